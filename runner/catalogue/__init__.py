@@ -1,0 +1,43 @@
+"""The closed catalogue of what a config may name: operations, optimizers, initialisers. Knows no torch."""
+
+from runner.catalogue.calls import ALIASES, CallFault, check_call
+from runner.catalogue.signatures import Argument, Overload, signature_text
+from runner.catalogue.tables import (
+    Operation,
+    argument_refusal,
+    attributes,
+    bare_names,
+    denied,
+    find_attribute,
+    find_method,
+    find_operation,
+    methods,
+    operations,
+    refusal,
+)
+from runner.catalogue.training import REFUSED_OPTIMIZERS, Initialiser, Optimizer, initialisers, optimizers
+
+__all__ = [
+    "ALIASES",
+    "REFUSED_OPTIMIZERS",
+    "Argument",
+    "CallFault",
+    "Initialiser",
+    "Operation",
+    "Optimizer",
+    "Overload",
+    "argument_refusal",
+    "attributes",
+    "bare_names",
+    "check_call",
+    "denied",
+    "find_attribute",
+    "find_method",
+    "find_operation",
+    "initialisers",
+    "methods",
+    "operations",
+    "optimizers",
+    "refusal",
+    "signature_text",
+]

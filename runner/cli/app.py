@@ -1,0 +1,88 @@
+"""The application: the commands, the bare `steprun CONFIG`, and what becomes of a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from runner import __version__
+from runner.cli import history, inspection, reference, running
+from runner.cli.completion import complete_config
+from runner.cli.faults import exit_code_of
+from runner.cli.options import examples
+
+DEFAULT_COMMAND = "run"
+
+
+class Commands(TyperGroup):
+    """The commands; a first argument that names none of them is the config of `run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # click's Context moves between typer's versions
+        options = {option for parameter in self.get_params(ctx) for option in parameter.opts}
+        return super().parse_args(ctx, with_command(args, self.commands, options))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Invoke the command; a fault becomes a message on standard error and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            code = exit_code_of(error, ctx.meta)
+            if code is None:
+                raise
+            raise typer.Exit(code) from error
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The commands and options that begin with `incomplete`, and the configs."""
+        item = type(super().shell_complete(ctx, "")[0])
+        return [*super().shell_complete(ctx, incomplete), *(item(name) for name in complete_config(incomplete))]
+
+
+def with_command(arguments: list[str], commands: Collection[str], options: Collection[str]) -> list[str]:
+    """`arguments` with `run` put first, unless they begin with a command or an option of the application itself."""
+    if not arguments:
+        return arguments
+    first = arguments[0].partition("=")[0]
+    if first in commands or first in options:
+        return arguments
+    return [DEFAULT_COMMAND, *arguments]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"steprun {__version__}")
+        raise typer.Exit
+
+
+application = typer.Typer(
+    cls=Commands,
+    name="steprun",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    subcommand_metavar="COMMAND | CONFIG [ARGUMENTS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "steprun configs/linear.yaml",
+        "steprun configs/linear.yaml learning_rate=0.1",
+        "steprun show configs/linear.yaml",
+    ),
+)
+
+
+@application.callback()
+def steprun(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run a training computation that is written in one YAML file, step by step, and keep every gradient and weight.
+
+    `steprun CONFIG` is short for `steprun run CONFIG`.
+    """
+
+
+for module in (running, inspection, reference, history):
+    module.register(application)

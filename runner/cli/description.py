@@ -1,0 +1,210 @@
+"""A plan as plain values: what `steprun show` tells, as text or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, fx
+
+from runner.config import Repeat, Step
+from runner.language.computation import extract
+from runner.optim import OptimizerPlan
+from runner.optim.plans import Option, Scheduled
+from runner.plan import instructions as program
+from runner.plan.columns import Column
+from runner.plan.plan import Plan
+from runner.plan.tensors import TensorPlan
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """Everything that a plan decides: strings, numbers, lists and mappings only."""
+    estimates = plan.estimates
+    return {
+        "name": plan.name,
+        "description": plan.config.description,
+        "seed": plan.seed,
+        "dtype": _dtype(plan.dtype),
+        "device": plan.device,
+        "engine": plan.config.engine,
+        "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
+        "scalars": dict(plan.scalars),
+        "objectives": {
+            objective: {"reached_by": list(reached), "graph": _graph(plan, objective)}
+            for objective, reached in plan.objectives.items()
+        },
+        "optimizers": [_optimizer(optimizer) for optimizer in plan.optimizers.values()],
+        "program": _program(plan),
+        "log": {
+            "every": plan.log.every,
+            "columns": [_column(column) for column in plan.columns],
+            "budget": plan.log.budget,
+        },
+        "memory_bytes": {
+            "tensors": estimates.tensors,
+            "gradients": estimates.gradients,
+            "state": estimates.state,
+            "values": estimates.values,
+            "total": estimates.memory,
+        },
+        "log_bytes": {"rows": estimates.rows, "row": estimates.row, "total": estimates.log},
+        "warnings": [warning.to_json() for warning in plan.warnings],
+    }
+
+
+def _tensor(tensor: TensorPlan) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "role": tensor.role,
+        "shape": list(tensor.shape),
+        "dtype": _dtype(tensor.dtype),
+        "requires_grad": tensor.requires_grad,
+        "init": str(tensor.init),
+        "bytes": tensor.bytes,
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    shape = None if column.shape is None else list(column.shape)
+    return {"name": column.name, "role": column.role, "shape": shape, "dtype": _dtype(column.dtype)}
+
+
+def _dtype(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# --- graphs
+
+
+def _graph(plan: Plan, objective: str) -> list[dict[str, Any]]:
+    """The operations that give an objective, in order, each with the value that it names."""
+    names = {id(node.meta): name for name, node in plan.lowered.values.items() if isinstance(node, fx.Node)}
+    nodes = []
+    for node in extract(plan.lowered, [objective]).graph.nodes:
+        if node.op not in ("output", "placeholder"):
+            nodes.append(
+                {
+                    "node": node.name,
+                    "operation": _operation(node),
+                    "arguments": [_argument(argument) for argument in node.args]
+                    + [f"{key}={_argument(argument)}" for key, argument in node.kwargs.items()],
+                    "names": names.get(id(node.meta)),
+                    **_example(node),
+                }
+            )
+    return nodes
+
+
+def _operation(node: fx.Node) -> str:
+    if node.op == "call_method":
+        return f".{node.target}"
+    target = node.target
+    return str(getattr(target, "__name__", target))
+
+
+def _argument(argument: Any) -> str:
+    if isinstance(argument, fx.Node):
+        return str(argument.meta.get("input", argument.name))
+    if isinstance(argument, (tuple, list)):
+        return f"[{', '.join(_argument(item) for item in argument)}]"
+    if isinstance(argument, slice):
+        parts = ["" if part is None else _argument(part) for part in (argument.start, argument.stop, argument.step)]
+        return ":".join(parts[: 2 if argument.step is None else 3])
+    if argument is Ellipsis:
+        return "..."
+    return repr(argument).removeprefix("torch.")
+
+
+def _example(node: fx.Node) -> dict[str, Any]:
+    example = node.meta.get("example")
+    if isinstance(example, Tensor):
+        return {"shape": None if node.meta.get("dynamic") else list(example.shape), "dtype": _dtype(example.dtype)}
+    return {"shape": None, "dtype": type(example).__name__}
+
+
+# --- optimizers and program
+
+
+def _optimizer(optimizer: OptimizerPlan) -> dict[str, Any]:
+    return {
+        "name": optimizer.name,
+        "kind": optimizer.kind,
+        "options": {name: _option(option) for name, option in optimizer.options.items()},
+        "groups": [
+            {
+                "parameters": list(group.parameters),
+                "options": {
+                    name: _option(option)
+                    for name, option in group.options.items()
+                    if name not in optimizer.options or optimizer.options[name] != option
+                },
+            }
+            for group in optimizer.groups
+        ],
+        "state": sorted({entry.name for entries in optimizer.state.values() for entry in entries}),
+    }
+
+
+def _option(option: Option) -> Any:
+    if isinstance(option, Scheduled):
+        return option.text
+    return [_option(element) for element in option] if isinstance(option, tuple) else option
+
+
+def _program(plan: Plan) -> list[dict[str, Any]]:
+    """The steps as they stand in the file, loops holding theirs."""
+    conditions = {step.path: str(step.when) for step in _flat(plan.config.steps) if step.when is not None}
+    return _block(plan.program, 0, conditions)[0]
+
+
+def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        if isinstance(step.argument, Repeat):
+            yield from _flat(step.argument.steps)
+
+
+def _block(
+    instructions: tuple[program.Instruction, ...], position: int, conditions: Mapping[tuple[str | int, ...], str]
+) -> tuple[list[dict[str, Any]], int]:
+    """The steps from `position` to the end of their loop, and where the next one stands."""
+    steps: list[dict[str, Any]] = []
+    while position < len(instructions):
+        instruction = instructions[position]
+        position += 1
+        if isinstance(instruction, program.Again):
+            break
+        if isinstance(instruction, program.Enter):
+            inside, position = _block(instructions, position, conditions)
+            steps.append({"step": "repeat", "times": instruction.times, "steps": inside})
+            continue
+        beside: dict[str, Any] = {}
+        if instruction.every is not None:
+            beside["every"] = instruction.every
+        if instruction.when is not None:
+            beside["when"] = conditions[instruction.when.config_path[:-1]]
+        if isinstance(instruction, program.Leave):
+            steps.append({"step": "stop", **beside})
+        else:
+            steps.append(
+                {"step": instruction.kind, **_details(instruction.argument), **beside, "row": instruction.rows}
+            )
+    return steps, position
+
+
+def _details(argument: program.Argument) -> Mapping[str, Any]:
+    """What a step acts on, by the fields that kinds of steps share."""
+    found: dict[str, Any] = {}
+    evaluation = getattr(argument, "evaluation", None)
+    if evaluation is not None:
+        outputs = evaluation.computation.outputs
+        if evaluation.objective is not None:
+            found["objective"] = outputs[evaluation.objective].name
+        found["computes"] = [output.name for output in outputs]
+    for name in ("optimizers", "parameters", "targets"):
+        value = getattr(argument, name, None)
+        if value:
+            found[name] = list(value)
+    if isinstance(argument, program.Expect):
+        found["expectations"] = [expectation.text for expectation in argument.expectations]
+    return found

@@ -1,0 +1,82 @@
+"""What a fault becomes: a message on standard error and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from runner.errors import Problem, SteprunError
+
+Format = Literal["text", "json"]
+
+INTERRUPTED = 130
+FAILED = 1
+FORMAT_KEY = "steprun.format"
+"""Where a command's `--format` is kept in typer's context."""
+
+
+def exit_code_of(error: BaseException, meta: Mapping[str, Any]) -> int | None:
+    """Report `error` and return the exit code, or None where it is typer's own to handle.
+
+    With `STEPRUN_DEBUG=1` in the environment the traceback comes first.
+    """
+    if type(error).__module__.partition(".")[0] in ("typer", "click"):
+        return None
+    if isinstance(error, BrokenPipeError):
+        from runner.cli.main import silence_output
+
+        silence_output()
+        return 0
+    if debugging():
+        traceback.print_exception(error)
+    report = meta.get(FORMAT_KEY, "text")
+    if isinstance(error, KeyboardInterrupt):
+        write_fault(interruption(error), INTERRUPTED, report)
+        return INTERRUPTED
+    fault = error if isinstance(error, SteprunError) else unexpected(error)
+    write_fault(fault, fault.exit_code, report)
+    return fault.exit_code
+
+
+def debugging() -> bool:
+    return os.environ.get("STEPRUN_DEBUG", "") not in ("", "0")
+
+
+def unexpected(error: BaseException) -> SteprunError:
+    """An exception that is no fault of the config, told in two lines."""
+    if isinstance(error, MemoryError):
+        return SteprunError(Problem("out of memory", "a smaller shape, or `log: {tensors: none}`, needs less"))
+    if isinstance(error, OSError):
+        reason = (error.strerror or str(error)).lower()
+        return SteprunError(Problem(f"{error.filename}: {reason}" if error.filename else reason))
+    return SteprunError(
+        Problem(
+            f"internal error: {type(error).__name__}: {error}",
+            "this is a fault of steprun's, not of the config; STEPRUN_DEBUG=1 shows where it happened",
+        )
+    )
+
+
+def interruption(error: KeyboardInterrupt) -> SteprunError:
+    return SteprunError(Problem(str(error) or "interrupted"))
+
+
+def write_fault(fault: SteprunError, code: int, report: Format) -> None:
+    """Write every problem of `fault` to standard error, as text or as one JSON object."""
+    if report == "json":
+        text = json.dumps(
+            {
+                "error": type(fault).__name__,
+                "exit_code": code,
+                "problems": [problem.to_json() for problem in fault.problems],
+            },
+            ensure_ascii=False,
+        )
+    else:
+        text = str(fault)
+    sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)

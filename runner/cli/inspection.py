@@ -1,0 +1,51 @@
+"""`steprun validate` and `steprun show`: what a config says, without running it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import typer
+
+from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
+from runner.cli.reading import make_plan, read_config
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples("steprun validate configs/linear.yaml", "steprun validate - --format json < config.yaml"),
+        short_help="Check a config without running it.",
+    )(validate)
+    application.command(
+        epilog=examples("steprun show configs/linear.yaml", "steprun show configs/linear.yaml --json"),
+        short_help="Show what a config would do.",
+    )(show)
+
+
+@reads_config
+def validate(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
+    """Check a config, all of it, without running it; every fault is told."""
+    plan = make_plan(request, read_config(request))
+    for warning in plan.warnings:
+        print(warning.render(), file=sys.stderr)
+    if as_json:
+        typer.echo(
+            json.dumps({"valid": True, "name": plan.name, "warnings": [found.to_json() for found in plan.warnings]})
+        )
+    else:
+        count = len(plan.warnings)
+        told = f", {count} warning{'s' if count > 1 else ''}" if count else ""
+        typer.echo(f"{request.config}: valid{told}")
+
+
+@reads_config
+def show(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
+    """Show the plan: tensors, graph, program, memory and log size, and what reaches each objective."""
+    from runner.cli.description import describe
+    from runner.cli.page import page
+
+    plan = make_plan(request, read_config(request))
+    for warning in plan.warnings:
+        print(warning.render(), file=sys.stderr)
+    described = describe(plan)
+    typer.echo(json.dumps(described, indent=2, ensure_ascii=False) if as_json else page(described))

@@ -1,0 +1,59 @@
+"""A request of the command line to a config and a plan."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.cli.options import Request
+from runner.errors import Problem, UsageError, nearest
+
+if TYPE_CHECKING:
+    from runner.config import Config
+    from runner.plan.plan import Plan
+
+STDIN = "-"
+READING = ("file_bytes", "nesting", "alias_nodes", "files")
+PLANNING = ("nodes", "memory")
+
+
+def read_config(request: Request) -> Config:
+    """The config that a request names, from its file or from standard input.
+
+    Raises:
+        UsageError: there is no such file.
+        ConfigError: the config is not valid.
+    """
+    from runner.config import Limits, load, loads
+
+    limits = Limits(**{name: value for name, value in request.limits.items() if name in READING})
+    if request.config == STDIN:
+        data = sys.stdin.buffer.read(limits.file_bytes + 1)
+        return loads(data, overrides=request.overrides, limits=limits, allowed_folders=request.allow)
+    _check_is_no_command(request.config)
+    return load(request.config, request.overrides, limits=limits, allowed_folders=request.allow)
+
+
+def make_plan(request: Request, config: Config) -> Plan:
+    """The plan of a config, within the limits of a request.
+
+    Raises:
+        ConfigError: the config is not valid.
+    """
+    from runner.plan.compiling import PlanLimits, compile
+
+    limits = PlanLimits(**{name: value for name, value in request.limits.items() if name in PLANNING})
+    return compile(config, allowed=[Path(folder) for folder in request.allow], limits=limits)
+
+
+def _check_is_no_command(name: str) -> None:
+    """`steprun shwo linear.yaml` reads as a config called `shwo`: say what was meant."""
+    from runner.cli.app import application
+
+    if Path(name).exists() or not name.isidentifier():
+        return
+    commands = [command.callback.__name__ for command in application.registered_commands if command.callback]
+    meant = nearest(name, commands)
+    hint = f"did you mean the command `{meant}`?" if meant else "commands are " + ", ".join(sorted(commands))
+    raise UsageError(Problem(f"there is no command and no file `{name}`", hint))

@@ -1,0 +1,73 @@
+"""YAML text to a frozen config: marked loading, `extends`, overrides, models, checks.
+
+config = load("configs/linear.yaml", ["learning_rate=0.1"])
+config.parameters["x1"].init
+config.document.problem(("expression",), "what is wrong", at=(1, 4, 2))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.config.document import Document
+from runner.config.limits import Limits
+from runner.config.load import load, loads
+from runner.config.models import (
+    Assign,
+    Backward,
+    ClipGradNorm,
+    ClipGradValue,
+    Config,
+    Expect,
+    Expectation,
+    Forward,
+    GroupDeclaration,
+    Init,
+    InitCall,
+    InitExpression,
+    Log,
+    OptimizerDeclaration,
+    OptimizerStep,
+    Repeat,
+    Step,
+    Stop,
+    TensorDeclaration,
+    Train,
+    ZeroGrad,
+)
+
+__all__ = [
+    "Assign",
+    "Backward",
+    "ClipGradNorm",
+    "ClipGradValue",
+    "Config",
+    "Document",
+    "Expect",
+    "Expectation",
+    "Forward",
+    "GroupDeclaration",
+    "Init",
+    "InitCall",
+    "InitExpression",
+    "Limits",
+    "Log",
+    "OptimizerDeclaration",
+    "OptimizerStep",
+    "Repeat",
+    "Step",
+    "Stop",
+    "TensorDeclaration",
+    "Train",
+    "ZeroGrad",
+    "json_schema",
+    "load",
+    "loads",
+]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a config, for editors."""
+    from runner.config.schema import json_schema as build
+
+    return build()

@@ -1,0 +1,105 @@
+"""A document to a config: short forms written out, every fault collected."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from runner.config.document import Document
+from runner.config.models import Config, Log
+from runner.config.names import check_function_names, check_metric_names, check_tensor_names
+from runner.config.nodes import describe, plain
+from runner.config.optimizers import read_optimizers
+from runner.config.steps import read_program
+from runner.config.tensors import read_constants, read_parameters, scalar_names
+from runner.config.unbuilt import ENGINES, TENSOR_LOGS, TOP_LEVEL, not_built
+from runner.config.validate import Faults
+from runner.errors import Problem, did_you_mean
+
+TOP_LEVEL_KEYS = (
+    "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
+    "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "snapshot",
+)  # fmt: skip
+"""What a person may write at the top, in the order of the language."""
+
+_MAPPINGS = ("functions", "metrics")
+ENGINES_BUILT = ("eager",)
+TENSOR_LOGS_BUILT = ("full", "none")
+
+
+def build_config(document: Document, problems: list[Problem]) -> Config | None:
+    """The config of a document, or None after its faults were added to `problems`."""
+    faults = Faults(document, problems)
+    data: dict[str, Any] = plain(document.root)
+    _check_keys(data, faults)
+    check_tensor_names(data, faults)
+    check_function_names(data, faults)
+    check_metric_names(data, faults)
+    scalars = scalar_names(data.get("constants"))
+    values: dict[str, Any] = {
+        key: data[key]
+        for key in ("name", "description", "seed", "dtype", "device", "engine", "expression")
+        if key in data
+    }
+    values["parameters"] = read_parameters(data.get("parameters"), scalars, faults)
+    values["constants"] = read_constants(data.get("constants"), scalars, faults)
+    values["optimizers"] = read_optimizers(data, faults)
+    values["single_optimizer"] = data.get("optimizer") is not None
+    values["steps"] = read_program(data.get("steps"), scalars, faults)
+    values["log"] = _log(data.get("log"), faults)
+    for key in _MAPPINGS:
+        values[key] = {} if data.get(key) is None else data[key]
+    if data.get("name") is None:
+        values["name"] = document.name
+    _check_choice(data.get("engine"), ("engine",), ENGINES_BUILT, ENGINES, "engine", faults)
+    if not data.get("parameters") and (data.get("parameters") is None or data["parameters"] == {}):
+        faults.add(
+            ("parameters",),
+            "a config needs at least one parameter",
+            "write `parameters: {x: {shape: [1], init: 100}}`",
+            key=True,
+        )
+    config = faults.build(Config, values, ())
+    if config is None or faults.problems:
+        return None
+    config._document = document
+    return config
+
+
+def run_name(stem: str) -> str:
+    """A run's name from that of its file."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "run"
+
+
+def _check_keys(data: dict[str, Any], faults: Faults) -> None:
+    for key in data:
+        if key in TOP_LEVEL:
+            faults.add((key,), not_built(f"`{key}`"), TOP_LEVEL[key], key=True)
+        elif key not in TOP_LEVEL_KEYS:
+            hint = did_you_mean(key, TOP_LEVEL_KEYS, f"a config takes {', '.join(TOP_LEVEL_KEYS)}")
+            if ":" in key:
+                hint = f"put a space after `:`; {hint}"
+            faults.add((key,), f"a config has no key `{key}`", hint, key=True)
+
+
+def _log(written: Any, faults: Faults) -> Log | None:
+    if written is None:
+        return Log()
+    if not isinstance(written, dict):
+        faults.add(("log",), f"expected a mapping, found {describe(written)}", "write `log: {every: 10}`")
+        return Log()
+    _check_choice(
+        written.get("tensors"), ("log", "tensors"), TENSOR_LOGS_BUILT, TENSOR_LOGS, "choice of `tensors`", faults
+    )
+    return faults.build(Log, written, ("log",)) or Log()
+
+
+def _check_choice(
+    written: Any, path: tuple[str, ...], choices: tuple[str, ...], unbuilt: Any, noun: str, faults: Faults
+) -> None:
+    if not isinstance(written, str) or written in choices:
+        return
+    if written in unbuilt:
+        faults.add(path, not_built(f"`{path[-1]}: {written}`"), unbuilt[written])
+    else:
+        faults.add(path, f"there is no {noun} `{written}`", f"write {' or '.join(f'`{choice}`' for choice in choices)}")

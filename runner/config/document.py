@@ -1,0 +1,100 @@
+"""The resolved text of a config: which file, line and column wrote each value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from runner.config.extends import Sandbox
+from runner.config.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted
+from runner.config.positions import place_within
+from runner.config.source import Source, whole_file_problem
+from runner.errors import Mark, Problem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """A config with `extends` and overrides applied; every value keeps the place that wrote it."""
+
+    root: MapNode
+    source: Source
+    sandbox: Sandbox
+    name: str
+
+    def problem(
+        self,
+        path: Path,
+        message: str,
+        hint: str | None = None,
+        *,
+        at: tuple[int, int, int] | None = None,
+        key: bool = False,
+    ) -> Problem:
+        """A fault at a config path, marked where a person wrote it.
+
+        Args:
+            path: keys and list indices; the deepest part that exists is marked.
+            at: a place in the text value at `path`: line from 1, column from 0 in characters, width in characters.
+            key: mark the key, and read `at` within it, rather than the value.
+        """
+        key_node, node, depth = self._find(path)
+        shown = dotted(path)
+        if depth < len(path) or node is self.root:
+            at = None
+        if depth == 0 and node is self.root and not key:
+            return (
+                whole_file_problem(self.source.name, message, hint)
+                if not path
+                else self._over(node, message, hint, shown)
+            )
+        marked = key_node if key_node is not None and (key or not _is_visible(node)) else node
+        if at is not None and isinstance(marked, ScalarNode):
+            start, end = place_within(marked, *at)
+            return marked.source.problem(start, end, message, hint, shown)
+        return self._over(marked, message, hint, shown)
+
+    def mark(self, path: Path, *, key: bool = False) -> Mark:
+        """The place of a value, or of its key."""
+        key_node, node, _ = self._find(path)
+        marked = key_node if key and key_node is not None else node
+        return marked.source.mark(marked.start)
+
+    def folder(self, path: Path = ()) -> FilePath:
+        """The folder that relative paths in the value at `path` begin at: that of the file that wrote it."""
+        return self._find(path)[1].source.folder
+
+    def node(self, path: Path) -> Node | None:
+        """The value at a path, or None where there is none."""
+        _, node, depth = self._find(path)
+        return node if depth == len(path) else None
+
+    def to_yaml(self, *, absolute_files: bool = False) -> str:
+        """The resolved config as YAML; it loads back to an equal config.
+
+        Args:
+            absolute_files: write data files with their whole path, so that the text may be kept in another folder.
+                Otherwise those that a base in another folder names are written relative to the config's own folder.
+        """
+        from runner.config.emit import emit
+
+        return emit(self.root, self.name, self.source.folder, absolute_files)
+
+    def _find(self, path: Path) -> tuple[ScalarNode | None, Node, int]:
+        node: Node = self.root
+        key: ScalarNode | None = None
+        for depth, part in enumerate(path):
+            if isinstance(node, MapNode) and part in node.entries:
+                entry = node.entries[str(part)]
+                key, node = entry.key, entry.value
+            elif isinstance(node, ListNode) and isinstance(part, int) and 0 <= part < len(node.items):
+                key, node = None, node.items[part]
+            else:
+                return key, node, depth
+        return key, node, len(path)
+
+    def _over(self, node: Node, message: str, hint: str | None, path: str) -> Problem:
+        return node.source.problem(node.start, node.end, message, hint, path)
+
+
+def _is_visible(node: Node) -> bool:
+    return node.end > node.start

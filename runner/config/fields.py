@@ -1,0 +1,202 @@
+"""The kinds of value that fields take, each with one sentence for what it is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from runner.config.nodes import describe
+
+DTYPES: dict[str, str] = {
+    **{
+        name: name
+        for name in (
+            "bfloat16", "float16", "float32", "float64", "complex64", "complex128",
+            "bool", "uint8", "int8", "int16", "int32", "int64",
+            "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu",
+        )
+    },
+    "half": "float16", "float": "float32", "double": "float64", "cfloat": "complex64", "cdouble": "complex128",
+    "short": "int16", "int": "int32", "long": "int64",
+}  # fmt: skip
+"""What may be written as a dtype, with `torch.` before it or not, and the name it stands for."""
+
+FLOATING_DTYPES = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
+
+_DEVICE = re.compile(r"cpu|(?:cuda|mps)(?::[0-9]{1,4})?")
+_RUN_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class FieldError(ValueError):
+    """What is wrong with one value, and one thing to do."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(message)
+
+
+def expected(what: str, value: object, hint: str | None = None) -> FieldError:
+    return FieldError(f"expected {what}, found {describe(value)}", hint)
+
+
+def check_number(value: object) -> int | float | str:
+    """A number, or text: an expression over scalar constants, evaluated while planning."""
+    what = "a number or an expression over scalar constants"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise expected(what, value)
+    return _not_empty(value, what)
+
+
+def check_integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise expected("an integer", value)
+    return value
+
+
+def check_seed(value: object) -> int:
+    if check_integer(value) < 0:
+        raise FieldError(f"a seed is 0 or more, and this is {value}", "write one from 0 to 2^63 - 1")
+    return check_integer(value)
+
+
+def check_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        hint = "YAML 1.2 knows only `true` and `false`" if value in ("yes", "no", "on", "off") else None
+        raise expected("`true` or `false`", value, hint)
+    return value
+
+
+def check_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise expected("text", value, "quote it" if isinstance(value, bool | int | float) else None)
+    return value
+
+
+def check_expression(value: object) -> str:
+    """An expression; a bare number is one."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)
+    if not isinstance(value, str):
+        raise expected("an expression", value)
+    return _not_empty(value, "an expression")
+
+
+def check_assigned(value: object) -> int | float | bool | str:
+    if not isinstance(value, int | float | bool | str):
+        raise expected("an expression or a number", value)
+    return _not_empty(value, "an expression or a number")
+
+
+def check_gradient(value: object) -> int | float | str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise expected("an expression for the gradient of the objective", value)
+    return _not_empty(value, "an expression for the gradient of the objective")
+
+
+def check_dtype(value: object) -> str:
+    name = value.removeprefix("torch.") if isinstance(value, str) else ""
+    if name not in DTYPES:
+        raise expected("a dtype", value, f"dtypes are {', '.join(sorted(set(DTYPES.values())))}")
+    return DTYPES[name]
+
+
+def check_floating_dtype(value: object) -> str:
+    name = value.removeprefix("torch.") if isinstance(value, str) else ""
+    if DTYPES.get(name) not in FLOATING_DTYPES:
+        raise expected("a floating or complex dtype", value, f"write one of {', '.join(sorted(FLOATING_DTYPES))}")
+    return DTYPES[name]
+
+
+def check_device(value: object) -> str:
+    if not isinstance(value, str) or not _DEVICE.fullmatch(value):
+        raise expected("a device", value, "devices are cpu, cuda, cuda:1, mps")
+    return value
+
+
+def check_run_name(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is not None and (not isinstance(value, str) or not _RUN_NAME.fullmatch(value)):
+        raise expected("a name of letters, digits, `-` and `_`", value)
+    return value
+
+
+def check_names(value: object) -> tuple[str, ...] | None:
+    """One name or a list of names."""
+    if value is None:
+        return None
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
+        raise expected(
+            "a name or a list of names",
+            value if not isinstance(value, list) else next(i for i in value if not isinstance(i, str) or not i),
+        )
+    if not items:
+        raise FieldError("the list holds no name", "remove the key, or name one")
+    return tuple(items)
+
+
+def check_columns(value: object) -> str | tuple[str, ...] | None:
+    """One column, or a list of columns, which is stacked even where it holds one."""
+    names = check_names(value)
+    return value if isinstance(value, str) else names
+
+
+Given = TypeVar("Given")
+
+
+def _not_empty(value: Given, what: str) -> Given:
+    if isinstance(value, str) and not value.strip():
+        raise FieldError(f"expected {what}, found empty text")
+    return value
+
+
+_NUMBER_SCHEMA: dict[str, Any] = {"type": ["number", "string"]}
+_NAMES_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
+
+if TYPE_CHECKING:
+    Number = int | float | str
+    Integer = int
+    Seed = int
+    Flag = bool
+    Text = str
+    Expression = str
+    Assigned = int | float | bool | str
+    Gradient = int | float | str
+    Dtype = str
+    FloatingDtype = str
+    Device = str
+    RunName = str | None
+    Names = tuple[str, ...] | None
+    Columns = str | tuple[str, ...] | None
+else:
+
+    def _kind(check: Callable[[object], object], schema: dict[str, Any]) -> Any:
+        # `Any` rather than the true type: pydantic then builds no schema that is never used, which takes half the time
+        return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
+
+    Number = _kind(check_number, _NUMBER_SCHEMA)
+    Integer = _kind(check_integer, {"type": "integer"})
+    Seed = _kind(check_seed, {"type": "integer", "minimum": 0})
+    Flag = _kind(check_flag, {"type": "boolean"})
+    Text = _kind(check_text, {"type": "string"})
+    Expression = _kind(check_expression, {"type": ["string", "number"]})
+    Assigned = _kind(check_assigned, {"type": ["string", "number", "boolean"]})
+    Gradient = _kind(check_gradient, _NUMBER_SCHEMA)
+    Dtype = _kind(check_dtype, {"enum": [*DTYPES, *(f"torch.{name}" for name in DTYPES)]})
+    FloatingDtype = _kind(
+        check_floating_dtype, {"enum": [name for name, true in DTYPES.items() if true in FLOATING_DTYPES]}
+    )
+    Device = _kind(
+        check_device,
+        {"type": "string", "pattern": f"^(?:{_DEVICE.pattern})$", "examples": ["cpu", "cuda", "cuda:1", "mps"]},
+    )
+    RunName = _kind(check_run_name, {"type": ["string", "integer"], "pattern": f"^{_RUN_NAME.pattern}$"})
+    Names = _kind(check_names, _NAMES_SCHEMA)
+    Columns = _kind(check_columns, _NAMES_SCHEMA)

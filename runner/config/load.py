@@ -1,0 +1,100 @@
+"""The way from a file, or a text, to a config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.config.build import build_config, run_name
+from runner.config.document import Document
+from runner.config.extends import BaseReader, Sandbox
+from runner.config.limits import Limits
+from runner.config.models import Config
+from runner.config.nodes import MapNode
+from runner.config.overrides import apply_override, override_name
+from runner.config.source import Source, decode, read_source, text_source
+from runner.errors import ConfigError, Problem
+
+
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    limits: Limits | None = None,
+    allowed_folders: Sequence[str | Path] = (),
+) -> Config:
+    """The config in a file, with what it extends and `overrides` applied.
+
+    Args:
+        overrides: `name=value`, `a.b.c=value` or `~path`, applied in order; values are YAML.
+        allowed_folders: folders that it may read from besides its own.
+    Raises:
+        UsageError: there is no such file.
+        ConfigError: with every fault that was found.
+    """
+    limits = limits or Limits()
+    source = read_source(path, limits)
+    return _config(source, Path(path).stem, os.path.realpath(path), overrides, limits, allowed_folders)
+
+
+def loads(
+    text: str | bytes,
+    base: str | Path = ".",
+    *,
+    name: str = "<stdin>",
+    overrides: Sequence[str] = (),
+    limits: Limits | None = None,
+    allowed_folders: Sequence[str | Path] = (),
+) -> Config:
+    """The config in a text; relative paths in it begin at the folder `base`.
+
+    Args:
+        text: bytes are UTF-8.
+        name: what errors call the text.
+    Raises:
+        ConfigError: with every fault that was found.
+    """
+    limits = limits or Limits()
+    if isinstance(text, bytes):
+        text = decode(name, text)
+    source = text_source(text, Path(base), name, limits)
+    return _config(source, Path(name).stem.strip("<>"), "", overrides, limits, allowed_folders)
+
+
+def _config(
+    source: Source,
+    stem: str,
+    resolved: str,
+    overrides: Sequence[str],
+    limits: Limits,
+    allowed_folders: Sequence[str | Path],
+) -> Config:
+    problems: list[Problem] = []
+    sandbox = Sandbox.around(source.folder, allowed_folders)
+    reader = BaseReader(limits, sandbox, problems)
+    root = reader.tree(source, ((resolved, source.name),))
+    if root is None or reader.failed:
+        raise _error(problems, source, limits, [])
+    for override in overrides:
+        root = apply_override(root, override, source, limits, problems)
+    config = build_config(_document(root, source, sandbox, stem), problems)
+    if config is None:
+        raise _error(problems, source, limits, [override_name(text) for text in overrides])
+    return config
+
+
+def _document(root: MapNode, source: Source, sandbox: Sandbox, stem: str) -> Document:
+    return Document(root, source, sandbox, run_name(stem))
+
+
+def _error(problems: list[Problem], source: Source, limits: Limits, overrides: list[str]) -> ConfigError:
+    """Faults in the order of their texts, the config's own first, overrides last; not more than a person reads."""
+    names = list(dict.fromkeys([source.name, *(problem.source for problem in problems), *overrides]))
+    order = {name: (name in overrides, index) for index, name in enumerate(names)}
+    unique = list(dict.fromkeys(problems))
+    unique.sort(key=lambda problem: (order[problem.source], problem.line or 0, problem.column or 0))
+    shown = unique[: limits.problems]
+    if len(unique) > len(shown):
+        shown.append(Problem(f"{len(unique) - len(shown)} more faults are not shown", "mend these first"))
+    return ConfigError(shown)

@@ -1,0 +1,249 @@
+"""The program: a count or a list of steps, bare words and short arguments written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runner.config.fields import FieldError, check_number
+from runner.config.models import STEP_MODELS, Expect, Expectation, Frozen, Repeat, Step, Train
+from runner.config.nodes import Path, describe
+from runner.config.unbuilt import STEPS, not_built
+from runner.config.validate import Faults, takes
+from runner.errors import did_you_mean
+
+SIDE_KEYS = ("every", "when")
+BARE = ("forward", "backward", "step", "zero_grad", "train", "stop")
+"""Steps that need no argument."""
+
+_EXAMPLES = {
+    "clip_grad_norm": "clip_grad_norm: 1.0",
+    "clip_grad_value": "clip_grad_value: 0.5",
+    "assign": "assign: {x: x - 0.1 * x.grad}",
+    "expect": "expect: {x.grad: 10}",
+    "repeat": "repeat: {times: 10, steps: [train]}",
+}
+
+
+def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple[Step, ...]:
+    """The steps of a config; `[backward]` where it says none."""
+    path: Path = ("steps",)
+    if written is None:
+        return (Step(kind="backward", argument=STEP_MODELS["backward"](), path=path),)
+    if isinstance(written, dict):
+        if set(written) == {"epochs"}:
+            faults.add(path, not_built("`steps: {epochs: …}`"), STEPS["for_each"])
+        else:
+            faults.add(path, "expected a list of steps or a count, found a mapping", "put `- ` before each step")
+        return ()
+    if isinstance(written, str) and written in {*STEP_MODELS, *STEPS} - scalars:
+        faults.add(path, f"expected a list of steps or a count, found the step `{written}`", f"write `[{written}]`")
+        return ()
+    if not isinstance(written, list):
+        try:
+            times = check_number(written)
+        except FieldError:
+            faults.add(
+                path,
+                f"expected a list of steps or a count, found {describe(written)}",
+                "write `steps: [backward, step]`",
+            )
+            return ()
+        train = Step(kind="train", argument=Train(), path=path)
+        return (Step(kind="repeat", argument=Repeat(times=times, steps=(train,)), path=path),)
+    return _steps(written, path, 0, faults)
+
+
+def _steps(written: list[Any], path: Path, loops: int, faults: Faults) -> tuple[Step, ...]:
+    found = [_step(item, (*path, index), loops, faults) for index, item in enumerate(written)]
+    return tuple(step for step in found if step is not None)
+
+
+def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
+    if isinstance(written, str):
+        written = {written: None}
+        bare = True
+    else:
+        bare = False
+    if not isinstance(written, dict):
+        faults.add(path, f"expected a step, found {describe(written)}", f"steps are {', '.join(STEP_MODELS)}")
+        return None
+    kinds = [key for key in written if key not in SIDE_KEYS]
+    kind = _kind(kinds, path, bare, faults)
+    if kind is None:
+        return None
+    before = len(faults.problems)
+    place = path if bare else (*path, kind)
+    if not bare and "every" in written and loops == 0:
+        faults.add(
+            (*path, "every"),
+            "`every` stands outside a loop",
+            "move the step into a `repeat`, or remove `every`",
+            key=True,
+        )
+    if kind == "stop" and loops == 0:
+        faults.add(place, "`stop` stands outside a loop", "move it into a `repeat`", key=True)
+    argument = _argument(kind, written[kind], place, loops, faults)
+    values: dict[str, Any] = {key: written[key] for key in SIDE_KEYS if key in written}
+    if isinstance(values.get("when"), bool):
+        values["when"] = str(values["when"])
+    step = faults.build(Step, {"kind": kind, "argument": argument, "path": path, **values}, path)
+    return step if len(faults.problems) == before else None
+
+
+def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | None:
+    """The kind of a step from its keys, or None after a fault was added."""
+    known = [key for key in kinds if key in STEP_MODELS or key in STEPS]
+    unknown = [key for key in kinds if key not in STEP_MODELS and key not in STEPS]
+    for key in unknown:
+        message = f"there is no step `{key}`" if not known else f"a step has no key `{key}`"
+        others = [*SIDE_KEYS, *STEP_MODELS] if known else list(STEP_MODELS)
+        hint = takes(others, key).replace("it takes", "there are")
+        indented = (
+            f"indent it more, to stand within `{known[0]}`; "
+            if known and key not in SIDE_KEYS and did_you_mean(key, others) is None
+            else ""
+        )
+        faults.add(path if bare else (*path, key), message, indented + hint, key=True)
+    if not kinds:
+        faults.add(path, "no step stands here", f"steps are {', '.join(STEP_MODELS)}")
+    if len(known) > 1:
+        faults.add(
+            (*path, known[1]),
+            f"`{known[0]}` and `{known[1]}` stand in one step",
+            "put `- ` before the second",
+            key=True,
+        )
+    if len(known) != 1 or unknown:
+        return None
+    if known[0] in STEPS:
+        faults.add(path if bare else (*path, known[0]), not_built(f"the step `{known[0]}`"), STEPS[known[0]], key=True)
+        return None
+    return known[0]
+
+
+def _argument(kind: str, written: Any, path: Path, loops: int, faults: Faults) -> Frozen | None:
+    if written is None and kind not in BARE:
+        faults.add(path, f"`{kind}` needs an argument", f"write `{_EXAMPLES[kind]}`", key=True)
+        return None
+    if kind == "repeat":
+        return _repeat(written, path, loops, faults)
+    if kind == "expect":
+        return _expect(written, path, faults)
+    return _SHORT[kind](kind, written, path, faults)
+
+
+def _repeat(written: Any, path: Path, loops: int, faults: Faults) -> Frozen | None:
+    if not isinstance(written, dict):
+        faults.add(
+            path,
+            f"expected a mapping of `times` and `steps`, found {describe(written)}",
+            f"write `{_EXAMPLES['repeat']}`",
+        )
+        return None
+    data = dict(written)
+    steps = data.get("steps")
+    if isinstance(steps, list):
+        data["steps"] = _steps(steps, (*path, "steps"), loops + 1, faults)
+    elif "steps" in data:
+        faults.add((*path, "steps"), f"expected a list of steps, found {describe(steps)}", "write it in `[…]`")
+        data["steps"] = ()
+    return faults.build(Repeat, data, path)
+
+
+def _expect(written: Any, path: Path, faults: Faults) -> Frozen | None:
+    if not isinstance(written, dict) or not written:
+        found = describe(written) if written != {} else "an empty mapping"
+        faults.add(
+            path, f"expected a mapping of expressions to values, found {found}", f"write `{_EXAMPLES['expect']}`"
+        )
+        return None
+    expectations: dict[str, Any] = {}
+    for expression, value in written.items():
+        place = (*path, expression)
+        data = dict(value) if isinstance(value, dict) else {"value": value}
+        within = {} if isinstance(value, dict) else {"value": place}
+        if isinstance(data.get("value"), dict) or data.get("value") == "":
+            found = describe(data["value"]) if data["value"] else "empty text"
+            faults.add((*place, "value"), f"expected a number, a list or an expression, found {found}")
+            continue
+        if isinstance(data.get("value"), list):
+            if _has_mapping(data["value"]):
+                faults.add((*place, "value"), "expected numbers in the list, found a mapping")
+                continue
+            data["value"] = _as_tuple(data["value"])
+        expectations[expression] = faults.build(Expectation, data, place, within)
+    return Expect.model_construct(expectations=expectations)
+
+
+def _has_mapping(value: Any) -> bool:
+    return any(map(_has_mapping, value)) if isinstance(value, list) else isinstance(value, dict)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def _with_key(key: str, types: tuple[type, ...]) -> Callable[[str, Any, Path, Faults], Frozen | None]:
+    """A reader of arguments whose short form, of one of `types`, stands for the value of `key`."""
+
+    def read(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
+        model = STEP_MODELS[kind]
+        if written is None:
+            return model()
+        if isinstance(written, dict):
+            return faults.build(model, written, path)
+        if not isinstance(written, types) or isinstance(written, bool):
+            faults.add(path, f"expected {_EXPECTED[types]}, found {describe(written)}", f"write `{kind}: {{{key}: …}}`")
+            return None
+        return faults.build(model, {key: written}, path, {key: path})
+
+    return read
+
+
+_EXPECTED: dict[tuple[type, ...], str] = {
+    (str,): "a named value or a mapping",
+    (str, list): "optimizer names or a mapping",
+    (int, float, str): "a number, an expression or a mapping",
+}
+
+
+def _mapping_only(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
+    if written is not None and not isinstance(written, dict):
+        faults.add(
+            path,
+            f"expected a mapping, found {describe(written)}",
+            f"write `{kind}: {{objective: {written}}}`" if isinstance(written, str) else None,
+        )
+        return None
+    return faults.build(STEP_MODELS[kind], written or {}, path)
+
+
+def _nothing(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
+    if written is not None:
+        faults.add(
+            path, f"`{kind}` takes no argument, found {describe(written)}", f"write `{kind}:` with `when:` beside it"
+        )
+        return None
+    return STEP_MODELS[kind]()
+
+
+def _assign(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
+    if not isinstance(written, dict) or not written:
+        found = describe(written) if written != {} else "an empty mapping"
+        faults.add(path, f"expected a mapping of names to expressions, found {found}", f"write `{_EXAMPLES[kind]}`")
+        return None
+    return faults.build(STEP_MODELS[kind], {"values": written}, path, {"values": path})
+
+
+_SHORT: dict[str, Callable[[str, Any, Path, Faults], Frozen | None]] = {
+    "forward": _with_key("objective", (str,)),
+    "backward": _with_key("objective", (str,)),
+    "step": _with_key("optimizer", (str, list)),
+    "zero_grad": _with_key("optimizer", (str, list)),
+    "train": _mapping_only,
+    "clip_grad_norm": _with_key("max_norm", (int, float, str)),
+    "clip_grad_value": _with_key("clip_value", (int, float, str)),
+    "assign": _assign,
+    "stop": _nothing,
+}

@@ -1,0 +1,99 @@
+"""One fault of a config after another, each at the place that a person wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from runner.config.document import Document
+from runner.config.fields import FieldError
+from runner.config.models import Frozen
+from runner.config.nodes import Path, describe
+from runner.errors import Problem, listing, nearest
+
+Model = TypeVar("Model", bound=Frozen)
+
+
+class Faults:
+    """Collects the problems of a document while its values are built."""
+
+    def __init__(self, document: Document, problems: list[Problem]) -> None:
+        self.document = document
+        self.problems = problems
+
+    def add(self, path: Path, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        self.problems.append(self.document.problem(path, message, hint, key=key))
+
+    def unknown(self, path: Path, name: str, owner: str, names: Iterable[str], what: str = "key") -> None:
+        """A name under `path` that `owner` does not have, with the nearest and what there is."""
+        hint = takes(names, name)
+        if ":" in name:
+            hint = f"put a space after `:`; {hint}"
+        self.add((*path, name), f"{owner} has no {what} `{name}`", hint, key=True)
+
+    def build(
+        self, model: type[Model], data: Mapping[str, Any], path: Path, within: Mapping[str, Path] | None = None
+    ) -> Model | None:
+        """A frozen model of `data`, or None after its faults were added.
+
+        Args:
+            data: values under the keys that a person writes.
+            path: where they stand.
+            within: where a key's value stands instead, for one that the short form does not name.
+        """
+        try:
+            return model.model_validate(dict(data))
+        except ValidationError as error:
+            for fault in error.errors(include_url=False, include_input=True):
+                self._add_fault(model, fault, path, within or {})
+            return None
+
+    def _add_fault(self, model: type[Frozen], fault: Any, path: Path, within: Mapping[str, Path]) -> None:
+        location: Path = fault["loc"]
+        first = location[0] if location else ""
+        place = (*within[str(first)], *location[1:]) if first in within else (*path, *location)
+        kind = fault["type"]
+        if kind == "extra_forbidden":
+            self.unknown(path, str(location[-1]), model.noun, keys_of(model))
+        elif kind == "missing":
+            self.add(
+                path,
+                f"{model.noun} needs `{location[-1]}`",
+                f"it is the {description_of(model, str(location[-1]))}",
+                key=True,
+            )
+        elif kind == "value_error" and isinstance(fault["ctx"]["error"], FieldError):
+            self.add(place, fault["ctx"]["error"].message, fault["ctx"]["error"].hint)
+        elif kind in _CONTAINERS:
+            what, hint = _CONTAINERS[kind]
+            self.add(place, f"expected {what}, found {describe(fault['input'])}", hint)
+        else:
+            raise AssertionError(f"a fault of a kind that no model has: {fault}")
+
+
+_CONTAINERS: dict[str, tuple[str, str | None]] = {
+    "tuple_type": ("a list", "write it in `[…]`"),
+    "dict_type": ("a mapping", None),
+}
+
+
+def keys_of(model: type[Frozen]) -> list[str]:
+    """The keys that a person may write, in the order of the model."""
+    return [field.alias or name for name, field in model.model_fields.items() if name != "path"]
+
+
+def description_of(model: type[Frozen], key: str) -> str:
+    for name, field in model.model_fields.items():
+        if key in (name, field.alias):
+            return field.description or key
+    return key
+
+
+def takes(names: Iterable[str], wrong: str) -> str:
+    """What there is, and the nearest to what was written."""
+    names = list(names)
+    found = nearest(wrong, names)
+    shown = f"it takes {listing(names)}" if names else "it takes none"
+    return f"{shown}; did you mean `{found}`?" if found else shown

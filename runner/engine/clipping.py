@@ -1,0 +1,26 @@
+"""`torch.nn.utils.clip_grad_norm_` and `clip_grad_value_`, called so that they do not import `torch._dynamo`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+_by_norm = inspect.unwrap(clip_grad_norm_)
+_by_value = inspect.unwrap(clip_grad_value_)
+
+
+def by_norm(parameters: Sequence[Parameter], max_norm: float, norm_type: float) -> Tensor:
+    """Scale the gradients so that their common norm is at most `max_norm`; the norm before, a one-element tensor."""
+    with torch.no_grad():
+        return _by_norm(parameters, max_norm, norm_type)
+
+
+def by_value(parameters: Sequence[Parameter], value: float) -> None:
+    """Clamp every element of the gradients to `-value … value`."""
+    with torch.no_grad():
+        _by_value(parameters, value)

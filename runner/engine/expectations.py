@@ -1,0 +1,96 @@
+"""Whether a value is what an `expect` step says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TOLERANCES: dict[torch.dtype, tuple[float, float]] = {
+    torch.float16: (1e-3, 1e-5),
+    torch.bfloat16: (1.6e-2, 1e-5),
+    torch.float32: (1.3e-6, 1e-5),
+    torch.float64: (1e-7, 1e-7),
+    torch.complex64: (1.3e-6, 1e-5),
+    torch.complex128: (1e-7, 1e-7),
+}
+"""(rtol, atol) of each dtype, as `torch.testing.assert_close` documents them; any other dtype is exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The worst element of a value that is not what was expected."""
+
+    index: tuple[int, ...]
+    found: Any
+    expected: Any
+    count: int  # of elements that differ
+    elements: int
+    rtol: float
+    atol: float
+
+    def __str__(self) -> str:
+        where = f" at {list(self.index)}" if self.index else ""
+        text = f"expected {self.expected!r}, found {self.found!r}{where}"
+        if isinstance(self.found, float) and isinstance(self.expected, float) and self.found - self.expected == self.found - self.expected:
+            text += f", a difference of {abs(self.found - self.expected):.3g}"
+        if self.elements > 1:
+            text += f"; {self.count} of {self.elements} elements differ"
+        return text
+
+
+def tolerances(dtype: torch.dtype, rtol: float | None, atol: float | None) -> tuple[float, float]:
+    """What a difference may be: torch's table, or what is given, where giving one makes the other 0."""
+    if rtol is None and atol is None:
+        return TOLERANCES.get(dtype, (0.0, 0.0))
+    return rtol or 0.0, atol or 0.0
+
+
+def mismatch(found: Any, expected: Any, rtol: float | None, atol: float | None) -> Mismatch | None:
+    """How `found` differs from `expected`, or None where every element holds.
+
+    Args:
+        found: a tensor `(*s)` or a number.
+        expected: a tensor that broadcasts to it, or a number.
+        rtol, atol: tolerances; None for torch's own for the dtype of `found`.
+    Returns:
+        None where `|found - expected| <= atol + rtol * |expected|` holds everywhere; NaN equals NaN, infinities equal
+        themselves, integers and booleans are compared exactly.
+    """
+    left = found.detach() if isinstance(found, Tensor) else torch.tensor(found, dtype=torch.float64 if isinstance(found, float) else None)
+    right = expected.detach().to(left.device) if isinstance(expected, Tensor) else torch.tensor(expected, device=left.device, dtype=torch.float64 if isinstance(expected, float) else None)
+    rtol, atol = tolerances(left.dtype, rtol, atol)
+    right = right.expand(torch.broadcast_shapes(left.shape, right.shape))
+    left = left.expand(right.shape)
+    if left.dtype == torch.bool or right.dtype == torch.bool or not (_floating(left) or _floating(right)):
+        wrong = left != right
+    else:
+        wide = torch.complex128 if left.is_complex() or right.is_complex() else torch.float64
+        a, b = left.to(wide), right.to(wide)
+        same = (a == b) | (a.isnan() & b.isnan())
+        wrong = ~(same | (((a - b).abs() <= atol + rtol * b.abs()) & b.isfinite()))
+    if not bool(wrong.any()):
+        return None
+    index = _worst(left, right, wrong)
+    return Mismatch(index, _shown(left[index]), _shown(right[index]), int(wrong.sum()), left.numel(), rtol, atol)
+
+
+def _floating(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _worst(left: Tensor, right: Tensor, wrong: Tensor) -> tuple[int, ...]:
+    wide = torch.complex128 if left.is_complex() or right.is_complex() else torch.float64
+    distance = (left.to(wide) - right.to(wide)).abs().nan_to_num(nan=float("inf"))
+    distance = torch.where(wrong, distance, torch.full_like(distance, -1.0))
+    flat = int(distance.reshape(-1).argmax())
+    return tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), left.shape)) if left.dim() else ()
+
+
+def _shown(element: Tensor) -> Any:
+    value = element.item()
+    if isinstance(value, float) and element.dtype in (torch.float16, torch.bfloat16, torch.float32):
+        return float(f"{value:.9g}")
+    return value

@@ -1,0 +1,119 @@
+"""The part of a lowered expression that gives some of its values, as one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from runner.language.codegen import compile_graph
+from runner.language.lowering import Lowered
+from runner.language.runtime import gradient
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One value of a computation."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...] | None  # None: depends on data
+    aliases: bool  # may share memory with an input, so that a later write would change it
+    scalar: bool  # a Python number, not a tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """Some values of an expression: `function(None, *inputs)` gives a tuple aligned with `outputs`."""
+
+    function: Callable[..., tuple[Any, ...]]
+    inputs: tuple[str, ...]  # names of tensors, "x1.grad", "iteration"
+    outputs: tuple[Output, ...]
+    random: bool  # draws random numbers
+    gradients: bool  # holds `grad(y, x)`: needs autograd even where no gradient is wanted
+    graph: fx.Graph
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.outputs)
+
+
+def loggable(value: Any) -> bool:
+    """Whether a named value is something that a step computes: a tensor or a running scalar."""
+    return isinstance(value, fx.Node) and isinstance(value.meta["example"], (Tensor, bool, int, float))
+
+
+def computed_with(lowered: Lowered, wanted: Iterable[str]) -> list[str]:
+    """The named values that are computed on the way to `wanted`, and those themselves, in the order of the text."""
+    needed = _ancestors([lowered.values[name] for name in wanted])
+    return [name for name, value in lowered.values.items() if loggable(value) and value in needed]
+
+
+def inputs_of(lowered: Lowered, wanted: Iterable[str]) -> list[str]:
+    """The names of the inputs that reach `wanted`."""
+    needed = _ancestors([lowered.values[name] for name in wanted])
+    return [node.meta["input"] for node in lowered.graph.nodes if node.op == "placeholder" and node in needed]
+
+
+def extract(lowered: Lowered, wanted: Iterable[str]) -> Computation:
+    """The computation of the named values `wanted`, and nothing else."""
+    names = list(wanted)
+    values = [lowered.values[name] for name in names]
+    needed = _ancestors(values)
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    ordered = [node for node in lowered.graph.nodes if node in needed]
+    ordered.sort(key=lambda node: node.op != "placeholder")
+    for node in ordered:
+        copies[node] = graph.node_copy(node, lambda old: copies[old])
+        copies[node].meta = node.meta
+    graph.output(tuple(fx.node.map_arg(value, lambda node: copies[node]) for value in values))
+    inputs = [node for node in ordered if node.op == "placeholder"]
+    return Computation(
+        function=compile_graph(graph),
+        inputs=tuple(node.meta["input"] for node in inputs),
+        outputs=tuple(_output(name, value, inputs) for name, value in zip(names, values, strict=True)),
+        random=any(node.meta.get("random") for node in ordered),
+        gradients=any(node.meta.get("gradients") or node.target is gradient for node in ordered),
+        graph=graph,
+    )
+
+
+def forget_examples(lowered: Lowered) -> None:
+    """Let go of the example tensors of all but the named values."""
+    kept = {value for value in lowered.values.values() if isinstance(value, fx.Node)}
+    for node in lowered.graph.nodes:
+        if node not in kept and isinstance(node.meta.get("example"), Tensor):
+            example = node.meta["example"]
+            node.meta["example"] = example.detach() if node.op == "placeholder" else torch.empty((), dtype=example.dtype)
+
+
+def _ancestors(values: Iterable[Any]) -> set[fx.Node]:
+    needed: set[fx.Node] = set()
+    pending: list[fx.Node] = []
+    for value in values:
+        fx.node.map_arg(value, pending.append)
+    while pending:
+        node = pending.pop()
+        if node not in needed:
+            needed.add(node)
+            pending.extend(node.all_input_nodes)
+    return needed
+
+
+def _output(name: str, value: Any, inputs: list[fx.Node]) -> Output:
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if isinstance(example, Tensor):
+        shape = None if value.meta.get("dynamic") else tuple(example.shape)
+        storages = {node.meta["example"].untyped_storage()._cdata for node in inputs if isinstance(node.meta["example"], Tensor)}
+        aliases = example.untyped_storage()._cdata in storages or bool(value.meta.get("branch"))
+        return Output(name, example.dtype, shape, aliases, False)
+    return Output(name, scalar_dtype(example), (), False, True)
+
+
+def scalar_dtype(number: object) -> torch.dtype:
+    """The dtype that a Python number is logged in."""
+    return {bool: torch.bool, int: torch.int64}.get(type(number), torch.float64)

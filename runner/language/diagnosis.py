@@ -1,0 +1,93 @@
+"""What torch raises about an operation, in the words of the expression."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from runner.language.faults import LanguageError, place_of
+from runner.language.parse import source_of
+
+_NOISE = (
+    re.compile(r"^\[enforce fail at [^\]]*\]\s*\.?\s*"),
+    re.compile(r"\n.*", re.DOTALL),
+    re.compile(r"\s*Exception raised from.*", re.DOTALL),
+)
+_BROADCASTING = {
+    operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow,
+    operator.and_, operator.or_, operator.xor, operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
+}  # fmt: skip
+_ALLOCATION = re.compile(r"tried to allocate (\d+) bytes|can't allocate memory|not enough memory")
+
+
+class AllocationError(LanguageError):
+    """An operation wanted more memory than the process may take."""
+
+
+def explain(
+    error: Exception,
+    node: ast.AST,
+    text: str,
+    origin: Hashable | None,
+    target: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> LanguageError:
+    """The fault of one operation: the shapes that do not fit, else what torch says, at the operation's place."""
+    place = place_of(node, text)
+    shown = source_of(node, text)
+    tried = _ALLOCATION.search(str(error))
+    if tried or isinstance(error, MemoryError):
+        size = f": it needs {int(tried[1]) / 2**30:,.1f} GiB" if tried and tried[1] else ""
+        message = f"`{shown}` does not fit into memory{size}"
+        return AllocationError(message, "make it smaller, or raise the limit with --max-memory", place, origin)
+    message = _shapes(node, text, target, args) or torch_message(error)
+    hint = _hint(message, args)
+    if not message.startswith(("shapes", "inner")):
+        message = f"`{shown}`: {message}"
+        operands = [f"{tuple(value.shape)}" for value in args if isinstance(value, Tensor)]
+        if operands and hint is None:
+            hint = f"its tensors have the shapes {', '.join(operands)}"
+    return LanguageError(message, hint, place, origin)
+
+
+def torch_message(error: BaseException) -> str:
+    """The first line of what torch says, without its prefixes and full stop."""
+    text = str(error)
+    for noise in _NOISE:
+        text = noise.sub("", text)
+    text = text.strip().rstrip(".")
+    return text or type(error).__name__
+
+
+def _shapes(node: ast.AST, text: str, target: Any, args: tuple[Any, ...]) -> str | None:
+    if not isinstance(node, (ast.BinOp, ast.Compare)) or len(args) != 2 or not all(isinstance(value, Tensor) for value in args):
+        return None
+    left, right = (tuple(value.shape) for value in args)
+    sides = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.left, node.comparators[0])
+    names = [source_of(side, text) for side in sides]
+    operands = f"`{names[0]}` is {left}, `{names[1]}` is {right}"
+    if target is operator.matmul and left and right and left[-1] != right[-2 if len(right) > 1 else -1]:
+        return f"inner sizes {left[-1]} and {right[-2 if len(right) > 1 else -1]} of a product differ: {operands}"
+    if target in _BROADCASTING and not _broadcast(left, right):
+        return f"shapes {left} and {right} do not broadcast: {operands}"
+    return None
+
+
+def _broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
+    return all(a == b or a == 1 or b == 1 for a, b in zip(reversed(left), reversed(right), strict=False))
+
+
+def _hint(message: str, args: tuple[Any, ...]) -> str | None:
+    if message.startswith("inner sizes"):
+        return "transpose one side with `.mT`, or change its shape"
+    if message.startswith("shapes"):
+        return "sizes are compared from the last dimension on; `unsqueeze` or `reshape` one side"
+    if "expected scalar type" in message or "same dtype" in message or "must match" in message and "dtype" in message:
+        return "cast one side: `x.to(float32)`"
+    return None

@@ -1,0 +1,52 @@
+"""Faults of an expression, placed within its own text."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place inside an expression's text."""
+
+    line: int  # from 1
+    column: int  # from 0, in characters
+    width: int  # characters, at least 1
+
+    def as_tuple(self) -> tuple[int, int, int]:
+        return (self.line, self.column, self.width)
+
+
+START = Place(1, 0, 1)
+
+
+class LanguageError(Exception):
+    """An expression is not valid. The caller knows the file and turns this into a `Problem` there."""
+
+    def __init__(
+        self, message: str, hint: str | None = None, place: Place = START, origin: Hashable | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.place = place
+        self.origin = origin  # the text that the place is in, where that is not the caller's: a function's body
+
+
+def place_of(node: ast.AST, text: str) -> Place:
+    """Where `node` stands in `text`; columns counted in characters, cut to its first line."""
+    line = getattr(node, "lineno", 1)
+    lines = text.split("\n")
+    content = lines[line - 1].encode() if line <= len(lines) else b""
+    start = _characters(content, getattr(node, "col_offset", 0))
+    if getattr(node, "end_lineno", line) == line:
+        end = _characters(content, getattr(node, "end_col_offset", None) or 0)
+    else:
+        end = len(content.decode())
+    return Place(line, start, max(1, end - start))
+
+
+def _characters(line: bytes, offset: int) -> int:
+    return len(line[:offset].decode(errors="ignore"))

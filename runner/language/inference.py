@@ -1,0 +1,96 @@
+"""What every node of an expression is: found by running it once, on real or on fake tensors, before step 1."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MAX_NODES = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large an expression may become."""
+
+    nodes: int = MAX_NODES
+    bytes: int = 1 << 40  # of one tensor, counted before it is believed, views included
+
+
+class TooLarge(Exception):
+    """A node passes a bound; the text says which and how to raise it."""
+
+
+@dataclass(slots=True)
+class Inference:
+    """Runs nodes as they are lowered, so that the next one knows the shapes of its operands.
+
+    With `gradients`, autograd records what runs, which `grad(y, x)` needs.
+    """
+
+    bounds: Bounds = field(default_factory=Bounds)
+    gradients: bool = False
+    nodes: int = 0
+    bytes: int = 0  # of all results together, views counted once
+    largest: int = 0
+    _generator: Tensor | None = None
+    _storages: set[int] = field(default_factory=set)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Everything inferred inside leaves the process's random state and grad mode as they were."""
+        try:
+            with torch.set_grad_enabled(self.gradients):
+                yield
+        finally:
+            if self._generator is not None:
+                torch.set_rng_state(self._generator)
+                self._generator = None
+
+    def count(self) -> None:
+        """One more node of the graph.
+
+        Raises:
+            TooLarge: there are too many.
+        """
+        self.nodes += 1
+        if self.nodes > self.bounds.nodes:
+            raise TooLarge(f"the expression has more than {self.bounds.nodes:,} operations; raise it with --max-nodes")
+
+    def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], random: bool) -> Any:
+        """The example result of one node. What torch raises passes through."""
+        if random and self._generator is None:
+            self._generator = torch.get_rng_state()
+        result = function(*args, **kwargs)
+        self._measure(result)
+        return result
+
+    def _measure(self, result: Any) -> None:
+        if isinstance(result, Tensor):
+            size = result.numel() * result.element_size()
+            if size > self.bounds.bytes:
+                raise TooLarge(
+                    f"the result has shape {tuple(result.shape)}: {readable_bytes(size)}, more than the limit of "
+                    f"{readable_bytes(self.bounds.bytes)}; raise it with --max-memory"
+                )
+            self.largest = max(self.largest, size)
+            storage = result.untyped_storage()
+            if storage._cdata not in self._storages:
+                self._storages.add(storage._cdata)
+                self.bytes += storage.nbytes()
+        elif isinstance(result, (tuple, list)):
+            for item in result:
+                self._measure(item)
+
+
+def readable_bytes(size: float) -> str:
+    """A size for people: `2.0 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024 or unit == "PiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError

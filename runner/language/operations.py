@@ -1,0 +1,406 @@
+"""Calls of torch's operations, methods and attributes, checked against the catalogue and lowered to nodes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from runner.catalogue import (
+    Operation,
+    argument_refusal,
+    attributes,
+    bare_names,
+    find_attribute,
+    find_method,
+    find_operation,
+    methods,
+    refusal,
+)
+from runner.errors import did_you_mean, listing, nearest
+from runner.language.scalars import FUNCTIONS
+
+if TYPE_CHECKING:
+    from runner.language.lowering import _Lowering
+
+DTYPES: Mapping[str, torch.dtype] = {
+    name: getattr(torch, name)
+    for name in (
+        "float16", "bfloat16", "float32", "float64", "half", "float", "double",
+        "complex64", "complex128", "cfloat", "cdouble",
+        "uint8", "int8", "int16", "int32", "int64", "short", "int", "long", "bool",
+        "float8_e4m3fn", "float8_e5m2",
+    )
+}  # fmt: skip
+"""The dtypes by their names in torch."""
+
+PREFIXES = ("torch", "F", "nn", "functional", "linalg", "special", "fft", "masked", "signal", "math")
+"""First names of dotted operations; a value of the same name hides them."""
+
+find = find_operation
+
+
+def example_of(value: Any) -> Any:
+    """`value` with every node replaced by its example."""
+    return fx.node.map_arg(value, lambda node: node.meta["example"])
+
+
+def is_mask(node: fx.Node) -> bool:
+    """Whether indexing with `node` gives a shape that depends on data."""
+    example = node.meta["example"]
+    return isinstance(example, Tensor) and example.dtype in (torch.bool, torch.uint8)
+
+
+def describe(value: Any) -> str:
+    """What a value is, for a message."""
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if isinstance(example, Tensor):
+        return f"a tensor of shape {tuple(example.shape)}, {str(example.dtype).removeprefix('torch.')}"
+    if isinstance(example, bool):
+        return "a boolean"
+    if isinstance(example, (int, float, complex)):
+        return "a number"
+    if isinstance(example, str):
+        return f"the string {example!r}"
+    if isinstance(example, torch.dtype):
+        return f"the dtype {str(example).removeprefix('torch.')}"
+    if example is None:
+        return "`None`"
+    if isinstance(example, (tuple, list)):
+        return f"{'a tuple' if isinstance(example, tuple) else 'a list'} of {len(example)} values"
+    return f"a {type(example).__name__}"
+
+
+def dotted_name(node: ast.expr) -> str | None:
+    """`torch.linalg.det` of a chain of attributes that starts with a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    parts.append(node.id)
+    return ".".join(reversed(parts))
+
+
+def dotted_constant(name: str) -> Any:
+    """`math.pi`, `torch.inf`, `torch.float64`: a number or a dtype; else None."""
+    module, _, rest = name.rpartition(".")
+    if module in ("math", "torch") and rest in ("pi", "e", "inf", "nan", "tau"):
+        return getattr(math, rest)
+    return DTYPES.get(rest) if module == "torch" else None
+
+
+def suggestion(name: str) -> str:
+    """One thing to do about an operation that does not exist."""
+    prefix, _, bare = name.rpartition(".")
+    prefix = prefix.removeprefix("torch.").removeprefix("torch").removeprefix("nn.functional")
+    pool: set[str] = {*bare_names(), *FUNCTIONS, "grad"}
+    if prefix and prefix != "F":
+        pool = {f"{prefix}.{found}" for found in _names_below(prefix)}
+        bare = f"{prefix}.{bare}"
+    found = nearest(bare, pool)
+    return f"did you mean `{found}`?" if found else "`steprun ops` lists every operation"
+
+
+@functools.cache
+def _names_below(prefix: str) -> frozenset[str]:
+    from runner.catalogue import operations
+
+    return frozenset(name.removeprefix(prefix + ".") for name in operations() if name.startswith(prefix + "."))
+
+
+def lower_call(lowering: _Lowering, node: ast.Call) -> Any:
+    """A call of a scalar function, an operation or a method.
+
+    Raises:
+        LanguageError: no such operation or argument, or the operation refuses its operands.
+    """
+    dotted = dotted_name(node.func)
+    if dotted is None:
+        if isinstance(node.func, ast.Attribute):
+            return _method(lowering, node, node.func)
+        raise lowering.fault(node.func, f"`{lowering.shown(node.func)}` cannot be called", "call an operation by its name")
+    head = dotted.partition(".")[0]
+    if isinstance(node.func, ast.Attribute):
+        if dotted.startswith("math.") and not lowering.is_declared("math"):
+            return _scalar_function(lowering, node, dotted.removeprefix("math."), dotted)
+        operation = find_operation(dotted)
+        if operation is not None and not lowering.is_declared(head):
+            return _operation(lowering, node, operation, dotted)
+        if head in PREFIXES and not lowering.is_declared(head):
+            raise _unknown_operation(lowering, node, dotted)
+        return _method(lowering, node, node.func)
+    if dotted == "grad":
+        return lowering.differentiate(node)
+    if dotted == "len":
+        return _length(lowering, node)
+    if dotted == "range":
+        raise lowering.fault(node, "`range` is for loops", "write `for i in range(n):`, or `arange(n)` for a tensor")
+    if dotted in FUNCTIONS:
+        positional, named = lowering.arguments(node)
+        plain = [lowering.plain(value) for value in positional]
+        if not named and plain and all(lowering.is_scalar(value) for value in plain):
+            return lowering.scalar_call(node, FUNCTIONS[dotted], plain)
+        operation = find_operation(dotted)
+        if operation is None:
+            given = next((value for value in plain if not lowering.is_scalar(value)), None)
+            raise lowering.fault(node, f"`{dotted}` takes scalars, and is given {describe(given)}", "use a tensor operation")
+        return _emit_operation(lowering, node, operation, dotted, positional, named)
+    operation = find_operation(dotted)
+    if operation is None:
+        raise _unknown_operation(lowering, node, dotted)
+    return _operation(lowering, node, operation, dotted)
+
+
+def read_attribute(lowering: _Lowering, node: ast.Attribute, value: Any) -> Any:
+    """`x.T`, `x.shape`, `x.dtype`, and the fields of a result with names (`max(x, dim=1).values`)."""
+    name = node.attr
+    shown = lowering.shown(node.value)
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if isinstance(value, fx.Node) and isinstance(example, tuple) and not name.startswith("_"):
+        for position, item in enumerate(example):
+            if getattr(example, name, None) is item:
+                return lowering.emit(node, "call_function", _getitem, (value, position))
+    if not isinstance(example, Tensor):
+        raise lowering.fault(node, f"`{shown}` is {describe(value)} and has no `.{name}`", "attributes are those of tensors")
+    found = find_attribute(name)
+    if found is None:
+        reason = refusal("." + name)
+        if reason:
+            raise lowering.fault(node, f"`.{name}` is not available here: {reason}", _elsewhere(name))
+        if find_method(name):
+            raise lowering.fault(node, f"`.{name}` is a method", f"call it: `{shown}.{name}(…)`")
+        pool = [entry.removeprefix(".") for entry in (*attributes(), *methods())]
+        raise lowering.fault(node, f"a tensor has no `.{name}`", did_you_mean(name, pool, "`steprun ops` lists every operation"))
+    if "scalar" in found.flags and not (isinstance(value, fx.Node) and value.meta.get("dynamic")):
+        result = getattr(example, name)
+        return tuple(result) if isinstance(result, torch.Size) else result
+    if name == "shape":
+        sizes = [lowering.emit(node, "call_method", "size", (value, dimension)) for dimension in range(example.dim())]
+        return tuple(sizes)
+    if "scalar" in found.flags:
+        return getattr(example, name)
+    return lowering.emit(node, "call_function", getattr, (value, name))
+
+
+def _elsewhere(name: str) -> str | None:
+    return "gradients are read in `assign`, `expect` and `when`" if name == "grad" else None
+
+
+def _getitem(values: Any, index: int) -> Any:
+    return values[index]
+
+
+def _unknown_operation(lowering: _Lowering, node: ast.Call, name: str) -> Exception:
+    reason = refusal(name)
+    if reason:
+        message, _, hint = reason.partition("; ")
+        return lowering.fault(node.func, f"`{name}` is not available: {message}", hint or "`steprun ops` lists every operation")
+    if lowering.is_declared(name):
+        return lowering.fault(node.func, f"`{name}` is a value and cannot be called", "multiply with `*`, index with `[…]`")
+    mine = nearest(name, lowering.scope.functions)
+    hint = f"did you mean `{mine}`?" if mine else suggestion(name)
+    return lowering.fault(node.func, f"there is no operation `{name}`", hint)
+
+
+def _scalar_function(lowering: _Lowering, node: ast.Call, name: str, shown: str) -> Any:
+    positional, named = lowering.arguments(node)
+    plain = [lowering.plain(value) for value in positional]
+    if name not in FUNCTIONS:
+        raise lowering.fault(node.func, f"`{shown}` is not a scalar function", did_you_mean(name, FUNCTIONS, "see Python's `math`"))
+    if named:
+        raise lowering.fault(node, f"`{shown}` takes no argument by name", "write it by position")
+    for value in plain:
+        if not lowering.is_scalar(value):
+            hint = f"write `{name}` for tensors" if find_operation(name) else "reduce it to a scalar constant"
+            raise lowering.fault(node, f"`{shown}` takes scalars, and is given {describe(value)}", hint)
+    return lowering.scalar_call(node, FUNCTIONS[name], plain)
+
+
+def _length(lowering: _Lowering, node: ast.Call) -> Any:
+    if len(node.args) != 1 or node.keywords:
+        raise lowering.fault(node, "`len` takes one argument", "write `len(x)`")
+    value = lowering.plain(lowering.value(node.args[0]))
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if isinstance(example, Tensor) and example.dim() > 0:
+        if value.meta.get("dynamic"):
+            return lowering.emit(node, "call_method", "size", (value, 0))
+        return example.shape[0]
+    if isinstance(example, (tuple, list)):
+        return len(example)
+    raise lowering.fault(node, f"`{lowering.shown(node.args[0])}` is {describe(value)} and has no length", "`len` is that of the first dimension")
+
+
+def _operation(lowering: _Lowering, node: ast.Call, operation: Operation, shown: str) -> Any:
+    positional, named = lowering.arguments(node)
+    return _emit_operation(lowering, node, operation, shown, positional, named)
+
+
+def _emit_operation(
+    lowering: _Lowering, node: ast.Call, operation: Operation, shown: str, positional: list[Any], named: dict[str, Any]
+) -> Any:
+    _check_arguments(lowering, node, operation, shown, len(positional), named)
+    _check_mutation(lowering, node, operation, shown, positional, named)
+    args = tuple(_operand(lowering, operation, position, value) for position, value in enumerate(positional))
+    kwargs = {name: _operand(lowering, operation, name, value) for name, value in named.items()}
+    kwargs.update(_factory_arguments(lowering, node, operation, args, kwargs))
+    target = _target(operation.target)
+    made = lowering.emit(
+        node,
+        "call_function",
+        target,
+        args,
+        kwargs,
+        random="random" in operation.flags,
+        dynamic="dynamic" in operation.flags,
+    )
+    return _folded(lowering, operation, made)
+
+
+def _method(lowering: _Lowering, node: ast.Call, function: ast.Attribute) -> Any:
+    value = lowering.plain(lowering.value(function.value))
+    name = function.attr
+    shown = f".{name}"
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if not isinstance(example, Tensor):
+        raise lowering.fault(function, f"`{lowering.shown(function.value)}` is {describe(value)} and has no method `{shown}`", "methods are those of tensors")
+    method = find_method(name)
+    if method is None:
+        reason = refusal(shown)
+        if reason:
+            message, _, hint = reason.partition("; ")
+            raise lowering.fault(function, f"`{shown}` is not available: {message}", hint or None)
+        pool = [entry.removeprefix(".") for entry in methods()]
+        raise lowering.fault(function, f"a tensor has no method `{shown}`", did_you_mean(name, pool, "`steprun ops` lists every method"))
+    positional, named = lowering.arguments(node)
+    _check_arguments(lowering, node, method, shown, len(positional), named)
+    args = (value, *(_operand(lowering, method, position, item) for position, item in enumerate(positional)))
+    kwargs = {key: _operand(lowering, method, key, item) for key, item in named.items()}
+    made = lowering.emit(
+        node, "call_method", name, args, kwargs, random="random" in method.flags, dynamic="dynamic" in method.flags
+    )
+    return _folded(lowering, method, made)
+
+
+def _folded(lowering: _Lowering, operation: Operation, made: fx.Node) -> Any:
+    """Sizes, counts and dtypes are known now: the value itself in place of its node."""
+    if "scalar" not in operation.flags or any(argument.meta.get("dynamic") for argument in made.all_input_nodes):
+        return made
+    if any(not isinstance(argument.meta["example"], Tensor) for argument in made.all_input_nodes):
+        return made
+    example = made.meta["example"]
+    lowering.graph.erase_node(made)
+    return tuple(example) if isinstance(example, torch.Size) else example
+
+
+def _check_arguments(
+    lowering: _Lowering, node: ast.Call, operation: Operation, shown: str, count: int, named: Mapping[str, Any]
+) -> None:
+    names = operation.argument_names
+    for position, keyword in enumerate(node.keywords):
+        assert keyword.arg is not None
+        if keyword.arg in names:
+            continue
+        reason = argument_refusal(operation, keyword.arg)
+        if reason:
+            message, _, hint = reason.partition("; ")
+            raise lowering.fault(keyword, f"`{shown}` does not take `{keyword.arg}` here: {message}", hint or None)
+        found = did_you_mean(keyword.arg, names)
+        takes = f"it takes {listing(names)}" if names else "it takes no arguments"
+        raise lowering.fault(keyword, f"`{shown}` has no argument `{keyword.arg}`", f"{takes}; {found}" if found else takes)
+    most = max((_positions(overload) for overload in operation.overloads), default=0)
+    if count > most:
+        takes = f"it takes {listing(names)}" if names else "it takes none"
+        raise lowering.fault(node, f"`{shown}` takes {most:.0f} arguments by position, {count} are given", takes)
+
+
+def _positions(overload: tuple[Any, ...]) -> float:
+    if any(argument.variadic for argument in overload):
+        return math.inf
+    return sum(not argument.keyword_only for argument in overload)
+
+
+def _check_mutation(
+    lowering: _Lowering, node: ast.Call, operation: Operation, shown: str, positional: list[Any], named: Mapping[str, Any]
+) -> None:
+    if "running_statistics" not in operation.flags:
+        return
+    given = dict(zip(operation.argument_names, positional, strict=False)) | dict(named)
+    if given.get("running_mean") is None and given.get("running_var") is None:
+        return
+    switch = "use_input_stats" if "use_input_stats" in operation.argument_names else "training"
+    default = switch == "use_input_stats" or operation.name.startswith("torch.")
+    if given.get(switch, default) is not False:
+        raise lowering.fault(
+            node,
+            f"`{shown}` would write its running statistics in place",
+            f"pass `None` for them while training and update them by an `assign` step, or pass `{switch}=False`",
+        )
+
+
+def _operand(lowering: _Lowering, operation: Operation, key: int | str, value: Any) -> Any:
+    """A value as an argument: an element of a constant is a tensor where the operation wants one."""
+    from runner.language.lowering import Lookup
+
+    if isinstance(value, (tuple, list)):
+        return type(value)(_operand(lowering, operation, key, item) for item in value)
+    if not isinstance(value, Lookup):
+        return value
+    for overload in operation.overloads:
+        if isinstance(key, int):
+            arguments = list(overload[key : key + 1]) or [argument for argument in overload if argument.variadic]
+        else:
+            arguments = [argument for argument in overload if argument.name == key]
+        if any(argument.type.startswith("Tensor") or not argument.type for argument in arguments):
+            tensor = lowering.input(value.name, lowering.scope.tensors[value.name])
+            return lowering.emit(None, "call_function", _element, (tensor, value.index))
+    return lowering.plain(value)
+
+
+def _element(x: Tensor, index: int) -> Tensor:
+    return x[index]
+
+
+def _factory_arguments(
+    lowering: _Lowering, node: ast.Call, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The dtype and device that the config supplies to operations that make tensors."""
+    if "factory" not in operation.flags:
+        return {}
+    supplied: dict[str, Any] = {}
+    if operation.bare_name in ("tensor", "scalar_tensor", "as_tensor"):
+        for value in _flat((*args, *kwargs.values())):
+            if isinstance(value, fx.Node) and isinstance(value.meta["example"], Tensor):
+                raise lowering.fault(node, f"`{operation.bare_name}` of tensors would lose their gradients", "write `stack([…])` or `cat([…])`")
+    if kwargs.get("dtype") is None:
+        wants = "default_dtype" in operation.flags
+        if "inferred_dtype" in operation.flags:
+            wants = any(isinstance(example_of(value), float) for value in _flat((*args, *kwargs.values())))
+        if wants:
+            real_only = operation.name.startswith("signal.") or operation.bare_name.endswith("_window")
+            supplied["dtype"] = lowering.scope.dtype.to_real() if real_only else lowering.scope.dtype
+    if lowering.scope.device != "cpu":
+        supplied["device"] = lowering.scope.device
+    return supplied
+
+
+def _flat(values: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        found.extend(_flat(value) if isinstance(value, (tuple, list)) else [value])
+    return found
+
+
+@functools.cache
+def _target(path: str) -> Callable[..., Any]:
+    found: Any = torch
+    for part in path.split(".")[1:]:
+        found = getattr(found, part, None) or __import__(f"{found.__name__}.{part}", fromlist=[part])
+    function: Callable[..., Any] = found
+    return function

@@ -1,0 +1,54 @@
+"""Functions that compiled expressions call besides torch's own operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def watch(x: Tensor) -> Tensor:
+    """`x`, as something that `gradient` can differentiate by: a leaf of its own where it has no history."""
+    return x if x.requires_grad else x.detach().requires_grad_()
+
+
+def gradient(y: Tensor, xs: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    """The derivative of the one-element `y` with respect to `xs`, itself differentiable.
+
+    Args:
+        y: one element, any shape.
+        xs: a tensor, or several.
+    Returns:
+        A tensor of the shape of `xs`, or a tuple of them; zeros where `y` does not depend on it.
+    """
+    single = isinstance(xs, Tensor)
+    targets: tuple[Tensor, ...] = (xs,) if isinstance(xs, Tensor) else tuple(xs)
+    if not y.requires_grad:
+        zeros = tuple(torch.zeros_like(target) for target in targets)
+        return zeros[0] if single else zeros
+    gradients = torch.autograd.grad(y, targets, create_graph=True, allow_unused=True, materialize_grads=True)
+    return gradients[0] if single else gradients
+
+
+def branch(chosen: Callable[..., Any], otherwise: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """`a if condition else b` as one call: `(condition, *captured)`, of which the first `count` are `a`'s."""
+
+    def choose(condition: Any, *captured: Any) -> Any:
+        return chosen(None, *captured[:count]) if condition else otherwise(None, *captured[count:])
+
+    choose.__module__ = __name__
+    return choose
+
+
+def lookup(name: str, values: tuple[Any, ...]) -> Callable[[int], Any]:
+    """The elements of the 1-d constant `name` as Python numbers, by a running index."""
+
+    def item(index: int) -> Any:
+        if not -len(values) <= index < len(values):
+            raise IndexError(f"index {index} is outside `{name}`, which has {len(values)} elements")
+        return values[index]
+
+    item.__module__ = __name__
+    return item

@@ -1,0 +1,37 @@
+"""The classes of `torch.optim`, made so that using one does not import `torch._dynamo`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+
+@functools.cache
+def optimizer_class(class_name: str) -> type[Optimizer]:
+    """A class that computes bit for bit what `torch.optim`'s `class_name` computes.
+
+    torch wraps `add_param_group` and `step` for its compiler, and the wrappers import `torch._dynamo` (most of a
+    second) on first use. A subclass calls what they wrap, without gradients as they do. Where torch does not have
+    the wrappers in the form known here, its own class is returned.
+    """
+    original: type[Optimizer] = getattr(torch.optim, class_name)
+    add_param_group = getattr(Optimizer.add_param_group, "__wrapped__", None)
+    step = inspect.unwrap(original.step)
+    if add_param_group is None or original.add_param_group is not Optimizer.add_param_group or step is original.step:
+        return original
+    methods = {"add_param_group": add_param_group, "step": _without_gradients(step), "__module__": __name__}
+    return type(class_name, (original,), methods)
+
+
+def _without_gradients(inner: Callable[..., Any]) -> Callable[..., Any]:
+    def step(self: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
+        with torch.no_grad():
+            return inner(self, closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # keeps Optimizer.__init__ from wrapping it for the profiler
+    return step

@@ -1,0 +1,141 @@
+"""Who holds which parameter: names and globs of optimizers and their groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from runner.errors import did_you_mean, listing
+from runner.optim.faults import Collector, PlacedFault
+from runner.optim.plans import Path, Shaped
+
+if TYPE_CHECKING:
+    from runner.config import OptimizerDeclaration
+
+
+def matching(
+    patterns: Sequence[str], parameters: Mapping[str, Shaped], path: Path
+) -> tuple[list[str], list[PlacedFault]]:
+    """The trainable parameters that names and globs stand for, in the order of their declaration.
+
+    Args:
+        patterns: names, or globs as in `fnmatch`, case-sensitive.
+        parameters: every parameter of the config, frozen ones too.
+        path: the place of the list of patterns.
+    Returns:
+        the names, and a fault for every pattern that stands for nothing or names a frozen parameter.
+    """
+    chosen: set[str] = set()
+    faults: list[PlacedFault] = []
+    for position, pattern in enumerate(patterns):
+        place = (*path, position)
+        found = [pattern] if pattern in parameters else [name for name in parameters if fnmatchcase(name, pattern)]
+        trainable = [name for name in found if parameters[name].requires_grad]
+        chosen.update(trainable)
+        if not found:
+            message = f"`{pattern}` matches no parameter" if _is_glob(pattern) else f"there is no parameter `{pattern}`"
+            hint = did_you_mean(pattern, parameters, f"parameters are {listing(parameters)}")
+            faults.append(PlacedFault(place, message, hint))
+        elif not trainable:
+            frozen = (
+                f"`{pattern}` is frozen" if pattern in parameters else f"`{pattern}` matches frozen parameters only"
+            )
+            faults.append(PlacedFault(place, frozen, "give it `requires_grad: true`, or take it out here"))
+    return [name for name in parameters if name in chosen], faults
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one optimizer holds: a set of parameters for each of its groups, and the rest."""
+
+    rest: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.rest, *(name for group in self.groups for name in group))
+
+
+def held_by(
+    declared: OptimizerDeclaration, parameters: Mapping[str, Shaped], alone: bool, faults: Collector
+) -> Held | None:
+    """Which parameters an optimizer holds.
+
+    With `parameters`, those; without, a single optimizer holds every trainable parameter, and one of several those
+    of its groups. A group takes the parameters it names out of these; the rest is a group of its own.
+
+    Returns:
+        None where a fault hides it; the faults are collected.
+    """
+    before = len(faults.problems)
+    trainable = [name for name, parameter in parameters.items() if parameter.requires_grad]
+    place = (*declared.path, "parameters")
+    if declared.parameters is not None:
+        base, found = matching(declared.parameters, parameters, place)
+        for fault in found:
+            faults.add(fault)
+    else:
+        base = trainable
+        if not alone and not declared.groups:
+            hint = "write `parameters: [...]` beside it, names or globs"
+            faults.add(PlacedFault(declared.path, "one of several optimizers must name its parameters", hint, key=True))
+            return None
+    groups: list[tuple[str, ...]] = []
+    taken: dict[str, int] = {}
+    for position, group in enumerate(declared.groups):
+        at = (*declared.path, "groups", position, "parameters")
+        names, found = matching(group.parameters, parameters, at)
+        for fault in found:
+            faults.add(fault)
+        with faults.collecting():
+            groups.append(_group(names, base, taken, position, at, complete=not found))
+        taken.update(dict.fromkeys(names, position))
+    if len(faults.problems) > before:
+        return None
+    rest = tuple(name for name in base if name not in taken) if declared.parameters is not None or alone else ()
+    held = Held(rest, tuple(groups))
+    if not held.all:
+        message = (
+            "this optimizer holds nothing" if trainable else "this optimizer holds nothing: no parameter is trainable"
+        )
+        faults.add(
+            PlacedFault((*declared.path, declared.kind), message, "take it out, or name parameters to hold", key=True)
+        )
+        return None
+    return held
+
+
+def _group(
+    names: Sequence[str], base: Sequence[str], taken: Mapping[str, int], position: int, at: Path, *, complete: bool
+) -> tuple[str, ...]:
+    twice = [name for name in names if name in taken]
+    if twice:
+        message = f"`{twice[0]}` is in group {taken[twice[0]]} of this optimizer too"
+        raise PlacedFault(at, message, "a parameter is in one group; narrow the names or globs")
+    inside = tuple(name for name in names if name in base)
+    if complete and not inside:
+        raise PlacedFault(
+            at, "this group holds none of the optimizer's parameters", f"the optimizer holds {listing(base)}"
+        )
+    return inside
+
+
+def report_twice(
+    name: str, declared: OptimizerDeclaration, held: Held, holders: dict[str, str], faults: Collector
+) -> None:
+    """Note who holds what, and collect a fault for what an earlier optimizer holds already."""
+    twice = [parameter for parameter in held.all if parameter in holders]
+    if twice:
+        place = (*declared.path, "parameters") if declared.parameters is not None else declared.path
+        shown = listing([f"`{parameter}`" for parameter in twice], 5)
+        verb = "is" if len(twice) == 1 else "are"
+        message = f"{shown} {verb} held by the optimizer `{holders[twice[0]]}` too"
+        faults.add(PlacedFault(place, message, "two optimizers would both step it; name it in one of them"))
+    for parameter in held.all:
+        holders.setdefault(parameter, name)

@@ -1,0 +1,249 @@
+"""From the optimizers of a config to frozen plans, with torch's own validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.catalogue import Optimizer, optimizers
+from runner.errors import Problem, did_you_mean, listing
+from runner.language.faults import LanguageError
+from runner.language.scalars import Names, Scalar, compile_scalar, names_in
+from runner.optim.arguments import STEP_COUNT, Scope, argument_value, scalar
+from runner.optim.faults import Collector, PlacedFault, sentence
+from runner.optim.holding import Held, held_by, report_twice
+from runner.optim.plans import (
+    GroupPlan,
+    InitialState,
+    OptimizerPlan,
+    Option,
+    Path,
+    Scheduled,
+    Shaped,
+    StateEntry,
+    broadcasts,
+    resolve,
+)
+from runner.optim.trial import REFUSALS, culprit, take_a_step
+
+if TYPE_CHECKING:
+    from runner.config import Config, OptimizerDeclaration
+
+CompileSchedule = Callable[[str], Callable[[Names], Scalar]]
+
+_ONLY_FOR_ALL = {"adagrad": frozenset({"initial_accumulator_value"})}
+"""Arguments that torch reads from the constructor alone: in a group they would be ignored."""
+
+
+def plan_optimizers(
+    config: Config,
+    parameters: Mapping[str, Shaped],
+    scalars: Names,
+    problems: list[Problem],
+    warnings: list[Problem],
+    *,
+    constants: Mapping[str, Shaped] | None = None,
+    compile_schedule: CompileSchedule | None = None,
+) -> dict[str, OptimizerPlan]:
+    """Every optimizer of a config that is valid, by name.
+
+    Args:
+        config: its `optimizers` are read, and its document places the faults.
+        parameters: shape, dtype and `requires_grad` of every parameter, in order.
+        scalars: scalar constants, and 1-d constants that are known while planning, as tuples.
+        problems: every fault is appended.
+        warnings: a trainable parameter that no optimizer holds is appended.
+        constants: shape and dtype of the constant tensors: an initial state may read them, and a hyperparameter
+            that reads one is evaluated at each step.
+        compile_schedule: the function of `{"t": t}` that an expression stands for; raises `LanguageError`. Without
+            it, expressions over `scalars` and `t`.
+    """
+    tensors = dict(constants or {})
+    faults = Collector(config.document, problems)
+    unknown = frozenset(name for name in tensors if name not in scalars)
+    around = _Around(
+        faults,
+        parameters,
+        tensors,
+        Scope(scalars, unknown | {STEP_COUNT}, unknown),
+        compile_schedule or (lambda text: compile_scalar(text, scalars, (STEP_COUNT,))),
+    )
+    alone = len(config.optimizers) == 1
+    plans: dict[str, OptimizerPlan] = {}
+    holders: dict[str, str] = {}
+    complete = True
+    for name, declared in config.optimizers.items():
+        held = held_by(declared, parameters, alone, faults)
+        if held is None:
+            complete = False
+        else:
+            report_twice(name, declared, held, holders, faults)
+        with faults.collecting():
+            plan = _plan(name, declared, held, around)
+            if plan is not None:
+                plans[name] = plan
+    if complete and plans:
+        for parameter, shaped in parameters.items():
+            if shaped.requires_grad and parameter not in holders:
+                hint = "name it in an optimizer, or freeze it with `requires_grad: false`"
+                message = f"no optimizer holds the trainable parameter `{parameter}`"
+                warnings.append(config.document.problem(("parameters", parameter), message, hint, key=True))
+    return plans
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What planning one optimizer needs to know of the config."""
+
+    faults: Collector
+    parameters: Mapping[str, Shaped]
+    constants: Mapping[str, Shaped]
+    scope: Scope
+    compile_schedule: CompileSchedule
+
+    def at_first_step(self, scheduled: Scheduled) -> Scalar:
+        try:
+            return self.compile_schedule(scheduled.text)({STEP_COUNT: 1})
+        except LanguageError as error:
+            raise PlacedFault.within(scheduled.path, error) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Arguments as one place of the config writes them."""
+
+    options: Mapping[str, Option]
+    places: Mapping[str, Path]
+
+    @classmethod
+    def at(cls, place: Path, options: Mapping[str, Option]) -> _Written:
+        return cls(options, {name: (*place, name) for name in options})
+
+
+def _plan(name: str, declared: OptimizerDeclaration, held: Held | None, around: _Around) -> OptimizerPlan | None:
+    faults = around.faults
+    before = len(faults.problems)
+    kind = optimizers()[declared.kind]
+    place = (*declared.path, declared.kind)
+    options = _options(kind, declared.arguments, place, around)
+    written = [_Written.at(place, options)]
+    rest = _Written.at(place, {})
+    of_groups = []
+    for position, group in enumerate(declared.groups):
+        at = (*declared.path, "groups", position)
+        own = _options(kind, group.arguments, at, around, _ONLY_FOR_ALL.get(kind.name, frozenset()))
+        of_groups.append(_Written.at(at, own))
+    if held is None or len(faults.problems) > before:
+        return None
+    groups = [(names, part) for names, part in zip((held.rest, *held.groups), (rest, *of_groups), strict=True) if names]
+    names = [names for names, _ in groups]
+    state = _tried(kind, [*written, *(part for _, part in groups)], names, place, around)
+    initial: dict[str, dict[str, InitialState]] = {}
+    for parameter, entries in declared.state.items():
+        with faults.collecting():
+            initial[parameter] = _initial_state(kind, parameter, entries, state, held, declared.path, around)
+    if len(faults.problems) > before:
+        return None
+    planned = tuple(GroupPlan(names, {**options, **part.options}) for names, part in groups)
+    return OptimizerPlan(name, kind.name, kind.class_name, options, planned, initial, state, declared.path)
+
+
+def _options(
+    kind: Optimizer, arguments: Mapping[str, Any], place: Path, around: _Around, ignored: frozenset[str] = frozenset()
+) -> dict[str, Option]:
+    table = {argument.name: argument for argument in kind.arguments}
+    options: dict[str, Option] = {}
+    for name, value in arguments.items():
+        at = (*place, name)
+        with around.faults.collecting():
+            if name in ignored:
+                message = f"{kind.name} reads `{name}` once for all parameters, never from a group"
+                raise PlacedFault(at, message, "write it beside the other arguments of the class", key=True)
+            options[name] = argument_value(table[name], value, at, around.scope)
+    return options
+
+
+def _tried(
+    kind: Optimizer, written: Sequence[_Written], names: Sequence[tuple[str, ...]], place: Path, around: _Around
+) -> dict[str, tuple[StateEntry, ...]]:
+    """The state that an optimizer keeps, found by a first step on stand-ins.
+
+    Args:
+        written: the arguments of the class, then those of each group.
+        names: the parameters of each group.
+    Raises:
+        PlacedFault: torch refuses an argument, a combination of them, or a parameter.
+    """
+    values = [_first_values(part, around) for part in written]
+    everything = [(source, name) for source, options in enumerate(values) for name in options]
+
+    def attempt(chosen: Collection[tuple[int, str]]) -> dict[str, tuple[StateEntry, ...]]:
+        whole, *own = (
+            {name: value for name, value in options.items() if (source, name) in chosen}
+            for source, options in enumerate(values)
+        )
+        return take_a_step(kind.class_name, whole, list(zip(names, own, strict=True)), around.parameters)
+
+    try:
+        return attempt(everything)
+    except REFUSALS as error:
+        blamed = culprit(attempt, everything)
+        at = place if blamed is None else written[blamed[0]].places[blamed[1]]
+        hint = f"torch's `{kind.class_name}` refuses it; its defaults are in `steprun schema`"
+        raise PlacedFault(at, sentence(error), hint, key=blamed is None) from None
+
+
+def _first_values(written: _Written, around: _Around) -> dict[str, Any]:
+    """Options as they are at t = 1; those that read tensors not known yet are left out."""
+    values: dict[str, Any] = {}
+    for name, option in written.options.items():
+        elements = option if isinstance(option, tuple) else (option,)
+        texts = [element.text for element in elements if isinstance(element, Scheduled)]
+        if all(names_in(text).isdisjoint(around.scope.unknown) for text in texts):
+            values[name] = resolve(option, around.at_first_step)
+    return values
+
+
+def _initial_state(
+    kind: Optimizer,
+    parameter: str,
+    entries: Mapping[str, Any],
+    state: Mapping[str, tuple[StateEntry, ...]],
+    held: Held,
+    path: Path,
+    around: _Around,
+) -> dict[str, InitialState]:
+    place = (*path, "state", parameter)
+    if parameter not in held.all:
+        what = "does not hold" if parameter in around.parameters else "knows no parameter"
+        hint = did_you_mean(parameter, held.all, f"it holds {listing(held.all)}")
+        raise PlacedFault(place, f"this optimizer {what} `{parameter}`", hint, key=True)
+    kept = {entry.name: entry for entry in state.get(parameter, ())}
+    found: dict[str, InitialState] = {}
+    for name, value in entries.items():
+        with around.faults.collecting():
+            if name not in kept:
+                message = f"{kind.name} with these arguments keeps no `{name}` for `{parameter}`"
+                otherwise = f"it keeps {listing(kept)}" if kept else "it keeps nothing for a single parameter"
+                raise PlacedFault((*place, name), message, did_you_mean(name, kept, otherwise), key=True)
+            found[name] = _entry(kept[name], value, (*place, name), around)
+    return found
+
+
+def _entry(entry: StateEntry, value: object, path: Path, around: _Around) -> InitialState:
+    if isinstance(value, (int, float)):
+        return InitialState(value, path)
+    assert isinstance(value, str)
+    tensors = {**around.constants, **around.parameters}
+    try:
+        names = names_in(value)
+    except LanguageError as error:
+        raise PlacedFault.within(path, error) from None
+    if names.isdisjoint(tensors):
+        return InitialState(scalar(value, path, around.scope.names), path)
+    tensor = tensors.get(value.strip())
+    if tensor is not None and not broadcasts(tensor.shape, entry.shape):
+        message = f"`{value.strip()}` has shape {tuple(tensor.shape)} and `{entry.name}` has shape {entry.shape}"
+        raise PlacedFault(path, message, "give it the same shape")
+    return InitialState(value, path)

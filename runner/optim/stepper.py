@@ -1,0 +1,135 @@
+"""An optimizer at work: `torch.optim`'s own class over a run's parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from runner.optim.classes import optimizer_class
+from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
+
+StateValue = Tensor | int | float | None | Sequence[Tensor | None]
+"""What torch keeps in an optimizer's state; L-BFGS keeps numbers and lists of tensors too."""
+
+
+class Stepper:
+    """One optimizer of a run, its parameters known by name.
+
+    `steps` counts the steps taken; the next one is `t = steps + 1`.
+    """
+
+    __slots__ = ("_parameters", "optimizer", "steps")
+
+    def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> None:
+        self.optimizer = optimizer
+        self.steps = 0
+        self._parameters = dict(parameters)
+
+    def holds(self, name: str) -> bool:
+        """Whether a parameter is one of its own."""
+        return name in self._parameters
+
+    def step(self) -> None:
+        """`optimizer.step()`: parameters without a gradient are left as they are."""
+        self.steps += 1
+        self.optimizer.step()
+
+    def step_closure(self, closure: Callable[[], Tensor]) -> None:
+        """`optimizer.step(closure)`: the closure zeroes the gradients, computes the objective and its gradients."""
+        self.steps += 1
+        self.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float and takes a tensor
+
+    def set_option(self, group: int, name: str, value: Value | tuple[Value, ...]) -> None:
+        """Change a hyperparameter of one group from the next step on."""
+        self.optimizer.param_groups[group][name] = value
+
+    def state(self, name: str) -> Mapping[str, StateValue]:
+        """What the optimizer keeps for a parameter, under torch's names; empty before it is first used.
+
+        These are the optimizer's own tensors, and the next step writes them.
+        """
+        kept: Mapping[str, StateValue] = self.optimizer.state.get(self._parameters[name], {})
+        return kept
+
+    def load_state(self, state: Mapping[str, Mapping[str, StateValue]], steps: int) -> None:
+        """Put back what `state` gave for each parameter, and the count of steps. Tensors are taken over, not copied."""
+        self.optimizer.state.clear()
+        for name, entries in state.items():
+            if entries:
+                self.optimizer.state[self._parameters[name]] = dict(entries)
+        self.steps = steps
+
+
+def build(
+    plan: OptimizerPlan,
+    parameters: Mapping[str, Parameter],
+    schedule: Callable[[Scheduled], int | float | bool],
+    initial: Callable[[InitialState], Tensor | int | float | bool],
+) -> Stepper:
+    """The optimizer that a plan describes.
+
+    Args:
+        plan: as `plan_optimizers` made it.
+        parameters: at least those that the plan holds, on their device.
+        schedule: the value of an expression of `t` at t = 1.
+        initial: the value of an entry of the initial state: a number, or a tensor that broadcasts to the entry.
+    """
+    held = {name: parameters[name] for name in plan.parameters}
+    groups = [([held[name] for name in group.parameters], _values(group.options, schedule)) for group in plan.groups]
+    optimizer = construct(plan.class_name, _values(plan.options, schedule), groups)
+    for name, entries in plan.initial_state.items():
+        start_state(optimizer, held[name], {key: initial(entry) for key, entry in entries.items()})
+    return Stepper(optimizer, held)
+
+
+def construct(
+    class_name: str, options: Mapping[str, Any], groups: Sequence[tuple[Sequence[Tensor], Mapping[str, Any]]]
+) -> Optimizer:
+    """A `torch.optim` class with its arguments, over groups of parameters with theirs."""
+    make: Callable[..., Optimizer] = optimizer_class(class_name)
+    if len(groups) == 1:
+        parameters, own = groups[0]
+        return make(parameters, **{**options, **own})
+    return make([{"params": parameters, **own} for parameters, own in groups], **options)
+
+
+def _values(
+    options: Mapping[str, Option], schedule: Callable[[Scheduled], int | float | bool]
+) -> dict[str, Value | tuple[Value, ...]]:
+    return {name: resolve(option, schedule) for name, option in options.items()}
+
+
+def start_state(optimizer: Optimizer, parameter: Tensor, entries: Mapping[str, Tensor | int | float | bool]) -> None:
+    """Start some entries of a parameter's state from given values, and the rest as torch does.
+
+    An entry that torch makes only in its first step (the momentum buffer of SGD) is made like the parameter.
+    """
+    state = optimizer.state[parameter]
+    _lazily_initialised(optimizer, parameter)
+    with torch.no_grad():
+        for key, value in entries.items():
+            state[key] = state[key] if isinstance(state.get(key), Tensor) else torch.zeros_like(parameter)
+            if isinstance(value, Tensor):
+                state[key].copy_(value)
+            else:
+                state[key].fill_(value)
+
+
+def _lazily_initialised(optimizer: Optimizer, parameter: Tensor) -> None:
+    """Let torch make a parameter's state as in a first step, without taking one."""
+    group = next(group for group in optimizer.param_groups if any(held is parameter for held in group["params"]))
+    initialise = getattr(optimizer, "_init_group", None)
+    if initialise is None or optimizer.state[parameter]:
+        return
+    lists = len(inspect.signature(initialise).parameters) - 1
+    gradient, parameter.grad = parameter.grad, torch.zeros_like(parameter)
+    try:
+        initialise({**group, "params": [parameter]}, *([] for _ in range(lists)))
+    finally:
+        parameter.grad = gradient

@@ -1,0 +1,93 @@
+"""A first step on small stand-ins: torch's own validation while planning, and what state an optimizer keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.optim.plans import Shaped, StateEntry, Value
+from runner.optim.stepper import construct
+
+Options = Mapping[str, Value | tuple[Value, ...]]
+
+REFUSALS = (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError)
+"""What torch raises for an argument or a parameter that an optimizer cannot work with."""
+
+_STAND_IN = 2
+"""Length of a stand-in's dimensions: the least that tells a dimension from one that was reduced."""
+
+
+def take_a_step(
+    class_name: str, options: Options, groups: Sequence[tuple[Sequence[str], Options]], parameters: Mapping[str, Shaped]
+) -> dict[str, tuple[StateEntry, ...]]:
+    """Construct an optimizer over stand-ins of the parameters and take one step with gradients of zero.
+
+    Args:
+        class_name: of `torch.optim`.
+        options: arguments of the class.
+        groups: the names of each group's parameters, and its arguments.
+        parameters: shapes and dtypes.
+    Returns:
+        for each parameter the entries of its state, with their real shapes.
+    Raises:
+        one of `REFUSALS`: torch's own complaint.
+    """
+    stand_ins = {name: _stand_in(parameters[name]) for names, _ in groups for name in names}
+    for names, own in groups:  # torch checks the arguments of the constructor, not those of a group
+        construct(class_name, {}, [([stand_ins[name] for name in names], {**options, **own})])
+    optimizer = construct(class_name, options, [([stand_ins[name] for name in names], own) for names, own in groups])
+    if class_name == "LBFGS":
+        return {}
+    optimizer.step()
+    return {
+        name: tuple(
+            StateEntry(key, _real_shape(value, stand_in, parameters[name].shape), value.dtype)
+            for key, value in optimizer.state.get(stand_in, {}).items()
+            if isinstance(value, Tensor)
+        )
+        for name, stand_in in stand_ins.items()
+    }
+
+
+def culprit(attempt: Callable[[Collection[Any]], object], arguments: Sequence[Any]) -> Any | None:
+    """The argument that torch refuses: one that fails alone, else one without which nothing fails, else None.
+
+    Args:
+        attempt: tries a set of the arguments and raises one of `REFUSALS` where torch does.
+        arguments: all of them, in the order of the config.
+    """
+    for argument in arguments:
+        if not _succeeds(attempt, {argument}):
+            return argument if _succeeds(attempt, set()) else None
+    for argument in arguments:
+        if _succeeds(attempt, set(arguments) - {argument}):
+            return argument
+    return None
+
+
+def _succeeds(attempt: Callable[[Collection[Any]], object], arguments: Collection[Any]) -> bool:
+    try:
+        attempt(arguments)
+    except REFUSALS:
+        return False
+    return True
+
+
+def _stand_in(parameter: Shaped) -> Tensor:
+    tensor = torch.zeros(
+        [min(length, _STAND_IN) for length in parameter.shape], dtype=parameter.dtype, requires_grad=True
+    )
+    tensor.grad = torch.zeros_like(tensor)
+    return tensor
+
+
+def _real_shape(entry: Tensor, stand_in: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if entry.dim() != stand_in.dim():
+        return tuple(entry.shape)
+    return tuple(
+        length if small == of_stand_in else small
+        for small, of_stand_in, length in zip(entry.shape, stand_in.shape, shape, strict=True)
+    )

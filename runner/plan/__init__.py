@@ -1,0 +1,7 @@
+"""Config to Plan: everything that can be decided before step 1."""
+
+from runner.plan.columns import Column
+from runner.plan.compiling import PlanLimits, compile
+from runner.plan.plan import Estimates, LogPlan, Plan
+
+__all__ = ["Column", "Estimates", "LogPlan", "Plan", "PlanLimits", "compile"]

@@ -1,0 +1,370 @@
+"""Config → Plan: scalars, tensors, the expression, optimizers, the program, and what it will all take."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from runner.config import Config
+from runner.errors import ConfigError, did_you_mean
+from runner.language.diagnosis import AllocationError
+from runner.language.faults import LanguageError
+from runner.language.inference import MAX_NODES, Bounds, Inference, readable_bytes
+from runner.language.lowering import Lowered, lower_statements, uses_grad
+from runner.language.parse import parse_statements
+from runner.language.scalars import Scalar
+from runner.language.scope import Function, Scope, declare_functions
+from runner.optim import OptimizerPlan, plan_optimizers
+from runner.optim.faults import PlacedFault
+from runner.plan.columns import Column
+from runner.language.operations import DTYPES
+from runner.plan.faults import ConfigPath, Faults
+from runner.plan.initial import Computed
+from runner.plan.initialising import Surroundings, computed_value, initial_values, tables
+from runner.plan.instructions import Action, Again, Enter, Instruction
+from runner.plan.memory import bounded_memory, machine_memory
+from runner.plan.plan import Estimates, LogPlan, Plan
+from runner.plan.program import ProgramPlanner, prepare
+from runner.plan.scalars import integer, scalar_constants
+from runner.plan.tensors import TensorPlan, plan_tensors
+from runner.plan.values import Values
+
+SMALL = 64 << 20
+"""Bytes of declared tensors up to which shapes are inferred on the tensors themselves."""
+
+ROOM = 512 << 20
+"""Bytes that inference on real tensors may take besides; what wants more is inferred without allocating."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """How large a config may become; each has a flag of the command line."""
+
+    nodes: int = MAX_NODES  # --max-nodes
+    memory: int | None = None  # --max-memory, bytes; what the machine has unless given
+
+
+def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits | None = None) -> Plan:
+    """Resolve a config into the plan that an engine follows.
+
+    Args:
+        config: as `load` or `loads` gives it.
+        allowed: folders from which data files may be read, besides the config's own.
+        limits: how large it may become.
+    Raises:
+        ConfigError: the config is not valid; every fault found, each at its place.
+    """
+    return _Compiler(config, tuple(allowed), limits or PlanLimits()).compile()
+
+
+class _Compiler:
+    def __init__(self, config: Config, allowed: tuple[Path, ...], limits: PlanLimits) -> None:
+        self.config = config
+        self.allowed = allowed
+        self.faults = Faults(config.document)
+        self.memory = limits.memory or machine_memory()
+        self.bounds = Bounds(limits.nodes, self.memory)
+        self.dtype = DTYPES[config.dtype]
+        self.inferences: list[Inference] = []
+
+    def compile(self) -> Plan:
+        config, faults = self.config, self.faults
+        self.check_device()
+        scalars = scalar_constants(config, faults)
+        functions, wrong = declare_functions(config.functions)
+        for declaration, head, error in wrong:
+            faults.language(("functions", declaration), error, key=head)
+        self.around = Surroundings(config.seed, scalars, functions, self.dtype, self.bounds)
+        tensors = plan_tensors(
+            config,
+            scalars,
+            self.dtype,
+            faults.problems,
+            self.allowed,
+            infer=self.infer_initial,
+            warnings=faults.warnings,
+            limit=self.memory,
+        )
+        if faults.problems:
+            self.check_syntax()
+            faults.stop()
+        with self.examples(tensors) as examples:
+            lowered = self.lower(tensors, examples, scalars, functions)
+            optimizers = self.optimizers(tensors, examples, scalars)
+            if lowered is None:
+                faults.stop()
+                raise AssertionError
+            values = Values(
+                faults=faults,
+                lowered=lowered,
+                tensors=tensors,
+                examples=examples,
+                scalars=scalars,
+                tables=self.tables,
+                functions=functions,
+                dtype=self.dtype,
+                device=config.device,
+                optimizers=optimizers,
+                declared_optimizers=frozenset(config.optimizers),
+                infer=self.inference,
+            )
+            prepare(values, config.steps)
+            columns = self.columns(values)
+            values.columns = columns
+            planner = ProgramPlanner(values)
+            program = planner.plan(config.steps)
+        self.check_use(values, planner.stepped, scalars)
+        log = self.log(values)
+        estimates = self.estimate(values, program, log)
+        faults.stop()
+        self.check_size(estimates, log)
+        faults.stop()
+        return Plan(
+            config=config,
+            name=config.name or "config",
+            seed=config.seed,
+            dtype=self.dtype,
+            device=config.device,
+            scalars=scalars,
+            tables=self.tables,
+            functions=functions,
+            tensors=tensors,
+            lowered=lowered,
+            objectives=planner.objectives,
+            optimizers=optimizers,
+            program=program,
+            log=log,
+            estimates=estimates,
+            warnings=tuple(faults.warnings),
+        )
+
+    def check_device(self) -> None:
+        device = self.config.device
+        kind, _, index = device.partition(":")
+        count = {
+            "cpu": lambda: 1,
+            "cuda": torch.cuda.device_count,
+            "mps": lambda: int(torch.backends.mps.is_available()),
+        }[kind]()
+        if int(index or 0) >= count:
+            self.faults.add(("device",), f"this machine has no device `{device}`", "write `device: cpu`")
+            self.faults.stop()
+
+    def check_syntax(self) -> None:
+        """With faults elsewhere the expression cannot be lowered; what is wrong with its text alone is told all the same."""
+        try:
+            parse_statements(self.config.expression)
+        except LanguageError as error:
+            self.faults.language(("expression",), error)
+
+    # shapes
+
+    def inference(self, gradients: bool = False) -> Inference:
+        made = Inference(self.bounds, gradients)
+        self.inferences.append(made)
+        return made
+
+    def infer_initial(
+        self, computed: Computed, tensors: Mapping[str, TensorPlan]
+    ) -> tuple[tuple[int, ...], torch.dtype]:
+        """Shape and dtype of an initial expression."""
+        if sum(tensors[name].bytes for name in computed.reads if name in tensors) > SMALL:
+            raise LanguageError("this initial expression reads more than 64 MiB", "declare its shape, or initialise it otherwise")
+        values = initial_values(tensors, self.around, computed.reads)
+        with bounded_memory(ROOM):
+            value = computed_value(computed, "shape", values, self.around)
+        return tuple(value.shape), value.dtype
+
+    @contextmanager
+    def examples(self, tensors: Mapping[str, TensorPlan]) -> Iterator[dict[str, Tensor]]:
+        """Example tensors to infer shapes on: the initial values of a small config, else tensors without memory."""
+        self.fake = sum(tensor.bytes for tensor in tensors.values()) > SMALL
+        if not self.fake:
+            try:
+                values = initial_values(tensors, self.around)
+            except PlacedFault as fault:
+                self.faults.problems.append(fault.problem(self.faults.document))
+                self.faults.stop()
+            self.tables = tables({name: value for name, value in values.items() if tensors[name].role == "constant"})
+            examples = {name: self.example(value, tensors[name]) for name, value in values.items()}
+            with bounded_memory(min(self.memory, ROOM)):
+                yield examples
+            return
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        small = [name for name, tensor in tensors.items() if tensor.role == "constant" and len(tensor.shape) == 1 and tensor.bytes < SMALL]
+        self.tables = tables(initial_values(tensors, self.around, small)) if small else {}
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield {
+                name: self.example(torch.empty(tensor.shape, dtype=tensor.dtype, device=self.config.device), tensor)
+                for name, tensor in tensors.items()
+            }
+
+    def example(self, value: Tensor, tensor: TensorPlan) -> Tensor:
+        return value.to(self.config.device).requires_grad_(tensor.requires_grad)
+
+    # the expression
+
+    def lower(
+        self,
+        tensors: Mapping[str, TensorPlan],
+        examples: Mapping[str, Tensor],
+        scalars: Mapping[str, Scalar],
+        functions: Mapping[str, Function],
+    ) -> Lowered | None:
+        scope = Scope(
+            tensors=examples,
+            roles={name: tensor.role for name, tensor in tensors.items()},
+            scalars=scalars,
+            tables=self.tables,
+            running={"iteration": 1},
+            fixed={"training": True},
+            functions=functions,
+            dtype=self.dtype,
+            device=self.config.device,
+        )
+        text = self.config.expression
+        try:
+            return lower_statements(text, scope, self.inference(uses_grad(text, scope)))
+        except AllocationError as error:
+            self.faults.language(("expression",), error)
+        except LanguageError as error:
+            self.faults.language(("expression",), error)
+        return None
+
+    def optimizers(
+        self, tensors: Mapping[str, TensorPlan], examples: Mapping[str, Tensor], scalars: Mapping[str, Scalar]
+    ) -> dict[str, OptimizerPlan]:
+        return plan_optimizers(
+            self.config,
+            {name: tensor for name, tensor in tensors.items() if tensor.role == "parameter"},
+            {**self.tables, **scalars},
+            self.faults.problems,
+            self.faults.warnings,
+            constants={name: tensor for name, tensor in tensors.items() if tensor.role == "constant"},
+        )
+
+    # what rows record
+
+    def columns(self, values: Values) -> list[Column]:
+        """Every column a row can have, in order: values, weights and gradients, state."""
+        columns = list(values.columns)
+        for name, tensor in values.tensors.items():
+            if tensor.role != "parameter":
+                continue
+            columns.append(Column(name, "weight", tensor.dtype, tensor.shape))
+            if tensor.requires_grad:
+                columns.append(Column(f"{name}.grad", "gradient", tensor.dtype, tensor.shape))
+            if self.config.log.state:
+                for optimizer in values.optimizers.values():
+                    for entry in optimizer.state.get(name, ()):
+                        columns.append(Column(f"{name}.{entry.name}", "state", entry.dtype, entry.shape))
+        kept = [column for column in columns if self.kept(column)]
+        patterns = self.config.log.include or ()
+        for number, pattern in enumerate(patterns):
+            if not any(fnmatch.fnmatchcase(column.name, pattern) for column in columns):
+                names = [column.name for column in columns]
+                hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
+                self.faults.add(("log", "include", number), f"`{pattern}` matches no column", hint)
+        return kept
+
+    def kept(self, column: Column) -> bool:
+        log = self.config.log
+        if log.include is not None and not any(fnmatch.fnmatchcase(column.name, pattern) for pattern in log.include):
+            return False
+        return log.tensors != "none" or column.role == "norm" or (column.role == "value" and elements(column) == 1)
+
+    def log(self, values: Values) -> LogPlan:
+        path: ConfigPath = ("log",)
+        every = integer(self.config.log.every, (*path, "every"), values.scalars, self.faults, 1)
+        budget = integer(self.config.log.budget, (*path, "budget"), values.scalars, self.faults, 0)
+        return LogPlan(every or 1, tuple(values.columns), budget or 0)
+
+    # checks of the whole
+
+    def check_use(self, values: Values, stepped: bool, scalars: Mapping[str, Scalar]) -> None:
+        """Promise 4: nothing that is declared is silently ignored."""
+        faults, config = self.faults, self.config
+        for name, tensor in values.tensors.items():
+            if isinstance(tensor.init, Computed):
+                values.read.update(tensor.init.reads)
+        named = set(values.lowered.values)
+        for name, tensor in values.tensors.items():
+            if name in values.read or faults.problems:
+                continue
+            if tensor.role == "parameter":
+                faults.add(("parameters", name), f"the parameter `{name}` never reaches the objective", "use it in the expression, or remove it", key=True)
+            else:
+                faults.warn(("constants", name), f"the constant `{name}` is not used", "remove it, or use it", key=True)
+        if config.optimizers and not stepped and not faults.problems:
+            key = "optimizer" if config.single_optimizer else "optimizers"
+            faults.warn((key,), "no step uses the optimizer", "add `step` or `train` to the steps", key=True)
+        for name in named & set(scalars):
+            faults.add(("constants", name), f"`{name}` is a scalar constant and a named value", "rename one of them", key=True)
+
+    def estimate(self, values: Values, program: tuple[Instruction, ...], log: LogPlan) -> Estimates:
+        tensors = values.tensors.values()
+        return Estimates(
+            tensors=sum(tensor.bytes for tensor in tensors),
+            gradients=sum(tensor.bytes for tensor in tensors if tensor.requires_grad),
+            state=sum(
+                torch.Size(entry.shape).numel() * entry.dtype.itemsize
+                for optimizer in values.optimizers.values()
+                for entries in optimizer.state.values()
+                for entry in entries
+            ),
+            values=max((inference.bytes for inference in self.inferences), default=0),
+            row=sum((elements(column) or 0) * column.dtype.itemsize for column in log.columns),
+            rows=count_rows(program, log.every),
+        )
+
+    def check_size(self, estimates: Estimates, log: LogPlan) -> None:
+        if estimates.memory > self.memory:
+            self.faults.add(
+                ("expression",),
+                f"this run takes about {readable_bytes(estimates.memory)}, and there are {readable_bytes(self.memory)}",
+                "make its tensors smaller, or raise the limit with --max-memory",
+            )
+        if estimates.log > log.budget:
+            size = f"{estimates.rows:,} rows of {readable_bytes(estimates.row)} take {readable_bytes(estimates.log)}"
+            self.faults.add(
+                ("log",),
+                f"the log would pass its budget of {readable_bytes(log.budget)}: {size}",
+                "write `log: {tensors: none}`, `log: {every: 100}` or a larger `log: {budget: …}`",
+                key=True,
+            )
+
+
+def elements(column: Column) -> int | None:
+    """Elements of a column's value; None where its shape varies."""
+    return None if column.shape is None else torch.Size(column.shape).numel()
+
+
+def count_rows(program: tuple[Instruction, ...], every: int = 1) -> int:
+    """How many rows a program logs at most, the starting row included."""
+    rows, scale = 1, [1]
+    counts: list[int] = []
+    for instruction in program:
+        if isinstance(instruction, Enter):
+            counts.append(instruction.times)
+            scale.append(scale[-1] * instruction.times)
+        elif isinstance(instruction, Again):
+            scale.pop()
+            counts.pop()
+        elif isinstance(instruction, Action) and instruction.rows:
+            step = every if counts else 1
+            step = max(step, instruction.every or 1) if counts else 1
+            if counts and counts[-1]:
+                rows += scale[-2] * (counts[-1] // step + (counts[-1] % step > 0))
+            elif not counts:
+                rows += 1
+    return rows
+
+
+__all__ = ["ConfigError", "PlanLimits", "compile"]

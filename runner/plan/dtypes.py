@@ -1,0 +1,42 @@
+"""What dtypes hold: defaults by kind of number, and which numbers fit."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float64` for `torch.float64`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def default_of_kind(kind: torch.dtype, default: torch.dtype) -> torch.dtype:
+    """What numbers of a kind become where nothing is declared.
+
+    Integers become int64, booleans bool, floating numbers the default, complex ones the complex of its precision.
+    """
+    if kind.is_complex:
+        return torch.complex128 if default in (torch.float64, torch.complex128) else torch.complex64
+    if kind.is_floating_point:
+        return default
+    return torch.bool if kind == torch.bool else torch.int64
+
+
+def has_gradient(dtype: torch.dtype) -> bool:
+    """Whether tensors of a dtype can require a gradient."""
+    return dtype.is_floating_point or dtype.is_complex
+
+
+def misfit(value: int | float | bool, dtype: torch.dtype) -> str | None:
+    """Why a number cannot be stored in a dtype, or None where it can; non-finite ones fit what is floating."""
+    if dtype == torch.bool:
+        return None if value in (0, 1) else "is not a boolean"
+    if has_gradient(dtype):
+        largest = torch.finfo(dtype).max
+        return f"is beyond {largest:.6g}, the largest {dtype_name(dtype)}" if largest < abs(value) < math.inf else None
+    if not math.isfinite(value) or int(value) != value:
+        return "is not an integer"
+    info = torch.iinfo(dtype)
+    return None if info.min <= value <= info.max else f"is not between {info.min} and {info.max}"

@@ -1,0 +1,52 @@
+"""Collecting every fault of a config while it is planned, each at its place in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runner.config.document import Document
+from runner.errors import ConfigError, Problem
+from runner.language.faults import LanguageError
+
+ConfigPath = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults and warnings found so far."""
+
+    document: Document
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def add(self, path: ConfigPath, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        self.problems.append(self.document.problem(path, message, hint, key=key))
+
+    def warn(self, path: ConfigPath, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        self.warnings.append(self.document.problem(path, message, hint, key=key))
+
+    def language(self, path: ConfigPath, error: LanguageError, *, key: bool = False) -> None:
+        """A fault inside the expression at `path`, or in the function that it calls."""
+        self.problems.append(place(self.document, path, error, key=key))
+
+    def stop(self) -> None:
+        """Raise what has been found.
+
+        Raises:
+            ConfigError: there is at least one fault.
+        """
+        if self.problems:
+            raise ConfigError(_in_order(self.problems))
+
+
+def place(document: Document, path: ConfigPath, error: LanguageError, *, key: bool = False) -> Problem:
+    """A fault of the expression at `path` as a problem of the file."""
+    if error.origin is not None:
+        assert isinstance(error.origin, tuple)
+        path, key = error.origin, False
+    return document.problem(path, error.message, error.hint, at=error.place.as_tuple(), key=key)
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    unique = dict.fromkeys(problems)
+    return sorted(unique, key=lambda problem: (problem.source or "", problem.line or 0, problem.column or 0))

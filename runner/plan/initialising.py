@@ -1,0 +1,96 @@
+"""The initial values of all tensors of a config, in the order in which they read one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from runner.language.faults import LanguageError
+from runner.language.inference import Bounds, Inference
+from runner.language.lowering import lower_expression
+from runner.language.scalars import Scalar
+from runner.language.scope import Function, Scope
+from runner.plan.initial import Computed
+from runner.plan.streams import stream_seed
+from runner.plan.tensors import TensorPlan, initial_order, materialise
+
+MAX_TABLE = 65_536
+"""Elements up to which a 1-d constant can be indexed as a scalar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What initial expressions may use besides the tensors."""
+
+    seed: int
+    scalars: Mapping[str, Scalar]
+    functions: Mapping[str, Function]
+    dtype: torch.dtype
+    bounds: Bounds
+
+
+def initial_values(
+    tensors: Mapping[str, TensorPlan], around: Surroundings, names: Iterable[str] | None = None
+) -> dict[str, Tensor]:
+    """The initial value of every tensor, or of `names` and what they read, on the CPU, without gradients.
+
+    Raises:
+        PlacedFault: a data file or an initial expression does not give what was planned.
+        LanguageError: an initial expression fails.
+    """
+    wanted = set(tensors) if names is None else _closure(names, tensors)
+    values: dict[str, Tensor] = {}
+    for name in initial_order(tensors):
+        if name in wanted:
+            values[name] = materialise(tensors[name], lambda computed, name=name: computed_value(computed, name, values, around))  # type: ignore[misc]
+    return {name: values[name] for name in tensors if name in values}
+
+
+def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], around: Surroundings) -> Tensor:
+    """The value of an initial expression over the initial values made so far, drawn from the tensor's own stream."""
+    scope = Scope(
+        tensors=values,
+        scalars=around.scalars,
+        tables=tables({key: value for key, value in values.items()}),
+        functions=around.functions,
+        dtype=around.dtype,
+        writable=False,
+    )
+    state = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(stream_seed(around.seed, "init", name))
+        lowered = lower_expression(computed.text, scope, Inference(around.bounds))
+    finally:
+        torch.set_rng_state(state)
+    value = lowered.values["value"]
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if isinstance(example, Tensor):
+        return example
+    if isinstance(example, (bool, int, float)):
+        return torch.tensor(example, dtype=None if isinstance(example, bool) else around.dtype)
+    raise LanguageError("this initial expression is not a tensor", "write an expression with one value")
+
+
+def tables(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Scalar, ...]]:
+    """The elements of 1-d tensors as Python numbers."""
+    return {
+        name: tuple(tensor.tolist())
+        for name, tensor in tensors.items()
+        if tensor.dim() == 1 and tensor.numel() <= MAX_TABLE and not tensor.is_complex()
+    }
+
+
+def _closure(names: Iterable[str], tensors: Mapping[str, TensorPlan]) -> set[str]:
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in found and name in tensors:
+            found.add(name)
+            init = tensors[name].init
+            if isinstance(init, Computed):
+                pending.extend(init.reads)
+    return found

@@ -1,0 +1,157 @@
+"""The program of a run as a flat list of instructions; loops are jumps, so a position in it is one number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from runner.language.computation import Computation
+
+ConfigPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A computation, and what of it a row records."""
+
+    computation: Computation
+    objective: int | None  # which output is differentiated
+    columns: tuple[tuple[int, int], ...]  # (output, column) of each value a row records
+    named: tuple[str, ...]  # names of the outputs that later steps may read
+    config_path: ConfigPath  # the expression that faults are placed in
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """`torch.nn.utils.clip_grad_norm_` or `clip_grad_value_` over some gradients."""
+
+    parameters: tuple[str, ...]
+    max_norm: float | None = None
+    norm_type: float = 2.0
+    value: float | None = None
+    column: int | None = None  # of the norm
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    evaluation: Evaluation
+    gradient: Computation | None  # of the objective, where that is not one element
+    parameters: tuple[str, ...]  # whose gradients it may change
+    inputs: tuple[str, ...] | None  # torch's `inputs`
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    optimizers: tuple[str, ...]
+    parameters: tuple[str, ...]
+    closure: Evaluation | None  # what lbfgs evaluates again
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroGrad:
+    parameters: tuple[str, ...]
+    set_to_none: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    evaluation: Evaluation
+    optimizers: tuple[str, ...]
+    parameters: tuple[str, ...]
+    inputs: tuple[str, ...] | None
+    clips: tuple[Clip, ...]
+    closure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClipGradients:
+    clip: Clip
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """All computations are done before any target is written."""
+
+    targets: tuple[str, ...]  # "x1", "w.grad"
+    computations: tuple[Computation, ...]  # the new value of each target
+    config_paths: tuple[ConfigPath, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One entry of an `expect` step."""
+
+    text: str
+    actual: Computation | None  # None: `field` is read as it is
+    field: str | None
+    expected: Computation | None
+    value: Any  # a number or nested list where `expected` is None; None means no gradient
+    rtol: float | None
+    atol: float | None
+    config_path: ConfigPath
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    expectations: tuple[Expectation, ...]
+
+
+Argument = Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The condition of a step, read just before it."""
+
+    computation: Computation
+    config_path: ConfigPath
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step that does something."""
+
+    kind: str  # "backward"
+    path: str  # "repeat[{0}].2.train": a template over the iterations of `loops`
+    loops: tuple[int, ...]  # the loops around it, outermost first
+    argument: Argument
+    every: int | None
+    when: When | None
+    rows: bool  # whether it logs a row
+    config_path: ConfigPath
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """The head of a loop."""
+
+    loop: int
+    times: int
+    exit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The foot of a loop: back to `start` until its times are done."""
+
+    loop: int
+    times: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """`stop`: out of the innermost loop."""
+
+    exit: int
+    loops: tuple[int, ...]
+    every: int | None
+    when: When | None
+
+
+Instruction = Action | Enter | Again | Leave

@@ -1,0 +1,79 @@
+"""How much memory there is, and sizes in words."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch
+
+LEAST_ROOM = 64 << 20
+"""Bytes that torch needs to report an error rather than end the process."""
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has, or that its control group allows."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            text = file.read().strip()
+    except OSError:
+        return physical
+    return min(physical, int(text)) if text.isdigit() else physical
+
+
+def bytes_text(count: int) -> str:
+    """A number of bytes for a person: `512 B`, `2.0 MiB`."""
+    size, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024 or unit == "PiB":
+            break
+        size /= 1024
+    return f"{count} B" if unit == "B" else f"{size:,.1f} {unit}"
+
+
+@contextmanager
+def bounded_memory(room: int) -> Iterator[None]:
+    """Inside, the process may take at most `room` bytes more than it has; what wants more fails at once.
+
+    An operation then raises torch's error about memory instead of taking the machine's. Nothing is bounded where the
+    system has no such limit.
+    """
+    resource = _resource()
+    if resource is None:
+        yield
+        return
+    _warm_threads()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = _address_space() + max(room, LEAST_ROOM)
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _resource() -> ModuleType | None:
+    if sys.platform != "linux":
+        return None
+    return importlib.import_module("resource")
+
+
+def _address_space() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@functools.cache
+def _warm_threads() -> None:
+    """Start torch's threads while there is room: libgomp ends the process where it cannot start one."""
+    if torch.get_num_threads() > 1:
+        torch.ones(1 << 16).add_(1)
+        torch.ones(1 << 17).sum()

@@ -1,0 +1,81 @@
+"""A config, fully resolved: everything that can be decided before step 1 has been decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from runner.config import Config
+from runner.errors import Problem
+from runner.language.lowering import Lowered
+from runner.language.scalars import Scalar
+from runner.language.scope import Function
+from runner.optim import OptimizerPlan
+from runner.plan.columns import Column
+from runner.plan.instructions import Instruction
+from runner.plan.tensors import TensorPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What a run will take, in bytes, before it starts."""
+
+    tensors: int  # parameters and constants
+    gradients: int
+    state: int  # of the optimizers
+    values: int  # all results of the expression together, an upper bound of its peak
+    row: int  # one row as it is logged, before compression
+    rows: int  # at most
+
+    @property
+    def memory(self) -> int:
+        return self.tensors + self.gradients + self.state + self.values
+
+    @property
+    def log(self) -> int:
+        return self.row * self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlan:
+    """What the rows record."""
+
+    every: int
+    columns: tuple[Column, ...]
+    budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an engine follows; it decides nothing itself."""
+
+    config: Config
+    name: str
+    seed: int
+    dtype: torch.dtype
+    device: str
+    scalars: Mapping[str, Scalar]
+    tables: Mapping[str, tuple[Scalar, ...]]
+    functions: Mapping[str, Function]
+    tensors: Mapping[str, TensorPlan]
+    lowered: Lowered = field(repr=False)
+    objectives: Mapping[str, tuple[str, ...]]  # objective → the trainable parameters that reach it
+    optimizers: Mapping[str, OptimizerPlan]
+    program: tuple[Instruction, ...] = field(repr=False)
+    log: LogPlan
+    estimates: Estimates
+    warnings: tuple[Problem, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.log.columns
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(name for name, tensor in self.tensors.items() if tensor.role == "parameter")
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        return tuple(name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad)

@@ -1,0 +1,481 @@
+"""The steps of a config as a flat program."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from runner.config import models
+from runner.errors import did_you_mean
+from runner.language.computation import Computation, computed_with, loggable, scalar_dtype
+from runner.language.faults import LanguageError
+from runner.language.parse import parse_expression
+from runner.language.scalars import names_in
+from runner.plan.columns import Column
+from runner.plan.faults import ConfigPath
+from runner.plan.instructions import (
+    Action,
+    Again,
+    Argument,
+    Assign,
+    Backward,
+    Clip,
+    ClipGradients,
+    Enter,
+    Expect,
+    Expectation,
+    Forward,
+    Instruction,
+    Leave,
+    Step,
+    Train,
+    When,
+    ZeroGrad,
+)
+from runner.plan.scalars import integer, number
+from runner.plan.values import Values
+
+NORM_COLUMN = "total_norm"
+"""The column that a clipping step writes, named as torch's `clip_grad_norm_` names its result."""
+
+_WITHOUT_ROW = {"expect"}
+
+
+@dataclass(slots=True)
+class _Loop:
+    """A loop that is being planned around the current step."""
+
+    number: int
+    leaves: list[int] = field(default_factory=list)  # positions of the `stop`s that leave it
+
+
+@dataclass(slots=True)
+class ProgramPlanner:
+    """Plans steps one by one; faults are collected in `values.faults`."""
+
+    values: Values
+    instructions: list[Instruction] = field(default_factory=list)
+    loops: list[_Loop] = field(default_factory=list)
+    count: int = 0
+    objective: str | None = None  # of the last `backward` above
+    objectives: dict[str, tuple[str, ...]] = field(default_factory=dict)  # with the parameters that reach them
+    stepped: bool = False
+
+    def plan(self, steps: tuple[models.Step, ...]) -> tuple[Instruction, ...]:
+        """The whole program of a config."""
+        self.block(steps, "")
+        return tuple(self.instructions)
+
+    def block(self, steps: tuple[models.Step, ...], prefix: str) -> None:
+        for position, step in enumerate(steps, 1):
+            path = f"{prefix}{position}." if len(steps) > 1 else prefix
+            if step.kind == "repeat":
+                self.repeat(step, path)
+            elif step.kind == "stop":
+                self.stop(step)
+            else:
+                self.action(step, path)
+
+    def repeat(self, step: models.Step, path: str) -> None:
+        argument = step.argument
+        assert isinstance(argument, models.Repeat)
+        where = (*step.path, "repeat", "times")
+        times = integer(argument.times, where, self.values.scalars, self.values.faults, 0)
+        if step.every is not None or step.when is not None:
+            name = "every" if step.every is not None else "when"
+            hint = f"put `{name}` beside the steps inside"
+            self.values.faults.add((*step.path, name), f"`{name}` does not stand beside `repeat`", hint, key=True)
+        loop = _Loop(self.count)
+        self.count += 1
+        enter = len(self.instructions)
+        self.instructions.append(Enter(loop.number, times or 0, -1))
+        self.loops.append(loop)
+        self.block(argument.steps, f"{path}repeat[{{{loop.number}}}].")
+        self.loops.pop()
+        self.instructions.append(Again(loop.number, times or 0, enter + 1))
+        after = len(self.instructions)
+        self.instructions[enter] = Enter(loop.number, times or 0, after)
+        for position in loop.leaves:
+            leave = self.instructions[position]
+            assert isinstance(leave, Leave)
+            self.instructions[position] = replace(leave, exit=after)
+
+    def stop(self, step: models.Step) -> None:
+        if not self.loops:
+            self.values.faults.add(step.path, "`stop` stands outside a loop", "put it inside a `repeat`, or remove it")
+            return
+        self.loops[-1].leaves.append(len(self.instructions))
+        loops = tuple(loop.number for loop in self.loops)
+        self.instructions.append(Leave(-1, loops, self.every(step), self.when(step)))
+
+    def action(self, step: models.Step, path: str) -> None:
+        plan: Callable[[ProgramPlanner, models.Step, Any], Argument | None] = _PLANNERS[step.kind]
+        argument = plan(self, step, step.argument)
+        every, when = self.every(step), self.when(step)
+        if argument is not None:
+            loops = tuple(loop.number for loop in self.loops)
+            rows = step.kind not in _WITHOUT_ROW
+            action = Action(step.kind, path + step.kind, loops, argument, every, when, rows, step.path)
+            self.instructions.append(action)
+
+    # what may stand beside a step
+
+    def every(self, step: models.Step) -> int | None:
+        if step.every is None:
+            return None
+        path = (*step.path, "every")
+        if not self.loops:
+            self.values.faults.add(path, "`every` stands outside a loop", "put the step inside a `repeat`, or remove `every`", key=True)
+        return integer(step.every, path, self.values.scalars, self.values.faults, 1)
+
+    def when(self, step: models.Step) -> When | None:
+        if step.when is None:
+            return None
+        path = (*step.path, "when")
+        computation = self.values.compile(str(step.when), path)
+        if computation is None:
+            return None
+        shape = computation.outputs[0].shape
+        if shape is not None and any(size != 1 for size in shape):
+            self.values.faults.add(path, f"this condition has shape {shape}", "a condition is one value: reduce it with `.all()` or `.any()`")
+        return When(computation, path)
+
+    # the step kinds
+
+    def forward(self, step: models.Step, argument: models.Forward) -> Forward | None:
+        objective = self.values.objective(argument.objective, step.path)
+        if objective is None:
+            return None
+        self.objectives[objective] = self.values.reaching(objective)
+        return Forward(self.values.evaluation(objective))
+
+    def backward(self, step: models.Step, argument: models.Backward) -> Backward | None:
+        path = (*step.path, "backward")
+        objective = self.differentiable(argument.objective, (*path, "objective"), gradient=argument.gradient is not None)
+        inputs = None
+        if argument.parameters is not None:
+            inputs = self.values.parameters(argument.parameters, (*path, "parameters"))
+        if objective is None:
+            return None
+        self.objective = objective
+        reached = self.values.reaching(objective)
+        gradient = None
+        if argument.gradient is not None:
+            gradient = self.gradient(argument.gradient, objective, (*path, "gradient"))
+        return Backward(self.values.evaluation(objective), gradient, inputs if inputs is not None else reached, inputs)
+
+    def gradient(self, value: Any, objective: str, path: ConfigPath) -> Computation | None:
+        """The `gradient` of a backward step as a computation."""
+        computation = self.values.compile(expression_text(value), path)
+        if computation is None:
+            return None
+        shape, wanted = computation.outputs[0].shape, tuple(self.values.example(objective).shape)
+        if shape is not None and not broadcasts(shape, wanted):
+            self.values.faults.add(path, f"this gradient has shape {shape}, the objective `{objective}` has {wanted}", "give it the objective's shape")
+        return computation
+
+    def differentiable(self, name: str | None, path: ConfigPath, gradient: bool = False) -> str | None:
+        """The objective of a step that differentiates it."""
+        values = self.values
+        objective = values.objective(name, path)
+        if objective is None:
+            return None
+        example = values.example(objective)
+        shape = tuple(example.shape)
+        if not (example.is_floating_point() or example.is_complex()):
+            dtype = str(example.dtype).removeprefix("torch.")
+            self.fault_of_value(objective, f"the objective `{objective}` is {dtype}", "only floating-point values have derivatives")
+            return None
+        if example.numel() != 1 and not gradient:
+            message = f"the objective `{objective}` has shape {shape}, and `backward` needs one element"
+            self.fault_of_value(objective, message, "reduce it with `.sum()` or `.mean()`, or write `backward: {gradient: …}`")
+            return None
+        if not values.reaching(objective):
+            values.faults.add(("expression",), f"no trainable parameter reaches the objective `{objective}`", "use a parameter in the expression")
+            return None
+        self.objectives[objective] = values.reaching(objective)
+        return objective
+
+    def fault_of_value(self, name: str, message: str, hint: str) -> None:
+        node = self.values.lowered.values[name]
+        place = node.meta.get("place")
+        error = LanguageError(message, hint, origin=node.meta.get("origin"))
+        if place is not None:
+            error.place = place
+        self.values.faults.language(("expression",), error)
+
+    def optimizers(self, names: tuple[str, ...] | None, path: ConfigPath) -> tuple[str, ...]:
+        """The optimizers that a step is about: all of them where none is named."""
+        self.stepped = True
+        known = self.values.optimizers
+        if names is None:
+            if not known and not self.values.faults.problems:
+                self.values.faults.add(path, "there is no optimizer", "declare one: `optimizer: {sgd: {lr: 0.1}}`")
+            return tuple(known)
+        for name in names:
+            if name not in known and name not in self.values.declared_optimizers:
+                hint = did_you_mean(name, known, f"optimizers are {', '.join(known)}" if known else "declare it under `optimizers:`")
+                self.values.faults.add(path, f"there is no optimizer `{name}`", hint)
+        return tuple(name for name in names if name in known)
+
+    def held(self, optimizers: tuple[str, ...]) -> tuple[str, ...]:
+        held = {name for optimizer in optimizers for name in self.values.optimizers[optimizer].parameters}
+        return tuple(name for name in self.values.trainable if name in held)
+
+    def step(self, step: models.Step, argument: models.OptimizerStep) -> Step | None:
+        optimizers = self.optimizers(argument.optimizers, (*step.path, "step"))
+        closure = None
+        if any(self.values.optimizers[name].needs_closure for name in optimizers):
+            objective = self.objective or self.differentiable(None, step.path)
+            closure = None if objective is None else self.values.evaluation(objective)
+        return Step(optimizers, self.held(optimizers), closure) if optimizers else None
+
+    def zero_grad(self, step: models.Step, argument: models.ZeroGrad) -> ZeroGrad:
+        stepped = self.stepped
+        if argument.optimizers is None:
+            parameters = self.values.trainable
+        else:
+            parameters = self.held(self.optimizers(argument.optimizers, (*step.path, "zero_grad")))
+        self.stepped = stepped
+        return ZeroGrad(parameters, argument.set_to_none)
+
+    def train(self, step: models.Step, argument: models.Train) -> Train | None:
+        path = (*step.path, "train")
+        optimizers = self.optimizers(argument.optimizers, (*path, "optimizer"))
+        objective = self.differentiable(argument.objective, (*path, "objective"))
+        clips: list[Clip] = []
+        held = self.held(optimizers)
+        if argument.clip_grad_norm is not None:
+            clips.append(self.norm_clip(argument.clip_grad_norm, (*path, "clip_grad_norm"), held))
+        if argument.clip_grad_value is not None:
+            value = self.positive(argument.clip_grad_value, (*path, "clip_grad_value"))
+            clips.append(Clip(held, value=value))
+        if objective is None or not optimizers:
+            return None
+        self.objective = objective
+        closure = any(self.values.optimizers[name].needs_closure for name in optimizers)
+        if closure and clips:
+            self.values.faults.add(path, "`lbfgs` re-evaluates within its step, and cannot clip", "remove the clipping, or use another optimizer")
+        if closure and len(optimizers) > 1:
+            self.values.faults.add(path, "`lbfgs` trains alone", "name it: `train: {optimizer: …}`")
+        reached = self.values.reaching(objective)
+        inputs = None
+        parameters = self.values.trainable
+        if argument.optimizers is not None:
+            parameters = held
+            inputs = tuple(name for name in reached if name in held)
+            if not inputs:
+                names = ", ".join(f"`{name}`" for name in optimizers)
+                self.values.faults.add(path, f"the objective `{objective}` does not depend on what {names} holds", "name another objective or optimizer")
+        evaluation = self.values.evaluation(objective)
+        return Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure)
+
+    def norm_clip(self, clip: Any, path: ConfigPath, parameters: tuple[str, ...]) -> Clip:
+        if isinstance(clip, models.ClipGradNorm):
+            if clip.parameters is not None:
+                parameters = self.values.parameters(clip.parameters, (*path, "parameters"))
+            max_norm = self.positive(clip.max_norm, (*path, "max_norm"))
+            norm_type = self.positive(clip.norm_type, (*path, "norm_type"))
+        else:
+            max_norm, norm_type = self.positive(clip, path), 2.0
+        return Clip(parameters, max_norm=max_norm, norm_type=norm_type, column=self.norm_column())
+
+    def positive(self, value: Any, path: ConfigPath) -> float:
+        found = number(value, path, self.values.scalars, self.values.faults)
+        if found is not None and not found > 0:
+            self.values.faults.add(path, f"expected a number above 0, found {found!r}", "write a positive number")
+        return float(found) if found is not None else 1.0
+
+    def norm_column(self) -> int | None:
+        return next((i for i, column in enumerate(self.values.columns) if column.role == "norm"), None)
+
+    def clip_grad_norm(self, step: models.Step, argument: models.ClipGradNorm) -> ClipGradients:
+        return ClipGradients(self.norm_clip(argument, (*step.path, "clip_grad_norm"), self.values.trainable))
+
+    def clip_grad_value(self, step: models.Step, argument: models.ClipGradValue) -> ClipGradients:
+        value = self.positive(argument.clip_value, (*step.path, "clip_grad_value"))
+        return ClipGradients(Clip(self.values.trainable, value=value))
+
+    def assign(self, step: models.Step, argument: models.Assign) -> Assign | None:
+        values = self.values
+        texts: dict[str, str] = {}
+        for target, value in argument.values.items():
+            path = (*step.path, "assign", target)
+            fault = self.target_fault(target)
+            if fault:
+                values.faults.add(path, *fault, key=True)
+                continue
+            texts[target] = expression_text(value)
+            values.read.add(target.removesuffix(".grad"))
+        computations = []
+        for target, text in texts.items():
+            path = (*step.path, "assign", target)
+            computation = values.compile(text, path)
+            if computation is None:
+                continue
+            wanted = tuple(values.tensors[target.removesuffix(".grad")].shape)
+            shape = computation.outputs[0].shape
+            if shape is not None and not broadcasts(shape, wanted):
+                values.faults.add(path, f"this value has shape {shape}, `{target}` has {wanted}", "give it the shape of what it replaces")
+            computations.append((target, computation, path))
+        if not computations:
+            return None
+        return Assign(
+            tuple(target for target, _, _ in computations),
+            tuple(computation for _, computation, _ in computations),
+            tuple(path for _, _, path in computations),
+        )
+
+    def target_fault(self, target: str) -> tuple[str, str] | None:
+        values = self.values
+        name = target.removesuffix(".grad")
+        tensor = values.tensors.get(name)
+        if tensor is None:
+            if name in values.lowered.values:
+                return f"`{target}` is computed by `expression`", "assign to a parameter"
+            known = [key for key, plan in values.tensors.items() if plan.role == "parameter"]
+            return f"`{target}` is not a parameter", did_you_mean(target, known, f"parameters are {', '.join(known)}") or ""
+        if tensor.role == "constant":
+            return f"`{name}` is a constant", "declare it under `parameters:` with `requires_grad: false`"
+        if target != name and not tensor.requires_grad:
+            return f"`{name}` has no gradient", "it is declared with `requires_grad: false`"
+        return None
+
+    def expect(self, step: models.Step, argument: models.Expect) -> Expect:
+        found = [self.expectation(step, text, entry) for text, entry in argument.expectations.items()]
+        return Expect(tuple(entry for entry in found if entry is not None))
+
+    def expectation(self, step: models.Step, text: str, entry: models.Expectation) -> Expectation | None:
+        values = self.values
+        path = (*step.path, "expect", text)
+        rtol = None if entry.rtol is None else number(entry.rtol, (*path, "rtol"), values.scalars, values.faults)
+        atol = None if entry.atol is None else number(entry.atol, (*path, "atol"), values.scalars, values.faults)
+        field_name = gradient_name(text)
+        if entry.value is None:
+            if field_name is None or field_name.removesuffix(".grad") not in values.tensors:
+                values.faults.add(path, "`null` stands for a gradient that does not exist", "write for instance `x1.grad: null`", key=True)
+                return None
+            values.read.add(field_name.removesuffix(".grad"))
+            return Expectation(text, None, field_name, None, None, rtol, atol, path)
+        actual = values.compile(text, path, key=True)
+        expected, value = None, entry.value
+        if not isinstance(value, (bool, int, float)):
+            expected = values.compile(expression_text(value), path)
+            if expected is None:
+                return None
+        if actual is None:
+            return None
+        shape = actual.outputs[0].shape
+        other = expected.outputs[0].shape if expected is not None else ()
+        if shape is not None and other is not None and not broadcasts(other, shape):
+            values.faults.add(path, f"the expected value has shape {other}, `{text}` has {shape}", "give it the same shape, or one that broadcasts")
+        return Expectation(text, actual, field_name, expected, value, rtol, atol, path)
+
+
+_PLANNERS: Mapping[str, Callable[..., Any]] = {
+    "forward": ProgramPlanner.forward,
+    "backward": ProgramPlanner.backward,
+    "step": ProgramPlanner.step,
+    "zero_grad": ProgramPlanner.zero_grad,
+    "train": ProgramPlanner.train,
+    "clip_grad_norm": ProgramPlanner.clip_grad_norm,
+    "clip_grad_value": ProgramPlanner.clip_grad_value,
+    "assign": ProgramPlanner.assign,
+    "expect": ProgramPlanner.expect,
+}
+
+
+def gradient_name(text: str) -> str | None:
+    """`x1.grad` where an expression is exactly that, else None."""
+    try:
+        tree = parse_expression(text)
+    except LanguageError:
+        return None
+    if isinstance(tree, ast.Attribute) and isinstance(tree.value, ast.Name) and tree.attr == "grad":
+        return f"{tree.value.id}.grad"
+    return None
+
+
+def expression_text(value: Any) -> str:
+    """A number, a nested list or an expression of a config as text of the expression language."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)):
+        return f"tensor({_display(value)})"
+    return _display(value)
+
+
+def _display(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_display(item) for item in value) + "]"
+    if isinstance(value, str):
+        return f"({value})"
+    return repr(value)
+
+
+def broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a tensor of `shape` fits `wanted` by broadcasting."""
+    if len(shape) > len(wanted):
+        return False
+    return all(a in (b, 1) for a, b in zip(reversed(shape), reversed(wanted), strict=False))
+
+
+def reads_of(steps: tuple[models.Step, ...]) -> list[str]:
+    """Every expression that `assign`, `expect` and `when` hold, in the order of the file."""
+    texts: list[str] = []
+    for step in _flat(steps):
+        if step.when is not None:
+            texts.append(str(step.when))
+        argument = step.argument
+        if isinstance(argument, models.Assign):
+            texts += [expression_text(value) for value in argument.values.values()]
+        elif isinstance(argument, models.Expect):
+            texts += [*argument.expectations]
+            texts += [entry.value for entry in argument.expectations.values() if isinstance(entry.value, str)]
+    return texts
+
+
+def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
+    """Find what the program will compute and read, before any of its steps is planned: the value columns depend on it."""
+    values.demanded |= {name for text in reads_of(steps) for name in _names(text) if name in values.lowered.values}
+    wanted = {name for name in _objectives(steps, values.lowered.result) if loggable(values.lowered.values.get(name))}
+    wanted |= {name for name in values.demanded if loggable(values.lowered.values[name])}
+    for name in computed_with(values.lowered, sorted(wanted)):
+        example = values.lowered.values[name].meta["example"]
+        if isinstance(example, Tensor):
+            shape = None if values.lowered.values[name].meta.get("dynamic") else tuple(example.shape)
+            values.columns.append(Column(name, "value", example.dtype, shape))
+        else:
+            values.columns.append(Column(name, "value", scalar_dtype(example), ()))
+    if any(_clips_norm(step) for step in _flat(steps)):
+        if NORM_COLUMN in values.lowered.values or NORM_COLUMN in values.tensors:
+            values.faults.add(("expression",), f"`{NORM_COLUMN}` is the column that clipping writes", "choose another name")
+        values.columns.append(Column(NORM_COLUMN, "norm", values.dtype.to_real(), ()))
+
+
+def _flat(steps: tuple[models.Step, ...]) -> Iterator[models.Step]:
+    for step in steps:
+        yield step
+        if isinstance(step.argument, models.Repeat):
+            yield from _flat(step.argument.steps)
+
+
+def _objectives(steps: tuple[models.Step, ...], default: str) -> set[str]:
+    kinds = (models.Forward, models.Backward, models.Train)
+    found = {step.argument.objective or default for step in _flat(steps) if isinstance(step.argument, kinds)}
+    return found | ({default} if any(step.kind == "step" for step in _flat(steps)) and not found else set())
+
+
+def _clips_norm(step: models.Step) -> bool:
+    return step.kind == "clip_grad_norm" or (isinstance(step.argument, models.Train) and step.argument.clip_grad_norm is not None)
+
+
+def _names(text: str) -> set[str]:
+    try:
+        return names_in(text)
+    except LanguageError:
+        return set()

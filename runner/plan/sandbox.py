@@ -1,0 +1,88 @@
+"""Which files a config may read: ordinary ones below its own folder and the folders that the caller allows."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from runner.errors import did_you_mean, listing
+
+_LISTED = 10_000
+"""Entries of a folder that are looked at for a nearest name."""
+
+
+class FileFault(Exception):
+    """A data file is missing, forbidden or malformed; the caller knows the place in the config."""
+
+    def __init__(self, message: str, hint: str | None = None, *, about_columns: bool = False) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
+        self.about_columns = about_columns  # the fault is with the columns that are named, not with the file
+
+
+def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
+    """The ordinary file that a config names, with every link followed.
+
+    Args:
+        text: the path as written, relative to `folder` or absolute.
+        folder: of the config that writes it.
+        allowed: folders from which reading is allowed besides.
+    Raises:
+        FileFault: outside these folders, missing, or not an ordinary file.
+    """
+    roots = [Path(root).resolve() for root in (folder, *allowed)]
+    try:
+        path = (Path(folder) / text).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FileFault(f"`{text!r}` is not a usable path: {error}", "write the path of a data file") from error
+    if not any(path.is_relative_to(root) for root in roots):
+        shown = listing([str(root) for root in dict.fromkeys(roots)], 4)
+        hint = f"move it there, or allow its folder with `--allow {path.parent}`"
+        raise FileFault(f"{path} is outside the folders this config may read: {shown}", hint)
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise FileFault(f"there is no file {text}", _nearest_name(path)) from None
+    except OSError as error:
+        raise FileFault(f"{text} cannot be read: {_reason(error)}", "check the path and its permissions") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise FileFault(f"{text} is {kind}, not an ordinary file", "write the path of a data file")
+    return path
+
+
+def open_ordinary(path: Path) -> BinaryIO:
+    """Open a located file for reading, without waiting where it has become a pipe since.
+
+    Raises:
+        FileFault: it cannot be opened, or is no ordinary file any more.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise FileFault(
+            f"{path.name} cannot be read: {_reason(error)}", "check the path and its permissions"
+        ) from error
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise FileFault(f"{path.name} is not an ordinary file", "write the path of a data file")
+    return file
+
+
+def _nearest_name(path: Path) -> str:
+    folder = path.parent
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for _, entry in zip(range(_LISTED), entries, strict=False)]
+    except OSError:
+        return f"there is no folder {folder}"
+    otherwise = f"{folder} holds {listing(sorted(names), 6)}" if names else f"{folder} is empty"
+    return did_you_mean(path.name, names, otherwise) or otherwise
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

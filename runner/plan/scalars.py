@@ -1,0 +1,74 @@
+"""Scalar constants: numbers, and strings that compute numbers from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runner.config import Config
+from runner.language.faults import LanguageError
+from runner.language.scalars import Scalar, evaluate, names_in
+from runner.plan.faults import ConfigPath, Faults
+
+
+def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
+    """The value of every scalar constant, in the order of the file; those with a fault are left out."""
+    declared = {name: value for name, value in config.constants.items() if isinstance(value, (bool, int, float, str))}
+    values: dict[str, Scalar] = {name: value for name, value in declared.items() if not isinstance(value, str)}
+    waiting: dict[str, set[str]] = {}
+    for name, value in declared.items():
+        if isinstance(value, str):
+            try:
+                waiting[name] = names_in(value) & declared.keys()
+            except LanguageError as error:
+                faults.language(("constants", name), error)
+    broken = {name for name, value in declared.items() if isinstance(value, str) and name not in waiting}
+    while waiting:
+        ready = [name for name, needs in waiting.items() if needs <= values.keys()]
+        if not ready:
+            _report_cycles(waiting, broken, config, faults)
+            break
+        for name in ready:
+            del waiting[name]
+            try:
+                values[name] = evaluate(str(declared[name]), values)
+            except LanguageError as error:
+                faults.language(("constants", name), error)
+                broken.add(name)
+        waiting = {name: needs for name, needs in waiting.items() if not needs & broken}
+    return {name: values[name] for name in declared if name in values}
+
+
+def _report_cycles(waiting: Mapping[str, set[str]], broken: set[str], config: Config, faults: Faults) -> None:
+    cyclic = {name for name, needs in waiting.items() if needs & waiting.keys()}
+    if cyclic:
+        names = sorted(cyclic)
+        shown = ", ".join(f"`{name}`" for name in names)
+        faults.add(("constants", names[0]), f"these constants are computed from one another: {shown}", "give one of them a number")
+
+
+def number(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults) -> float | int | None:
+    """A numeric field as a number; None, and a fault, where it is none."""
+    if isinstance(value, str):
+        try:
+            return evaluate(value, scalars)
+        except LanguageError as error:
+            faults.language(path, error)
+            return None
+    assert isinstance(value, (int, float))
+    return value
+
+
+def integer(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults, least: int) -> int | None:
+    """A numeric field as an integer of at least `least`; None, and a fault, where it is none."""
+    found = number(value, path, scalars, faults)
+    if found is None:
+        return None
+    if isinstance(found, bool) or found != found or found in (float("inf"), float("-inf")) or int(found) != found:
+        faults.add(path, f"expected an integer, found {found!r}", "write an integer, or `int(…)` around the expression")
+        return None
+    if found < least:
+        faults.add(path, f"expected at least {least}, found {int(found)}", "write a larger number")
+        return None
+    return int(found)
+
+

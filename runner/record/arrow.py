@@ -1,0 +1,298 @@
+"""Stacked tensors as Arrow tables and back, without a copy where the bits already lie as Arrow wants them.
+
+Importing this module imports pyarrow. Buffers are wrapped by address rather than converted: `pyarrow.array` would import
+pandas, where it is installed, for 0.4 s.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
+from typing import Any
+
+import numpy
+import pyarrow
+import torch
+from torch import Tensor
+
+from runner.plan.columns import Column
+from runner.record.batch import Batch, Packed
+from runner.record.storage import StoredColumn, from_stored, stored_column, to_stored
+
+FIXED_FIELDS = (
+    pyarrow.field("row", pyarrow.int64(), nullable=False),
+    pyarrow.field("step", pyarrow.string(), nullable=False),
+    pyarrow.field("path", pyarrow.string(), nullable=False),
+    pyarrow.field("iteration", pyarrow.int64(), nullable=False),
+)
+SHAPE_SUFFIX = ".shape"
+"""A column whose shape varies is a flat list; its shapes stand in a second column, named with this suffix."""
+
+_ARROW_TYPES = {
+    torch.bool: pyarrow.bool_(),
+    torch.uint8: pyarrow.uint8(),
+    torch.uint16: pyarrow.uint16(),
+    torch.uint32: pyarrow.uint32(),
+    torch.uint64: pyarrow.uint64(),
+    torch.int8: pyarrow.int8(),
+    torch.int16: pyarrow.int16(),
+    torch.int32: pyarrow.int32(),
+    torch.int64: pyarrow.int64(),
+    torch.float32: pyarrow.float32(),
+    torch.float64: pyarrow.float64(),
+}
+_SHAPE_TYPE = pyarrow.list_(pyarrow.int64())
+
+
+# --- schema
+
+
+def schema_of(columns: Sequence[StoredColumn]) -> pyarrow.Schema:
+    """The schema of a run's rows; each field says its column's true dtype, shape, role and layout in its metadata."""
+    return pyarrow.schema([*FIXED_FIELDS, *chain.from_iterable(_fields(column) for column in columns)])
+
+
+def _fields(stored: StoredColumn) -> Iterable[pyarrow.Field]:
+    column = stored.column
+    metadata = {
+        "steprun.dtype": dtype_name(column.dtype),
+        "steprun.shape": json.dumps(column.shape),
+        "steprun.role": column.role,
+        "steprun.layout": stored.layout,
+        "steprun.stored_dtype": dtype_name(stored.dtype),
+    }
+    yield pyarrow.field(column.name, _arrow_type(stored), metadata=metadata)
+    if column.shape is None:
+        yield pyarrow.field(column.name + SHAPE_SUFFIX, _SHAPE_TYPE, metadata={"steprun.shape_of": column.name})
+
+
+def _arrow_type(stored: StoredColumn) -> pyarrow.DataType:
+    element = _ARROW_TYPES[stored.dtype]
+    match stored.layout:
+        case "scalar":
+            return element
+        case "tensor":
+            return pyarrow.fixed_shape_tensor(element, stored.shape)
+        case "list":
+            return pyarrow.list_(element)
+        case "bytes":
+            return pyarrow.binary(stored.bytes)
+
+
+def columns_of(schema: pyarrow.Schema) -> tuple[Column, ...]:
+    """The columns that a file's schema describes, in order."""
+    return tuple(_column(field) for field in schema if field.metadata and b"steprun.dtype" in field.metadata)
+
+
+def _column(field: pyarrow.Field) -> Column:
+    metadata = {key.decode(): value.decode() for key, value in field.metadata.items()}
+    shape = json.loads(metadata["steprun.shape"])
+    return Column(
+        field.name,
+        metadata["steprun.role"],  # type: ignore[arg-type]
+        dtype_named(metadata["steprun.dtype"]),
+        None if shape is None else tuple(shape),
+    )
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The inverse of `dtype_name`."""
+    dtype = getattr(torch, name)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{name} is not a dtype")
+    return dtype
+
+
+# --- tensors to Arrow
+
+
+def table_of(batch: Batch, columns: Sequence[StoredColumn], schema: pyarrow.Schema) -> pyarrow.Table:
+    """The rows of a batch as one table of `schema`."""
+    arrays: list[Any] = [
+        _integers(batch.numbers),
+        _strings(batch.steps),
+        _strings(batch.paths),
+        _integers(batch.iterations),
+    ]
+    for stored, packed in zip(columns, batch.columns, strict=True):
+        arrays.extend(_WRITERS[stored.layout](schema.field(len(arrays)).type, stored, packed))
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
+
+
+def _scalars(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
+    assert isinstance(packed.values, Tensor)
+    yield _elements(to_stored(packed.values), _validity(packed.present))
+
+
+def _tensors(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
+    assert isinstance(packed.values, Tensor)
+    elements = _elements(to_stored(packed.values))
+    yield pyarrow.ExtensionArray.from_storage(
+        kind,
+        pyarrow.Array.from_buffers(
+            kind.storage_type, len(packed.values), [_validity(packed.present)], children=[elements]
+        ),
+    )
+
+
+def _lists(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
+    tensors = [None if value is None else to_stored(value) for value in packed.values]
+    flat = [tensor.reshape(-1) for tensor in tensors if tensor is not None]
+    elements = _elements(torch.cat(flat) if flat else torch.zeros(0, dtype=stored.dtype))
+    present = [tensor is not None for tensor in tensors]
+    lengths = [0 if tensor is None else tensor.numel() for tensor in tensors]
+    yield _list_array(kind, lengths, present, elements)
+    if stored.shape is None:
+        shapes = [() if value is None else tuple(value.shape) for value in packed.values]
+        sizes = _integers(list(chain.from_iterable(shapes)))
+        yield _list_array(_SHAPE_TYPE, [len(shape) for shape in shapes], present, sizes)
+
+
+def _list_array(
+    kind: pyarrow.DataType, lengths: Sequence[int], present: Sequence[bool], elements: pyarrow.Array
+) -> pyarrow.Array:
+    offsets = array("i", accumulate(lengths, initial=0))
+    return pyarrow.Array.from_buffers(
+        kind, len(lengths), [_validity(present), pyarrow.py_buffer(offsets)], children=[elements]
+    )
+
+
+def _bytes(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.ChunkedArray]:
+    chunks = [
+        pyarrow.Array.from_buffers(kind, 1, [None, _buffer(to_stored(value))])
+        if value is not None
+        else pyarrow.nulls(1, kind)
+        for value in packed.values
+    ]
+    yield pyarrow.chunked_array(chunks, kind)
+
+
+_WRITERS = {"scalar": _scalars, "tensor": _tensors, "list": _lists, "bytes": _bytes}
+
+
+def _elements(tensor: Tensor, validity: pyarrow.Buffer | None = None) -> pyarrow.Array:
+    if tensor.dtype == torch.bool:
+        values = pyarrow.py_buffer(numpy.packbits(tensor.numpy(), bitorder="little"))
+    else:
+        values = _buffer(tensor)
+    return pyarrow.Array.from_buffers(_ARROW_TYPES[tensor.dtype], tensor.numel(), [validity, values])
+
+
+def _buffer(tensor: Tensor) -> pyarrow.Buffer:
+    return pyarrow.foreign_buffer(tensor.data_ptr(), tensor.numel() * tensor.element_size(), base=tensor)
+
+
+def _validity(present: Sequence[bool] | None) -> pyarrow.Buffer | None:
+    if present is None or all(present):
+        return None
+    return pyarrow.py_buffer(numpy.packbits(numpy.array(present, dtype=bool), bitorder="little"))
+
+
+def _integers(values: Sequence[int]) -> pyarrow.Array:
+    return pyarrow.Array.from_buffers(pyarrow.int64(), len(values), [None, pyarrow.py_buffer(array("q", values))])
+
+
+def _strings(values: Sequence[str]) -> pyarrow.Array:
+    encoded = [value.encode() for value in values]
+    offsets = array("i", accumulate(map(len, encoded), initial=0))
+    return pyarrow.StringArray.from_buffers(
+        len(values), pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(encoded))
+    )
+
+
+# --- Arrow to tensors
+
+
+def tensors_of(table: pyarrow.Table, column: Column) -> list[Tensor | None]:
+    """The values of one column: a tensor of the column's true dtype and shape a row, None where the row has none."""
+    stored = stored_column(column)
+    shapes: list[list[int] | None] | None = None
+    if column.shape is None:
+        shapes = table.column(column.name + SHAPE_SUFFIX).to_pylist()
+    values: list[Tensor | None] = []
+    for chunk in table.column(column.name).chunks:
+        present = chunk.is_valid().to_pylist()
+        values.extend(_READERS[stored.layout](stored, chunk, present))
+    if shapes is None:
+        return values
+    return [
+        value if value is None or shape is None else value.reshape(shape)
+        for value, shape in zip(values, shapes, strict=True)
+    ]
+
+
+def stacked_of(table: pyarrow.Table, column: Column, blank: Tensor) -> tuple[Tensor, Tensor]:
+    """One column of a fixed shape `(*s)` as `(rows, *s)` with `blank` for what is missing, and a mask `(rows,)` of what is there."""
+    values = tensors_of(table, column)
+    present = torch.tensor([value is not None for value in values], dtype=torch.bool)
+    if not values:
+        return torch.empty((0, *blank.shape), dtype=column.dtype), present
+    return torch.stack([blank if value is None else value for value in values]), present
+
+
+def _read_scalars(stored: StoredColumn, chunk: pyarrow.Array, present: list[bool]) -> list[Tensor | None]:
+    return _rows(from_stored(_tensor(chunk, stored.dtype), stored.column.dtype), present)
+
+
+def _read_tensors(stored: StoredColumn, chunk: pyarrow.Array, present: list[bool]) -> list[Tensor | None]:
+    assert stored.shape is not None
+    storage = chunk.storage
+    first = storage.offset * stored.elements
+    elements = storage.values.slice(first, len(storage) * stored.elements)
+    stacked = _tensor(elements, stored.dtype).reshape(len(storage), *stored.shape)
+    return _rows(from_stored(stacked, stored.column.dtype), present)
+
+
+def _read_lists(stored: StoredColumn, chunk: pyarrow.Array, present: list[bool]) -> list[Tensor | None]:
+    elements = _tensor(chunk.values, stored.dtype)
+    offsets = chunk.offsets.to_pylist()
+    trailing = (2,) if stored.column.dtype.is_complex else ()
+    values: list[Tensor | None] = []
+    for index, there in enumerate(present):
+        flat = elements[offsets[index] : offsets[index + 1]]
+        shape = (-1, *trailing) if stored.shape is None else stored.shape
+        values.append(from_stored(flat.reshape(shape), stored.column.dtype) if there else None)
+    return values
+
+
+def _read_bytes(stored: StoredColumn, chunk: pyarrow.Array, present: list[bool]) -> list[Tensor | None]:
+    assert stored.shape is not None
+    data = chunk.buffers()[1]
+    start = chunk.offset * stored.bytes
+    raw = _copied(data, start, len(chunk) * stored.bytes, stored.dtype).reshape(len(chunk), *stored.shape)
+    return _rows(from_stored(raw, stored.column.dtype), present)
+
+
+_READERS = {"scalar": _read_scalars, "tensor": _read_tensors, "list": _read_lists, "bytes": _read_bytes}
+
+
+def _rows(stacked: Tensor, present: list[bool]) -> list[Tensor | None]:
+    return [value if there else None for value, there in zip(stacked.unbind(), present, strict=True)]
+
+
+def _tensor(elements: pyarrow.Array, dtype: torch.dtype) -> Tensor:
+    data = elements.buffers()[1]
+    if dtype == torch.bool:
+        bits = numpy.frombuffer(data, dtype=numpy.uint8) if data is not None else numpy.zeros(0, numpy.uint8)
+        unpacked = numpy.unpackbits(bits, bitorder="little")[elements.offset : elements.offset + len(elements)]
+        return torch.from_numpy(unpacked.astype(bool))
+    return _copied(data, elements.offset * dtype.itemsize, len(elements) * dtype.itemsize, dtype)
+
+
+def _copied(data: pyarrow.Buffer | None, start: int, length: int, dtype: torch.dtype) -> Tensor:
+    """A tensor `(n,)` of its own memory: Arrow's is read-only."""
+    if length == 0 or data is None:
+        return torch.zeros(0, dtype=dtype)
+    return torch.frombuffer(bytearray(memoryview(data)[start : start + length]), dtype=dtype)
+
+
+def element_path(stored: StoredColumn) -> str:
+    """The path of a column's numbers inside a Parquet file."""
+    return stored.column.name + (".list.element" if stored.layout in ("tensor", "list") else "")

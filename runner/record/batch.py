@@ -1,0 +1,112 @@
+"""Rows gathered and stacked column by column on the thread that computes them, so that the writer thread needs little of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from runner.engine.rows import Row
+from runner.record.storage import StoredColumn, stack
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One column of some rows.
+
+    Fixed small shapes `(*s)` are stacked: `(rows, *s)` on the CPU in the true dtype. Others stay a tensor a row.
+    """
+
+    values: Tensor | Sequence[Tensor | None]
+    present: Sequence[bool] | None  # of stacked values: which are there; None: all
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some consecutive rows, by column."""
+
+    numbers: Sequence[int]
+    steps: Sequence[str]
+    paths: Sequence[str]
+    iterations: Sequence[int]
+    columns: Sequence[Packed]
+    bytes: int  # that its tensors hold
+
+
+def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
+    """The rows, which are at least one, by column.
+
+    Args:
+        rows: rows of one run, their layout holding every column by name.
+        columns: what to record.
+        blanks: a tensor of each column's shape and dtype that stands where a row has none.
+    """
+    layout = rows[0].layout
+    by_position = list(zip(*[row.values for row in rows], strict=True))
+    packed = [
+        _pack(stored, by_position[layout.position(stored.column.name)], blank)
+        for stored, blank in zip(columns, blanks, strict=True)
+    ]
+    return Batch(
+        [row.number for row in rows],
+        [row.step for row in rows],
+        [row.path for row in rows],
+        [row.iteration for row in rows],
+        packed,
+        sum(map(_bytes, packed)),
+    )
+
+
+def merge(batches: Sequence[Batch]) -> Batch:
+    """Consecutive batches of the same columns, at least one, as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        _chained(batch.numbers for batch in batches),
+        _chained(batch.steps for batch in batches),
+        _chained(batch.paths for batch in batches),
+        _chained(batch.iterations for batch in batches),
+        [_merge(packed) for packed in zip(*[batch.columns for batch in batches], strict=True)],
+        sum(batch.bytes for batch in batches),
+    )
+
+
+def _merge(parts: Sequence[Packed]) -> Packed:
+    stacked = [packed.values for packed in parts if isinstance(packed.values, Tensor)]
+    if not stacked:
+        return Packed(_chained(packed.values for packed in parts), None)
+    if all(packed.present is None for packed in parts):
+        return Packed(torch.cat(stacked), None)
+    present = (packed.present or [True] * len(packed.values) for packed in parts)
+    return Packed(torch.cat(stacked), _chained(present))
+
+
+def _chained(parts: Iterable[Iterable[T]]) -> list[T]:
+    return list(chain.from_iterable(parts))
+
+
+def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) -> Packed:
+    if stored.layout in ("list", "bytes"):
+        return Packed([None if value is None else value.detach().cpu() for value in values], None)
+    stacked, present = stack(values, blank)
+    assert stacked.shape[1:] == stored.column.shape, f"{stored.column.name} is {tuple(stacked.shape[1:])}"
+    assert stacked.dtype == stored.column.dtype, f"{stored.column.name} is {stacked.dtype}"
+    return Packed(stacked, present)
+
+
+def _bytes(packed: Packed) -> int:
+    if isinstance(packed.values, Tensor):
+        return packed.values.nbytes
+    return sum(value.nbytes for value in packed.values if value is not None)
+
+
+def blank_of(stored: StoredColumn) -> Tensor:
+    """Zeros of one row of a column, for `pack`."""
+    return torch.zeros(stored.column.shape or (), dtype=stored.column.dtype)

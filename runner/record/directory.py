@@ -1,0 +1,83 @@
+"""The run directory: made exclusively, and written so that whoever reads sees each file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+from runner.errors import Problem, RunError
+
+CONFIG_FILE = "config.yaml"
+MANIFEST_FILE = "run.json"
+ROWS_FOLDER = "rows"
+
+
+def create_run_directory(runs_dir: Path, name: str, now: datetime) -> Path:
+    """Make `runs_dir/NAME/YYYYMMDD-HHMMSS-xxxx/` with its empty `rows/`; it never existed before and is nobody else's.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    parent = runs_dir / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        directory = _make_exclusively(parent, now.strftime("%Y%m%d-%H%M%S"))
+        (directory / ROWS_FOLDER).mkdir()
+        sync_folder(parent)
+    except OSError as error:
+        raise RunError(
+            Problem(
+                f"cannot make a run directory in {parent}: {error.strerror or error}",
+                hint="choose a folder that can be written with --runs-dir",
+            )
+        ) from error
+    return directory
+
+
+def _make_exclusively(parent: Path, stamp: str) -> Path:
+    while True:
+        directory = parent / f"{stamp}-{secrets.token_hex(2)}"
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        return directory
+
+
+def write_atomically(path: Path, content: bytes | memoryview, *, through: Path | None = None) -> None:
+    """Write a file so that a reader, also after a crash, finds the old content or the new one and nothing between.
+
+    `through` is the folder of the temporary file, on the same file system as `path`; the folder of `path` by default.
+
+    Raises:
+        OSError: nothing at `path` changed, and the temporary file is gone.
+    """
+    temporary = (through or path.parent) / f".{path.name}.writing"
+    try:
+        with open(temporary, "wb", buffering=0) as file:
+            _write_all(file.fileno(), content)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _write_all(descriptor: int, content: bytes | memoryview) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; where folders cannot be opened (Windows) that is the system's matter."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

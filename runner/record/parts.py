@@ -1,0 +1,82 @@
+"""The part files of a run.
+
+Invariant: at any instant, also after a kill, the files in `rows/` hold every row that is on disk exactly once, for any
+reader that simply reads all of them. The last part is rewritten under its own name by an atomic rename, each time longer;
+once it is large enough it is never touched again and the next name begins. So nothing is left to merge at the end.
+Temporary files stand in the folder above, so `rows/` never holds anything but whole parts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow
+
+from runner.record.arrow import schema_of, table_of
+from runner.record.batch import Batch, merge
+from runner.record.directory import write_atomically
+from runner.record.parquet import encode
+from runner.record.storage import StoredColumn
+
+REWRITE_RATIO = 20
+"""After a rewrite of the unfinished part, the next waits this many times as long as it took: at most 5% of one core."""
+
+
+ROW_BYTES = 200
+"""What a row's number, step, path and iteration take as Python objects, about."""
+
+
+class PartWriter:
+    """Collects batches into the unfinished part and writes it when it is due or full.
+
+    Args:
+        folder: `rows/`.
+        part_bytes: the size in memory at which a part is finished.
+        interval: seconds from one writing to the next, longer where writing takes long.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[StoredColumn], part_bytes: int, interval: float) -> None:
+        self.rows_on_disk = 0
+        self._folder = folder
+        self._columns = columns
+        self._schema = schema_of(columns)
+        self._part_bytes = part_bytes
+        self._interval = interval
+        self._finished_parts = 0
+        self._tables: list[pyarrow.Table] = []  # the unfinished part, as far as it is on disk
+        self._batches: list[Batch] = []  # what it has beyond that
+        self._bytes = 0
+        self._due = time.monotonic() + interval
+
+    def seconds_left(self) -> float:
+        """Until the unfinished part is due; not above zero when it is."""
+        return self._due - time.monotonic()
+
+    def add(self, batch: Batch) -> None:
+        """Append rows; the part is written if that makes it full."""
+        self._batches.append(batch)
+        self._bytes += batch.bytes + ROW_BYTES * len(batch.numbers)
+        if self._bytes >= self._part_bytes:
+            self.write()
+            self._finished_parts += 1
+            self._tables.clear()
+            self._bytes = 0
+
+    def write(self) -> None:
+        """Put the unfinished part on disk, if it has rows that are not there.
+
+        Raises:
+            OSError: the disk holds what it held before.
+        """
+        began = time.monotonic()
+        if self._batches:
+            table = table_of(merge(self._batches), self._columns, self._schema)
+            self._batches.clear()
+            self._tables.append(table)
+            path = self._folder / f"{self._finished_parts:05}.parquet"
+            write_atomically(path, memoryview(encode(self._tables, self._columns)), through=self._folder.parent)
+            self.rows_on_disk += len(table)
+        now = time.monotonic()
+        self._due = now + max(self._interval, REWRITE_RATIO * (now - began))

@@ -1,0 +1,132 @@
+"""The git commit that a run was started from, read without trusting the repository.
+
+A repository's own configuration may name programs for git to run (`core.fsmonitor`, `filter.*.clean`), and a folder got from
+a stranger may hold one. So the commit is read from git's files, and git itself, asked only whether tracked files were
+changed, is given an empty configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_LARGEST_FILE = 16 << 20
+_LONGEST_CHAIN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A working tree with its commit."""
+
+    root: Path
+    git: Path  # HEAD and the index
+    common: Path  # objects and references
+    commit: str
+
+
+def find_repository(folder: Path) -> Repository | None:
+    """The repository that holds `folder`; None without one, or without a commit."""
+    folder = folder.absolute()
+    for root in (folder, *folder.parents):
+        marker = root / ".git"
+        try:
+            git = marker if marker.is_dir() else _linked(marker)
+            if git is None:
+                continue
+            common = git / _text(git / "commondir") if (git / "commondir").is_file() else git
+            commit = _commit(git, common)
+        except (OSError, UnicodeDecodeError):
+            return None
+        return Repository(root, git, common, commit) if commit else None
+    return None
+
+
+def _linked(marker: Path) -> Path | None:
+    """What a `.git` file of a linked working tree points to."""
+    if not marker.is_file():
+        return None
+    kind, _, target = _text(marker).partition(": ")
+    return marker.parent / target if kind == "gitdir" else None
+
+
+def _commit(git: Path, common: Path) -> str | None:
+    value = _text(git / "HEAD")
+    for _ in range(_LONGEST_CHAIN):
+        if not value.startswith("ref: "):
+            return value if _COMMIT.fullmatch(value) else None
+        reference = value.removeprefix("ref: ")
+        if ".." in reference or not reference.startswith("refs/"):
+            return None
+        loose = [folder / reference for folder in (git, common) if (folder / reference).is_file()]
+        if not loose:
+            return _packed(common / "packed-refs", reference)
+        value = _text(loose[0])
+    return None
+
+
+def _packed(path: Path, reference: str) -> str | None:
+    if not path.is_file():
+        return None
+    for line in _text(path).splitlines():
+        commit, _, name = line.partition(" ")
+        if name == reference and _COMMIT.fullmatch(commit):
+            return commit
+    return None
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_LARGEST_FILE).decode().strip()
+
+
+class DirtyCheck:
+    """Asks git in the background whether tracked files differ from the commit."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="steprun-git-")
+        self._process = _start_status(repository, Path(self._folder.name))
+
+    def result(self, patience: float) -> bool | None:
+        """Whether they differ; None if git is absent, fails, or takes `patience` seconds longer."""
+        try:
+            if self._process is None:
+                return None
+            output, _ = self._process.communicate(timeout=patience)
+            return bool(output.strip()) if self._process.returncode == 0 else None
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            return None
+        finally:
+            self._folder.cleanup()
+
+
+def _start_status(repository: Repository, empty: Path) -> subprocess.Popen[bytes] | None:
+    program = shutil.which("git")
+    if program is None:
+        return None
+    (empty / "refs").mkdir()
+    (empty / "objects").mkdir()
+    (empty / "HEAD").write_text(repository.commit + "\n")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")} | {
+        "GIT_DIR": str(empty),
+        "GIT_WORK_TREE": str(repository.root),
+        "GIT_INDEX_FILE": str(repository.git / "index"),
+        "GIT_OBJECT_DIRECTORY": str(repository.common / "objects"),
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    return subprocess.Popen(
+        [program, "-c", "core.fsmonitor=false", "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"],
+        cwd=repository.root,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )

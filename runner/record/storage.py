@@ -1,0 +1,133 @@
+"""How a column's tensors are laid out in a file: which layout, which stored dtype, and the way there and back, bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from runner.plan.columns import Column
+
+LARGEST_LISTED = 4096
+"""Elements up to which a tensor is stored element by element; a larger one is stored as its bytes."""
+
+Layout = Literal["scalar", "tensor", "list", "bytes"]
+
+_STORED_DTYPES = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float8_e4m3fn: torch.float32,
+    torch.float8_e4m3fnuz: torch.float32,
+    torch.float8_e5m2: torch.float32,
+    torch.float8_e5m2fnuz: torch.float32,
+    torch.float8_e8m0fnu: torch.float32,
+    torch.complex32: torch.float32,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
+_INTEGER_OF_WIDTH = {1: torch.uint8, 2: torch.int16}
+_QUIET_NAN = 0x7FC00000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredColumn:
+    """A column and how it is stored.
+
+    `scalar`: one number a row. `tensor`: a list of fixed length. `list`: a list whose length varies, with the shape beside
+    it, also used for shapes without elements. `bytes`: the elements' little-endian bytes.
+    """
+
+    column: Column
+    layout: Layout
+    dtype: torch.dtype  # of the stored elements: never half precision, never complex
+    shape: tuple[int, ...] | None  # of the stored elements: a complex column has a trailing axis of 2
+
+    @property
+    def elements(self) -> int:
+        """Stored elements of one row; 0 where the shape varies."""
+        return math.prod(self.shape) if self.shape is not None else 0
+
+    @property
+    def bytes(self) -> int:
+        """Stored bytes of one row; 0 where the shape varies."""
+        return self.elements * self.dtype.itemsize
+
+
+def stored_column(column: Column) -> StoredColumn:
+    """How `column` is stored."""
+    dtype = _STORED_DTYPES.get(column.dtype, column.dtype)
+    if column.shape is None:
+        return StoredColumn(column, "list", dtype, None)
+    shape = (*column.shape, 2) if column.dtype.is_complex else column.shape
+    return StoredColumn(column, _layout(shape), dtype, shape)
+
+
+def _layout(shape: tuple[int, ...]) -> Layout:
+    elements = math.prod(shape)
+    if not shape:
+        return "scalar"
+    if elements == 0:
+        return "list"
+    return "tensor" if elements <= LARGEST_LISTED else "bytes"
+
+
+def stack(values: Sequence[Tensor | None], blank: Tensor) -> tuple[Tensor, list[bool] | None]:
+    """Tensors of one shape `(*s)` as one `(rows, *s)` on the CPU, and which are present (None: all).
+
+    `blank` `(*s)` stands where there is None.
+    """
+    with torch.no_grad():
+        try:
+            return torch.stack(values).cpu(), None  # type: ignore[arg-type]
+        except TypeError:  # asking each value first would cost more than stacking them
+            present = [value is not None for value in values]
+            device = next((value.device for value in values if value is not None), blank.device)
+            filler = blank.to(device)
+            return torch.stack([filler if value is None else value for value in values]).cpu(), present
+
+
+def to_stored(tensor: Tensor) -> Tensor:
+    """A tensor `(*s)` as it is stored: contiguous on the CPU, half precision widened, complex with a trailing axis of 2."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    if tensor.dtype.is_complex:
+        tensor = torch.view_as_real(tensor)
+    return widen(tensor) if tensor.dtype.itemsize < 4 and tensor.dtype.is_floating_point else tensor
+
+
+def from_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The inverse of `to_stored`: the tensor in its true `dtype`, with the same bits."""
+    if dtype == torch.complex32:
+        return torch.view_as_complex(narrow(tensor, torch.float16))
+    if dtype.is_complex:
+        return torch.view_as_complex(tensor)
+    return narrow(tensor, dtype) if tensor.dtype != dtype else tensor
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """A tensor of 8 or 16-bit floats as float32 of the same values.
+
+    A NaN becomes the float32 NaN 0x7FC00000 with the original bits in its lowest places, so that `narrow` gives them back;
+    the processor's own conversion would change them.
+    """
+    wide = tensor.to(torch.float32)
+    nan = wide.isnan()
+    if nan.any():
+        width = tensor.dtype.itemsize
+        bits = tensor.view(_INTEGER_OF_WIDTH[width]).to(torch.int32) & ((1 << 8 * width) - 1)
+        wide = torch.where(nan, bits | _QUIET_NAN, wide.view(torch.int32)).view(torch.float32)
+    return wide
+
+
+def narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The inverse of `widen`: float32 `(*s)` as `dtype`, an 8 or 16-bit float."""
+    narrowed = tensor.to(dtype)
+    nan = tensor.isnan()
+    if nan.any():
+        integer = _INTEGER_OF_WIDTH[dtype.itemsize]
+        bits = (tensor.view(torch.int32) & ((1 << 8 * dtype.itemsize) - 1)).to(integer)
+        narrowed = torch.where(nan, bits, narrowed.view(integer)).view(dtype)
+    return narrowed

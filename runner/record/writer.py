@@ -1,0 +1,216 @@
+"""Rows to Parquet on a background thread, with a bound on what waits for it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from runner.engine.rows import Row
+from runner.errors import Problem, RunError
+from runner.plan.columns import Column
+from runner.record.batch import Batch, blank_of, pack
+from runner.record.directory import ROWS_FOLDER
+from runner.record.storage import stored_column
+
+if TYPE_CHECKING:
+    from runner.record.parts import PartWriter
+
+MIB = 1 << 20
+SWITCH_INTERVAL = 1e-4
+"""Seconds after which a thread yields to one that waits; with Python's 5 ms a step may wait for the writer that long."""
+
+
+class RowWriter:
+    """Writes rows into `directory/rows/`; use it in a `with` statement or call `close`.
+
+    `write` costs an append. Every so many rows, these are stacked on the calling thread and handed to the writer thread,
+    which imports pyarrow, converts and writes. A row is on disk `interval` seconds after it was written, or later by what
+    writing takes, however slowly the next ones come.
+
+    Args:
+        columns: what to record, found by name in each row's layout.
+        batch_rows, batch_bytes: rows are handed over when either is reached.
+        queue_bytes: with more than that handed over and not yet converted, `write` waits.
+        part_bytes: the size of a finished part in memory.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        columns: Sequence[Column],
+        *,
+        batch_rows: int = 128,
+        batch_bytes: int = 4 * MIB,
+        queue_bytes: int = 64 * MIB,
+        part_bytes: int = 32 * MIB,
+        interval: float = 2.0,
+    ) -> None:
+        self._folder = directory / ROWS_FOLDER
+        self._columns = [stored_column(column) for column in columns]
+        self._blanks = [blank_of(column) for column in self._columns]
+        self._batch_rows = max(1, min(batch_rows, batch_bytes // max(1, sum(column.bytes for column in self._columns))))
+        self._queue_bytes = queue_bytes
+        self._wake_bytes = min(batch_bytes, queue_bytes)  # waking the writer for less only makes this thread wait
+        self._part_bytes = part_bytes
+        self._interval = interval
+
+        self._limit = 1  # pending rows at which `write` hands over: the first one starts the thread
+        self._pending: list[Row] = []
+        self._draining = threading.Lock()  # held by whoever takes rows out of `_pending`; appending needs no lock
+        self._changed = threading.Condition()
+        self._queue: deque[Batch] = deque()
+        self._queued_bytes = 0
+        self._closing = False
+        self._error: BaseException | None = None
+        self._parts: PartWriter | None = None
+        self._thread: threading.Thread | None = None
+        self._switch_interval = sys.getswitchinterval()
+
+    @property
+    def rows_on_disk(self) -> int:
+        return self._parts.rows_on_disk if self._parts else 0
+
+    # --- on the thread that computes
+
+    def write(self, row: Row) -> None:
+        """Take a row; its tensors must not be written any more.
+
+        Raises:
+            RunError: an earlier row could not be written.
+        """
+        self._pending.append(row)
+        if len(self._pending) >= self._limit:
+            self._hand_over()
+
+    def close(self) -> None:
+        """Wait until every row is on disk.
+
+        Raises:
+            RunError: some could not be written; those in the folder open.
+        """
+        try:
+            if self._pending and self._error is None:
+                self._hand_over()
+        finally:
+            self._stop()
+        self._raise_error()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except RunError as second:
+            if not isinstance(error, RunError):
+                error.add_note(str(second))
+
+    def _hand_over(self) -> None:
+        self._raise_error()
+        if self._thread is None:
+            self._start()
+        with self._draining:
+            rows = self._pending[:]
+            if rows:
+                self._enqueue(pack(rows, self._columns, self._blanks), len(rows))
+        self._raise_error()
+
+    def _enqueue(self, batch: Batch, rows: int) -> None:
+        with self._changed:
+            while self._queue and self._queued_bytes + batch.bytes > self._queue_bytes and self._error is None:
+                self._changed.notify_all()
+                self._changed.wait()
+            self._queued_bytes += batch.bytes
+            del self._pending[:rows]  # an interrupt between these two loses rows at the end, rather than doubling them
+            self._queue.append(batch)
+            if self._queued_bytes >= self._wake_bytes:
+                self._changed.notify_all()
+
+    def _start(self) -> None:
+        self._limit = self._batch_rows
+        sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
+        self._thread = threading.Thread(target=self._run, name="steprun-rows", daemon=True)
+        self._thread.start()
+
+    def _stop(self) -> None:
+        if self._thread is None:
+            return
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        sys.setswitchinterval(self._switch_interval)
+
+    def _raise_error(self) -> None:
+        if self._error is None:
+            return
+        if not isinstance(self._error, OSError):
+            raise self._error
+        raise RunError(
+            Problem(
+                f"cannot write rows to {self._folder}: {self._error.strerror or self._error}",
+                hint=f"the {self.rows_on_disk} rows before can be opened; free space, choose another --runs-dir, or log less",
+            )
+        ) from self._error
+
+    # --- on the writer thread
+
+    def _run(self) -> None:
+        try:
+            self._write_parts()
+        except BaseException as error:  # raised again on the other thread
+            with self._changed:
+                self._error = error
+                self._limit = 1  # so that the next row learns of it
+                self._changed.notify_all()
+
+    def _write_parts(self) -> None:
+        from runner.record.parts import PartWriter
+
+        parts = self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval)
+        while True:
+            batch = self._take(parts)
+            if batch is None and self._closing:
+                break
+            if batch is None:
+                batch = self._drain()
+            if batch is not None:
+                parts.add(batch)
+            if not self._queue and parts.seconds_left() <= 0:
+                parts.write()
+        parts.write()
+
+    def _take(self, parts: PartWriter) -> Batch | None:
+        """The next batch; None when the writer is closing and there is no more, or when the part is due."""
+        with self._changed:
+            while not self._queue and not self._closing:
+                if not self._changed.wait(max(0.0, parts.seconds_left())):
+                    return None
+            if not self._queue:
+                return None
+            batch = self._queue.popleft()
+            self._queued_bytes -= batch.bytes
+            self._changed.notify_all()
+            return batch
+
+    def _drain(self) -> Batch | None:
+        """Rows that have waited since the part was last written because the next ones are slow to come."""
+        if not self._draining.acquire(blocking=False):
+            return None  # a batch is on its way
+        try:
+            rows = self._pending[:]
+            batch = pack(rows, self._columns, self._blanks) if rows else None
+            del self._pending[: len(rows)]  # more may have been appended behind them
+            return batch
+        finally:
+            self._draining.release()

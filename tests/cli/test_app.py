@@ -1,0 +1,90 @@
+"""The application as a whole: help, version, the bare config, exit codes, what is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from runner import __version__
+from runner.cli.app import application, with_command
+from tests.cli.commands import LINEAR, steprun
+
+COMMANDS = ("run", "validate", "show", "schema", "ops", "runs")
+
+
+def test_help_lists_every_command() -> None:
+    shown = CliRunner().invoke(application, ["--help"])
+    assert shown.exit_code == 0
+    assert all(f"\n  {command} " in shown.output for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_has_an_example(command: str) -> None:
+    shown = CliRunner().invoke(application, [command, "--help"])
+    assert shown.exit_code == 0
+    assert "\n  Examples:\n" in shown.output
+    assert f"steprun {command}" in shown.output or command == "run"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from runner.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "typer" in loaded
+    assert loaded.isdisjoint({"torch", "numpy", "pyarrow", "pydantic", "yaml", "rich", "pandas"})
+
+
+@pytest.mark.parametrize("arguments", [["ops", "softmax"], ["schema"], ["runs", "--runs-dir", "nowhere"]])
+def test_what_needs_no_tensor_imports_no_torch(arguments: list[str]) -> None:
+    code = f"import sys; from runner.cli.main import main; main({arguments!r}); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {name.partition(".")[0] for name in done.stderr.split()}.isdisjoint({"torch", "numpy", "pyarrow"})
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(application, ["--version"]).output == f"steprun {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["linear.yaml"], ["run", "linear.yaml"]),
+        (["linear.yaml", "lr=1"], ["run", "linear.yaml", "lr=1"]),
+        (["--quiet", "linear.yaml"], ["run", "--quiet", "linear.yaml"]),
+        (["-"], ["run", "-"]),
+        (["show", "linear.yaml"], ["show", "linear.yaml"]),
+        (["--help"], ["--help"]),
+        ([], []),
+    ],
+)
+def test_a_first_argument_that_is_no_command_is_a_config_to_run(arguments: list[str], expected: list[str]) -> None:
+    assert with_command(arguments, COMMANDS, {"--help", "-h", "--version"}) == expected
+
+
+def test_no_arguments_show_the_help() -> None:
+    shown = CliRunner().invoke(application, [])
+    assert "Usage: steprun" in shown.output
+
+
+def test_the_config_may_come_on_standard_input() -> None:
+    done = steprun("validate", "-", stdin=LINEAR)
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["show", "--nonsense", "x"], ["validate", "a.yaml", "--format", "xml"]])
+def test_wrong_usage_exits_2_and_says_so_on_standard_error(arguments: list[str]) -> None:
+    done = steprun(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert "Usage: steprun" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
+    done = steprun("absent.yaml", cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "steprun\n      there is no file absent.yaml\n"

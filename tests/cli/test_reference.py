@@ -1,0 +1,128 @@
+"""`steprun ops` and `steprun schema`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from runner import catalogue
+from runner.cli.app import application
+from tests.cli.commands import Outcome, steprun
+
+
+def ops(*arguments: str) -> Outcome:
+    shown = CliRunner().invoke(application, ["ops", *arguments])
+    return Outcome(shown.exit_code, shown.stdout, shown.stderr)
+
+
+def test_ops_lists_every_entry_of_the_catalogue() -> None:
+    lines = ops().out.splitlines()
+    for table in (catalogue.operations(), catalogue.methods(), catalogue.attributes()):
+        for name in table:
+            assert any(line == f"  {name}" or line.startswith(f"  {name}(") for line in lines), name
+    for name in (*catalogue.optimizers(), *catalogue.initialisers()):
+        assert any(line.startswith(f"  {name}(") for line in lines), name
+
+
+def test_ops_counts_each_group() -> None:
+    assert f"operations ({len(catalogue.operations())})" in ops().out.splitlines()
+
+
+def test_ops_shows_one_operation_under_all_of_its_homes() -> None:
+    shown = ops("softmax")
+    assert shown.code == 0
+    assert "F.softmax(input: Tensor, dim: int? = None, *, dtype: dtype? = None)\n  is torch.nn.functional.softmax\n" in shown.out
+    assert "torch.softmax(input: Tensor, dim: int, dtype: dtype? = None)\n  is torch.softmax\n" in shown.out
+    assert ".softmax(dim: int, dtype: dtype? = None)\n  is the tensor's own `softmax`\n" in shown.out
+
+
+@pytest.mark.parametrize("name", ["linalg.det", "torch.linalg.det"])
+def test_ops_takes_the_names_that_pytorch_code_has(name: str) -> None:
+    assert ops(name).out.splitlines()[-1] == "  is torch.linalg.det"
+
+
+def test_ops_tells_which_arguments_an_optimizer_refuses_and_why() -> None:
+    assert "  `capturable` is refused: it is for CUDA graphs" in ops("adam").out
+
+
+def test_ops_shows_what_a_pattern_matches() -> None:
+    listed = ops("linalg.eig*").out.splitlines()
+    assert listed[0] == "operations (4)"
+    assert [line.partition("(")[0] for line in listed[1:]] == [
+        "  linalg.eig",
+        "  linalg.eigh",
+        "  linalg.eigvals",
+        "  linalg.eigvalsh",
+    ]
+
+
+def test_ops_as_json_names_targets_that_torch_has() -> None:
+    for entry in json.loads(ops("--json").out):
+        assert set(entry) == {"group", "name", "signatures", "target", "notes"}
+        if "." in entry["target"]:
+            found = torch
+            for part in entry["target"].split(".")[1:]:
+                found = getattr(found, part)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("softmx", "there is no operation `softmx`", "did you mean `softmax`?"),
+        ("qqqqqq", "there is no operation `qqqqqq`", "`steprun ops` lists all of them"),
+        ("qqq*", "no operation matches `qqq*`", "`steprun ops` lists all of them"),
+        (
+            "torch.empty",
+            "`torch.empty` is not available: it would show uninitialised memory; "
+            "`zeros` and `full` make tensors of known values",
+            "`steprun ops` lists what is",
+        ),
+    ],
+)
+def test_ops_suggests_what_was_meant(name: str, message: str, hint: str) -> None:
+    assert ops(name) == Outcome(2, "", f"steprun\n      {message}\n      = {hint}\n")
+
+
+def test_faults_may_be_json() -> None:
+    shown = ops("softmx", "--format", "json")
+    assert (shown.code, shown.out) == (2, "")
+    assert json.loads(shown.err) == {
+        "error": "UsageError",
+        "exit_code": 2,
+        "problems": [
+            {
+                "source": None,
+                "line": None,
+                "column": None,
+                "path": "",
+                "message": "there is no operation `softmx`",
+                "hint": "did you mean `softmax`?",
+            }
+        ],
+    }
+
+
+def test_a_reader_that_goes_away_is_no_fault() -> None:
+    import subprocess
+    import sys
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", "ops"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0
+
+
+def test_schema_is_a_json_schema() -> None:
+    done = steprun("schema")
+    assert (done.code, done.err) == (0, "")
+    schema = json.loads(done.out)
+    assert {"parameters", "expression", "steps", "optimizer"} <= set(schema["properties"])

@@ -1,0 +1,96 @@
+"""Every example runs, its expectations hold, and they are not idle: what they pin cannot move unnoticed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import runner
+
+FOLDER = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+OFF = 1.01
+
+PERTURBATIONS = {
+    "linear": ["learning_rate=0.0101", "parameters.x1.init=101", "constants.constant.init=30.3"],
+    "parameter": ["learning_rate=2.02", "constants.X.init=672.66", "parameters.weights.init=zeros"],
+    "manual-update": ["learning_rate=0.0101", "parameters.x3.init=303"],
+    "linear-regression": ["optimizer.sgd.lr=0.303", "parameters.offset.init=0.1", "constants.length.columns=load"],
+    "logistic-regression": ["parameters.per_hour=1", "optimizer.lbfgs.max_iter=1"],
+    "two-optimizers": ["optimizers.descent.sgd.lr=0.101", "optimizers.ascent.sgd.lr=0.202", "parameters.point_x=2.02"],
+    "physics": ["optimizer.lbfgs.max_iter=1", "optimizer.lbfgs.lr=0.001"],
+}
+"""Overrides that change what a config computes, and so must fail one of its expectations."""
+
+
+def execute(config: runner.Config) -> list[runner.Row]:
+    return list(runner.execute(runner.compile(config)))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_example_runs_and_its_expectations_hold(path: Path) -> None:
+    assert execute(runner.load(path))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_example_says_what_it_is_and_expects_something(path: Path) -> None:
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert document["description"]
+    assert list(_expectations(document))
+
+
+@pytest.mark.parametrize(
+    ("name", "override"), [(name, override) for name, overrides in PERTURBATIONS.items() for override in overrides]
+)
+def test_an_example_that_computes_something_else_fails_an_expectation(name: str, override: str) -> None:
+    with pytest.raises(runner.ExpectationError, match="expect"):
+        execute(runner.load(FOLDER / f"{name}.yaml", overrides=[override]))
+
+
+def test_every_example_is_perturbed() -> None:
+    assert sorted(PERTURBATIONS) == [path.stem for path in CONFIGS]
+
+
+def _expectations(node: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every expectation of a document: the mapping that holds its value, and under which key."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _expectations(item)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key != "expect":
+                yield from _expectations(value)
+                continue
+            for name, expected in value.items():
+                yield (expected, "value") if isinstance(expected, dict) else (value, name)
+
+
+def _off_by_one_per_cent(value: Any) -> Any:
+    match value:
+        case None:
+            return 0  # no gradient is not a gradient of zero
+        case str():
+            return f"{OFF} * ({value})"
+    return value * OFF or 0.01
+
+
+PLACES = [
+    pytest.param(path, place, id=f"{path.stem}-{place}")
+    for path in CONFIGS
+    for place, _ in enumerate(_expectations(yaml.safe_load(path.read_text(encoding="utf-8"))))
+]
+
+
+@pytest.mark.parametrize(("path", "place"), PLACES)
+def test_an_expectation_off_by_one_per_cent_does_not_hold(path: Path, place: int) -> None:
+    document = copy.deepcopy(yaml.safe_load(path.read_text(encoding="utf-8")))
+    holder, key = list(_expectations(document))[place]
+    holder[key] = _off_by_one_per_cent(holder[key])
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    with pytest.raises(runner.ExpectationError, match="expect"):
+        execute(runner.loads(text, base=str(FOLDER)))

@@ -1,0 +1,151 @@
+"""One contract for the whole catalogue: an expression gives, bit for bit, what the direct call of torch gives.
+
+Driven by PyTorch's own operator database and its sample inputs: values, gradients, and that no argument is written.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils._pytree import tree_flatten, tree_leaves
+
+from runner.catalogue import find_operation
+from runner.language.computation import extract
+from runner.language.faults import LanguageError
+from runner.language.inference import Inference
+from runner.language.lowering import lower_statements
+from runner.language.scope import Scope
+from tests.language.samples import Said, UnsayableError, said_samples, say
+
+FOLDER = Path(__file__).parent
+UNREACHABLE = dict(
+    line.split(": ", 1) for line in (FOLDER / "unreachable_operations.txt").read_text(encoding="utf-8").splitlines()
+)
+"""The database's functions that the language cannot say, and why."""
+
+DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64, torch.bool, torch.bfloat16)
+SAMPLES = 4
+SEED = 42  # the database's own, where an operation draws
+
+NAMES = sorted({entry.name for entry in op_db})
+REACHED = [entry for entry in op_db if entry.name not in UNREACHABLE]
+
+
+def test_every_unreachable_function_is_one_of_the_database() -> None:
+    assert list(UNREACHABLE) == sorted(UNREACHABLE)
+    assert set(UNREACHABLE) <= set(NAMES)
+
+
+def test_the_readme_says_how_many_functions_are_reachable() -> None:
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    stated = re.search(r"(\d+) of the (\d+) functions", readme)
+    assert stated is not None, f"say in the README: {len(NAMES) - len(UNREACHABLE)} of the {len(NAMES)} functions"
+    assert len(NAMES) - len(UNREACHABLE) >= int(stated[1])
+    assert len(NAMES) == int(stated[2])
+
+
+@pytest.mark.parametrize("name", sorted(UNREACHABLE))
+def test_what_is_listed_as_unreachable_cannot_be_said(name: str) -> None:
+    for entry in op_db:
+        dtypes = entry.supported_dtypes("cpu") if entry.name == name else ()
+        for dtype in [each for each in DTYPES if each in dtypes][:2]:
+            assert list(said_samples(entry, dtype, False, 1)) == []
+
+
+@pytest.mark.parametrize("entry", REACHED, ids=lambda entry: f"{entry.name}-{entry.variant_test_name}".strip("-"))
+def test_value_and_gradients_are_bit_equal_to_the_direct_call(entry: Any) -> None:
+    tried = 0
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")
+        for dtype, gradients in _dtypes(entry):
+            for said in said_samples(entry, dtype, gradients, SAMPLES):
+                tried += _compare(said, gradients)
+    if tried == 0 and any(other.name == entry.name and other is not entry for other in op_db):
+        pytest.skip("another variant of this function is tried")
+    assert tried > 0 or not _dtypes(entry), "no sample of this function has an expression: list it as unreachable"
+
+
+def _dtypes(entry: Any) -> list[tuple[torch.dtype, bool]]:
+    forward, backward = entry.supported_dtypes("cpu"), entry.supported_backward_dtypes("cpu")
+    return [(dtype, entry.supports_autograd and dtype in backward) for dtype in DTYPES if dtype in forward]
+
+
+def _compare(said: Said, gradients: bool) -> bool:
+    """Compare one sample both ways; False where it gives nothing to compare."""
+    torch.manual_seed(SEED)
+    expected = said.direct()
+    names: list[str] = []
+    target = _target(expected, names)
+    if not names:
+        return False
+    text = f"{target} = {said.call}"
+    before = {name: (tensor._version, tensor.detach().clone()) for name, tensor in said.tensors.items()}
+    found, values = _evaluate(text, names, said, gradients)
+    assert len(found) == len(tree_leaves(expected)), text
+    for mine, theirs in zip(found, tree_leaves(expected), strict=True):
+        assert _same(mine, theirs), text
+    if gradients:
+        _compare_gradients(text, said, expected, tree_flatten(expected)[1].unflatten(found))
+    for name, (version, copy) in before.items():
+        assert said.tensors[name]._version == version, f"{text} wrote into {name}"
+        assert _same(said.tensors[name].detach(), copy), f"{text} changed {name}"
+    assert values is None or values >= 0
+    return True
+
+
+def _evaluate(text: str, names: list[str], said: Said, gradients: bool) -> tuple[list[Any], int | None]:
+    """The values of `names` after the expression `text`."""
+    lowered = lower_statements(text, Scope(tensors=said.tensors), Inference(gradients=gradients))
+    computed = [name for name in names if isinstance(lowered.values[name], fx.Node)]
+    computation = extract(lowered, computed)
+    torch.manual_seed(SEED)
+    results = computation.function(None, *(said.tensors[name] for name in computation.inputs))
+    found = dict(zip(computed, results, strict=True))
+    return [found[name] if name in found else lowered.values[name] for name in names], len(found)
+
+
+def _compare_gradients(text: str, said: Said, expected: Any, found: Any) -> None:
+    inputs = [tensor for tensor in said.tensors.values() if tensor.requires_grad]
+    theirs = [leaf for leaf in tree_leaves(said.process(expected)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    mine = [leaf for leaf in tree_leaves(said.process(found)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    assert len(mine) == len(theirs), text
+    if not inputs or not theirs:
+        return
+    directions = [torch.randn_like(leaf) for leaf in theirs]
+    wanted = torch.autograd.grad(theirs, inputs, directions, allow_unused=True)
+    given = torch.autograd.grad(mine, inputs, directions, allow_unused=True)
+    for left, right in zip(given, wanted, strict=True):
+        assert (left is None) == (right is None), text
+        assert left is None or _same(left, right), f"the gradient of {text}"
+
+
+def _target(value: Any, names: list[str]) -> str:
+    """Names for the values of a result, as the left side of an assignment."""
+    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+        return f"({''.join(_target(item, names) + ', ' for item in value)})"
+    names.append(f"y{len(names)}")
+    return names[-1]
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Bit-equal: dtype, shape, every element, the sign of zeros; NaN equals NaN."""
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+        return type(left) is type(right) and bool(left == right)
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    if left.is_complex():
+        parts = [torch.view_as_real(x.detach().resolve_conj()) for x in (left, right)]
+        return _same(*parts)
+    if not left.is_floating_point():
+        return torch.equal(left, right)
+    left, right = left.detach(), right.detach()
+    nan = left.isnan() & right.isnan()
+    return bool((((left == right) & (left.signbit() == right.signbit())) | nan).all())

@@ -1,0 +1,232 @@
+"""Promise 1, what you read is what ran: the examples written by hand in PyTorch, equal at every row and bit."""
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import runner
+
+FOLDER = Path(__file__).parents[2] / "configs"
+
+Snapshot = tuple[str, dict[str, Tensor | None]]
+"""The kind of a step, and every column of the row it leaves."""
+
+Start = Mapping[str, Tensor]
+"""The initial weights, for examples that draw them."""
+
+
+class Trainer:
+    """Weights by name, and what a row shows of them."""
+
+    def __init__(self, **weights: Tensor) -> None:
+        self.weights = {name: torch.nn.Parameter(value.clone()) for name, value in weights.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.weights[name]
+
+    def held(self, *names: str) -> list[Tensor]:
+        return [self.weights[name] for name in names or self.weights]
+
+    def zero_grad(self, *names: str) -> None:
+        for weight in self.held(*names):
+            weight.grad = None
+
+    def shows(self, step: str, *unseen: str, **values: Tensor) -> Snapshot:
+        """The row of a step: every weight and gradient, the values it computed, None for the `unseen`."""
+        row: dict[str, Tensor | None] = dict.fromkeys(unseen)
+        row |= {name: value.detach().clone() for name, value in values.items()}
+        for name, weight in self.weights.items():
+            row[name] = weight.detach().clone()
+            row[f"{name}.grad"] = None if weight.grad is None else weight.grad.detach().clone()
+        return step, row
+
+
+def linear(start: Start) -> Iterator[Snapshot]:
+    trainer = Trainer(x1=torch.tensor([100.0]), x2=torch.tensor([200.0]), x3=torch.tensor([300.0]))
+    constant = torch.tensor([30.0])
+    optimizer = torch.optim.SGD(trainer.held(), lr=0.01)
+
+    def backward() -> Snapshot:
+        f = 10 * trainer["x1"] + 20 * trainer["x2"] + constant * trainer["x3"]
+        f.backward()
+        return trainer.shows("backward", f=f)
+
+    yield trainer.shows("start", "f")
+    yield backward()
+    optimizer.step()
+    yield trainer.shows("step", "f")
+    yield backward()
+
+
+def manual_update(start: Start) -> Iterator[Snapshot]:
+    trainer = Trainer(x1=torch.tensor([100.0]), x2=torch.tensor([200.0]), x3=torch.tensor([300.0]))
+    constant, learning_rate = torch.tensor([30.0]), 0.01
+
+    def backward() -> Snapshot:
+        f = 10 * trainer["x1"] + 20 * trainer["x2"] + constant * trainer["x3"]
+        f.backward()
+        return trainer.shows("backward", f=f)
+
+    yield trainer.shows("start", "f")
+    yield backward()
+    for weight in trainer.held():
+        assert weight.grad is not None
+        weight.data = weight.data - learning_rate * weight.grad
+    yield trainer.shows("assign", "f")
+    yield backward()
+    trainer.zero_grad()
+    yield trainer.shows("zero_grad", "f")
+
+
+def parameter(start: Start) -> Iterator[Snapshot]:
+    trainer = Trainer(weights=torch.ones(512, 512))
+    inputs = torch.ones(512, 512) * 666
+    optimizer = torch.optim.SGD(trainer.held(), lr=2)
+    yield trainer.shows("start", "output")
+    output = (inputs * trainer["weights"]).sum()
+    output.backward()
+    yield trainer.shows("backward", output=output)
+    optimizer.step()
+    yield trainer.shows("step", "output")
+
+
+def linear_regression(start: Start) -> Iterator[Snapshot]:
+    with (FOLDER / "data" / "spring.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{name: float(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    inputs = torch.tensor([[row["load"], row["warmth"]] for row in rows])
+    length = torch.tensor([row["length"] for row in rows])
+    trainer = Trainer(slope=torch.zeros(2), offset=torch.tensor(0.0))
+    optimizer = torch.optim.SGD(trainer.held(), lr=0.3)
+    yield trainer.shows("start", "predicted", "loss")
+    for _ in range(201):
+        optimizer.zero_grad()
+        predicted = inputs @ trainer["slope"] + trainer["offset"]
+        loss = torch.mean((predicted - length) ** 2)
+        loss.backward()
+        optimizer.step()
+        yield trainer.shows("train", predicted=predicted, loss=loss)
+
+
+HOURS = [0.5, 0.75, 1, 1.25, 1.5, 1.75, 1.75, 2, 2.25, 2.5, 2.75, 3, 3.25, 3.5, 4, 4.25, 4.5, 4.75, 5, 5.5]
+PASSED = [0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1, 1, 1, 1, 1]
+
+
+def logistic_regression(start: Start) -> Iterator[Snapshot]:
+    hours, passed = torch.tensor(HOURS), torch.tensor(PASSED, dtype=torch.float32)
+    trainer = Trainer(per_hour=torch.tensor(0.0), offset=torch.tensor(0.0))
+    optimizer = torch.optim.LBFGS(trainer.held(), line_search_fn="strong_wolfe")
+
+    def forward() -> dict[str, Tensor]:
+        logits = trainer["per_hour"] * hours + trainer["offset"]
+        accuracy = ((logits > 0) == (passed > 0.5)).to(torch.float32).mean()
+        loss = F.binary_cross_entropy_with_logits(logits, passed)
+        return {"logits": logits, "loss": loss, "accuracy": accuracy}
+
+    yield trainer.shows("start", "logits", "loss", "accuracy")
+    yield trainer.shows("forward", **forward())
+    for _ in range(3):
+        evaluations = []
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            values = forward()
+            values["loss"].backward()
+            evaluations.append(values)  # noqa: B023
+            return values["loss"]
+
+        optimizer.step(closure)
+        yield trainer.shows("train", **evaluations[0])
+    yield trainer.shows("forward", **forward())
+
+
+def two_optimizers(start: Start) -> Iterator[Snapshot]:
+    trainer = Trainer(point_x=torch.tensor(2.0), point_y=torch.tensor(-1.0), multiplier=torch.tensor(0.0))
+    descent = torch.optim.SGD(trainer.held("point_x", "point_y"), lr=0.1, momentum=0.5)
+    ascent = torch.optim.SGD(trainer.held("multiplier"), lr=0.2, maximize=True)
+
+    def train(optimizer: torch.optim.Optimizer, *names: str) -> Snapshot:
+        trainer.zero_grad(*names)
+        distance = trainer["point_x"] ** 2 + trainer["point_y"] ** 2
+        violation = trainer["point_x"] + trainer["point_y"] - 1
+        lagrangian = distance + trainer["multiplier"] * violation
+        lagrangian.backward(inputs=trainer.held(*names))
+        optimizer.step()
+        return trainer.shows("train", distance=distance, violation=violation, lagrangian=lagrangian)
+
+    yield trainer.shows("start", "distance", "violation", "lagrangian")
+    for _ in range(101):
+        yield train(descent, "point_x", "point_y")
+        yield train(ascent, "multiplier")
+
+
+def physics(start: Start) -> Iterator[Snapshot]:
+    trainer = Trainer(**start)
+    times = torch.linspace(0, torch.pi, 32, dtype=torch.float64)[:, None]
+    optimizer = torch.optim.LBFGS(trainer.held(), line_search_fn="strong_wolfe")
+
+    def forward() -> dict[str, Tensor]:
+        t = times.clone().requires_grad_()
+        u = 1 + t**2 * (torch.tanh(t @ trainer["w1"] + trainer["b1"]) @ trainer["w2"] + trainer["b2"])
+        (velocity,) = torch.autograd.grad(u.sum(), t, create_graph=True)
+        (acceleration,) = torch.autograd.grad(velocity.sum(), t, create_graph=True)
+        loss = torch.mean((acceleration + u) ** 2)
+        return {"u": u, "velocity": velocity, "acceleration": acceleration, "loss": loss}
+
+    yield trainer.shows("start", "u", "velocity", "acceleration", "loss")
+    for _ in range(20):
+        evaluations = []
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            values = forward()
+            values["loss"].backward()
+            evaluations.append(values)  # noqa: B023
+            return values["loss"]
+
+        optimizer.step(closure)
+        yield trainer.shows("train", **evaluations[0])
+    yield trainer.shows("forward", **forward())
+
+
+TWINS: Mapping[str, Callable[[Start], Iterator[Snapshot]]] = {
+    "linear": linear,
+    "manual-update": manual_update,
+    "parameter": parameter,
+    "linear-regression": linear_regression,
+    "logistic-regression": logistic_regression,
+    "two-optimizers": two_optimizers,
+    "physics": physics,
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_what_you_read_is_what_ran(name: str) -> None:
+    rows = list(runner.execute(runner.compile(runner.load(FOLDER / f"{name}.yaml"))))
+    start = {
+        column.name: value
+        for column, value in zip(rows[0].columns, rows[0].values, strict=True)
+        if column.role == "weight" and value is not None
+    }
+    for row, (step, expected) in zip(rows, TWINS[name](start), strict=True):
+        assert row.step == step
+        found = {column.name: value for column, value in zip(row.columns, row.values, strict=True)}
+        assert sorted(found) == sorted(expected)
+        assert [key for key in found if not _same(found[key], expected[key])] == [], f"row {row.number}"
+
+
+def test_every_example_has_a_twin() -> None:
+    assert sorted(TWINS) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def _same(found: Tensor | None, expected: Tensor | None) -> bool:
+    if found is None or expected is None:
+        return found is expected
+    return found.dtype == expected.dtype and torch.equal(found, expected) and found.shape == expected.shape

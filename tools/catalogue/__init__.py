@@ -1,0 +1,1 @@
+"""Writes the closed tables of `runner/catalogue` from the installed torch: `python -m tools.catalogue`."""

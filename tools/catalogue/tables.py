@@ -1,0 +1,130 @@
+"""Which names of torch are in the tables, with their flags, and the text of every table."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from tools.catalogue.denied import ARGUMENTS, ARGUMENTS_OF, IN_PLACE, PRIVATE, refusal
+from tools.catalogue.flags import flags
+from tools.catalogue.signatures import Signature, parse, python_signature, render, signatures
+from tools.catalogue.written import read_written
+
+NAMESPACES: dict[str, ModuleType] = {
+    "F": torch.nn.functional,
+    "torch": torch,
+    "linalg": torch.linalg,
+    "special": torch.special,
+    "fft": torch.fft,
+    "masked": torch.masked,
+    "signal.windows": torch.signal.windows,
+}
+
+
+WRITTEN = read_written()
+
+
+def all_tables() -> dict[str, str]:
+    """Every table's file name and text."""
+    operations, methods = dict(operation_signatures()), dict(method_signatures())
+    return {
+        "operations.txt": _lines(operations),
+        "methods.txt": _lines(methods),
+        "attributes.txt": "".join(f"{name}{_flags(name)}\n" for name in sorted(attribute_names())),
+        "optimizers.txt": "".join(f"{line}\n" for line in sorted(optimizer_lines())),
+        "initialisers.txt": "".join(f"{line}\n" for line in sorted(initialiser_lines())),
+        "denied.txt": "".join(f"{line}\n" for line in denied_lines()),
+    }
+
+
+def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every public function of the namespaces, under the name that the tables give it."""
+    for prefix, module in NAMESPACES.items():
+        for name in sorted(dir(module)):
+            value = getattr(module, name)
+            if not name.startswith("_") and callable(value) and not _is_type(value):
+                yield f"{prefix}.{name}", value
+
+
+def public_members() -> Iterator[tuple[str, Any]]:
+    """Every public method and attribute of a tensor, as `.name`."""
+    for name in sorted(dir(torch.Tensor)):
+        if not name.startswith("_"):
+            yield f".{name}", inspect.getattr_static(torch.Tensor, name)
+
+
+def operation_signatures() -> Iterator[tuple[str, list[Signature]]]:
+    for name, function in public_functions():
+        if refusal(name) is None:
+            yield name, _signatures(name, function)
+
+
+def method_signatures() -> Iterator[tuple[str, list[Signature]]]:
+    for name, member in public_members():
+        if refusal(name) is None and callable(member):
+            yield name, _signatures(name, member)
+
+
+def attribute_names() -> Iterator[str]:
+    for name, member in public_members():
+        if refusal(name) is None and not callable(member):
+            yield name
+
+
+def optimizer_lines() -> Iterator[str]:
+    """`adam Adam(lr: float = 0.001, …)` for every optimizer of `torch.optim` that takes dense gradients."""
+    for name, value in vars(torch.optim).items():
+        if inspect.isclass(value) and value is not torch.optim.Optimizer and name != "SparseAdam":
+            arguments = tuple(p for p in python_signature(value.__init__, method=True) if p.name != "params")
+            yield f"{name.lower()} {name}({render(arguments)})"
+
+
+def initialiser_lines() -> Iterator[str]:
+    """`normal normal_(mean: float = 0.0, std: float = 1.0)` for every function of `torch.nn.init`."""
+    for name, value in vars(nn.init).items():
+        if name.endswith("_") and not name.startswith("_") and inspect.isfunction(value):
+            arguments = tuple(p for p in python_signature(value) if p.name not in ("tensor", "generator"))
+            yield f"{name[:-1]} {name}({render(arguments)})"
+
+
+def denied_lines() -> Iterator[str]:
+    """`name: reason`; the two patterns first, then arguments as `name(argument)` and `(argument)`, then names."""
+    yield f"*_: {IN_PLACE}"
+    yield f"_*: {PRIVATE}"
+    found = {f"({argument})": reason for argument, reason in ARGUMENTS.items()}
+    found |= {f"{name}({argument})": reason for (name, argument), reason in ARGUMENTS_OF.items()}
+    for name, _ in (*public_functions(), *public_members()):
+        reason = refusal(name)
+        if reason and not name.endswith("_"):
+            found[name] = reason
+    for key in sorted(found):
+        yield f"{key}: {found[key]}"
+
+
+def _signatures(name: str, value: Any) -> list[Signature]:
+    if name in WRITTEN:
+        return [parse(text) for text in WRITTEN[name]]
+    found = signatures(name, value)
+    if not found:
+        raise LookupError(f"no signature of {name}: write one, or deny it")
+    return found
+
+
+def _lines(entries: dict[str, list[Signature]]) -> str:
+    return "".join(
+        f"{name}({render(signature)}){_flags(name)}\n" for name in sorted(entries) for signature in entries[name]
+    )
+
+
+def _flags(name: str) -> str:
+    found = flags(name)
+    return "  # " + " ".join(found) if found else ""
+
+
+def _is_type(value: object) -> bool:
+    return inspect.isclass(value) or type(value).__module__.startswith("typing")
