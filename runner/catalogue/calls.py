@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.catalogue.signatures import Argument, Overload, signature_text
-from runner.catalogue.tables import Operation, argument_refusal
+from runner.catalogue.tables import Operation, argument_refusal, value_refusal
 from runner.errors import did_you_mean, listing
 
 ALIASES: Mapping[str, str] = {"axis": "dim", "keepdims": "keepdim"}
-"""NumPy's names that torch's own functions take too."""
+"""NumPy's names of arguments, by torch's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,99 +22,136 @@ class CallFault:
     argument: int | str | None = None  # a position, a name, or the call as a whole
 
 
-def check_call(operation: Operation, positional: Sequence[object], named: Mapping[str, object]) -> CallFault | None:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An argument that is given, and where: its position or its name."""
+
+    argument: Argument
+    value: object
+    where: int | str
+
+
+def check_call(
+    operation: Operation, positional: Sequence[object], named: Mapping[str, object], shown: str | None = None
+) -> CallFault | None:
     """The fault of calling `operation` with these arguments, or None where some overload takes them.
 
     Counts, names and strings are checked, and that statistics are not written. Types are left to torch, which knows
     them better; but a call that passes here reaches no argument outside the tables.
 
     Args:
-        positional, named: the values given (of a method without its tensor); of them only strings, None and False
-            are looked at.
+        positional, named: the values given (without the tensor of a method); only strings, None and False count.
+        shown: what the person called it; the operation's own name if None.
     """
+    shown = shown or operation.name.removeprefix("F.").removeprefix("torch.")
     unknown = next((name for name in named if name not in operation.argument_names), None)
     if unknown is not None:
-        return _unknown(operation, unknown)
-    faults = [_misfit(operation, overload, positional, named) for overload in operation.overloads]
-    if None in faults:
-        return _written_statistics(operation, positional, named) if "running_statistics" in operation.flags else None
-    return max((fault for fault in faults if fault), key=lambda fault: fault.progress).fault
-
-
-@dataclass(frozen=True, slots=True)
-class _Misfit:
-    fault: CallFault
-    progress: int  # how far the overload fitted
+        return _unknown(operation, shown, unknown)
+    most = max(_positions(overload) for overload in operation.overloads)
+    if len(positional) > most:
+        message = f"`{shown}` takes {most:.0f} arguments by position, {len(positional)} are given"
+        return CallFault(message, _takes(operation))
+    faults: list[CallFault] = []
+    for overload in operation.overloads:
+        fault = _misfit(operation, shown, overload, positional, named)
+        if fault is None:
+            return _written_statistics(operation, shown, positional, named)
+        faults.append(fault)
+    return faults[0]
 
 
 def _misfit(
-    operation: Operation, overload: Overload, positional: Sequence[object], named: Mapping[str, object]
-) -> _Misfit | None:
-    name = _shown(operation)
-    hint = "it is " + listing(f"`{signature_text(name, each)}`" for each in operation.overloads)
+    operation: Operation, shown: str, overload: Overload, positional: Sequence[object], named: Mapping[str, object]
+) -> CallFault | None:
+    hint = "it is " + " or ".join(f"`{signature_text(shown, each)}`" for each in operation.overloads[:3])
     takes = [argument for argument in overload if not argument.keyword_only]
-    variadic = next((index for index, argument in enumerate(takes) if argument.variadic), None)
-    if variadic is None and len(positional) > len(takes):
-        plural = "" if len(takes) == 1 else "s"
-        message = f"`{name}` takes {len(takes)} positional argument{plural}, {len(positional)} are given"
-        return _Misfit(CallFault(message, hint, len(takes)), 0)
-    given: dict[str, tuple[Argument, object, int | str]] = {}
-    for index, value in enumerate(positional):
-        argument = takes[index if variadic is None else min(index, variadic)]
-        given[argument.name] = argument, value, index
-    for key, value in named.items():
-        found = next((argument for argument in overload if argument.name == key), None)
-        if found is None:
-            return _Misfit(CallFault(f"`{name}` takes `{key}` only beside other arguments", hint, key), 1)
-        if key in given:
-            return _Misfit(CallFault(f"argument `{key}` of `{name}` is given twice", "remove one of them", key), 2)
-        given[key] = found, value, key
-    missing = [
-        f"`{each.name}`" for each in overload if each.default is None and not each.variadic and each.name not in given
-    ]
+    if len(positional) > _positions(overload):
+        return CallFault(f"`{shown}` does not take these arguments together", hint)
+    given = [_Given(takes[min(index, len(takes) - 1)], value, index) for index, value in enumerate(positional)]
+    filled = {each.argument.name for each in given}
+    by_name = {argument.name: argument for argument in overload}
+    for name, value in named.items():
+        if name not in by_name:
+            return CallFault(f"`{shown}` does not take these arguments together", hint)
+        if name in filled:
+            return CallFault(f"argument `{name}` of `{shown}` is given twice", "remove one of them", name)
+        given.append(_Given(by_name[name], value, name))
+        filled.add(name)
+    required = (argument.name for argument in overload if argument.default is None and not argument.variadic)
+    missing = [f"`{name}`" for name in required if name not in filled]
     if missing:
-        return _Misfit(CallFault(f"`{name}` needs {listing(missing)}", hint), 3)
-    for argument, value, where in given.values():
-        if isinstance(value, str) and argument.type and "str" not in argument.type.split("|"):
-            message = f"`{argument.name}` of `{name}` is {_article(argument.type)}, not a string"
-            return _Misfit(CallFault(message, hint, where), 4)
-    return None
+        return CallFault(f"`{shown}` needs {listing(missing)}", hint)
+    return next((fault for each in given if (fault := _text_fault(operation, shown, each, hint))), None)
 
 
-def _unknown(operation: Operation, argument: str) -> CallFault:
-    name = _shown(operation)
+def _text_fault(operation: Operation, shown: str, given: _Given, hint: str) -> CallFault | None:
+    """The fault of giving a string: where none is taken, or one that is denied."""
+    argument, value = given.argument, given.value
+    if not isinstance(value, str):
+        return None
+    if "str" not in argument.type.split("|"):
+        word = _WORDS.get(argument.type, argument.type)
+        article = "an" if word[0] in "aeiou" else "a"
+        message = f"`{argument.name}` of `{shown}` is {article} {word}, not a string"
+        return CallFault(message, hint, given.where)
+    reason = value_refusal(operation, argument.name, value)
+    if reason is None:
+        return None
+    return _refused(f"`{shown}` does not take `{argument.name}={value!r}` here", reason, given.where)
+
+
+def _unknown(operation: Operation, shown: str, argument: str) -> CallFault:
     reason = argument_refusal(operation, argument)
     if reason:
-        return CallFault(f"`{argument}` of `{name}` is not available: {reason}", None, argument)
+        return _refused(f"`{shown}` does not take `{argument}` here", reason, argument)
     known = operation.argument_names
-    takes = f"it takes {listing(known)}" if known else "it takes none"
-    meant = did_you_mean(argument, known)
-    return CallFault(f"`{name}` has no argument `{argument}`", f"{takes}; {meant}" if meant else takes, argument)
+    alias = ALIASES.get(argument)
+    meant = f"did you mean `{alias}`?" if alias in known else did_you_mean(argument, known)
+    takes = _takes(operation)
+    return CallFault(f"`{shown}` has no argument `{argument}`", f"{takes}; {meant}" if meant else takes, argument)
 
 
 def _written_statistics(
-    operation: Operation, positional: Sequence[object], named: Mapping[str, object]
+    operation: Operation, shown: str, positional: Sequence[object], named: Mapping[str, object]
 ) -> CallFault | None:
     """`batch_norm` writes the running statistics that it is given, except where `training` is False."""
-    names = [argument.name for argument in operation.overloads[0]]
-    given = dict(zip(names, positional, strict=False)) | dict(named)
-    statistics = [name for name in ("running_mean", "running_var") if given.get(name) is not None]
-    if not statistics or given.get("training", False) is False:
+    if "running_statistics" not in operation.flags:
+        return None
+    given = dict(zip(operation.argument_names, positional, strict=False)) | dict(named)
+    if given.get("running_mean") is None and given.get("running_var") is None:
+        return None
+    if given.get("training", False) is False:
         return None
     return CallFault(
-        f"`{_shown(operation)}` would write `{statistics[0]}` while training",
-        "give None for both statistics while training, and update them by an `assign` step",
-        statistics[0] if statistics[0] in named else names.index(statistics[0]),
+        f"`{shown}` would write its running statistics in place",
+        "pass `None` for them while training and update them by an `assign` step, or pass `training=False`",
     )
 
 
-def _shown(operation: Operation) -> str:
-    """The name as a person would write it."""
-    return operation.name.removeprefix("F.").removeprefix("torch.")
+def _positions(overload: Overload) -> float:
+    if any(argument.variadic for argument in overload):
+        return float("inf")
+    return sum(not argument.keyword_only for argument in overload)
 
 
-def _article(kind: str) -> str:
-    word = {"Tensor": "tensor", "Tensor[]": "list of tensors", "int[]": "list of integers", "Scalar": "number"}.get(
-        kind, kind
-    )
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+def _takes(operation: Operation) -> str:
+    names = operation.argument_names
+    return f"it takes {listing(names)}" if names else "it takes no arguments"
+
+
+def _refused(message: str, reason: str, where: int | str) -> CallFault:
+    reason, _, hint = reason.partition("; ")
+    return CallFault(f"{message}: {reason}", hint or None, where)
+
+
+_WORDS = {
+    "Tensor": "tensor",
+    "Tensor[]": "list of tensors",
+    "Scalar": "number",
+    "Scalar|Scalar[]": "number or a list",
+    "int": "integer",
+    "int[]": "list of integers",
+    "int|int[]": "integer or a list",
+    "float": "number",
+    "bool": "boolean",
+}

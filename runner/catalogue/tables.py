@@ -95,7 +95,8 @@ def attributes() -> Table:
 def denied() -> Mapping[str, str]:
     """Why a public name of torch is left out, by name.
 
-    `(out)` is an argument of any operation, `F.embedding(max_norm)` an argument of one.
+    `(out)` is an argument of any operation, `F.embedding(max_norm)` an argument of one, and
+    `linalg.lstsq(driver='gelsy')` one value of an argument.
     """
     return dict(line.split(": ", 1) for line in _lines("denied.txt"))
 
@@ -135,6 +136,11 @@ def argument_refusal(operation: Operation, argument: str) -> str | None:
     """Why `operation` does not take torch's `argument`, or None where torch has no such argument either."""
     reasons = denied()
     return reasons.get(f"{operation.name}({argument})") or reasons.get(f"({argument})")
+
+
+def value_refusal(operation: Operation, argument: str, value: str) -> str | None:
+    """Why `argument` of `operation` does not take the string `value`, or None where that is torch's to say."""
+    return denied().get(f"{operation.name}({argument}={value!r})")
 
 
 def bare_names() -> frozenset[str]:

@@ -86,9 +86,9 @@ def _graph(plan: Plan, objective: str) -> list[dict[str, Any]]:
                 {
                     "node": node.name,
                     "operation": _operation(node),
-                    "arguments": [_argument(argument) for argument in node.args]
-                    + [f"{key}={_argument(argument)}" for key, argument in node.kwargs.items()],
-                    "names": names.get(id(node.meta)),
+                    "arguments": [_argument(argument, names) for argument in node.args]
+                    + [f"{key}={_argument(argument, names)}" for key, argument in node.kwargs.items()],
+                    "value": names.get(id(node.meta)),
                     **_example(node),
                 }
             )
@@ -102,17 +102,15 @@ def _operation(node: fx.Node) -> str:
     return str(getattr(target, "__name__", target))
 
 
-def _argument(argument: Any) -> str:
+def _argument(argument: Any, names: Mapping[int, str]) -> str:
     if isinstance(argument, fx.Node):
-        return str(argument.meta.get("input", argument.name))
+        return str(argument.meta.get("input") or names.get(id(argument.meta), argument.name))
     if isinstance(argument, (tuple, list)):
-        return f"[{', '.join(_argument(item) for item in argument)}]"
+        return f"[{', '.join(_argument(item, names) for item in argument)}]"
     if isinstance(argument, slice):
-        parts = ["" if part is None else _argument(part) for part in (argument.start, argument.stop, argument.step)]
-        return ":".join(parts[: 2 if argument.step is None else 3])
-    if argument is Ellipsis:
-        return "..."
-    return repr(argument).removeprefix("torch.")
+        ends = (argument.start, argument.stop, *(() if argument.step is None else (argument.step,)))
+        return ":".join("" if end is None else _argument(end, names) for end in ends)
+    return "..." if argument is Ellipsis else repr(argument).removeprefix("torch.")
 
 
 def _example(node: fx.Node) -> dict[str, Any]:

@@ -1,13 +1,16 @@
-"""`steprun runs`: what has been run."""
+"""`steprun runs`: what has been run. Imports no torch."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runner.cli.options import FaultFormat, Json, RunsDir, examples
+
+if TYPE_CHECKING:
+    from runner.record.listing import RunSummary
 
 
 def register(application: typer.Typer) -> None:
@@ -26,4 +29,23 @@ def runs(
     report: FaultFormat = "text",
 ) -> None:
     """List runs with their status, newest first."""
-    from runner.record import list_runs
+    from runner.cli.page import table
+    from runner.record.listing import list_runs
+
+    found = list_runs(runs_dir, name)
+    if as_json:
+        typer.echo(json.dumps([run.to_json() for run in found], indent=2, ensure_ascii=False))
+    elif found:
+        typer.echo("\n".join(table([("started", "status", "rows", "took", "run"), *map(_cells, found)], indent="")))
+    else:
+        typer.echo(f"there are no runs of `{name}` in {runs_dir}" if name else f"there are no runs in {runs_dir}")
+
+
+def _cells(run: RunSummary) -> tuple[str, ...]:
+    return (
+        run.started[:19].replace("T", " ") if run.started else "?",
+        run.status,
+        "?" if run.rows is None else f"{run.rows:,}",
+        "" if run.seconds is None else f"{run.seconds:.1f} s",
+        f"{run.path}  {run.failure}" if run.failure else str(run.path),
+    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import typer
 
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
-from runner.cli.reading import make_plan, read_config
+from runner.cli.reading import make_plan, read_config, tell_warnings
 
 
 def register(application: typer.Typer) -> None:
@@ -26,8 +25,8 @@ def register(application: typer.Typer) -> None:
 def validate(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
     """Check a config, all of it, without running it; every fault is told."""
     plan = make_plan(request, read_config(request))
-    for warning in plan.warnings:
-        print(warning.render(), file=sys.stderr)
+    if report == "text":
+        tell_warnings(plan.warnings)
     if as_json:
         typer.echo(
             json.dumps({"valid": True, "name": plan.name, "warnings": [found.to_json() for found in plan.warnings]})
@@ -45,7 +44,7 @@ def show(request: Request, as_json: Json = False, report: FaultFormat = "text") 
     from runner.cli.page import page
 
     plan = make_plan(request, read_config(request))
-    for warning in plan.warnings:
-        print(warning.render(), file=sys.stderr)
+    if report == "text":
+        tell_warnings(plan.warnings)
     described = describe(plan)
     typer.echo(json.dumps(described, indent=2, ensure_ascii=False) if as_json else page(described))

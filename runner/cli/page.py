@@ -72,7 +72,7 @@ def _objectives(plan: Described) -> Iterator[str]:
         yield f"objective {name}: " + (f"reached by {reached}" if reached else "no trainable parameter reaches it")
         rows = [
             (
-                node["names"] or node["node"],
+                node["value"] or node["node"],
                 "=",
                 f"{node['operation']}({', '.join(node['arguments'])})",
                 _shape(node["shape"]),
@@ -115,8 +115,8 @@ def _step(step: Described) -> str:
     if "times" in step:
         words.append(f"{step['times']:,} times")
     for key, text in (("objective", "{}"), ("optimizers", "with {}"), ("targets", "{}"), ("expectations", "{}")):
-        if key in step:
-            value = step[key]
+        value = step.get(key)
+        if value and value != ["optimizer"]:
             words.append(text.format(value if isinstance(value, str) else ", ".join(value)))
     if "every" in step:
         words.append(f"every {step['every']} iterations")

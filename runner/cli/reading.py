@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,12 @@ def make_plan(request: Request, config: Config) -> Plan:
 
     limits = PlanLimits(**{name: value for name, value in request.limits.items() if name in PLANNING})
     return compile(config, allowed=[Path(folder) for folder in request.allow], limits=limits)
+
+
+def tell_warnings(warnings: Iterable[Problem]) -> None:
+    """Write warnings to standard error."""
+    for warning in warnings:
+        print(f"warning: {warning.render()}", file=sys.stderr)
 
 
 def _check_is_no_command(name: str) -> None:

@@ -1,13 +1,25 @@
-"""`steprun run`: execute a config and record it."""
+"""`steprun run`: execute a config, print its rows and record them."""
 
 from __future__ import annotations
 
 import gc
-from typing import Annotated
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runner.cli.options import FaultFormat, Request, RunsDir, examples, reads_config
+from runner.cli.reading import make_plan, read_config, tell_warnings
+
+if TYPE_CHECKING:
+    from runner.engine import Row
+    from runner.plan import Plan
+
+Watch = Callable[["Row"], None]
 
 
 def register(application: typer.Typer) -> None:
@@ -26,8 +38,73 @@ def run(
     request: Request,
     runs_dir: RunsDir = "runs",
     record: Annotated[bool, typer.Option("--record/--no-record", help="Keep a run directory.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no rows.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the run directory only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each row as one JSON object a line.")] = False,
     report: FaultFormat = "text",
 ) -> None:
     """Run a config step by step, print each row and keep a run directory."""
+    plan = make_plan(request, read_config(request))
+    if report == "text":
+        tell_warnings(plan.warnings)
+    directory = _execute(plan, Path(runs_dir) if record else None, quiet, as_json)
+    if directory and not as_json:
+        typer.echo(f"{'' if quiet else 'recorded in '}{directory}")
+
+
+def _execute(plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool) -> Path | None:
+    """Run a plan; gives the run directory, which is None where nothing is recorded."""
+    from runner.engine import execute
+    from runner.record.directory import create_run_directory
+    from runner.record.running import run_recorded
+
+    gc.freeze()
+    gc.enable()
+    if runs_dir is None:
+        with _watching(plan, quiet, as_json) as watch:
+            for row in execute(plan):
+                watch(row)
+        return None
+    directory = create_run_directory(runs_dir, plan.name, datetime.now())
+    try:
+        with _watching(plan, quiet, as_json) as watch:
+            run_recorded(plan, directory, command=["steprun", *sys.argv[1:]], see=watch)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted; every row until then is kept in {directory}") from error
+    except BrokenPipeError:
+        raise
+    except Exception:
+        if not as_json:
+            typer.echo(f"recorded until then in {directory}")
+        raise
+    return directory
+
+
+@contextmanager
+def _watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
+    """What is called with each row: it prints the row as text or as JSON, and moves a progress bar on a terminal."""
+    with ExitStack() as stack:
+        watches: list[Watch] = []
+        if as_json:
+            from runner.record.row_json import row_json
+
+            watches.append(lambda row: print(row_json(row)))
+        elif not quiet:
+            from runner.record.console import RowPrinter
+
+            watches.append(stack.enter_context(RowPrinter(plan.columns, sys.stdout)))
+        if sys.stderr.isatty() and not as_json:
+            from runner.cli.progress import Progress
+
+            watches.append(stack.enter_context(Progress(sys.stderr, plan.estimates.rows)))
+        yield _together(watches)
+
+
+def _together(watches: list[Watch]) -> Watch:
+    if len(watches) == 1:
+        return watches[0]
+
+    def watch(row: Row) -> None:
+        for each in watches:
+            each(row)
+
+    return watch

@@ -14,7 +14,7 @@ from runner.config.steps import read_program
 from runner.config.tensors import read_constants, read_parameters, scalar_names
 from runner.config.unbuilt import ENGINES, TENSOR_LOGS, TOP_LEVEL, not_built
 from runner.config.validate import Faults
-from runner.errors import Problem, did_you_mean
+from runner.errors import Problem, did_you_mean, nearest
 
 TOP_LEVEL_KEYS = (
     "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
@@ -27,9 +27,9 @@ ENGINES_BUILT = ("eager",)
 TENSOR_LOGS_BUILT = ("full", "none")
 
 
-def build_config(document: Document, problems: list[Problem]) -> Config | None:
-    """The config of a document, or None after its faults were added to `problems`."""
-    faults = Faults(document, problems)
+def build_config(document: Document, problems: list[Problem], most: int) -> Config | None:
+    """The config of a document, or None after its faults, `most` of them, were added to `problems`."""
+    faults = Faults(document, problems, most)
     data: dict[str, Any] = plain(document.root)
     _check_keys(data, faults)
     check_tensor_names(data, faults)
@@ -52,13 +52,9 @@ def build_config(document: Document, problems: list[Problem]) -> Config | None:
     if data.get("name") is None:
         values["name"] = document.name
     _check_choice(data.get("engine"), ("engine",), ENGINES_BUILT, ENGINES, "engine", faults)
-    if not data.get("parameters") and (data.get("parameters") is None or data["parameters"] == {}):
-        faults.add(
-            ("parameters",),
-            "a config needs at least one parameter",
-            "write `parameters: {x: {shape: [1], init: 100}}`",
-            key=True,
-        )
+    if data.get("parameters") in (None, {}) and "parameters" not in faults.misspelt:
+        hint = "write `parameters: {x: {shape: [1], init: 100}}`"
+        faults.add(("parameters",), "a config needs at least one parameter", hint, key=True)
     config = faults.build(Config, values, ())
     if config is None or faults.problems:
         return None
@@ -76,6 +72,7 @@ def _check_keys(data: dict[str, Any], faults: Faults) -> None:
         if key in TOP_LEVEL:
             faults.add((key,), not_built(f"`{key}`"), TOP_LEVEL[key], key=True)
         elif key not in TOP_LEVEL_KEYS:
+            faults.misspelt |= {nearest(key, TOP_LEVEL_KEYS) or ""}
             hint = did_you_mean(key, TOP_LEVEL_KEYS, f"a config takes {', '.join(TOP_LEVEL_KEYS)}")
             if ":" in key:
                 hint = f"put a space after `:`; {hint}"
@@ -88,9 +85,7 @@ def _log(written: Any, faults: Faults) -> Log | None:
     if not isinstance(written, dict):
         faults.add(("log",), f"expected a mapping, found {describe(written)}", "write `log: {every: 10}`")
         return Log()
-    _check_choice(
-        written.get("tensors"), ("log", "tensors"), TENSOR_LOGS_BUILT, TENSOR_LOGS, "choice of `tensors`", faults
-    )
+    _check_choice(written.get("tensors"), ("log", "tensors"), TENSOR_LOGS_BUILT, TENSOR_LOGS, "choice", faults)
     return faults.build(Log, written, ("log",)) or Log()
 
 

@@ -44,18 +44,14 @@ def compose(source: Source, limits: Limits, problems: list[Problem], *, value: b
     try:
         return composer.document(value)
     except yaml.YAMLError as error:
-        fatal = explain(_shifted(error, shift), source)
+        fatal = explain(error, source, shift)
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None and composer.bracket is not None:
+            at, said = composer.bracket
+            if at == error.problem_mark.index + shift and said in problems:
+                problems.remove(said)  # the bracket is open because YAML ended the text there, as `fatal` says
         raise ConfigError(
             [*(problem for problem in problems if problem.mark is None or problem.line != fatal.line), fatal]
         ) from error
-
-
-def _shifted(error: yaml.YAMLError, shift: int) -> yaml.YAMLError:
-    if shift and isinstance(error, yaml.MarkedYAMLError):
-        for mark in (error.context_mark, error.problem_mark):
-            if mark is not None:
-                mark.index += shift
-    return error
 
 
 @dataclass(slots=True)
@@ -68,6 +64,8 @@ class _Composer:
     path: list[str | int] = field(default_factory=list)
     anchors: dict[str, Node | None] = field(default_factory=dict)
     alias_nodes: int = 0
+    bracket: tuple[int, Problem] | None = None
+    """The end of the last text with a bracket that has no partner, and what was said of it."""
 
     def document(self, value: bool) -> Node:
         self.parser.get_event()
@@ -122,7 +120,9 @@ class _Composer:
             node = self._scalar(event)
             if anchor is not None and event.value == "" and node.style == "":
                 self._report(
-                    event, f"the anchor `&{anchor}` stands on an empty value", f"give it a value; {QUOTE_OR_BLOCK}"
+                    event,
+                    f"the anchor `&{anchor}` stands on an empty value",
+                    "give it a value, or quote the text that begins with `&`",
                 )
         else:
             if depth >= self.limits.nesting:
@@ -183,39 +183,36 @@ class _Composer:
         weight = 1
         split = False
         while not _is(key_event := self.parser.get_event(), yaml.MappingEndEvent):
-            key, text = self._key(key_event, depth)
+            key = self._key(key_event, depth)
+            text = key_event.value if isinstance(key_event, yaml.ScalarEvent) else str(key.value)
             self.path.append(text)
+            was_split = split
             split = self._check_brackets(key, event.flow_style, split)
             value = self._node(self.parser.get_event(), depth + 1)
             split = self._check_brackets(value, event.flow_style, split)
-            self._enter(entries, key, text, value, split)
+            if not was_split:
+                self._enter(entries, key, text, value)
             weight += 1 + _weight(value)
             self.path.pop()
         start, end = event.start_mark.index + self.shift, key_event.end_mark.index + self.shift
         return MapNode(entries, self.source, start, end, bool(event.flow_style), weight)
 
-    def _key(self, event: Event, depth: int) -> tuple[ScalarNode, str]:
-        if not isinstance(event, yaml.ScalarEvent):
-            found = self._node(event, depth + 1)
-            if not isinstance(found, ScalarNode):
-                self._report(event, "a list or mapping stands as a key", "a key is a text: quote it")
-                return ScalarNode("", self.source, found.start, found.end, '"'), ""
-            return found, str(found.value)
+    def _key(self, event: Event, depth: int) -> ScalarNode:
         key = self._node(event, depth + 1)
-        assert isinstance(key, ScalarNode)
-        return key, event.value
+        if not isinstance(key, ScalarNode):
+            self._report(event, "a list or mapping stands as a key", "a key is text: quote it")
+            return ScalarNode(None, self.source, key.start, key.end, "?")
+        return key
 
-    def _enter(self, entries: dict[str, Entry], key: ScalarNode, text: str, value: Node, split: bool) -> None:
+    def _enter(self, entries: dict[str, Entry], key: ScalarNode, text: str, value: Node) -> None:
+        if key.style == "?":
+            return
         if text == "<<" and key.style == "":
             self._over_report(key, "a merge key, and a config takes none", "write the keys out, or use `extends`")
         elif text in entries:
             first = entries[text].key
-            if not split:
-                self._over_report(
-                    key,
-                    f"`{text}` stands twice in one mapping",
-                    f"the first is at {first.source.mark(first.start)}; remove one",
-                )
+            hint = f"the first is at {first.source.mark(first.start)}; remove one"
+            self._over_report(key, f"`{text}` stands twice in one mapping", hint)
         elif text == "" and key.style == "":
             self._over_report(key, "a key is missing before `:`", "name it, or quote the text")
         else:
@@ -239,6 +236,7 @@ class _Composer:
         else:
             message = f"`{bracket}` has no partner"
         self._over_report(node, message, QUOTE_OR_BLOCK)
+        self.bracket = node.end, self.problems[-1]
         return flow
 
     def _problem(self, event: Event, message: str, hint: str) -> Problem:
@@ -249,10 +247,12 @@ class _Composer:
         return node.source.problem(node.start, node.end, message, hint, dotted(tuple(self.path)))
 
     def _report(self, event: Event, message: str, hint: str) -> None:
-        self.problems.append(self._problem(event, message, hint))
+        if len(self.problems) <= self.limits.problems:
+            self.problems.append(self._problem(event, message, hint))
 
     def _over_report(self, node: Node, message: str, hint: str) -> None:
-        self.problems.append(self._over(node, message, hint))
+        if len(self.problems) <= self.limits.problems:
+            self.problems.append(self._over(node, message, hint))
 
 
 def _is(event: Event, kind: type[yaml.Event]) -> bool:

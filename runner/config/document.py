@@ -39,14 +39,10 @@ class Document:
         """
         key_node, node, depth = self._find(path)
         shown = dotted(path)
-        if depth < len(path) or node is self.root:
+        if depth < len(path):
             at = None
-        if depth == 0 and node is self.root and not key:
-            return (
-                whole_file_problem(self.source.name, message, hint)
-                if not path
-                else self._over(node, message, hint, shown)
-            )
+        if node is self.root:
+            return whole_file_problem(self.source.name, message, hint, shown)
         marked = key_node if key_node is not None and (key or not _is_visible(node)) else node
         if at is not None and isinstance(marked, ScalarNode):
             start, end = place_within(marked, *at)

@@ -39,7 +39,7 @@ class FieldError(ValueError):
         super().__init__(message)
 
 
-def expected(what: str, value: object, hint: str | None = None) -> FieldError:
+def expected(what: str, value: object, hint: str) -> FieldError:
     return FieldError(f"expected {what}, found {describe(value)}", hint)
 
 
@@ -47,13 +47,13 @@ def check_number(value: object) -> int | float | str:
     """A number, or text: an expression over scalar constants, evaluated while planning."""
     what = "a number or an expression over scalar constants"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise expected(what, value)
+        raise expected(what, value, "write a number, or text such as `2 * n`")
     return _not_empty(value, what)
 
 
 def check_integer(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise expected("an integer", value)
+        raise expected("an integer", value, "write a whole number, such as 0")
     return value
 
 
@@ -65,14 +65,13 @@ def check_seed(value: object) -> int:
 
 def check_flag(value: object) -> bool:
     if not isinstance(value, bool):
-        hint = "YAML 1.2 knows only `true` and `false`" if value in ("yes", "no", "on", "off") else None
-        raise expected("`true` or `false`", value, hint)
+        raise expected("`true` or `false`", value, "write one of the two; `yes`, `no`, `on` and `off` are text here")
     return value
 
 
 def check_text(value: object) -> str:
     if not isinstance(value, str):
-        raise expected("text", value, "quote it" if isinstance(value, bool | int | float) else None)
+        raise expected("text", value, "quote it" if isinstance(value, bool | int | float) else "write text here")
     return value
 
 
@@ -81,19 +80,20 @@ def check_expression(value: object) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(value)
     if not isinstance(value, str):
-        raise expected("an expression", value)
+        raise expected("an expression", value, "write text, such as `2 * x`")
     return _not_empty(value, "an expression")
 
 
 def check_assigned(value: object) -> int | float | bool | str:
     if not isinstance(value, int | float | bool | str):
-        raise expected("an expression or a number", value)
+        raise expected("an expression or a number", value, "write text, such as `2 * x`")
     return _not_empty(value, "an expression or a number")
 
 
 def check_gradient(value: object) -> int | float | str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise expected("an expression for the gradient of the objective", value)
+        hint = "write text, such as `ones(3)`"
+        raise expected("an expression for the gradient of the objective", value, hint)
     return _not_empty(value, "an expression for the gradient of the objective")
 
 
@@ -121,7 +121,7 @@ def check_run_name(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if value is not None and (not isinstance(value, str) or not _RUN_NAME.fullmatch(value)):
-        raise expected("a name of letters, digits, `-` and `_`", value)
+        raise expected("a name of letters, digits, `-` and `_`", value, "write one such as `my-run`")
     return value
 
 
@@ -129,12 +129,10 @@ def check_names(value: object) -> tuple[str, ...] | None:
     """One name or a list of names."""
     if value is None:
         return None
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
-        raise expected(
-            "a name or a list of names",
-            value if not isinstance(value, list) else next(i for i in value if not isinstance(i, str) or not i),
-        )
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if not isinstance(item, str) or not item:
+            raise expected("a name or a list of names", item, "write `x`, or `[x, y]`")
     if not items:
         raise FieldError("the list holds no name", "remove the key, or name one")
     return tuple(items)

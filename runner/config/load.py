@@ -75,12 +75,13 @@ def _config(
     reader = BaseReader(limits, sandbox, problems)
     root = reader.tree(source, ((resolved, source.name),))
     if root is None or reader.failed:
-        raise _error(problems, source, limits, [])
+        raise _error(problems, [], source, limits, [])
     for override in overrides:
         root = apply_override(root, override, source, limits, problems)
-    config = build_config(_document(root, source, sandbox, stem), problems)
+    unread = list(problems)
+    config = build_config(_document(root, source, sandbox, stem), problems, limits.problems)
     if config is None:
-        raise _error(problems, source, limits, [override_name(text) for text in overrides])
+        raise _error(problems, unread, source, limits, [override_name(text) for text in overrides])
     return config
 
 
@@ -88,13 +89,27 @@ def _document(root: MapNode, source: Source, sandbox: Sandbox, stem: str) -> Doc
     return Document(root, source, sandbox, run_name(stem))
 
 
-def _error(problems: list[Problem], source: Source, limits: Limits, overrides: list[str]) -> ConfigError:
-    """Faults in the order of their texts, the config's own first, overrides last; not more than a person reads."""
-    names = list(dict.fromkeys([source.name, *(problem.source for problem in problems), *overrides]))
-    order = {name: (name in overrides, index) for index, name in enumerate(names)}
-    unique = list(dict.fromkeys(problems))
+def _error(
+    problems: list[Problem], causes: list[Problem], source: Source, limits: Limits, overrides: list[str]
+) -> ConfigError:
+    """Faults in the order of their texts, the config's own first, overrides last; not more than a person reads.
+
+    Args:
+        causes: those that were found before the values were looked at; what was said of such a value, or of one that
+            holds it, is left out.
+    """
+    texts = [source.name, *(problem.source for problem in problems if problem.source not in overrides), *overrides]
+    order = {name: index for index, name in enumerate(dict.fromkeys(texts))}
+    unread = {path for cause in causes for path in _ancestry(cause.path)}
+    unique = [each for each in dict.fromkeys(problems) if each.path not in unread or each in causes]
     unique.sort(key=lambda problem: (order[problem.source], problem.line or 0, problem.column or 0))
     shown = unique[: limits.problems]
     if len(unique) > len(shown):
-        shown.append(Problem(f"{len(unique) - len(shown)} more faults are not shown", "mend these first"))
+        shown.append(Problem("there are more faults than these", "mend these first"))
     return ConfigError(shown)
+
+
+def _ancestry(path: str) -> list[str]:
+    """A dotted path with those that lead to it."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

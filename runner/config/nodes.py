@@ -84,6 +84,8 @@ def describe(value: object) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, int | float):
         return f"the number {value}"
+    if value == "":
+        return "empty text"
     if isinstance(value, str):
         shown = " ".join(value.split())
         return f"the text `{shown[:40]}{'…' if len(shown) > 40 else ''}`"

@@ -11,6 +11,7 @@ from runner.config.names import check_name
 from runner.config.nodes import Path, describe
 from runner.config.unbuilt import OPTIMIZERS, not_built
 from runner.config.validate import Faults, takes
+from runner.errors import did_you_mean
 
 SINGLE = "optimizer"
 """The name of the only optimizer where a config writes `optimizer:`."""
@@ -55,7 +56,7 @@ def _declaration(written: Any, path: Path, faults: Faults) -> OptimizerDeclarati
         hint = f"write `{{{written}: {{}}}}`" if isinstance(written, str) and written in optimizers() else _EXAMPLE
         faults.add(path, f"expected a mapping with one optimizer, found {describe(written)}", hint, key=written is None)
         return None
-    before = len(faults.problems)
+    before = faults.count
     kinds = [key for key in written if key not in SIDE_KEYS]
     if len(kinds) != 1:
         if kinds:
@@ -76,7 +77,7 @@ def _declaration(written: Any, path: Path, faults: Faults) -> OptimizerDeclarati
     arguments = _arguments(table, written[kind], (*path, kind), faults)
     groups = _groups(table, written.get("groups"), (*path, "groups"), faults)
     state = _state(written.get("state"), (*path, "state"), faults)
-    if len(faults.problems) > before:
+    if faults.count > before:
         return None
     return OptimizerDeclaration(
         kind=kind, arguments=arguments, parameters=parameters, groups=tuple(groups), state=state, path=path
@@ -91,12 +92,9 @@ def _table(kind: str, path: Path, faults: Faults) -> Optimizer | None:
     elif kind not in optimizers():
         message = f"there is no optimizer `{kind}`"
         lower = kind.lower()
-        hint = (
-            f"write `{lower}`: names are lower case"
-            if lower in optimizers()
-            else takes([*optimizers(), *SIDE_KEYS], kind)
-        )
-        faults.add((*path, kind), message, hint.replace("it takes", "there are"), key=True)
+        others = f"optimizers are {', '.join(optimizers())}"
+        hint = f"write `{lower}`: names are lower case" if lower in optimizers() else None
+        faults.add((*path, kind), message, hint or did_you_mean(kind, [*optimizers(), *SIDE_KEYS], others), key=True)
     else:
         return optimizers()[kind]
     return None

@@ -13,6 +13,9 @@ from pathlib import Path
 from runner.config.limits import Limits
 from runner.errors import ConfigError, Mark, Problem, UsageError
 
+LONGEST_MESSAGE = 500
+"""Characters of a message that are shown."""
+
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _OTHER_UNPRINTABLE = (
     "\ufeff\ufffe\uffff"  # apart, because a pattern with characters beyond Latin takes milliseconds to compile
@@ -41,8 +44,18 @@ class Source:
         line = bisect.bisect_right(self.line_starts, offset)
         return Mark(self.name, line, offset - self.line_starts[line - 1] + 1)
 
+    @cached_property
+    def _excerpts(self) -> dict[int, str]:
+        """Lines that were shown, so that a thousand faults on one long line share its text."""
+        return {}
+
     def excerpt(self, line: int) -> str:
         """The text of a line, from 1, without its break."""
+        if line not in self._excerpts:
+            self._excerpts[line] = self._line(line)
+        return self._excerpts[line]
+
+    def _line(self, line: int) -> str:
         start = self.line_starts[line - 1]
         end = self.line_starts[line] if line < len(self.line_starts) else len(self.text)
         return self.text[start:end].rstrip("\r\n\x85\u2028\u2029")
@@ -52,12 +65,19 @@ class Source:
         mark = self.mark(start)
         excerpt = self.excerpt(mark.line)
         width = max(1, min(end - start, len(excerpt) - mark.column + 1))
-        return Problem(message, hint, mark, path, excerpt, width)
+        return Problem(one_line(message), hint and one_line(hint), mark, one_line(path), excerpt, width)
 
 
-def whole_file_problem(name: str, message: str, hint: str | None = None) -> Problem:
+def whole_file_problem(name: str, message: str, hint: str | None = None, path: str = "") -> Problem:
     """A fault of a file that has no place in it."""
-    return Problem(message, hint, Mark(name, 1, 1))
+    return Problem(one_line(message), hint and one_line(hint), Mark(name, 1, 1), path)
+
+
+def one_line(text: str) -> str:
+    """Text that may quote a config, fit for a terminal: one line, not long, no control characters."""
+    if len(text) > LONGEST_MESSAGE:
+        text = text[:LONGEST_MESSAGE] + "…"
+    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
 
 
 def read_source(path: str | Path, limits: Limits, *, name: str | None = None, ordinary: bool = False) -> Source:
@@ -122,6 +142,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def decode(name: str, data: bytes) -> str:
+    """The text of a config's bytes; a ConfigError names the first byte that is not UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from runner.config.fields import FieldError, check_number
 from runner.config.models import STEP_MODELS, Expect, Expectation, Frozen, Repeat, Step, Train
 from runner.config.nodes import Path, describe
 from runner.config.unbuilt import STEPS, not_built
-from runner.config.validate import Faults, takes
+from runner.config.validate import Faults, keys_of
 from runner.errors import did_you_mean
 
 SIDE_KEYS = ("every", "when")
@@ -36,8 +36,10 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
         else:
             faults.add(path, "expected a list of steps or a count, found a mapping", "put `- ` before each step")
         return ()
-    if isinstance(written, str) and written in {*STEP_MODELS, *STEPS} - scalars:
-        faults.add(path, f"expected a list of steps or a count, found the step `{written}`", f"write `[{written}]`")
+    if isinstance(written, str) and written.lstrip("- ") in {*STEP_MODELS, *STEPS} - scalars:
+        word = written.lstrip("- ")
+        hint = f"write `[{word}]`" if word == written else "put a space after `-`"
+        faults.add(path, f"expected a list of steps or a count, found the text `{written}`", hint)
         return ()
     if not isinstance(written, list):
         try:
@@ -72,7 +74,7 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
     kind = _kind(kinds, path, bare, faults)
     if kind is None:
         return None
-    before = len(faults.problems)
+    before = faults.count
     place = path if bare else (*path, kind)
     if not bare and "every" in written and loops == 0:
         faults.add(
@@ -88,7 +90,7 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
     if isinstance(values.get("when"), bool):
         values["when"] = str(values["when"])
     step = faults.build(Step, {"kind": kind, "argument": argument, "path": path, **values}, path)
-    return step if len(faults.problems) == before else None
+    return step if faults.count == before else None
 
 
 def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | None:
@@ -96,15 +98,7 @@ def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | Non
     known = [key for key in kinds if key in STEP_MODELS or key in STEPS]
     unknown = [key for key in kinds if key not in STEP_MODELS and key not in STEPS]
     for key in unknown:
-        message = f"there is no step `{key}`" if not known else f"a step has no key `{key}`"
-        others = [*SIDE_KEYS, *STEP_MODELS] if known else list(STEP_MODELS)
-        hint = takes(others, key).replace("it takes", "there are")
-        indented = (
-            f"indent it more, to stand within `{known[0]}`; "
-            if known and key not in SIDE_KEYS and did_you_mean(key, others) is None
-            else ""
-        )
-        faults.add(path if bare else (*path, key), message, indented + hint, key=True)
+        faults.add(path if bare else (*path, key), *_unknown(key, known), key=True)
     if not kinds:
         faults.add(path, "no step stands here", f"steps are {', '.join(STEP_MODELS)}")
     if len(known) > 1:
@@ -120,6 +114,18 @@ def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | Non
         faults.add(path if bare else (*path, known[0]), not_built(f"the step `{known[0]}`"), STEPS[known[0]], key=True)
         return None
     return known[0]
+
+
+def _unknown(key: str, known: list[str]) -> tuple[str, str | None]:
+    """What is wrong with an unknown key of a step that has the step keys `known`, and a hint."""
+    if not known:
+        return f"there is no step `{key}`", did_you_mean(key, STEP_MODELS, f"steps are {', '.join(STEP_MODELS)}")
+    kind = known[0]
+    if kind in STEP_MODELS and key in keys_of(STEP_MODELS[kind]):
+        return f"`{key}` belongs to `{kind}` and stands beside it", f"indent it more, to stand within `{kind}`"
+    hint = f"beside `{kind}` may stand every, when"
+    meant = did_you_mean(key, SIDE_KEYS)
+    return f"a step has no key `{key}`", f"{hint}; {meant}" if meant else hint
 
 
 def _argument(kind: str, written: Any, path: Path, loops: int, faults: Faults) -> Frozen | None:

@@ -57,12 +57,16 @@ def unbalanced(text: str) -> str | None:
     return opened[0] if opened else None
 
 
-def explain(error: YAMLError, source: Source) -> Problem:
-    """A fault that libyaml found, in words, at its place."""
+def explain(error: YAMLError, source: Source, shift: int) -> Problem:
+    """A fault that libyaml found, in words, at its place.
+
+    Args:
+        shift: characters of the source that libyaml did not see.
+    """
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return whole_file_problem(source.name, f"not YAML: {str(error).lower()}", "rewrite the file as plain text")
-    at = min(error.problem_mark.index, len(source.text))
-    context_at = error.context_mark.index if error.context_mark else at
+    at = min(error.problem_mark.index + shift, len(source.text))
+    context_at = error.context_mark.index + shift if error.context_mark else at
     fault = _Fault(source, error.problem or "", error.context or "", at, context_at)
     for pattern, tell in _TABLE:
         if re.search(pattern, f"{fault.context}: {fault.problem}"):
@@ -120,11 +124,17 @@ def _open_collection(fault: _Fault) -> Problem:
     if fault.char == ":":
         message = f"a second `: ` in one item of the {kind}"
         return fault.at_place(fault.at, fault.at + 1, message, f"put `,` between items, or {QUOTE_OR_BLOCK}")
-    message = f"a {kind} needs `,` or `{closer}` here"
-    return fault.at_place(fault.at, fault.at + 1, message, f"put `,` between items, or {QUOTE_OR_BLOCK}")
+    began = fault.source.mark(fault.context_at).line
+    since = f" that began on line {began}" if began != fault.source.mark(fault.at).line else ""
+    message = f"the {kind}{since} needs `,` or `{closer}` here"
+    return fault.at_place(fault.at, fault.at + 1, message, f"close it with `{closer}`, or {QUOTE_OR_BLOCK}")
 
 
 def _no_value(fault: _Fault) -> Problem:
+    written = len(fault.source.text.rstrip())
+    if fault.at >= written:
+        message = "the text ends where a value should begin"
+        return fault.at_place(max(0, written - 1), written, message, "close the brackets, or finish the value")
     if fault.char in _OPENER:
         return fault.at_place(
             fault.at, fault.at + 1, f"`{fault.char}` closes nothing", "remove it, or " + QUOTE_OR_BLOCK
@@ -150,6 +160,8 @@ def _no_key(fault: _Fault) -> Problem:
             message,
             "quote the whole value, or write it in block form: `|` after the key and the text indented below",
         )
+    if fault.char == ":" and not before.strip():
+        return fault.at_place(fault.at, fault.at + 1, "a key is missing before `:`", "name it, or quote the text")
     if not before.strip():
         if fault.source.text.startswith("- ", fault.at):
             message = "a list item where a key of the mapping should stand"
@@ -157,6 +169,15 @@ def _no_key(fault: _Fault) -> Problem:
             message = "this line's indentation matches no line above"
         return fault.at_place(fault.at, fault.at + 1, message, "indent it like the lines that it belongs to")
     return fault.at_place(fault.at, fault.at + 1, "a key of the mapping should stand here", QUOTE_OR_BLOCK)
+
+
+def _no_colon(fault: _Fault) -> Problem:
+    line = fault.source.mark(fault.context_at).line
+    end = fault.source.line_starts[line - 1] + len(fault.source.excerpt(line))
+    message = "a key without `: ` and a value"
+    return fault.at_place(
+        fault.context_at, end, message, "put a space after `:`, or indent the line as part of the value above it"
+    )
 
 
 def _special_name(fault: _Fault) -> Problem:
@@ -235,6 +256,7 @@ _TABLE: tuple[tuple[str, Callable[[_Fault], Problem]], ...] = (
     ("block scalar: ", _block_header),
     ("(directive|%)", _directive),
     ("(tag|%TAG)", _tag),
-    ("expected (key|'-' indicator)|could not find expected ':'", _no_key),
+    ("expected (key|'-' indicator)", _no_key),
+    ("could not find expected ':'", _no_colon),
     ("expected <document start>", _outside),
 )

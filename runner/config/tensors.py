@@ -80,7 +80,7 @@ def _mapping(value: Any, key: str, faults: Faults) -> dict[str, Any]:
 
 
 def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, noun: str) -> TensorDeclaration | None:
-    before = len(faults.problems)
+    before = faults.count
     if isinstance(written, dict):
         data = dict(written)
         within: dict[str, Path] = {}
@@ -103,7 +103,7 @@ def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, n
     if data.get("columns") is not None and data.get("file") is None:
         faults.add((*path, "columns"), f"{noun} has `columns` and no `file`", "say which `file` they are in", key=True)
     tensor = faults.build(TensorDeclaration, data, path, within)
-    return tensor if len(faults.problems) == before else None
+    return tensor if faults.count == before else None
 
 
 def _init(written: Any, path: Path, scalars: frozenset[str], faults: Faults) -> Any:
@@ -133,15 +133,17 @@ def _init(written: Any, path: Path, scalars: frozenset[str], faults: Faults) -> 
     if name == "expression":
         return faults.build(InitExpression, written, path)
     if name not in initialisers():
-        faults.unknown(path, name, "`init`", ["expression", *initialisers()], "initialiser")
+        others = f"initialisers are {', '.join(initialisers())}"
+        hint = did_you_mean(name, ["expression", *initialisers()], others)
+        faults.add((*path, name), f"there is no initialiser `{name}`", hint, key=True)
         return None
     return _call(name, arguments, path, (*path, name), faults)
 
 
 def _nested(written: list[Any], path: Path, faults: Faults) -> tuple[Any, ...] | None:
-    before = len(faults.problems)
+    before = faults.count
     _check_shape(written, path, faults)
-    return _as_tuple(written) if len(faults.problems) == before else None
+    return _as_tuple(written) if faults.count == before else None
 
 
 def _check_shape(written: list[Any], path: Path, faults: Faults) -> tuple[int, ...] | None:
@@ -179,7 +181,7 @@ def _call(name: str, arguments: Any, path: Path, place: Path, faults: Faults) ->
         shown = f"`{{{name}: {{{table.arguments[0].name}: …}}}}`" if table.arguments else f"`{name}`"
         faults.add(place, f"expected a mapping of arguments, found {describe(arguments)}", f"write {shown}")
         return None
-    before = len(faults.problems)
+    before = faults.count
     known = {argument.name: argument for argument in table.arguments}
     for key, value in arguments.items():
         if key not in known:
@@ -190,7 +192,7 @@ def _call(name: str, arguments: Any, path: Path, place: Path, faults: Faults) ->
             )
     for key in _missing(table, arguments):
         faults.add(place, f"{name} needs the argument `{key}`", f"write `{{{name}: {{{key}: …}}}}`", key=True)
-    return InitCall(name=name, arguments=arguments) if len(faults.problems) == before else None
+    return InitCall(name=name, arguments=arguments) if faults.count == before else None
 
 
 def _missing(table: Initialiser, given: Mapping[str, Any]) -> list[str]:

@@ -19,19 +19,26 @@ Model = TypeVar("Model", bound=Frozen)
 class Faults:
     """Collects the problems of a document while its values are built."""
 
-    def __init__(self, document: Document, problems: list[Problem]) -> None:
+    def __init__(self, document: Document, problems: list[Problem], most: int) -> None:
         self.document = document
         self.problems = problems
+        self.count = 0
+        """Faults found, also those past `most`, which are not kept."""
+        self.misspelt: set[str] = set()
+        """Top-level keys that were written another way, and so are not missing."""
+        self._most = len(problems) + most + 1  # one more, to know that there are more
 
     def add(self, path: Path, message: str, hint: str | None = None, *, key: bool = False) -> None:
-        self.problems.append(self.document.problem(path, message, hint, key=key))
+        self.count += 1
+        if len(self.problems) < self._most:
+            self.problems.append(self.document.problem(path, message, hint, key=key))
 
-    def unknown(self, path: Path, name: str, owner: str, names: Iterable[str], what: str = "key") -> None:
+    def unknown(self, path: Path, name: str, owner: str, names: Iterable[str]) -> None:
         """A name under `path` that `owner` does not have, with the nearest and what there is."""
         hint = takes(names, name)
         if ":" in name:
             hint = f"put a space after `:`; {hint}"
-        self.add((*path, name), f"{owner} has no {what} `{name}`", hint, key=True)
+        self.add((*path, name), f"{owner} has no key `{name}`", hint, key=True)
 
     def build(
         self, model: type[Model], data: Mapping[str, Any], path: Path, within: Mapping[str, Path] | None = None
@@ -46,8 +53,12 @@ class Faults:
         try:
             return model.model_validate(dict(data))
         except ValidationError as error:
-            for fault in error.errors(include_url=False, include_input=True):
-                self._add_fault(model, fault, path, within or {})
+            faults = error.errors(include_url=False)
+            unknown = [str(fault["loc"][-1]) for fault in faults if fault["type"] == "extra_forbidden"]
+            meant = {nearest(name, keys_of(model)) for name in unknown} | set(self.misspelt if not path else ())
+            for fault in faults:
+                if fault["type"] != "missing" or fault["loc"][-1] not in meant:
+                    self._add_fault(model, fault, path, within or {})
             return None
 
     def _add_fault(self, model: type[Frozen], fault: Any, path: Path, within: Mapping[str, Path]) -> None:
@@ -61,7 +72,7 @@ class Faults:
             self.add(
                 path,
                 f"{model.noun} needs `{location[-1]}`",
-                f"it is the {description_of(model, str(location[-1]))}",
+                f"`{location[-1]}`: {description_of(model, str(location[-1]))}",
                 key=True,
             )
         elif kind == "value_error" and isinstance(fault["ctx"]["error"], FieldError):
@@ -75,7 +86,7 @@ class Faults:
 
 _CONTAINERS: dict[str, tuple[str, str | None]] = {
     "tuple_type": ("a list", "write it in `[…]`"),
-    "dict_type": ("a mapping", None),
+    "dict_type": ("a mapping", "write `name: value` lines below the key"),
 }
 
 

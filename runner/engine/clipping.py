@@ -17,7 +17,8 @@ _by_value = inspect.unwrap(clip_grad_value_)
 def by_norm(parameters: Sequence[Parameter], max_norm: float, norm_type: float) -> Tensor:
     """Scale the gradients so that their common norm is at most `max_norm`; the norm before, a one-element tensor."""
     with torch.no_grad():
-        return _by_norm(parameters, max_norm, norm_type)
+        norm: Tensor = _by_norm(parameters, max_norm, norm_type)
+    return norm
 
 
 def by_value(parameters: Sequence[Parameter], value: float) -> None:

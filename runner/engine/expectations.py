@@ -34,7 +34,11 @@ class Mismatch:
     def __str__(self) -> str:
         where = f" at {list(self.index)}" if self.index else ""
         text = f"expected {self.expected!r}, found {self.found!r}{where}"
-        if isinstance(self.found, float) and isinstance(self.expected, float) and self.found - self.expected == self.found - self.expected:
+        if (
+            isinstance(self.found, float)
+            and isinstance(self.expected, float)
+            and self.found - self.expected == self.found - self.expected
+        ):
             text += f", a difference of {abs(self.found - self.expected):.3g}"
         if self.elements > 1:
             text += f"; {self.count} of {self.elements} elements differ"
@@ -59,11 +63,18 @@ def mismatch(found: Any, expected: Any, rtol: float | None, atol: float | None) 
         None where `|found - expected| <= atol + rtol * |expected|` holds everywhere; NaN equals NaN, infinities equal
         themselves, integers and booleans are compared exactly.
     """
-    left = found.detach() if isinstance(found, Tensor) else torch.tensor(found, dtype=torch.float64 if isinstance(found, float) else None)
-    right = expected.detach().to(left.device) if isinstance(expected, Tensor) else torch.tensor(expected, device=left.device, dtype=torch.float64 if isinstance(expected, float) else None)
+    left = (
+        found.detach()
+        if isinstance(found, Tensor)
+        else torch.tensor(found, dtype=torch.float64 if isinstance(found, float) else None)
+    )
+    right = (
+        expected.detach().to(left.device)
+        if isinstance(expected, Tensor)
+        else torch.tensor(expected, device=left.device, dtype=torch.float64 if isinstance(expected, float) else None)
+    )
     rtol, atol = tolerances(left.dtype, rtol, atol)
-    right = right.expand(torch.broadcast_shapes(left.shape, right.shape))
-    left = left.expand(right.shape)
+    left, right = torch.broadcast_tensors(left, right)
     if left.dtype == torch.bool or right.dtype == torch.bool or not (_floating(left) or _floating(right)):
         wrong = left != right
     else:

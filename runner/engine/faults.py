@@ -31,7 +31,9 @@ def run_fault(plan: Plan, position: int, iterations: Sequence[int], error: BaseE
         return RunError(document.problem(path, message, hint))
     where, origin = found
     at: tuple[str | int, ...] = ("expression",)
-    if isinstance(instruction, Leave) or (isinstance(instruction, Action) and not hasattr(instruction.argument, "evaluation")):
+    if isinstance(instruction, Leave) or (
+        isinstance(instruction, Action) and not hasattr(instruction.argument, "evaluation")
+    ):
         at = path
         if isinstance(instruction, Action) and isinstance(instruction.argument, Assign):
             at = instruction.argument.config_paths[0]

@@ -46,7 +46,7 @@ class State:
     evaluations: int = 0  # computations with random numbers done; each has a stream of its own
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`. What does not exist is left out."""
+        """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; what does not exist is absent."""
         found: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             found[name] = parameter.detach()
@@ -106,7 +106,9 @@ def initial_state(plan: Plan) -> State:
     return State(parameters, constants, steppers, schedules, [0] * loops)
 
 
-def _at_step(option: Option, scheduled: Callable[[Scheduled], Callable[[Mapping[str, Any]], Any]]) -> Callable[[int], Any]:
+def _at_step(
+    option: Option, scheduled: Callable[[Scheduled], Callable[[Mapping[str, Any]], Any]]
+) -> Callable[[int], Any]:
     """An option as a function of `t`; its expressions are compiled once."""
     compiled: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
 

@@ -88,7 +88,9 @@ def forget_examples(lowered: Lowered) -> None:
     for node in lowered.graph.nodes:
         if node not in kept and isinstance(node.meta.get("example"), Tensor):
             example = node.meta["example"]
-            node.meta["example"] = example.detach() if node.op == "placeholder" else torch.empty((), dtype=example.dtype)
+            node.meta["example"] = (
+                example.detach() if node.op == "placeholder" else torch.empty((), dtype=example.dtype)
+            )
 
 
 def _ancestors(values: Iterable[Any]) -> set[fx.Node]:
@@ -108,7 +110,9 @@ def _output(name: str, value: Any, inputs: list[fx.Node]) -> Output:
     example = value.meta["example"] if isinstance(value, fx.Node) else value
     if isinstance(example, Tensor):
         shape = None if value.meta.get("dynamic") else tuple(example.shape)
-        storages = {node.meta["example"].untyped_storage()._cdata for node in inputs if isinstance(node.meta["example"], Tensor)}
+        storages = {
+            node.meta["example"].untyped_storage()._cdata for node in inputs if isinstance(node.meta["example"], Tensor)
+        }
         aliases = example.untyped_storage()._cdata in storages or bool(value.meta.get("branch"))
         return Output(name, example.dtype, shape, aliases, False)
     return Output(name, scalar_dtype(example), (), False, True)

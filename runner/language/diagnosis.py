@@ -20,7 +20,8 @@ _NOISE = (
 )
 _BROADCASTING = {
     operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow,
-    operator.and_, operator.or_, operator.xor, operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
+    operator.and_, operator.or_, operator.xor,
+    operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
 }  # fmt: skip
 _ALLOCATION = re.compile(r"tried to allocate (\d+) bytes|can't allocate memory|not enough memory")
 
@@ -66,7 +67,11 @@ def torch_message(error: BaseException) -> str:
 
 
 def _shapes(node: ast.AST, text: str, target: Any, args: tuple[Any, ...]) -> str | None:
-    if not isinstance(node, (ast.BinOp, ast.Compare)) or len(args) != 2 or not all(isinstance(value, Tensor) for value in args):
+    if (
+        not isinstance(node, (ast.BinOp, ast.Compare))
+        or len(args) != 2
+        or not all(isinstance(value, Tensor) for value in args)
+    ):
         return None
     left, right = (tuple(value.shape) for value in args)
     sides = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.left, node.comparators[0])
@@ -88,6 +93,6 @@ def _hint(message: str, args: tuple[Any, ...]) -> str | None:
         return "transpose one side with `.mT`, or change its shape"
     if message.startswith("shapes"):
         return "sizes are compared from the last dimension on; `unsqueeze` or `reshape` one side"
-    if "expected scalar type" in message or "same dtype" in message or "must match" in message and "dtype" in message:
+    if "expected scalar type" in message or "same dtype" in message or ("must match" in message and "dtype" in message):
         return "cast one side: `x.to(float32)`"
     return None

@@ -13,20 +13,21 @@ from torch import Tensor, fx
 
 from runner.catalogue import (
     Operation,
-    argument_refusal,
     attributes,
     bare_names,
+    check_call,
     find_attribute,
     find_method,
     find_operation,
     methods,
     refusal,
 )
-from runner.errors import did_you_mean, listing, nearest
+from runner.errors import did_you_mean, nearest
 from runner.language.scalars import FUNCTIONS
+from runner.language.values import Lookup, describe, example_of
 
 if TYPE_CHECKING:
-    from runner.language.lowering import _Lowering
+    from runner.language.lowering import Lowering
 
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -42,38 +43,11 @@ DTYPES: Mapping[str, torch.dtype] = {
 PREFIXES = ("torch", "F", "nn", "functional", "linalg", "special", "fft", "masked", "signal", "math")
 """First names of dotted operations; a value of the same name hides them."""
 
+_DETERMINISTIC: Mapping[tuple[str, str], Mapping[str, Any]] = {("linalg.lstsq", "cpu"): {"driver": "gelsd"}}
+"""What is passed by operation and device where torch's own choice gives other bits each time: `gelsy`, its driver of
+least squares on the CPU, starts from uninitialised memory."""
+
 find = find_operation
-
-
-def example_of(value: Any) -> Any:
-    """`value` with every node replaced by its example."""
-    return fx.node.map_arg(value, lambda node: node.meta["example"])
-
-
-def is_mask(node: fx.Node) -> bool:
-    """Whether indexing with `node` gives a shape that depends on data."""
-    example = node.meta["example"]
-    return isinstance(example, Tensor) and example.dtype in (torch.bool, torch.uint8)
-
-
-def describe(value: Any) -> str:
-    """What a value is, for a message."""
-    example = value.meta["example"] if isinstance(value, fx.Node) else value
-    if isinstance(example, Tensor):
-        return f"a tensor of shape {tuple(example.shape)}, {str(example.dtype).removeprefix('torch.')}"
-    if isinstance(example, bool):
-        return "a boolean"
-    if isinstance(example, (int, float, complex)):
-        return "a number"
-    if isinstance(example, str):
-        return f"the string {example!r}"
-    if isinstance(example, torch.dtype):
-        return f"the dtype {str(example).removeprefix('torch.')}"
-    if example is None:
-        return "`None`"
-    if isinstance(example, (tuple, list)):
-        return f"{'a tuple' if isinstance(example, tuple) else 'a list'} of {len(example)} values"
-    return f"a {type(example).__name__}"
 
 
 def dotted_name(node: ast.expr) -> str | None:
@@ -115,7 +89,7 @@ def _names_below(prefix: str) -> frozenset[str]:
     return frozenset(name.removeprefix(prefix + ".") for name in operations() if name.startswith(prefix + "."))
 
 
-def lower_call(lowering: _Lowering, node: ast.Call) -> Any:
+def lower_call(lowering: Lowering, node: ast.Call) -> Any:
     """A call of a scalar function, an operation or a method.
 
     Raises:
@@ -125,7 +99,9 @@ def lower_call(lowering: _Lowering, node: ast.Call) -> Any:
     if dotted is None:
         if isinstance(node.func, ast.Attribute):
             return _method(lowering, node, node.func)
-        raise lowering.fault(node.func, f"`{lowering.shown(node.func)}` cannot be called", "call an operation by its name")
+        raise lowering.fault(
+            node.func, f"`{lowering.shown(node.func)}` cannot be called", "call an operation by its name"
+        )
     head = dotted.partition(".")[0]
     if isinstance(node.func, ast.Attribute):
         if dotted.startswith("math.") and not lowering.is_declared("math"):
@@ -136,8 +112,6 @@ def lower_call(lowering: _Lowering, node: ast.Call) -> Any:
         if head in PREFIXES and not lowering.is_declared(head):
             raise _unknown_operation(lowering, node, dotted)
         return _method(lowering, node, node.func)
-    if dotted == "grad":
-        return lowering.differentiate(node)
     if dotted == "len":
         return _length(lowering, node)
     if dotted == "range":
@@ -150,7 +124,9 @@ def lower_call(lowering: _Lowering, node: ast.Call) -> Any:
         operation = find_operation(dotted)
         if operation is None:
             given = next((value for value in plain if not lowering.is_scalar(value)), None)
-            raise lowering.fault(node, f"`{dotted}` takes scalars, and is given {describe(given)}", "use a tensor operation")
+            raise lowering.fault(
+                node, f"`{dotted}` takes scalars, and is given {describe(given)}", "use a tensor operation"
+            )
         return _emit_operation(lowering, node, operation, dotted, positional, named)
     operation = find_operation(dotted)
     if operation is None:
@@ -158,7 +134,7 @@ def lower_call(lowering: _Lowering, node: ast.Call) -> Any:
     return _operation(lowering, node, operation, dotted)
 
 
-def read_attribute(lowering: _Lowering, node: ast.Attribute, value: Any) -> Any:
+def read_attribute(lowering: Lowering, node: ast.Attribute, value: Any) -> Any:
     """`x.T`, `x.shape`, `x.dtype`, and the fields of a result with names (`max(x, dim=1).values`)."""
     name = node.attr
     shown = lowering.shown(node.value)
@@ -168,16 +144,21 @@ def read_attribute(lowering: _Lowering, node: ast.Attribute, value: Any) -> Any:
             if getattr(example, name, None) is item:
                 return lowering.emit(node, "call_function", _getitem, (value, position))
     if not isinstance(example, Tensor):
-        raise lowering.fault(node, f"`{shown}` is {describe(value)} and has no `.{name}`", "attributes are those of tensors")
+        raise lowering.fault(
+            node, f"`{shown}` is {describe(value)} and has no `.{name}`", "attributes are those of tensors"
+        )
     found = find_attribute(name)
     if found is None:
         reason = refusal("." + name)
         if reason:
-            raise lowering.fault(node, f"`.{name}` is not available here: {reason}", _elsewhere(name))
+            message, _, hint = reason.partition("; ")
+            raise lowering.fault(node, f"`.{name}` is not available here: {message}", _elsewhere(name) or hint or None)
         if find_method(name):
             raise lowering.fault(node, f"`.{name}` is a method", f"call it: `{shown}.{name}(…)`")
         pool = [entry.removeprefix(".") for entry in (*attributes(), *methods())]
-        raise lowering.fault(node, f"a tensor has no `.{name}`", did_you_mean(name, pool, "`steprun ops` lists every operation"))
+        raise lowering.fault(
+            node, f"a tensor has no `.{name}`", did_you_mean(name, pool, "`steprun ops` lists every operation")
+        )
     if "scalar" in found.flags and not (isinstance(value, fx.Node) and value.meta.get("dynamic")):
         result = getattr(example, name)
         return tuple(result) if isinstance(result, torch.Size) else result
@@ -197,23 +178,29 @@ def _getitem(values: Any, index: int) -> Any:
     return values[index]
 
 
-def _unknown_operation(lowering: _Lowering, node: ast.Call, name: str) -> Exception:
+def _unknown_operation(lowering: Lowering, node: ast.Call, name: str) -> Exception:
     reason = refusal(name)
     if reason:
         message, _, hint = reason.partition("; ")
-        return lowering.fault(node.func, f"`{name}` is not available: {message}", hint or "`steprun ops` lists every operation")
+        return lowering.fault(
+            node.func, f"`{name}` is not available: {message}", hint or "`steprun ops` lists every operation"
+        )
     if lowering.is_declared(name):
-        return lowering.fault(node.func, f"`{name}` is a value and cannot be called", "multiply with `*`, index with `[…]`")
+        return lowering.fault(
+            node.func, f"`{name}` is a value and cannot be called", "multiply with `*`, index with `[…]`"
+        )
     mine = nearest(name, lowering.scope.functions)
     hint = f"did you mean `{mine}`?" if mine else suggestion(name)
     return lowering.fault(node.func, f"there is no operation `{name}`", hint)
 
 
-def _scalar_function(lowering: _Lowering, node: ast.Call, name: str, shown: str) -> Any:
+def _scalar_function(lowering: Lowering, node: ast.Call, name: str, shown: str) -> Any:
     positional, named = lowering.arguments(node)
     plain = [lowering.plain(value) for value in positional]
     if name not in FUNCTIONS:
-        raise lowering.fault(node.func, f"`{shown}` is not a scalar function", did_you_mean(name, FUNCTIONS, "see Python's `math`"))
+        raise lowering.fault(
+            node.func, f"`{shown}` is not a scalar function", did_you_mean(name, FUNCTIONS, "see Python's `math`")
+        )
     if named:
         raise lowering.fault(node, f"`{shown}` takes no argument by name", "write it by position")
     for value in plain:
@@ -223,7 +210,7 @@ def _scalar_function(lowering: _Lowering, node: ast.Call, name: str, shown: str)
     return lowering.scalar_call(node, FUNCTIONS[name], plain)
 
 
-def _length(lowering: _Lowering, node: ast.Call) -> Any:
+def _length(lowering: Lowering, node: ast.Call) -> Any:
     if len(node.args) != 1 or node.keywords:
         raise lowering.fault(node, "`len` takes one argument", "write `len(x)`")
     value = lowering.plain(lowering.value(node.args[0]))
@@ -234,22 +221,28 @@ def _length(lowering: _Lowering, node: ast.Call) -> Any:
         return example.shape[0]
     if isinstance(example, (tuple, list)):
         return len(example)
-    raise lowering.fault(node, f"`{lowering.shown(node.args[0])}` is {describe(value)} and has no length", "`len` is that of the first dimension")
+    raise lowering.fault(
+        node,
+        f"`{lowering.shown(node.args[0])}` is {describe(value)} and has no length",
+        "`len` is that of the first dimension",
+    )
 
 
-def _operation(lowering: _Lowering, node: ast.Call, operation: Operation, shown: str) -> Any:
+def _operation(lowering: Lowering, node: ast.Call, operation: Operation, shown: str) -> Any:
     positional, named = lowering.arguments(node)
     return _emit_operation(lowering, node, operation, shown, positional, named)
 
 
 def _emit_operation(
-    lowering: _Lowering, node: ast.Call, operation: Operation, shown: str, positional: list[Any], named: dict[str, Any]
+    lowering: Lowering, node: ast.Call, operation: Operation, shown: str, positional: list[Any], named: dict[str, Any]
 ) -> Any:
-    _check_arguments(lowering, node, operation, shown, len(positional), named)
-    _check_mutation(lowering, node, operation, shown, positional, named)
+    _check(lowering, node, operation, shown, positional, named)
     args = tuple(_operand(lowering, operation, position, value) for position, value in enumerate(positional))
     kwargs = {name: _operand(lowering, operation, name, value) for name, value in named.items()}
     kwargs.update(_factory_arguments(lowering, node, operation, args, kwargs))
+    for name, value in _DETERMINISTIC.get((operation.name, lowering.scope.device), {}).items():
+        if kwargs.get(name) is None:
+            kwargs[name] = value
     target = _target(operation.target)
     made = lowering.emit(
         node,
@@ -263,13 +256,17 @@ def _emit_operation(
     return _folded(lowering, operation, made)
 
 
-def _method(lowering: _Lowering, node: ast.Call, function: ast.Attribute) -> Any:
+def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
     value = lowering.plain(lowering.value(function.value))
     name = function.attr
     shown = f".{name}"
     example = value.meta["example"] if isinstance(value, fx.Node) else value
     if not isinstance(example, Tensor):
-        raise lowering.fault(function, f"`{lowering.shown(function.value)}` is {describe(value)} and has no method `{shown}`", "methods are those of tensors")
+        raise lowering.fault(
+            function,
+            f"`{lowering.shown(function.value)}` is {describe(value)} and has no method `{shown}`",
+            "methods are those of tensors",
+        )
     method = find_method(name)
     if method is None:
         reason = refusal(shown)
@@ -277,9 +274,11 @@ def _method(lowering: _Lowering, node: ast.Call, function: ast.Attribute) -> Any
             message, _, hint = reason.partition("; ")
             raise lowering.fault(function, f"`{shown}` is not available: {message}", hint or None)
         pool = [entry.removeprefix(".") for entry in methods()]
-        raise lowering.fault(function, f"a tensor has no method `{shown}`", did_you_mean(name, pool, "`steprun ops` lists every method"))
+        raise lowering.fault(
+            function, f"a tensor has no method `{shown}`", did_you_mean(name, pool, "`steprun ops` lists every method")
+        )
     positional, named = lowering.arguments(node)
-    _check_arguments(lowering, node, method, shown, len(positional), named)
+    _check(lowering, node, method, shown, positional, named)
     args = (value, *(_operand(lowering, method, position, item) for position, item in enumerate(positional)))
     kwargs = {key: _operand(lowering, method, key, item) for key, item in named.items()}
     made = lowering.emit(
@@ -288,7 +287,7 @@ def _method(lowering: _Lowering, node: ast.Call, function: ast.Attribute) -> Any
     return _folded(lowering, method, made)
 
 
-def _folded(lowering: _Lowering, operation: Operation, made: fx.Node) -> Any:
+def _folded(lowering: Lowering, operation: Operation, made: fx.Node) -> Any:
     """Sizes, counts and dtypes are known now: the value itself in place of its node."""
     if "scalar" not in operation.flags or any(argument.meta.get("dynamic") for argument in made.all_input_nodes):
         return made
@@ -299,55 +298,20 @@ def _folded(lowering: _Lowering, operation: Operation, made: fx.Node) -> Any:
     return tuple(example) if isinstance(example, torch.Size) else example
 
 
-def _check_arguments(
-    lowering: _Lowering, node: ast.Call, operation: Operation, shown: str, count: int, named: Mapping[str, Any]
+def _check(
+    lowering: Lowering, node: ast.Call, operation: Operation, shown: str, positional: list[Any], named: dict[str, Any]
 ) -> None:
-    names = operation.argument_names
-    for position, keyword in enumerate(node.keywords):
-        assert keyword.arg is not None
-        if keyword.arg in names:
-            continue
-        reason = argument_refusal(operation, keyword.arg)
-        if reason:
-            message, _, hint = reason.partition("; ")
-            raise lowering.fault(keyword, f"`{shown}` does not take `{keyword.arg}` here: {message}", hint or None)
-        found = did_you_mean(keyword.arg, names)
-        takes = f"it takes {listing(names)}" if names else "it takes no arguments"
-        raise lowering.fault(keyword, f"`{shown}` has no argument `{keyword.arg}`", f"{takes}; {found}" if found else takes)
-    most = max((_positions(overload) for overload in operation.overloads), default=0)
-    if count > most:
-        takes = f"it takes {listing(names)}" if names else "it takes none"
-        raise lowering.fault(node, f"`{shown}` takes {most:.0f} arguments by position, {count} are given", takes)
-
-
-def _positions(overload: tuple[Any, ...]) -> float:
-    if any(argument.variadic for argument in overload):
-        return math.inf
-    return sum(not argument.keyword_only for argument in overload)
-
-
-def _check_mutation(
-    lowering: _Lowering, node: ast.Call, operation: Operation, shown: str, positional: list[Any], named: Mapping[str, Any]
-) -> None:
-    if "running_statistics" not in operation.flags:
+    """Keep out what the tables leave out: arguments given by name or by position, and values of them."""
+    fault = check_call(operation, positional, named, shown)
+    if fault is None:
         return
-    given = dict(zip(operation.argument_names, positional, strict=False)) | dict(named)
-    if given.get("running_mean") is None and given.get("running_var") is None:
-        return
-    switch = "use_input_stats" if "use_input_stats" in operation.argument_names else "training"
-    default = switch == "use_input_stats" or operation.name.startswith("torch.")
-    if given.get(switch, default) is not False:
-        raise lowering.fault(
-            node,
-            f"`{shown}` would write its running statistics in place",
-            f"pass `None` for them while training and update them by an `assign` step, or pass `{switch}=False`",
-        )
+    places: dict[int | str | None, ast.AST] = {keyword.arg: keyword for keyword in node.keywords}
+    places.update(enumerate(node.args))
+    raise lowering.fault(places.get(fault.argument, node), fault.message, fault.hint)
 
 
-def _operand(lowering: _Lowering, operation: Operation, key: int | str, value: Any) -> Any:
+def _operand(lowering: Lowering, operation: Operation, key: int | str, value: Any) -> Any:
     """A value as an argument: an element of a constant is a tensor where the operation wants one."""
-    from runner.language.lowering import Lookup
-
     if isinstance(value, (tuple, list)):
         return type(value)(_operand(lowering, operation, key, item) for item in value)
     if not isinstance(value, Lookup):
@@ -368,7 +332,7 @@ def _element(x: Tensor, index: int) -> Tensor:
 
 
 def _factory_arguments(
-    lowering: _Lowering, node: ast.Call, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    lowering: Lowering, node: ast.Call, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The dtype and device that the config supplies to operations that make tensors."""
     if "factory" not in operation.flags:
@@ -377,7 +341,11 @@ def _factory_arguments(
     if operation.bare_name in ("tensor", "scalar_tensor", "as_tensor"):
         for value in _flat((*args, *kwargs.values())):
             if isinstance(value, fx.Node) and isinstance(value.meta["example"], Tensor):
-                raise lowering.fault(node, f"`{operation.bare_name}` of tensors would lose their gradients", "write `stack([…])` or `cat([…])`")
+                raise lowering.fault(
+                    node,
+                    f"`{operation.bare_name}` of tensors would lose their gradients",
+                    "write `stack([…])` or `cat([…])`",
+                )
     if kwargs.get("dtype") is None:
         wants = "default_dtype" in operation.flags
         if "inferred_dtype" in operation.flags:

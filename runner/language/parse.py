@@ -116,8 +116,9 @@ def parse_header(text: str) -> Header:
     prefix = "def "
     try:
         tree = _quietly(f"{prefix}{text}: 0", "exec")
+        assert isinstance(tree, ast.Module)
         definition = tree.body[0]
-        assert isinstance(tree, ast.Module) and isinstance(definition, ast.FunctionDef)
+        assert isinstance(definition, ast.FunctionDef)
     except (SyntaxError, ValueError, RecursionError, MemoryError, AssertionError):
         raise LanguageError(f"`{text}` is not the head of a function", hint) from None
     arguments = definition.args
@@ -193,7 +194,8 @@ def _quietly(text: str, mode: str) -> ast.Module | ast.Expression:
 def _check_text(text: str) -> None:
     if len(text.encode(errors="replace")) > MAX_EXPRESSION_BYTES:
         raise LanguageError(
-            f"the expression is longer than {MAX_EXPRESSION_BYTES // 1024} KiB", "use `for`, or `functions:`, to say it shorter"
+            f"the expression is longer than {MAX_EXPRESSION_BYTES // 1024} KiB",
+            "use `for`, or `functions:`, to say it shorter",
         )
     for number, line in enumerate(text.split("\n"), 1):
         for column, char in enumerate(line):
@@ -232,23 +234,31 @@ def _check_nodes(tree: ast.AST, text: str) -> None:
         if kind in (ast.Module, ast.Expression):
             continue
         if kind not in _ALLOWED:
-            message, hint = _REFUSED.get(kind, (f"this syntax ({kind.__name__.lower()}) is not available", "write it as an expression"))
+            message, hint = _REFUSED.get(
+                kind, (f"this syntax ({kind.__name__.lower()}) is not available", "write it as an expression")
+            )
             placed = node if hasattr(node, "lineno") else _parent_of(tree, node)
             raise LanguageError(message, hint, place_of(placed, text))
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             raise LanguageError(
-                f"`.{node.attr}` is not available", "names that start with an underscore are private; leave it out", place_of(node, text)
+                f"`.{node.attr}` is not available",
+                "names that start with an underscore are private; leave it out",
+                place_of(node, text),
             )
         if isinstance(node, ast.Name) and node.id.startswith("__"):
             raise LanguageError(
-                f"`{node.id}` is not available", "nothing of Python itself can be reached; `steprun ops` lists what can", place_of(node, text)
+                f"`{node.id}` is not available",
+                "nothing of Python itself can be reached; `steprun ops` lists what can",
+                place_of(node, text),
             )
         if isinstance(node, ast.Name) and not node.id.isascii():
             raise LanguageError(f"`{node.id}` is not a name", "names are letters, digits and `_`", place_of(node, text))
         if isinstance(node, ast.Constant):
             _check_constant(node, text)
         if isinstance(node, ast.keyword) and node.arg is None:
-            raise LanguageError("`**` before an argument is not available", "write the arguments out", place_of(node, text))
+            raise LanguageError(
+                "`**` before an argument is not available", "write the arguments out", place_of(node, text)
+            )
         if isinstance(node, (ast.LShift, ast.RShift)):
             raise LanguageError(
                 "`<<` and `>>` are not available",
@@ -276,12 +286,23 @@ def _check_statement(statement: ast.stmt, text: str) -> None:
                 raise LanguageError(*fault, place_of(name, text))
     elif isinstance(statement, ast.For):
         if not isinstance(statement.target, ast.Name):
-            raise LanguageError("a loop has one variable", "write `for i in range(n):`", place_of(statement.target, text))
+            raise LanguageError(
+                "a loop has one variable", "write `for i in range(n):`", place_of(statement.target, text)
+            )
         call = statement.iter
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range" and not call.keywords):
-            raise LanguageError("a loop runs over `range(…)`", "write `for i in range(n):`", place_of(statement.iter, text))
+        if not (
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Name)
+            and call.func.id == "range"
+            and not call.keywords
+        ):
+            raise LanguageError(
+                "a loop runs over `range(…)`", "write `for i in range(n):`", place_of(statement.iter, text)
+            )
         if statement.orelse:
-            raise LanguageError("`else` after a loop is not available", "leave it out", place_of(statement.orelse[0], text))
+            raise LanguageError(
+                "`else` after a loop is not available", "leave it out", place_of(statement.orelse[0], text)
+            )
         for inner in statement.body:
             _check_statement(inner, text)
 
@@ -314,7 +335,9 @@ def _check_depth(tree: ast.AST, text: str) -> None:
     while pending:
         node, depth = pending.pop()
         if depth > MAX_DEPTH:
-            raise LanguageError("the expression is nested too deeply", "split it into several named lines", place_of(node, text))
+            raise LanguageError(
+                "the expression is nested too deeply", "split it into several named lines", place_of(node, text)
+            )
         for child in ast.iter_child_nodes(node):
             left_spine = isinstance(node, ast.BinOp) and child is node.left
             pending.append((child, depth + (0 if left_spine or not isinstance(child, ast.expr) else 1)))

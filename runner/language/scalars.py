@@ -41,9 +41,9 @@ def bounded(result: Any) -> Any:
 
 def power(base: Scalar, exponent: Scalar) -> Any:
     """`base ** exponent`, refused before it grows beyond 2^63."""
-    if isinstance(base, int) and isinstance(exponent, int) and exponent > 0 and abs(base) > 1:
-        if exponent * math.log2(abs(base)) > 64:
-            raise ScalarError("the result is an integer larger than 2^63")
+    exact = isinstance(base, int) and isinstance(exponent, int) and exponent > 0 and abs(base) > 1
+    if exact and exponent * math.log2(abs(base)) > 64:
+        raise ScalarError("the result is an integer larger than 2^63")
     result = base**exponent
     if isinstance(result, complex):
         raise ScalarError("a negative number to a fractional power is not real")
@@ -186,7 +186,9 @@ def compile_scalar(
     def call(values: Names) -> Scalar:
         result = compiled(values)
         if not isinstance(result, (int, float)):
-            raise LanguageError(f"`{text.strip()}` is not a number", "write a number or an expression over scalar constants")
+            raise LanguageError(
+                f"`{text.strip()}` is not a number", "write a number or an expression over scalar constants"
+            )
         return result
 
     return call
@@ -196,7 +198,9 @@ _Compiled = Callable[[Names], Any]
 
 
 class _Compiler:
-    def __init__(self, text: str, names: Names, running: frozenset[str], functions: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self, text: str, names: Names, running: frozenset[str], functions: Mapping[str, Callable[..., Any]]
+    ) -> None:
         self.text, self.names, self.running, self.functions = text, names, running, functions
 
     def fault(self, node: ast.AST, message: str, hint: str | None = None) -> LanguageError:
@@ -205,7 +209,11 @@ class _Compiler:
     def compile(self, node: ast.expr) -> _Compiled:
         method = getattr(self, f"compile_{type(node).__name__.lower()}", None)
         if method is None:
-            raise self.fault(node, f"`{source_of(node, self.text)}` is not a scalar expression", "use numbers, scalar constants and `math` functions")
+            raise self.fault(
+                node,
+                f"`{source_of(node, self.text)}` is not a scalar expression",
+                "use numbers, scalar constants and `math` functions",
+            )
         compiled: _Compiled = method(node)
         return compiled
 
@@ -223,7 +231,9 @@ class _Compiler:
     def compile_constant(self, node: ast.Constant) -> _Compiled:
         value = node.value
         if not isinstance(value, (int, float)):
-            raise self.fault(node, f"`{source_of(node, self.text)}` is not a number", "use numbers and scalar constants")
+            raise self.fault(
+                node, f"`{source_of(node, self.text)}` is not a number", "use numbers and scalar constants"
+            )
         return lambda values: value
 
     def compile_name(self, node: ast.Name) -> _Compiled:
@@ -236,12 +246,20 @@ class _Compiler:
             value = CONSTANTS[name]
         else:
             known = [*self.names, *self.running]
-            otherwise = f"scalar constants are {', '.join(sorted(known))}" if known else "declare it under `constants:` as a bare number"
+            otherwise = (
+                f"scalar constants are {', '.join(sorted(known))}"
+                if known
+                else "declare it under `constants:` as a bare number"
+            )
             raise self.fault(node, f"`{name}` is not a scalar constant", did_you_mean(name, known, otherwise))
         return lambda values: value
 
     def compile_attribute(self, node: ast.Attribute) -> _Compiled:
-        if isinstance(node.value, ast.Name) and node.value.id in ("math", "torch") and isinstance(getattr(math, node.attr, None), float):
+        if (
+            isinstance(node.value, ast.Name)
+            and node.value.id in ("math", "torch")
+            and isinstance(getattr(math, node.attr, None), float)
+        ):
             value = getattr(math, node.attr)
             return lambda values: value
         raise self.fault(node, f"`{source_of(node, self.text)}` is not a scalar", "use numbers and scalar constants")
@@ -320,7 +338,9 @@ class _Compiler:
         bare = name.removeprefix("math.")
         function = self.functions.get(bare)
         if function is None:
-            hint = did_you_mean(bare, self.functions, "scalar functions are Python's `math`, and abs, min, max, round, int, float")
+            hint = did_you_mean(
+                bare, self.functions, "scalar functions are Python's `math`, and abs, min, max, round, int, float"
+            )
             raise self.fault(node.func, f"`{name}` is not a scalar function", hint)
         keywords = [(keyword.arg or "", self.compile(keyword.value)) for keyword in node.keywords]
         if keywords and function in FUNCTIONS.values():
@@ -331,7 +351,9 @@ class _Compiler:
         def apply(*arguments: Any) -> Any:
             return function(*arguments[:count], **dict(zip(names, arguments[count:], strict=True)))
 
-        return self.guarded(node, apply, *[self.compile(argument) for argument in node.args], *[part for _, part in keywords])
+        return self.guarded(
+            node, apply, *[self.compile(argument) for argument in node.args], *[part for _, part in keywords]
+        )
 
 
 def _item(values: Any, index: Any) -> Any:

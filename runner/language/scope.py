@@ -57,7 +57,9 @@ class Scope:
         return "scalar constant" if name in self.scalars else None
 
 
-def declare_functions(declarations: Mapping[str, str]) -> tuple[dict[str, Function], list[tuple[str, bool, LanguageError]]]:
+def declare_functions(
+    declarations: Mapping[str, str],
+) -> tuple[dict[str, Function], list[tuple[str, bool, LanguageError]]]:
     """The helpers of a config by name, and the faults found: (declaration, in its head, fault).
 
     A helper may not take the name of an operation, nor call itself, directly or through others.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from runner.optim.plans import Shaped, StateEntry, Value
 from runner.optim.stepper import construct
@@ -35,6 +36,13 @@ def take_a_step(
     Raises:
         one of `REFUSALS`: torch's own complaint.
     """
+    with _disable_current_modes():  # a planner may be inferring with fake tensors, and some steps read numbers
+        return _step(class_name, options, groups, parameters)
+
+
+def _step(
+    class_name: str, options: Options, groups: Sequence[tuple[Sequence[str], Options]], parameters: Mapping[str, Shaped]
+) -> dict[str, tuple[StateEntry, ...]]:
     stand_ins = {name: _stand_in(parameters[name]) for names, _ in groups for name in names}
     for names, own in groups:  # torch checks the arguments of the constructor, not those of a group
         construct(class_name, {}, [([stand_ins[name] for name in names], {**options, **own})])

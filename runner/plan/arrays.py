@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -25,6 +27,14 @@ from runner.plan.sandbox import FileFault, open_ordinary
 _LARGEST_HEADER = 16 * 2**20
 _LARGEST_NPY_HEADER = 10_000
 _REWRITE = "write the file again"
+_SAVE = "write it with `numpy.save`"
+_NUMBERS = "bool, int8 to int64, uint8 to uint64, float16 to float64, complex64 or complex128"
+_NPY_HEADER = (
+    re.compile(r"""['"]descr['"]:['"]([^'"]{2,20})['"]"""),
+    re.compile(r"""['"]fortran_order['"]:(True|False)"""),
+    re.compile(r"""['"]shape['"]:\(((?:[0-9]{1,18}L?,)*(?:[0-9]{1,18}L?)?)\)"""),
+)
+"""The three entries of a header without its spaces; numpy evaluates it as Python, and here it is only read."""
 
 _NUMPY: Mapping[str, torch.dtype] = {
     "b1": torch.bool,
@@ -141,35 +151,26 @@ def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
 
 
 def _npy_header(stream: IO[bytes], name: str) -> Header:
-    try:
-        version = numpy.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, dtype = numpy.lib.format.read_array_header_1_0(stream, _LARGEST_NPY_HEADER)
-        elif version == (2, 0):
-            shape, fortran, dtype = numpy.lib.format.read_array_header_2_0(stream, _LARGEST_NPY_HEADER)
-        else:
-            raise FileFault(
-                f"{name} has `.npy` format {version[0]}.{version[1]}, for named fields", "save a plain array"
-            )
-    except (ValueError, RecursionError, MemoryError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else "its header cannot be read"
-        raise FileFault(f"{name} is not a `.npy` array: {reason}", "write it with `numpy.save`") from error
-    if dtype.hasobject:
-        raise FileFault(
-            f"{name} holds Python objects, which would need pickle", "save numbers, for instance `array.astype(float)`"
-        )
-    known = _NUMPY.get(dtype.str[1:])
-    if known is None or dtype.names is not None:
-        raise FileFault(
-            f"{name} holds values of the type {dtype}, which torch does not have", f"save one of {listing(_numbers())}"
-        )
-    if any(not isinstance(length, int) or length < 0 for length in shape):
-        raise FileFault(f"{name} claims the shape {shape}", _REWRITE)
-    return Header(tuple(shape), known, dtype.str[0] == ">", bool(fortran))
-
-
-def _numbers() -> list[str]:
-    return ["bool", "int8 … int64", "float16", "float32", "float64", "complex64", "complex128"]
+    prefix = stream.read(8)
+    if len(prefix) < 8 or not prefix.startswith(b"\x93NUMPY"):
+        raise FileFault(f"{name} is not a `.npy` array", _SAVE)
+    size = 2 if prefix[6] == 1 else 4
+    length = int.from_bytes(stream.read(size), "little")
+    if length > _LARGEST_NPY_HEADER:
+        raise FileFault(f"{name} has a header of {length:,} bytes", "save a plain array; named fields are not read")
+    text = stream.read(length).decode("latin-1")
+    kind, order, lengths = (pattern.search("".join(text.split())) for pattern in _NPY_HEADER)
+    if kind is None or order is None or lengths is None:
+        raise FileFault(f"{name} has named fields or a malformed header: {text.strip()[:80]}", "save a plain array")
+    code = kind[1]
+    if code.endswith("O"):
+        message = f"{name} holds Python objects, which would need pickle"
+        raise FileFault(message, "save numbers, for instance `array.astype(float)`")
+    dtype = _NUMPY.get(code[1:])
+    if dtype is None or code[0] not in "<>|=":
+        raise FileFault(f"{name} holds values of the type {code}, which torch does not have", f"save {_NUMBERS}")
+    shape = tuple(int(part) for part in lengths[1].replace("L", "").split(",") if part)
+    return Header(shape, dtype, code[0] == ">", order[1] == "True")
 
 
 def _check_length(needed: int, there: int, name: str) -> None:
@@ -196,7 +197,7 @@ def _chosen(key: str | None, entries: Mapping[str, Any], name: str) -> str:
 def _archive_faults(name: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error) as error:
         raise FileFault(f"{name} is not a whole `.npz` archive: {error}", "write it with `numpy.savez`") from error
     except (NotImplementedError, RuntimeError) as error:
         raise FileFault(f"{name} cannot be unpacked: {error}", "write it with `numpy.savez`") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,13 @@ from runner.language.diagnosis import AllocationError
 from runner.language.faults import LanguageError
 from runner.language.inference import MAX_NODES, Bounds, Inference, readable_bytes
 from runner.language.lowering import Lowered, lower_statements, uses_grad
+from runner.language.operations import DTYPES
 from runner.language.parse import parse_statements
 from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope, declare_functions
 from runner.optim import OptimizerPlan, plan_optimizers
 from runner.optim.faults import PlacedFault
 from runner.plan.columns import Column
-from runner.language.operations import DTYPES
 from runner.plan.faults import ConfigPath, Faults
 from runner.plan.initial import Computed
 from runner.plan.initialising import Surroundings, computed_value, initial_values, tables
@@ -61,6 +61,13 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
         ConfigError: the config is not valid; every fault found, each at its place.
     """
     return _Compiler(config, tuple(allowed), limits or PlanLimits()).compile()
+
+
+_DEVICE_COUNTS: Mapping[str, Callable[[], int]] = {
+    "cpu": lambda: 1,
+    "cuda": lambda: torch.cuda.device_count(),
+    "mps": lambda: int(torch.backends.mps.is_available()),
+}
 
 
 class _Compiler:
@@ -147,17 +154,12 @@ class _Compiler:
     def check_device(self) -> None:
         device = self.config.device
         kind, _, index = device.partition(":")
-        count = {
-            "cpu": lambda: 1,
-            "cuda": torch.cuda.device_count,
-            "mps": lambda: int(torch.backends.mps.is_available()),
-        }[kind]()
-        if int(index or 0) >= count:
+        if int(index or 0) >= _DEVICE_COUNTS[kind]():
             self.faults.add(("device",), f"this machine has no device `{device}`", "write `device: cpu`")
             self.faults.stop()
 
     def check_syntax(self) -> None:
-        """With faults elsewhere the expression cannot be lowered; what is wrong with its text alone is told all the same."""
+        """With faults elsewhere the expression is not lowered; what is wrong with its text alone is told all the same."""
         try:
             parse_statements(self.config.expression)
         except LanguageError as error:
@@ -175,7 +177,9 @@ class _Compiler:
     ) -> tuple[tuple[int, ...], torch.dtype]:
         """Shape and dtype of an initial expression."""
         if sum(tensors[name].bytes for name in computed.reads if name in tensors) > SMALL:
-            raise LanguageError("this initial expression reads more than 64 MiB", "declare its shape, or initialise it otherwise")
+            raise LanguageError(
+                "this initial expression reads more than 64 MiB", "declare its shape, or initialise it otherwise"
+            )
         values = initial_values(tensors, self.around, computed.reads)
         with bounded_memory(ROOM):
             value = computed_value(computed, "shape", values, self.around)
@@ -198,7 +202,11 @@ class _Compiler:
             return
         from torch._subclasses.fake_tensor import FakeTensorMode
 
-        small = [name for name, tensor in tensors.items() if tensor.role == "constant" and len(tensor.shape) == 1 and tensor.bytes < SMALL]
+        small = [
+            name
+            for name, tensor in tensors.items()
+            if tensor.role == "constant" and len(tensor.shape) == 1 and tensor.bytes < SMALL
+        ]
         self.tables = tables(initial_values(tensors, self.around, small)) if small else {}
         with FakeTensorMode(allow_non_fake_inputs=True):
             yield {
@@ -291,7 +299,7 @@ class _Compiler:
     def check_use(self, values: Values, stepped: bool, scalars: Mapping[str, Scalar]) -> None:
         """Promise 4: nothing that is declared is silently ignored."""
         faults, config = self.faults, self.config
-        for name, tensor in values.tensors.items():
+        for tensor in values.tensors.values():
             if isinstance(tensor.init, Computed):
                 values.read.update(tensor.init.reads)
         named = set(values.lowered.values)
@@ -299,14 +307,21 @@ class _Compiler:
             if name in values.read or faults.problems:
                 continue
             if tensor.role == "parameter":
-                faults.add(("parameters", name), f"the parameter `{name}` never reaches the objective", "use it in the expression, or remove it", key=True)
+                faults.add(
+                    ("parameters", name),
+                    f"the parameter `{name}` never reaches the objective",
+                    "use it in the expression, or remove it",
+                    key=True,
+                )
             else:
                 faults.warn(("constants", name), f"the constant `{name}` is not used", "remove it, or use it", key=True)
         if config.optimizers and not stepped and not faults.problems:
             key = "optimizer" if config.single_optimizer else "optimizers"
             faults.warn((key,), "no step uses the optimizer", "add `step` or `train` to the steps", key=True)
         for name in named & set(scalars):
-            faults.add(("constants", name), f"`{name}` is a scalar constant and a named value", "rename one of them", key=True)
+            faults.add(
+                ("constants", name), f"`{name}` is a scalar constant and a named value", "rename one of them", key=True
+            )
 
     def estimate(self, values: Values, program: tuple[Instruction, ...], log: LogPlan) -> Estimates:
         tensors = values.tensors.values()

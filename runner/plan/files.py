@@ -66,7 +66,7 @@ def open_array(text: str, folder: Path, allowed: Iterable[Path] = (), columns: C
         raise FileFault(f"`{text}` is not a kind of file that is read", hint)
     if columns is not None and suffix in _OPENERS:
         hint = "write `#key` after the file's name" if suffix != ".npy" else "take `columns` out"
-        raise FileFault(f"a `{suffix}` file has no columns", hint)
+        raise FileFault(f"a `{suffix}` file has no columns", hint, about_columns=True)
     return ArrayFile(locate(written, folder, allowed), key, columns)
 
 

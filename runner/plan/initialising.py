@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, fx
@@ -45,7 +46,7 @@ def initial_values(
     values: dict[str, Tensor] = {}
     for name in initial_order(tensors):
         if name in wanted:
-            values[name] = materialise(tensors[name], lambda computed, name=name: computed_value(computed, name, values, around))  # type: ignore[misc]
+            values[name] = materialise(tensors[name], partial(computed_value, name=name, values=values, around=around))
     return {name: values[name] for name in tensors if name in values}
 
 
@@ -54,7 +55,7 @@ def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], 
     scope = Scope(
         tensors=values,
         scalars=around.scalars,
-        tables=tables({key: value for key, value in values.items()}),
+        tables=tables(values),
         functions=around.functions,
         dtype=around.dtype,
         writable=False,

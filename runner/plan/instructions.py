@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ class Evaluation:
     """A computation, and what of it a row records."""
 
     computation: Computation
-    objective: int | None  # which output is differentiated
+    objective: int  # which output is the objective
     columns: tuple[tuple[int, int], ...]  # (output, column) of each value a row records
     named: tuple[str, ...]  # names of the outputs that later steps may read
     config_path: ConfigPath  # the expression that faults are placed in
@@ -124,6 +125,30 @@ class Action:
     when: When | None
     rows: bool  # whether it logs a row
     config_path: ConfigPath
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers."""
+        return any(computation.random for computation in self.computations())
+
+    def computations(self) -> Iterator[Computation]:
+        """Every computation of the step, its condition included."""
+        if self.when is not None:
+            yield self.when.computation
+        match self.argument:
+            case Forward(evaluation) | Train(evaluation=evaluation):
+                yield evaluation.computation
+            case Backward(evaluation, gradient):
+                yield evaluation.computation
+                if gradient is not None:
+                    yield gradient
+            case Step(closure=Evaluation(computation)):
+                yield computation
+            case Assign(computations=computations):
+                yield from computations
+            case Expect(expectations):
+                for expectation in expectations:
+                    yield from (found for found in (expectation.actual, expectation.expected) if found is not None)
 
 
 @dataclass(frozen=True, slots=True)

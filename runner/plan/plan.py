@@ -14,7 +14,7 @@ from runner.language.scalars import Scalar
 from runner.language.scope import Function
 from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
-from runner.plan.instructions import Instruction
+from runner.plan.instructions import Action, Instruction
 from runner.plan.tensors import TensorPlan
 
 
@@ -73,9 +73,16 @@ class Plan:
         return self.log.columns
 
     @property
+    def random(self) -> bool:
+        """Whether any step draws random numbers."""
+        return any(isinstance(item, Action) and item.draws for item in self.program)
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         return tuple(name for name, tensor in self.tensors.items() if tensor.role == "parameter")
 
     @property
     def trainable(self) -> tuple[str, ...]:
-        return tuple(name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad)
+        return tuple(
+            name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad
+        )

@@ -129,7 +129,9 @@ class ProgramPlanner:
             return None
         path = (*step.path, "every")
         if not self.loops:
-            self.values.faults.add(path, "`every` stands outside a loop", "put the step inside a `repeat`, or remove `every`", key=True)
+            self.values.faults.add(
+                path, "`every` stands outside a loop", "put the step inside a `repeat`, or remove `every`", key=True
+            )
         return integer(step.every, path, self.values.scalars, self.values.faults, 1)
 
     def when(self, step: models.Step) -> When | None:
@@ -141,7 +143,11 @@ class ProgramPlanner:
             return None
         shape = computation.outputs[0].shape
         if shape is not None and any(size != 1 for size in shape):
-            self.values.faults.add(path, f"this condition has shape {shape}", "a condition is one value: reduce it with `.all()` or `.any()`")
+            self.values.faults.add(
+                path,
+                f"this condition has shape {shape}",
+                "a condition is one value: reduce it with `.all()` or `.any()`",
+            )
         return When(computation, path)
 
     # the step kinds
@@ -155,7 +161,9 @@ class ProgramPlanner:
 
     def backward(self, step: models.Step, argument: models.Backward) -> Backward | None:
         path = (*step.path, "backward")
-        objective = self.differentiable(argument.objective, (*path, "objective"), gradient=argument.gradient is not None)
+        objective = self.differentiable(
+            argument.objective, (*path, "objective"), gradient=argument.gradient is not None
+        )
         inputs = None
         if argument.parameters is not None:
             inputs = self.values.parameters(argument.parameters, (*path, "parameters"))
@@ -175,7 +183,11 @@ class ProgramPlanner:
             return None
         shape, wanted = computation.outputs[0].shape, tuple(self.values.example(objective).shape)
         if shape is not None and not broadcasts(shape, wanted):
-            self.values.faults.add(path, f"this gradient has shape {shape}, the objective `{objective}` has {wanted}", "give it the objective's shape")
+            self.values.faults.add(
+                path,
+                f"this gradient has shape {shape}, the objective `{objective}` has {wanted}",
+                "give it the objective's shape",
+            )
         return computation
 
     def differentiable(self, name: str | None, path: ConfigPath, gradient: bool = False) -> str | None:
@@ -188,14 +200,22 @@ class ProgramPlanner:
         shape = tuple(example.shape)
         if not (example.is_floating_point() or example.is_complex()):
             dtype = str(example.dtype).removeprefix("torch.")
-            self.fault_of_value(objective, f"the objective `{objective}` is {dtype}", "only floating-point values have derivatives")
+            self.fault_of_value(
+                objective, f"the objective `{objective}` is {dtype}", "only floating-point values have derivatives"
+            )
             return None
         if example.numel() != 1 and not gradient:
             message = f"the objective `{objective}` has shape {shape}, and `backward` needs one element"
-            self.fault_of_value(objective, message, "reduce it with `.sum()` or `.mean()`, or write `backward: {gradient: …}`")
+            self.fault_of_value(
+                objective, message, "reduce it with `.sum()` or `.mean()`, or write `backward: {gradient: …}`"
+            )
             return None
         if not values.reaching(objective):
-            values.faults.add(("expression",), f"no trainable parameter reaches the objective `{objective}`", "use a parameter in the expression")
+            values.faults.add(
+                ("expression",),
+                f"no trainable parameter reaches the objective `{objective}`",
+                "use a parameter in the expression",
+            )
             return None
         self.objectives[objective] = values.reaching(objective)
         return objective
@@ -218,7 +238,9 @@ class ProgramPlanner:
             return tuple(known)
         for name in names:
             if name not in known and name not in self.values.declared_optimizers:
-                hint = did_you_mean(name, known, f"optimizers are {', '.join(known)}" if known else "declare it under `optimizers:`")
+                hint = did_you_mean(
+                    name, known, f"optimizers are {', '.join(known)}" if known else "declare it under `optimizers:`"
+                )
                 self.values.faults.add(path, f"there is no optimizer `{name}`", hint)
         return tuple(name for name in names if name in known)
 
@@ -259,7 +281,11 @@ class ProgramPlanner:
         self.objective = objective
         closure = any(self.values.optimizers[name].needs_closure for name in optimizers)
         if closure and clips:
-            self.values.faults.add(path, "`lbfgs` re-evaluates within its step, and cannot clip", "remove the clipping, or use another optimizer")
+            self.values.faults.add(
+                path,
+                "`lbfgs` re-evaluates within its step, and cannot clip",
+                "remove the clipping, or use another optimizer",
+            )
         if closure and len(optimizers) > 1:
             self.values.faults.add(path, "`lbfgs` trains alone", "name it: `train: {optimizer: …}`")
         reached = self.values.reaching(objective)
@@ -270,7 +296,11 @@ class ProgramPlanner:
             inputs = tuple(name for name in reached if name in held)
             if not inputs:
                 names = ", ".join(f"`{name}`" for name in optimizers)
-                self.values.faults.add(path, f"the objective `{objective}` does not depend on what {names} holds", "name another objective or optimizer")
+                self.values.faults.add(
+                    path,
+                    f"the objective `{objective}` does not depend on what {names} holds",
+                    "name another objective or optimizer",
+                )
         evaluation = self.values.evaluation(objective)
         return Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure)
 
@@ -320,7 +350,11 @@ class ProgramPlanner:
             wanted = tuple(values.tensors[target.removesuffix(".grad")].shape)
             shape = computation.outputs[0].shape
             if shape is not None and not broadcasts(shape, wanted):
-                values.faults.add(path, f"this value has shape {shape}, `{target}` has {wanted}", "give it the shape of what it replaces")
+                values.faults.add(
+                    path,
+                    f"this value has shape {shape}, `{target}` has {wanted}",
+                    "give it the shape of what it replaces",
+                )
             computations.append((target, computation, path))
         if not computations:
             return None
@@ -338,7 +372,9 @@ class ProgramPlanner:
             if name in values.lowered.values:
                 return f"`{target}` is computed by `expression`", "assign to a parameter"
             known = [key for key, plan in values.tensors.items() if plan.role == "parameter"]
-            return f"`{target}` is not a parameter", did_you_mean(target, known, f"parameters are {', '.join(known)}") or ""
+            return f"`{target}` is not a parameter", did_you_mean(
+                target, known, f"parameters are {', '.join(known)}"
+            ) or ""
         if tensor.role == "constant":
             return f"`{name}` is a constant", "declare it under `parameters:` with `requires_grad: false`"
         if target != name and not tensor.requires_grad:
@@ -357,7 +393,12 @@ class ProgramPlanner:
         field_name = gradient_name(text)
         if entry.value is None:
             if field_name is None or field_name.removesuffix(".grad") not in values.tensors:
-                values.faults.add(path, "`null` stands for a gradient that does not exist", "write for instance `x1.grad: null`", key=True)
+                values.faults.add(
+                    path,
+                    "`null` stands for a gradient that does not exist",
+                    "write for instance `x1.grad: null`",
+                    key=True,
+                )
                 return None
             values.read.add(field_name.removesuffix(".grad"))
             return Expectation(text, None, field_name, None, None, rtol, atol, path)
@@ -372,7 +413,11 @@ class ProgramPlanner:
         shape = actual.outputs[0].shape
         other = expected.outputs[0].shape if expected is not None else ()
         if shape is not None and other is not None and not broadcasts(other, shape):
-            values.faults.add(path, f"the expected value has shape {other}, `{text}` has {shape}", "give it the same shape, or one that broadcasts")
+            values.faults.add(
+                path,
+                f"the expected value has shape {other}, `{text}` has {shape}",
+                "give it the same shape, or one that broadcasts",
+            )
         return Expectation(text, actual, field_name, expected, value, rtol, atol, path)
 
 
@@ -440,7 +485,7 @@ def reads_of(steps: tuple[models.Step, ...]) -> list[str]:
 
 
 def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
-    """Find what the program will compute and read, before any of its steps is planned: the value columns depend on it."""
+    """Find what the program will compute and read, before its steps are planned: the columns depend on it."""
     values.demanded |= {name for text in reads_of(steps) for name in _names(text) if name in values.lowered.values}
     wanted = {name for name in _objectives(steps, values.lowered.result) if loggable(values.lowered.values.get(name))}
     wanted |= {name for name in values.demanded if loggable(values.lowered.values[name])}
@@ -453,7 +498,9 @@ def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
             values.columns.append(Column(name, "value", scalar_dtype(example), ()))
     if any(_clips_norm(step) for step in _flat(steps)):
         if NORM_COLUMN in values.lowered.values or NORM_COLUMN in values.tensors:
-            values.faults.add(("expression",), f"`{NORM_COLUMN}` is the column that clipping writes", "choose another name")
+            values.faults.add(
+                ("expression",), f"`{NORM_COLUMN}` is the column that clipping writes", "choose another name"
+            )
         values.columns.append(Column(NORM_COLUMN, "norm", values.dtype.to_real(), ()))
 
 
@@ -471,7 +518,9 @@ def _objectives(steps: tuple[models.Step, ...], default: str) -> set[str]:
 
 
 def _clips_norm(step: models.Step) -> bool:
-    return step.kind == "clip_grad_norm" or (isinstance(step.argument, models.Train) and step.argument.clip_grad_norm is not None)
+    return step.kind == "clip_grad_norm" or (
+        isinstance(step.argument, models.Train) and step.argument.clip_grad_norm is not None
+    )
 
 
 def _names(text: str) -> set[str]:

@@ -43,7 +43,11 @@ def _report_cycles(waiting: Mapping[str, set[str]], broken: set[str], config: Co
     if cyclic:
         names = sorted(cyclic)
         shown = ", ".join(f"`{name}`" for name in names)
-        faults.add(("constants", names[0]), f"these constants are computed from one another: {shown}", "give one of them a number")
+        faults.add(
+            ("constants", names[0]),
+            f"these constants are computed from one another: {shown}",
+            "give one of them a number",
+        )
 
 
 def number(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults) -> float | int | None:
@@ -70,5 +74,3 @@ def integer(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faul
         faults.add(path, f"expected at least {least}, found {int(found)}", "write a larger number")
         return None
     return int(found)
-
-

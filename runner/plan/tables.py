@@ -93,13 +93,12 @@ def _check_header(names: Sequence[str], file: str) -> None:
 
 def _chosen(columns: Columns, names: Sequence[str], file: str) -> tuple[str, ...]:
     chosen = (columns,) if isinstance(columns, str) else tuple(names) if columns is None else columns
-    if not chosen:
-        raise FileFault(f"no column of {file} is named", f"it has {listing(names)}")
     for column in chosen:
         if column not in names:
-            raise FileFault(f"{file} has no column `{column}`", did_you_mean(column, names, f"it has {listing(names)}"))
+            hint = did_you_mean(column, names, f"it has {listing(names)}")
+            raise FileFault(f"{file} has no column `{column}`", hint, about_columns=True)
         if list(names).count(column) > 1:
-            raise FileFault(f"{file} has several columns `{column}`", "rename one of them")
+            raise FileFault(f"{file} has several columns `{column}`", "rename one of them", about_columns=True)
     return chosen
 
 

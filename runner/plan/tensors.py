@@ -123,8 +123,10 @@ def plan_tensors(
     plans: dict[str, TensorPlan] = {}
     for name, role, declared in _declarations(config):
         with faults.collecting():
-            plans[name] = plan = _plan(name, role, declared, around)
-            for warning in _check_values(plan, config.document) if plan.elements else ():
+            plan = _plan(name, role, declared, around)
+            found = _check_values(plan, config.document) if plan.elements else []
+            plans[name] = plan
+            for warning in found:
                 place = init_path(plan.path, config.document)
                 (warnings if warnings is not None else []).append(config.document.problem(place, warning))
     if infer is not None:

@@ -1,4 +1,4 @@
-"""The named values of a config: the lowered expression, what of it each step computes, and what other expressions may read."""
+"""The named values of a config: what of the expression each step computes, and what other expressions may read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class Values:
 
     @property
     def trainable(self) -> tuple[str, ...]:
-        return tuple(name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad)
+        return tuple(
+            name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad
+        )
 
     def default_objective(self) -> str:
         return self.lowered.result
@@ -61,7 +63,9 @@ class Values:
         if value is None:
             known = [key for key, node in self.lowered.values.items() if loggable(node)]
             otherwise = f"named values are {', '.join(known)}" if known else None
-            self.faults.add(path, f"`{name}` is not a named value of `expression`", did_you_mean(name, known, otherwise))
+            self.faults.add(
+                path, f"`{name}` is not a named value of `expression`", did_you_mean(name, known, otherwise)
+            )
             return None
         if not isinstance(value, fx.Node) or not isinstance(value.meta["example"], Tensor):
             self.faults.add(path, f"the objective `{name}` is not a tensor", "an objective is computed from parameters")
@@ -86,9 +90,13 @@ class Values:
         if key not in self._evaluations:
             computation = extract(self.lowered, wanted)
             self.read.update(computation.inputs)
-            positions = {column.name: position for position, column in enumerate(self.columns) if column.role == "value"}
+            positions = {
+                column.name: position for position, column in enumerate(self.columns) if column.role == "value"
+            }
             columns = tuple((output, positions[name]) for output, name in enumerate(wanted) if name in positions)
-            self._evaluations[key] = Evaluation(computation, wanted.index(objective), columns, tuple(wanted), config_path)
+            self._evaluations[key] = Evaluation(
+                computation, wanted.index(objective), columns, tuple(wanted), config_path
+            )
         return self._evaluations[key]
 
     def parameters(self, patterns: Sequence[str] | None, path: ConfigPath) -> tuple[str, ...]:

@@ -1,0 +1,63 @@
+"""Recording: the run directory, rows as Parquet and on the console, and reading them back.
+
+Names are imported when they are first used: listing runs needs no torch, and printing rows no pyarrow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.record.console import RowPrinter
+    from runner.record.directory import create_run_directory
+    from runner.record.listing import RunSummary, list_runs
+    from runner.record.manifest import RunDescription, fingerprint, read_manifest
+    from runner.record.reading import Run, open_run
+    from runner.record.recorder import Recording, recording
+    from runner.record.row_json import row_json
+    from runner.record.running import run
+    from runner.record.writer import RowWriter
+
+_HOMES = {
+    "Recording": "recorder",
+    "RowPrinter": "console",
+    "RowWriter": "writer",
+    "Run": "reading",
+    "RunDescription": "manifest",
+    "RunSummary": "listing",
+    "create_run_directory": "directory",
+    "fingerprint": "manifest",
+    "list_runs": "listing",
+    "open_run": "reading",
+    "read_manifest": "manifest",
+    "recording": "recorder",
+    "row_json": "row_json",
+    "run": "running",
+}
+
+__all__ = [
+    "Recording",
+    "RowPrinter",
+    "RowWriter",
+    "Run",
+    "RunDescription",
+    "RunSummary",
+    "create_run_directory",
+    "fingerprint",
+    "list_runs",
+    "open_run",
+    "read_manifest",
+    "recording",
+    "row_json",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

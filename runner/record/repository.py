@@ -81,6 +81,8 @@ def _packed(path: Path, reference: str) -> str | None:
 
 
 def _text(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(path)  # also a pipe, which would be waited for
     with path.open("rb") as file:
         return file.read(_LARGEST_FILE).decode().strip()
 

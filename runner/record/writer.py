@@ -29,7 +29,7 @@ class RowWriter:
     """Writes rows into `directory/rows/`; use it in a `with` statement or call `close`.
 
     `write` costs an append. Every so many rows, these are stacked on the calling thread and handed to the writer thread,
-    which imports pyarrow, converts and writes. A row is on disk `interval` seconds after it was written, or later by what
+    which converts and writes. A row is on disk `interval` seconds after it was written, or later by what
     writing takes, however slowly the next ones come.
 
     Args:
@@ -137,9 +137,12 @@ class RowWriter:
                 self._changed.notify_all()
 
     def _start(self) -> None:
+        from runner.record.parts import PartWriter  # pyarrow: imported on the other thread it would take this one longer
+
+        self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval)
         self._limit = self._batch_rows
         sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
-        self._thread = threading.Thread(target=self._run, name="steprun-rows", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._parts,), name="steprun-rows", daemon=True)
         self._thread.start()
 
     def _stop(self) -> None:
@@ -165,19 +168,16 @@ class RowWriter:
 
     # --- on the writer thread
 
-    def _run(self) -> None:
+    def _run(self, parts: PartWriter) -> None:
         try:
-            self._write_parts()
+            self._write_parts(parts)
         except BaseException as error:  # raised again on the other thread
             with self._changed:
                 self._error = error
                 self._limit = 1  # so that the next row learns of it
                 self._changed.notify_all()
 
-    def _write_parts(self) -> None:
-        from runner.record.parts import PartWriter
-
-        parts = self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval)
+    def _write_parts(self, parts: PartWriter) -> None:
         while True:
             batch = self._take(parts)
             if batch is None and self._closing:

@@ -57,20 +57,13 @@ def test_a_call_of_pytorch_passes(name: str, positional: list[Any], keywords: di
 @pytest.mark.parametrize(
     ("name", "positional", "keywords", "message", "hint", "argument"),
     [
-        (
-            "relu",
-            [X, True],
-            {},
-            "`relu` takes 1 positional argument, 2 are given",
-            "it is `relu(input: Tensor)`",
-            1,
-        ),
+        ("relu", [X, True], {}, "`relu` takes 1 arguments by position, 2 are given", "it takes input", None),
         (
             "relu",
             [X],
             {"inplace": True},
-            "`inplace` of `relu` is not available: nothing is done in place; give the result a name instead",
-            None,
+            "`relu` does not take `inplace` here: nothing is done in place",
+            "give the result a name instead",
             "inplace",
         ),
         (
@@ -81,8 +74,16 @@ def test_a_call_of_pytorch_passes(name: str, positional: list[Any], keywords: di
             "it takes input, dim, dtype; did you mean `dim`?",
             "dims",
         ),
+        (
+            "softmax",
+            [X],
+            {"axis": 1},
+            "`softmax` has no argument `axis`",
+            "it takes input, dim, dtype; did you mean `dim`?",
+            "axis",
+        ),
         ("linalg.det", [X], {"q": 1}, "`linalg.det` has no argument `q`", "it takes A", "q"),
-        (".float", [], {"q": 1}, "`.float` has no argument `q`", "it takes none", "q"),
+        (".float", [], {"q": 1}, "`.float` has no argument `q`", "it takes no arguments", "q"),
         ("linalg.det", [], {}, "`linalg.det` needs `A`", "it is `linalg.det(A: Tensor)`", None),
         ("relu", [X], {"input": X}, "argument `input` of `relu` is given twice", "remove one of them", "input"),
         ("t", ["a"], {}, "`input` of `t` is a tensor, not a string", "it is `t(input: Tensor)`", 0),
@@ -95,20 +96,38 @@ def test_a_call_of_pytorch_passes(name: str, positional: list[Any], keywords: di
             "other",
         ),
         (
-            "batch_norm",
-            [X, X, X],
-            {"training": X},
-            "`batch_norm` would write `running_mean` while training",
-            "give None for both statistics while training, and update them by an `assign` step",
+            "zeros",
+            [2, "cuda"],
+            {},
+            "`size` of `zeros` is a list of integers, not a string",
+            "it is `zeros(*size: int[], dtype: dtype? = None)`",
             1,
         ),
         (
+            "max",
+            [X, X],
+            {"keepdim": True, "other": X},
+            "`max` does not take these arguments together",
+            "it is `max(input: Tensor)` or `max(input: Tensor, other: Tensor)` "
+            "or `max(input: Tensor, dim: int, keepdim: bool = False)`",
+            None,
+        ),
+        (
+            "linalg.lstsq",
+            [X, X],
+            {"driver": "gelsy"},
+            "`linalg.lstsq` does not take `driver='gelsy'` here: it starts from uninitialised memory and ends in other "
+            "bits each time",
+            "use 'gelsd'",
+            "driver",
+        ),
+        (
             "batch_norm",
-            [X, None],
-            {"running_var": X, "training": True},
-            "`batch_norm` would write `running_var` while training",
-            "give None for both statistics while training, and update them by an `assign` step",
-            "running_var",
+            [X, X, X],
+            {"training": X},
+            "`batch_norm` would write its running statistics in place",
+            "pass `None` for them while training and update them by an `assign` step, or pass `training=False`",
+            None,
         ),
     ],
 )
@@ -158,6 +177,12 @@ def test_a_fault_says_what_is_wrong_and_one_thing_to_do(
 )
 def test_a_denied_argument_cannot_be_smuggled_in(name: str, positional: list[Any], keywords: dict[str, Any]) -> None:
     assert check_call(named(name), positional, keywords) is not None
+
+
+def test_a_fault_shows_the_name_that_the_person_wrote() -> None:
+    fault = check_call(named("softmax"), [X], {"q": 1}, "F.softmax")
+    assert fault is not None
+    assert fault.message == "`F.softmax` has no argument `q`"
 
 
 def test_no_operation_takes_more_by_position_than_its_tables_say() -> None:

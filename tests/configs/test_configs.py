@@ -23,7 +23,7 @@ PERTURBATIONS = {
     "linear-regression": ["optimizer.sgd.lr=0.303", "parameters.offset.init=0.1", "constants.length.columns=load"],
     "logistic-regression": ["parameters.per_hour=1", "optimizer.lbfgs.max_iter=1"],
     "two-optimizers": ["optimizers.descent.sgd.lr=0.101", "optimizers.ascent.sgd.lr=0.202", "parameters.point_x=2.02"],
-    "physics": ["optimizer.lbfgs.max_iter=1", "optimizer.lbfgs.lr=0.001"],
+    "physics": ["optimizer.lbfgs.max_iter=1", "constants.t.init.expression=linspace(0, 4, points)[:, None]"],
 }
 """Overrides that change what a config computes, and so must fail one of its expectations."""
 
@@ -53,7 +53,7 @@ def test_an_example_that_computes_something_else_fails_an_expectation(name: str,
 
 
 def test_every_example_is_perturbed() -> None:
-    assert sorted(PERTURBATIONS) == [path.stem for path in CONFIGS]
+    assert sorted(PERTURBATIONS) == sorted(path.stem for path in CONFIGS)
 
 
 def _expectations(node: Any) -> Iterator[tuple[dict[str, Any], str]]:

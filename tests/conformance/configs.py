@@ -36,11 +36,11 @@ def _expr(case: Case, draft: Draft, optimizer: str) -> Job:
     floating = [name for name, value in inputs.items() if value.is_floating_point() and name in reaching]
     parameters = wrt or (floating if _ends_in_a_tensor(bindings, inputs, draft.scope()) else [])
     for name, value in inputs.items():
-        if name in parameters:
-            draft.parameter(name, value, scope, trained=name in reaching)
+        if name in parameters and name in reaching:
+            draft.parameter(name, value, scope)
         elif name in used:
             draft.constant(name, value, scope)
-    origins = {name: scope.names[name] for name in wrt}
+    origins = {name: scope.names[name] for name in wrt if name in reaching}
 
     outputs: list[tuple[str, str]] = []
     for name, expression in case.lets():
@@ -53,14 +53,15 @@ def _expr(case: Case, draft: Draft, optimizer: str) -> Job:
     loss = draft.statement("objective", objective, scope) if wrt else ""
     if not parameters:  # a config trains something
         anchor = draft.parameter("anchor", torch.tensor(0.0), draft.scope())
-        draft.statements.append(f"{draft.names.give('objective')} = 1.0 * {anchor}")
-
+        objective = draft.names.give("objective")
+        draft.statements.append(f"{objective} = 1.0 * {anchor}")
+        draft.step("forward", objective)
     for key, column in outputs:
         draft.read(draft.step("forward", column), Reading(key, column, "forward"))
     if wrt:
         row = draft.step("backward", loss)
         for name in wrt:
-            read_gradient(draft, row, f"grad:{name}", origins[name], inputs[name], "backward", name in reaching)
+            read_gradient(draft, row, f"grad:{name}", origins.get(name), inputs[name], "backward")
     return draft.job()
 
 
@@ -95,12 +96,12 @@ def _statement_of_a_number(draft: Draft, output: Mapping[str, Any], scope: Scope
 
 def _minimize(case: Case, draft: Draft, optimizer: str) -> Job:
     model = Model(case, draft)
-    model.declare()
     loss, _ = model.objective(model.base)
     for at, probe in enumerate(case.record["probes"]):
         values = {
             model.parameters[name]: draft.constant(f"{name}_at_{at}", case.array(value))
             for name, value in probe["params"].items()
+            if name in model.parameters
         }
         draft.step("assign", values)
         draft.step("zero_grad")
@@ -112,7 +113,6 @@ def _minimize(case: Case, draft: Draft, optimizer: str) -> Job:
 
 def _program(case: Case, draft: Draft, optimizer: str) -> Job:
     model = Model(case, draft)
-    model.declare()
     if "optimizer" in case.record:
         draft.optimizer = optimizer_of(case, draft, model, optimizer)
     entries = {entry["after"]: entry for entry in case.record["expected"]}
@@ -144,7 +144,6 @@ def _program(case: Case, draft: Draft, optimizer: str) -> Job:
 
 def _train(case: Case, draft: Draft, optimizer: str) -> Job:
     model = Model(case, draft)
-    model.declare()
     iterations = int(case.record["iterations"])
     scheduled = {
         name: [case.array(value) for value in values] for name, values in (case.record.get("scheduled") or {}).items()
@@ -162,9 +161,8 @@ def _train(case: Case, draft: Draft, optimizer: str) -> Job:
             _indexed(draft, name, values[:iterations], scope)
         loss, lets = model.objective(scope)
         apart = [lets[name] for name in sorted(wanted) if name not in model.reaching]
-        draft.steps = [
-            {"repeat": {"times": iterations, "steps": [*({"forward": name} for name in apart), {"train": loss}]}}
-        ]
+        steps = [*({"forward": name} for name in apart), {"train": {"objective": loss}}]
+        draft.steps = [{"repeat": {"times": iterations, "steps": steps}}]
         for iteration, entry in entries.items():
             if iteration > 0:
                 _read_iteration(model, (iteration - 1) * (len(apart) + 1), entry, loss, lets, apart)
@@ -180,7 +178,7 @@ def _train(case: Case, draft: Draft, optimizer: str) -> Job:
         before = draft.rows
         for name in apart:
             draft.step("forward", name)
-        draft.step("train", loss)
+        draft.step("train", {"objective": loss})
         _read_iteration(model, before, entry, loss, lets, apart)
     return draft.job()
 

@@ -8,22 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cases import DTYPES, Case
+from .cases import DTYPES, Case, in_dtype
 from .drafting import Draft, Reading
 from .expressions import Scope, names_in
 
 
-def reaching_names(bindings: Iterable[tuple[str, str]], expression: str, *, every: bool = False) -> set[str]:
-    """The names that `expression` depends on; with `every`, that any binding or it does."""
-    needed = names_in(expression)
+def reaching_names(bindings: Iterable[tuple[str, str]], *expressions: str, every: bool = False) -> set[str]:
+    """The names that the expressions depend on; with `every`, that any binding or they do."""
+    needed = {name for expression in expressions for name in names_in(expression)}
     for name, text in reversed(list(bindings)):
         if every or name in needed:
             needed |= names_in(text)
     return needed
 
 
-def read_gradient(draft: Draft, row: int, key: str, name: str, tensor: Tensor, step: str, reached: bool) -> None:
-    if reached:
+def read_gradient(draft: Draft, row: int, key: str, name: str | None, tensor: Tensor, step: str) -> None:
+    """Reads the gradient of the parameter `name`, or knows that of a tensor the loss does not use: zeros."""
+    if name is not None:
         draft.read(row, Reading(key, f"{name}.grad", step, tuple(tensor.shape)))
     else:
         draft.known[key] = torch.zeros(tensor.shape, dtype=DTYPES[draft.dtype])
@@ -34,21 +35,22 @@ class Model:
 
     def __init__(self, case: Case, draft: Draft) -> None:
         self.case, self.draft = case, draft
-        self.lets, self.loss = case.lets(), str(case.record["loss"])
+        self.loss = str(case.record["loss"])
+        wanted = {name for entry in case.record.get("expected") or () for name in entry.get("values") or ()}
+        needed = reaching_names(case.lets(), self.loss, *wanted)
+        self.lets = [(name, expression) for name, expression in case.lets() if name in needed]
         self.reaching = reaching_names(self.lets, self.loss)
         self.base = draft.scope()
         self.parameters: dict[str, str] = {}
         self.tensors = case.arrays("params")
         self.written: dict[tuple[tuple[str, str], ...], tuple[str, dict[str, str]]] = {}
-
-    def declare(self) -> None:
+        used = needed | {name for step in case.record.get("program") or () for name in _names_in_assign(step)}
         for name, value in self.tensors.items():
-            self.parameters[name] = self.draft.parameter(name, value, self.base, trained=name in self.reaching)
-        used = reaching_names(self.lets, self.loss, every=True)
-        used |= {name for entry in self.case.record.get("program") or () for name in _names_assigned_from(entry)}
-        for name, value in self.case.arrays("constants").items():
             if name in used:
-                self.draft.constant(name, value, self.base)
+                self.parameters[name] = draft.parameter(name, value, self.base, trained=name in self.reaching)
+        for name, value in case.arrays("constants").items():
+            if name in used:
+                draft.constant(name, value, self.base)
 
     def objective(self, scope: Scope) -> tuple[str, dict[str, str]]:
         """The names of the loss and of the lets, with constants as `scope` has them."""
@@ -65,19 +67,16 @@ class Model:
             number, column, kind = loss
             self.draft.read(number, Reading(f"{at}:loss", column, kind))
         for name in entry.get("params") or ():
-            self.draft.read(row, Reading(f"{at}:param:{name}", self.parameters[name], step))
+            if name in self.parameters:
+                self.draft.read(row, Reading(f"{at}:param:{name}", self.parameters[name], step))
+            else:  # nothing reads or writes it
+                self.draft.known[f"{at}:param:{name}"] = in_dtype(self.tensors[name], DTYPES[self.draft.dtype])
         for name in entry.get("grads") or ():
-            read_gradient(
-                self.draft,
-                row,
-                f"{at}:grad:{name}",
-                self.parameters[name],
-                self.tensors[name],
-                step,
-                name in self.reaching,
-            )
+            trained = self.parameters.get(name) if name in self.reaching else None
+            read_gradient(self.draft, row, f"{at}:grad:{name}", trained, self.tensors[name], step)
 
 
-def _names_assigned_from(entry: Any) -> set[str]:
-    assigned = entry.get("assign", {}) if isinstance(entry, Mapping) else {}
-    return {name for expression in assigned.values() for name in names_in(expression)}
+def _names_in_assign(step: Any) -> set[str]:
+    """The names that a program's entry writes and reads."""
+    assigned = step.get("assign", {}) if isinstance(step, Mapping) else {}
+    return set(assigned) | {name for expression in assigned.values() for name in names_in(expression)}

@@ -53,6 +53,9 @@ class _Reference:
     def tensors(self, field: str) -> dict[str, Tensor]:
         return {name: in_dtype(value, self.dtype) for name, value in self.case.arrays(field).items()}
 
+    def tensor(self, number: float) -> Tensor:
+        return torch.tensor(number, dtype=self.dtype if isinstance(number, float) else None)
+
     def make_optimizer(self) -> torch.optim.Optimizer:
         known = self.record["optimizer"]["torch"]
         arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in known["kwargs"].items()}
@@ -112,7 +115,7 @@ def _run_expr(reference: _Reference) -> dict[str, Tensor]:
     results = {}
     for output in record["outputs"]:
         names[output["name"]] = found = _value(output["expr"], names)
-        results[f"out:{output['name']}"] = found.clone() if isinstance(found, Tensor) else torch.tensor(found)
+        results[f"out:{output['name']}"] = found.clone() if isinstance(found, Tensor) else reference.tensor(found)
     if wrt:
         _value(record["loss"], names).backward()
         for name, tensor in origins.items():

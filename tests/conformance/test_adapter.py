@@ -197,8 +197,20 @@ TRAINING: Mapping[str, dict[str, Any]] = {
         optimizer=sgd(torch={"class": "LBFGS", "kwargs": {"lr": 0.5, "line_search_fn": None, "max_iter": 5}}),
     ),
     "a parameter that the loss does not use": train(
-        2, at(2, grads={"x": P, "idle": V}), params={"x": P, "idle": V}, optimizer=sgd()
+        2,
+        {"iteration": 2, "params": {"x": P, "idle": V}, "grads": {"x": P, "idle": V}},
+        params={"x": P, "idle": V},
     ),
+}
+
+AVERAGE = {
+    "params": {"x": P, "average": V, "idle": V},
+    "constants": {"c": V, "unread": P},
+    "lets": [["h", "x * c"], ["unused", "torch.sum(unread)"]],
+    "loss": "torch.sum(h * h)",
+    "optimizer": sgd(),
+    "program": ["backward", "step", {"assign": {"average": "0.5 * average + 0.5 * x"}}],
+    "expected": [{"after": 3, "params": {"x": P, "average": P, "idle": V}, "grads": {"average": P, "idle": V}}],
 }
 
 PROGRAM = {
@@ -245,6 +257,7 @@ MADE = [
     *(pytest.param(made("expr", record), id=name) for name, record in EXPRESSIONS.items()),
     *(pytest.param(made("train", record), id=name) for name, record in TRAINING.items()),
     pytest.param(made("program", PROGRAM), id="a program"),
+    pytest.param(made("program", AVERAGE), id="parameters beside the loss"),
     pytest.param(made("minimize", MINIMIZE), id="probes"),
 ]
 
@@ -307,7 +320,8 @@ def test_values_are_written_in_flow_style(value: Any, text: str) -> None:
     ],
 )
 def test_near_is_within_the_absolute_and_the_relative_tolerance(found: float, expected: float, near: bool) -> None:
-    missed = differences({"y": torch.tensor([found])}, {"y": torch.tensor([expected])}, {"atol": 0.01, "rtol": 0.05})
+    one, other = (torch.tensor([value], dtype=torch.float64) for value in (found, expected))
+    missed = differences({"y": one}, {"y": other}, {"atol": 0.01, "rtol": 0.05})
     assert (missed == []) is near
 
 

@@ -150,6 +150,11 @@ ARGUMENTS_OF: dict[tuple[str, str], str] = {
 }
 """Arguments that one operation does not take, and why."""
 
+VALUES: dict[str, str] = {
+    "linalg.lstsq(driver='gelsy')": "it starts from uninitialised memory and ends in other bits each time; use 'gelsd'",
+}
+"""Strings that an argument does not take, and why."""
+
 
 def refusal(name: str) -> str | None:
     """Why the public name `name` is left out, or None where it belongs in the tables."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tools.catalogue.denied import ARGUMENTS, ARGUMENTS_OF, IN_PLACE, PRIVATE, refusal
+from tools.catalogue.denied import ARGUMENTS, ARGUMENTS_OF, IN_PLACE, PRIVATE, VALUES, refusal
 from tools.catalogue.flags import flags
 from tools.catalogue.signatures import Signature, parse, python_signature, render, signatures
 from tools.catalogue.written import read_written
@@ -93,11 +93,12 @@ def initialiser_lines() -> Iterator[str]:
 
 
 def denied_lines() -> Iterator[str]:
-    """`name: reason`; the two patterns first, then arguments as `name(argument)` and `(argument)`, then names."""
+    """`name: reason`: the two patterns, then names, `(argument)`, `name(argument)` and `name(argument='value')`."""
     yield f"*_: {IN_PLACE}"
     yield f"_*: {PRIVATE}"
     found = {f"({argument})": reason for argument, reason in ARGUMENTS.items()}
     found |= {f"{name}({argument})": reason for (name, argument), reason in ARGUMENTS_OF.items()}
+    found |= VALUES
     for name, _ in (*public_functions(), *public_members()):
         reason = refusal(name)
         if reason and not name.endswith("_"):

@@ -1,0 +1,205 @@
+"""A plan bound to the tensors of one run: computations as calls without arguments, and the values of the next row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from runner.engine.rows import Columns
+from runner.engine.state import State, manual_seed
+from runner.language.computation import Computation
+from runner.plan.instructions import Action, Evaluation, Expect, Forward, Train
+from runner.plan.plan import Plan
+from runner.plan.streams import stream_seed
+
+Values = list[Tensor | None]
+
+
+class Binding:
+    """What the steps of a run share: its plan, its state, and what the next row holds."""
+
+    def __init__(self, plan: Plan, state: State) -> None:
+        self.plan = plan
+        self.state = state
+        self.layout = Columns(plan.columns)
+        self.latest: Values = [None] * len(plan.columns)  # weights and gradients as of now; named values are none
+        self.state_columns: list[tuple[int, str, str]] = []
+        for position, column in enumerate(plan.columns):
+            if column.role == "state":
+                owner, _, entry = column.name.partition(".")
+                self.state_columns.append((position, owner, entry))
+        self.fresh = _gradients_are_fresh(plan)
+        self.capture_weights(state.parameters)
+        self.capture_gradients(state.parameters)
+        self.capture_state()
+
+    def getter(self, name: str, loops: Sequence[int]) -> tuple[Any, Callable[[], Any] | None]:
+        """An input of a computation: the tensor itself where it is always the same, else how to get it."""
+        state = self.state
+        if name in state.parameters:
+            return state.parameters[name], None
+        if name in state.constants:
+            return state.constants[name], None
+        if name == "iteration":
+            return None, self.iteration(loops)
+        owner, _, entry = name.partition(".")
+        if entry == "grad":
+            parameter = state.parameters[owner]
+            return None, lambda: _existing(parameter.grad, f"`{name}` does not exist: no gradient has been computed")
+        if entry:
+            stepper = next(stepper for stepper in state.steppers.values() if stepper.holds(owner))
+            return None, lambda: _existing(
+                stepper.state(owner).get(entry), f"`{name}` does not exist before the first step"
+            )
+        values = state.values
+        return None, lambda: _existing(values.get(name), f"`{name}` has not been computed yet")
+
+    def iteration(self, loops: Sequence[int]) -> Callable[[], int]:
+        """`iteration`: of the innermost loop, 1 outside a loop."""
+        iterations = self.state.iterations
+        if not loops:
+            return lambda: 1
+        loop = loops[-1]
+        return lambda: iterations[loop]
+
+    def call(
+        self, computation: Computation, loops: Sequence[int], *, detached: bool = True
+    ) -> Callable[[], tuple[Any, ...]]:
+        """The computation as a function without arguments."""
+        function, random = computation.function, computation.random
+        found = [self.getter(name, loops) for name in computation.inputs]
+        tensors = tuple(tensor for tensor, _ in found)
+        moving = [(position, get) for position, (_, get) in enumerate(found) if get is not None]
+        inputs: Callable[[], Sequence[Any]]
+        if moving:
+
+            def inputs() -> Sequence[Any]:
+                given = list(tensors)
+                for position, get in moving:
+                    given[position] = get()
+                return given
+        else:
+
+            def inputs() -> Sequence[Any]:
+                return tensors
+
+        def call() -> tuple[Any, ...]:
+            return function(None, *inputs())
+
+        if not moving:
+
+            def call() -> tuple[Any, ...]:
+                return function(None, *tensors)
+
+        if random:
+            call = self.seeded(call)
+        if detached:
+            call = _detached(call, computation.gradients)
+        return call
+
+    def seeded(self, call: Callable[[], tuple[Any, ...]]) -> Callable[[], tuple[Any, ...]]:
+        """Each evaluation draws from a stream of its own, counted from 1."""
+        state, plan = self.state, self.plan
+
+        def draw() -> tuple[Any, ...]:
+            state.evaluations += 1
+            manual_seed(stream_seed(plan.seed, "expression", "", state.evaluations), plan.device)
+            return call()
+
+        return draw
+
+    def keep(self, evaluation: Evaluation) -> Callable[[tuple[Any, ...]], Values]:
+        """Remember named values for later steps, and put those that are logged into a row."""
+        outputs = evaluation.computation.outputs
+        demanded = [(position, name) for position, name in enumerate(evaluation.named)]
+        columns = [
+            (output, column, outputs[output].aliases, outputs[output].scalar, outputs[output].dtype)
+            for output, column in evaluation.columns
+        ]
+        values, latest = self.state.values, self.latest
+
+        def keep(results: tuple[Any, ...]) -> Values:
+            row = latest.copy()
+            for output, column, aliases, scalar, dtype in columns:
+                result = results[output]
+                if scalar:
+                    row[column] = torch.tensor(result, dtype=dtype)
+                else:
+                    row[column] = result.detach().clone() if aliases else result.detach()
+            for position, name in demanded:
+                values[name] = results[position]
+            return row
+
+        return keep
+
+    def parameters(self, names: Sequence[str]) -> dict[str, Parameter]:
+        return {name: self.state.parameters[name] for name in names}
+
+    # the values of the next row
+
+    def capture_weights(self, parameters: Mapping[str, Parameter]) -> None:
+        """The weights of these parameters have changed."""
+        latest, positions = self.latest, self.layout.positions
+        for name, parameter in parameters.items():
+            position = positions.get(name)
+            if position is not None:
+                latest[position] = parameter.detach().clone()
+
+    def capture_gradients(self, parameters: Mapping[str, Parameter]) -> None:
+        """The gradients of these parameters have changed."""
+        latest, positions = self.latest, self.layout.positions
+        for name, parameter in parameters.items():
+            position = positions.get(name + ".grad")
+            if position is not None:
+                gradient = parameter.grad
+                latest[position] = None if gradient is None else gradient.detach().clone()
+
+    def keep_gradients(self, parameters: Mapping[str, Parameter]) -> None:
+        """The gradients of these parameters are new tensors that nobody will write again."""
+        latest, positions = self.latest, self.layout.positions
+        for name, parameter in parameters.items():
+            position = positions.get(name + ".grad")
+            if position is not None:
+                latest[position] = parameter.grad
+
+    def capture_state(self) -> None:
+        """The state of the optimizers has changed."""
+        for position, name, entry in self.state_columns:
+            for stepper in self.state.steppers.values():
+                if stepper.holds(name):
+                    value = stepper.state(name).get(entry)
+                    self.latest[position] = value.detach().clone() if isinstance(value, Tensor) else None
+
+
+def _gradients_are_fresh(plan: Plan) -> bool:
+    """Whether nobody writes a gradient after the `train` step that made it, so that rows may keep it uncopied.
+
+    Some `foreach` and `fused` updates write gradients in place, and so do all steps but `train`.
+    """
+    quiet = (Train, Forward, Expect)
+    arguments = [instruction.argument for instruction in plan.program if isinstance(instruction, Action)]
+    options = [group.options for optimizer in plan.optimizers.values() for group in optimizer.groups]
+    in_place = any(option.get("foreach") or option.get("fused") for option in options)
+    return plan.device == "cpu" and not in_place and all(isinstance(argument, quiet) for argument in arguments)
+
+
+def _existing(value: Any, otherwise: str) -> Any:
+    if value is None:
+        raise ValueError(otherwise)
+    return value
+
+
+def _detached(call: Callable[[], tuple[Any, ...]], gradients: bool) -> Callable[[], tuple[Any, ...]]:
+    """A computation without gradient; one with `grad(y, x)` needs autograd within itself."""
+    mode = torch.enable_grad if gradients else torch.no_grad
+
+    def run() -> tuple[Any, ...]:
+        with mode():
+            results = call()
+        return tuple(result.detach() if isinstance(result, Tensor) else result for result in results)
+
+    return run

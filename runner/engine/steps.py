@@ -1,0 +1,339 @@
+"""The step kinds at work: each binds its instruction once to a function that does it and gives its row's values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.engine import clipping
+from runner.engine.autograd import Differentiate
+from runner.engine.binding import Binding, Values
+from runner.engine.expectations import mismatch
+from runner.engine.faults import does_not_hold
+from runner.optim import Stepper
+from runner.plan.instructions import (
+    Argument,
+    Assign,
+    Backward,
+    Clip,
+    ClipGradients,
+    Evaluation,
+    Expect,
+    Expectation,
+    Forward,
+    Step,
+    Train,
+    ZeroGrad,
+)
+
+Run = Callable[[], Values | None]
+"""One step: does it, and gives the values of its row, where it logs one."""
+
+Loops = Sequence[int]
+
+
+def bind(binding: Binding, argument: Argument, loops: Loops) -> Run:
+    """The step that an instruction describes, over the tensors of a run."""
+    return _BINDERS[type(argument)](binding, argument, loops)
+
+
+def _forward(binding: Binding, argument: Forward, loops: Loops) -> Run:
+    evaluation = argument.evaluation
+    call, keep = binding.call(evaluation.computation, loops), binding.keep(evaluation)
+    return lambda: keep(call())
+
+
+def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
+    evaluation = argument.evaluation
+    call, keep = binding.call(evaluation.computation, loops, detached=False), binding.keep(evaluation)
+    objective = evaluation.objective
+    differentiate = Differentiate(_inputs(binding, argument.inputs))
+    gradient = None if argument.gradient is None else binding.call(argument.gradient, loops)
+    captured = binding.parameters(argument.parameters)
+
+    def run() -> Values:
+        results = call()
+        value = results[objective]
+        if gradient is None:
+            differentiate(value)
+        else:
+            value.backward(_as_gradient(gradient()[0], value), inputs=differentiate.inputs)
+        binding.capture_gradients(captured)
+        return keep(results)
+
+    return run
+
+
+def _inputs(binding: Binding, names: Sequence[str] | None) -> list[Tensor] | None:
+    return None if names is None else [binding.state.parameters[name] for name in names]
+
+
+def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
+    if not isinstance(gradient, Tensor):
+        gradient = torch.tensor(gradient, dtype=value.dtype, device=value.device)
+    expanded: Tensor = gradient.to(value.dtype).expand(value.shape)
+    return expanded
+
+
+def _step(binding: Binding, argument: Step, loops: Loops) -> Run:
+    closure = argument.closure
+    steps = [
+        _stepping(binding, name, None if closure is None else _closure(binding, name, closure, loops))
+        for name in argument.optimizers
+    ]
+    captured = binding.parameters(argument.parameters)
+
+    def run() -> Values:
+        for take in steps:
+            take()
+        binding.capture_weights(captured)
+        if closure is not None:
+            binding.capture_gradients(captured)
+        binding.capture_state()
+        return binding.latest.copy()
+
+    return run
+
+
+def _stepping(binding: Binding, name: str, closure: Callable[[], Tensor] | None = None) -> Callable[[], None]:
+    """One optimizer's step, with its hyperparameters for the next `t`."""
+    stepper, schedules = binding.state.steppers[name], binding.state.schedules[name]
+    take = stepper.step
+    if closure is not None and binding.plan.optimizers[name].needs_closure:
+
+        def take() -> None:
+            stepper.step_closure(closure)
+
+    if not schedules:
+        return take
+
+    def scheduled() -> None:
+        t = stepper.steps + 1
+        for schedule in schedules:
+            stepper.set_option(schedule.group, schedule.option, schedule.value(t))
+        take()
+
+    return scheduled
+
+
+def _closure(
+    binding: Binding,
+    name: str,
+    evaluation: Evaluation,
+    loops: Loops,
+    first: Callable[[tuple[Any, ...]], None] | None = None,
+) -> Callable[[], Tensor]:
+    """What L-BFGS evaluates again and again within a step: the same batch, the same random numbers.
+
+    `first` is given the results of a step's first evaluation.
+    """
+    state, objective = binding.state, evaluation.objective
+    stepper: Stepper = state.steppers[name]
+    parameters = list(binding.parameters(binding.plan.optimizers[name].parameters).values())
+    call = binding.call(evaluation.computation, loops, detached=False)
+    step = draws = -1
+
+    def evaluate() -> Tensor:
+        nonlocal step, draws
+        again = step == stepper.steps
+        if not again:
+            step, draws = stepper.steps, state.evaluations
+        state.evaluations = draws
+        with torch.enable_grad():
+            for parameter in parameters:
+                parameter.grad = None
+            results = call()
+            results[objective].backward()
+        if first is not None and not again:
+            first(results)
+        value: Tensor = results[objective]
+        return value
+
+    return evaluate
+
+
+def _zero_grad(binding: Binding, argument: ZeroGrad, loops: Loops) -> Run:
+    captured = binding.parameters(argument.parameters)
+    to_none = argument.set_to_none
+
+    def run() -> Values:
+        for parameter in captured.values():
+            if to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.detach_().zero_()
+        binding.capture_gradients(captured)
+        return binding.latest.copy()
+
+    return run
+
+
+def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
+    if argument.closure:
+        return _train_by_closure(binding, argument, loops)
+    evaluation = argument.evaluation
+    call, keep = binding.call(evaluation.computation, loops, detached=False), binding.keep(evaluation)
+    objective = evaluation.objective
+    captured = binding.parameters(argument.parameters)
+    zeroed = list(captured.values())
+    differentiate = Differentiate(_inputs(binding, argument.inputs))
+    clips = [_clip(binding, clip) for clip in argument.clips]
+    steps = [_stepping(binding, name) for name in argument.optimizers]
+    held = [name for optimizer in argument.optimizers for name in binding.plan.optimizers[optimizer].parameters]
+    stepped = binding.parameters(held)
+    capture_weights, capture_gradients, capture_state = (
+        binding.capture_weights,
+        binding.capture_gradients if not binding.fresh else binding.keep_gradients,
+        binding.capture_state,
+    )
+
+    def run() -> Values:
+        for parameter in zeroed:
+            parameter.grad = None
+        results = call()
+        differentiate(results[objective])
+        norms = [clip() for clip in clips]
+        for take in steps:
+            take()
+        capture_weights(stepped)
+        capture_gradients(captured)
+        capture_state()
+        row = keep(results)
+        for norm in norms:
+            if norm is not None:
+                row[norm[0]] = norm[1]
+        return row
+
+    return run
+
+
+def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
+    """L-BFGS: the row holds the first evaluation of its step, and the weights after it."""
+    name = argument.optimizers[0]
+    keep = binding.keep(argument.evaluation)
+    captured = binding.parameters(argument.parameters)
+    seen: list[tuple[Any, ...]] = []
+
+    def first(results: tuple[Any, ...]) -> None:
+        seen[:] = [results]
+        binding.capture_gradients(captured)
+
+    take = _stepping(binding, name, _closure(binding, name, argument.evaluation, loops, first))
+
+    def run() -> Values:
+        take()
+        binding.capture_weights(captured)
+        return keep(seen[0])
+
+    return run
+
+
+def _clip(binding: Binding, clip: Clip) -> Callable[[], tuple[int, Tensor] | None]:
+    """Clipping as a function: the column and the value of the norm, where one is logged."""
+    parameters = list(binding.parameters(clip.parameters).values())
+    if clip.value is not None:
+        value = clip.value
+        return lambda: clipping.by_value(parameters, value)
+    assert clip.max_norm is not None
+    max_norm, norm_type, column = clip.max_norm, clip.norm_type, clip.column
+
+    def by_norm() -> tuple[int, Tensor] | None:
+        norm = clipping.by_norm(parameters, max_norm, norm_type)
+        return None if column is None else (column, norm)
+
+    return by_norm
+
+
+def _clip_gradients(binding: Binding, argument: ClipGradients, loops: Loops) -> Run:
+    apply = _clip(binding, argument.clip)
+    captured = binding.parameters(argument.clip.parameters)
+
+    def run() -> Values:
+        norm = apply()
+        binding.capture_gradients(captured)
+        row = binding.latest.copy()
+        if norm is not None:
+            row[norm[0]] = norm[1]
+        return row
+
+    return run
+
+
+def _assign(binding: Binding, argument: Assign, loops: Loops) -> Run:
+    calls = [binding.call(computation, loops) for computation in argument.computations]
+    weights = binding.parameters([target for target in argument.targets if not target.endswith(".grad")])
+    of_gradients = [target.removesuffix(".grad") for target in argument.targets if target.endswith(".grad")]
+    gradients = binding.parameters(of_gradients)
+
+    def run() -> Values:
+        results = [call()[0] for call in calls]
+        results = [result.clone() if isinstance(result, Tensor) else result for result in results]
+        for target, result in zip(argument.targets, results, strict=True):
+            _write(binding, target, result)
+        binding.capture_weights(weights)
+        binding.capture_gradients(gradients)
+        return binding.latest.copy()
+
+    return run
+
+
+def _write(binding: Binding, target: str, result: Any) -> None:
+    parameter = binding.state.parameters[target.removesuffix(".grad")]
+    if not isinstance(result, Tensor):
+        result = torch.tensor(result, dtype=parameter.dtype, device=parameter.device)
+    with torch.no_grad():
+        if target.endswith(".grad"):
+            gradient = torch.empty_like(parameter)
+            gradient.copy_(result)
+            parameter.grad = gradient
+        else:
+            parameter.copy_(result)
+
+
+def _expect(binding: Binding, argument: Expect, loops: Loops) -> Run:
+    checks = [_expectation(binding, entry, loops) for entry in argument.expectations]
+
+    def run() -> None:
+        failures = [failure for failure in (check() for check in checks) if failure is not None]
+        if failures:
+            raise does_not_hold(binding.plan, binding.state, failures)
+
+    return run
+
+
+def _expectation(binding: Binding, entry: Expectation, loops: Loops) -> Callable[[], tuple[Expectation, str] | None]:
+    gradient_of = None if entry.field is None else binding.state.parameters.get(entry.field.removesuffix(".grad"))
+    if entry.actual is None:
+
+        def absent() -> tuple[Expectation, str] | None:
+            if gradient_of is None or gradient_of.grad is None:
+                return None
+            return entry, f"expected no gradient, and `{entry.field}` exists"
+
+        return absent
+    actual = binding.call(entry.actual, loops)
+    expected = None if entry.expected is None else binding.call(entry.expected, loops)
+
+    def holds() -> tuple[Expectation, str] | None:
+        if gradient_of is not None and gradient_of.grad is None:
+            return entry, "there is no gradient"
+        value = entry.value if expected is None else expected()[0]
+        difference = mismatch(actual()[0], value, entry.rtol, entry.atol)
+        return None if difference is None else (entry, str(difference))
+
+    return holds
+
+
+_BINDERS: Mapping[type[Argument], Callable[[Binding, Any, Loops], Run]] = {
+    Forward: _forward,
+    Backward: _backward,
+    Step: _step,
+    ZeroGrad: _zero_grad,
+    Train: _train,
+    ClipGradients: _clip_gradients,
+    Assign: _assign,
+    Expect: _expect,
+}

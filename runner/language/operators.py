@@ -1,0 +1,189 @@
+"""Operators, comparisons and conditions: scalar arithmetic where both sides are scalars, else torch's."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from runner.language.codegen import compile_graph
+from runner.language.runtime import branch
+from runner.language.scalars import BINARY, COMPARE, UNARY
+from runner.language.values import MAX_DISPLAY, describe, differ, example_of
+
+if TYPE_CHECKING:
+    from runner.language.lowering import Lowering
+
+_TENSOR_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.MatMult: operator.matmul,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+}
+_TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Invert: operator.invert,
+}
+_FOR_TENSORS = {
+    "and": "`logical_and(a, b)` or `a & b`",
+    "or": "`logical_or(a, b)` or `a | b`",
+    "not": "`logical_not(a)` or `~a`",
+    "if": "`where(condition, a, b)`",
+    "chain": "`(a < b) & (b < c)`",
+}
+
+
+def binary(lowering: Lowering, node: ast.BinOp) -> Any:
+    spine = [node]
+    while isinstance(spine[-1].left, ast.BinOp):
+        spine.append(spine[-1].left)
+    left = lowering.plain(lowering.value(spine[-1].left))
+    for part in reversed(spine):
+        left = combine(lowering, part, left, lowering.plain(lowering.value(part.right)))
+    return left
+
+
+def combine(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
+    if lowering.is_scalar(left) and lowering.is_scalar(right):
+        function = BINARY.get(type(node.op))
+        if function is None:
+            raise lowering.fault(node, "`@` needs tensors", "multiply numbers with `*`")
+        return lowering.scalar_call(node, function, [left, right])
+    if isinstance(left, (tuple, list)) or isinstance(right, (tuple, list)):
+        return join(lowering, node, left, right)
+    refuse_text(lowering, node, left, right)
+    return lowering.emit(node, "call_function", _TENSOR_BINARY[type(node.op)], (left, right))
+
+
+def join(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
+    if isinstance(node.op, ast.Add) and type(left) is type(right) and len(left) + len(right) <= MAX_DISPLAY:
+        return left + right
+    if isinstance(node.op, ast.Mult):
+        items, times = (left, right) if isinstance(left, (tuple, list)) else (right, left)
+        if isinstance(times, int) and len(items) * times <= MAX_DISPLAY:
+            return items * times
+    raise lowering.fault(
+        node,
+        f"`{lowering.shown(node)}` is not available on lists",
+        "make a tensor of it: `tensor([…])` or `stack([…])`",
+    )
+
+
+def refuse_text(lowering: Lowering, node: ast.AST, *values: Any) -> None:
+    for value in values:
+        if isinstance(value, str) or value is None or value is Ellipsis or isinstance(value, torch.dtype):
+            raise lowering.fault(
+                node, f"`{lowering.shown(node)}` computes with {describe(value)}", "use tensors and numbers"
+            )
+
+
+def unary(lowering: Lowering, node: ast.UnaryOp) -> Any:
+    if isinstance(node.op, ast.Not):
+        return lowering.scalar_call(node, UNARY[ast.Not], [condition(lowering, node.operand, "not")])
+    value = lowering.plain(lowering.value(node.operand))
+    if lowering.is_scalar(value):
+        return lowering.scalar_call(node, UNARY[type(node.op)], [value])
+    if isinstance(value, complex) and isinstance(node.op, ast.USub):
+        return -value
+    refuse_text(lowering, node, value)
+    return lowering.emit(node, "call_function", _TENSOR_UNARY[type(node.op)], (value,))
+
+
+def compare(lowering: Lowering, node: ast.Compare) -> Any:
+    values = [lowering.plain(lowering.value(part)) for part in (node.left, *node.comparators)]
+    if len(node.ops) == 1 and not all(lowering.is_scalar(value) for value in values):
+        if all(isinstance(value, (str, torch.dtype, tuple, list, type(None))) for value in values):
+            return lowering.scalar_call(node, COMPARE[type(node.ops[0])], values)
+        refuse_text(lowering, node, *values)
+        return lowering.emit(node, "call_function", COMPARE[type(node.ops[0])], tuple(values))
+    for value, part in zip(values, (node.left, *node.comparators), strict=True):
+        if not lowering.is_scalar(value):
+            found = f"`{lowering.shown(part)}` is {describe(value)}"
+            raise lowering.fault(
+                part, f"{found}; a chain of comparisons takes scalars", f"for tensors write {_FOR_TENSORS['chain']}"
+            )
+    result: Any = True
+    for op, left, right in zip(node.ops, values, values[1:], strict=False):
+        test = lowering.scalar_call(node, COMPARE[type(op)], [left, right])
+        result = test if result is True else lowering.scalar_call(node, operator.and_, [result, test])
+    return result
+
+
+def boolean(lowering: Lowering, node: ast.BoolOp) -> Any:
+    construct = "and" if isinstance(node.op, ast.And) else "or"
+    first = condition(lowering, node.values[0], construct)
+    rest = (
+        node.values[1]
+        if len(node.values) == 2
+        else ast.copy_location(ast.BoolOp(node.op, node.values[1:]), node.values[1])
+    )
+
+    def remaining(lowering: Lowering) -> Any:
+        return condition(lowering, rest, construct)
+
+    def known(lowering: Lowering) -> Any:
+        return lowering.lift(first)
+
+    if construct == "and":
+        return choose(lowering, node, first, remaining, known)
+    return choose(lowering, node, first, known, remaining)
+
+
+def conditional(lowering: Lowering, node: ast.IfExp) -> Any:
+    return choose(
+        lowering,
+        node,
+        condition(lowering, node.test, "if"),
+        lambda inner: inner.value(node.body),
+        lambda inner: inner.value(node.orelse),
+    )
+
+
+def condition(lowering: Lowering, node: ast.expr, construct: str) -> Any:
+    value = lowering.plain(lowering.value(node))
+    if not lowering.is_scalar(value):
+        found = f"`{lowering.shown(node)}` is {describe(value)}"
+        raise lowering.fault(
+            node, f"{found}; `{construct}` takes scalar conditions", f"for tensors write {_FOR_TENSORS[construct]}"
+        )
+    return value
+
+
+def choose(
+    lowering: Lowering,
+    node: ast.AST,
+    condition: Any,
+    chosen: Callable[[Lowering], Any],
+    otherwise: Callable[[Lowering], Any],
+) -> Any:
+    """Only the chosen side is computed: now where the condition is fixed, else at run time."""
+    if not isinstance(condition, fx.Node):
+        return chosen(lowering) if condition else otherwise(lowering)
+    sides = []
+    for lower in (chosen, otherwise):
+        inner = lowering.inside(lowering.text, lowering.origin, fx.Graph())
+        result = inner.plain(lower(inner))
+        inner.graph.output(result)
+        sides.append((inner, result, compile_graph(inner.graph, lowering.origin)))
+    (left, left_result, left_function), (right, right_result, right_function) = sides
+    captured = [*left.captured, *right.captured]
+    target = branch(left_function, right_function, len(left.captured))
+    arguments = (condition, *(lowering.lift(value) for value in captured))
+    example = example_of(left_result if condition.meta["example"] else right_result)
+    made = lowering.emit(
+        node, "call_function", target, arguments, example=example, dynamic=differ(left_result, right_result)
+    )
+    made.meta.update(branch=True, random=lowering.shared.random, gradients=lowering.shared.gradients)
+    return made

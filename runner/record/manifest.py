@@ -1,0 +1,205 @@
+"""`run.json`: what ran, where, from which commit, and how it ended. Reading it imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import Problem, SteprunError, UsageError
+from runner.record.directory import MANIFEST_FILE, write_atomically
+from runner.record.repository import DirtyCheck, find_repository
+
+if TYPE_CHECKING:
+    import torch
+
+    from runner.plan.columns import Column
+
+GIT_PATIENCE = 0.2
+"""Seconds that the end of a run waits for git to say whether tracked files were changed."""
+
+STATUSES = ("running", "finished", "failed", "interrupted", "killed")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDescription:
+    """What a run is, known before its first step."""
+
+    command: Sequence[str]
+    name: str
+    seed: int
+    device: str
+    dtype: str
+    engine: str
+    warnings: Sequence[str] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)  # further top-level keys
+
+
+class Manifest:
+    """The manifest of the run of this process: written with status `running`, and again when it ends."""
+
+    def __init__(self, directory: Path, description: RunDescription, columns: Sequence[Column]) -> None:
+        self._path = directory / MANIFEST_FILE
+        self._began = time.monotonic()
+        self._repository = find_repository(Path.cwd())
+        self._dirty = DirtyCheck(self._repository) if self._repository else None
+        self.content = _opening(description, columns)
+        if self._repository:
+            self.content["git"] = {"commit": self._repository.commit, "dirty": None}
+        self._write()
+
+    def warn(self, message: str) -> None:
+        """Add a warning, which is written with the end of the run."""
+        self.content["warnings"].append(message)
+
+    def finish(self, rows: int, error: BaseException | None = None) -> None:
+        """Write how the run ended, once `rows` rows are on disk."""
+        self.content["status"] = _status(error)
+        self.content["failure"] = _failure(error)
+        self.content["rows"] = rows
+        self.content["ended"] = _now()
+        self.content["seconds"] = round(time.monotonic() - self._began, 6)
+        if self._dirty:
+            self.content["git"]["dirty"] = self._dirty.result(GIT_PATIENCE)
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self._path, (json.dumps(self.content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str, Any]:
+    import torch
+
+    import runner
+
+    return {
+        "status": "running",
+        "command": list(description.command),
+        "name": description.name,
+        "seed": description.seed,
+        "engine": description.engine,
+        "versions": {
+            "steprun": runner.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "environment": fingerprint(description.device, description.dtype),
+        "git": None,
+        "process": {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_start(os.getpid())},
+        "started": _now(),
+        "ended": None,
+        "seconds": None,
+        "rows": None,
+        "failure": None,
+        "warnings": list(description.warnings),
+        "columns": [_column(column) for column in columns],
+        **description.more,
+    }
+
+
+def fingerprint(device: str, dtype: str) -> dict[str, Any]:
+    """What the bits of a run depend on besides its config."""
+    import torch
+
+    return {
+        "torch": str(torch.__version__),
+        "device": device,
+        "device_name": _device_name(torch.device(device)),
+        "dtype": dtype,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _device_name(device: torch.device) -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "role": column.role,
+        "dtype": str(column.dtype).removeprefix("torch."),
+        "shape": None if column.shape is None else list(column.shape),
+    }
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return "finished"
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
+
+
+def _failure(error: BaseException | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    problems = error.problems if isinstance(error, SteprunError) else (Problem(str(error) or type(error).__name__),)
+    return {"error": type(error).__name__, "problems": [problem.to_json() for problem in problems]}
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+# --- reading
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a run directory; `status` is `killed` where it says running and that process is gone.
+
+    Raises:
+        UsageError: there is none, or it is not a manifest.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{directory} is not a run directory: cannot read {path.name}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON") from error
+    if not isinstance(content, dict) or content.get("status") not in STATUSES:
+        raise UsageError(f"{path} is not the manifest of a run: it has no status")
+    if content["status"] == "running" and not _is_alive(content.get("process")):
+        content["status"] = "killed"
+    return content
+
+
+def _is_alive(process: object) -> bool:
+    """Whether a recorded process still runs; taken for granted on another host, where one cannot look."""
+    if not isinstance(process, dict) or not isinstance(process.get("pid"), int):
+        return False
+    if process.get("host") != socket.gethostname():
+        return True
+    return _exists(process["pid"]) and process.get("started") == _process_start(process["pid"])
+
+
+def _exists(pid: int) -> bool:
+    if sys.platform == "win32":
+        return pid == os.getpid()  # signal 0 would end the process there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _process_start(pid: int) -> str | None:
+    """What tells a process from a later one of the same number: the boot and the tick it began in. None off Linux."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    return f"{boot} {fields[19]}" if fields[0] != "Z" else None

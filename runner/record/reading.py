@@ -1,0 +1,200 @@
+"""Recorded runs read back: rows as torch tensors in their true dtype, tables for pandas and Arrow."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from runner.engine.rows import Columns, Row
+from runner.errors import Problem, UsageError, did_you_mean
+from runner.plan.columns import Column
+from runner.record.directory import CONFIG_FILE, MANIFEST_FILE, ROWS_FOLDER
+from runner.record.manifest import read_manifest
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+    from runner.config import Config
+
+
+def open_run(path: str | Path) -> Run:
+    """The run recorded in a run directory, also while it is running or after it was killed.
+
+    Raises:
+        UsageError: `path` is no run directory.
+    """
+    directory = Path(path)
+    if not (directory / MANIFEST_FILE).is_file():
+        raise UsageError(_not_a_run(directory))
+    return Run(directory)
+
+
+def _not_a_run(directory: Path) -> Problem:
+    if not directory.is_dir():
+        return Problem(f"there is no folder {directory}", hint="`steprun runs` lists the recorded runs")
+    runs = sorted(manifest.parent for manifest in directory.glob(f"*/{MANIFEST_FILE}"))
+    if runs:
+        return Problem(f"{directory} holds {len(runs)} runs", hint=f"the latest is {runs[-1]}")
+    return Problem(
+        f"{directory} is not a run directory: it has no {MANIFEST_FILE}", hint="`steprun runs` lists the recorded runs"
+    )
+
+
+class Run:
+    """A recorded run. What it holds was read when it was opened; open it again to see rows written since.
+
+    Attributes:
+        path: the run directory.
+        manifest: `run.json`; its `status` is `running`, `finished`, `failed`, `interrupted`, or `killed`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet
+
+        from runner.record.arrow import columns_of
+
+        self.path = path
+        self.manifest: dict[str, Any] = read_manifest(path)
+        self._parts = [pyarrow.parquet.ParquetFile(part) for part in sorted((path / ROWS_FOLDER).glob("*.parquet"))]
+        self._length = sum(part.metadata.num_rows for part in self._parts)
+        self._layout = Columns(columns_of(self._parts[0].schema_arrow) if self._parts else ())
+
+    @property
+    def status(self) -> str:
+        return str(self.manifest["status"])
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """The resolved config that ran."""
+        import runner.config
+
+        return runner.config.load(self.path / CONFIG_FILE)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self._layout.columns
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.rows()
+
+    def rows(self) -> Iterator[Row]:
+        """Every row in order, its tensors on the CPU; one part of the run in memory at a time."""
+        from runner.record.arrow import tensors_of
+
+        for table in self._tables():
+            fixed = [table.column(name).to_pylist() for name in ("row", "step", "path", "iteration")]
+            values = [tensors_of(table, column) for column in self.columns]
+            by_row = zip(*values, strict=True) if values else iter([()] * len(table))
+            for number, step, path, iteration, row in zip(*fixed, by_row, strict=True):
+                yield Row(number, step, path, iteration, self._layout, row)
+
+    def tensor(self, name: str, missing: float | None = None) -> Tensor:
+        """One column as a tensor `(rows, *shape)` in its true dtype.
+
+        Args:
+            name: "f", "w1", "w1.grad".
+            missing: stands where a row has no value or no gradient; by default NaN, which only floating and complex
+                columns can hold. `present` tells which rows have one.
+        Raises:
+            UsageError: no such column; its shape varies; or rows are missing in a column without NaN and `missing` is not given.
+        """
+        column = self._column(name)
+        if column.shape is None:
+            raise UsageError(Problem(f"the shape of `{name}` varies from row to row", hint="read it with `run.values(name)`"))
+        values = self.values(name)
+        has_nan = column.dtype.is_floating_point or column.dtype.is_complex
+        if missing is None and not has_nan and any(value is None for value in values):
+            raise UsageError(
+                Problem(
+                    f"`{name}` has no value in {sum(value is None for value in values)} of {len(values)} rows, and {column.dtype} has no NaN",
+                    hint=f"say what stands there: run.tensor({name!r}, missing=0)",
+                )
+            )
+        blank = torch.full(column.shape, float("nan") if has_nan and missing is None else missing or 0).to(column.dtype)
+        if not values:
+            return blank.new_empty((0, *column.shape))
+        return torch.stack([blank if value is None else value for value in values])
+
+    def present(self, name: str) -> Tensor:
+        """Which rows have a value of a column: bool `(rows,)`."""
+        self._column(name)
+        masks = [torch.tensor(table.column(name).is_valid().to_pylist(), dtype=torch.bool) for table in self._tables([name])]
+        return torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)
+
+    def values(self, name: str) -> list[Tensor | None]:
+        """One column as a tensor a row, None where the row has none; also where the shape varies."""
+        from runner.record.arrow import SHAPE_SUFFIX, tensors_of
+
+        column = self._column(name)
+        names = [name] if column.shape is not None else [name, name + SHAPE_SUFFIX]
+        return [value for table in self._tables(names) for value in tensors_of(table, column)]
+
+    def to_arrow(self) -> pyarrow.Table:
+        """All rows as one Arrow table, as they are stored."""
+        import pyarrow
+
+        tables = list(self._tables())
+        return pyarrow.concat_tables(tables) if tables else pyarrow.table({})
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """All rows as a DataFrame: a tensor of one element is a number, a larger one a NumPy array of its shape.
+
+        Half precision comes as float32. Where there is no value stands NaN, or None in a column of arrays.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        from runner.record.frames import frame_of
+
+        return frame_of(self.to_arrow(), self.columns)
+
+    def _tables(self, names: list[str] | None = None) -> Iterator[pyarrow.Table]:
+        for part in self._parts:
+            yield part.read(columns=None if names is None else [f"{name}" for name in names])
+
+    def _column(self, name: str) -> Column:
+        position = self._layout.positions.get(name)
+        if position is None:
+            names = list(self._layout.positions)
+            raise UsageError(
+                Problem(f"no column `{name}`", hint=did_you_mean(name, names, f"columns are {', '.join(names)}"))
+            )
+        return self.columns[position]
+
+    def __repr__(self) -> str:
+        return f"<Run {self.path}: {self.status}, {len(self)} rows of {len(self.columns)} columns>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "run": str(self.path),
+            "status": self.status,
+            "rows": f"{len(self):,}",
+            "started": self.manifest.get("started"),
+            "seconds": self.manifest.get("seconds"),
+            "device": self.manifest.get("environment", {}).get("device"),
+            "torch": self.manifest.get("versions", {}).get("torch"),
+        }
+        facts_html = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in facts.items())
+        columns_html = "".join(
+            f"<tr><td>{html.escape(column.name)}</td><td>{column.role}</td><td>{_shape(column)}</td>"
+            f"<td>{str(column.dtype).removeprefix('torch.')}</td></tr>"
+            for column in self.columns
+        )
+        return (
+            f"<table>{facts_html}</table>"
+            f"<table><tr><th>column</th><th>role</th><th>shape</th><th>dtype</th></tr>{columns_html}</table>"
+        )
+
+
+def _shape(column: Column) -> str:
+    return "?" if column.shape is None else str(list(column.shape))

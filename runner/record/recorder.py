@@ -1,0 +1,65 @@
+"""A run being recorded: its directory, its rows and its manifest kept in step, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.engine.rows import Row
+from runner.errors import Problem, RunError
+from runner.plan.columns import Column
+from runner.record.directory import CONFIG_FILE, write_atomically
+from runner.record.manifest import Manifest, RunDescription
+from runner.record.writer import RowWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a run writes to."""
+
+    directory: Path
+    write: Callable[[Row], None]  # takes a row; raises RunError when an earlier one could not be written
+    warn: Callable[[str], None]  # adds a warning to the manifest
+
+
+@contextmanager
+def recording(
+    directory: Path, columns: Sequence[Column], description: RunDescription, config: str
+) -> Iterator[Recording]:
+    """Record a run into a fresh directory: `config.yaml`, `run.json`, and `rows/`.
+
+        with recording(directory, plan.columns, description, text) as record:
+            for row in execute(plan):
+                record.write(row)
+
+    When the block ends, every row given is on disk and the manifest says `finished`; `failed` with the problems when it
+    ends in an exception, `interrupted` when that is KeyboardInterrupt. The exception goes on.
+
+    Raises:
+        RunError: something could not be written.
+    """
+    try:
+        write_atomically(directory / CONFIG_FILE, config.encode())
+        manifest = Manifest(directory, description, columns)
+    except OSError as error:
+        raise _cannot_write(directory, error) from error
+    writer = RowWriter(directory, columns)
+    try:
+        with writer:
+            yield Recording(directory, writer.write, manifest.warn)
+    except BaseException as error:
+        try:
+            manifest.finish(writer.rows_on_disk, error)
+        except OSError as second:
+            error.add_note(str(_cannot_write(directory, second)))
+        raise
+    try:
+        manifest.finish(writer.rows_on_disk)
+    except OSError as error:
+        raise _cannot_write(directory, error) from error
+
+
+def _cannot_write(directory: Path, error: OSError) -> RunError:
+    return RunError(Problem(f"cannot write to {directory}: {error.strerror or error}", hint="free space, or choose another --runs-dir"))
