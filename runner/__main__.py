@@ -1,7 +1,5 @@
 """`python -m runner` is `steprun`."""
 
-import sys
+from runner.cli.main import entry
 
-from runner.cli.main import main
-
-sys.exit(main())
+entry()

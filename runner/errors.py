@@ -149,12 +149,10 @@ def listing(names: Iterable[str], limit: int = 12) -> str:
 
 def _window(excerpt: str, column: int) -> tuple[str, int]:
     """Cut a long line around `column`; returns the text and the column within it (both from 1)."""
-    excerpt = excerpt.replace("\t", " ").rstrip("\r\n")
-    excerpt = "".join(char if char.isprintable() else "�" for char in excerpt)
-    if len(excerpt) <= EXCERPT_WIDTH:
-        return excerpt, column
+    excerpt = excerpt.rstrip("\r\n")
     start = max(0, min(column - 1 - EXCERPT_WIDTH // 2, len(excerpt) - EXCERPT_WIDTH))
-    text = excerpt[start : start + EXCERPT_WIDTH]
+    text = excerpt[start : start + EXCERPT_WIDTH].replace("\t", " ")
+    text = "".join(char if char.isprintable() else "�" for char in text)
     if start > 0:
         text = "…" + text[1:]
     if start + EXCERPT_WIDTH < len(excerpt):

@@ -49,7 +49,8 @@ def check_call(
         return _unknown(operation, shown, unknown)
     most = max(_positions(overload) for overload in operation.overloads)
     if len(positional) > most:
-        message = f"`{shown}` takes {most:.0f} arguments by position, {len(positional)} are given"
+        count = "1 argument" if most == 1 else f"{most:.0f} arguments"
+        message = f"`{shown}` takes {count} by position, {len(positional)} are given"
         return CallFault(message, _takes(operation))
     faults: list[CallFault] = []
     for overload in operation.overloads:

@@ -32,8 +32,8 @@ def complete_config(incomplete: str) -> list[str]:
 
 def complete_override(context: typer.Context, incomplete: str) -> list[str]:
     """The constants of the config and its keys, dotted, each with its `=`."""
-    config = context.params.get("config")
-    if not isinstance(config, str) or "=" in incomplete or not Path(config).is_file():
+    config = context.params.get("config") or next(iter(context.args), "")  # there, while an option waits for its value
+    if "=" in incomplete or not Path(config).is_file():
         return []
     from runner.config import load
 

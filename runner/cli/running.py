@@ -57,8 +57,9 @@ def _execute(plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool) -> P
     from runner.record.directory import create_run_directory
     from runner.record.running import run_recorded
 
-    gc.freeze()
-    gc.enable()
+    if not gc.isenabled():  # the imports are over, and what they left need not be walked
+        gc.freeze()
+        gc.enable()
     if runs_dir is None:
         with _watching(plan, quiet, as_json) as watch:
             for row in execute(plan):

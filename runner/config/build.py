@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from runner.config.document import Document
+from runner.config.fields import check_expression
 from runner.config.models import Config, Log
 from runner.config.names import check_function_names, check_metric_names, check_tensor_names
 from runner.config.nodes import describe, plain
@@ -13,7 +14,7 @@ from runner.config.optimizers import read_optimizers
 from runner.config.steps import read_program
 from runner.config.tensors import read_constants, read_parameters, scalar_names
 from runner.config.unbuilt import ENGINES, TENSOR_LOGS, TOP_LEVEL, not_built
-from runner.config.validate import Faults
+from runner.config.validate import EnoughFaults, Faults
 from runner.errors import Problem, did_you_mean, nearest
 
 TOP_LEVEL_KEYS = (
@@ -29,8 +30,17 @@ TENSOR_LOGS_BUILT = ("full", "none")
 
 def build_config(document: Document, problems: list[Problem], most: int) -> Config | None:
     """The config of a document, or None after its faults, `most` of them, were added to `problems`."""
-    faults = Faults(document, problems, most)
-    data: dict[str, Any] = plain(document.root)
+    try:
+        config = _config(plain(document.root), Faults(document, problems, most))
+    except EnoughFaults:
+        return None
+    if config is None or problems:
+        return None
+    config._document = document
+    return config
+
+
+def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     _check_keys(data, faults)
     check_tensor_names(data, faults)
     check_function_names(data, faults)
@@ -49,17 +59,15 @@ def build_config(document: Document, problems: list[Problem], most: int) -> Conf
     values["log"] = _log(data.get("log"), faults)
     for key in _MAPPINGS:
         values[key] = {} if data.get(key) is None else data[key]
+        if isinstance(values[key], dict) and not faults.check_each(values[key].items(), check_expression, (key,)):
+            values[key] = {}
     if data.get("name") is None:
-        values["name"] = document.name
+        values["name"] = faults.document.name
     _check_choice(data.get("engine"), ("engine",), ENGINES_BUILT, ENGINES, "engine", faults)
     if data.get("parameters") in (None, {}) and "parameters" not in faults.misspelt:
         hint = "write `parameters: {x: {shape: [1], init: 100}}`"
         faults.add(("parameters",), "a config needs at least one parameter", hint, key=True)
-    config = faults.build(Config, values, ())
-    if config is None or faults.problems:
-        return None
-    config._document = document
-    return config
+    return faults.build(Config, values, ())
 
 
 def run_name(stem: str) -> str:

@@ -25,7 +25,7 @@ Event = Any
 """An event of libyaml's parser; its kinds share no type that names what they have."""
 
 EMPTY_HINT = "a config needs at least `parameters` and `expression`"
-_PROPERTIES = re.compile(r"(?:[&!]\S*\s*)*")
+_PROPERTIES = r"(?:[&!]\S*\s*)*"
 _FREE_TEXT: tuple[Path, ...] = (("description",),)
 """Values that are prose: a bracket there needs no partner."""
 
@@ -54,7 +54,7 @@ def compose(source: Source, limits: Limits, problems: list[Problem], *, value: b
         ) from error
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Composer:
     source: Source
     limits: Limits
@@ -153,7 +153,7 @@ class _Composer:
     def _scalar(self, event: Event) -> ScalarNode:
         start, end = event.start_mark.index + self.shift, event.end_mark.index + self.shift
         if event.anchor is not None:
-            start = min(end, _PROPERTIES.match(self.source.text, start).end())  # type: ignore[union-attr]
+            start = min(end, re.compile(_PROPERTIES).match(self.source.text, start).end())  # type: ignore[union-attr]
         style = event.style or ""
         if style:
             return ScalarNode(event.value, self.source, start, end, style)
@@ -247,12 +247,15 @@ class _Composer:
         return node.source.problem(node.start, node.end, message, hint, dotted(tuple(self.path)))
 
     def _report(self, event: Event, message: str, hint: str) -> None:
-        if len(self.problems) <= self.limits.problems:
-            self.problems.append(self._problem(event, message, hint))
+        self._add(self._problem(event, message, hint))
 
     def _over_report(self, node: Node, message: str, hint: str) -> None:
-        if len(self.problems) <= self.limits.problems:
-            self.problems.append(self._over(node, message, hint))
+        self._add(self._over(node, message, hint))
+
+    def _add(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        if len(self.problems) > self.limits.problems:
+            raise ConfigError(self.problems)  # more than a person reads
 
 
 def _is(event: Event, kind: type[yaml.Event]) -> bool:

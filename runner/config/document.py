@@ -7,12 +7,11 @@ from pathlib import Path as FilePath
 
 from runner.config.extends import Sandbox
 from runner.config.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted
-from runner.config.positions import place_within
 from runner.config.source import Source, whole_file_problem
 from runner.errors import Mark, Problem
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Document:
     """A config with `extends` and overrides applied; every value keeps the place that wrote it."""
 
@@ -45,6 +44,8 @@ class Document:
             return whole_file_problem(self.source.name, message, hint, shown)
         marked = key_node if key_node is not None and (key or not _is_visible(node)) else node
         if at is not None and isinstance(marked, ScalarNode):
+            from runner.config.positions import place_within
+
             start, end = place_within(marked, *at)
             return marked.source.problem(start, end, message, hint, shown)
         return self._over(marked, message, hint, shown)

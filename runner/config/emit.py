@@ -21,8 +21,11 @@ _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r
 
 
 def emit(root: MapNode, name: str, folder: FilePath, absolute_files: bool) -> str:
-    """The whole config as YAML, beginning with its name."""
+    """The whole config as YAML, beginning with its name, which is `name` where it says none."""
     writer = _Writer(folder, absolute_files)
+    said = root.entries.get("name")
+    if said is not None and isinstance(said.value, ScalarNode) and said.value.value is not None:
+        name = str(said.value.value)
     lines = [f"name: {_scalar_text(name, flow=False)}"]
     for key, entry in root.entries.items():
         if key != "name":
@@ -157,7 +160,12 @@ def _scalar_text(value: object, flow: bool) -> str:
 
 def _is_plain(value: str, flow: bool) -> bool:
     """Whether YAML reads the bare text as this very text."""
-    if not value or value != value.strip() or (value[0] in _INDICATORS and not re.match(r"-[\w.(]", value)):
+    if (
+        not value
+        or value == "<<"
+        or value != value.strip()
+        or (value[0] in _INDICATORS and not re.match(r"-[\w.(]", value))
+    ):
         return False
     if (
         ": " in value

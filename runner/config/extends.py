@@ -31,7 +31,7 @@ class Sandbox:
         return any(os.path.commonpath((folder, resolved)) == folder for folder in self.folders)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class BaseReader:
     """Reads a config text with everything that it extends; each file once."""
 

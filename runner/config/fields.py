@@ -26,14 +26,14 @@ DTYPES: dict[str, str] = {
 
 FLOATING_DTYPES = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
 
-_DEVICE = re.compile(r"cpu|(?:cuda|mps)(?::[0-9]{1,4})?")
-_RUN_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_DEVICE = r"cpu|(?:cuda|mps)(?::[0-9]{1,4})?"
+_RUN_NAME = r"[A-Za-z0-9_-]+"
 
 
 class FieldError(ValueError):
     """What is wrong with one value, and one thing to do."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str) -> None:
         self.message = message
         self.hint = hint
         super().__init__(message)
@@ -112,7 +112,7 @@ def check_floating_dtype(value: object) -> str:
 
 
 def check_device(value: object) -> str:
-    if not isinstance(value, str) or not _DEVICE.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(_DEVICE, value):
         raise expected("a device", value, "devices are cpu, cuda, cuda:1, mps")
     return value
 
@@ -120,7 +120,7 @@ def check_device(value: object) -> str:
 def check_run_name(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if value is not None and (not isinstance(value, str) or not _RUN_NAME.fullmatch(value)):
+    if value is not None and (not isinstance(value, str) or not re.fullmatch(_RUN_NAME, value)):
         raise expected("a name of letters, digits, `-` and `_`", value, "write one such as `my-run`")
     return value
 
@@ -149,7 +149,7 @@ Given = TypeVar("Given")
 
 def _not_empty(value: Given, what: str) -> Given:
     if isinstance(value, str) and not value.strip():
-        raise FieldError(f"expected {what}, found empty text")
+        raise FieldError(f"expected {what}, found empty text", "write one, or remove the key")
     return value
 
 
@@ -193,8 +193,8 @@ else:
     )
     Device = _kind(
         check_device,
-        {"type": "string", "pattern": f"^(?:{_DEVICE.pattern})$", "examples": ["cpu", "cuda", "cuda:1", "mps"]},
+        {"type": "string", "pattern": f"^(?:{_DEVICE})$", "examples": ["cpu", "cuda", "cuda:1", "mps"]},
     )
-    RunName = _kind(check_run_name, {"type": ["string", "integer"], "pattern": f"^{_RUN_NAME.pattern}$"})
+    RunName = _kind(check_run_name, {"type": ["string", "integer"], "pattern": f"^{_RUN_NAME}$"})
     Names = _kind(check_names, _NAMES_SCHEMA)
     Columns = _kind(check_columns, _NAMES_SCHEMA)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runner.errors import UsageError
 
-DEEPEST_NESTING = 500
+DEEPEST_NESTING = 200
 """What `nesting` may be raised to: every later pass over a config recurses once a level."""
 
 

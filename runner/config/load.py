@@ -12,7 +12,6 @@ from runner.config.extends import BaseReader, Sandbox
 from runner.config.limits import Limits
 from runner.config.models import Config
 from runner.config.nodes import MapNode
-from runner.config.overrides import apply_override, override_name
 from runner.config.source import Source, decode, read_source, text_source
 from runner.errors import ConfigError, Problem
 
@@ -76,12 +75,17 @@ def _config(
     root = reader.tree(source, ((resolved, source.name),))
     if root is None or reader.failed:
         raise _error(problems, [], source, limits, [])
-    for override in overrides:
-        root = apply_override(root, override, source, limits, problems)
+    names: list[str] = []
+    if overrides:
+        from runner.config.overrides import apply_override, override_name
+
+        names = [override_name(text) for text in overrides]
+        for text in overrides:
+            root = apply_override(root, text, source, limits, problems)
     unread = list(problems)
     config = build_config(_document(root, source, sandbox, stem), problems, limits.problems)
     if config is None:
-        raise _error(problems, unread, source, limits, [override_name(text) for text in overrides])
+        raise _error(problems, unread, source, limits, names)
     return config
 
 

@@ -12,7 +12,7 @@ RESERVED = frozenset(keyword.kwlist) | frozenset(
     {"training", "iteration", "row", "step", "path", "value", "pi", "inf", "nan"}
 )
 
-_SIGNATURE = re.compile(r"\s*([^\W\d]\w*)\s*\((.*)\)\s*", re.DOTALL)
+_SIGNATURE = r"(?s)\s*([^\W\d]\w*)\s*\((.*)\)\s*"
 
 
 def check_name(path: tuple[str | int, ...], name: str, owner: str, faults: Faults) -> bool:
@@ -21,7 +21,7 @@ def check_name(path: tuple[str | int, ...], name: str, owner: str, faults: Fault
         faults.add(
             path,
             f"`{name}` is reserved and cannot name {owner}",
-            f"call it `{name}_`" if name.isidentifier() else None,
+            f"call it `{name}_`",
             key=True,
         )
     elif not name.isidentifier() or not _is_normal(name):
@@ -63,7 +63,7 @@ def check_function_names(data: dict[str, Any], faults: Faults) -> None:
     seen: dict[str, str] = {}
     for signature in functions if isinstance(functions, dict) else ():
         path = ("functions", signature)
-        match = _SIGNATURE.fullmatch(signature)
+        match = re.fullmatch(_SIGNATURE, signature)
         if match is None:
             faults.add(
                 path, f"`{signature}` is not written like a function", "write `name(argument, …): body`", key=True

@@ -13,7 +13,7 @@ Path = tuple[str | int, ...]
 """The way from the top of a config to a value: keys, and list indices from 0."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ScalarNode:
     value: ScalarValue
     source: Source
@@ -22,7 +22,7 @@ class ScalarNode:
     style: str = ""  # "" plain, else the character that opens it: ' " | >
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ListNode:
     items: tuple[Node, ...]
     source: Source
@@ -32,13 +32,13 @@ class ListNode:
     weight: int = 1  # nodes in it, aliases counted each time
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Entry:
     key: ScalarNode
     value: Node
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MapNode:
     entries: Mapping[str, Entry]
     source: Source

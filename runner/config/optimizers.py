@@ -57,19 +57,9 @@ def _declaration(written: Any, path: Path, faults: Faults) -> OptimizerDeclarati
         faults.add(path, f"expected a mapping with one optimizer, found {describe(written)}", hint, key=written is None)
         return None
     before = faults.count
-    kinds = [key for key in written if key not in SIDE_KEYS]
-    if len(kinds) != 1:
-        if kinds:
-            faults.add(
-                (*path, kinds[1]),
-                f"`{kinds[0]}` and `{kinds[1]}`: one optimizer may stand here",
-                "remove one, or name several under `optimizers`",
-                key=True,
-            )
-        else:
-            faults.add(path, "no optimizer is named here", _EXAMPLE, key=True)
+    kind = _kind(written, path, faults)
+    if kind is None:
         return None
-    kind = kinds[0]
     table = _table(kind, path, faults)
     parameters = _names(written.get("parameters"), (*path, "parameters"), faults)
     if table is None:
@@ -82,6 +72,33 @@ def _declaration(written: Any, path: Path, faults: Faults) -> OptimizerDeclarati
     return OptimizerDeclaration(
         kind=kind, arguments=arguments, parameters=parameters, groups=tuple(groups), state=state, path=path
     )
+
+
+def _kind(written: dict[str, Any], path: Path, faults: Faults) -> str | None:
+    """The one key that names a class, or None after a fault was added."""
+    kinds = [key for key in written if key not in SIDE_KEYS]
+    if len(kinds) == 1:
+        return kinds[0]
+    known = [key for key in kinds if key in optimizers()]
+    if not kinds:
+        faults.add(path, "no optimizer is named here", _EXAMPLE, key=True)
+    elif len(known) == 1:
+        for key in kinds:
+            if key != known[0]:
+                faults.add((*path, key), *_unknown_beside(key, known[0]), key=True)
+    else:
+        hint = "remove one, or name several under `optimizers`"
+        faults.add((*path, kinds[1]), f"`{kinds[0]}` and `{kinds[1]}`: one optimizer may stand here", hint, key=True)
+    return None
+
+
+def _unknown_beside(key: str, kind: str) -> tuple[str, str]:
+    """What is wrong with a key that stands beside an optimizer's class, and a hint."""
+    if any(argument.name == key for argument in optimizers()[kind].arguments):
+        return f"`{key}` belongs to `{kind}` and stands beside it", f"indent it more, to stand within `{kind}`"
+    hint = f"beside `{kind}` may stand {', '.join(SIDE_KEYS)}"
+    meant = did_you_mean(key, SIDE_KEYS)
+    return f"an optimizer has no key `{key}`", f"{hint}; {meant}" if meant else hint
 
 
 def _table(kind: str, path: Path, faults: Faults) -> Optimizer | None:
@@ -137,11 +154,11 @@ def _check_hyperparameter(value: Any, path: Path, faults: Faults) -> None:
     if isinstance(value, list):
         for index, item in enumerate(value):
             if isinstance(item, list | dict) or item == "":
-                faults.add((*path, index), f"expected a number or an expression, found {describe(item)}")
+                message = f"expected a number or an expression, found {describe(item)}"
+                faults.add((*path, index), message, "write a number, or text such as `2 * n`")
     elif isinstance(value, dict) or value == "":
-        faults.add(
-            path, f"expected a number, an expression or a list, found {describe(value) if value else 'empty text'}"
-        )
+        message = f"expected a number, an expression or a list, found {describe(value)}"
+        faults.add(path, message, "write a number, or text such as `0.1 / t`")
 
 
 def _groups(table: Optimizer, written: Any, path: Path, faults: Faults) -> list[GroupDeclaration]:
@@ -193,9 +210,8 @@ def _state(written: Any, path: Path, faults: Faults) -> dict[str, dict[str, Any]
             continue
         for key, value in entries.items():
             if not isinstance(value, int | float | str) or value == "":
-                faults.add(
-                    (*path, name, key), f"expected a tensor's name, an expression or a number, found {describe(value)}"
-                )
+                message = f"expected a tensor's name, an expression or a number, found {describe(value)}"
+                faults.add((*path, name, key), message, "write the name of a tensor, such as `m0`")
     return written
 
 

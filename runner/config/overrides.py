@@ -13,9 +13,10 @@ from runner.config.nodes import Entry, ListNode, MapNode, Node, Path, ScalarNode
 from runner.config.source import Source, text_source
 from runner.errors import ConfigError, Problem, did_you_mean, nearest
 
-_SEGMENT = re.compile(r"\s*(?:\"([^\"]*)\"|'([^']*)'|([^.=\"'][^.=]*?))\s*(?=[.=]|$)")
+_SEGMENT = re.compile(r"\s*(?:\"([^\"]*)\"\s*|'([^']*)'\s*|([^\s.=\"'][^.=]*))(?=[.=]|$)")
 _EXPRESSION_KEYS = ("assign", "expect")
 """Mappings whose keys are expressions: what follows them in a path is one key."""
+_TOLERANCE_KEYS = ("value", "rtol", "atol")
 _USAGE = "write `path=value`, such as `learning_rate=0.1` or `parameters.x1.init=5`, or `~path` to delete"
 
 
@@ -54,6 +55,10 @@ class _Override:
         text = self.source.text
         deletes = text.startswith("~")
         segments, end = self._segments(int(deletes))
+        if segments[0].key == "extends":
+            raise self._fault(
+                segments[0].start, segments[0].end, "`extends` cannot be overridden", "write it in the file"
+            )
         if deletes:
             if end < len(text):
                 raise self._fault(end, len(text), "a deletion takes no value", f"write `{text[:end]}`")
@@ -78,8 +83,8 @@ class _Override:
                 raise self._fault(
                     min(at, len(text)), min(at, len(text)) + 1, "a key is missing in the path of this override", _USAGE
                 )
-            group = match.lastindex or 3
-            segments.append(Segment(match[group], match.start(group), match.end(group)))
+            start, key = match.start(match.lastindex or 0), match[match.lastindex or 0].rstrip()
+            segments.append(Segment(key, start, start + len(key)))
             at = match.end()
             if at >= len(text) or text[at] == "=":
                 return segments, at
@@ -99,8 +104,6 @@ class _Override:
             )
         if name in scalars:
             return in_constants
-        if name == "extends":
-            raise self._fault(segment.start, segment.end, "`extends` cannot be overridden", "write it in the file")
         if name in TOP_LEVEL_KEYS:
             return [segment]
         if name in entries:
@@ -173,19 +176,20 @@ class _Override:
         return with_items(node, tuple(items))
 
     def _next_key(self, node: MapNode, segments: list[Segment], path: Path) -> tuple[Segment, list[Segment]]:
-        """The longest run of segments that is a key here, else the first; what remains."""
-        for count in range(len(segments), 0, -1):
-            joined = ".".join(segment.key for segment in segments[:count])
-            if joined in node.entries or (
-                count == len(segments) and path and path[-1] in _EXPRESSION_KEYS and self._is_new(node, segments)
-            ):
-                return Segment(joined, segments[0].start, segments[count - 1].end), segments[count:]
+        """The key at `path` that the segments begin with, which may itself have dots, and the segments that remain."""
+        whole = _joined(segments)
+        if path and path[-1] in _EXPRESSION_KEYS and whole.key not in node.entries:
+            count = len(segments) - (len(segments) > 1 and segments[-1].key in _TOLERANCE_KEYS)
+            return _joined(segments[:count]), segments[count:]
+        for count in range(len(segments), 1, -1):
+            key = _joined(segments[:count])
+            if key.key in node.entries:
+                return key, segments[count:]
         return segments[0], segments[1:]
-
-    def _is_new(self, node: MapNode, segments: list[Segment]) -> bool:
-        return not any(
-            ".".join(segment.key for segment in segments[:count]) in node.entries for count in range(1, len(segments))
-        )
 
     def _fault(self, start: int, end: int, message: str, hint: str | None) -> ConfigError:
         return ConfigError(self.source.problem(start, max(end, start + 1), message, hint))
+
+
+def _joined(segments: list[Segment]) -> Segment:
+    return Segment(".".join(segment.key for segment in segments), segments[0].start, segments[-1].end)

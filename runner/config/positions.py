@@ -26,11 +26,11 @@ def value_offsets(node: ScalarNode) -> list[int] | None:
     """
     if not isinstance(node.value, str):
         return None
-    for placed in _READERS[node.style](node):
-        if "".join(char for char, _ in placed) == node.value:
-            offsets = [offset for _, offset in placed]
-            return [*offsets, offsets[-1] + 1 if offsets else node.start]
-    return None
+    placed = _READERS[node.style](node)
+    if "".join(char for char, _ in placed) != node.value:
+        return None
+    offsets = [offset for _, offset in placed]
+    return [*offsets, offsets[-1] + 1 if offsets else node.start]
 
 
 def place_within(node: ScalarNode, line: int, column: int, width: int) -> tuple[int, int]:
@@ -117,33 +117,37 @@ def _double_unit(text: str, at: int) -> tuple[str, int]:
     return _ESCAPES.get(text[at + 1], ""), 2
 
 
-def _plain(node: ScalarNode) -> list[Placed]:
-    return [_flow(node.source.text, node.start, node.end, _plain_unit)]
+def _plain(node: ScalarNode) -> Placed:
+    return _flow(node.source.text, node.start, node.end, _plain_unit)
 
 
-def _single(node: ScalarNode) -> list[Placed]:
-    return [_flow(node.source.text, node.start + 1, node.end - 1, _single_unit)]
+def _single(node: ScalarNode) -> Placed:
+    return _flow(node.source.text, node.start + 1, node.end - 1, _single_unit)
 
 
-def _double(node: ScalarNode) -> list[Placed]:
-    return [_flow(node.source.text, node.start + 1, node.end - 1, _double_unit)]
+def _double(node: ScalarNode) -> Placed:
+    return _flow(node.source.text, node.start + 1, node.end - 1, _double_unit)
 
 
-def _block(node: ScalarNode) -> list[Placed]:
-    """Readings of a literal or folded block, one for each indentation that its first line allows."""
+def _block(node: ScalarNode) -> Placed:
     text = node.source.text
     header = _BREAK.search(text, node.start, node.end)
     if header is None:
-        return [[]]
+        return []
     lines: list[tuple[int, int]] = []
     at = header.end()
     while at < node.end:
         line_break = _BREAK.search(text, at, node.end)
         lines.append((at, line_break.start() if line_break else node.end))
         at = line_break.end() if line_break else node.end
-    widths = [end - start - len(text[start:end].lstrip(" ")) for start, end in lines if text[start:end].strip(" ")]
-    deepest = widths[0] if widths else 0
-    return [_block_at(node, lines, indent) for indent in range(deepest, -1, -1)]
+    written = _indentation([text[start:end] for start, end in lines])
+    return _block_at(node, lines, max(0, written - _indentation(str(node.value).split("\n"))))
+
+
+def _indentation(lines: list[str]) -> int:
+    """Spaces before the first line with text, or the most on any line where none has."""
+    blank = [len(line) for line in lines if not line.strip(" ")]
+    return next((len(line) - len(line.lstrip(" ")) for line in lines if line.strip(" ")), max(blank, default=0))
 
 
 def _block_at(node: ScalarNode, lines: list[tuple[int, int]], indent: int) -> Placed:
@@ -168,7 +172,7 @@ def _block_at(node: ScalarNode, lines: list[tuple[int, int]], indent: int) -> Pl
     return placed + pending[: max(0, kept)]
 
 
-_READERS: dict[str, Callable[[ScalarNode], list[Placed]]] = {
+_READERS: dict[str, Callable[[ScalarNode], Placed]] = {
     "": _plain,
     "'": _single,
     '"': _double,

@@ -56,8 +56,9 @@ def resolve_plain(text: str) -> ScalarValue:
 
 
 def _integer(digits: str, base: int) -> int:
-    significant = digits.lstrip("+-0_")
-    value = int(digits, base) if len(significant) <= 100 else LARGEST_INTEGER + 1
+    significant = digits.lstrip("+-0_") or "0"
+    size = int(significant, base) if len(significant) <= 100 else LARGEST_INTEGER + 2
+    value = -size if digits[0] == "-" else size
     if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
         raise NumberRangeError("is beyond 64 bits: integers reach from -2^63 to 2^63 - 1")
     return value

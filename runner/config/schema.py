@@ -49,7 +49,7 @@ def json_schema() -> Schema:
         "description": fields["description"],
         "extends": {
             **_NAMES,
-            "description": "config file or files merged under this one: mappings merge, anything else replaces, null deletes",
+            "description": "config files merged under this one: mappings merge, anything else replaces, null deletes",
         },
         "seed": fields["seed"],
         "dtype": fields["dtype"],

@@ -22,7 +22,7 @@ _OTHER_UNPRINTABLE = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Source:
     """One text with its name; places in it are offsets in characters."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from runner.config.fields import FieldError, check_number
+from runner.config.fields import FieldError, check_assigned, check_number
 from runner.config.models import STEP_MODELS, Expect, Expectation, Frozen, Repeat, Step, Train
 from runner.config.nodes import Path, describe
 from runner.config.unbuilt import STEPS, not_built
@@ -76,7 +76,7 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
         return None
     before = faults.count
     place = path if bare else (*path, kind)
-    if not bare and "every" in written and loops == 0:
+    if written.get("every") is not None and loops == 0:
         faults.add(
             (*path, "every"),
             "`every` stands outside a loop",
@@ -170,20 +170,21 @@ def _expect(written: Any, path: Path, faults: Faults) -> Frozen | None:
         data = dict(value) if isinstance(value, dict) else {"value": value}
         within = {} if isinstance(value, dict) else {"value": place}
         if isinstance(data.get("value"), dict) or data.get("value") == "":
-            found = describe(data["value"]) if data["value"] else "empty text"
-            faults.add((*place, "value"), f"expected a number, a list or an expression, found {found}")
+            message = f"expected a number, a list or an expression, found {describe(data['value'])}"
+            faults.add((*place, "value"), message, "write a number, a list, or text such as `2 * x`")
             continue
         if isinstance(data.get("value"), list):
-            if _has_mapping(data["value"]):
-                faults.add((*place, "value"), "expected numbers in the list, found a mapping")
+            if not _holds_values(data["value"]):
+                message = "expected numbers or expressions in the list, found something else"
+                faults.add((*place, "value"), message, "write numbers, or text such as `2 * x`")
                 continue
             data["value"] = _as_tuple(data["value"])
         expectations[expression] = faults.build(Expectation, data, place, within)
     return Expect.model_construct(expectations=expectations)
 
 
-def _has_mapping(value: Any) -> bool:
-    return any(map(_has_mapping, value)) if isinstance(value, list) else isinstance(value, dict)
+def _holds_values(value: Any) -> bool:
+    return all(map(_holds_values, value)) if isinstance(value, list) else isinstance(value, int | float | str)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -219,7 +220,7 @@ def _mapping_only(kind: str, written: Any, path: Path, faults: Faults) -> Frozen
         faults.add(
             path,
             f"expected a mapping, found {describe(written)}",
-            f"write `{kind}: {{objective: {written}}}`" if isinstance(written, str) else None,
+            f"write `{kind}: {{objective: {written if isinstance(written, str) else '…'}}}`",
         )
         return None
     return faults.build(STEP_MODELS[kind], written or {}, path)
@@ -239,7 +240,9 @@ def _assign(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | Non
         found = describe(written) if written != {} else "an empty mapping"
         faults.add(path, f"expected a mapping of names to expressions, found {found}", f"write `{_EXAMPLES[kind]}`")
         return None
-    return faults.build(STEP_MODELS[kind], {"values": written}, path, {"values": path})
+    if not faults.check_each(written.items(), check_assigned, path):
+        return None
+    return faults.build(STEP_MODELS[kind], {"values": written}, path)
 
 
 _SHORT: dict[str, Callable[[str, Any, Path, Faults], Frozen | None]] = {

@@ -12,11 +12,13 @@ from runner.config.source import Source, whole_file_problem
 from runner.errors import Problem
 
 QUOTE_OR_BLOCK = "quote it, or write it in block form: `|` after the key and the text indented below"
+_BRACKET = re.compile(r"[()\[\]{}]")
+_LONGEST_KEY = 1024
 _CLOSER = {"[": "]", "{": "}", "(": ")"}
 _OPENER = {closer: opener for opener, closer in _CLOSER.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Fault:
     """libyaml's own report, with its places as offsets."""
 
@@ -40,6 +42,8 @@ class _Fault:
 
 def unbalanced(text: str) -> str | None:
     """The first bracket in `text` that has no partner, or None. Brackets within quotes do not count."""
+    if not _BRACKET.search(text):
+        return None
     opened: list[str] = []
     quote = ""
     for char in text:
@@ -92,6 +96,11 @@ def _second_colon(fault: _Fault) -> Problem:
     before = fault.source.text[start : fault.at]
     key = re.match(r"\s*(?:- +)*([^\s:][^:]*?)\s*:\s", before)
     bracket = unbalanced(before)
+    if len(before) > _LONGEST_KEY:
+        message = f"a key longer than {_LONGEST_KEY:,} characters"
+        return fault.at_place(
+            fault.at, fault.at + 1, message, "write it after `? ` on a line of its own, or shorten it"
+        )
     if bracket in _CLOSER:
         message = f"`{bracket}` is still open where YAML reads `: ` as the end of a key"
     elif key:
@@ -186,6 +195,11 @@ def _special_name(fault: _Fault) -> Problem:
     return fault.at_place(fault.context_at, fault.at, f"YAML reads `{char}` as the start of {kind}", QUOTE_OR_BLOCK)
 
 
+def _colon(fault: _Fault) -> Problem:
+    message = "a `:` with no space after it"
+    return fault.at_place(fault.at, fault.at + 1, message, "put a space after `:`, or quote the text")
+
+
 def _open_quote(fault: _Fault) -> Problem:
     quote = fault.source.text[fault.context_at : fault.context_at + 1]
     return fault.at_place(
@@ -254,7 +268,8 @@ _TABLE: tuple[tuple[str, Callable[[_Fault], Problem]], ...] = (
     ("quoted scalar: found unexpected (end of stream|document indicator)", _open_quote),
     ("quoted scalar: ", _escape),
     ("block scalar: ", _block_header),
-    ("(directive|%)", _directive),
+    ("found unexpected ':'", _colon),
+    ("(directive|%|incompatible YAML)", _directive),
     ("(tag|%TAG)", _tag),
     ("expected (key|'-' indicator)", _no_key),
     ("could not find expected ':'", _no_colon),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.catalogue import Initialiser, initialisers
+from runner.config.fields import check_number
 from runner.config.models import InitCall, InitExpression, TensorDeclaration
 from runner.config.nodes import Path, describe
 from runner.config.validate import Faults, takes
@@ -102,6 +103,10 @@ def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, n
         faults.add((*path, "file"), f"{noun} has both `init` and `file`", "remove one", key=True)
     if data.get("columns") is not None and data.get("file") is None:
         faults.add((*path, "columns"), f"{noun} has `columns` and no `file`", "say which `file` they are in", key=True)
+    if isinstance(data.get("shape"), list):
+        place = within.get("shape", (*path, "shape"))
+        if not faults.check_each(enumerate(data["shape"]), check_number, place):
+            data["shape"] = None
     tensor = faults.build(TensorDeclaration, data, path, within)
     return tensor if faults.count == before else None
 
@@ -158,7 +163,7 @@ def _check_shape(written: list[Any], path: Path, faults: Faults) -> tuple[int, .
         elif isinstance(item, int | float | str) and item != "":
             shape = ()
         else:
-            faults.add(place, f"expected a number in the list, found {describe(item)}")
+            faults.add(place, f"expected a number in the list, found {describe(item)}", "write a number, or remove it")
             return None
         if first is None:
             first = shape
@@ -187,9 +192,8 @@ def _call(name: str, arguments: Any, path: Path, place: Path, faults: Faults) ->
         if key not in known:
             faults.add((*place, key), f"{name} has no argument `{key}`", takes(known, key), key=True)
         elif not isinstance(value, int | float | str) or value == "":
-            faults.add(
-                (*place, key), f"expected a number or an expression over scalar constants, found {describe(value)}"
-            )
+            message = f"expected a number or an expression over scalar constants, found {describe(value)}"
+            faults.add((*place, key), message, "write a number, or text such as `2 * n`")
     for key in _missing(table, arguments):
         faults.add(place, f"{name} needs the argument `{key}`", f"write `{{{name}: {{{key}: …}}}}`", key=True)
     return InitCall(name=name, arguments=arguments) if faults.count == before else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -16,6 +16,10 @@ from runner.errors import Problem, listing, nearest
 Model = TypeVar("Model", bound=Frozen)
 
 
+class EnoughFaults(Exception):
+    """More faults than a person reads: looking further would only take time and memory."""
+
+
 class Faults:
     """Collects the problems of a document while its values are built."""
 
@@ -23,15 +27,16 @@ class Faults:
         self.document = document
         self.problems = problems
         self.count = 0
-        """Faults found, also those past `most`, which are not kept."""
         self.misspelt: set[str] = set()
         """Top-level keys that were written another way, and so are not missing."""
-        self._most = len(problems) + most + 1  # one more, to know that there are more
+        self._most = len(problems) + most
 
-    def add(self, path: Path, message: str, hint: str | None = None, *, key: bool = False) -> None:
+    def add(self, path: Path, message: str, hint: str | None, *, key: bool = False) -> None:
+        """Add a fault; raises EnoughFaults at the first that is more than a person reads."""
         self.count += 1
-        if len(self.problems) < self._most:
-            self.problems.append(self.document.problem(path, message, hint, key=key))
+        self.problems.append(self.document.problem(path, message, hint, key=key))
+        if len(self.problems) > self._most:
+            raise EnoughFaults
 
     def unknown(self, path: Path, name: str, owner: str, names: Iterable[str]) -> None:
         """A name under `path` that `owner` does not have, with the nearest and what there is."""
@@ -50,25 +55,36 @@ class Faults:
             path: where they stand.
             within: where a key's value stands instead, for one that the short form does not name.
         """
+        keys = keys_of(model)
+        unknown = [key for key in data if key not in keys]
+        for key in unknown:
+            self.unknown(path, key, model.noun, keys)
         try:
-            return model.model_validate(dict(data))
+            built = model.model_validate({key: value for key, value in data.items() if key in keys})
         except ValidationError as error:
-            faults = error.errors(include_url=False)
-            unknown = [str(fault["loc"][-1]) for fault in faults if fault["type"] == "extra_forbidden"]
-            meant = {nearest(name, keys_of(model)) for name in unknown} | set(self.misspelt if not path else ())
-            for fault in faults:
+            meant = {nearest(name, keys) for name in unknown} | set(self.misspelt if not path else ())
+            for fault in error.errors(include_url=False):
                 if fault["type"] != "missing" or fault["loc"][-1] not in meant:
                     self._add_fault(model, fault, path, within or {})
             return None
+        return None if unknown else built
+
+    def check_each(self, items: Iterable[tuple[str | int, Any]], check: Callable[[object], object], path: Path) -> bool:
+        """Check values under `path` one by one; True where all are fine."""
+        before = self.count
+        for key, value in items:
+            try:
+                check(value)
+            except FieldError as error:
+                self.add((*path, key), error.message, error.hint)
+        return self.count == before
 
     def _add_fault(self, model: type[Frozen], fault: Any, path: Path, within: Mapping[str, Path]) -> None:
         location: Path = fault["loc"]
         first = location[0] if location else ""
         place = (*within[str(first)], *location[1:]) if first in within else (*path, *location)
         kind = fault["type"]
-        if kind == "extra_forbidden":
-            self.unknown(path, str(location[-1]), model.noun, keys_of(model))
-        elif kind == "missing":
+        if kind == "missing":
             self.add(
                 path,
                 f"{model.noun} needs `{location[-1]}`",
@@ -92,7 +108,7 @@ _CONTAINERS: dict[str, tuple[str, str | None]] = {
 
 def keys_of(model: type[Frozen]) -> list[str]:
     """The keys that a person may write, in the order of the model."""
-    return [field.alias or name for name, field in model.model_fields.items() if name != "path"]
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def description_of(model: type[Frozen], key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 
 Values = list[Tensor | None]
+Withheld = tuple[Action, Values]
+"""A row that the log keeps only if its iteration turns out to be the last one."""
 
 
 class Binding:
@@ -27,11 +29,13 @@ class Binding:
         self.state = state
         self.layout = Columns(plan.columns)
         self.latest: Values = [None] * len(plan.columns)  # weights and gradients as of now; named values are none
+        self.withheld: dict[int, tuple[int, list[Withheld]]] = {}  # loop → its iteration, and that one's rows
         self.state_columns: list[tuple[int, str, str]] = []
         for position, column in enumerate(plan.columns):
             if column.role == "state":
                 owner, _, entry = column.name.partition(".")
                 self.state_columns.append((position, owner, entry))
+        self.rewrites_gradients = _rewrites_gradients(plan)
         self.fresh = _gradients_are_fresh(plan)
         self.capture_weights(state.parameters)
         self.capture_gradients(state.parameters)
@@ -79,8 +83,12 @@ class Binding:
 
             def inputs() -> Sequence[Any]:
                 given = list(tensors)
-                for position, get in moving:
-                    given[position] = get()
+                try:
+                    for position, get in moving:
+                        given[position] = get()
+                except MissingValue as error:
+                    error.origin = computation.origin
+                    raise
                 return given
         else:
 
@@ -115,7 +123,7 @@ class Binding:
     def keep(self, evaluation: Evaluation) -> Callable[[tuple[Any, ...]], Values]:
         """Remember named values for later steps, and put those that are logged into a row."""
         outputs = evaluation.computation.outputs
-        demanded = [(position, name) for position, name in enumerate(evaluation.named)]
+        kept = [(output, name, outputs[output].aliases) for output, name in evaluation.kept]
         columns = [
             (output, column, outputs[output].aliases, outputs[output].scalar, outputs[output].dtype)
             for output, column in evaluation.columns
@@ -130,8 +138,11 @@ class Binding:
                     row[column] = torch.tensor(result, dtype=dtype)
                 else:
                     row[column] = result.detach().clone() if aliases else result.detach()
-            for position, name in demanded:
-                values[name] = results[position]
+            for output, name, aliases in kept:
+                result = results[output]
+                if isinstance(result, Tensor):
+                    result = result.detach().clone() if aliases else result.detach()
+                values[name] = result
             return row
 
         return keep
@@ -175,21 +186,31 @@ class Binding:
                     self.latest[position] = value.detach().clone() if isinstance(value, Tensor) else None
 
 
+def _rewrites_gradients(plan: Plan) -> bool:
+    """Whether an optimizer may write gradients in place, as some `foreach` and `fused` updates do."""
+    options = [group.options for optimizer in plan.optimizers.values() for group in optimizer.groups]
+    return plan.device != "cpu" or any(option.get("foreach") or option.get("fused") for option in options)
+
+
 def _gradients_are_fresh(plan: Plan) -> bool:
     """Whether nobody writes a gradient after the `train` step that made it, so that rows may keep it uncopied.
 
-    Some `foreach` and `fused` updates write gradients in place, and so do all steps but `train`.
+    All steps but `train` write gradients in place, or leave them for the next step to write.
     """
     quiet = (Train, Forward, Expect)
     arguments = [instruction.argument for instruction in plan.program if isinstance(instruction, Action)]
-    options = [group.options for optimizer in plan.optimizers.values() for group in optimizer.groups]
-    in_place = any(option.get("foreach") or option.get("fused") for option in options)
-    return plan.device == "cpu" and not in_place and all(isinstance(argument, quiet) for argument in arguments)
+    return not _rewrites_gradients(plan) and all(isinstance(argument, quiet) for argument in arguments)
+
+
+class MissingValue(ValueError):
+    """An expression reads what does not exist yet; `origin` is the text that reads it."""
+
+    origin: Hashable | None = None
 
 
 def _existing(value: Any, otherwise: str) -> Any:
     if value is None:
-        raise ValueError(otherwise)
+        raise MissingValue(otherwise)
     return value
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from runner.engine import steps
-from runner.engine.binding import Binding, Values
+from runner.engine.binding import Binding, Values, Withheld
 from runner.engine.faults import run_fault
 from runner.engine.rows import Row
 from runner.engine.state import State, initial_state
@@ -35,8 +35,20 @@ def execute(plan: Plan, state: State | None = None) -> Iterator[Row]:
     """
     state = initial_state(plan) if state is None else state
     binding = Binding(plan, state)
-    program = [_bind(binding, instruction) for instruction in plan.program]
+    last: list[Withheld] = []
+    program = [_bind(binding, instruction, last) for instruction in plan.program]
     layout, iterations = binding.layout, state.iterations
+
+    def row(action: Action, values: Values) -> Row:
+        number = state.row
+        state.row = number + 1
+        loops = action.loops
+        if loops:
+            iteration, path = iterations[loops[-1]], action.path.format(*iterations)
+        else:
+            iteration, path = 1, action.path
+        return Row(number, action.kind, path, iteration, layout, tuple(values))
+
     if state.row == 0:
         state.row = 1
         yield Row(0, "start", "start", 1, layout, tuple(binding.latest))
@@ -48,19 +60,14 @@ def execute(plan: Plan, state: State | None = None) -> Iterator[Row]:
             run, action = program[position]
             if action is None:
                 position = state.position = run(position)
+                while last:
+                    yield row(*last.pop(0))
                 continue
             values = run()
             position += 1
             state.position = position
             if values is not None:
-                number = state.row
-                state.row = number + 1
-                loops = action.loops
-                if loops:
-                    iteration, path = iterations[loops[-1]], action.path.format(*iterations)
-                else:
-                    iteration, path = 1, action.path
-                yield Row(number, action.kind, path, iteration, layout, tuple(values))
+                yield row(action, values)
     except FAULTS as error:
         raise run_fault(plan, position, iterations, error) from error
     finally:
@@ -68,24 +75,29 @@ def execute(plan: Plan, state: State | None = None) -> Iterator[Row]:
             torch.set_rng_state(generator)
 
 
-def _bind(binding: Binding, instruction: Instruction) -> tuple[Callable[..., Any], Action | None]:
+def _bind(binding: Binding, instruction: Instruction, last: list[Withheld]) -> tuple[Callable[..., Any], Action | None]:
     match instruction:
         case Enter():
             return _enter(binding, instruction), None
         case Again():
             return _again(binding, instruction), None
         case Leave():
-            return _leave(binding, instruction), None
+            return _leave(binding, instruction, last), None
         case Action():
             return _action(binding, instruction), instruction
 
 
 def _enter(binding: Binding, instruction: Enter) -> Jump:
     iterations, loop, times, end = binding.state.iterations, instruction.loop, instruction.times, instruction.exit
+    withheld = binding.withheld
+    due = _due(binding, instruction.every, instruction.when, instruction.loops)
 
     def run(position: int) -> int:
+        if not (times and due()):
+            return end
         iterations[loop] = 1
-        return position + 1 if times else end
+        withheld.pop(loop, None)
+        return position + 1
 
     return run
 
@@ -102,10 +114,21 @@ def _again(binding: Binding, instruction: Again) -> Jump:
     return run
 
 
-def _leave(binding: Binding, instruction: Leave) -> Jump:
+def _leave(binding: Binding, instruction: Leave, last: list[Withheld]) -> Jump:
+    """Out of the loop; the rows of this iteration turn out to be its last ones, which the log keeps."""
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
-    end = instruction.exit
-    return lambda position: end if due() else position + 1
+    end, withheld = instruction.exit, binding.withheld
+    loop, iterations = instruction.loops[-1], binding.state.iterations
+
+    def run(position: int) -> int:
+        if not due():
+            return position + 1
+        iteration, rows = withheld.pop(loop, (0, []))
+        if iteration == iterations[loop]:
+            last.extend(rows)
+        return end
+
+    return run
 
 
 def _action(binding: Binding, action: Action) -> Run:
@@ -122,12 +145,21 @@ def _action(binding: Binding, action: Action) -> Run:
 def _every_row(binding: Binding, run: Run, action: Action) -> Run:
     """Drop the rows of iterations that the log does not keep; the last iteration is always kept."""
     every, loop, iterations = binding.plan.log.every, action.loops[-1], binding.state.iterations
-    times = next(item.times for item in binding.plan.program if isinstance(item, Enter) and item.loop == loop)
+    program = binding.plan.program
+    times = next(item.times for item in program if isinstance(item, Enter) and item.loop == loop)
+    stops = any(isinstance(item, Leave) and item.loops[-1] == loop for item in program)
+    withheld = binding.withheld
 
     def kept() -> Values | None:
         values = run()
         iteration = iterations[loop]
-        return values if iteration % every == 0 or iteration == times else None
+        if iteration % every == 0 or iteration == times:
+            return values
+        if stops and values is not None:
+            if loop not in withheld or withheld[loop][0] != iteration:
+                withheld[loop] = (iteration, [])
+            withheld[loop][1].append((action, values))
+        return None
 
     return kept
 

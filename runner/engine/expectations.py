@@ -57,24 +57,18 @@ def mismatch(found: Any, expected: Any, rtol: float | None, atol: float | None) 
 
     Args:
         found: a tensor `(*s)` or a number.
-        expected: a tensor that broadcasts to it, or a number.
+        expected: a tensor that broadcasts to it, or a number, which is rounded to the dtype of `found`.
         rtol, atol: tolerances; None for torch's own for the dtype of `found`.
     Returns:
         None where `|found - expected| <= atol + rtol * |expected|` holds everywhere; NaN equals NaN, infinities equal
         themselves, integers and booleans are compared exactly.
     """
-    left = (
-        found.detach()
-        if isinstance(found, Tensor)
-        else torch.tensor(found, dtype=torch.float64 if isinstance(found, float) else None)
-    )
-    right = (
-        expected.detach().to(left.device)
-        if isinstance(expected, Tensor)
-        else torch.tensor(expected, device=left.device, dtype=torch.float64 if isinstance(expected, float) else None)
-    )
+    left = found.detach() if isinstance(found, Tensor) else _number(found)
+    right = expected.detach().to(left.device) if isinstance(expected, Tensor) else _number(expected)
+    if not isinstance(expected, Tensor) and _floating(left) and right.dtype != torch.bool:
+        right = right.to(left.device, left.dtype)  # 0.1 stands for the number of that dtype which is nearest
     rtol, atol = tolerances(left.dtype, rtol, atol)
-    left, right = torch.broadcast_tensors(left, right)
+    right = right.expand(left.shape)
     if left.dtype == torch.bool or right.dtype == torch.bool or not (_floating(left) or _floating(right)):
         wrong = left != right
     else:
@@ -86,6 +80,10 @@ def mismatch(found: Any, expected: Any, rtol: float | None, atol: float | None) 
         return None
     index = _worst(left, right, wrong)
     return Mismatch(index, _shown(left[index]), _shown(right[index]), int(wrong.sum()), left.numel(), rtol, atol)
+
+
+def _number(number: float) -> Tensor:
+    return torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else None)
 
 
 def _floating(tensor: Tensor) -> bool:
@@ -101,7 +99,9 @@ def _worst(left: Tensor, right: Tensor, wrong: Tensor) -> tuple[int, ...]:
 
 
 def _shown(element: Tensor) -> Any:
+    """An element as a Python number, with no more digits than its dtype tells apart."""
     value = element.item()
-    if isinstance(value, float) and element.dtype in (torch.float16, torch.bfloat16, torch.float32):
-        return float(f"{value:.9g}")
+    if isinstance(value, float):
+        shorter = (float(f"{value:.{digits}g}") for digits in range(1, 17))
+        return next((number for number in shorter if torch.tensor(number, dtype=element.dtype) == element.cpu()), value)
     return value

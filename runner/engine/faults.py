@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.engine.binding import MissingValue
 from runner.engine.state import State
 from runner.errors import ExpectationError, Problem, RunError
 from runner.language.codegen import fault_place
 from runner.language.diagnosis import torch_message
 from runner.language.faults import LanguageError
-from runner.plan.faults import place
-from runner.plan.instructions import Action, Assign, Expectation, Leave
+from runner.plan.faults import ConfigPath, KeyPath, place
+from runner.plan.instructions import Action, Again, Expectation
 from runner.plan.plan import Plan
 
 
@@ -19,25 +20,18 @@ def run_fault(plan: Plan, position: int, iterations: Sequence[int], error: BaseE
     document = plan.config.document
     instruction = plan.program[position]
     message = torch_message(error)
-    hint = None
-    if isinstance(error, LanguageError):
-        message, hint = error.message, error.hint
-    path = ("steps",)
+    path: ConfigPath = ("steps",)
+    if not isinstance(instruction, Again):
+        path = instruction.config_path
     if isinstance(instruction, Action):
         message = f"{message} (at {instruction.path.format(*iterations)})"
-        path = instruction.config_path  # type: ignore[assignment]
+    if isinstance(error, MissingValue) and isinstance(error.origin, tuple):
+        return RunError(document.problem(error.origin, message, key=isinstance(error.origin, KeyPath)))
     found = fault_place(error.__traceback__)
     if found is None:
-        return RunError(document.problem(path, message, hint))
+        return RunError(document.problem(path, message))
     where, origin = found
-    at: tuple[str | int, ...] = ("expression",)
-    if isinstance(instruction, Leave) or (
-        isinstance(instruction, Action) and not hasattr(instruction.argument, "evaluation")
-    ):
-        at = path
-        if isinstance(instruction, Action) and isinstance(instruction.argument, Assign):
-            at = instruction.argument.config_paths[0]
-    return RunError(place(document, at, LanguageError(message, hint, where, origin)))
+    return RunError(place(document, ("expression",), LanguageError(message, None, where, origin)))
 
 
 def does_not_hold(plan: Plan, state: State, failures: Sequence[tuple[Expectation, str]]) -> ExpectationError:

@@ -19,6 +19,7 @@ from runner.optim.faults import PlacedFault
 from runner.plan.faults import place
 from runner.plan.initial import Computed
 from runner.plan.initialising import Surroundings, computed_value, initial_values
+from runner.plan.instructions import Enter
 from runner.plan.plan import Plan
 
 
@@ -46,7 +47,7 @@ class State:
     evaluations: int = 0  # computations with random numbers done; each has a stream of its own
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; what does not exist is absent."""
+        """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; only what exists."""
         found: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             found[name] = parameter.detach()
@@ -82,7 +83,7 @@ def initial_state(plan: Plan) -> State:
             parameters[name] = Parameter(moved, requires_grad=tensor.requires_grad)
         else:
             constants[name] = moved
-    loops = max((loop for action in plan.program for loop in getattr(action, "loops", ())), default=-1) + 1
+    loops = sum(isinstance(instruction, Enter) for instruction in plan.program)
     scalars = {**plan.tables, **plan.scalars}
 
     def scheduled(option: Scheduled) -> Callable[[Mapping[str, Any]], int | float | bool]:

@@ -79,21 +79,51 @@ def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
 
 
 def _step(binding: Binding, argument: Step, loops: Loops) -> Run:
-    closure = argument.closure
-    steps = [
-        _stepping(binding, name, None if closure is None else _closure(binding, name, closure, loops))
-        for name in argument.optimizers
-    ]
+    if argument.closure is not None:
+        return _step_by_closure(binding, argument, argument.closure, loops)
+    steps = [_stepping(binding, name) for name in argument.optimizers]
     captured = binding.parameters(argument.parameters)
 
     def run() -> Values:
         for take in steps:
             take()
         binding.capture_weights(captured)
-        if closure is not None:
+        if binding.rewrites_gradients:
             binding.capture_gradients(captured)
         binding.capture_state()
         return binding.latest.copy()
+
+    return run
+
+
+def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
+    """The steps of several optimizers, of which L-BFGS evaluates the objective again: each row holds the first time."""
+    reached = binding.plan.objectives[evaluation.computation.outputs[evaluation.objective].name]
+    captured = binding.parameters(argument.parameters)
+    keep = binding.keep(evaluation)
+    seen: list[tuple[Any, ...]] = []
+
+    def first(results: tuple[Any, ...]) -> None:
+        if not seen:
+            seen.append(results)
+            binding.capture_gradients(captured)
+
+    steps = []
+    for name in argument.optimizers:
+        plan = binding.plan.optimizers[name]
+        inputs = [parameter for parameter in plan.parameters if parameter in reached]
+        closure = _closure(binding, name, evaluation, loops, plan.parameters, inputs, first)
+        steps.append(_stepping(binding, name, closure))
+
+    def run() -> Values:
+        seen.clear()
+        for take in steps:
+            take()
+        binding.capture_weights(captured)
+        binding.capture_state()
+        row = keep(seen[0])
+        binding.capture_gradients(captured)
+        return row
 
     return run
 
@@ -124,15 +154,19 @@ def _closure(
     name: str,
     evaluation: Evaluation,
     loops: Loops,
-    first: Callable[[tuple[Any, ...]], None] | None = None,
+    zeroed: Sequence[str],
+    inputs: Sequence[str] | None,
+    first: Callable[[tuple[Any, ...]], None],
 ) -> Callable[[], Tensor]:
     """What L-BFGS evaluates again and again within a step: the same batch, the same random numbers.
 
-    `first` is given the results of a step's first evaluation.
+    The gradients of `zeroed` are removed, those of `inputs`, or all, computed. `first` is given the results of a
+    step's first evaluation.
     """
     state, objective = binding.state, evaluation.objective
     stepper: Stepper = state.steppers[name]
-    parameters = list(binding.parameters(binding.plan.optimizers[name].parameters).values())
+    parameters = list(binding.parameters(zeroed).values())
+    differentiate = Differentiate(_inputs(binding, inputs))
     call = binding.call(evaluation.computation, loops, detached=False)
     step = draws = -1
 
@@ -146,8 +180,8 @@ def _closure(
             for parameter in parameters:
                 parameter.grad = None
             results = call()
-            results[objective].backward()
-        if first is not None and not again:
+            differentiate(results[objective])
+        if not again:
             first(results)
         value: Tensor = results[objective]
         return value
@@ -179,7 +213,16 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     objective = evaluation.objective
     captured = binding.parameters(argument.parameters)
     zeroed = list(captured.values())
-    differentiate = Differentiate(_inputs(binding, argument.inputs))
+    differentiate = Differentiate(_inputs(binding, argument.inputs), argument.accumulate)
+    if argument.accumulate > 1:
+        compute = _accumulated(call, differentiate, objective, argument.accumulate)
+    else:
+
+        def compute() -> tuple[Any, ...]:
+            results = call()
+            differentiate(results[objective])
+            return results
+
     clips = [_clip(binding, clip) for clip in argument.clips]
     steps = [_stepping(binding, name) for name in argument.optimizers]
     held = [name for optimizer in argument.optimizers for name in binding.plan.optimizers[optimizer].parameters]
@@ -193,8 +236,7 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     def run() -> Values:
         for parameter in zeroed:
             parameter.grad = None
-        results = call()
-        differentiate(results[objective])
+        results = compute()
         norms = [clip() for clip in clips]
         for take in steps:
             take()
@@ -210,6 +252,24 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     return run
 
 
+def _accumulated(
+    call: Callable[[], tuple[Any, ...]], differentiate: Differentiate, objective: int, times: int
+) -> Callable[[], tuple[Any, ...]]:
+    """Gradients of several evaluations, a share of each; the results are the last one's, with the mean objective."""
+
+    def compute() -> tuple[Any, ...]:
+        results = call()
+        differentiate(results[objective])
+        total = results[objective].detach()
+        for _ in range(times - 1):
+            results = call()
+            differentiate(results[objective])
+            total = total + results[objective].detach()
+        return (*results[:objective], total / times, *results[objective + 1 :])
+
+    return compute
+
+
 def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
     """L-BFGS: the row holds the first evaluation of its step, and the weights after it."""
     name = argument.optimizers[0]
@@ -221,12 +281,16 @@ def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
         seen[:] = [results]
         binding.capture_gradients(captured)
 
-    take = _stepping(binding, name, _closure(binding, name, argument.evaluation, loops, first))
+    closure = _closure(binding, name, argument.evaluation, loops, argument.parameters, argument.inputs, first)
+    take = _stepping(binding, name, closure)
 
     def run() -> Values:
         take()
         binding.capture_weights(captured)
-        return keep(seen[0])
+        binding.capture_state()
+        row = keep(seen[0])
+        binding.capture_gradients(captured)  # for the rows to come: those of its last evaluation
+        return row
 
     return run
 
@@ -239,10 +303,11 @@ def _clip(binding: Binding, clip: Clip) -> Callable[[], tuple[int, Tensor] | Non
         return lambda: clipping.by_value(parameters, value)
     assert clip.max_norm is not None
     max_norm, norm_type, column = clip.max_norm, clip.norm_type, clip.column
+    dtype = None if column is None else binding.plan.columns[column].dtype
 
     def by_norm() -> tuple[int, Tensor] | None:
         norm = clipping.by_norm(parameters, max_norm, norm_type)
-        return None if column is None else (column, norm)
+        return None if column is None else (column, norm.to(dtype))
 
     return by_norm
 

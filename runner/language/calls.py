@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import functools
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
 from runner.errors import did_you_mean, listing
 from runner.language import operations
+from runner.language.faults import LanguageError
 from runner.language.runtime import gradient, watch
 from runner.language.scope import Function
 from runner.language.values import describe
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from runner.language.lowering import Lowering
 
 MAX_INLINED = 64  # functions within functions
+INLINING_WORK = 5  # what inlining a function costs, in steps of lowering
 
 
 def call(lowering: Lowering, node: ast.Call) -> Any:
@@ -40,6 +42,8 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
             raise lowering.fault(
                 name, f"`{lowering.shown(name)}` is not a name", "differentiate by a name: give the value one first"
             )
+    if not names:
+        raise lowering.fault(by, "`grad` by nothing", "name what to differentiate by: `grad(y, [x1, x2])`")
     xs = [lowering.value(name) for name in names]
     for value, source in ((y, node.args[0]), *zip(xs, names, strict=True)):
         if not isinstance(value, fx.Node) or not isinstance(value.meta["example"], Tensor):
@@ -51,6 +55,10 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
                 f"`{lowering.shown(source)}` is {describe(value)}",
                 "only floating-point tensors have derivatives",
             )
+    if y.meta["example"].is_complex():
+        raise lowering.fault(
+            node.args[0], f"`{lowering.shown(node.args[0])}` is complex; `grad` takes a real number", "take its `.real`"
+        )
     if y.meta["example"].numel() != 1:
         raise lowering.fault(
             node.args[0],
@@ -84,7 +92,7 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
     defaulted = header.arguments[len(header.arguments) - len(header.defaults) :]
     for name, default in zip(defaulted, header.defaults, strict=True):
         if name not in bound:
-            bound[name] = lowering.value(default)
+            bound[name] = default_value(lowering, node, function, name, default)
     missing = [name for name in header.arguments if name not in bound]
     if missing:
         raise lowering.fault(
@@ -94,6 +102,7 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
         )
     if lowering.shared.inlined >= MAX_INLINED:
         raise lowering.fault(node, "functions call one another too deeply", "write some of them as one")
+    lowering.work(node, INLINING_WORK)
     lowering.shared.inlined += 1
     inner = lowering.inside(function.text, function.origin, lowering.graph, differentiated(function.statements))
     inner.captured = lowering.captured
@@ -106,7 +115,18 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
     return result
 
 
-def differentiated(trees: Iterable[ast.AST]) -> frozenset[str]:
+def default_value(lowering: Lowering, node: ast.Call, function: Function, name: str, default: ast.expr) -> Any:
+    """The value of a default, which reads no names but those of the whole config; its faults are the call's."""
+    inner = lowering.inside(function.declaration, function.origin, lowering.graph)
+    inner.captured = lowering.captured
+    try:
+        return inner.plain(inner.value(default))
+    except LanguageError as error:
+        raise lowering.fault(node, f"the default of `{name}`: {error.message}", error.hint) from None
+
+
+@functools.lru_cache(maxsize=256)
+def differentiated(trees: tuple[ast.AST, ...]) -> frozenset[str]:
     """The names that some `grad(y, names)` in these trees differentiates by."""
     found: set[str] = set()
     for tree in trees:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class Computation:
     random: bool  # draws random numbers
     gradients: bool  # holds `grad(y, x)`: needs autograd even where no gradient is wanted
     graph: fx.Graph
+    origin: Hashable | None = None  # of the places in it, where that is not the caller's text
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,20 +49,38 @@ def loggable(value: Any) -> bool:
 
 def computed_with(lowered: Lowered, wanted: Iterable[str]) -> list[str]:
     """The named values that are computed on the way to `wanted`, and those themselves, in the order of the text."""
-    needed = _ancestors([lowered.values[name] for name in wanted])
+    needed = _ancestors([lowered[name] for name in wanted])
     return [name for name, value in lowered.values.items() if loggable(value) and value in needed]
 
 
 def inputs_of(lowered: Lowered, wanted: Iterable[str]) -> list[str]:
     """The names of the inputs that reach `wanted`."""
-    needed = _ancestors([lowered.values[name] for name in wanted])
+    needed = _ancestors([lowered[name] for name in wanted])
     return [node.meta["input"] for node in lowered.graph.nodes if node.op == "placeholder" and node in needed]
 
 
-def extract(lowered: Lowered, wanted: Iterable[str]) -> Computation:
-    """The computation of the named values `wanted`, and nothing else."""
+def differentiable_inputs(lowered: Lowered, wanted: str) -> list[str]:
+    """The names of the inputs that a derivative of `wanted` flows to: not through `detach`, integers or booleans."""
+    needed = _ancestors([lowered[wanted]], stop=_has_no_derivative)
+    return [node.meta["input"] for node in lowered.graph.nodes if node.op == "placeholder" and node in needed]
+
+
+def _has_no_derivative(node: fx.Node) -> bool:
+    if node.target in ("detach", torch.detach):
+        return True
+    example = node.meta["example"]
+    if isinstance(example, Tensor):
+        return not (example.is_floating_point() or example.is_complex())
+    return isinstance(example, (bool, int, float))
+
+
+def extract(lowered: Lowered, wanted: Iterable[str], origin: Hashable | None = None) -> Computation:
+    """The computation of the named values and metrics `wanted`, and nothing else.
+
+    `origin` says which text of the config its places belong to, where that is not the caller's.
+    """
     names = list(wanted)
-    values = [lowered.values[name] for name in names]
+    values = [lowered[name] for name in names]
     needed = _ancestors(values)
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -73,34 +92,39 @@ def extract(lowered: Lowered, wanted: Iterable[str]) -> Computation:
     graph.output(tuple(fx.node.map_arg(value, lambda node: copies[node]) for value in values))
     inputs = [node for node in ordered if node.op == "placeholder"]
     return Computation(
-        function=compile_graph(graph),
+        function=compile_graph(graph, origin),
         inputs=tuple(node.meta["input"] for node in inputs),
         outputs=tuple(_output(name, value, inputs) for name, value in zip(names, values, strict=True)),
         random=any(node.meta.get("random") for node in ordered),
         gradients=any(node.meta.get("gradients") or node.target is gradient for node in ordered),
         graph=graph,
+        origin=origin,
     )
 
 
 def forget_examples(lowered: Lowered) -> None:
-    """Let go of the example tensors of all but the named values."""
-    kept = {value for value in lowered.values.values() if isinstance(value, fx.Node)}
+    """Let go of the memory of all example tensors; their shapes and dtypes stay."""
     for node in lowered.graph.nodes:
-        if node not in kept and isinstance(node.meta.get("example"), Tensor):
-            example = node.meta["example"]
-            node.meta["example"] = (
-                example.detach() if node.op == "placeholder" else torch.empty((), dtype=example.dtype)
-            )
+        if "example" in node.meta:
+            node.meta["example"] = _without_memory(node.meta["example"])
 
 
-def _ancestors(values: Iterable[Any]) -> set[fx.Node]:
+def _without_memory(example: Any) -> Any:
+    if isinstance(example, Tensor):
+        return torch.empty(example.shape, dtype=example.dtype, device="meta")
+    if isinstance(example, (tuple, list)):
+        return tuple(_without_memory(item) for item in example)
+    return example
+
+
+def _ancestors(values: Iterable[Any], stop: Callable[[fx.Node], bool] = lambda node: False) -> set[fx.Node]:
     needed: set[fx.Node] = set()
     pending: list[fx.Node] = []
     for value in values:
         fx.node.map_arg(value, pending.append)
     while pending:
         node = pending.pop()
-        if node not in needed:
+        if node not in needed and not stop(node):
             needed.add(node)
             pending.extend(node.all_input_nodes)
     return needed

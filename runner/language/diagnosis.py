@@ -10,8 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from runner.language.faults import LanguageError, place_of
-from runner.language.parse import source_of
+from runner.language.faults import LanguageError, place_of, source_of
 
 _NOISE = (
     re.compile(r"^\[enforce fail at [^\]]*\]\s*\.?\s*"),
@@ -23,7 +22,8 @@ _BROADCASTING = {
     operator.and_, operator.or_, operator.xor,
     operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
 }  # fmt: skip
-_ALLOCATION = re.compile(r"tried to allocate (\d+) bytes|can't allocate memory|not enough memory")
+_COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
+_ALLOCATION = re.compile(r"tried to allocate (\d+) bytes|can't allocate memory|not enough memory|bad_alloc")
 
 
 class AllocationError(LanguageError):
@@ -48,12 +48,16 @@ def explain(
         message = f"`{shown}` does not fit into memory{size}"
         return AllocationError(message, "make it smaller, or raise the limit with --max-memory", place, origin)
     message = _shapes(node, text, target, args) or torch_message(error)
-    hint = _hint(message, args)
+    hint = _hint(message, target)
     if not message.startswith(("shapes", "inner")):
         message = f"`{shown}`: {message}"
-        operands = [f"{tuple(value.shape)}" for value in args if isinstance(value, Tensor)]
-        if operands and hint is None:
-            hint = f"its tensors have the shapes {', '.join(operands)}"
+        shapes = [f"{tuple(value.shape)}" for value in args if isinstance(value, Tensor)]
+        if hint is None and len(shapes) == 1:
+            hint = f"its tensor has the shape {shapes[0]}"
+        elif hint is None and shapes:
+            hint = f"its tensors have the shapes {', '.join(shapes)}"
+        elif hint is None and isinstance(node, ast.Call):
+            hint = f"`steprun ops {source_of(node.func, text)}` shows what it takes"
     return LanguageError(message, hint, place, origin)
 
 
@@ -62,7 +66,12 @@ def torch_message(error: BaseException) -> str:
     text = str(error)
     for noise in _NOISE:
         text = noise.sub("", text)
-    text = text.strip().rstrip(".")
+    taken = _COMBINATION.search(text)
+    if taken:
+        return f"it does not take ({taken[1]})"
+    text = text.strip().rstrip(".:")
+    if text[1:2].islower():
+        text = text[0].lower() + text[1:]
     return text or type(error).__name__
 
 
@@ -88,11 +97,13 @@ def _broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
     return all(a == b or a == 1 or b == 1 for a, b in zip(reversed(left), reversed(right), strict=False))
 
 
-def _hint(message: str, args: tuple[Any, ...]) -> str | None:
+def _hint(message: str, target: Any) -> str | None:
     if message.startswith("inner sizes"):
         return "transpose one side with `.mT`, or change its shape"
     if message.startswith("shapes"):
         return "sizes are compared from the last dimension on; `unsqueeze` or `reshape` one side"
+    if target is operator.xor:
+        return "`^` is exclusive or; a power is `x ** 2`"
     if "expected scalar type" in message or "same dtype" in message or ("must match" in message and "dtype" in message):
         return "cast one side: `x.to(float32)`"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -38,15 +39,32 @@ class LanguageError(Exception):
 def place_of(node: ast.AST, text: str) -> Place:
     """Where `node` stands in `text`; columns counted in characters, cut to its first line."""
     line = getattr(node, "lineno", 1)
-    lines = text.split("\n")
-    content = lines[line - 1].encode() if line <= len(lines) else b""
+    lines = _lines(text)
+    content = lines[line - 1] if line <= len(lines) else b""
     start = _characters(content, getattr(node, "col_offset", 0))
     if getattr(node, "end_lineno", line) == line:
         end = _characters(content, getattr(node, "end_col_offset", None) or 0)
     else:
-        end = len(content.decode())
+        end = _characters(content, len(content))
     return Place(line, start, max(1, end - start))
 
 
+def source_of(node: ast.AST, text: str) -> str:
+    """The text that `node` was parsed from, on one line and cut to 60 characters."""
+    first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", None) or 1
+    lines = [*_lines(text)[first - 1 : last]]
+    if not lines:
+        return ""
+    lines[-1] = lines[-1][: getattr(node, "end_col_offset", None)]
+    lines[0] = lines[0][getattr(node, "col_offset", 0) :]
+    segment = " ".join(b" ".join(lines).decode(errors="ignore").split())
+    return segment if len(segment) <= 60 else segment[:59] + "…"
+
+
+@functools.lru_cache(maxsize=16)
+def _lines(text: str) -> tuple[bytes, ...]:
+    return tuple(line.encode() for line in text.split("\n"))
+
+
 def _characters(line: bytes, offset: int) -> int:
-    return len(line[:offset].decode(errors="ignore"))
+    return offset if line.isascii() else len(line[:offset].decode(errors="ignore"))

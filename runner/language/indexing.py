@@ -6,10 +6,12 @@ import ast
 import operator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import fx
 
 from runner.language import operations
-from runner.language.values import Lookup, describe, example_of, is_mask
+from runner.language.hints import PREFIXES, suggestion
+from runner.language.values import Lookup, describe, example_of, is_mask, nodes_of
 
 if TYPE_CHECKING:
     from runner.language.lowering import Lowering
@@ -21,7 +23,7 @@ def subscript(lowering: Lowering, node: ast.Subscript) -> Any:
     if (
         isinstance(node.value, ast.Name)
         and node.value.id in lowering.scope.tables
-        and node.value.id not in lowering.named
+        and not lowering.is_named(node.value.id)
     ):
         found = element(lowering, node, node.value.id, at)
         if found is not None:
@@ -34,7 +36,7 @@ def subscript(lowering: Lowering, node: ast.Subscript) -> Any:
             f"`{lowering.shown(node.value)}` is {describe(value)} and cannot be indexed",
             "index a tensor, a tuple or a list",
         )
-    dynamic = any(isinstance(part, fx.Node) and is_mask(part) for part in (at if isinstance(at, tuple) else (at,)))
+    dynamic = any(is_mask(part) for part in nodes_of(at))
     return lowering.emit(node, "call_function", operator.getitem, (value, at), dynamic=dynamic)
 
 
@@ -47,9 +49,9 @@ def element(lowering: Lowering, node: ast.Subscript, name: str, index: Any) -> L
             raise lowering.fault(
                 node, f"index {index} is outside `{name}`, which has {len(table)} elements", "use a smaller index"
             )
-        return Lookup(name, index, table[index])
+        return Lookup(name, index, table[index], node)
     if isinstance(index, fx.Node) and isinstance(index.meta["example"], int):
-        return Lookup(name, index, None)
+        return Lookup(name, index, None, node)
     return None
 
 
@@ -83,7 +85,14 @@ def index(lowering: Lowering, node: ast.expr) -> Any:
         return slice(*parts)
     if isinstance(node, ast.Tuple):
         return tuple(index(lowering, element) for element in node.elts)
-    return lowering.plain(lowering.value(node))
+    value = lowering.plain(lowering.value(node))
+    if isinstance(value, (str, float, complex, torch.dtype)):
+        raise lowering.fault(
+            node,
+            f"`{lowering.shown(node)}` is {describe(value)}, and cannot be an index",
+            "index with integers, slices, `...`, `None` and tensors",
+        )
+    return value
 
 
 def attribute(lowering: Lowering, node: ast.Attribute) -> Any:
@@ -96,13 +105,9 @@ def attribute(lowering: Lowering, node: ast.Attribute) -> Any:
             raise lowering.fault(node, f"`{dotted}` is a function", f"call it: `{dotted}(…)`")
     if isinstance(node.value, ast.Name):
         key = f"{node.value.id}.{node.attr}"
-        if key in lowering.scope.fields and node.value.id not in lowering.local:
+        if key in lowering.scope.fields and not lowering.is_named(node.value.id):
             return lowering.input(key, lowering.scope.fields[key])
-        if (
-            dotted is not None
-            and dotted.split(".")[0] in operations.PREFIXES
-            and not lowering.is_declared(node.value.id)
-        ):
-            raise lowering.fault(node, f"`{dotted}` is not an operation", operations.suggestion(dotted))
+        if dotted is not None and dotted.split(".")[0] in PREFIXES and not lowering.is_declared(node.value.id):
+            raise lowering.fault(node, f"`{dotted}` is not an operation", suggestion(dotted))
     value = lowering.plain(lowering.value(node.value))
     return operations.read_attribute(lowering, node, value)

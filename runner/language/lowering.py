@@ -6,24 +6,27 @@ What values are while they are lowered stands in `values`; operators, subscripts
 from __future__ import annotations
 
 import ast
+import contextlib
 import operator
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, fx
 
 from runner.errors import did_you_mean, listing
-from runner.language import calls, indexing, operations, operators
+from runner.language import branches, calls, indexing, operations, operators
 from runner.language.calls import differentiated
+from runner.language.conditions import example_at
 from runner.language.diagnosis import explain
-from runner.language.faults import LanguageError, place_of
+from runner.language.faults import LanguageError, place_of, source_of
+from runner.language.hints import NAMES
 from runner.language.inference import Inference, TooLarge
-from runner.language.parse import assigned_names, parse_expression, parse_statements, source_of
+from runner.language.parse import assigned_names, parse_expression, parse_statements
 from runner.language.runtime import lookup, watch
 from runner.language.scalars import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault_text
 from runner.language.scope import Scope
-from runner.language.values import MAX_DISPLAY, Lookup, example_of
+from runner.language.values import MAX_DISPLAY, MAX_NESTED, Lookup, example_of, extent, nodes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +38,66 @@ class Lowered:
     result: str  # the name of the last statement's value
     random: bool
     gradients: bool  # whether it holds `grad(y, x)`
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # values of expressions over the named values
+
+    def __getitem__(self, name: str) -> Any:
+        """The named value or metric `name`."""
+        return self.values[name] if name in self.values else self.metrics[name]
 
 
-def lower_statements(text: str, scope: Scope, inference: Inference) -> Lowered:
-    """Lower the statements of an `expression`.
+def lower_statements(
+    text: str, scope: Scope, inference: Inference, metrics: Mapping[Hashable, str] | None = None
+) -> Lowered:
+    """Lower the statements of an `expression`, and metrics over its named values.
 
+    Args:
+        text: the statements.
+        scope: what their names stand for.
+        inference: finds the shapes.
+        metrics: expressions; each key is the origin of faults in it, and its last part the metric's name.
     Raises:
-        LanguageError: any fault, at its place in the text (or, with `origin`, in a function's).
+        LanguageError: any fault, at its place in the text (or, with `origin`, in a function's or metric's).
         TooLarge: a bound of `inference` is passed.
     """
     statements = parse_statements(text)
-    lowering = _start(text, statements, scope, inference)
-    with inference.session():
+    trees: list[ast.AST] = [*statements]
+    parsed: dict[Hashable, ast.expr] = {}
+    for origin, metric in (metrics or {}).items():
+        try:
+            parsed[origin] = parse_expression(metric)
+        except LanguageError as error:
+            error.origin = origin
+            raise
+    lowering = _start(text, [*trees, *parsed.values()], scope, inference)
+    values: dict[str, Any] = {}
+    with inference.session(), _bounded_recursion():
         result = lowering.block(statements)
-    return Lowered(lowering.graph, lowering.named, result, lowering.shared.random, lowering.shared.gradients)
+        for origin, tree in parsed.items():
+            assert isinstance(origin, tuple)
+            assert metrics is not None
+            inner = lowering.inside(metrics[origin], origin, lowering.graph)
+            inner.captured = lowering.captured
+            values[origin[-1]] = inner.plain(inner.value(tree))
+    shared = lowering.shared
+    return Lowered(lowering.graph, lowering.named, result, shared.random, shared.gradients, values)
 
 
 def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
     """Lower one expression; its value is named `value`. Raises as `lower_statements` does."""
     expression = parse_expression(text)
     lowering = _start(text, [expression], scope, inference)
-    with inference.session():
+    with inference.session(), _bounded_recursion():
         lowering.named["value"] = lowering.plain(lowering.value(expression))
     return Lowered(lowering.graph, lowering.named, "value", lowering.shared.random, lowering.shared.gradients)
+
+
+@contextlib.contextmanager
+def _bounded_recursion() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        hint = "split it into several named lines, or write functions that call fewer others"
+        raise LanguageError("the expression is nested too deeply", hint) from None
 
 
 def uses_grad(text: str, scope: Scope) -> bool:
@@ -75,10 +115,13 @@ class _Shared:
     random: bool = False
     gradients: bool = False
     inlined: int = 0
+    work: int = 0  # nodes of syntax lowered, elements of displays walked
+    iteration: int | None = None  # at which the branch that is being lowered is chosen
 
 
 def _start(text: str, trees: list[Any], scope: Scope, inference: Inference) -> Lowering:
-    return Lowering(text, None, _Shared(scope, inference), fx.Graph(), {}, differentiated(trees))
+    bodies = [statement for function in scope.functions.values() for statement in function.statements]
+    return Lowering(text, None, _Shared(scope, inference), fx.Graph(), {}, differentiated((*trees, *bodies)))
 
 
 class Lowering:
@@ -212,7 +255,28 @@ class Lowering:
 
     def value(self, node: ast.expr) -> Any:
         """Lower one expression to a value."""
+        self.work(node)
         return _LOWER[type(node)](self, node)
+
+    def work(self, node: ast.AST, amount: int = 1) -> None:
+        """Count what lowering itself costs, so that functions and loops that give no operations are bounded too."""
+        self.shared.work += amount
+        if self.shared.work > WORK_A_NODE * self.shared.inference.bounds.nodes:
+            raise self.fault(
+                node,
+                "the expression takes too long to write out",
+                "use fewer loops, or functions that call fewer others",
+            )
+
+    def walk(self, node: ast.AST, value: Any) -> None:
+        """Count a tuple or list with all that it holds, since whoever takes it goes through all of it."""
+        if isinstance(value, (tuple, list)):
+            size, depth = extent(value)
+            self.work(node, size)
+            if depth > MAX_NESTED:
+                raise self.fault(
+                    node, "lists are nested too deeply", "make a tensor of it: `tensor([…])` or `stack([…])`"
+                )
 
     def constant(self, node: ast.Constant) -> Any:
         return node.value
@@ -221,6 +285,7 @@ class Lowering:
         name = node.id
         found = self.find(name)
         if found is not _ABSENT:
+            self.walk(node, found)
             return self.lift(found)
         scope = self.scope
         if name in scope.tensors:
@@ -233,6 +298,8 @@ class Lowering:
             return scope.fixed[name]
         if name in CONSTANTS:
             return CONSTANTS[name]
+        if name in operations.PYTHON_TYPES:
+            return operations.PYTHON_TYPES[name]
         if name in operations.DTYPES:
             return operations.DTYPES[name]
         raise self.unknown(node)
@@ -240,7 +307,7 @@ class Lowering:
     def find(self, name: str) -> Any:
         """The value of a local or named value here or around; a function sees what was named before its call."""
         for lowering in self.visible():
-            if name in lowering.local and (lowering.parent is None or lowering.origin == self.origin):
+            if name in lowering.local and (lowering.origin == self.origin):
                 return lowering.local[name]
             if name in lowering.named:
                 return lowering.named[name]
@@ -264,6 +331,8 @@ class Lowering:
             return self.fault(
                 node, f"`{name}` is not known here", "it is a running scalar of steps and hyperparameters"
             )
+        if name in NAMES:
+            return self.fault(node, f"`{name}` is not declared", NAMES[name])
         known = self.scope.values()
         for lowering in self.visible():
             known |= {*lowering.local, *lowering.named}
@@ -294,17 +363,19 @@ class Lowering:
                 return value
             if value not in self.captured:
                 inner = self.graph.placeholder(f"c{len(self.captured)}")
-                inner.meta = {"example": value.meta["example"], "dynamic": value.meta.get("dynamic", False)}
+                example = example_at(value, self.shared.iteration)
+                inner.meta = {"example": example, "dynamic": value.meta.get("dynamic", False), "outer": value}
                 self.captured[value] = inner
             return self.captured[value]
         if isinstance(value, (tuple, list)):
             return type(value)(self.lift(item) for item in value)
         if isinstance(value, Lookup):
-            return Lookup(value.name, self.lift(value.index), value.element)
+            return Lookup(value.name, self.lift(value.index), value.element, value.node)
         return value
 
     def display(self, node: ast.Tuple | ast.List) -> Any:
         items = [self.plain(self.value(element)) for element in node.elts]
+        self.walk(node, items)
         return tuple(items) if isinstance(node, ast.Tuple) else items
 
     # scalars
@@ -315,7 +386,7 @@ class Lowering:
             if value.element is not None:
                 return value.element
             table = lookup(value.name, self.scope.tables[value.name])
-            return self.emit(None, "call_function", table, (value.index,))
+            return self.emit(value.node, "call_function", table, (value.index,))
         return value
 
     def is_scalar(self, value: Any) -> bool:
@@ -364,8 +435,12 @@ class Lowering:
                 return [self.emit(None, "call_function", operator.getitem, (value, i)) for i in range(example.shape[0])]
         return None
 
+    def is_named(self, name: str) -> bool:
+        """Whether the expression itself gives `name` a meaning: an argument, a loop variable, a named value."""
+        return self.find(name) is not _ABSENT
+
     def is_declared(self, name: str) -> bool:
-        return self.find(name) is not _ABSENT or name in self.scope.values()
+        return self.is_named(name) or name in self.scope.values()
 
     # calls
 
@@ -412,7 +487,7 @@ class Lowering:
         """Add one operation to the graph, and run it on the examples."""
         kwargs = kwargs or {}
         self.count(node)
-        operands = _nodes((args, kwargs))
+        operands = nodes_of((args, kwargs))
         if example is None:
             example = self.infer(node, kind, target, args, kwargs, random)
         made = self.graph.create_node(kind, target, args, kwargs)
@@ -423,6 +498,8 @@ class Lowering:
         }
         if random:
             made.meta["random"] = True
+        if any(operand.meta.get("branch") for operand in operands):
+            made.meta["branch"] = True
         if node is not None:
             made.meta["place"] = place_of(node, self.text)
         if self.origin is not None:
@@ -441,6 +518,8 @@ class Lowering:
             return self.shared.inference.run(function, examples, named, random)
         except TooLarge as error:
             raise self.too_large(node, error) from None
+        except RecursionError:
+            raise
         except Exception as error:  # torch raises what it likes; each becomes a fault at its place
             if node is None:
                 raise
@@ -448,6 +527,8 @@ class Lowering:
 
 
 _ABSENT: Any = object()
+
+WORK_A_NODE = 10  # steps of lowering for each operation that is allowed
 
 _LOWER: Mapping[type[ast.expr], Callable[[Lowering, Any], Any]] = {
     ast.Constant: Lowering.constant,
@@ -457,16 +538,10 @@ _LOWER: Mapping[type[ast.expr], Callable[[Lowering, Any], Any]] = {
     ast.BinOp: operators.binary,
     ast.UnaryOp: operators.unary,
     ast.Compare: operators.compare,
-    ast.BoolOp: operators.boolean,
-    ast.IfExp: operators.conditional,
+    ast.BoolOp: branches.boolean,
+    ast.IfExp: branches.conditional,
     ast.Subscript: indexing.subscript,
     ast.Attribute: indexing.attribute,
     ast.Call: calls.call,
     ast.Slice: indexing.index,
 }
-
-
-def _nodes(value: Any) -> list[fx.Node]:
-    found: list[fx.Node] = []
-    fx.node.map_arg(value, lambda node: found.append(node) or node)  # type: ignore[func-returns-value]
-    return found

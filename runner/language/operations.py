@@ -14,7 +14,6 @@ from torch import Tensor, fx
 from runner.catalogue import (
     Operation,
     attributes,
-    bare_names,
     check_call,
     find_attribute,
     find_method,
@@ -23,6 +22,7 @@ from runner.catalogue import (
     refusal,
 )
 from runner.errors import did_you_mean, nearest
+from runner.language.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
 from runner.language.scalars import FUNCTIONS
 from runner.language.values import Lookup, describe, example_of
 
@@ -40,8 +40,15 @@ DTYPES: Mapping[str, torch.dtype] = {
 }  # fmt: skip
 """The dtypes by their names in torch."""
 
-PREFIXES = ("torch", "F", "nn", "functional", "linalg", "special", "fft", "masked", "signal", "math")
-"""First names of dotted operations; a value of the same name hides them."""
+PYTHON_TYPES: Mapping[str, torch.dtype] = {
+    "bool": torch.bool,
+    "int": torch.int64,
+    "float": torch.float64,
+    "complex": torch.complex128,
+}
+"""The dtypes that torch understands by Python's own types: `x.to(int)` is int64, where `torch.int` is int32."""
+
+_LISTED = "`steprun ops` lists what is"
 
 _DETERMINISTIC: Mapping[tuple[str, str], Mapping[str, Any]] = {("linalg.lstsq", "cpu"): {"driver": "gelsd"}}
 """What is passed by operation and device where torch's own choice gives other bits each time: `gelsy`, its driver of
@@ -70,25 +77,6 @@ def dotted_constant(name: str) -> Any:
     return DTYPES.get(rest) if module == "torch" else None
 
 
-def suggestion(name: str) -> str:
-    """One thing to do about an operation that does not exist."""
-    prefix, _, bare = name.rpartition(".")
-    prefix = prefix.removeprefix("torch.").removeprefix("torch").removeprefix("nn.functional")
-    pool: set[str] = {*bare_names(), *FUNCTIONS, "grad"}
-    if prefix and prefix != "F":
-        pool = {f"{prefix}.{found}" for found in _names_below(prefix)}
-        bare = f"{prefix}.{bare}"
-    found = nearest(bare, pool)
-    return f"did you mean `{found}`?" if found else "`steprun ops` lists every operation"
-
-
-@functools.cache
-def _names_below(prefix: str) -> frozenset[str]:
-    from runner.catalogue import operations
-
-    return frozenset(name.removeprefix(prefix + ".") for name in operations() if name.startswith(prefix + "."))
-
-
 def lower_call(lowering: Lowering, node: ast.Call) -> Any:
     """A call of a scalar function, an operation or a method.
 
@@ -99,8 +87,11 @@ def lower_call(lowering: Lowering, node: ast.Call) -> Any:
     if dotted is None:
         if isinstance(node.func, ast.Attribute):
             return _method(lowering, node, node.func)
+        module = dotted_name(node.func.func) if isinstance(node.func, ast.Call) else None
         raise lowering.fault(
-            node.func, f"`{lowering.shown(node.func)}` cannot be called", "call an operation by its name"
+            node.func,
+            f"`{lowering.shown(node.func)}` cannot be called",
+            (module and module_hint(module)) or "call an operation by its name",
         )
     head = dotted.partition(".")[0]
     if isinstance(node.func, ast.Attribute):
@@ -109,7 +100,7 @@ def lower_call(lowering: Lowering, node: ast.Call) -> Any:
         operation = find_operation(dotted)
         if operation is not None and not lowering.is_declared(head):
             return _operation(lowering, node, operation, dotted)
-        if head in PREFIXES and not lowering.is_declared(head):
+        if head in (*PREFIXES, *FOREIGN) and not lowering.is_declared(head):
             raise _unknown_operation(lowering, node, dotted)
         return _method(lowering, node, node.func)
     if dotted == "len":
@@ -119,14 +110,14 @@ def lower_call(lowering: Lowering, node: ast.Call) -> Any:
     if dotted in FUNCTIONS:
         positional, named = lowering.arguments(node)
         plain = [lowering.plain(value) for value in positional]
+        if dotted in ("max", "min") and len(plain) == 1 and isinstance(plain[0], (tuple, list)):
+            plain = list(plain[0])  # of sizes: `max(x.shape)`
         if not named and plain and all(lowering.is_scalar(value) for value in plain):
             return lowering.scalar_call(node, FUNCTIONS[dotted], plain)
         operation = find_operation(dotted)
         if operation is None:
             given = next((value for value in plain if not lowering.is_scalar(value)), None)
-            raise lowering.fault(
-                node, f"`{dotted}` takes scalars, and is given {describe(given)}", "use a tensor operation"
-            )
+            raise lowering.fault(node, f"`{dotted}` takes scalars, and is given {describe(given)}", cast_hint(dotted))
         return _emit_operation(lowering, node, operation, dotted, positional, named)
     operation = find_operation(dotted)
     if operation is None:
@@ -149,13 +140,21 @@ def read_attribute(lowering: Lowering, node: ast.Attribute, value: Any) -> Any:
         )
     found = find_attribute(name)
     if found is None:
+        if name == "grad" and lowering.scope.fields:
+            message = f"`{shown}` never has a gradient"
+            raise lowering.fault(node, message, f"write `{shown}.grad: null` in an `expect`, or leave it out")
         reason = refusal("." + name)
         if reason:
             message, _, hint = reason.partition("; ")
-            raise lowering.fault(node, f"`.{name}` is not available here: {message}", _elsewhere(name) or hint or None)
+            raise lowering.fault(
+                node,
+                f"`.{name}` is not available here: {message}",
+                _elsewhere(name) or hint or _LISTED,
+            )
         if find_method(name):
             raise lowering.fault(node, f"`.{name}` is a method", f"call it: `{shown}.{name}(…)`")
         pool = [entry.removeprefix(".") for entry in (*attributes(), *methods())]
+        pool = [field.partition(".")[2] for field in lowering.scope.fields if field.startswith(f"{shown}.")] or pool
         raise lowering.fault(
             node, f"a tensor has no `.{name}`", did_you_mean(name, pool, "`steprun ops` lists every operation")
         )
@@ -190,7 +189,10 @@ def _unknown_operation(lowering: Lowering, node: ast.Call, name: str) -> Excepti
             node.func, f"`{name}` is a value and cannot be called", "multiply with `*`, index with `[…]`"
         )
     mine = nearest(name, lowering.scope.functions)
-    hint = f"did you mean `{mine}`?" if mine else suggestion(name)
+    if name.partition(".")[0] in FOREIGN:
+        hint = suggestion(name.rpartition(".")[2])
+    else:
+        hint = f"did you mean `{mine}`?" if mine else other_words(name) or suggestion(name)
     return lowering.fault(node.func, f"there is no operation `{name}`", hint)
 
 
@@ -205,7 +207,11 @@ def _scalar_function(lowering: Lowering, node: ast.Call, name: str, shown: str) 
         raise lowering.fault(node, f"`{shown}` takes no argument by name", "write it by position")
     for value in plain:
         if not lowering.is_scalar(value):
-            hint = f"write `{name}` for tensors" if find_operation(name) else "reduce it to a scalar constant"
+            hint = (
+                f"write `{name}` for tensors"
+                if find_operation(name)
+                else "scalars are numbers, scalar constants, sizes and `iteration`"
+            )
             raise lowering.fault(node, f"`{shown}` takes scalars, and is given {describe(value)}", hint)
     return lowering.scalar_call(node, FUNCTIONS[name], plain)
 
@@ -272,7 +278,7 @@ def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
         reason = refusal(shown)
         if reason:
             message, _, hint = reason.partition("; ")
-            raise lowering.fault(function, f"`{shown}` is not available: {message}", hint or None)
+            raise lowering.fault(function, f"`{shown}` is not available: {message}", hint or _LISTED)
         pool = [entry.removeprefix(".") for entry in methods()]
         raise lowering.fault(
             function, f"a tensor has no method `{shown}`", did_you_mean(name, pool, "`steprun ops` lists every method")
@@ -323,7 +329,7 @@ def _operand(lowering: Lowering, operation: Operation, key: int | str, value: An
             arguments = [argument for argument in overload if argument.name == key]
         if any(argument.type.startswith("Tensor") or not argument.type for argument in arguments):
             tensor = lowering.input(value.name, lowering.scope.tensors[value.name])
-            return lowering.emit(None, "call_function", _element, (tensor, value.index))
+            return lowering.emit(value.node, "call_function", _element, (tensor, value.index))
     return lowering.plain(value)
 
 

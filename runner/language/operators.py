@@ -1,4 +1,4 @@
-"""Operators, comparisons and conditions: scalar arithmetic where both sides are scalars, else torch's."""
+"""Operators and comparisons: scalar arithmetic where both sides are scalars, else torch's."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
 
-from runner.language.codegen import compile_graph
-from runner.language.runtime import branch
+from runner.language.branches import FOR_TENSORS, condition
 from runner.language.scalars import BINARY, COMPARE, UNARY
-from runner.language.values import MAX_DISPLAY, describe, differ, example_of
+from runner.language.values import MAX_DISPLAY, describe, nodes_of
 
 if TYPE_CHECKING:
     from runner.language.lowering import Lowering
@@ -35,13 +33,6 @@ _TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
     ast.Invert: operator.invert,
-}
-_FOR_TENSORS = {
-    "and": "`logical_and(a, b)` or `a & b`",
-    "or": "`logical_or(a, b)` or `a | b`",
-    "not": "`logical_not(a)` or `~a`",
-    "if": "`where(condition, a, b)`",
-    "chain": "`(a < b) & (b < c)`",
 }
 
 
@@ -68,6 +59,8 @@ def combine(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
 
 
 def join(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
+    lowering.walk(node, left)
+    lowering.walk(node, right)
     if isinstance(node.op, ast.Add) and type(left) is type(right) and len(left) + len(right) <= MAX_DISPLAY:
         return left + right
     if isinstance(node.op, ast.Mult):
@@ -105,6 +98,12 @@ def compare(lowering: Lowering, node: ast.Compare) -> Any:
     values = [lowering.plain(lowering.value(part)) for part in (node.left, *node.comparators)]
     if len(node.ops) == 1 and not all(lowering.is_scalar(value) for value in values):
         if all(isinstance(value, (str, torch.dtype, tuple, list, type(None))) for value in values):
+            if nodes_of(values):
+                raise lowering.fault(
+                    node,
+                    f"`{lowering.shown(node)}` compares lists of computed values",
+                    "compare their elements one by one, or tensors made with `stack`",
+                )
             return lowering.scalar_call(node, COMPARE[type(node.ops[0])], values)
         refuse_text(lowering, node, *values)
         return lowering.emit(node, "call_function", COMPARE[type(node.ops[0])], tuple(values))
@@ -112,78 +111,10 @@ def compare(lowering: Lowering, node: ast.Compare) -> Any:
         if not lowering.is_scalar(value):
             found = f"`{lowering.shown(part)}` is {describe(value)}"
             raise lowering.fault(
-                part, f"{found}; a chain of comparisons takes scalars", f"for tensors write {_FOR_TENSORS['chain']}"
+                part, f"{found}; a chain of comparisons takes scalars", f"for tensors write {FOR_TENSORS['chain']}"
             )
     result: Any = True
     for op, left, right in zip(node.ops, values, values[1:], strict=False):
         test = lowering.scalar_call(node, COMPARE[type(op)], [left, right])
         result = test if result is True else lowering.scalar_call(node, operator.and_, [result, test])
     return result
-
-
-def boolean(lowering: Lowering, node: ast.BoolOp) -> Any:
-    construct = "and" if isinstance(node.op, ast.And) else "or"
-    first = condition(lowering, node.values[0], construct)
-    rest = (
-        node.values[1]
-        if len(node.values) == 2
-        else ast.copy_location(ast.BoolOp(node.op, node.values[1:]), node.values[1])
-    )
-
-    def remaining(lowering: Lowering) -> Any:
-        return condition(lowering, rest, construct)
-
-    def known(lowering: Lowering) -> Any:
-        return lowering.lift(first)
-
-    if construct == "and":
-        return choose(lowering, node, first, remaining, known)
-    return choose(lowering, node, first, known, remaining)
-
-
-def conditional(lowering: Lowering, node: ast.IfExp) -> Any:
-    return choose(
-        lowering,
-        node,
-        condition(lowering, node.test, "if"),
-        lambda inner: inner.value(node.body),
-        lambda inner: inner.value(node.orelse),
-    )
-
-
-def condition(lowering: Lowering, node: ast.expr, construct: str) -> Any:
-    value = lowering.plain(lowering.value(node))
-    if not lowering.is_scalar(value):
-        found = f"`{lowering.shown(node)}` is {describe(value)}"
-        raise lowering.fault(
-            node, f"{found}; `{construct}` takes scalar conditions", f"for tensors write {_FOR_TENSORS[construct]}"
-        )
-    return value
-
-
-def choose(
-    lowering: Lowering,
-    node: ast.AST,
-    condition: Any,
-    chosen: Callable[[Lowering], Any],
-    otherwise: Callable[[Lowering], Any],
-) -> Any:
-    """Only the chosen side is computed: now where the condition is fixed, else at run time."""
-    if not isinstance(condition, fx.Node):
-        return chosen(lowering) if condition else otherwise(lowering)
-    sides = []
-    for lower in (chosen, otherwise):
-        inner = lowering.inside(lowering.text, lowering.origin, fx.Graph())
-        result = inner.plain(lower(inner))
-        inner.graph.output(result)
-        sides.append((inner, result, compile_graph(inner.graph, lowering.origin)))
-    (left, left_result, left_function), (right, right_result, right_function) = sides
-    captured = [*left.captured, *right.captured]
-    target = branch(left_function, right_function, len(left.captured))
-    arguments = (condition, *(lowering.lift(value) for value in captured))
-    example = example_of(left_result if condition.meta["example"] else right_result)
-    made = lowering.emit(
-        node, "call_function", target, arguments, example=example, dynamic=differ(left_result, right_result)
-    )
-    made.meta.update(branch=True, random=lowering.shared.random, gradients=lowering.shared.gradients)
-    return made

@@ -11,11 +11,13 @@ import re
 import warnings
 from dataclasses import dataclass
 
-from runner.language.faults import LanguageError, Place, place_of
+from runner.language.faults import LanguageError, Place, place_of, source_of
+from runner.language.syntax import NOT_AVAILABLE, syntax_fault
 
 MAX_EXPRESSION_BYTES = 64 * 1024
 MAX_DEPTH = 100
 MAX_INTEGER = 2**63
+MAX_HEADER = 2_000  # characters
 
 RESERVED = frozenset({"training", "iteration", "row", "step", "path", "value", "pi", "inf", "nan"})
 """Names that mean something to the language itself, besides Python's keywords."""
@@ -24,7 +26,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 _OPERATORS: tuple[type[ast.AST], ...] = (
     ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.MatMult,
-    ast.BitAnd, ast.BitOr, ast.BitXor, ast.LShift, ast.RShift,
+    ast.BitAnd, ast.BitOr, ast.BitXor,
     ast.UAdd, ast.USub, ast.Not, ast.Invert, ast.And, ast.Or,
     ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE,
 )  # fmt: skip
@@ -33,41 +35,11 @@ _EXPRESSIONS: tuple[type[ast.AST], ...] = (
     ast.Attribute, ast.Subscript, ast.Slice, ast.List, ast.Tuple, ast.Load, ast.Store,
 )  # fmt: skip
 _STATEMENTS: tuple[type[ast.AST], ...] = (ast.Assign, ast.For, ast.Expr)
+_DEFAULTS = (
+    ast.Constant, ast.Name, ast.Attribute, ast.Load, ast.UnaryOp, ast.USub, ast.UAdd, ast.BinOp,
+    ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.Tuple, ast.List,
+)  # fmt: skip
 _ALLOWED = frozenset(_OPERATORS + _EXPRESSIONS + _STATEMENTS)
-
-_WRITE_A_FUNCTION = "give it a name under `functions:` and call it"
-_REFUSED: dict[type[ast.AST], tuple[str, str]] = {
-    ast.Lambda: ("a lambda is not available", _WRITE_A_FUNCTION),
-    ast.ListComp: ("a comprehension is not available", "write a `for i in range(n):` loop, or a tensor operation"),
-    ast.SetComp: ("a comprehension is not available", "write a `for i in range(n):` loop, or a tensor operation"),
-    ast.DictComp: ("a comprehension is not available", "write a `for i in range(n):` loop, or a tensor operation"),
-    ast.GeneratorExp: ("a comprehension is not available", "write a `for i in range(n):` loop, or a tensor operation"),
-    ast.JoinedStr: ("an f-string is not available", "write a plain string"),
-    ast.NamedExpr: ("`:=` is not available", "assign the name on a line of its own"),
-    ast.Dict: ("a dictionary is not available", "pass arguments by name"),
-    ast.Set: ("a set is not available", "write a list"),
-    ast.Starred: ("`*` before a value is not available", "write the values out"),
-    ast.AugAssign: ("an augmented assignment is not available", "write `x = x + …`"),
-    ast.AnnAssign: ("an annotation is not available", "write `name = …`"),
-    ast.Return: ("`return` is not needed", "the last line is the value: write it alone"),
-    ast.If: ("an `if` statement is not available", "write `a if condition else b`"),
-    ast.While: ("a `while` loop is not available", "write `for i in range(n):`, or a `repeat` step"),
-    ast.FunctionDef: ("a `def` is not available here", "declare it under `functions:`"),
-    ast.ClassDef: ("a class is not available", _WRITE_A_FUNCTION),
-    ast.Import: ("an import is not available", "operations are called by their names: `relu(x)`, `linalg.det(x)`"),
-    ast.ImportFrom: ("an import is not available", "operations are called by their names: `relu(x)`, `linalg.det(x)`"),
-    ast.With: ("a `with` block is not available", "write `x.detach()` where no gradient shall flow"),
-    ast.Is: ("`is` is not available", "write `==`"),
-    ast.IsNot: ("`is not` is not available", "write `!=`"),
-    ast.In: ("`in` is not available", "compare with `==`, or use `isin`"),
-    ast.NotIn: ("`not in` is not available", "compare with `!=`, or use `isin`"),
-    ast.Delete: ("`del` is not available", "leave the name as it is"),
-    ast.Assert: ("`assert` is not available", "write an `expect` step"),
-    ast.Pass: ("`pass` is not available", "leave the line out"),
-    ast.Await: ("`await` is not available", "leave it out"),
-    ast.Yield: ("`yield` is not available", "the last line is the value"),
-    ast.Try: ("`try` is not available", "leave it out"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +52,7 @@ class Header:
 
 
 def parse_statements(text: str) -> list[ast.stmt]:
-    """The statements of an `expression`, a function body or a rule, in order.
+    """The statements of an `expression` or a function body, in order; the last one is its value.
 
     Raises:
         LanguageError: the text is empty, too long, too deep, not Python syntax, or uses syntax outside the language.
@@ -91,6 +63,12 @@ def parse_statements(text: str) -> list[ast.stmt]:
         raise LanguageError("the expression is empty", "write for instance `loss = ((x - 3) ** 2).sum()`")
     for statement in statements:
         _check_statement(statement, text)
+    if isinstance(statements[-1], ast.For):
+        raise LanguageError(
+            "the last line is a loop, and has no value",
+            "write the value on a line of its own after it",
+            place_of(statements[-1], text),
+        )
     return statements
 
 
@@ -99,7 +77,10 @@ def parse_expression(text: str) -> ast.expr:
     if not text.strip():
         raise LanguageError("the expression is empty", "write a number or an expression")
     lead = len(text) - len(text.lstrip(" \t"))
-    body = _parse("(" + text[lead:] + "\n)" if "\n" in text else text[lead:], "eval", lead, text).body
+    several = "\n" in text
+    if several:
+        _parse(f"[{text[lead:]}\n]", "eval", lead - 1, text)  # no bracket of the text closes the one added around it
+    body = _parse(f"({text[lead:]}\n)" if several else text[lead:], "eval", lead - several, text).body
     assert isinstance(body, ast.expr)
     return body
 
@@ -111,6 +92,9 @@ def parse_header(text: str) -> Header:
         LanguageError: it is not a name with arguments in brackets.
     """
     hint = "write `name(a, b)`: a name, and its arguments in brackets"
+    if len(text) > MAX_HEADER:
+        raise LanguageError(f"the head of a function is longer than {MAX_HEADER:,} characters", hint)
+    _check_text(text)
     if not re.match(r"\s*[^\W\d]\w*\s*\(.*\)\s*\Z", text, re.DOTALL):
         raise LanguageError(f"`{text}` is not the head of a function", hint)
     prefix = "def "
@@ -132,9 +116,12 @@ def parse_header(text: str) -> Header:
         if fault:
             raise LanguageError(*fault)
     for default in arguments.defaults:
-        for node in ast.walk(default):
-            if type(node) not in _ALLOWED:
-                raise LanguageError("this default value is not available", "write a number, a string or `None`")
+        if not all(isinstance(node, _DEFAULTS) for node in ast.walk(default)):
+            shown = ast.unparse(default) if sum(1 for _ in ast.walk(default)) < 20 else "this"
+            raise LanguageError(
+                f"`{shown}` is not available as a default value", "write a number, a string, `None` or a name"
+            )
+        _check_nodes(default, f"{prefix}{text}: 0")
     return Header(definition.name, names, tuple(arguments.defaults))
 
 
@@ -151,38 +138,31 @@ def name_fault(name: str, reserved: bool = True) -> tuple[str, str] | None:
     return None
 
 
-def source_of(node: ast.AST, text: str) -> str:
-    """The text that `node` was parsed from, on one line and cut to 60 characters."""
-    segment = " ".join((ast.get_source_segment(text, node) or "").split())
-    return segment if len(segment) <= 60 else segment[:57] + "…"
-
-
-def _parse(text: str, mode: str, lead: int = 0, original: str | None = None) -> ast.Module | ast.Expression:
+def _parse(text: str, mode: str, shift: int = 0, original: str | None = None) -> ast.Module | ast.Expression:
+    """The checked tree of `text`, with the places of `original`, whose first line stands `shift` columns further on."""
     original = text if original is None else original
     _check_text(original)
+    tree = _syntax_tree(text, mode, shift, original)
+    if shift:
+        for node in ast.walk(tree):
+            if getattr(node, "lineno", 0) == 1:
+                node.col_offset = max(0, node.col_offset + shift)  # type: ignore[attr-defined]
+                if node.end_lineno == 1:  # type: ignore[attr-defined]
+                    node.end_col_offset += shift  # type: ignore[attr-defined]
+    _check_nodes(tree, original)
+    _check_depth(tree, original)
+    return tree
+
+
+def _syntax_tree(text: str, mode: str, shift: int, original: str) -> ast.Module | ast.Expression:
     try:
-        tree = _quietly(text, mode)
+        return _quietly(text, mode)
     except SyntaxError as error:
-        raise _syntax_fault(error, text, lead) from None
+        raise syntax_fault(error, shift, original) from None
     except (RecursionError, MemoryError):
         raise LanguageError("the expression is nested too deeply", "split it into several named lines") from None
     except ValueError as error:
         raise LanguageError(f"the expression cannot be read: {error}", "write it anew") from None
-    if lead:
-        for node in ast.walk(tree):
-            if getattr(node, "lineno", 0) == 1:
-                node.col_offset += lead  # type: ignore[attr-defined]
-                if node.end_lineno == 1:  # type: ignore[attr-defined]
-                    node.end_col_offset += lead  # type: ignore[attr-defined]
-    elif mode == "eval" and text is not original:
-        for node in ast.walk(tree):
-            if getattr(node, "lineno", 0) == 1:
-                node.col_offset -= 1  # type: ignore[attr-defined]
-                if node.end_lineno == 1:  # type: ignore[attr-defined]
-                    node.end_col_offset -= 1  # type: ignore[attr-defined]
-    _check_nodes(tree, original)
-    _check_depth(tree, original)
-    return tree
 
 
 def _quietly(text: str, mode: str) -> ast.Module | ast.Expression:
@@ -205,36 +185,13 @@ def _check_text(text: str) -> None:
                 )
 
 
-def _syntax_fault(error: SyntaxError, text: str, lead: int) -> LanguageError:
-    line = min(max(error.lineno or 1, 1), text.count("\n") + 1)
-    column = max((error.offset or 1) - 1, 0) + (lead if line == 1 else 0)
-    message = (error.msg or "invalid syntax").split(" (")[0].rstrip(".")
-    message = message[:1].lower() + message[1:]
-    if "too many nested parentheses" in message:
-        return LanguageError("the expression is nested too deeply", "split it into several named lines")
-    hint = "this is Python's expression syntax, one statement a line"
-    if "forgot a comma" in message:
-        message, hint = "invalid syntax", "two values stand side by side: put an operator or a comma between them"
-    elif "unexpected indent" in message or "unindent" in message:
-        hint = "start every line at the same column; only the body of a `for` is indented"
-    elif "was never closed" in message or "unmatched" in message or "does not match" in message:
-        hint = "close every bracket that is opened"
-    elif "f-string" in message:
-        message, hint = "an f-string is not available", "write a plain string"
-    elif "maybe you meant '=='" in message.lower():
-        message, hint = "an assignment cannot stand here", "compare with `==`, or assign a plain name"
-    elif "cannot assign" in message:
-        hint = "assign to a plain name: `name = …`"
-    return LanguageError(message, hint, Place(line, column, 1))
-
-
 def _check_nodes(tree: ast.AST, text: str) -> None:
     for node in ast.walk(tree):
         kind = type(node)
         if kind in (ast.Module, ast.Expression):
             continue
         if kind not in _ALLOWED:
-            message, hint = _REFUSED.get(
+            message, hint = NOT_AVAILABLE.get(
                 kind, (f"this syntax ({kind.__name__.lower()}) is not available", "write it as an expression")
             )
             placed = node if hasattr(node, "lineno") else _parent_of(tree, node)
@@ -258,12 +215,6 @@ def _check_nodes(tree: ast.AST, text: str) -> None:
         if isinstance(node, ast.keyword) and node.arg is None:
             raise LanguageError(
                 "`**` before an argument is not available", "write the arguments out", place_of(node, text)
-            )
-        if isinstance(node, (ast.LShift, ast.RShift)):
-            raise LanguageError(
-                "`<<` and `>>` are not available",
-                "use `bitwise_left_shift` and `bitwise_right_shift`",
-                place_of(_parent_of(tree, node), text),
             )
 
 

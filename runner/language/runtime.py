@@ -11,6 +11,8 @@ from torch import Tensor
 
 def watch(x: Tensor) -> Tensor:
     """`x`, as something that `gradient` can differentiate by: a leaf of its own where it has no history."""
+    if not (x.is_floating_point() or x.is_complex()):
+        return x
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
@@ -40,6 +42,11 @@ def branch(chosen: Callable[..., Any], otherwise: Callable[..., Any], count: int
 
     choose.__module__ = __name__
     return choose
+
+
+def number_as(number: float, dtype: torch.dtype, device: str) -> Tensor:
+    """A number as a tensor without dimensions."""
+    return torch.scalar_tensor(number, dtype=dtype, device=device)
 
 
 def lookup(name: str, values: tuple[Any, ...]) -> Callable[[int], Any]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runner.errors import did_you_mean
-from runner.language.faults import LanguageError, place_of
-from runner.language.parse import MAX_INTEGER, parse_expression, source_of
+from runner.language.faults import LanguageError, place_of, source_of
+from runner.language.parse import MAX_INTEGER, parse_expression
 
 Scalar = int | float | bool
 Names = Mapping[str, Any]
@@ -106,7 +107,7 @@ def _functions() -> dict[str, Callable[..., Any]]:
     table["pow"] = power
     for name in ("floor", "ceil", "trunc", "gcd", "lcm", "isqrt"):
         table[name] = _bounded_call(table[name])
-    table.update(abs=abs, min=min, max=max, round=_bounded_call(round), int=_bounded_call(_integer), float=_real)
+    table.update(abs=abs, min=min, max=max, round=_rounded, int=_bounded_call(_integer), float=_real)
     return table
 
 
@@ -115,6 +116,12 @@ def _bounded_call(function: Callable[..., Any]) -> Callable[..., Any]:
         return bounded(function(*arguments))
 
     return apply
+
+
+def _rounded(number: Scalar, digits: int | None = None) -> Any:
+    if digits is not None and abs(digits) > 400:
+        raise ScalarError("`round` takes at most 400 digits")
+    return bounded(round(number, digits))
 
 
 def _integer(number: Scalar) -> int:
@@ -143,7 +150,17 @@ def fault_text(error: Exception) -> str:
     if isinstance(error, ValueError) and "domain" in str(error):
         return "outside the function's domain"
     text = str(error).rstrip(".")
+    operands = _OPERANDS.search(text)
+    if operands:
+        return f"`{operands[1]}` does not take {_article(operands[2])} and {_article(operands[3])}"
     return text[:1].lower() + text[1:]
+
+
+_OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+?):? '(\w+)' and '(\w+)'")
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def evaluate(text: str, names: Names) -> Scalar:

@@ -6,6 +6,7 @@ is what it gives on the example tensors. A node whose example is a number is a *
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, fx
 
 MAX_DISPLAY = 10_000  # elements of a list or tuple
+MAX_NESTED = 32  # lists within lists
+MAX_SIZE = 1_000_000  # of values in a list or tuple and all within it; more than any expression may walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,31 @@ class Lookup:
     name: str
     index: Any  # an int, or a running scalar's node
     element: Any  # the number, or None for a running index
+    node: ast.AST  # where it stands
 
 
 def example_of(value: Any) -> Any:
     """`value` with every node replaced by its example."""
     return fx.node.map_arg(value, lambda node: node.meta["example"])
+
+
+def extent(value: Any) -> tuple[int, int]:
+    """How many values a tuple or list holds, itself and all within it (at most `MAX_SIZE`), and how deep they nest."""
+    count, deepest, pending = 0, 0, [(value, 0)]
+    while pending and count < MAX_SIZE:
+        item, depth = pending.pop()
+        count += 1
+        if isinstance(item, (tuple, list)):
+            deepest = max(deepest, depth + 1)
+            pending.extend((inner, depth + 1) for inner in item)
+    return count, deepest
+
+
+def nodes_of(value: Any) -> list[fx.Node]:
+    """Every node in a value, tuples and lists gone through."""
+    found: list[fx.Node] = []
+    fx.node.map_arg(value, lambda node: found.append(node) or node)  # type: ignore[func-returns-value]
+    return found
 
 
 def is_mask(node: fx.Node) -> bool:
@@ -41,11 +64,15 @@ def differ(left: Any, right: Any) -> bool:
     return isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape != other.shape
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def describe(value: Any) -> str:
     """What a value is, for a message."""
     example = value.meta["example"] if isinstance(value, fx.Node) else value
     if isinstance(example, Tensor):
-        return f"a tensor of shape {tuple(example.shape)}, {str(example.dtype).removeprefix('torch.')}"
+        return f"a tensor of shape {tuple(example.shape)}, {dtype_name(example.dtype)}"
     if isinstance(example, bool):
         return "a boolean"
     if isinstance(example, (int, float, complex)):
@@ -53,9 +80,9 @@ def describe(value: Any) -> str:
     if isinstance(example, str):
         return f"the string {example!r}"
     if isinstance(example, torch.dtype):
-        return f"the dtype {str(example).removeprefix('torch.')}"
-    if example is None:
-        return "`None`"
+        return f"the dtype {dtype_name(example)}"
+    if example is None or example is Ellipsis:
+        return f"`{'None' if example is None else '...'}`"
     if isinstance(example, (tuple, list)):
         return f"{'a tuple' if isinstance(example, tuple) else 'a list'} of {len(example)} values"
     return f"a {type(example).__name__}"

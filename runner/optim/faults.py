@@ -65,4 +65,4 @@ class Collector:
 def sentence(error: object) -> str:
     """The first line of what torch or Python says, as it reads within a message."""
     text = str(error).split("\n")[0].rstrip(".")
-    return text[:1].lower() + text[1:]
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

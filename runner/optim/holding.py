@@ -15,41 +15,6 @@ if TYPE_CHECKING:
     from runner.config import OptimizerDeclaration
 
 
-def matching(
-    patterns: Sequence[str], parameters: Mapping[str, Shaped], path: Path
-) -> tuple[list[str], list[PlacedFault]]:
-    """The trainable parameters that names and globs stand for, in the order of their declaration.
-
-    Args:
-        patterns: names, or globs as in `fnmatch`, case-sensitive.
-        parameters: every parameter of the config, frozen ones too.
-        path: the place of the list of patterns.
-    Returns:
-        the names, and a fault for every pattern that stands for nothing or names a frozen parameter.
-    """
-    chosen: set[str] = set()
-    faults: list[PlacedFault] = []
-    for position, pattern in enumerate(patterns):
-        place = (*path, position)
-        found = [pattern] if pattern in parameters else [name for name in parameters if fnmatchcase(name, pattern)]
-        trainable = [name for name in found if parameters[name].requires_grad]
-        chosen.update(trainable)
-        if not found:
-            message = f"`{pattern}` matches no parameter" if _is_glob(pattern) else f"there is no parameter `{pattern}`"
-            hint = did_you_mean(pattern, parameters, f"parameters are {listing(parameters)}")
-            faults.append(PlacedFault(place, message, hint))
-        elif not trainable:
-            frozen = (
-                f"`{pattern}` is frozen" if pattern in parameters else f"`{pattern}` matches frozen parameters only"
-            )
-            faults.append(PlacedFault(place, frozen, "give it `requires_grad: true`, or take it out here"))
-    return [name for name in parameters if name in chosen], faults
-
-
-def _is_glob(pattern: str) -> bool:
-    return any(character in pattern for character in "*?[")
-
-
 @dataclass(frozen=True, slots=True)
 class Held:
     """What one optimizer holds: a set of parameters for each of its groups, and the rest."""
@@ -74,55 +39,46 @@ def held_by(
         None where a fault hides it; the faults are collected.
     """
     before = len(faults.problems)
-    trainable = [name for name, parameter in parameters.items() if parameter.requires_grad]
-    place = (*declared.path, "parameters")
+    base = [name for name, parameter in parameters.items() if parameter.requires_grad]
+    nothing = "this optimizer holds nothing" + ("" if base else ": no parameter is trainable")
     if declared.parameters is not None:
-        base, found = matching(declared.parameters, parameters, place)
-        for fault in found:
-            faults.add(fault)
-    else:
-        base = trainable
-        if not alone and not declared.groups:
-            hint = "write `parameters: [...]` beside it, names or globs"
-            faults.add(PlacedFault(declared.path, "one of several optimizers must name its parameters", hint, key=True))
-            return None
+        base = _matching(declared.parameters, parameters, (*declared.path, "parameters"), faults)
+    elif not alone and not declared.groups:
+        hint = "write `parameters: [...]` beside it, names or globs"
+        faults.add(PlacedFault(declared.path, "one of several optimizers must name its parameters", hint, key=True))
+    wrong = len(faults.problems) > before
     groups: list[tuple[str, ...]] = []
     taken: dict[str, int] = {}
     for position, group in enumerate(declared.groups):
         at = (*declared.path, "groups", position, "parameters")
-        names, found = matching(group.parameters, parameters, at)
-        for fault in found:
-            faults.add(fault)
-        with faults.collecting():
-            groups.append(_group(names, base, taken, position, at, complete=not found))
+        names = _matching(group.parameters, parameters, at, faults)
+        if names and not wrong:
+            with faults.collecting():
+                groups.append(_group(names, base, taken, position, at))
         taken.update(dict.fromkeys(names, position))
     if len(faults.problems) > before:
         return None
     rest = tuple(name for name in base if name not in taken) if declared.parameters is not None or alone else ()
     held = Held(rest, tuple(groups))
-    if not held.all:
-        message = (
-            "this optimizer holds nothing" if trainable else "this optimizer holds nothing: no parameter is trainable"
-        )
-        faults.add(
-            PlacedFault((*declared.path, declared.kind), message, "take it out, or name parameters to hold", key=True)
-        )
-        return None
-    return held
+    if held.all:
+        return held
+    faults.add(
+        PlacedFault((*declared.path, declared.kind), nothing, "take it out, or name parameters to hold", key=True)
+    )
+    return None
 
 
 def _group(
-    names: Sequence[str], base: Sequence[str], taken: Mapping[str, int], position: int, at: Path, *, complete: bool
+    names: Sequence[str], base: Sequence[str], taken: Mapping[str, int], position: int, at: Path
 ) -> tuple[str, ...]:
     twice = [name for name in names if name in taken]
     if twice:
         message = f"`{twice[0]}` is in group {taken[twice[0]]} of this optimizer too"
         raise PlacedFault(at, message, "a parameter is in one group; narrow the names or globs")
     inside = tuple(name for name in names if name in base)
-    if complete and not inside:
-        raise PlacedFault(
-            at, "this group holds none of the optimizer's parameters", f"the optimizer holds {listing(base)}"
-        )
+    if not inside:
+        message = "this group holds none of the optimizer's parameters"
+        raise PlacedFault(at, message, f"the optimizer holds {listing(base)}")
     return inside
 
 
@@ -139,3 +95,28 @@ def report_twice(
         faults.add(PlacedFault(place, message, "two optimizers would both step it; name it in one of them"))
     for parameter in held.all:
         holders.setdefault(parameter, name)
+
+
+def _matching(patterns: Sequence[str], parameters: Mapping[str, Shaped], path: Path, faults: Collector) -> list[str]:
+    """The trainable parameters that names and globs stand for, in the order of their declaration.
+
+    A pattern that stands for nothing, or names a frozen parameter, is a fault.
+    """
+    chosen: set[str] = set()
+    for position, pattern in enumerate(patterns):
+        found = [pattern] if pattern in parameters else [name for name in parameters if fnmatchcase(name, pattern)]
+        trainable = [name for name in found if parameters[name].requires_grad]
+        chosen.update(trainable)
+        if not found:
+            message = f"`{pattern}` matches no parameter" if _is_glob(pattern) else f"there is no parameter `{pattern}`"
+            hint = did_you_mean(pattern, parameters, f"parameters are {listing(parameters)}")
+            faults.add(PlacedFault((*path, position), message, hint))
+        elif not trainable:
+            frozen = "is frozen" if pattern in parameters else "matches frozen parameters only"
+            hint = "give it `requires_grad: true`, or take it out here"
+            faults.add(PlacedFault((*path, position), f"`{pattern}` {frozen}", hint))
+    return [name for name in parameters if name in chosen]
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")

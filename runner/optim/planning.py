@@ -36,6 +36,10 @@ _ONLY_FOR_ALL = {"adagrad": frozenset({"initial_accumulator_value"})}
 """Arguments that torch reads from the constructor alone: in a group they would be ignored."""
 
 
+_LARGEST = {"lbfgs": {"history_size": 100_000}}
+"""Integers by which torch allocates before anything else."""
+
+
 def plan_optimizers(
     config: Config,
     parameters: Mapping[str, Shaped],
@@ -160,7 +164,12 @@ def _options(
             if name in ignored:
                 message = f"{kind.name} reads `{name}` once for all parameters, never from a group"
                 raise PlacedFault(at, message, "write it beside the other arguments of the class", key=True)
-            options[name] = argument_value(table[name], value, at, around.scope)
+            option = argument_value(table[name], value, at, around.scope)
+            largest = _LARGEST.get(kind.name, {}).get(name)
+            if largest is not None and not (isinstance(option, int) and 1 <= option <= largest):
+                message = f"`{name}` takes an integer from 1 to {largest:,}, not {value}"
+                raise PlacedFault(at, message, f"its default is {table[name].default}")
+            options[name] = option
     return options
 
 
@@ -189,9 +198,25 @@ def _tried(
         return attempt(everything)
     except REFUSALS as error:
         blamed = culprit(attempt, everything)
-        at = place if blamed is None else written[blamed[0]].places[blamed[1]]
-        hint = f"torch's `{kind.class_name}` refuses it; its defaults are in `steprun schema`"
-        raise PlacedFault(at, sentence(error), hint, key=blamed is None) from None
+        if blamed is not None:
+            source, name = blamed
+            hint = f"torch's `{kind.class_name}` refuses it; its defaults are in `steprun schema`"
+            raise PlacedFault(written[source].places[name], sentence(error), hint) from None
+        raise _unheld(kind, [name for group in names for name in group], place, around, error) from None
+
+
+def _unheld(kind: Optimizer, names: Sequence[str], place: Path, around: _Around, error: BaseException) -> PlacedFault:
+    """The fault of an optimizer that fails with its defaults: there is a parameter that it cannot hold."""
+    for name in names:
+        try:
+            take_a_step(kind.class_name, {}, [((name,), {})], around.parameters)
+        except REFUSALS as reason:
+            shaped = around.parameters[name]
+            shape, dtype = list(shaped.shape), str(shaped.dtype).removeprefix("torch.")
+            text = sentence(reason).split(" whereas ")[0]  # what follows tells the shape of the stand-in
+            message = f"{kind.name} cannot hold `{name}`, {dtype} of shape {shape}: {text}"
+            return PlacedFault(place, message, "name other parameters under `parameters`", key=True)
+    return PlacedFault(place, sentence(error), "use another optimizer", key=True)
 
 
 def _first_values(written: _Written, around: _Around) -> dict[str, Any]:
@@ -244,6 +269,6 @@ def _entry(entry: StateEntry, value: object, path: Path, around: _Around) -> Ini
         return InitialState(scalar(value, path, around.scope.names), path)
     tensor = tensors.get(value.strip())
     if tensor is not None and not broadcasts(tensor.shape, entry.shape):
-        message = f"`{value.strip()}` has shape {tuple(tensor.shape)} and `{entry.name}` has shape {entry.shape}"
+        message = f"`{value.strip()}` has shape {list(tensor.shape)} and `{entry.name}` has shape {list(entry.shape)}"
         raise PlacedFault(path, message, "give it the same shape")
     return InitialState(value, path)

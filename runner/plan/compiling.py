@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from runner.config import Config
 from runner.errors import ConfigError, did_you_mean
+from runner.language.computation import forget_examples
 from runner.language.diagnosis import AllocationError
-from runner.language.faults import LanguageError
+from runner.language.faults import LanguageError, place_of
 from runner.language.inference import MAX_NODES, Bounds, Inference, readable_bytes
 from runner.language.lowering import Lowered, lower_statements, uses_grad
 from runner.language.operations import DTYPES
-from runner.language.parse import parse_statements
+from runner.language.parse import assigned_names, parse_statements
 from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope, declare_functions
 from runner.optim import OptimizerPlan, plan_optimizers
@@ -33,6 +35,7 @@ from runner.plan.plan import Estimates, LogPlan, Plan
 from runner.plan.program import ProgramPlanner, prepare
 from runner.plan.scalars import integer, scalar_constants
 from runner.plan.tensors import TensorPlan, plan_tensors
+from runner.plan.use import check_use
 from runner.plan.values import Values
 
 SMALL = 64 << 20
@@ -84,6 +87,9 @@ class _Compiler:
         config, faults = self.config, self.faults
         self.check_device()
         scalars = scalar_constants(config, faults)
+        if faults.problems:  # whatever reads these constants would be reported too
+            self.check_syntax()
+            faults.stop()
         functions, wrong = declare_functions(config.functions)
         for declaration, head, error in wrong:
             faults.language(("functions", declaration), error, key=head)
@@ -101,6 +107,8 @@ class _Compiler:
         if faults.problems:
             self.check_syntax()
             faults.stop()
+        self.check_names()
+        faults.stop()
         with self.examples(tensors) as examples:
             lowered = self.lower(tensors, examples, scalars, functions)
             optimizers = self.optimizers(tensors, examples, scalars)
@@ -126,12 +134,14 @@ class _Compiler:
             values.columns = columns
             planner = ProgramPlanner(values)
             program = planner.plan(config.steps)
-        self.check_use(values, planner.stepped, scalars)
+        reached = {name for names in planner.objectives.values() for name in names}
+        check_use(config, values, reached, planner.stepped)
         log = self.log(values)
         estimates = self.estimate(values, program, log)
         faults.stop()
         self.check_size(estimates, log)
         faults.stop()
+        forget_examples(lowered)
         return Plan(
             config=config,
             name=config.name or "config",
@@ -159,11 +169,28 @@ class _Compiler:
             self.faults.stop()
 
     def check_syntax(self) -> None:
-        """With faults elsewhere the expression is not lowered; what is wrong with its text alone is told all the same."""
+        """Faults elsewhere keep the expression from being lowered; what is wrong with its text alone is told."""
         try:
             parse_statements(self.config.expression)
         except LanguageError as error:
             self.faults.language(("expression",), error)
+
+    def check_names(self) -> None:
+        """Named values share a namespace with parameters and constants."""
+        text, config = self.config.expression, self.config
+        try:
+            statements = parse_statements(text)
+        except LanguageError:
+            return
+        for node in (node for statement in statements for node in ast.walk(statement)):
+            for name in assigned_names(node, text) if isinstance(node, ast.Assign) else ():
+                for key, declared in (("parameters", config.parameters), ("constants", config.constants)):
+                    if name.id in declared:
+                        role = key.removesuffix("s")
+                        first = config.document.mark((key, name.id), key=True)
+                        hint = f"the {role} is at {first}; rename one of them"
+                        error = LanguageError(f"`{name.id}` is a {role} already", hint, place_of(name, text))
+                        self.faults.language(("expression",), error)
 
     # shapes
 
@@ -239,7 +266,9 @@ class _Compiler:
         )
         text = self.config.expression
         try:
-            return lower_statements(text, scope, self.inference(uses_grad(text, scope)))
+            metrics: dict[Hashable, str] = {("metrics", name): metric for name, metric in self.config.metrics.items()}
+            gradients = any(uses_grad(part, scope) for part in (text, *metrics.values()))
+            return lower_statements(text, scope, self.inference(gradients), metrics)
         except AllocationError as error:
             self.faults.language(("expression",), error)
         except LanguageError as error:
@@ -294,34 +323,7 @@ class _Compiler:
         budget = integer(self.config.log.budget, (*path, "budget"), values.scalars, self.faults, 0)
         return LogPlan(every or 1, tuple(values.columns), budget or 0)
 
-    # checks of the whole
-
-    def check_use(self, values: Values, stepped: bool, scalars: Mapping[str, Scalar]) -> None:
-        """Promise 4: nothing that is declared is silently ignored."""
-        faults, config = self.faults, self.config
-        for tensor in values.tensors.values():
-            if isinstance(tensor.init, Computed):
-                values.read.update(tensor.init.reads)
-        named = set(values.lowered.values)
-        for name, tensor in values.tensors.items():
-            if name in values.read or faults.problems:
-                continue
-            if tensor.role == "parameter":
-                faults.add(
-                    ("parameters", name),
-                    f"the parameter `{name}` never reaches the objective",
-                    "use it in the expression, or remove it",
-                    key=True,
-                )
-            else:
-                faults.warn(("constants", name), f"the constant `{name}` is not used", "remove it, or use it", key=True)
-        if config.optimizers and not stepped and not faults.problems:
-            key = "optimizer" if config.single_optimizer else "optimizers"
-            faults.warn((key,), "no step uses the optimizer", "add `step` or `train` to the steps", key=True)
-        for name in named & set(scalars):
-            faults.add(
-                ("constants", name), f"`{name}` is a scalar constant and a named value", "rename one of them", key=True
-            )
+    # sizes
 
     def estimate(self, values: Values, program: tuple[Instruction, ...], log: LogPlan) -> Estimates:
         tensors = values.tensors.values()

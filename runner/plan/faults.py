@@ -11,6 +11,12 @@ from runner.language.faults import LanguageError
 ConfigPath = tuple[str | int, ...]
 
 
+class KeyPath(tuple[str | int, ...]):
+    """A config path whose key, rather than its value, holds the text that is meant."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class Faults:
     """The faults and warnings found so far."""
@@ -43,7 +49,7 @@ def place(document: Document, path: ConfigPath, error: LanguageError, *, key: bo
     """A fault of the expression at `path` as a problem of the file."""
     if error.origin is not None:
         assert isinstance(error.origin, tuple)
-        path, key = error.origin, False
+        path, key = error.origin, isinstance(error.origin, KeyPath)
     return document.problem(path, error.message, error.hint, at=error.place.as_tuple(), key=key)
 
 

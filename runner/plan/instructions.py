@@ -18,8 +18,7 @@ class Evaluation:
     computation: Computation
     objective: int  # which output is the objective
     columns: tuple[tuple[int, int], ...]  # (output, column) of each value a row records
-    named: tuple[str, ...]  # names of the outputs that later steps may read
-    config_path: ConfigPath  # the expression that faults are placed in
+    kept: tuple[tuple[int, str], ...]  # (output, name) of each value that later steps may read
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,7 @@ class Train:
     inputs: tuple[str, ...] | None
     clips: tuple[Clip, ...]
     closure: bool
+    accumulate: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,10 @@ class Enter:
     loop: int
     times: int
     exit: int
+    loops: tuple[int, ...]  # around it, outermost first
+    every: int | None
+    when: When | None
+    config_path: ConfigPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,7 @@ class Leave:
     loops: tuple[int, ...]
     every: int | None
     when: When | None
+    config_path: ConfigPath
 
 
 Instruction = Action | Enter | Again | Leave

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, fx
 
 from runner.config import models
 from runner.errors import did_you_mean
@@ -16,6 +18,7 @@ from runner.language.faults import LanguageError
 from runner.language.parse import parse_expression
 from runner.language.scalars import names_in
 from runner.plan.columns import Column
+from runner.plan.dtypes import dtype_name
 from runner.plan.faults import ConfigPath
 from runner.plan.instructions import (
     Action,
@@ -85,20 +88,19 @@ class ProgramPlanner:
         assert isinstance(argument, models.Repeat)
         where = (*step.path, "repeat", "times")
         times = integer(argument.times, where, self.values.scalars, self.values.faults, 0)
-        if step.every is not None or step.when is not None:
-            name = "every" if step.every is not None else "when"
-            hint = f"put `{name}` beside the steps inside"
-            self.values.faults.add((*step.path, name), f"`{name}` does not stand beside `repeat`", hint, key=True)
+        around = tuple(loop.number for loop in self.loops)
+        every, when = self.every(step), self.when(step)
         loop = _Loop(self.count)
         self.count += 1
         enter = len(self.instructions)
-        self.instructions.append(Enter(loop.number, times or 0, -1))
+        head = Enter(loop.number, times or 0, -1, around, every, when, step.path)
+        self.instructions.append(head)
         self.loops.append(loop)
         self.block(argument.steps, f"{path}repeat[{{{loop.number}}}].")
         self.loops.pop()
         self.instructions.append(Again(loop.number, times or 0, enter + 1))
         after = len(self.instructions)
-        self.instructions[enter] = Enter(loop.number, times or 0, after)
+        self.instructions[enter] = replace(head, exit=after)
         for position in loop.leaves:
             leave = self.instructions[position]
             assert isinstance(leave, Leave)
@@ -110,7 +112,7 @@ class ProgramPlanner:
             return
         self.loops[-1].leaves.append(len(self.instructions))
         loops = tuple(loop.number for loop in self.loops)
-        self.instructions.append(Leave(-1, loops, self.every(step), self.when(step)))
+        self.instructions.append(Leave(-1, loops, self.every(step), self.when(step), step.path))
 
     def action(self, step: models.Step, path: str) -> None:
         plan: Callable[[ProgramPlanner, models.Step, Any], Argument | None] = _PLANNERS[step.kind]
@@ -153,7 +155,7 @@ class ProgramPlanner:
     # the step kinds
 
     def forward(self, step: models.Step, argument: models.Forward) -> Forward | None:
-        objective = self.values.objective(argument.objective, step.path)
+        objective = self.values.objective(argument.objective, (*step.path, "forward", "objective"))
         if objective is None:
             return None
         self.objectives[objective] = self.values.reaching(objective)
@@ -188,7 +190,18 @@ class ProgramPlanner:
                 f"this gradient has shape {shape}, the objective `{objective}` has {wanted}",
                 "give it the objective's shape",
             )
+        self.check_cast(computation, self.values.example(objective).dtype, f"the objective `{objective}`", path)
         return computation
+
+    def check_cast(self, computation: Computation, dtype: torch.dtype, what: str, path: ConfigPath) -> None:
+        """A fault where writing the value into `what` would lose its fraction or its imaginary part."""
+        found = computation.outputs[0].dtype
+        if not torch.can_cast(found, dtype):
+            self.values.faults.add(
+                path,
+                f"this value is {dtype_name(found)}, and {what} is {dtype_name(dtype)}",
+                f"cast it: `.to({dtype_name(dtype)})`" if not found.is_complex else "take its `.real` part",
+            )
 
     def differentiable(self, name: str | None, path: ConfigPath, gradient: bool = False) -> str | None:
         """The objective of a step that differentiates it."""
@@ -198,11 +211,11 @@ class ProgramPlanner:
             return None
         example = values.example(objective)
         shape = tuple(example.shape)
-        if not (example.is_floating_point() or example.is_complex()):
-            dtype = str(example.dtype).removeprefix("torch.")
-            self.fault_of_value(
-                objective, f"the objective `{objective}` is {dtype}", "only floating-point values have derivatives"
-            )
+        if not (example.is_floating_point() or (example.is_complex() and gradient)):
+            hint = "only floating-point values have derivatives"
+            if example.is_complex():
+                hint = "make it real: `.abs()`, `.real`, or write `backward: {gradient: …}`"
+            self.fault_of_value(objective, f"the objective `{objective}` is {dtype_name(example.dtype)}", hint)
             return None
         if example.numel() != 1 and not gradient:
             message = f"the objective `{objective}` has shape {shape}, and `backward` needs one element"
@@ -211,10 +224,10 @@ class ProgramPlanner:
             )
             return None
         if not values.reaching(objective):
-            values.faults.add(
-                ("expression",),
+            self.fault_of_value(
+                objective,
                 f"no trainable parameter reaches the objective `{objective}`",
-                "use a parameter in the expression",
+                "compute it from a parameter, not through `.detach()`, comparisons or integers",
             )
             return None
         self.objectives[objective] = values.reaching(objective)
@@ -233,7 +246,7 @@ class ProgramPlanner:
         self.stepped = True
         known = self.values.optimizers
         if names is None:
-            if not known and not self.values.faults.problems:
+            if not self.values.declared_optimizers:
                 self.values.faults.add(path, "there is no optimizer", "declare one: `optimizer: {sgd: {lr: 0.1}}`")
             return tuple(known)
         for name in names:
@@ -253,7 +266,9 @@ class ProgramPlanner:
         closure = None
         if any(self.values.optimizers[name].needs_closure for name in optimizers):
             objective = self.objective or self.differentiable(None, step.path)
-            closure = None if objective is None else self.values.evaluation(objective)
+            if objective is not None:
+                self.differentiates(objective, optimizers, self.held(optimizers), step.path)
+                closure = self.values.evaluation(objective)
         return Step(optimizers, self.held(optimizers), closure) if optimizers else None
 
     def zero_grad(self, step: models.Step, argument: models.ZeroGrad) -> ZeroGrad:
@@ -288,21 +303,34 @@ class ProgramPlanner:
             )
         if closure and len(optimizers) > 1:
             self.values.faults.add(path, "`lbfgs` trains alone", "name it: `train: {optimizer: …}`")
-        reached = self.values.reaching(objective)
+        accumulate = integer(
+            argument.accumulate, (*path, "accumulate"), self.values.scalars, self.values.faults, least=1
+        )
+        if closure and accumulate != 1:
+            self.values.faults.add(
+                (*path, "accumulate"),
+                "`lbfgs` re-evaluates within its step, and cannot accumulate",
+                "remove `accumulate`, or use another optimizer",
+                key=True,
+            )
         inputs = None
         parameters = self.values.trainable
         if argument.optimizers is not None:
             parameters = held
-            inputs = tuple(name for name in reached if name in held)
-            if not inputs:
-                names = ", ".join(f"`{name}`" for name in optimizers)
-                self.values.faults.add(
-                    path,
-                    f"the objective `{objective}` does not depend on what {names} holds",
-                    "name another objective or optimizer",
-                )
+            inputs = self.differentiates(objective, optimizers, held, path)
         evaluation = self.values.evaluation(objective)
-        return Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure)
+        return Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
+
+    def differentiates(
+        self, objective: str, optimizers: tuple[str, ...], held: tuple[str, ...], path: ConfigPath
+    ) -> tuple[str, ...]:
+        """What of the parameters that some optimizers hold an objective depends on; a fault where it is nothing."""
+        inputs = tuple(name for name in self.values.reaching(objective) if name in held)
+        if not inputs and optimizers:
+            names = ", ".join(f"`{name}`" for name in optimizers)
+            message = f"the objective `{objective}` does not depend on what {names} holds"
+            self.values.faults.add(path, message, "name another objective or optimizer")
+        return inputs
 
     def norm_clip(self, clip: Any, path: ConfigPath, parameters: tuple[str, ...]) -> Clip:
         if isinstance(clip, models.ClipGradNorm):
@@ -347,7 +375,8 @@ class ProgramPlanner:
             computation = values.compile(text, path)
             if computation is None:
                 continue
-            wanted = tuple(values.tensors[target.removesuffix(".grad")].shape)
+            tensor = values.tensors[target.removesuffix(".grad")]
+            wanted = tensor.shape
             shape = computation.outputs[0].shape
             if shape is not None and not broadcasts(shape, wanted):
                 values.faults.add(
@@ -355,6 +384,7 @@ class ProgramPlanner:
                     f"this value has shape {shape}, `{target}` has {wanted}",
                     "give it the shape of what it replaces",
                 )
+            self.check_cast(computation, tensor.dtype, f"`{target}`", path)
             computations.append((target, computation, path))
         if not computations:
             return None
@@ -378,7 +408,7 @@ class ProgramPlanner:
         if tensor.role == "constant":
             return f"`{name}` is a constant", "declare it under `parameters:` with `requires_grad: false`"
         if target != name and not tensor.requires_grad:
-            return f"`{name}` has no gradient", "it is declared with `requires_grad: false`"
+            return f"`{name}` is frozen, and has no gradient", f"assign to `{name}`, or give it `requires_grad: true`"
         return None
 
     def expect(self, step: models.Step, argument: models.Expect) -> Expect:
@@ -405,11 +435,13 @@ class ProgramPlanner:
         actual = values.compile(text, path, key=True)
         expected, value = None, entry.value
         if not isinstance(value, (bool, int, float)):
-            expected = values.compile(expression_text(value), path)
+            dtype = None if actual is None else actual.outputs[0].dtype
+            expected = values.compile(expression_text(value, dtype), path)
             if expected is None:
                 return None
         if actual is None:
             return None
+        self.check_tolerances(text, entry, actual.outputs[0].dtype, path)
         shape = actual.outputs[0].shape
         other = expected.outputs[0].shape if expected is not None else ()
         if shape is not None and other is not None and not broadcasts(other, shape):
@@ -419,6 +451,14 @@ class ProgramPlanner:
                 "give it the same shape, or one that broadcasts",
             )
         return Expectation(text, actual, field_name, expected, value, rtol, atol, path)
+
+    def check_tolerances(self, text: str, entry: models.Expectation, dtype: torch.dtype, path: ConfigPath) -> None:
+        """Tolerances of integers and booleans would be ignored: those are compared exactly."""
+        if not (dtype.is_floating_point or dtype.is_complex):
+            for name, tolerance in (("rtol", entry.rtol), ("atol", entry.atol)):
+                if tolerance not in (None, 0):
+                    message = f"`{text}` is {dtype_name(dtype)}, and compared exactly"
+                    self.values.faults.add((*path, name), message, f"remove `{name}`", key=True)
 
 
 _PLANNERS: Mapping[str, Callable[..., Any]] = {
@@ -445,11 +485,16 @@ def gradient_name(text: str) -> str | None:
     return None
 
 
-def expression_text(value: Any) -> str:
-    """A number, a nested list or an expression of a config as text of the expression language."""
+def expression_text(value: Any, dtype: torch.dtype | None = None) -> str:
+    """A number, a nested list or an expression of a config as text of the expression language.
+
+    The numbers of a list become floating-point `dtype` where that is given.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, (list, tuple)):
+        if dtype is not None and dtype.is_floating_point:
+            return f"tensor({_display(value)}, dtype={dtype_name(dtype)})"
         return f"tensor({_display(value)})"
     return _display(value)
 
@@ -489,19 +534,41 @@ def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
     values.demanded |= {name for text in reads_of(steps) for name in _names(text) if name in values.lowered.values}
     wanted = {name for name in _objectives(steps, values.lowered.result) if loggable(values.lowered.values.get(name))}
     wanted |= {name for name in values.demanded if loggable(values.lowered.values[name])}
-    for name in computed_with(values.lowered, sorted(wanted)):
-        example = values.lowered.values[name].meta["example"]
-        if isinstance(example, Tensor):
-            shape = None if values.lowered.values[name].meta.get("dynamic") else tuple(example.shape)
-            values.columns.append(Column(name, "value", example.dtype, shape))
-        else:
-            values.columns.append(Column(name, "value", scalar_dtype(example), ()))
+    computed = computed_with(values.lowered, sorted(wanted))
+    supplied = values.metrics(computed)
+    values.columns += [_value_column(name, values.lowered[name]) for name in (*computed, *supplied)]
+    _check_metrics(values, supplied)
     if any(_clips_norm(step) for step in _flat(steps)):
-        if NORM_COLUMN in values.lowered.values or NORM_COLUMN in values.tensors:
+        if NORM_COLUMN in {*values.lowered.values, *values.lowered.metrics, *values.tensors}:
             values.faults.add(
                 ("expression",), f"`{NORM_COLUMN}` is the column that clipping writes", "choose another name"
             )
-        values.columns.append(Column(NORM_COLUMN, "norm", values.dtype.to_real(), ()))
+        dtypes = [values.tensors[name].dtype.to_real() for name in values.trainable]
+        dtype = functools.reduce(torch.promote_types, dtypes, values.dtype.to_real())
+        values.columns.append(Column(NORM_COLUMN, "norm", dtype, ()))
+
+
+def _value_column(name: str, value: Any) -> Column:
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if isinstance(example, Tensor):
+        assert isinstance(value, fx.Node)
+        return Column(name, "value", example.dtype, None if value.meta.get("dynamic") else tuple(example.shape))
+    return Column(name, "value", scalar_dtype(example), ())
+
+
+def _check_metrics(values: Values, supplied: Sequence[str]) -> None:
+    for name in values.lowered.metrics:
+        path = ("metrics", name)
+        tensor = values.tensors.get(name)
+        taken = "a named value" if name in values.lowered.values else ""
+        if tensor is not None and tensor.role == "parameter":
+            taken = "a parameter"
+        if taken:
+            message = f"the metric `{name}` and {taken} would share a column"
+            values.faults.add(path, message, "rename one of them", key=True)
+        elif name not in supplied:
+            message = f"no step computes what the metric `{name}` reads"
+            values.faults.warn(path, message, "compute it: `forward`, or remove the metric", key=True)
 
 
 def _flat(steps: tuple[models.Step, ...]) -> Iterator[models.Step]:

@@ -39,9 +39,8 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise FileFault(f"`{text!r}` is not a usable path: {error}", "write the path of a data file") from error
     if not any(path.is_relative_to(root) for root in roots):
-        shown = listing([str(root) for root in dict.fromkeys(roots)], 4)
-        hint = f"move it there, or allow its folder with `--allow {path.parent}`"
-        raise FileFault(f"{path} is outside the folders this config may read: {shown}", hint)
+        hint = "move it below the config's own folder, or allow its folder with --allow FOLDER"
+        raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -93,6 +93,8 @@ def _check_header(names: Sequence[str], file: str) -> None:
 
 def _chosen(columns: Columns, names: Sequence[str], file: str) -> tuple[str, ...]:
     chosen = (columns,) if isinstance(columns, str) else tuple(names) if columns is None else columns
+    if not chosen:
+        raise FileFault(f"{file} has no columns", "write the file again")
     for column in chosen:
         if column not in names:
             hint = did_you_mean(column, names, f"it has {listing(names)}")

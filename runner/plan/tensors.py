@@ -188,8 +188,9 @@ def _check_values(plan: TensorPlan, document: Document) -> list[str]:
         case Fill(value):
             _check_number(value, plan.dtype, at)
         case Listed(values):
-            for position, value in enumerate(values):
-                _check_number(value, plan.dtype, (*at, *_index(position, plan.shape)))
+            if any(misfit(value, plan.dtype) for value in set(values)):
+                for position, value in enumerate(values):
+                    _check_number(value, plan.dtype, (*at, *_index(position, plan.shape)))
         case Drawn():
             return _check_draw(plan, plan.init, at)
     return []
@@ -244,17 +245,22 @@ def _infer_all(
     declarations = {name: declared for name, _, declared in _declarations(config)}
     with faults.collecting():
         for name in initial_order(plans):
-            if isinstance(plans[name].init, Computed):
+            init = plans[name].init
+            if isinstance(init, Computed):
                 plan = plans.pop(name)
-                with faults.collecting():
-                    plans[name] = _inferred(plan, declarations[name], infer, plans, around)
+                if plans.keys() >= declarations.keys() & set(init.reads):  # else a fault has been told already
+                    with faults.collecting():
+                        plans[name] = _inferred(plan, init, declarations[name], infer, plans, around)
 
 
 def _inferred(
-    plan: TensorPlan, declared: TensorDeclaration, infer: Infer, plans: Mapping[str, TensorPlan], around: Surroundings
+    plan: TensorPlan,
+    init: Computed,
+    declared: TensorDeclaration,
+    infer: Infer,
+    plans: Mapping[str, TensorPlan],
+    around: Surroundings,
 ) -> TensorPlan:
-    init = plan.init
-    assert isinstance(init, Computed)
     try:
         shape, kind = infer(init, plans)
     except LanguageError as error:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx
 
 from runner.errors import did_you_mean
-from runner.language.computation import Computation, computed_with, extract, inputs_of, loggable
+from runner.language.computation import (
+    Computation,
+    computed_with,
+    differentiable_inputs,
+    extract,
+    inputs_of,
+    loggable,
+)
 from runner.language.faults import LanguageError
 from runner.language.inference import Inference
-from runner.language.lowering import Lowered, lower_expression
+from runner.language.lowering import Lowered, lower_expression, uses_grad
 from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope
 from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
-from runner.plan.faults import ConfigPath, Faults
+from runner.plan.faults import ConfigPath, Faults, KeyPath
 from runner.plan.instructions import Evaluation
 from runner.plan.tensors import TensorPlan
 
@@ -78,14 +85,20 @@ class Values:
         return example
 
     def reaching(self, objective: str) -> tuple[str, ...]:
-        """The trainable parameters that an objective depends on, in the order of the file."""
-        inputs = set(inputs_of(self.lowered, [objective]))
+        """The trainable parameters that the derivative of an objective flows to, in the order of the file."""
+        inputs = set(differentiable_inputs(self.lowered, objective))
         return tuple(name for name in self.trainable if name in inputs)
 
-    def evaluation(self, objective: str, config_path: ConfigPath = ("expression",)) -> Evaluation:
-        """The computation of an objective with all that is named on the way, and what later steps read."""
+    def metrics(self, computed: Collection[str]) -> list[str]:
+        """The metrics that a step can supply: those that read no other named values than it computes."""
+        supplied = set(computed)
+        return [name for name in self.lowered.metrics if supplied.issuperset(computed_with(self.lowered, [name]))]
+
+    def evaluation(self, objective: str) -> Evaluation:
+        """The computation of an objective with all that is named on the way, its metrics, and what later steps read."""
         wanted = computed_with(self.lowered, [objective])
         wanted += [name for name in computed_with(self.lowered, sorted(self.demanded)) if name not in wanted]
+        wanted += self.metrics(wanted)
         key = (objective, *wanted)
         if key not in self._evaluations:
             computation = extract(self.lowered, wanted)
@@ -94,9 +107,8 @@ class Values:
                 column.name: position for position, column in enumerate(self.columns) if column.role == "value"
             }
             columns = tuple((output, positions[name]) for output, name in enumerate(wanted) if name in positions)
-            self._evaluations[key] = Evaluation(
-                computation, wanted.index(objective), columns, tuple(wanted), config_path
-            )
+            kept = tuple((output, name) for output, name in enumerate(wanted) if name in self.demanded)
+            self._evaluations[key] = Evaluation(computation, wanted.index(objective), columns, kept)
         return self._evaluations[key]
 
     def parameters(self, patterns: Sequence[str] | None, path: ConfigPath) -> tuple[str, ...]:
@@ -154,10 +166,10 @@ class Values:
         """One expression over the state of the run; a fault, and None, where it has one."""
         scope = self.scope()
         try:
-            lowered = lower_expression(text, scope, self.infer("grad(" in text))
+            lowered = lower_expression(text, scope, self.infer(uses_grad(text, scope)))
             if not loggable(lowered.values["value"]) and not isinstance(lowered.values["value"], (bool, int, float)):
                 raise LanguageError("this is neither a tensor nor a number", "write an expression with one value")
-            computation = extract(lowered, ["value"])
+            computation = extract(lowered, ["value"], KeyPath(path) if key else path)
         except LanguageError as error:
             self.faults.language(path, error, key=key)
             return None

@@ -1,7 +1,7 @@
-"""Stacked tensors as Arrow tables and back, without a copy where the bits already lie as Arrow wants them.
+"""Batches as Arrow tables, without a copy where the bits already lie as Arrow wants them.
 
-Importing this module imports pyarrow. Buffers are wrapped by address rather than converted: `pyarrow.array` would import
-pandas, where it is installed, for 0.4 s.
+Importing this module imports pyarrow. Buffers are wrapped by address rather than converted: `pyarrow.array` would
+import pandas, where it is installed, for 0.4 s.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from runner.plan.columns import Column
 from runner.record.batch import Batch, Packed
-from runner.record.storage import StoredColumn, from_stored, stored_column, to_stored
+from runner.record.storage import StoredColumn, dtype_name, dtype_named, to_stored
 
 FIXED_FIELDS = (
     pyarrow.field("row", pyarrow.int64(), nullable=False),
@@ -91,23 +91,15 @@ def _column(field: pyarrow.Field) -> Column:
     shape = json.loads(metadata["steprun.shape"])
     return Column(
         field.name,
-        metadata["steprun.role"],  # type: ignore[arg-type]
+        metadata["steprun.role"],
         dtype_named(metadata["steprun.dtype"]),
         None if shape is None else tuple(shape),
     )
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """`float32` for `torch.float32`."""
-    return str(dtype).removeprefix("torch.")
-
-
-def dtype_named(name: str) -> torch.dtype:
-    """The inverse of `dtype_name`."""
-    dtype = getattr(torch, name)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"{name} is not a dtype")
-    return dtype
+def element_path(stored: StoredColumn) -> str:
+    """The path of a column's numbers inside a Parquet file."""
+    return stored.column.name + (".list.element" if stored.layout in ("tensor", "list") else "")
 
 
 # --- tensors to Arrow
@@ -205,94 +197,3 @@ def _strings(values: Sequence[str]) -> pyarrow.Array:
     return pyarrow.StringArray.from_buffers(
         len(values), pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(encoded))
     )
-
-
-# --- Arrow to tensors
-
-
-def tensors_of(table: pyarrow.Table, column: Column) -> list[Tensor | None]:
-    """The values of one column: a tensor of the column's true dtype and shape a row, None where the row has none."""
-    stored = stored_column(column)
-    shapes: list[list[int] | None] | None = None
-    if column.shape is None:
-        shapes = table.column(column.name + SHAPE_SUFFIX).to_pylist()
-    values: list[Tensor | None] = []
-    for chunk in table.column(column.name).chunks:
-        present = chunk.is_valid().to_pylist()
-        values.extend(_READERS[stored.layout](stored, chunk, present))
-    if shapes is None:
-        return values
-    return [
-        value if value is None or shape is None else value.reshape(shape)
-        for value, shape in zip(values, shapes, strict=True)
-    ]
-
-
-def stacked_of(table: pyarrow.Table, column: Column, blank: Tensor) -> tuple[Tensor, Tensor]:
-    """One column of a fixed shape `(*s)` as `(rows, *s)` with `blank` for what is missing, and a mask `(rows,)` of what is there."""
-    values = tensors_of(table, column)
-    present = torch.tensor([value is not None for value in values], dtype=torch.bool)
-    if not values:
-        return torch.empty((0, *blank.shape), dtype=column.dtype), present
-    return torch.stack([blank if value is None else value for value in values]), present
-
-
-def _read_scalars(stored: StoredColumn, chunk: pyarrow.Array, present: list[bool]) -> list[Tensor | None]:
-    return _rows(from_stored(_tensor(chunk, stored.dtype), stored.column.dtype), present)
-
-
-def _read_tensors(stored: StoredColumn, chunk: pyarrow.Array, present: list[bool]) -> list[Tensor | None]:
-    assert stored.shape is not None
-    storage = chunk.storage
-    first = storage.offset * stored.elements
-    elements = storage.values.slice(first, len(storage) * stored.elements)
-    stacked = _tensor(elements, stored.dtype).reshape(len(storage), *stored.shape)
-    return _rows(from_stored(stacked, stored.column.dtype), present)
-
-
-def _read_lists(stored: StoredColumn, chunk: pyarrow.Array, present: list[bool]) -> list[Tensor | None]:
-    elements = _tensor(chunk.values, stored.dtype)
-    offsets = chunk.offsets.to_pylist()
-    trailing = (2,) if stored.column.dtype.is_complex else ()
-    values: list[Tensor | None] = []
-    for index, there in enumerate(present):
-        flat = elements[offsets[index] : offsets[index + 1]]
-        shape = (-1, *trailing) if stored.shape is None else stored.shape
-        values.append(from_stored(flat.reshape(shape), stored.column.dtype) if there else None)
-    return values
-
-
-def _read_bytes(stored: StoredColumn, chunk: pyarrow.Array, present: list[bool]) -> list[Tensor | None]:
-    assert stored.shape is not None
-    data = chunk.buffers()[1]
-    start = chunk.offset * stored.bytes
-    raw = _copied(data, start, len(chunk) * stored.bytes, stored.dtype).reshape(len(chunk), *stored.shape)
-    return _rows(from_stored(raw, stored.column.dtype), present)
-
-
-_READERS = {"scalar": _read_scalars, "tensor": _read_tensors, "list": _read_lists, "bytes": _read_bytes}
-
-
-def _rows(stacked: Tensor, present: list[bool]) -> list[Tensor | None]:
-    return [value if there else None for value, there in zip(stacked.unbind(), present, strict=True)]
-
-
-def _tensor(elements: pyarrow.Array, dtype: torch.dtype) -> Tensor:
-    data = elements.buffers()[1]
-    if dtype == torch.bool:
-        bits = numpy.frombuffer(data, dtype=numpy.uint8) if data is not None else numpy.zeros(0, numpy.uint8)
-        unpacked = numpy.unpackbits(bits, bitorder="little")[elements.offset : elements.offset + len(elements)]
-        return torch.from_numpy(unpacked.astype(bool))
-    return _copied(data, elements.offset * dtype.itemsize, len(elements) * dtype.itemsize, dtype)
-
-
-def _copied(data: pyarrow.Buffer | None, start: int, length: int, dtype: torch.dtype) -> Tensor:
-    """A tensor `(n,)` of its own memory: Arrow's is read-only."""
-    if length == 0 or data is None:
-        return torch.zeros(0, dtype=dtype)
-    return torch.frombuffer(bytearray(memoryview(data)[start : start + length]), dtype=dtype)
-
-
-def element_path(stored: StoredColumn) -> str:
-    """The path of a column's numbers inside a Parquet file."""
-    return stored.column.name + (".list.element" if stored.layout in ("tensor", "list") else "")

@@ -1,4 +1,4 @@
-"""Rows gathered and stacked column by column on the thread that computes them, so that the writer thread needs little of Python."""
+"""Rows stacked by column on the thread that computes them, so that the writer thread needs little of Python."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch import Tensor
 from runner.engine.rows import Row
 from runner.record.storage import StoredColumn, stack
 
-
 T = TypeVar("T")
+
+ROW_BYTES = 200
+"""What a row's number, step, path and iteration take as Python objects, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Batch:
     paths: Sequence[str]
     iterations: Sequence[int]
     columns: Sequence[Packed]
-    bytes: int  # that its tensors hold
+    bytes: int  # that it takes in memory
 
 
 def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
@@ -60,7 +62,7 @@ def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[
         [row.path for row in rows],
         [row.iteration for row in rows],
         packed,
-        sum(map(_bytes, packed)),
+        sum(map(_bytes, packed)) + ROW_BYTES * len(rows),
     )
 
 

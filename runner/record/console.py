@@ -1,4 +1,4 @@
-"""Rows for a terminal, printed as a notebook prints its tensors: small ones whole, large ones as shape and statistics."""
+"""Rows for a terminal, as a notebook prints its tensors: small ones whole, large ones as shape and statistics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from runner.engine.rows import Row
 from runner.plan.columns import Column
+from runner.record.storage import dtype_name
 from runner.record.summary import Summary, summarize
 
 LARGEST_WHOLE = 64
@@ -67,9 +68,10 @@ class RowPrinter:
         self._held: deque[Row] = deque(maxlen=last)
         self._seen = 0
         self._lines = _lines_of(columns)
-        labels = [*(line.label for line in self._lines), *(GRADIENT for line in self._lines if line.gradient is not None)]
+        labels = [line.label for line in self._lines]
+        labels += [GRADIENT] * any(line.gradient is not None for line in self._lines)
         self._label_width = min(max(map(len, labels), default=0), WIDEST_LABEL)
-        self._texts: dict[int, tuple[Tensor, list[str]]] = {}  # by column: what a step left as it was is not formatted again
+        self._texts: dict[int, tuple[Tensor, list[str]]] = {}  # by column: a step leaves most tensors as they were
 
     def __call__(self, row: Row) -> None:
         """Print a row, or keep it in case it is one of the last."""
@@ -141,14 +143,16 @@ class RowPrinter:
 
     def _whole_or_summary(self, value: Tensor, width: int) -> list[str]:
         if value.numel() <= LARGEST_WHOLE:
-            with torch._tensor_str.printoptions(linewidth=max(20, width)):
-                texts = repr(value.cpu()).splitlines()
-            if all(len(text) <= width for text in texts):
-                return texts
+            value = value.cpu()
+            for asked in (width, width * 3 // 4):  # torch forgets the point of `0.` when it counts, and prints wider
+                with torch._tensor_str.printoptions(linewidth=asked):
+                    texts = repr(value).splitlines()
+                if _widest(texts) <= width:
+                    return texts
         return self._folded(self._facts(summarize(value)), width)
 
     def _facts(self, summary: Summary) -> list[str]:
-        facts = [f"{tuple(summary.shape)} {str(summary.dtype).removeprefix('torch.')}"]
+        facts = [f"{tuple(summary.shape)} {dtype_name(summary.dtype)}"]
         for name in ("mean", "std", "min", "max", "norm"):
             number = getattr(summary, name)
             if number is not None:
@@ -156,7 +160,9 @@ class RowPrinter:
         if summary.zeros:
             facts.append(f"{self._styled('zeros', DIM)} {summary.zeros:,}")
         facts.extend(
-            self._styled(f"{name} {count:,}", RED) for name, count in (("nan", summary.nan), ("inf", summary.inf)) if count
+            self._styled(f"{name} {count:,}", RED)
+            for name, count in (("nan", summary.nan), ("inf", summary.inf))
+            if count
         )
         return facts
 

@@ -49,12 +49,12 @@ class Manifest:
     def __init__(self, directory: Path, description: RunDescription, columns: Sequence[Column]) -> None:
         self._path = directory / MANIFEST_FILE
         self._began = time.monotonic()
-        self._repository = find_repository(Path.cwd())
-        self._dirty = DirtyCheck(self._repository) if self._repository else None
+        repository = find_repository(Path.cwd())
         self.content = _opening(description, columns)
-        if self._repository:
-            self.content["git"] = {"commit": self._repository.commit, "dirty": None}
+        if repository:
+            self.content["git"] = {"commit": repository.commit, "dirty": None}
         self._write()
+        self._dirty = DirtyCheck(repository) if repository else None
 
     def warn(self, message: str) -> None:
         """Add a warning, which is written with the end of the run."""

@@ -1,8 +1,9 @@
 """The part files of a run.
 
-Invariant: at any instant, also after a kill, the files in `rows/` hold every row that is on disk exactly once, for any
-reader that simply reads all of them. The last part is rewritten under its own name by an atomic rename, each time longer;
-once it is large enough it is never touched again and the next name begins. So nothing is left to merge at the end.
+Invariant: at any instant, also after a kill, the files in `rows/` hold every row that is on disk exactly once, for
+any reader that simply reads all of them. The last part is rewritten under its own name by an atomic rename, each time
+longer; once it is large enough it is never touched again and the next name begins. So nothing is left to merge at the
+end, which could not be done without an instant at which such a reader sees a row twice or not at all.
 Temporary files stand in the folder above, so `rows/` never holds anything but whole parts.
 """
 
@@ -24,8 +25,8 @@ REWRITE_RATIO = 20
 """After a rewrite of the unfinished part, the next waits this many times as long as it took: at most 5% of one core."""
 
 
-ROW_BYTES = 200
-"""What a row's number, step, path and iteration take as Python objects, about."""
+TABLE_BYTES = 4 << 20
+"""Batches are converted together once they take as much: Arrow needs less than Python, and one call less than many."""
 
 
 class PartWriter:
@@ -45,9 +46,11 @@ class PartWriter:
         self._part_bytes = part_bytes
         self._interval = interval
         self._finished_parts = 0
-        self._tables: list[pyarrow.Table] = []  # the unfinished part, as far as it is on disk
-        self._batches: list[Batch] = []  # what it has beyond that
+        self._tables: list[pyarrow.Table] = []  # the unfinished part
+        self._batches: list[Batch] = []  # its last rows, not converted yet
+        self._batched_bytes = 0
         self._bytes = 0
+        self._rows_written = 0  # of the unfinished part
         self._due = time.monotonic() + interval
 
     def seconds_left(self) -> float:
@@ -57,12 +60,15 @@ class PartWriter:
     def add(self, batch: Batch) -> None:
         """Append rows; the part is written if that makes it full."""
         self._batches.append(batch)
-        self._bytes += batch.bytes + ROW_BYTES * len(batch.numbers)
+        self._batched_bytes += batch.bytes
+        self._bytes += batch.bytes
+        if self._batched_bytes >= TABLE_BYTES:
+            self._convert()
         if self._bytes >= self._part_bytes:
             self.write()
             self._finished_parts += 1
             self._tables.clear()
-            self._bytes = 0
+            self._bytes = self._rows_written = 0
 
     def write(self) -> None:
         """Put the unfinished part on disk, if it has rows that are not there.
@@ -71,12 +77,18 @@ class PartWriter:
             OSError: the disk holds what it held before.
         """
         began = time.monotonic()
-        if self._batches:
-            table = table_of(merge(self._batches), self._columns, self._schema)
-            self._batches.clear()
-            self._tables.append(table)
+        self._convert()
+        rows = sum(map(len, self._tables))
+        if rows > self._rows_written:
             path = self._folder / f"{self._finished_parts:05}.parquet"
             write_atomically(path, memoryview(encode(self._tables, self._columns)), through=self._folder.parent)
-            self.rows_on_disk += len(table)
+            self.rows_on_disk += rows - self._rows_written
+            self._rows_written = rows
         now = time.monotonic()
         self._due = now + max(self._interval, REWRITE_RATIO * (now - began))
+
+    def _convert(self) -> None:
+        if self._batches:
+            self._tables.append(table_of(merge(self._batches), self._columns, self._schema))
+            self._batches.clear()
+            self._batched_bytes = 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -16,12 +18,15 @@ from runner.errors import Problem, UsageError, did_you_mean
 from runner.plan.columns import Column
 from runner.record.directory import CONFIG_FILE, MANIFEST_FILE, ROWS_FOLDER
 from runner.record.manifest import read_manifest
+from runner.record.storage import dtype_name, dtype_named, stored_column
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
     from runner.config import Config
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def open_run(path: str | Path) -> Run:
@@ -56,15 +61,13 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        import pyarrow.parquet
-
         from runner.record.arrow import columns_of
 
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
-        self._parts = [pyarrow.parquet.ParquetFile(part) for part in sorted((path / ROWS_FOLDER).glob("*.parquet"))]
-        self._length = sum(part.metadata.num_rows for part in self._parts)
-        self._layout = Columns(columns_of(self._parts[0].schema_arrow) if self._parts else ())
+        self._parts = [_Part.of(part) for part in sorted((path / ROWS_FOLDER).glob("*.parquet"))]
+        described = columns_of(self._parts[0].schema) if self._parts else map(_column, self.manifest["columns"])
+        self._layout = Columns(tuple(described))
 
     @property
     def status(self) -> str:
@@ -82,14 +85,14 @@ class Run:
         return self._layout.columns
 
     def __len__(self) -> int:
-        return self._length
+        return sum(part.rows for part in self._parts)
 
     def __iter__(self) -> Iterator[Row]:
         return self.rows()
 
     def rows(self) -> Iterator[Row]:
         """Every row in order, its tensors on the CPU; one part of the run in memory at a time."""
-        from runner.record.arrow import tensors_of
+        from runner.record.tensors import tensors_of
 
         for table in self._tables():
             fixed = [table.column(name).to_pylist() for name in ("row", "step", "path", "iteration")]
@@ -106,34 +109,47 @@ class Run:
             missing: stands where a row has no value or no gradient; by default NaN, which only floating and complex
                 columns can hold. `present` tells which rows have one.
         Raises:
-            UsageError: no such column; its shape varies; or rows are missing in a column without NaN and `missing` is not given.
+            UsageError: there is no such column, or its shape varies, or rows have no value in a column without NaN
+                and `missing` is not given.
         """
+        from runner.record.tensors import stacked_of
+
         column = self._column(name)
         if column.shape is None:
-            raise UsageError(Problem(f"the shape of `{name}` varies from row to row", hint="read it with `run.values(name)`"))
-        values = self.values(name)
-        has_nan = column.dtype.is_floating_point or column.dtype.is_complex
-        if missing is None and not has_nan and any(value is None for value in values):
+            raise UsageError(
+                Problem(f"the shape of `{name}` varies from row to row", hint=f"read it with run.values({name!r})")
+            )
+        read = [stacked_of(table, column) for table in self._tables([name])]
+        if not read:
+            return torch.zeros((0, *column.shape), dtype=column.dtype)
+        values, present = (torch.cat(parts) for parts in zip(*read, strict=True))
+        absent = len(present) - int(present.sum())
+        if absent == 0:
+            return values
+        if missing is None and not (column.dtype.is_floating_point or column.dtype.is_complex):
             raise UsageError(
                 Problem(
-                    f"`{name}` has no value in {sum(value is None for value in values)} of {len(values)} rows, and {column.dtype} has no NaN",
+                    f"`{name}` has no value in {absent} of {len(present)} rows, and {column.dtype} has no NaN",
                     hint=f"say what stands there: run.tensor({name!r}, missing=0)",
                 )
             )
-        blank = torch.full(column.shape, float("nan") if has_nan and missing is None else missing or 0).to(column.dtype)
-        if not values:
-            return blank.new_empty((0, *column.shape))
-        return torch.stack([blank if value is None else value for value in values])
+        blank = torch.tensor(math.nan if missing is None else missing).to(column.dtype)
+        integer = _INTEGERS.get(column.dtype.itemsize, column.dtype)  # not every dtype can be assigned to by a mask
+        values.view(integer)[~present] = blank.view(integer)
+        return values
 
     def present(self, name: str) -> Tensor:
         """Which rows have a value of a column: bool `(rows,)`."""
+        from runner.record.tensors import present_of
+
         self._column(name)
-        masks = [torch.tensor(table.column(name).is_valid().to_pylist(), dtype=torch.bool) for table in self._tables([name])]
+        masks = [present_of(table, name) for table in self._tables([name])]
         return torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)
 
     def values(self, name: str) -> list[Tensor | None]:
         """One column as a tensor a row, None where the row has none; also where the shape varies."""
-        from runner.record.arrow import SHAPE_SUFFIX, tensors_of
+        from runner.record.arrow import SHAPE_SUFFIX
+        from runner.record.tensors import tensors_of
 
         column = self._column(name)
         names = [name] if column.shape is not None else [name, name + SHAPE_SUFFIX]
@@ -143,8 +159,10 @@ class Run:
         """All rows as one Arrow table, as they are stored."""
         import pyarrow
 
-        tables = list(self._tables())
-        return pyarrow.concat_tables(tables) if tables else pyarrow.table({})
+        from runner.record.arrow import schema_of
+
+        empty = schema_of([stored_column(column) for column in self.columns]).empty_table()
+        return pyarrow.concat_tables([*self._tables(), empty])
 
     def to_pandas(self) -> pandas.DataFrame:
         """All rows as a DataFrame: a tensor of one element is a number, a larger one a NumPy array of its shape.
@@ -160,7 +178,7 @@ class Run:
 
     def _tables(self, names: list[str] | None = None) -> Iterator[pyarrow.Table]:
         for part in self._parts:
-            yield part.read(columns=None if names is None else [f"{name}" for name in names])
+            yield part.read(names)
 
     def _column(self, name: str) -> Column:
         position = self._layout.positions.get(name)
@@ -184,16 +202,46 @@ class Run:
             "device": self.manifest.get("environment", {}).get("device"),
             "torch": self.manifest.get("versions", {}).get("torch"),
         }
-        facts_html = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in facts.items())
+        facts_html = "".join(
+            f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in facts.items()
+        )
         columns_html = "".join(
             f"<tr><td>{html.escape(column.name)}</td><td>{column.role}</td><td>{_shape(column)}</td>"
-            f"<td>{str(column.dtype).removeprefix('torch.')}</td></tr>"
+            f"<td>{dtype_name(column.dtype)}</td></tr>"
             for column in self.columns
         )
         return (
             f"<table>{facts_html}</table>"
             f"<table><tr><th>column</th><th>role</th><th>shape</th><th>dtype</th></tr>{columns_html}</table>"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part as it was when the run was opened; a run that goes on may have made it longer since."""
+
+    path: Path
+    rows: int
+    schema: pyarrow.Schema
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(path) as file:
+            return cls(path, file.metadata.num_rows, file.schema_arrow)
+
+    def read(self, names: list[str] | None) -> pyarrow.Table:
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(self.path) as file:
+            return file.read(columns=names).slice(0, self.rows)
+
+
+def _column(described: Mapping[str, Any]) -> Column:
+    shape = described["shape"]
+    dtype = dtype_named(described["dtype"])
+    return Column(described["name"], described["role"], dtype, None if shape is None else tuple(shape))
 
 
 def _shape(column: Column) -> str:

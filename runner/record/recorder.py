@@ -62,4 +62,7 @@ def recording(
 
 
 def _cannot_write(directory: Path, error: OSError) -> RunError:
-    return RunError(Problem(f"cannot write to {directory}: {error.strerror or error}", hint="free space, or choose another --runs-dir"))
+    problem = Problem(
+        f"cannot write to {directory}: {error.strerror or error}", hint="free space, or choose another --runs-dir"
+    )
+    return RunError(problem)

@@ -1,8 +1,8 @@
 """The git commit that a run was started from, read without trusting the repository.
 
-A repository's own configuration may name programs for git to run (`core.fsmonitor`, `filter.*.clean`), and a folder got from
-a stranger may hold one. So the commit is read from git's files, and git itself, asked only whether tracked files were
-changed, is given an empty configuration.
+A repository's own configuration may name programs for git to run (`core.fsmonitor`, `filter.*.clean`), and a folder got
+from a stranger may hold one. So the commit is read from git's files, and git itself, asked only whether tracked files
+were changed, is given an empty configuration.
 """
 
 from __future__ import annotations
@@ -96,17 +96,18 @@ class DirtyCheck:
 
     def result(self, patience: float) -> bool | None:
         """Whether they differ; None if git is absent, fails, or takes `patience` seconds longer."""
-        try:
-            if self._process is None:
-                return None
-            output, _ = self._process.communicate(timeout=patience)
-            return bool(output.strip()) if self._process.returncode == 0 else None
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            return None
-        finally:
-            self._folder.cleanup()
+        with self._folder:
+            return None if self._process is None else _changed(self._process, patience)
+
+
+def _changed(process: subprocess.Popen[bytes], patience: float) -> bool | None:
+    try:
+        output, _ = process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return None
+    return bool(output) if process.returncode == 0 else None
 
 
 def _start_status(repository: Repository, empty: Path) -> subprocess.Popen[bytes] | None:
@@ -125,7 +126,15 @@ def _start_status(repository: Repository, empty: Path) -> subprocess.Popen[bytes
         "GIT_TERMINAL_PROMPT": "0",
     }
     return subprocess.Popen(
-        [program, "-c", "core.fsmonitor=false", "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"],
+        [
+            program,
+            "-c",
+            "core.fsmonitor=false",
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--ignore-submodules=all",
+        ],
         cwd=repository.root,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from runner.engine.rows import Row
-from runner.record.storage import LARGEST_LISTED
+from runner.record.storage import LARGEST_LISTED, dtype_name
 from runner.record.summary import summarize
 
 
 def row_json(row: Row, largest: int = LARGEST_LISTED) -> str:
     """A row as valid JSON on one line: `row`, `step`, `path`, `iteration`, then every column by name.
 
-    A tensor is a number or nested lists, complex numbers as `[real, imaginary]`; one of more than `largest` elements is an
-    object with its shape and statistics. Non-finite numbers, which JSON has not, are the strings "nan", "inf" and "-inf".
+    A tensor is a number or nested lists, a complex number `[real, imaginary]`; a tensor of more than `largest` elements
+    is an object with its shape and statistics. Numbers that JSON has not are the strings "nan", "inf" and "-inf".
     """
     content: dict[str, Any] = {
         "row": row.number,
@@ -35,7 +35,7 @@ def row_json(row: Row, largest: int = LARGEST_LISTED) -> str:
 def _plain(tensor: Tensor, largest: int) -> Any:
     if tensor.numel() > largest:
         summary = dataclasses.asdict(summarize(tensor))
-        summary["dtype"] = str(tensor.dtype).removeprefix("torch.")
+        summary["dtype"] = dtype_name(tensor.dtype)
         return _finite(summary)
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.complex32:

@@ -15,6 +15,7 @@ from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
 from runner.record.recorder import recording
+from runner.record.storage import dtype_name
 
 
 def run(
@@ -74,7 +75,7 @@ def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
         name=plan.name,
         seed=plan.seed,
         device=plan.device,
-        dtype=str(plan.dtype).removeprefix("torch."),
+        dtype=dtype_name(plan.dtype),
         engine=plan.config.engine,
         warnings=[problem.render() for problem in plan.warnings],
     )

@@ -1,4 +1,4 @@
-"""How a column's tensors are laid out in a file: which layout, which stored dtype, and the way there and back, bit for bit."""
+"""How a column's tensors are stored: in which layout and dtype, and the way there and back, bit for bit."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _QUIET_NAN = 0x7FC00000
 class StoredColumn:
     """A column and how it is stored.
 
-    `scalar`: one number a row. `tensor`: a list of fixed length. `list`: a list whose length varies, with the shape beside
-    it, also used for shapes without elements. `bytes`: the elements' little-endian bytes.
+    `scalar`: one number a row. `tensor`: a list of fixed length. `list`: a list whose length varies, with the shape
+    beside it; also for shapes without elements. `bytes`: the elements' little-endian bytes.
     """
 
     column: Column
@@ -75,6 +75,19 @@ def _layout(shape: tuple[int, ...]) -> Layout:
     return "tensor" if elements <= LARGEST_LISTED else "bytes"
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The inverse of `dtype_name`."""
+    dtype = getattr(torch, name)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{name} is not a dtype")
+    return dtype
+
+
 def stack(values: Sequence[Tensor | None], blank: Tensor) -> tuple[Tensor, list[bool] | None]:
     """Tensors of one shape `(*s)` as one `(rows, *s)` on the CPU, and which are present (None: all).
 
@@ -91,7 +104,7 @@ def stack(values: Sequence[Tensor | None], blank: Tensor) -> tuple[Tensor, list[
 
 
 def to_stored(tensor: Tensor) -> Tensor:
-    """A tensor `(*s)` as it is stored: contiguous on the CPU, half precision widened, complex with a trailing axis of 2."""
+    """A tensor `(*s)` as it is stored: contiguous, on the CPU, half precision widened, complex as an axis of 2."""
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     if tensor.dtype.is_complex:
         tensor = torch.view_as_real(tensor)
@@ -110,8 +123,8 @@ def from_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def widen(tensor: Tensor) -> Tensor:
     """A tensor of 8 or 16-bit floats as float32 of the same values.
 
-    A NaN becomes the float32 NaN 0x7FC00000 with the original bits in its lowest places, so that `narrow` gives them back;
-    the processor's own conversion would change them.
+    A NaN becomes the float32 NaN 0x7FC00000 with the original bits in its lowest places, so that `narrow` gives them
+    back; the processor's own conversion would change them.
     """
     wide = tensor.to(torch.float32)
     nan = wide.isnan()

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 SWITCH_INTERVAL = 1e-4
-"""Seconds after which a thread yields to one that waits; with Python's 5 ms a step may wait for the writer that long."""
+"""Seconds after which a thread yields to one that waits; at Python's 5 ms a step may wait that long for the writer."""
 
 
 class RowWriter:
     """Writes rows into `directory/rows/`; use it in a `with` statement or call `close`.
 
-    `write` costs an append. Every so many rows, these are stacked on the calling thread and handed to the writer thread,
-    which converts and writes. A row is on disk `interval` seconds after it was written, or later by what
+    `write` costs an append. Every so many rows, they are stacked on the calling thread and handed to the writer
+    thread, which converts and writes. A row is on disk `interval` seconds after it was written, or later by what
     writing takes, however slowly the next ones come.
 
     Args:
@@ -137,7 +137,7 @@ class RowWriter:
                 self._changed.notify_all()
 
     def _start(self) -> None:
-        from runner.record.parts import PartWriter  # pyarrow: imported on the other thread it would take this one longer
+        from runner.record.parts import PartWriter  # and pyarrow: on the other thread this one would wait longer
 
         self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval)
         self._limit = self._batch_rows
@@ -162,7 +162,7 @@ class RowWriter:
         raise RunError(
             Problem(
                 f"cannot write rows to {self._folder}: {self._error.strerror or self._error}",
-                hint=f"the {self.rows_on_disk} rows before can be opened; free space, choose another --runs-dir, or log less",
+                hint=f"{self.rows_on_disk} rows are there and open; free space, choose another --runs-dir, or log less",
             )
         ) from self._error
 
@@ -178,12 +178,8 @@ class RowWriter:
                 self._changed.notify_all()
 
     def _write_parts(self, parts: PartWriter) -> None:
-        while True:
-            batch = self._take(parts)
-            if batch is None and self._closing:
-                break
-            if batch is None:
-                batch = self._drain()
+        while not self._closing or self._queue:  # in this order: nothing is put into the queue after closing
+            batch = self._take(parts) or self._drain()
             if batch is not None:
                 parts.add(batch)
             if not self._queue and parts.seconds_left() <= 0:
@@ -191,11 +187,10 @@ class RowWriter:
         parts.write()
 
     def _take(self, parts: PartWriter) -> Batch | None:
-        """The next batch; None when the writer is closing and there is no more, or when the part is due."""
+        """The next batch, waited for until there is one, the part is due, or the writer is closing."""
         with self._changed:
-            while not self._queue and not self._closing:
-                if not self._changed.wait(max(0.0, parts.seconds_left())):
-                    return None
+            while not self._queue and not self._closing and parts.seconds_left() > 0:
+                self._changed.wait(parts.seconds_left())
             if not self._queue:
                 return None
             batch = self._queue.popleft()
@@ -208,6 +203,8 @@ class RowWriter:
         if not self._draining.acquire(blocking=False):
             return None  # a batch is on its way
         try:
+            if self._queue:
+                return None  # it holds earlier rows
             rows = self._pending[:]
             batch = pack(rows, self._columns, self._blanks) if rows else None
             del self._pending[: len(rows)]  # more may have been appended behind them

@@ -57,7 +57,7 @@ def test_a_call_of_pytorch_passes(name: str, positional: list[Any], keywords: di
 @pytest.mark.parametrize(
     ("name", "positional", "keywords", "message", "hint", "argument"),
     [
-        ("relu", [X, True], {}, "`relu` takes 1 arguments by position, 2 are given", "it takes input", None),
+        ("relu", [X, True], {}, "`relu` takes 1 argument by position, 2 are given", "it takes input", None),
         (
             "relu",
             [X],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from typer.testing import CliRunner
 
 from runner import __version__
 from runner.cli.app import application, with_command
-from tests.cli.commands import LINEAR, steprun
+from tests.cli.commands import LINEAR, steprun, steprun_process, top_modules_after
 
 COMMANDS = ("run", "validate", "show", "schema", "ops", "runs")
 
@@ -31,18 +29,14 @@ def test_help_of_every_command_has_an_example(command: str) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from runner.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    loaded = top_modules_after("--help")
     assert "typer" in loaded
     assert loaded.isdisjoint({"torch", "numpy", "pyarrow", "pydantic", "yaml", "rich", "pandas"})
 
 
 @pytest.mark.parametrize("arguments", [["ops", "softmax"], ["schema"], ["runs", "--runs-dir", "nowhere"]])
 def test_what_needs_no_tensor_imports_no_torch(arguments: list[str]) -> None:
-    code = f"import sys; from runner.cli.main import main; main({arguments!r}); print(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {name.partition(".")[0] for name in done.stderr.split()}.isdisjoint({"torch", "numpy", "pyarrow"})
+    assert top_modules_after(*arguments).isdisjoint({"torch", "numpy", "pyarrow"})
 
 
 def test_version() -> None:
@@ -77,7 +71,7 @@ def test_the_config_may_come_on_standard_input() -> None:
 
 @pytest.mark.parametrize("arguments", [["run"], ["show", "--nonsense", "x"], ["validate", "a.yaml", "--format", "xml"]])
 def test_wrong_usage_exits_2_and_says_so_on_standard_error(arguments: list[str]) -> None:
-    done = steprun(*arguments)
+    done = steprun_process(*arguments)
     assert done.code == 2
     assert done.out == ""
     assert "Usage: steprun" in done.err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.completion import complete_config
-from tests.cli.commands import LINEAR, steprun
+from tests.cli.commands import LINEAR, steprun_process
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def completed(folder: Path, words: str, shell: str = "bash") -> list[str]:
         "COMP_CWORD": str(words.count(" ")),
         "_TYPER_COMPLETE_ARGS": words,
     }
-    return steprun(cwd=folder, environment=environment).out.split()
+    return steprun_process(cwd=folder, environment=environment).out.split()
 
 
 def test_a_shell_is_told_commands_and_configs(folder: Path) -> None:
@@ -53,7 +53,9 @@ def test_a_shell_is_told_commands_and_configs(folder: Path) -> None:
     assert completed(folder, "steprun show configs/li") == ["configs/linear.yaml"]
 
 
-@pytest.mark.parametrize("words", ["steprun top.yaml lear", "steprun run top.yaml lear", "steprun show top.yaml --set lear"])
+@pytest.mark.parametrize(
+    "words", ["steprun top.yaml lear", "steprun run top.yaml lear", "steprun show top.yaml --set lear"]
+)
 def test_a_shell_is_told_what_an_override_may_set(folder: Path, words: str) -> None:
     assert completed(folder, words) == ["learning_rate="]
 
@@ -65,5 +67,5 @@ def test_a_config_that_is_not_valid_completes_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_for_a_shell_is_shown(folder: Path, shell: str) -> None:
-    script = steprun(cwd=folder, environment={"_STEPRUN_COMPLETE": f"source_{shell}"}).out
+    script = steprun_process(cwd=folder, environment={"_STEPRUN_COMPLETE": f"source_{shell}"}).out
     assert "_STEPRUN_COMPLETE=complete_" in script

@@ -52,10 +52,9 @@ def test_an_unexpected_exception_is_told_without_a_traceback(capsys: pytest.Capt
 
 def test_with_debug_the_traceback_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEPRUN_DEBUG", "1")
-    try:
+    with pytest.raises(ConfigError, match="it went wrong") as caught:
         raise ConfigError("it went wrong")
-    except ConfigError as error:
-        assert exit_code_of(error, {}) == 2
+    assert exit_code_of(caught.value, {}) == 2
     told = capsys.readouterr().err
     assert told.startswith("Traceback (most recent call last):")
     assert told.endswith("steprun\n      it went wrong\n")

@@ -40,18 +40,98 @@ log: {every: 2, include: ["x*"], state: true}
 """
 """A valid config with most of what one may hold."""
 
-WORDS = (
-    "name description extends seed dtype device engine parameters constants data functions expression metrics optimizer "
-    "optimizers steps log snapshot shape init requires_grad file columns stacked normal expression zeros sgd adam lr betas "
-    "groups state backward forward step zero_grad train clip_grad_norm assign expect repeat times stop every when value rtol "
-    "objective gradient accumulate max_norm set_to_none tensors include budget epochs rule x x1 x1.grad f(x) << null"
-).split()
+WORDS = [
+    "name",
+    "description",
+    "extends",
+    "seed",
+    "dtype",
+    "device",
+    "engine",
+    "parameters",
+    "constants",
+    "data",
+    "functions",
+    "expression",
+    "metrics",
+    "optimizer",
+    "optimizers",
+    "steps",
+    "log",
+    "snapshot",
+    "shape",
+    "init",
+    "requires_grad",
+    "file",
+    "columns",
+    "stacked",
+    "normal",
+    "expression",
+    "zeros",
+    "sgd",
+    "adam",
+    "lr",
+    "betas",
+    "groups",
+    "state",
+    "backward",
+    "forward",
+    "step",
+    "zero_grad",
+    "train",
+    "clip_grad_norm",
+    "assign",
+    "expect",
+    "repeat",
+    "times",
+    "stop",
+    "every",
+    "when",
+    "value",
+    "rtol",
+    "objective",
+    "gradient",
+    "accumulate",
+    "max_norm",
+    "set_to_none",
+    "tensors",
+    "include",
+    "budget",
+    "epochs",
+    "rule",
+    "x",
+    "x1",
+    "x1.grad",
+    "f(x)",
+    "<<",
+    "null",
+]
 
 INDICATORS = st.text("[]{}:,-?#&*!|>'\"%@` \n\t~.=xyz019_é\u2028\x85\\", max_size=40)
 
-PIECES = st.sampled_from(
-    [*WORDS, "- ", ": ", "  ", "\n", "\n  ", "[", "]", "{", "}", ", ", "|\n", ">-\n", "'", '"', "&a ", "*a", "1e-3", "0x1f", "# c", "---", "\t", "!t "]
-)
+MARKS = [
+    "- ",
+    ": ",
+    "  ",
+    "\n",
+    "\n  ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ", ",
+    "|\n",
+    ">-\n",
+    "'",
+    '"',
+    "&a ",
+    "*a",
+    "# c",
+    "---",
+    "\t",
+]
+
+PIECES = st.sampled_from([*WORDS, *MARKS, "1e-3", "0x1f", "!t "])
 
 YAML_LIKE = st.lists(PIECES, max_size=60).map("".join)
 
@@ -66,11 +146,15 @@ SCALARS = st.one_of(
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
     SCALARS,
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=6), inner, max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=6), inner, max_size=5)
+    ),
     max_leaves=25,
 )
 
-STRUCTURED = st.dictionaries(st.sampled_from(WORDS[:20]), VALUES, max_size=8).map(lambda value: json.dumps(value, ensure_ascii=False))
+STRUCTURED = st.dictionaries(st.sampled_from(WORDS[:20]), VALUES, max_size=8).map(
+    lambda value: json.dumps(value, ensure_ascii=False)
+)
 
 
 @st.composite

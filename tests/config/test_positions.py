@@ -57,7 +57,9 @@ def place(text: str, line: int, column: int, width: int) -> tuple[int, int, str]
         ("e: {b: 1}\nq: 1".replace("{b: 1}", '"{b}"'), (1, 1, 1), (1, 6, "b")),
     ],
 )
-def test_a_place_in_a_value_is_found_in_its_file(text: str, at: tuple[int, int, int], expected: tuple[int, int, str]) -> None:
+def test_a_place_in_a_value_is_found_in_its_file(
+    text: str, at: tuple[int, int, int], expected: tuple[int, int, str]
+) -> None:
     assert place(text, *at) == expected
 
 
@@ -82,7 +84,9 @@ def written(draw: st.DrawFn) -> str:
     """A document whose key `e` is a scalar in one of the styles; not always a valid one."""
     content = draw(CONTENT)
     indent = draw(st.integers(1, 4))
-    lines = "\n".join(" " * indent + line if draw(st.booleans()) or line.strip() else line for line in content.split("\n"))
+    lines = "\n".join(
+        " " * indent + line if draw(st.booleans()) or line.strip() else line for line in content.split("\n")
+    )
     style = draw(st.sampled_from(["plain", "'", '"', "|", ">", "|-", ">-", "|+", ">+", f"|{indent}", f">{indent}-"]))
     end = draw(st.sampled_from(["", "\n", "\n\n", "\nz: 1\n"]))
     if style == "plain":

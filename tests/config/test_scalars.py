@@ -55,7 +55,34 @@ def test_nan(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["yes", "no", "on", "off", "y", "n", "tRUE", "1__0", "_1", "1_", "1e", "e3", "0b11", "-0x1", "0o8", "12:30:45", "2001-12-14", "1,000", ".", "-", "+", "--1", "1 2", "Infinity", "x", "٣"],
+    [
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "tRUE",
+        "1__0",
+        "_1",
+        "1_",
+        "1e",
+        "e3",
+        "0b11",
+        "-0x1",
+        "0o8",
+        "12:30:45",
+        "2001-12-14",
+        "1,000",
+        ".",
+        "-",
+        "+",
+        "--1",
+        "1 2",
+        "Infinity",
+        "x",
+        "٣",
+    ],
 )
 def test_everything_else_is_text(text: str) -> None:
     assert resolve_plain(text) == text

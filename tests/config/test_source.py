@@ -69,7 +69,13 @@ def test_bytes_that_are_not_utf_8_are_placed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("char", "message"),
-    [("\0", "a NUL byte"), ("\x07", r"the unprintable character U\+0007"), ("\ufeff", r"U\+FEFF"), ("\ud800", r"U\+D800"), ("\uffff", r"U\+FFFF")],
+    [
+        ("\0", "a NUL byte"),
+        ("\x07", r"the unprintable character U\+0007"),
+        ("\ufeff", r"U\+FEFF"),
+        ("\ud800", r"U\+D800"),
+        ("\uffff", r"U\+FFFF"),
+    ],
 )
 def test_characters_that_no_text_holds_are_placed(char: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
@@ -77,13 +83,18 @@ def test_characters_that_no_text_holds_are_placed(char: str, message: str) -> No
     assert (caught.value.problems[0].line, caught.value.problems[0].column) == (2, 5)
 
 
-LINES = st.lists(st.tuples(st.text("abé😀 ", max_size=4), st.sampled_from(["\n", "\r\n", "\r", "\x85", "\u2028", "\u2029"])), max_size=8)
+LINES = st.lists(
+    st.tuples(st.text("abé😀 ", max_size=4), st.sampled_from(["\n", "\r\n", "\r", "\x85", "\u2028", "\u2029"])),
+    max_size=8,
+)
 
 
 @given(LINES, st.text("abé", max_size=3))
 def test_places_are_those_that_libyaml_counts(lines: list[tuple[str, str]], last: str) -> None:
     text = "".join("# " + line + end for line, end in lines) + "x: " + last
-    mark = next(event.start_mark for event in iter(CParser(text).get_event, None) if isinstance(event, yaml.ScalarEvent))
+    mark = next(
+        event.start_mark for event in iter(CParser(text).get_event, None) if isinstance(event, yaml.ScalarEvent)
+    )
     source = Source("a.yaml", text, Path())
     assert source.mark(mark.index) == Mark("a.yaml", mark.line + 1, mark.column + 1)
     assert source.excerpt(mark.line + 1) == "x: " + last

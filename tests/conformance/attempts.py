@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import runner
 
 from .cases import DTYPES, Case, load_cases
 
+NOTHING_STEPS = "no class of torch.optim meets the case, and it states no equations"
 NEEDS_RULES = "needs rules (not built yet)"
 
 A_RULE = "parameters: {x: 1}\nexpression: x * x\noptimizer: {rule: {update: param = param - grad}}\nsteps: 1\n"
@@ -22,7 +24,7 @@ class Attempt:
 
     case: Case
     dtype: str
-    optimizer: str  # "torch", "rule", or "" where nothing steps
+    optimizer: str  # "torch", "rule", "nothing" that could be said, or "" where nothing steps
 
     def __str__(self) -> str:
         return "-".join(part for part in (self.case.id, self.dtype, self.optimizer) if part)
@@ -44,18 +46,19 @@ def attempts_in(folder: Path) -> list[Attempt]:
 
 def attempts_of(case: Case) -> Iterator[Attempt]:
     """The runs of one case. Its equations are run too where rules are built, else only where nothing else is."""
-    spec = case.record.get("optimizer")
-    known = (spec or {}).get("torch") or {}
-    ways = []
-    if spec is None:
-        ways.append("")
-    elif known.get("reproduces"):
-        ways.append("torch")
-    if spec is not None and spec.get("rule") and (rules_are_built() or not ways):
-        ways.append("rule")
     for dtype in DTYPES:
-        for way in ways:
+        for way in _ways(case.record.get("optimizer")):
             yield Attempt(case, dtype, way)
+
+
+def _ways(spec: Mapping[str, Any] | None) -> list[str]:
+    if spec is None:
+        return [""]
+    known, equations = spec.get("torch") or {}, spec.get("rule") is not None
+    ways = ["torch"] if known.get("reproduces", known and not equations) else []
+    if equations and (rules_are_built() or not ways):
+        ways.append("rule")
+    return ways or ["nothing"]
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from .cases import Case, expected_results
 from .drafting import Draft, Job, Reading
 from .expressions import Scope, UnsayableError
-from .models import Model, reaching_names, read_gradient
+from .models import Model, reaching_names, read_gradient, read_names
 from .optimizers import optimizer_of
 
 
@@ -31,7 +31,7 @@ def _expr(case: Case, draft: Draft, optimizer: str) -> Job:
     wrt = list(record.get("grads") or ())
     bindings = case.lets() + [(output["name"], output["expr"]) for output in record["outputs"]]
     objective = record["loss"] if wrt else record["outputs"][-1]["expr"]
-    reaching, used = reaching_names(bindings, objective), reaching_names(bindings, objective, every=True)
+    reaching, used = reaching_names(bindings, objective), read_names(bindings, objective, *dict(bindings))
     inputs = case.arrays("inputs")
     floating = [name for name, value in inputs.items() if value.is_floating_point() and name in reaching]
     parameters = wrt or (floating if _ends_in_a_tensor(bindings, inputs, draft.scope()) else [])

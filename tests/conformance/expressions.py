@@ -82,6 +82,23 @@ def names_in(expression: str) -> set[str]:
     return {node.id for node in ast.walk(_parsed(expression)) if isinstance(node, ast.Name)}
 
 
+def values_in(expression: str) -> set[str]:
+    """The names whose values the expression reads: not those it only takes a size or a dtype of."""
+    return set(_values(_parsed(expression)))
+
+
+def _values(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Name(id=name):
+            yield name
+        case ast.Attribute(attr=attribute) if attribute in SIZES:
+            return
+        case ast.Call(func=ast.Name(id="len")):
+            return
+    for child in ast.iter_child_nodes(node):
+        yield from _values(child)
+
+
 def _parsed(expression: str) -> ast.expr:
     return ast.parse(expression.strip(), mode="eval").body
 
@@ -224,6 +241,9 @@ class _Translation(ast.NodeTransformer):
         return ast.Call(ast.Attribute(detached, "reshape"), [ast.Tuple([])], [])
 
     def converted(self, node: ast.Call) -> ast.expr:
+        match node.args[0]:
+            case ast.Constant(value=str() as text):
+                return _expression(repr(float(text)))
         if not _is_tensor(node.args[0], self.scope.tensors):
             return ast.Call(node.func, [self.visit(node.args[0])], [])
         if isinstance(node.func, ast.Name) and node.func.id == "int":

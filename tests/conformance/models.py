@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,15 +10,26 @@ from torch import Tensor
 
 from .cases import DTYPES, Case, in_dtype
 from .drafting import Draft, Reading
-from .expressions import Scope, names_in
+from .expressions import Scope, names_in, values_in
 
 
-def reaching_names(bindings: Iterable[tuple[str, str]], *expressions: str, every: bool = False) -> set[str]:
-    """The names that the expressions depend on; with `every`, that any binding or they do."""
-    needed = {name for expression in expressions for name in names_in(expression)}
+def reaching_names(bindings: Iterable[tuple[str, str]], *expressions: str) -> set[str]:
+    """The names whose values the expressions depend on."""
+    return _closure(bindings, expressions, values_in)
+
+
+def read_names(bindings: Iterable[tuple[str, str]], *expressions: str) -> set[str]:
+    """The names that the expressions depend on, be it for a size or a dtype."""
+    return _closure(bindings, expressions, names_in)
+
+
+def _closure(
+    bindings: Iterable[tuple[str, str]], expressions: Iterable[str], read: Callable[[str], set[str]]
+) -> set[str]:
+    needed = {name for expression in expressions for name in read(expression)}
     for name, text in reversed(list(bindings)):
-        if every or name in needed:
-            needed |= names_in(text)
+        if name in needed:
+            needed |= read(text)
     return needed
 
 
@@ -37,19 +48,21 @@ class Model:
         self.case, self.draft = case, draft
         self.loss = str(case.record["loss"])
         wanted = {name for entry in case.record.get("expected") or () for name in entry.get("values") or ()}
-        needed = reaching_names(case.lets(), self.loss, *wanted)
+        needed = read_names(case.lets(), self.loss, *wanted)
         self.lets = [(name, expression) for name, expression in case.lets() if name in needed]
         self.reaching = reaching_names(self.lets, self.loss)
         self.base = draft.scope()
         self.parameters: dict[str, str] = {}
         self.tensors = case.arrays("params")
         self.written: dict[tuple[tuple[str, str], ...], tuple[str, dict[str, str]]] = {}
-        used = needed | {name for step in case.record.get("program") or () for name in _names_in_assign(step)}
+        assigned = {name for step in case.record.get("program") or () for name in _names_in_assign(step)}
         for name, value in self.tensors.items():
-            if name in used:
+            if name in self.reaching | assigned:
                 self.parameters[name] = draft.parameter(name, value, self.base, trained=name in self.reaching)
+            elif name in needed:
+                draft.constant(name, value, self.base)
         for name, value in case.arrays("constants").items():
-            if name in used:
+            if name in needed | assigned:
                 draft.constant(name, value, self.base)
 
     def objective(self, scope: Scope) -> tuple[str, dict[str, str]]:
@@ -69,7 +82,7 @@ class Model:
         for name in entry.get("params") or ():
             if name in self.parameters:
                 self.draft.read(row, Reading(f"{at}:param:{name}", self.parameters[name], step))
-            else:  # nothing reads or writes it
+            else:  # nothing changes it
                 self.draft.known[f"{at}:param:{name}"] = in_dtype(self.tensors[name], DTYPES[self.draft.dtype])
         for name in entry.get("grads") or ():
             trained = self.parameters.get(name) if name in self.reaching else None

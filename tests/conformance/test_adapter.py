@@ -82,7 +82,7 @@ EXPRESSIONS: Mapping[str, dict[str, Any]] = {
             a="x * math.sqrt(2.0) + math.pi * pi",
             b="x * float(s) + math.floor(u)",
             c="max(s, u[0]) * min(3, 2, 4) + min(s, s * 2.0)",
-            d="abs(x - max(0.5, 1.5))",
+            d="abs(x - max(0.5, 1.5)).clamp(max=float('inf'))",
             e="x * s.item()",
         ),
         "loss": "torch.sum(a) + torch.sum(b) + c + torch.sum(d)",
@@ -127,7 +127,7 @@ EXPRESSIONS: Mapping[str, dict[str, Any]] = {
     },
     "an input that the loss does not use": {
         "inputs": {"x": X, "z": V, "unused": V},
-        "outputs": outputs(y="torch.sum(x)"),
+        "outputs": outputs(y="torch.sum(x * torch.arange(len(z), dtype=z.dtype))"),
         "loss": "y",
         "grads": {"x": X, "z": V},
     },

@@ -7,29 +7,24 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.testing._internal.common_methods_invocations import op_db
 
 from runner.language.computation import extract
 from runner.language.inference import Inference
 from runner.language.lowering import lower_statements
 from runner.language.scope import Scope
-from tests.language.samples import Said, said_samples
+from tests.language.bits import leaves, like, requires_grad, same, target
+from tests.language.samples import UNREACHABLE, Said, said_samples
 
 FOLDER = Path(__file__).parent
-UNREACHABLE = dict(
-    line.split(": ", 1) for line in (FOLDER / "unreachable_operations.txt").read_text(encoding="utf-8").splitlines()
-)
-"""The database's functions that the language cannot say, and why."""
-
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64, torch.bool, torch.bfloat16)
-SAMPLES = 4
+SAMPLES = 8
 SEED = 42  # the database's own, where an operation draws
 
 NAMES = sorted({entry.name for entry in op_db})
@@ -79,22 +74,22 @@ def _dtypes(entry: Any) -> list[tuple[torch.dtype, bool]]:
 
 def _compare(said: Said, gradients: bool) -> bool:
     """Compare one sample both ways; False where it gives nothing to compare."""
-    torch.manual_seed(SEED)
+    torch.default_generator.manual_seed(SEED)
     expected = said.direct()
     names: list[str] = []
-    target = _target(expected, names)
+    left = target(expected, names)
     if not names:
         return False
-    text = f"{target} = {said.call}"
+    text = f"{left} = {said.call}"
     before = {name: (tensor._version, tensor.detach().clone()) for name, tensor in said.tensors.items()}
     found = _evaluate(text, names, said, gradients)
-    for mine, theirs in zip(found, _leaves(expected), strict=True):
-        assert _same(mine, theirs), text
+    for mine, theirs in zip(found, leaves(expected), strict=True):
+        assert same(mine, theirs), text
     if gradients:
-        _compare_gradients(text, said, expected, _like(expected, iter(found)))
+        _compare_gradients(text, said, expected, like(expected, iter(found)))
     for name, (version, copy) in before.items():
         assert said.tensors[name]._version == version, f"{text} wrote into {name}"
-        assert _same(said.tensors[name].detach(), copy), f"{text} changed {name}"
+        assert same(said.tensors[name].detach(), copy), f"{text} changed {name}"
     return True
 
 
@@ -103,7 +98,7 @@ def _evaluate(text: str, names: list[str], said: Said, gradients: bool) -> list[
     lowered = lower_statements(text, Scope(tensors=said.tensors), Inference(gradients=gradients))
     computed = [name for name in names if isinstance(lowered.values[name], fx.Node)]
     computation = extract(lowered, computed)
-    torch.manual_seed(SEED)
+    torch.default_generator.manual_seed(SEED)
     results = computation.function(None, *(said.tensors[name] for name in computation.inputs))
     found = dict(zip(computed, results, strict=True))
     return [found[name] if name in found else lowered.values[name] for name in names]
@@ -111,7 +106,7 @@ def _evaluate(text: str, names: list[str], said: Said, gradients: bool) -> list[
 
 def _compare_gradients(text: str, said: Said, expected: Any, found: Any) -> None:
     inputs = [tensor for tensor in said.tensors.values() if tensor.requires_grad]
-    theirs, mine = ([leaf for leaf in _leaves(said.process(x)) if _requires_grad(leaf)] for x in (expected, found))
+    theirs, mine = ([leaf for leaf in leaves(said.process(x)) if requires_grad(leaf)] for x in (expected, found))
     assert len(mine) == len(theirs), text
     if not inputs or not theirs:
         return
@@ -120,46 +115,4 @@ def _compare_gradients(text: str, said: Said, expected: Any, found: Any) -> None
     given = torch.autograd.grad(mine, inputs, directions, allow_unused=True)
     for left, right in zip(given, wanted, strict=True):
         assert (left is None) == (right is None), text
-        assert left is None or _same(left, right), f"the gradient of {text}"
-
-
-def _target(value: Any, names: list[str]) -> str:
-    """Names for the values of a result, as the left side of an assignment."""
-    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        return f"({''.join(_target(item, names) + ', ' for item in value)})"
-    names.append(f"y{len(names)}")
-    return names[-1]
-
-
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [tuple(value) if isinstance(value, torch.Size) else value]
-
-
-def _like(value: Any, leaves: Iterator[Any]) -> Any:
-    """`leaves` in the shape of `value`, a named tuple as one of its own kind."""
-    if isinstance(value, torch.Size) or not isinstance(value, (tuple, list)):
-        return next(leaves)
-    items = [_like(item, leaves) for item in value]
-    return type(value)(items)
-
-
-def _requires_grad(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad
-
-
-def _same(left: Any, right: Any) -> bool:
-    """Bit-equal: dtype, shape, every element, the sign of zeros; NaN equals NaN."""
-    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
-        return type(left) is type(right) and bool(left == right)
-    if left.dtype != right.dtype or left.shape != right.shape:
-        return False
-    if left.is_complex():
-        parts = [torch.view_as_real(x.detach().resolve_conj()) for x in (left, right)]
-        return _same(*parts)
-    if not left.is_floating_point():
-        return torch.equal(left, right)
-    left, right = left.detach(), right.detach()
-    nan = left.isnan() & right.isnan()
-    return bool((((left == right) & (left.signbit() == right.signbit())) | nan).all())
+        assert left is None or same(left, right), f"the gradient of {text}"

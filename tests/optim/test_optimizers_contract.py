@@ -40,7 +40,9 @@ def inputs() -> list[Any]:
             for implementation in ({}, {"foreach": True}, {"foreach": False}, {"fused": True}):
                 if not implementation.keys() <= {argument.name for argument in optimizers()[kind].arguments}:
                     continue
-                if given.kwargs.keys() & implementation.keys() or ("fused" in implementation and "cpu" not in info.supports_fused_on):
+                if given.kwargs.keys() & implementation.keys() or (
+                    "fused" in implementation and "cpu" not in info.supports_fused_on
+                ):
                     continue
                 options = {name: plain(value) for name, value in {**given.kwargs, **implementation}.items()}
                 for dtype in (torch.float32, torch.float64):

@@ -56,7 +56,10 @@ def only_problem(text, base=".", **options) -> Problem:
 
 def assert_bits(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-    assert found.contiguous().view(-1).view(torch.uint8).tolist() == expected.contiguous().view(-1).view(torch.uint8).tolist()
+    assert (
+        found.contiguous().view(-1).view(torch.uint8).tolist()
+        == expected.contiguous().view(-1).view(torch.uint8).tolist()
+    )
 
 
 DECLARATIONS = [
@@ -162,7 +165,9 @@ def test_an_initialiser_has_the_bits_of_torch_after_manual_seed(name, given, dty
     arguments = ARGUMENTS.get(name, {}) if given else REQUIRED.get(name, {})
     inside = ", ".join(f"{key}: {value}" for key, value in arguments.items())
     before = torch.get_rng_state()
-    found = tensors(f"seed: 11\nparameters:\n  x: {{shape: {shape}, init: {{{name}: {{{inside}}}}}, dtype: {dtype}}}\n")["x"]
+    found = tensors(
+        f"seed: 11\nparameters:\n  x: {{shape: {shape}, init: {{{name}: {{{inside}}}}}, dtype: {dtype}}}\n"
+    )["x"]
     assert torch.equal(torch.get_rng_state(), before)
     assert_bits(found, by_hand(name, shape, getattr(torch, dtype), arguments))
 
@@ -189,7 +194,10 @@ def test_stacked_slices_have_the_fan_of_one_layer():
     torch.manual_seed(stream_seed(11, "init", "x"))
     expected = torch.stack([nn.init.xavier_uniform_(torch.empty(4, 5)) for _ in range(3)])
     assert_bits(found, expected)
-    assert_bits(tensors("seed: 11\nparameters:\n  x: {shape: [1, 3, 4, 5], init: xavier_uniform, stacked: 2}\n")["x"][0], expected)
+    assert_bits(
+        tensors("seed: 11\nparameters:\n  x: {shape: [1, 3, 4, 5], init: xavier_uniform, stacked: 2}\n")["x"][0],
+        expected,
+    )
 
 
 def test_an_expression_starts_from_other_initial_values():
@@ -198,7 +206,9 @@ def test_an_expression_starts_from_other_initial_values():
         assert computed.reads == ("w",)
         return plans["w"].shape, plans["w"].dtype
 
-    plans, problems, _ = plan("parameters:\n  copy: {init: {expression: w * 2}}\n  w: {shape: [2, 3], init: 4}\n", infer=infer)
+    plans, problems, _ = plan(
+        "parameters:\n  copy: {init: {expression: w * 2}}\n  w: {shape: [2, 3], init: 4}\n", infer=infer
+    )
     assert not problems
     assert list(plans) == ["copy", "w"]
     assert plans["copy"].shape == (2, 3)
@@ -218,7 +228,8 @@ def test_an_expression_that_is_a_name_makes_a_copy_and_never_an_alias():
 
 def test_an_expression_broadcasts_to_the_declared_shape():
     plans, _, _ = plan(
-        "parameters:\n  x: {shape: [2, 3], init: {expression: w}}\n  w: [1, 2, 3]\n", infer=lambda computed, plans: ((3,), torch.float32)
+        "parameters:\n  x: {shape: [2, 3], init: {expression: w}}\n  w: [1, 2, 3]\n",
+        infer=lambda computed, plans: ((3,), torch.float32),
     )
     found = materialise(plans["x"], lambda computed: torch.tensor([1.0, 2.0, 3.0]))
     assert_bits(found, torch.tensor([[1.0, 2, 3], [1, 2, 3]]))
@@ -240,6 +251,11 @@ def test_expressions_in_a_circle_are_refused():
     assert "in a circle" in problem.message
 
 
+def test_what_reads_a_tensor_with_a_fault_is_no_fault_of_its_own():
+    text = "parameters:\n  a: {shape: [q], init: 0}\n  b: {init: {expression: a}}\n  c: {init: {expression: b}}\n"
+    assert only_problem(text, infer=lambda computed, plans: ((), torch.float32)).path == "parameters.a.shape.0"
+
+
 def test_an_expression_that_gives_another_shape_in_the_end_is_a_fault():
     plans, _, _ = plan("parameters:\n  x: {shape: [2], init: {expression: 1 + 1}}\n")
     with pytest.raises(PlacedFault, match=r"the expression has shape \(3,\), and \(2,\) is declared"):
@@ -247,7 +263,9 @@ def test_an_expression_that_gives_another_shape_in_the_end_is_a_fault():
 
 
 def test_files_give_shape_and_kind(tmp_path):
-    numpy.savez(tmp_path / "a.npz", w=numpy.arange(6.0).reshape(2, 3), k=numpy.array([1, 2], numpy.int32), z=numpy.array([1j]))
+    numpy.savez(
+        tmp_path / "a.npz", w=numpy.arange(6.0).reshape(2, 3), k=numpy.array([1, 2], numpy.int32), z=numpy.array([1j])
+    )
     (tmp_path / "points.csv").write_text("x,y,ok\n1,2.5,true\n2,3.5,false\n")
     found = tensors(
         """
@@ -287,7 +305,7 @@ def test_a_file_that_changed_after_planning_is_a_fault(tmp_path):
     with pytest.raises(PlacedFault, match=r"w.npy has shape \(4,\) now, and had \(3,\) when the run was planned"):
         materialise(plans["w"], never)
     (tmp_path / "w.npy").unlink()
-    with pytest.raises(PlacedFault, match="w.npy cannot be read: no such file or directory"):
+    with pytest.raises(PlacedFault, match=r"w\.npy cannot be read: no such file or directory"):
         materialise(plans["w"], never)
 
 
@@ -298,7 +316,12 @@ FAULTS = [
     ("{shape: [2, n - 5], init: 0}", "a length cannot be negative, `n - 5` is -2", 18, 5),
     ("{shape: [nn], init: 0}", "`nn` is not a scalar constant", 15, 2),
     ("{shape: [2, 3 + q * 2], init: 0}", "`q` is not a scalar constant", 22, 1),
-    ("{shape: [1000000, 1000000], init: 0}", "a tensor of shape [1000000, 1000000] and float32 takes 3.6 TiB, and there are 1.0 GiB", 14, 18),
+    (
+        "{shape: [1000000, 1000000], init: 0}",
+        "a tensor of shape [1000000, 1000000] and float32 takes 3.6 TiB, and there are 1.0 GiB",
+        14,
+        18,
+    ),
     ("{shape: [2], init: [1, 2, 3]}", "the declared shape is [2], and the list has shape [3]", 14, 3),
     ("{shape: [2], init: 1e39}", "1e+39 is beyond 3.40282e+38, the largest float32", 25, 4),
     ("{init: [1, 70000], dtype: float16}", "70000 is beyond 65504, the largest float16", 17, 5),
@@ -306,18 +329,65 @@ FAULTS = [
     ("{init: [300], dtype: uint8, requires_grad: false}", "300 is not between 0 and 255", 14, 3),
     ("{init: [2], dtype: bool, requires_grad: false}", "2 is not a boolean", 14, 1),
     ("{init: [.nan], dtype: int8, requires_grad: false}", "nan is not an integer", 14, 4),
-    ("{init: 1, dtype: int64}", "the parameter `x` is int64, and only floating and complex dtypes have gradients", 23, 5),
-    ("{init: 1, dtype: bool, requires_grad: true}", "the parameter `x` is bool, and only floating and complex dtypes have gradients", 44, 4),
-    ("{shape: [3], init: xavier_normal}", "`xavier_normal` does not fit float32 of shape [3]: fan in and fan out can not be computed for tensor with fewer than 2 dimensions", 25, 13),
-    ("{shape: [2, 3, 4], init: eye}", "`eye` does not fit float32 of shape [2, 3, 4]: only tensors with 2 dimensions are supported", 31, 3),
-    ("{shape: [5, 3, 4], init: {dirac: {groups: 2}}}", "`dirac` does not fit float32 of shape [5, 3, 4]: dim 0 must be divisible by groups", 31, 20),
-    ("{shape: [2, 2], init: {normal: {std: -1}}}", "`normal` does not fit float32 of shape [2, 2]: normal expects std >= 0.0, but found std -1", 28, 19),
-    ("{shape: [2, 2], init: {kaiming_normal: {mode: fan_on}}}", "`kaiming_normal` does not fit float32 of shape [2, 2]: mode fan_on not supported, please use one of ['fan_in', 'fan_out']", 28, 32),
+    (
+        "{init: 1, dtype: int64}",
+        "the parameter `x` is int64, and only floating and complex dtypes have gradients",
+        23,
+        5,
+    ),
+    (
+        "{init: 1, dtype: bool, requires_grad: true}",
+        "the parameter `x` is bool, and only floating and complex dtypes have gradients",
+        44,
+        4,
+    ),
+    (
+        "{shape: [3], init: xavier_normal}",
+        "`xavier_normal` does not fit float32 of shape [3]: fan in and fan out can not be computed for tensor with "
+        "fewer than 2 dimensions",
+        25,
+        13,
+    ),
+    (
+        "{shape: [2, 3, 4], init: eye}",
+        "`eye` does not fit float32 of shape [2, 3, 4]: only tensors with 2 dimensions are supported",
+        31,
+        3,
+    ),
+    (
+        "{shape: [5, 3, 4], init: {dirac: {groups: 2}}}",
+        "`dirac` does not fit float32 of shape [5, 3, 4]: dim 0 must be divisible by groups",
+        31,
+        20,
+    ),
+    (
+        "{shape: [2, 2], init: {normal: {std: -1}}}",
+        "`normal` does not fit float32 of shape [2, 2]: normal expects std >= 0.0, but found std -1",
+        28,
+        19,
+    ),
+    (
+        "{shape: [2, 2], init: {kaiming_normal: {mode: fan_on}}}",
+        "`kaiming_normal` does not fit float32 of shape [2, 2]: mode fan_on not supported, please use one of "
+        "['fan_in', 'fan_out']",
+        28,
+        32,
+    ),
     ("{shape: [2, 2], init: {normal: {std: true}}}", "`std` takes a number, not true", 43, 4),
     ("{shape: [2, 2], init: {normal: {std: q}}}", "`q` is not a scalar constant", 43, 1),
     ("{shape: [4, 3, 2], init: {dirac: {groups: half}}}", "`groups` takes an integer, and `half` is 0.5", 48, 4),
-    ("{shape: [2], init: normal, dtype: int64, requires_grad: false}", "`normal` does not fit int64 of shape [2]", 25, 6),
-    ("{shape: [2, 3], init: normal, stacked: 2}", "`stacked: 2` leaves no dimension of the shape [2, 3] to draw", 45, 1),
+    (
+        "{shape: [2], init: normal, dtype: int64, requires_grad: false}",
+        "`normal` does not fit int64 of shape [2]",
+        25,
+        6,
+    ),
+    (
+        "{shape: [2, 3], init: normal, stacked: 2}",
+        "`stacked: 2` leaves no dimension of the shape [2, 3] to draw",
+        45,
+        1,
+    ),
     ("{shape: [2, 3], init: normal, stacked: -1}", "`stacked` counts leading dimensions, found -1", 45, 2),
 ]
 
@@ -342,9 +412,11 @@ def test_a_shape_of_too_many_dimensions_is_refused():
 
 
 def test_all_faults_are_reported_at_once_and_good_tensors_planned():
-    plans, problems, _ = plan("parameters:\n  a: {shape: [q], init: 0}\n  b: 1\n  c: {shape: [2], init: xavier_normal}\n")
+    plans, problems, _ = plan(
+        "parameters:\n  a: {shape: [q], init: 0}\n  b: 1\n  c: {shape: [2], init: xavier_normal}\n"
+    )
     assert list(plans) == ["b"]
-    assert [problem.path for problem in problems] == ["parameters.a.shape[0]", "parameters.c.init"]
+    assert [problem.path for problem in problems] == ["parameters.a.shape.0", "parameters.c.init"]
 
 
 def test_faults_of_files_are_marked_at_the_file_or_its_columns(tmp_path):
@@ -362,7 +434,7 @@ def test_faults_of_files_are_marked_at_the_file_or_its_columns(tmp_path):
     )
     assert [(problem.path, problem.message) for problem in problems] == [
         ("parameters.a.file", "there is no file b.csv"),
-        ("parameters.b.file", f"{tmp_path.parent / 'a.csv'} is outside the folders this config may read: {tmp_path}"),
+        ("parameters.b.file", "`../a.csv` is outside the folders that this config may read"),
         ("parameters.c.columns", "a.csv has no column `z`"),
         ("parameters.e.shape", "the declared shape is [3, 2], and w.npy has shape [2, 3]"),
     ]
@@ -404,7 +476,8 @@ def test_planning_allocates_nothing(monkeypatch):
 
 def test_a_plan_is_a_frozen_value_that_says_what_it_starts_from():
     plans, _, _ = plan(
-        "parameters:\n  a: 1\n  b: [1.5]\n  c: {shape: [2], init: {normal: {std: half}}}\n  e: {init: {expression: ' a + b '}}\n"
+        "parameters:\n  a: 1\n  b: [1.5]\n  c: {shape: [2], init: {normal: {std: half}}}\n"
+        "  e: {init: {expression: ' a + b '}}\n"
     )
     assert [str(plan.init) for plan in plans.values()] == ["1", "list", "normal(std=0.5)", "a + b"]
     assert plans["c"].bytes == 8

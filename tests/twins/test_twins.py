@@ -39,6 +39,22 @@ class Trainer:
         for weight in self.held(*names):
             weight.grad = None
 
+    def minimised(
+        self, optimizer: torch.optim.LBFGS, forward: Callable[[], dict[str, Tensor]], objective: str
+    ) -> Snapshot:
+        """One step of L-BFGS: the row of its first evaluation, with the weights after the step."""
+        rows: list[dict[str, Tensor | None]] = []
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            values = forward()
+            values[objective].backward()
+            rows.append(self.shows("train", **values)[1])
+            return values[objective]
+
+        optimizer.step(closure)
+        return "train", rows[0] | {name: weight.detach().clone() for name, weight in self.weights.items()}
+
     def shows(self, step: str, *unseen: str, **values: Tensor) -> Snapshot:
         """The row of a step: every weight and gradient, the values it computed, None for the `unseen`."""
         row: dict[str, Tensor | None] = dict.fromkeys(unseen)
@@ -133,17 +149,7 @@ def logistic_regression(start: Start) -> Iterator[Snapshot]:
     yield trainer.shows("start", "logits", "loss", "accuracy")
     yield trainer.shows("forward", **forward())
     for _ in range(3):
-        evaluations = []
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            values = forward()
-            values["loss"].backward()
-            evaluations.append(values)  # noqa: B023
-            return values["loss"]
-
-        optimizer.step(closure)
-        yield trainer.shows("train", **evaluations[0])
+        yield trainer.minimised(optimizer, forward, "loss")
     yield trainer.shows("forward", **forward())
 
 
@@ -182,17 +188,7 @@ def physics(start: Start) -> Iterator[Snapshot]:
 
     yield trainer.shows("start", "u", "velocity", "acceleration", "loss")
     for _ in range(20):
-        evaluations = []
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            values = forward()
-            values["loss"].backward()
-            evaluations.append(values)  # noqa: B023
-            return values["loss"]
-
-        optimizer.step(closure)
-        yield trainer.shows("train", **evaluations[0])
+        yield trainer.minimised(optimizer, forward, "loss")
     yield trainer.shows("forward", **forward())
 
 

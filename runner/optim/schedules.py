@@ -1,0 +1,168 @@
+"""The schedules of `torch.optim.lr_scheduler` that depend on the step count alone, in closed form.
+
+Each is a function of `t`, the optimizer's step count from 1, and gives the learning rate of that step: what torch uses
+after `t - 1` calls of `scheduler.step()`. Names and arguments are torch's, the class name in snake case; where torch
+takes the base rate from the optimizer, it is the first argument here.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+
+Schedule = Callable[..., float]
+
+
+def step_lr(t: int, lr: float, step_size: int, gamma: float = 0.1) -> float:
+    """`lr`, times `gamma` every `step_size` steps."""
+    _positive(step_size=step_size)
+    return lr * gamma ** ((t - 1) // step_size)
+
+
+def multi_step_lr(t: int, lr: float, milestones: Sequence[int], gamma: float = 0.1) -> float:
+    """`lr`, times `gamma` at each milestone."""
+    return lr * gamma ** bisect_right(sorted(milestones), t - 1)
+
+
+def constant_lr(t: int, lr: float, factor: float = 1.0 / 3, total_iters: int = 5) -> float:
+    """`lr * factor` for `total_iters` steps, then `lr`."""
+    return lr * factor if t - 1 < total_iters else lr
+
+
+def linear_lr(t: int, lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5) -> float:
+    """From `lr * start_factor` to `lr * end_factor` in `total_iters` equal steps."""
+    if not 0 < start_factor <= 1:
+        raise ValueError(f"`start_factor` is between 0 and 1, not {start_factor}")
+    if not 0 <= end_factor <= 1:
+        raise ValueError(f"`end_factor` is between 0 and 1, not {end_factor}")
+    _positive(total_iters=total_iters)
+    return lr * (start_factor + (end_factor - start_factor) * min(total_iters, t - 1) / total_iters)
+
+
+def exponential_lr(t: int, lr: float, gamma: float) -> float:
+    """`lr`, times `gamma` every step."""
+    return lr * gamma ** (t - 1)
+
+
+def polynomial_lr(t: int, lr: float, total_iters: int = 5, power: float = 1.0) -> float:
+    """From `lr` to 0 in `total_iters` steps along a polynomial."""
+    _positive(total_iters=total_iters)
+    return lr * (1.0 - min(total_iters, t - 1) / total_iters) ** power
+
+
+def cosine_annealing_lr(t: int, lr: float, T_max: int, eta_min: float = 0.0) -> float:
+    """From `lr` to `eta_min` and back along a cosine of half period `T_max` (Loshchilov and Hutter 2017, SGDR)."""
+    _positive(T_max=T_max)
+    return eta_min + (lr - eta_min) * (1 + math.cos(math.pi * (t - 1) / T_max)) / 2
+
+
+def cosine_annealing_warm_restarts(t: int, lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> float:
+    """A cosine from `lr` to `eta_min` that starts again after `T_0`, `T_0 * T_mult`, … steps."""
+    _positive(T_0=T_0, T_mult=T_mult)
+    since, period = t - 1, T_0
+    if T_mult == 1:
+        since %= period
+    while since >= period:
+        since -= period
+        period *= T_mult
+    return eta_min + (lr - eta_min) * (1 + math.cos(math.pi * since / period)) / 2
+
+
+def cyclic_lr(
+    t: int,
+    base_lr: float,
+    max_lr: float,
+    step_size_up: int = 2000,
+    step_size_down: int | None = None,
+    mode: str = "triangular",
+    gamma: float = 1.0,
+) -> float:
+    """Up and down between two rates (Smith 2017, Cyclical Learning Rates); torch's argument of momentum is left out."""
+    scales: Mapping[str, Callable[[int], float]] = {
+        "triangular": lambda cycle: 1.0,
+        "triangular2": lambda cycle: 1 / (2.0 ** (cycle - 1)),
+        "exp_range": lambda cycle: gamma ** (t - 1),
+    }
+    if mode not in scales:
+        raise ValueError(f"`mode` is one of {', '.join(scales)}, not {mode!r}")
+    up = float(step_size_up)
+    total = up + (up if step_size_down is None else float(step_size_down))
+    _positive(step_size_up=up, step_size_down=total - up)
+    cycle = math.floor(1 + (t - 1) / total)
+    position = 1.0 + (t - 1) / total - cycle
+    share = up / total
+    height = position / share if position <= share else (position - 1) / (share - 1)
+    return base_lr + (max_lr - base_lr) * height * scales[mode](cycle)
+
+
+def one_cycle_lr(
+    t: int,
+    max_lr: float,
+    total_steps: int | None = None,
+    epochs: int | None = None,
+    steps_per_epoch: int | None = None,
+    pct_start: float = 0.3,
+    anneal_strategy: str = "cos",
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+    three_phase: bool = False,
+) -> float:
+    """Up to `max_lr` and down again (Smith and Topin 2018, Super-Convergence); torch's arguments of momentum are left out."""
+    if total_steps is None:
+        if epochs is None or steps_per_epoch is None:
+            raise ValueError("give `total_steps`, or both `epochs` and `steps_per_epoch`")
+        total_steps = epochs * steps_per_epoch
+    _positive(total_steps=total_steps)
+    if anneal_strategy not in _ANNEAL:
+        raise ValueError(f"`anneal_strategy` is one of {', '.join(_ANNEAL)}, not {anneal_strategy!r}")
+    if t > total_steps:
+        raise ValueError(f"step {t} is beyond `total_steps`, {total_steps}")
+    first = max_lr / div_factor
+    last = first / final_div_factor
+    if three_phase:
+        ends = (pct_start * total_steps - 1, 2 * pct_start * total_steps - 2, total_steps - 1)
+        rates = (first, max_lr, first, last)
+    else:
+        ends, rates = (pct_start * total_steps - 1, total_steps - 1), (first, max_lr, last)
+    start = 0.0
+    for phase, end in enumerate(ends):
+        if t - 1 <= end or phase == len(ends) - 1:
+            return _ANNEAL[anneal_strategy](rates[phase], rates[phase + 1], (t - 1 - start) / (end - start))
+        start = end
+    raise AssertionError
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)
+
+
+def _line(start: float, end: float, share: float) -> float:
+    return (end - start) * share + start
+
+
+_ANNEAL: Mapping[str, Callable[[float, float, float], float]] = {"cos": _cosine, "linear": _line}
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"`{name}` is above 0, not {value}")
+
+
+SCHEDULES: Mapping[str, Schedule] = {
+    function.__name__: function
+    for function in (
+        step_lr,
+        multi_step_lr,
+        constant_lr,
+        linear_lr,
+        exponential_lr,
+        polynomial_lr,
+        cosine_annealing_lr,
+        cosine_annealing_warm_restarts,
+        cyclic_lr,
+        one_cycle_lr,
+    )
+}
+"""The schedules by the names that a config calls them by."""

@@ -1,0 +1,67 @@
+"""Nothing that is declared is silently ignored: what no step, expression or field of a config uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from runner.config import Config
+from runner.config.nodes import MapNode, ScalarNode, walk
+from runner.plan.faults import Faults
+from runner.plan.initial import Computed
+from runner.plan.values import Values
+
+_WORD = re.compile(r"[^\W\d]\w*")
+
+
+def check_use(config: Config, values: Values, reached: Iterable[str], stepped: bool) -> None:
+    """Faults and warnings for tensors, scalars, functions and optimizers that are not used.
+
+    Args:
+        config: what declares them.
+        values: what the program reads.
+        reached: parameters that the derivative of some objective flows to.
+        stepped: whether some step uses the optimizers.
+    """
+    faults: Faults = values.faults
+    for tensor in values.tensors.values():
+        if isinstance(tensor.init, Computed):
+            values.read.update(tensor.init.reads)
+    if faults.problems:
+        return
+    reaching = set(reached)
+    for name, tensor in values.tensors.items():
+        path = (f"{tensor.role}s", name)
+        if tensor.role == "constant":
+            if name not in values.read:
+                faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
+        elif name not in values.read:
+            message = f"the parameter `{name}` never reaches the objective"
+            faults.add(path, message, "use it in the expression, or remove it", key=True)
+        elif tensor.requires_grad and name not in reaching:
+            message = f"the parameter `{name}` never reaches an objective, and has no gradient"
+            faults.warn(path, message, "freeze it with `requires_grad: false`, or use it in the expression", key=True)
+    _check_scalars_and_functions(config, values)
+    if config.optimizers and not stepped:
+        key = "optimizer" if config.single_optimizer else "optimizers"
+        faults.warn((key,), "no step uses the optimizer", "add `step` or `train` to the steps", key=True)
+
+
+def _check_scalars_and_functions(config: Config, values: Values) -> None:
+    """Warn of those whose name stands nowhere else in the config."""
+    words: dict[str, set[tuple[str | int, ...]]] = {}
+    for path, node in walk(config.document.root):
+        texts = [(path, node.value)] if isinstance(node, ScalarNode) else []
+        if isinstance(node, MapNode):
+            texts += [((*path, key), key) for key in node.entries]
+        for where, text in texts:
+            for word in _WORD.findall(text) if isinstance(text, str) else ():
+                words.setdefault(word, set()).add(where[:2])
+    for name in values.scalars:
+        path = ("constants", name)
+        if words[name] <= {path}:
+            values.faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
+    for name, function in values.functions.items():
+        path = ("functions", function.declaration)
+        if words[name] <= {path}:
+            values.faults.warn(path, f"the function `{name}` is not used", "remove it, or call it", key=True)

@@ -1,0 +1,128 @@
+"""`steprun validate` and `steprun show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Outcome, steprun
+
+CONFIG = """\
+description: Two losses and a loop.
+parameters:
+  w: {shape: [3, 2], init: {normal: {std: 0.1}}}
+  b: [0.5, -0.5]
+  frozen: {shape: [2], init: 1, requires_grad: false}
+constants: {x: [[1.0, 2.0, 3.0]], rate: 0.1}
+expression: |
+  h = x @ w + b * frozen
+  loss = (h ** 2).sum()
+optimizer: {adam: {lr: rate}, groups: [{parameters: [b], weight_decay: 0.1}]}
+steps:
+  - repeat:
+      times: 5
+      steps:
+        - train
+        - {stop: , when: loss < 0.01}
+  - expect: {loss.isnan(): false}
+log: {every: 2}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "two.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_validate_says_that_a_config_is_valid(config: Path) -> None:
+    assert steprun("validate", config) == Outcome(0, f"{config}: valid\n", "")
+
+
+def test_validate_as_json(config: Path) -> None:
+    assert json.loads(steprun("validate", config, "--json").out) == {"valid": True, "name": "two", "warnings": []}
+
+
+def test_validate_tells_every_fault(config: Path) -> None:
+    config.write_text(CONFIG.replace("times: 5", "tiems: 5").replace("every: 2", "evry: 2"))
+    done = steprun("validate", config)
+    assert (done.code, done.out) == (2, "")
+    assert "did you mean `times`?" in done.err
+    assert "did you mean `every`?" in done.err
+
+
+def test_validate_warns_of_what_may_be_meant(config: Path) -> None:
+    config.write_text(CONFIG.replace("rate: 0.1}", "rate: 0.1, unused: [1.0]}"))
+    done = steprun("validate", config)
+    assert done.code == 0
+    assert done.out == f"{config}: valid, 1 warning\n"
+    assert done.err.startswith(f"warning: {config}:6:")
+    assert "`unused` is not used" in done.err
+
+
+def test_show_tells_tensors_with_their_bytes(config: Path) -> None:
+    shown = json.loads(steprun("show", config, "--json").out)
+    assert {tensor["name"]: (tensor["shape"], tensor["dtype"], tensor["bytes"]) for tensor in shown["tensors"]} == {
+        "w": ([3, 2], "float32", 24),
+        "b": ([2], "float32", 8),
+        "frozen": ([2], "float32", 8),
+        "x": ([1, 3], "float32", 12),
+    }
+    assert shown["memory_bytes"]["tensors"] == 24 + 8 + 8 + 12
+    assert shown["memory_bytes"]["gradients"] == 24 + 8
+
+
+def test_show_tells_which_parameters_reach_which_objective(config: Path) -> None:
+    shown = json.loads(steprun("show", config, "--json").out)
+    assert shown["objectives"]["loss"]["reached_by"] == ["w", "b"]
+
+
+def test_show_tells_the_graph_with_shapes(config: Path) -> None:
+    graph = json.loads(steprun("show", config, "--json").out)["objectives"]["loss"]["graph"]
+    assert [(node["operation"], node["arguments"], node["shape"]) for node in graph] == [
+        ("matmul", ["x", "w"], [1, 2]),
+        ("mul", ["b", "frozen"], [2]),
+        ("add", ["matmul", "mul"], [1, 2]),
+        ("pow", ["h", "2"], [1, 2]),
+        (".sum", ["pow_1"], []),
+    ]
+    assert [node["value"] for node in graph] == [None, None, "h", None, "loss"]
+
+
+def test_show_tells_the_program_with_its_loops(config: Path) -> None:
+    steps = json.loads(steprun("show", config, "--json").out)["program"]
+    assert [step["step"] for step in steps] == ["repeat", "expect"]
+    assert (steps[0]["times"], [step["step"] for step in steps[0]["steps"]]) == (5, ["train", "stop"])
+    assert steps[0]["steps"][1]["when"] == "loss < 0.01"
+
+
+def test_show_estimates_the_log(config: Path) -> None:
+    shown = json.loads(steprun("show", config, "--json").out)
+    assert shown["log_bytes"]["rows"] == 1 + 3  # start, iterations 2, 4 and the last
+    assert shown["log_bytes"]["row"] == sum(
+        4 * elements for elements in (2, 1, 6, 6, 2, 2, 2)
+    )  # h, loss, w, w.grad, b, b.grad, frozen
+
+
+def test_show_is_a_page_of_sections(config: Path) -> None:
+    page = steprun("show", config).out
+    assert page.startswith("two: Two losses and a loop.\nseed 0, float32, cpu, eager engine\n\ntensors\n")
+    words = [line.split() for line in page.splitlines()]
+    assert ["frozen", "parameter,", "frozen", "[2]", "float32", "1", "8", "B"] in words
+    assert ["w", "parameter", "[3,", "2]", "float32", "normal(std=0.1)", "24", "B"] in words
+    assert "\nobjective loss: reached by w, b\n" in page
+    assert "\n  adam(lr=0.1)\n    holds w\n    holds b, with weight_decay=0.1\n" in page
+    assert (
+        "\nprogram\n  1. repeat 5 times\n     1. train loss\n     2. stop when loss < 0.01\n  2. expect loss.isnan()\n"
+        in page
+    )
+
+
+def test_show_of_a_config_that_is_not_valid_exits_2(config: Path) -> None:
+    config.write_text(CONFIG.replace("x @ w", "x @ b @ w"))
+    done = steprun("show", config)
+    assert (done.code, done.out) == (2, "")
+    assert f"{config}:8:7  expression\n" in done.err

@@ -1,0 +1,173 @@
+"""`steprun run`: what is printed, what is kept, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import runner
+from tests.cli.commands import LINEAR, steprun, steprun_process, top_modules_after
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "linear.yaml").write_text(LINEAR)
+    return tmp_path
+
+
+def directories(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("runs/*/*/run.json"))
+
+
+def test_the_bare_config_prints_each_row_and_the_run_directory_last(folder: Path) -> None:
+    done = steprun("linear.yaml", cwd=folder)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert [line for line in lines if line.startswith("row ")] == ["row 0  start", "row 1  1.backward", "row 2  2.step"]
+    assert "tensor([99.9000])" in done.out
+    assert lines[-1] == f"recorded in {directories(folder)[0].relative_to(folder)}"
+
+
+def test_the_run_directory_holds_what_was_printed(folder: Path) -> None:
+    steprun("linear.yaml", cwd=folder)
+    run = runner.open_run(directories(folder)[0])
+    assert run.manifest["status"] == "finished"
+    assert run.manifest["command"] == ["steprun", "linear.yaml"]
+    assert run.tensor("x1.grad")[1:].tolist() == [[10.0], [10.0]]
+    assert run.tensor("x1").tolist() == [[100.0], [100.0], [pytest.approx(99.9)]]
+
+
+def test_an_override_and_set_are_the_same(folder: Path) -> None:
+    by_override = steprun("linear.yaml", "learning_rate=1", "--no-record", cwd=folder)
+    by_set = steprun("linear.yaml", "--set", "learning_rate=1", "--no-record", cwd=folder)
+    assert "tensor([90.])" in by_override.out
+    assert by_override == by_set
+
+
+def test_a_config_on_standard_input_runs_as_one_in_a_file(folder: Path) -> None:
+    from_file = steprun("linear.yaml", "--no-record", cwd=folder)
+    from_stdin = steprun("-", "--no-record", cwd=folder, stdin=LINEAR)
+    assert from_stdin == from_file
+
+
+def test_no_record_keeps_nothing(folder: Path) -> None:
+    assert steprun("linear.yaml", "--no-record", cwd=folder).code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["linear.yaml"]
+
+
+def test_quiet_prints_the_run_directory_alone(folder: Path) -> None:
+    done = steprun("linear.yaml", "--quiet", cwd=folder)
+    assert done.out == f"{directories(folder)[0].relative_to(folder)}\n"
+
+
+def test_runs_dir_is_where_the_directory_is_made(folder: Path) -> None:
+    steprun("linear.yaml", "--runs-dir", "elsewhere", cwd=folder)
+    assert len(list(folder.glob("elsewhere/linear/*/run.json"))) == 1
+
+
+def test_json_is_one_object_a_row(folder: Path) -> None:
+    done = steprun("linear.yaml", "--json", cwd=folder)
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [(row["row"], row["step"], row["x1.grad"]) for row in rows] == [
+        (0, "start", None),
+        (1, "backward", [10.0]),
+        (2, "step", [10.0]),
+    ]
+
+
+def test_an_expectation_that_does_not_hold_exits_3_and_keeps_the_rows(folder: Path) -> None:
+    (folder / "linear.yaml").write_text(LINEAR.replace("[backward, step]", "[backward, {expect: {x1.grad: 11}}, step]"))
+    done = steprun("linear.yaml", cwd=folder)
+    assert done.code == 3
+    assert "linear.yaml:5:29  steps.1.expect.x1.grad" in done.err
+    assert "Traceback" not in done.err
+    assert done.out.splitlines()[-1] == f"recorded until then in {directories(folder)[0].relative_to(folder)}"
+    run = runner.open_run(directories(folder)[0])
+    assert (run.manifest["status"], len(run)) == ("failed", 2)
+
+
+def test_all_faults_of_a_config_exit_2_and_nothing_is_kept(folder: Path) -> None:
+    (folder / "linear.yaml").write_text(LINEAR.replace("sgd: {lr:", "sgd: {rl:").replace("init: 100", "initial: 100"))
+    done = steprun("linear.yaml", cwd=folder)
+    assert (done.code, done.out) == (2, "")
+    assert "did you mean `init`?" in done.err
+    assert not (folder / "runs").exists()
+
+
+def test_faults_of_a_config_may_be_json(folder: Path) -> None:
+    (folder / "linear.yaml").write_text(LINEAR.replace("10 * x1", "10 * x7"))
+    done = steprun("linear.yaml", "--format", "json", cwd=folder)
+    told = json.loads(done.err)
+    assert (told["error"], told["exit_code"], done.code) == ("ConfigError", 2, 2)
+    assert (told["problems"][0]["source"], told["problems"][0]["line"]) == ("linear.yaml", 3)
+
+
+def test_a_fault_in_an_override_names_the_override(folder: Path) -> None:
+    done = steprun("linear.yaml", "nonsense=1", cwd=folder)
+    assert done.code == 2
+    assert done.err.startswith("override nonsense=1:1:1")
+
+
+def test_debug_shows_where_a_fault_was_found(folder: Path) -> None:
+    done = steprun("absent.yaml", cwd=folder, environment={"STEPRUN_DEBUG": "1"})
+    assert done.code == 2
+    assert done.err.startswith("Traceback (most recent call last):")
+    assert done.err.endswith("steprun\n      there is no file absent.yaml\n")
+
+
+def test_a_misspelt_command_is_told_as_one(folder: Path) -> None:
+    done = steprun("shwo", cwd=folder)
+    assert (done.code, done.out) == (2, "")
+    assert (
+        done.err == "steprun\n      there is no command and no file `shwo`\n      = did you mean the command `show`?\n"
+    )
+
+
+def test_a_limit_is_raised_by_its_flag(folder: Path) -> None:
+    refused = steprun("linear.yaml", "--max-nodes", "2", "--no-record", cwd=folder)
+    assert refused.code == 2
+    assert "raise it with --max-nodes" in refused.err
+    assert steprun("linear.yaml", "--max-nodes", "1_000", "--no-record", cwd=folder).code == 0
+
+
+def test_a_limit_that_is_no_number_is_told(folder: Path) -> None:
+    done = steprun("linear.yaml", "--max-memory", "lots", cwd=folder)
+    assert done.code == 2
+    assert "--max-memory is `lots`: it takes a count such as 10000, or a size such as 8MiB" in done.err
+
+
+def test_a_small_run_imports_neither_dynamo_nor_pandas(folder: Path) -> None:
+    loaded = top_modules_after("linear.yaml", cwd=folder)
+    assert {"torch", "pyarrow"} <= loaded
+    assert loaded.isdisjoint({"torch._dynamo", "pandas", "sympy", "rich"})
+
+
+@pytest.mark.parametrize("arguments", [["linear.yaml"], ["absent.yaml"], ["linear.yaml", "learning_rate=oops"]])
+def test_a_process_of_its_own_does_the_same(folder: Path, arguments: list[str]) -> None:
+    assert steprun_process(*arguments, "--no-record", cwd=folder) == steprun(*arguments, "--no-record", cwd=folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
+def test_an_interrupted_run_exits_130_and_keeps_its_rows(folder: Path) -> None:
+    (folder / "linear.yaml").write_text(LINEAR.replace("steps: [backward, step]", "steps: 100000000"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", "linear.yaml", "log.budget=1000000000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()  # the first row: it runs
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    directory = directories(folder)[0]
+    assert process.returncode == 130
+    assert told == f"steprun\n      interrupted; every row until then is kept in {directory.relative_to(folder)}\n"
+    assert runner.open_run(directory).manifest["status"] == "interrupted"

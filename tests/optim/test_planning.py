@@ -1,0 +1,486 @@
+"""Optimizers of a config: who holds what, with which arguments, and every fault in its place."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.catalogue import REFUSED_OPTIMIZERS, optimizers
+from runner.config import loads
+from runner.errors import ConfigError, Problem
+from runner.language.faults import LanguageError
+from runner.optim import InitialState, Scheduled, StateEntry, plan_optimizers, resolve
+
+SCALARS = {"base": 0.1, "width": 4, "fast": True, "rates": (0.1, 0.2)}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    requires_grad: bool = True
+
+
+PARAMETERS = {
+    "w1": Tensor((4, 3)),
+    "b1": Tensor((3,)),
+    "w2": Tensor((3, 2)),
+    "frozen": Tensor((2,), requires_grad=False),
+}
+CONSTANTS = {"m0": Tensor((4, 3), requires_grad=False), "late": Tensor((9,), requires_grad=False)}
+
+
+def plan(text, parameters=PARAMETERS):
+    text = textwrap.dedent(text)
+    names = "".join(f"  {name}: 1\n" for name in parameters)
+    config = loads(f"{text}\nparameters:\n{names}\nexpression: f = 1\n")
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    plans = plan_optimizers(config, parameters, SCALARS, problems, warnings, constants=CONSTANTS)
+    return plans, problems, warnings
+
+
+def good(text, parameters=PARAMETERS):
+    plans, problems, warnings = plan(text, parameters)
+    assert not problems, "\n".join(problem.render() for problem in problems)
+    assert not warnings, warnings
+    return plans
+
+
+def only_problem(text, parameters=PARAMETERS) -> Problem:
+    _, problems, _ = plan(text, parameters)
+    assert len(problems) == 1, "\n".join(problem.render() for problem in problems)
+    assert problems[0].hint
+    return problems[0]
+
+
+def test_the_single_optimizer_holds_every_trainable_parameter():
+    found = good("optimizer: {adamw: {lr: base / 2, betas: [0, 1 - base], amsgrad: fast, eps: 1e-6}}")["optimizer"]
+    assert (found.kind, found.class_name, found.path) == ("adamw", "AdamW", ("optimizer",))
+    assert found.parameters == ("w1", "b1", "w2")
+    (group,) = found.groups
+    assert group.options == {"lr": 0.05, "betas": (0.0, 0.9), "amsgrad": True, "eps": 1e-6}
+    assert not found.needs_closure
+
+
+def test_several_optimizers_hold_what_they_name():
+    found = good(
+        """
+        optimizers:
+          weights: {sgd: {lr: 0.1}, parameters: [w*]}
+          biases: {lbfgs: {line_search_fn: strong_wolfe, max_eval: null}, parameters: b1}
+        """
+    )
+    assert {name: plan.parameters for name, plan in found.items()} == {"weights": ("w1", "w2"), "biases": ("b1",)}
+    assert found["biases"].needs_closure
+    assert found["biases"].options == {"line_search_fn": "strong_wolfe", "max_eval": None}
+
+
+def test_groups_take_their_parameters_out_of_the_rest():
+    found = good(
+        """
+        optimizer:
+          adam: {lr: 0.1, weight_decay: 0.5}
+          groups:
+            - {parameters: [b*], weight_decay: 0}
+            - {parameters: [w2], lr: base * t}
+        """
+    )["optimizer"]
+    assert [group.parameters for group in found.groups] == [("w1",), ("b1",), ("w2",)]
+    schedule = Scheduled("base * t", ("optimizer", "groups", 1, "lr"))
+    assert [dict(group.options) for group in found.groups] == [
+        {"lr": 0.1, "weight_decay": 0.5},
+        {"lr": 0.1, "weight_decay": 0},
+        {"lr": schedule, "weight_decay": 0.5},
+    ]
+    assert list(found.scheduled()) == [(2, "lr", schedule)]
+
+
+def test_groups_may_hold_everything_and_one_of_several_only_its_groups():
+    found = good("optimizer: {sgd: {}, groups: [{parameters: ['*'], lr: 1}]}")["optimizer"]
+    assert [group.parameters for group in found.groups] == [("w1", "b1", "w2")]
+    several = good(
+        """
+        optimizers:
+          a: {sgd: {}, groups: [{parameters: [w1]}, {parameters: [w2]}]}
+          b: {sgd: {}, parameters: [b1]}
+        """
+    )
+    assert [group.parameters for group in several["a"].groups] == [("w1",), ("w2",)]
+
+
+def test_a_group_takes_only_what_its_optimizer_holds():
+    found = good(
+        """
+        optimizers:
+          a: {sgd: {}, parameters: [w1, b1], groups: [{parameters: [w*], lr: 1}]}
+          b: {sgd: {}, parameters: [w2]}
+        """
+    )
+    assert [group.parameters for group in found["a"].groups] == [("b1",), ("w1",)]
+
+
+def test_an_expression_of_t_stays_an_expression():
+    found = good(
+        "optimizer: {adam: {lr: 'rates[t - 1]', betas: [0.9, '1 - 0.1 / t'], eps: 'late[0]', weight_decay: 'rates[1]'}}"
+    )
+    options = found["optimizer"].options
+    assert options["lr"] == Scheduled("rates[t - 1]", ("optimizer", "adam", "lr"))
+    assert options["betas"] == (0.9, Scheduled("1 - 0.1 / t", ("optimizer", "adam", "betas", 1)))
+    assert options["eps"] == Scheduled("late[0]", ("optimizer", "adam", "eps"))
+    assert options["weight_decay"] == 0.2
+    assert [name for _, name, _ in found["optimizer"].scheduled()] == ["lr", "betas", "eps"]
+    assert resolve(options["betas"], lambda element: 0) == (0.9, 0.0)
+    assert resolve(options["lr"], lambda element: 3) == 3
+
+
+def test_what_an_optimizer_keeps_is_known_before_it_runs():
+    found = good("optimizer: {adam: {amsgrad: true}}")["optimizer"]
+    assert found.state["w1"] == (
+        StateEntry("step", (), torch.float32),
+        StateEntry("exp_avg", (4, 3), torch.float32),
+        StateEntry("exp_avg_sq", (4, 3), torch.float32),
+        StateEntry("max_exp_avg_sq", (4, 3), torch.float32),
+    )
+    factored = good("optimizer: {adafactor: {}}")["optimizer"].state
+    assert [(entry.name, entry.shape) for entry in factored["w1"]] == [
+        ("step", ()),
+        ("row_var", (4, 1)),
+        ("col_var", (1, 3)),
+    ]
+    assert good("optimizer: {sgd: {}}")["optimizer"].state["w1"] == ()
+    assert good("optimizer: {lbfgs: {}}")["optimizer"].state == {}
+
+
+@pytest.mark.parametrize("kind", sorted(optimizers()))
+def test_the_planned_state_is_what_torch_keeps_after_a_step(kind):
+    shapes = {"a": (4, 3), "b": (1,), "c": (), "e": (2, 5, 3), "z": (0, 2)}
+    if kind == "muon":
+        shapes = {"a": (4, 3), "b": (2, 1)}
+    elif kind == "adafactor":
+        del shapes["z"]  # torch divides by its number of elements
+    parameters = {name: Tensor(shape, torch.float64) for name, shape in shapes.items()}
+    found = good(f"optimizer: {{{kind}: {{}}}}", parameters)["optimizer"]
+    real = {name: torch.nn.Parameter(torch.ones(shape, dtype=torch.float64)) for name, shape in shapes.items()}
+    if kind == "lbfgs":
+        assert found.state == {}
+        return
+    optimizer = getattr(torch.optim, optimizers()[kind].class_name)(list(real.values()))
+    for parameter in real.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for name, parameter in real.items():
+        kept = {key: (tuple(value.shape), value.dtype) for key, value in optimizer.state.get(parameter, {}).items()}
+        assert {entry.name: (entry.shape, entry.dtype) for entry in found.state[name]} == kept
+
+
+def test_planning_takes_no_memory_for_large_parameters():
+    good("optimizer: {adam: {}}", {"w": Tensor((10**6, 10**6))})
+
+
+def test_state_may_start_from_tensors_and_numbers():
+    found = good(
+        "optimizer: {adam: {}, state: {w1: {exp_avg: m0, step: 2 * width}, b1: {exp_avg_sq: 1, exp_avg: m0.sum()}}}"
+    )
+    assert found["optimizer"].initial_state == {
+        "w1": {
+            "exp_avg": InitialState("m0", ("optimizer", "state", "w1", "exp_avg")),
+            "step": InitialState(8, ("optimizer", "state", "w1", "step")),
+        },
+        "b1": {
+            "exp_avg_sq": InitialState(1, ("optimizer", "state", "b1", "exp_avg_sq")),
+            "exp_avg": InitialState("m0.sum()", ("optimizer", "state", "b1", "exp_avg")),
+        },
+    }
+
+
+FAULTS = [
+    (
+        "optimizer: {lbfgs: {history_size: 0}}",
+        "`history_size` takes an integer from 1 to 100,000, not 0",
+        "optimizer.lbfgs.history_size",
+        35,
+        1,
+    ),
+    (
+        "optimizer: {lbfgs: {history_size: 10 ** 12}}",
+        "`history_size` takes an integer from 1 to 100,000, not 10 ** 12",
+        "optimizer.lbfgs.history_size",
+        35,
+        8,
+    ),
+    (
+        "optimizer: {lbfgs: {line_search_fn: wolfe}}",
+        "only 'strong_wolfe' is supported",
+        "optimizer.lbfgs.line_search_fn",
+        37,
+        5,
+    ),
+    (
+        "optimizer: {muon: {ns_steps: 1000}, parameters: [w1]}",
+        "number of steps must be less than 100 for computational efficiency",
+        "optimizer.muon.ns_steps",
+        30,
+        4,
+    ),
+    (
+        "optimizer: {muon: {adjust_lr_fn: new}, parameters: [w1]}",
+        "adjust learning rate function new is not supported",
+        "optimizer.muon.adjust_lr_fn",
+        34,
+        3,
+    ),
+    ("optimizer: {sgd: {lr: -1}}", "invalid learning rate: -1", "optimizer.sgd.lr", 23, 2),
+    ("optimizer: {sgd: {lr: -base}}", "invalid learning rate: -0.1", "optimizer.sgd.lr", 23, 5),
+    ("optimizer: {sgd: {lr: 1 - t * 2}}", "invalid learning rate: -1", "optimizer.sgd.lr", 23, 9),
+    (
+        "optimizer: {adam: {lr: 1, betas: [0.9, 1.5]}}",
+        "invalid beta parameter at index 1: 1.5",
+        "optimizer.adam.betas",
+        34,
+        10,
+    ),
+    (
+        "optimizer: {sgd: {lr: 1, nesterov: true}}",
+        "nesterov momentum requires a momentum and zero dampening",
+        "optimizer.sgd.nesterov",
+        36,
+        4,
+    ),
+    (
+        "optimizer: {adam: {foreach: true, fused: true}}",
+        "`fused` and `foreach` cannot be `True` together",
+        "optimizer.adam.foreach",
+        29,
+        4,
+    ),
+    (
+        "optimizer: {sgd: {}, groups: [{parameters: [w1], lr: -2}]}",
+        "invalid learning rate: -2",
+        "optimizer.groups.0.lr",
+        54,
+        2,
+    ),
+    ("optimizer: {sgd: {lr: true}}", "`lr` takes a number, not true", "optimizer.sgd.lr", 23, 4),
+    ("optimizer: {sgd: {lr: fast}}", "`lr` takes a number, and `fast` is true", "optimizer.sgd.lr", 23, 4),
+    ("optimizer: {sgd: {lr: null}}", "`lr` cannot be null", "optimizer.sgd.lr", 23, 4),
+    ("optimizer: {sgd: {lr: [0.1]}}", "`lr` takes a number, not a list", "optimizer.sgd.lr", 23, 5),
+    ("optimizer: {sgd: {lr: bas}}", "`bas` is not a scalar constant", "optimizer.sgd.lr", 23, 3),
+    ("optimizer: {sgd: {lr: base * (t - tt)}}", "`tt` is not a scalar constant", "optimizer.sgd.lr", 35, 2),
+    ("optimizer: {sgd: {lr: 1 / (t - 1)}}", "`1 / (t - 1)`: division by zero", "optimizer.sgd.lr", 23, 11),
+    ("optimizer: {adam: {betas: 0.9}}", "`betas` takes a list of numbers, not 0.9", "optimizer.adam.betas", 27, 3),
+    ("optimizer: {adam: {betas: [0.9]}}", "`betas` takes 2 numbers, not 1", "optimizer.adam.betas", 27, 5),
+    ("optimizer: {adam: {betas: [0.9, true]}}", "`betas` takes a number, not true", "optimizer.adam.betas.1", 33, 4),
+    ("optimizer: {sgd: {nesterov: 1}}", "`nesterov` takes true or false, not 1", "optimizer.sgd.nesterov", 29, 1),
+    ("optimizer: {sgd: {nesterov: yes}}", "`yes` is a string, not a boolean", "optimizer.sgd.nesterov", 29, 3),
+    ("optimizer: {lbfgs: {max_iter: 2.5}}", "`max_iter` takes an integer, not 2.5", "optimizer.lbfgs.max_iter", 31, 3),
+    (
+        "optimizer: {lbfgs: {line_search_fn: 3}}",
+        "`line_search_fn` takes a word, not 3",
+        "optimizer.lbfgs.line_search_fn",
+        37,
+        1,
+    ),
+    (
+        "optimizer: {muon: {}}",
+        "muon cannot hold `b1`, float32 of shape [3]: muon only supports 2D parameters",
+        "optimizer.muon",
+        13,
+        4,
+    ),
+    (
+        "optimizer: {lbfgs: {}, groups: [{parameters: [w1], lr: 1}]}",
+        "LBFGS doesn't support per-parameter options (parameter groups)",
+        "optimizer.lbfgs",
+        13,
+        5,
+    ),
+    (
+        "optimizer: {adagrad: {}, groups: [{parameters: [w1], initial_accumulator_value: 1}]}",
+        "adagrad reads `initial_accumulator_value` once for all parameters, never from a group",
+        "optimizer.groups.0.initial_accumulator_value",
+        54,
+        25,
+    ),
+    ("optimizer: {sgd: {}, parameters: [w1, w2, b2]}", "there is no parameter `b2`", "optimizer.parameters.2", 43, 2),
+    ("optimizer: {sgd: {}, parameters: ['*', 'q*']}", "`q*` matches no parameter", "optimizer.parameters.1", 40, 4),
+    ("optimizer: {sgd: {}, parameters: [frozen]}", "`frozen` is frozen", "optimizer.parameters.0", 35, 6),
+    (
+        "optimizer: {sgd: {}, parameters: ['f*']}",
+        "`f*` matches frozen parameters only",
+        "optimizer.parameters.0",
+        35,
+        4,
+    ),
+    (
+        "optimizer: {sgd: {}, groups: [{parameters: [w*]}, {parameters: [w1]}]}",
+        "`w1` is in group 0 of this optimizer too",
+        "optimizer.groups.1.parameters",
+        64,
+        4,
+    ),
+    (
+        "optimizer: {sgd: {}, parameters: [b1], groups: [{parameters: [w*]}]}",
+        "this group holds none of the optimizer's parameters",
+        "optimizer.groups.0.parameters",
+        62,
+        4,
+    ),
+    (
+        "optimizers: {a: {sgd: {}}, b: {sgd: {}, parameters: [w1]}}",
+        "one of several optimizers must name its parameters",
+        "optimizers.a",
+        14,
+        1,
+    ),
+    (
+        "optimizers: {a: {sgd: {}, parameters: ['*1', w2]}, b: {sgd: {}, parameters: [w1, w2]}}",
+        "`w1`, `w2` are held by the optimizer `a` too",
+        "optimizers.b.parameters",
+        77,
+        8,
+    ),
+    (
+        "optimizer: {sgd: {}, state: {w1: {momentum_buffer: 0}}}",
+        "sgd with these arguments keeps no `momentum_buffer` for `w1`",
+        "optimizer.state.w1.momentum_buffer",
+        35,
+        15,
+    ),
+    (
+        "optimizer: {adam: {}, state: {w3: {exp_avg: 0}}}",
+        "this optimizer knows no parameter `w3`",
+        "optimizer.state.w3",
+        31,
+        2,
+    ),
+    (
+        "optimizer: {adam: {}, state: {frozen: {exp_avg: 0}}}",
+        "this optimizer does not hold `frozen`",
+        "optimizer.state.frozen",
+        31,
+        6,
+    ),
+    (
+        "optimizer: {adam: {}, state: {w1: {exp_avgs: 0}}}",
+        "adam with these arguments keeps no `exp_avgs` for `w1`",
+        "optimizer.state.w1.exp_avgs",
+        36,
+        8,
+    ),
+    (
+        "optimizer: {adam: {}, state: {b1: {exp_avg: m0}}}",
+        "`m0` has shape [4, 3] and `exp_avg` has shape [3]",
+        "optimizer.state.b1.exp_avg",
+        45,
+        2,
+    ),
+    (
+        "optimizer: {adam: {}, state: {b1: {exp_avg: mm}}}",
+        "`mm` is not a scalar constant",
+        "optimizer.state.b1.exp_avg",
+        45,
+        2,
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message", "path", "column", "width"), FAULTS, ids=[case[0] for case in FAULTS])
+def test_a_fault_of_an_optimizer_is_marked_in_its_place(text, message, path, column, width):
+    problem = only_problem(text)
+    assert (problem.message, problem.path) == (message, path)
+    assert (problem.column, problem.width) == (column, width)
+
+
+def test_an_optimizer_that_holds_nothing_is_refused():
+    nothing = {"frozen": PARAMETERS["frozen"]}
+    problem = only_problem("optimizer: {sgd: {}}", nothing)
+    assert problem.message == "this optimizer holds nothing: no parameter is trainable"
+    assert problem.path == "optimizer.sgd"
+
+
+def test_a_parameter_that_nobody_holds_is_a_named_warning():
+    _, problems, warnings = plan("optimizers: {a: {sgd: {}, parameters: [w1]}, b: {sgd: {}, parameters: [w2]}}")
+    assert not problems
+    assert [(warning.path, warning.message) for warning in warnings] == [
+        ("parameters.b1", "no optimizer holds the trainable parameter `b1`")
+    ]
+
+
+def test_no_optimizer_is_no_warning():
+    plans, problems, warnings = plan("steps: [backward]")
+    assert (plans, problems, warnings) == ({}, [], [])
+
+
+def test_parameters_of_an_integer_kind_fail_before_the_first_step():
+    problem = only_problem("optimizer: {adafactor: {}}", {"z": Tensor((2,), torch.complex64)})
+    assert (
+        problem.message
+        == "adafactor cannot hold `z`, complex64 of shape [2]: adafactor does not support complex parameters"
+    )
+
+
+def test_all_faults_of_an_optimizer_are_reported_at_once():
+    _, problems, _ = plan(
+        "optimizer: {adam: {lr: true, eps: [1, 2]}, parameters: [q], groups: [{parameters: [w1], lr: no_}]}"
+    )
+    assert [problem.path for problem in problems] == [
+        "optimizer.parameters.0",
+        "optimizer.adam.lr",
+        "optimizer.adam.eps",
+        "optimizer.groups.0.lr",
+    ]
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED_OPTIMIZERS))
+def test_refused_optimizers_say_why(kind):
+    with pytest.raises(ConfigError, match=f"{kind} is refused: {REFUSED_OPTIMIZERS[kind]}"):
+        plan(f"optimizer: {{{kind}: {{}}}}")
+
+
+@pytest.mark.parametrize("argument", ["capturable", "differentiable"])
+def test_refused_arguments_say_why(argument):
+    with pytest.raises(ConfigError, match=f"the argument `{argument}` is refused: "):
+        plan(f"optimizer: {{adam: {{{argument}: true}}}}")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_arguments_end_in_a_plan_or_placed_faults(data):
+    kind = optimizers()[data.draw(st.sampled_from(sorted(optimizers())))]
+    number = st.sampled_from(
+        [0, 1, -1, 10**18, 1e300, 1e-320, math.inf, -math.inf, math.nan, 0.5, True, None, "q", "t", "1/0"]
+    )
+    value = number | st.lists(number, max_size=4)
+    names = [argument.name for argument in kind.arguments if argument.name not in kind.refused]
+    arguments = data.draw(st.dictionaries(st.sampled_from(names), value, max_size=4))
+    text = json.dumps(arguments).replace("Infinity", ".inf").replace("NaN", ".nan")
+    try:
+        plans, problems, _ = plan(f"optimizer: {{{kind.name}: {text}, parameters: [w1, w2]}}")
+    except ConfigError as error:
+        problems, plans = list(error.problems), {}
+    assert bool(plans) != bool(problems)
+    assert all(problem.line for problem in problems)
+
+
+def test_functions_of_a_schedule_come_from_the_caller():
+    config = loads("optimizer: {sgd: {lr: warm(t)}}\nparameters: {w1: 1}\nexpression: f = 1\n")
+    seen: list[str] = []
+
+    def compile_schedule(text):
+        seen.append(text)
+        if text != "warm(t)":
+            raise LanguageError("no")
+        return lambda names: -1.0 * names["t"]
+
+    problems: list[Problem] = []
+    plan_optimizers(config, {"w1": Tensor(())}, {}, problems, [], compile_schedule=compile_schedule)
+    assert set(seen) == {"warm(t)"}
+    assert [problem.message for problem in problems] == ["invalid learning rate: -1.0"]

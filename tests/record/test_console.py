@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+
+from runner.engine.rows import Row
+from runner.plan.columns import Column
+from runner.record.console import RowPrinter, wants_color
+from tests.record.building import LINEAR, linear_rows, rows_of
+
+
+def printed(rows: Sequence[Row], width: int = 80, color: bool = False, **options: int | None) -> str:
+    stream = io.StringIO()
+    with RowPrinter(rows[0].columns, stream, width=width, color=color, **options) as printer:  # type: ignore[arg-type]
+        for row in rows:
+            printer(row)
+    return stream.getvalue()
+
+
+NOTEBOOK = (
+    Column("f", "value", torch.float32, (1,)),
+    Column("x1", "weight", torch.float32, (1,)),
+    Column("x1.grad", "gradient", torch.float32, (1,)),
+    Column("x2", "weight", torch.float32, (1,)),
+    Column("x2.grad", "gradient", torch.float32, (1,)),
+)
+
+
+def test_rows_print_as_the_notebook_prints_its_tensors() -> None:
+    x1, x2 = torch.tensor([100.0]), torch.tensor([200.0])
+    rows = rows_of(
+        NOTEBOOK,
+        [
+            [None, x1, None, x2, None],
+            [torch.tensor([12000.0]), x1, torch.tensor([10.0]), torch.tensor([199.8]), torch.tensor([20.0])],
+        ],
+    )
+    assert printed(rows).splitlines() == [
+        "row 0  1.repeat[0].train",
+        "  x1     tensor([100.])   .grad  None",
+        "  x2     tensor([200.])   .grad  None",
+        "row 1  1.repeat[1].train",
+        "  f      tensor([12000.])",
+        "  x1     tensor([100.])       .grad  tensor([10.])",
+        "  x2     tensor([199.8000])   .grad  tensor([20.])",
+    ]
+
+
+PARAMETER = (
+    Column("weights", "weight", torch.float32, (512, 512)),
+    Column("weights.grad", "gradient", torch.float32, (512, 512)),
+)
+
+
+def parameter_row() -> list[Row]:
+    return rows_of(PARAMETER, [[torch.ones(512, 512), torch.full((512, 512), 666.0)]])
+
+
+def test_a_large_tensor_prints_as_shape_and_statistics() -> None:
+    assert printed(parameter_row(), width=160) == (
+        "row 0  1.repeat[0].train\n"
+        "  weights  (512, 512) float32  mean 1  std 0  min 1  max 1  norm 512   "
+        ".grad  (512, 512) float32  mean 666  std 0  min 666  max 666  norm 3.4099e+05\n"
+    )
+
+
+def test_on_a_narrow_terminal_the_gradient_stands_below() -> None:
+    assert printed(parameter_row(), width=60) == (
+        "row 0  1.repeat[0].train\n"
+        "  weights  (512, 512) float32  mean 1  std 0  min 1  max 1\n"
+        "           norm 512\n"
+        "  .grad    (512, 512) float32  mean 666  std 0  min 666\n"
+        "           max 666  norm 3.4099e+05\n"
+    )
+
+
+def test_what_is_not_finite_is_counted() -> None:
+    value = torch.ones(100)
+    value[:3] = float("nan")
+    value[3] = float("-inf")
+    row = rows_of([Column("h", "value", torch.float32, (100,))], [[value]])
+    assert printed(row).splitlines()[1].endswith("nan 3  inf 1")
+    assert "\x1b[31mnan 3\x1b[0m" in printed(row, color=True)
+
+
+def test_a_matrix_prints_whole_and_aligned() -> None:
+    row = rows_of([Column("h", "value", torch.int64, (2, 3))], [[torch.arange(6).reshape(2, 3)]])
+    assert printed(row).splitlines()[1:] == ["  h  tensor([[0, 1, 2],", "             [3, 4, 5]])"]
+
+
+def test_a_step_that_is_not_in_the_path_is_named() -> None:
+    (row,) = rows_of([Column("h", "value", torch.int64, ())], [[torch.tensor(1)]])
+    row.path, row.step = "3", "zero_grad"
+    assert printed([row]).splitlines()[0] == "row 0  3  zero_grad"
+
+
+def test_long_loops_print_their_first_and_last_rows() -> None:
+    rows = list(linear_rows(1000))
+    text = printed(rows, first=3, last=2)
+    assert [line for line in text.splitlines() if not line.startswith(" ")] == [
+        "row 0  start",
+        "row 1  repeat[1].1.train",
+        "row 2  repeat[2].1.train",
+        "… 995 rows …",
+        "row 998  repeat[998].1.train",
+        "row 999  repeat[999].1.train",
+    ]
+
+
+@pytest.mark.parametrize(("count", "elided"), [(4, None), (5, None), (6, "… 1 row …"), (7, "… 2 rows …")])
+def test_only_rows_that_are_left_out_are_counted(count: int, elided: str | None) -> None:
+    lines = printed(list(linear_rows(count)), first=3, last=2).splitlines()
+    assert [line for line in lines if line.startswith("…")] == ([elided] if elided else [])
+    assert sum(line.startswith("row") for line in lines) == min(count, 5)
+
+
+def test_every_row_prints_where_there_is_no_limit() -> None:
+    assert sum(line.startswith("row") for line in printed(list(linear_rows(50)), first=None).splitlines()) == 50
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_color_only_on_a_terminal_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert wants_color(Terminal())
+    assert not wants_color(io.StringIO())
+    monkeypatch.setenv("TERM", "dumb")
+    assert not wants_color(Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not wants_color(Terminal())
+
+
+def test_color_changes_no_character() -> None:
+    rows = list(linear_rows(3))
+    colored = printed(rows, color=True)
+    assert "\x1b[" in colored
+    assert re.sub(r"\x1b\[\d+m", "", colored) == printed(rows)
+
+
+def test_printing_leaves_torchs_print_options() -> None:
+    before = repr(torch.arange(60))
+    printed(list(linear_rows(2)), width=40)
+    assert repr(torch.arange(60)) == before
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    shape=st.sampled_from([(), (1,), (7,), (64,), (3, 5), (65,), (2, 3, 4), (0,), (512, 2)]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.complex64]),
+    scale=st.sampled_from([0.0, 1.0, 1e-8, 1e30]),
+    name=st.sampled_from(["w", "encoder_block_attention_weight"]),
+    width=st.integers(60, 200),
+)
+def test_no_line_is_wider_than_the_terminal(
+    shape: tuple[int, ...], dtype: torch.dtype, scale: float, name: str, width: int
+) -> None:
+    columns = [Column(name, "weight", dtype, shape), Column(f"{name}.grad", "gradient", dtype, shape)]
+    value = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) * scale).to(dtype)
+    lines = printed(rows_of(columns, [[value, value * 2 if dtype != torch.bool else None]]), width=width).splitlines()
+    assert max(map(len, lines)) <= width
+
+
+def test_tensors_that_a_step_left_are_formatted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = torch.Tensor.__repr__
+
+    def counted(self: torch.Tensor, **options: object) -> str:
+        calls.append(self)
+        return original(self)
+
+    monkeypatch.setattr(torch.Tensor, "__repr__", counted)
+    weight = torch.tensor([1.0])
+    rows = rows_of(LINEAR, [[None, weight, None]] * 4)
+    printed(rows)
+    assert len(calls) == 1

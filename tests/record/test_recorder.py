@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import ExpectationError, Mark, Problem, RunError
+from runner.record import manifest as manifest_module
+from runner.record import open_run
+from runner.record import parts as parts_module
+from runner.record.manifest import RunDescription
+from runner.record.recorder import recording
+from tests.record.building import LINEAR, linear_rows, run_directory
+
+DESCRIPTION = RunDescription(["steprun", "linear.yaml"], "linear", 7, "cpu", "float32", "eager", ["nothing steps"])
+
+
+def record(directory: Path, error: BaseException | None = None, rows: int = 10) -> None:
+    with recording(directory, LINEAR, DESCRIPTION, "name: linear\n") as run:
+        for row in linear_rows(rows):
+            run.write(row)
+        if error is not None:
+            raise error
+
+
+def manifest(directory: Path) -> dict[str, Any]:
+    content = json.loads((directory / "run.json").read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def test_a_finished_run_says_so(tmp_path: Path) -> None:
+    directory = run_directory(tmp_path / "run")
+    record(directory)
+    content = manifest(directory)
+    assert content["status"] == "finished"
+    assert content["rows"] == 10
+    assert content["failure"] is None
+    assert content["seconds"] >= 0
+    assert content["started"] <= content["ended"]
+    assert sorted(os.listdir(directory)) == ["config.yaml", "rows", "run.json"]
+    assert (directory / "config.yaml").read_text() == "name: linear\n"
+
+
+def test_a_run_says_that_it_is_running_before_its_first_row(tmp_path: Path) -> None:
+    directory = run_directory(tmp_path / "run")
+    with recording(directory, LINEAR, DESCRIPTION, ""):
+        assert manifest(directory)["status"] == "running"
+        assert open_run(directory).status == "running"
+        assert len(open_run(directory)) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (ValueError("a bug"), "failed"),
+        (RunError("a step failed"), "failed"),
+        (ExpectationError("it does not hold"), "failed"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
+)
+def test_a_run_that_ends_early_keeps_its_rows_and_says_why(tmp_path: Path, error: BaseException, status: str) -> None:
+    directory = run_directory(tmp_path / "run")
+    with pytest.raises(type(error)) as caught:
+        record(directory, error)
+    assert caught.value is error
+    run = open_run(directory)
+    assert run.status == status
+    assert len(run) == run.manifest["rows"] == 10
+    assert run.manifest["failure"]["error"] == type(error).__name__
+
+
+def test_what_failed_is_told_with_its_place(tmp_path: Path) -> None:
+    directory = run_directory(tmp_path / "run")
+    problem = Problem("it is not a number", "lower lr", Mark("linear.yaml", 3, 5), "expression", "f = log(x)")
+    with pytest.raises(RunError, match="it is not a number"):
+        record(directory, RunError(problem))
+    assert manifest(directory)["failure"]["problems"] == [
+        {
+            "source": "linear.yaml",
+            "line": 3,
+            "column": 5,
+            "path": "expression",
+            "message": "it is not a number",
+            "hint": "lower lr",
+        }
+    ]
+
+
+def test_warnings_of_before_and_during_the_run_are_kept(tmp_path: Path) -> None:
+    directory = run_directory(tmp_path / "run")
+    with recording(directory, LINEAR, DESCRIPTION, "") as run:
+        run.warn("`x` is not finite")
+    assert manifest(directory)["warnings"] == ["nothing steps", "`x` is not finite"]
+
+
+def test_a_full_disk_leaves_a_run_that_failed_and_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(parts_module, "write_atomically", fails)
+    directory = run_directory(tmp_path / "run")
+    with pytest.raises(RunError, match=r"cannot write rows to .*rows: No space left on device"):
+        record(directory)
+    run = open_run(directory)
+    assert run.status == "failed"
+    assert run.manifest["failure"]["problems"][0]["message"].endswith("No space left on device")
+    assert len(run) == 0
+    assert list(run.rows()) == []
+
+
+def test_a_manifest_that_cannot_be_written_is_a_run_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = run_directory(tmp_path / "run")
+
+    def fails(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def finish_on_a_full_disk(error: BaseException | None) -> None:
+        with recording(directory, LINEAR, DESCRIPTION, "") as run:
+            run.write(next(linear_rows(1)))
+            monkeypatch.setattr(manifest_module, "write_atomically", fails)
+            if error:
+                raise error
+
+    with pytest.raises(RunError, match=r"cannot write to .*run: No space left on device"):
+        finish_on_a_full_disk(None)
+    with pytest.raises(RunError, match=r"cannot write to .*run: No space left on device"):
+        finish_on_a_full_disk(None)  # neither can it begin
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="a bug") as caught:
+        finish_on_a_full_disk(ValueError("a bug"))
+    assert "No space left on device" in caught.value.__notes__[0]
