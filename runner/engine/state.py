@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from torch.nn import Parameter
 from runner.errors import RunError
 from runner.language.faults import LanguageError
 from runner.language.inference import Bounds
-from runner.language.scalars import compile_scalar
-from runner.optim import InitialState, Option, Scheduled, Stepper, build, resolve
+from runner.language.scalars import Scalar
+from runner.optim import InitialState, Option, Scheduled, Stepper, build, compile_schedule, resolve
 from runner.optim.faults import PlacedFault
 from runner.plan.faults import place
 from runner.plan.initial import Computed
@@ -84,10 +85,6 @@ def initial_state(plan: Plan) -> State:
         else:
             constants[name] = moved
     loops = sum(isinstance(instruction, Enter) for instruction in plan.program)
-    scalars = {**plan.tables, **plan.scalars}
-
-    def scheduled(option: Scheduled) -> Callable[[Mapping[str, Any]], int | float | bool]:
-        return compile_scalar(option.text, scalars, ("t",))
 
     def initial(entry: InitialState) -> Tensor | int | float | bool:
         if not isinstance(entry.value, str):
@@ -95,30 +92,46 @@ def initial_state(plan: Plan) -> State:
         return computed_value(Computed(entry.value, entry.path, ()), "state", values, around).to(plan.device)
 
     steppers = {
-        name: build(optimizer, parameters, lambda option: scheduled(option)({"t": 1}), initial)
+        name: build(optimizer, parameters, lambda option: _scheduled(plan, option)(1), initial)
         for name, optimizer in plan.optimizers.items()
     }
     schedules = {
         name: tuple(
-            Schedule(group, option, _at_step(value, scheduled)) for group, option, value in optimizer.scheduled()
+            Schedule(group, option, _at_step(plan, option, value)) for group, option, value in optimizer.scheduled()
         )
         for name, optimizer in plan.optimizers.items()
     }
     return State(parameters, constants, steppers, schedules, [0] * loops)
 
 
-def _at_step(
-    option: Option, scheduled: Callable[[Scheduled], Callable[[Mapping[str, Any]], Any]]
-) -> Callable[[int], Any]:
+def _at_step(plan: Plan, name: str, option: Option) -> Callable[[int], Any]:
     """An option as a function of `t`; its expressions are compiled once."""
-    compiled: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
+    elements = option if isinstance(option, tuple) else (option,)
+    least = 0.0 if name == "lr" else -math.inf
+    compiled = {element: _scheduled(plan, element, least) for element in elements if isinstance(element, Scheduled)}
+    return lambda t: resolve(option, lambda element: compiled[element](t))
 
-    def evaluate(element: Scheduled, t: int) -> Any:
-        if element.text not in compiled:
-            compiled[element.text] = scheduled(element)
-        return compiled[element.text]({"t": t})
 
-    return lambda t: resolve(option, lambda element: evaluate(element, t))
+def _scheduled(plan: Plan, option: Scheduled, least: float = -math.inf) -> Callable[[int], Scalar]:
+    """The value of an expression of `t`; what it raises is placed in the config."""
+    document = plan.config.document
+    try:
+        compiled = compile_schedule(option.text, {**plan.tables, **plan.scalars})
+    except LanguageError as error:
+        raise RunError(place(document, option.path, error)) from error
+
+    def at(t: int) -> Scalar:
+        try:
+            value = compiled(t)
+        except LanguageError as error:
+            problem = place(document, option.path, error)
+            raise RunError(replace(problem, message=f"{problem.message} (in step {t} of the optimizer)")) from error
+        if value < least:
+            message = f"this is {value} in step {t} of the optimizer"
+            raise RunError(document.problem(option.path, message, "a learning rate is 0 or more"))
+        return value
+
+    return at
 
 
 def manual_seed(seed: int, device: str) -> None:

@@ -77,7 +77,7 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
     if len(positional) > len(header.arguments):
         raise lowering.fault(
             node,
-            f"`{header.name}` takes {len(header.arguments)} arguments, {len(positional)} are given",
+            f"`{header.name}` takes {counted(len(header.arguments), 'argument')}, {len(positional)} are given",
             f"it is declared as `{function.declaration}`",
         )
     for name, value in zip(header.arguments, positional, strict=False):
@@ -113,6 +113,10 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
     result = inner.named[inner.block(function.statements)]
     lowering.shared.inlined -= 1
     return result
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def default_value(lowering: Lowering, node: ast.Call, function: Function, name: str, default: ast.expr) -> Any:

@@ -23,6 +23,11 @@ def example_at(node: fx.Node, iteration: int | None) -> Any:
         return node.meta["example"]
 
 
+def examples_at(value: Any, iteration: int) -> Any:
+    """`value` with every node replaced by its example at an iteration."""
+    return fx.node.map_arg(value, lambda node: example_at(node, iteration))
+
+
 def iteration_where(condition: fx.Node, wanted: bool, near: int | None) -> int | None:
     """An iteration at which `condition` is `wanted`, looked for at `near` first; None where none is found.
 

@@ -23,11 +23,15 @@ _BROADCASTING = {
     operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
 }  # fmt: skip
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
-_ALLOCATION = re.compile(r"tried to allocate (\d+) bytes|can't allocate memory|not enough memory|bad_alloc")
+_ALLOCATION = re.compile(
+    r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc", re.DOTALL
+)
 
 
 class AllocationError(LanguageError):
-    """An operation wanted more memory than the process may take."""
+    """An operation wanted more memory than the process may take; `bytes` of it, where torch says how many."""
+
+    bytes: int | None = None
 
 
 def explain(
@@ -46,7 +50,9 @@ def explain(
     if tried or isinstance(error, MemoryError):
         size = f": it needs {int(tried[1]) / 2**30:,.1f} GiB" if tried and tried[1] else ""
         message = f"`{shown}` does not fit into memory{size}"
-        return AllocationError(message, "make it smaller, or raise the limit with --max-memory", place, origin)
+        fault = AllocationError(message, "make it smaller, or raise the limit with --max-memory", place, origin)
+        fault.bytes = int(tried[1]) if tried and tried[1] else None
+        return fault
     message = _shapes(node, text, target, args) or torch_message(error)
     hint = _hint(message, target)
     if not message.startswith(("shapes", "inner")):
@@ -58,6 +64,8 @@ def explain(
             hint = f"its tensors have the shapes {', '.join(shapes)}"
         elif hint is None and isinstance(node, ast.Call):
             hint = f"`steprun ops {source_of(node.func, text)}` shows what it takes"
+        elif hint is None:
+            hint = "use a smaller index" if isinstance(node, ast.Subscript) else "change what it is made of"
     return LanguageError(message, hint, place, origin)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from runner.errors import did_you_mean, listing
 from runner.language import branches, calls, indexing, operations, operators
 from runner.language.calls import differentiated
-from runner.language.conditions import example_at
+from runner.language.conditions import example_at, examples_at
 from runner.language.diagnosis import explain
 from runner.language.faults import LanguageError, place_of, source_of
 from runner.language.hints import NAMES
@@ -335,8 +335,8 @@ class Lowering:
             return self.fault(node, f"`{name}` is not declared", NAMES[name])
         known = self.scope.values()
         for lowering in self.visible():
-            known |= {*lowering.local, *lowering.named}
-        known.discard("value")
+            known |= {*lowering.named, *(lowering.local if lowering.origin == self.origin else ())}
+        known -= {"value", name}
         otherwise = (
             f"known names are {listing(sorted(known))}" if known else "declare it under `parameters:` or `constants:`"
         )
@@ -374,7 +374,7 @@ class Lowering:
         return value
 
     def display(self, node: ast.Tuple | ast.List) -> Any:
-        items = [self.plain(self.value(element)) for element in node.elts]
+        items = [self.value(element) for element in node.elts]
         self.walk(node, items)
         return tuple(items) if isinstance(node, ast.Tuple) else items
 
@@ -382,6 +382,8 @@ class Lowering:
 
     def plain(self, value: Any) -> Any:
         """`value` with lookups as the scalars they are."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.plain(item) for item in value)
         if isinstance(value, Lookup):
             if value.element is not None:
                 return value.element
@@ -492,10 +494,10 @@ class Lowering:
             example = self.infer(node, kind, target, args, kwargs, random)
         made = self.graph.create_node(kind, target, args, kwargs)
         tainted = dynamic or any(operand.meta.get("dynamic") for operand in operands)
-        made.meta = {
-            "example": example,
-            "dynamic": tainted and not (isinstance(example, Tensor) and example.dim() == 0),
-        }
+        made.meta = {"example": example}
+        if node is not None:
+            tainted = tainted or self.varies(node, kind, target, args, kwargs, made)
+        made.meta["dynamic"] = tainted and not (isinstance(example, Tensor) and example.dim() == 0)
         if random:
             made.meta["random"] = True
         if any(operand.meta.get("branch") for operand in operands):
@@ -525,6 +527,26 @@ class Lowering:
                 raise
             raise explain(error, node, self.text, self.origin, target, examples, named) from error
 
+    def varies(self, node: ast.AST, kind: str, target: Any, args: Any, kwargs: Any, made: fx.Node) -> bool:
+        """Whether a running scalar is in the shape of a result (`x[:iteration]`): later iterations are tried."""
+        example = made.meta["example"]
+        if target in operators.ELEMENTWISE or not isinstance(example, Tensor):
+            return False
+        if not any(map(self.is_scalar, made.all_input_nodes)):
+            return False
+        for iteration in LATER:
+            try:
+                later, named = examples_at((args, kwargs), iteration)
+                found = self.infer(node, kind, target, later, named, True)
+            except LanguageError:  # it need not hold there; where it is run and does not, that is told
+                continue
+            if isinstance(found, Tensor) and found.shape != example.shape:
+                return True
+        return False
+
+
+LATER = (2, 3, 10)
+"""Iterations at which a shape is looked at again."""
 
 _ABSENT: Any = object()
 

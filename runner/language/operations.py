@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import math
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +25,7 @@ from runner.catalogue import (
 )
 from runner.errors import did_you_mean, nearest
 from runner.language.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
+from runner.language.runtime import eigvals
 from runner.language.scalars import FUNCTIONS
 from runner.language.values import Lookup, describe, example_of
 
@@ -47,6 +50,20 @@ PYTHON_TYPES: Mapping[str, torch.dtype] = {
     "complex": torch.complex128,
 }
 """The dtypes that torch understands by Python's own types: `x.to(int)` is int64, where `torch.int` is int32."""
+
+_LARGEST: Mapping[tuple[str, str], int] = {
+    ("*lowrank", "niter"): 1_000,
+    ("torch.lobpcg", "niter"): 10_000,
+    ("special.*_polynomial_*", "n"): 10_000,
+    ("special.multigammaln", "p"): 10_000,
+    ("torch.mvlgamma", "p"): 10_000,
+    ("*.matrix_power", "n"): 2**31,
+    ("linalg.multi_dot", "tensors"): 100,
+}
+"""Counts by operation and argument beyond which torch would be busy for ever, and could not be interrupted."""
+
+_GUARDED: Mapping[str, Callable[..., Any]] = {"linalg.eigvals": eigvals}
+"""Operations that end the process on some values, by what checks these first."""
 
 _LISTED = "`steprun ops` lists what is"
 
@@ -154,7 +171,7 @@ def read_attribute(lowering: Lowering, node: ast.Attribute, value: Any) -> Any:
         if find_method(name):
             raise lowering.fault(node, f"`.{name}` is a method", f"call it: `{shown}.{name}(…)`")
         pool = [entry.removeprefix(".") for entry in (*attributes(), *methods())]
-        pool = [field.partition(".")[2] for field in lowering.scope.fields if field.startswith(f"{shown}.")] or pool
+        pool += [field.removeprefix(f"{shown}.") for field in lowering.scope.fields if field.startswith(f"{shown}.")]
         raise lowering.fault(
             node, f"a tensor has no `.{name}`", did_you_mean(name, pool, "`steprun ops` lists every operation")
         )
@@ -249,7 +266,10 @@ def _emit_operation(
     for name, value in _DETERMINISTIC.get((operation.name, lowering.scope.device), {}).items():
         if kwargs.get(name) is None:
             kwargs[name] = value
-    target = _target(operation.target)
+    target = _GUARDED.get(operation.name) or _target(operation.target)
+    if target is None:
+        message = f"`{shown}` does not exist in torch {torch.__version__}"
+        raise lowering.fault(node.func, message, "write it with other operations, or update torch")
     made = lowering.emit(
         node,
         "call_function",
@@ -310,10 +330,25 @@ def _check(
     """Keep out what the tables leave out: arguments given by name or by position, and values of them."""
     fault = check_call(operation, positional, named, shown)
     if fault is None:
+        _check_counts(lowering, node, operation, positional, named)
         return
     places: dict[int | str | None, ast.AST] = {keyword.arg: keyword for keyword in node.keywords}
     places.update(enumerate(node.args))
     raise lowering.fault(places.get(fault.argument, node), fault.message, fault.hint)
+
+
+def _check_counts(
+    lowering: Lowering, node: ast.Call, operation: Operation, positional: list[Any], named: dict[str, Any]
+) -> None:
+    """Refuse counts that a call would be busy with for ever."""
+    given = {**dict(zip(operation.argument_names, positional, strict=False)), **named}
+    for (name, argument), largest in _LARGEST.items():
+        value = given.get(argument)
+        count = len(value) if isinstance(value, (tuple, list)) else value
+        if fnmatchcase(operation.name, name) and isinstance(count, int) and abs(count) > largest:
+            raise lowering.fault(
+                node, f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}", "use fewer"
+            )
 
 
 def _operand(lowering: Lowering, operation: Operation, key: int | str, value: Any) -> Any:
@@ -372,9 +407,11 @@ def _flat(values: Any) -> list[Any]:
 
 
 @functools.cache
-def _target(path: str) -> Callable[..., Any]:
-    found: Any = torch
-    for part in path.split(".")[1:]:
-        found = getattr(found, part, None) or __import__(f"{found.__name__}.{part}", fromlist=[part])
-    function: Callable[..., Any] = found
+def _target(path: str) -> Callable[..., Any] | None:
+    """The function at a dotted path; None where this version of torch has none."""
+    module, _, name = path.rpartition(".")
+    try:
+        function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
     return function

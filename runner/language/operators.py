@@ -36,6 +36,10 @@ _TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
 }
 
 
+ELEMENTWISE = frozenset((*_TENSOR_BINARY.values(), *_TENSOR_UNARY.values(), *COMPARE.values()))
+"""What gives the same shape whatever its numbers are."""
+
+
 def binary(lowering: Lowering, node: ast.BinOp) -> Any:
     spine = [node]
     while isinstance(spine[-1].left, ast.BinOp):

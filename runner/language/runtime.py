@@ -44,6 +44,13 @@ def branch(chosen: Callable[..., Any], otherwise: Callable[..., Any], count: int
     return choose
 
 
+def eigvals(A: Tensor) -> Tensor:
+    """`torch.linalg.eigvals`, which on the CPU ends the process where MKL is given an infinity or a NaN."""
+    if A.device.type == "cpu":
+        torch._assert_async(torch.isfinite(A).all(), "eigvals: the matrix holds an infinity or a NaN")
+    return torch.linalg.eigvals(A)
+
+
 def number_as(number: float, dtype: torch.dtype, device: str) -> Tensor:
     """A number as a tensor without dimensions."""
     return torch.scalar_tensor(number, dtype=dtype, device=device)

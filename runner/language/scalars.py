@@ -11,6 +11,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from runner.errors import did_you_mean
@@ -184,8 +185,32 @@ def names_in(text: str) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
 
 
+def calls_in(text: str) -> set[str]:
+    """The bare names that an expression calls. Raises `LanguageError` where it is not an expression."""
+    calls = (node.func for node in ast.walk(parse_expression(text)) if isinstance(node, ast.Call))
+    return {function.id for function in calls if isinstance(function, ast.Name)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunningFunction:
+    """A function that reads the running names besides its arguments, which are checked by their names.
+
+    `call(values, arguments)` is given the running names' values, and each argument that is written as a function of
+    such values, or as a tuple of them where a list is written: what it does not call is not computed.
+    """
+
+    arguments: tuple[str, ...]
+    required: frozenset[str]
+    call: Callable[[Names, Mapping[str, Any]], Any]
+    refused: Mapping[str, str] = field(default_factory=dict)  # argument → reason
+
+
 def compile_scalar(
-    text: str, names: Names, running: Sequence[str] = (), extra: Mapping[str, Callable[..., Any]] | None = None
+    text: str,
+    names: Names,
+    running: Sequence[str] = (),
+    extra: Mapping[str, RunningFunction] | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> Callable[[Names], Scalar]:
     """A function from the running names' values to the number; everything else is looked up once, here.
 
@@ -194,11 +219,11 @@ def compile_scalar(
         names: fixed scalars by name (tuples may be indexed).
         running: names whose values come with each call (`t`, `iteration`).
         extra: functions beside `FUNCTIONS` (schedules).
+        refused: functions that a person may look for here, and why there are none.
     Raises:
         LanguageError: now, for faults of the text; with each call, where the arithmetic fails.
     """
-    functions = {**FUNCTIONS, **(extra or {})}
-    compiled = _Compiler(text, names, frozenset(running), functions).compile(parse_expression(text))
+    compiled = _Compiler(text, names, frozenset(running), extra or {}, refused or {}).compile(parse_expression(text))
 
     def call(values: Names) -> Scalar:
         result = compiled(values)
@@ -216,9 +241,14 @@ _Compiled = Callable[[Names], Any]
 
 class _Compiler:
     def __init__(
-        self, text: str, names: Names, running: frozenset[str], functions: Mapping[str, Callable[..., Any]]
+        self,
+        text: str,
+        names: Names,
+        running: frozenset[str],
+        extra: Mapping[str, RunningFunction],
+        refused: Mapping[str, str],
     ) -> None:
-        self.text, self.names, self.running, self.functions = text, names, running, functions
+        self.text, self.names, self.running, self.extra, self.refused = text, names, running, extra, refused
 
     def fault(self, node: ast.AST, message: str, hint: str | None = None) -> LanguageError:
         return LanguageError(message, hint, place_of(node, self.text))
@@ -352,25 +382,63 @@ class _Compiler:
 
     def compile_call(self, node: ast.Call) -> _Compiled:
         name = source_of(node.func, self.text)
+        if name in self.extra:
+            return self.compile_running_call(node, name, self.extra[name])
         bare = name.removeprefix("math.")
-        function = self.functions.get(bare)
+        function = FUNCTIONS.get(bare)
+        if function is None and bare in self.refused:
+            raise self.fault(node.func, f"`{bare}` is not available here", self.refused[bare])
         if function is None:
             hint = did_you_mean(
-                bare, self.functions, "scalar functions are Python's `math`, and abs, min, max, round, int, float"
+                bare,
+                [*self.extra, *FUNCTIONS],
+                "scalar functions are Python's `math`, and abs, min, max, round, int, float",
             )
             raise self.fault(node.func, f"`{name}` is not a scalar function", hint)
-        keywords = [(keyword.arg or "", self.compile(keyword.value)) for keyword in node.keywords]
-        if keywords and function in FUNCTIONS.values():
+        if node.keywords:
             raise self.fault(node.keywords[0], f"`{name}` takes no argument by name", "write it by position")
-        names = [key for key, _ in keywords]
-        count = len(node.args)
+        return self.guarded(node, function, *[self.compile(argument) for argument in node.args])
 
-        def apply(*arguments: Any) -> Any:
-            return function(*arguments[:count], **dict(zip(names, arguments[count:], strict=True)))
+    def compile_running_call(self, node: ast.Call, name: str, function: RunningFunction) -> _Compiled:
+        bound: dict[str, ast.expr] = {}
+        known = ", ".join(function.arguments)
+        if len(node.args) > len(function.arguments):
+            message = f"`{name}` takes {len(function.arguments)} arguments, {len(node.args)} are given"
+            raise self.fault(node, message, f"they are {known}")
+        bound.update(zip(function.arguments, node.args, strict=False))
+        for keyword in node.keywords:
+            argument = keyword.arg or ""
+            if argument in function.refused:
+                message = f"the argument `{argument}` of `{name}` is refused"
+                raise self.fault(keyword, message, function.refused[argument])
+            if argument not in function.arguments:
+                hint = did_you_mean(argument, function.arguments, f"it takes {known}")
+                raise self.fault(keyword, f"`{name}` has no argument `{argument}`", hint)
+            if argument in bound:
+                raise self.fault(keyword, f"the argument `{argument}` is given twice", "remove one of them")
+            bound[argument] = keyword.value
+        missing = [argument for argument in function.arguments if argument in function.required - bound.keys()]
+        if missing:
+            raise self.fault(node, f"`{name}` needs `{missing[0]}`", f"it takes {known}")
+        arguments = {argument: self.compile_argument(value) for argument, value in bound.items()}
 
-        return self.guarded(
-            node, apply, *[self.compile(argument) for argument in node.args], *[part for _, part in keywords]
-        )
+        def call(values: Names) -> Any:
+            try:
+                return function.call(values, arguments)
+            except FAULTS as error:
+                shown = source_of(node, self.text)
+                raise self.fault(node, f"`{shown}`: {fault_text(error)}", "change its arguments") from None
+
+        return call
+
+    def compile_argument(self, node: ast.expr) -> Any:
+        """An argument as it is evaluated with each call: words and None too, and each element of a list by itself."""
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return tuple(self.compile(element) for element in node.elts)
+        if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, str)):
+            value = node.value
+            return lambda values: value
+        return self.compile(node)
 
 
 def _item(values: Any, index: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from runner.optim.planning import plan_optimizers
 from runner.optim.plans import GroupPlan, InitialState, OptimizerPlan, Option, Scheduled, StateEntry, resolve
+from runner.optim.schedules import compile_schedule
 from runner.optim.stepper import StateValue, Stepper, build
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "StateValue",
     "Stepper",
     "build",
+    "compile_schedule",
     "plan_optimizers",
     "resolve",
 ]

@@ -9,13 +9,10 @@ from typing import Any
 
 from runner.catalogue import Argument
 from runner.language.faults import LanguageError
-from runner.language.scalars import Names, Scalar, evaluate, names_in
+from runner.language.scalars import Names, Scalar, calls_in, evaluate, names_in
 from runner.optim.faults import PlacedFault
 from runner.optim.plans import Element, Option, Path, Scheduled, Value
-
-STEP_COUNT = "t"
-"""The name of an optimizer's step count in its hyperparameters."""
-
+from runner.optim.schedules import REFUSED, SCHEDULES
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -101,7 +98,7 @@ def _element(argument: Argument, base: str, value: object, path: Path, scope: Sc
         raise _misfit(argument, base, f", not {_shown(value)}", path)
     if isinstance(value, str) and base == "bool" and value.lower() in ("yes", "no", "on", "off", "y", "n"):
         raise PlacedFault(path, f"`{value}` is a string, not a boolean", "write `true` or `false`")
-    if isinstance(value, str) and _reads(value, path, scope.running):
+    if isinstance(value, str) and _runs(value, path, scope.running):
         return Scheduled(value, path)
     result = scalar(value, path, scope.names)
     if not fits(base, result):
@@ -129,11 +126,12 @@ def fits(base: str, value: Value) -> bool:
     return check is None or check(value)
 
 
-def _reads(text: str, path: Path, names: Collection[str]) -> bool:
+def _runs(text: str, path: Path, names: Collection[str]) -> bool:
+    """Whether an expression reads one of the names, or calls a schedule, which reads the step count."""
     if not names:
         return False
     try:
-        return not names_in(text).isdisjoint(names)
+        return not (names_in(text).isdisjoint(names) and calls_in(text).isdisjoint((*SCHEDULES, *REFUSED)))
     except LanguageError as error:
         raise PlacedFault.within(path, error) from None
 

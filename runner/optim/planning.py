@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.catalogue import Optimizer, optimizers
 from runner.errors import Problem, did_you_mean, listing
 from runner.language.faults import LanguageError
-from runner.language.scalars import Names, Scalar, compile_scalar, names_in
-from runner.optim.arguments import STEP_COUNT, Scope, argument_value, scalar
+from runner.language.scalars import Names, Scalar, names_in
+from runner.optim.arguments import Scope, argument_value, scalar
 from runner.optim.faults import Collector, PlacedFault, sentence
 from runner.optim.holding import Held, held_by, report_twice
 from runner.optim.plans import (
@@ -25,12 +25,11 @@ from runner.optim.plans import (
     broadcasts,
     resolve,
 )
+from runner.optim.schedules import STEP_COUNT, compile_schedule
 from runner.optim.trial import REFUSALS, culprit, take_a_step
 
 if TYPE_CHECKING:
     from runner.config import Config, OptimizerDeclaration
-
-CompileSchedule = Callable[[str], Callable[[Names], Scalar]]
 
 _ONLY_FOR_ALL = {"adagrad": frozenset({"initial_accumulator_value"})}
 """Arguments that torch reads from the constructor alone: in a group they would be ignored."""
@@ -48,7 +47,6 @@ def plan_optimizers(
     warnings: list[Problem],
     *,
     constants: Mapping[str, Shaped] | None = None,
-    compile_schedule: CompileSchedule | None = None,
 ) -> dict[str, OptimizerPlan]:
     """Every optimizer of a config that is valid, by name.
 
@@ -60,8 +58,6 @@ def plan_optimizers(
         warnings: a trainable parameter that no optimizer holds is appended.
         constants: shape and dtype of the constant tensors: an initial state may read them, and a hyperparameter
             that reads one is evaluated at each step.
-        compile_schedule: the function of `{"t": t}` that an expression stands for; raises `LanguageError`. Without
-            it, expressions over `scalars` and `t`.
     """
     tensors = dict(constants or {})
     faults = Collector(config.document, problems)
@@ -71,7 +67,6 @@ def plan_optimizers(
         parameters,
         tensors,
         Scope(scalars, unknown | {STEP_COUNT}, unknown),
-        compile_schedule or (lambda text: compile_scalar(text, scalars, (STEP_COUNT,))),
     )
     alone = len(config.optimizers) == 1
     plans: dict[str, OptimizerPlan] = {}
@@ -104,11 +99,10 @@ class _Around:
     parameters: Mapping[str, Shaped]
     constants: Mapping[str, Shaped]
     scope: Scope
-    compile_schedule: CompileSchedule
 
     def at_first_step(self, scheduled: Scheduled) -> Scalar:
         try:
-            return self.compile_schedule(scheduled.text)({STEP_COUNT: 1})
+            return compile_schedule(scheduled.text, self.scope.names)(1)
         except LanguageError as error:
             raise PlacedFault.within(scheduled.path, error) from None
 

@@ -1,15 +1,23 @@
 """The schedules of `torch.optim.lr_scheduler` that depend on the step count alone, in closed form.
 
-Each is a function of `t`, the optimizer's step count from 1, and gives the learning rate of that step: what torch uses
+Each closed form is a function of `t`, the optimizer's step count from 1, and gives the learning rate of that step: what torch uses
 after `t - 1` calls of `scheduler.step()`. Names and arguments are torch's, the class name in snake case; where torch
 takes the base rate from the optimizer, it is the first argument here.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from runner.language.faults import LanguageError
+from runner.language.scalars import Names, RunningFunction, Scalar, compile_scalar
+
+STEP_COUNT = "t"
+"""The name of an optimizer's step count in its hyperparameters."""
 
 Schedule = Callable[..., float]
 
@@ -17,12 +25,12 @@ Schedule = Callable[..., float]
 def step_lr(t: int, lr: float, step_size: int, gamma: float = 0.1) -> float:
     """`lr`, times `gamma` every `step_size` steps."""
     _positive(step_size=step_size)
-    return lr * gamma ** ((t - 1) // step_size)
+    return lr * float(gamma) ** ((t - 1) // step_size)
 
 
 def multi_step_lr(t: int, lr: float, milestones: Sequence[int], gamma: float = 0.1) -> float:
     """`lr`, times `gamma` at each milestone."""
-    return lr * gamma ** bisect_right(sorted(milestones), t - 1)
+    return lr * float(gamma) ** bisect_right(sorted(milestones), t - 1)
 
 
 def constant_lr(t: int, lr: float, factor: float = 1.0 / 3, total_iters: int = 5) -> float:
@@ -42,7 +50,7 @@ def linear_lr(t: int, lr: float, start_factor: float = 1.0 / 3, end_factor: floa
 
 def exponential_lr(t: int, lr: float, gamma: float) -> float:
     """`lr`, times `gamma` every step."""
-    return lr * gamma ** (t - 1)
+    return lr * float(gamma) ** (t - 1)
 
 
 def polynomial_lr(t: int, lr: float, total_iters: int = 5, power: float = 1.0) -> float:
@@ -60,6 +68,8 @@ def cosine_annealing_lr(t: int, lr: float, T_max: int, eta_min: float = 0.0) -> 
 def cosine_annealing_warm_restarts(t: int, lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> float:
     """A cosine from `lr` to `eta_min` that starts again after `T_0`, `T_0 * T_mult`, … steps."""
     _positive(T_0=T_0, T_mult=T_mult)
+    if T_mult != int(T_mult):
+        raise ValueError(f"`T_mult` is an integer, not {T_mult}")
     since, period = t - 1, T_0
     if T_mult == 1:
         since %= period
@@ -78,11 +88,11 @@ def cyclic_lr(
     mode: str = "triangular",
     gamma: float = 1.0,
 ) -> float:
-    """Up and down between two rates (Smith 2017, Cyclical Learning Rates); torch's argument of momentum is left out."""
+    """Up and down between two rates (Smith 2017, Cyclical Learning Rates)."""
     scales: Mapping[str, Callable[[int], float]] = {
         "triangular": lambda cycle: 1.0,
-        "triangular2": lambda cycle: 1 / (2.0 ** (cycle - 1)),
-        "exp_range": lambda cycle: gamma ** (t - 1),
+        "triangular2": lambda cycle: math.ldexp(1.0, 1 - cycle),
+        "exp_range": lambda cycle: float(gamma) ** (t - 1),
     }
     if mode not in scales:
         raise ValueError(f"`mode` is one of {', '.join(scales)}, not {mode!r}")
@@ -108,7 +118,7 @@ def one_cycle_lr(
     final_div_factor: float = 1e4,
     three_phase: bool = False,
 ) -> float:
-    """Up to `max_lr` and down again (Smith and Topin 2018, Super-Convergence); torch's arguments of momentum are left out."""
+    """Up to `max_lr` and down again (Smith and Topin 2018, Super-Convergence)."""
     if total_steps is None:
         if epochs is None or steps_per_epoch is None:
             raise ValueError("give `total_steps`, or both `epochs` and `steps_per_epoch`")
@@ -150,19 +160,108 @@ def _positive(**values: float) -> None:
             raise ValueError(f"`{name}` is above 0, not {value}")
 
 
-SCHEDULES: Mapping[str, Schedule] = {
-    function.__name__: function
-    for function in (
-        step_lr,
-        multi_step_lr,
-        constant_lr,
-        linear_lr,
-        exponential_lr,
-        polynomial_lr,
-        cosine_annealing_lr,
-        cosine_annealing_warm_restarts,
-        cyclic_lr,
-        one_cycle_lr,
-    )
+_CLOSED_FORMS: tuple[Schedule, ...] = (
+    step_lr,
+    multi_step_lr,
+    constant_lr,
+    linear_lr,
+    exponential_lr,
+    polynomial_lr,
+    cosine_annealing_lr,
+    cosine_annealing_warm_restarts,
+    cyclic_lr,
+    one_cycle_lr,
+)
+
+_MOMENTUM = "a schedule gives one number: write another one for `momentum` or `betas`"
+_REFUSED_ARGUMENTS: Mapping[str, str] = {
+    "base_momentum": _MOMENTUM,
+    "cycle_momentum": _MOMENTUM,
+    "max_momentum": _MOMENTUM,
+    "last_epoch": "the count is `t`, from 1",
+    "scale_fn": "multiply the schedule by an expression of `t`",
+    "scale_mode": "multiply the schedule by an expression of `t`",
+}
+REFUSED: Mapping[str, str] = {
+    "chained_scheduler": "multiply the schedules: `0.1 * linear_lr(1, total_iters=10) * exponential_lr(1, gamma=0.9)`",
+    "lambda_lr": "write the expression itself: `0.1 * 0.95 ** (t - 1)`",
+    "multiplicative_lr": "write the product itself: `0.1 * 0.95 ** (t - 1)`",
+    "reduce_lr_on_plateau": "it depends on more than the count: `assign` a parameter, or use `when`",
+}
+"""Classes of `torch.optim.lr_scheduler` that are no functions here, and what to write instead."""
+
+
+def _closed_form(schedule: Schedule) -> RunningFunction:
+    signature = inspect.signature(schedule)
+    taken = [parameter for parameter in signature.parameters.values() if parameter.name != STEP_COUNT]
+    kinds = {parameter.name: str(parameter.annotation) for parameter in taken}
+
+    def call(values: Names, arguments: Mapping[str, Any]) -> float:
+        given = {name: _argument(name, value, kinds[name], values) for name, value in arguments.items()}
+        return schedule(values[STEP_COUNT], **given)
+
+    required = frozenset(parameter.name for parameter in taken if parameter.default is parameter.empty)
+    return RunningFunction(tuple(kinds), required, call, _REFUSED_ARGUMENTS)
+
+
+_KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "Sequence[int]": (tuple, "a list of integers"),
+    "str": (str, "a word in quotes"),
+    "int": ((int, float), "a number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool, int), "a condition, such as `1 > 0`"),
+}
+
+
+def _argument(name: str, argument: Any, kind: str, values: Names) -> Any:
+    value = tuple(part(values) for part in argument) if isinstance(argument, tuple) else argument(values)
+    if value is None and kind.endswith("None"):
+        return None
+    expected, described = _KINDS[kind.removesuffix(" | None")]
+    if not isinstance(value, expected):
+        raise TypeError(f"`{name}` is {described}")
+    return value
+
+
+def _sequential(values: Names, arguments: Mapping[str, Any]) -> Any:
+    """One schedule after another, each counting from its milestone; only the current one is computed."""
+    schedules = arguments["schedules"]
+    milestones = _argument("milestones", arguments["milestones"], "Sequence[int]", values)
+    if not isinstance(schedules, tuple):
+        raise TypeError("`schedules` is a list of schedules")
+    if len(schedules) != len(milestones) + 1:
+        raise ValueError(f"{len(schedules)} schedules need {len(schedules) - 1} milestones, not {len(milestones)}")
+    if list(milestones) != sorted(milestones):
+        raise ValueError("`milestones` are in ascending order")
+    t = values[STEP_COUNT]
+    current = bisect_right(milestones, t - 1)
+    return schedules[current]({**values, STEP_COUNT: t - milestones[current - 1] if current else t})
+
+
+SCHEDULES: Mapping[str, RunningFunction] = {
+    **{function.__name__: _closed_form(function) for function in _CLOSED_FORMS},
+    "sequential_lr": RunningFunction(
+        ("schedules", "milestones"), frozenset({"schedules", "milestones"}), _sequential, _REFUSED_ARGUMENTS
+    ),
 }
 """The schedules by the names that a config calls them by."""
+
+
+def compile_schedule(text: str, names: Names) -> Callable[[int], Scalar]:
+    """A hyperparameter as a function of `t`, the optimizer's step count from 1.
+
+    Args:
+        text: an expression of `t` that may call `SCHEDULES`, for instance ``min(1, t / 10) * step_lr(0.1, 30)``.
+        names: scalar constants by name, and tuples for 1-d constants.
+    Raises:
+        LanguageError: now, for faults of the text; with each call, where it gives nothing finite.
+    """
+    compiled = compile_scalar(text, names, (STEP_COUNT,), SCHEDULES, REFUSED)
+
+    def at(t: int) -> Scalar:
+        value = compiled({STEP_COUNT: t})
+        if not math.isfinite(value):
+            raise LanguageError(f"this is {value}", "a hyperparameter is finite in every step")
+        return value
+
+    return at

@@ -63,7 +63,32 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
     Raises:
         ConfigError: the config is not valid; every fault found, each at its place.
     """
-    return _Compiler(config, tuple(allowed), limits or PlanLimits()).compile()
+    limits = limits or PlanLimits()
+    allowed = tuple(allowed)
+    try:
+        return _Compiler(config, allowed, limits).compile()
+    except _Again as again:
+        return _Compiler(config, allowed, limits, fake=again.fake).compile()
+
+
+class _Again(Exception):
+    """Shapes have to be inferred the other way: without allocating, or on the tensors themselves."""
+
+    def __init__(self, fake: bool) -> None:
+        super().__init__()
+        self.fake = fake
+
+
+def _unfakeable() -> tuple[type[BaseException], ...]:
+    """What fake tensors raise where a shape depends on data, or where torch has no rule for it."""
+    from torch._subclasses import fake_tensor
+
+    return (
+        fake_tensor.DynamicOutputShapeException,
+        fake_tensor.DataDependentOutputException,
+        fake_tensor.UnsupportedOperatorException,
+        NotImplementedError,
+    )
 
 
 _DEVICE_COUNTS: Mapping[str, Callable[[], int]] = {
@@ -74,7 +99,8 @@ _DEVICE_COUNTS: Mapping[str, Callable[[], int]] = {
 
 
 class _Compiler:
-    def __init__(self, config: Config, allowed: tuple[Path, ...], limits: PlanLimits) -> None:
+    def __init__(self, config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake: bool | None = None) -> None:
+        self.decided = fake  # how shapes are inferred, where the first way has failed
         self.config = config
         self.allowed = allowed
         self.faults = Faults(config.document)
@@ -128,6 +154,7 @@ class _Compiler:
                 optimizers=optimizers,
                 declared_optimizers=frozenset(config.optimizers),
                 infer=self.inference,
+                infer_again=self.infer_again,
             )
             prepare(values, config.steps)
             columns = self.columns(values)
@@ -215,7 +242,8 @@ class _Compiler:
     @contextmanager
     def examples(self, tensors: Mapping[str, TensorPlan]) -> Iterator[dict[str, Tensor]]:
         """Example tensors to infer shapes on: the initial values of a small config, else tensors without memory."""
-        self.fake = sum(tensor.bytes for tensor in tensors.values()) > SMALL
+        is_small = sum(tensor.bytes for tensor in tensors.values()) <= SMALL
+        self.fake = not is_small if self.decided is None else self.decided
         if not self.fake:
             try:
                 values = initial_values(tensors, self.around)
@@ -224,7 +252,7 @@ class _Compiler:
                 self.faults.stop()
             self.tables = tables({name: value for name, value in values.items() if tensors[name].role == "constant"})
             examples = {name: self.example(value, tensors[name]) for name, value in values.items()}
-            with bounded_memory(min(self.memory, ROOM)):
+            with bounded_memory(min(self.memory, ROOM) if is_small else self.memory):
                 yield examples
             return
         from torch._subclasses.fake_tensor import FakeTensorMode
@@ -269,11 +297,19 @@ class _Compiler:
             metrics: dict[Hashable, str] = {("metrics", name): metric for name, metric in self.config.metrics.items()}
             gradients = any(uses_grad(part, scope) for part in (text, *metrics.values()))
             return lower_statements(text, scope, self.inference(gradients), metrics)
-        except AllocationError as error:
-            self.faults.language(("expression",), error)
         except LanguageError as error:
+            self.infer_again(error)
             self.faults.language(("expression",), error)
         return None
+
+    def infer_again(self, error: LanguageError) -> None:
+        """Start over where the fault is of inference: no room for real tensors, or nothing that torch can fake."""
+        if self.decided is not None:
+            return
+        if isinstance(error, AllocationError) and not self.fake and (error.bytes or 0) <= self.memory:
+            raise _Again(fake=True)
+        if self.fake and isinstance(error.__cause__, _unfakeable()):
+            raise _Again(fake=False)
 
     def optimizers(
         self, tensors: Mapping[str, TensorPlan], examples: Mapping[str, Tensor], scalars: Mapping[str, Scalar]

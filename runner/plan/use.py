@@ -33,21 +33,20 @@ def check_use(config: Config, values: Values, reached: Iterable[str], stepped: b
     for name, tensor in values.tensors.items():
         path = (f"{tensor.role}s", name)
         if tensor.role == "constant":
-            if name not in values.read:
-                faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
-        elif name not in values.read:
+            continue
+        if name not in values.read:
             message = f"the parameter `{name}` never reaches the objective"
             faults.add(path, message, "use it in the expression, or remove it", key=True)
         elif tensor.requires_grad and name not in reaching:
             message = f"the parameter `{name}` never reaches an objective, and has no gradient"
             faults.warn(path, message, "freeze it with `requires_grad: false`, or use it in the expression", key=True)
-    _check_scalars_and_functions(config, values)
+    _check_constants_and_functions(config, values)
     if config.optimizers and not stepped:
         key = "optimizer" if config.single_optimizer else "optimizers"
         faults.warn((key,), "no step uses the optimizer", "add `step` or `train` to the steps", key=True)
 
 
-def _check_scalars_and_functions(config: Config, values: Values) -> None:
+def _check_constants_and_functions(config: Config, values: Values) -> None:
     """Warn of those whose name stands nowhere else in the config."""
     words: dict[str, set[tuple[str | int, ...]]] = {}
     for path, node in walk(config.document.root):
@@ -57,9 +56,9 @@ def _check_scalars_and_functions(config: Config, values: Values) -> None:
         for where, text in texts:
             for word in _WORD.findall(text) if isinstance(text, str) else ():
                 words.setdefault(word, set()).add(where[:2])
-    for name in values.scalars:
+    for name in config.constants:
         path = ("constants", name)
-        if words[name] <= {path}:
+        if name not in values.read and words[name] <= {path}:
             values.faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
     for name, function in values.functions.items():
         path = ("functions", function.declaration)

@@ -49,6 +49,7 @@ class Values:
     optimizers: Mapping[str, OptimizerPlan]
     declared_optimizers: frozenset[str]  # those with faults included
     infer: NewInference
+    infer_again: Callable[[LanguageError], None]  # leaves this plan for another where the fault is one of inference
     columns: list[Column] = field(default_factory=list)
     demanded: set[str] = field(default_factory=set)  # named values that an `assign`, `expect` or `when` reads
     read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
@@ -171,6 +172,7 @@ class Values:
                 raise LanguageError("this is neither a tensor nor a number", "write an expression with one value")
             computation = extract(lowered, ["value"], KeyPath(path) if key else path)
         except LanguageError as error:
+            self.infer_again(error)
             self.faults.language(path, error, key=key)
             return None
         self.note_reads(computation.inputs)

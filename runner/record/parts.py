@@ -25,7 +25,7 @@ REWRITE_RATIO = 20
 """After a rewrite of the unfinished part, the next waits this many times as long as it took: at most 5% of one core."""
 
 
-TABLE_BYTES = 4 << 20
+TABLE_BYTES = 2 << 20
 """Batches are converted together once they take as much: Arrow needs less than Python, and one call less than many."""
 
 

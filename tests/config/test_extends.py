@@ -115,3 +115,12 @@ def test_faults_of_all_bases_are_told_together(tmp_path: Path) -> None:
 def test_the_root_itself_must_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no file"):
         load(tmp_path / "run.yaml")
+
+
+def test_a_base_is_held_to_the_limits_of_any_file(tmp_path: Path) -> None:
+    (tmp_path / "large.yaml").write_bytes(b"#" * 100)
+    (tmp_path / "binary.yaml").write_bytes(b"\0")
+    run = write(tmp_path, run="extends: [large.yaml, binary.yaml]\n")
+    with pytest.raises(ConfigError, match="has 100 bytes, and a config may have 99") as caught:
+        load(run, limits=Limits(file_bytes=99))
+    assert [problem.message for problem in caught.value.problems][1:] == ["a NUL byte in the text"]

@@ -140,3 +140,18 @@ def test_nesting_cannot_be_raised_past_what_python_recurses() -> None:
         Limits(nesting=201)
     deep = MINIMAL + "constants: {a: " + "[" * 198 + "1" + "]" * 198 + "}\n"
     assert loads(deep, limits=Limits(nesting=200)).constants
+
+
+def test_bytes_are_read_as_utf_8() -> None:
+    assert loads("parameters: {é: 1}\nexpression: f = é\n".encode()).expression == "f = é"
+    with pytest.raises(ConfigError, match="0xe9 is not UTF-8"):
+        loads(b"\xe9")
+
+
+def test_a_file_without_leave_to_read_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(UsageError, match=r"cannot read a\.yaml: permission denied"):
+        load("a.yaml")

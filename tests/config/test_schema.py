@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,9 @@ def test_every_field_of_every_model_is_described() -> None:
     for kind in kinds:
         assert kind.__doc__
         assert all(field.description for field in kind.model_fields.values())
+
+
+def test_the_committed_schema_is_the_one_that_the_models_give() -> None:
+    committed = Path(__file__).parents[2] / "docs" / "steprun.schema.json"
+    written = json.dumps(SCHEMA, indent=2, ensure_ascii=False) + "\n"
+    assert committed.read_text(encoding="utf-8") == written, "regenerate it: steprun schema > docs/steprun.schema.json"

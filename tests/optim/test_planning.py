@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from runner.catalogue import REFUSED_OPTIMIZERS, optimizers
 from runner.config import loads
 from runner.errors import ConfigError, Problem
-from runner.language.faults import LanguageError
 from runner.optim import InitialState, Scheduled, StateEntry, plan_optimizers, resolve
 
 SCALARS = {"base": 0.1, "width": 4, "fast": True, "rates": (0.1, 0.2)}
@@ -468,19 +467,3 @@ def test_any_arguments_end_in_a_plan_or_placed_faults(data):
         problems, plans = list(error.problems), {}
     assert bool(plans) != bool(problems)
     assert all(problem.line for problem in problems)
-
-
-def test_functions_of_a_schedule_come_from_the_caller():
-    config = loads("optimizer: {sgd: {lr: warm(t)}}\nparameters: {w1: 1}\nexpression: f = 1\n")
-    seen: list[str] = []
-
-    def compile_schedule(text):
-        seen.append(text)
-        if text != "warm(t)":
-            raise LanguageError("no")
-        return lambda names: -1.0 * names["t"]
-
-    problems: list[Problem] = []
-    plan_optimizers(config, {"w1": Tensor(())}, {}, problems, [], compile_schedule=compile_schedule)
-    assert set(seen) == {"warm(t)"}
-    assert [problem.message for problem in problems] == ["invalid learning rate: -1.0"]

@@ -48,28 +48,6 @@ BY_NAME = (
 )
 MACHINERY = ("Generator", "Device", "Layout", "MemoryFormat", "Stream", "Storage", "Dimname")
 
-DISPATCHED = frozenset(torch._C._dispatch_get_all_op_names())
-SCHEMA_TYPES = {"number": "Scalar", "ScalarType": "dtype", "List[number]": "Scalar[]"}
-SCALAR_TYPES = {4: "int64"}  # c10::ScalarType, as far as a schema has it as a default
-ANNOTATIONS = (
-    (r"typing\.Literal\[[^]]*\]", "str"),
-    (r"(?:tuple|list|(?:collections\.abc\.)?Sequence)\[int(?:, [.\w]+)*\]", "int[]"),
-    (r"tuple\[float(?: \| [\w.]+)?(?:, float(?: \| [\w.]+)?)+\]", "float[]"),
-    (r"list\[([\w.]+)\]", r"\1[]"),
-    (r"^Iterable$", "float[]"),
-)
-MACHINERY = ("Generator", "Device", "Layout", "MemoryFormat", "Stream", "Storage", "Dimname")
-PYTHON_TYPES = {
-    "Optional": "",
-    "torch.dtype": "dtype",
-    "torch.Tensor": "Tensor",
-    "typing.Any": "",
-    "Any": "",
-    "Iterable": "",
-    "object": "",
-    "Callable": "",
-}
-
 
 def signatures(name: str, function: Callable[..., Any]) -> list[Signature]:
     """Every overload of `function`, which the tables call `name`, without the arguments that are denied."""
