@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from runner.config import Repeat, Step
 from runner.language.computation import extract
+from runner.language.runtime import gradient
 from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
 from runner.plan import instructions as program
@@ -99,7 +100,7 @@ def _operation(node: fx.Node) -> str:
     if node.op == "call_method":
         return f".{node.target}"
     target = node.target
-    return str(getattr(target, "__name__", target))
+    return "grad" if target is gradient else str(getattr(target, "__name__", target))
 
 
 def _argument(argument: Any, names: Mapping[int, str]) -> str:

@@ -45,6 +45,7 @@ class Scope:
     functions: Mapping[str, Function] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32  # of what factories make
     device: str = "cpu"
+    elsewhere: Mapping[str, str] = field(default_factory=dict)  # what is declared and cannot be read here: name → role
     writable: bool = True  # whether `name = …` makes a named value
 
     def values(self) -> set[str]:

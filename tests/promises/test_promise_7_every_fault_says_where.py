@@ -136,7 +136,7 @@ def test_a_clash_names_both_places() -> None:
         ("expression: 'loss = (x + ones(3)).sum()'", 2, 22),
         ('expression: "loss = (x + ones(3)).sum()"', 2, 22),
         ("expression: |\n  y = x\n  loss = (y + ones(3)).sum()", 4, 11),
-        ("expression: |2\n    y = x\n    loss = (y + ones(3)).sum()", 4, 13),
+        ("expression: |2\n  y = x\n  loss = (y + ones(3)).sum()", 4, 11),
         ("expression: >\n  loss = (x +\n  ones(3)).sum()", 3, 11),
         ("expression: |\n\n  ü = x\n", 4, 3),
     ],
