@@ -37,18 +37,19 @@ class PartWriter:
 
     Args:
         folder: `rows/`.
+        parts: how many are there already, of a run that goes on; they are not touched.
         part_bytes: the size in memory at which a part is finished, unless it has `PART_ROWS` before.
         interval: seconds from one writing to the next, longer where writing takes long.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[StoredColumn], part_bytes: int, interval: float) -> None:
+    def __init__(self, folder: Path, columns: Sequence[StoredColumn], part_bytes: int, interval: float, parts: int = 0) -> None:
         self.rows_on_disk = 0
         self._folder = folder
         self._columns = columns
         self._schema = schema_of(columns)
         self._part_bytes = part_bytes
         self._interval = interval
-        self._finished_parts = 0
+        self._finished_parts = parts
         self._tables: list[pyarrow.Table] = []  # the unfinished part
         self._batches: list[Batch] = []  # its last rows, not converted yet
         self._batched_bytes = 0
