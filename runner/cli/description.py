@@ -34,7 +34,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             objective: {"reached_by": list(reached), "graph": _graph(plan, objective)}
             for objective, reached in plan.objectives.items()
         },
-        "optimizers": [_optimizer(optimizer) for optimizer in plan.optimizers.values()],
+        "optimizers": [_optimizer(plan, optimizer) for optimizer in plan.optimizers.values()],
         "program": _program(plan),
         "log": {
             "every": plan.log.every,
@@ -124,7 +124,8 @@ def _example(node: fx.Node) -> dict[str, Any]:
 # --- optimizers and program
 
 
-def _optimizer(optimizer: OptimizerPlan) -> dict[str, Any]:
+def _optimizer(plan: Plan, optimizer: OptimizerPlan) -> dict[str, Any]:
+    rule = plan.config.optimizers[optimizer.name].rule
     return {
         "name": optimizer.name,
         "kind": optimizer.kind,
@@ -140,6 +141,7 @@ def _optimizer(optimizer: OptimizerPlan) -> dict[str, Any]:
             }
             for group in optimizer.groups
         ],
+        "update": None if rule is None else rule.update.strip().split("\n"),
         "state": sorted({entry.name for entries in optimizer.state.values() for entry in entries}),
     }
 

@@ -176,7 +176,8 @@ class _Planner:
                 raise LanguageError(message, "give it the shape of `param`", place)
         elif result == "param" or not isinstance(example, (bool, int, float)):
             message = f"the rule makes `{result}` {describe(value)}"
-            raise LanguageError(message, f"`{result}` is a tensor of the shape of `param`", place)
+            hint = "write for instance `param = param - lr * grad`" if result == "param" else "make it a tensor"
+            raise LanguageError(message, hint, place)
         wanted = self.parameter.dtype if result == "param" else entries[result].dtype
         found_dtype = example.dtype if isinstance(example, Tensor) else torch.tensor(example).dtype
         if not torch.can_cast(found_dtype, wanted):

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from runner.language.faults import LanguageError
+from runner.language.faults import LanguageError, Place
 from runner.language.scalars import Names, RunningFunction, Scalar, compile_scalar
 
 STEP_COUNT = "t"
@@ -186,7 +186,7 @@ REFUSED: Mapping[str, str] = {
     "chained_scheduler": "multiply the schedules: `0.1 * linear_lr(1, total_iters=10) * exponential_lr(1, gamma=0.9)`",
     "lambda_lr": "write the expression itself: `0.1 * 0.95 ** (t - 1)`",
     "multiplicative_lr": "write the product itself: `0.1 * 0.95 ** (t - 1)`",
-    "reduce_lr_on_plateau": "it depends on more than the count: `assign` a parameter, or use `when`",
+    "reduce_lr_on_plateau": "it depends on more than the count of steps: write the rate as an expression of `t`",
 }
 """Classes of `torch.optim.lr_scheduler` that are no functions here, and what to write instead."""
 
@@ -261,7 +261,8 @@ def compile_schedule(text: str, names: Names) -> Callable[[int], Scalar]:
     def at(t: int) -> Scalar:
         value = compiled({STEP_COUNT: t})
         if not math.isfinite(value):
-            raise LanguageError(f"this is {value}", "a hyperparameter is finite in every step")
+            place = Place(1, 0, len(text.split("\n")[0]))
+            raise LanguageError(f"this is {value}", "a hyperparameter is finite in every step", place)
         return value
 
     return at

@@ -1,11 +1,12 @@
+# ruff: noqa: E501 — configs in one line
 """Initial values: in the order in which tensors read one another, each drawn from a stream of its own."""
 
 from __future__ import annotations
 
 import torch
-from tests.engine.running import numbers, rows_of, same
 
 from runner.plan.streams import stream_seed
+from tests.engine.running import numbers, rows_of, same
 
 
 def start(text: str) -> dict[str, torch.Tensor | None]:
@@ -69,5 +70,7 @@ expression: w.sum()
 
 def test_planning_draws_from_no_stream_of_the_caller() -> None:
     before = torch.get_rng_state()
-    start("{parameters: {a: {init: {expression: 'randn(3)'}}, b: {shape: [2], init: normal}}, expression: 'dropout(a.sum() * b, 0.5).sum()'}")
+    start(
+        "{parameters: {a: {init: {expression: 'randn(3)'}}, b: {shape: [2], init: normal}}, expression: 'dropout(a.sum() * b, 0.5).sum()'}"
+    )
     assert torch.equal(before, torch.get_rng_state())

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 — configs in one line
 """What a run will take is told before it starts, near what it then takes, and bounded."""
 
 from __future__ import annotations
@@ -9,17 +10,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.engine.running import compiled, rows_of
 
 import runner
 from runner.plan import memory
 from runner.plan.compiling import PlanLimits
+from tests.engine.running import compiled, rows_of
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 20, "5.0 MiB"), (3 << 30, "3.0 GiB"), (1 << 62, "4,096.0 PiB")]
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (5 << 20, "5.0 MiB"),
+        (3 << 30, "3.0 GiB"),
+        (1 << 62, "4,096.0 PiB"),
+    ],
 )
 def test_sizes_are_told_in_words(size: int, text: str) -> None:
     assert memory.bytes_text(size) == text
@@ -134,7 +143,9 @@ def test_a_run_that_takes_more_than_the_limit_is_refused() -> None:
 
 def test_a_log_past_its_budget_is_refused_with_what_to_write_instead() -> None:
     text = "parameters: {w: {shape: [1000], init: ones}}\nexpression: w.sum()\noptimizer: {sgd: {}}\nsteps: 1000\nlog: %s\n"
-    with pytest.raises(runner.ConfigError, match="the log would pass its budget of 1.0 MiB: 1,001 rows of 7.8 KiB take") as caught:
+    with pytest.raises(
+        runner.ConfigError, match=r"the log would pass its budget of 1.0 MiB: 1,001 rows of 7.8 KiB take"
+    ) as caught:
         compiled(text % "{budget: 1048576}")
     (problem,) = caught.value.problems
     assert (problem.line, problem.hint) == (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.engine.running import compiled
-
 from runner.plan.instructions import Action, Backward, Evaluation, Forward
+from tests.engine.running import compiled
 
 TEXT = """\
 parameters: {x: [1.0, 2.0], y: 3.0}
