@@ -63,7 +63,11 @@ class Inference:
         """
         self.nodes += 1
         if self.nodes > self.bounds.nodes:
-            raise TooLarge(f"the expression has more than {self.bounds.nodes:,} operations; raise it with --max-nodes")
+            raise self.too_many()
+
+    def too_many(self) -> TooLarge:
+        """That an expression passes the bound of its operations."""
+        return TooLarge(f"the expression has more than {self.bounds.nodes:,} operations; raise it with --max-nodes")
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], random: bool) -> Any:
         """The example result of one node. What torch raises passes through."""

@@ -36,7 +36,7 @@ X = tensors()["x"]
         ("f('sum')", {"f(reduction)": "mse_loss(x, x + 1, reduction=reduction)"}, ((X + 1 - X) ** 2).sum()),
         ("f(c[1])", {"f(a)": "x * a"}, X * 0.25),
     ],
-)  # fmt: skip
+)
 def test_a_call_gives_what_its_body_gives(text: str, declarations: dict[str, str], expected: object) -> None:
     assert same(value_of(text, declarations), expected)
 

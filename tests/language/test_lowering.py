@@ -393,8 +393,8 @@ DOUBLING = {f"f{i}(a)": f"f{i + 1}(a) + f{i + 1}(a)" for i in range(40)} | {"f40
     ("text", "declarations", "message"),
     [
         ("y = x\nfor i in range(90):\n  y = y + 1 + i\ny", {}, "more than 99 operations"),
-        ("f0(x)", DOUBLING, "takes too long to write out"),
-        ("f0(1) * x", DOUBLING, "takes too long to write out"),
+        ("f0(x)", DOUBLING, "more than 99 operations"),
+        ("f0(1) * x", DOUBLING, "more than 99 operations"),
         ("y = (1, 1)\nfor i in range(90):\n  y = (y, y)\nx", {}, "takes too long to write out"),
         ("y = [1]\nfor i in range(90):\n  y = y + [y]\nx", {}, "takes too long to write out"),
         ("for i in range(90):\n  for j in range(90):\n    y = 1\nx", {}, "more than 99 operations"),
