@@ -101,7 +101,7 @@ def told_where(directory: Path, as_json: bool) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted; `steprun resume {directory}` goes on") from error
-    except BrokenPipeError:
+    except (BrokenPipeError, UsageError):
         raise
     except Exception:
         if not as_json:

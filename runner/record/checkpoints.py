@@ -93,7 +93,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         told = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise RunError(f"the checkpoint {path.name} cannot be read: it is truncated or damaged; use an earlier one") from error
+        raise RunError(
+            f"the checkpoint {path.name} cannot be read: it is truncated or damaged; use an earlier one"
+        ) from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         found = told.get("format") if isinstance(told, dict) else None
         raise RunError(f"the checkpoint {path.name} has format {found!r}, and this version reads {FORMAT}")
@@ -118,7 +120,10 @@ def _contents(plan: Plan, state: State) -> dict[str, Any]:
         "weights": {name: parameter.detach() for name, parameter in state.parameters.items()},
         "gradients": {name: parameter.grad for name, parameter in state.parameters.items()},
         "optimizers": {
-            name: {"steps": stepper.steps, "state": {key: dict(stepper.state(key)) for key in plan.optimizers[name].parameters}}
+            name: {
+                "steps": stepper.steps,
+                "state": {key: dict(stepper.state(key)) for key in plan.optimizers[name].parameters},
+            }
             for name, stepper in state.steppers.items()
         },
         "values": {

@@ -28,6 +28,9 @@ REWRITE_RATIO = 20
 PART_ROWS = 1 << 16
 """A part is finished at so many rows, however small: encoding it takes memory by the row."""
 
+FLUSHED_BYTES = 1 << 20
+"""The size in memory at which a flush finishes a part rather than writing it again with the next rows."""
+
 TABLE_BYTES = 2 << 20
 """Batches are converted together once they take as much: Arrow needs less than Python, and one call less than many."""
 
@@ -42,7 +45,9 @@ class PartWriter:
         interval: seconds from one writing to the next, longer where writing takes long.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[StoredColumn], part_bytes: int, interval: float, parts: int = 0) -> None:
+    def __init__(
+        self, folder: Path, columns: Sequence[StoredColumn], part_bytes: int, interval: float, parts: int = 0
+    ) -> None:
         self.rows_on_disk = 0
         self._folder = folder
         self._columns = columns
@@ -72,9 +77,22 @@ class PartWriter:
         self._rows += len(batch.numbers)
         if self._bytes >= self._part_bytes or self._rows >= PART_ROWS:
             self.write()
-            self._finished_parts += 1
-            self._tables.clear()
-            self._bytes = self._rows = self._rows_written = 0
+            self._finish()
+
+    def flush(self) -> None:
+        """Put every row on disk now; a part that is not small is finished, so that many flushes cost no more than rows.
+
+        Raises:
+            OSError: the disk holds what it held before.
+        """
+        self.write()
+        if self._bytes >= FLUSHED_BYTES:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._finished_parts += 1
+        self._tables.clear()
+        self._bytes = self._rows = self._rows_written = 0
 
     def write(self) -> None:
         """Put the unfinished part on disk, if it has rows that are not there.

@@ -158,9 +158,7 @@ class RowWriter:
     def _start(self) -> None:
         from runner.record.parts import PartWriter  # and pyarrow: on the other thread this one would wait longer
 
-        self._parts = PartWriter(
-            self._folder, self._columns, self._part_bytes, self._interval, self._existing_parts
-        )
+        self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval, self._existing_parts)
         self._limit = self._batch_rows
         sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
         self._thread = threading.Thread(target=self._run, args=(self._parts,), name="steprun-rows", daemon=True)
@@ -203,9 +201,11 @@ class RowWriter:
             batch = self._take(parts) or self._drain()
             if batch is not None:
                 parts.add(batch)
-            if not self._queue and (self._flushing or parts.seconds_left() <= 0):
-                parts.write()
+            if not self._queue and self._flushing:
+                parts.flush()
                 self._flushed()
+            elif not self._queue and parts.seconds_left() <= 0:
+                parts.write()
         parts.write()
 
     def _flushed(self) -> None:
