@@ -227,6 +227,13 @@ class Expect(Frozen):
     expectations: dict[str, Expectation] = Field(description="expression → what it must be")
 
 
+class Checkpoint(Frozen):
+    """Save the full state of the run, so that it can be resumed from here."""
+
+    noun: ClassVar[str] = "`checkpoint`"
+    tag: RunName = Field(None, description="name; a later checkpoint of the same name replaces this one")
+
+
 class Repeat(Frozen):
     """A loop over steps."""
 
@@ -322,6 +329,7 @@ STEP_MODELS: Mapping[str, type[Frozen]] = {
     "clip_grad_value": ClipGradValue,
     "assign": Assign,
     "expect": Expect,
+    "checkpoint": Checkpoint,
     "repeat": Repeat,
     "stop": Stop,
 }

@@ -37,6 +37,7 @@ _SHORT_STEPS: dict[str, Schema] = {
     "zero_grad": _NAMES,
     "clip_grad_norm": _NUMBER,
     "clip_grad_value": _NUMBER,
+    "checkpoint": {"type": ["string", "integer"]},
 }
 """Step kinds whose argument has a form shorter than a mapping."""
 

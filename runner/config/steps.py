@@ -13,7 +13,7 @@ from runner.config.validate import Faults, keys_of
 from runner.errors import did_you_mean
 
 SIDE_KEYS = ("every", "when")
-BARE = ("forward", "backward", "step", "zero_grad", "train", "stop")
+BARE = ("forward", "backward", "step", "zero_grad", "train", "checkpoint", "stop")
 """Steps that need no argument."""
 
 _EXAMPLES = {
@@ -209,6 +209,7 @@ def _with_key(key: str, types: tuple[type, ...]) -> Callable[[str, Any, Path, Fa
 
 
 _EXPECTED: dict[tuple[type, ...], str] = {
+    (str, int): "a name or a mapping",
     (str,): "a named value or a mapping",
     (str, list): "optimizer names or a mapping",
     (int, float, str): "a number, an expression or a mapping",
@@ -251,6 +252,7 @@ _SHORT: dict[str, Callable[[str, Any, Path, Faults], Frozen | None]] = {
     "step": _with_key("optimizer", (str, list)),
     "zero_grad": _with_key("optimizer", (str, list)),
     "train": _mapping_only,
+    "checkpoint": _with_key("tag", (str, int)),
     "clip_grad_norm": _with_key("max_norm", (int, float, str)),
     "clip_grad_value": _with_key("clip_value", (int, float, str)),
     "assign": _assign,

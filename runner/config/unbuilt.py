@@ -15,7 +15,6 @@ TOP_LEVEL: Mapping[str, str] = {
 STEPS: Mapping[str, str] = {
     "next": "give the batch as a constant",
     "evaluate": "compute it with `forward`",
-    "checkpoint": "remove it: every row holds the weights",
     "for_each": "use `repeat: {times: …, steps: […]}`",
 }
 TENSOR_LOGS: Mapping[str, str] = {"stats": "write `full` or `none`", "digest": "write `full` or `none`"}

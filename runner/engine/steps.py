@@ -18,6 +18,7 @@ from runner.plan.instructions import (
     Argument,
     Assign,
     Backward,
+    Checkpoint,
     Clip,
     ClipGradients,
     Evaluation,
@@ -189,6 +190,13 @@ def _closure(
         return value
 
     return evaluate
+
+
+def _checkpoint(binding: Binding, argument: Checkpoint, loops: Loops) -> Run:
+    def run() -> None:
+        binding.checkpoint(argument.tag)
+
+    return run
 
 
 def _zero_grad(binding: Binding, argument: ZeroGrad, loops: Loops) -> Run:
@@ -395,6 +403,7 @@ def _expectation(binding: Binding, entry: Expectation, loops: Loops) -> Callable
 
 
 _BINDERS: Mapping[type[Argument], Callable[[Binding, Any, Loops], Run]] = {
+    Checkpoint: _checkpoint,
     Forward: _forward,
     Backward: _backward,
     Step: _step,

@@ -102,7 +102,14 @@ class Expect:
     expectations: tuple[Expectation, ...]
 
 
-Argument = Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Save the full state, where the run is recorded."""
+
+    tag: str | None
+
+
+Argument = Checkpoint | Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect
 
 
 @dataclass(frozen=True, slots=True)
