@@ -96,7 +96,8 @@ def test_a_call_that_does_not_fit_is_told(text: str, place: tuple[int, int, int]
 
 
 def test_an_argument_is_given_once() -> None:
-    assert "b" in fault_of("f(x, b=1, b=2)", {"f(a, b)": "a * b"}).message
+    fault = fault_of("f(x, b=1, b=2)", {"f(a, b)": "a * b"})
+    assert (fault.place.as_tuple(), fault.message) == ((1, 10, 3), "argument `b` is given twice")
 
 
 def test_a_fault_inside_a_function_stands_in_its_body() -> None:
