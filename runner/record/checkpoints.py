@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from runner.record.directory import write_atomically
 from runner.engine.state import State
 from runner.errors import RunError
 from runner.plan.plan import Plan
+from runner.record.directory import write_atomically
 
 FORMAT = 1
 CHECKPOINTS_FOLDER = "checkpoints"
