@@ -19,21 +19,6 @@ from tests.engine.running import compiled, rows_of
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (5 << 20, "5.0 MiB"),
-        (3 << 30, "3.0 GiB"),
-        (1 << 62, "4,096.0 PiB"),
-    ],
-)
-def test_sizes_are_told_in_words(size: int, text: str) -> None:
-    assert memory.bytes_text(size) == text
-
-
 def test_the_machine_has_memory() -> None:
     assert 64 << 20 < memory.machine_memory() < 1 << 50
 
