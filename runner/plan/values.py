@@ -51,7 +51,7 @@ class Values:
     infer: NewInference
     infer_again: Callable[[LanguageError], None]  # leaves this plan for another where the fault is one of inference
     columns: list[Column] = field(default_factory=list)
-    demanded: set[str] = field(default_factory=set)  # named values that an `assign`, `expect` or `when` reads
+    demanded: set[str] = field(default_factory=set)  # named values that `assign`, `expect`, `when` or `gradient` reads
     read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
     _evaluations: dict[tuple[str, ...], Evaluation] = field(default_factory=dict)
 

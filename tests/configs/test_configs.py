@@ -47,6 +47,58 @@ PERTURBATIONS = {
         ("times: 20", "times: 1"),
         ("u = 1 +", "u = 1.01 +"),
     ],
+    "gan": [
+        ("lr: critic_rate *", "lr: 1.01 * critic_rate *"),
+        ("lr: generator_rate *", "lr: 1.01 * generator_rate *"),
+        ("centre + spread * randn", "centre + 0.4 + spread * randn"),
+        ("dim=1) - 1) ** 2", "dim=1) - 2) ** 2"),
+        ("times: 200", "times: 20"),
+    ],
+    "variational-autoencoder": [
+        ("{adam: {lr: lr}}", "{adam: {lr: 1.01 * lr}}"),
+        ('reduction="sum") /', 'reduction="sum") * 1.01 /'),
+        ("mean ** 2 - 1 -", "mean ** 2 - 1.01 -"),
+        ("exp(log_variance / 2) *", "0 * exp(log_variance / 2) *"),
+        ("times: 300", "times: 3"),
+    ],
+    "transformer": [
+        ("{adam: {lr: lr}}", "{adam: {lr: 1.01 * lr}}"),
+        ("loss = cross_entropy(", "loss = 1.01 * cross_entropy("),
+        (".triu(1)", ".triu(2)"),
+        ("* log(frequency)", "* 1.01 * log(frequency)"),
+        ("times: 40", "times: 10"),
+    ],
+    "damped-oscillator": [
+        ("exp(-0.25 * t)", "exp(-0.2525 * t)"),
+        ("cos(2 * t)", "cos(2.02 * t)"),
+        ("u = amplitude *", "u = 1.01 * amplitude *"),
+        ("times: 10", "times: 1"),
+    ],
+    "oscillator-equation": [
+        ("4.0625 * u", "4.1 * u"),
+        ("friction * velocity", "1.01 * friction * velocity"),
+        ("times: 30", "times: 3"),
+    ],
+    "gradient-accumulation": [
+        ("{sgd: {lr: lr}}", "{sgd: {lr: 1.01 * lr}}"),
+        ("targets[n // 2:]) ** 2) / 2", "targets[n // 2:]) ** 2) / 2.02"),
+        ("targets[:n // 2]) ** 2) / 2", "targets[:n // 2]) ** 2) / 2.02"),
+        ("(inputs @ whole - targets)", "(inputs @ whole - 1.01 * targets)"),
+        ("times: 25", "times: 24"),
+    ],
+    "fine-tuning": [
+        ("lr: 0.05}", "lr: 0.0505}"),
+        ("t <= 20", "t <= 19"),
+        ("t <= 20", "t <= 21"),
+        ("0 if t <= 20", "1e-4 if t <= 20"),
+        ("predicted - y) ** 2)", "predicted - y) ** 2) * 1.01"),
+        ("times: 200", "times: 2"),
+    ],
+    "convolution": [
+        ("{adam: {lr: lr}}", "{adam: {lr: 1.01 * lr}}"),
+        ("cross_entropy(scores, labels)", "1.01 * cross_entropy(scores, labels)"),
+        ("times: 50", "times: 5"),
+    ],
 }
 """What to write instead, so that a config computes something else and must fail one of its expectations."""
 
