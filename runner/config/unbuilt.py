@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TOP_LEVEL: Mapping[str, str] = {
-    "data": "give a whole table as a constant: `constants: {x: {file: data.csv, columns: [a, b]}}`",
     "snapshot": "hold numbers with `expect` steps",
     "sweep": "run the config once for each override",
     "mesh": "remove it",
@@ -13,10 +12,7 @@ TOP_LEVEL: Mapping[str, str] = {
     "report": "remove it",
 }
 STEPS: Mapping[str, str] = {
-    "next": "give the batch as a constant",
-    "evaluate": "compute it with `forward`",
     "checkpoint": "remove it: every row holds the weights",
-    "for_each": "use `repeat: {times: …, steps: […]}`",
 }
 OPTIMIZERS: Mapping[str, str] = {"rule": "write the update with `assign`"}
 TENSOR_LOGS: Mapping[str, str] = {"stats": "write `full` or `none`", "digest": "write `full` or `none`"}

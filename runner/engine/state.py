@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from runner.engine.batches import Batches, open_batches
 from runner.errors import RunError
 from runner.language.faults import LanguageError
 from runner.language.inference import Bounds
@@ -45,6 +46,7 @@ class State:
     values: dict[str, Any] = field(default_factory=dict)  # named values as they were last computed
     position: int = 0  # in the program
     row: int = 0  # the number of the next row
+    batches: dict[str, Batches] = field(default_factory=dict)  # the cursor of each data source
     evaluations: int = 0  # computations with random numbers done; each has a stream of its own
 
     def tensors(self) -> dict[str, Tensor]:
@@ -101,7 +103,7 @@ def initial_state(plan: Plan) -> State:
         )
         for name, optimizer in plan.optimizers.items()
     }
-    return State(parameters, constants, steppers, schedules, [0] * loops)
+    return State(parameters, constants, steppers, schedules, [0] * loops, batches=open_batches(plan))
 
 
 def _at_step(plan: Plan, name: str, option: Option) -> Callable[[int], Any]:
