@@ -1,6 +1,7 @@
 """The closed catalogue of what a config may name: operations, optimizers, initialisers. Knows no torch."""
 
 from runner.catalogue.calls import ALIASES, CallFault, check_call
+from runner.catalogue.shipped import shipped_rules
 from runner.catalogue.signatures import Argument, Overload, signature_text
 from runner.catalogue.tables import (
     Operation,
@@ -39,5 +40,6 @@ __all__ = [
     "operations",
     "optimizers",
     "refusal",
+    "shipped_rules",
     "signature_text",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from runner.config import ForEach, Repeat, Step
 from runner.language.computation import extract
+from runner.language.runtime import gradient
 from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
 from runner.plan import instructions as program
@@ -35,7 +36,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             objective: {"reached_by": list(reached), "graph": _graph(plan, objective)}
             for objective, reached in plan.objectives.items()
         },
-        "optimizers": [_optimizer(optimizer) for optimizer in plan.optimizers.values()],
+        "optimizers": [_optimizer(plan, optimizer) for optimizer in plan.optimizers.values()],
         "program": _program(plan),
         "log": {
             "every": plan.log.every,
@@ -117,7 +118,7 @@ def _operation(node: fx.Node) -> str:
     if node.op == "call_method":
         return f".{node.target}"
     target = node.target
-    return str(getattr(target, "__name__", target))
+    return "grad" if target is gradient else str(getattr(target, "__name__", target))
 
 
 def _argument(argument: Any, names: Mapping[int, str]) -> str:
@@ -141,7 +142,8 @@ def _example(node: fx.Node) -> dict[str, Any]:
 # --- optimizers and program
 
 
-def _optimizer(optimizer: OptimizerPlan) -> dict[str, Any]:
+def _optimizer(plan: Plan, optimizer: OptimizerPlan) -> dict[str, Any]:
+    rule = plan.config.optimizers[optimizer.name].rule
     return {
         "name": optimizer.name,
         "kind": optimizer.kind,
@@ -157,6 +159,7 @@ def _optimizer(optimizer: OptimizerPlan) -> dict[str, Any]:
             }
             for group in optimizer.groups
         ],
+        "update": None if rule is None else rule.update.strip().split("\n"),
         "state": sorted({entry.name for entries in optimizer.state.values() for entry in entries}),
     }
 

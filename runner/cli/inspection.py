@@ -8,6 +8,11 @@ import typer
 
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
 from runner.cli.reading import make_plan, read_config, tell_warnings
+from runner.errors import Problem, UsageError, did_you_mean
+
+
+RULE = "rule:"
+"""What stands before the name of a shipped rule, where `show` takes a config."""
 
 
 def register(application: typer.Typer) -> None:
@@ -16,7 +21,11 @@ def register(application: typer.Typer) -> None:
         short_help="Check a config without running it.",
     )(validate)
     application.command(
-        epilog=examples("steprun show configs/linear.yaml", "steprun show configs/linear.yaml --json"),
+        epilog=examples(
+            "steprun show configs/linear.yaml",
+            "steprun show configs/linear.yaml --json",
+            "# an optimizer as equations, to paste into a config: steprun show rule:adam",
+        ),
         short_help="Show what a config would do.",
     )(show)
 
@@ -39,7 +48,15 @@ def validate(request: Request, as_json: Json = False, report: FaultFormat = "tex
 
 @reads_config
 def show(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
-    """Show the plan: tensors, graph, program, memory and log size, and what reaches each objective."""
+    """Show the plan: tensors, graph, program, memory and log size, and what reaches each objective.
+
+    With rule:NAME instead of a config, print an optimizer that is written as equations.
+    """
+    if request.config.startswith(RULE):
+        name = request.config.removeprefix(RULE)
+        text = _rule(name)
+        typer.echo(json.dumps({"name": name, "text": text}, indent=2) if as_json else text, nl=as_json)
+        return
     from runner.cli.description import describe
     from runner.cli.page import page
 
@@ -48,3 +65,13 @@ def show(request: Request, as_json: Json = False, report: FaultFormat = "text") 
         tell_warnings(plan.warnings)
     described = describe(plan)
     typer.echo(json.dumps(described, indent=2, ensure_ascii=False) if as_json else page(described))
+
+
+def _rule(name: str) -> str:
+    from runner.catalogue import shipped_rules
+
+    rules = shipped_rules()
+    if name not in rules:
+        hint = did_you_mean(name, rules, f"rules are {', '.join(rules)}")
+        raise UsageError(Problem(f"there is no rule `{name}`", hint))
+    return rules[name]

@@ -90,7 +90,11 @@ def _optimizers(plan: Described) -> Iterator[str]:
     yield "optimizers"
     for optimizer in plan["optimizers"]:
         name = "" if optimizer["name"] == "optimizer" else f"{optimizer['name']}: "
-        yield f"  {name}{optimizer['kind']}({_options(optimizer['options'])})"
+        if optimizer["update"] is None:
+            yield f"  {name}{optimizer['kind']}({_options(optimizer['options'])})"
+        else:
+            yield f"  {name}{optimizer['kind']}"
+            yield from (f"    {line}" for line in optimizer["update"])
         for group in optimizer["groups"]:
             own = f", with {_options(group['options'])}" if group["options"] else ""
             yield f"    holds {', '.join(group['parameters'])}{own}"

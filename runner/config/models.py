@@ -119,11 +119,23 @@ class GroupDeclaration(Frozen):
     arguments: dict[str, Any] = Field(default_factory=dict, description="hyperparameters that differ in this group")
 
 
+class RuleDeclaration(Frozen):
+    """An optimizer written as equations, applied to each parameter that has a gradient."""
+
+    noun: ClassVar[str] = "a rule"
+    state: dict[str, Assigned] = Field(
+        default_factory=dict, description="state name → what it starts from: a number, or an expression over `param`"
+    )
+    update: Expression = Field(
+        description="statements over `param`, `grad`, `t`, the state and scalar constants; they assign `param`"
+    )
+
+
 class OptimizerDeclaration(Frozen):
-    """An optimizer of `torch.optim`, its arguments and what it holds."""
+    """An optimizer of `torch.optim` or a rule, its arguments and what it holds."""
 
     noun: ClassVar[str] = "an optimizer"
-    kind: str = Field(description="class of torch.optim in lower case")
+    kind: str = Field(description="class of torch.optim in lower case, or `rule`")
     arguments: dict[str, Any] = Field(default_factory=dict, description="arguments of the class by name")
     parameters: tuple[str, ...] | None = Field(
         default=None,
@@ -135,6 +147,7 @@ class OptimizerDeclaration(Frozen):
     state: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="parameter → state name → tensor that the state starts from"
     )
+    rule: RuleDeclaration | None = Field(default=None, description="the equations of a rule")
     path: ConfigPath = Field(default=(), description="where the config declares it")
 
 

@@ -1,4 +1,4 @@
-"""Optimizers: one class of torch.optim each, its arguments held to the catalogue."""
+"""Optimizers: one class of torch.optim each, its arguments held to the catalogue, or a rule."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from typing import Any
 
 from runner.catalogue import REFUSED_OPTIMIZERS, Optimizer, optimizers
 from runner.config.fields import FieldError, check_names
-from runner.config.models import GroupDeclaration, OptimizerDeclaration
+from runner.config.models import GroupDeclaration, OptimizerDeclaration, RuleDeclaration
 from runner.config.names import check_name
 from runner.config.nodes import Path, describe
-from runner.config.unbuilt import OPTIMIZERS, not_built
 from runner.config.validate import Faults, takes
 from runner.errors import did_you_mean
 
 SINGLE = "optimizer"
 """The name of the only optimizer where a config writes `optimizer:`."""
 SIDE_KEYS = ("parameters", "groups", "state")
+RULE = "rule"
+"""The key of an optimizer that is written as equations."""
+NAMES_OF_A_RULE = ("param", "grad", "t")
+"""What every rule reads; no state entry may be called so."""
 
 _EXAMPLE = "write one class of torch.optim with its arguments, such as `{adam: {lr: 0.001}}`"
 
@@ -60,6 +63,8 @@ def _declaration(written: Any, path: Path, faults: Faults) -> OptimizerDeclarati
     kind = _kind(written, path, faults)
     if kind is None:
         return None
+    if kind == RULE:
+        return _rule(written, path, faults)
     table = _table(kind, path, faults)
     parameters = _names(written.get("parameters"), (*path, "parameters"), faults)
     if table is None:
@@ -74,12 +79,39 @@ def _declaration(written: Any, path: Path, faults: Faults) -> OptimizerDeclarati
     )
 
 
+def _rule(written: dict[str, Any], path: Path, faults: Faults) -> OptimizerDeclaration | None:
+    before = faults.count
+    place = (*path, RULE)
+    if written.get("groups") is not None:
+        hint = "write several optimizers, each with its rule and its `parameters`"
+        faults.add((*path, "groups"), "a rule has no parameter groups", hint, key=True)
+    body = written[RULE]
+    if not isinstance(body, dict):
+        hint = "write `rule: {update: param = param - 0.1 * grad}`"
+        faults.add(place, f"expected a mapping with `update`, found {describe(body)}", hint, key=body is None)
+        return None
+    body = {key: value for key, value in body.items() if key != "state" or value is not None}
+    states = body.get("state")
+    for name in states if isinstance(states, dict) else ():
+        if name in NAMES_OF_A_RULE:
+            message = f"`{name}` means something else in a rule"
+            faults.add((*place, "state", name), message, "choose another name for this state", key=True)
+        else:
+            check_name((*place, "state", name), name, "a state of a rule", faults)
+    rule = faults.build(RuleDeclaration, body, place)
+    parameters = _names(written.get("parameters"), (*path, "parameters"), faults)
+    state = _state(written.get("state"), (*path, "state"), faults)
+    if rule is None or faults.count > before:
+        return None
+    return OptimizerDeclaration(kind=RULE, parameters=parameters, state=state, rule=rule, path=path)
+
+
 def _kind(written: dict[str, Any], path: Path, faults: Faults) -> str | None:
     """The one key that names a class, or None after a fault was added."""
     kinds = [key for key in written if key not in SIDE_KEYS]
     if len(kinds) == 1:
         return kinds[0]
-    known = [key for key in kinds if key in optimizers()]
+    known = [key for key in kinds if key in optimizers() or key == RULE]
     if not kinds:
         faults.add(path, "no optimizer is named here", _EXAMPLE, key=True)
     elif len(known) == 1:
@@ -94,7 +126,8 @@ def _kind(written: dict[str, Any], path: Path, faults: Faults) -> str | None:
 
 def _unknown_beside(key: str, kind: str) -> tuple[str, str]:
     """What is wrong with a key that stands beside an optimizer's class, and a hint."""
-    if any(argument.name == key for argument in optimizers()[kind].arguments):
+    within = RuleDeclaration.model_fields if kind == RULE else [part.name for part in optimizers()[kind].arguments]
+    if key in within:
         return f"`{key}` belongs to `{kind}` and stands beside it", f"indent it more, to stand within `{kind}`"
     hint = f"beside `{kind}` may stand {', '.join(SIDE_KEYS)}"
     meant = did_you_mean(key, SIDE_KEYS)
@@ -102,16 +135,16 @@ def _unknown_beside(key: str, kind: str) -> tuple[str, str]:
 
 
 def _table(kind: str, path: Path, faults: Faults) -> Optimizer | None:
-    if kind in OPTIMIZERS:
-        faults.add((*path, kind), not_built(f"the optimizer `{kind}`"), OPTIMIZERS[kind], key=True)
-    elif kind in REFUSED_OPTIMIZERS:
+    if kind in REFUSED_OPTIMIZERS:
         faults.add((*path, kind), f"{kind} is refused: {REFUSED_OPTIMIZERS[kind]}", "use another optimizer", key=True)
     elif kind not in optimizers():
         message = f"there is no optimizer `{kind}`"
         lower = kind.lower()
-        others = f"optimizers are {', '.join(optimizers())}"
+        others = f"optimizers are {', '.join([*optimizers(), RULE])}"
         hint = f"write `{lower}`: names are lower case" if lower in optimizers() else None
-        faults.add((*path, kind), message, hint or did_you_mean(kind, [*optimizers(), *SIDE_KEYS], others), key=True)
+        faults.add(
+            (*path, kind), message, hint or did_you_mean(kind, [*optimizers(), RULE, *SIDE_KEYS], others), key=True
+        )
     else:
         return optimizers()[kind]
     return None

@@ -18,6 +18,7 @@ from runner.config.models import (
     InitExpression,
     Log,
     OptimizerDeclaration,
+    RuleDeclaration,
     Step,
     TensorDeclaration,
 )
@@ -213,6 +214,7 @@ def _call(initialiser: Initialiser) -> Schema:
 
 def _optimizer() -> Schema:
     kinds = {name: _optimizer_kind(optimizer) for name, optimizer in optimizers().items()}
+    kinds["rule"] = _model(RuleDeclaration)
     declared = _properties(OptimizerDeclaration)
     groups: Schema = {
         "description": _told(declared, "groups"),
@@ -231,7 +233,10 @@ def _optimizer() -> Schema:
     sides = {"parameters": {**_NAMES, "description": _told(declared, "parameters")}, "groups": groups, "state": state}
     schema = _object({**kinds, **sides})
     schema["oneOf"] = [{"required": [name]} for name in kinds]
-    return {"description": "one class of torch.optim with its arguments", "anyOf": [schema, {"type": "null"}]}
+    return {
+        "description": "one class of torch.optim with its arguments, or a rule",
+        "anyOf": [schema, {"type": "null"}],
+    }
 
 
 def _optimizer_kind(optimizer: Optimizer) -> Schema:

@@ -14,7 +14,6 @@ TOP_LEVEL: Mapping[str, str] = {
 STEPS: Mapping[str, str] = {
     "checkpoint": "remove it: every row holds the weights",
 }
-OPTIMIZERS: Mapping[str, str] = {"rule": "write the update with `assign`"}
 TENSOR_LOGS: Mapping[str, str] = {"stats": "write `full` or `none`", "digest": "write `full` or `none`"}
 ENGINES: Mapping[str, str] = {"compile": "write `engine: eager`"}
 

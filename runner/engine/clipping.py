@@ -23,5 +23,7 @@ def by_norm(parameters: Sequence[Parameter], max_norm: float, norm_type: float) 
 
 def by_value(parameters: Sequence[Parameter], value: float) -> None:
     """Clamp every element of the gradients to `-value … value`."""
-    with torch.no_grad():
-        _by_value(parameters, value)
+    existing = [parameter for parameter in parameters if parameter.grad is not None]
+    if existing:  # torch's function fails on none at all
+        with torch.no_grad():
+            _by_value(existing, value)

@@ -13,16 +13,29 @@ from torch.nn import Parameter
 
 from runner.engine.batches import Batches, open_batches
 from runner.errors import RunError
+from runner.language.codegen import fault_place
+from runner.language.diagnosis import torch_message
 from runner.language.faults import LanguageError
 from runner.language.inference import Bounds
 from runner.language.scalars import Scalar
-from runner.optim import InitialState, Option, Scheduled, Stepper, build, compile_schedule, resolve
+from runner.optim import (
+    AnyStepper,
+    InitialState,
+    OptimizerPlan,
+    Option,
+    RuleStepper,
+    Scheduled,
+    build,
+    compile_schedule,
+    resolve,
+)
 from runner.optim.faults import PlacedFault
 from runner.plan.faults import place
 from runner.plan.initial import Computed
 from runner.plan.initialising import Surroundings, computed_value, initial_values
 from runner.plan.instructions import Enter
 from runner.plan.plan import Plan
+from runner.plan.streams import stream_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,7 @@ class State:
 
     parameters: dict[str, Parameter]
     constants: dict[str, Tensor]
-    steppers: dict[str, Stepper]
+    steppers: dict[str, AnyStepper]
     schedules: dict[str, tuple[Schedule, ...]]
     iterations: list[int]  # of each loop, from 1; 0 before it is entered
     values: dict[str, Any] = field(default_factory=dict)  # named values as they were last computed
@@ -93,10 +106,32 @@ def initial_state(plan: Plan) -> State:
             return entry.value
         return computed_value(Computed(entry.value, entry.path, ()), "state", values, around).to(plan.device)
 
-    steppers = {
-        name: build(optimizer, parameters, lambda option: _scheduled(plan, option)(1), initial)
-        for name, optimizer in plan.optimizers.items()
-    }
+    def stepper(optimizer: OptimizerPlan) -> AnyStepper:
+        if optimizer.rule is None:
+            return build(optimizer, parameters, lambda option: _scheduled(plan, option)(1), initial)
+        given = {
+            name: {key: initial(entry) for key, entry in entries.items()}
+            for name, entries in optimizer.initial_state.items()
+        }
+        name = optimizer.name
+
+        def seed(t: int) -> None:
+            manual_seed(stream_seed(plan.seed, "rule", name, t), plan.device)
+
+        try:
+            return RuleStepper(optimizer.rule, optimizer.state, parameters, given, seed)
+        except RuntimeError as error:
+            found = fault_place(error.__traceback__)
+            if found is None:
+                raise
+            fault = LanguageError(torch_message(error), None, *found)
+            raise RunError(place(document, optimizer.path, fault)) from error
+
+    generator = torch.get_rng_state()
+    try:
+        steppers = {name: stepper(optimizer) for name, optimizer in plan.optimizers.items()}
+    finally:
+        torch.set_rng_state(generator)
     schedules = {
         name: tuple(
             Schedule(group, option, _at_step(plan, option, value)) for group, option, value in optimizer.scheduled()

@@ -135,6 +135,8 @@ def _stepping(binding: Binding, name: str, closure: Callable[[], Tensor] | None 
     """One optimizer's step, with its hyperparameters for the next `t`."""
     stepper, schedules = binding.state.steppers[name], binding.state.schedules[name]
     take = stepper.step
+    if not isinstance(stepper, Stepper):  # a rule, which has no closure and no hyperparameters
+        return take
     if closure is not None and binding.plan.optimizers[name].needs_closure:
 
         def take() -> None:
@@ -167,7 +169,7 @@ def _closure(
     step's first evaluation.
     """
     state, objective = binding.state, evaluation.objective
-    stepper: Stepper = state.steppers[name]
+    stepper = state.steppers[name]
     parameters = list(binding.parameters(zeroed).values())
     differentiate = Differentiate(_inputs(binding, inputs))
     call = binding.evaluate(evaluation, loops, detached=False)

@@ -179,6 +179,8 @@ def _example(one: Any, other: Any, chosen: bool) -> Any:
         return tuple(_example(*pair, chosen) for pair in zip(one, other, strict=True))
     first, second = example_of(one), example_of(other)
     example = first if chosen else second
+    if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape != second.shape:
+        return max(first, second, key=Tensor.dim)  # what is computed from it then varies too, unless it is reduced
     if isinstance(example, (bool, int, float)):
         widest = max(type(first), type(second), key=(bool, int, float).index)
         return widest(example)

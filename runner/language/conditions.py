@@ -9,7 +9,7 @@ from torch import fx
 
 from runner.language.scalars import FAULTS, ScalarError
 
-COUNTER = "iteration"
+COUNTERS = ("iteration", "t")
 _FIRST: tuple[int, ...] = (*range(1, 101), 1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -61,7 +61,7 @@ def _computed_at(node: fx.Node, iteration: int, known: dict[fx.Node, Any]) -> An
     if node.op == "placeholder":
         if "outer" in node.meta:
             return _scalar_at(node.meta["outer"], iteration, known)
-        return iteration if node.meta.get("input") == COUNTER else node.meta["example"]
+        return iteration if node.meta.get("input") in COUNTERS else node.meta["example"]
     if node.op != "call_function" or not callable(node.target):
         return node.meta["example"]
     arguments = fx.node.map_arg(node.args, lambda argument: _scalar_at(argument, iteration, known))

@@ -22,6 +22,9 @@ _BROADCASTING = {
     operator.and_, operator.or_, operator.xor,
     operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
 }  # fmt: skip
+_DATA_DEPENDENT = {"DynamicOutputShapeException", "DataDependentOutputException", "UnsupportedOperatorException"}
+"""What tensors without memory raise where an operation has to look at values."""
+
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
 _ALLOCATION = re.compile(
     r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc", re.DOTALL
@@ -53,6 +56,9 @@ def explain(
         fault = AllocationError(message, "make it smaller, or raise the limit with --max-memory", place, origin)
         fault.bytes = int(tried[1]) if tried and tried[1] else None
         return fault
+    if type(error).__name__ in _DATA_DEPENDENT:
+        message = f"what `{shown}` gives depends on data, and a config of more than 64 MiB is planned without its data"
+        return LanguageError(message, "write it with a mask: `where(x > 0, x, 0)`", place, origin)
     message = _shapes(node, text, target, args) or torch_message(error)
     hint = _hint(message, target)
     if not message.startswith(("shapes", "inner")):

@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
 
 def subscript(lowering: Lowering, node: ast.Subscript) -> Any:
-    value = lowering.plain(lowering.value(node.value))
-    at = index(lowering, node.slice)
     if (
         isinstance(node.value, ast.Name)
         and node.value.id in lowering.scope.tables
         and not lowering.is_named(node.value.id)
     ):
+        at = index(lowering, node.slice)
         found = element(lowering, node, node.value.id, at)
         if found is not None:
             return found
+        value = lowering.plain(lowering.value(node.value))
+    else:
+        value = lowering.plain(lowering.value(node.value))
+        at = index(lowering, node.slice)
     if isinstance(example_of(value), (tuple, list)):
         return item(lowering, node, lowering.parts(value) or [], at)
     if not isinstance(value, fx.Node) or lowering.is_scalar(value):

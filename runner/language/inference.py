@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,10 +44,13 @@ class Inference:
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """Everything inferred inside leaves the process's random state and grad mode as they were."""
+        log = logging.getLogger("torch._subclasses.fake_tensor")  # prints a traceback for each fault
+        quiet, log.disabled = log.disabled, True
         try:
             with torch.set_grad_enabled(self.gradients):
                 yield
         finally:
+            log.disabled = quiet
             if self._generator is not None:
                 torch.set_rng_state(self._generator)
                 self._generator = None

@@ -325,6 +325,9 @@ class Lowering:
 
     def unknown(self, node: ast.Name) -> LanguageError:
         name = node.id
+        if name in self.scope.elsewhere:
+            message = f"`{name}` is {self.scope.elsewhere[name]}, and cannot be read here"
+            return self.fault(node, message, f"names in scope are {listing(sorted(self.scope.values()))}")
         if operations.find(name) or name in self.scope.functions or name in FUNCTIONS:
             return self.fault(node, f"`{name}` is a function", f"call it: `{name}(…)`")
         if name in ("iteration", "training", "t"):

@@ -25,7 +25,7 @@ from runner.catalogue import (
 )
 from runner.errors import did_you_mean, nearest
 from runner.language.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
-from runner.language.runtime import eigvals
+from runner.language.runtime import eigvals, pdist
 from runner.language.scalars import FUNCTIONS
 from runner.language.values import Lookup, describe, example_of
 
@@ -62,7 +62,11 @@ _LARGEST: Mapping[tuple[str, str], int] = {
 }
 """Counts by operation and argument beyond which torch would be busy for ever, and could not be interrupted."""
 
-_GUARDED: Mapping[str, Callable[..., Any]] = {"linalg.eigvals": eigvals}
+_GUARDED: Mapping[str, Callable[..., Any]] = {
+    "linalg.eigvals": eigvals,
+    "F.pdist": pdist,
+    "torch.pdist": pdist,
+}
 """Operations that end the process on some values, by what checks these first."""
 
 _LISTED = "`steprun ops` lists what is"

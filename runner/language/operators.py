@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import fx
 
 from runner.language.branches import FOR_TENSORS, condition
+from runner.language.runtime import power
 from runner.language.scalars import BINARY, COMPARE, UNARY
 from runner.language.values import MAX_DISPLAY, describe, nodes_of
 
@@ -36,7 +38,7 @@ _TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
 }
 
 
-ELEMENTWISE = frozenset((*_TENSOR_BINARY.values(), *_TENSOR_UNARY.values(), *COMPARE.values()))
+ELEMENTWISE = frozenset((power, *_TENSOR_BINARY.values(), *_TENSOR_UNARY.values(), *COMPARE.values()))
 """What gives the same shape whatever its numbers are."""
 
 
@@ -59,7 +61,10 @@ def combine(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
     if isinstance(left, (tuple, list)) or isinstance(right, (tuple, list)):
         return join(lowering, node, left, right)
     refuse_text(lowering, node, left, right)
-    return lowering.emit(node, "call_function", _TENSOR_BINARY[type(node.op)], (left, right))
+    target = _TENSOR_BINARY[type(node.op)]
+    if target is operator.pow and not isinstance(left, fx.Node):
+        target = power  # torch.fx would write `-2 ** x`, which Python reads as `-(2 ** x)`
+    return lowering.emit(node, "call_function", target, (left, right))
 
 
 def join(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:

@@ -95,22 +95,18 @@ def parse_header(text: str) -> Header:
     if len(text) > MAX_HEADER:
         raise LanguageError(f"the head of a function is longer than {MAX_HEADER:,} characters", hint)
     _check_text(text)
-    if not re.match(r"\s*[^\W\d]\w*\s*\(.*\)\s*\Z", text, re.DOTALL):
+    definition = _definition(text)
+    if definition is None:
         raise LanguageError(f"`{text}` is not the head of a function", hint)
-    prefix = "def "
-    try:
-        tree = _quietly(f"{prefix}{text}: 0", "exec")
-        assert isinstance(tree, ast.Module)
-        definition = tree.body[0]
-        assert isinstance(definition, ast.FunctionDef)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, AssertionError):
-        raise LanguageError(f"`{text}` is not the head of a function", hint) from None
     arguments = definition.args
     if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.posonlyargs:
         raise LanguageError("a function takes plain arguments only", "leave out `*`, `**` and `/`")
     if any(argument.annotation for argument in arguments.args) or definition.returns:
         raise LanguageError("a function's arguments take no annotations", hint)
     names = tuple(argument.arg for argument in arguments.args)
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise LanguageError(f"`{name}` is an argument twice", "rename one of them")
     for name in (definition.name, *names):
         fault = name_fault(name)
         if fault:
@@ -121,8 +117,25 @@ def parse_header(text: str) -> Header:
             raise LanguageError(
                 f"`{shown}` is not available as a default value", "write a number, a string, `None` or a name"
             )
-        _check_nodes(default, f"{prefix}{text}: 0")
+        _check_nodes(default, _DEFINITION.format(text))
     return Header(definition.name, names, tuple(arguments.defaults))
+
+
+_DEFINITION = "def {}: 0"
+
+
+def _definition(text: str) -> ast.FunctionDef | None:
+    """The function of which `text` is the head, with nothing as its body; None where it is no head."""
+    if not re.match(r"\s*[^\W\d]\w*\s*\(.*\)\s*\Z", text, re.DOTALL):
+        return None
+    try:
+        tree = _quietly(_DEFINITION.format(text), "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    found = tree.body[0] if isinstance(tree, ast.Module) and len(tree.body) == 1 else None
+    if not isinstance(found, ast.FunctionDef) or ast.dump(found.body[0]) != "Expr(value=Constant(value=0))":
+        return None
+    return found
 
 
 def name_fault(name: str, reserved: bool = True) -> tuple[str, str] | None:
@@ -240,6 +253,9 @@ def _check_statement(statement: ast.stmt, text: str) -> None:
             raise LanguageError(
                 "a loop has one variable", "write `for i in range(n):`", place_of(statement.target, text)
             )
+        fault = name_fault(statement.target.id)
+        if fault:
+            raise LanguageError(*fault, place_of(statement.target, text))
         call = statement.iter
         if not (
             isinstance(call, ast.Call)

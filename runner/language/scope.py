@@ -46,6 +46,7 @@ class Scope:
     varying: frozenset[str] = frozenset()  # tensors whose shape is not always that of their example
     dtype: torch.dtype = torch.float32  # of what factories make
     device: str = "cpu"
+    elsewhere: Mapping[str, str] = field(default_factory=dict)  # what is declared and cannot be read here: name → role
     writable: bool = True  # whether `name = …` makes a named value
 
     def values(self) -> set[str]:

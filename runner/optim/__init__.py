@@ -1,15 +1,20 @@
-"""`torch.optim` by name: planned from a config, and at work."""
+"""`torch.optim` by name, and rules: planned from a config, and at work."""
 
 from runner.optim.planning import plan_optimizers
-from runner.optim.plans import GroupPlan, InitialState, OptimizerPlan, Option, Scheduled, StateEntry, resolve
+from runner.optim.plans import GroupPlan, InitialState, OptimizerPlan, Option, Rule, Scheduled, StateEntry, resolve
+from runner.optim.rules import RuleStepper, RuleSurroundings
 from runner.optim.schedules import compile_schedule
-from runner.optim.stepper import StateValue, Stepper, build
+from runner.optim.stepper import AnyStepper, StateValue, Stepper, build
 
 __all__ = [
+    "AnyStepper",
     "GroupPlan",
     "InitialState",
     "OptimizerPlan",
     "Option",
+    "Rule",
+    "RuleStepper",
+    "RuleSurroundings",
     "Scheduled",
     "StateEntry",
     "StateValue",

@@ -9,10 +9,10 @@ from typing import Any
 
 from runner.catalogue import Argument
 from runner.language.faults import LanguageError
-from runner.language.scalars import Names, Scalar, calls_in, evaluate, names_in
+from runner.language.scalars import FUNCTIONS, Names, Scalar, calls_in, evaluate, names_in
 from runner.optim.faults import PlacedFault
 from runner.optim.plans import Element, Option, Path, Scheduled, Value
-from runner.optim.schedules import REFUSED, SCHEDULES
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -127,11 +127,11 @@ def fits(base: str, value: Value) -> bool:
 
 
 def _runs(text: str, path: Path, names: Collection[str]) -> bool:
-    """Whether an expression reads one of the names, or calls a schedule, which reads the step count."""
+    """Whether an expression reads one of the names, or calls what may be a schedule, which reads the step count."""
     if not names:
         return False
     try:
-        return not (names_in(text).isdisjoint(names) and calls_in(text).isdisjoint((*SCHEDULES, *REFUSED)))
+        return not (names_in(text).isdisjoint(names) and calls_in(text) <= FUNCTIONS.keys())
     except LanguageError as error:
         raise PlacedFault.within(path, error) from None
 

@@ -25,11 +25,12 @@ from runner.optim.plans import (
     broadcasts,
     resolve,
 )
+from runner.optim.rules import RuleSurroundings, plan_rule
 from runner.optim.schedules import STEP_COUNT, compile_schedule
 from runner.optim.trial import REFUSALS, culprit, take_a_step
 
 if TYPE_CHECKING:
-    from runner.config import Config, OptimizerDeclaration
+    from runner.config import Config, OptimizerDeclaration, RuleDeclaration
 
 _ONLY_FOR_ALL = {"adagrad": frozenset({"initial_accumulator_value"})}
 """Arguments that torch reads from the constructor alone: in a group they would be ignored."""
@@ -47,6 +48,7 @@ def plan_optimizers(
     warnings: list[Problem],
     *,
     constants: Mapping[str, Shaped] | None = None,
+    rules: RuleSurroundings | None = None,
 ) -> dict[str, OptimizerPlan]:
     """Every optimizer of a config that is valid, by name.
 
@@ -58,6 +60,7 @@ def plan_optimizers(
         warnings: a trainable parameter that no optimizer holds is appended.
         constants: shape and dtype of the constant tensors: an initial state may read them, and a hyperparameter
             that reads one is evaluated at each step.
+        rules: what rules may read besides their own names; nothing unless given.
     """
     tensors = dict(constants or {})
     faults = Collector(config.document, problems)
@@ -67,6 +70,7 @@ def plan_optimizers(
         parameters,
         tensors,
         Scope(scalars, unknown | {STEP_COUNT}, unknown),
+        rules or RuleSurroundings(),
     )
     alone = len(config.optimizers) == 1
     plans: dict[str, OptimizerPlan] = {}
@@ -99,6 +103,7 @@ class _Around:
     parameters: Mapping[str, Shaped]
     constants: Mapping[str, Shaped]
     scope: Scope
+    rules: RuleSurroundings
 
     def at_first_step(self, scheduled: Scheduled) -> Scalar:
         try:
@@ -120,6 +125,8 @@ class _Written:
 
 
 def _plan(name: str, declared: OptimizerDeclaration, held: Held | None, around: _Around) -> OptimizerPlan | None:
+    if declared.rule is not None:
+        return _plan_rule(name, declared, declared.rule, held, around)
     faults = around.faults
     before = len(faults.problems)
     kind = optimizers()[declared.kind]
@@ -140,11 +147,32 @@ def _plan(name: str, declared: OptimizerDeclaration, held: Held | None, around: 
     initial: dict[str, dict[str, InitialState]] = {}
     for parameter, entries in declared.state.items():
         with faults.collecting():
-            initial[parameter] = _initial_state(kind, parameter, entries, state, held, declared.path, around)
+            initial[parameter] = _initial_state(
+                f"{kind.name} with these arguments", parameter, entries, state, held, declared.path, around
+            )
     if len(faults.problems) > before:
         return None
     planned = tuple(GroupPlan(names, {**options, **part.options}) for names, part in groups)
     return OptimizerPlan(name, kind.name, kind.class_name, options, planned, initial, state, declared.path)
+
+
+def _plan_rule(
+    name: str, declared: OptimizerDeclaration, written: RuleDeclaration, held: Held | None, around: _Around
+) -> OptimizerPlan | None:
+    faults = around.faults
+    before = len(faults.problems)
+    if held is None:
+        return None
+    parameters = {parameter: around.parameters[parameter] for parameter in held.all}
+    place = (*declared.path, declared.kind)
+    rule, state = plan_rule(written.state, written.update, parameters, around.rules, place)
+    initial: dict[str, dict[str, InitialState]] = {}
+    for parameter, entries in declared.state.items():
+        with faults.collecting():
+            initial[parameter] = _initial_state("the rule", parameter, entries, state, held, declared.path, around)
+    if len(faults.problems) > before:
+        return None
+    return OptimizerPlan(name, declared.kind, "", {}, (GroupPlan(held.all, {}),), initial, state, declared.path, rule)
 
 
 def _options(
@@ -225,7 +253,7 @@ def _first_values(written: _Written, around: _Around) -> dict[str, Any]:
 
 
 def _initial_state(
-    kind: Optimizer,
+    keeper: str,
     parameter: str,
     entries: Mapping[str, Any],
     state: Mapping[str, tuple[StateEntry, ...]],
@@ -243,7 +271,7 @@ def _initial_state(
     for name, value in entries.items():
         with around.faults.collecting():
             if name not in kept:
-                message = f"{kind.name} with these arguments keeps no `{name}` for `{parameter}`"
+                message = f"{keeper} keeps no `{name}` for `{parameter}`"
                 otherwise = f"it keeps {listing(kept)}" if kept else "it keeps nothing for a single parameter"
                 raise PlacedFault((*place, name), message, did_you_mean(name, kept, otherwise), key=True)
             found[name] = _entry(kept[name], value, (*place, name), around)

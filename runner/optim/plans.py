@@ -8,6 +8,8 @@ from typing import Protocol
 
 import torch
 
+from runner.language.computation import Computation
+
 Path = tuple[str | int, ...]
 Value = int | float | bool | str | None
 
@@ -50,17 +52,31 @@ class InitialState:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """The equations of an optimizer, for every parameter that it holds."""
+
+    initial: Mapping[str, Mapping[str, Computation]]  # parameter → state entry → its first value, over `param`
+    update: Mapping[str, Computation]  # parameter → `param` and the state entries that the rule assigns
+
+    @property
+    def random(self) -> bool:
+        """Whether a step draws random numbers."""
+        return any(update.random for update in self.update.values())
+
+
+@dataclass(frozen=True, slots=True)
 class OptimizerPlan:
     """One optimizer of a run."""
 
     name: str  # as the config calls it; "optimizer" for the single one
-    kind: str  # "adamw"
-    class_name: str  # "AdamW"
+    kind: str  # "adamw", or "rule"
+    class_name: str  # "AdamW"; nothing for a rule
     options: Mapping[str, Option]  # the arguments of the class
     groups: tuple[GroupPlan, ...]
     initial_state: Mapping[str, Mapping[str, InitialState]]  # parameter -> entry -> value
     state: Mapping[str, tuple[StateEntry, ...]]  # parameter -> what is kept; nothing for lbfgs, whose state is global
     path: Path
+    rule: Rule | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:

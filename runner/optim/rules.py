@@ -9,146 +9,247 @@ update: |
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.nn import Parameter
 
-from runner.errors import did_you_mean
-from runner.language.computation import Computation, extract
-from runner.language.faults import LanguageError, Place
-from runner.language.inference import Bounds, Inference
-from runner.language.lowering import Lowered, lower_expression, lower_statements
+from runner.errors import nearest
+from runner.language.computation import Computation, Output, extract, forget_examples
+from runner.language.faults import START, LanguageError, Place, place_of
+from runner.language.inference import Inference
+from runner.language.lowering import Lowered, lower_expression, lower_statements, uses_grad
+from runner.language.parse import assigned_names, parse_statements
 from runner.language.scope import Scope
-from runner.optim.plans import Shaped
+from runner.language.values import describe, dtype_name
+from runner.optim.faults import PlacedFault
+from runner.optim.plans import Path, Rule, Shaped, StateEntry, broadcasts
 
-IN_SCOPE = ("param", "grad", "t")
+Number = int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule for every parameter that it updates."""
+class RuleSurroundings:
+    """What planning a rule needs to know of the config."""
 
-    initial: Mapping[str, Mapping[str, Computation]]  # parameter → state entry → its first value, over `param`
-    update: Mapping[str, Computation]  # parameter → `param` and the state entries that the rule assigns
-
-
-class RuleFault(Exception):
-    """A rule does not fit a parameter; `entry` is the state entry it is about, None for the update."""
-
-    def __init__(self, error: LanguageError, entry: str | None = None) -> None:
-        super().__init__(error.message)
-        self.error, self.entry = error, entry
+    scope: Scope = field(default_factory=lambda: Scope({}))  # `tensors` are examples, `elsewhere` what it cannot read
+    infer: Callable[[bool], Inference] = lambda gradients: Inference(gradients=gradients)
+    again: Callable[[LanguageError], None] = lambda error: None  # plans anew where the fault is one of inference
 
 
 def plan_rule(
-    state: Mapping[str, str], update: str, parameters: Mapping[str, Shaped], surroundings: Scope, bounds: Bounds
-) -> Rule:
+    state: Mapping[str, object], update: str, parameters: Mapping[str, Shaped], around: RuleSurroundings, path: Path
+) -> tuple[Rule, dict[str, tuple[StateEntry, ...]]]:
     """Lower a rule once for each shape and dtype among the parameters.
 
     Args:
-        state: what each entry starts from, an expression that may read `param`.
+        state: what each entry starts from, a number or an expression that may read `param`.
         update: statements over `param`, `grad`, `t`, the state entries and the scalar constants.
         parameters: those that the rule holds.
-        surroundings: scalar constants, tables and functions; its tensors are not in scope.
-        bounds: how large the rule may become.
+        path: of the rule in the config.
+    Returns:
+        the rule, and what it keeps for each parameter: an entry has the parameter's shape, and the dtype of the
+        expression that it starts from, or of the parameter where that is a number.
     Raises:
-        RuleFault: the rule is not valid, or does not fit a parameter's shape.
+        PlacedFault: the rule is not valid, or does not fit a parameter.
     """
-    planned: dict[tuple[tuple[int, ...], torch.dtype], tuple[dict[str, Computation], Computation]] = {}
-    initial: dict[str, Mapping[str, Computation]] = {}
-    updates: dict[str, Computation] = {}
+    planned: dict[tuple[tuple[int, ...], torch.dtype], _Kind] = {}
+    kinds: dict[str, _Kind] = {}
     for name, parameter in parameters.items():
-        kind = (parameter.shape, parameter.dtype)
+        kind = (tuple(parameter.shape), parameter.dtype)
         if kind not in planned:
-            planned[kind] = _plan(state, update, name, parameter, surroundings, bounds)
-        initial[name], updates[name] = planned[kind]
-    return Rule(initial, updates)
+            planned[kind] = _Planner(name, parameter, around, path).plan(state, update)
+        kinds[name] = planned[kind]
+    rule = Rule(
+        {name: kind.initial for name, kind in kinds.items()}, {name: kind.update for name, kind in kinds.items()}
+    )
+    return rule, {name: kind.state for name, kind in kinds.items()}
 
 
-def _plan(
-    state: Mapping[str, str], update: str, name: str, parameter: Shaped, surroundings: Scope, bounds: Bounds
-) -> tuple[dict[str, Computation], Computation]:
-    param = torch.zeros(parameter.shape, dtype=parameter.dtype, device=surroundings.device)
-    scope = replace(surroundings, tensors={"param": param}, roles={}, running={}, fields={}, fixed={}, writable=False)
-    initial: dict[str, Computation] = {}
-    for entry, text in state.items():
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A rule as it is for every parameter of one shape and dtype."""
+
+    initial: Mapping[str, Computation]
+    update: Computation
+    state: tuple[StateEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """Plans a rule for one parameter."""
+
+    name: str
+    parameter: Shaped
+    around: RuleSurroundings
+    path: Path
+
+    def plan(self, state: Mapping[str, object], update: str) -> _Kind:
+        surroundings, around = self.around.scope, self.around
+        own = {"param", "grad", "t", *state}
+        scope = replace(
+            surroundings,
+            scalars={name: value for name, value in surroundings.scalars.items() if name not in own},
+            tables={name: value for name, value in surroundings.tables.items() if name not in own},
+            roles={},
+            running={},
+            fixed={},
+            fields={},
+            writable=False,
+        )
+        indexed = {name: surroundings.tensors[name] for name in scope.tables if name in surroundings.tensors}
+        param = self.example()
+        entries: dict[str, Tensor] = {}
+        initial: dict[str, Computation] = {}
+        for entry, written in state.items():
+            text, path = str(written), (*self.path, "state", entry)
+            inner = replace(scope, tensors={**indexed, "param": param})
+            try:
+                lowered = lower_expression(text, inner, around.infer(uses_grad(text, inner)))
+                initial[entry] = extract(lowered, ["value"], path)
+                self.check_inputs(initial[entry], indexed)
+                entries[entry] = self.start(lowered, entry, param)
+            except LanguageError as error:
+                around.again(error)
+                raise PlacedFault.within(path, error) from None
+            forget_examples(lowered)
+        inner = replace(
+            scope, tensors={**indexed, "param": param, "grad": _generic(param), **entries}, running={"t": 1}
+        )
+        path = (*self.path, "update")
         try:
-            lowered = lower_expression(text, scope, Inference(bounds))
-            initial[entry] = extract(lowered, ["value"])
-            _check_shape(initial[entry], tuple(parameter.shape), f"`{entry}`")
+            lowered = lower_statements(update, inner, around.infer(uses_grad(update, inner)))
+            results = ["param", *(entry for entry in state if entry in lowered.values)]
+            if "param" in lowered.values:
+                for result in results:
+                    self.check_result(lowered, result, entries, update)
+                computation = extract(lowered, results, path)
+                self.check_inputs(computation, indexed)
         except LanguageError as error:
-            raise RuleFault(error, entry) from None
-    entries = {entry: torch.zeros_like(param) for entry in state}
-    tensors = {"param": param, "grad": torch.zeros_like(param), **entries}
-    scope = replace(scope, tensors=tensors, running={"t": 1})
-    try:
-        lowered = lower_statements(update, scope, Inference(bounds))
+            around.again(error)
+            raise PlacedFault.within(path, error) from None
         if "param" not in lowered.values:
-            hint = did_you_mean("param", lowered.values, "the last line is for instance `param = param - lr * grad`")
-            raise LanguageError("the rule never assigns `param`", hint)
-        assigned = [entry for entry in state if entry in lowered.values]
-        for result in ("param", *assigned):
-            _check_result(lowered, result, name, parameter)
-    except LanguageError as error:
-        raise RuleFault(error) from None
-    return initial, extract(lowered, ["param", *assigned])
+            meant = nearest("param", lowered.values)
+            hint = f"it assigns `{meant}`; is that `param`?" if meant else "write `param = param - lr * grad`"
+            raise PlacedFault(path, "the rule never assigns `param`", hint, key=True)
+        forget_examples(lowered)
+        shape = tuple(self.parameter.shape)
+        kept = tuple(StateEntry(entry, shape, example.dtype) for entry, example in entries.items())
+        return _Kind(initial, computation, kept)
 
+    def example(self) -> Tensor:
+        """The parameter's own initial values where they are known, so that nothing is tried on zeros alone."""
+        known = self.around.scope.tensors.get(self.name)
+        if known is not None:
+            return known.detach()
+        device = self.around.scope.device
+        return _generic(torch.zeros(tuple(self.parameter.shape), dtype=self.parameter.dtype, device=device))
 
-def _check_result(lowered: Lowered, result: str, name: str, parameter: Shaped) -> None:
-    value = lowered.values[result]
-    example = value.meta["example"] if isinstance(value, fx.Node) else value
-    place: Place | None = value.meta.get("place") if isinstance(value, fx.Node) else None
-    shape = tuple(parameter.shape)
-    if result == "param" and not isinstance(example, Tensor):
-        raise LanguageError("the rule makes `param` a number", "write for instance `param = param - lr * grad`")
-    found = tuple(example.shape) if isinstance(example, Tensor) else ()
-    fits = found == shape if result == "param" else _broadcasts(found, shape)
-    if not fits:
-        message = f"the rule gives `{result}` the shape {found}, and `{name}` has {shape}"
-        error = LanguageError(message, "reduce nothing that is assigned to it, or `expand` it")
-        error.place = place or error.place
-        raise error
-
-
-def _check_shape(computation: Computation, shape: tuple[int, ...], what: str) -> None:
-    found = computation.outputs[0].shape
-    if found is None or not _broadcasts(found, shape):
-        message = f"{what} starts with the shape {found}, which does not broadcast to {shape}"
+    def start(self, lowered: Lowered, entry: str, param: Tensor) -> Tensor:
+        """The example of a state entry as it starts."""
+        value = lowered.values["value"]
+        example = value.meta["example"] if isinstance(value, fx.Node) else value
+        shape = tuple(param.shape)
+        if isinstance(example, Tensor) and broadcasts(example.shape, shape) and not value.meta.get("dynamic"):
+            return example.expand(shape).clone()
+        if isinstance(example, (bool, int, float)):
+            return torch.full_like(param, example)
+        found = f"has the shape {tuple(example.shape)}" if isinstance(example, Tensor) else f"is {describe(value)}"
+        message = f"`{entry}` {found}, which does not broadcast to {shape} of `{self.name}`"
         raise LanguageError(message, "start it from a number, or from `zeros_like(param)`")
 
+    def check_result(self, lowered: Lowered, result: str, entries: Mapping[str, Tensor], update: str) -> None:
+        """A fault where what the rule assigns does not fit what it is written into."""
+        value = lowered.values[result]
+        example = value.meta["example"] if isinstance(value, fx.Node) else value
+        shape = tuple(self.parameter.shape)
+        place = _assignment(update, result)
+        if isinstance(example, Tensor):
+            fits = tuple(example.shape) == shape if result == "param" else broadcasts(example.shape, shape)
+            if not fits or value.meta.get("dynamic"):
+                found = "a shape that depends on data" if value.meta.get("dynamic") else f"shape {tuple(example.shape)}"
+                message = f"the rule gives `{result}` {found}, and `{self.name}` has {shape}"
+                raise LanguageError(message, "give it the shape of `param`", place)
+        elif result == "param" or not isinstance(example, (bool, int, float)):
+            message = f"the rule makes `{result}` {describe(value)}"
+            hint = "write for instance `param = param - lr * grad`" if result == "param" else "make it a tensor"
+            raise LanguageError(message, hint, place)
+        wanted = self.parameter.dtype if result == "param" else entries[result].dtype
+        found_dtype = example.dtype if isinstance(example, Tensor) else torch.tensor(example).dtype
+        if not torch.can_cast(found_dtype, wanted):
+            message = f"the rule gives `{result}` {dtype_name(found_dtype)}, and it is {dtype_name(wanted)}"
+            hint = "take its `.real` part, or its `.abs()`" if found_dtype.is_complex else "start it from another dtype"
+            raise LanguageError(message, hint, place)
 
-def _broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
-    aligned = zip(reversed(shape), reversed(target), strict=False)
-    return len(shape) <= len(target) and all(length in (1, wanted) for length, wanted in aligned)
+    def check_inputs(self, computation: Computation, indexed: Mapping[str, Tensor]) -> None:
+        """A rule reads the elements of a 1-d constant, never the whole."""
+        for node in computation.graph.nodes:
+            for name in {operand.meta.get("input") for operand in node.all_input_nodes} & indexed.keys():
+                if "place" in node.meta and node.op != "output":
+                    message = f"`{name}` is a constant of {indexed[str(name)].numel()} elements"
+                    hint = f"a rule reads one of them: `{name}[t - 1]`"
+                    raise LanguageError(message, hint, node.meta["place"], node.meta.get("origin"))
+        if not indexed.keys().isdisjoint(computation.inputs):
+            raise LanguageError("this is a whole constant", "index it, for instance with `t - 1`")
+
+
+def _generic(like: Tensor) -> Tensor:
+    """Numbers of which none is zero and no two are equal, in the shape and dtype of `like`."""
+    count = torch.arange(1, like.numel() + 1, device=like.device)
+    return count.sin().reshape(like.shape).to(like.dtype)
+
+
+def _assignment(update: str, name: str) -> Place:
+    """Where the last assignment of a name stands: its right-hand side."""
+    found = START
+    for statement in parse_statements(update):
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Assign) and name in [target.id for target in assigned_names(node, update)]:
+                found = place_of(node.value, update)
+    return found
 
 
 class RuleStepper:
     """A rule at work. `steps` counts the steps taken; the next one is `t = steps + 1`."""
 
-    __slots__ = ("_parameters", "_states", "_updates", "steps")
+    __slots__ = ("_parameters", "_random", "_seed", "_states", "_updates", "steps")
 
     def __init__(
         self,
         rule: Rule,
+        state: Mapping[str, tuple[StateEntry, ...]],
         parameters: Mapping[str, Parameter],
-        initial: Mapping[str, Mapping[str, Tensor | int | float | bool]],
+        initial: Mapping[str, Mapping[str, Tensor | Number]],
+        seed: Callable[[int], None],
     ) -> None:
+        """Make the state that the rule starts from.
+
+        Args:
+            state: what is kept for each parameter.
+            parameters: at least those that the rule holds, on their device.
+            initial: what some entries start from instead.
+            seed: seeds the generator for a step, 0 for the state, where random numbers are drawn.
+        """
         self.steps = 0
+        self._seed = seed
+        self._random = any(update.random for update in rule.update.values())
         self._parameters = {name: parameters[name] for name in rule.update}
         self._states: dict[str, dict[str, Tensor]] = {}
         self._updates: list[Callable[[int], None]] = []
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                given = initial.get(name, {})
-                values = {
-                    entry: given[entry] if entry in given else _value(computation, {"param": parameter})
-                    for entry, computation in rule.initial[name].items()
-                }
-                self._states[name] = {entry: _like(value, parameter) for entry, value in values.items()}
-                self._updates.append(_bind(rule.update[name], parameter, self._states[name]))
+        if any(computation.random for entries in rule.initial.values() for computation in entries.values()):
+            seed(0)
+        for name, parameter in self._parameters.items():
+            given = initial.get(name, {})
+            self._states[name] = {}
+            for entry in state[name]:
+                computation = rule.initial[name][entry.name]
+                value = given[entry.name] if entry.name in given else _run(computation, {"param": parameter})[0]
+                self._states[name][entry.name] = _like(value, parameter, entry.dtype)
+            self._updates.append(_bind(rule.update[name], parameter, self._states[name]))
 
     def holds(self, name: str) -> bool:
         """Whether a parameter is one of its own."""
@@ -157,46 +258,62 @@ class RuleStepper:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         self.steps += 1
-        with torch.no_grad():
-            for update in self._updates:
-                update(self.steps)
+        if self._random:
+            self._seed(self.steps)
+        for update in self._updates:
+            update(self.steps)
 
     def state(self, name: str) -> Mapping[str, Tensor]:
         """The state entries of a parameter, each of its shape."""
         return self._states[name]
 
-    def load_state(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
-        """Put back what `state` gave for each parameter, and the count of steps."""
+    def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
+        """Put back what `state` gave for each parameter, and the count of steps. Tensors are taken over, not copied."""
         for name, entries in state.items():
             self._states[name].update(entries)
         self.steps = steps
 
 
 def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tensor]) -> Callable[[int], None]:
-    function, inputs = computation.function, computation.inputs
-    entries = [(position, output.name) for position, output in enumerate(computation.outputs) if position]
+    writes = [
+        (position, output.name, state[output.name].dtype, _is_fresh(output, state[output.name]))
+        for position, output in enumerate(computation.outputs)
+        if position
+    ]
 
     def update(t: int) -> None:
         gradient = parameter.grad
         if gradient is None:
             return
-        known = {"param": parameter, "grad": gradient, "t": t}
-        results = function(None, *[known[name] if name in known else state[name] for name in inputs])
-        written = [_like(results[position], parameter) for position, _ in entries]
-        parameter.copy_(results[0])
-        for (_, name), value in zip(entries, written, strict=True):
-            state[name] = value
+        results = _run(computation, {**state, "param": parameter, "grad": gradient, "t": t})
+        written = [
+            (name, results[position] if fresh else _like(results[position], parameter, dtype))
+            for position, name, dtype, fresh in writes
+        ]
+        with torch.no_grad():
+            parameter.copy_(results[0])
+        state.update(written)
 
     return update
 
 
-def _value(computation: Computation, known: Mapping[str, Tensor]) -> object:
-    return computation.function(None, *[known[name] for name in computation.inputs])[0]
+def _is_fresh(output: Output, entry: Tensor) -> bool:
+    """Whether a result can be kept as it is: a tensor of its own, of the entry's shape and dtype."""
+    same = output.shape == tuple(entry.shape) and output.dtype == entry.dtype
+    return same and not output.aliases and not output.scalar
 
 
-def _like(value: object, parameter: Parameter) -> Tensor:
-    """A value as a tensor of its own, of a parameter's shape and dtype."""
-    made = torch.empty_like(parameter, requires_grad=False)
-    if isinstance(value, Tensor):
-        return made.copy_(value)
-    return made.fill_(value)  # type: ignore[arg-type]
+def _run(computation: Computation, known: Mapping[str, Any]) -> tuple[Any, ...]:
+    with torch.set_grad_enabled(computation.gradients):
+        inputs = [known[name] for name in computation.inputs]
+        given = [value.detach() if isinstance(value, Tensor) else value for value in inputs]
+        results = computation.function(None, *given)
+    if not computation.gradients:
+        return results
+    return tuple(result.detach() if isinstance(result, Tensor) else result for result in results)
+
+
+def _like(value: Tensor | Number, parameter: Parameter, dtype: torch.dtype) -> Tensor:
+    """A value as a tensor of its own, of a parameter's shape."""
+    made = torch.empty_like(parameter, dtype=dtype, requires_grad=False)
+    return made.copy_(value.detach()) if isinstance(value, Tensor) else made.fill_(value)

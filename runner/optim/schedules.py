@@ -1,8 +1,8 @@
 """The schedules of `torch.optim.lr_scheduler` that depend on the step count alone, in closed form.
 
-Each closed form is a function of `t`, the optimizer's step count from 1, and gives the learning rate of that step: what torch uses
-after `t - 1` calls of `scheduler.step()`. Names and arguments are torch's, the class name in snake case; where torch
-takes the base rate from the optimizer, it is the first argument here.
+Each closed form is a function of `t`, the optimizer's step count from 1, and gives the learning rate of that step:
+what torch uses after `t - 1` calls of `scheduler.step()`. Names and arguments are torch's, the class name in snake
+case; where torch takes the base rate from the optimizer, it is the first argument here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from runner.language.faults import LanguageError
+from runner.language.faults import LanguageError, Place
 from runner.language.scalars import Names, RunningFunction, Scalar, compile_scalar
 
 STEP_COUNT = "t"
@@ -56,7 +56,7 @@ def exponential_lr(t: int, lr: float, gamma: float) -> float:
 def polynomial_lr(t: int, lr: float, total_iters: int = 5, power: float = 1.0) -> float:
     """From `lr` to 0 in `total_iters` steps along a polynomial."""
     _positive(total_iters=total_iters)
-    return lr * (1.0 - min(total_iters, t - 1) / total_iters) ** power
+    return lr * math.pow(1.0 - min(total_iters, t - 1) / total_iters, power)
 
 
 def cosine_annealing_lr(t: int, lr: float, T_max: int, eta_min: float = 0.0) -> float:
@@ -131,8 +131,8 @@ def one_cycle_lr(
     first = max_lr / div_factor
     last = first / final_div_factor
     if three_phase:
-        ends = (pct_start * total_steps - 1, 2 * pct_start * total_steps - 2, total_steps - 1)
-        rates = (first, max_lr, first, last)
+        ends: tuple[float, ...] = (pct_start * total_steps - 1, 2 * pct_start * total_steps - 2, total_steps - 1)
+        rates: tuple[float, ...] = (first, max_lr, first, last)
     else:
         ends, rates = (pct_start * total_steps - 1, total_steps - 1), (first, max_lr, last)
     start = 0.0
@@ -186,7 +186,7 @@ REFUSED: Mapping[str, str] = {
     "chained_scheduler": "multiply the schedules: `0.1 * linear_lr(1, total_iters=10) * exponential_lr(1, gamma=0.9)`",
     "lambda_lr": "write the expression itself: `0.1 * 0.95 ** (t - 1)`",
     "multiplicative_lr": "write the product itself: `0.1 * 0.95 ** (t - 1)`",
-    "reduce_lr_on_plateau": "it depends on more than the count: `assign` a parameter, or use `when`",
+    "reduce_lr_on_plateau": "it depends on more than the count of steps: write the rate as an expression of `t`",
 }
 """Classes of `torch.optim.lr_scheduler` that are no functions here, and what to write instead."""
 
@@ -230,7 +230,7 @@ def _sequential(values: Names, arguments: Mapping[str, Any]) -> Any:
     if not isinstance(schedules, tuple):
         raise TypeError("`schedules` is a list of schedules")
     if len(schedules) != len(milestones) + 1:
-        raise ValueError(f"{len(schedules)} schedules need {len(schedules) - 1} milestones, not {len(milestones)}")
+        raise ValueError(f"there are {len(schedules)} schedules, and {len(milestones)} milestones between them")
     if list(milestones) != sorted(milestones):
         raise ValueError("`milestones` are in ascending order")
     t = values[STEP_COUNT]
@@ -261,7 +261,8 @@ def compile_schedule(text: str, names: Names) -> Callable[[int], Scalar]:
     def at(t: int) -> Scalar:
         value = compiled({STEP_COUNT: t})
         if not math.isfinite(value):
-            raise LanguageError(f"this is {value}", "a hyperparameter is finite in every step")
+            place = Place(1, 0, len(text.split("\n")[0]))
+            raise LanguageError(f"this is {value}", "a hyperparameter is finite in every step", place)
         return value
 
     return at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,17 @@ from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, V
 
 StateValue = Tensor | int | float | None | Sequence[Tensor | None]
 """What torch keeps in an optimizer's state; L-BFGS keeps numbers and lists of tensors too."""
+
+
+class AnyStepper(Protocol):
+    """An optimizer of a run, one of torch's or a rule."""
+
+    steps: int
+
+    def holds(self, name: str) -> bool: ...
+    def step(self) -> None: ...
+    def state(self, name: str) -> Mapping[str, StateValue]: ...
+    def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None: ...
 
 
 class Stepper:
@@ -57,7 +68,7 @@ class Stepper:
         kept: Mapping[str, StateValue] = self.optimizer.state.get(self._parameters[name], {})
         return kept
 
-    def load_state(self, state: Mapping[str, Mapping[str, StateValue]], steps: int) -> None:
+    def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
         """Put back what `state` gave for each parameter, and the count of steps. Tensors are taken over, not copied."""
         self.optimizer.state.clear()
         for name, entries in state.items():

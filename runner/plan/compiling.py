@@ -24,7 +24,7 @@ from runner.language.operations import DTYPES
 from runner.language.parse import assigned_names, parse_statements
 from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope, declare_functions
-from runner.optim import OptimizerPlan, plan_optimizers
+from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
 from runner.plan.columns import Column
 from runner.plan.faults import ConfigPath, Faults
@@ -44,7 +44,7 @@ from runner.plan.values import Values
 SMALL = 64 << 20
 """Bytes of declared tensors up to which shapes are inferred on the tensors themselves."""
 
-ROOM = 512 << 20
+ROOM = 192 << 20
 """Bytes that inference on real tensors may take besides; what wants more is inferred without allocating."""
 
 
@@ -143,7 +143,7 @@ class _Compiler:
         with self.examples(tensors) as examples:
             batches = self.supply.examples(self.supply.choose(), {})
             lowered = self.lower(tensors, examples, scalars, functions, batches)
-            optimizers = self.optimizers(tensors, examples, scalars)
+            optimizers = self.optimizers(tensors, examples, scalars, functions, lowered)
             if lowered is None:
                 faults.stop()
                 raise AssertionError
@@ -354,15 +354,37 @@ class _Compiler:
             raise _Again(fake=False)
 
     def optimizers(
-        self, tensors: Mapping[str, TensorPlan], examples: Mapping[str, Tensor], scalars: Mapping[str, Scalar]
+        self,
+        tensors: Mapping[str, TensorPlan],
+        examples: Mapping[str, Tensor],
+        scalars: Mapping[str, Scalar],
+        functions: Mapping[str, Function],
+        lowered: Lowered | None,
     ) -> dict[str, OptimizerPlan]:
+        parameters = {name: tensor for name, tensor in tensors.items() if tensor.role == "parameter"}
+        constants = {name: tensor for name, tensor in tensors.items() if tensor.role == "constant"}
+        elsewhere = {
+            **dict.fromkeys(lowered.values if lowered else (), "a named value"),
+            **dict.fromkeys(parameters, "a parameter"),
+            **dict.fromkeys((name for name in constants if name not in self.tables), "a tensor"),
+        }
+        scope = Scope(
+            tensors=examples,
+            scalars=scalars,
+            tables=self.tables,
+            functions=functions,
+            dtype=self.dtype,
+            device=self.config.device,
+            elsewhere=elsewhere,
+        )
         return plan_optimizers(
             self.config,
-            {name: tensor for name, tensor in tensors.items() if tensor.role == "parameter"},
+            parameters,
             {**self.tables, **scalars},
             self.faults.problems,
             self.faults.warnings,
-            constants={name: tensor for name, tensor in tensors.items() if tensor.role == "constant"},
+            constants=constants,
+            rules=RuleSurroundings(scope, self.inference, self.infer_again),
         )
 
     # what rows record

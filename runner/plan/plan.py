@@ -78,7 +78,9 @@ class Plan:
     @property
     def random(self) -> bool:
         """Whether any step draws random numbers."""
-        return any(isinstance(item, Action) and item.draws for item in self.program)
+        rules = (optimizer.rule for optimizer in self.optimizers.values())
+        drawing = any(rule is not None and rule.random for rule in rules)
+        return drawing or any(isinstance(item, Action) and item.draws for item in self.program)
 
     @property
     def parameters(self) -> tuple[str, ...]:

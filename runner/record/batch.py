@@ -96,11 +96,18 @@ def _chained(parts: Iterable[Iterable[T]]) -> list[T]:
 
 def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) -> Packed:
     if stored.layout in ("list", "bytes"):
-        return Packed([None if value is None else value.detach().cpu() for value in values], None)
+        return Packed([None if value is None else _checked(value.detach().cpu(), stored) for value in values], None)
     stacked, present = stack(values, blank)
-    assert stacked.shape[1:] == stored.column.shape, f"{stored.column.name} is {tuple(stacked.shape[1:])}"
-    assert stacked.dtype == stored.column.dtype, f"{stored.column.name} is {stacked.dtype}"
+    _checked(stacked[0], stored)
     return Packed(stacked, present)
+
+
+def _checked(value: Tensor, stored: StoredColumn) -> Tensor:
+    """The value, of the column's shape and dtype: Arrow is given its address and believes us."""
+    column = stored.column
+    assert column.shape is None or value.shape == column.shape, f"{column.name} is {tuple(value.shape)}"
+    assert value.dtype == column.dtype, f"{column.name} is {value.dtype}"
+    return value
 
 
 def _bytes(packed: Packed) -> int:

@@ -19,7 +19,8 @@ from runner.record.storage import dtype_name
 from runner.record.summary import Summary, summarize
 
 LARGEST_WHOLE = 64
-"""Elements up to which a tensor is printed whole."""
+"""Elements up to which a tensor is printed whole, if that takes at most `TALLEST_WHOLE` lines."""
+TALLEST_WHOLE = 8
 WIDEST_LABEL = 28
 
 BOLD, DIM, RED = "1", "2", "31"
@@ -147,7 +148,7 @@ class RowPrinter:
             for asked in (width, width * 3 // 4):  # torch forgets the point of `0.` when it counts, and prints wider
                 with torch._tensor_str.printoptions(linewidth=asked):
                     texts = repr(value).splitlines()
-                if _widest(texts) <= width:
+                if _widest(texts) <= width and len(texts) <= TALLEST_WHOLE:
                     return texts
         return self._folded(self._facts(summarize(value)), width)
 

@@ -25,6 +25,9 @@ REWRITE_RATIO = 20
 """After a rewrite of the unfinished part, the next waits this many times as long as it took: at most 5% of one core."""
 
 
+PART_ROWS = 1 << 16
+"""A part is finished at so many rows, however small: encoding it takes memory by the row."""
+
 TABLE_BYTES = 2 << 20
 """Batches are converted together once they take as much: Arrow needs less than Python, and one call less than many."""
 
@@ -34,7 +37,7 @@ class PartWriter:
 
     Args:
         folder: `rows/`.
-        part_bytes: the size in memory at which a part is finished.
+        part_bytes: the size in memory at which a part is finished, unless it has `PART_ROWS` before.
         interval: seconds from one writing to the next, longer where writing takes long.
     """
 
@@ -50,7 +53,8 @@ class PartWriter:
         self._batches: list[Batch] = []  # its last rows, not converted yet
         self._batched_bytes = 0
         self._bytes = 0
-        self._rows_written = 0  # of the unfinished part
+        self._rows = 0
+        self._rows_written = 0
         self._due = time.monotonic() + interval
 
     def seconds_left(self) -> float:
@@ -64,11 +68,12 @@ class PartWriter:
         self._bytes += batch.bytes
         if self._batched_bytes >= TABLE_BYTES:
             self._convert()
-        if self._bytes >= self._part_bytes:
+        self._rows += len(batch.numbers)
+        if self._bytes >= self._part_bytes or self._rows >= PART_ROWS:
             self.write()
             self._finished_parts += 1
             self._tables.clear()
-            self._bytes = self._rows_written = 0
+            self._bytes = self._rows = self._rows_written = 0
 
     def write(self) -> None:
         """Put the unfinished part on disk, if it has rows that are not there.
@@ -78,12 +83,11 @@ class PartWriter:
         """
         began = time.monotonic()
         self._convert()
-        rows = sum(map(len, self._tables))
-        if rows > self._rows_written:
+        if self._rows > self._rows_written:
             path = self._folder / f"{self._finished_parts:05}.parquet"
             write_atomically(path, memoryview(encode(self._tables, self._columns)), through=self._folder.parent)
-            self.rows_on_disk += rows - self._rows_written
-            self._rows_written = rows
+            self.rows_on_disk += self._rows - self._rows_written
+            self._rows_written = self._rows
         now = time.monotonic()
         self._due = now + max(self._interval, REWRITE_RATIO * (now - began))
 

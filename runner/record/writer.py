@@ -47,7 +47,7 @@ class RowWriter:
         batch_rows: int = 128,
         batch_bytes: int = 4 * MIB,
         queue_bytes: int = 64 * MIB,
-        part_bytes: int = 16 * MIB,
+        part_bytes: int = 32 * MIB,
         interval: float = 2.0,
     ) -> None:
         self._folder = directory / ROWS_FOLDER

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 — configs in one line
 """The program: loops, conditions, counting, the paths of rows, and which rows the log keeps."""
 
 from __future__ import annotations
@@ -6,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tests.engine.running import compiled, rows_of, same
 
 import runner
 from runner.engine import initial_state
+from tests.engine.running import compiled, rows_of, same
 
 COUNTER = """\
 parameters: {x: 0.0, y: 0.0, z: 0.0}
@@ -71,7 +72,11 @@ def test_stop_leaves_the_innermost_loop() -> None:
 
 
 def test_a_bare_stop_leaves_at_once() -> None:
-    assert counts(f"steps: [{{repeat: {{times: 5, steps: [{count('x')}, stop, {count('y')}]}}}}, {count('z')}]") == [1, 0, 1]
+    assert counts(f"steps: [{{repeat: {{times: 5, steps: [{count('x')}, stop, {count('y')}]}}}}, {count('z')}]") == [
+        1,
+        0,
+        1,
+    ]
 
 
 def test_stop_when_a_value_is_reached() -> None:
@@ -98,14 +103,17 @@ def test_stop_with_every() -> None:
 
 
 def test_every_runs_a_step_on_iterations_n_2n_and_so_on() -> None:
-    text = f"steps: [{{repeat: {{times: 10, steps: [{{assign: {{x: x + iteration}}, every: 3}}]}}}}]"
+    text = "steps: [{repeat: {times: 10, steps: [{assign: {x: x + iteration}, every: 3}]}}]"
     rows = counting(text)
     assert [row.iteration for row in rows[1:]] == [3, 6, 9]
     assert rows[-1]["x"].item() == 18
 
 
 def test_every_is_an_expression_of_scalar_constants() -> None:
-    text = "constants: {half: 2}\n" + f"steps: [{{repeat: {{times: 10, steps: [{{{count('x')[1:-1]}, every: half * 2}}]}}}}]"
+    text = (
+        "constants: {half: 2}\n"
+        + f"steps: [{{repeat: {{times: 10, steps: [{{{count('x')[1:-1]}, every: half * 2}}]}}}}]"
+    )
     assert counts(text)[0] == 2
 
 
@@ -136,7 +144,9 @@ def test_a_skipped_step_logs_no_row_and_takes_no_number() -> None:
     assert rows[1]["x"].item() == 0
 
 
-@pytest.mark.parametrize("condition", ["x == 0", "true", "iteration == 1", "(x == 0) & (y == 0)", "x == 0 and y == 0", "1"])
+@pytest.mark.parametrize(
+    "condition", ["x == 0", "true", "iteration == 1", "(x == 0) & (y == 0)", "x == 0 and y == 0", "1"]
+)
 def test_conditions_are_tensors_of_one_element_or_scalars(condition: str) -> None:
     if condition == "x == 0 and y == 0":
         with pytest.raises(runner.ConfigError, match="`and` takes scalar conditions"):
@@ -188,12 +198,16 @@ def test_a_path_numbers_a_step_where_its_list_has_more_than_one() -> None:
 
 
 def test_rows_are_numbered_from_0_without_gaps() -> None:
-    rows = rows_of(COUNTER + f"steps: [{{repeat: {{times: 3, steps: [{count('x')}, {{{count('y')[1:-1]}, every: 2}}]}}}}, forward]")
+    rows = rows_of(
+        COUNTER + f"steps: [{{repeat: {{times: 3, steps: [{count('x')}, {{{count('y')[1:-1]}, every: 2}}]}}}}, forward]"
+    )
     assert [row.number for row in rows] == list(range(len(rows)))
 
 
 def test_a_rows_iteration_is_that_of_its_innermost_loop() -> None:
-    rows = rows_of(COUNTER + "steps: [forward, {repeat: {times: 2, steps: [forward, {repeat: {times: 2, steps: [backward]}}]}}]")
+    rows = rows_of(
+        COUNTER + "steps: [forward, {repeat: {times: 2, steps: [forward, {repeat: {times: 2, steps: [backward]}}]}}]"
+    )
     assert [(row.step, row.iteration) for row in rows] == [
         ("start", 1),
         ("forward", 1),
@@ -242,7 +256,9 @@ def test_tensors_of_train_rows_are_never_written_again() -> None:
 
 
 def test_rows_come_as_they_happen() -> None:
-    rows = runner.execute(compiled(COUNTER + "steps: [{repeat: {times: 1000000000, steps: [forward]}}]\nlog: {budget: 1e12}"))
+    rows = runner.execute(
+        compiled(COUNTER + "steps: [{repeat: {times: 1000000000, steps: [forward]}}]\nlog: {budget: 1e12}")
+    )
     assert isinstance(rows, Iterator)
     assert [next(rows).number for _ in range(5)] == [0, 1, 2, 3, 4]
 
@@ -291,7 +307,9 @@ def test_log_every_counts_the_innermost_loop() -> None:
 def test_log_every_keeps_the_last_iteration_of_a_loop_that_stops() -> None:
     steps = "[{repeat: {times: 10, steps: [train, {stop: , when: iteration == 5}]}}, forward]"
     assert kept("{every: 3}", steps) == ["start", "1.repeat[3].1.train", "1.repeat[5].1.train", "2.forward"]
-    steps = "[{repeat: {times: 2, steps: [{repeat: {times: 9, steps: [forward, train, {stop: , when: iteration == 4}]}}]}}]"
+    steps = (
+        "[{repeat: {times: 2, steps: [{repeat: {times: 9, steps: [forward, train, {stop: , when: iteration == 4}]}}]}}]"
+    )
     assert kept("{every: 3}", steps) == ["start"] + [
         f"repeat[{outer}].repeat[{inner}].{step}"
         for outer in (1, 2)
@@ -376,7 +394,9 @@ def test_runs_of_one_plan_may_alternate() -> None:
     plan = compiled(text)
     alone = [row["w"] for row in runner.execute(plan)]
     pairs = list(zip(runner.execute(plan), runner.execute(plan), strict=True))
-    assert all(same(one["w"], value) and same(other["w"], value) for (one, other), value in zip(pairs, alone, strict=True))
+    assert all(
+        same(one["w"], value) and same(other["w"], value) for (one, other), value in zip(pairs, alone, strict=True)
+    )
 
 
 def test_the_callers_gradient_mode_does_not_matter() -> None:

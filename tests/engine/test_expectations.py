@@ -1,3 +1,4 @@
+# ruff: noqa: E501 — configs in one line
 """`expect` holds where `torch.testing.assert_close` does, and says what differs where it does not."""
 
 from __future__ import annotations
@@ -8,20 +9,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.engine.running import rows_of
+from torch.testing._comparison import default_tolerances
 
 import runner
 from runner.engine.expectations import TOLERANCES, mismatch
+from tests.engine.running import rows_of
 
 FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SPECIAL = [0.0, 1.0, -1.0, 1e-6, 100.0, math.inf, -math.inf, math.nan]
 
 
 def agrees(found: torch.Tensor, expected: torch.Tensor, rtol: float | None, atol: float | None) -> bool:
-    """torch's own verdict, the expected value broadcast first."""
-    given = {} if rtol is None and atol is None else {"rtol": rtol or 0.0, "atol": atol or 0.0}
+    """torch's own verdict with the tolerances of the dtype, reached in float64 so that no tolerance is rounded."""
+    given = default_tolerances(found.dtype) if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
+    sides = found.double(), expected.expand(found.shape).double()
     try:
-        torch.testing.assert_close(found, expected.expand(found.shape), equal_nan=True, **given)
+        torch.testing.assert_close(*sides, equal_nan=True, rtol=given[0], atol=given[1])
     except AssertionError:
         return False
     return True
@@ -42,10 +45,10 @@ def test_tolerances_are_those_of_torch_testing(
     assert (mismatch(found, expected, rtol, atol) is None) == agrees(found, expected, rtol, atol)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
+)
 def test_the_table_is_torchs(dtype: torch.dtype) -> None:
-    from torch.testing._comparison import default_tolerances
-
     assert TOLERANCES[dtype] == default_tolerances(dtype)
 
 
@@ -164,25 +167,26 @@ def test_all_expectations_of_a_step_that_fail_are_told() -> None:
 def test_the_rows_before_a_failure_are_given() -> None:
     from tests.engine.running import compiled
 
-    seen = []
+    rows = runner.execute(compiled(HELD + "  - expect: {x: 0}\n  - forward\n"))
+    assert [next(rows).step for _ in range(3)] == ["start", "forward", "backward"]
     with pytest.raises(runner.ExpectationError, match="`x`"):
-        for row in runner.execute(compiled(HELD + "  - expect: {x: 0}\n  - forward\n")):
-            seen.append(row.step)
-    assert seen == ["start", "forward", "backward"]
+        next(rows)
 
 
 def test_no_gradient_is_not_a_gradient_of_zero() -> None:
     text = "{parameters: {x: 0.0}, expression: f = x ** 2, steps: [%s, expect: {x.grad: %s}]}"
     rows_of(text % ("forward", "null"))
     rows_of(text % ("backward", "0"))
-    with pytest.raises(runner.ExpectationError, match="`x.grad`: there is no gradient"):
+    with pytest.raises(runner.ExpectationError, match=r"`x\.grad`: there is no gradient"):
         rows_of(text % ("forward", "0"))
     with pytest.raises(runner.ExpectationError, match="expected no gradient"):
         rows_of(text % ("backward", "null"))
 
 
 def test_a_tolerance_may_be_an_expression_of_scalar_constants() -> None:
-    rows_of("{parameters: {x: 1.0}, constants: {eps: 0.5}, expression: f = x, steps: [backward, expect: {x: {value: 1.4, atol: eps}}]}")
+    rows_of(
+        "{parameters: {x: 1.0}, constants: {eps: 0.5}, expression: f = x, steps: [backward, expect: {x: {value: 1.4, atol: eps}}]}"
+    )
 
 
 @pytest.mark.parametrize(

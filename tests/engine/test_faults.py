@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.engine.running import rows_of
 
 import runner
+from tests.engine.running import rows_of
 
 START = """\
 parameters: {x: [1.0, 2.0], w: {shape: [], init: 3}}
@@ -22,7 +22,11 @@ steps:
     ("steps", "marked", "message"),
     [
         ("  - assign: {x: x.grad}\n  - forward\n", "x.grad", "`x.grad` does not exist: no gradient has been computed"),
-        ("  - {assign: {w: 1, x: x.exp_avg}}\n  - train\n", "x.exp_avg", "`x.exp_avg` does not exist before the first step"),
+        (
+            "  - {assign: {w: 1, x: x.exp_avg}}\n  - train\n",
+            "x.exp_avg",
+            "`x.exp_avg` does not exist before the first step",
+        ),
         ("  - assign: {w: f}\n  - backward\n", "f}", "`f` has not been computed yet"),
         ("  - expect: {f: 1}\n  - backward\n", "f:", "`f` has not been computed yet"),
         ("  - expect: {w: f}\n  - backward\n", "f}", "`f` has not been computed yet"),
@@ -31,9 +35,7 @@ steps:
         ("  - {backward: {objective: a, gradient: a}}\n", "a}}", "`a` has not been computed yet"),
     ],
 )
-def test_reading_what_does_not_exist_yet_is_an_error_at_its_place(
-    steps: str, marked: str, message: str
-) -> None:
+def test_reading_what_does_not_exist_yet_is_an_error_at_its_place(steps: str, marked: str, message: str) -> None:
     with pytest.raises(runner.RunError, match=message) as caught:
         rows_of(START + steps)
     (problem,) = caught.value.problems
@@ -85,7 +87,7 @@ def test_a_data_file_that_changed_after_planning_is_told_at_its_place(tmp_path) 
     text = "{parameters: {x: {file: x.npy}}, expression: f = x.sum()}"
     plan = runner.compile(runner.loads(text, base=str(tmp_path)))
     numpy.save(tmp_path / "x.npy", numpy.ones(4, dtype="float32"))
-    with pytest.raises(runner.RunError, match="x.npy") as caught:
+    with pytest.raises(runner.RunError, match=r"x\.npy") as caught:
         list(runner.execute(plan))
     assert caught.value.problems[0].line == 1
 
@@ -108,7 +110,7 @@ steps:
 
 def test_an_unknown_column_of_a_row_names_the_nearest() -> None:
     row = rows_of(START + "  - backward\n")[1]
-    with pytest.raises(KeyError, match="did you mean `x.grad`"):
+    with pytest.raises(KeyError, match=r"did you mean `x\.grad`"):
         row["x.grd"]
     assert "x.grad" in row
     assert "x.grd" not in row

@@ -1,14 +1,15 @@
+# ruff: noqa: E501 — configs in one line
 """Each step kind does what the same lines of torch do, bit for bit, and its row holds it."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from tests.engine.running import Numbers, assert_rows, compiled, copied, numbers, rows_of, same
 from torch import Tensor
 from torch.nn import Parameter
 
 import runner
+from tests.engine.running import Numbers, assert_rows, compiled, copied, numbers, rows_of, same
 
 TWO = """\
 parameters: {a: [1.5, -2.0], b: [0.25, 3.0]}
@@ -539,7 +540,9 @@ steps: [forward, assign: {x: x * 0}, assign: {y: v}]
 
 
 def test_assign_draws_random_numbers_from_the_runs_stream() -> None:
-    rows = rows_of("{seed: 5, parameters: {x: [1.0, 2.0]}, expression: f = x.sum(), steps: [backward, assign: {x: randn(2)}]}")
+    rows = rows_of(
+        "{seed: 5, parameters: {x: [1.0, 2.0]}, expression: f = x.sum(), steps: [backward, assign: {x: randn(2)}]}"
+    )
     torch.manual_seed(seed_of(1))
     assert same(rows[2]["x"], torch.randn(2))
 
@@ -553,7 +556,10 @@ def test_a_step_that_only_expects_or_stops_logs_no_row() -> None:
 
 
 def test_metrics_are_computed_with_the_objective() -> None:
-    text = TWO + "metrics: {worst: h.abs().max(), size: a.norm()}\noptimizer: {sgd: {lr: 0.1}}\nsteps: [train, step, forward]\n"
+    text = (
+        TWO
+        + "metrics: {worst: h.abs().max(), size: a.norm()}\noptimizer: {sgd: {lr: 0.1}}\nsteps: [train, step, forward]\n"
+    )
     rows = rows_of(text)
     for number in (1, 3):
         assert same(rows[number]["worst"], rows[number]["h"].abs().max())
@@ -681,7 +687,10 @@ def test_lbfgs_differentiates_its_own_parameters_and_its_row_holds_the_first_eva
 
         optimizer.step(closure)
         expected.append(
-            ("train", {"f": seen[0][0], "x": copied(x), "x.grad": seen[0][1], "other": copied(other), "other.grad": None})
+            (
+                "train",
+                {"f": seen[0][0], "x": copied(x), "x.grad": seen[0][1], "other": copied(other), "other.grad": None},
+            )
         )
     steps = "steps: [{repeat: {times: 3, steps: [train: {optimizer: fit}]}}]\n"
     assert_rows(rows_of(ROSENBROCK + steps), expected)
@@ -782,9 +791,7 @@ def test_the_parts_of_a_train_step_come_in_order(monkeypatch: pytest.MonkeyPatch
     recorded(clipping, "by_norm", "clip_grad_norm")
     recorded(clipping, "by_value", "clip_grad_value")
     recorded(Stepper, "step", "step")
-    plan = compiled(
-        TWO + SEVERAL + "steps: [train: {clip_grad_norm: 1.0, clip_grad_value: 0.5, accumulate: 2}]"
-    )
+    plan = compiled(TWO + SEVERAL + "steps: [train: {clip_grad_norm: 1.0, clip_grad_value: 0.5, accumulate: 2}]")
     events.clear()
     rows = runner.execute(plan)
     next(rows)

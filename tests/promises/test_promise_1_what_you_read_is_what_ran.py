@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.engine.running import compiled, copied, numbers, rows_of, same
 from torch import Tensor
 from torch.nn import Parameter
 
 import runner
 from runner.plan.streams import stream_seed
+from tests.engine.running import compiled, copied, numbers, rows_of, same
 
 Weights = Mapping[str, Parameter]
 Forward = Callable[[Weights, Mapping[str, Tensor]], dict[str, Tensor]]
@@ -144,7 +144,9 @@ def constants_of(plan: runner.Plan) -> dict[str, Tensor]:
     return initial_state(plan).constants
 
 
-def hold_training(text: str, forward: Forward, make: Callable[[list[Parameter]], torch.optim.Optimizer], seed: int | None = None) -> None:
+def hold_training(
+    text: str, forward: Forward, make: Callable[[list[Parameter]], torch.optim.Optimizer], seed: int | None = None
+) -> None:
     plan = compiled(text)
     constants = constants_of(plan)
     rows = runner.execute(plan)

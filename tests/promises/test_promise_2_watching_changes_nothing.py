@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 import torch
-from tests.engine.running import compiled, same
 
 import runner
 from runner.engine import initial_state
+from tests.engine.running import compiled, same
 
 MODEL = """\
 seed: 3

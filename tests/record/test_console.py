@@ -94,6 +94,11 @@ def test_a_matrix_prints_whole_and_aligned() -> None:
     assert printed(row).splitlines()[1:] == ["  h  tensor([[0, 1, 2],", "             [3, 4, 5]])"]
 
 
+def test_a_small_tensor_that_is_tall_prints_as_statistics() -> None:
+    row = rows_of([Column("h", "value", torch.int64, (9, 1))], [[torch.ones(9, 1).long()]])
+    assert printed(row).splitlines()[1:] == ["  h  (9, 1) int64  mean 1  std 0  min 1  max 1  norm 3"]
+
+
 def test_a_step_that_is_not_in_the_path_is_named() -> None:
     (row,) = rows_of([Column("h", "value", torch.int64, ())], [[torch.tensor(1)]])
     row.path, row.step = "3", "zero_grad"

@@ -1,0 +1,46 @@
+"""How benchmarks are measured and told; nothing is timed here."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.measure import Result, Workload, measured, table
+
+
+def workload(**changes: object) -> Workload:
+    fields = {"name": "W", "what": "ours", "against": "theirs", "ours": int, "theirs": int, "reach": 0.75, **changes}
+    return Workload(**fields)  # type: ignore[arg-type]
+
+
+def test_a_ratio_is_that_of_the_medians() -> None:
+    result = Result(workload(), ours=(9.0, 1.0, 3.0), theirs=(4.0, 100.0, 1.0))
+    assert result.value == pytest.approx(0.75)
+    assert result.reached
+
+
+def test_a_difference_is_in_seconds() -> None:
+    result = Result(workload(measure="difference", reach=0.1), ours=(1.0, 1.3, 1.2), theirs=(1.0, 1.0, 1.0))
+    assert result.value == pytest.approx(0.2)
+    assert not result.reached
+
+
+def test_both_sides_run_once_unmeasured_and_then_alternate() -> None:
+    calls: list[str] = []
+    sides = workload(ours=lambda: calls.append("ours"), theirs=lambda: calls.append("theirs"))
+    result = measured(sides, repeats=2)
+    assert calls == ["theirs", "ours", "theirs", "ours", "ours", "theirs"]
+    assert (len(result.ours), len(result.theirs)) == (2, 2)
+
+
+def test_the_table_tells_times_a_step_ratio_and_reach() -> None:
+    told = list(table([Result(workload(steps=1000), ours=(0.05,), theirs=(0.1,))]))
+    assert [cell.strip() for cell in told[-1].strip("|").split("|")] == [
+        "W",
+        "ours",
+        "50.0 µs a step",
+        "theirs",
+        "100.0 µs a step",
+        "0.50",
+        "≤ 0.75",
+        "reached",
+    ]

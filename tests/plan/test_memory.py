@@ -1,0 +1,156 @@
+# ruff: noqa: E501 — configs in one line
+"""What a run will take is told before it starts, near what it then takes, and bounded."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import runner
+from runner.plan import memory
+from runner.plan.compiling import PlanLimits
+from tests.engine.running import compiled, rows_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (5 << 20, "5.0 MiB"),
+        (3 << 30, "3.0 GiB"),
+        (1 << 62, "4,096.0 PiB"),
+    ],
+)
+def test_sizes_are_told_in_words(size: int, text: str) -> None:
+    assert memory.bytes_text(size) == text
+
+
+def test_the_machine_has_memory() -> None:
+    assert 64 << 20 < memory.machine_memory() < 1 << 50
+
+
+def test_what_wants_more_than_its_room_fails_at_once_and_the_limit_is_lifted_after() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with memory.bounded_memory(64 << 20), pytest.raises(RuntimeError, match="memory"):
+        torch.zeros(1 << 34)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    with memory.bounded_memory(64 << 20):
+        assert torch.zeros(1 << 20).sum() == 0
+
+
+def test_estimates_count_tensors_gradients_state_and_rows() -> None:
+    plan = compiled("""\
+parameters: {w: {shape: [10, 10], init: ones}, frozen: {shape: [5], init: ones, requires_grad: false}}
+constants: {c: {shape: [7], init: ones, dtype: float64}}
+expression: loss = w.sum() * frozen.sum() * c.sum()
+optimizer: {adam: {lr: 0.1}}
+steps: [{repeat: {times: 4, steps: [backward, {step: , every: 2}, zero_grad]}}, forward]
+""")
+    assert plan.estimates.tensors == 400 + 20 + 56
+    assert plan.estimates.gradients == 400
+    assert plan.estimates.state == 2 * 400 + 4
+    assert plan.estimates.rows == 1 + 4 + 2 + 4 + 1
+    assert plan.estimates.row == 8 + 400 + 400 + 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "steps: 7\nlog: {every: 3}",
+        "steps: 6\nlog: {every: 3}",
+        "steps: [{repeat: {times: 5, steps: [{train: , every: 2}, forward]}}]\nlog: {every: 2}",
+        "steps: [{repeat: {times: 3, steps: [forward, {repeat: {times: 4, steps: [train]}}]}}, step]\nlog: {every: 2}",
+        "steps: [{repeat: {times: 0, steps: [train]}}, forward]",
+        "steps: [{repeat: {times: 9, steps: [train, {stop: , when: iteration == 4}]}}]\nlog: {every: 3}",
+    ],
+)
+def test_no_run_logs_more_rows_than_were_estimated(text: str) -> None:
+    text = "parameters: {x: 1}\nexpression: x ** 2\noptimizer: {sgd: {lr: 0.1}}\n" + text
+    rows, most = len(rows_of(text)), compiled(text).estimates.rows
+    assert rows <= most
+    if "stop" not in text and "every: 2}, forward" not in text:
+        assert rows == most
+
+
+LARGE = """\
+parameters:
+  w1: {shape: [1000, 5000], init: {normal: {std: 0.01}}}
+  w2: {shape: [5000, 1000], init: {normal: {std: 0.01}}}
+constants: {x: {shape: [64, 1000], init: normal}}
+expression: |
+  h = relu(x @ w1)
+  loss = (h @ w2).square().mean()
+optimizer: {adam: {lr: 0.001}}
+steps: 3
+log: {tensors: none}
+"""
+
+MEASURE = """\
+import resource, sys
+import torch, runner, runner.plan, runner.engine
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+list(runner.execute(runner.compile(runner.loads("{parameters: {x: 1.0}, expression: x * 2}"))))
+if sys.argv[1] == "fake":
+    runner.compile(runner.loads("{parameters: {x: {shape: [20000000], init: ones}}, expression: x.sum()}"))
+before = peak()
+plan = runner.compile(runner.loads(sys.stdin.read()))
+planned = peak() - before
+if sys.argv[1] == "run":
+    list(runner.execute(plan))
+print(planned, peak() - before, plan.estimates.memory / 2**20)
+"""
+
+
+def measured(text: str, how: str) -> tuple[float, float, float]:
+    """MiB that planning takes, that planning and running take, and that the plan says."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, how], input=text, capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    planned, ran, estimated = map(float, done.stdout.split())
+    return planned, ran, estimated
+
+
+@pytest.mark.slow
+def test_a_model_of_ten_million_parameters_is_planned_without_its_memory() -> None:
+    planned, _, estimated = measured(LARGE, "plan")
+    assert planned < 300
+    assert estimated > 150
+    planned, _, _ = measured(LARGE, "fake")
+    assert planned < 100  # what torch imports for it has been imported
+
+
+@pytest.mark.slow
+def test_the_estimate_is_near_what_a_run_takes() -> None:
+    _, ran, estimated = measured(LARGE, "run")
+    assert estimated / 2 < ran < estimated * 2 + 100
+
+
+def test_a_run_that_takes_more_than_the_limit_is_refused() -> None:
+    config = runner.loads("{parameters: {w: {shape: [1000, 1000], init: ones}}, expression: (w * 2).sum()}")
+    with pytest.raises(runner.ConfigError, match=r"more than the limit of 8.0 MiB|takes about .* MiB, and there are"):
+        runner.compile(config, limits=PlanLimits(memory=8 << 20))
+    assert runner.compile(config, limits=PlanLimits(memory=64 << 20))
+
+
+def test_a_log_past_its_budget_is_refused_with_what_to_write_instead() -> None:
+    text = "parameters: {w: {shape: [1000], init: ones}}\nexpression: w.sum()\noptimizer: {sgd: {}}\nsteps: 1000\nlog: %s\n"
+    with pytest.raises(
+        runner.ConfigError, match=r"the log would pass its budget of 1.0 MiB: 1,001 rows of 7.8 KiB take"
+    ) as caught:
+        compiled(text % "{budget: 1048576}")
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.hint) == (
+        5,
+        "write `log: {tensors: none}`, `log: {every: 100}` or a larger `log: {budget: …}`",
+    )
+    for log in ("{budget: 1048576, tensors: none}", "{budget: 1048576, every: 100}", "{budget: 1e8}"):
+        compiled(text % log)
