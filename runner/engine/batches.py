@@ -10,6 +10,7 @@ from torch import Tensor
 
 from runner.engine.samples import Samples, open_samples
 from runner.errors import DataWarning, RunError
+from runner.plan.faults import ConfigPath
 from runner.plan.files import FileFault
 from runner.plan.plan import Plan
 from runner.plan.sources import SourcePlan
@@ -39,6 +40,15 @@ def order(seed: int, source: str, epoch: int, samples: int, groups: tuple[int, .
     return torch.cat([starts[group] + torch.randperm(groups[group], generator=generator) for group in drawn])
 
 
+class UnreadableData(RuntimeError):
+    """A batch could not be read; `path` is the source's in the config."""
+
+    def __init__(self, path: ConfigPath, fault: FileFault) -> None:
+        super().__init__(fault.message)
+        self.path = path
+        self.hint = fault.hint
+
+
 class Batches:
     """The cursor of one source: its current batch, and where in which pass the next one begins.
 
@@ -46,7 +56,19 @@ class Batches:
     brings it back.
     """
 
-    __slots__ = ("_device", "_order", "_samples", "_seed", "batch", "epoch", "length", "plan", "position", "seen")
+    __slots__ = (
+        "_device",
+        "_order",
+        "_samples",
+        "_seed",
+        "batch",
+        "epoch",
+        "length",
+        "plan",
+        "position",
+        "seen",
+        "taken",
+    )
 
     def __init__(self, plan: SourcePlan, samples: Samples, seed: int, device: str) -> None:
         self.plan = plan
@@ -58,7 +80,8 @@ class Batches:
         self.position = plan.batches  # batches drawn in this pass
         self.batch: Batch = {}  # the current one; empty before the first
         self.length = 0  # of the current batch
-        self.seen: tuple[int, ...] | slice = slice(0, 0)  # the samples that were taken last, by `evaluate` too
+        self.taken: Batch = {}  # the batch that was read last, by `evaluate` too
+        self.seen: tuple[int, ...] | slice = slice(0, 0)  # its samples
 
     def next(self) -> None:
         """Draw the next batch; past the end the next pass begins."""
@@ -91,16 +114,17 @@ class Batches:
             self.begin()
         self.epoch, self.position = epoch, position
         self.batch = {}
-        if drawn:
+        if drawn and position:
             self._draw(position - 1)
 
     def whole_pass(self) -> Iterator[Batch]:
         """Every batch of a pass in the order of the file, the last one included; the cursor stays where it is."""
-        size, seen = self.plan.batch_size, self.seen
+        size, before = self.plan.batch_size, (self.taken, self.seen)
         for start in range(0, self.plan.samples, size):
             self.seen = slice(start, min(start + size, self.plan.samples))
-            yield self._moved(self._read(self.seen.start, self.seen.stop))
-        self.seen = seen
+            self.taken = self._moved(self._read(self.seen.start, self.seen.stop))
+            yield self.taken
+        self.taken, self.seen = before
 
     def _draw(self, position: int) -> None:
         size = self.plan.batch_size
@@ -112,7 +136,7 @@ class Batches:
             chosen = self._order[start:end]
             self.seen = tuple(chosen.tolist())
             batch = self._taken(chosen)
-        self.batch = self._moved(batch)
+        self.batch = self.taken = self._moved(batch)
         self.length = end - start
 
     def sample(self, place: int) -> int:
@@ -124,22 +148,18 @@ class Batches:
         try:
             return self._samples.between(start, end)
         except FileFault as fault:
-            raise _unreadable(fault) from fault
+            raise UnreadableData(self.plan.path, fault) from fault
 
     def _taken(self, chosen: Tensor) -> Batch:
         try:
             return self._samples.at(chosen)
         except FileFault as fault:
-            raise _unreadable(fault) from fault
+            raise UnreadableData(self.plan.path, fault) from fault
 
     def _moved(self, batch: Batch) -> Batch:
         if self._device == "cpu":
             return batch
         return {name: column.to(self._device) for name, column in batch.items()}
-
-
-def _unreadable(fault: FileFault) -> RunError:
-    return RunError(f"{fault.message}; {fault.hint}" if fault.hint else fault.message)
 
 
 def open_batches(plan: Plan) -> dict[str, Batches]:

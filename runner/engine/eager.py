@@ -70,7 +70,7 @@ def execute(plan: Plan, state: State | None = None) -> Iterator[Row]:
             if values is not None:
                 yield row(action, values)
     except FAULTS as error:
-        raise run_fault(plan, position, iterations, error) from error
+        raise run_fault(plan, state, position, error) from error
     finally:
         if generator is not None:
             torch.set_rng_state(generator)

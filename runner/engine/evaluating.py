@@ -57,7 +57,10 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
             totals = [total + value for total, value in zip(totals, weighted, strict=True)] if totals else weighted
         current.clear()
         samples = batches.plan.samples
-        return [(total / samples).to(result.dtype) for total, result in zip(totals, argument.results, strict=True)]
+        return [
+            (total / samples).to(plan.device, result.dtype)
+            for total, result in zip(totals, argument.results, strict=True)
+        ]
 
     return whole
 
@@ -70,4 +73,7 @@ def _wide(value: Any) -> Tensor:
     """A detached copy in float64 or complex128."""
     if not isinstance(value, Tensor):
         return torch.tensor(value, dtype=torch.float64)
-    return value.detach().to(torch.complex128 if value.is_complex() else torch.float64)
+    copied = value.detach()
+    if copied.device.type == "mps":  # which has no float64
+        copied = copied.cpu()
+    return copied.to(torch.complex128 if value.is_complex() else torch.float64)

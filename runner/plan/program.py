@@ -140,10 +140,9 @@ class ProgramPlanner:
         draws = loop.more + 1
         if source.batches % draws:
             message = f"an iteration draws {draws} batches of `{source.name}`, which has {source.batches} in a pass"
-            fewer = source.samples // (source.batches // draws * draws) if source.batches >= draws else 0
-            hint = f"write `batch_size: {fewer}` with `drop_last: true`" if fewer else f"draw at most {source.batches}"
-            if fewer and source.samples // fewer % draws:
-                hint = f"choose a `batch_size` that gives a multiple of {draws} batches, or another number"
+            hint = f"choose a `batch_size` that gives a multiple of {draws} batches"
+            if source.samples % source.batch_size and not source.drop_last and not (source.batches - 1) % draws:
+                hint = "write `drop_last: true`, which leaves out the shorter last one"
             self.values.faults.add(loop.more_path, message, hint, key=True)
             return 1
         return source.batches // draws
@@ -158,6 +157,7 @@ class ProgramPlanner:
                     message = f"this step draws more batches of `{source}`, and may be skipped"
                     hint = "remove its condition: the loop's passes have to come out even"
                     self.values.faults.add(path, message, hint, key=True)
+                    return
                 loop.more += times
                 loop.more_path = path
                 return
