@@ -257,9 +257,11 @@ def _assign(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | Non
 
 def _next(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
     if isinstance(written, dict):
-        for key in written:
-            if key != "data":
-                faults.unknown(path, key, Next.noun, ("data",))
+        unknown = [key for key in written if key != "data"]
+        for key in unknown:
+            faults.unknown(path, key, Next.noun, ("data",))
+        if unknown:
+            return None
         written, path = written.get("data"), (*path, "data")
     try:
         names = check_names(written)

@@ -288,14 +288,14 @@ class ProgramPlanner:
                 return None
         values.supply.drawn.add(name)
         wanted = evaluated(values, argument)
+        read, source = values.reads(wanted), values.supply.sources[name]
+        missing = [column for column in read if column not in source]
+        if missing or not read:
+            said = f"it has no column `{missing[0]}`" if missing else f"`{objective}` reads no column of it"
+            values.faults.add(at, f"`{name}` cannot be evaluated: {said}", "name another source")
+            return None
         choice = values.supply.choose([name])
         computation, batches, variants = values.computations(wanted, choice, training=False, whole=True)
-        elsewhere = [(column, source) for column, source in batches if source != name]
-        if elsewhere or not batches:
-            said = f"its batches have no `{elsewhere[0][0]}`" if elsewhere else "no column of it is read"
-            if not values.faults.problems:
-                values.faults.add(at, f"`{name}` cannot be evaluated: {said}", "name another source")
-            return None
         results: list[Result] = []
         positions = {column.name: position for position, column in enumerate(values.columns)}
         for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=True)):
@@ -740,8 +740,11 @@ def _evaluated_columns(values: Values, steps: tuple[models.Step, ...]) -> list[C
         argument = step.argument
         if not isinstance(argument, models.Evaluate) or argument.data not in values.supply.sources:
             continue
-        choice = values.supply.choose([argument.data])
-        lowered = values.lowered_for(choice, {}, training=False)
+        source = values.supply.sources[argument.data]
+        if not all(column in source for column in values.reads(evaluated(values, argument))):
+            continue
+        lengths = {argument.data: source.batch_size}
+        lowered = values.lowered_for(values.supply.choose([argument.data]), lengths, training=False)
         for name in [] if lowered is None else evaluated(values, argument):
             assert lowered is not None
             value = lowered[name]

@@ -21,7 +21,7 @@ from runner.language.computation import (
 from runner.language.faults import LanguageError
 from runner.language.inference import Inference
 from runner.language.lowering import Lowered, lower_expression, uses_grad
-from runner.language.scalars import Scalar, names_in
+from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope
 from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
@@ -156,6 +156,10 @@ class Values:
         merged = _merged([computation for _, computation in variants])
         return merged, batches, tuple(variants) if len(variants) > 1 else ()
 
+    def reads(self, wanted: Iterable[str]) -> list[str]:
+        """The batch columns that some values are computed from."""
+        return [name for name in inputs_of(self.lowered, wanted) if name in self.supply.columns]
+
     def lengths(self, sources: Sequence[str], whole: bool) -> list[dict[str, int]]:
         """The combinations of lengths that the batches of some sources have; a fault where there are too many."""
         found = list(self.supply.combinations(sources, whole))
@@ -176,6 +180,9 @@ class Values:
             except LanguageError as error:
                 self.infer_again(error)
                 error.message = f"{error.message}, {_circumstances(lengths, training)}"
+                short = [name for name, length in lengths.items() if length < self.supply.sources[name].batch_size]
+                if short and training:
+                    error.hint = f"write `drop_last: true` for `{short[0]}`, which leaves its last batch out"
                 self.faults.language(("expression",), error)
                 self._lowered[key] = None
         return self._lowered[key]
@@ -243,10 +250,18 @@ class Values:
             fields=self._fields(),
             functions=self.functions,
             varying=frozenset(self.varying),
+            elsewhere=self._elsewhere(),
             dtype=self.dtype,
             device=self.device,
             writable=False,
         )
+
+    def _elsewhere(self) -> dict[str, str]:
+        """Batch columns are read where batches are used: in the expression and its metrics."""
+        found = dict.fromkeys(self.supply.sources, "a data source with no such result")
+        for result in self.results:
+            found[result.partition(".")[0]] = f"a data source with the results {listing(sorted(self.results), 6)}"
+        return found | dict.fromkeys(self.supply.columns, "a batch column")
 
     def _fields(self) -> dict[str, Tensor | Scalar]:
         fields: dict[str, Tensor | Scalar] = dict(self.results)
@@ -261,7 +276,6 @@ class Values:
         """One expression over the state of the run; a fault, and None, where it has one."""
         scope = self.scope()
         try:
-            self.refuse_batches(text)
             lowered = lower_expression(text, scope, self.infer(uses_grad(text, scope)))
             if not loggable(lowered.values["value"]) and not isinstance(lowered.values["value"], (bool, int, float)):
                 raise LanguageError("this is neither a tensor nor a number", "write an expression with one value")
@@ -272,12 +286,6 @@ class Values:
             return None
         self.note_reads(computation.inputs)
         return computation
-
-    def refuse_batches(self, text: str) -> None:
-        """Batch columns are read where batches are used: in the expression and its metrics."""
-        for name in sorted(names_in(text) & self.supply.columns - self.lowered.values.keys()):
-            hint = "name what you need of it in `expression`, and read that"
-            raise LanguageError(f"`{name}` is a batch column, which only `expression` and `metrics` read", hint)
 
     def note_reads(self, inputs: Iterable[str]) -> None:
         """Remember what an expression reads: named values have to be computed, tensors are in use."""
