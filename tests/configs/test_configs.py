@@ -41,6 +41,11 @@ PERTURBATIONS = {
         ("hours + offset", "1.01 * hours + offset"),
         ("times: 3", "times: 0"),
     ],
+    "digits": [
+        ("lr: 0.01}", "lr: 0.00001}"),
+        ("epochs: 8", "epochs: 1"),
+        ("flatten(1) / 16", "flatten(1) / 1600"),
+    ],
     "two-optimizers": [("lr: 0.1,", "lr: 0.101,"), ("lr: 0.2,", "lr: 0.202,"), ("point_y - 1", "point_y - 1.01")],
     "physics": [
         ("acceleration + u)", "acceleration + 1.01 * u)"),
