@@ -66,7 +66,8 @@ class Rows:
         while view:
             count = os.preadv(self._descriptor, [view], offset)
             if not count:
-                raise FileFault(f"{self._name} ends before row {row}: it is truncated", "write the file again")
+                end = (offset - self._offset) // self._width
+                raise FileFault(f"{self._name} ends within row {end}: it is truncated", "write the file again")
             view, offset = view[count:], offset + count
 
     def _tensor(self, buffer: bytearray) -> Tensor:
