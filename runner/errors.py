@@ -135,7 +135,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     initials = "".join(word[:1] for word in name.split("_"))
     if len(initials) > 1 and initials in pool:
         return initials
-    holding = [candidate for candidate in pool if name in candidate or (len(candidate) > 1 and candidate in name.split("_"))]
+    holding = [
+        candidate for candidate in pool if name in candidate or (len(candidate) > 1 and candidate in name.split("_"))
+    ]
     return min(holding, key=len) if holding else None
 
 

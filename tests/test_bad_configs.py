@@ -140,16 +140,17 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
 """Files too odd to keep, with a part of what is said of them."""
 
 PROBE = """
-import resource, sys
+import re, resource, sys
 import runner, runner.config
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])  # this program's alone
 runner.loads("parameters: {x: 1}\\nexpression: f = x\\n")
-before = resource.getrusage(resource.RUSAGE_SELF)
+before, held = resource.getrusage(resource.RUSAGE_SELF), peak()
 try:
     runner.load(sys.argv[1])
 except runner.ConfigError as error:
     print(error)
 after = resource.getrusage(resource.RUSAGE_SELF)
-print((after.ru_maxrss - before.ru_maxrss) // 1024, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+print((peak() - held) // 1024, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 """
 
 

@@ -9,6 +9,7 @@ it holds, from 0 to 16. The numbers come from numpy's PCG64 with a fixed seed, s
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy
@@ -54,7 +55,7 @@ def _image(strokes: list[list[tuple[float, float]]], random: numpy.random.Genera
     for stroke in strokes:
         corners = numpy.array(stroke) + random.normal(0, 0.03, size=(len(stroke), 2))
         corners = ((corners - 0.5) * stretch) @ turn.T + 0.5 + shift
-        for start, end in zip(corners[:-1], corners[1:], strict=True):
+        for start, end in itertools.pairwise(corners):
             distance = numpy.minimum(distance, _distance(points, start, end))
     ink = (distance < width).reshape(8, _FINE, 8, _FINE).sum(axis=(1, 3))
     return ink.astype(numpy.uint8)

@@ -10,7 +10,6 @@ from runner.cli.options import FaultFormat, Json, Request, examples, reads_confi
 from runner.cli.reading import make_plan, read_config, tell_warnings
 from runner.errors import Problem, UsageError, did_you_mean
 
-
 RULE = "rule:"
 """What stands before the name of a shipped rule, where `show` takes a config."""
 

@@ -75,6 +75,15 @@ RunsDir = Annotated[
     str, typer.Option("--runs-dir", metavar="FOLDER", envvar="STEPRUN_RUNS_DIR", help="Where run directories are kept.")
 ]
 
+CheckpointEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--checkpoint-every", metavar="ROWS", min=1, help="Save the state after every so many rows.", show_default=False
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the run directory only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print each row as one JSON object a line.")]
+
 LIMITS = {
     "file_bytes": "Size of one config file.  [4MiB]",
     "nesting": "Lists and mappings inside one another.  [64]",

@@ -12,8 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import FaultFormat, Request, RunsDir, examples, reads_config
+from runner.cli.interruption import Interruption
+from runner.cli.options import (
+    AsJson,
+    CheckpointEvery,
+    FaultFormat,
+    Quiet,
+    Request,
+    RunsDir,
+    examples,
+    reads_config,
+)
 from runner.cli.reading import make_plan, read_config, tell_warnings
+from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.engine import Row
@@ -38,20 +49,25 @@ def run(
     request: Request,
     runs_dir: RunsDir = "runs",
     record: Annotated[bool, typer.Option("--record/--no-record", help="Keep a run directory.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the run directory only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each row as one JSON object a line.")] = False,
+    checkpoint_every: CheckpointEvery = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     report: FaultFormat = "text",
 ) -> None:
     """Run a config step by step, print each row and keep a run directory."""
     plan = make_plan(request, read_config(request))
     if report == "text":
         tell_warnings(plan.warnings)
-    directory = _execute(plan, Path(runs_dir) if record else None, quiet, as_json)
+    if not record and checkpoint_every is not None:
+        raise UsageError("--checkpoint-every needs a run directory; leave --no-record out")
+    directory = _execute(plan, Path(runs_dir) if record else None, quiet, as_json, checkpoint_every)
     if directory and not as_json:
         typer.echo(f"{'' if quiet else 'recorded in '}{directory}")
 
 
-def _execute(plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool) -> Path | None:
+def _execute(
+    plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool, checkpoint_every: int | None
+) -> Path | None:
     """Run a plan; gives the run directory, which is None where nothing is recorded."""
     from runner.engine import execute
     from runner.record.directory import create_run_directory
@@ -61,27 +77,40 @@ def _execute(plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool) -> P
         gc.freeze()
         gc.enable()
     if runs_dir is None:
-        with _watching(plan, quiet, as_json) as watch:
+        with watching(plan, quiet, as_json) as watch:
             for row in execute(plan):
                 watch(row)
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
+    with told_where(directory, as_json), watching(plan, quiet, as_json) as watch, Interruption() as stop:
+        run_recorded(
+            plan,
+            directory,
+            command=["steprun", *sys.argv[1:]],
+            see=watch,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+        )
+    return directory
+
+
+@contextmanager
+def told_where(directory: Path, as_json: bool) -> Iterator[None]:
+    """Whatever ends a run, the person is told where its rows are."""
     try:
-        with _watching(plan, quiet, as_json) as watch:
-            run_recorded(plan, directory, command=["steprun", *sys.argv[1:]], see=watch)
+        yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"interrupted; every row until then is kept in {directory}") from error
-    except BrokenPipeError:
+        raise KeyboardInterrupt(f"interrupted; `steprun resume {directory}` goes on") from error
+    except (BrokenPipeError, UsageError):
         raise
     except Exception:
         if not as_json:
             typer.echo(f"recorded until then in {directory}")
         raise
-    return directory
 
 
 @contextmanager
-def _watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
+def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
     """What is called with each row: it prints the row as text or as JSON, and moves a progress bar on a terminal."""
     with ExitStack() as stack:
         watches: list[Watch] = []

@@ -60,6 +60,10 @@ class Document:
         """The folder that relative paths in the value at `path` begin at: that of the file that wrote it."""
         return self._find(path)[1].source.folder
 
+    def folders(self) -> tuple[FilePath, ...]:
+        """The folders that files may be read from: the config's own, and those that the caller allows."""
+        return tuple(FilePath(folder) for folder in self.sandbox.folders)
+
     def node(self, path: Path) -> Node | None:
         """The value at a path, or None where there is none."""
         _, node, depth = self._find(path)

@@ -280,6 +280,13 @@ class ForEach(Frozen):
     steps: tuple["Step", ...] = Field(description="steps for each batch")
 
 
+class Checkpoint(Frozen):
+    """Save the full state of the run, so that it can be resumed from here."""
+
+    noun: ClassVar[str] = "`checkpoint`"
+    tag: RunName = Field(None, description="name; a later checkpoint of the same name replaces this one")
+
+
 class Repeat(Frozen):
     """A loop over steps."""
 
@@ -378,6 +385,7 @@ STEP_MODELS: Mapping[str, type[Frozen]] = {
     "expect": Expect,
     "next": Next,
     "evaluate": Evaluate,
+    "checkpoint": Checkpoint,
     "repeat": Repeat,
     "for_each": ForEach,
     "stop": Stop,

@@ -41,6 +41,7 @@ _SHORT_STEPS: dict[str, Schema] = {
     "clip_grad_value": _NUMBER,
     "next": _NAMES,
     "evaluate": {"type": "string"},
+    "checkpoint": {"type": ["string", "integer"]},
 }
 """Step kinds whose argument has a form shorter than a mapping."""
 

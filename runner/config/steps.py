@@ -8,12 +8,11 @@ from typing import Any
 from runner.config.fields import FieldError, check_assigned, check_names, check_number
 from runner.config.models import STEP_MODELS, Expect, Expectation, ForEach, Frozen, Next, Repeat, Step, Train
 from runner.config.nodes import Path, describe
-from runner.config.unbuilt import STEPS, not_built
 from runner.config.validate import Faults, keys_of
 from runner.errors import did_you_mean
 
 SIDE_KEYS = ("every", "when")
-BARE = ("forward", "backward", "step", "zero_grad", "train", "stop")
+BARE = ("forward", "backward", "step", "zero_grad", "train", "checkpoint", "stop")
 """Steps that need no argument."""
 
 _EXAMPLES = {
@@ -42,7 +41,7 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
             return _epochs(written, path, faults)
         faults.add(path, "expected a list of steps or a count, found a mapping", "put `- ` before each step")
         return ()
-    if isinstance(written, str) and written.lstrip("- ") in {*STEP_MODELS, *STEPS} - scalars:
+    if isinstance(written, str) and written.lstrip("- ") in STEP_MODELS.keys() - scalars:
         word = written.lstrip("- ")
         hint = f"write `[{word}]`" if word == written else "put a space after `-`"
         faults.add(path, f"expected a list of steps or a count, found the text `{written}`", hint)
@@ -108,8 +107,8 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
 
 def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | None:
     """The kind of a step from its keys, or None after a fault was added."""
-    known = [key for key in kinds if key in STEP_MODELS or key in STEPS]
-    unknown = [key for key in kinds if key not in STEP_MODELS and key not in STEPS]
+    known = [key for key in kinds if key in STEP_MODELS]
+    unknown = [key for key in kinds if key not in STEP_MODELS]
     for key in unknown:
         faults.add(path if bare else (*path, key), *_unknown(key, known), key=True)
     if not kinds:
@@ -122,9 +121,6 @@ def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | Non
             key=True,
         )
     if len(known) != 1 or unknown:
-        return None
-    if known[0] in STEPS:
-        faults.add(path if bare else (*path, known[0]), not_built(f"the step `{known[0]}`"), STEPS[known[0]], key=True)
         return None
     return known[0]
 
@@ -220,6 +216,7 @@ def _with_key(key: str, types: tuple[type, ...]) -> Callable[[str, Any, Path, Fa
 
 _EXPECTED: dict[tuple[type, ...], str] = {
     (str,): "a name or a mapping",
+    (str, int): "a name or a mapping",
     (str, list): "optimizer names or a mapping",
     (int, float, str): "a number, an expression or a mapping",
 }
@@ -280,6 +277,7 @@ _SHORT: dict[str, Callable[[str, Any, Path, Faults], Frozen | None]] = {
     "step": _with_key("optimizer", (str, list)),
     "zero_grad": _with_key("optimizer", (str, list)),
     "train": _mapping_only,
+    "checkpoint": _with_key("tag", (str, int)),
     "clip_grad_norm": _with_key("max_norm", (int, float, str)),
     "clip_grad_value": _with_key("clip_value", (int, float, str)),
     "assign": _assign,

@@ -11,9 +11,6 @@ TOP_LEVEL: Mapping[str, str] = {
     "placement": "remove it",
     "report": "remove it",
 }
-STEPS: Mapping[str, str] = {
-    "checkpoint": "remove it: every row holds the weights",
-}
 TENSOR_LOGS: Mapping[str, str] = {"stats": "write `full` or `none`", "digest": "write `full` or `none`"}
 ENGINES: Mapping[str, str] = {"compile": "write `engine: eager`"}
 

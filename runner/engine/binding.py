@@ -14,7 +14,7 @@ from runner.engine.batches import Batches
 from runner.engine.rows import Columns
 from runner.engine.state import State, manual_seed
 from runner.language.computation import Computation
-from runner.plan.instructions import Action, Evaluate, Evaluation, Expect, Forward, Next, Train
+from runner.plan.instructions import Action, Checkpoint, Evaluate, Evaluation, Expect, Forward, Next, Train
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 
@@ -27,9 +27,10 @@ Withheld = tuple[Action, Values]
 class Binding:
     """What the steps of a run share: its plan, its state, and what the next row holds."""
 
-    def __init__(self, plan: Plan, state: State) -> None:
+    def __init__(self, plan: Plan, state: State, checkpoint: Callable[[str | None], None] | None = None) -> None:
         self.plan = plan
         self.state = state
+        self.checkpoint = checkpoint or (lambda tag: None)
         self.layout = Columns(plan.columns)
         self.latest: Values = [None] * len(plan.columns)  # weights and gradients as of now; named values are none
         self.withheld: dict[int, tuple[int, list[Withheld]]] = {}  # loop → its iteration, and that one's rows
@@ -256,7 +257,7 @@ def _gradients_are_fresh(plan: Plan) -> bool:
 
     All steps but `train` write gradients in place, or leave them for the next step to write.
     """
-    quiet = (Train, Forward, Expect, Next, Evaluate)
+    quiet = (Train, Forward, Expect, Next, Evaluate, Checkpoint)
     arguments = [instruction.argument for instruction in plan.program if isinstance(instruction, Action)]
     return not _rewrites_gradients(plan) and all(isinstance(argument, quiet) for argument in arguments)
 

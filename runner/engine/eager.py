@@ -24,18 +24,21 @@ FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, Memo
 """What a step may raise; each is told with its place in the config."""
 
 
-def execute(plan: Plan, state: State | None = None) -> Iterator[Row]:
+def execute(
+    plan: Plan, state: State | None = None, *, checkpoint: Callable[[str | None], None] | None = None
+) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
     Args:
         plan: as `compile` gives it.
         state: where to go on from; the start unless given. It is changed in place.
+        checkpoint: what `checkpoint` steps call with their tag, to save `state`; they do nothing without it.
     Raises:
         RunError: a step fails; the problem names the place in the config.
         ExpectationError: an `expect` step does not hold.
     """
     state = initial_state(plan) if state is None else state
-    binding = Binding(plan, state)
+    binding = Binding(plan, state, checkpoint)
     last: list[Withheld] = []
     program = [_bind(binding, instruction, last) for instruction in plan.program]
     layout, iterations = binding.layout, state.iterations

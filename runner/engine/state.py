@@ -118,18 +118,16 @@ def initial_state(plan: Plan) -> State:
         def seed(t: int) -> None:
             manual_seed(stream_seed(plan.seed, "rule", name, t), plan.device)
 
-        try:
-            return RuleStepper(optimizer.rule, optimizer.state, parameters, given, seed)
-        except RuntimeError as error:
-            found = fault_place(error.__traceback__)
-            if found is None:
-                raise
-            fault = LanguageError(torch_message(error), None, *found)
-            raise RunError(place(document, optimizer.path, fault)) from error
+        return RuleStepper(optimizer.rule, optimizer.state, parameters, given, seed)
 
     generator = torch.get_rng_state()
+    steppers: dict[str, AnyStepper] = {}
     try:
-        steppers = {name: stepper(optimizer) for name, optimizer in plan.optimizers.items()}
+        for name, optimizer in plan.optimizers.items():
+            try:
+                steppers[name] = stepper(optimizer)
+            except RuntimeError as error:
+                raise _state_fault(plan, optimizer, error) from error
     finally:
         torch.set_rng_state(generator)
     schedules = {
@@ -139,6 +137,14 @@ def initial_state(plan: Plan) -> State:
         for name, optimizer in plan.optimizers.items()
     }
     return State(parameters, constants, steppers, schedules, [0] * loops, batches=open_batches(plan))
+
+
+def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:
+    """What torch raised while the state of an optimizer was made."""
+    path, found = (*optimizer.path, "state"), fault_place(error.__traceback__)
+    if found is None:
+        return RunError(plan.config.document.problem(path, torch_message(error)))
+    return RunError(place(plan.config.document, path, LanguageError(torch_message(error), None, *found)))
 
 
 def _at_step(plan: Plan, name: str, option: Option) -> Callable[[int], Any]:

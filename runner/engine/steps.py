@@ -19,6 +19,7 @@ from runner.plan.instructions import (
     Argument,
     Assign,
     Backward,
+    Checkpoint,
     Clip,
     ClipGradients,
     Evaluate,
@@ -192,6 +193,13 @@ def _closure(
         return value
 
     return evaluate
+
+
+def _checkpoint(binding: Binding, argument: Checkpoint, loops: Loops) -> Run:
+    def run() -> None:
+        binding.checkpoint(argument.tag)
+
+    return run
 
 
 def _zero_grad(binding: Binding, argument: ZeroGrad, loops: Loops) -> Run:
@@ -449,6 +457,7 @@ def _evaluate(binding: Binding, argument: Evaluate, loops: Loops) -> Run:
 
 
 _BINDERS: Mapping[type[Argument], Callable[[Binding, Any, Loops], Run]] = {
+    Checkpoint: _checkpoint,
     Forward: _forward,
     Backward: _backward,
     Step: _step,

@@ -15,6 +15,7 @@ from runner.language.faults import LanguageError, place_of, source_of
 _NOISE = (
     re.compile(r"^\[enforce fail at [^\]]*\]\s*\.?\s*"),
     re.compile(r"\n.*", re.DOTALL),
+    re.compile(r"\s*\(Could this error message be improved\?.*"),
     re.compile(r"\s*Exception raised from.*", re.DOTALL),
 )
 _BROADCASTING = {
@@ -84,7 +85,7 @@ def torch_message(error: BaseException) -> str:
     if taken:
         return f"it does not take ({taken[1]})"
     text = text.strip().rstrip(".:")
-    if text[1:2].islower():
+    if re.match(r"[A-Z][a-z]*\b", text):
         text = text[0].lower() + text[1:]
     return text or type(error).__name__
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 MAX_NODES = 50_000
+MAX_DIMENSIONS = 64  # what torch's own loops take
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,11 @@ class Inference:
         """
         self.nodes += 1
         if self.nodes > self.bounds.nodes:
-            raise TooLarge(f"the expression has more than {self.bounds.nodes:,} operations; raise it with --max-nodes")
+            raise self.too_many()
+
+    def too_many(self) -> TooLarge:
+        """That an expression passes the bound of its operations."""
+        return TooLarge(f"the expression has more than {self.bounds.nodes:,} operations; raise it with --max-nodes")
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], random: bool) -> Any:
         """The example result of one node. What torch raises passes through."""
@@ -81,6 +86,8 @@ class Inference:
                     f"the result has shape {tuple(result.shape)}: {readable_bytes(size)}, more than the limit of "
                     f"{readable_bytes(self.bounds.bytes)}; raise it with --max-memory"
                 )
+            if result.dim() > MAX_DIMENSIONS:
+                raise TooLarge(f"the result has {result.dim():,} dimensions; use at most {MAX_DIMENSIONS}")
             self.largest = max(self.largest, size)
             storage = result.untyped_storage()
             if storage._cdata not in self._storages:

@@ -26,6 +26,7 @@ from runner.language.parse import assigned_names, parse_expression, parse_statem
 from runner.language.runtime import lookup, watch
 from runner.language.scalars import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault_text
 from runner.language.scope import Scope
+from runner.language.size import too_large
 from runner.language.values import MAX_DISPLAY, MAX_NESTED, Lookup, example_of, extent, nodes_of
 
 
@@ -68,6 +69,7 @@ def lower_statements(
         except LanguageError as error:
             error.origin = origin
             raise
+    _check_size(text, statements, scope, inference)
     lowering = _start(text, [*trees, *parsed.values()], scope, inference)
     values: dict[str, Any] = {}
     with inference.session(), _bounded_recursion():
@@ -85,10 +87,19 @@ def lower_statements(
 def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
     """Lower one expression; its value is named `value`. Raises as `lower_statements` does."""
     expression = parse_expression(text)
+    _check_size(text, [expression], scope, inference)
     lowering = _start(text, [expression], scope, inference)
     with inference.session(), _bounded_recursion():
         lowering.named["value"] = lowering.plain(lowering.value(expression))
     return Lowered(lowering.graph, lowering.named, "value", lowering.shared.random, lowering.shared.gradients)
+
+
+def _check_size(text: str, trees: Sequence[ast.AST], scope: Scope, inference: Inference) -> None:
+    """Refuse at once what its text alone shows to be too large, rather than after inferring it node by node."""
+    tree = too_large(trees, scope, inference.bounds.nodes)
+    if tree is not None:
+        message, _, hint = str(inference.too_many()).partition("; ")
+        raise LanguageError(message, hint, place_of(tree, text))
 
 
 @contextlib.contextmanager

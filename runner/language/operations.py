@@ -7,7 +7,6 @@ import functools
 import importlib
 import math
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +23,7 @@ from runner.catalogue import (
     refusal,
 )
 from runner.errors import did_you_mean, nearest
+from runner.language.counts import excess
 from runner.language.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
 from runner.language.runtime import eigvals, pdist
 from runner.language.scalars import FUNCTIONS
@@ -50,17 +50,6 @@ PYTHON_TYPES: Mapping[str, torch.dtype] = {
     "complex": torch.complex128,
 }
 """The dtypes that torch understands by Python's own types: `x.to(int)` is int64, where `torch.int` is int32."""
-
-_LARGEST: Mapping[tuple[str, str], int] = {
-    ("*lowrank", "niter"): 1_000,
-    ("torch.lobpcg", "niter"): 10_000,
-    ("special.*_polynomial_*", "n"): 10_000,
-    ("special.multigammaln", "p"): 10_000,
-    ("torch.mvlgamma", "p"): 10_000,
-    ("*.matrix_power", "n"): 2**31,
-    ("linalg.multi_dot", "tensors"): 100,
-}
-"""Counts by operation and argument beyond which torch would be busy for ever, and could not be interrupted."""
 
 _GUARDED: Mapping[str, Callable[..., Any]] = {
     "linalg.eigvals": eigvals,
@@ -308,7 +297,7 @@ def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
             function, f"a tensor has no method `{shown}`", did_you_mean(name, pool, "`steprun ops` lists every method")
         )
     positional, named = lowering.arguments(node)
-    _check(lowering, node, method, shown, positional, named)
+    _check(lowering, node, method, shown, positional, named, value)
     args = (value, *(_operand(lowering, method, position, item) for position, item in enumerate(positional)))
     kwargs = {key: _operand(lowering, method, key, item) for key, item in named.items()}
     made = lowering.emit(
@@ -329,30 +318,25 @@ def _folded(lowering: Lowering, operation: Operation, made: fx.Node) -> Any:
 
 
 def _check(
-    lowering: Lowering, node: ast.Call, operation: Operation, shown: str, positional: list[Any], named: dict[str, Any]
+    lowering: Lowering,
+    node: ast.Call,
+    operation: Operation,
+    shown: str,
+    positional: list[Any],
+    named: dict[str, Any],
+    receiver: fx.Node | None = None,
 ) -> None:
-    """Keep out what the tables leave out: arguments given by name or by position, and values of them."""
+    """Keep out what the tables leave out (arguments by name or by position, values of them), and endless counts."""
     fault = check_call(operation, positional, named, shown)
     if fault is None:
-        _check_counts(lowering, node, operation, positional, named)
+        operands = positional if receiver is None else [receiver, *positional]
+        many = excess(operation, operands, named)
+        if many:
+            raise lowering.fault(node, many, "use fewer")
         return
     places: dict[int | str | None, ast.AST] = {keyword.arg: keyword for keyword in node.keywords}
     places.update(enumerate(node.args))
     raise lowering.fault(places.get(fault.argument, node), fault.message, fault.hint)
-
-
-def _check_counts(
-    lowering: Lowering, node: ast.Call, operation: Operation, positional: list[Any], named: dict[str, Any]
-) -> None:
-    """Refuse counts that a call would be busy with for ever."""
-    given = {**dict(zip(operation.argument_names, positional, strict=False)), **named}
-    for (name, argument), largest in _LARGEST.items():
-        value = given.get(argument)
-        count = len(value) if isinstance(value, (tuple, list)) else value
-        if fnmatchcase(operation.name, name) and isinstance(count, int) and abs(count) > largest:
-            raise lowering.fault(
-                node, f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}", "use fewer"
-            )
 
 
 def _operand(lowering: Lowering, operation: Operation, key: int | str, value: Any) -> Any:

@@ -225,10 +225,10 @@ def _argument(name: str, argument: Any, kind: str, values: Names) -> Any:
 
 def _sequential(values: Names, arguments: Mapping[str, Any]) -> Any:
     """One schedule after another, each counting from its milestone; only the current one is computed."""
-    schedules = arguments["schedules"]
+    schedules = arguments["schedulers"]
     milestones = _argument("milestones", arguments["milestones"], "Sequence[int]", values)
     if not isinstance(schedules, tuple):
-        raise TypeError("`schedules` is a list of schedules")
+        raise TypeError("`schedulers` is a list of schedules")
     if len(schedules) != len(milestones) + 1:
         raise ValueError(f"there are {len(schedules)} schedules, and {len(milestones)} milestones between them")
     if list(milestones) != sorted(milestones):
@@ -241,7 +241,7 @@ def _sequential(values: Names, arguments: Mapping[str, Any]) -> Any:
 SCHEDULES: Mapping[str, RunningFunction] = {
     **{function.__name__: _closed_form(function) for function in _CLOSED_FORMS},
     "sequential_lr": RunningFunction(
-        ("schedules", "milestones"), frozenset({"schedules", "milestones"}), _sequential, _REFUSED_ARGUMENTS
+        ("schedulers", "milestones"), frozenset({"schedulers", "milestones"}), _sequential, _REFUSED_ARGUMENTS
     ),
 }
 """The schedules by the names that a config calls them by."""

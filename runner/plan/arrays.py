@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
-from runner.plan.memory import bytes_text
+from runner.language.inference import readable_bytes
 from runner.plan.sandbox import FileFault, open_ordinary
 
 _LARGEST_HEADER = 16 * 2**20
@@ -215,7 +215,7 @@ def _safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, di
         raise FileFault(f"{name} is not a whole `.safetensors` file: its header claims {length:,} bytes", _REWRITE)
     if length > _LARGEST_HEADER:
         raise FileFault(
-            f"{name} has a header of {bytes_text(length)}", f"at most {bytes_text(_LARGEST_HEADER)} are read"
+            f"{name} has a header of {readable_bytes(length)}", f"at most {readable_bytes(_LARGEST_HEADER)} are read"
         )
     try:
         entries = json.loads(file.read(length))

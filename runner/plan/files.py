@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
+from runner.language.inference import readable_bytes
 from runner.plan.arrays import open_npy, open_npz, open_safetensors, read_values
-from runner.plan.memory import bytes_text, machine_memory
+from runner.plan.memory import machine_memory
 from runner.plan.sandbox import FileFault, locate
 from runner.plan.tables import Columns, describe_parquet, read_parquet, read_text, row_groups
 
@@ -128,7 +129,7 @@ def _read_text(array: ArrayFile, limit: int) -> Tensor:
 
 def _check_size(array: ArrayFile, size: int, limit: int) -> None:
     if size > limit:
-        message = f"{array.name} takes {bytes_text(size)}, and at most {bytes_text(limit)} are read"
+        message = f"{array.name} takes {readable_bytes(size)}, and at most {readable_bytes(limit)} are read"
         raise FileFault(message, "use a smaller file, or a machine with more memory")
 
 

@@ -141,7 +141,26 @@ class Evaluate:
     results: tuple[Result, ...]
 
 
-Argument = Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect | Next | Evaluate
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Save the full state, where the run is recorded."""
+
+    tag: str | None
+
+
+Argument = (
+    Checkpoint
+    | Forward
+    | Backward
+    | Step
+    | ZeroGrad
+    | Train
+    | ClipGradients
+    | Assign
+    | Expect
+    | Next
+    | Evaluate
+)
 
 
 @dataclass(frozen=True, slots=True)

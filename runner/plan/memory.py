@@ -1,4 +1,4 @@
-"""How much memory there is, and sizes in words."""
+"""How much memory there is, and how much of it a piece of work may take."""
 
 from __future__ import annotations
 
@@ -25,16 +25,6 @@ def machine_memory() -> int:
     except OSError:
         return physical
     return min(physical, int(text)) if text.isdigit() else physical
-
-
-def bytes_text(count: int) -> str:
-    """A number of bytes for a person: `512 B`, `2.0 MiB`."""
-    size, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if size < 1024 or unit == "PiB":
-            break
-        size /= 1024
-    return f"{count} B" if unit == "B" else f"{size:,.1f} {unit}"
 
 
 @contextmanager

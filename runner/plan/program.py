@@ -26,6 +26,7 @@ from runner.plan.instructions import (
     Argument,
     Assign,
     Backward,
+    Checkpoint,
     Clip,
     ClipGradients,
     Enter,
@@ -50,7 +51,7 @@ from runner.plan.values import Values
 NORM_COLUMN = "total_norm"
 """The column that a clipping step writes, named as torch's `clip_grad_norm_` names its result."""
 
-_WITHOUT_ROW = {"expect"}
+_WITHOUT_ROW = {"expect", "checkpoint"}
 
 
 @dataclass(slots=True)
@@ -433,6 +434,9 @@ class ProgramPlanner:
                 closure = self.values.evaluation(objective, self.preferred or self.batches(None, step.path))
         return Step(optimizers, self.held(optimizers), closure) if optimizers else None
 
+    def checkpoint(self, step: models.Step, argument: models.Checkpoint) -> Checkpoint:
+        return Checkpoint(argument.tag)
+
     def zero_grad(self, step: models.Step, argument: models.ZeroGrad) -> ZeroGrad:
         stepped = self.stepped
         if argument.optimizers is None:
@@ -635,6 +639,7 @@ class ProgramPlanner:
 
 
 _PLANNERS: Mapping[str, Callable[..., Any]] = {
+    "checkpoint": ProgramPlanner.checkpoint,
     "forward": ProgramPlanner.forward,
     "backward": ProgramPlanner.backward,
     "step": ProgramPlanner.step,

@@ -11,12 +11,12 @@ import torch
 
 from runner.config import DataDeclaration
 from runner.errors import did_you_mean, listing
+from runner.language.inference import readable_bytes
 from runner.language.scalars import Scalar
 from runner.optim.faults import PlacedFault
 from runner.plan.dtypes import default_of_kind, dtype_name
 from runner.plan.faults import ConfigPath, Faults
 from runner.plan.files import ArrayFile, FileFault, describe, groups_of, open_array
-from runner.plan.memory import bytes_text
 from runner.plan.rows import has_rows
 from runner.plan.scalars import integer
 
@@ -170,7 +170,7 @@ def _read_in_parts(source: SourcePlan, around: Surroundings) -> SourcePlan:
     large = source.bytes > STREAMED_FROM * around.memory
     streams = large and (bool(groups) or all(map(has_rows, arrays)))
     if not streams and source.bytes > around.memory:
-        size, there = bytes_text(source.bytes), bytes_text(around.memory)
+        size, there = readable_bytes(source.bytes), readable_bytes(around.memory)
         message = f"the source `{source.name}` takes {size}, and there are {there}"
         hint = "save it as `.npy` files in C order or as one `.parquet` file, which are read in parts"
         raise PlacedFault(source.path, message, hint, key=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from runner.config import Config, Document, TensorDeclaration
 from runner.errors import Problem
 from runner.language.faults import LanguageError
+from runner.language.inference import readable_bytes
 from runner.language.scalars import Names
 from runner.optim.faults import Collector, PlacedFault, sentence
 from runner.optim.plans import Path, broadcasts
@@ -23,7 +24,7 @@ from runner.plan.declared import Surroundings, declared_shape, init_path, source
 from runner.plan.dtypes import default_of_kind, dtype_name, has_gradient, misfit
 from runner.plan.files import FileFault
 from runner.plan.initial import Computed, Drawn, Evaluate, Fill, Initial, Listed, Loaded, Number, draw, make
-from runner.plan.memory import bytes_text, machine_memory
+from runner.plan.memory import machine_memory
 
 Role = Literal["parameter", "constant"]
 Infer = Callable[[Computed, Mapping[str, "TensorPlan"]], tuple[tuple[int, ...], torch.dtype]]
@@ -176,7 +177,7 @@ def _requires_grad(name: str, role: Role, declared: TensorDeclaration, dtype: to
 
 def _check_size(plan: TensorPlan, limit: int) -> None:
     if plan.bytes > limit:
-        kind, needed, there = dtype_name(plan.dtype), bytes_text(plan.bytes), bytes_text(limit)
+        kind, needed, there = dtype_name(plan.dtype), readable_bytes(plan.bytes), readable_bytes(limit)
         message = f"a tensor of shape {list(plan.shape)} and {kind} takes {needed}, and there are {there}"
         raise PlacedFault((*plan.path, "shape"), message, "make it smaller")
 

@@ -46,11 +46,19 @@ class RunDescription:
 class Manifest:
     """The manifest of the run of this process: written with status `running`, and again when it ends."""
 
-    def __init__(self, directory: Path, description: RunDescription, columns: Sequence[Column]) -> None:
+    def __init__(
+        self, directory: Path, description: RunDescription, columns: Sequence[Column], *, resumed_at: int | None = None
+    ) -> None:
         self._path = directory / MANIFEST_FILE
         self._began = time.monotonic()
         repository = find_repository(Path.cwd())
         self.content = _opening(description, columns)
+        self._rows_before = resumed_at or 0
+        if resumed_at is not None:
+            before = read_manifest(directory)
+            again = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
+            self.content["resumed"] = [*before.get("resumed", []), again]
+            self.content["started"] = before["started"]
         if repository:
             self.content["git"] = {"commit": repository.commit, "dirty": None}
         self._write()
@@ -64,7 +72,7 @@ class Manifest:
         """Write how the run ended, once `rows` rows are on disk."""
         self.content["status"] = _status(error)
         self.content["failure"] = _failure(error)
-        self.content["rows"] = rows
+        self.content["rows"] = self._rows_before + rows
         self.content["ended"] = _now()
         self.content["seconds"] = round(time.monotonic() - self._began, 6)
         if self._dirty:

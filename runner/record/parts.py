@@ -28,6 +28,9 @@ REWRITE_RATIO = 20
 PART_ROWS = 1 << 16
 """A part is finished at so many rows, however small: encoding it takes memory by the row."""
 
+FLUSHED_BYTES = 1 << 20
+"""The size in memory at which a flush finishes a part rather than writing it again with the next rows."""
+
 TABLE_BYTES = 2 << 20
 """Batches are converted together once they take as much: Arrow needs less than Python, and one call less than many."""
 
@@ -37,18 +40,21 @@ class PartWriter:
 
     Args:
         folder: `rows/`.
+        parts: how many are there already, of a run that goes on; they are not touched.
         part_bytes: the size in memory at which a part is finished, unless it has `PART_ROWS` before.
         interval: seconds from one writing to the next, longer where writing takes long.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[StoredColumn], part_bytes: int, interval: float) -> None:
+    def __init__(
+        self, folder: Path, columns: Sequence[StoredColumn], part_bytes: int, interval: float, parts: int = 0
+    ) -> None:
         self.rows_on_disk = 0
         self._folder = folder
         self._columns = columns
         self._schema = schema_of(columns)
         self._part_bytes = part_bytes
         self._interval = interval
-        self._finished_parts = 0
+        self._finished_parts = parts
         self._tables: list[pyarrow.Table] = []  # the unfinished part
         self._batches: list[Batch] = []  # its last rows, not converted yet
         self._batched_bytes = 0
@@ -71,9 +77,22 @@ class PartWriter:
         self._rows += len(batch.numbers)
         if self._bytes >= self._part_bytes or self._rows >= PART_ROWS:
             self.write()
-            self._finished_parts += 1
-            self._tables.clear()
-            self._bytes = self._rows = self._rows_written = 0
+            self._finish()
+
+    def flush(self) -> None:
+        """Put every row on disk now; a part that is not small is finished, so that many flushes cost no more than rows.
+
+        Raises:
+            OSError: the disk holds what it held before.
+        """
+        self.write()
+        if self._bytes >= FLUSHED_BYTES:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._finished_parts += 1
+        self._tables.clear()
+        self._bytes = self._rows = self._rows_written = 0
 
     def write(self) -> None:
         """Put the unfinished part on disk, if it has rows that are not there.

@@ -22,13 +22,27 @@ class Recording:
     directory: Path
     write: Callable[[Row], None]  # takes a row; raises RunError when an earlier one could not be written
     warn: Callable[[str], None]  # adds a warning to the manifest
+    flush: Callable[[], None]  # waits until every row given is on disk
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a run has on disk that goes on."""
+
+    rows: int  # the next row has this number
+    parts: int
 
 
 @contextmanager
 def recording(
-    directory: Path, columns: Sequence[Column], description: RunDescription, config: str
+    directory: Path,
+    columns: Sequence[Column],
+    description: RunDescription,
+    config: str,
+    recorded: Recorded | None = None,
 ) -> Iterator[Recording]:
-    """Record a run into a fresh directory: `config.yaml`, `run.json`, and `rows/`.
+    """Record a run into a fresh directory, or into one that holds what was recorded before it stopped:
+    `config.yaml`, `run.json`, and `rows/`.
 
         with recording(directory, plan.columns, description, text) as record:
             for row in execute(plan):
@@ -41,14 +55,15 @@ def recording(
         RunError: something could not be written.
     """
     try:
-        write_atomically(directory / CONFIG_FILE, config.encode())
-        manifest = Manifest(directory, description, columns)
+        if recorded is None:
+            write_atomically(directory / CONFIG_FILE, config.encode())
+        manifest = Manifest(directory, description, columns, resumed_at=recorded.rows if recorded else None)
     except OSError as error:
         raise _cannot_write(directory, error) from error
-    writer = RowWriter(directory, columns)
+    writer = RowWriter(directory, columns, parts=recorded.parts if recorded else 0)
     try:
         with writer:
-            yield Recording(directory, writer.write, manifest.warn)
+            yield Recording(directory, writer.write, manifest.warn, writer.flush)
     except BaseException as error:
         try:
             manifest.finish(writer.rows_on_disk, error)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from runner.config import load
-from runner.engine import execute
+from runner.engine import execute, initial_state
 from runner.engine.rows import Row
 from runner.plan import Plan, compile
+from runner.record.checkpoints import load_checkpoint, save_checkpoint
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
-from runner.record.recorder import recording
+from runner.record.recorder import Recorded, recording
 from runner.record.storage import dtype_name
 
 
@@ -41,32 +44,78 @@ def run(
     return open_run(directory)
 
 
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a run goes on."""
+
+    recorded: Recorded
+    checkpoint: Path | None  # None: from the start
+
+
 def run_recorded(
     plan: Plan,
     directory: Path,
     *,
     command: Sequence[str] | None = None,
     see: Callable[[Row], None] | None = None,
+    checkpoint_every: int | None = None,
+    stop: Callable[[], bool] | None = None,
+    resumption: Resumption | None = None,
 ) -> None:
     """Execute a plan and record it in a directory that `create_run_directory` made.
 
     Args:
         command: for the manifest; this process's unless given.
         see: called with each row once it is recorded.
+        checkpoint_every: rows from one checkpoint to the next.
+        stop: asked after each row; where it is true the state is saved and the run ends as interrupted.
+        resumption: where a run that was stopped goes on; rows that are on disk are computed again and not written.
     Raises:
         RunError: a step failed, or rows could not be written; what was recorded before can be opened.
+        KeyboardInterrupt: `stop` said so.
     """
-    with recording(
-        directory, plan.columns, _description(plan, sys.argv if command is None else command), _config_text(plan)
-    ) as record:
+    state = initial_state(plan)
+    if resumption is not None and resumption.checkpoint is not None:
+        load_checkpoint(plan, state, resumption.checkpoint)
+    recorded = None if resumption is None else resumption.recorded
+    description = _description(plan, sys.argv if command is None else command)
+    with recording(directory, plan.columns, description, _config_text(plan), recorded) as record:
+
+        def save(tag: str | None) -> None:
+            record.flush()
+            save_checkpoint(plan, state, directory, tag)
+
+        rows: Iterable[Row] = execute(plan, state, checkpoint=save)
+        if recorded is not None:
+            rows = _after(rows, recorded.rows)
+        if checkpoint_every is not None or stop is not None:
+            rows = _saving(rows, save, checkpoint_every, stop)
         write = record.write
         if see is None:
-            for row in execute(plan):
+            for row in rows:
                 write(row)
         else:
-            for row in execute(plan):
+            for row in rows:
                 write(row)
                 see(row)
+
+
+def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
+    """The rows from number `first` on."""
+    return itertools.dropwhile(lambda row: row.number < first, rows)
+
+
+def _saving(
+    rows: Iterable[Row], save: Callable[[str | None], None], every: int | None, stop: Callable[[], bool] | None
+) -> Iterator[Row]:
+    """The rows, with a checkpoint after every so many of them, and one before the run is stopped."""
+    for row in rows:
+        yield row
+        if every is not None and row.number and row.number % every == 0:
+            save(None)
+        if stop is not None and stop():
+            save(None)
+            raise KeyboardInterrupt
 
 
 def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
@@ -78,6 +127,7 @@ def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
         dtype=dtype_name(plan.dtype),
         engine=plan.config.engine,
         warnings=[problem.render() for problem in plan.warnings],
+        more={"data_folders": [str(folder) for folder in plan.config.document.folders()]},
     )
 
 

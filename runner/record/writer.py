@@ -37,6 +37,7 @@ class RowWriter:
         batch_rows, batch_bytes: rows are handed over when either is reached.
         queue_bytes: with more than that handed over and not yet converted, `write` waits.
         part_bytes: the size of a finished part in memory.
+        parts: how many are there already, of a run that goes on.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class RowWriter:
         queue_bytes: int = 64 * MIB,
         part_bytes: int = 32 * MIB,
         interval: float = 2.0,
+        parts: int = 0,
     ) -> None:
         self._folder = directory / ROWS_FOLDER
         self._columns = [stored_column(column) for column in columns]
@@ -58,6 +60,7 @@ class RowWriter:
         self._wake_bytes = min(batch_bytes, queue_bytes)  # waking the writer for less only makes this thread wait
         self._part_bytes = part_bytes
         self._interval = interval
+        self._existing_parts = parts
 
         self._limit = 1  # pending rows at which `write` hands over: the first one starts the thread
         self._pending: list[Row] = []
@@ -66,6 +69,7 @@ class RowWriter:
         self._queue: deque[Batch] = deque()
         self._queued_bytes = 0
         self._closing = False
+        self._flushing = False  # somebody waits for the disk
         self._error: BaseException | None = None
         self._parts: PartWriter | None = None
         self._thread: threading.Thread | None = None
@@ -86,6 +90,21 @@ class RowWriter:
         self._pending.append(row)
         if len(self._pending) >= self._limit:
             self._hand_over()
+
+    def flush(self) -> None:
+        """Wait until every row given so far is on disk.
+
+        Raises:
+            RunError: some could not be written.
+        """
+        if self._pending:
+            self._hand_over()
+        if self._thread is not None:
+            with self._changed:
+                self._flushing = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._flushing or self._error is not None)
+        self._raise_error()
 
     def close(self) -> None:
         """Wait until every row is on disk.
@@ -139,7 +158,7 @@ class RowWriter:
     def _start(self) -> None:
         from runner.record.parts import PartWriter  # and pyarrow: on the other thread this one would wait longer
 
-        self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval)
+        self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval, self._existing_parts)
         self._limit = self._batch_rows
         sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
         self._thread = threading.Thread(target=self._run, args=(self._parts,), name="steprun-rows", daemon=True)
@@ -182,14 +201,22 @@ class RowWriter:
             batch = self._take(parts) or self._drain()
             if batch is not None:
                 parts.add(batch)
-            if not self._queue and parts.seconds_left() <= 0:
+            if not self._queue and self._flushing:
+                parts.flush()
+                self._flushed()
+            elif not self._queue and parts.seconds_left() <= 0:
                 parts.write()
         parts.write()
+
+    def _flushed(self) -> None:
+        with self._changed:
+            self._flushing = False
+            self._changed.notify_all()
 
     def _take(self, parts: PartWriter) -> Batch | None:
         """The next batch, waited for until there is one, the part is due, or the writer is closing."""
         with self._changed:
-            while not self._queue and not self._closing and parts.seconds_left() > 0:
+            while not (self._queue or self._closing or self._flushing) and parts.seconds_left() > 0:
                 self._changed.wait(parts.seconds_left())
             if not self._queue:
                 return None

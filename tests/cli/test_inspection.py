@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.catalogue import shipped_rules
 from tests.cli.commands import Outcome, steprun
 
 CONFIG = """\
@@ -126,3 +127,31 @@ def test_show_of_a_config_that_is_not_valid_exits_2(config: Path) -> None:
     done = steprun("show", config)
     assert (done.code, done.out) == (2, "")
     assert f"{config}:8:7  expression\n" in done.err
+
+
+def test_show_prints_a_shipped_rule_as_it_is_in_its_file() -> None:
+    shown = steprun("show", "rule:adam")
+    assert shown == Outcome(0, shipped_rules()["adam"], "")
+    assert "optimizer:\n  rule:\n" in shown.out
+
+
+def test_show_prints_a_shipped_rule_as_json() -> None:
+    assert json.loads(steprun("show", "rule:lion", "--json").out) == {"name": "lion", "text": shipped_rules()["lion"]}
+
+
+def test_show_suggests_the_rule_that_was_meant() -> None:
+    assert steprun("show", "rule:adm") == Outcome(
+        2, "", "steprun\n      there is no rule `adm`\n      = did you mean `adam`?\n"
+    )
+    assert "rules are adadelta, adagrad, adam" in steprun("show", "rule:").err
+
+
+def test_show_tells_the_equations_of_a_rule(config: Path) -> None:
+    old = "optimizer: {adam: {lr: rate}, groups: [{parameters: [b], weight_decay: 0.1}]}"
+    update = "      m = 0.9 * m + grad\n      param = param - rate * m\n"
+    config.write_text(CONFIG.replace(old, f"optimizer:\n  rule:\n    state: {{m: 0}}\n    update: |\n{update}"))
+    shown = steprun("show", config).out
+    expected = ["optimizers", "  rule", "    m = 0.9 * m + grad", "    param = param - rate * m", "    holds w, b"]
+    assert "\n".join([*expected, "    keeps m"]) in shown
+    (told,) = json.loads(steprun("show", config, "--json").out)["optimizers"]
+    assert (told["kind"], told["update"]) == ("rule", ["m = 0.9 * m + grad", "param = param - rate * m"])

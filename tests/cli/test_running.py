@@ -154,7 +154,7 @@ def test_a_process_of_its_own_does_the_same(folder: Path, arguments: list[str]) 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
-def test_an_interrupted_run_exits_130_and_keeps_its_rows(folder: Path) -> None:
+def test_an_interrupted_run_exits_130_keeps_its_rows_and_can_be_resumed(folder: Path) -> None:
     (folder / "linear.yaml").write_text(LINEAR.replace("steps: [backward, step]", "steps: 100000000"))
     process = subprocess.Popen(
         [sys.executable, "-m", "runner", "linear.yaml", "log.budget=1000000000000"],
@@ -169,5 +169,10 @@ def test_an_interrupted_run_exits_130_and_keeps_its_rows(folder: Path) -> None:
     _, told = process.communicate()
     directory = directories(folder)[0]
     assert process.returncode == 130
-    assert told == f"steprun\n      interrupted; every row until then is kept in {directory.relative_to(folder)}\n"
+    shown = directory.relative_to(folder)
+    assert told == (
+        "stopping after this step; once more stops at once\n"
+        f"steprun\n      interrupted; `steprun resume {shown}` goes on\n"
+    )
+    assert list((directory / "checkpoints").glob("*.json"))
     assert runner.open_run(directory).manifest["status"] == "interrupted"

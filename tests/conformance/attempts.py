@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import runner
-
 from .cases import DTYPES, Case, load_cases
 
 NOTHING_STEPS = "no class of torch.optim meets the case, and it states no equations"
-NEEDS_RULES = "needs rules (not built yet)"
-
-A_RULE = "parameters: {x: 1}\nexpression: x * x\noptimizer: {rule: {update: param = param - grad}}\nsteps: 1\n"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +40,7 @@ def attempts_in(folder: Path) -> list[Attempt]:
 
 
 def attempts_of(case: Case) -> Iterator[Attempt]:
-    """The runs of one case. Its equations are run too where rules are built, else only where nothing else is."""
+    """The runs of one case: with torch's class where that meets it, and with its own equations."""
     for dtype in DTYPES:
         for way in _ways(case.record.get("optimizer")):
             yield Attempt(case, dtype, way)
@@ -56,18 +51,6 @@ def _ways(spec: Mapping[str, Any] | None) -> list[str]:
         return [""]
     known, equations = spec.get("torch") or {}, spec.get("rule") is not None
     ways = ["torch"] if known.get("reproduces", known and not equations) else []
-    if equations and (rules_are_built() or not ways):
+    if equations:
         ways.append("rule")
     return ways or ["nothing"]
-
-
-@functools.lru_cache(maxsize=1)
-def rules_are_built() -> bool:
-    """Whether the language takes an optimizer written as equations yet."""
-    try:
-        runner.loads(A_RULE)
-    except runner.ConfigError as refusal:
-        if "not built yet" in str(refusal):
-            return False
-        raise
-    return True

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from .cases import Case
 from .drafting import Draft
+from .expressions import UnsayableError
 from .models import Model
+from .reference import evaluated
 
 
 def optimizer_of(case: Case, draft: Draft, model: Model, which: str) -> dict[str, Any]:
@@ -52,6 +56,12 @@ def _rule(case: Case, draft: Draft, model: Model, rates: str | None) -> dict[str
             scope.bind(name, constant, tensor=False)
     first = int(spec.get("initial_step", 0))
     scope.bind("p", "param")
+    for name, expression in rule.get("state", {}).items():
+        for parameter in model.reaching & model.tensors.keys():
+            shape = tuple(model.tensors[parameter].shape)
+            started = evaluated(str(expression), {**spec["hyper"], "p": model.tensors[parameter]})
+            if isinstance(started, Tensor) and tuple(started.shape) not in ((), shape):
+                raise UnsayableError(f"the state `{name}`, of another shape than its parameter's")
     initial = {name: scope.translate(str(expression)) for name, expression in rule.get("state", {}).items()}
     scope.bind("g", "grad")
     scope.bind("t", f"t + {first}" if first else "t", tensor=False)

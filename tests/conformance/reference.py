@@ -37,7 +37,8 @@ def reference_results(case: Case, dtype: str) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in results.items()}
 
 
-def _value(expression: str, names: Mapping[str, Any]) -> Any:
+def evaluated(expression: str, names: Mapping[str, Any]) -> Any:
+    """A case's expression as Python and torch find it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True to a scalar")  # float(x)
         return eval(compile(expression.strip(), "<case>", "eval"), {**WORDS, **names})
@@ -72,8 +73,8 @@ class _Reference:
     def forward(self) -> tuple[Tensor, dict[str, Any]]:
         names: dict[str, Any] = {**self.constants, **self.parameters}
         for name, expression in self.case.lets():
-            names[name] = _value(expression, names)
-        return _value(self.record["loss"], names), names
+            names[name] = evaluated(expression, names)
+        return evaluated(self.record["loss"], names), names
 
     def backward(self) -> tuple[Tensor, dict[str, Any]]:
         loss, names = self.forward()
@@ -111,13 +112,13 @@ def _run_expr(reference: _Reference) -> dict[str, Tensor]:
     names: dict[str, Any] = {n: v.clone().requires_grad_() if n in wrt else v for n, v in inputs.items()}
     origins = {name: names[name] for name in wrt}
     for name, expression in reference.case.lets():
-        names[name] = _value(expression, names)
+        names[name] = evaluated(expression, names)
     results = {}
     for output in record["outputs"]:
-        names[output["name"]] = found = _value(output["expr"], names)
+        names[output["name"]] = found = evaluated(output["expr"], names)
         results[f"out:{output['name']}"] = found.clone() if isinstance(found, Tensor) else reference.tensor(found)
     if wrt:
-        _value(record["loss"], names).backward()
+        evaluated(record["loss"], names).backward()
         for name, tensor in origins.items():
             results[f"grad:{name}"] = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
     return results
@@ -172,7 +173,7 @@ def _run_program(reference: _Reference) -> dict[str, Tensor]:
                 for name, expression in assigned.items():
                     weights = {other: value.detach() for other, value in reference.parameters.items()}
                     with torch.no_grad():
-                        reference.parameters[name].copy_(_value(expression, {**reference.constants, **weights}))
+                        reference.parameters[name].copy_(evaluated(expression, {**reference.constants, **weights}))
         entry = entries.get(position, {})
         if loss is not None:
             results[f"{position}:loss"] = loss

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import runner
 
-from .attempts import NEEDS_RULES, NOTHING_STEPS, Attempt, rules_are_built
+from .attempts import NOTHING_STEPS, Attempt
 from .cases import expected_results
 from .comparison import differences, same_bits
 from .configs import job_of
@@ -46,8 +46,6 @@ def test_a_config_gives_the_bits_of_torch_written_by_hand(attempt: Attempt) -> N
 
 def _found(attempt: Attempt) -> dict[str, Tensor]:
     """The results of an attempt; skips the test where the language cannot say the case."""
-    if attempt.optimizer == "rule" and not rules_are_built():
-        pytest.skip(UNSAID + NEEDS_RULES)
     if attempt.optimizer == "nothing":
         pytest.skip(UNSAID + NOTHING_STEPS)
     try:

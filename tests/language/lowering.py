@@ -17,6 +17,7 @@ from runner.language.scope import Function, Scope, declare_functions
 
 SCALARS: Mapping[str, Scalar] = {"n": 3, "rate": 0.1, "flag": True}
 ROLES = {"x": "parameter", "w": "parameter", "b": "constant", "c": "constant", "k": "constant", "z": "constant"}
+TABLES: Mapping[str, tuple[Scalar, ...]] = {"c": (0.5, 0.25, 4.0), "k": (2, 0, 1)}
 
 
 def tensors() -> dict[str, Tensor]:
@@ -26,8 +27,8 @@ def tensors() -> dict[str, Tensor]:
         "x": torch.randn(2, 3, generator=generator).requires_grad_(),
         "w": torch.randn(3, 2, generator=generator).requires_grad_(),
         "b": torch.randn(3, generator=generator),
-        "c": torch.tensor([0.5, 0.25, 4.0]),
-        "k": torch.tensor([2, 0, 1]),
+        "c": torch.tensor(TABLES["c"]),
+        "k": torch.tensor(TABLES["k"]),
         "z": torch.randn(3, generator=generator, dtype=torch.complex64),
     }
 
@@ -44,7 +45,7 @@ def scope(given: Mapping[str, Tensor], declarations: Mapping[str, str] | None = 
         "tensors": given,
         "roles": {name: ROLES.get(name, "constant") for name in given},
         "scalars": SCALARS,
-        "tables": {name: tuple(given[name].tolist()) for name in ("c", "k") if name in given},
+        "tables": TABLES,
         "running": {"iteration": 1},
         "fixed": {"training": True},
         "functions": functions(declarations or {}),

@@ -119,6 +119,8 @@ def test_sides_of_different_shapes_have_a_shape_that_varies() -> None:
         "x if iteration > 1 else w": None,
         "x if iteration > 1 else x * 2": (2, 3),
         "x if iteration > 1 else 0": None,
+        "(x if iteration > 1 else 0) * 2": None,
+        "(x if iteration > 1 else 0).sum()": (),
     }
     for text, shape in shapes.items():
         assert extract(lower(text), ["value"]).outputs[0].shape == shape
@@ -144,20 +146,80 @@ def test_what_is_random_in_a_side_is_known() -> None:
 @pytest.mark.parametrize(
     ("text", "place", "message", "hint"),
     [
-        ("1 if x else 2", (1, 5, 1), "`x` is a tensor of shape (2, 3), float32; `if` takes scalar conditions", "for tensors write `where(condition, a, b)`"),
-        ("x if x.sum() > 0 else w", (1, 5, 11), "`x.sum() > 0` is a tensor of shape (), bool; `if` takes scalar conditions", "for tensors write `where(condition, a, b)`"),
-        ("x and 1", (1, 0, 1), "`x` is a tensor of shape (2, 3), float32; `and` takes scalar conditions", "for tensors write `logical_and(a, b)` or `a & b`"),
-        ("0 or x", (1, 5, 1), "`x` is a tensor of shape (2, 3), float32; `or` takes scalar conditions", "for tensors write `logical_or(a, b)` or `a | b`"),
-        ("not x", (1, 4, 1), "`x` is a tensor of shape (2, 3), float32; `not` takes scalar conditions", "for tensors write `logical_not(a)` or `~a`"),
-        ("1 if 'a' else 2", (1, 5, 3), "`'a'` is the string 'a'; `if` takes scalar conditions", "for tensors write `where(condition, a, b)`"),
-        ("k if iteration > 1 else c", (1, 0, 25), "one side is int64, the other float32", "cast one of them: `x.to(float32)`"),
-        ("'a' if iteration > 1 else 'b'", (1, 0, 29), "one side is the string 'a', and the condition changes while it runs", "only tensors and numbers can be chosen then"),
-        ("None if iteration > 1 else x", (1, 0, 28), "one side is `None`, and the condition changes while it runs", "only tensors and numbers can be chosen then"),
-        ("float32 if iteration > 1 else float64", (1, 0, 37), "one side is the dtype float32, and the condition changes while it runs", "only tensors and numbers can be chosen then"),
-        ("(x, w) if iteration > 1 else x", (1, 0, 30), "one side is a tuple of 2 values, the other a tensor of shape (2, 3), float32", "give both sides the same kind of value"),
-        ("(x, w) if iteration > 1 else (x,)", (1, 0, 33), "one side is a tuple of 2 values, the other a tuple of 1 values", "give both sides the same kind of value"),
+        (
+            "1 if x else 2",
+            (1, 5, 1),
+            "`x` is a tensor of shape (2, 3), float32; `if` takes scalar conditions",
+            "for tensors write `where(condition, a, b)`",
+        ),
+        (
+            "x if x.sum() > 0 else w",
+            (1, 5, 11),
+            "`x.sum() > 0` is a tensor of shape (), bool; `if` takes scalar conditions",
+            "for tensors write `where(condition, a, b)`",
+        ),
+        (
+            "x and 1",
+            (1, 0, 1),
+            "`x` is a tensor of shape (2, 3), float32; `and` takes scalar conditions",
+            "for tensors write `logical_and(a, b)` or `a & b`",
+        ),
+        (
+            "0 or x",
+            (1, 5, 1),
+            "`x` is a tensor of shape (2, 3), float32; `or` takes scalar conditions",
+            "for tensors write `logical_or(a, b)` or `a | b`",
+        ),
+        (
+            "not x",
+            (1, 4, 1),
+            "`x` is a tensor of shape (2, 3), float32; `not` takes scalar conditions",
+            "for tensors write `logical_not(a)` or `~a`",
+        ),
+        (
+            "1 if 'a' else 2",
+            (1, 5, 3),
+            "`'a'` is the string 'a'; `if` takes scalar conditions",
+            "for tensors write `where(condition, a, b)`",
+        ),
+        (
+            "k if iteration > 1 else c",
+            (1, 0, 25),
+            "one side is int64, the other float32",
+            "cast one of them: `x.to(float32)`",
+        ),
+        (
+            "'a' if iteration > 1 else 'b'",
+            (1, 0, 29),
+            "one side is the string 'a', and the condition changes while it runs",
+            "only tensors and numbers can be chosen then",
+        ),
+        (
+            "None if iteration > 1 else x",
+            (1, 0, 28),
+            "one side is `None`, and the condition changes while it runs",
+            "only tensors and numbers can be chosen then",
+        ),
+        (
+            "float32 if iteration > 1 else float64",
+            (1, 0, 37),
+            "one side is the dtype float32, and the condition changes while it runs",
+            "only tensors and numbers can be chosen then",
+        ),
+        (
+            "(x, w) if iteration > 1 else x",
+            (1, 0, 30),
+            "one side is a tuple of 2 values, the other a tensor of shape (2, 3), float32",
+            "give both sides the same kind of value",
+        ),
+        (
+            "(x, w) if iteration > 1 else (x,)",
+            (1, 0, 33),
+            "one side is a tuple of 2 values, the other a tuple of 1 values",
+            "give both sides the same kind of value",
+        ),
     ],
-)  # fmt: skip
+)
 def test_conditions_and_sides_that_do_not_fit_are_told(
     text: str, place: tuple[int, int, int], message: str, hint: str
 ) -> None:

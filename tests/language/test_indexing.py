@@ -101,19 +101,54 @@ def test_lists_and_tuples_are_indexed_before_the_run() -> None:
     ("text", "place", "message", "hint"),
     [
         ("c[3]", (1, 0, 4), "index 3 is outside `c`, which has 3 elements", "use a smaller index"),
-        ("c[iteration + 9]", (1, 0, 16), "`c[iteration + 9]`: index 10 is outside `c`, which has 3 elements", "use a smaller index"),
+        (
+            "c[iteration + 9]",
+            (1, 0, 16),
+            "`c[iteration + 9]`: index 10 is outside `c`, which has 3 elements",
+            "use a smaller index",
+        ),
         ("(1, 2)[2]", (1, 0, 9), "index 2 is outside `(1, 2)`, which has 2 elements", "use a smaller index"),
         ("(1, 2)[iteration]", (1, 7, 9), "this index is not fixed before the run", "index with a number"),
-        ("x[5]", (1, 0, 4), "`x[5]`: index 5 is out of bounds for dimension 0 with size 2", "its tensor has the shape (2, 3)"),
-        ("x[0, 0, 0]", (1, 0, 10), "`x[0, 0, 0]`: too many indices for tensor of dimension 2", "its tensor has the shape (2, 3)"),
+        (
+            "x[5]",
+            (1, 0, 4),
+            "`x[5]`: index 5 is out of bounds for dimension 0 with size 2",
+            "its tensor has the shape (2, 3)",
+        ),
+        (
+            "x[0, 0, 0]",
+            (1, 0, 10),
+            "`x[0, 0, 0]`: too many indices for tensor of dimension 2",
+            "its tensor has the shape (2, 3)",
+        ),
         ("x[::-1]", (1, 0, 7), "`x[::-1]`: step must be greater than zero", "its tensor has the shape (2, 3)"),
-        ("x['a']", (1, 2, 3), "`'a'` is the string 'a', and cannot be an index", "index with integers, slices, `...`, `None` and tensors"),
-        ("x[0, 1.5]", (1, 5, 3), "`1.5` is a number, and cannot be an index", "index with integers, slices, `...`, `None` and tensors"),
-        ("x[0:k]", (1, 4, 1), "`k` is a tensor of shape (3,), int64; a slice takes integers", "use `index_select` or `gather`"),
+        (
+            "x['a']",
+            (1, 2, 3),
+            "`'a'` is the string 'a', and cannot be an index",
+            "index with integers, slices, `...`, `None` and tensors",
+        ),
+        (
+            "x[0, 1.5]",
+            (1, 5, 3),
+            "`1.5` is a number, and cannot be an index",
+            "index with integers, slices, `...`, `None` and tensors",
+        ),
+        (
+            "x[0:k]",
+            (1, 4, 1),
+            "`k` is a tensor of shape (3,), int64; a slice takes integers",
+            "use `index_select` or `gather`",
+        ),
         ("n[0]", (1, 0, 4), "`n` is a number and cannot be indexed", "index a tensor, a tuple or a list"),
-        ("'abc'[0]", (1, 0, 8), "`'abc'` is the string 'abc' and cannot be indexed", "index a tensor, a tuple or a list"),
+        (
+            "'abc'[0]",
+            (1, 0, 8),
+            "`'abc'` is the string 'abc' and cannot be indexed",
+            "index a tensor, a tuple or a list",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_index_that_does_not_fit_is_told(text: str, place: tuple[int, int, int], message: str, hint: str) -> None:
     fault = fault_of(text)
     assert (fault.place.as_tuple(), fault.message, fault.hint) == (place, message, hint)

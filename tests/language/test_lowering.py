@@ -393,8 +393,8 @@ DOUBLING = {f"f{i}(a)": f"f{i + 1}(a) + f{i + 1}(a)" for i in range(40)} | {"f40
     ("text", "declarations", "message"),
     [
         ("y = x\nfor i in range(90):\n  y = y + 1 + i\ny", {}, "more than 99 operations"),
-        ("f0(x)", DOUBLING, "takes too long to write out"),
-        ("f0(1) * x", DOUBLING, "takes too long to write out"),
+        ("f0(x)", DOUBLING, "more than 99 operations"),
+        ("f0(1) * x", DOUBLING, "more than 99 operations"),
         ("y = (1, 1)\nfor i in range(90):\n  y = (y, y)\nx", {}, "takes too long to write out"),
         ("y = [1]\nfor i in range(90):\n  y = y + [y]\nx", {}, "takes too long to write out"),
         ("for i in range(90):\n  for j in range(90):\n    y = 1\nx", {}, "more than 99 operations"),
@@ -424,25 +424,6 @@ def test_a_tensor_beyond_the_limit_is_refused_before_it_is_used() -> None:
         "`ones(1).expand(10 ** 6)`: the result has shape (1000000,): 3.8 MiB, more than the limit of 1.0 MiB"
     )
     assert fault.hint == "raise it with --max-memory"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("svd_lowrank(x, niter=10 ** 9)", "`niter` of `svd_lowrank` is 1,000,000,000, and at most 1,000"),
-        (
-            "special.laguerre_polynomial_l(x, 10 ** 9)",
-            "`n` of `laguerre_polynomial_l` is 1,000,000,000, and at most 10,000",
-        ),
-        (
-            "matrix_power(x @ w, -2 ** 62 * 2)",
-            "`n` of `matrix_power` is -9,223,372,036,854,775,808, and at most 2,147,483,648",
-        ),
-        ("linalg.multi_dot([x @ w] * 5000)", "`tensors` of `multi_dot` is 5,000, and at most 100"),
-    ],
-)
-def test_a_count_that_torch_would_be_busy_with_for_ever_is_refused(text: str, message: str) -> None:
-    assert fault_of(text).message == message
 
 
 def test_polynomials_of_tensors_are_not_computed_to_find_their_shape() -> None:

@@ -19,21 +19,6 @@ from tests.engine.running import compiled, rows_of
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (5 << 20, "5.0 MiB"),
-        (3 << 30, "3.0 GiB"),
-        (1 << 62, "4,096.0 PiB"),
-    ],
-)
-def test_sizes_are_told_in_words(size: int, text: str) -> None:
-    assert memory.bytes_text(size) == text
-
-
 def test_the_machine_has_memory() -> None:
     assert 64 << 20 < memory.machine_memory() < 1 << 50
 
@@ -95,9 +80,9 @@ log: {tensors: none}
 """
 
 MEASURE = """\
-import resource, sys
+import re, sys
 import torch, runner, runner.plan, runner.engine
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024  # this program's alone
 list(runner.execute(runner.compile(runner.loads("{parameters: {x: 1.0}, expression: x * 2}"))))
 if sys.argv[1] == "fake":
     runner.compile(runner.loads("{parameters: {x: {shape: [20000000], init: ones}}, expression: x.sum()}"))

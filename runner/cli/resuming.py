@@ -1,0 +1,60 @@
+"""`steprun resume`: go on with a run that was stopped."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.interruption import Interruption
+from runner.cli.options import Allow, AsJson, CheckpointEvery, FaultFormat, Quiet, examples
+from runner.cli.reading import tell_warnings
+from runner.cli.running import Watch, told_where, watching
+
+if TYPE_CHECKING:
+    from runner.plan import Plan
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples("steprun resume runs/linear/20261123-063012-7f3a"),
+        short_help="Go on with a run that was stopped.",
+    )(resume)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    allow: Allow = None,
+    checkpoint_every: CheckpointEvery = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Go on with a run that was interrupted, killed or failed, from its newest checkpoint, else from its start.
+
+    It ends in the same bits as a run that was never stopped.
+    """
+    from runner.record.resuming import resume as go_on
+
+    with ExitStack() as stack:
+
+        def prepare(plan: Plan) -> Watch:
+            if report == "text":
+                tell_warnings(plan.warnings)
+            return stack.enter_context(watching(plan, quiet, as_json))
+
+        stack.enter_context(told_where(Path(run), as_json))
+        stop = stack.enter_context(Interruption())
+        go_on(
+            run,
+            allowed_folders=allow or (),
+            checkpoint_every=checkpoint_every,
+            prepare=prepare,
+            stop=stop,
+            command=["steprun", *sys.argv[1:]],
+        )
+    if not as_json:
+        typer.echo(f"{'' if quiet else 'recorded in '}{run}")

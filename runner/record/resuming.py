@@ -1,0 +1,69 @@
+"""A run that was stopped, gone on with to the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.config import load
+from runner.engine.rows import Row
+from runner.errors import Problem, UsageError
+from runner.plan import Plan, PlanLimits, compile
+from runner.record.checkpoints import latest_checkpoint
+from runner.record.directory import CONFIG_FILE, ROWS_FOLDER
+from runner.record.reading import Run, open_run
+from runner.record.recorder import Recorded
+from runner.record.running import Resumption, run_recorded
+
+
+def resume(
+    path: str | Path,
+    *,
+    allowed_folders: Sequence[str | Path] = (),
+    limits: PlanLimits | None = None,
+    checkpoint_every: int | None = None,
+    prepare: Callable[[Plan], Callable[[Row], None]] | None = None,
+    stop: Callable[[], bool] | None = None,
+    command: Sequence[str] | None = None,
+) -> Run:
+    """Go on with a run that was interrupted, killed, or failed, from its newest checkpoint, else from the start.
+
+    It ends in the same rows and the same state, bit for bit, as a run that was never stopped. Rows that are on disk
+    already are computed again where they come after the checkpoint, and not written twice.
+
+    Args:
+        path: the run directory.
+        allowed_folders: folders that it may read data from; those below the working directory that the run was
+            allowed are allowed again.
+        prepare: called with the plan; gives what is called with each new row.
+    Raises:
+        UsageError: the run is finished, or is still running.
+        RunError: a checkpoint is damaged or of another config, or a step fails.
+    """
+    directory = Path(path)
+    run = open_run(directory)
+    if run.status in ("finished", "running"):
+        hint = "run its config again for another one" if run.status == "finished" else "wait for it, or end its process"
+        raise UsageError(Problem(f"{directory} is {run.status}", hint=hint))
+    folders = [Path(folder) for folder in allowed_folders]
+    folders += _recorded_folders(run.manifest)
+    plan = compile(load(directory / CONFIG_FILE, allowed_folders=folders), allowed=folders, limits=limits)
+    recorded = Recorded(len(run), len(list((directory / ROWS_FOLDER).glob("*.parquet"))))
+    run_recorded(
+        plan,
+        directory,
+        command=command,
+        see=None if prepare is None else prepare(plan),
+        checkpoint_every=checkpoint_every,
+        stop=stop,
+        resumption=Resumption(recorded, latest_checkpoint(directory, recorded.rows)),
+    )
+    return open_run(directory)
+
+
+def _recorded_folders(manifest: dict[str, Any]) -> list[Path]:
+    """The data folders of the run, as far as they lie below the working directory."""
+    here = Path.cwd().resolve()
+    folders = [Path(str(folder)).resolve() for folder in manifest.get("data_folders", [])]
+    return [folder for folder in folders if folder.is_relative_to(here)]

@@ -1,0 +1,206 @@
+"""A run that was stopped ends, once resumed, in the bits of a run that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+
+import runner
+from runner.engine.rows import Row
+from runner.record.checkpoints import CHECKPOINTS_FOLDER, latest_checkpoint
+from runner.record.directory import create_run_directory
+from runner.record.reading import Run, open_run
+from runner.record.resuming import resume
+from runner.record.running import run_recorded
+
+CONFIG = """\
+parameters:
+  w: {shape: [8, 8], init: {normal: {std: 0.5}}}
+  b: {shape: [8], init: zeros}
+  average: {init: {expression: w}, requires_grad: false}
+constants: {x: {shape: [16, 8], init: normal}, n: 40}
+expression: |
+  h = dropout(tanh(x @ w + b), 0.2, training)
+  loss = (h ** 2).mean()
+optimizer: %s
+steps:
+  - repeat:
+      times: n
+      steps:
+        - train
+        - {checkpoint: , every: 7}
+        - assign: {average: 0.9 * average + 0.1 * w}
+        - {backward: , when: "loss > 0.01"}
+  - repeat: {times: 3, steps: [{repeat: {times: 2, steps: [train]}}, {clip_grad_norm: 0.1}]}
+log: {state: true}
+"""
+OPTIMIZERS = (
+    "{adam: {lr: 0.01 / t}}",
+    "{sgd: {lr: 0.1, momentum: 0.9}}",
+    "{nadam: {}}",
+    "{lbfgs: {lr: 0.1, max_iter: 4}}",
+    '{rule: {state: {m: 0}, update: "m = 0.9 * m + grad\\nparam = param - 0.01 * m"}}',
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """The run that was never stopped, by its optimizer."""
+    folder = tmp_path_factory.mktemp("whole")
+    runs: dict[str, Run] = {}
+
+    def of(optimizer: str) -> Run:
+        if optimizer not in runs:
+            path = folder / f"run{len(runs)}.yaml"
+            path.write_text(CONFIG % optimizer)
+            runs[optimizer] = runner.run(path, runs_dir=folder)
+        return runs[optimizer]
+
+    return of
+
+
+def stopped(tmp_path: Path, optimizer: str, rows: int, how: int | None, every: int | None = None) -> Path:
+    """A run directory whose process was killed, or interrupted, once so many rows were given."""
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG % optimizer)
+    plan = runner.compile(runner.load(path))
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+    seen: list[int] = []
+
+    def see(row: Row) -> None:
+        seen.append(row.number)
+        if how is not None and len(seen) == rows:
+            os.kill(os.getpid(), how)
+
+    if how is None:
+        with pytest.raises(KeyboardInterrupt):
+            run_recorded(plan, directory, see=see, checkpoint_every=every, stop=lambda: len(seen) >= rows)
+        return directory
+    child = os.fork()
+    if child == 0:
+        try:
+            run_recorded(plan, directory, see=see, checkpoint_every=every)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == how
+    return directory
+
+
+def check_same(found: Run, whole: Run) -> None:
+    assert found.status == "finished"
+    assert len(found) == len(whole)
+    assert found.to_arrow().equals(whole.to_arrow())
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
+    optimizer: str, tmp_path: Path, whole: Callable[[str], Run]
+) -> None:
+    drawn = random.Random(optimizer)
+    for attempt in range(5):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        directory = stopped(folder, optimizer, drawn.randrange(1, len(whole(optimizer))), signal.SIGKILL, every=11)
+        assert open_run(directory).status == "killed"
+        check_same(resume(directory), whole(optimizer))
+
+
+def test_an_interrupted_run_saves_its_state_and_resumes_to_the_same_bits(
+    tmp_path: Path, whole: Callable[[str], Run]
+) -> None:
+    directory = stopped(tmp_path, OPTIMIZERS[0], 50, None)
+    assert open_run(directory).status == "interrupted"
+    assert latest_checkpoint(directory, 50) is not None
+    run = resume(directory)
+    check_same(run, whole(OPTIMIZERS[0]))
+    (again,) = run.manifest["resumed"]
+    assert (again["row"], again["after"]) == (50, "interrupted")
+
+
+def test_a_run_without_a_checkpoint_resumes_from_its_start(tmp_path: Path, whole: Callable[[str], Run]) -> None:
+    directory = stopped(tmp_path, OPTIMIZERS[0], 30, signal.SIGKILL)
+    shutil.rmtree(directory / CHECKPOINTS_FOLDER)
+    check_same(resume(directory), whole(OPTIMIZERS[0]))
+
+
+def test_only_the_newest_two_untagged_checkpoints_are_kept(tmp_path: Path) -> None:
+    directory = stopped(tmp_path, OPTIMIZERS[0], 100, None, every=10)
+    names = sorted(path.name for path in (directory / CHECKPOINTS_FOLDER).iterdir())
+    assert len(names) == 4
+    assert len({name.split(".")[0] for name in names}) == 2
+
+
+def test_a_finished_run_is_not_resumed(whole: Callable[[str], Run]) -> None:
+    run = whole(OPTIMIZERS[0])
+    with pytest.raises(runner.UsageError, match=r"is finished\n *= run its config again for another one"):
+        resume(run.path)
+
+
+def damaged(directory: Path, pattern: str, change: Callable[[bytes], bytes]) -> None:
+    for path in (directory / CHECKPOINTS_FOLDER).glob(pattern):
+        path.write_bytes(change(path.read_bytes()))
+
+
+def flipped(data: bytes) -> bytes:
+    """One bit in the middle is another."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "change", "message"),
+    [
+        (
+            "*.safetensors",
+            flipped,
+            r"tensors \d+\.safetensors are damaged: their digest is another; use an earlier one",
+        ),
+        ("*.safetensors", lambda data: data[:100], r"tensors \d+\.safetensors are damaged: their digest is another"),
+        ("*.json", lambda data: data[:100], r"checkpoint \d+\.json cannot be read: it is truncated or damaged"),
+        (
+            "*.json",
+            lambda data: data.replace(b'"format": 1', b'"format": 2'),
+            r"has format 2, and this version reads 1",
+        ),
+        (
+            "*.json",
+            lambda data: data.replace(torch.__version__.encode(), b"2.0.0"),
+            rf"was written under torch 2\.0\.0, and this is {torch.__version__.replace('+', '.')}",
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_is_told_and_nothing_is_overwritten(
+    pattern: str, change: Callable[[bytes], bytes], message: str, tmp_path: Path
+) -> None:
+    directory = stopped(tmp_path, OPTIMIZERS[0], 60, None)
+    damaged(directory, pattern, change)
+    rows = open_run(directory).to_arrow()
+    with pytest.raises(runner.RunError, match=message):
+        resume(directory)
+    assert open_run(directory).to_arrow().equals(rows)
+
+
+def test_a_checkpoint_of_another_config_says_which_field_differs(tmp_path: Path) -> None:
+    directory = stopped(tmp_path, OPTIMIZERS[0], 60, None)
+    config = directory / "config.yaml"
+    config.write_text(config.read_text().replace("0.01 / t", "0.02 / t").replace("tanh", "sigmoid"))
+    with pytest.raises(runner.RunError, match=r"is of another config: `expression`, `optimizers` differ"):
+        resume(directory)
+
+
+def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
+    directory = stopped(tmp_path, OPTIMIZERS[3], 20, None)
+    for path in (directory / CHECKPOINTS_FOLDER).iterdir():
+        assert path.suffix in (".json", ".safetensors")
+        if path.suffix == ".json":
+            json.loads(path.read_text())
