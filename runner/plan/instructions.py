@@ -148,19 +148,7 @@ class Checkpoint:
     tag: str | None
 
 
-Argument = (
-    Checkpoint
-    | Forward
-    | Backward
-    | Step
-    | ZeroGrad
-    | Train
-    | ClipGradients
-    | Assign
-    | Expect
-    | Next
-    | Evaluate
-)
+Argument = Checkpoint | Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect | Next | Evaluate
 
 
 @dataclass(frozen=True, slots=True)

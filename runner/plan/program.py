@@ -51,7 +51,7 @@ from runner.plan.values import Values
 NORM_COLUMN = "total_norm"
 """The column that a clipping step writes, named as torch's `clip_grad_norm_` names its result."""
 
-_WITHOUT_ROW = {"expect", "checkpoint"}
+_WITHOUT_ROW = {"expect", "checkpoint", "next"}
 
 
 @dataclass(slots=True)

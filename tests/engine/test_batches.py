@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,7 +109,7 @@ def test_row_groups_are_shuffled_and_the_rows_of_each() -> None:
     found = order(0, "train", 1, 20, (6, 6, 6, 2)).tolist()
     assert sorted(found) == list(range(20))
     groups = [row // 6 for row in found]
-    assert len([1 for left, right in zip(groups, groups[1:], strict=False) if left != right]) == 3
+    assert len([1 for left, right in itertools.pairwise(groups) if left != right]) == 3
     assert found != sorted(found)
 
 

@@ -336,7 +336,7 @@ steps:
 
 def test_reading_a_result_before_evaluate_says_so(folder: Path) -> None:
     steps = "steps: [{train: , when: test.loss > 0}, evaluate: test]\n"
-    with pytest.raises(runner.RunError, match="`test.loss` does not exist before `evaluate: test`"):
+    with pytest.raises(runner.RunError, match=r"`test\.loss` does not exist before `evaluate: test`"):
         rows_of(HEAD + data() + SGD + steps, folder)
 
 
