@@ -117,6 +117,10 @@ class ExpectationError(RunError):
     exit_code = 3
 
 
+class DataWarning(UserWarning):
+    """Something about the data of a run that may be meant, found when they are read."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that was most likely meant by `name`, or None."""
     pool = sorted(set(candidates))

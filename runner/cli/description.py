@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from runner.config import Repeat, Step
+from runner.config import ForEach, Repeat, Step
 from runner.language.computation import extract
 from runner.language.runtime import gradient
 from runner.optim import OptimizerPlan
@@ -15,6 +15,7 @@ from runner.optim.plans import Option, Scheduled
 from runner.plan import instructions as program
 from runner.plan.columns import Column
 from runner.plan.plan import Plan
+from runner.plan.sources import SourcePlan
 from runner.plan.tensors import TensorPlan
 
 
@@ -29,6 +30,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "device": plan.device,
         "engine": plan.config.engine,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
+        "data": [_source(source) for source in plan.sources.values()],
         "scalars": dict(plan.scalars),
         "objectives": {
             objective: {"reached_by": list(reached), "graph": _graph(plan, objective)}
@@ -46,6 +48,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             "gradients": estimates.gradients,
             "state": estimates.state,
             "values": estimates.values,
+            "data": estimates.data,
             "total": estimates.memory,
         },
         "log_bytes": {"rows": estimates.rows, "row": estimates.row, "total": estimates.log},
@@ -62,6 +65,21 @@ def _tensor(tensor: TensorPlan) -> dict[str, Any]:
         "requires_grad": tensor.requires_grad,
         "init": str(tensor.init),
         "bytes": tensor.bytes,
+    }
+
+
+def _source(source: SourcePlan) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "samples": source.samples,
+        "batch_size": source.batch_size,
+        "batches": source.batches,
+        "shuffle": source.shuffle,
+        "streams": source.streams,
+        "columns": [
+            {"name": column.name, "shape": list(column.shape), "dtype": _dtype(column.dtype), "file": column.array.name}
+            for column in source.columns
+        ],
     }
 
 
@@ -161,7 +179,7 @@ def _program(plan: Plan) -> list[dict[str, Any]]:
 def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
     for step in steps:
         yield step
-        if isinstance(step.argument, Repeat):
+        if isinstance(step.argument, (Repeat, ForEach)):
             yield from _flat(step.argument.steps)
 
 
@@ -177,7 +195,15 @@ def _block(
             break
         if isinstance(instruction, program.Enter):
             inside, position = _block(instructions, position, conditions)
-            steps.append({"step": "repeat", "times": instruction.times, "steps": inside})
+            loop: dict[str, Any] = {"step": "repeat", "times": instruction.times}
+            if instruction.source is not None:
+                loop = {
+                    "step": "for_each",
+                    "data": instruction.source,
+                    "epochs": instruction.times // instruction.pass_length,
+                    "times": instruction.times,
+                }
+            steps.append({**loop, "steps": inside})
             continue
         beside: dict[str, Any] = {}
         if instruction.every is not None:
@@ -202,7 +228,9 @@ def _details(argument: program.Argument) -> Mapping[str, Any]:
         if evaluation.objective is not None:
             found["objective"] = outputs[evaluation.objective].name
         found["computes"] = [output.name for output in outputs]
-    for name in ("optimizers", "parameters", "targets"):
+        if evaluation.sources:
+            found["data"] = list(evaluation.sources)
+    for name in ("optimizers", "parameters", "targets", "sources"):
         value = getattr(argument, name, None)
         if value:
             found[name] = list(value)

@@ -118,7 +118,13 @@ def _step(step: Described) -> str:
     words = [step["step"]]
     if "times" in step:
         words.append(f"{step['times']:,} times")
-    for key, text in (("objective", "{}"), ("optimizers", "with {}"), ("targets", "{}"), ("expectations", "{}")):
+    for key, text in (
+        ("objective", "{}"),
+        ("data", "over {}"),
+        ("optimizers", "with {}"),
+        ("targets", "{}"),
+        ("expectations", "{}"),
+    ):
         value = step.get(key)
         if value and value != ["optimizer"]:
             words.append(text.format(value if isinstance(value, str) else ", ".join(value)))

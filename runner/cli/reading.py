@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import warnings as python_warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.cli.options import Request
-from runner.errors import Problem, UsageError, nearest
+from runner.errors import DataWarning, Problem, UsageError, nearest
 
 if TYPE_CHECKING:
     from runner.config import Config
@@ -52,6 +54,23 @@ def tell_warnings(warnings: Iterable[Problem]) -> None:
     """Write warnings to standard error."""
     for warning in warnings:
         print(f"warning: {warning.render()}", file=sys.stderr)
+
+
+@contextmanager
+def data_warnings_told() -> Iterator[None]:
+    """What is found odd about the data while they are read is written as a warning of the config is."""
+    with python_warnings.catch_warnings():
+        python_warnings.simplefilter("always", DataWarning)
+        otherwise = python_warnings.showwarning
+
+        def show(message: Warning | str, *where: Any, **more: Any) -> None:
+            if isinstance(message, DataWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                otherwise(message, *where, **more)
+
+        python_warnings.showwarning = show
+        yield
 
 
 def _check_is_no_command(name: str) -> None:

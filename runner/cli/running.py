@@ -23,7 +23,7 @@ from runner.cli.options import (
     examples,
     reads_config,
 )
-from runner.cli.reading import make_plan, read_config, tell_warnings
+from runner.cli.reading import data_warnings_told, make_plan, read_config, tell_warnings
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def told_where(directory: Path, as_json: bool) -> Iterator[None]:
 def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
     """What is called with each row: it prints the row as text or as JSON, and moves a progress bar on a terminal."""
     with ExitStack() as stack:
+        stack.enter_context(data_warnings_told())
         watches: list[Watch] = []
         if as_json:
             from runner.record.row_json import row_json

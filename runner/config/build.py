@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from runner.config.data import read_sources
 from runner.config.document import Document
 from runner.config.fields import check_expression
 from runner.config.models import Config, Log
-from runner.config.names import check_function_names, check_metric_names, check_tensor_names
+from runner.config.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
 from runner.config.nodes import describe, plain
 from runner.config.optimizers import read_optimizers
 from runner.config.steps import read_program
@@ -45,6 +46,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     check_tensor_names(data, faults)
     check_function_names(data, faults)
     check_metric_names(data, faults)
+    check_data_names(data, faults)
     scalars = scalar_names(data.get("constants"))
     values: dict[str, Any] = {
         key: data[key]
@@ -53,6 +55,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     }
     values["parameters"] = read_parameters(data.get("parameters"), scalars, faults)
     values["constants"] = read_constants(data.get("constants"), scalars, faults)
+    values["data"] = read_sources(data.get("data"), faults)
     values["optimizers"] = read_optimizers(data, faults)
     values["single_optimizer"] = data.get("optimizer") is not None
     values["steps"] = read_program(data.get("steps"), scalars, faults)

@@ -22,7 +22,7 @@ _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r
 
 def emit(root: MapNode, name: str, folder: FilePath, absolute_files: bool) -> str:
     """The whole config as YAML, beginning with its name, which is `name` where it says none."""
-    writer = _Writer(folder, absolute_files)
+    writer = _Writer(folder, absolute_files, root)
     said = root.entries.get("name")
     if said is not None and isinstance(said.value, ScalarNode) and said.value.value is not None:
         name = str(said.value.value)
@@ -36,9 +36,10 @@ def emit(root: MapNode, name: str, folder: FilePath, absolute_files: bool) -> st
 class _Writer:
     """Where relative data files are written from."""
 
-    __slots__ = ("absolute_files", "folder")
+    __slots__ = ("absolute_files", "folder", "root")
 
-    def __init__(self, folder: FilePath, absolute_files: bool) -> None:
+    def __init__(self, folder: FilePath, absolute_files: bool, root: MapNode) -> None:
+        self.root = root
         self.folder = folder
         self.absolute_files = absolute_files
 
@@ -87,7 +88,7 @@ class _Writer:
 
     def _value(self, node: ScalarNode, path: Path) -> object:
         """The value of a scalar: what it was written as, where that is a number."""
-        if is_file_path(path) and isinstance(node.value, str):
+        if isinstance(node.value, str) and (is_file_path(path) or is_column_file_path(path, self.root)):
             return self._file(node.value, node.source.folder)
         if isinstance(node.value, int | float) and not isinstance(node.value, bool):
             return _AsWritten(_number_text(node))
@@ -110,6 +111,15 @@ class _AsWritten(str):
 def is_file_path(path: Path) -> bool:
     """Whether the value at a path names a data file."""
     return len(path) == 3 and path[0] in ("parameters", "constants", "data") and path[2] == "file"
+
+
+def is_column_file_path(path: Path, root: MapNode) -> bool:
+    """Whether the value at a path names a data file of one batch column, which a source without `file` has."""
+    if len(path) != 4 or path[0] != "data" or path[2] != "columns":
+        return False
+    data = root.entries["data"].value
+    source = data.entries[str(path[1])].value if isinstance(data, MapNode) else None
+    return isinstance(source, MapNode) and "file" not in source.entries
 
 
 def _children(node: Node) -> int:

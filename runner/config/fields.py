@@ -144,6 +144,11 @@ def check_columns(value: object) -> str | tuple[str, ...] | None:
     return value if isinstance(value, str) else names
 
 
+def check_kept(value: object) -> str | None:
+    """A name, or null."""
+    return None if value is None else check_text(value)
+
+
 Given = TypeVar("Given")
 
 
@@ -164,6 +169,7 @@ if TYPE_CHECKING:
     Seed = int
     Flag = bool
     Text = str
+    TextOrNull = str | None
     Expression = str
     Assigned = int | float | bool | str
     Gradient = int | float | str
@@ -184,6 +190,7 @@ else:
     Seed = _kind(check_seed, {"type": "integer", "minimum": 0})
     Flag = _kind(check_flag, {"type": "boolean"})
     Text = _kind(check_text, {"type": "string"})
+    TextOrNull = _kind(check_kept, {"type": ["string", "null"]})
     Expression = _kind(check_expression, {"type": ["string", "number"]})
     Assigned = _kind(check_assigned, {"type": ["string", "number", "boolean"]})
     Gradient = _kind(check_gradient, _NUMBER_SCHEMA)

@@ -22,6 +22,7 @@ from runner.config.fields import (
     RunName,
     Seed,
     Text,
+    TextOrNull,
 )
 
 if TYPE_CHECKING:
@@ -89,6 +90,27 @@ class TensorDeclaration(Frozen):
     stacked: Number = Field(default=0, description="leading dimensions whose slices are initialised one by one")
 
 
+class DataDeclaration(Frozen):
+    """Samples in files, drawn batch by batch."""
+
+    noun: ClassVar[str] = "a data source"
+    file: Text | None = Field(
+        default=None,
+        description="data file that the columns are in: .npz, .csv, .tsv, .parquet, .safetensors; relative to this "
+        "config. Without it each column names a file of its own",
+    )
+    columns: dict[str, Any] = Field(
+        description="name in the expression → array or column of the file, several columns to stack, or a file such "
+        "as images.npy; the first dimension counts samples"
+    )
+    batch_size: Number | None = Field(
+        default=None, description="samples in a batch; the whole source unless said otherwise"
+    )
+    shuffle: Flag = Field(default=False, description="draw the samples of each pass in an order of its own")
+    drop_last: Flag = Field(default=False, description="leave out a last batch that is shorter than the others")
+    dtype: dict[str, Dtype] = Field(default_factory=dict, description="name in the expression → dtype of its batches")
+
+
 class GroupDeclaration(Frozen):
     """Parameters of an optimizer with hyperparameters of their own."""
 
@@ -136,6 +158,7 @@ class Forward(Frozen):
     objective: Text | None = Field(
         default=None, description="named value to compute; the last one of `expression` unless said otherwise"
     )
+    data: Text | None = Field(default=None, description="data source whose current batch is used")
 
 
 class Backward(Frozen):
@@ -147,6 +170,7 @@ class Backward(Frozen):
     )
     gradient: Gradient | None = Field(default=None, description="gradient of an objective with more than one element")
     parameters: Names = Field(default=None, description="names or globs whose gradients are computed; torch's `inputs`")
+    data: Text | None = Field(default=None, description="data source whose current batch is used")
 
 
 class OptimizerStep(Frozen):
@@ -177,9 +201,14 @@ class Train(Frozen):
     accumulate: Number = Field(default=1, description="micro-batches whose gradients are averaged into one step")
     clip_grad_norm: Number | None = Field(default=None, description="largest norm of all gradients together")
     clip_grad_value: Number | None = Field(default=None, description="largest absolute value of a gradient element")
-    data: Text | None = Field(
+    data: TextOrNull = Field(
         default=None, description="data source to draw the next batch from; null keeps the current batch"
     )
+
+    @property
+    def keeps_batch(self) -> bool:
+        """Whether it says `data: null`, which is not the same as saying nothing."""
+        return self.data is None and "data" in self.model_fields_set
 
 
 class ClipGradNorm(Frozen):
@@ -225,6 +254,30 @@ class Expect(Frozen):
 
     noun: ClassVar[str] = "`expect`"
     expectations: dict[str, Expectation] = Field(description="expression → what it must be")
+
+
+class Next(Frozen):
+    """Draw the next batch of data sources."""
+
+    noun: ClassVar[str] = "`next`"
+    data: tuple[str, ...] = Field(description="data sources, each of which draws its next batch")
+
+
+class Evaluate(Frozen):
+    """Compute the objective and metrics over a whole data source, no gradient."""
+
+    noun: ClassVar[str] = "`evaluate`"
+    data: Text = Field(description="data source, every batch of which is used once, in the order of its file")
+    metrics: Names = Field(default=None, description="metrics to compute; all unless said otherwise")
+
+
+class ForEach(Frozen):
+    """A loop over the batches of a data source."""
+
+    noun: ClassVar[str] = "`for_each`"
+    data: Text | None = Field(default=None, description="data source; the first declared unless said otherwise")
+    epochs: Number = Field(default=1, description="passes over the source")
+    steps: tuple["Step", ...] = Field(description="steps for each batch")
 
 
 class Checkpoint(Frozen):
@@ -293,6 +346,7 @@ class Config(Frozen):
     engine: Text = Field(default="eager", description="what executes the steps")
     parameters: dict[str, TensorDeclaration] = Field(description="name → tensor that is trained")
     constants: dict[str, Any] = Field(default_factory=dict, description="name → scalar, or tensor without a gradient")
+    data: dict[str, DataDeclaration] = Field(default_factory=dict, description="name → batched data source")
     functions: dict[str, Expression] = Field(
         default_factory=dict, description="name(arguments) → body in the expression language"
     )
@@ -329,8 +383,11 @@ STEP_MODELS: Mapping[str, type[Frozen]] = {
     "clip_grad_value": ClipGradValue,
     "assign": Assign,
     "expect": Expect,
+    "next": Next,
+    "evaluate": Evaluate,
     "checkpoint": Checkpoint,
     "repeat": Repeat,
+    "for_each": ForEach,
     "stop": Stop,
 }
 """Step kinds and the arguments they take."""

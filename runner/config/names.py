@@ -51,6 +51,24 @@ def check_tensor_names(data: dict[str, Any], faults: Faults) -> None:
             )
 
 
+def check_data_names(data: dict[str, Any], faults: Faults) -> None:
+    """Names of data sources, and of their columns, which share a namespace with parameters and constants."""
+    sources = data.get("data")
+    for source, declared in sources.items() if isinstance(sources, dict) else ():
+        check_name(("data", source), source, "a data source", faults)
+        columns = declared.get("columns") if isinstance(declared, dict) else None
+        for name in columns if isinstance(columns, dict) else ():
+            path = ("data", source, "columns", name)
+            if not check_name(path, name, "a batch column", faults):
+                continue
+            for key, role in (("parameters", "parameter"), ("constants", "constant")):
+                declarations = data.get(key)
+                if isinstance(declarations, dict) and name in declarations:
+                    first = faults.document.mark((key, name), key=True)
+                    hint = f"the {role} is at {first}; rename one"
+                    faults.add(path, f"`{name}` is already a {role}", hint, key=True)
+
+
 def check_metric_names(data: dict[str, Any], faults: Faults) -> None:
     metrics = data.get("metrics")
     for name in metrics if isinstance(metrics, dict) else ():

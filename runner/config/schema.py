@@ -10,7 +10,9 @@ from runner.config.build import ENGINES_BUILT, TENSOR_LOGS_BUILT
 from runner.config.models import (
     STEP_MODELS,
     Config,
+    DataDeclaration,
     Expectation,
+    ForEach,
     Frozen,
     GroupDeclaration,
     InitExpression,
@@ -37,6 +39,8 @@ _SHORT_STEPS: dict[str, Schema] = {
     "zero_grad": _NAMES,
     "clip_grad_norm": _NUMBER,
     "clip_grad_value": _NUMBER,
+    "next": _NAMES,
+    "evaluate": {"type": "string"},
     "checkpoint": {"type": ["string", "integer"]},
 }
 """Step kinds whose argument has a form shorter than a mapping."""
@@ -67,6 +71,11 @@ def json_schema() -> Schema:
             "description": _told(fields, "constants"),
             "additionalProperties": {"$ref": "#/$defs/constant"},
         },
+        "data": {
+            **nullable,
+            "description": _told(fields, "data"),
+            "additionalProperties": {"$ref": "#/$defs/source"},
+        },
         "functions": {
             **nullable,
             "description": _told(fields, "functions"),
@@ -85,9 +94,14 @@ def json_schema() -> Schema:
             "additionalProperties": {"$ref": "#/$defs/optimizer"},
         },
         "steps": {
-            "description": _told(fields, "steps") + ": a list of steps, or how often to `train`",
+            "description": _told(fields, "steps") + ": a list of steps, how often to `train`, or for how many epochs",
             "default": ["backward"],
-            "anyOf": [{"type": "array", "items": {"$ref": "#/$defs/step"}}, _NUMBER, {"type": "null"}],
+            "anyOf": [
+                {"type": "array", "items": {"$ref": "#/$defs/step"}},
+                _NUMBER,
+                _object({"epochs": _properties(ForEach)["epochs"]}, ["epochs"]),
+                {"type": "null"},
+            ],
         },
         "log": _log(),
     }
@@ -103,6 +117,7 @@ def json_schema() -> Schema:
             "init": _init(),
             "tensor": _tensor("a tensor: a number, a nested list, or a declaration; null deletes that of a base"),
             "constant": _constant(),
+            "source": _source(),
             "optimizer": _optimizer(),
             "step": _step(),
             "expectation": _expectation(),
@@ -162,6 +177,16 @@ def _constant() -> Schema:
         "a scalar (a number, a boolean, an expression over the other scalar constants), or a tensor without a gradient"
     )
     return {**tensor, "anyOf": [{"type": ["boolean", "string"]}, *tensor["anyOf"]]}
+
+
+def _source() -> Schema:
+    declared = _model(
+        DataDeclaration,
+        file={"type": ["string", "null"]},
+        columns={"type": "object", "additionalProperties": _NAMES, "minProperties": 1},
+        batch_size={"type": ["number", "string", "null"]},
+    )
+    return {"description": DataDeclaration.__doc__, "anyOf": [declared, {"type": "null"}]}
 
 
 def _init() -> Schema:
@@ -273,10 +298,12 @@ def _long_argument(kind: str, model: type[Frozen]) -> Schema:
         return {"type": "object", "additionalProperties": values, "minProperties": 1}
     if kind == "expect":
         return {"type": "object", "additionalProperties": {"$ref": "#/$defs/expectation"}, "minProperties": 1}
-    if kind == "repeat":
+    if kind in ("repeat", "for_each"):
         return _model(model, steps={"type": "array", "items": {"$ref": "#/$defs/step"}})
     if kind == "stop":
         return {"type": "null"}
+    if kind == "next":
+        return _model(model, data=_NAMES)
     return _model(model)
 
 

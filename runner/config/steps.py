@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from runner.config.fields import FieldError, check_assigned, check_number
-from runner.config.models import STEP_MODELS, Expect, Expectation, Frozen, Repeat, Step, Train
+from runner.config.fields import FieldError, check_assigned, check_names, check_number
+from runner.config.models import STEP_MODELS, Expect, Expectation, ForEach, Frozen, Next, Repeat, Step, Train
 from runner.config.nodes import Path, describe
-from runner.config.unbuilt import STEPS, not_built
 from runner.config.validate import Faults, keys_of
 from runner.errors import did_you_mean
 
@@ -21,7 +20,14 @@ _EXAMPLES = {
     "clip_grad_value": "clip_grad_value: 0.5",
     "assign": "assign: {x: x - 0.1 * x.grad}",
     "expect": "expect: {x.grad: 10}",
+    "next": "next: train",
+    "evaluate": "evaluate: test",
     "repeat": "repeat: {times: 10, steps: [train]}",
+    "for_each": "for_each: {data: train, epochs: 10, steps: [train]}",
+}
+_LOOPS: dict[str, tuple[type[Repeat] | type[ForEach], str]] = {
+    "repeat": (Repeat, "`times` and `steps`"),
+    "for_each": (ForEach, "`data`, `epochs` and `steps`"),
 }
 
 
@@ -32,11 +38,10 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
         return (Step(kind="backward", argument=STEP_MODELS["backward"](), path=path),)
     if isinstance(written, dict):
         if set(written) == {"epochs"}:
-            faults.add(path, not_built("`steps: {epochs: …}`"), STEPS["for_each"])
-        else:
-            faults.add(path, "expected a list of steps or a count, found a mapping", "put `- ` before each step")
+            return _epochs(written, path, faults)
+        faults.add(path, "expected a list of steps or a count, found a mapping", "put `- ` before each step")
         return ()
-    if isinstance(written, str) and written.lstrip("- ") in {*STEP_MODELS, *STEPS} - scalars:
+    if isinstance(written, str) and written.lstrip("- ") in STEP_MODELS.keys() - scalars:
         word = written.lstrip("- ")
         hint = f"write `[{word}]`" if word == written else "put a space after `-`"
         faults.add(path, f"expected a list of steps or a count, found the text `{written}`", hint)
@@ -54,6 +59,13 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
         train = Step(kind="train", argument=Train(), path=path)
         return (Step(kind="repeat", argument=Repeat(times=times, steps=(train,)), path=path),)
     return _steps(written, path, 0, faults)
+
+
+def _epochs(written: dict[str, Any], path: Path, faults: Faults) -> tuple[Step, ...]:
+    """`{epochs: n}`: one `train` for each batch of the first source."""
+    train = Step(kind="train", argument=Train(), path=path)
+    loop = faults.build(ForEach, {**written, "steps": (train,)}, path)
+    return () if loop is None else (Step(kind="for_each", argument=loop, path=path),)
 
 
 def _steps(written: list[Any], path: Path, loops: int, faults: Faults) -> tuple[Step, ...]:
@@ -80,11 +92,11 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
         faults.add(
             (*path, "every"),
             "`every` stands outside a loop",
-            "move the step into a `repeat`, or remove `every`",
+            "move the step into a `repeat` or `for_each`, or remove `every`",
             key=True,
         )
     if kind == "stop" and loops == 0:
-        faults.add(place, "`stop` stands outside a loop", "move it into a `repeat`", key=True)
+        faults.add(place, "`stop` stands outside a loop", "move it into a `repeat` or `for_each`", key=True)
     argument = _argument(kind, written[kind], place, loops, faults)
     values: dict[str, Any] = {key: written[key] for key in SIDE_KEYS if key in written}
     if isinstance(values.get("when"), bool):
@@ -95,8 +107,8 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
 
 def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | None:
     """The kind of a step from its keys, or None after a fault was added."""
-    known = [key for key in kinds if key in STEP_MODELS or key in STEPS]
-    unknown = [key for key in kinds if key not in STEP_MODELS and key not in STEPS]
+    known = [key for key in kinds if key in STEP_MODELS]
+    unknown = [key for key in kinds if key not in STEP_MODELS]
     for key in unknown:
         faults.add(path if bare else (*path, key), *_unknown(key, known), key=True)
     if not kinds:
@@ -109,9 +121,6 @@ def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | Non
             key=True,
         )
     if len(known) != 1 or unknown:
-        return None
-    if known[0] in STEPS:
-        faults.add(path if bare else (*path, known[0]), not_built(f"the step `{known[0]}`"), STEPS[known[0]], key=True)
         return None
     return known[0]
 
@@ -132,20 +141,17 @@ def _argument(kind: str, written: Any, path: Path, loops: int, faults: Faults) -
     if written is None and kind not in BARE:
         faults.add(path, f"`{kind}` needs an argument", f"write `{_EXAMPLES[kind]}`", key=True)
         return None
-    if kind == "repeat":
-        return _repeat(written, path, loops, faults)
+    if kind in _LOOPS:
+        return _loop(kind, written, path, loops, faults)
     if kind == "expect":
         return _expect(written, path, faults)
     return _SHORT[kind](kind, written, path, faults)
 
 
-def _repeat(written: Any, path: Path, loops: int, faults: Faults) -> Frozen | None:
+def _loop(kind: str, written: Any, path: Path, loops: int, faults: Faults) -> Frozen | None:
+    model, keys = _LOOPS[kind]
     if not isinstance(written, dict):
-        faults.add(
-            path,
-            f"expected a mapping of `times` and `steps`, found {describe(written)}",
-            f"write `{_EXAMPLES['repeat']}`",
-        )
+        faults.add(path, f"expected a mapping of {keys}, found {describe(written)}", f"write `{_EXAMPLES[kind]}`")
         return None
     data = dict(written)
     steps = data.get("steps")
@@ -154,7 +160,7 @@ def _repeat(written: Any, path: Path, loops: int, faults: Faults) -> Frozen | No
     elif "steps" in data:
         faults.add((*path, "steps"), f"expected a list of steps, found {describe(steps)}", "write it in `[…]`")
         data["steps"] = ()
-    return faults.build(Repeat, data, path)
+    return faults.build(model, data, path)
 
 
 def _expect(written: Any, path: Path, faults: Faults) -> Frozen | None:
@@ -209,8 +215,8 @@ def _with_key(key: str, types: tuple[type, ...]) -> Callable[[str, Any, Path, Fa
 
 
 _EXPECTED: dict[tuple[type, ...], str] = {
+    (str,): "a name or a mapping",
     (str, int): "a name or a mapping",
-    (str,): "a named value or a mapping",
     (str, list): "optimizer names or a mapping",
     (int, float, str): "a number, an expression or a mapping",
 }
@@ -246,6 +252,25 @@ def _assign(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | Non
     return faults.build(STEP_MODELS[kind], {"values": written}, path)
 
 
+def _next(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
+    if isinstance(written, dict):
+        unknown = [key for key in written if key != "data"]
+        for key in unknown:
+            faults.unknown(path, key, Next.noun, ("data",))
+        if unknown:
+            return None
+        written, path = written.get("data"), (*path, "data")
+    try:
+        names = check_names(written)
+    except FieldError as error:
+        faults.add(path, error.message, error.hint)
+        return None
+    if names is None:
+        faults.add(path, "`next` needs a data source", f"write `{_EXAMPLES['next']}`", key=True)
+        return None
+    return Next(data=names)
+
+
 _SHORT: dict[str, Callable[[str, Any, Path, Faults], Frozen | None]] = {
     "forward": _with_key("objective", (str,)),
     "backward": _with_key("objective", (str,)),
@@ -256,5 +281,7 @@ _SHORT: dict[str, Callable[[str, Any, Path, Faults], Frozen | None]] = {
     "clip_grad_norm": _with_key("max_norm", (int, float, str)),
     "clip_grad_value": _with_key("clip_value", (int, float, str)),
     "assign": _assign,
+    "next": _next,
+    "evaluate": _with_key("data", (str,)),
     "stop": _nothing,
 }

@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TOP_LEVEL: Mapping[str, str] = {
-    "data": "give a whole table as a constant: `constants: {x: {file: data.csv, columns: [a, b]}}`",
     "snapshot": "hold numbers with `expect` steps",
     "sweep": "run the config once for each override",
     "mesh": "remove it",
     "placement": "remove it",
     "report": "remove it",
-}
-STEPS: Mapping[str, str] = {
-    "next": "give the batch as a constant",
-    "evaluate": "compute it with `forward`",
-    "for_each": "use `repeat: {times: …, steps: […]}`",
 }
 TENSOR_LOGS: Mapping[str, str] = {"stats": "write `full` or `none`", "digest": "write `full` or `none`"}
 ENGINES: Mapping[str, str] = {"compile": "write `engine: eager`"}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from runner.engine.batches import Batches
 from runner.engine.rows import Columns
 from runner.engine.state import State, manual_seed
 from runner.language.computation import Computation
-from runner.plan.instructions import Action, Checkpoint, Evaluation, Expect, Forward, Train
+from runner.plan.instructions import Action, Checkpoint, Evaluate, Evaluation, Expect, Forward, Next, Train
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 
 Values = list[Tensor | None]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 Withheld = tuple[Action, Values]
 """A row that the log keeps only if its iteration turns out to be the last one."""
 
@@ -31,6 +34,7 @@ class Binding:
         self.layout = Columns(plan.columns)
         self.latest: Values = [None] * len(plan.columns)  # weights and gradients as of now; named values are none
         self.withheld: dict[int, tuple[int, list[Withheld]]] = {}  # loop → its iteration, and that one's rows
+        self.results = _results(plan)
         self.state_columns: list[tuple[int, str, str]] = []
         for position, column in enumerate(plan.columns):
             if column.role == "state":
@@ -42,9 +46,13 @@ class Binding:
         self.capture_gradients(state.parameters)
         self.capture_state()
 
-    def getter(self, name: str, loops: Sequence[int]) -> tuple[Any, Callable[[], Any] | None]:
+    def getter(
+        self, name: str, loops: Sequence[int], sources: Mapping[str, str] = NOTHING
+    ) -> tuple[Any, Callable[[], Any] | None]:
         """An input of a computation: the tensor itself where it is always the same, else how to get it."""
         state = self.state
+        if name in sources:
+            return None, self.column(state.batches[sources[name]], name)
         if name in state.parameters:
             return state.parameters[name], None
         if name in state.constants:
@@ -52,6 +60,10 @@ class Binding:
         if name == "iteration":
             return None, self.iteration(loops)
         owner, _, entry = name.partition(".")
+        if name in self.results:
+            return None, lambda: _existing(
+                state.values.get(name), f"`{name}` does not exist before `evaluate: {owner}`"
+            )
         if entry == "grad":
             parameter = state.parameters[owner]
             return None, lambda: _existing(parameter.grad, f"`{name}` does not exist: no gradient has been computed")
@@ -63,6 +75,41 @@ class Binding:
         values = state.values
         return None, lambda: _existing(values.get(name), f"`{name}` has not been computed yet")
 
+    def column(self, batches: Batches, name: str) -> Callable[[], Any]:
+        """A column of the current batch."""
+        return lambda: batches.batch[name]
+
+    def evaluate(
+        self, evaluation: Evaluation, loops: Sequence[int], *, detached: bool = True
+    ) -> Callable[[], tuple[Any, ...]]:
+        """The computation of an evaluation over the current batches, which are drawn where there are none yet."""
+        if not evaluation.batches:
+            return self.call(evaluation.computation, loops, detached=detached)
+        sources = dict(evaluation.batches)
+        used = [self.state.batches[name] for name in evaluation.sources]
+        if evaluation.variants:
+            variants = {
+                lengths: self.call(computation, loops, detached=detached, sources=sources)
+                for lengths, computation in evaluation.variants
+            }
+
+            def of_length() -> tuple[Any, ...]:
+                for batches in used:
+                    if not batches.batch:
+                        batches.next()
+                return variants[tuple(batches.length for batches in used)]()
+
+            return of_length
+        call = self.call(evaluation.computation, loops, detached=detached, sources=sources)
+
+        def drawn() -> tuple[Any, ...]:
+            for batches in used:
+                if not batches.batch:
+                    batches.next()
+            return call()
+
+        return drawn
+
     def iteration(self, loops: Sequence[int]) -> Callable[[], int]:
         """`iteration`: of the innermost loop, 1 outside a loop."""
         iterations = self.state.iterations
@@ -72,11 +119,16 @@ class Binding:
         return lambda: iterations[loop]
 
     def call(
-        self, computation: Computation, loops: Sequence[int], *, detached: bool = True
+        self,
+        computation: Computation,
+        loops: Sequence[int],
+        *,
+        detached: bool = True,
+        sources: Mapping[str, str] = NOTHING,
     ) -> Callable[[], tuple[Any, ...]]:
-        """The computation as a function without arguments."""
+        """The computation as a function without arguments; `sources` gives the source of each batch column."""
         function, random = computation.function, computation.random
-        found = [self.getter(name, loops) for name in computation.inputs]
+        found = [self.getter(name, loops, sources) for name in computation.inputs]
         tensors = tuple(tensor for tensor, _ in found)
         moving = [(position, get) for position, (_, get) in enumerate(found) if get is not None]
         inputs: Callable[[], Sequence[Any]]
@@ -187,6 +239,13 @@ class Binding:
                     self.latest[position] = value.detach().clone() if isinstance(value, Tensor) else None
 
 
+def _results(plan: Plan) -> frozenset[str]:
+    """The names under which `evaluate` steps leave their results."""
+    arguments = [instruction.argument for instruction in plan.program if isinstance(instruction, Action)]
+    found = [argument.results for argument in arguments if isinstance(argument, Evaluate)]
+    return frozenset(result.name for results in found for result in results)
+
+
 def _rewrites_gradients(plan: Plan) -> bool:
     """Whether an optimizer may write gradients in place, as some `foreach` and `fused` updates do."""
     options = [group.options for optimizer in plan.optimizers.values() for group in optimizer.groups]
@@ -198,7 +257,7 @@ def _gradients_are_fresh(plan: Plan) -> bool:
 
     All steps but `train` write gradients in place, or leave them for the next step to write.
     """
-    quiet = (Train, Forward, Expect, Checkpoint)
+    quiet = (Train, Forward, Expect, Next, Evaluate, Checkpoint)
     arguments = [instruction.argument for instruction in plan.program if isinstance(instruction, Action)]
     return not _rewrites_gradients(plan) and all(isinstance(argument, quiet) for argument in arguments)
 

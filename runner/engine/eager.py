@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ def execute(
             if values is not None:
                 yield row(action, values)
     except FAULTS as error:
-        raise run_fault(plan, position, iterations, error) from error
+        raise run_fault(plan, state, position, error) from error
     finally:
         if generator is not None:
             torch.set_rng_state(generator)
@@ -91,6 +92,8 @@ def _bind(binding: Binding, instruction: Instruction, last: list[Withheld]) -> t
 
 
 def _enter(binding: Binding, instruction: Enter) -> Jump:
+    if instruction.source is not None:
+        return _enter_pass(binding, instruction, instruction.source)
     iterations, loop, times, end = binding.state.iterations, instruction.loop, instruction.times, instruction.exit
     withheld = binding.withheld
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
@@ -105,7 +108,24 @@ def _enter(binding: Binding, instruction: Enter) -> Jump:
     return run
 
 
+def _enter_pass(binding: Binding, instruction: Enter, source: str) -> Jump:
+    """The head of a `for_each`: a fresh pass, and its first batch."""
+    enter = _enter(binding, replace(instruction, source=None))
+    batches, end = binding.state.batches[source], instruction.exit
+
+    def run(position: int) -> int:
+        following = enter(position)
+        if following != end:
+            batches.begin()
+            batches.next()
+        return following
+
+    return run
+
+
 def _again(binding: Binding, instruction: Again) -> Jump:
+    if instruction.source is not None:
+        return _again_pass(binding, instruction, instruction.source)
     iterations, loop, times, start = binding.state.iterations, instruction.loop, instruction.times, instruction.start
 
     def run(position: int) -> int:
@@ -113,6 +133,23 @@ def _again(binding: Binding, instruction: Again) -> Jump:
             iterations[loop] += 1
             return start
         return position + 1
+
+    return run
+
+
+def _again_pass(binding: Binding, instruction: Again, source: str) -> Jump:
+    """The foot of a `for_each`: the next batch, or that of a fresh pass."""
+    again = _again(binding, replace(instruction, source=None))
+    batches, start = binding.state.batches[source], instruction.start
+    iterations, loop, length = binding.state.iterations, instruction.loop, instruction.pass_length
+
+    def run(position: int) -> int:
+        following = again(position)
+        if following == start:
+            if iterations[loop] % length == 1 or length == 1:
+                batches.begin()
+            batches.next()
+        return following
 
     return run
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from runner.engine.batches import Batches, open_batches
 from runner.errors import RunError
 from runner.language.codegen import fault_place
 from runner.language.diagnosis import torch_message
@@ -58,6 +59,7 @@ class State:
     values: dict[str, Any] = field(default_factory=dict)  # named values as they were last computed
     position: int = 0  # in the program
     row: int = 0  # the number of the next row
+    batches: dict[str, Batches] = field(default_factory=dict)  # the cursor of each data source
     evaluations: int = 0  # computations with random numbers done; each has a stream of its own
 
     def tensors(self) -> dict[str, Tensor]:
@@ -134,7 +136,7 @@ def initial_state(plan: Plan) -> State:
         )
         for name, optimizer in plan.optimizers.items()
     }
-    return State(parameters, constants, steppers, schedules, [0] * loops)
+    return State(parameters, constants, steppers, schedules, [0] * loops, batches=open_batches(plan))
 
 
 def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:

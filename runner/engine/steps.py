@@ -11,6 +11,7 @@ from torch import Tensor
 from runner.engine import clipping
 from runner.engine.autograd import Differentiate
 from runner.engine.binding import Binding, Values
+from runner.engine.evaluating import whole_pass
 from runner.engine.expectations import mismatch
 from runner.engine.faults import does_not_hold
 from runner.optim import Stepper
@@ -21,10 +22,12 @@ from runner.plan.instructions import (
     Checkpoint,
     Clip,
     ClipGradients,
+    Evaluate,
     Evaluation,
     Expect,
     Expectation,
     Forward,
+    Next,
     Step,
     Train,
     ZeroGrad,
@@ -43,13 +46,13 @@ def bind(binding: Binding, argument: Argument, loops: Loops) -> Run:
 
 def _forward(binding: Binding, argument: Forward, loops: Loops) -> Run:
     evaluation = argument.evaluation
-    call, keep = binding.call(evaluation.computation, loops), binding.keep(evaluation)
+    call, keep = binding.evaluate(evaluation, loops), binding.keep(evaluation)
     return lambda: keep(call())
 
 
 def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
     evaluation = argument.evaluation
-    call, keep = binding.call(evaluation.computation, loops, detached=False), binding.keep(evaluation)
+    call, keep = binding.evaluate(evaluation, loops, detached=False), binding.keep(evaluation)
     objective = evaluation.objective
     differentiate = Differentiate(_inputs(binding, argument.inputs))
     gradient = None if argument.gradient is None else binding.call(argument.gradient, loops)
@@ -171,7 +174,7 @@ def _closure(
     stepper = state.steppers[name]
     parameters = list(binding.parameters(zeroed).values())
     differentiate = Differentiate(_inputs(binding, inputs))
-    call = binding.call(evaluation.computation, loops, detached=False)
+    call = binding.evaluate(evaluation, loops, detached=False)
     step = draws = -1
 
     def evaluate() -> Tensor:
@@ -220,13 +223,14 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     if argument.closure:
         return _train_by_closure(binding, argument, loops)
     evaluation = argument.evaluation
-    call, keep = binding.call(evaluation.computation, loops, detached=False), binding.keep(evaluation)
+    call, keep = binding.evaluate(evaluation, loops, detached=False), binding.keep(evaluation)
     objective = evaluation.objective
     captured = binding.parameters(argument.parameters)
     zeroed = list(captured.values())
     differentiate = Differentiate(_inputs(binding, argument.inputs), argument.accumulate)
     if argument.accumulate > 1:
-        compute = _accumulated(call, differentiate, objective, argument.accumulate)
+        draw_again = _drawing(binding, argument.draws_again)
+        compute = _accumulated(call, differentiate, objective, argument.accumulate, draw_again)
     else:
 
         def compute() -> tuple[Any, ...]:
@@ -260,11 +264,39 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
                 row[norm[0]] = norm[1]
         return row
 
-    return run
+    return _after_drawing(binding, argument.draws, run)
+
+
+def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
+    """Draws the next batch of some sources."""
+    draws = [binding.state.batches[source].next for source in sources]
+
+    def draw() -> None:
+        for take in draws:
+            take()
+
+    return draw
+
+
+def _after_drawing(binding: Binding, sources: Sequence[str], run: Run) -> Run:
+    """A step that draws batches first; one that draws none is left as it is."""
+    if not sources:
+        return run
+    draw = _drawing(binding, sources)
+
+    def drawn() -> Values | None:
+        draw()
+        return run()
+
+    return drawn
 
 
 def _accumulated(
-    call: Callable[[], tuple[Any, ...]], differentiate: Differentiate, objective: int, times: int
+    call: Callable[[], tuple[Any, ...]],
+    differentiate: Differentiate,
+    objective: int,
+    times: int,
+    draw_again: Callable[[], None],
 ) -> Callable[[], tuple[Any, ...]]:
     """Gradients of several evaluations, a share of each; the results are the last one's, with the mean objective."""
 
@@ -273,6 +305,7 @@ def _accumulated(
         differentiate(results[objective])
         total = results[objective].detach()
         for _ in range(times - 1):
+            draw_again()
             results = call()
             differentiate(results[objective])
             total = total + results[objective].detach()
@@ -303,7 +336,7 @@ def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
         binding.capture_gradients(captured)  # for the rows to come: those of its last evaluation
         return row
 
-    return run
+    return _after_drawing(binding, argument.draws, run)
 
 
 def _clip(binding: Binding, clip: Clip) -> Callable[[], tuple[int, Tensor] | None]:
@@ -403,6 +436,27 @@ def _expectation(binding: Binding, entry: Expectation, loops: Loops) -> Callable
     return holds
 
 
+def _next(binding: Binding, argument: Next, loops: Loops) -> Run:
+    return _drawing(binding, argument.sources)
+
+
+def _evaluate(binding: Binding, argument: Evaluate, loops: Loops) -> Run:
+    """The mean of each value over all samples of a source; nothing but these values is left behind."""
+    whole = whole_pass(binding, argument, loops)
+    values = binding.state.values
+
+    def run() -> Values:
+        means = whole()
+        row = binding.latest.copy()
+        for result, mean in zip(argument.results, means, strict=True):
+            values[result.name] = mean
+            if result.column is not None:
+                row[result.column] = mean
+        return row
+
+    return run
+
+
 _BINDERS: Mapping[type[Argument], Callable[[Binding, Any, Loops], Run]] = {
     Checkpoint: _checkpoint,
     Forward: _forward,
@@ -413,4 +467,6 @@ _BINDERS: Mapping[type[Argument], Callable[[Binding, Any, Loops], Run]] = {
     ClipGradients: _clip_gradients,
     Assign: _assign,
     Expect: _expect,
+    Next: _next,
+    Evaluate: _evaluate,
 }

@@ -364,6 +364,8 @@ class Lowering:
         if name not in root.inputs:
             placeholder = root.graph.placeholder("v_" + name.replace(".", "_"))
             placeholder.meta = {"example": example, "input": name}
+            if name in self.scope.varying:
+                placeholder.meta["dynamic"] = True
             root.inputs[name] = placeholder
             if name in root.watched and isinstance(example, Tensor):
                 root.inputs[name] = root.emit(None, "call_function", watch, (placeholder,))

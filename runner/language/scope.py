@@ -43,6 +43,7 @@ class Scope:
     fixed: Mapping[str, Any] = field(default_factory=dict)  # `training`, and named values that are no tensors
     fields: Mapping[str, Tensor | Scalar] = field(default_factory=dict)  # "x1.grad", "x1.exp_avg": an example of each
     functions: Mapping[str, Function] = field(default_factory=dict)
+    varying: frozenset[str] = frozenset()  # tensors whose shape is not always that of their example
     dtype: torch.dtype = torch.float32  # of what factories make
     device: str = "cpu"
     elsewhere: Mapping[str, str] = field(default_factory=dict)  # what is declared and cannot be read here: name → role

@@ -136,6 +136,11 @@ def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
         if not count:
             raise FileFault(f"{name} is truncated: {filled:,} of {len(buffer):,} bytes are there", _REWRITE)
         filled += count
+    return values_of(header, buffer)
+
+
+def values_of(header: Header, buffer: bytearray) -> Tensor:
+    """The array that a header describes, over the memory of its bytes where they are as torch wants them."""
     if header.big_endian:
         width = header.dtype.itemsize // (2 if header.dtype.is_complex else 1)
         numpy.frombuffer(buffer, dtype=f"u{width}").byteswap(inplace=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from runner.plan.memory import bounded_memory, machine_memory
 from runner.plan.plan import Estimates, LogPlan, Plan
 from runner.plan.program import ProgramPlanner, prepare
 from runner.plan.scalars import integer, scalar_constants
+from runner.plan.sources import plan_sources
+from runner.plan.supply import Supply
 from runner.plan.tensors import TensorPlan, plan_tensors
 from runner.plan.use import check_use
 from runner.plan.values import Values
@@ -134,9 +137,12 @@ class _Compiler:
             self.check_syntax()
             faults.stop()
         self.check_names()
+        sources = plan_sources(config.data, scalars, self.dtype, faults, self.allowed, self.memory)
+        self.supply = Supply(sources, config.device)
         faults.stop()
         with self.examples(tensors) as examples:
-            lowered = self.lower(tensors, examples, scalars, functions)
+            batches = self.supply.examples(self.supply.choose(), {})
+            lowered = self.lower(tensors, examples, scalars, functions, batches)
             optimizers = self.optimizers(tensors, examples, scalars, functions, lowered)
             if lowered is None:
                 faults.stop()
@@ -155,12 +161,16 @@ class _Compiler:
                 declared_optimizers=frozenset(config.optimizers),
                 infer=self.inference,
                 infer_again=self.infer_again,
+                supply=self.supply,
+                lower_again=functools.partial(self.lower_for, tensors, examples, scalars, functions),
             )
             prepare(values, config.steps)
             columns = self.columns(values)
             values.columns = columns
             planner = ProgramPlanner(values)
             program = planner.plan(config.steps)
+            for again in values.lowered_again():
+                forget_examples(again)
         reached = {name for names in planner.objectives.values() for name in names}
         check_use(config, values, reached, planner.stepped)
         log = self.log(values)
@@ -186,6 +196,7 @@ class _Compiler:
             log=log,
             estimates=estimates,
             warnings=tuple(faults.warnings),
+            sources={name: source for name, source in sources.items() if name in self.supply.drawn},
         )
 
     def check_device(self) -> None:
@@ -209,6 +220,11 @@ class _Compiler:
             statements = parse_statements(text)
         except LanguageError:
             return
+        columns = [
+            (f"batch column of `{source}`", ("data", source, "columns", name), name)
+            for source, declared in config.data.items()
+            for name in declared.columns
+        ]
         for node in (node for statement in statements for node in ast.walk(statement)):
             for name in assigned_names(node, text) if isinstance(node, ast.Assign) else ():
                 for key, declared in (("parameters", config.parameters), ("constants", config.constants)):
@@ -218,6 +234,12 @@ class _Compiler:
                         hint = f"the {role} is at {first}; rename one of them"
                         error = LanguageError(f"`{name.id}` is a {role} already", hint, place_of(name, text))
                         self.faults.language(("expression",), error)
+                for role, path, column in columns:
+                    if name.id == column:
+                        hint = f"it is declared at {config.document.mark(path, key=True)}; rename one of them"
+                        error = LanguageError(f"`{name.id}` is a {role} already", hint, place_of(name, text))
+                        self.faults.language(("expression",), error)
+                        break
 
     # shapes
 
@@ -242,7 +264,8 @@ class _Compiler:
     @contextmanager
     def examples(self, tensors: Mapping[str, TensorPlan]) -> Iterator[dict[str, Tensor]]:
         """Example tensors to infer shapes on: the initial values of a small config, else tensors without memory."""
-        is_small = sum(tensor.bytes for tensor in tensors.values()) <= SMALL
+        declared = sum(tensor.bytes for tensor in tensors.values()) + self.supply.example_bytes()
+        is_small = declared <= SMALL
         self.fake = not is_small if self.decided is None else self.decided
         if not self.fake:
             try:
@@ -280,27 +303,46 @@ class _Compiler:
         examples: Mapping[str, Tensor],
         scalars: Mapping[str, Scalar],
         functions: Mapping[str, Function],
+        batches: Mapping[str, Tensor],
     ) -> Lowered | None:
+        """The expression for full batches, while training; None after its fault was told."""
+        try:
+            return self.lower_for(tensors, examples, scalars, functions, batches, True)
+        except LanguageError as error:
+            self.infer_again(error)
+            self.faults.language(("expression",), error)
+        return None
+
+    def lower_for(
+        self,
+        tensors: Mapping[str, TensorPlan],
+        examples: Mapping[str, Tensor],
+        scalars: Mapping[str, Scalar],
+        functions: Mapping[str, Function],
+        batches: Mapping[str, Tensor],
+        training: bool,
+    ) -> Lowered:
+        """The expression and the metrics for some batches, with `training` or without.
+
+        Raises:
+            LanguageError: it has a fault.
+        """
+        roles: dict[str, str] = {name: tensor.role for name, tensor in tensors.items()}
         scope = Scope(
-            tensors=examples,
-            roles={name: tensor.role for name, tensor in tensors.items()},
+            tensors={**examples, **batches},
+            roles=roles | dict.fromkeys(batches, "batch column"),
             scalars=scalars,
             tables=self.tables,
             running={"iteration": 1},
-            fixed={"training": True},
+            fixed={"training": training},
             functions=functions,
             dtype=self.dtype,
             device=self.config.device,
         )
         text = self.config.expression
-        try:
-            metrics: dict[Hashable, str] = {("metrics", name): metric for name, metric in self.config.metrics.items()}
-            gradients = any(uses_grad(part, scope) for part in (text, *metrics.values()))
-            return lower_statements(text, scope, self.inference(gradients), metrics)
-        except LanguageError as error:
-            self.infer_again(error)
-            self.faults.language(("expression",), error)
-        return None
+        metrics: dict[Hashable, str] = {("metrics", name): metric for name, metric in self.config.metrics.items()}
+        gradients = any(uses_grad(part, scope) for part in (text, *metrics.values()))
+        return lower_statements(text, scope, self.inference(gradients), metrics)
 
     def infer_again(self, error: LanguageError) -> None:
         """Start over where the fault is of inference: no room for real tensors, or nothing that torch can fake."""
@@ -397,6 +439,7 @@ class _Compiler:
             values=max((inference.bytes for inference in self.inferences), default=0),
             row=sum((elements(column) or 0) * column.dtype.itemsize for column in log.columns),
             rows=count_rows(program, log.every),
+            data=sum(source.bytes for name, source in self.supply.sources.items() if name in self.supply.drawn),
         )
 
     def check_size(self, estimates: Estimates, log: LogPlan) -> None:

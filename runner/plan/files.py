@@ -16,9 +16,9 @@ from runner.language.inference import readable_bytes
 from runner.plan.arrays import open_npy, open_npz, open_safetensors, read_values
 from runner.plan.memory import machine_memory
 from runner.plan.sandbox import FileFault, locate
-from runner.plan.tables import Columns, describe_parquet, read_parquet, read_text
+from runner.plan.tables import Columns, describe_parquet, read_parquet, read_text, row_groups
 
-__all__ = ["ArrayFile", "Columns", "FileFault", "describe", "open_array", "read"]
+__all__ = ["ArrayFile", "Columns", "FileFault", "describe", "groups_of", "open_array", "read", "read_group", "widened"]
 
 _OPENERS = {".npy": open_npy, ".npz": open_npz, ".safetensors": open_safetensors}
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -109,7 +109,17 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
         shape, dtype = describe_parquet(array.path, array.columns)
         _check_size(array, math.prod(shape) * dtype.itemsize, limit)
         tensor = read_parquet(array.path, array.columns)
-    return _widened(tensor, array.name)
+    return widened(tensor, array.name)
+
+
+def groups_of(array: ArrayFile) -> tuple[int, ...]:
+    """The rows of each row group of a Parquet file; none for any other."""
+    return row_groups(array.path) if array.suffix == ".parquet" else ()
+
+
+def read_group(array: ArrayFile, group: int) -> Tensor:
+    """The values of one row group of a Parquet file, as `read` gives those of all. Raises as `read` does."""
+    return widened(read_parquet(array.path, array.columns, group), array.name)
 
 
 def _read_text(array: ArrayFile, limit: int) -> Tensor:
@@ -123,7 +133,12 @@ def _check_size(array: ArrayFile, size: int, limit: int) -> None:
         raise FileFault(message, "use a smaller file, or a machine with more memory")
 
 
-def _widened(tensor: Tensor, name: str) -> Tensor:
+def widened(tensor: Tensor, name: str) -> Tensor:
+    """A contiguous tensor, its unsigned integers as int64.
+
+    Raises:
+        FileFault: one of them is beyond 2^63.
+    """
     wide = _WIDENED.get(tensor.dtype)
     if wide is None:
         return tensor.contiguous()

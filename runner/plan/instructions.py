@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from runner.language.computation import Computation
 
 ConfigPath = tuple[str | int, ...]
@@ -19,6 +21,19 @@ class Evaluation:
     objective: int  # which output is the objective
     columns: tuple[tuple[int, int], ...]  # (output, column) of each value a row records
     kept: tuple[tuple[int, str], ...]  # (output, name) of each value that later steps may read
+    batches: tuple[tuple[str, str], ...] = ()  # (batch column, source) of each column that it reads
+    variants: tuple[tuple[tuple[int, ...], Computation], ...] = ()  # by the lengths of the batches of `sources`
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources whose batches it reads."""
+        return tuple(dict.fromkeys(source for _, source in self.batches))
+
+    def computations(self) -> Iterator[Computation]:
+        """Itself, or one for each combination of lengths."""
+        if not self.variants:
+            yield self.computation
+        yield from (computation for _, computation in self.variants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,8 @@ class Train:
     clips: tuple[Clip, ...]
     closure: bool
     accumulate: int = 1
+    draws: tuple[str, ...] = ()  # sources that draw their next batch before the first evaluation
+    draws_again: tuple[str, ...] = ()  # and before each further micro-batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +120,35 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True)
+class Next:
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One value of an `evaluate` step: its mean over all samples."""
+
+    output: int  # of the evaluation
+    name: str  # "test.loss"
+    dtype: torch.dtype
+    column: int | None  # None: not logged
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    source: str
+    evaluation: Evaluation  # `training` false; a variant for every length of the source's batches
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Save the full state, where the run is recorded."""
 
     tag: str | None
 
 
-Argument = Checkpoint | Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect
+Argument = Checkpoint | Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect | Next | Evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +182,14 @@ class Action:
         if self.when is not None:
             yield self.when.computation
         match self.argument:
-            case Forward(evaluation) | Train(evaluation=evaluation):
-                yield evaluation.computation
+            case Forward(evaluation) | Train(evaluation=evaluation) | Evaluate(evaluation=evaluation):
+                yield from evaluation.computations()
             case Backward(evaluation, gradient):
-                yield evaluation.computation
+                yield from evaluation.computations()
                 if gradient is not None:
                     yield gradient
-            case Step(closure=Evaluation(computation)):
-                yield computation
+            case Step(closure=Evaluation() as evaluation):
+                yield from evaluation.computations()
             case Assign(computations=computations):
                 yield from computations
             case Expect(expectations):
@@ -169,6 +208,8 @@ class Enter:
     every: int | None
     when: When | None
     config_path: ConfigPath
+    source: str | None = None  # of a `for_each`: each iteration begins with the source's next batch
+    pass_length: int = 0  # iterations of one pass over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +219,8 @@ class Again:
     loop: int
     times: int
     start: int
+    source: str | None = None
+    pass_length: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from runner.language.scope import Function
 from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
 from runner.plan.instructions import Action, Instruction
+from runner.plan.sources import SourcePlan
 from runner.plan.tensors import TensorPlan
 
 
@@ -28,10 +29,11 @@ class Estimates:
     values: int  # all results of the expression together, an upper bound of its peak
     row: int  # one row as it is logged, before compression
     rows: int  # at most
+    data: int = 0  # of the sources that are held in memory, and what streamed ones take
 
     @property
     def memory(self) -> int:
-        return self.tensors + self.gradients + self.state + self.values
+        return self.tensors + self.gradients + self.state + self.values + self.data
 
     @property
     def log(self) -> int:
@@ -67,6 +69,7 @@ class Plan:
     log: LogPlan
     estimates: Estimates
     warnings: tuple[Problem, ...]
+    sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # those that some step uses
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -30,23 +30,28 @@ from runner.plan.instructions import (
     Clip,
     ClipGradients,
     Enter,
+    Evaluate,
+    Evaluation,
     Expect,
     Expectation,
     Forward,
     Instruction,
     Leave,
+    Next,
+    Result,
     Step,
     Train,
     When,
     ZeroGrad,
 )
 from runner.plan.scalars import integer, number
+from runner.plan.sources import SourcePlan
 from runner.plan.values import Values
 
 NORM_COLUMN = "total_norm"
 """The column that a clipping step writes, named as torch's `clip_grad_norm_` names its result."""
 
-_WITHOUT_ROW = {"expect", "checkpoint"}
+_WITHOUT_ROW = {"expect", "checkpoint", "next"}
 
 
 @dataclass(slots=True)
@@ -55,6 +60,11 @@ class _Loop:
 
     number: int
     leaves: list[int] = field(default_factory=list)  # positions of the `stop`s that leave it
+    times: int = 0  # of a `repeat`
+    conditional: bool = False  # may be skipped
+    source: str | None = None  # of a `for_each`
+    more: int = 0  # batches of the source that an iteration draws after its own
+    more_path: ConfigPath = ()  # where it says so
 
 
 @dataclass(slots=True)
@@ -66,6 +76,7 @@ class ProgramPlanner:
     loops: list[_Loop] = field(default_factory=list)
     count: int = 0
     objective: str | None = None  # of the last `backward` above
+    preferred: tuple[str, ...] = ()  # its sources
     objectives: dict[str, tuple[str, ...]] = field(default_factory=dict)  # with the parameters that reach them
     stepped: bool = False
 
@@ -79,6 +90,8 @@ class ProgramPlanner:
             path = f"{prefix}{position}." if len(steps) > 1 else prefix
             if step.kind == "repeat":
                 self.repeat(step, path)
+            elif step.kind == "for_each":
+                self.for_each(step, path)
             elif step.kind == "stop":
                 self.stop(step)
             else:
@@ -91,15 +104,79 @@ class ProgramPlanner:
         times = integer(argument.times, where, self.values.scalars, self.values.faults, 0)
         around = tuple(loop.number for loop in self.loops)
         every, when = self.every(step), self.when(step)
-        loop = _Loop(self.count)
+        loop = _Loop(self.count, times=times or 0, conditional=step.every is not None or step.when is not None)
         self.count += 1
         enter = len(self.instructions)
         head = Enter(loop.number, times or 0, -1, around, every, when, step.path)
+        self.loop(head, loop, argument.steps, f"{path}repeat[{{{loop.number}}}].")
+        self.instructions.append(Again(loop.number, times or 0, enter + 1))
+        self.close(enter, head, loop)
+
+    def for_each(self, step: models.Step, path: str) -> None:
+        argument = step.argument
+        assert isinstance(argument, models.ForEach)
+        where = (*step.path, "for_each")
+        name = self.source(argument.data, (*where, "data"))
+        epochs = integer(argument.epochs, (*where, "epochs"), self.values.scalars, self.values.faults, 0)
+        around = tuple(loop.number for loop in self.loops)
+        every, when = self.every(step), self.when(step)
+        if name is not None and any(loop.source == name for loop in self.loops):
+            message = f"this loop over `{name}` stands inside another loop over it"
+            self.values.faults.add((*where, "data"), message, "declare the source twice, under two names")
+        loop = _Loop(self.count, source=name, conditional=step.every is not None or step.when is not None)
+        self.count += 1
+        enter = len(self.instructions)
+        head = Enter(loop.number, 0, -1, around, every, when, step.path)
+        self.loop(head, loop, argument.steps, f"{path}for_each[{{{loop.number}}}].")
+        if name is None:
+            return
+        self.values.supply.drawn.add(name)
+        length = self.pass_length(self.values.supply.sources[name], loop)
+        head = replace(head, times=length * (epochs or 0), source=name, pass_length=length)
+        self.instructions.append(Again(loop.number, head.times, enter + 1, name, length))
+        self.close(enter, head, loop)
+
+    def pass_length(self, source: SourcePlan, loop: _Loop) -> int:
+        """The iterations of one pass over a source, each of which draws one batch or more."""
+        draws = loop.more + 1
+        if source.batches % draws:
+            message = f"an iteration draws {draws} batches of `{source.name}`, which has {source.batches} in a pass"
+            hint = f"choose a `batch_size` that gives a multiple of {draws} batches"
+            if source.samples % source.batch_size and not source.drop_last and not (source.batches - 1) % draws:
+                hint = "write `drop_last: true`, which leaves out the shorter last one"
+            self.values.faults.add(loop.more_path, message, hint, key=True)
+            return 1
+        return source.batches // draws
+
+    def draw_more(self, source: str, count: int, step: models.Step, path: ConfigPath) -> None:
+        """A step draws `count` batches of a source; inside a loop over it, those belong to the loop's pass."""
+        times = count
+        conditional = step.every is not None or step.when is not None
+        for loop in reversed(self.loops):
+            if loop.source == source:
+                if conditional:
+                    message = f"this step draws more batches of `{source}`, and may be skipped"
+                    hint = "remove its condition: the loop's passes have to come out even"
+                    self.values.faults.add(path, message, hint, key=True)
+                    return
+                loop.more += times
+                loop.more_path = path
+                return
+            if loop.source is not None and any(outer.source == source for outer in self.loops):
+                message = f"this step draws more batches of `{source}` inside a loop over `{loop.source}`"
+                self.values.faults.add(path, message, "draw them in the loop over their own source", key=True)
+                return
+            times *= loop.times
+            conditional = conditional or loop.conditional or bool(loop.leaves)
+
+    def loop(self, head: Enter, loop: _Loop, steps: tuple[models.Step, ...], prefix: str) -> None:
         self.instructions.append(head)
         self.loops.append(loop)
-        self.block(argument.steps, f"{path}repeat[{{{loop.number}}}].")
+        self.block(steps, prefix)
         self.loops.pop()
-        self.instructions.append(Again(loop.number, times or 0, enter + 1))
+
+    def close(self, enter: int, head: Enter, loop: _Loop) -> None:
+        """The loop that ends here: whatever leaves it goes on behind it."""
         after = len(self.instructions)
         self.instructions[enter] = replace(head, exit=after)
         for position in loop.leaves:
@@ -109,7 +186,9 @@ class ProgramPlanner:
 
     def stop(self, step: models.Step) -> None:
         if not self.loops:
-            self.values.faults.add(step.path, "`stop` stands outside a loop", "put it inside a `repeat`, or remove it")
+            self.values.faults.add(
+                step.path, "`stop` stands outside a loop", "put it inside a `repeat` or `for_each`, or remove it"
+            )
             return
         self.loops[-1].leaves.append(len(self.instructions))
         loops = tuple(loop.number for loop in self.loops)
@@ -133,7 +212,10 @@ class ProgramPlanner:
         path = (*step.path, "every")
         if not self.loops:
             self.values.faults.add(
-                path, "`every` stands outside a loop", "put the step inside a `repeat`, or remove `every`", key=True
+                path,
+                "`every` stands outside a loop",
+                "put the step inside a `repeat` or `for_each`, or remove `every`",
+                key=True,
             )
         return integer(step.every, path, self.values.scalars, self.values.faults, 1)
 
@@ -153,14 +235,91 @@ class ProgramPlanner:
             )
         return When(computation, path)
 
+    # data
+
+    def source(self, name: str | None, path: ConfigPath) -> str | None:
+        """A data source that a step names, or the first one; a fault, and None, where there is none."""
+        sources = self.values.supply.sources
+        if name is None and sources:
+            return next(iter(sources))
+        if name in sources:
+            return name
+        declare = "declare it: `data: {train: {file: …, columns: …}}`"
+        if name is None:
+            self.values.faults.add(path, "there is no data source", declare)
+        else:
+            hint = did_you_mean(name, sources, f"sources are {', '.join(sources)}" if sources else declare)
+            self.values.faults.add(path, f"there is no data source `{name}`", hint)
+        return None
+
+    def batches(self, name: str | None, path: ConfigPath) -> tuple[str, ...]:
+        """Whose batches a step takes, before the first declared source's: the one it names, those of its loops."""
+        named = None if name is None else self.source(name, path)
+        around = [loop.source for loop in reversed(self.loops) if loop.source is not None]
+        return (*(() if named is None else (named,)), *around)
+
+    def check_named(self, name: str | None, evaluation: Evaluation, path: ConfigPath) -> None:
+        """A fault where a step names a source of which nothing is read."""
+        if name in self.values.supply.sources and name not in evaluation.sources and not self.values.faults.problems:
+            objective = evaluation.computation.outputs[evaluation.objective].name
+            message = f"`{objective}` reads no column of `{name}`"
+            self.values.faults.add(path, message, "name another source, or take `data` out")
+
+    def next(self, step: models.Step, argument: models.Next) -> Next:
+        path = (*step.path, "next")
+        found = [self.source(name, path) for name in argument.data]
+        sources = tuple(name for name in found if name is not None)
+        for source in sources:
+            self.values.supply.drawn.add(source)
+            self.draw_more(source, 1, step, path)
+        return Next(sources)
+
+    def evaluate(self, step: models.Step, argument: models.Evaluate) -> Evaluate | None:
+        path = (*step.path, "evaluate")
+        values = self.values
+        at = (*path, "data")
+        name, objective = self.source(argument.data, at), values.objective(None, path)
+        if name is None or objective is None:
+            return None
+        for place, metric in enumerate(argument.metrics or ()):
+            if metric not in values.lowered.metrics:
+                known = list(values.lowered.metrics)
+                hint = did_you_mean(metric, known, f"metrics are {', '.join(known)}" if known else "declare some")
+                values.faults.add((*path, "metrics", place), f"there is no metric `{metric}`", hint)
+                return None
+        values.supply.drawn.add(name)
+        wanted = evaluated(values, argument)
+        read, source = values.reads(wanted), values.supply.sources[name]
+        missing = [column for column in read if column not in source]
+        if missing or not read:
+            said = f"it has no column `{missing[0]}`" if missing else f"`{objective}` reads no column of it"
+            values.faults.add(at, f"`{name}` cannot be evaluated: {said}", "name another source")
+            return None
+        choice = values.supply.choose([name])
+        computation, batches, variants = values.computations(wanted, choice, training=False, whole=True)
+        results: list[Result] = []
+        positions = {column.name: position for position, column in enumerate(values.columns)}
+        for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=True)):
+            if output.shape is None:
+                message = f"`{value}` has another shape with every batch, and has no mean over them"
+                values.faults.add(path, message, "reduce it with `.mean()`", key=True)
+            column = f"{name}.{value}"
+            dtype = values.results[column].dtype
+            results.append(Result(position, column, dtype, positions.get(column)))
+        self.objectives.setdefault(objective, values.reaching(objective))
+        return Evaluate(name, Evaluation(computation, 0, (), (), batches, variants), tuple(results))
+
     # the step kinds
 
     def forward(self, step: models.Step, argument: models.Forward) -> Forward | None:
-        objective = self.values.objective(argument.objective, (*step.path, "forward", "objective"))
+        path = (*step.path, "forward")
+        objective = self.values.objective(argument.objective, (*path, "objective"))
         if objective is None:
             return None
         self.objectives[objective] = self.values.reaching(objective)
-        return Forward(self.values.evaluation(objective))
+        evaluation = self.values.evaluation(objective, self.batches(argument.data, (*path, "data")))
+        self.check_named(argument.data, evaluation, (*path, "data"))
+        return Forward(evaluation)
 
     def backward(self, step: models.Step, argument: models.Backward) -> Backward | None:
         path = (*step.path, "backward")
@@ -173,11 +332,14 @@ class ProgramPlanner:
         if objective is None:
             return None
         self.objective = objective
+        self.preferred = self.batches(argument.data, (*path, "data"))
         reached = self.values.reaching(objective)
         gradient = None
         if argument.gradient is not None:
             gradient = self.gradient(argument.gradient, objective, (*path, "gradient"))
-        return Backward(self.values.evaluation(objective), gradient, inputs if inputs is not None else reached, inputs)
+        evaluation = self.values.evaluation(objective, self.preferred)
+        self.check_named(argument.data, evaluation, (*path, "data"))
+        return Backward(evaluation, gradient, inputs if inputs is not None else reached, inputs)
 
     def gradient(self, value: Any, objective: str, path: ConfigPath) -> Computation | None:
         """The `gradient` of a backward step as a computation."""
@@ -269,7 +431,7 @@ class ProgramPlanner:
             objective = self.objective or self.differentiable(None, step.path)
             if objective is not None:
                 self.differentiates(objective, optimizers, self.held(optimizers), step.path)
-                closure = self.values.evaluation(objective)
+                closure = self.values.evaluation(objective, self.preferred or self.batches(None, step.path))
         return Step(optimizers, self.held(optimizers), closure) if optimizers else None
 
     def checkpoint(self, step: models.Step, argument: models.Checkpoint) -> Checkpoint:
@@ -322,8 +484,19 @@ class ProgramPlanner:
         if argument.optimizers is not None:
             parameters = held
             inputs = self.differentiates(objective, optimizers, held, path)
-        evaluation = self.values.evaluation(objective)
-        return Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
+        self.preferred = self.batches(argument.data, (*path, "data"))
+        evaluation = self.values.evaluation(objective, self.preferred)
+        self.check_named(argument.data, evaluation, (*path, "data"))
+        made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
+        if argument.keeps_batch:
+            return made
+        around = {loop.source for loop in self.loops}
+        again = evaluation.sources if made.accumulate > 1 else ()
+        for source in again:
+            if source in around:
+                self.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"))
+        draws = tuple(source for source in evaluation.sources if source not in around)
+        return replace(made, draws=draws, draws_again=again)
 
     def differentiates(
         self, objective: str, optimizers: tuple[str, ...], held: tuple[str, ...], path: ConfigPath
@@ -484,6 +657,8 @@ _PLANNERS: Mapping[str, Callable[..., Any]] = {
     "clip_grad_value": ProgramPlanner.clip_grad_value,
     "assign": ProgramPlanner.assign,
     "expect": ProgramPlanner.expect,
+    "next": ProgramPlanner.next,
+    "evaluate": ProgramPlanner.evaluate,
 }
 
 
@@ -558,7 +733,12 @@ def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
     wanted |= {name for name in values.demanded if loggable(values.lowered.values[name])}
     computed = computed_with(values.lowered, sorted(wanted))
     supplied = values.metrics(computed)
-    values.columns += [_value_column(name, values.lowered[name]) for name in (*computed, *supplied)]
+    for sources in batchings(steps, values.supply.sources):
+        values.look_at_batches(sources, [*computed, *supplied])
+    values.columns += [
+        _value_column(name, values.lowered[name], name in values.varying) for name in (*computed, *supplied)
+    ]
+    values.columns += _evaluated_columns(values, steps)
     _check_metrics(values, supplied)
     if any(_clips_norm(step) for step in _flat(steps)):
         if NORM_COLUMN in {*values.lowered.values, *values.lowered.metrics, *values.tensors}:
@@ -570,11 +750,65 @@ def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
         values.columns.append(Column(NORM_COLUMN, "norm", dtype, ()))
 
 
-def _value_column(name: str, value: Any) -> Column:
+def evaluated(values: Values, argument: models.Evaluate) -> list[str]:
+    """What an `evaluate` step computes: the objective and metrics."""
+    metrics = argument.metrics or list(values.lowered.metrics)
+    return list(dict.fromkeys([values.lowered.result, *(name for name in metrics if name in values.lowered.metrics)]))
+
+
+def _evaluated_columns(values: Values, steps: tuple[models.Step, ...]) -> list[Column]:
+    """A column for each result of the `evaluate` steps, which later steps may read too."""
+    for step in _flat(steps):
+        argument = step.argument
+        if not isinstance(argument, models.Evaluate) or argument.data not in values.supply.sources:
+            continue
+        source = values.supply.sources[argument.data]
+        if not all(column in source for column in values.reads(evaluated(values, argument))):
+            continue
+        lengths = {argument.data: source.batch_size}
+        lowered = values.lowered_for(values.supply.choose([argument.data]), lengths, training=False)
+        for name in [] if lowered is None else evaluated(values, argument):
+            assert lowered is not None
+            value = lowered[name]
+            example = value.meta["example"] if isinstance(value, fx.Node) else value
+            if isinstance(example, (bool, int, float)):
+                example = torch.tensor(example, dtype=torch.float64)
+            if not isinstance(example, Tensor):
+                continue
+            dtype = example.dtype if example.is_floating_point() or example.is_complex() else values.dtype
+            values.results[f"{argument.data}.{name}"] = example.detach().to(dtype)
+    return [Column(name, "value", value.dtype, tuple(value.shape)) for name, value in values.results.items()]
+
+
+def batchings(steps: tuple[models.Step, ...], sources: Mapping[str, SourcePlan]) -> list[tuple[str, ...]]:
+    """Whose batches the steps of a program take first: each combination once."""
+    if not sources:
+        return []
+    found: dict[tuple[str, ...], None] = {}
+    kinds = (models.Forward, models.Backward, models.Train)
+
+    def look(inside: tuple[models.Step, ...], around: tuple[str, ...]) -> None:
+        for step in inside:
+            argument = step.argument
+            if isinstance(argument, models.ForEach):
+                look(argument.steps, (argument.data or next(iter(sources)), *around))
+            elif isinstance(argument, models.Repeat):
+                look(argument.steps, around)
+            elif isinstance(argument, kinds):
+                found[(*(() if argument.data is None else (argument.data,)), *around)] = None
+            elif step.kind == "step":
+                found[around] = None
+
+    look(steps, ())
+    return list(found)
+
+
+def _value_column(name: str, value: Any, varies: bool = False) -> Column:
     example = value.meta["example"] if isinstance(value, fx.Node) else value
     if isinstance(example, Tensor):
         assert isinstance(value, fx.Node)
-        return Column(name, "value", example.dtype, None if value.meta.get("dynamic") else tuple(example.shape))
+        varies = varies or value.meta.get("dynamic", False)
+        return Column(name, "value", example.dtype, None if varies else tuple(example.shape))
     return Column(name, "value", scalar_dtype(example), ())
 
 
@@ -588,7 +822,7 @@ def _check_metrics(values: Values, supplied: Sequence[str]) -> None:
         if taken:
             message = f"the metric `{name}` and {taken} would share a column"
             values.faults.add(path, message, "rename one of them", key=True)
-        elif name not in supplied:
+        elif name not in supplied and not any(result.endswith(f".{name}") for result in values.results):
             message = f"no step computes what the metric `{name}` reads"
             values.faults.warn(path, message, "compute it: `forward`, or remove the metric", key=True)
 
@@ -596,7 +830,7 @@ def _check_metrics(values: Values, supplied: Sequence[str]) -> None:
 def _flat(steps: tuple[models.Step, ...]) -> Iterator[models.Step]:
     for step in steps:
         yield step
-        if isinstance(step.argument, models.Repeat):
+        if isinstance(step.argument, (models.Repeat, models.ForEach)):
             yield from _flat(step.argument.steps)
 
 

@@ -66,8 +66,17 @@ def describe_parquet(path: Path, columns: Columns) -> tuple[tuple[int, ...], tor
     return (rows, *combined.shape[1:]), combined.dtype
 
 
-def read_parquet(path: Path, columns: Columns) -> Tensor:
+def row_groups(path: Path) -> tuple[int, ...]:
+    """How many rows each row group of a Parquet file has."""
+    with _parquet(path) as (parquet, _):
+        metadata = parquet.metadata
+        return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+
+
+def read_parquet(path: Path, columns: Columns, group: int | None = None) -> Tensor:
     """Columns of a Parquet file: `(rows, *shape)` for one, `(rows, columns)` for a list.
+
+    With `group`, only of that row group.
 
     Raises:
         FileFault: malformed, no such column, a column that holds no numbers, or nulls.
@@ -77,7 +86,8 @@ def read_parquet(path: Path, columns: Columns) -> Tensor:
         kinds = [_arrow_kind(parquet.schema_arrow.field(column), name) for column in chosen]
         tensors = []
         for column, (shape, dtype) in zip(chosen, kinds, strict=True):
-            array = parquet.read(columns=[column]).column(column).combine_chunks()
+            table = parquet.read([column]) if group is None else parquet.read_row_group(group, [column])
+            array = table.column(column).combine_chunks()
             tensors.append(_arrow_values(array, name, column).to(dtype).reshape(-1, *shape))
     return _combined(tensors, columns, chosen, name)
 

@@ -40,10 +40,25 @@ def check_use(config: Config, values: Values, reached: Iterable[str], stepped: b
         elif tensor.requires_grad and name not in reaching:
             message = f"the parameter `{name}` never reaches an objective, and has no gradient"
             faults.warn(path, message, "freeze it with `requires_grad: false`, or use it in the expression", key=True)
+    _check_data(config, values)
     _check_constants_and_functions(config, values)
     if config.optimizers and not stepped:
         key = "optimizer" if config.single_optimizer else "optimizers"
         faults.warn((key,), "no step uses the optimizer", "add `step` or `train` to the steps", key=True)
+
+
+def _check_data(config: Config, values: Values) -> None:
+    """Warn of data sources and columns that no step reads."""
+    supply = values.supply
+    for name, source in supply.sources.items():
+        if name not in supply.drawn:
+            message = f"no step uses the data source `{name}`"
+            values.faults.warn(("data", name), message, f"name it in a step, such as `evaluate: {name}`", key=True)
+            continue
+        for column in source.columns:
+            if (name, column.name) not in supply.used:
+                message = f"the column `{column.name}` of `{name}` is not used"
+                values.faults.warn(column.path, message, "remove it, or use it", key=True)
 
 
 def _check_constants_and_functions(config: Config, values: Values) -> None:

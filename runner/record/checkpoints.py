@@ -133,6 +133,10 @@ def _contents(plan: Plan, state: State) -> dict[str, Any]:
         "position": state.position,
         "row": state.row,
         "evaluations": state.evaluations,
+        "batches": {
+            name: {"epoch": batches.epoch, "position": batches.position, "drawn": batches.drawn}
+            for name, batches in state.batches.items()
+        },
     }
 
 
@@ -148,6 +152,8 @@ def _restore(state: State, told: Mapping[str, Any]) -> None:
     state.values.update(told["values"])
     state.iterations[:] = told["iterations"]
     state.position, state.row, state.evaluations = told["position"], told["row"], told["evaluations"]
+    for name, batches in state.batches.items():
+        batches.restore(**told["batches"][name])
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -13,7 +13,9 @@ from runner.config import (
     ClipGradValue,
     Expect,
     Expectation,
+    ForEach,
     Forward,
+    Next,
     OptimizerStep,
     Repeat,
     Step,
@@ -23,7 +25,6 @@ from runner.config import (
     loads,
 )
 from runner.config.models import STEP_MODELS
-from runner.config.unbuilt import STEPS
 from runner.errors import ConfigError
 
 
@@ -135,10 +136,25 @@ def test_a_condition_may_be_a_constant() -> None:
     assert step.when == "True"
 
 
-@pytest.mark.parametrize("kind", STEPS)
-def test_steps_of_later_versions_say_so(kind: str) -> None:
-    with pytest.raises(ConfigError, match=f"the step `{kind}` is not built yet"):
-        program(f"[{kind}]")
+def test_epochs_are_a_for_each_with_one_train() -> None:
+    (loop,) = loads("parameters: {x: 1}\nexpression: x\nsteps: {epochs: 3}\n").steps
+    train = Step(kind="train", argument=Train(), path=("steps",))
+    assert (loop.kind, loop.argument) == ("for_each", ForEach(data=None, epochs=3, steps=(train,)))
+
+
+@pytest.mark.parametrize(
+    ("written", "data", "keeps"),
+    [("train", None, False), ("train: {data: null}", None, True), ("train: {data: test}", "test", False)],
+)
+def test_train_tells_no_data_from_data_that_is_null(written: str, data: str | None, keeps: bool) -> None:
+    (step,) = loads(f"parameters: {{x: 1}}\nexpression: x\nsteps: [{written}]\n").steps
+    assert (step.argument.data, step.argument.keeps_batch) == (data, keeps)
+
+
+@pytest.mark.parametrize("written", ["next: a", "next: [a]", "next: {data: a}", "next: {data: [a]}"])
+def test_next_takes_one_source_or_several(written: str) -> None:
+    (step,) = loads(f"parameters: {{x: 1}}\nexpression: x\nsteps: [{written}]\n").steps
+    assert step.argument == Next(data=("a",))
 
 
 @pytest.mark.parametrize("kind", STEP_MODELS)

@@ -190,23 +190,23 @@ def test_a_tolerance_may_be_an_expression_of_scalar_constants() -> None:
 
 
 def test_a_list_is_rounded_to_nothing_coarser_than_what_it_is_held_against() -> None:
-    rows_of('''
+    rows_of("""
 dtype: bfloat16
 parameters: {x: 1.0}
 constants: {z: {init: [0.1, 0.2], dtype: complex64}, n: [257, 1001]}
 expression: f = x * 2
 steps: [forward, expect: {z: [0.1, 0.2], n: [257.0, 1001.0]}]
-''')
+""")
 
 
 def test_a_gradient_within_an_expectation_is_by_what_it_writes_out() -> None:
-    rows_of('''
+    rows_of("""
 parameters: {x: [1.0, 2.0]}
 expression: |
   y = x * x
   f = y.sum()
 steps: [backward, expect: {"grad((x * x).sum(), x)": x.grad, "grad((y ** 2).sum(), y)": 2 * y}]
-''')
+""")
 
 
 @pytest.mark.parametrize(

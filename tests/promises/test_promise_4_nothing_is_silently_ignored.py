@@ -89,7 +89,6 @@ steps: [train: {objective: a, optimizer: two}, train]
         "cannot accumulate",
     ),
     "an engine that is not there": ("{parameters: {x: 1}, expression: x, engine: compile}", "engine"),
-    "data sources, which are not built": ("{parameters: {x: 1}, expression: x, data: {d: {file: a.npy}}}", "not built"),
     "a metric that hides behind a value": (
         "{parameters: {x: 1}, expression: loss = x, metrics: {loss: x * 2}}",
         "would share a column",

@@ -20,6 +20,7 @@ from torch.nn import init
 from runner.plan.streams import stream_seed
 from tests.twins.trainer import FOLDER, Snapshot, Start, Trainer, Twin, assert_bit_identical
 
+
 def drawn(
     seed: int, name: str, shape: tuple[int, ...], draw: Callable[[Tensor], Tensor], dtype: torch.dtype = torch.float32
 ) -> Tensor:

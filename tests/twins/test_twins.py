@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runner.plan.streams import stream_seed
 from tests.twins.trainer import FOLDER, Snapshot, Start, Trainer, Twin, assert_bit_identical
 
 
@@ -143,6 +145,59 @@ def physics(start: Start) -> Iterator[Snapshot]:
     yield trainer.shows("forward", **forward())
 
 
+def _digits(name: str) -> tuple[Tensor, Tensor]:
+    with numpy.load(FOLDER / "data" / f"{name}.npz") as file:
+        return torch.from_numpy(file["images"]).float(), torch.from_numpy(file["labels"]).long()
+
+
+def digits(start: Start) -> Iterator[Snapshot]:
+    trainer = Trainer(**start)
+    regression = torch.optim.Adam(trainer.held("w", "b"), lr=0.02)
+    network = torch.optim.Adam(trainer.held("w1", "b1", "w2", "b2"), lr=0.01)
+    images, labels = _digits("digits")
+    test_images, test_labels = _digits("digits-test")
+    columns = ("regression_loss", "loss", "accuracy", "regression_accuracy")
+    columns = (*columns, "test.loss", "test.accuracy", "test.regression_accuracy")
+
+    def linear(x: Tensor) -> Tensor:
+        return x @ trainer["w"] + trainer["b"]
+
+    def layered(x: Tensor) -> Tensor:
+        return F.relu(x @ trainer["w1"] + trainer["b1"]) @ trainer["w2"] + trainer["b2"]
+
+    def right(scores: Tensor, expected: Tensor) -> Tensor:
+        return (scores.argmax(1) == expected).to(torch.float32).mean()
+
+    def evaluate() -> dict[str, Tensor]:
+        totals = dict.fromkeys(columns[4:], torch.tensor(0.0, dtype=torch.float64))
+        with torch.no_grad():
+            for x, y in zip((test_images / 16).flatten(1).split(200), test_labels.split(200), strict=True):
+                found = F.cross_entropy(layered(x), y), right(layered(x), y), right(linear(x), y)
+                totals = {
+                    name: totals[name] + value.double() * len(x) for name, value in zip(totals, found, strict=True)
+                }
+        return {name: (total / len(test_images)).float() for name, total in totals.items()}
+
+    yield trainer.shows("start", *columns)
+    for epoch in range(1, 9):
+        generator = torch.Generator().manual_seed(stream_seed(1, "shuffle", "train", epoch))
+        for chosen in torch.randperm(len(images), generator=generator).split(100):
+            x, y = images[chosen].flatten(1) / 16, labels[chosen]
+            trainer.zero_grad("w", "b")
+            regression_loss = F.cross_entropy(linear(x), y)
+            found = {"regression_accuracy": right(linear(x), y)}
+            regression_loss.backward()
+            regression.step()
+            yield trainer.shows("train", *columns, regression_loss=regression_loss, **found)
+            trainer.zero_grad("w1", "b1", "w2", "b2")
+            loss = F.cross_entropy(layered(x), y)
+            found = {"accuracy": right(layered(x), y), "regression_accuracy": right(linear(x), y)}
+            loss.backward()
+            network.step()
+            yield trainer.shows("train", *columns, loss=loss, **found)
+        yield trainer.shows("evaluate", *columns, **evaluate())
+
+
 TWINS: Mapping[str, Twin] = {
     "linear": linear,
     "manual-update": manual_update,
@@ -151,6 +206,7 @@ TWINS: Mapping[str, Twin] = {
     "logistic-regression": logistic_regression,
     "two-optimizers": two_optimizers,
     "physics": physics,
+    "digits": digits,
 }
 
 

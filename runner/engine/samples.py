@@ -1,0 +1,140 @@
+"""The samples of a data source: held in memory, or read from its files in parts."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from runner.plan.files import FileFault, read, read_group
+from runner.plan.rows import Rows
+from runner.plan.sources import BatchColumn, SourcePlan
+
+Batch = dict[str, Tensor]
+
+
+class Samples(Protocol):
+    """Samples by their numbers, from 0: every column on the CPU, in the dtype of its batches."""
+
+    def between(self, start: int, end: int) -> Batch:
+        """Samples `start` to `end - 1`."""
+        ...
+
+    def at(self, chosen: Tensor) -> Batch:
+        """The samples whose numbers are given, in that order."""
+        ...
+
+    def first_nan(self) -> Iterator[tuple[str, int]]:
+        """The columns that hold NaN, each with its first sample; nothing of what is not in memory."""
+        ...
+
+
+def open_samples(plan: SourcePlan) -> Samples:
+    """The samples of a source, as its plan says.
+
+    Raises:
+        FileFault: a file cannot be read, or has changed since planning.
+    """
+    if not plan.streams:
+        return HeldSamples(plan)
+    return GroupedSamples(plan) if plan.groups else RowSamples(plan)
+
+
+class HeldSamples:
+    """Columns that are in memory whole; batches of a pass without shuffling are views of them."""
+
+    __slots__ = ("_columns",)
+
+    def __init__(self, plan: SourcePlan) -> None:
+        self._columns: Batch = {}
+        for column in plan.columns:
+            values = read(column.array)
+            _check_shape(values.shape, column, plan.samples)
+            self._columns[column.name] = values.to(column.dtype)
+
+    def between(self, start: int, end: int) -> Batch:
+        return {name: column[start:end] for name, column in self._columns.items()}
+
+    def at(self, chosen: Tensor) -> Batch:
+        return {name: column[chosen] for name, column in self._columns.items()}
+
+    def first_nan(self) -> Iterator[tuple[str, int]]:
+        for name, column in self._columns.items():
+            if (column.is_floating_point() and column.dtype.itemsize > 1) or column.is_complex():
+                found = column.isnan().reshape(len(column), -1).any(1)
+                if bool(found.any()):
+                    yield name, int(found.nonzero()[0])
+
+
+class RowSamples:
+    """Columns of files whose rows lie one after another; each batch is read when it is drawn."""
+
+    __slots__ = ("_columns", "_rows")
+
+    def __init__(self, plan: SourcePlan) -> None:
+        self._columns = plan.columns
+        self._rows = [Rows(column.array) for column in plan.columns]
+        for column, rows in zip(self._columns, self._rows, strict=True):
+            _check_shape(rows.shape, column, plan.samples)
+
+    def between(self, start: int, end: int) -> Batch:
+        pairs = zip(self._columns, self._rows, strict=True)
+        return {column.name: rows.between(start, end).to(column.dtype) for column, rows in pairs}
+
+    def at(self, chosen: Tensor) -> Batch:
+        positions = chosen.tolist()
+        pairs = zip(self._columns, self._rows, strict=True)
+        return {column.name: rows.at(positions).to(column.dtype) for column, rows in pairs}
+
+    def first_nan(self) -> Iterator[tuple[str, int]]:
+        return iter(())
+
+
+class GroupedSamples:
+    """Columns of one Parquet file, of which one row group at a time is in memory."""
+
+    __slots__ = ("_columns", "_ends", "_group", "_held")
+
+    def __init__(self, plan: SourcePlan) -> None:
+        self._columns = plan.columns
+        self._ends = list(itertools.accumulate(plan.groups))
+        self._group = -1
+        self._held: Batch = {}
+
+    def between(self, start: int, end: int) -> Batch:
+        return self._gathered(range(start, end))
+
+    def at(self, chosen: Tensor) -> Batch:
+        return self._gathered(chosen.tolist())
+
+    def first_nan(self) -> Iterator[tuple[str, int]]:
+        return iter(())
+
+    def _gathered(self, positions: Sequence[int]) -> Batch:
+        parts: list[Batch] = []
+        for group, inside in itertools.groupby(positions, lambda position: bisect.bisect_right(self._ends, position)):
+            held, first = self._load(group), self._ends[group - 1] if group else 0
+            at = torch.tensor([position - first for position in inside])
+            parts.append({name: column[at] for name, column in held.items()})
+        return {column.name: torch.cat([part[column.name] for part in parts]) for column in self._columns}
+
+    def _load(self, group: int) -> Batch:
+        if group != self._group:
+            self._held = {}  # let go of the last one before the next is there
+            length = self._ends[group] - (self._ends[group - 1] if group else 0)
+            for column in self._columns:
+                values = read_group(column.array, group)
+                _check_shape(values.shape, column, length)
+                self._held[column.name] = values.to(column.dtype)
+            self._group = group
+        return self._held
+
+
+def _check_shape(shape: Sequence[int], column: BatchColumn, samples: int) -> None:
+    if tuple(shape) != (samples, *column.shape):
+        message = f"{column.array.name} has shape {tuple(shape)}, and had another when the run was planned"
+        raise FileFault(message, "leave data files alone while a run reads them")
