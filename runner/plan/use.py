@@ -11,7 +11,7 @@ from runner.plan.faults import Faults
 from runner.plan.initial import Computed
 from runner.plan.values import Values
 
-_WORD = re.compile(r"[^\W\d]\w*")
+_WORD = re.compile(r"(?P<name>[^\W\d]\w*)(?P<call>\s*\()?")
 
 
 def check_use(config: Config, values: Values, reached: Iterable[str], stepped: bool) -> None:
@@ -62,20 +62,22 @@ def _check_data(config: Config, values: Values) -> None:
 
 
 def _check_constants_and_functions(config: Config, values: Values) -> None:
-    """Warn of those whose name stands nowhere else in the config."""
+    """Warn of those whose name, or call `name(`, stands nowhere else in the config."""
     words: dict[str, set[tuple[str | int, ...]]] = {}
+    calls: dict[str, set[tuple[str | int, ...]]] = {}
     for path, node in walk(config.document.root):
         texts = [(path, node.value)] if isinstance(node, ScalarNode) else []
         if isinstance(node, MapNode):
             texts += [((*path, key), key) for key in node.entries]
         for where, text in texts:
-            for word in _WORD.findall(text) if isinstance(text, str) else ():
-                words.setdefault(word, set()).add(where[:2])
+            for found in _WORD.finditer(text) if isinstance(text, str) else ():
+                kind = calls if found["call"] else words
+                kind.setdefault(found["name"], set()).add(where[:2])
     for name in config.constants:
         path = ("constants", name)
-        if name not in values.read and words[name] <= {path}:
+        if name not in values.read and words.get(name, set()) <= {path}:
             values.faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
     for name, function in values.functions.items():
         path = ("functions", function.declaration)
-        if words[name] <= {path}:
+        if calls[name] <= {path}:
             values.faults.warn(path, f"the function `{name}` is not used", "remove it, or call it", key=True)

@@ -74,7 +74,6 @@ PERTURBATIONS = {
     "matrix-factorisation": [
         ("lr: 0.005", "lr: 0.00505"),
         ("guess = people", "guess = 1.01 * people"),
-        ("shape: [6, 2], init: normal", "shape: [6, 2], init: zeros"),
         ("times: 500", "times: 50"),
     ],
     "rosenbrock": [
@@ -103,7 +102,7 @@ PERTURBATIONS = {
     "own-optimizer": [
         ("  lr: 0.01", "  lr: 0.0101"),
         ("beta1: 0.9", "beta1: 0.909"),
-        ("beta2: 0.99", "beta2: 0.9999999"),
+        ("beta2: 0.99", "beta2: 0.9801"),
         ("(grad - mean)", "(grad - 1.01 * mean)"),
         ("predicted = fastest", "predicted = 1.01 * fastest"),
     ],

@@ -29,6 +29,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             counts.setdefault(properties["conformance"], Counter())[outcome] += 1
     if counts:
         _write_table(terminalreporter, counts, reasons)
+    digits = [
+        dict(report.user_properties)["digits"]
+        for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ()))
+        if report.when == "call" and "digits" in dict(report.user_properties)
+    ]
+    if digits:
+        _write_digits(terminalreporter, sorted(digits))
 
 
 def _write_table(terminal: pytest.TerminalReporter, counts: dict[str, Counter[str]], reasons: Counter[str]) -> None:
@@ -42,6 +49,13 @@ def _write_table(terminal: pytest.TerminalReporter, counts: dict[str, Counter[st
     terminal.write_line(f"{'all':<{width}}" + "".join(f"{total[outcome]:>16}" for outcome in OUTCOMES))
     for reason, count in sorted(reasons.items()):
         terminal.write_line(f"{count} × {reason}" if count else reason)
+
+
+def _write_digits(terminal: pytest.TerminalReporter, digits: list[tuple[str, float, float, str, str]]) -> None:
+    terminal.section("digits of the certified parameters that L-BFGS reaches, of 11")
+    terminal.write_line(f"{'problem':<10}{'start':>7}{'reached':>9}  directions")
+    for problem, begun, reached, directions, remark in digits:
+        terminal.write_line(f"{problem:<10}{begun:>7.1f}{reached:>9.1f}  {directions:<10}{remark}".rstrip())
 
 
 def _skip_reason(report: pytest.TestReport) -> str:

@@ -32,7 +32,6 @@ steps:
         ("  - expect: {w: f}\n  - backward\n", "f}", "`f` has not been computed yet"),
         ("  - {backward: , when: f > 1}\n", "f > 1", "`f` has not been computed yet"),
         ("  - {repeat: {times: 2, steps: [{stop: , when: f > 1}, train]}}\n", "f > 1", "`f` has not been computed yet"),
-        ("  - {backward: {objective: a, gradient: a}}\n", "a}}", "`a` has not been computed yet"),
     ],
 )
 def test_reading_what_does_not_exist_yet_is_an_error_at_its_place(steps: str, marked: str, message: str) -> None:

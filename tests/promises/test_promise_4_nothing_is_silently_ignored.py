@@ -128,6 +128,10 @@ WARNINGS = {
         None,
     ),
     "a function": ("{parameters: {x: 1}, functions: {f(v): v * 2}, expression: x}", "the function `f` is not used"),
+    "a function with the name of a value": (
+        "{parameters: {x: 1}, functions: {f(v): v * 2}, expression: f = x}",
+        "the function `f` is not used",
+    ),
     "an optimizer": (
         "{parameters: {x: 1}, expression: x, optimizer: {sgd: {lr: 1}}}",
         "no step uses the optimizer",

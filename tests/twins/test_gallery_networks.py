@@ -71,7 +71,9 @@ def gan(start: Start) -> Iterator[Snapshot]:
         "generator": torch.optim.Adam(trainer.held(*generator), lr=0.002, betas=(0.0, 0.9)),
         "critic": torch.optim.Adam(trainer.held(*critic), lr=0.006, betas=(0.0, 0.9)),
     }
-    held, rates, lengths = {"generator": generator, "critic": critic}, {"generator": 0.002, "critic": 0.006}, {}
+    held = {"generator": generator, "critic": critic}
+    rates, lengths = {"generator": 0.002, "critic": 0.006}, {"generator": 220, "critic": 440}
+    taken = {"generator": 0, "critic": 0}
     streams = Streams(0)
 
     def network(part: str, x: Tensor) -> Tensor:
@@ -100,13 +102,12 @@ def gan(start: Start) -> Iterator[Snapshot]:
     unseen = ("noise", "fake", "generator_loss", "real", "mix", "between", "slope", "penalty", "critic_loss")
 
     def train(name: str) -> Snapshot:
-        lengths[name] = lengths.get(name, 0) + 1
-        steps = {"generator": 220, "critic": 440}[name]
         trainer.zero_grad(*held[name])
         found = values(f"{name}_loss")
         found[f"{name}_loss"].backward(inputs=trainer.held(*held[name]))
-        optimizers[name].param_groups[0]["lr"] = rates[name] * (1 - (lengths[name] - 1) / steps)
+        optimizers[name].param_groups[0]["lr"] = rates[name] * (1 - taken[name] / lengths[name])
         optimizers[name].step()
+        taken[name] += 1
         return trainer.shows("train", *unseen, **found)
 
     yield trainer.shows("start", *unseen)

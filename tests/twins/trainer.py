@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import runner
+from tests.engine.running import same
 
 FOLDER = Path(__file__).parents[2] / "configs"
 
@@ -65,9 +66,9 @@ class Trainer:
         return step, row
 
 
-def assert_bit_identical(path: Path, twin: Twin) -> None:
-    """Hold every row of a run, with nothing left out of its log, against those of its twin."""
-    overrides = ["~log"] if "\nlog:" in path.read_text(encoding="utf-8") else []
+def assert_bit_identical(path: Path, twin: Twin, *, as_logged: bool = False) -> None:
+    """Hold every row of a run against those of its twin; with nothing left out of its log, unless `as_logged`."""
+    overrides = ["~log"] if "\nlog:" in path.read_text(encoding="utf-8") and not as_logged else []
     rows = list(runner.execute(runner.compile(runner.load(path, overrides=overrides))))
     start = {
         column.name: value
@@ -78,10 +79,4 @@ def assert_bit_identical(path: Path, twin: Twin) -> None:
         assert row.step == step
         found = {column.name: value for column, value in zip(row.columns, row.values, strict=True)}
         assert sorted(found) == sorted(expected)
-        assert [key for key in found if not _same(found[key], expected[key])] == [], f"row {row.number}"
-
-
-def _same(found: Tensor | None, expected: Tensor | None) -> bool:
-    if found is None or expected is None:
-        return found is expected
-    return found.dtype == expected.dtype and torch.equal(found, expected) and found.shape == expected.shape
+        assert [key for key in found if not same(found[key], expected[key])] == [], f"row {row.number}"

@@ -1,0 +1,102 @@
+"""NIST's nonlinear problems, driven to the certified parameters by L-BFGS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cases import FOLDER, Case, cases_folder, load_cases
+from .fitting import HESSIAN, SCALE, digits_reached, fitted
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """The digits that a problem reaches at least, along which directions, and what stands in the way of more."""
+
+    digits: float
+    directions: str = HESSIAN
+    remark: str = ""
+
+
+CLOSE_RATES = "three decays that nearly cancel: the loss is flat to rounding long before the parameters settle"
+LARGE_RATIO = "a ratio of cubics: coefficients of 1e-7 beside others of 1"
+PROMISES: Mapping[str, Promise] = {
+    "Bennett5": Promise(
+        5, SCALE, "a step along the Hessian's directions ends where `b2 + x` is negative; the valley is curved and flat"
+    ),
+    "BoxBOD": Promise(8),
+    "Chwirut1": Promise(8),
+    "Chwirut2": Promise(8),
+    "DanWood": Promise(8),
+    "ENSO": Promise(7, remark="the small `b8` decides: the others have a digit more"),
+    "Eckerle4": Promise(8),
+    "Gauss1": Promise(8),
+    "Gauss2": Promise(8),
+    "Gauss3": Promise(8),
+    "Hahn1": Promise(6, remark=LARGE_RATIO),
+    "Kirby2": Promise(7),
+    "Lanczos1": Promise(6, remark=CLOSE_RATES),
+    "Lanczos2": Promise(6, remark=CLOSE_RATES),
+    "Lanczos3": Promise(5, remark=CLOSE_RATES),
+    "MGH09": Promise(7),
+    "MGH10": Promise(7),
+    "MGH17": Promise(7),
+    "Misra1a": Promise(7),
+    "Misra1b": Promise(8),
+    "Misra1c": Promise(8),
+    "Misra1d": Promise(8),
+    "Nelson": Promise(7),
+    "Rat42": Promise(8),
+    "Rat43": Promise(7),
+    "Roszman1": Promise(8),
+    "Thurber": Promise(7),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "problem" not in metafunc.fixturenames:
+        return
+    folder = cases_folder()
+    found = [case for case in load_cases(folder) if case.source == "nist_nonlinear"] if folder else []
+    skipped = pytest.param(None, marks=pytest.mark.skip(f"{FOLDER} names no folder with nist_nonlinear"), id="no-cases")
+    metafunc.parametrize("problem", [pytest.param(case, id=_name(case)) for case in found] or [skipped])
+
+
+@pytest.mark.slow
+def test_lbfgs_reaches_the_certified_parameters_from_start_2(problem: Case, record_property: Any) -> None:
+    promise = PROMISES[_name(problem)]
+    certified = problem.record["certified"]["params"]
+    start = problem.record["starts"]["start2"]
+    begun = digits_reached(start, certified)
+    reached = digits_reached(fitted(problem, start, promise.directions), certified)
+    record_property("digits", (_name(problem), begun, reached, promise.directions, promise.remark))
+    assert begun < 3
+    assert reached >= promise.digits
+
+
+def test_the_hessians_directions_lead_where_single_parameters_do_not() -> None:
+    """A valley a thousand times longer than wide, turned away from the axes."""
+    record = {
+        "params": {"a": [1.0], "c": [1.0]},
+        "constants": {},
+        "lets": [["along", "a + c - 3"], ["across", "1000 * (a - c + 1)"]],
+        "loss": "along ** 2 + across ** 2 + 1",
+    }
+    found = fitted(Case("made", Path("made"), record), [0.5, 4.0])
+    assert digits_reached(found, [1.0, 2.0]) > 6
+
+
+def test_digits_are_those_of_the_worst_parameter() -> None:
+    assert digits_reached([2.0, 300.03], [2.0, 300.0]) == pytest.approx(4)
+    assert digits_reached([2.0, 300.0], [2.0, 300.0]) == 11
+    assert digits_reached([-2.0], [2.0]) < 0
+    assert digits_reached([2.0, math.nan], [2.0, 300.0]) == -math.inf
+
+
+def _name(case: Case) -> str:
+    return case.id.rpartition("/")[2]
