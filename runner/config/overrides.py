@@ -120,11 +120,13 @@ class _Override:
 
     def _changed(self, node: Node, segments: list[Segment], path: Path, value: Node | None) -> Node:
         """`node`, at `path`, with the value at the rest of the way replaced; None deletes it."""
+        segment = segments[0]
+        if value is not None and _is_short_tensor(node, path) and not segment.key.isdecimal():
+            node = MapNode({}, self.source, segment.start, segment.end)
         if isinstance(node, MapNode):
             return self._changed_mapping(node, segments, path, value)
         if isinstance(node, ListNode):
             return self._changed_list(node, segments, path, value)
-        segment = segments[0]
         if path and path[-1] == "steps":
             hint = "write the steps as a list in the file, or replace them all with `steps=[…]`"
         else:
@@ -189,6 +191,13 @@ class _Override:
 
     def _fault(self, start: int, end: int, message: str, hint: str | None) -> ConfigError:
         return ConfigError(self.source.problem(start, max(end, start + 1), message, hint))
+
+
+def _is_short_tensor(node: Node, path: Path) -> bool:
+    """Whether a tensor is written as a number or a list alone, which a mapping replaces as it does in `extends`."""
+    if len(path) != 2 or isinstance(node, MapNode):
+        return False
+    return path[0] == "parameters" or (path[0] == "constants" and isinstance(node, ListNode))
 
 
 def _joined(segments: list[Segment]) -> Segment:

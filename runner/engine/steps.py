@@ -64,6 +64,7 @@ def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
         if gradient is None:
             differentiate(value)
         else:
+            keep(results)  # it may read what this step has just computed
             value.backward(_as_gradient(gradient()[0], value), inputs=differentiate.inputs)
         binding.capture_gradients(captured)
         return keep(results)

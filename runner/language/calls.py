@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
@@ -65,9 +66,35 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
             f"`{lowering.shown(node.args[0])}` has shape {tuple(y.meta['example'].shape)}; `grad` takes one element",
             "reduce it: `.sum()`",
         )
+    stale = without_history(lowering, y, xs)
+    if stale is not None:
+        raise lowering.fault(
+            node,
+            f"`{stale}` stands here for the value last computed, which remembers no derivative",
+            "write out what it is computed from, or read a gradient after `backward`",
+        )
     lowering.shared.gradients = True
     single = not isinstance(by, (ast.List, ast.Tuple))
     return lowering.emit(node, "call_function", gradient, (y, xs[0] if single else tuple(xs)))
+
+
+def without_history(lowering: Lowering, y: fx.Node, xs: Sequence[fx.Node]) -> str | None:
+    """A named value that `y` is computed from, in an `assign`, `expect` or `when`; `xs` themselves are leaves."""
+    scope = lowering.scope
+    if not scope.fields:
+        return None
+    seen, pending = set(xs), [y]
+    seen.update(x.meta["outer"] for x in xs if "outer" in x.meta)
+    while pending:
+        node = pending.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        name = node.meta.get("input")
+        if name in scope.tensors and name not in scope.roles:
+            return str(name)
+        pending += [node.meta["outer"]] if "outer" in node.meta else node.all_input_nodes
+    return None
 
 
 def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:

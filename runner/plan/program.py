@@ -595,8 +595,8 @@ class ProgramPlanner:
     def expectation(self, step: models.Step, text: str, entry: models.Expectation) -> Expectation | None:
         values = self.values
         path = (*step.path, "expect", text)
-        rtol = None if entry.rtol is None else number(entry.rtol, (*path, "rtol"), values.scalars, values.faults)
-        atol = None if entry.atol is None else number(entry.atol, (*path, "atol"), values.scalars, values.faults)
+        rtol = self.tolerance(entry.rtol, (*path, "rtol"))
+        atol = self.tolerance(entry.atol, (*path, "atol"))
         field_name = gradient_name(text)
         if entry.value is None:
             if field_name is None or field_name.removesuffix(".grad") not in values.tensors:
@@ -628,6 +628,14 @@ class ProgramPlanner:
                 "give it the same shape, or one that broadcasts",
             )
         return Expectation(text, actual, field_name, expected, value, rtol, atol, path)
+
+    def tolerance(self, written: Any, path: ConfigPath) -> float | None:
+        if written is None:
+            return None
+        found = number(written, path, self.values.scalars, self.values.faults)
+        if found is not None and not found >= 0:
+            self.values.faults.add(path, f"a tolerance cannot be negative, found {found!r}", "write 0 or more")
+        return found
 
     def check_tolerances(self, text: str, entry: models.Expectation, dtype: torch.dtype, path: ConfigPath) -> None:
         """Tolerances of integers and booleans would be ignored: those are compared exactly."""
@@ -668,15 +676,22 @@ def gradient_name(text: str) -> str | None:
 def expression_text(value: Any, dtype: torch.dtype | None = None) -> str:
     """A number, a nested list or an expression of a config as text of the expression language.
 
-    The numbers of a list become floating-point `dtype` where that is given.
+    The numbers of a list become floating-point or complex `dtype` where that is given; fractions that are held
+    against integers or booleans keep all their digits.
     """
     if isinstance(value, str):
         return value
     if isinstance(value, (list, tuple)):
-        if dtype is not None and dtype.is_floating_point:
+        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex) and _holds_fraction(value):
+            dtype = torch.float64
+        if dtype is not None and (dtype.is_floating_point or dtype.is_complex):
             return f"tensor({_display(value)}, dtype={dtype_name(dtype)})"
         return f"tensor({_display(value)})"
     return _display(value)
+
+
+def _holds_fraction(value: Any) -> bool:
+    return any(map(_holds_fraction, value)) if isinstance(value, (list, tuple)) else isinstance(value, float)
 
 
 def _display(value: Any) -> str:
@@ -695,7 +710,7 @@ def broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def reads_of(steps: tuple[models.Step, ...]) -> list[str]:
-    """Every expression that `assign`, `expect` and `when` hold, in the order of the file."""
+    """Every expression that `assign`, `expect`, `when` and `gradient` hold, in the order of the file."""
     texts: list[str] = []
     for step in _flat(steps):
         if step.when is not None:
@@ -706,6 +721,8 @@ def reads_of(steps: tuple[models.Step, ...]) -> list[str]:
         elif isinstance(argument, models.Expect):
             texts += [*argument.expectations]
             texts += [entry.value for entry in argument.expectations.values() if isinstance(entry.value, str)]
+        elif isinstance(argument, models.Backward) and isinstance(argument.gradient, str):
+            texts.append(argument.gradient)
     return texts
 
 

@@ -60,7 +60,7 @@ class Values:
     columns: list[Column] = field(default_factory=list)
     varying: set[str] = field(default_factory=set)  # named values whose shape is not the same for every batch
     results: dict[str, Tensor] = field(default_factory=dict)  # "test.loss": an example of each result of `evaluate`
-    demanded: set[str] = field(default_factory=set)  # named values that an `assign`, `expect` or `when` reads
+    demanded: set[str] = field(default_factory=set)  # named values that `assign`, `expect`, `when` or `gradient` reads
     read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
     _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)
     _lowered: dict[tuple[object, ...], Lowered | None] = field(default_factory=dict)

@@ -15,6 +15,7 @@ TEXT = """\
 parameters:
   x1: {shape: [1], init: 100}
   x2: {init: {normal: {std: 0.1}}}
+  x4: 1
 constants:
   learning_rate: 0.01
   table: [1, 2]
@@ -47,6 +48,9 @@ def resolved(*overrides: str, text: str = TEXT) -> Any:
         ("parameters.x3=4", ("parameters", "x3"), 4),
         ("parameters.x3.init=4", ("parameters", "x3"), {"init": 4}),
         ("constants.table.1=9", ("constants", "table"), [1, 9]),
+        ("constants.table.init=9", ("constants", "table"), {"init": 9}),
+        ("parameters.x4.init=9", ("parameters", "x4"), {"init": 9}),
+        ("parameters.x4.init.normal.std=9", ("parameters", "x4"), {"init": {"normal": {"std": 9}}}),
         ("optimizer={sgd: {lr: 3}}", ("optimizer", "sgd"), {"lr": 3, "momentum": 0.9}),
         ("optimizer={adam: {lr: 3}}", ("optimizer",), {"parameters": ["x1"], "adam": {"lr": 3}}),
         ("optimizer.adam.lr=3", ("optimizer",), {"parameters": ["x1"], "adam": {"lr": 3}}),

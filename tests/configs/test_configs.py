@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,118 @@ PERTURBATIONS = {
         ("times: 20", "times: 1"),
         ("u = 1 +", "u = 1.01 +"),
     ],
+    "polynomial-sgd": [
+        ("{lr: 0.8}", "{lr: 0.808}"),
+        ("predicted = powers", "predicted = 1.01 * powers"),
+        ("times: 900", "times: 90"),
+    ],
+    "polynomial-lbfgs": [
+        ("{line_search_fn", "{max_iter: 4, line_search_fn"),
+        (
+            "extends: polynomial-sgd.yaml",
+            "extends: polynomial-sgd.yaml\nexpression: loss = mean((1.01 * powers @ coefficients - y) ** 2)",
+        ),
+    ],
+    "logistic-exact": [
+        ("{lr: 8}", "{lr: 8.08}"),
+        ("(degrees - 70) / 10", "1.01 * (degrees - 70) / 10"),
+        ("53.0", "53.53"),
+        ("times: 100", "times: 10"),
+    ],
+    "matrix-factorisation": [
+        ("lr: 0.005", "lr: 0.00505"),
+        ("guess = people", "guess = 1.01 * people"),
+        ("shape: [6, 2], init: normal", "shape: [6, 2], init: zeros"),
+        ("times: 500", "times: 50"),
+    ],
+    "rosenbrock": [
+        ("{sgd: {lr: 0.001}", "{sgd: {lr: 0.00101}"),
+        ("lr: 0.0005", "lr: 0.000505"),
+        ("momentum: 0.9,", "momentum: 0.909,"),
+        ("{lr: 0.002}", "{lr: 0.00202}"),
+        ("{lr: 0.05}", "{lr: 0.0505}"),
+        ("{line_search_fn", "{max_iter: 4, line_search_fn"),
+        ("100 * (p[1]", "101 * (p[1]"),
+    ],
+    "sharpness-aware": [
+        ("lr: 0.1}, parameters: [plain]", "lr: 0.101}, parameters: [plain]"),
+        ("lr: 0.1}, parameters: [aware]", "lr: 0.101}, parameters: [aware]"),
+        ("rho: 0.2", "rho: 0.202"),
+        ("plain_loss = (plain.prod() - 1)", "plain_loss = (plain.prod() - 1.01)"),
+        ("aware_loss = (aware.prod() - 1)", "aware_loss = (aware.prod() - 1.01)"),
+        ("{aware: held}", "{aware: aware}"),
+    ],
+    "moving-average": [
+        ("{lr: 1}", "{lr: 1.01}"),
+        ("0.9 * average", "0.909 * average"),
+        ("0.1 * w", "0.101 * w"),
+        ("[0.2, 1.6, 1.95]", "[0.2, 1.6, 1.9695]"),
+    ],
+    "own-optimizer": [
+        ("  lr: 0.01", "  lr: 0.0101"),
+        ("beta1: 0.9", "beta1: 0.909"),
+        ("beta2: 0.99", "beta2: 0.9999999"),
+        ("(grad - mean)", "(grad - 1.01 * mean)"),
+        ("predicted = fastest", "predicted = 1.01 * fastest"),
+    ],
+    "schedule": [
+        ("linear_lr(0.2,", "linear_lr(0.202,"),
+        ("cosine_annealing_lr(0.2,", "cosine_annealing_lr(0.202,"),
+        ("T_max=90", "T_max=91"),
+        ("predicted = exponent", "predicted = 1.01 * exponent"),
+    ],
+    "gan": [
+        ("lr: critic_rate *", "lr: 1.01 * critic_rate *"),
+        ("lr: generator_rate *", "lr: 1.01 * generator_rate *"),
+        ("centre + spread * randn", "centre + 0.4 + spread * randn"),
+        ("dim=1) - 1) ** 2", "dim=1) - 2) ** 2"),
+        ("times: 200", "times: 20"),
+    ],
+    "variational-autoencoder": [
+        ("{adam: {lr: lr}}", "{adam: {lr: 1.01 * lr}}"),
+        ('reduction="sum") /', 'reduction="sum") * 1.01 /'),
+        ("mean ** 2 - 1 -", "mean ** 2 - 1.01 -"),
+        ("exp(log_variance / 2) *", "0 * exp(log_variance / 2) *"),
+        ("times: 300", "times: 3"),
+    ],
+    "transformer": [
+        ("{adam: {lr: lr}}", "{adam: {lr: 1.01 * lr}}"),
+        ("loss = cross_entropy(", "loss = 1.01 * cross_entropy("),
+        (".triu(1)", ".triu(2)"),
+        ("* log(frequency)", "* 1.01 * log(frequency)"),
+        ("times: 40", "times: 10"),
+    ],
+    "damped-oscillator": [
+        ("exp(-0.25 * t)", "exp(-0.2525 * t)"),
+        ("cos(2 * t)", "cos(2.02 * t)"),
+        ("u = amplitude *", "u = 1.01 * amplitude *"),
+        ("times: 10", "times: 1"),
+    ],
+    "oscillator-equation": [
+        ("4.0625 * u", "4.1 * u"),
+        ("friction * velocity", "1.01 * friction * velocity"),
+        ("times: 30", "times: 3"),
+    ],
+    "gradient-accumulation": [
+        ("{sgd: {lr: lr}}", "{sgd: {lr: 1.01 * lr}}"),
+        ("targets[n // 2:]) ** 2) / 2", "targets[n // 2:]) ** 2) / 2.02"),
+        ("targets[:n // 2]) ** 2) / 2", "targets[:n // 2]) ** 2) / 2.02"),
+        ("(inputs @ whole - targets)", "(inputs @ whole - 1.01 * targets)"),
+        ("times: 25", "times: 24"),
+    ],
+    "fine-tuning": [
+        ("lr: 0.05}", "lr: 0.0505}"),
+        ("t <= 20", "t <= 19"),
+        ("t <= 20", "t <= 21"),
+        ("0 if t <= 20", "1e-4 if t <= 20"),
+        ("predicted - y) ** 2)", "predicted - y) ** 2) * 1.01"),
+        ("times: 200", "times: 2"),
+    ],
+    "convolution": [
+        ("{adam: {lr: lr}}", "{adam: {lr: 1.01 * lr}}"),
+        ("cross_entropy(scores, labels)", "1.01 * cross_entropy(scores, labels)"),
+        ("times: 50", "times: 5"),
+    ],
 }
 """What to write instead, so that a config computes something else and must fail one of its expectations."""
 
@@ -87,6 +200,12 @@ def test_every_example_is_perturbed() -> None:
     assert sorted(PERTURBATIONS) == sorted(path.stem for path in CONFIGS)
 
 
+def test_the_gallery_names_every_example() -> None:
+    text = (FOLDER.parent / "docs" / "gallery.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| \[([\w-]+)\]\(\.\./configs/\1\.yaml\) \|", text, re.MULTILINE)
+    assert sorted(named) == sorted(path.stem for path in CONFIGS)
+
+
 def _expectations(node: Any) -> Iterator[tuple[dict[str, Any], str]]:
     """Every expectation of a document: the mapping that holds its value, and under which key."""
     if isinstance(node, list):
@@ -107,6 +226,8 @@ def _off_by_one_per_cent(value: Any) -> Any:
             return 0  # no gradient is not a gradient of zero
         case str():
             return f"{OFF} * ({value})"
+        case list():
+            return [_off_by_one_per_cent(item) for item in value]
     return value * OFF or 0.01
 
 

@@ -189,6 +189,26 @@ def test_a_tolerance_may_be_an_expression_of_scalar_constants() -> None:
     )
 
 
+def test_a_list_is_rounded_to_nothing_coarser_than_what_it_is_held_against() -> None:
+    rows_of("""
+dtype: bfloat16
+parameters: {x: 1.0}
+constants: {z: {init: [0.1, 0.2], dtype: complex64}, n: [257, 1001]}
+expression: f = x * 2
+steps: [forward, expect: {z: [0.1, 0.2], n: [257.0, 1001.0]}]
+""")
+
+
+def test_a_gradient_within_an_expectation_is_by_what_it_writes_out() -> None:
+    rows_of("""
+parameters: {x: [1.0, 2.0]}
+expression: |
+  y = x * x
+  f = y.sum()
+steps: [backward, expect: {"grad((x * x).sum(), x)": x.grad, "grad((y ** 2).sum(), y)": 2 * y}]
+""")
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
@@ -201,6 +221,10 @@ def test_a_tolerance_may_be_an_expression_of_scalar_constants() -> None:
         ("{x: y}", "`y` is not declared"),
         ("{x.exp_avg: 1}", "exp_avg"),
         ("{n.grad: 1}", "n.grad|`n` has no"),
+        ("{x: {value: 1, rtol: -1}}", "a tolerance cannot be negative, found -1"),
+        ("{x: {value: 1, atol: .nan}}", "a tolerance cannot be negative, found nan"),
+        ("{'grad(f, x)': 0}", "`f` stands here for the value last computed, which remembers no derivative"),
+        ("{'grad(f if iteration == 1 else x.sum(), x) if iteration < 2 else x': 0}", "`f` stands here for the value"),
     ],
 )
 def test_an_expectation_that_means_nothing_is_refused_before_the_run(entries: str, message: str) -> None:

@@ -136,6 +136,15 @@ def test_backward_of_many_elements_takes_their_gradient(gradient: str, by_hand: 
     )
 
 
+@pytest.mark.parametrize("before", ["", "forward, ", "forward, {assign: {x: 2 * x}}, "])
+def test_a_gradient_may_read_the_values_that_its_own_step_computes(before: str) -> None:
+    text = "{parameters: {x: [1.0, 2.0]}, expression: f = (x ** 2).sum(), steps: [%s{backward: {gradient: f}}]}"
+    x = torch.tensor([1.0, 2.0], requires_grad=True) if "assign" not in before else torch.tensor([2.0, 4.0])
+    f = (x.requires_grad_() ** 2).sum()
+    f.backward(f.detach())
+    assert same(rows_of(text % before)[-1]["x.grad"], x.grad)
+
+
 def test_zero_grad_removes_gradients() -> None:
     hand = Hand()
     hand.loss().backward()

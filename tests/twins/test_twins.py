@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import numpy
@@ -13,58 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import runner
 from runner.plan.streams import stream_seed
-
-FOLDER = Path(__file__).parents[2] / "configs"
-
-Snapshot = tuple[str, dict[str, Tensor | None]]
-"""The kind of a step, and every column of the row it leaves."""
-
-Start = Mapping[str, Tensor]
-"""The initial weights, for examples that draw them."""
-
-
-class Trainer:
-    """Weights by name, and what a row shows of them."""
-
-    def __init__(self, **weights: Tensor) -> None:
-        self.weights = {name: torch.nn.Parameter(value.clone()) for name, value in weights.items()}
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.weights[name]
-
-    def held(self, *names: str) -> list[Tensor]:
-        return [self.weights[name] for name in names or self.weights]
-
-    def zero_grad(self, *names: str) -> None:
-        for weight in self.held(*names):
-            weight.grad = None
-
-    def minimised(
-        self, optimizer: torch.optim.LBFGS, forward: Callable[[], dict[str, Tensor]], objective: str
-    ) -> Snapshot:
-        """One step of L-BFGS: the row of its first evaluation, with the weights after the step."""
-        rows: list[dict[str, Tensor | None]] = []
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            values = forward()
-            values[objective].backward()
-            rows.append(self.shows("train", **values)[1])
-            return values[objective]
-
-        optimizer.step(closure)
-        return "train", rows[0] | {name: weight.detach().clone() for name, weight in self.weights.items()}
-
-    def shows(self, step: str, *unseen: str, **values: Tensor) -> Snapshot:
-        """The row of a step: every weight and gradient, the values it computed, None for the `unseen`."""
-        row: dict[str, Tensor | None] = dict.fromkeys(unseen)
-        row |= {name: value.detach().clone() for name, value in values.items()}
-        for name, weight in self.weights.items():
-            row[name] = weight.detach().clone()
-            row[f"{name}.grad"] = None if weight.grad is None else weight.grad.detach().clone()
-        return step, row
+from tests.twins.trainer import FOLDER, Snapshot, Start, Trainer, Twin, assert_bit_identical
 
 
 def linear(start: Start) -> Iterator[Snapshot]:
@@ -247,7 +198,7 @@ def digits(start: Start) -> Iterator[Snapshot]:
         yield trainer.shows("evaluate", *columns, **evaluate())
 
 
-TWINS: Mapping[str, Callable[[Start], Iterator[Snapshot]]] = {
+TWINS: Mapping[str, Twin] = {
     "linear": linear,
     "manual-update": manual_update,
     "parameter": parameter,
@@ -261,24 +212,10 @@ TWINS: Mapping[str, Callable[[Start], Iterator[Snapshot]]] = {
 
 @pytest.mark.parametrize("name", TWINS)
 def test_what_you_read_is_what_ran(name: str) -> None:
-    rows = list(runner.execute(runner.compile(runner.load(FOLDER / f"{name}.yaml"))))
-    start = {
-        column.name: value
-        for column, value in zip(rows[0].columns, rows[0].values, strict=True)
-        if column.role == "weight" and value is not None
-    }
-    for row, (step, expected) in zip(rows, TWINS[name](start), strict=True):
-        assert row.step == step
-        found = {column.name: value for column, value in zip(row.columns, row.values, strict=True)}
-        assert sorted(found) == sorted(expected)
-        assert [key for key in found if not _same(found[key], expected[key])] == [], f"row {row.number}"
+    assert_bit_identical(FOLDER / f"{name}.yaml", TWINS[name])
 
 
 def test_every_example_has_a_twin() -> None:
-    assert sorted(TWINS) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def _same(found: Tensor | None, expected: Tensor | None) -> bool:
-    if found is None or expected is None:
-        return found is expected
-    return found.dtype == expected.dtype and torch.equal(found, expected) and found.shape == expected.shape
+    modules = [import_module(f"tests.twins.{path.stem}") for path in Path(__file__).parent.glob("test_*.py")]
+    twins = [name for module in modules for name in module.TWINS]
+    assert sorted(twins) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
