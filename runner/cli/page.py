@@ -150,7 +150,7 @@ def _log(plan: Described) -> Iterator[str]:
 def _memory(plan: Described) -> Iterator[str]:
     memory = plan["memory_bytes"]
     parts = ", ".join(
-        f"{name} {size(memory[name])}" for name in ("tensors", "gradients", "state", "values") if memory[name]
+        f"{name} {size(memory[name])}" for name in ("tensors", "gradients", "state", "values", "data") if memory[name]
     )
     yield f"memory: {size(memory['total'])} ({parts})"
 

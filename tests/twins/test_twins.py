@@ -156,7 +156,7 @@ def digits(start: Start) -> Iterator[Snapshot]:
     network = torch.optim.Adam(trainer.held("w1", "b1", "w2", "b2"), lr=0.01)
     images, labels = _digits("digits")
     test_images, test_labels = _digits("digits-test")
-    columns = ("regression_loss", "loss", "accuracy", "regression_accuracy")
+    columns: tuple[str, ...] = ("x", "scores", "regression_loss", "loss", "accuracy", "regression_accuracy")
     columns = (*columns, "test.loss", "test.accuracy", "test.regression_accuracy")
 
     def linear(x: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def digits(start: Start) -> Iterator[Snapshot]:
         return (scores.argmax(1) == expected).to(torch.float32).mean()
 
     def evaluate() -> dict[str, Tensor]:
-        totals = dict.fromkeys(columns[4:], torch.tensor(0.0, dtype=torch.float64))
+        totals = dict.fromkeys(columns[6:], torch.tensor(0.0, dtype=torch.float64))
         with torch.no_grad():
             for x, y in zip((test_images / 16).flatten(1).split(200), test_labels.split(200), strict=True):
                 found = F.cross_entropy(layered(x), y), right(layered(x), y), right(linear(x), y)
@@ -188,13 +188,14 @@ def digits(start: Start) -> Iterator[Snapshot]:
             found = {"regression_accuracy": right(linear(x), y)}
             regression_loss.backward()
             regression.step()
-            yield trainer.shows("train", *columns, regression_loss=regression_loss, **found)
+            yield trainer.shows("train", *columns, x=x, regression_loss=regression_loss, **found)
             trainer.zero_grad("w1", "b1", "w2", "b2")
-            loss = F.cross_entropy(layered(x), y)
-            found = {"accuracy": right(layered(x), y), "regression_accuracy": right(linear(x), y)}
+            layered_scores = layered(x)
+            loss = F.cross_entropy(layered_scores, y)
+            found = {"accuracy": right(layered_scores, y), "regression_accuracy": right(linear(x), y)}
             loss.backward()
             network.step()
-            yield trainer.shows("train", *columns, loss=loss, **found)
+            yield trainer.shows("train", *columns, x=x, scores=layered_scores, loss=loss, **found)
         yield trainer.shows("evaluate", *columns, **evaluate())
 
 
