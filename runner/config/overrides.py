@@ -145,6 +145,14 @@ class _Override:
             if present is None:
                 found = nearest(key, entries)
                 hint = f"did you mean `{dotted((*path, found))}`?" if found else "remove the override"
+                constants = entries.get("constants")
+                if (
+                    not path
+                    and constants is not None
+                    and isinstance(constants.value, MapNode)
+                    and key in constants.value.entries
+                ):
+                    hint = f"did you mean `constants.{key}`?"
                 raise self._fault(segment.start, segment.end, f"there is no `{dotted(here)}` to delete", hint)
             if not rest:
                 del entries[key]

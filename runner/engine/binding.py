@@ -125,8 +125,15 @@ class Binding:
         *,
         detached: bool = True,
         sources: Mapping[str, str] = NOTHING,
+        observes: bool = False,
     ) -> Callable[[], tuple[Any, ...]]:
-        """The computation as a function without arguments; `sources` gives the source of each batch column."""
+        """The computation as a function without arguments.
+
+        Args:
+            detached: gives its results no gradient.
+            sources: the source of each batch column.
+            observes: it is what `expect` or `when` reads, and changes no random draw of the training.
+        """
         function, random = computation.function, computation.random
         found = [self.getter(name, loops, sources) for name in computation.inputs]
         tensors = tuple(tensor for tensor, _ in found)
@@ -157,7 +164,7 @@ class Binding:
                 return function(None, *tensors)
 
         if random:
-            call = self.seeded(call)
+            call = self.observing(call) if observes else self.seeded(call)
         if detached:
             call = _detached(call, computation.gradients)
         return call
@@ -169,6 +176,17 @@ class Binding:
         def draw() -> tuple[Any, ...]:
             state.evaluations += 1
             manual_seed(stream_seed(plan.seed, "expression", "", state.evaluations), plan.device)
+            return call()
+
+        return draw
+
+    def observing(self, call: Callable[[], tuple[Any, ...]]) -> Callable[[], tuple[Any, ...]]:
+        """What `expect` and `when` compute draws from streams that nothing else draws from."""
+        state, plan = self.state, self.plan
+
+        def draw() -> tuple[Any, ...]:
+            state.observations += 1
+            manual_seed(stream_seed(plan.seed, "observation", "", state.observations), plan.device)
             return call()
 
         return draw

@@ -207,7 +207,7 @@ def _every_row(binding: Binding, run: Run, action: Action) -> Run:
 def _due(binding: Binding, every: int | None, when: When | None, loops: Sequence[int]) -> Callable[[], bool]:
     """Whether a step with `every` or `when` runs now."""
     iterations = binding.state.iterations
-    condition = None if when is None else binding.call(when.computation, loops)
+    condition = None if when is None else binding.call(when.computation, loops, observes=True)
     loop = loops[-1] if loops else -1
 
     def due() -> bool:

@@ -61,6 +61,7 @@ class State:
     row: int = 0  # the number of the next row
     batches: dict[str, Batches] = field(default_factory=dict)  # the cursor of each data source
     evaluations: int = 0  # computations with random numbers done; each has a stream of its own
+    observations: int = 0  # the same of `expect` and `when`, which leave the streams of the others alone
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; only what exists."""

@@ -423,8 +423,8 @@ def _expectation(binding: Binding, entry: Expectation, loops: Loops) -> Callable
             return entry, f"expected no gradient, and `{entry.field}` exists"
 
         return absent
-    actual = binding.call(entry.actual, loops)
-    expected = None if entry.expected is None else binding.call(entry.expected, loops)
+    actual = binding.call(entry.actual, loops, observes=True)
+    expected = None if entry.expected is None else binding.call(entry.expected, loops, observes=True)
 
     def holds() -> tuple[Expectation, str] | None:
         if gradient_of is not None and gradient_of.grad is None:

@@ -74,18 +74,23 @@ def _has_no_derivative(node: fx.Node) -> bool:
     return isinstance(example, (bool, int, float))
 
 
-def extract(lowered: Lowered, wanted: Iterable[str], origin: Hashable | None = None) -> Computation:
+def extract(
+    lowered: Lowered, wanted: Iterable[str], origin: Hashable | None = None, *, first: str | None = None
+) -> Computation:
     """The computation of the named values and metrics `wanted`, and nothing else.
 
-    `origin` says which text of the config its places belong to, where that is not the caller's.
+    Args:
+        origin: which text of the config its places belong to, where that is not the caller's.
+        first: the value that is computed before the others, so that they do not move its random draws.
     """
     names = list(wanted)
+    early = _ancestors([] if first is None else [lowered[first]])
     values = [lowered[name] for name in names]
     needed = _ancestors(values)
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     ordered = [node for node in lowered.graph.nodes if node in needed]
-    ordered.sort(key=lambda node: node.op != "placeholder")
+    ordered.sort(key=lambda node: (node.op != "placeholder", node not in early))
     for node in ordered:
         copies[node] = graph.node_copy(node, lambda old: copies[old])
         copies[node].meta = node.meta

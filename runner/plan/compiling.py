@@ -171,8 +171,7 @@ class _Compiler:
             program = planner.plan(config.steps)
             for again in values.lowered_again():
                 forget_examples(again)
-        reached = {name for names in planner.objectives.values() for name in names}
-        check_use(config, values, reached, planner.stepped)
+        check_use(config, values, planner.objectives, planner.stepped)
         log = self.log(values)
         estimates = self.estimate(values, program, log)
         faults.stop()

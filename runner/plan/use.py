@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from runner.config import Config
 from runner.config.nodes import MapNode, ScalarNode, walk
@@ -14,13 +14,13 @@ from runner.plan.values import Values
 _WORD = re.compile(r"(?P<name>[^\W\d]\w*)(?P<call>\s*\()?")
 
 
-def check_use(config: Config, values: Values, reached: Iterable[str], stepped: bool) -> None:
+def check_use(config: Config, values: Values, objectives: Mapping[str, Iterable[str]], stepped: bool) -> None:
     """Faults and warnings for tensors, scalars, functions and optimizers that are not used.
 
     Args:
         config: what declares them.
         values: what the program reads.
-        reached: parameters that the derivative of some objective flows to.
+        objectives: what some step computes, with the parameters that its derivative flows to.
         stepped: whether some step uses the optimizers.
     """
     faults: Faults = values.faults
@@ -29,7 +29,12 @@ def check_use(config: Config, values: Values, reached: Iterable[str], stepped: b
             values.read.update(tensor.init.reads)
     if faults.problems:
         return
-    reaching = set(reached)
+    reaching = {name for reached in objectives.values() for name in reached}
+    if not objectives and any(
+        tensor.role == "parameter" and tensor.name not in values.read for tensor in values.tensors.values()
+    ):
+        faults.add(("steps",), "no step computes an objective", "add `backward`, `forward` or `train` to the steps")
+        return
     for name, tensor in values.tensors.items():
         path = (f"{tensor.role}s", name)
         if tensor.role == "constant":
@@ -75,7 +80,7 @@ def _check_constants_and_functions(config: Config, values: Values) -> None:
                 kind.setdefault(found["name"], set()).add(where[:2])
     for name in config.constants:
         path = ("constants", name)
-        if name not in values.read and words.get(name, set()) <= {path}:
+        if name not in values.read and words[name] <= {path}:
             values.faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
     for name, function in values.functions.items():
         path = ("functions", function.declaration)

@@ -117,7 +117,7 @@ class Values:
         choice = self.supply.choose(preferred)
         key = (objective, tuple(choice.values()), *wanted)
         if key not in self._evaluations:
-            computation, batches, variants = self.computations(wanted, choice)
+            computation, batches, variants = self.computations(wanted, choice, objective=objective)
             positions = {
                 column.name: position for position, column in enumerate(self.columns) if column.role == "value"
             }
@@ -130,15 +130,22 @@ class Values:
     # batches: an expression is lowered once for every combination of lengths that a step can meet
 
     def computations(
-        self, wanted: Sequence[str], choice: Choice, *, training: bool = True, whole: bool = False
+        self,
+        wanted: Sequence[str],
+        choice: Choice,
+        *,
+        objective: str | None = None,
+        training: bool = True,
+        whole: bool = False,
     ) -> tuple[Computation, tuple[tuple[str, str], ...], tuple[tuple[tuple[int, ...], Computation], ...]]:
         """The computation of some values, the batch columns with their sources, and a variant for each length.
 
         Args:
             choice: the source of each batch column.
+            objective: computed before what else is wanted, whose random draws so leave its own alone.
             whole: for passes that leave nothing out.
         """
-        first = extract(self.lowered, wanted)
+        first = extract(self.lowered, wanted, first=objective)
         self.read.update(first.inputs)
         read = [name for name in first.inputs if name in choice]
         if not read and training:
@@ -149,7 +156,7 @@ class Values:
         for lengths in self.lengths(sources, whole):
             lowered = self.lowered_for(choice, lengths, training)
             if lowered is not None:
-                variants.append((tuple(lengths.values()), extract(lowered, wanted)))
+                variants.append((tuple(lengths.values()), extract(lowered, wanted, first=objective)))
         if not variants:  # a fault has been told
             return first, (), ()
         batches = tuple((name, choice[name]) for name in read)
@@ -257,11 +264,12 @@ class Values:
         )
 
     def _elsewhere(self) -> dict[str, str]:
-        """Batch columns are read where batches are used: in the expression and its metrics."""
+        """Batch columns and metrics are read where batches are used: in the expression and its metrics."""
         found = dict.fromkeys(self.supply.sources, "a data source with no such result")
         for result in self.results:
             found[result.partition(".")[0]] = f"a data source with the results {listing(sorted(self.results), 6)}"
-        return found | dict.fromkeys(self.supply.columns, "a batch column")
+        found |= dict.fromkeys(self.supply.columns, "a batch column")
+        return found | dict.fromkeys(self.lowered.metrics, "a metric")
 
     def _fields(self) -> dict[str, Tensor | Scalar]:
         fields: dict[str, Tensor | Scalar] = dict(self.results)

@@ -133,6 +133,7 @@ def _contents(plan: Plan, state: State) -> dict[str, Any]:
         "position": state.position,
         "row": state.row,
         "evaluations": state.evaluations,
+        "observations": state.observations,
         "batches": {
             name: {"epoch": batches.epoch, "position": batches.position, "drawn": batches.drawn}
             for name, batches in state.batches.items()
@@ -151,7 +152,8 @@ def _restore(state: State, told: Mapping[str, Any]) -> None:
         stepper.load_state(optimizer["state"], optimizer["steps"])
     state.values.update(told["values"])
     state.iterations[:] = told["iterations"]
-    state.position, state.row, state.evaluations = told["position"], told["row"], told["evaluations"]
+    state.position, state.row = told["position"], told["row"]
+    state.evaluations, state.observations = told["evaluations"], told["observations"]
     for name, batches in state.batches.items():
         batches.restore(**told["batches"][name])
 

@@ -94,3 +94,12 @@ def test_drawing_between_rows_changes_no_run() -> None:
         torch.manual_seed(0)
         torch.rand(3)
     assert same(state.tensors()["w"], final(text)["w"])
+
+
+def test_an_expectation_leaves_the_random_draws_of_the_training_alone() -> None:
+    head = "{parameters: {x: 1.0}, expression: 'a = rand(2)\n\n  b = rand(2)\n\n  f = (x * b).sum()', steps: [%s]}"
+    plain, observed = (
+        [row["f"] for row in runner.execute(runner.compile(runner.loads(head % steps))) if row["f"] is not None]
+        for steps in ("backward, backward", "backward, expect: {rand(2) < 2: true, a < 2: true}, backward")
+    )
+    assert [value.tolist() for value in plain] == [value.tolist() for value in observed]
