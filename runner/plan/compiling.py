@@ -32,8 +32,9 @@ from runner.plan.initial import Computed
 from runner.plan.initialising import Surroundings, computed_value, initial_values, tables
 from runner.plan.instructions import Action, Again, Enter, Instruction
 from runner.plan.memory import bounded_memory, machine_memory
+from runner.plan.outlook import prepare
 from runner.plan.plan import Estimates, LogPlan, Plan
-from runner.plan.program import ProgramPlanner, prepare
+from runner.plan.program import ProgramPlanner
 from runner.plan.scalars import integer, scalar_constants
 from runner.plan.sources import plan_sources
 from runner.plan.supply import Supply

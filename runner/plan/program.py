@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-from torch import Tensor, fx
-
 from runner.config import models
 from runner.errors import did_you_mean
-from runner.language.computation import Computation, computed_with, loggable, scalar_dtype
+from runner.language.computation import Computation
 from runner.language.faults import LanguageError
-from runner.language.parse import parse_expression
-from runner.language.scalars import names_in
-from runner.plan.columns import Column
+from runner.optim.plans import broadcasts
 from runner.plan.dtypes import dtype_name
 from runner.plan.faults import ConfigPath
 from runner.plan.instructions import (
     Action,
     Again,
     Argument,
-    Assign,
     Backward,
     Checkpoint,
     Clip,
@@ -32,8 +24,6 @@ from runner.plan.instructions import (
     Enter,
     Evaluate,
     Evaluation,
-    Expect,
-    Expectation,
     Forward,
     Instruction,
     Leave,
@@ -44,12 +34,12 @@ from runner.plan.instructions import (
     When,
     ZeroGrad,
 )
+from runner.plan.outlook import evaluated
 from runner.plan.scalars import integer, number
 from runner.plan.sources import SourcePlan
+from runner.plan.state_steps import assign, check_cast, expect
 from runner.plan.values import Values
-
-NORM_COLUMN = "total_norm"
-"""The column that a clipping step writes, named as torch's `clip_grad_norm_` names its result."""
+from runner.plan.written import expression_text
 
 _WITHOUT_ROW = {"expect", "checkpoint", "next"}
 
@@ -353,18 +343,8 @@ class ProgramPlanner:
                 f"this gradient has shape {shape}, the objective `{objective}` has {wanted}",
                 "give it the objective's shape",
             )
-        self.check_cast(computation, self.values.example(objective).dtype, f"the objective `{objective}`", path)
+        check_cast(self.values, computation, self.values.example(objective).dtype, f"the objective `{objective}`", path)
         return computation
-
-    def check_cast(self, computation: Computation, dtype: torch.dtype, what: str, path: ConfigPath) -> None:
-        """A fault where writing the value into `what` would lose its fraction or its imaginary part."""
-        found = computation.outputs[0].dtype
-        if not torch.can_cast(found, dtype):
-            self.values.faults.add(
-                path,
-                f"this value is {dtype_name(found)}, and {what} is {dtype_name(dtype)}",
-                f"cast it: `.to({dtype_name(dtype)})`" if not found.is_complex else "take its `.real` part",
-            )
 
     def differentiable(self, name: str | None, path: ConfigPath, gradient: bool = False) -> str | None:
         """The objective of a step that differentiates it."""
@@ -535,116 +515,6 @@ class ProgramPlanner:
         value = self.positive(argument.clip_value, (*step.path, "clip_grad_value"))
         return ClipGradients(Clip(self.values.trainable, value=value))
 
-    def assign(self, step: models.Step, argument: models.Assign) -> Assign | None:
-        values = self.values
-        texts: dict[str, str] = {}
-        for target, value in argument.values.items():
-            path = (*step.path, "assign", target)
-            fault = self.target_fault(target)
-            if fault:
-                values.faults.add(path, *fault, key=True)
-                continue
-            texts[target] = expression_text(value)
-            values.read.add(target.removesuffix(".grad"))
-        computations = []
-        for target, text in texts.items():
-            path = (*step.path, "assign", target)
-            computation = values.compile(text, path)
-            if computation is None:
-                continue
-            tensor = values.tensors[target.removesuffix(".grad")]
-            wanted = tensor.shape
-            shape = computation.outputs[0].shape
-            if shape is not None and not broadcasts(shape, wanted):
-                values.faults.add(
-                    path,
-                    f"this value has shape {shape}, `{target}` has {wanted}",
-                    "give it the shape of what it replaces",
-                )
-            self.check_cast(computation, tensor.dtype, f"`{target}`", path)
-            computations.append((target, computation, path))
-        if not computations:
-            return None
-        return Assign(
-            tuple(target for target, _, _ in computations),
-            tuple(computation for _, computation, _ in computations),
-            tuple(path for _, _, path in computations),
-        )
-
-    def target_fault(self, target: str) -> tuple[str, str] | None:
-        values = self.values
-        name = target.removesuffix(".grad")
-        tensor = values.tensors.get(name)
-        if tensor is None:
-            if name in values.lowered.values:
-                return f"`{target}` is computed by `expression`", "assign to a parameter"
-            known = [key for key, plan in values.tensors.items() if plan.role == "parameter"]
-            return f"`{target}` is not a parameter", did_you_mean(
-                target, known, f"parameters are {', '.join(known)}"
-            ) or ""
-        if tensor.role == "constant":
-            return f"`{name}` is a constant", "declare it under `parameters:` with `requires_grad: false`"
-        if target != name and not tensor.requires_grad:
-            return f"`{name}` is frozen, and has no gradient", f"assign to `{name}`, or give it `requires_grad: true`"
-        return None
-
-    def expect(self, step: models.Step, argument: models.Expect) -> Expect:
-        found = [self.expectation(step, text, entry) for text, entry in argument.expectations.items()]
-        return Expect(tuple(entry for entry in found if entry is not None))
-
-    def expectation(self, step: models.Step, text: str, entry: models.Expectation) -> Expectation | None:
-        values = self.values
-        path = (*step.path, "expect", text)
-        rtol = self.tolerance(entry.rtol, (*path, "rtol"))
-        atol = self.tolerance(entry.atol, (*path, "atol"))
-        field_name = gradient_name(text)
-        if entry.value is None:
-            if field_name is None or field_name.removesuffix(".grad") not in values.tensors:
-                values.faults.add(
-                    path,
-                    "`null` stands for a gradient that does not exist",
-                    "write for instance `x1.grad: null`",
-                    key=True,
-                )
-                return None
-            values.read.add(field_name.removesuffix(".grad"))
-            return Expectation(text, None, field_name, None, None, rtol, atol, path)
-        actual = values.compile(text, path, key=True)
-        expected, value = None, entry.value
-        if not isinstance(value, (bool, int, float)):
-            dtype = None if actual is None else actual.outputs[0].dtype
-            expected = values.compile(expression_text(value, dtype), path)
-            if expected is None:
-                return None
-        if actual is None:
-            return None
-        self.check_tolerances(text, entry, actual.outputs[0].dtype, path)
-        shape = actual.outputs[0].shape
-        other = expected.outputs[0].shape if expected is not None else ()
-        if shape is not None and other is not None and not broadcasts(other, shape):
-            values.faults.add(
-                path,
-                f"the expected value has shape {other}, `{text}` has {shape}",
-                "give it the same shape, or one that broadcasts",
-            )
-        return Expectation(text, actual, field_name, expected, value, rtol, atol, path)
-
-    def tolerance(self, written: Any, path: ConfigPath) -> float | None:
-        if written is None:
-            return None
-        found = number(written, path, self.values.scalars, self.values.faults)
-        if found is not None and not found >= 0:
-            self.values.faults.add(path, f"a tolerance cannot be negative, found {found!r}", "write 0 or more")
-        return found
-
-    def check_tolerances(self, text: str, entry: models.Expectation, dtype: torch.dtype, path: ConfigPath) -> None:
-        """Tolerances of integers and booleans would be ignored: those are compared exactly."""
-        if not (dtype.is_floating_point or dtype.is_complex):
-            for name, tolerance in (("rtol", entry.rtol), ("atol", entry.atol)):
-                if tolerance not in (None, 0):
-                    message = f"`{text}` is {dtype_name(dtype)}, and compared exactly"
-                    self.values.faults.add((*path, name), message, f"remove `{name}`", key=True)
-
 
 _PLANNERS: Mapping[str, Callable[..., Any]] = {
     "checkpoint": ProgramPlanner.checkpoint,
@@ -655,199 +525,8 @@ _PLANNERS: Mapping[str, Callable[..., Any]] = {
     "train": ProgramPlanner.train,
     "clip_grad_norm": ProgramPlanner.clip_grad_norm,
     "clip_grad_value": ProgramPlanner.clip_grad_value,
-    "assign": ProgramPlanner.assign,
-    "expect": ProgramPlanner.expect,
+    "assign": lambda planner, step, argument: assign(planner.values, step, argument),
+    "expect": lambda planner, step, argument: expect(planner.values, step, argument),
     "next": ProgramPlanner.next,
     "evaluate": ProgramPlanner.evaluate,
 }
-
-
-def gradient_name(text: str) -> str | None:
-    """`x1.grad` where an expression is exactly that, else None."""
-    try:
-        tree = parse_expression(text)
-    except LanguageError:
-        return None
-    if isinstance(tree, ast.Attribute) and isinstance(tree.value, ast.Name) and tree.attr == "grad":
-        return f"{tree.value.id}.grad"
-    return None
-
-
-def expression_text(value: Any, dtype: torch.dtype | None = None) -> str:
-    """A number, a nested list or an expression of a config as text of the expression language.
-
-    The numbers of a list become floating-point or complex `dtype` where that is given; fractions that are held
-    against integers or booleans keep all their digits.
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple)):
-        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex) and _holds_fraction(value):
-            dtype = torch.float64
-        if dtype is not None and (dtype.is_floating_point or dtype.is_complex):
-            return f"tensor({_display(value)}, dtype={dtype_name(dtype)})"
-        return f"tensor({_display(value)})"
-    return _display(value)
-
-
-def _holds_fraction(value: Any) -> bool:
-    return any(map(_holds_fraction, value)) if isinstance(value, (list, tuple)) else isinstance(value, float)
-
-
-def _display(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_display(item) for item in value) + "]"
-    if isinstance(value, str):
-        return f"({value})"
-    return repr(value)
-
-
-def broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether a tensor of `shape` fits `wanted` by broadcasting."""
-    if len(shape) > len(wanted):
-        return False
-    return all(a in (b, 1) for a, b in zip(reversed(shape), reversed(wanted), strict=False))
-
-
-def reads_of(steps: tuple[models.Step, ...]) -> list[str]:
-    """Every expression that `assign`, `expect`, `when` and `gradient` hold, in the order of the file."""
-    texts: list[str] = []
-    for step in _flat(steps):
-        if step.when is not None:
-            texts.append(str(step.when))
-        argument = step.argument
-        if isinstance(argument, models.Assign):
-            texts += [expression_text(value) for value in argument.values.values()]
-        elif isinstance(argument, models.Expect):
-            texts += [*argument.expectations]
-            texts += [entry.value for entry in argument.expectations.values() if isinstance(entry.value, str)]
-        elif isinstance(argument, models.Backward) and isinstance(argument.gradient, str):
-            texts.append(argument.gradient)
-    return texts
-
-
-def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
-    """Find what the program will compute and read, before its steps are planned: the columns depend on it."""
-    values.demanded |= {name for text in reads_of(steps) for name in _names(text) if name in values.lowered.values}
-    wanted = {name for name in _objectives(steps, values.lowered.result) if loggable(values.lowered.values.get(name))}
-    wanted |= {name for name in values.demanded if loggable(values.lowered.values[name])}
-    computed = computed_with(values.lowered, sorted(wanted))
-    supplied = values.metrics(computed)
-    for sources in batchings(steps, values.supply.sources):
-        values.look_at_batches(sources, [*computed, *supplied])
-    values.columns += [
-        _value_column(name, values.lowered[name], name in values.varying) for name in (*computed, *supplied)
-    ]
-    values.columns += _evaluated_columns(values, steps)
-    _check_metrics(values, supplied)
-    if any(_clips_norm(step) for step in _flat(steps)):
-        if NORM_COLUMN in {*values.lowered.values, *values.lowered.metrics, *values.tensors}:
-            values.faults.add(
-                ("expression",), f"`{NORM_COLUMN}` is the column that clipping writes", "choose another name"
-            )
-        dtypes = [values.tensors[name].dtype.to_real() for name in values.trainable]
-        dtype = functools.reduce(torch.promote_types, dtypes, values.dtype.to_real())
-        values.columns.append(Column(NORM_COLUMN, "norm", dtype, ()))
-
-
-def evaluated(values: Values, argument: models.Evaluate) -> list[str]:
-    """What an `evaluate` step computes: the objective and metrics."""
-    metrics = argument.metrics or list(values.lowered.metrics)
-    return list(dict.fromkeys([values.lowered.result, *(name for name in metrics if name in values.lowered.metrics)]))
-
-
-def _evaluated_columns(values: Values, steps: tuple[models.Step, ...]) -> list[Column]:
-    """A column for each result of the `evaluate` steps, which later steps may read too."""
-    for step in _flat(steps):
-        argument = step.argument
-        if not isinstance(argument, models.Evaluate) or argument.data not in values.supply.sources:
-            continue
-        source = values.supply.sources[argument.data]
-        if not all(column in source for column in values.reads(evaluated(values, argument))):
-            continue
-        lengths = {argument.data: source.batch_size}
-        lowered = values.lowered_for(values.supply.choose([argument.data]), lengths, training=False)
-        for name in [] if lowered is None else evaluated(values, argument):
-            assert lowered is not None
-            value = lowered[name]
-            example = value.meta["example"] if isinstance(value, fx.Node) else value
-            if isinstance(example, (bool, int, float)):
-                example = torch.tensor(example, dtype=torch.float64)
-            if not isinstance(example, Tensor):
-                continue
-            dtype = example.dtype if example.is_floating_point() or example.is_complex() else values.dtype
-            values.results[f"{argument.data}.{name}"] = example.detach().to(dtype)
-    return [Column(name, "value", value.dtype, tuple(value.shape)) for name, value in values.results.items()]
-
-
-def batchings(steps: tuple[models.Step, ...], sources: Mapping[str, SourcePlan]) -> list[tuple[str, ...]]:
-    """Whose batches the steps of a program take first: each combination once."""
-    if not sources:
-        return []
-    found: dict[tuple[str, ...], None] = {}
-    kinds = (models.Forward, models.Backward, models.Train)
-
-    def look(inside: tuple[models.Step, ...], around: tuple[str, ...]) -> None:
-        for step in inside:
-            argument = step.argument
-            if isinstance(argument, models.ForEach):
-                look(argument.steps, (argument.data or next(iter(sources)), *around))
-            elif isinstance(argument, models.Repeat):
-                look(argument.steps, around)
-            elif isinstance(argument, kinds):
-                found[(*(() if argument.data is None else (argument.data,)), *around)] = None
-            elif step.kind == "step":
-                found[around] = None
-
-    look(steps, ())
-    return list(found)
-
-
-def _value_column(name: str, value: Any, varies: bool = False) -> Column:
-    example = value.meta["example"] if isinstance(value, fx.Node) else value
-    if isinstance(example, Tensor):
-        assert isinstance(value, fx.Node)
-        varies = varies or value.meta.get("dynamic", False)
-        return Column(name, "value", example.dtype, None if varies else tuple(example.shape))
-    return Column(name, "value", scalar_dtype(example), ())
-
-
-def _check_metrics(values: Values, supplied: Sequence[str]) -> None:
-    for name in values.lowered.metrics:
-        path = ("metrics", name)
-        tensor = values.tensors.get(name)
-        taken = "a named value" if name in values.lowered.values else ""
-        if tensor is not None and tensor.role == "parameter":
-            taken = "a parameter"
-        if taken:
-            message = f"the metric `{name}` and {taken} would share a column"
-            values.faults.add(path, message, "rename one of them", key=True)
-        elif name not in supplied and not any(result.endswith(f".{name}") for result in values.results):
-            message = f"no step computes what the metric `{name}` reads"
-            values.faults.warn(path, message, "compute it: `forward`, or remove the metric", key=True)
-
-
-def _flat(steps: tuple[models.Step, ...]) -> Iterator[models.Step]:
-    for step in steps:
-        yield step
-        if isinstance(step.argument, (models.Repeat, models.ForEach)):
-            yield from _flat(step.argument.steps)
-
-
-def _objectives(steps: tuple[models.Step, ...], default: str) -> set[str]:
-    kinds = (models.Forward, models.Backward, models.Train)
-    found = {step.argument.objective or default for step in _flat(steps) if isinstance(step.argument, kinds)}
-    return found | ({default} if any(step.kind == "step" for step in _flat(steps)) and not found else set())
-
-
-def _clips_norm(step: models.Step) -> bool:
-    return step.kind == "clip_grad_norm" or (
-        isinstance(step.argument, models.Train) and step.argument.clip_grad_norm is not None
-    )
-
-
-def _names(text: str) -> set[str]:
-    try:
-        return names_in(text)
-    except LanguageError:
-        return set()
