@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runner.errors import ConfigError, ExpectationError, Mark, Problem, RunError, SteprunError, UsageError
     from runner.plan import Plan, compile
     from runner.plan.columns import Column
-    from runner.record import Run, list_runs, open_run, run
+    from runner.record import Run, list_runs, open_run, resume, run
 
 __version__ = "0.1.0"
 
@@ -47,6 +47,7 @@ _HOMES = {
     "load": "runner.config",
     "loads": "runner.config",
     "open_run": "runner.record",
+    "resume": "runner.record",
     "run": "runner.record",
 }
 """Where each public name lives; `__getattr__` fetches it from there."""
@@ -72,6 +73,7 @@ __all__ = [
     "load",
     "loads",
     "open_run",
+    "resume",
     "run",
 ]
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from runner.language.faults import LanguageError
 from runner.language.inference import Bounds, Inference
-from runner.language.lowering import lower_expression
+from runner.language.lowering import lower_expression, uses_grad
 from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope
 from runner.plan.initial import Computed
@@ -63,13 +63,13 @@ def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], 
     state = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(stream_seed(around.seed, "init", name))
-        lowered = lower_expression(computed.text, scope, Inference(around.bounds))
+        lowered = lower_expression(computed.text, scope, Inference(around.bounds, uses_grad(computed.text, scope)))
     finally:
         torch.set_rng_state(state)
     value = lowered.values["value"]
     example = value.meta["example"] if isinstance(value, fx.Node) else value
     if isinstance(example, Tensor):
-        return example
+        return example.detach()
     if isinstance(example, (bool, int, float)):
         return torch.tensor(example, dtype=None if isinstance(example, bool) else around.dtype)
     raise LanguageError("this initial expression is not a tensor", "write an expression with one value")

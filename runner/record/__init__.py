@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runner.record.manifest import RunDescription, fingerprint, read_manifest
     from runner.record.reading import Run, open_run
     from runner.record.recorder import Recording, recording
+    from runner.record.resuming import resume
     from runner.record.row_json import row_json
     from runner.record.running import run
     from runner.record.writer import RowWriter
@@ -32,6 +33,7 @@ _HOMES = {
     "open_run": "reading",
     "read_manifest": "manifest",
     "recording": "recorder",
+    "resume": "resuming",
     "row_json": "row_json",
     "run": "running",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "open_run",
     "read_manifest",
     "recording",
+    "resume",
     "row_json",
     "run",
 ]

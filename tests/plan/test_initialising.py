@@ -74,3 +74,8 @@ def test_planning_draws_from_no_stream_of_the_caller() -> None:
         "{parameters: {a: {init: {expression: 'randn(3)'}}, b: {shape: [2], init: normal}}, expression: 'dropout(a.sum() * b, 0.5).sum()'}"
     )
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_initial_expression_may_differentiate() -> None:
+    text = "{parameters: {u: [2.0], s: {init: {expression: 'grad((u ** 3).sum(), u)'}}}, expression: (u * s).sum()}"
+    assert same(start(text)["s"], torch.tensor([12.0]))
