@@ -47,5 +47,5 @@ def _cells(run: RunSummary) -> tuple[str, ...]:
         run.status,
         "?" if run.rows is None else f"{run.rows:,}",
         "" if run.seconds is None else f"{run.seconds:.1f} s",
-        f"{run.path}  {run.failure}" if run.failure else str(run.path),
+        f"{run.path}  {run.failure}" if run.failure and run.status == "failed" else str(run.path),
     )

@@ -41,7 +41,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Overrides: learning_rate=0.1 optimizer.adam.lr=1e-3.",
+        help="Overrides: learning_rate=0.1 optimizer.sgd.lr=1e-3.",
         autocompletion=complete_override,
         show_default=False,
     ),

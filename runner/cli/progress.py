@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -44,8 +45,10 @@ class Progress:
         rate = self._seen / elapsed
         left = round((self._total - self._seen) / rate) if self._seen < self._total else 0
         filled = round(BAR * share)
-        bar = "━" * filled + " " * (BAR - filled)
-        return f"{bar} {share:4.0%}  {self._seen:,} of {self._total:,} rows  {rate:,.0f}/s  {_clock_time(left)} left"
+        bar = "━" * filled + " " * (BAR - filled) + " "
+        told = f"{share:4.0%}  {self._seen:,} of {self._total:,} rows  {rate:,.0f}/s  {_clock_time(left)} left"
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be drawn over
+        return (bar + told if len(bar + told) <= width else told.lstrip())[:width]
 
     def clear(self) -> None:
         """Remove the bar, so that something else can be printed."""

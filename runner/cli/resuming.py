@@ -46,7 +46,7 @@ def resume(
                 tell_warnings(plan.warnings)
             return stack.enter_context(watching(plan, quiet, as_json))
 
-        stack.enter_context(told_where(Path(run), as_json))
+        stack.enter_context(told_where(Path(run), as_json, quiet))
         stop = stack.enter_context(Interruption())
         go_on(
             run,

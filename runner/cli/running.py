@@ -82,7 +82,7 @@ def _execute(
                 watch(row)
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
-    with told_where(directory, as_json), watching(plan, quiet, as_json) as watch, Interruption() as stop:
+    with told_where(directory, as_json, quiet), watching(plan, quiet, as_json) as watch, Interruption() as stop:
         run_recorded(
             plan,
             directory,
@@ -95,7 +95,7 @@ def _execute(
 
 
 @contextmanager
-def told_where(directory: Path, as_json: bool) -> Iterator[None]:
+def told_where(directory: Path, as_json: bool, quiet: bool) -> Iterator[None]:
     """Whatever ends a run, the person is told where its rows are."""
     try:
         yield
@@ -105,7 +105,7 @@ def told_where(directory: Path, as_json: bool) -> Iterator[None]:
         raise
     except Exception:
         if not as_json:
-            typer.echo(f"recorded until then in {directory}")
+            typer.echo(f"recorded until then in {directory}", err=quiet)
         raise
 
 

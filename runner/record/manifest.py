@@ -145,7 +145,7 @@ def _column(column: Column) -> dict[str, Any]:
 def _status(error: BaseException | None) -> str:
     if error is None:
         return "finished"
-    return "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit, BrokenPipeError)) else "failed"
 
 
 def _failure(error: BaseException | None) -> dict[str, Any] | None:

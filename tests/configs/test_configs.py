@@ -19,7 +19,7 @@ OFF = 1.01
 
 PERTURBATIONS = {
     "linear": [
-        ("learning_rate: 0.01", "learning_rate: 0.0101"),
+        ("{sgd: {lr: learning_rate}}", "{sgd: {lr: 1.01 * learning_rate}}"),
         ("10 * x1", "10.1 * x1"),
         ("shape: [1], init: 30}", "shape: [1], init: 30.3}"),
     ],

@@ -58,6 +58,7 @@ def test_a_run_says_that_it_is_running_before_its_first_row(tmp_path: Path) -> N
     ("error", "status"),
     [
         (KeyboardInterrupt(), "interrupted"),
+        (BrokenPipeError(), "interrupted"),
         (ValueError("a bug"), "failed"),
         (RunError("a step failed"), "failed"),
         (ExpectationError("it does not hold"), "failed"),

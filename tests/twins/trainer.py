@@ -66,9 +66,9 @@ class Trainer:
         return step, row
 
 
-def assert_bit_identical(path: Path, twin: Twin, *, as_logged: bool = False) -> None:
-    """Hold every row of a run against those of its twin; with nothing left out of its log, unless `as_logged`."""
-    overrides = ["~log"] if "\nlog:" in path.read_text(encoding="utf-8") and not as_logged else []
+def assert_bit_identical(path: Path, twin: Twin) -> None:
+    """Hold every row of a run, with nothing left out of its log, against those of its twin."""
+    overrides = ["~log"] if "\nlog:" in path.read_text(encoding="utf-8") else []
     rows = list(runner.execute(runner.compile(runner.load(path, overrides=overrides))))
     start = {
         column.name: value
