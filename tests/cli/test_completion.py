@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.completion import complete_config
-from tests.cli.commands import LINEAR, steprun_process
+from tests.cli.commands import LINEAR, steprun, steprun_process
 
 
 @pytest.fixture
@@ -58,6 +58,19 @@ def test_a_shell_is_told_commands_and_configs(folder: Path) -> None:
 )
 def test_a_shell_is_told_what_an_override_may_set(folder: Path, words: str) -> None:
     assert completed(folder, words) == ["learning_rate="]
+
+
+def test_every_override_that_is_offered_can_be_written(folder: Path) -> None:
+    offered = completed(folder, "steprun top.yaml ")
+    names = [name for name in offered if name.endswith("=")]
+    assert {"seed=", "learning_rate=", "optimizer.sgd.lr=", "optimizer.sgd.momentum=", "parameters.x1.init="} <= set(
+        names
+    )
+    told = {"optimizer.sgd.nesterov=": "false", "seed=": "3", "learning_rate=": "0.5", "parameters.x1.init=": "5"}
+    for name, value in told.items():
+        assert name in names
+        assert steprun("validate", "top.yaml", name + value, cwd=folder).code == 0
+    assert not [name for name in names if name.startswith(("optimizers.", "single_optimizer", "extends", "snapshot"))]
 
 
 def test_a_config_that_is_not_valid_completes_nothing(folder: Path) -> None:
