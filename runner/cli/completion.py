@@ -48,7 +48,7 @@ def complete_override(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _names(document: dict[str, Any]) -> list[str]:
-    """What an override may set: top-level keys, scalar constants, what the config says, and its optimizers' arguments."""
+    """What may be set: top-level keys, scalar constants, what the config says, and its optimizers' arguments."""
     from runner.catalogue import optimizers
     from runner.config.build import TOP_LEVEL_KEYS
     from runner.config.unbuilt import TOP_LEVEL
