@@ -34,6 +34,11 @@ class LanguageError(Exception):
         self.hint = hint
         self.place = place
         self.origin = origin  # the text that the place is in, where that is not the caller's: a function's body
+        self.others: tuple[LanguageError, ...] = ()  # further faults of the same expression, in its order
+
+
+class Consequence(LanguageError):
+    """An expression reads a value whose own statement has a fault, which alone is told."""
 
 
 def place_of(node: ast.AST, text: str) -> Place:

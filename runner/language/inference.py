@@ -66,6 +66,10 @@ class Inference:
         if self.nodes > self.bounds.nodes:
             raise self.too_many()
 
+    def is_full(self) -> bool:
+        """Whether the bound of operations has been reached: what follows would only say so again."""
+        return self.nodes > self.bounds.nodes
+
     def too_many(self) -> TooLarge:
         """That an expression passes the bound of its operations."""
         return TooLarge(f"the expression has more than {self.bounds.nodes:,} operations; raise it with --max-nodes")

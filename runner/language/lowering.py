@@ -18,8 +18,8 @@ from runner.errors import did_you_mean, listing
 from runner.language import branches, calls, indexing, operations, operators
 from runner.language.calls import differentiated
 from runner.language.conditions import example_at, examples_at
-from runner.language.diagnosis import explain
-from runner.language.faults import LanguageError, place_of, source_of
+from runner.language.diagnosis import AllocationError, explain
+from runner.language.faults import Consequence, LanguageError, place_of, source_of
 from runner.language.hints import NAMES
 from runner.language.inference import Inference, TooLarge
 from runner.language.parse import assigned_names, parse_expression, parse_statements
@@ -28,6 +28,9 @@ from runner.language.scalars import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault
 from runner.language.scope import Scope
 from runner.language.size import too_large
 from runner.language.values import MAX_DISPLAY, MAX_NESTED, Lookup, example_of, extent, nodes_of
+
+MAX_FAULTS = 10
+"""Faults of one expression that are told at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def lower_statements(
     lowering = _start(text, [*trees, *parsed.values()], scope, inference)
     values: dict[str, Any] = {}
     with inference.session(), _bounded_recursion():
-        result = lowering.block(statements)
+        result = lowering.program(statements)
         for origin, tree in parsed.items():
             assert isinstance(origin, tuple)
             assert metrics is not None
@@ -155,6 +158,7 @@ class Lowering:
         self.graph = graph
         self.local = local
         self.named: dict[str, Any] = {}
+        self.faulty: set[str] = set()  # names whose own statements have faults
         self.watched = watched
         self.parent = parent  # of a branch: the graph it captures from
         self.inputs: dict[str, fx.Node] = {}
@@ -176,23 +180,49 @@ class Lowering:
 
     # statements
 
+    def program(self, statements: Sequence[ast.stmt]) -> str:
+        """Lower the statements of a whole expression; a fault in one does not hide those in the next.
+
+        Raises:
+            LanguageError: the first fault, with the others beside it.
+        """
+        faults: list[LanguageError] = []
+        last = "value"
+        for position, statement in enumerate(statements):
+            try:
+                last = self.statement(statement, position == len(statements) - 1) or last
+            except AllocationError:
+                raise
+            except LanguageError as error:
+                if not isinstance(error, Consequence):
+                    faults.append(error)
+                if len(faults) == MAX_FAULTS or self.shared.inference.is_full():
+                    break
+                targets = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+                self.faulty |= {node.id for node in targets if isinstance(node.ctx, ast.Store)}
+        if faults:
+            faults[0].others = tuple(faults[1:])
+            raise faults[0]
+        return last
+
     def block(self, statements: Sequence[ast.stmt]) -> str:
         """Lower statements in order; the name of the last one's value."""
         last = "value"
         for position, statement in enumerate(statements):
-            final = position == len(statements) - 1
-            if isinstance(statement, ast.Assign):
-                last = self.assign(statement)
-            elif isinstance(statement, ast.For):
-                last = self.loop(statement) or last
-            elif isinstance(statement, ast.Expr):
-                if not final:
-                    raise self.fault(
-                        statement, "this value is not used", "give it a name: `name = …`, or remove the line"
-                    )
-                self.named["value"] = self.plain(self.value(statement.value))
-                last = "value"
+            last = self.statement(statement, position == len(statements) - 1) or last
         return last
+
+    def statement(self, statement: ast.stmt, final: bool) -> str | None:
+        """Lower one statement; the name of its value, None where a loop has none."""
+        if isinstance(statement, ast.Assign):
+            return self.assign(statement)
+        if isinstance(statement, ast.For):
+            return self.loop(statement)
+        assert isinstance(statement, ast.Expr)
+        if not final:
+            raise self.fault(statement, "this value is not used", "give it a name: `name = …`, or remove the line")
+        self.named["value"] = self.plain(self.value(statement.value))
+        return "value"
 
     def loop(self, statement: ast.For) -> str | None:
         assert isinstance(statement.target, ast.Name)
@@ -336,6 +366,8 @@ class Lowering:
 
     def unknown(self, node: ast.Name) -> LanguageError:
         name = node.id
+        if any(name in lowering.faulty for lowering in self.visible()):
+            return Consequence(f"`{name}` has a fault of its own", None, place_of(node, self.text), self.origin)
         if name in self.scope.elsewhere:
             message = f"`{name}` is {self.scope.elsewhere[name]}, and cannot be read here"
             return self.fault(node, message, f"names in scope are {listing(sorted(self.scope.values()))}")

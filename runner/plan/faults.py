@@ -32,8 +32,9 @@ class Faults:
         self.warnings.append(self.document.problem(path, message, hint, key=key))
 
     def language(self, path: ConfigPath, error: LanguageError, *, key: bool = False) -> None:
-        """A fault inside the expression at `path`, or in the function that it calls."""
-        self.problems.append(place(self.document, path, error, key=key))
+        """The faults inside the expression at `path`, or in the functions that it calls."""
+        for found in (error, *error.others):
+            self.problems.append(place(self.document, path, found, key=key))
 
     def stop(self) -> None:
         """Raise what has been found.
