@@ -71,9 +71,6 @@ class Values:
             name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad
         )
 
-    def default_objective(self) -> str:
-        return self.lowered.result
-
     def objective(self, name: str | None, path: ConfigPath) -> str | None:
         """The named value that a step is about; a fault, and None, where there is none of that name."""
         name = name or self.lowered.result
