@@ -89,8 +89,8 @@ PASSED = [0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1, 1, 1, 1, 1]
 
 
 def logistic_regression(start: Start) -> Iterator[Snapshot]:
-    hours, passed = torch.tensor(HOURS), torch.tensor(PASSED, dtype=torch.float32)
-    trainer = Trainer(per_hour=torch.tensor(0.0), offset=torch.tensor(0.0))
+    hours, passed = torch.tensor(HOURS, dtype=torch.float64), torch.tensor(PASSED, dtype=torch.float64)
+    trainer = Trainer(per_hour=torch.zeros((), dtype=torch.float64), offset=torch.zeros((), dtype=torch.float64))
     optimizer = torch.optim.LBFGS(trainer.held(), line_search_fn="strong_wolfe")
 
     def forward() -> dict[str, Tensor]:
