@@ -78,7 +78,7 @@ def _execute(
         gc.enable()
     if runs_dir is None:
         with watching(plan, quiet, as_json) as watch:
-            for row in execute(plan):
+            for row in execute(plan, shared=True):
                 watch(row)
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())

@@ -14,11 +14,11 @@ from runner.engine.batches import Batches
 from runner.engine.rows import Columns
 from runner.engine.state import State, manual_seed
 from runner.language.computation import Computation
-from runner.plan.instructions import Action, Checkpoint, Evaluate, Evaluation, Expect, Forward, Next, Train
+from runner.plan.instructions import Action, Evaluate, Evaluation
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 
-Values = list[Tensor | None]
+Values = tuple[Tensor | None, ...]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 Withheld = tuple[Action, Values]
 """A row that the log keeps only if its iteration turns out to be the last one."""
@@ -32,7 +32,7 @@ class Binding:
         self.state = state
         self.checkpoint = checkpoint or (lambda tag: None)
         self.layout = Columns(plan.columns)
-        self.latest: Values = [None] * len(plan.columns)  # weights and gradients as of now; named values are none
+        self.latest: list[Tensor | None] = [None] * len(plan.columns)  # weights and gradients as of now
         self.withheld: dict[int, tuple[int, list[Withheld]]] = {}  # loop → its iteration, and that one's rows
         self.results = _results(plan)
         self.state_columns: list[tuple[int, str, str]] = []
@@ -41,7 +41,8 @@ class Binding:
                 owner, _, entry = column.name.partition(".")
                 self.state_columns.append((position, owner, entry))
         self.rewrites_gradients = _rewrites_gradients(plan)
-        self.fresh = _gradients_are_fresh(plan)
+        for name, stepper in state.steppers.items():
+            stepper.preserves |= any(held in self.layout.positions for held in plan.optimizers[name].parameters)
         self.capture_weights(state.parameters)
         self.capture_gradients(state.parameters)
         self.capture_state()
@@ -169,13 +170,15 @@ class Binding:
             call = _detached(call, computation.gradients)
         return call
 
-    def seeded(self, call: Callable[[], tuple[Any, ...]]) -> Callable[[], tuple[Any, ...]]:
+    def draw_seed(self) -> None:
         """Each evaluation draws from a stream of its own, counted from 1."""
         state, plan = self.state, self.plan
+        state.evaluations += 1
+        manual_seed(stream_seed(plan.seed, "expression", "", state.evaluations), plan.device)
 
+    def seeded(self, call: Callable[[], tuple[Any, ...]]) -> Callable[[], tuple[Any, ...]]:
         def draw() -> tuple[Any, ...]:
-            state.evaluations += 1
-            manual_seed(stream_seed(plan.seed, "expression", "", state.evaluations), plan.device)
+            self.draw_seed()
             return call()
 
         return draw
@@ -191,62 +194,28 @@ class Binding:
 
         return draw
 
-    def keep(self, evaluation: Evaluation) -> Callable[[tuple[Any, ...]], Values]:
-        """Remember named values for later steps, and put those that are logged into a row."""
-        outputs = evaluation.computation.outputs
-        kept = [(output, name, outputs[output].aliases) for output, name in evaluation.kept]
-        columns = [
-            (output, column, outputs[output].aliases, outputs[output].scalar, outputs[output].dtype)
-            for output, column in evaluation.columns
-        ]
-        values, latest = self.state.values, self.latest
-
-        def keep(results: tuple[Any, ...]) -> Values:
-            row = latest.copy()
-            for output, column, aliases, scalar, dtype in columns:
-                result = results[output]
-                if scalar:
-                    row[column] = torch.tensor(result, dtype=dtype)
-                else:
-                    row[column] = result.detach().clone() if aliases else result.detach()
-            for output, name, aliases in kept:
-                result = results[output]
-                if isinstance(result, Tensor):
-                    result = result.detach().clone() if aliases else result.detach()
-                values[name] = result
-            return row
-
-        return keep
-
     def parameters(self, names: Sequence[str]) -> dict[str, Parameter]:
         return {name: self.state.parameters[name] for name in names}
 
     # the values of the next row
 
+    def position(self, column: str) -> int | None:
+        """Where a column stands in a row; None where it is not logged."""
+        return self.layout.positions.get(column)
+
     def capture_weights(self, parameters: Mapping[str, Parameter]) -> None:
-        """The weights of these parameters have changed."""
-        latest, positions = self.latest, self.layout.positions
+        """The weights of these parameters are new tensors that nobody will write again."""
         for name, parameter in parameters.items():
-            position = positions.get(name)
+            position = self.position(name)
             if position is not None:
-                latest[position] = parameter.detach().clone()
+                self.latest[position] = parameter.detach()
 
     def capture_gradients(self, parameters: Mapping[str, Parameter]) -> None:
-        """The gradients of these parameters have changed."""
-        latest, positions = self.latest, self.layout.positions
+        """The gradients of these parameters are, if there are any, new tensors that nobody will write again."""
         for name, parameter in parameters.items():
-            position = positions.get(name + ".grad")
+            position = self.position(name + ".grad")
             if position is not None:
-                gradient = parameter.grad
-                latest[position] = None if gradient is None else gradient.detach().clone()
-
-    def keep_gradients(self, parameters: Mapping[str, Parameter]) -> None:
-        """The gradients of these parameters are new tensors that nobody will write again."""
-        latest, positions = self.latest, self.layout.positions
-        for name, parameter in parameters.items():
-            position = positions.get(name + ".grad")
-            if position is not None:
-                latest[position] = parameter.grad
+                self.latest[position] = parameter.grad
 
     def capture_state(self) -> None:
         """The state of the optimizers has changed."""
@@ -268,16 +237,6 @@ def _rewrites_gradients(plan: Plan) -> bool:
     """Whether an optimizer may write gradients in place, as some `foreach` and `fused` updates do."""
     options = [group.options for optimizer in plan.optimizers.values() for group in optimizer.groups]
     return plan.device != "cpu" or any(option.get("foreach") or option.get("fused") for option in options)
-
-
-def _gradients_are_fresh(plan: Plan) -> bool:
-    """Whether nobody writes a gradient after the `train` step that made it, so that rows may keep it uncopied.
-
-    All steps but `train` write gradients in place, or leave them for the next step to write.
-    """
-    quiet = (Train, Forward, Expect, Next, Evaluate, Checkpoint)
-    arguments = [instruction.argument for instruction in plan.program if isinstance(instruction, Action)]
-    return not _rewrites_gradients(plan) and all(isinstance(argument, quiet) for argument in arguments)
 
 
 class MissingValue(ValueError):

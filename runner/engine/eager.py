@@ -25,7 +25,11 @@ FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, Memo
 
 
 def execute(
-    plan: Plan, state: State | None = None, *, checkpoint: Callable[[str | None], None] | None = None
+    plan: Plan,
+    state: State | None = None,
+    *,
+    checkpoint: Callable[[str | None], None] | None = None,
+    shared: bool = False,
 ) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
@@ -33,6 +37,8 @@ def execute(
         plan: as `compile` gives it.
         state: where to go on from; the start unless given. It is changed in place.
         checkpoint: what `checkpoint` steps call with their tag, to save `state`; they do nothing without it.
+        shared: rows share memory with the run, and with each other where a step left a tensor as it was. That is
+            cheaper, and for readers that write nothing; the run never writes what a row holds.
     Raises:
         RunError: a step fails; the problem names the place in the config.
         ExpectationError: an `expect` step does not hold.
@@ -51,11 +57,12 @@ def execute(
             iteration, path = iterations[loops[-1]], action.path.format(*iterations)
         else:
             iteration, path = 1, action.path
-        return Row(number, action.kind, path, iteration, layout, tuple(values))
+        return Row(number, action.kind, path, iteration, layout, values if shared else _copied(values))
 
     if state.row == 0:
         state.row = 1
-        yield Row(0, "start", "start", 1, layout, tuple(binding.latest))
+        values = tuple(binding.latest)
+        yield Row(0, "start", "start", 1, layout, values if shared else _copied(values))
     end = len(program)
     position = state.position
     generator = torch.get_rng_state() if plan.random else None
@@ -77,6 +84,10 @@ def execute(
     finally:
         if generator is not None:
             torch.set_rng_state(generator)
+
+
+def _copied(values: Values) -> Values:
+    return tuple(None if value is None else value.clone() for value in values)
 
 
 def _bind(binding: Binding, instruction: Instruction, last: list[Withheld]) -> tuple[Callable[..., Any], Action | None]:

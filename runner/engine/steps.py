@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from runner.engine import clipping
 from runner.engine.autograd import Differentiate
@@ -14,6 +15,7 @@ from runner.engine.binding import Binding, Values
 from runner.engine.evaluating import whole_pass
 from runner.engine.expectations import mismatch
 from runner.engine.faults import does_not_hold
+from runner.engine.straight import Straight
 from runner.optim import Stepper
 from runner.plan.instructions import (
     Argument,
@@ -45,31 +47,33 @@ def bind(binding: Binding, argument: Argument, loops: Loops) -> Run:
 
 
 def _forward(binding: Binding, argument: Forward, loops: Loops) -> Run:
-    evaluation = argument.evaluation
-    call, keep = binding.evaluate(evaluation, loops), binding.keep(evaluation)
-    return lambda: keep(call())
+    step = Straight(binding, loops)
+    results = step.results(binding.evaluate(argument.evaluation, loops), argument.evaluation)
+    step.keep_results(argument.evaluation, results)
+    return step.function()
 
 
 def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
     evaluation = argument.evaluation
-    call, keep = binding.evaluate(evaluation, loops, detached=False), binding.keep(evaluation)
-    objective = evaluation.objective
-    differentiate = Differentiate(_inputs(binding, argument.inputs))
-    gradient = None if argument.gradient is None else binding.call(argument.gradient, loops)
-    captured = binding.parameters(argument.parameters)
+    step = Straight(binding, loops)
+    results = step.evaluate(evaluation)
+    value = results[evaluation.objective]
+    step.renew_gradients(argument.parameters)
+    inputs = _inputs(binding, argument.inputs)
+    if argument.gradient is None:
+        step.call(Differentiate(inputs), "differentiate", value)
+        step.keep_results(evaluation, results)
+    else:
+        gradient = binding.call(argument.gradient, loops)
 
-    def run() -> Values:
-        results = call()
-        value = results[objective]
-        if gradient is None:
-            differentiate(value)
-        else:
-            keep(results)  # it may read what this step has just computed
-            value.backward(_as_gradient(gradient()[0], value), inputs=differentiate.inputs)
-        binding.capture_gradients(captured)
-        return keep(results)
+        def backward(value: Tensor) -> None:
+            value.backward(_as_gradient(gradient()[0], value), inputs=inputs)  # type: ignore[no-untyped-call]
 
-    return run
+        step.assign("objective", value)
+        step.keep_results(evaluation, results)  # the gradient may read what this step has just computed
+        step.call(backward, "backward", "objective")
+    step.keep_gradients(argument.parameters)
+    return step.function()
 
 
 def _inputs(binding: Binding, names: Sequence[str] | None) -> list[Tensor] | None:
@@ -86,26 +90,28 @@ def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
 def _step(binding: Binding, argument: Step, loops: Loops) -> Run:
     if argument.closure is not None:
         return _step_by_closure(binding, argument, argument.closure, loops)
-    steps = [_stepping(binding, name) for name in argument.optimizers]
-    captured = binding.parameters(argument.parameters)
+    step = Straight(binding, loops)
+    if binding.rewrites_gradients:
+        step.renew_gradients(argument.parameters)
+    _take_steps(binding, step, argument.optimizers)
+    if binding.rewrites_gradients:
+        step.keep_gradients(argument.parameters)
+    return step.function()
 
-    def run() -> Values:
-        for take in steps:
-            take()
-        binding.capture_weights(captured)
-        if binding.rewrites_gradients:
-            binding.capture_gradients(captured)
-        binding.capture_state()
-        return binding.latest.copy()
 
-    return run
+def _take_steps(binding: Binding, step: Straight, optimizers: Sequence[str]) -> None:
+    """The steps of some optimizers, and what rows hold after them."""
+    for name in optimizers:
+        step.call(_stepping(binding, name), f"step_{name}")
+    for name in optimizers:
+        step.keep_weights(binding.plan.optimizers[name].parameters)
+    step.keep_state()
 
 
 def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
     """The steps of several optimizers, of which L-BFGS evaluates the objective again: each row holds the first time."""
     reached = binding.plan.objectives[evaluation.computation.outputs[evaluation.objective].name]
     captured = binding.parameters(argument.parameters)
-    keep = binding.keep(evaluation)
     seen: list[tuple[Any, ...]] = []
 
     def first(results: tuple[Any, ...]) -> None:
@@ -113,24 +119,28 @@ def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, l
             seen.append(results)
             binding.capture_gradients(captured)
 
-    steps = []
+    step = Straight(binding, loops)
+    step.call(seen.clear, "clear")
     for name in argument.optimizers:
         plan = binding.plan.optimizers[name]
         inputs = [parameter for parameter in plan.parameters if parameter in reached]
         closure = _closure(binding, name, evaluation, loops, plan.parameters, inputs, first)
-        steps.append(_stepping(binding, name, closure))
+        step.call(_stepping(binding, name, closure), f"step_{name}")
+    step.keep_weights(argument.parameters)
+    step.keep_state()
+    step.keep_results(evaluation, step.results(lambda: seen[0], evaluation))
+    return _then_capturing(binding, step.function(), captured)
 
-    def run() -> Values:
-        seen.clear()
-        for take in steps:
-            take()
-        binding.capture_weights(captured)
-        binding.capture_state()
-        row = keep(seen[0])
-        binding.capture_gradients(captured)
+
+def _then_capturing(binding: Binding, run: Run, parameters: Mapping[str, Parameter]) -> Run:
+    """L-BFGS: a step's own row holds the gradients of its first evaluation, the rows to come those of its last."""
+
+    def step() -> Values | None:
+        row = run()
+        binding.capture_gradients(parameters)
         return row
 
-    return run
+    return step
 
 
 def _stepping(binding: Binding, name: str, closure: Callable[[], Tensor] | None = None) -> Callable[[], None]:
@@ -204,67 +214,42 @@ def _checkpoint(binding: Binding, argument: Checkpoint, loops: Loops) -> Run:
 
 
 def _zero_grad(binding: Binding, argument: ZeroGrad, loops: Loops) -> Run:
-    captured = binding.parameters(argument.parameters)
-    to_none = argument.set_to_none
+    step = Straight(binding, loops)
+    parameters = binding.parameters(argument.parameters)
+    if argument.set_to_none:
+        step.remove_gradients(parameters)
+    else:
+        step.call(lambda: _zero(parameters), "zero")
+    step.keep_gradients(parameters)
+    return step.function()
 
-    def run() -> Values:
-        for parameter in captured.values():
-            if to_none:
-                parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad.detach_().zero_()
-        binding.capture_gradients(captured)
-        return binding.latest.copy()
 
-    return run
+def _zero(parameters: Mapping[str, Parameter]) -> None:
+    for parameter in parameters.values():
+        if parameter.grad is not None:
+            parameter.grad = torch.zeros_like(parameter.grad)
 
 
 def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     if argument.closure:
         return _train_by_closure(binding, argument, loops)
-    evaluation = argument.evaluation
-    call, keep = binding.evaluate(evaluation, loops, detached=False), binding.keep(evaluation)
-    objective = evaluation.objective
-    captured = binding.parameters(argument.parameters)
-    zeroed = list(captured.values())
+    evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
     differentiate = Differentiate(_inputs(binding, argument.inputs), argument.accumulate)
+    step = Straight(binding, loops)
+    for source in argument.draws:
+        step.call(binding.state.batches[source].next, f"next_{source}")
+    step.remove_gradients(parameters)
     if argument.accumulate > 1:
-        draw_again = _drawing(binding, argument.draws_again)
-        compute = _accumulated(call, differentiate, objective, argument.accumulate, draw_again)
+        results = step.results(_accumulated(binding, argument, differentiate, loops), evaluation)
     else:
-
-        def compute() -> tuple[Any, ...]:
-            results = call()
-            differentiate(results[objective])
-            return results
-
-    clips = [_clip(binding, clip) for clip in argument.clips]
-    steps = [_stepping(binding, name) for name in argument.optimizers]
-    held = [name for optimizer in argument.optimizers for name in binding.plan.optimizers[optimizer].parameters]
-    stepped = binding.parameters(held)
-    capture_weights, capture_gradients, capture_state = (
-        binding.capture_weights,
-        binding.capture_gradients if not binding.fresh else binding.keep_gradients,
-        binding.capture_state,
-    )
-
-    def run() -> Values:
-        for parameter in zeroed:
-            parameter.grad = None
-        results = compute()
-        norms = [clip() for clip in clips]
-        for take in steps:
-            take()
-        capture_weights(stepped)
-        capture_gradients(captured)
-        capture_state()
-        row = keep(results)
-        for norm in norms:
-            if norm is not None:
-                row[norm[0]] = norm[1]
-        return row
-
-    return _after_drawing(binding, argument.draws, run)
+        results = step.evaluate(evaluation)
+        step.call(differentiate, "differentiate", results[evaluation.objective])
+    for number, clip in enumerate(argument.clips):
+        step.clip(_clip(binding, clip), clip.column, number)
+    _take_steps(binding, step, argument.optimizers)
+    step.keep_gradients(parameters)
+    step.keep_results(evaluation, results)
+    return step.function()
 
 
 def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
@@ -278,27 +263,13 @@ def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
     return draw
 
 
-def _after_drawing(binding: Binding, sources: Sequence[str], run: Run) -> Run:
-    """A step that draws batches first; one that draws none is left as it is."""
-    if not sources:
-        return run
-    draw = _drawing(binding, sources)
-
-    def drawn() -> Values | None:
-        draw()
-        return run()
-
-    return drawn
-
-
 def _accumulated(
-    call: Callable[[], tuple[Any, ...]],
-    differentiate: Differentiate,
-    objective: int,
-    times: int,
-    draw_again: Callable[[], None],
+    binding: Binding, argument: Train, differentiate: Differentiate, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
     """Gradients of several evaluations, a share of each; the results are the last one's, with the mean objective."""
+    call = binding.evaluate(argument.evaluation, loops, detached=False)
+    draw_again = _drawing(binding, argument.draws_again)
+    objective, times = argument.evaluation.objective, argument.accumulate
 
     def compute() -> tuple[Any, ...]:
         results = call()
@@ -316,8 +287,7 @@ def _accumulated(
 
 def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
     """L-BFGS: the row holds the first evaluation of its step, and the weights after it."""
-    name = argument.optimizers[0]
-    keep = binding.keep(argument.evaluation)
+    name, evaluation = argument.optimizers[0], argument.evaluation
     captured = binding.parameters(argument.parameters)
     seen: list[tuple[Any, ...]] = []
 
@@ -325,50 +295,38 @@ def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
         seen[:] = [results]
         binding.capture_gradients(captured)
 
-    closure = _closure(binding, name, argument.evaluation, loops, argument.parameters, argument.inputs, first)
-    take = _stepping(binding, name, closure)
-
-    def run() -> Values:
-        take()
-        binding.capture_weights(captured)
-        binding.capture_state()
-        row = keep(seen[0])
-        binding.capture_gradients(captured)  # for the rows to come: those of its last evaluation
-        return row
-
-    return _after_drawing(binding, argument.draws, run)
+    closure = _closure(binding, name, evaluation, loops, argument.parameters, argument.inputs, first)
+    step = Straight(binding, loops)
+    for source in argument.draws:
+        step.call(binding.state.batches[source].next, f"next_{source}")
+    step.call(_stepping(binding, name, closure), f"step_{name}")
+    step.keep_weights(argument.parameters)
+    step.keep_state()
+    step.keep_results(evaluation, step.results(lambda: seen[0], evaluation))
+    return _then_capturing(binding, step.function(), captured)
 
 
-def _clip(binding: Binding, clip: Clip) -> Callable[[], tuple[int, Tensor] | None]:
-    """Clipping as a function: the column and the value of the norm, where one is logged."""
+def _clip(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
+    """Clipping as a function that gives the norm, where one is logged."""
     parameters = list(binding.parameters(clip.parameters).values())
     if clip.value is not None:
         value = clip.value
         return lambda: clipping.by_value(parameters, value)
     assert clip.max_norm is not None
-    max_norm, norm_type, column = clip.max_norm, clip.norm_type, clip.column
-    dtype = None if column is None else binding.plan.columns[column].dtype
-
-    def by_norm() -> tuple[int, Tensor] | None:
-        norm = clipping.by_norm(parameters, max_norm, norm_type)
-        return None if column is None else (column, norm.to(dtype))
-
-    return by_norm
+    max_norm, norm_type = clip.max_norm, clip.norm_type
+    if clip.column is None:
+        return lambda: clipping.by_norm(parameters, max_norm, norm_type)
+    dtype = binding.plan.columns[clip.column].dtype
+    return lambda: clipping.by_norm(parameters, max_norm, norm_type).to(dtype)
 
 
 def _clip_gradients(binding: Binding, argument: ClipGradients, loops: Loops) -> Run:
-    apply = _clip(binding, argument.clip)
-    captured = binding.parameters(argument.clip.parameters)
-
-    def run() -> Values:
-        norm = apply()
-        binding.capture_gradients(captured)
-        row = binding.latest.copy()
-        if norm is not None:
-            row[norm[0]] = norm[1]
-        return row
-
-    return run
+    step = Straight(binding, loops)
+    parameters = binding.parameters(argument.clip.parameters)
+    step.renew_gradients(parameters)
+    step.clip(_clip(binding, argument.clip), argument.clip.column)
+    step.keep_gradients(parameters)
+    return step.function()
 
 
 def _assign(binding: Binding, argument: Assign, loops: Loops) -> Run:
@@ -379,27 +337,27 @@ def _assign(binding: Binding, argument: Assign, loops: Loops) -> Run:
 
     def run() -> Values:
         results = [call()[0] for call in calls]
-        results = [result.clone() if isinstance(result, Tensor) else result for result in results]
         for target, result in zip(argument.targets, results, strict=True):
             _write(binding, target, result)
         binding.capture_weights(weights)
         binding.capture_gradients(gradients)
-        return binding.latest.copy()
+        return tuple(binding.latest)
 
     return run
 
 
 def _write(binding: Binding, target: str, result: Any) -> None:
+    """Write a weight or a gradient: into new storage, since rows may hold the old."""
     parameter = binding.state.parameters[target.removesuffix(".grad")]
-    if not isinstance(result, Tensor):
-        result = torch.tensor(result, dtype=parameter.dtype, device=parameter.device)
-    with torch.no_grad():
-        if target.endswith(".grad"):
-            gradient = torch.empty_like(parameter)
-            gradient.copy_(result)
-            parameter.grad = gradient
-        else:
-            parameter.copy_(result)
+    new = torch.empty_like(parameter, requires_grad=False)
+    if isinstance(result, Tensor):
+        new.copy_(result)
+    else:
+        new.fill_(result)
+    if target.endswith(".grad"):
+        parameter.grad = new
+    else:
+        parameter.data = new
 
 
 def _expect(binding: Binding, argument: Expect, loops: Loops) -> Run:
@@ -447,12 +405,12 @@ def _evaluate(binding: Binding, argument: Evaluate, loops: Loops) -> Run:
 
     def run() -> Values:
         means = whole()
-        row = binding.latest.copy()
+        row = list(binding.latest)
         for result, mean in zip(argument.results, means, strict=True):
             values[result.name] = mean
             if result.column is not None:
                 row[result.column] = mean
-        return row
+        return tuple(row)
 
     return run
 

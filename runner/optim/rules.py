@@ -214,9 +214,12 @@ def _assignment(update: str, name: str) -> Place:
 
 
 class RuleStepper:
-    """A rule at work. `steps` counts the steps taken; the next one is `t = steps + 1`."""
+    """A rule at work. `steps` counts the steps taken; the next one is `t = steps + 1`.
 
-    __slots__ = ("_parameters", "_random", "_seed", "_states", "_updates", "steps")
+    It `preserves`: each step gives the parameters new storage.
+    """
+
+    __slots__ = ("_parameters", "_random", "_seed", "_states", "_updates", "preserves", "steps")
 
     def __init__(
         self,
@@ -235,6 +238,7 @@ class RuleStepper:
             seed: seeds the generator for a step, 0 for the state, where random numbers are drawn.
         """
         self.steps = 0
+        self.preserves = True
         self._seed = seed
         self._random = any(update.random for update in rule.update.values())
         self._parameters = {name: parameters[name] for name in rule.update}
@@ -280,6 +284,7 @@ def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tenso
         for position, output in enumerate(computation.outputs)
         if position
     ]
+    fresh_weight = _is_fresh(computation.outputs[0], parameter)
 
     def update(t: int) -> None:
         gradient = parameter.grad
@@ -290,8 +295,9 @@ def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tenso
             (name, results[position] if fresh else _like(results[position], parameter, dtype))
             for position, name, dtype, fresh in writes
         ]
-        with torch.no_grad():
-            parameter.copy_(results[0])
+        weight = results[0]
+        as_it_is = fresh_weight and weight.stride() == parameter.stride()
+        parameter.data = weight if as_it_is else _like(weight, parameter, parameter.dtype)
         state.update(written)
 
     return update
@@ -314,6 +320,6 @@ def _run(computation: Computation, known: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _like(value: Tensor | Number, parameter: Parameter, dtype: torch.dtype) -> Tensor:
-    """A value as a tensor of its own, of a parameter's shape."""
+    """A value as a tensor of its own, of a parameter's shape and strides."""
     made = torch.empty_like(parameter, dtype=dtype, requires_grad=False)
     return made.copy_(value.detach()) if isinstance(value, Tensor) else made.fill_(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -13,15 +13,21 @@ from torch.optim import Optimizer
 
 from runner.optim.classes import optimizer_class
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
+from runner.optim.updates import GroupUpdate, group_updates, updates_together
 
 StateValue = Tensor | int | float | None | Sequence[Tensor | None]
 """What torch keeps in an optimizer's state; L-BFGS keeps numbers and lists of tensors too."""
 
 
 class AnyStepper(Protocol):
-    """An optimizer of a run, one of torch's or a rule."""
+    """An optimizer of a run, one of torch's or a rule.
+
+    `preserves` says what becomes of a weight that a step replaces: where it is true the step gives its parameters new
+    storage, and what shares the old one stays as it was; else it may be written in place.
+    """
 
     steps: int
+    preserves: bool
 
     def holds(self, name: str) -> bool: ...
     def step(self) -> None: ...
@@ -35,12 +41,15 @@ class Stepper:
     `steps` counts the steps taken; the next one is `t = steps + 1`.
     """
 
-    __slots__ = ("_parameters", "optimizer", "steps")
+    __slots__ = ("_parameters", "_together", "_updates", "optimizer", "preserves", "steps")
 
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> None:
         self.optimizer = optimizer
         self.steps = 0
+        self.preserves = False
         self._parameters = dict(parameters)
+        self._together = updates_together(optimizer)
+        self._updates: list[GroupUpdate] | None = None  # once they can do what torch's own step would
 
     def holds(self, name: str) -> bool:
         """Whether a parameter is one of its own."""
@@ -49,11 +58,41 @@ class Stepper:
     def step(self) -> None:
         """`optimizer.step()`: parameters without a gradient are left as they are."""
         self.steps += 1
-        self.optimizer.step()
+        if not self._stepped_together():
+            self._settle()
+            self._renew(parameter for parameter in self._parameters.values() if parameter.grad is not None)
+            self.optimizer.step()
+            self._updates = group_updates(self.optimizer) if self._together else None
+
+    def _stepped_together(self) -> bool:
+        """Take the step by updates of whole groups, where that can be done."""
+        updates = self._updates
+        if updates is None:
+            return False
+        given = []
+        for update in updates:
+            gradients = update.gradients()
+            if gradients is None:
+                return False
+            given.append(gradients)
+        for update, gradients in zip(updates, given, strict=True):
+            update.step(gradients)
+        return True
+
+    def _renew(self, parameters: Iterable[Parameter]) -> None:
+        """Give parameters storage of their own, where what they have must stay as it is."""
+        if self.preserves:
+            for parameter in parameters:
+                parameter.data = parameter.detach().clone()
+
+    def _settle(self) -> None:
+        for update in self._updates or ():
+            update.settle()
 
     def step_closure(self, closure: Callable[[], Tensor]) -> None:
         """`optimizer.step(closure)`: the closure zeroes the gradients, computes the objective and its gradients."""
         self.steps += 1
+        self._renew(self._parameters.values())
         self.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float and takes a tensor
 
     def set_option(self, group: int, name: str, value: Value | tuple[Value, ...]) -> None:
@@ -65,11 +104,13 @@ class Stepper:
 
         These are the optimizer's own tensors, and the next step writes them.
         """
+        self._settle()
         kept: Mapping[str, StateValue] = self.optimizer.state.get(self._parameters[name], {})
         return kept
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
         """Put back what `state` gave for each parameter, and the count of steps. Tensors are taken over, not copied."""
+        self._updates = None
         self.optimizer.state.clear()
         for name, entries in state.items():
             if entries:

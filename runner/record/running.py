@@ -85,7 +85,7 @@ def run_recorded(
             record.flush()
             save_checkpoint(plan, state, directory, tag)
 
-        rows: Iterable[Row] = execute(plan, state, checkpoint=save)
+        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True)
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:

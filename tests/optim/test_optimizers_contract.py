@@ -23,6 +23,7 @@ from runner.optim.plans import GroupPlan, OptimizerPlan
 from runner.optim.stepper import Stepper, build
 
 STEPS = 7
+IDLE_STEP = 4
 REFUSED_INPUTS = {"capturable", "differentiable"}
 SHAPES: dict[str, tuple[int, ...]] = {"w": (4, 3), "b": (3,), "s": (), "k": (2, 3, 2), "idle": (2,)}
 
@@ -73,16 +74,17 @@ def never(_: Any) -> Any:
     raise AssertionError("nothing here is scheduled or starts from a given state")
 
 
-def loss_of(parameters: dict[str, Parameter]) -> Tensor:
-    """A loss whose gradients move; `idle` has none."""
-    return sum(((p.sin() * (index + 1)).pow(2).sum() for index, (n, p) in enumerate(parameters.items()) if n != "idle"))
+def loss_of(parameters: dict[str, Parameter], step: int) -> Tensor:
+    """A loss whose gradients move; `idle` has none in one step of the seven."""
+    used = {name: parameter for name, parameter in parameters.items() if name != "idle" or step != IDLE_STEP}
+    return sum((p.sin() * (index + 1)).pow(2).sum() for index, p in enumerate(used.values()))
 
 
-def closure_of(parameters: dict[str, Parameter]) -> Callable[[], Tensor]:
+def closure_of(parameters: dict[str, Parameter], step: int = 0) -> Callable[[], Tensor]:
     def closure() -> Tensor:
         for parameter in parameters.values():
             parameter.grad = None
-        loss = loss_of(parameters)
+        loss = loss_of(parameters, step)
         loss.backward()
         return loss
 
@@ -115,22 +117,28 @@ def assert_same(stepper: Stepper, ours: dict[str, Parameter], theirs: dict[str, 
             assert_same_value(found[key], value)
 
 
+@pytest.mark.parametrize("preserves", [False, True], ids=["in-place", "preserving"])
 @pytest.mark.parametrize(("kind", "options", "dtype"), inputs())
-def test_seven_steps_have_the_bits_of_torch_optim(kind, options, dtype):
+def test_seven_steps_have_the_bits_of_torch_optim(kind, options, dtype, preserves):
     theirs = parameters_of(kind, dtype)
     ours = copy.deepcopy(theirs)
     plain_one = getattr(torch.optim, optimizers()[kind].class_name)(list(theirs.values()), **options)
     stepper = build(plan_of(kind, options, list(ours)), ours, never, never)
-    for _ in range(STEPS):
+    stepper.preserves = preserves
+    for step in range(STEPS):
+        before = {name: (parameter.detach(), parameter.detach().clone()) for name, parameter in ours.items()}
         if kind == "lbfgs":
-            plain_one.step(closure_of(theirs))
-            stepper.step_closure(closure_of(ours))
+            plain_one.step(closure_of(theirs, step))
+            stepper.step_closure(closure_of(ours, step))
         else:
-            closure_of(theirs)()
+            closure_of(theirs, step)()
             plain_one.step()
-            closure_of(ours)()
+            closure_of(ours, step)()
             stepper.step()
         assert_same(stepper, ours, theirs, plain_one)
+        if preserves:
+            for kept, copied in before.values():
+                assert_same_value(kept, copied)
     assert stepper.steps == STEPS
 
 

@@ -1,0 +1,125 @@
+"""What a step costs is counted, not timed: the torch functions that it calls, and the tensors that it copies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+import runner
+from runner.engine import execute, initial_state
+from tests.engine.running import compiled, numbers, same
+
+LINEAR = """
+parameters: {x1: {shape: [1], init: 100}, x2: {shape: [1], init: 200}, x3: {shape: [1], init: 300}}
+constants: {constant: {shape: [1], init: 30}}
+expression: f = 10 * x1 + 20 * x2 + constant * x3
+optimizer: {%s}
+steps: %s
+"""
+COPIES = {"clone", "copy_", "item", "tolist", "cpu", "to", "stack", "contiguous"}
+OPTIMIZERS = {"sgd": "sgd: {lr: 0.01, momentum: 0.9}", "adam": "adam: {}", "adamw": "adamw: {}"}
+
+
+class _Counting(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.calls[getattr(func, "__name__", str(func))] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    with _Counting() as mode:
+        yield mode.calls
+
+
+def calls_of_a_step(text: str) -> Counter[str]:
+    """The torch functions that the third row's step calls; the first ones make state and constants."""
+    rows = execute(compiled(text), shared=True)
+    for _ in range(3):
+        next(rows)
+    with counted() as calls:
+        next(rows)
+    return calls
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_a_train_step_copies_nothing_and_waits_for_nothing(optimizer: str) -> None:
+    calls = calls_of_a_step(LINEAR % (OPTIMIZERS[optimizer], 10))
+    assert not COPIES & calls.keys()
+    assert calls["mul"] + calls["__rmul__"] == 3
+    assert calls["add"] + calls["__add__"] == 2
+
+
+def test_an_update_is_one_call_for_all_parameters() -> None:
+    assert calls_of_a_step(LINEAR % ("sgd: {lr: 0.01}", 10))["_foreach_add"] == 1
+
+
+def test_steps_written_out_copy_nothing_either() -> None:
+    program = "[repeat: {times: 9, steps: [zero_grad, backward, step]}]"
+    rows = execute(compiled(LINEAR % ("sgd: {lr: 0.01}", program)), shared=True)
+    for _ in range(4):
+        next(rows)
+    with counted() as calls:
+        for _ in range(3):
+            next(rows)
+    assert not COPIES & calls.keys()
+
+
+PROGRAMS = {
+    "accumulating": "[repeat: {times: 4, steps: [backward, {step: , every: 2}]}]",
+    "clipping": "[repeat: {times: 3, steps: [zero_grad, backward, clip_grad_norm: 0.1, clip_grad_value: 0.05, step]}]",
+    "zeroing in place": "[repeat: {times: 3, steps: [{zero_grad: {set_to_none: false}}, backward, step]}]",
+    "assigning": "[backward, {assign: {x1: x1 - x1.grad, x2.grad: 2 * x2.grad}}, backward, step, {assign: {x3: 7}}]",
+    "training": "[repeat: {times: 3, steps: [train, backward]}]",
+}
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["sgd: {lr: 0.01}", "adam: {}", "rmsprop: {}", "rule: {update: param = param - grad}"]
+)
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_what_a_row_holds_is_never_written_again(program: str, optimizer: str) -> None:
+    rows, copies = [], []
+    for row in execute(compiled(LINEAR % (optimizer, PROGRAMS[program])), shared=True):
+        rows.append(row)
+        copies.append({name: None if value is None else value.clone() for name, value in numbers(row).items()})
+    for row, copy in zip(rows, copies, strict=True):
+        assert all(same(value, copy[name]) for name, value in numbers(row).items()), row
+
+
+def test_foreach_and_fused_updates_leave_the_gradients_that_rows_hold() -> None:
+    text = LINEAR % ("sgd: {lr: 0.01, momentum: 0.9, nesterov: true, foreach: true}", "[backward, step, step]")
+    rows = list(execute(compiled(text), shared=True))
+    assert same(rows[1]["x1.grad"], torch.tensor([10.0]))
+
+
+def test_an_update_of_many_large_parameters_is_left_to_torch() -> None:
+    text = """
+parameters: {a: {shape: [512, 300], init: ones}, b: {shape: [512, 300], init: ones}}
+expression: (a * b).sum()
+optimizer: {sgd: {lr: 0.01}}
+steps: 4
+log: {tensors: none}
+"""
+    assert calls_of_a_step(text)["_foreach_add"] == 0
+
+
+def test_rows_of_the_python_interface_are_copies() -> None:
+    plan = compiled(LINEAR % ("sgd: {lr: 0.01}", 3))
+    state = initial_state(plan)
+    for row in runner.execute(plan, state):
+        weight = row["x1"]
+        assert weight is not None
+        assert weight.data_ptr() != state.parameters["x1"].data_ptr()
