@@ -151,6 +151,20 @@ PERTURBATIONS = {
         ("(inputs @ whole - targets)", "(inputs @ whole - 1.01 * targets)"),
         ("times: 25", "times: 24"),
     ],
+    "micro-batches": [
+        ("whole: {sgd: {lr: lr}", "whole: {sgd: {lr: 1.01 * lr}"),
+        ("parts: {sgd: {lr: lr}", "parts: {sgd: {lr: 1.01 * lr}"),
+        ("max_norm: 0.5", "max_norm: 0.505"),
+        ("batch_size: 8", "batch_size: 6"),
+        ("parts_loss = mean(", "parts_loss = 1.01 * mean("),
+        ("times: 100", "times: 10"),
+    ],
+    "early-stopping": [
+        ("  lr: 0.2", "  lr: 0.202"),
+        ("best_step >= patience", "best_step > patience"),
+        ("(features(x) @ weights - y)", "(features(x) @ weights - 1.01 * y)"),
+        ("times: 1000", "times: 150"),
+    ],
     "fine-tuning": [
         ("lr: 0.05}", "lr: 0.0505}"),
         ("t <= 20", "t <= 19"),

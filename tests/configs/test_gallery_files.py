@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.configs.readings import readings
 from tests.configs.strokes import arrays
 
 FOLDER = Path(__file__).parents[2] / "configs"
@@ -30,3 +31,8 @@ def test_the_strokes_are_those_that_the_generator_makes() -> None:
     for name, array in expected.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_the_readings_are_those_that_the_generator_draws() -> None:
+    for name, text in readings().items():
+        assert (FOLDER / "data" / name).read_text(encoding="utf-8") == text

@@ -1,0 +1,114 @@
+"""Promise 1, what you read is what ran: the gallery's examples with batches, written by hand in PyTorch."""
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.twins.trainer import FOLDER, Snapshot, Start, Trainer, Twin, assert_bit_identical
+
+
+def _readings(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    with (FOLDER / "data" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    x, y = (torch.tensor([float(row[column]) for row in rows], dtype=torch.float64) for column in ("x", "y"))
+    return x.to(dtype), y.to(dtype)
+
+
+def _features(x: Tensor, waves: int) -> Tensor:
+    return torch.cos(torch.arange(waves) * math.pi * (x[:, None] + 1) / 2)
+
+
+def early_stopping(start: Start) -> Iterator[Snapshot]:
+    x, y = _readings("curve", torch.float64)
+    held_out = _readings("curve-held-out", torch.float64)
+    double = {"dtype": torch.float64}
+    trainer = Trainer(
+        weights=torch.zeros(16, **double),
+        best=torch.tensor(math.inf, **double),
+        best_weights=torch.zeros(16, **double),
+        best_step=torch.tensor(0, **double),
+        last_step=torch.tensor(0, **double),
+    )
+    kept = ("best", "best_weights", "best_step", "last_step")
+    for name in kept:
+        trainer.weights[name].requires_grad_(False)
+    optimizer = torch.optim.SGD(trainer.held("weights"), lr=0.2)
+    columns = ("loss", "held_out.loss")
+
+    def shows(step: str, **values: Tensor) -> Snapshot:
+        _, row = trainer.shows(step, *columns, **values)
+        for name in kept:  # what is frozen has no column for a gradient
+            assert row.pop(f"{name}.grad") is None
+        return step, row
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return torch.mean((_features(x, 16) @ trainer["weights"] - y) ** 2)
+
+    def evaluated() -> Tensor:
+        with torch.no_grad():
+            return loss(*held_out) * 24 / 24  # the mean over one batch of 24, weighted by its size
+
+    yield shows("start")
+    for iteration in range(1, 1001):
+        optimizer.zero_grad()
+        found = loss(x, y)
+        found.backward()
+        optimizer.step()
+        yield shows("train", loss=found)
+        measured = evaluated()
+        yield shows("evaluate", **{"held_out.loss": measured})
+        trainer["last_step"].fill_(iteration)
+        yield shows("assign")
+        if measured < trainer["best"]:
+            trainer["best"].copy_(measured)
+            trainer["best_weights"].copy_(trainer["weights"].detach())
+            trainer["best_step"].fill_(iteration)
+            yield shows("assign")
+        if iteration - trainer["best_step"] >= 20:
+            break
+    with torch.no_grad():
+        trainer["weights"].copy_(trainer["best_weights"])
+    yield shows("assign")
+    yield shows("evaluate", **{"held_out.loss": evaluated()})
+
+
+def micro_batches(start: Start) -> Iterator[Snapshot]:
+    x, y = _readings("curve", torch.float32)
+    trainer = Trainer(whole=torch.zeros(5), parts=torch.zeros(5))
+    optimizers = {name: torch.optim.SGD(trainer.held(name), lr=0.2) for name in ("whole", "parts")}
+
+    def loss(name: str, x: Tensor, y: Tensor) -> Tensor:
+        return torch.mean((_features(x, 5) @ trainer[name] - y) ** 2)
+
+    def finish(name: str, **losses: Tensor) -> Snapshot:
+        norm = torch.nn.utils.clip_grad_norm_(trainer.held(name), 0.5)
+        optimizers[name].step()
+        return trainer.shows("train", "whole_loss", "parts_loss", **losses, total_norm=norm)
+
+    yield trainer.shows("start", "whole_loss", "parts_loss", "total_norm")
+    for _ in range(100):
+        trainer.zero_grad("whole")
+        whole_loss = loss("whole", x, y)
+        whole_loss.backward()
+        yield finish("whole", whole_loss=whole_loss, parts_loss=loss("parts", x, y))  # a later `expect` reads it
+        trainer.zero_grad("parts")
+        losses = []
+        for micro_x, micro_y in zip(x.split(8), y.split(8), strict=True):
+            losses.append(loss("parts", micro_x, micro_y))
+            (losses[-1] / 3).backward()
+        yield finish("parts", parts_loss=(losses[0] + losses[1] + losses[2]) / 3)
+
+
+TWINS: Mapping[str, Twin] = {"early-stopping": early_stopping, "micro-batches": micro_batches}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_what_you_read_is_what_ran(name: str) -> None:
+    assert_bit_identical(FOLDER / f"{name}.yaml", TWINS[name])
