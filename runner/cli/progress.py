@@ -1,61 +1,78 @@
-"""A progress bar for long runs, on a terminal only."""
+"""The progress of a long run, on a terminal only."""
 
 from __future__ import annotations
 
-import shutil
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from runner.cli.bar import Bar
+    from runner.engine import Row
 
 PATIENCE = 1.0  # seconds before the bar appears
 INTERVAL = 0.1  # seconds between two pictures of it
-BAR = 24
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Whether a line that is drawn over again makes sense there: on a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Progress:
-    """Counts rows; draws `12%  1,200 of 10,000 rows  9,500/s  0:01 left` over its own line.
+    """Follows the rows of a run and, once it takes long, shows how far it is.
+
+    A row costs a look at the clock; rich is imported when the bar is drawn first.
 
     Args:
+        stream: the terminal.
         total: rows at most.
+        objective: the column to show, the first of these that a row has.
         clock: seconds, always rising.
     """
 
-    def __init__(self, stream: TextIO, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO, total: int, objective: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stream = stream
         self._total = total
+        self._objective = objective
         self._clock = clock
         self._begun = clock()
         self._next = self._begun + PATIENCE
-        self._seen = 0
-        self._drawn = False
+        self._first: int | None = None  # number of the first row seen: a run that goes on has others behind it
+        self._told = ""
+        self._bar: Bar | None = None
 
-    def __call__(self, row: object) -> None:
+    def __call__(self, row: Row) -> None:
         """One more row."""
-        self._seen += 1
+        if self._first is None:
+            self._first = row.number
         now = self._clock()
         if now >= self._next:
             self._next = now + INTERVAL
-            self._stream.write("\r\x1b[2K" + self.text(now - self._begun))
-            self._stream.flush()
-            self._drawn = True
+            self._draw(row, self._first, now - self._begun)
 
-    def text(self, elapsed: float) -> str:
-        share = min(1.0, self._seen / self._total)
-        rate = self._seen / elapsed
-        left = round((self._total - self._seen) / rate) if self._seen < self._total else 0
-        filled = round(BAR * share)
-        bar = "━" * filled + " " * (BAR - filled) + " "
-        told = f"{share:4.0%}  {self._seen:,} of {self._total:,} rows  {rate:,.0f}/s  {_clock_time(left)} left"
-        width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be drawn over
-        return (bar + told if len(bar + told) <= width else told.lstrip())[:width]
+    def _draw(self, row: Row, first: int, elapsed: float) -> None:
+        if self._bar is None:
+            from runner.cli.bar import Bar
+
+            self._bar = Bar(self._stream, self._total)
+        self._told = self._objective_of(row) or self._told
+        self._bar.show(row.number + 1, (row.number + 1 - first) / elapsed, self._told)
+
+    def _objective_of(self, row: Row) -> str | None:
+        for name in self._objective:
+            if name in row and (value := row[name]) is not None and value.numel() == 1:
+                return f"{name} {value.item():.5g}"
+        return None
 
     def clear(self) -> None:
-        """Remove the bar, so that something else can be printed."""
-        if self._drawn:
-            self._stream.write("\r\x1b[2K")
-            self._stream.flush()
-            self._drawn = False
+        """Remove the bar, so that something else can be printed; the next picture brings it back."""
+        if self._bar is not None:
+            self._bar.hide()
 
     def __enter__(self) -> Self:
         return self
@@ -64,10 +81,3 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.clear()
-
-
-def _clock_time(seconds: int) -> str:
-    """`0:07`, `12:30`, `2:00:00`."""
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -23,6 +23,7 @@ from runner.cli.options import (
     examples,
     reads_config,
 )
+from runner.cli.progress import Progress, can_draw
 from runner.cli.reading import data_warnings_told, make_plan, read_config, tell_warnings
 from runner.errors import UsageError
 
@@ -115,6 +116,7 @@ def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
     with ExitStack() as stack:
         stack.enter_context(data_warnings_told())
         watches: list[Watch] = []
+        progress = None if as_json or not can_draw(sys.stderr) else _progress(plan)
         if as_json:
             from runner.record.row_json import row_json
 
@@ -122,12 +124,16 @@ def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
         elif not quiet:
             from runner.record.console import RowPrinter
 
-            watches.append(stack.enter_context(RowPrinter(plan.columns, sys.stdout)))
-        if sys.stderr.isatty() and not as_json:
-            from runner.cli.progress import Progress
-
-            watches.append(stack.enter_context(Progress(sys.stderr, plan.estimates.rows)))
+            before = None if progress is None else progress.clear
+            watches.append(stack.enter_context(RowPrinter(plan.columns, sys.stdout, before=before)))
+        if progress is not None:
+            watches.append(stack.enter_context(progress))
         yield _together(watches)
+
+
+def _progress(plan: Plan) -> Progress:
+    computed = (plan.lowered.result, *plan.objectives)
+    return Progress(sys.stderr, plan.estimates.rows, list(dict.fromkeys(computed)))
 
 
 def _together(watches: list[Watch]) -> Watch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TextIO
@@ -50,6 +50,7 @@ class RowPrinter:
         width: columns of the terminal; asked of the system by default.
         color: ANSI styles; by default on a terminal unless NO_COLOR is set.
         first, last: None for `first` prints every row.
+        before: called before something is printed, to make room for it.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class RowPrinter:
         color: bool | None = None,
         first: int | None = 12,
         last: int = 2,
+        before: Callable[[], None] | None = None,
     ) -> None:
         self._stream = stream
+        self._before = before
         self._width = width or shutil.get_terminal_size().columns
         self._color = wants_color(stream) if color is None else color
         self._first = first
@@ -78,7 +81,7 @@ class RowPrinter:
         """Print a row, or keep it in case it is one of the last."""
         self._seen += 1
         if self._first is None or self._seen <= self._first:
-            self._stream.write(self.text(row) + "\n")
+            self._print(self.text(row))
         else:
             self._held.append(row)
 
@@ -86,11 +89,16 @@ class RowPrinter:
         """Print the last rows, after a line that counts those left out."""
         left_out = self._seen - (self._first or 0) - len(self._held)
         if self._held and left_out:
-            self._stream.write(self._styled(f"… {left_out:,} {'row' if left_out == 1 else 'rows'} …", DIM) + "\n")
+            self._print(self._styled(f"… {left_out:,} {'row' if left_out == 1 else 'rows'} …", DIM))
         for row in self._held:
-            self._stream.write(self.text(row) + "\n")
+            self._print(self.text(row))
         self._held.clear()
         self._stream.flush()
+
+    def _print(self, text: str) -> None:
+        if self._before is not None:
+            self._before()
+        self._stream.write(text + "\n")
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,71 @@
+"""The picture of a run's progress, drawn by rich. Importing this module imports rich."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+
+WIDE = 76  # columns of a terminal from which on the bar and the rows have room
+LONGEST_BAR = 40
+
+
+class Bar:
+    """One line at the foot of a terminal: `━━━━━━━  12%  1,200 of 10,000 rows  9,500/s  0:01 left  loss 0.31`.
+
+    It is drawn when it is told something, by no thread of its own, and leaves nothing behind.
+
+    Args:
+        stream: the terminal.
+        total: rows at most.
+    """
+
+    def __init__(self, stream: TextIO, total: int) -> None:
+        console = Console(file=stream)
+        self._progress = Progress(
+            *_columns(console.width),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+        )
+        self._task = self._progress.add_task("", total=total)
+
+    def show(self, rows: int, rate: float, told: str) -> None:
+        """Draw it: rows done, rows a second, and what else there is to tell."""
+        total = self._progress.tasks[0].total
+        assert total is not None
+        left = max(0.0, total - rows) / rate
+        self._progress.update(
+            self._task, completed=rows, rate=readable_rate(rate), left=clock_time(round(left)), told=told
+        )
+        if self._progress.live.is_started:
+            self._progress.refresh()
+        else:
+            self._progress.start()
+
+    def hide(self) -> None:
+        """Remove it from the terminal."""
+        self._progress.stop()
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    rows = "  {task.completed:,.0f} of {task.total:,.0f} rows" if width >= WIDE else ""
+    text = "{task.percentage:3.0f}%" + rows + "  {task.fields[rate]}/s  {task.fields[left]} left  {task.fields[told]}"
+    told = TextColumn(text, markup=False)
+    if width < WIDE:
+        return [told]
+    return [BarColumn(min(LONGEST_BAR, width - WIDE + 8), complete_style="green"), told]
+
+
+def readable_rate(rate: float) -> str:
+    """`9,500`, `12`, `0.25`."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def clock_time(seconds: int) -> str:
+    """`0:07`, `12:30`, `2:00:00`."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
