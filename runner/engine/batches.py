@@ -139,6 +139,11 @@ class Batches:
         self.batch = self.taken = self._moved(batch)
         self.length = end - start
 
+    @property
+    def length_taken(self) -> int:
+        """Of the batch that was taken last."""
+        return len(range(*self.seen.indices(self.plan.samples))) if isinstance(self.seen, slice) else len(self.seen)
+
     def sample(self, place: int) -> int:
         """Which sample of the source, from 0, stands at a place of the batch that was taken last."""
         seen = self.seen

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from runner.engine.batches import UnreadableData
 from runner.engine.binding import MissingValue
+from runner.engine.labels import label_fault
 from runner.engine.state import State
 from runner.errors import ExpectationError, Problem, RunError
-from runner.language.codegen import fault_place
+from runner.language.codegen import fault_call, fault_place
 from runner.language.diagnosis import torch_message
 from runner.language.faults import LanguageError
 from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.instructions import Action, Again, Expectation
 from runner.plan.plan import Plan
-
-_LABEL = re.compile(r"Target (-?\d+) is out of bounds")
-"""What torch says of a class that `cross_entropy` and `nll_loss` have no score for."""
 
 
 def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> RunError:
@@ -27,9 +24,8 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     if isinstance(error, UnreadableData):
         return RunError(document.problem(error.path, str(error), error.hint, key=True))
     message, hint = torch_message(error), None
-    label = _LABEL.search(str(error))
-    if label and isinstance(instruction, Action):
-        message, hint = _of_label(state, instruction, int(label[1])) or (message, None)
+    if isinstance(instruction, Action):
+        message, hint = _of_label(state, instruction, error) or (message, None)
     path: ConfigPath = ("steps",)
     if not isinstance(instruction, Again):
         path = instruction.config_path
@@ -44,18 +40,13 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     return RunError(place(document, ("expression",), LanguageError(message, hint, where, origin)))
 
 
-def _of_label(state: State, action: Action, label: int) -> tuple[str, str] | None:
-    """Which sample holds the label that torch refuses, and a hint; None where no batch holds it."""
-    evaluation = getattr(action.argument, "evaluation", None)
-    for name, source in evaluation.batches if evaluation is not None else ():
-        batches = state.batches[source]
-        column = batches.taken[name]
-        places = (column == label).reshape(len(column), -1).any(1).nonzero()
-        if not column.is_floating_point() and len(places):
-            sample = batches.sample(int(places[0]))
-            message = f"the label {label} is out of bounds: sample {sample} of `{name}` in `{source}` holds it"
-            return message, "labels are 0 to C - 1: give the scores more classes, or mend the data"
-    return None
+def _of_label(state: State, action: Action, error: BaseException) -> tuple[str, str] | None:
+    """Which sample holds the label that torch refuses, and a hint; None where it is about something else."""
+    evaluation = getattr(action.argument, "evaluation", None) or getattr(action.argument, "closure", None)
+    call = fault_call(error.__traceback__)
+    if call is None or evaluation is None:
+        return None
+    return label_fault(call, {source: state.batches[source] for _, source in evaluation.batches})
 
 
 def does_not_hold(plan: Plan, state: State, failures: Sequence[tuple[Expectation, str]]) -> ExpectationError:

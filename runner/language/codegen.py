@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +14,7 @@ from runner.language.faults import START, Place
 
 _FILE = "<steprun expression {}>"
 _numbers = itertools.count(1)
-_origins: dict[str, tuple[Hashable | None, dict[int, tuple[Place, Hashable | None]]]] = {}
+_origins: dict[str, tuple[Hashable | None, dict[int, fx.Node]]] = {}
 
 
 def compile_graph(graph: fx.Graph, origin: Hashable | None = None) -> Callable[..., Any]:
@@ -31,13 +32,13 @@ def compile_graph(graph: fx.Graph, origin: Hashable | None = None) -> Callable[.
     return function
 
 
-def _lines(graph: fx.Graph, code: Any) -> dict[int, tuple[Place, Hashable | None]]:
+def _lines(graph: fx.Graph, code: Any) -> dict[int, fx.Node]:
     nodes = list(graph.nodes)
-    places: dict[int, tuple[Place, Hashable | None]] = {}
+    places: dict[int, fx.Node] = {}
     head = next(number for number, line in enumerate(code.src.split("\n"), 1) if line.startswith("def "))
     for line, index in (getattr(code, "_lineno_map", None) or {}).items():
         if index is not None and index < len(nodes) and "place" in nodes[index].meta:
-            places[head + line] = (nodes[index].meta["place"], nodes[index].meta.get("origin"))
+            places[head + line] = nodes[index]
     return places
 
 
@@ -48,9 +49,36 @@ def fault_place(traceback: TracebackType | None) -> tuple[Place, Hashable | None
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
         if file in _origins:
-            own, places = _origins[file]
+            own, nodes = _origins[file]
             around = own if own is not None else around
-            place, origin = places.get(traceback.tb_lineno, (START, around))
-            found = place, origin if origin is not None else around
+            node = nodes.get(traceback.tb_lineno)
+            origin = around if node is None else node.meta.get("origin")
+            found = START if node is None else node.meta["place"], origin if origin is not None else around
         traceback = traceback.tb_next
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of an operation: its name, as a function or a method, and what it was given."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+def fault_call(traceback: TracebackType | None) -> Call | None:
+    """The call that failed at run time, read from the innermost generated frame of a traceback."""
+    found = None
+    while traceback is not None:
+        _, nodes = _origins.get(traceback.tb_frame.f_code.co_filename, (None, {}))
+        node = nodes.get(traceback.tb_lineno)
+        if node is not None:
+            found = node, traceback.tb_frame.f_locals
+        traceback = traceback.tb_next
+    if found is None:
+        return None
+    node, values = found
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda argument: values.get(argument.name))
+    name = node.target if isinstance(node.target, str) else node.target.__name__
+    return Call(name, args, kwargs)
