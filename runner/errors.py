@@ -117,6 +117,12 @@ class ExpectationError(RunError):
     exit_code = 3
 
 
+class ComparisonError(SteprunError):
+    """Two values, or two runs, cannot be compared with one another."""
+
+    exit_code = 2
+
+
 class DataWarning(UserWarning):
     """Something about the data of a run that may be meant, found when they are read."""
 

@@ -1,0 +1,337 @@
+"""A verdict for people, one screen at most, and as plain values for programs."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from runner.compare.causes import causes
+from runner.compare.differences import Difference, Element, Number, Passing, Values
+from runner.compare.verdict import GrowthKind, Parting, Place, Rows, Tally, Verdict
+from runner.errors import listing
+from runner.plan.columns import Column
+from runner.plan.dtypes import dtype_name
+
+TALLEST = 24
+WIDEST = 100
+"""Lines and columns of one screen, which no verdict goes beyond."""
+
+_MOST_NAMES = 4
+_SHORTEST_TABLE = 3
+_INDENT = 12
+_NOTABLE = 1.5
+_KINDS: dict[GrowthKind, str] = {"drift": "a drift", "rounding": "rounding, no growth", "jump": "a jump"}
+
+
+def report(verdict: Verdict, *, draws: bool = True, height: int = TALLEST, width: int = WIDEST) -> list[str]:
+    """The verdict as lines of text; none where everything holds.
+
+    Args:
+        draws: as in `causes`.
+        height, width: lines and characters that it may take.
+    """
+    lines = [*_structure(verdict)]
+    if verdict.parting is not None:
+        lines += [*_place(verdict.parting, verdict), *_numbers(verdict.parting)]
+        lines += _causes(causes(verdict.parting, draws=draws), width)
+        lines += [*_since(verdict), *_growth(verdict)]
+        room = height - len(lines)
+        if len(verdict.tallies) > 1 and room >= _SHORTEST_TABLE:
+            lines += _table(verdict.tallies, room)
+    return [_cut(line, width) for line in lines[:height]]
+
+
+def to_json(verdict: Verdict, *, draws: bool = True) -> dict[str, Any]:
+    """The verdict as values that JSON has; numbers that are not finite are text."""
+    parting, growth = verdict.parting, verdict.growth
+    return {
+        "holds": verdict.holds,
+        "rows": verdict.compared,
+        "missing_rows": _rows_json(verdict.missing_rows),
+        "new_rows": _rows_json(verdict.new_rows),
+        "missing_tensors": [column.name for column in verdict.missing_columns],
+        "new_tensors": [column.name for column in verdict.new_columns],
+        "redeclared": [
+            {"name": each.expected.name, "expected": _declared(each.expected), "found": _declared(each.found)}
+            for each in verdict.redeclared
+        ],
+        "first": None if parting is None else _parting_json(parting),
+        "causes": [] if parting is None else list(causes(parting, draws=draws)),
+        "unequal_since": None
+        if verdict.unequal_since is None
+        else {**_place_json(verdict.unequal_since[0]), "tensor": verdict.unequal_since[1].name},
+        "growth": None
+        if growth is None
+        else {
+            "tensor": growth.column.name,
+            "kind": growth.kind,
+            "before": _finite(growth.before),
+            "first": _finite(growth.first),
+            "last": _finite(growth.last),
+            "last_row": growth.last_number,
+            "largest": _finite(growth.largest),
+            "largest_row": growth.largest_number,
+        },
+        "tensors": [
+            {
+                "name": tally.column.name,
+                "role": tally.column.role,
+                "first_row": tally.first_number,
+                "rows": tally.differing,
+                "of": tally.compared,
+                "largest_error": _finite(tally.largest),
+            }
+            for tally in verdict.tallies
+        ],
+    }
+
+
+# --- text
+
+
+def _structure(verdict: Verdict) -> Iterator[str]:
+    for word, columns in (("missing", verdict.missing_columns), ("new", verdict.new_columns)):
+        if columns:
+            names = listing([f"`{column.name}`" for column in columns], _MOST_NAMES)
+            yield f"{_counted(len(columns), 'tensor')} {_be(len(columns))} {word}: {names}"
+    for each in verdict.redeclared[:_MOST_NAMES]:
+        yield f"`{each.expected.name}` is {_declared(each.found)}, expected {_declared(each.expected)}"
+    if len(verdict.redeclared) > _MOST_NAMES:
+        yield f"and {len(verdict.redeclared) - _MOST_NAMES} more tensors have another dtype or shape"
+    for word, rows in (("missing", verdict.missing_rows), ("new", verdict.new_rows)):
+        if rows.first is not None:
+            where = f"row {rows.first.number}, {rows.first.path}"
+            first = where if rows.count == 1 else f"the first is {where}"
+            yield f"{_counted(rows.count, 'row')} {_be(rows.count)} {word}: {first}"
+
+
+def _place(parting: Parting, verdict: Verdict) -> Iterator[str]:
+    first = parting.divergences[0]
+    others = [each.column.name for each in parting.divergences[1:]]
+    also = f"; so {_do(len(others))} {listing([f'`{name}`' for name in others], _MOST_NAMES)}" if others else ""
+    yield f"row {_shown_place(parting.place)}: `{first.column.name}` {_what(first.difference)}{also}"
+
+
+def _shown_place(place: Place) -> str:
+    return f"{place.number}" if place.path == place.step == "" else f"{place.number}, {place.path}"
+
+
+def _what(difference: Difference) -> str:
+    match difference.kind:
+        case "missing":
+            return f"is missing, expected {difference.expected}"
+        case "new":
+            return f"is new, {difference.found}"
+        case "shape" | "dtype":
+            return f"is {difference.found}, expected {difference.expected}"
+    return "differs"
+
+
+def _numbers(parting: Parting) -> Iterator[str]:
+    difference = parting.divergences[0].difference
+    values = difference.values
+    if values is None:
+        return
+    worst = values.worst
+    where = f" at {list(worst.index)}" if worst.index else ""
+    expected, found = shown(worst.expected, difference.dtype), shown(worst.found, difference.dtype)
+    yield f"  {'expected':<9} {expected}{where}"
+    yield f"  {'found':<9} {found}"
+    yield f"  {'apart':<9} {_apart(worst, difference.dtype)}"
+    if values.elements > 1:
+        first = f", the first at {list(values.first.index)}" if values.first.index != worst.index else ""
+        yield f"  {'elements':<9} {values.count:,} of {values.elements:,} differ ({_percent(values.share)}){first}"
+    yield f"  {'passes at':<9} {_passing(values.passing)}"
+
+
+def _apart(element: Element, dtype: torch.dtype) -> str:
+    parts = [f"abs {element.absolute:.3g}", f"rel {element.relative:.3g}"]
+    if element.ulps is not None:
+        parts.append(f"{element.ulps:,} ULP of {dtype_name(dtype)}")
+    return ", ".join(parts)
+
+
+def _passing(passing: Passing) -> str:
+    if passing.atol is None:
+        return "no tolerance: what is not finite must stand where it is expected"
+    parts = []
+    if passing.rtol is not None:
+        beside = f" with atol {passing.beside_atol:.3g}" if passing.beside_atol else ""
+        parts.append(f"rtol {_rounded_up(passing.rtol)}{beside}")
+    parts.append(f"atol {_rounded_up(passing.atol)}" + (" alone" if passing.rtol is not None else ""))
+    if passing.ulp is not None:
+        parts.append(f"ulp {passing.ulp:,}")
+    return ", or ".join(parts)
+
+
+def _causes(told: Sequence[str], width: int) -> Iterator[str]:
+    lines = [line for text in told for line in textwrap.wrap(text, width - _INDENT, break_long_words=False)]
+    for number, line in enumerate(lines):
+        yield f"  {'cause' if number == 0 else '':<9} {line}"
+
+
+def _since(verdict: Verdict) -> Iterator[str]:
+    if verdict.unequal_since is not None:
+        place, column = verdict.unequal_since
+        where = f"row {_shown_place(place)}"
+        yield f"  {'since':<9} the bits of `{column.name}` differ within the tolerance from {where} on"
+
+
+def _growth(verdict: Verdict) -> Iterator[str]:
+    growth, parting = verdict.growth, verdict.parting
+    if growth is None or parting is None or growth.last_number == parting.place.number:
+        return
+    first = f"{_error(growth.first)} in row {parting.place.number}"
+    last = f"{_error(growth.last)} in row {growth.last_number}"
+    most = (
+        f", at most {_error(growth.largest)} in row {growth.largest_number}"
+        if growth.largest > _NOTABLE * max(growth.first, growth.last)
+        else ""
+    )
+    yield f"  {'growth':<9} {_KINDS[growth.kind]}: error {first}, {last}{most}"
+
+
+def _table(tallies: Sequence[Tally], room: int) -> list[str]:
+    shown_tallies = tallies[: room - 1 if len(tallies) <= room - 1 else room - 2]
+    rows = [("tensor", "differs in", "from row", "largest error")]
+    rows += [
+        (
+            tally.column.name,
+            f"{tally.differing:,} of {tally.compared:,} rows",
+            str(tally.first_number),
+            _error(tally.largest),
+        )
+        for tally in shown_tallies
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    left_out = len(tallies) - len(shown_tallies)
+    return [*lines, f"  and {_counted(left_out, 'more tensor')}"] if left_out else lines
+
+
+def shown(number: Number, dtype: torch.dtype) -> str:
+    """A number with the digits that tell it from its neighbours in its dtype, and no more."""
+    if isinstance(number, complex):
+        part = torch.float64 if dtype == torch.complex128 else torch.float32
+        sign = "" if math.copysign(1, number.imag) < 0 else "+"
+        return f"{shown(number.real, part)}{sign}{shown(number.imag, part)}j"
+    if not isinstance(number, float) or not math.isfinite(number):
+        return str(number)
+    for digits in range(1, 18):
+        text = f"{number:.{digits}g}"
+        if torch.tensor(float(text), dtype=torch.float64).to(dtype).item() == number:
+            return text
+    return repr(number)
+
+
+def _declared(column: Column) -> str:
+    return f"{dtype_name(column.dtype)} {'of varying shape' if column.shape is None else list(column.shape)}"
+
+
+def _rounded_up(number: float) -> str:
+    """Three digits, none of them too small to pass."""
+    text = f"{number:.2e}"
+    if float(text) < number:
+        exponent = int(text.partition("e")[2])
+        text = f"{float(text) + 10.0 ** (exponent - 2):.2e}"
+    return re.sub(r"\.?0*e", "e", text) if number and not 1e-3 <= number < 1000 else f"{float(text):g}"
+
+
+def _error(error: float) -> str:
+    return "no number" if math.isinf(error) else f"{error:.2g}"
+
+
+def _percent(share: float) -> str:
+    return "100%" if share == 1 else f"{100 * share:.2g}%"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _do(count: int) -> str:
+    return "does" if count == 1 else "do"
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+# --- JSON
+
+
+def _parting_json(parting: Parting) -> dict[str, Any]:
+    return {
+        **_place_json(parting.place),
+        "tensors": [
+            {"name": each.column.name, "role": each.column.role, **_difference_json(each.difference)}
+            for each in parting.divergences
+        ],
+    }
+
+
+def _difference_json(difference: Difference) -> dict[str, Any]:
+    return {
+        "kind": difference.kind,
+        "expected": difference.expected,
+        "found": difference.found,
+        **({} if difference.values is None else _values_json(difference.values)),
+    }
+
+
+def _values_json(values: Values) -> dict[str, Any]:
+    passing = values.passing
+    return {
+        "worst": _element_json(values.worst),
+        "first": _element_json(values.first),
+        "differing": values.count,
+        "unequal": values.unequal,
+        "elements": values.elements,
+        "error": _finite(values.error),
+        "passes_at": {
+            "rtol": passing.rtol,
+            "beside_atol": passing.beside_atol,
+            "atol": passing.atol,
+            "ulp": passing.ulp,
+        },
+    }
+
+
+def _element_json(element: Element) -> dict[str, Any]:
+    return {
+        "index": list(element.index),
+        "expected": _number(element.expected),
+        "found": _number(element.found),
+        "absolute": _finite(element.absolute),
+        "relative": _finite(element.relative),
+        "ulps": element.ulps,
+    }
+
+
+def _place_json(place: Place) -> dict[str, Any]:
+    return {"row": place.number, "step": place.step, "path": place.path}
+
+
+def _rows_json(rows: Rows) -> dict[str, Any]:
+    return {"count": rows.count, "first": None if rows.first is None else _place_json(rows.first)}
+
+
+def _number(number: Number) -> Any:
+    if isinstance(number, complex):
+        return [_finite(number.real), _finite(number.imag)]
+    return _finite(number) if isinstance(number, float) else number
+
+
+def _finite(number: float) -> float | str:
+    return number if math.isfinite(number) else str(number)

@@ -1,0 +1,125 @@
+"""How far apart two values may be: bit for bit, by units in the last place, by torch's table, or as a person says."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from runner.engine.expectations import TOLERANCES
+from runner.plan.columns import Column
+
+COMPOUNDING = 5.0
+"""What `dtype` multiplies torch's table by: that is for one operation, and here many follow one another."""
+
+NOISE = 16.0
+"""Units of rounding of the largest gradient so far below which no gradient tells anything."""
+
+CHUNK = 1 << 17
+"""Elements that are looked at together: their float64 copies fit into a processor's cache."""
+
+Mode = Literal["bitwise", "ulp", "dtype", "explicit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A tolerance as numbers for one tensor.
+
+    An element holds where `|found - expected| <= atol + rtol * |expected|`, or where the two lie at most `ulp` units in
+    the last place apart. NaN holds where NaN is expected, an infinity where the same one is. With `bitwise`, only the
+    same bits hold.
+    """
+
+    bitwise: bool = False
+    rtol: float = 0.0
+    atol: float = 0.0
+    ulp: int = 0
+
+
+EXACT = Bounds(bitwise=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a tensor may be from what is expected.
+
+    `bitwise`: the same bits. `ulp`: `ulp` units in the last place. `dtype`: `torch.testing`'s table for the tensor's
+    dtype, times `COMPOUNDING`; integers and booleans are exact. `explicit`: `rtol` and `atol`.
+
+    With `scaled`, which is for gradients, `atol` counts in units of the root mean square of what is expected:
+    an element holds where `|found - expected| <= atol * norm / sqrt(elements) + rtol * |expected|`. An absolute
+    tolerance is a statement about numbers of size 1; a gradient of size 1e-6 would hide under it whole, and one of size
+    1e6, whose small elements are what cancellation left of large ones, could not meet it.
+    """
+
+    mode: Mode = "bitwise"
+    rtol: float = 0.0
+    atol: float = 0.0
+    ulp: int = 0
+    scaled: bool = False
+
+    def bounds(self, expected: Tensor, largest: float = 0.0) -> Bounds:
+        """The tolerance as numbers.
+
+        Args:
+            expected: `(*s)`, whose dtype and size decide.
+            largest: the largest root mean square that this gradient has had; what is left of it after cancellation,
+                `NOISE` units of rounding of it, is allowed. Without that, a gradient at a minimum, all rounding, could
+                never be compared between two machines.
+        """
+        if self.mode == "bitwise":
+            return EXACT
+        if self.mode == "ulp":
+            return Bounds(ulp=self.ulp)
+        rtol, atol = self.rtol, self.atol
+        if self.mode == "dtype":
+            rtol, atol = (COMPOUNDING * part for part in TOLERANCES.get(expected.dtype, (0.0, 0.0)))
+        if self.scaled:
+            atol = max(atol * root_mean_square(expected), NOISE * rounding(expected.dtype) * largest)
+        return Bounds(rtol=rtol, atol=atol)
+
+
+BITWISE = Tolerance("bitwise")
+BY_DTYPE = Tolerance("dtype")
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """The tolerance of each column: the first glob that matches its name, else `default`.
+
+    For gradients, `dtype` is scaled, and so is an absolute tolerance of `default`; one that a glob gives is meant as it
+    is written.
+    """
+
+    default: Tolerance = BITWISE
+    by_name: Sequence[tuple[str, Tolerance]] = ()
+
+    def __call__(self, column: Column) -> Tolerance:
+        found = next((given for pattern, given in self.by_name if fnmatch.fnmatchcase(column.name, pattern)), None)
+        tolerance = found or self.default
+        if column.role == "gradient" and (tolerance.mode == "dtype" or (tolerance.mode == "explicit" and not found)):
+            return replace(tolerance, scaled=True)
+        return tolerance
+
+
+def root_mean_square(tensor: Tensor) -> float:
+    """`norm / sqrt(elements)` of the finite elements, in float64; 0 where there are none."""
+    norm, count = 0.0, 0
+    flat = tensor.detach().reshape(-1)
+    for start in range(0, flat.numel(), CHUNK):
+        part = flat[start : start + CHUNK]
+        wide = part.to(torch.complex128).abs() if part.dtype.is_complex else part.to(torch.float64)
+        finite = wide.isfinite()
+        norm = math.hypot(norm, float(torch.linalg.vector_norm(wide if finite.all() else wide[finite])))
+        count += int(finite.sum())
+    return norm / math.sqrt(count) if count else 0.0
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """The relative distance from 1 to the next number of a floating or complex dtype; 0 for others."""
+    return torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0
