@@ -74,6 +74,17 @@ class Difference:
     values: Values | None = None  # of kind `value`
 
 
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far a tensor is from what was expected of it."""
+
+    beyond: bool  # the tolerance
+    error: float  # as in `Values`
+
+
+_SAME = Deviation(False, 0.0)
+
+
 def difference(
     found: Tensor | None, expected: Tensor | None, tolerance: Tolerance, largest: float = 0.0
 ) -> Difference | None:
@@ -111,18 +122,17 @@ def difference(
     return Difference("value", _described(expected), _described(found), expected.dtype, values)
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """`norm(found - expected) / norm(expected)` of two tensors of one shape `(*s)`, in float64 or complex128.
-
-    0 where both are the same, NaN in the same places included; inf where something else is not finite, or `expected`
-    is zero and `found` is not.
-    """
-    apart, size = 0.0, 0.0
-    for _, a, b in _parts(_flat(found), _flat(expected)):
-        wide_a, wide_b = _widened(a), _widened(b)
-        delta = torch.where((wide_a == wide_b) | (wide_a.isnan() & wide_b.isnan()), 0.0, (wide_a - wide_b).abs())
-        apart, size = math.hypot(apart, _norm(delta)), math.hypot(size, _norm(wide_b[wide_b.isfinite()]))
-    return _ratio(apart, size)
+def deviation(found: Tensor | None, expected: Tensor | None, tolerance: Tolerance, largest: float = 0.0) -> Deviation:
+    """Whether `difference` would find one, and how large the error is, for less: nothing else is looked for."""
+    if found is None or expected is None or found.dtype != expected.dtype or found.shape != expected.shape:
+        return _SAME if found is expected else Deviation(True, math.inf)
+    bounds = tolerance.bounds(expected, largest)
+    beyond, apart, size = False, 0.0, 0.0
+    for _, left, right in _parts(_flat(found), _flat(expected)):
+        delta, sizes, unequal = _apart(left, right)
+        beyond = beyond or bool(_wrong(bounds, left, right, delta, sizes, unequal).any())
+        apart, size = math.hypot(apart, _norm(delta)), math.hypot(size, _finite_norm(sizes))
+    return Deviation(beyond, _ratio(apart, size))
 
 
 def _ratio(apart: float, size: float) -> float:
@@ -152,6 +162,24 @@ def _norm(tensor: Tensor) -> float:
     return float(torch.linalg.vector_norm(tensor))
 
 
+def _finite_norm(sizes: Tensor) -> float:
+    norm = _norm(sizes)
+    return norm if math.isfinite(norm) else _norm(sizes[sizes.isfinite()])
+
+
+def _wrong(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Tensor, unequal: Tensor) -> Tensor:
+    """Which elements of two chunks `(n,)` differ by more than the tolerance."""
+    if bounds.bitwise:
+        differing = bits(left) != bits(right)
+        return differing.any(dim=-1) if left.dtype.is_complex else differing
+    wrong = unequal
+    if bounds.rtol or bounds.atol:
+        wrong = wrong & ~((delta <= bounds.atol + bounds.rtol * size) & delta.isfinite())
+    if bounds.ulp and left.dtype.is_floating_point:
+        wrong = wrong & (ulp_distance(left, right) > bounds.ulp)
+    return wrong
+
+
 class _Tally:
     """What is known of the differing elements after some chunks."""
 
@@ -171,8 +199,7 @@ class _Tally:
     def add(self, start: int, left: Tensor, right: Tensor) -> None:
         """Two chunks `(n,)` that begin at `start`."""
         delta, size, unequal = _apart(left, right)
-        ulps = ulp_distance(left, right) if left.dtype.is_floating_point else None
-        wrong = self._wrong(left, right, delta, size, unequal, ulps)
+        wrong = _wrong(self.bounds, left, right, delta, size, unequal)
         self.unequal += int(unequal.sum())
         self.apart = math.hypot(self.apart, _norm(delta))
         count = int(wrong.sum())
@@ -191,22 +218,8 @@ class _Tally:
         over = delta - self.bounds.atol
         needed = torch.where(over > 0, over / size, 0.0)  # inf / inf is what no tolerance lets pass
         self.rtol = max(self.rtol, float(needed.nan_to_num_(nan=math.inf, posinf=math.inf).max()))
-        if ulps is not None:
-            self.ulp = max(self.ulp, int(ulps.max()))
-
-    def _wrong(
-        self, left: Tensor, right: Tensor, delta: Tensor, size: Tensor, unequal: Tensor, ulps: Tensor | None
-    ) -> Tensor:
-        bounds = self.bounds
-        if bounds.bitwise:
-            differing = bits(left) != bits(right)
-            return differing.any(dim=-1) if left.dtype.is_complex else differing
-        wrong = unequal.clone()
-        if bounds.rtol or bounds.atol:
-            wrong &= ~((delta <= bounds.atol + bounds.rtol * size) & delta.isfinite())
-        if bounds.ulp and ulps is not None:
-            wrong &= ulps > bounds.ulp
-        return wrong
+        if left.dtype.is_floating_point:
+            self.ulp = max(self.ulp, int(ulp_distance(left, right).max()))
 
 
 def _apart(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -226,8 +239,7 @@ def _apart(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _values(tally: _Tally, left: Tensor, right: Tensor, shape: tuple[int, ...]) -> Values:
     size = 0.0
     for start in range(0, right.numel(), CHUNK):
-        wide = _widened(right[start : start + CHUNK])
-        size = math.hypot(size, _norm(wide[wide.isfinite()]))
+        size = math.hypot(size, _finite_norm(_widened(right[start : start + CHUNK])))
     return Values(
         worst=_element(left, right, tally.worst, shape),
         first=_element(left, right, tally.first, shape),

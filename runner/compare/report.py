@@ -225,9 +225,9 @@ def shown(number: Number, dtype: torch.dtype) -> str:
     if not isinstance(number, float) or not math.isfinite(number):
         return str(number)
     for digits in range(1, 18):
-        text = f"{number:.{digits}g}"
-        if torch.tensor(float(text), dtype=torch.float64).to(dtype).item() == number:
-            return text
+        short = float(f"{number:.{digits}g}")
+        if torch.tensor(short, dtype=torch.float64).to(dtype).item() == number:
+            return repr(short)
     return repr(number)
 
 

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from runner.compare.differences import Difference, difference, relative_error
+from runner.compare.differences import Difference, deviation, difference
 from runner.compare.tolerances import Tolerance, root_mean_square, rounding
 from runner.compare.ulp import same_bits
 from runner.plan.columns import Column, Role
@@ -259,20 +259,27 @@ class _Series:
     largest: float = 0.0
     largest_number: int = -1
 
-    def add(self, number: int, found: Tensor | None, expected: Tensor | None, same: bool) -> Difference | None:
+    def add(
+        self, number: int, found: Tensor | None, expected: Tensor | None, same: bool, whole: bool
+    ) -> Difference | None:
+        """Compare the values of one row; what differs is told where the `whole` of it is asked for."""
         self.compared += 1
         if self.tolerance.scaled and expected is not None:
             self.size = max(self.size, root_mean_square(expected))
-        found_difference = None if same else difference(found, expected, self.tolerance, self.size)
-        previous, self.error = self.error, 0.0 if same else _error(found, expected, found_difference)
-        self.last_number = number
-        if found_difference is not None:
-            if self.differing == 0:
-                self.first_number, self.before, self.first = number, previous, self.error
-            self.differing += 1
-            if self.error >= self.largest:
-                self.largest, self.largest_number = self.error, number
-        return found_difference
+        previous, self.last_number = self.error, number
+        if same:
+            self.error = 0.0
+            return None
+        deviates = deviation(found, expected, self.tolerance, self.size)
+        self.error = deviates.error
+        if not deviates.beyond:
+            return None
+        if self.differing == 0:
+            self.first_number, self.before, self.first = number, previous, self.error
+        self.differing += 1
+        if self.error >= self.largest:
+            self.largest, self.largest_number = self.error, number
+        return difference(found, expected, self.tolerance, self.size) if whole else None
 
     def tally(self) -> Tally:
         return Tally(self.column, self.differing, self.compared, self.first_number, self.largest)
@@ -292,14 +299,6 @@ class _Series:
             self.largest,
             self.largest_number,
         )
-
-
-def _error(found: Tensor | None, expected: Tensor | None, known: Difference | None) -> float:
-    if known is not None:
-        return known.values.error if known.values else float("inf")
-    assert found is not None
-    assert expected is not None
-    return relative_error(found, expected)
 
 
 @dataclass(slots=True)
@@ -343,7 +342,7 @@ class _Watch:
             if left is None and right is None:
                 continue
             same = left is not None and right is not None and same_bits(left, right)
-            difference = series.add(expected.number, left, right, same)
+            difference = series.add(expected.number, left, right, same, self.parting is None)
             if not same and self.unequal_since is None:
                 self.unequal_since = Place.of(expected), series.column
             if difference is not None:
