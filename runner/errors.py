@@ -123,6 +123,12 @@ class ComparisonError(SteprunError):
     exit_code = 2
 
 
+class SnapshotError(SteprunError):
+    """A snapshot cannot be read, or is not one of the config beside it. It was left as it is."""
+
+    exit_code = 2
+
+
 class DataWarning(UserWarning):
     """Something about the data of a run that may be meant, found when they are read."""
 

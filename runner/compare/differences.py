@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +16,9 @@ from runner.plan.dtypes import dtype_name
 
 Number = bool | int | float | complex
 
-Kind = Literal["missing", "new", "dtype", "shape", "value"]
-"""`missing`: there is no tensor where one was expected; `new`: there is one where none was."""
+Kind = Literal["missing", "new", "dtype", "shape", "value", "digest"]
+"""`missing`: there is no tensor where one was expected; `new`: there is one where none was; `digest`: of a tensor whose
+elements were not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Difference:
     found: str | None
     dtype: torch.dtype
     values: Values | None = None  # of kind `value`
+    statistics: tuple[str, ...] = ()  # of kind `digest`: those that moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,13 @@ def _ratio(apart: float, size: float) -> float:
     return apart / size if size and math.isfinite(apart) else math.inf
 
 
+def described(dtype: torch.dtype, shape: Sequence[int]) -> str:
+    """`float32 [64, 128]`."""
+    return f"{dtype_name(dtype)} {list(shape)}"
+
+
 def _described(tensor: Tensor | None) -> str | None:
-    return None if tensor is None else f"{dtype_name(tensor.dtype)} {list(tensor.shape)}"
+    return None if tensor is None else described(tensor.dtype, tensor.shape)
 
 
 def _flat(tensor: Tensor) -> Tensor:

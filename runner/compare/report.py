@@ -12,6 +12,7 @@ import torch
 
 from runner.compare.causes import causes
 from runner.compare.differences import Difference, Element, Number, Passing, Values
+from runner.compare.numerals import to_text
 from runner.compare.verdict import GrowthKind, Parting, Place, Rows, Tally, Verdict
 from runner.errors import listing
 from runner.plan.columns import Column
@@ -22,6 +23,7 @@ WIDEST = 100
 """Lines and columns of one screen, which no verdict goes beyond."""
 
 _MOST_NAMES = 4
+_MOST_STATISTICS = 7
 _SHORTEST_TABLE = 3
 _INDENT = 12
 _NOTABLE = 1.5
@@ -135,6 +137,8 @@ def _what(difference: Difference) -> str:
 def _numbers(parting: Parting) -> Iterator[str]:
     difference = parting.divergences[0].difference
     values = difference.values
+    for moved in difference.statistics[:_MOST_STATISTICS]:
+        yield f"  {'moved':<9} {moved}"
     if values is None:
         return
     worst = values.worst
@@ -150,6 +154,8 @@ def _numbers(parting: Parting) -> Iterator[str]:
 
 
 def _apart(element: Element, dtype: torch.dtype) -> str:
+    if element.absolute == 0:
+        return "other bits of the same number"
     parts = [f"abs {element.absolute:.3g}", f"rel {element.relative:.3g}"]
     if element.ulps is not None:
         parts.append(f"{element.ulps:,} ULP of {dtype_name(dtype)}")
@@ -184,7 +190,7 @@ def _since(verdict: Verdict) -> Iterator[str]:
 
 def _growth(verdict: Verdict) -> Iterator[str]:
     growth, parting = verdict.growth, verdict.parting
-    if growth is None or parting is None or growth.last_number == parting.place.number:
+    if growth is None or parting is None or math.isnan(growth.first) or growth.last_number == parting.place.number:
         return
     first = f"{_error(growth.first)} in row {parting.place.number}"
     last = f"{_error(growth.last)} in row {growth.last_number}"
@@ -218,17 +224,7 @@ def _table(tallies: Sequence[Tally], room: int) -> list[str]:
 
 def shown(number: Number, dtype: torch.dtype) -> str:
     """A number with the digits that tell it from its neighbours in its dtype, and no more."""
-    if isinstance(number, complex):
-        part = torch.float64 if dtype == torch.complex128 else torch.float32
-        sign = "" if math.copysign(1, number.imag) < 0 else "+"
-        return f"{shown(number.real, part)}{sign}{shown(number.imag, part)}j"
-    if not isinstance(number, float) or not math.isfinite(number):
-        return str(number)
-    for digits in range(1, 18):
-        short = float(f"{number:.{digits}g}")
-        if torch.tensor(short, dtype=torch.float64).to(dtype).item() == number:
-            return repr(short)
-    return repr(number)
+    return to_text(torch.tensor(number, dtype=dtype))
 
 
 def _declared(column: Column) -> str:
@@ -245,6 +241,8 @@ def _rounded_up(number: float) -> str:
 
 
 def _error(error: float) -> str:
+    if math.isnan(error):
+        return "unknown"
     return "no number" if math.isinf(error) else f"{error:.2g}"
 
 
@@ -287,6 +285,7 @@ def _difference_json(difference: Difference) -> dict[str, Any]:
         "expected": difference.expected,
         "found": difference.found,
         **({} if difference.values is None else _values_json(difference.values)),
+        **({"statistics": list(difference.statistics)} if difference.kind == "digest" else {}),
     }
 
 

@@ -62,6 +62,7 @@ class Tolerance:
     atol: float = 0.0
     ulp: int = 0
     scaled: bool = False
+    spread: float = 0.0  # absolute, of repeated runs that were measured: allowed in any case
 
     def bounds(self, expected: Tensor, largest: float = 0.0) -> Bounds:
         """The tolerance as numbers.
@@ -81,7 +82,7 @@ class Tolerance:
             rtol, atol = (COMPOUNDING * part for part in TOLERANCES.get(expected.dtype, (0.0, 0.0)))
         if self.scaled:
             atol = max(atol * root_mean_square(expected), NOISE * rounding(expected.dtype) * largest)
-        return Bounds(rtol=rtol, atol=atol)
+        return Bounds(rtol=rtol, atol=max(atol, self.spread))
 
 
 BITWISE = Tolerance("bitwise")

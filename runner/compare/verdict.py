@@ -14,9 +14,10 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from runner.compare.differences import Difference, deviation, difference
+from runner.compare.condensed import Condensed
+from runner.compare.differences import Difference
+from runner.compare.observed import deviation, difference, is_same
 from runner.compare.tolerances import Tolerance, root_mean_square, rounding
-from runner.compare.ulp import same_bits
 from runner.plan.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
@@ -40,7 +41,7 @@ class AnyRow(Protocol):
     def step(self) -> str: ...
     @property
     def path(self) -> str: ...
-    def __getitem__(self, name: str) -> Tensor | None: ...
+    def __getitem__(self, name: str) -> Tensor | Condensed | None: ...
     def __contains__(self, name: object) -> bool: ...
 
 
@@ -260,11 +261,11 @@ class _Series:
     largest_number: int = -1
 
     def add(
-        self, number: int, found: Tensor | None, expected: Tensor | None, same: bool, whole: bool
+        self, number: int, found: Tensor | None, expected: Tensor | Condensed | None, same: bool, whole: bool
     ) -> Difference | None:
         """Compare the values of one row; what differs is told where the `whole` of it is asked for."""
         self.compared += 1
-        if self.tolerance.scaled and expected is not None:
+        if self.tolerance.scaled and isinstance(expected, Tensor):
             self.size = max(self.size, root_mean_square(expected))
         previous, self.last_number = self.error, number
         if same:
@@ -341,7 +342,8 @@ class _Watch:
             left, right = found[name], expected[name]
             if left is None and right is None:
                 continue
-            same = left is not None and right is not None and same_bits(left, right)
+            assert not isinstance(left, Condensed)  # only what is expected may be that
+            same = left is not None and right is not None and is_same(left, right)
             difference = series.add(expected.number, left, right, same, self.parting is None)
             if not same and self.unequal_since is None:
                 self.unequal_since = Place.of(expected), series.column

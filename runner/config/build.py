@@ -12,6 +12,7 @@ from runner.config.models import Config, Log
 from runner.config.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
 from runner.config.nodes import describe, plain
 from runner.config.optimizers import read_optimizers
+from runner.config.snapshot import read_snapshot
 from runner.config.steps import read_program
 from runner.config.tensors import read_constants, read_parameters, scalar_names
 from runner.config.unbuilt import ENGINES, TENSOR_LOGS, TOP_LEVEL, not_built
@@ -60,6 +61,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     values["single_optimizer"] = data.get("optimizer") is not None
     values["steps"] = read_program(data.get("steps"), scalars, faults)
     values["log"] = _log(data.get("log"), faults)
+    values["snapshot"] = read_snapshot(data.get("snapshot"), faults)
     for key in _MAPPINGS:
         values[key] = {} if data.get(key) is None else data[key]
         if isinstance(values[key], dict) and not faults.check_each(values[key].items(), check_expression, (key,)):

@@ -329,6 +329,51 @@ class Log(Frozen):
     )
 
 
+class ToleranceDeclaration(Frozen):
+    """How far the tensors that a glob matches may be from a snapshot."""
+
+    noun: ClassVar[str] = "a tolerance"
+    tolerance: Text | None = Field(
+        default=None, description="bitwise, or dtype: five times what torch.testing allows for the dtype"
+    )
+    rtol: Number | None = Field(default=None, description="relative tolerance; 0 where only atol is given")
+    atol: Number | None = Field(default=None, description="absolute tolerance; 0 where only rtol is given")
+    ulp: Number | None = Field(default=None, description="units in the last place")
+
+
+class SnapshotDeclaration(Frozen):
+    """What a snapshot keeps, and how nearly `steprun check` holds it."""
+
+    noun: ClassVar[str] = "`snapshot`"
+    every: Number | None = Field(
+        default=None, description="iterations of the innermost loop between rows; that of `log` unless said otherwise"
+    )
+    include: Names = Field(
+        default=None, description="names or globs of the columns that are kept; those of `log` unless said otherwise"
+    )
+    tensors: Text = Field(
+        default="full",
+        description="how tensors of more than 64 elements are kept: full, stats or digest",
+    )
+    exact: Flag = Field(
+        default=True, description="compare bit for bit in the environment of the snapshot, whatever the tolerance"
+    )
+    tolerance: Text | None = Field(
+        default=None,
+        description="in other environments: dtype, five times what torch.testing allows, or bitwise; dtype unless "
+        "said otherwise",
+    )
+    rtol: Number | None = Field(default=None, description="relative tolerance; 0 where only atol is given")
+    atol: Number | None = Field(
+        default=None,
+        description="absolute tolerance, in units of their root mean square for gradients; 0 where only rtol is given",
+    )
+    ulp: Number | None = Field(default=None, description="units in the last place")
+    tolerances: dict[str, ToleranceDeclaration] = Field(
+        default_factory=dict, description="name or glob → tolerance of the tensors it matches; the first that does"
+    )
+
+
 class Config(Frozen):
     """A whole config, `extends` and overrides applied, short forms written out."""
 
@@ -358,6 +403,7 @@ class Config(Frozen):
     single_optimizer: bool = Field(default=False, description="whether the config writes one `optimizer`")
     steps: tuple[Step, ...] = Field(description="the program")
     log: Log = Field(description="what each row records")
+    snapshot: SnapshotDeclaration = Field(description="what a snapshot keeps, and how nearly it is held")
     _document: "Document | None" = PrivateAttr(default=None)
 
     @property

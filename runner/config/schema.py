@@ -19,9 +19,12 @@ from runner.config.models import (
     Log,
     OptimizerDeclaration,
     RuleDeclaration,
+    SnapshotDeclaration,
     Step,
     TensorDeclaration,
+    ToleranceDeclaration,
 )
+from runner.config.snapshot import TENSORS_KEPT, TOLERANCES
 from runner.config.steps import BARE
 
 Schema = dict[str, Any]
@@ -104,6 +107,7 @@ def json_schema() -> Schema:
             ],
         },
         "log": _log(),
+        "snapshot": _snapshot(),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -162,6 +166,19 @@ def _model(model: type[Frozen], **replaced: Schema) -> Schema:
 def _log() -> Schema:
     log = _model(Log, tensors={"enum": list(TENSOR_LOGS_BUILT)})
     return {**log, "type": ["object", "null"], "description": _told(_properties(Config), "log")}
+
+
+def _snapshot() -> Schema:
+    word = {"enum": [*TOLERANCES, None]}
+    declared = _model(ToleranceDeclaration, tolerance=word)
+    tolerance = {**declared, "minProperties": 1}
+    snapshot = _model(
+        SnapshotDeclaration,
+        tensors={"enum": list(TENSORS_KEPT)},
+        tolerance=word,
+        tolerances={"type": "object", "additionalProperties": {"anyOf": [{"enum": list(TOLERANCES)}, tolerance]}},
+    )
+    return {**snapshot, "type": ["object", "null"], "description": _told(_properties(Config), "snapshot")}
 
 
 def _tensor(description: str) -> Schema:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TOP_LEVEL: Mapping[str, str] = {
-    "snapshot": "hold numbers with `expect` steps",
     "sweep": "run the config once for each override",
     "mesh": "remove it",
     "placement": "remove it",

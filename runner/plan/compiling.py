@@ -36,6 +36,7 @@ from runner.plan.outlook import prepare
 from runner.plan.plan import Estimates, LogPlan, Plan
 from runner.plan.program import ProgramPlanner
 from runner.plan.scalars import integer, scalar_constants
+from runner.plan.snapshots import plan_snapshot
 from runner.plan.sources import plan_sources
 from runner.plan.supply import Supply
 from runner.plan.tensors import TensorPlan, plan_tensors
@@ -112,6 +113,7 @@ class _Compiler:
         self.bounds = Bounds(limits.nodes, self.memory)
         self.dtype = DTYPES[config.dtype]
         self.inferences: list[Inference] = []
+        self.possible_columns: list[Column] = []  # of rows, whether the log keeps them or not
 
     def compile(self) -> Plan:
         config, faults = self.config, self.faults
@@ -173,6 +175,7 @@ class _Compiler:
             for again in values.lowered_again():
                 forget_examples(again)
         check_use(config, values, planner.objectives, planner.stepped)
+        snapshot = plan_snapshot(config, self.possible_columns, scalars, faults)
         log = self.log(values)
         estimates = self.estimate(values, program, log)
         faults.stop()
@@ -194,6 +197,7 @@ class _Compiler:
             optimizers=optimizers,
             program=program,
             log=log,
+            snapshot=snapshot,
             estimates=estimates,
             warnings=tuple(faults.warnings),
             sources={name: source for name, source in sources.items() if name in self.supply.drawn},
@@ -402,6 +406,7 @@ class _Compiler:
                 for optimizer in values.optimizers.values():
                     for entry in optimizer.state.get(name, ()):
                         columns.append(Column(f"{name}.{entry.name}", "state", entry.dtype, entry.shape))
+        self.possible_columns = columns
         kept = [column for column in columns if self.kept(column)]
         patterns = self.config.log.include or ()
         for number, pattern in enumerate(patterns):

@@ -15,6 +15,7 @@ from runner.language.scope import Function
 from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
 from runner.plan.instructions import Action, Instruction
+from runner.plan.snapshots import SnapshotPlan
 from runner.plan.sources import SourcePlan
 from runner.plan.tensors import TensorPlan
 
@@ -67,6 +68,7 @@ class Plan:
     optimizers: Mapping[str, OptimizerPlan]
     program: tuple[Instruction, ...] = field(repr=False)
     log: LogPlan
+    snapshot: SnapshotPlan
     estimates: Estimates
     warnings: tuple[Problem, ...]
     sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # those that some step uses

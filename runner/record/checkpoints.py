@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from runner.config import Config
 from runner.engine.state import State
 from runner.errors import RunError
 from runner.plan.plan import Plan
@@ -20,6 +21,8 @@ from runner.record.directory import write_atomically
 
 FORMAT = 1
 CHECKPOINTS_FOLDER = "checkpoints"
+UNRELATED = {"name", "description", "log", "snapshot"}
+"""Keys of a config that no number of a run depends on."""
 
 
 def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None = None) -> Path:
@@ -36,7 +39,7 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     told = {
         "format": FORMAT,
         "torch": torch.__version__,
-        "config": config_digests(plan),
+        "config": config_digests(plan.config),
         "row": state.row,
         "tensors": f"{name}.safetensors",
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -76,8 +79,8 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
             f"{path.name} was written under torch {told['torch']}, and this is {torch.__version__}: "
             "the bits that follow may differ; resume under that version"
         )
-    differing = [key for key, digest in config_digests(plan).items() if told["config"].get(key) != digest]
-    differing += [key for key in told["config"] if key not in config_digests(plan)]
+    differing = [key for key, digest in config_digests(plan.config).items() if told["config"].get(key) != digest]
+    differing += [key for key in told["config"] if key not in config_digests(plan.config)]
     if differing:
         raise RunError(f"{path.name} is of another config: {', '.join(f'`{key}`' for key in differing)} differ")
     tensors = _tensors(path.parent / told["tensors"], told["sha256"])
@@ -109,9 +112,12 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
     return max(usable)[1] if usable else None
 
 
-def config_digests(plan: Plan) -> dict[str, str]:
-    """A digest of every top-level key of the config that a run's numbers depend on."""
-    told = plan.config.model_dump(mode="python", exclude={"name", "description", "log"})
+def config_digests(config: Config) -> dict[str, str]:
+    """A digest of every top-level key of a config that a run's numbers depend on, as far as it says something.
+
+    What is left at its default is left out, so that a key which a later version adds changes none.
+    """
+    told = config.model_dump(mode="python", exclude=UNRELATED, exclude_defaults=True)
     return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:16] for key, value in told.items()}
 
 

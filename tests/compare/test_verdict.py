@@ -213,7 +213,7 @@ def test_json_says_the_same_and_is_json() -> None:
         (-math.inf, torch.float32, "-inf"),
         (-0.0, torch.float32, "-0.0"),
         (2**62 + 1, torch.int64, "4611686018427387905"),
-        (True, torch.bool, "True"),
+        (True, torch.bool, "true"),
         (complex(0.10000000149011612, -2), torch.complex64, "0.1-2.0j"),
         (complex(0, 0.1), torch.complex128, "0.0+0.1j"),
     ],

@@ -1,0 +1,306 @@
+"""Files to snapshots: every fault of one that was edited, cut off or separated from its tensors, at its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from runner.compare import condensed, numerals
+from runner.compare.condensed import digest_of
+from runner.compare.numerals import NumeralError
+from runner.compare.snapshot_writing import END, UNSTORED
+from runner.compare.snapshots import FORMAT, Calibration, Environment, Kept, KeptRow, Overlay, Snapshot, sidecar_path
+from runner.config.compose import compose
+from runner.config.limits import Limits
+from runner.config.nodes import ListNode, MapNode, Node, ScalarNode, describe, plain
+from runner.config.source import Source, read_source, whole_file_problem
+from runner.errors import ConfigError, Problem, SnapshotError, did_you_mean
+from runner.plan.columns import Column, Role
+from runner.record.storage import dtype_named
+
+LARGEST_FILE = 256 << 20
+KEPT = ("full", "stats", "digest")
+AGAIN = "take it again: remove the file, then `steprun snapshot`"
+
+_RESTORE = "restore the file that belongs to this snapshot, or take it again"
+_NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
+_OPTIONAL = ("calibration", "overlays")
+_ENVIRONMENT = ("torch", "device", "device_name", "dtype", "cpu_capability", "threads", "engine")
+_COLUMN = re.compile(r"(\w+) (\w+) (varying|\[(?:\d+(?:, \d+)*)?\])")
+_ROW = re.compile(r"(\d+) (\S+)")
+_SHAPE = re.compile(r"\(((?:\d+(?:, \d+)*)?)\) (.*)", re.DOTALL)
+
+
+def read(path: Path) -> tuple[Snapshot, str]:
+    """The snapshot in a file, and the name of the config's file it is of.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        SnapshotError: it is damaged, of another format, or its large tensors are not beside it; every fault is told.
+    """
+    try:
+        source = read_source(path, Limits(file_bytes=LARGEST_FILE))
+        _check_whole(source)
+        problems: list[Problem] = []
+        root = compose(source, Limits(file_bytes=LARGEST_FILE), problems)
+    except ConfigError as error:
+        raise SnapshotError(error.problems) from error
+    if problems:
+        raise SnapshotError(problems)
+    assert isinstance(root, MapNode)
+    return _Reader(source, path).snapshot(root)
+
+
+def _check_whole(source: Source) -> None:
+    text = source.text.rstrip()
+    if not text:
+        raise SnapshotError(whole_file_problem(source.name, "the snapshot is empty", AGAIN))
+    found = re.search(r"^format: *(\S+) *$", source.text, re.MULTILINE)
+    if found and found[1] != str(FORMAT):
+        message = f"the snapshot has format {found[1]}, and this version reads {FORMAT}"
+        raise SnapshotError(source.problem(*found.span(1), message, "update steprun, or take the snapshot again"))
+    if not text.endswith(f"\n{END}"):
+        start = source.text.rstrip().rfind("\n") + 1
+        message = f"the snapshot is cut off: its last line is not `{END}`"
+        raise SnapshotError(source.problem(start, len(text), message, AGAIN))
+
+
+class _Reader:
+    """One file while it is read; collects its faults."""
+
+    def __init__(self, source: Source, path: Path) -> None:
+        self._source = source
+        self._path = path
+        self._problems: list[Problem] = []
+        self._stored: dict[str, Tensor] | None = None
+        self._columns: dict[str, Column] = {}
+        self._large = "full"
+
+    def snapshot(self, root: MapNode) -> tuple[Snapshot, str]:
+        self._check_keys(root, _NEEDED, _OPTIONAL, "a snapshot")
+        self._raise()
+        entries = {key: entry.value for key, entry in root.entries.items()}
+        of = self._text(entries["of"], "the name of a config's file")
+        config = self._texts(entries["config"], "config")
+        environment = self._environment(entries["environment"])
+        self._large = self._text(entries["large"], "`full`, `stats` or `digest`")
+        if self._large not in KEPT:
+            self._add(entries["large"], f"large tensors are not kept as `{self._large}`", f"write {', '.join(KEPT)}")
+        self._columns = {column.name: column for column in self._read_columns(entries["tensors"])}
+        self._raise()
+        rows = tuple(self._rows(entries["rows"]))
+        calibration = self._calibration(entries["calibration"]) if "calibration" in entries else None
+        overlays = tuple(self._overlays(entries["overlays"], rows)) if "overlays" in entries else ()
+        self._raise()
+        columns = tuple(self._columns.values())
+        return Snapshot(config, environment, self._large, columns, rows, calibration, overlays), of
+
+    # --- faults
+
+    def _add(self, node: Node, message: str, hint: str | None = AGAIN) -> None:
+        self._problems.append(self._source.problem(node.start, node.end, message, hint))
+
+    def _raise(self) -> None:
+        if self._problems:
+            shown = self._problems[:10]
+            if len(shown) < len(self._problems):
+                shown.append(Problem(f"and {len(self._problems) - len(shown)} faults more"))
+            raise SnapshotError(shown)
+
+    def _check_keys(self, node: MapNode, needed: tuple[str, ...], optional: tuple[str, ...], noun: str) -> None:
+        for key, entry in node.entries.items():
+            if key not in needed and key not in optional:
+                hint = did_you_mean(key, [*needed, *optional], AGAIN)
+                self._add(entry.key, f"{noun} has no key `{key}`", hint)
+        missing = [key for key in needed if key not in node.entries]
+        if missing:
+            self._add(node, f"{noun} needs {', '.join(f'`{key}`' for key in missing)}")
+
+    # --- parts
+
+    def _map(self, node: Node, what: str) -> MapNode:
+        if not isinstance(node, MapNode):
+            self._add(node, f"expected a mapping of {what}, found {describe(plain(node))}")
+            self._raise()
+        assert isinstance(node, MapNode)
+        return node
+
+    def _raw(self, node: ScalarNode) -> str:
+        return str(node.value) if node.style else self._source.text[node.start : node.end]
+
+    def _text(self, node: Node, what: str) -> str:
+        if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
+            self._add(node, f"expected {what}, found {describe(plain(node))}")
+            return ""
+        return node.value
+
+    def _texts(self, node: Node, what: str) -> dict[str, str]:
+        entries = self._map(node, what).entries
+        return {key: self._text(entry.value, "a digest in quotes") for key, entry in entries.items()}
+
+    def _environment(self, node: Node) -> Environment:
+        found = self._map(node, "the environment")
+        self._check_keys(found, _ENVIRONMENT, (), "the environment")
+        values: Mapping[str, Any] = plain(found)
+        return values
+
+    def _calibration(self, node: Node) -> Calibration | None:
+        found = self._map(node, "what was measured")
+        self._check_keys(found, ("runs", "over", "torch", "spread"), (), "a calibration")
+        self._raise()
+        entries = {key: entry.value for key, entry in found.entries.items()}
+        runs = plain(entries["runs"])
+        spread = self._map(entries["spread"], "a spread for each tensor")
+        for name, entry in spread.entries.items():
+            value = plain(entry.value)
+            if name not in self._columns:
+                self._add(entry.key, f"there is no tensor `{name}` in this snapshot")
+            elif not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+                self._add(entry.value, f"a spread is a number, 0 or more, found {describe(value)}")
+        if not isinstance(runs, int) or runs < 1:
+            self._add(entries["runs"], f"expected how many runs, found {describe(runs)}")
+        over = self._text(entries["over"], "what the runs differed in")
+        version = self._text(entries["torch"], "torch's version")
+        self._raise()
+        return Calibration(int(runs), over, version, {key: float(value) for key, value in plain(spread).items()})
+
+    def _read_columns(self, node: Node) -> Iterator[Column]:
+        for name, entry in self._map(node, "tensors").entries.items():
+            text = self._text(entry.value, "`weight float32 [2, 3]`")
+            column = _column(name, text)
+            if column is not None:
+                yield column
+            elif text:
+                self._add(entry.value, f"`{text}` does not declare a tensor", "write `weight float32 [2, 3]`")
+
+    def _rows(self, node: Node) -> Iterator[KeptRow]:
+        last = -1
+        for key, entry in self._map(node, "rows").entries.items():
+            found = _ROW.fullmatch(key)
+            if found is None:
+                self._add(entry.key, f"`{key}` is no row", "write its number and path, as in `17 repeat[17].1.train`")
+                continue
+            number = int(found[1])
+            if number <= last:
+                self._add(entry.key, f"row {number} stands after row {last}", "put the rows back in order")
+            last = number
+            yield KeptRow(number, found[2], self._values(entry.value))
+
+    def _overlays(self, node: Node, rows: tuple[KeptRow, ...]) -> Iterator[Overlay]:
+        if not isinstance(node, ListNode):
+            self._add(node, f"expected a list of overlays, found {describe(plain(node))}")
+            return
+        paths = {row.number: row.path for row in rows}
+        for item in node.items:
+            found = self._map(item, "an overlay")
+            self._check_keys(found, ("environment", "rows"), (), "an overlay")
+            self._raise()
+            environment = self._environment(found.entries["environment"].value)
+            values: dict[int, Mapping[str, Kept]] = {}
+            for row in self._rows(found.entries["rows"].value):
+                if paths.get(row.number) != row.path:
+                    message = f"the overlay has a row `{row.number} {row.path}`, and the snapshot has not"
+                    self._add(found.entries["rows"].key, message)
+                values[row.number] = row.values
+            yield Overlay(environment, values)
+
+    def _values(self, node: Node) -> dict[str, Kept]:
+        values: dict[str, Kept] = {}
+        for name, entry in self._map(node, "the row's tensors").entries.items():
+            column = self._columns.get(name)
+            if column is None:
+                hint = did_you_mean(name, self._columns, "declare it under `tensors`")
+                self._add(entry.key, f"there is no tensor `{name}` in this snapshot", hint)
+            elif not isinstance(entry.value, ScalarNode):
+                self._add(entry.value, f"expected the numbers of `{name}`, found {describe(plain(entry.value))}")
+            else:
+                values[name] = self._kept(column, entry.value)
+        return values
+
+    def _kept(self, column: Column, node: ScalarNode) -> Kept:
+        text = raw = self._raw(node)
+        if text == "null":
+            return Kept(text, None)
+        shape = column.shape
+        if shape is None:
+            found = _SHAPE.fullmatch(text)
+            if found is None:
+                self._add(node, f"the shape of `{column.name}` varies, and this begins with none", "write `(2, 3) …`")
+                return Kept(text, None)
+            shape, text = tuple(map(int, filter(None, found[1].split(", ")))), found[2]
+        digested = condensed.from_text(text, column.dtype, shape)
+        if digested is not None:
+            value = self._stored_tensor(node, column, digested) if self._large == "full" else digested
+            return Kept(raw, value)
+        if text.startswith("sha256:"):
+            self._add(node, "this is not how a large tensor is written", AGAIN)
+            return Kept(raw, None)
+        try:
+            return Kept(f"'{raw}'" if node.style else raw, numerals.from_text(text, column.dtype, shape))
+        except NumeralError as error:
+            self._add(node, f"`{column.name}`: {error}", "put back what stood there, or run `steprun check --update`")
+            return Kept(raw, None)
+
+    # --- large tensors
+
+    def _stored_tensor(self, node: Node, column: Column, digested: condensed.Condensed) -> Tensor | None:
+        if self._stored is None:
+            self._stored = self._read_sidecar(node)
+        stored = self._stored.get(digested.digest)
+        sidecar = sidecar_path(self._path)
+        if stored is None:
+            self._add(
+                node, f"{sidecar.name} does not hold this tensor", "restore the file that belongs to this snapshot"
+            )
+            return None
+        if column.dtype in UNSTORED:
+            stored = stored.view(column.dtype) if not column.dtype.is_complex else _complex(stored, column.dtype)
+        if (
+            stored.dtype != column.dtype
+            or tuple(stored.shape) != digested.shape
+            or digest_of(stored) != digested.digest
+        ):
+            message = f"what {sidecar.name} holds of `{column.name}` has another digest than this"
+            self._add(node, message, "restore the file that belongs to this snapshot")
+            return None
+        return stored
+
+    def _read_sidecar(self, node: Node) -> dict[str, Tensor]:
+        path = sidecar_path(self._path)
+        try:
+            return load(path.read_bytes())
+        except FileNotFoundError:
+            self._add(
+                node, f"its elements are in {path.name}, and there is no such file", "restore it: it belongs here"
+            )
+        except OSError as error:
+            self._add(node, f"{path.name} cannot be read: {(error.strerror or str(error)).lower()}", _RESTORE)
+        except SafetensorError as error:
+            self._add(node, f"{path.name} is damaged: {error}", _RESTORE)
+        self._raise()
+        return {}
+
+
+def _column(name: str, text: str) -> Column | None:
+    found = _COLUMN.fullmatch(text)
+    if found is None or found[1] not in get_args(Role):
+        return None
+    try:
+        dtype = dtype_named(found[2])
+    except (AttributeError, ValueError):
+        return None
+    shape = None if found[3] == "varying" else tuple(map(int, re.findall(r"\d+", found[3])))
+    role: Any = found[1]
+    return Column(name, role, dtype, shape)
+
+
+def _complex(stored: Tensor, dtype: torch.dtype) -> Tensor:
+    part = torch.float64 if dtype == torch.complex128 else torch.float16
+    return torch.view_as_complex(stored.view(part))

@@ -1,0 +1,119 @@
+"""The way from a config to the rows of its snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from runner.compare.snapshot_writing import ABSENT, keep
+from runner.compare.snapshots import Calibration, Environment, Kept, KeptRow, Overlay, Snapshot
+from runner.compare.tolerances import BY_DTYPE, Tolerance, Tolerances
+from runner.compare.ulp import same_bits
+from runner.config import Config, load
+from runner.engine import Row, execute
+from runner.plan import Plan, compile
+from runner.plan.snapshots import TolerancePlan, observed_by_snapshot
+from runner.record.checkpoints import config_digests
+from runner.record.manifest import fingerprint
+
+VARIANTS = ("device", "engine")
+"""Keys of a config that its environment tells: the same snapshot serves them, within a tolerance or by an overlay."""
+
+
+def plan_of(path: str | Path, overrides: Sequence[str] = (), allowed: Sequence[str] = ()) -> Plan:
+    """The plan of a config in a file, logging what its snapshot keeps.
+
+    Raises:
+        UsageError: there is no such file.
+        ConfigError: the config is not valid.
+    """
+    config = observed_by_snapshot(load(path, overrides, allowed_folders=allowed))
+    return compile(config, allowed=[Path(folder) for folder in allowed])
+
+
+def digests_of(config: Config) -> dict[str, str]:
+    """The digest of every key that a snapshot depends on, under the name that the config gives it."""
+    told = {key: digest for key, digest in config_digests(config).items() if key not in VARIANTS}
+    if told.pop("single_optimizer", None) is not None:
+        told = {"optimizer" if key == "optimizers" else key: digest for key, digest in told.items()}
+    return told
+
+
+def environment_of(plan: Plan) -> Environment:
+    """What the bits of a run depend on besides its config."""
+    dtype = str(plan.dtype).removeprefix("torch.")
+    return {**fingerprint(plan.device, dtype), "engine": plan.config.engine}
+
+
+def take(plan: Plan) -> Snapshot:
+    """Run a plan and keep its rows."""
+    return kept(plan, execute(plan))
+
+
+def kept(plan: Plan, rows: Iterable[Row]) -> Snapshot:
+    """The snapshot of a plan's rows in this environment."""
+    large = plan.snapshot.tensors
+    found = tuple(kept_row(row, large) for row in rows)
+    return Snapshot(digests_of(plan.config), environment_of(plan), large, plan.columns, found)
+
+
+def kept_row(row: Row, large: str) -> KeptRow:
+    """A row as a snapshot keeps it: absent gradients are told, other absent values are left out."""
+    values = {
+        column.name: keep(value, column, large)
+        for column, value in zip(row.columns, row.values, strict=True)
+        if value is not None or column.role == "gradient"
+    }
+    return KeptRow(row.number, row.path, values)
+
+
+def overlay_of(taken: Snapshot, base: Snapshot) -> Overlay:
+    """What of a snapshot that was taken in another environment differs from `base`, which has the same rows."""
+    rows: dict[int, Mapping[str, Kept]] = {}
+    for mine, its in zip(taken.rows, base.rows, strict=True):
+        names = {**its.values, **mine.values}
+        changed = {
+            name: mine.values.get(name, ABSENT)
+            for name in names
+            if not is_kept_alike(mine.values.get(name, ABSENT), its.values.get(name, ABSENT))
+        }
+        if changed:
+            rows[mine.number] = changed
+    return Overlay(taken.environment, rows)
+
+
+def is_kept_alike(a: Kept, b: Kept) -> bool:
+    """Whether two kept tensors are the same, whatever their statistics were rounded to."""
+    if isinstance(a.value, torch.Tensor) and isinstance(b.value, torch.Tensor):
+        return same_bits(a.value, b.value)
+    digest_a, digest_b = (getattr(kept.value, "digest", None) for kept in (a, b))
+    return (digest_a is not None and digest_a == digest_b) or (a.value is None and b.value is None)
+
+
+# --- tolerances
+
+
+def tolerances_of(plan: Plan, exact: bool, calibration: Calibration | None) -> Tolerances:
+    """How near a run has to come to a snapshot.
+
+    Args:
+        exact: whether the snapshot was taken in this very environment.
+        calibration: what was measured; its spread, twice, is allowed on top of `dtype`, as a run that was not measured
+            may lie as far on the other side.
+    """
+    snapshot = plan.snapshot
+    if exact and snapshot.exact:
+        return Tolerances()
+    by_glob = [(pattern, _tolerance(given)) for pattern, given in snapshot.by_glob]
+    if snapshot.default is not None:
+        return Tolerances(_tolerance(snapshot.default), by_glob)
+    spread = calibration.spread if calibration else {}
+    measured = [(name, replace(BY_DTYPE, spread=2 * apart)) for name, apart in spread.items() if apart]
+    return Tolerances(BY_DTYPE, [*by_glob, *measured])
+
+
+def _tolerance(given: TolerancePlan) -> Tolerance:
+    return Tolerance(given.mode, given.rtol, given.atol, given.ulp)

@@ -1,0 +1,101 @@
+"""What a snapshot of a config keeps, and how nearly it is held."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.config import Config
+from runner.config.models import SnapshotDeclaration, ToleranceDeclaration
+from runner.errors import did_you_mean
+from runner.language.scalars import Scalar
+from runner.plan.columns import Column
+from runner.plan.faults import ConfigPath, Faults
+from runner.plan.scalars import integer, number
+
+
+@dataclass(frozen=True, slots=True)
+class TolerancePlan:
+    """A tolerance as a config gives it."""
+
+    mode: Literal["bitwise", "ulp", "dtype", "explicit"]
+    rtol: float = 0.0
+    atol: float = 0.0
+    ulp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPlan:
+    """The `snapshot` section."""
+
+    tensors: str = "full"  # how large ones are kept: full, stats or digest
+    exact: bool = True
+    default: TolerancePlan | None = None  # None: by dtype
+    by_glob: tuple[tuple[str, TolerancePlan], ...] = ()
+
+
+def plan_snapshot(
+    config: Config, columns: Sequence[Column], scalars: Mapping[str, Scalar], faults: Faults
+) -> SnapshotPlan:
+    """The plan of the `snapshot` section; `columns` are all that a row could have."""
+    declared = config.snapshot
+    path: ConfigPath = ("snapshot",)
+    if declared.every is not None:
+        integer(declared.every, (*path, "every"), scalars, faults, 1)
+    for place, pattern in enumerate(declared.include or ()):
+        _check_glob(pattern, (*path, "include", place), columns, faults, key=False)
+    by_glob = []
+    for pattern, tolerance in declared.tolerances.items():
+        place_of = (*path, "tolerances", pattern)
+        _check_glob(pattern, place_of, columns, faults, key=True)
+        by_glob.append((pattern, _tolerance(tolerance, place_of, scalars, faults) or TolerancePlan("dtype")))
+    default = _tolerance(declared, path, scalars, faults)
+    return SnapshotPlan(declared.tensors, declared.exact, default, tuple(by_glob))
+
+
+def observed_by_snapshot(config: Config) -> Config:
+    """The config with the log that its snapshot keeps: that of a run, unless `snapshot` names other rows or columns."""
+    log, snapshot = config.log, config.snapshot
+    changes: dict[str, object] = {}
+    if snapshot.every is not None:
+        changes["every"] = snapshot.every
+    if snapshot.include is not None:
+        changes |= {"include": snapshot.include, "tensors": "full"}
+    return config.model_copy(update={"log": log.model_copy(update=changes)}) if changes else config
+
+
+def _tolerance(
+    declared: SnapshotDeclaration | ToleranceDeclaration,
+    path: ConfigPath,
+    scalars: Mapping[str, Scalar],
+    faults: Faults,
+) -> TolerancePlan | None:
+    if declared.ulp is not None:
+        return TolerancePlan("ulp", ulp=integer(declared.ulp, (*path, "ulp"), scalars, faults, 0) or 0)
+    if declared.rtol is not None or declared.atol is not None:
+        rtol, atol = (
+            0.0 if value is None else _not_negative(value, (*path, key), scalars, faults)
+            for key, value in (("rtol", declared.rtol), ("atol", declared.atol))
+        )
+        return TolerancePlan("explicit", rtol, atol)
+    if declared.tolerance is not None:
+        return TolerancePlan("bitwise" if declared.tolerance == "bitwise" else "dtype")
+    return None
+
+
+def _not_negative(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults) -> float:
+    found = number(value, path, scalars, faults)
+    if found is None:
+        return 0.0
+    if not found >= 0:
+        faults.add(path, f"a tolerance is 0 or more, and this is {found}", "write one such as 1e-5")
+    return float(found)
+
+
+def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], faults: Faults, *, key: bool) -> None:
+    if not any(fnmatch.fnmatchcase(column.name, pattern) for column in columns):
+        names = [column.name for column in columns]
+        hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
+        faults.add(path, f"`{pattern}` matches no column", hint, key=key)
