@@ -90,10 +90,8 @@ def _checked(target: Target, request: Request) -> Outcome:
         hint = "give one of the two configs a `name` of its own"
         return _fault(name, "damaged", SnapshotError(Problem(message, hint)), SnapshotError.exit_code)
     if not config.is_file():
-        error = SnapshotError(
-            Problem(f"{path} is of {of}, which is not there", "restore the config, or remove this file")
-        )
-        return _fault(str(path), "orphan", error, DIFFERS)
+        told = Problem(f"{path} is of {of}, which is not there", "restore the config, or remove this file")
+        return _fault(str(path), "orphan", SnapshotError(told), DIFFERS)
     return _guarded(name, lambda: _held(name, config, path, snapshot, request))
 
 

@@ -43,7 +43,7 @@ def with_overlay(old: Snapshot, taken: Snapshot) -> Snapshot:
 
 def changes(old: Snapshot, new: Snapshot) -> int:
     """How many tensors of rows were written, added or dropped."""
-    before, after = ({(row.number, row.path): row.values for row in each.rows} for each in (old, new))
+    before, after = ({row.number: row.values for row in each.rows} for each in (old, new))
     count = 0
     for place in {**before, **after}:
         left, right = before.get(place, {}), after.get(place, {})

@@ -1,0 +1,80 @@
+"""`pytest --steprun`: every snapshot below the tested paths is a test. Without the option, nothing is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runner.compare.checking import Outcome
+
+FOLDER = "snapshots"
+SUFFIX = ".yaml"
+_SIGNATURE = b"# the numbers of "
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("steprun", "snapshots of training computations")
+    group.addoption("--steprun", action="store_true", help="hold configs to their snapshots, one test each")
+    group.addoption(
+        "--steprun-update",
+        nargs="?",
+        const="differing",
+        choices=("new", "differing", "all"),
+        metavar="new|differing|all",
+        help="write into the snapshots what is new, what differs (bare), or everything; implies --steprun",
+    )
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if not _is_asked_for(parent.config) or file_path.suffix != SUFFIX or file_path.parent.name != FOLDER:
+        return None
+    with file_path.open("rb") as file:
+        if not file.read(len(_SIGNATURE)) == _SIGNATURE:
+            return None  # somebody else's
+    collector: pytest.Collector = SnapshotFile.from_parent(parent, path=file_path)
+    return collector
+
+
+def _is_asked_for(config: pytest.Config) -> bool:
+    return bool(config.getoption("steprun") or config.getoption("steprun_update"))
+
+
+class SnapshotFile(pytest.File):
+    """One snapshot."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        yield SnapshotItem.from_parent(self, name=self.path.stem)
+
+
+class SnapshotDiffers(Exception):
+    """A run does not hold to its snapshot."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__("\n".join(outcome.lines))
+        self.outcome = outcome
+
+
+class SnapshotItem(pytest.Item):
+    """The run of a config, held to its snapshot."""
+
+    def runtest(self) -> None:
+        from runner.compare.checking import FINE, Request, Target, check
+
+        update = self.config.getoption("steprun_update")
+        outcome = check(Target(None, str(self.path)), Request(update))
+        if outcome.status not in FINE:
+            raise SnapshotDiffers(outcome)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, SnapshotDiffers):
+            outcome = excinfo.value.outcome
+            return "\n".join([f"{outcome.name}: {outcome.status}", *outcome.lines])
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, None, f"steprun: {self.name}"
