@@ -22,11 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--steprun", action="store_true", help="hold configs to their snapshots, one test each")
     group.addoption(
         "--steprun-update",
-        nargs="?",
-        const="differing",
-        choices=("new", "differing", "all"),
-        metavar="new|differing|all",
-        help="write into the snapshots what is new, what differs (bare), or everything; implies --steprun",
+        action="store_true",
+        help="write into the snapshots what differs; implies --steprun",
     )
 
 
@@ -34,7 +31,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if not _is_asked_for(parent.config) or file_path.suffix != SUFFIX or file_path.parent.name != FOLDER:
         return None
     with file_path.open("rb") as file:
-        if not file.read(len(_SIGNATURE)) == _SIGNATURE:
+        if file.read(len(_SIGNATURE)) != _SIGNATURE:
             return None  # somebody else's
     collector: pytest.Collector = SnapshotFile.from_parent(parent, path=file_path)
     return collector
@@ -65,7 +62,7 @@ class SnapshotItem(pytest.Item):
     def runtest(self) -> None:
         from runner.compare.checking import FINE, Request, Target, check
 
-        update = self.config.getoption("steprun_update")
+        update = "differing" if self.config.getoption("steprun_update") else None
         outcome = check(Target(None, str(self.path)), Request(update))
         if outcome.status not in FINE:
             raise SnapshotDiffers(outcome)

@@ -30,6 +30,7 @@ KEPT = ("full", "stats", "digest")
 AGAIN = "take it again: remove the file, then `steprun snapshot`"
 
 _RESTORE = "restore the file that belongs to this snapshot, or take it again"
+_WIDEST_MARK = 23
 _NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
 _OPTIONAL = ("calibration", "overlays")
 _ENVIRONMENT = ("torch", "device", "device_name", "dtype", "cpu_capability", "threads", "engine")
@@ -105,7 +106,8 @@ class _Reader:
     # --- faults
 
     def _add(self, node: Node, message: str, hint: str | None = AGAIN) -> None:
-        self._problems.append(self._source.problem(node.start, node.end, message, hint))
+        end = min(node.end, node.start + _WIDEST_MARK)
+        self._problems.append(self._source.problem(node.start, end, message, hint))
 
     def _raise(self) -> None:
         if self._problems:
@@ -245,7 +247,9 @@ class _Reader:
         try:
             return Kept(f"'{raw}'" if node.style else raw, numerals.from_text(text, column.dtype, shape))
         except NumeralError as error:
-            self._add(node, f"`{column.name}`: {error}", "put back what stood there, or run `steprun check --update`")
+            self._add(
+                node, f"`{column.name}`: {error}", "put back what stood there, or take it again: remove the file first"
+            )
             return Kept(raw, None)
 
     # --- large tensors
@@ -256,9 +260,7 @@ class _Reader:
         stored = self._stored.get(digested.digest)
         sidecar = sidecar_path(self._path)
         if stored is None:
-            self._add(
-                node, f"{sidecar.name} does not hold this tensor", "restore the file that belongs to this snapshot"
-            )
+            self._add(node, f"{sidecar.name} does not hold this tensor", _RESTORE)
             return None
         if column.dtype in UNSTORED:
             stored = stored.view(column.dtype) if not column.dtype.is_complex else _complex(stored, column.dtype)
@@ -268,7 +270,7 @@ class _Reader:
             or digest_of(stored) != digested.digest
         ):
             message = f"what {sidecar.name} holds of `{column.name}` has another digest than this"
-            self._add(node, message, "restore the file that belongs to this snapshot")
+            self._add(node, message, _RESTORE)
             return None
         return stored
 
@@ -277,9 +279,7 @@ class _Reader:
         try:
             return load(path.read_bytes())
         except FileNotFoundError:
-            self._add(
-                node, f"its elements are in {path.name}, and there is no such file", "restore it: it belongs here"
-            )
+            self._add(node, f"its elements are in {path.name}, and there is no such file", _RESTORE)
         except OSError as error:
             self._add(node, f"{path.name} cannot be read: {(error.strerror or str(error)).lower()}", _RESTORE)
         except SafetensorError as error:

@@ -70,7 +70,7 @@ def test_every_override_that_is_offered_can_be_written(folder: Path) -> None:
     for name, value in told.items():
         assert name in names
         assert steprun("validate", "top.yaml", name + value, cwd=folder).code == 0
-    assert not [name for name in names if name.startswith(("optimizers.", "single_optimizer", "extends", "snapshot"))]
+    assert not [name for name in names if name.startswith(("optimizers.", "single_optimizer", "extends", "sweep"))]
 
 
 def test_a_config_that_is_not_valid_completes_nothing(folder: Path) -> None:

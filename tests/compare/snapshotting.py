@@ -1,0 +1,49 @@
+"""A folder with a config and its snapshot, for the tests of these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runner.compare.checking import Outcome, Request, Target, check
+from runner.compare.updating import Update
+
+LINEAR = """\
+parameters: {x1: {shape: [1], init: 100}, x2: {shape: [1], init: 200}}
+constants: {learning_rate: 0.01}
+expression: f = 10 * x1 + 30 * x2
+optimizer: {sgd: {lr: learning_rate}}
+steps: [backward, step]
+"""
+
+WIDE = """\
+parameters: {w: {shape: [9, 9], init: {normal: {}}}}
+expression: f = (w * w).sum()
+optimizer: {sgd: {lr: 0.1}}
+steps: 2
+"""
+
+
+def target(folder: Path, name: str = "model") -> Target:
+    return Target(str(folder / f"{name}.yaml"), str(folder / "snapshots" / f"{name}.yaml"))
+
+
+def checked(folder: Path, update: Update | None = None, name: str = "model") -> Outcome:
+    return check(target(folder, name), Request(update))
+
+
+def taken(folder: Path, text: str, name: str = "model") -> Path:
+    """Write a config, take its snapshot and give the path of that."""
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    assert checked(folder, "new", name).status == "written"
+    return Path(target(folder, name).snapshot)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
