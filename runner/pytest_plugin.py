@@ -62,8 +62,8 @@ class SnapshotItem(pytest.Item):
     def runtest(self) -> None:
         from runner.compare.checking import FINE, Request, Target, check
 
-        update = "differing" if self.config.getoption("steprun_update") else None
-        outcome = check(Target(None, str(self.path)), Request(update))
+        request = Request("differing") if self.config.getoption("steprun_update") else Request()
+        outcome = check(Target(None, str(self.path)), request)
         if outcome.status not in FINE:
             raise SnapshotDiffers(outcome)
 

@@ -122,9 +122,11 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         return _told(name, plan, verdict, exact)
     assert rows is not None
     new = updated(snapshot, kept(plan, rows), request.update)
-    if request.update == "new" and not verdict.holds and not _only_new(verdict):
-        write(new, path, config.name)
-        return _told(name, plan, verdict, exact)
+    if request.update == "new":
+        if not _only_new(verdict):
+            write(new, path, config.name)
+            return _told(name, plan, verdict, exact)
+        new = replace(new, config=digests_of(plan.config))
     write(new, path, config.name)
     count = changes(snapshot, new)
     told = f"wrote {path}: {count:,} tensor{'' if count == 1 else 's'} changed"

@@ -131,6 +131,8 @@ def _what(difference: Difference) -> str:
             return f"is new, {difference.found}"
         case "shape" | "dtype":
             return f"is {difference.found}, expected {difference.expected}"
+        case "digest":
+            return "differs in its digest"
     return "differs"
 
 
@@ -237,7 +239,7 @@ def _rounded_up(number: float) -> str:
     if float(text) < number:
         exponent = int(text.partition("e")[2])
         text = f"{float(text) + 10.0 ** (exponent - 2):.2e}"
-    return re.sub(r"\.?0*e", "e", text) if number and not 1e-3 <= number < 1000 else f"{float(text):g}"
+    return re.sub(r"\.?0*e", "e", text) if number and not 1e-4 <= number < 1000 else f"{float(text):g}"
 
 
 def _error(error: float) -> str:

@@ -35,8 +35,6 @@ def keep(value: Tensor | None, column: Column, large: str) -> Kept:
     value = value.detach().cpu()
     if value.numel() <= LARGEST_WHOLE:
         text = numerals.to_text(value)
-        if value.dtype == torch.uint64 and value.numel() == 1 and int(value) > LARGEST_INTEGER:
-            text = f"'{text}'"  # YAML's integers end before
     else:
         kept = condense(value, statistics=large != "digest")
         text = condensed.to_text(kept)
@@ -47,7 +45,10 @@ def keep(value: Tensor | None, column: Column, large: str) -> Kept:
 
 def _shaped(text: str, value: Tensor, column: Column) -> str:
     """The text of a value, after its shape where that varies from row to row."""
-    return text if column.shape is not None else f"({', '.join(map(str, value.shape))}) {text}"
+    if column.shape is None:
+        return f"({', '.join(map(str, value.shape))}) {text}"
+    beyond = value.dtype == torch.uint64 and value.numel() == 1 and value.item() > LARGEST_INTEGER
+    return f"'{text}'" if beyond else text  # the integers of a config end before
 
 
 def render(snapshot: Snapshot, of: str) -> str:
@@ -92,7 +93,9 @@ def _head(snapshot: Snapshot, of: str) -> Iterator[str]:
         yield f"  over: {json.dumps(calibration.over)}"
         yield f"  torch: {json.dumps(calibration.torch)}"
         yield "  spread:" if calibration.spread else "  spread: {}"
-        yield from (f"    {name}: {spread!r}" for name, spread in calibration.spread.items())
+        for column in snapshot.columns:
+            if column.name in calibration.spread:
+                yield f"    {column.name}: {calibration.spread[column.name]!r}"
     yield f"large: {snapshot.large}"
     yield "tensors:" if snapshot.columns else "tensors: {}"
     for column in snapshot.columns:

@@ -1,0 +1,209 @@
+"""`steprun snapshot` and `steprun check`: what is printed, what is written, how they end."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.cli.commands import LINEAR, steprun, steprun_process, top_modules_after
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "linear.yaml").write_text(LINEAR)
+    (tmp_path / "other.yaml").write_text(LINEAR.replace("10 * x1", "20 * x1"))
+    assert steprun("snapshot", "linear.yaml", "other.yaml", cwd=tmp_path).code == 0
+    return tmp_path
+
+
+def edit(folder: Path, name: str = "linear") -> None:
+    path = folder / "snapshots" / f"{name}.yaml"
+    text = path.read_text()
+    assert "    x2: 199.7\n" in text
+    path.write_text(text.replace("    x2: 199.7\n", "    x2: 199.8\n"))
+
+
+def untimed(text: str) -> str:
+    """The text with every time as `1.0 s` and no more blanks than one between cells."""
+    return re.sub(r" {2,}", "  ", re.sub(r"\d+\.\d+ s\b", "1.0 s", text))
+
+
+def test_a_snapshot_is_taken_and_told(tmp_path: Path) -> None:
+    (tmp_path / "linear.yaml").write_text(LINEAR)
+    done = steprun("snapshot", "linear.yaml", cwd=tmp_path)
+    assert (done.code, done.out, done.err) == (0, "snapshots/linear.yaml  3 rows, 5 tensors\n", "")
+    assert (tmp_path / "snapshots" / "linear.yaml").is_file()
+
+
+def test_what_holds_is_a_table_and_a_last_line(folder: Path) -> None:
+    done = steprun("check", cwd=folder)
+    assert (done.code, done.err) == (0, "")
+    assert untimed(done.out) == (
+        "config  status  rows  compared by  took\n"
+        "linear.yaml  holds  3  bits  1.0 s\n"
+        "other.yaml  holds  3  bits  1.0 s\n"
+        "2 snapshots: 2 hold in 1.0 s\n"
+    )
+    assert untimed(steprun("check", "-q", cwd=folder).out) == "2 snapshots: 2 hold in 1.0 s\n"
+
+
+def test_what_differs_comes_first_and_exits_with_3(folder: Path) -> None:
+    edit(folder)
+    done = steprun("check", ".", "--quiet", cwd=folder)
+    assert (done.code, done.err) == (3, "")
+    assert untimed(done.out) == (
+        "linear.yaml: differs\n"
+        "  row 2, 2.step: `x2` differs\n"
+        "  expected  199.8 at [0]\n"
+        "  found  199.7\n"
+        "  apart  abs 0.1, rel 0.000501, 6,554 ULP of float32\n"
+        "  passes at rtol 0.000501, or atol 0.101 alone, or ulp 6,554\n"
+        "  cause  gradients bit-equal, update of `x2` differs: look at the optimizer\n"
+        "  the update is 1.5 × the expected one\n"
+        "\n"
+        "2 snapshots: 1 differs, 1 holds in 1.0 s\n"
+    )
+
+
+def test_update_writes_what_differs_and_says_how_much(folder: Path) -> None:
+    edit(folder)
+    done = steprun("check", "--update", "linear.yaml", cwd=folder)
+    assert done.code == 0
+    assert done.out.startswith("linear.yaml: updated\n  wrote snapshots/linear.yaml: 1 tensor changed\n")
+    assert "x2: 199.7\n" in (folder / "snapshots" / "linear.yaml").read_text()
+    assert steprun("check", cwd=folder).code == 0
+
+
+def test_update_takes_three_words(folder: Path) -> None:
+    assert steprun("check", "--update=all", cwd=folder).code == 0
+    assert steprun("check", "--update=new", cwd=folder).code == 0
+    done = steprun("check", "--update=some", cwd=folder)
+    assert done.code == 2
+    assert "--update is `some`" in done.err
+    assert "it takes new, differing, all" in done.err
+
+
+def test_update_takes_the_snapshot_of_a_config_that_has_none(folder: Path) -> None:
+    (folder / "third.yaml").write_text(LINEAR)
+    done = steprun("check", "third.yaml", cwd=folder)
+    assert done.code == 3
+    assert "third.yaml has no snapshot\n  = `steprun snapshot third.yaml` takes one" in done.out
+    assert steprun("check", "third.yaml", "--update=new", cwd=folder).code == 0
+    assert (folder / "snapshots" / "third.yaml").is_file()
+
+
+def test_fail_fast_says_how_many_were_left(folder: Path) -> None:
+    edit(folder)
+    done = steprun("check", "-x", "-q", cwd=folder)
+    assert done.code == 3
+    assert untimed(done.out).endswith("1 snapshot: 1 differs, 1 not checked in 1.0 s\n")
+
+
+def test_junit_and_json_say_the_same(folder: Path) -> None:
+    edit(folder)
+    (folder / "snapshots" / "other.yaml").write_text("format: 1\n")
+    done = steprun("check", "--junit", "build/steprun.xml", "--json", cwd=folder)
+    assert (done.code, done.err) == (3, "")
+    told = json.loads(done.out)
+    assert told["exit_code"] == 3
+    assert told["counts"] == {"differs": 1, "damaged": 1}
+    assert [each["name"] for each in told["snapshots"]] == ["linear.yaml", "snapshots/other.yaml"]
+    assert told["snapshots"][0]["details"]["first"]["tensors"][0]["worst"]["ulps"] == 6554
+    assert told["snapshots"][1]["details"]["problems"][0]["line"] == 1
+    suite = ElementTree.parse(folder / "build" / "steprun.xml").getroot().find("testsuite")
+    assert suite is not None
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors")} == {
+        "tests": "2",
+        "failures": "1",
+        "errors": "1",
+    }
+    failure, error = suite.find("testcase/failure"), suite.find("testcase/error")
+    assert failure is not None
+    assert error is not None
+    assert failure.get("message") == "row 2, 2.step: `x2` differs"
+    assert (failure.text or "").splitlines() == told["snapshots"][0]["text"]
+    assert "the snapshot is cut off" in (error.text or "")
+
+
+def test_a_damaged_snapshot_alone_exits_with_2(folder: Path) -> None:
+    (folder / "snapshots" / "other.yaml").write_text("")
+    done = steprun("check", cwd=folder)
+    assert done.code == 2
+    assert "snapshots/other.yaml: damaged\n" in done.out
+    done = steprun("snapshot", "other.yaml", cwd=folder)
+    assert done.code == 2
+    assert "the snapshot is empty" in done.err
+    assert (folder / "snapshots" / "other.yaml").read_text() == ""
+
+
+def test_nothing_to_check_is_said(tmp_path: Path) -> None:
+    done = steprun("check", cwd=tmp_path)
+    assert done.code == 2
+    assert "there is no snapshot below ." in done.err
+
+
+def test_an_override_holds_for_every_config(folder: Path) -> None:
+    done = steprun("check", "--set", "parameters.x1.init=5", cwd=folder)
+    assert done.code == 3
+    assert done.out.count("`parameters` differs") == 2
+
+
+def test_a_calibration_is_kept_with_its_provenance(folder: Path) -> None:
+    done = steprun("snapshot", "linear.yaml", "--calibrate", "3", "--threads", "1", "--threads", "2", cwd=folder)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "snapshots/linear.yaml  3 rows, 5 tensors; 3 runs over threads 1, 2: the same bits\n"
+    text = (folder / "snapshots" / "linear.yaml").read_text()
+    assert re.search(
+        r'calibration:\n  runs: 3\n  over: "threads 1, 2"\n  torch: ".*"\n  spread:\n    f: 0\.0\n    x1: 0\.0\n', text
+    )
+    assert steprun("check", cwd=folder).code == 0
+    done = steprun("snapshot", "linear.yaml", "--threads", "2", cwd=folder)
+    assert done.code == 2
+    assert "--threads and --over say what to calibrate over; add --calibrate N" in done.err
+
+
+def test_an_overlay_needs_a_snapshot_of_the_same_rows(folder: Path) -> None:
+    (folder / "third.yaml").write_text(LINEAR)
+    done = steprun("snapshot", "third.yaml", "--overlay", cwd=folder)
+    assert done.code == 2
+    assert "third.yaml has no snapshot to lay over" in done.err
+    done = steprun("snapshot", "linear.yaml", "--overlay", "--set", "steps=2", cwd=folder)
+    assert done.code == 2
+    assert "the run of linear.yaml has other rows than its snapshot" in done.err
+    before = (folder / "snapshots" / "linear.yaml").read_bytes()
+    assert steprun("snapshot", "linear.yaml", "--overlay", cwd=folder).code == 0
+    assert (folder / "snapshots" / "linear.yaml").read_bytes() == before
+
+
+def test_two_configs_of_one_name_are_told_apart(folder: Path) -> None:
+    (folder / "third.yaml").write_text("name: linear\n" + LINEAR)
+    done = steprun("snapshot", "third.yaml", cwd=folder)
+    assert done.code == 2
+    assert "snapshots/linear.yaml is of linear.yaml, not of third.yaml" in done.err
+    assert "give one of the two configs a `name` of its own" in done.err
+
+
+def test_the_table_of_many_names_what_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.cli.snapshots.LONGEST_TABLE", 1)
+    edit(folder)
+    out = untimed(steprun("check", cwd=folder).out)
+    assert "linear.yaml  differs  3  bits  1.0 s\n" in out
+    assert "other.yaml" not in out
+
+
+def test_help_imports_no_torch() -> None:
+    for command in ("snapshot", "check"):
+        assert "torch" not in top_modules_after(command, "--help")
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_holds_what_another_took(folder: Path) -> None:
+    done = steprun_process("snapshot", "linear.yaml", "other.yaml", cwd=folder)
+    assert done.code == 0
+    done = steprun_process("check", "-j", "2", cwd=folder)
+    assert (done.code, done.err) == (0, "")
+    assert "2 snapshots: 2 hold in" in done.out
