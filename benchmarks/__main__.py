@@ -11,10 +11,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in eve
 
 import torch
 
-from benchmarks import linear, parameter, startup
+from benchmarks import checks, linear, parameter, startup
 from benchmarks.measure import LEAST_REPEATS, measured, table
 
-WORKLOADS = (linear.workloads, parameter.workloads, startup.workloads)
+WORKLOADS = (linear.workloads, parameter.workloads, startup.workloads, checks.workloads)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class Workload:
     ours: Callable[[], object]
     theirs: Callable[[], object]
     reach: float  # the most that `measure` may be
-    measure: Literal["ratio", "difference"] = "ratio"  # of the medians; a difference is in seconds
+    measure: Literal["ratio", "difference", "each"] = "ratio"  # of the medians; a difference is in seconds
     steps: int | None = None  # times are told a step where a run has steps
 
 
@@ -35,6 +35,9 @@ class Result:
     @property
     def value(self) -> float:
         ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        if self.workload.measure == "each":  # of our steps, in milliseconds
+            assert self.workload.steps is not None
+            return ours / self.workload.steps * 1e3
         return ours / theirs if self.workload.measure == "ratio" else ours - theirs
 
     @property
@@ -75,7 +78,7 @@ def table(results: list[Result]) -> Iterator[str]:
 def _cells(result: Result) -> tuple[str, ...]:
     workload = result.workload
     sign = "+" if workload.measure == "difference" else ""
-    unit = " s" if workload.measure == "difference" else ""
+    unit = {"ratio": "", "difference": " s", "each": " ms"}[workload.measure]
     return (
         workload.name,
         workload.what,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -16,11 +16,15 @@ START = "start"
 _MOST_NAMES = 6
 
 
-def causes(parting: Parting, *, draws: bool = True) -> tuple[str, ...]:
+BATCH, RANDOM = "the batch", "a random draw"
+"""What a step may draw, which no row holds."""
+
+
+def causes(parting: Parting, *, draws: Collection[str] = (BATCH, RANDOM)) -> tuple[str, ...]:
     """What the first row that differs points to: where the difference was born, then what it looks like.
 
     Args:
-        draws: whether the steps draw batches or random numbers, which no row holds.
+        draws: which of `BATCH` and `RANDOM` the steps draw.
     """
     return (*_birth(parting, draws), *_looks(parting))
 
@@ -28,7 +32,7 @@ def causes(parting: Parting, *, draws: bool = True) -> tuple[str, ...]:
 # --- where it was born
 
 
-def _birth(parting: Parting, draws: bool) -> Iterator[str]:
+def _birth(parting: Parting, draws: Collection[str]) -> Iterator[str]:
     role = parting.divergences[0].column.role
     if parting.place.step == START:
         yield f"the initial values of {_names(parting, role)} differ: look at their `init`, the seed and the files"
@@ -36,7 +40,7 @@ def _birth(parting: Parting, draws: bool) -> Iterator[str]:
     yield from _BIRTHS[role](parting, draws)
 
 
-def _value(parting: Parting, draws: bool) -> Iterator[str]:
+def _value(parting: Parting, draws: Collection[str]) -> Iterator[str]:
     born = parting.divergences[0].column.name
     later = [each.column.name for each in parting.divergences if each.column.role == "value"][1:]
     equal_before = [column.name for column in parting.equal if column.role == "value"]
@@ -48,16 +52,17 @@ def _value(parting: Parting, draws: bool) -> Iterator[str]:
     else:
         yield f"the weights hold and `{born}` differs: look at its expression"
     if equal_before:
-        yield f"{_listed(equal_before)} {_are(equal_before)} bit-equal in this row"
+        random = f"; it may also be {RANDOM}" if RANDOM in draws else ""
+        yield f"{_listed(equal_before)} {_are(equal_before)} bit-equal in this row{random}"
     elif draws:
-        yield "nothing computed in this row is equal: it may also be the batch, or a random draw"
+        yield f"nothing computed in this row is equal: it may also be {' or '.join(draws)}"
 
 
-def _norm(parting: Parting, draws: bool) -> Iterator[str]:
+def _norm(parting: Parting, draws: Collection[str]) -> Iterator[str]:
     yield "the values hold and the norm of the gradients differs: look at `clip_grad_norm`, or at a gradient before it"
 
 
-def _gradient(parting: Parting, draws: bool) -> Iterator[str]:
+def _gradient(parting: Parting, draws: Collection[str]) -> Iterator[str]:
     names = _names(parting, "gradient")
     parameters = [each.column.name.removesuffix(".grad") for each in _of(parting, "gradient")]
     differ = "differs" if len(parameters) == 1 else "differ"
@@ -76,7 +81,7 @@ def _gradient(parting: Parting, draws: bool) -> Iterator[str]:
     yield from _accumulation(parting)
 
 
-def _weight(parting: Parting, draws: bool) -> Iterator[str]:
+def _weight(parting: Parting, draws: Collection[str]) -> Iterator[str]:
     names = _names(parting, "weight")
     if parting.place.step == "assign":
         yield f"what came before holds, and {names} differs: look at the `assign` in `{parting.place.path}`"
@@ -89,11 +94,11 @@ def _weight(parting: Parting, draws: bool) -> Iterator[str]:
         yield f"its state differs too: {_listed(state)}"
 
 
-def _state(parting: Parting, draws: bool) -> Iterator[str]:
+def _state(parting: Parting, draws: Collection[str]) -> Iterator[str]:
     yield f"weights {_held(parting, 'weight')}, state {_names(parting, 'state')} differs: look at the optimizer"
 
 
-_BIRTHS: Mapping[Role, Callable[[Parting, bool], Iterator[str]]] = {
+_BIRTHS: Mapping[Role, Callable[[Parting, Collection[str]], Iterator[str]]] = {
     "value": _value,
     "norm": _norm,
     "gradient": _gradient,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from runner.compare.causes import BATCH, RANDOM
 from runner.compare.report import report, to_json
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
@@ -163,7 +164,7 @@ def _stale(name: str, keys: Sequence[str]) -> Outcome:
 
 
 def _told(name: str, plan: Plan, verdict: Verdict, exact: bool) -> Outcome:
-    draws = plan.random or bool(plan.sources)
+    draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
     if verdict.holds:
         return Outcome(name, "holds", rows=verdict.compared, exact=exact)
     return Outcome(

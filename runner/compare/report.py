@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from runner.compare.causes import causes
+from runner.compare.causes import BATCH, RANDOM, causes
 from runner.compare.differences import Difference, Element, Number, Passing, Values
 from runner.compare.numerals import to_text
 from runner.compare.verdict import GrowthKind, Parting, Place, Rows, Tally, Verdict
@@ -30,7 +30,9 @@ _NOTABLE = 1.5
 _KINDS: dict[GrowthKind, str] = {"drift": "a drift", "rounding": "rounding, no growth", "jump": "a jump"}
 
 
-def report(verdict: Verdict, *, draws: bool = True, height: int = TALLEST, width: int = WIDEST) -> list[str]:
+def report(
+    verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), height: int = TALLEST, width: int = WIDEST
+) -> list[str]:
     """The verdict as lines of text; none where everything holds.
 
     Args:
@@ -48,7 +50,7 @@ def report(verdict: Verdict, *, draws: bool = True, height: int = TALLEST, width
     return [_cut(line, width) for line in lines[:height]]
 
 
-def to_json(verdict: Verdict, *, draws: bool = True) -> dict[str, Any]:
+def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM)) -> dict[str, Any]:
     """The verdict as values that JSON has; numbers that are not finite are text."""
     parting, growth = verdict.parting, verdict.growth
     return {

@@ -24,6 +24,13 @@ def test_a_difference_is_in_seconds() -> None:
     assert not result.reached
 
 
+def test_each_step_is_told_in_milliseconds() -> None:
+    result = Result(workload(measure="each", reach=10.0, steps=200), ours=(2.0, 1.0, 3.0), theirs=(1.0,))
+    assert result.value == pytest.approx(10.0)
+    assert result.reached
+    assert "10.00 ms" in list(table([result]))[-1]
+
+
 def test_both_sides_run_once_unmeasured_and_then_alternate() -> None:
     calls: list[str] = []
     sides = workload(ours=lambda: calls.append("ours"), theirs=lambda: calls.append("theirs"))
