@@ -20,13 +20,16 @@ BATCH, RANDOM = "the batch", "a random draw"
 """What a step may draw, which no row holds."""
 
 
-def causes(parting: Parting, *, draws: Collection[str] = (BATCH, RANDOM)) -> tuple[str, ...]:
+def causes(parting: Parting, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> tuple[str, ...]:
     """What the first row that differs points to: where the difference was born, then what it looks like.
 
     Args:
         draws: which of `BATCH` and `RANDOM` the steps draw.
+        every: iterations of a loop from one row to the next.
     """
-    return (*_birth(parting, draws), *_looks(parting))
+    unseen = every > 1 and parting.place.step != START
+    between = (f"a row is kept every {every} iterations: it may have begun in one between",) if unseen else ()
+    return (*_birth(parting, draws), *_looks(parting), *between)
 
 
 # --- where it was born

@@ -171,10 +171,10 @@ def _told(name: str, plan: Plan, verdict: Verdict, exact: bool) -> Outcome:
         name,
         "differs",
         DIFFERS,
-        tuple(report(verdict, draws=draws)),
+        tuple(report(verdict, draws=draws, every=plan.log.every)),
         verdict.compared,
         exact=exact,
-        details=to_json(verdict, draws=draws),
+        details=to_json(verdict, draws=draws, every=plan.log.every),
     )
 
 

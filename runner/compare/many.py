@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -20,8 +22,8 @@ def check_all(
         jobs: processes. Each has as many torch threads as this one, for bits depend on them.
     """
     if jobs == 1 or len(targets) < 2:
-        outcomes: Iterator[Outcome] = (check(target, request) for target in targets)
-        yield from _until_wrong(outcomes, fail_fast)
+        with _collecting_what_is_new():
+            yield from _until_wrong((check(target, request) for target in targets), fail_fast)
         return
     executor = ProcessPoolExecutor(
         min(jobs, len(targets)),
@@ -35,6 +37,20 @@ def check_all(
             yield from _until_wrong((future.result() for future in futures), fail_fast)
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _collecting_what_is_new() -> Iterator[None]:
+    """Plans are made and dropped; what torch's modules hold need not be walked each time to find that."""
+    enabled = gc.isenabled()
+    gc.freeze()
+    gc.enable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if not enabled:
+            gc.disable()
 
 
 def _until_wrong(outcomes: Iterator[Outcome], fail_fast: bool) -> Iterator[Outcome]:

@@ -120,17 +120,22 @@ def _write_booleans(flat: Tensor) -> list[str]:
 def _read_real(numerals: Iterable[str], dtype: torch.dtype) -> Tensor:
     numerals = list(numerals)
     _check(numerals, _REAL, dtype)
-    values = torch.tensor([math.nan if "(" in each else float(each) for each in numerals], dtype=torch.float64)
-    tensor = values.to(dtype)
-    integer = bits(tensor)  # the same memory
-    for place, each in enumerate(numerals):
-        if "(" in each:
-            pattern = int(each[4:-1], 16)
-            width = 8 * dtype.itemsize
-            if pattern >> width:
-                raise NumeralError(f"`{each}` has more bits than {str(dtype).removeprefix('torch.')}")
-            integer[place] = pattern - (1 << width) if pattern >> (width - 1) else pattern
+    marked = [(place, each) for place, each in enumerate(numerals) if "(" in each]
+    values = [0.0 if "(" in each else float(each) for each in numerals]
+    tensor = torch.tensor(values, dtype=torch.float64).to(dtype)
+    if marked:
+        _set_bits(bits(tensor), marked, dtype)
     return tensor
+
+
+def _set_bits(integers: Tensor, marked: Iterable[tuple[int, str]], dtype: torch.dtype) -> None:
+    """Write NaN that are told by their bits, through the integers that share their memory."""
+    width = 8 * dtype.itemsize
+    for place, text in marked:
+        pattern = int(text[text.index("x") - 1 : -1], 16)
+        if pattern >> width:
+            raise NumeralError(f"`{text}` has more bits than {str(dtype).removeprefix('torch.')}")
+        integers[place] = pattern - (1 << width) if pattern >> (width - 1) else pattern
 
 
 def _read_complex(numerals: Iterable[str], dtype: torch.dtype) -> Tensor:

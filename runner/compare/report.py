@@ -31,18 +31,23 @@ _KINDS: dict[GrowthKind, str] = {"drift": "a drift", "rounding": "rounding, no g
 
 
 def report(
-    verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), height: int = TALLEST, width: int = WIDEST
+    verdict: Verdict,
+    *,
+    draws: Collection[str] = (BATCH, RANDOM),
+    every: int = 1,
+    height: int = TALLEST,
+    width: int = WIDEST,
 ) -> list[str]:
     """The verdict as lines of text; none where everything holds.
 
     Args:
-        draws: as in `causes`.
+        draws, every: as in `causes`.
         height, width: lines and characters that it may take.
     """
     lines = [*_structure(verdict)]
     if verdict.parting is not None:
         lines += [*_place(verdict.parting, verdict), *_numbers(verdict.parting)]
-        lines += _causes(causes(verdict.parting, draws=draws), width)
+        lines += _causes(causes(verdict.parting, draws=draws, every=every), width)
         lines += [*_since(verdict), *_growth(verdict)]
         room = height - len(lines)
         if len(verdict.tallies) > 1 and room >= _SHORTEST_TABLE:
@@ -50,7 +55,7 @@ def report(
     return [_cut(line, width) for line in lines[:height]]
 
 
-def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM)) -> dict[str, Any]:
+def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> dict[str, Any]:
     """The verdict as values that JSON has; numbers that are not finite are text."""
     parting, growth = verdict.parting, verdict.growth
     return {
@@ -65,7 +70,7 @@ def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM)) -> di
             for each in verdict.redeclared
         ],
         "first": None if parting is None else _parting_json(parting),
-        "causes": [] if parting is None else list(causes(parting, draws=draws)),
+        "causes": [] if parting is None else list(causes(parting, draws=draws, every=every)),
         "unequal_since": None
         if verdict.unequal_since is None
         else {**_place_json(verdict.unequal_since[0]), "tensor": verdict.unequal_since[1].name},

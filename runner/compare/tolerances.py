@@ -20,8 +20,8 @@ COMPOUNDING = 5.0
 NOISE = 16.0
 """Units of rounding of the largest gradient so far below which no gradient tells anything."""
 
-CHUNK = 1 << 17
-"""Elements that are looked at together: their float64 copies fit into a processor's cache."""
+CHUNK = 1 << 15
+"""Elements that are looked at together: few enough for a processor's cache, and for torch to start no threads for."""
 
 Mode = Literal["bitwise", "ulp", "dtype", "explicit"]
 

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from runner.compare.condensed import Condensed
-from runner.compare.differences import Difference
+from runner.compare.differences import Deviation, Difference
 from runner.compare.observed import deviation, difference, is_same
 from runner.compare.tolerances import Tolerance, root_mean_square, rounding
 from runner.plan.columns import Column, Role
@@ -271,7 +271,11 @@ class _Series:
         if same:
             self.error = 0.0
             return None
-        deviates = deviation(found, expected, self.tolerance, self.size)
+        told = difference(found, expected, self.tolerance, self.size) if whole else None
+        if told is not None and told.values is not None:
+            deviates = Deviation(True, told.values.error)
+        else:
+            deviates = deviation(found, expected, self.tolerance, self.size)
         self.error = deviates.error
         if not deviates.beyond:
             return None
@@ -280,7 +284,7 @@ class _Series:
         self.differing += 1
         if self.error >= self.largest:
             self.largest, self.largest_number = self.error, number
-        return difference(found, expected, self.tolerance, self.size) if whole else None
+        return told
 
     def tally(self) -> Tally:
         return Tally(self.column, self.differing, self.compared, self.first_number, self.largest)

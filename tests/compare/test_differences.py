@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from runner.compare import differences
 from runner.compare.differences import deviation, difference
 from runner.compare.tolerances import BITWISE, BY_DTYPE, CHUNK, Tolerance, Tolerances, root_mean_square
 from runner.plan.columns import Column, Role
@@ -311,3 +312,23 @@ def is_close(found: Tensor, expected: Tensor, rtol: float, atol: float) -> bool:
     except AssertionError:
         return False
     return True
+
+
+def test_a_large_difference_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = differences._apart
+
+    def counted(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        seen.append(left.numel())
+        return original(left, right)
+
+    monkeypatch.setattr(differences, "_apart", counted)
+    expected = torch.ones(20 * CHUNK)
+    assert difference(expected * 2, expected, BITWISE) is not None
+    assert sum(seen) == 20 * CHUNK + 2  # once over all, then the worst element and the first
+    assert max(seen) == CHUNK
+    seen.clear()
+    found = expected.clone()
+    found[7 * CHUNK] = 3
+    assert difference(found, expected, BITWISE) is not None
+    assert sum(seen) == CHUNK + 2  # parts whose bits agree are not looked at
