@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from runner.compare.checking import Outcome
     from runner.compare.snapshots import Snapshot
 
+INDENT = "  "
+NARROWEST = 40
 BARE_UPDATE = "differing"
 LONGEST_TABLE = 40
 """Snapshots up to which the table names all; of more, those that do not hold."""
@@ -210,6 +213,7 @@ def check(
     from runner.compare.checking import Request
     from runner.compare.collecting import collect
     from runner.compare.many import check_all
+    from runner.compare.report import WIDEST
     from runner.compare.updating import UPDATES
 
     chosen = next((each for each in UPDATES if each == update), None)
@@ -217,7 +221,8 @@ def check(
         raise UsageError(Problem(f"--update is `{update}`", f"it takes {', '.join(UPDATES)}"))
     began = time.perf_counter()
     targets = collect(paths or ["."])
-    request = Request(chosen, tuple(sets or ()), tuple(allow or ()))
+    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns - len(INDENT)))
+    request = Request(chosen, tuple(sets or ()), tuple(allow or ()), width)
     outcomes = []
     with _Counter(len(targets), shown=sys.stderr.isatty() and not as_json) as counter:
         for outcome in check_all(targets, request, jobs=jobs or os.cpu_count() or 1, fail_fast=fail_fast):
@@ -270,7 +275,7 @@ class _Counter:
 def _tell(outcome: Outcome) -> None:
     if outcome.lines:
         typer.echo(f"{outcome.name}: {_STATUSES[outcome.status]}")
-        typer.echo("\n".join(f"  {line}" if line else "" for line in outcome.lines) + "\n")
+        typer.echo("\n".join(INDENT + line if line else "" for line in outcome.lines) + "\n")
 
 
 def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.compare.causes import BATCH, RANDOM
-from runner.compare.report import report, to_json
+from runner.compare.report import WIDEST, report, to_json
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
 from runner.compare.snapshots import Snapshot
@@ -50,6 +50,7 @@ class Request:
     update: Update | None = None
     overrides: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    width: int = WIDEST  # of a line that tells what differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +121,13 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
     rows: Sequence[Any] | None = list(execute(plan)) if request.update else None
     verdict, exact = judge(plan, snapshot, rows)
     if request.update is None or (verdict.holds and not stale and request.update != "all"):
-        return _told(name, plan, verdict, exact)
+        return _told(name, plan, verdict, exact, request.width)
     assert rows is not None
     new = updated(snapshot, kept(plan, rows), request.update)
     if request.update == "new":
         if not _only_new(verdict):
             write(new, path, config.name)
-            return _told(name, plan, verdict, exact)
+            return _told(name, plan, verdict, exact, request.width)
         new = replace(new, config=digests_of(plan.config))
     write(new, path, config.name)
     count = changes(snapshot, new)
@@ -163,7 +164,7 @@ def _stale(name: str, keys: Sequence[str]) -> Outcome:
     return Outcome(name, "stale", DIFFERS, (message, f"= {hint}"), details=details)
 
 
-def _told(name: str, plan: Plan, verdict: Verdict, exact: bool) -> Outcome:
+def _told(name: str, plan: Plan, verdict: Verdict, exact: bool, width: int) -> Outcome:
     draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
     if verdict.holds:
         return Outcome(name, "holds", rows=verdict.compared, exact=exact)
@@ -171,7 +172,7 @@ def _told(name: str, plan: Plan, verdict: Verdict, exact: bool) -> Outcome:
         name,
         "differs",
         DIFFERS,
-        tuple(report(verdict, draws=draws, every=plan.log.every)),
+        tuple(report(verdict, draws=draws, every=plan.log.every, width=width)),
         verdict.compared,
         exact=exact,
         details=to_json(verdict, draws=draws, every=plan.log.every),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -46,9 +46,11 @@ def report(
     """
     lines = [*_structure(verdict)]
     if verdict.parting is not None:
-        lines += [*_place(verdict.parting, verdict), *_numbers(verdict.parting)]
-        lines += _causes(causes(verdict.parting, draws=draws, every=every), width)
-        lines += [*_since(verdict), *_growth(verdict)]
+        lines.append(_place(verdict.parting))
+        told = causes(verdict.parting, draws=draws, every=every)
+        lines += _labelled(_numbers(verdict.parting), width)
+        lines += _labelled((("" if number else "cause", text) for number, text in enumerate(told)), width)
+        lines += _labelled([*_since(verdict), *_growth(verdict)], width)
         room = height - len(lines)
         if len(verdict.tallies) > 1 and room >= _SHORTEST_TABLE:
             lines += _table(verdict.tallies, room)
@@ -119,11 +121,19 @@ def _structure(verdict: Verdict) -> Iterator[str]:
             yield f"{_counted(rows.count, 'row')} {_be(rows.count)} {word}: {first}"
 
 
-def _place(parting: Parting, verdict: Verdict) -> Iterator[str]:
+def _labelled(told: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
+    """Texts beside their labels, as many lines each as it needs."""
+    for label, text in told:
+        first, *more = textwrap.wrap(text, width - _INDENT, break_long_words=False) or [""]
+        yield f"  {label:<9} {first}"
+        yield from (" " * _INDENT + line for line in more)
+
+
+def _place(parting: Parting) -> str:
     first = parting.divergences[0]
     others = [each.column.name for each in parting.divergences[1:]]
     also = f"; so {_do(len(others))} {listing([f'`{name}`' for name in others], _MOST_NAMES)}" if others else ""
-    yield f"row {_shown_place(parting.place)}: `{first.column.name}` {_what(first.difference)}{also}"
+    return f"row {_shown_place(parting.place)}: `{first.column.name}` {_what(first.difference)}{also}"
 
 
 def _shown_place(place: Place) -> str:
@@ -143,23 +153,23 @@ def _what(difference: Difference) -> str:
     return "differs"
 
 
-def _numbers(parting: Parting) -> Iterator[str]:
+def _numbers(parting: Parting) -> Iterator[tuple[str, str]]:
     difference = parting.divergences[0].difference
     values = difference.values
     for moved in difference.statistics[:_MOST_STATISTICS]:
-        yield f"  {'moved':<9} {moved}"
+        yield "moved", moved
     if values is None:
         return
     worst = values.worst
     where = f" at {list(worst.index)}" if worst.index else ""
     expected, found = shown(worst.expected, difference.dtype), shown(worst.found, difference.dtype)
-    yield f"  {'expected':<9} {expected}{where}"
-    yield f"  {'found':<9} {found}"
-    yield f"  {'apart':<9} {_apart(worst, difference.dtype)}"
+    yield "expected", f"{expected}{where}"
+    yield "found", found
+    yield "apart", _apart(worst, difference.dtype)
     if values.elements > 1:
         first = f", the first at {list(values.first.index)}" if values.first.index != worst.index else ""
-        yield f"  {'elements':<9} {values.count:,} of {values.elements:,} differ ({_percent(values.share)}){first}"
-    yield f"  {'passes at':<9} {_passing(values.passing)}"
+        yield "elements", f"{values.count:,} of {values.elements:,} differ ({_percent(values.share)}){first}"
+    yield "passes at", _passing(values.passing)
 
 
 def _apart(element: Element, dtype: torch.dtype) -> str:
@@ -184,20 +194,14 @@ def _passing(passing: Passing) -> str:
     return ", or ".join(parts)
 
 
-def _causes(told: Sequence[str], width: int) -> Iterator[str]:
-    lines = [line for text in told for line in textwrap.wrap(text, width - _INDENT, break_long_words=False)]
-    for number, line in enumerate(lines):
-        yield f"  {'cause' if number == 0 else '':<9} {line}"
-
-
-def _since(verdict: Verdict) -> Iterator[str]:
+def _since(verdict: Verdict) -> Iterator[tuple[str, str]]:
     if verdict.unequal_since is not None:
         place, column = verdict.unequal_since
         where = f"row {_shown_place(place)}"
-        yield f"  {'since':<9} the bits of `{column.name}` differ within the tolerance from {where} on"
+        yield "since", f"the bits of `{column.name}` differ within the tolerance from {where} on"
 
 
-def _growth(verdict: Verdict) -> Iterator[str]:
+def _growth(verdict: Verdict) -> Iterator[tuple[str, str]]:
     growth, parting = verdict.growth, verdict.parting
     if growth is None or parting is None or math.isnan(growth.first) or growth.last_number == parting.place.number:
         return
@@ -208,7 +212,7 @@ def _growth(verdict: Verdict) -> Iterator[str]:
         if growth.largest > _NOTABLE * max(growth.first, growth.last)
         else ""
     )
-    yield f"  {'growth':<9} {_KINDS[growth.kind]}: error {first}, {last}{most}"
+    yield "growth", f"{_KINDS[growth.kind]}: error {first}, {last}{most}"
 
 
 def _table(tallies: Sequence[Tally], room: int) -> list[str]:

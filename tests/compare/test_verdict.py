@@ -230,3 +230,12 @@ def test_tolerances_of_the_columns_are_used() -> None:
     assert verdict.parting is not None
     assert [each.column.name for each in verdict.parting.divergences] == ["loss"]
     assert [column.name for column in verdict.parting.within] == ["w"]
+
+
+def test_on_a_narrow_terminal_no_number_is_cut() -> None:
+    found = rows(20)
+    found[17] = moved(found[17], "w", "loss")
+    narrow = report(verdict_of(found, rows(20)), width=50)
+    assert max(map(len, narrow)) <= 50
+    wide = report(verdict_of(found, rows(20)))
+    assert " ".join(" ".join(narrow).split()) == " ".join(" ".join(wide).split())
