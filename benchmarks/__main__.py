@@ -11,10 +11,18 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in eve
 
 import torch
 
-from benchmarks import checks, linear, parameter, startup
+from benchmarks import checks, digits, linear, memory, parameter, startup, transformer
 from benchmarks.measure import LEAST_REPEATS, measured, table
 
-WORKLOADS = (linear.workloads, parameter.workloads, startup.workloads, checks.workloads)
+WORKLOADS = (
+    linear.workloads,
+    parameter.workloads,
+    digits.workloads,
+    transformer.workloads,
+    startup.workloads,
+    checks.workloads,
+    memory.workloads,
+)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Time two sides alternately and compare their medians."""
+"""Measure two sides alternately and compare their medians."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ LEAST_REPEATS = 7
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Two sides of one comparison, each a function that does its work and is timed as a whole."""
+    """Two sides of one comparison, each a function that does its work and is timed as a whole.
+
+    Where memory is measured, each starts a process and gives the bytes that it took; these vary too little to be
+    measured again and again.
+    """
 
     name: str
     what: str
@@ -22,14 +26,15 @@ class Workload:
     ours: Callable[[], object]
     theirs: Callable[[], object]
     reach: float  # the most that `measure` may be
-    measure: Literal["ratio", "difference", "each"] = "ratio"  # of the medians; a difference is in seconds
+    measure: Literal["ratio", "difference", "each", "memory"] = "ratio"  # of the medians; a difference is in seconds
     steps: int | None = None  # times are told a step where a run has steps
+    verify: Callable[[], None] | None = None  # called before: asserts that both sides compute the same
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     workload: Workload
-    ours: tuple[float, ...]  # seconds
+    ours: tuple[float, ...]  # seconds, or bytes
     theirs: tuple[float, ...]
 
     @property
@@ -38,7 +43,7 @@ class Result:
         if self.workload.measure == "each":  # of our steps, in milliseconds
             assert self.workload.steps is not None
             return ours / self.workload.steps * 1e3
-        return ours / theirs if self.workload.measure == "ratio" else ours - theirs
+        return ours - theirs if self.workload.measure == "difference" else ours / theirs
 
     @property
     def reached(self) -> bool:
@@ -47,6 +52,10 @@ class Result:
 
 def measured(workload: Workload, repeats: int) -> Result:
     """Run both sides once unmeasured, then `repeats` times each, alternating and changing which goes first."""
+    if workload.verify is not None:
+        workload.verify()
+    if workload.measure == "memory":
+        return Result(workload, (_bytes(workload.ours),), (_bytes(workload.theirs),))
     sides: dict[str, list[float]] = {"ours": [], "theirs": []}
     workload.theirs()
     workload.ours()
@@ -64,6 +73,12 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
+def _bytes(work: Callable[[], object]) -> float:
+    taken = work()
+    assert isinstance(taken, int)
+    return float(taken)
+
+
 def table(results: list[Result]) -> Iterator[str]:
     """The results as a Markdown table, columns aligned."""
     rows = [("", "what", "steprun", "against", "", "measured", "reach", "")]
@@ -78,21 +93,24 @@ def table(results: list[Result]) -> Iterator[str]:
 def _cells(result: Result) -> tuple[str, ...]:
     workload = result.workload
     sign = "+" if workload.measure == "difference" else ""
-    unit = {"ratio": "", "difference": " s", "each": " ms"}[workload.measure]
+    unit = {"difference": " s", "each": " ms"}.get(workload.measure, "")
     return (
         workload.name,
         workload.what,
-        _time(result.ours, workload.steps),
+        _told(result.ours, workload),
         workload.against,
-        _time(result.theirs, workload.steps),
+        _told(result.theirs, workload),
         f"{result.value:{sign}.2f}{unit}",
         f"≤ {workload.reach:{sign}.2f}{unit}",
         "reached" if result.reached else "not reached",
     )
 
 
-def _time(seconds: tuple[float, ...], steps: int | None) -> str:
-    median = statistics.median(seconds)
-    if steps is not None and median / steps < 1e-3:
-        return f"{median / steps * 1e6:.1f} µs a step"
-    return f"{median / steps * 1e3:.2f} ms a step" if steps is not None else f"{median:.3f} s"
+def _told(figures: tuple[float, ...], workload: Workload) -> str:
+    median = statistics.median(figures)
+    if workload.measure == "memory":
+        return f"{median / (1 << 20):.0f} MiB"
+    if workload.steps is None:
+        return f"{median:.3f} s"
+    step = median / workload.steps
+    return f"{step * 1e6:.1f} µs a step" if step < 1e-3 else f"{step * 1e3:.2f} ms a step"

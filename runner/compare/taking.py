@@ -16,7 +16,7 @@ from runner.config import Config, load
 from runner.engine import Row, execute
 from runner.plan import Plan, compile
 from runner.plan.snapshots import TolerancePlan, observed_by_snapshot
-from runner.record.checkpoints import config_digests
+from runner.record.config_fields import config_digests
 from runner.record.manifest import fingerprint
 
 VARIANTS = ("device", "engine")

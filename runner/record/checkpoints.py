@@ -13,16 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from runner.config import Config
 from runner.engine.state import State
-from runner.errors import RunError
+from runner.errors import Problem, RunError
 from runner.plan.plan import Plan
+from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 CHECKPOINTS_FOLDER = "checkpoints"
-UNRELATED = {"name", "description", "log", "snapshot"}
-"""Keys of a config that no number of a run depends on."""
 
 
 def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None = None) -> Path:
@@ -39,7 +37,7 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     told = {
         "format": FORMAT,
         "torch": torch.__version__,
-        "config": config_digests(plan.config),
+        "config": config_fields(plan.config.document),
         "row": state.row,
         "tensors": f"{name}.safetensors",
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -76,13 +74,13 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
     told = read_checkpoint(path)
     if told["torch"] != torch.__version__:
         raise RunError(
-            f"{path.name} was written under torch {told['torch']}, and this is {torch.__version__}: "
+            f"the checkpoint {path.name} was written under torch {told['torch']}, and this is {torch.__version__}: "
             "the bits that follow may differ; resume under that version"
         )
-    differing = [key for key, digest in config_digests(plan.config).items() if told["config"].get(key) != digest]
-    differing += [key for key in told["config"] if key not in config_digests(plan.config)]
-    if differing:
-        raise RunError(f"{path.name} is of another config: {', '.join(f'`{key}`' for key in differing)} differ")
+    differing = difference(told["config"], config_fields(plan.config.document))
+    if differing is not None:
+        hint = "put that back to go on, or run the changed config as a run of its own"
+        raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
     tensors = _tensors(path.parent / told["tensors"], told["sha256"])
     _restore(state, _decode(told["state"], tensors))
 
@@ -110,15 +108,6 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
     found = [(read_checkpoint(path)["row"], path) for path in sorted((directory / CHECKPOINTS_FOLDER).glob("*.json"))]
     usable = [(row, path) for row, path in found if row <= rows]
     return max(usable)[1] if usable else None
-
-
-def config_digests(config: Config) -> dict[str, str]:
-    """A digest of every top-level key of a config that a run's numbers depend on, as far as it says something.
-
-    What is left at its default is left out, so that a key which a later version adds changes none.
-    """
-    told = config.model_dump(mode="python", exclude=UNRELATED, exclude_defaults=True)
-    return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:16] for key, value in told.items()}
 
 
 def _contents(plan: Plan, state: State) -> dict[str, Any]:

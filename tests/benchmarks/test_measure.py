@@ -51,3 +51,27 @@ def test_the_table_tells_times_a_step_ratio_and_reach() -> None:
         "≤ 0.75",
         "reached",
     ]
+
+
+def test_what_both_sides_compute_is_verified_first() -> None:
+    def verify() -> None:
+        raise AssertionError("the losses of both sides differ")
+
+    with pytest.raises(AssertionError, match="the losses of both sides differ"):
+        measured(workload(verify=verify, ours=pytest.fail, theirs=pytest.fail), repeats=1)
+
+
+def test_memory_is_what_each_side_says_once() -> None:
+    result = measured(
+        workload(measure="memory", reach=1.1, ours=lambda: 300 << 20, theirs=lambda: 200 << 20), repeats=7
+    )
+    assert (result.ours, result.theirs) == ((float(300 << 20),), (float(200 << 20),))
+    told = list(table([result]))[-1]
+    assert [cell.strip() for cell in told.strip("|").split("|")][2:] == [
+        "300 MiB",
+        "theirs",
+        "200 MiB",
+        "1.50",
+        "≤ 1.10",
+        "not reached",
+    ]

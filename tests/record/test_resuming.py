@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -169,8 +170,8 @@ def flipped(data: bytes) -> bytes:
         ("*.json", lambda data: data[:100], r"checkpoint \d+\.json cannot be read: it is truncated or damaged"),
         (
             "*.json",
-            lambda data: data.replace(b'"format": 1', b'"format": 2'),
-            r"has format 2, and this version reads 1",
+            lambda data: data.replace(b'"format": 2', b'"format": 9'),
+            r"has format 9, and this version reads 2",
         ),
         (
             "*.json",
@@ -190,12 +191,37 @@ def test_a_damaged_checkpoint_is_told_and_nothing_is_overwritten(
     assert open_run(directory).to_arrow().equals(rows)
 
 
-def test_a_checkpoint_of_another_config_says_which_field_differs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("0.01 / t", "0.02 / t", "`optimizer.adam.lr` was `0.01 / t` and is `0.02 / t`"),
+        ("shape: [8, 8], init: {normal: {std: 0.5}}", "shape: [8, 8], init: ones", None),
+        ("n: 40", "n: 41", "`constants.n` was `40` and is `41`"),
+        ("tanh", "sigmoid", "`expression` is another"),
+        ("every: 7", "every: 6", "`steps.0.repeat.steps.1.every` was `7` and is `6`"),
+        ("times: 2, steps: [train]", "times: 2, steps: [backward]", None),
+        ("constants:", "seed: 1\nconstants:", "`seed` is new"),
+        (", requires_grad: false", "", "`parameters.average.requires_grad` is gone"),
+    ],
+)
+def test_a_checkpoint_of_another_config_says_which_field_differs(
+    old: str, new: str, told: str | None, tmp_path: Path
+) -> None:
     directory = stopped(tmp_path, OPTIMIZERS[0], 60, None)
     config = directory / "config.yaml"
-    config.write_text(config.read_text().replace("0.01 / t", "0.02 / t").replace("tanh", "sigmoid"))
-    with pytest.raises(runner.RunError, match=r"is of another config: `expression`, `optimizers` differ"):
+    text = config.read_text()
+    assert text.count(old) == 1
+    config.write_text(text.replace(old, new))
+    expected = {
+        "init: ones": "`parameters.w.init.normal.std` is gone, `parameters.w.init` is new",
+        "[backward]": '`steps.1.repeat.steps.0.repeat.steps` was `["train"]` and is `["backward"]`',
+    }
+    told = told or next(said for key, said in expected.items() if key in new)
+    message = f"the checkpoint 00000060.json is of another config: {told}"
+    with pytest.raises(runner.RunError, match=re.escape(message)) as caught:
         resume(directory)
+    (problem,) = caught.value.problems
+    assert problem.hint == "put that back to go on, or run the changed config as a run of its own"
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""W3: a network of 64, 128 and 10 on batches of the digits, for 20 epochs."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.measure import Workload
+from benchmarks.training import losses, start, train
+from runner.plan.streams import stream_seed
+
+CONFIG = Path(__file__).with_name("configs") / "mlp.yaml"
+DATA = Path(__file__).parents[1] / "configs" / "data" / "digits.npz"
+EPOCHS, BATCH = 20, 64
+STEPS = EPOCHS * 24
+
+
+@functools.cache
+def initial_weights() -> dict[str, torch.Tensor]:
+    names = {"w1": "0.weight", "b1": "0.bias", "w2": "2.weight", "b2": "2.bias"}
+    return {names[name]: weight for name, weight in start(CONFIG).items()}
+
+
+def by_hand() -> list[float]:
+    """The loop as a person writes it: index batches on tensors in memory."""
+    with numpy.load(DATA) as file:
+        images = torch.from_numpy(file["images"]).float().flatten(1) / 16
+        labels = torch.from_numpy(file["labels"]).long()
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    model.load_state_dict(initial_weights())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    losses = []
+    for epoch in range(1, EPOCHS + 1):
+        generator = torch.Generator().manual_seed(stream_seed(0, "shuffle", "train", epoch))  # the order of steprun
+        for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images[chosen]), labels[chosen])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def verify() -> None:
+    assert losses(CONFIG) == by_hand(), "the losses of both sides differ"
+
+
+def workloads() -> list[Workload]:
+    what = f"MLP 64-128-10 on digits, Adam, batches of {BATCH}, {EPOCHS} epochs, losses logged"
+    ours = functools.partial(train, CONFIG)
+    return [Workload("W3", what, "hand-written loop", ours, by_hand, reach=0.70, steps=STEPS, verify=verify)]

@@ -1,0 +1,35 @@
+"""W7: what a long run of W1 takes in memory at most, each in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+import tempfile
+
+from benchmarks.linear import CONFIG
+from benchmarks.measure import Workload
+
+LONG, SHORT = 1_000_000, 1_000
+PROGRAM = """
+import sys, runner
+runner.run(sys.argv[1], overrides=["steps=" + sys.argv[2]], runs_dir=sys.argv[3])
+print(open("/proc/self/status").read())
+"""
+
+
+def peak(steps: int) -> int:
+    """The most memory that so many steps take, in bytes: the high-water mark of the resident set, as Linux tells it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", PROGRAM, str(CONFIG), str(steps), folder]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    kibibytes = re.search(r"^VmHWM:\s*(\d+) kB$", told, re.MULTILINE)
+    assert kibibytes is not None, told
+    return int(kibibytes[1]) << 10
+
+
+def workloads() -> list[Workload]:
+    what = f"configs/linear.yaml, {LONG:,} `train` steps, every gradient and weight to Parquet"
+    long, short = functools.partial(peak, LONG), functools.partial(peak, SHORT)
+    return [Workload("W7", what, f"{SHORT:,} steps", long, short, reach=1.10, measure="memory")]

@@ -1,0 +1,34 @@
+"""steprun's side of a workload that trains a network, and what its hand-written side needs of it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+import runner
+from runner.engine import initial_state
+
+DATA_FOLDER = Path(__file__).parents[1] / "configs" / "data"
+
+
+def train(config: Path) -> None:
+    """Run a config and record it."""
+    with tempfile.TemporaryDirectory() as folder:
+        runner.run(config, runs_dir=folder, allowed_folders=[DATA_FOLDER])
+
+
+def losses(config: Path) -> list[float]:
+    """The `loss` of every step of a config."""
+    found = [row["loss"] for row in runner.execute(_plan(config))]
+    return [loss.item() for loss in found if loss is not None]
+
+
+def start(config: Path) -> dict[str, torch.Tensor]:
+    """The initial weights of a config."""
+    return {name: weight.detach() for name, weight in initial_state(_plan(config)).parameters.items()}
+
+
+def _plan(config: Path) -> runner.Plan:
+    return runner.compile(runner.load(config, allowed_folders=[DATA_FOLDER]), allowed=[DATA_FOLDER])
