@@ -11,12 +11,15 @@ import pytest
 
 from tests.compare.snapshotting import LINEAR, edit, taken
 
+PLUGIN = ("-p", "no:steprun", "-p", "runner.pytest_plugin")
+"""The plugin by its module, whether it is installed as an entry point or not."""
+
 ROOT = Path(__file__).parents[1]
 pytest_plugins = ["pytester"]
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return pytester.runpytest_inprocess("-p", "runner.pytest_plugin", *arguments)
+    return pytester.runpytest_inprocess(*PLUGIN, *arguments)
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_without_the_option_nothing_of_steprun_is_imported(tmp_path: Path) -> No
         "    assert names == ['runner', 'runner.pytest_plugin']\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "runner.pytest_plugin", "-p", "no:cacheprovider", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", *PLUGIN, "-p", "no:cacheprovider", str(tmp_path)],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

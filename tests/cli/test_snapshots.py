@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.cli.commands import LINEAR, steprun, steprun_process, top_modules_after
+from tests.cli.commands import LINEAR, steprun, top_modules_after
 
 
 @pytest.fixture
@@ -198,12 +198,3 @@ def test_the_table_of_many_names_what_does_not_hold(folder: Path, monkeypatch: p
 def test_help_imports_no_torch() -> None:
     for command in ("snapshot", "check"):
         assert "torch" not in top_modules_after(command, "--help")
-
-
-@pytest.mark.slow
-def test_a_process_of_its_own_holds_what_another_took(folder: Path) -> None:
-    done = steprun_process("snapshot", "linear.yaml", "other.yaml", cwd=folder)
-    assert done.code == 0
-    done = steprun_process("check", "-j", "2", cwd=folder)
-    assert (done.code, done.err) == (0, "")
-    assert "2 snapshots: 2 hold in" in done.out
