@@ -10,6 +10,7 @@ import torch
 from _pytest.mark import ParameterSet
 
 import runner
+from tests.cli.commands import steprun
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -37,3 +38,11 @@ def test_python_of_the_documentation_runs(text: str) -> None:
     state = torch.get_rng_state()
     exec(compile(text, "docs", "exec"), {})
     torch.set_rng_state(state)
+
+
+@pytest.mark.parametrize("text", examples("console"))
+def test_a_command_of_the_documentation_prints_what_it_shows(text: str) -> None:
+    command, _, shown = text.partition("\n")
+    words = command.removeprefix("$ steprun ").split()
+    printed = steprun(*words, cwd=DOCS.parent, environment={"COLUMNS": "100", "LINES": "24"})
+    assert (printed.out, printed.err) == (shown, "")

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from runner import __version__
-from runner.cli import history, inspection, reference, resuming, running, snapshots
+from runner.cli import comparing, gradients, history, inspection, reference, resuming, running, snapshots
 from runner.cli.completion import complete_config
 from runner.cli.faults import exit_code_of
 from runner.cli.options import examples
@@ -84,5 +84,5 @@ def steprun(
     """
 
 
-for module in (running, resuming, inspection, snapshots, reference, history):
+for module in (running, resuming, inspection, snapshots, comparing, gradients, reference, history):
     module.register(application)

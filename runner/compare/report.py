@@ -44,7 +44,7 @@ def report(
         draws, every: as in `causes`.
         height, width: lines and characters that it may take.
     """
-    lines = [*_structure(verdict)]
+    lines = [*structure(verdict)]
     if verdict.parting is not None:
         lines.append(_place(verdict.parting))
         told = causes(verdict.parting, draws=draws, every=every)
@@ -55,6 +55,14 @@ def report(
         if len(verdict.tallies) > 1 and room >= _SHORTEST_TABLE:
             lines += _table(verdict.tallies, room)
     return [_cut(line, width) for line in lines[:height]]
+
+
+def birth(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: int = WIDEST) -> list[str]:
+    """Where the first difference was born, and what it points to; nothing where there is none."""
+    if verdict.parting is None:
+        return []
+    told = (("" if number else "cause", text) for number, text in enumerate(causes(verdict.parting, draws=draws)))
+    return [_cut(line, width) for line in (_place(verdict.parting), *_labelled(told, width))]
 
 
 def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> dict[str, Any]:
@@ -105,7 +113,8 @@ def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every
 # --- text
 
 
-def _structure(verdict: Verdict) -> Iterator[str]:
+def structure(verdict: Verdict) -> Iterator[str]:
+    """What does not line up: tensors and rows that one side has alone."""
     for word, columns in (("missing", verdict.missing_columns), ("new", verdict.new_columns)):
         if columns:
             names = listing([f"`{column.name}`" for column in columns], _MOST_NAMES)

@@ -232,7 +232,7 @@ def compare(
             shape differs is, so that a step shows where.
         tolerate: the tolerance of each column; `Tolerances` is one.
     """
-    watch = _Watch(found_columns, expected_columns, tolerate)
+    watch = Watch(found_columns, expected_columns, tolerate)
     for found, expected in pairs:
         watch(found, expected)
     return watch.verdict()
@@ -244,7 +244,7 @@ def in_causal_order(columns: Iterable[Column]) -> list[Column]:
 
 
 @dataclass(slots=True)
-class _Series:
+class Series:
     """What is known of one column after some rows."""
 
     column: Column
@@ -307,11 +307,13 @@ class _Series:
 
 
 @dataclass(slots=True)
-class _Watch:
+class Watch:
+    """Takes pairs of rows one by one, and tells how the columns differ that both sides declare."""
+
     found_columns: Sequence[Column]
     expected_columns: Sequence[Column]
     tolerate: Tolerate
-    series: dict[str, _Series] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
     compared: int = 0
     missing: int = 0
     new: int = 0
@@ -325,7 +327,7 @@ class _Watch:
         found = {column.name: column for column in self.found_columns}
         for column in in_causal_order(self.expected_columns):
             if column.name in found and found[column.name].dtype == column.dtype:
-                self.series[column.name] = _Series(column, self.tolerate(column))
+                self.series[column.name] = Series(column, self.tolerate(column))
 
     def __call__(self, found: AnyRow | None, expected: AnyRow | None) -> None:
         if found is not None and expected is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from runner.config.document import Document
 from runner.config.limits import Limits
-from runner.config.load import load, loads
+from runner.config.load import load, loads, overridden
 from runner.config.models import (
     Assign,
     Backward,
@@ -73,6 +73,7 @@ __all__ = [
     "json_schema",
     "load",
     "loads",
+    "overridden",
 ]
 
 

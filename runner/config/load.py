@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from runner.config.build import build_config, run_name
@@ -11,7 +12,6 @@ from runner.config.document import Document
 from runner.config.extends import BaseReader, Sandbox
 from runner.config.limits import Limits
 from runner.config.models import Config
-from runner.config.nodes import MapNode
 from runner.config.source import Source, decode, read_source, text_source
 from runner.errors import ConfigError, Problem
 
@@ -61,6 +61,15 @@ def loads(
     return _config(source, Path(name).stem.strip("<>"), "", overrides, limits, allowed_folders)
 
 
+def overridden(config: Config, overrides: Sequence[str], *, limits: Limits | None = None) -> Config:
+    """A config with further overrides applied, over the text that was read for it.
+
+    Raises:
+        ConfigError: with every fault that was found.
+    """
+    return _built(config.document, overrides, limits or Limits(), [])
+
+
 def _config(
     source: Source,
     stem: str,
@@ -75,22 +84,24 @@ def _config(
     root = reader.tree(source, ((resolved, source.name),))
     if root is None or reader.failed:
         raise _error(problems, [], source, limits, [])
+    return _built(Document(root, source, sandbox, run_name(stem)), overrides, limits, problems)
+
+
+def _built(document: Document, overrides: Sequence[str], limits: Limits, problems: list[Problem]) -> Config:
+    """The config of a document with overrides laid over it; `problems` holds what was found while it was read."""
     names: list[str] = []
+    root = document.root
     if overrides:
         from runner.config.overrides import apply_override, override_name
 
         names = [override_name(text) for text in overrides]
         for text in overrides:
-            root = apply_override(root, text, source, limits, problems)
+            root = apply_override(root, text, document.source, limits, problems)
     unread = list(problems)
-    config = build_config(_document(root, source, sandbox, stem), problems, limits.problems)
+    config = build_config(replace(document, root=root), problems, limits.problems)
     if config is None:
-        raise _error(problems, unread, source, limits, names)
+        raise _error(problems, unread, document.source, limits, names)
     return config
-
-
-def _document(root: MapNode, source: Source, sandbox: Sandbox, stem: str) -> Document:
-    return Document(root, source, sandbox, run_name(stem))
 
 
 def _error(

@@ -107,6 +107,11 @@ class Batches:
     def drawn(self) -> bool:
         return bool(self.batch)
 
+    @property
+    def place(self) -> tuple[int, int, bool]:
+        """Everything about it that changes, for `restore`."""
+        return self.epoch, self.position, self.drawn
+
     def restore(self, epoch: int, position: int, drawn: bool) -> None:
         """Go to a place that `epoch`, `position` and `drawn` told before."""
         self.epoch = epoch - 1

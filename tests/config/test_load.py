@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.config import Config, Limits, load, loads
+from runner.config import Config, Limits, load, loads, overridden
 from runner.errors import ConfigError, UsageError
 from tests.config.strategies import ANY_TEXT, INDICATORS, LINEAR, WORDS, YAML_LIKE
 
@@ -155,3 +155,17 @@ def test_a_file_without_leave_to_read_is_a_usage_error(tmp_path: Path, monkeypat
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(UsageError, match=r"cannot read a\.yaml: permission denied"):
         load("a.yaml")
+
+
+def test_further_overrides_give_the_config_that_all_of_them_at_once_give(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("constants: {rate: 0.5}\n")
+    path = tmp_path / "config.yaml"
+    path.write_text(f"extends: base.yaml\n{MINIMAL}optimizer: {{sgd: {{lr: rate}}}}\nsteps: 3\n")
+    further = overridden(load(path, ["rate=0.25"]), ["steps=5", "optimizer={adam: {}}"])
+    assert further == load(path, ["rate=0.25", "steps=5", "optimizer={adam: {}}"])
+    assert further != load(path, ["rate=0.25"])
+
+
+def test_a_fault_of_a_further_override_names_it() -> None:
+    with pytest.raises(ConfigError, match=r"override dtype=flaot32:1:7  dtype"):
+        overridden(loads(MINIMAL), ["dtype=flaot32"])
