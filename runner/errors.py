@@ -133,6 +133,10 @@ class DataWarning(UserWarning):
     """Something about the data of a run that may be meant, found when they are read."""
 
 
+class HealthWarning(UserWarning):
+    """Something about the numbers of a run that may be meant, found while it runs."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that was most likely meant by `name`, or None."""
     pool = sorted(set(candidates))

@@ -10,7 +10,7 @@ import typer
 
 from runner.cli.completion import complete_override
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
-from runner.cli.reading import data_warnings_told, make_plan, read_config, tell_warnings
+from runner.cli.reading import make_plan, read_config, run_warnings_told, tell_warnings
 from runner.cli.tolerances import ToleranceOption, tolerances_of
 from runner.errors import ExpectationError, Problem, UsageError
 
@@ -128,7 +128,7 @@ def compare(
     if report == "text":
         tell_warnings(this.plan.warnings)
         tell_warnings(warning for warning in other.plan.warnings if warning not in this.plan.warnings)
-    with data_warnings_told():
+    with run_warnings_told():
         course = follow(
             lockstep(this, other, reinject=reinject),
             this.plan,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.cli.options import Request
-from runner.errors import DataWarning, Problem, UsageError, nearest
+from runner.errors import DataWarning, HealthWarning, Problem, UsageError, nearest
 
 if TYPE_CHECKING:
     from runner.config import Config
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STDIN = "-"
 READING = ("file_bytes", "nesting", "alias_nodes", "files")
 PLANNING = ("nodes", "memory")
+RUN_WARNINGS = (DataWarning, HealthWarning)
 
 
 def read_config(request: Request) -> Config:
@@ -57,14 +58,17 @@ def tell_warnings(warnings: Iterable[Problem]) -> None:
 
 
 @contextmanager
-def data_warnings_told() -> Iterator[None]:
-    """What is found odd about the data while they are read is written as a warning of the config is."""
+def run_warnings_told() -> Iterator[None]:
+    """What is found odd about the data and the numbers of a run is written as a warning of the config is."""
     with python_warnings.catch_warnings():
-        python_warnings.simplefilter("always", DataWarning)
+        for category in RUN_WARNINGS:
+            python_warnings.simplefilter("always", category)
         otherwise = python_warnings.showwarning
 
         def show(message: Warning | str, *where: Any, **more: Any) -> None:
-            if isinstance(message, DataWarning):
+            if isinstance(message, RUN_WARNINGS):
+                if sys.stderr.isatty():
+                    sys.stderr.write("\r\x1b[2K")  # over the progress bar
                 print(f"warning: {message}", file=sys.stderr)
             else:
                 otherwise(message, *where, **more)

@@ -24,7 +24,7 @@ from runner.cli.options import (
     reads_config,
 )
 from runner.cli.progress import Progress, can_draw
-from runner.cli.reading import data_warnings_told, make_plan, read_config, tell_warnings
+from runner.cli.reading import make_plan, read_config, run_warnings_told, tell_warnings
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def told_where(directory: Path, as_json: bool, quiet: bool) -> Iterator[None]:
 def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
     """What is called with each row: it prints the row as text or as JSON, and moves a progress bar on a terminal."""
     with ExitStack() as stack:
-        stack.enter_context(data_warnings_told())
+        stack.enter_context(run_warnings_told())
         watches: list[Watch] = []
         progress = None if as_json or not can_draw(sys.stderr) else _progress(plan)
         if as_json:

@@ -8,7 +8,7 @@ from typing import Any
 from runner.config.data import read_sources
 from runner.config.document import Document
 from runner.config.fields import check_expression
-from runner.config.models import Config, Log
+from runner.config.models import Config, Health, Log
 from runner.config.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
 from runner.config.nodes import describe, plain
 from runner.config.optimizers import read_optimizers
@@ -21,13 +21,15 @@ from runner.errors import Problem, did_you_mean, nearest
 
 TOP_LEVEL_KEYS = (
     "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
-    "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "snapshot",
+    "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
+    "health", "snapshot",
 )  # fmt: skip
 """What a person may write at the top, in the order of the language."""
 
 _MAPPINGS = ("functions", "metrics")
 ENGINES_BUILT = ("eager",)
 TENSOR_LOGS_BUILT = ("full", "none")
+ON_NONFINITE = ("stop", "warn", "ignore")
 
 
 def build_config(document: Document, problems: list[Problem], most: int) -> Config | None:
@@ -51,7 +53,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     scalars = scalar_names(data.get("constants"))
     values: dict[str, Any] = {
         key: data[key]
-        for key in ("name", "description", "seed", "dtype", "device", "engine", "expression")
+        for key in ("name", "description", "seed", "dtype", "device", "engine", "expression", "on_nonfinite")
         if key in data
     }
     values["parameters"] = read_parameters(data.get("parameters"), scalars, faults)
@@ -62,6 +64,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     values["steps"] = read_program(data.get("steps"), scalars, faults)
     values["log"] = _log(data.get("log"), faults)
     values["snapshot"] = read_snapshot(data.get("snapshot"), faults)
+    values["health"] = _health(data.get("health"), faults)
     for key in _MAPPINGS:
         values[key] = {} if data.get(key) is None else data[key]
         if isinstance(values[key], dict) and not faults.check_each(values[key].items(), check_expression, (key,)):
@@ -69,6 +72,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     if data.get("name") is None:
         values["name"] = faults.document.name
     _check_choice(data.get("engine"), ("engine",), ENGINES_BUILT, ENGINES, "engine", faults)
+    _check_choice(data.get("on_nonfinite"), ("on_nonfinite",), ON_NONFINITE, {}, "choice", faults)
     if data.get("parameters") in (None, {}) and "parameters" not in faults.misspelt:
         hint = "write `parameters: {x: {shape: [1], init: 100}}`"
         faults.add(("parameters",), "a config needs at least one parameter", hint, key=True)
@@ -100,6 +104,16 @@ def _log(written: Any, faults: Faults) -> Log | None:
         return Log()
     _check_choice(written.get("tensors"), ("log", "tensors"), TENSOR_LOGS_BUILT, TENSOR_LOGS, "choice", faults)
     return faults.build(Log, written, ("log",)) or Log()
+
+
+def _health(written: Any, faults: Faults) -> Health | None:
+    if written is None:
+        return Health()
+    if not isinstance(written, dict):
+        hint = "write `health: {exploding_gradient: 1e3}`"
+        faults.add(("health",), f"expected a mapping, found {describe(written)}", hint)
+        return Health()
+    return faults.build(Health, written, ("health",)) or Health()
 
 
 def _check_choice(

@@ -374,6 +374,26 @@ class SnapshotDeclaration(Frozen):
     )
 
 
+class Health(Frozen):
+    """Rules of health, each a warning with its threshold; one that is not written is off."""
+
+    noun: ClassVar[str] = "`health`"
+    vanishing_gradient: Number | None = Field(
+        default=None, description="warn of a parameter whose gradient has a norm below this, such as 1e-7"
+    )
+    exploding_gradient: Number | None = Field(
+        default=None, description="warn of a parameter whose gradient has a norm above this, such as 1e3"
+    )
+    unchanged: Number | None = Field(
+        default=None, description="warn of a parameter that so many updates in a row did not change, such as 10"
+    )
+    update_ratio: tuple[Number, ...] | None = Field(
+        default=None,
+        description="warn of a parameter whose update, relative to its own norm, is outside of [least, most], "
+        "such as [1e-6, 1e-1]",
+    )
+
+
 class Config(Frozen):
     """A whole config, `extends` and overrides applied, short forms written out."""
 
@@ -404,6 +424,12 @@ class Config(Frozen):
     steps: tuple[Step, ...] = Field(description="the program")
     log: Log = Field(description="what each row records")
     snapshot: SnapshotDeclaration = Field(description="what a snapshot keeps, and how nearly it is held")
+    on_nonfinite: Text = Field(
+        default="stop",
+        description="what a value, gradient or weight that is nan or infinite does: stop (the run ends as failed), "
+        "warn (once), or ignore (nothing is looked at)",
+    )
+    health: Health = Field(description="rules of health, told as warnings; all off unless written")
     _document: "Document | None" = PrivateAttr(default=None)
 
     @property

@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from runner.catalogue import Argument, Initialiser, Optimizer, initialisers, optimizers
-from runner.config.build import ENGINES_BUILT, TENSOR_LOGS_BUILT
+from runner.config.build import ENGINES_BUILT, ON_NONFINITE, TENSOR_LOGS_BUILT
 from runner.config.models import (
     STEP_MODELS,
     Config,
@@ -15,6 +15,7 @@ from runner.config.models import (
     ForEach,
     Frozen,
     GroupDeclaration,
+    Health,
     InitExpression,
     Log,
     OptimizerDeclaration,
@@ -108,6 +109,8 @@ def json_schema() -> Schema:
         },
         "log": _log(),
         "snapshot": _snapshot(),
+        "on_nonfinite": {**fields["on_nonfinite"], "enum": list(ON_NONFINITE)},
+        "health": {**_model(Health), "type": ["object", "null"], "description": _told(fields, "health")},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

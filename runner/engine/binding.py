@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from runner.engine.batches import Batches
+from runner.engine.health import Health
+from runner.engine.nonfinite import Watch
 from runner.engine.rows import Columns
 from runner.engine.state import State, manual_seed
 from runner.language.computation import Computation
@@ -27,9 +29,17 @@ Withheld = tuple[Action, Values]
 class Binding:
     """What the steps of a run share: its plan, its state, and what the next row holds."""
 
-    def __init__(self, plan: Plan, state: State, checkpoint: Callable[[str | None], None] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        state: State,
+        checkpoint: Callable[[str | None], None] | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         self.plan = plan
         self.state = state
+        self.watch = Watch(plan, state) if watch is None else watch
+        self.health = Health(plan, state, self.watch.tell)
         self.checkpoint = checkpoint or (lambda tag: None)
         self.layout = Columns(plan.columns)
         self.latest: list[Tensor | None] = [None] * len(plan.columns)  # weights and gradients as of now

@@ -11,9 +11,11 @@ import torch
 from runner.engine import steps
 from runner.engine.binding import Binding, Values, Withheld
 from runner.engine.faults import run_fault
+from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State, initial_state
 from runner.engine.steps import Run
+from runner.errors import RunError
 from runner.plan.instructions import Action, Again, Enter, Instruction, Leave, When
 from runner.plan.plan import Plan
 
@@ -30,6 +32,7 @@ def execute(
     *,
     checkpoint: Callable[[str | None], None] | None = None,
     shared: bool = False,
+    watch: Watch | None = None,
 ) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
@@ -39,12 +42,15 @@ def execute(
         checkpoint: what `checkpoint` steps call with their tag, to save `state`; they do nothing without it.
         shared: rows share memory with the run, and with each other where a step left a tensor as it was. That is
             cheaper, and for readers that write nothing; the run never writes what a row holds.
+        watch: over `state`; one that tells what it finds as Python warnings unless given.
     Raises:
-        RunError: a step fails; the problem names the place in the config.
+        RunError: a step fails, or makes something non-finite, whose row is yielded before; the problem names the
+            place in the config.
         ExpectationError: an `expect` step does not hold.
     """
     state = initial_state(plan) if state is None else state
-    binding = Binding(plan, state, checkpoint)
+    binding = Binding(plan, state, checkpoint, watch)
+    watch = binding.watch
     last: list[Withheld] = []
     program = [_bind(binding, instruction, last) for instruction in plan.program]
     layout, iterations = binding.layout, state.iterations
@@ -60,9 +66,12 @@ def execute(
         return Row(number, action.kind, path, iteration, layout, values if shared else _copied(values))
 
     if state.row == 0:
+        watch.start()
         state.row = 1
         values = tuple(binding.latest)
         yield Row(0, "start", "start", 1, layout, values if shared else _copied(values))
+        if watch.failure is not None:
+            raise RunError(watch.failure)
     end = len(program)
     position = state.position
     generator = torch.get_rng_state() if plan.random else None
@@ -79,6 +88,12 @@ def execute(
             state.position = position
             if values is not None:
                 yield row(action, values)
+            if watch.failure is not None:
+                break
+        watch.settle()
+        binding.health.conclude()
+        if watch.failure is not None:
+            raise RunError(watch.failure)
     except FAULTS as error:
         raise run_fault(plan, state, position, error) from error
     finally:
@@ -194,17 +209,17 @@ def _action(binding: Binding, action: Action) -> Run:
 
 
 def _every_row(binding: Binding, run: Run, action: Action) -> Run:
-    """Drop the rows of iterations that the log does not keep; the last iteration is always kept."""
+    """Drop the rows of iterations that the log does not keep; the last iteration, and what ends a run, is kept."""
     every, loop, iterations = binding.plan.log.every, action.loops[-1], binding.state.iterations
     program = binding.plan.program
     times = next(item.times for item in program if isinstance(item, Enter) and item.loop == loop)
     stops = any(isinstance(item, Leave) and item.loops[-1] == loop for item in program)
-    withheld = binding.withheld
+    withheld, watch = binding.withheld, binding.watch
 
     def kept() -> Values | None:
         values = run()
         iteration = iterations[loop]
-        if iteration % every == 0 or iteration == times:
+        if iteration % every == 0 or iteration == times or watch.failure is not None:
             return values
         if stops and values is not None:
             if loop not in withheld or withheld[loop][0] != iteration:

@@ -15,6 +15,7 @@ from runner.engine.binding import Binding, Values
 from runner.engine.evaluating import whole_pass
 from runner.engine.expectations import mismatch
 from runner.engine.faults import does_not_hold
+from runner.engine.nonfinite import Look
 from runner.engine.straight import Straight
 from runner.optim import Stepper
 from runner.plan.instructions import (
@@ -49,6 +50,7 @@ def bind(binding: Binding, argument: Argument, loops: Loops) -> Run:
 def _forward(binding: Binding, argument: Forward, loops: Loops) -> Run:
     step = Straight(binding, loops)
     results = step.results(binding.evaluate(argument.evaluation, loops), argument.evaluation)
+    step.look(binding.watch.computed(binding, argument.evaluation, loops), results)
     step.keep_results(argument.evaluation, results)
     return step.function()
 
@@ -60,20 +62,35 @@ def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
     value = results[evaluation.objective]
     step.renew_gradients(argument.parameters)
     inputs = _inputs(binding, argument.inputs)
+    cotangent: list[Tensor] = []
+    later_draws = int(argument.gradient is not None and argument.gradient.random)
+    look = binding.watch.computed(
+        binding, evaluation, loops, argument.parameters, cotangent=cotangent, later_draws=later_draws
+    )
     if argument.gradient is None:
         step.call(Differentiate(inputs), "differentiate", value)
+        step.look(look, results)
         step.keep_results(evaluation, results)
     else:
         gradient = binding.call(argument.gradient, loops)
 
         def backward(value: Tensor) -> None:
-            value.backward(_as_gradient(gradient()[0], value), inputs=inputs)  # type: ignore[no-untyped-call]
+            cotangent[:] = [_as_gradient(gradient()[0], value)]
+            value.backward(cotangent[0], inputs=inputs)  # type: ignore[no-untyped-call]
 
         step.assign("objective", value)
         step.keep_results(evaluation, results)  # the gradient may read what this step has just computed
         step.call(backward, "backward", "objective")
+        step.look(look, results)
+    _measure(binding, step, argument.parameters)
     step.keep_gradients(argument.parameters)
     return step.function()
+
+
+def _measure(binding: Binding, step: Straight, parameters: Sequence[str]) -> None:
+    """The rules of health about gradients."""
+    for measure in binding.health.gradients(binding.parameters(parameters)):
+        step.call(measure, "measure")
 
 
 def _inputs(binding: Binding, names: Sequence[str] | None) -> list[Tensor] | None:
@@ -101,11 +118,20 @@ def _step(binding: Binding, argument: Step, loops: Loops) -> Run:
 
 def _take_steps(binding: Binding, step: Straight, optimizers: Sequence[str]) -> None:
     """The steps of some optimizers, and what rows hold after them."""
-    for name in optimizers:
-        step.call(_stepping(binding, name), f"step_{name}")
+    for take in _watched(binding, [_stepping(binding, name) for name in optimizers], optimizers):
+        step.call(take, "update")
     for name in optimizers:
         step.keep_weights(binding.plan.optimizers[name].parameters)
     step.keep_state()
+
+
+def _watched(
+    binding: Binding, takes: Sequence[Callable[[], None]], optimizers: Sequence[str], gradients: Sequence[str] = ()
+) -> list[Callable[[], None]]:
+    """The steps of optimizers, with what looks at the weights they leave, and at `gradients` that they computed."""
+    held = [name for optimizer in optimizers for name in binding.plan.optimizers[optimizer].parameters]
+    steps = binding.health.updates(takes, binding.parameters(held))
+    return [*steps, *binding.watch.updated(binding, optimizers, gradients)]
 
 
 def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
@@ -113,23 +139,57 @@ def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, l
     reached = binding.plan.objectives[evaluation.computation.outputs[evaluation.objective].name]
     captured = binding.parameters(argument.parameters)
     seen: list[tuple[Any, ...]] = []
+    observe = _observing(binding, evaluation, argument.parameters, loops)
 
     def first(results: tuple[Any, ...]) -> None:
         if not seen:
             seen.append(results)
-            binding.capture_gradients(captured)
+            observe(results)
 
-    step = Straight(binding, loops)
-    step.call(seen.clear, "clear")
+    takes = []
     for name in argument.optimizers:
         plan = binding.plan.optimizers[name]
         inputs = [parameter for parameter in plan.parameters if parameter in reached]
         closure = _closure(binding, name, evaluation, loops, plan.parameters, inputs, first)
-        step.call(_stepping(binding, name, closure), f"step_{name}")
+        takes.append(_stepping(binding, name, closure))
+    step = Straight(binding, loops)
+    step.call(seen.clear, "clear")
+    _take_by_closure(binding, step, takes, argument, lambda: seen[0], evaluation)
+    return _then_capturing(binding, step.function(), captured)
+
+
+def _observing(
+    binding: Binding, evaluation: Evaluation, parameters: Sequence[str], loops: Loops
+) -> Callable[[tuple[Any, ...]], None]:
+    """What is done with the first evaluation of a step of L-BFGS: its gradients stand in the row."""
+    captured = binding.parameters(parameters)
+    look = binding.watch.computed(binding, evaluation, loops, parameters)
+    measures = binding.health.gradients(captured)
+
+    def observe(results: tuple[Any, ...]) -> None:
+        if look is not None:
+            look(results)
+        for measure in measures:
+            measure()
+        binding.capture_gradients(captured)
+
+    return observe
+
+
+def _take_by_closure(
+    binding: Binding,
+    step: Straight,
+    takes: Sequence[Callable[[], None]],
+    argument: Step | Train,
+    first: Callable[[], tuple[Any, ...]],
+    evaluation: Evaluation,
+) -> None:
+    """Steps that evaluate the objective again, and what rows hold after them."""
+    for take in _watched(binding, takes, argument.optimizers, argument.parameters):
+        step.call(take, "update")
     step.keep_weights(argument.parameters)
     step.keep_state()
-    step.keep_results(evaluation, step.results(lambda: seen[0], evaluation))
-    return _then_capturing(binding, step.function(), captured)
+    step.keep_results(evaluation, step.results(first, evaluation))
 
 
 def _then_capturing(binding: Binding, run: Run, parameters: Mapping[str, Parameter]) -> Run:
@@ -208,7 +268,8 @@ def _closure(
 
 def _checkpoint(binding: Binding, argument: Checkpoint, loops: Loops) -> Run:
     def run() -> None:
-        binding.checkpoint(argument.tag)
+        if binding.watch.sound():
+            binding.checkpoint(argument.tag)
 
     return run
 
@@ -239,13 +300,16 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     step.remove_gradients(parameters)
+    look = binding.watch.computed(binding, evaluation, loops, argument.parameters)
     if argument.accumulate > 1:
-        results = step.results(_accumulated(binding, argument, differentiate, loops), evaluation)
+        results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
     else:
         results = step.evaluate(evaluation)
         step.call(differentiate, "differentiate", results[evaluation.objective])
+        step.look(look, results)
     for number, clip in enumerate(argument.clips):
         step.clip(_clip(binding, clip), clip.column, number)
+    _measure(binding, step, argument.parameters)
     _take_steps(binding, step, argument.optimizers)
     step.keep_gradients(parameters)
     step.keep_results(evaluation, results)
@@ -264,21 +328,26 @@ def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
 
 
 def _accumulated(
-    binding: Binding, argument: Train, differentiate: Differentiate, loops: Loops
+    binding: Binding, argument: Train, differentiate: Differentiate, look: Look | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
     """Gradients of several evaluations, a share of each; the results are the last one's, with the mean objective."""
     call = binding.evaluate(argument.evaluation, loops, detached=False)
     draw_again = _drawing(binding, argument.draws_again)
     objective, times = argument.evaluation.objective, argument.accumulate
 
-    def compute() -> tuple[Any, ...]:
+    def differentiated() -> tuple[Any, ...]:
         results = call()
         differentiate(results[objective])
+        if look is not None:
+            look(results)
+        return results
+
+    def compute() -> tuple[Any, ...]:
+        results = differentiated()
         total = results[objective].detach()
         for _ in range(times - 1):
             draw_again()
-            results = call()
-            differentiate(results[objective])
+            results = differentiated()
             total = total + results[objective].detach()
         return (*results[:objective], total / times, *results[objective + 1 :])
 
@@ -288,22 +357,19 @@ def _accumulated(
 def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
     """L-BFGS: the row holds the first evaluation of its step, and the weights after it."""
     name, evaluation = argument.optimizers[0], argument.evaluation
-    captured = binding.parameters(argument.parameters)
     seen: list[tuple[Any, ...]] = []
+    observe = _observing(binding, evaluation, argument.parameters, loops)
 
     def first(results: tuple[Any, ...]) -> None:
         seen[:] = [results]
-        binding.capture_gradients(captured)
+        observe(results)
 
     closure = _closure(binding, name, evaluation, loops, argument.parameters, argument.inputs, first)
     step = Straight(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
-    step.call(_stepping(binding, name, closure), f"step_{name}")
-    step.keep_weights(argument.parameters)
-    step.keep_state()
-    step.keep_results(evaluation, step.results(lambda: seen[0], evaluation))
-    return _then_capturing(binding, step.function(), captured)
+    _take_by_closure(binding, step, [_stepping(binding, name, closure)], argument, lambda: seen[0], evaluation)
+    return _then_capturing(binding, step.function(), binding.parameters(argument.parameters))
 
 
 def _clip(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
@@ -314,10 +380,11 @@ def _clip(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
         return lambda: clipping.by_value(parameters, value)
     assert clip.max_norm is not None
     max_norm, norm_type = clip.max_norm, clip.norm_type
+    clipped = binding.watch.clipped(lambda: clipping.by_norm(parameters, max_norm, norm_type))
     if clip.column is None:
-        return lambda: clipping.by_norm(parameters, max_norm, norm_type)
+        return clipped
     dtype = binding.plan.columns[clip.column].dtype
-    return lambda: clipping.by_norm(parameters, max_norm, norm_type).to(dtype)
+    return lambda: clipped().to(dtype)
 
 
 def _clip_gradients(binding: Binding, argument: ClipGradients, loops: Loops) -> Run:
@@ -334,11 +401,16 @@ def _assign(binding: Binding, argument: Assign, loops: Loops) -> Run:
     weights = binding.parameters([target for target in argument.targets if not target.endswith(".grad")])
     of_gradients = [target.removesuffix(".grad") for target in argument.targets if target.endswith(".grad")]
     gradients = binding.parameters(of_gradients)
+    look, look_again = binding.watch.assigned(binding, argument, loops)
 
     def run() -> Values:
         results = [call()[0] for call in calls]
+        if look is not None:
+            look(results)
         for target, result in zip(argument.targets, results, strict=True):
             _write(binding, target, result)
+        if look_again is not None:
+            look_again(results)
         binding.capture_weights(weights)
         binding.capture_gradients(gradients)
         return tuple(binding.latest)
@@ -401,10 +473,13 @@ def _next(binding: Binding, argument: Next, loops: Loops) -> Run:
 def _evaluate(binding: Binding, argument: Evaluate, loops: Loops) -> Run:
     """The mean of each value over all samples of a source; nothing but these values is left behind."""
     whole = whole_pass(binding, argument, loops)
+    look = binding.watch.evaluated(binding, argument, loops)
     values = binding.state.values
 
     def run() -> Values:
         means = whole()
+        if look is not None:
+            look(means)
         row = list(binding.latest)
         for result, mean in zip(argument.results, means, strict=True):
             values[result.name] = mean

@@ -22,6 +22,7 @@ from runner.plan.instructions import Evaluation
 
 if TYPE_CHECKING:
     from runner.engine.binding import Binding
+    from runner.engine.nonfinite import Look
 
 _FILE = "<steprun step>"
 
@@ -54,6 +55,11 @@ class Straight:
     def call(self, function: Callable[..., object], hint: str, *arguments: str) -> None:
         """Call a function with names of the text."""
         self._lines.append(f"{self.name(function, hint)}({', '.join(arguments)})")
+
+    def look(self, look: Look | None, results: Sequence[str] = ()) -> None:
+        """Let what watches a run look at results of the step, and at what it has changed."""
+        if look is not None:
+            self.call(look, "look", f"({''.join(f'{result}, ' for result in results)})")
 
     def assign(self, name: str, value: str) -> None:
         """Another name for a name of the text."""

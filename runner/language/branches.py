@@ -97,6 +97,7 @@ def choose(
     nodes = [*left.lowering.graph.nodes, *right.lowering.graph.nodes]
     made.meta.update(
         branch=True,
+        sides=(left.lowering.graph, right.lowering.graph, len(left.lowering.captured)),
         random=any(inner.meta.get("random") for inner in nodes),
         gradients=any(inner.meta.get("gradients") or inner.target is gradient for inner in nodes),
     )

@@ -109,9 +109,15 @@ def extract(
 
 def forget_examples(lowered: Lowered) -> None:
     """Let go of the memory of all example tensors; their shapes and dtypes stay."""
-    for node in lowered.graph.nodes:
+    _forget(lowered.graph)
+
+
+def _forget(graph: fx.Graph) -> None:
+    for node in graph.nodes:
         if "example" in node.meta:
             node.meta["example"] = _without_memory(node.meta["example"])
+        for side in node.meta.get("sides", ())[:2]:
+            _forget(side)
 
 
 def _without_memory(example: Any) -> Any:

@@ -28,6 +28,7 @@ from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
 from runner.plan.columns import Column
 from runner.plan.faults import ConfigPath, Faults
+from runner.plan.health import plan_health
 from runner.plan.initial import Computed
 from runner.plan.initialising import Surroundings, computed_value, initial_values, tables
 from runner.plan.instructions import Action, Again, Enter, Instruction
@@ -177,6 +178,7 @@ class _Compiler:
         check_use(config, values, planner.objectives, planner.stepped)
         snapshot = plan_snapshot(config, self.possible_columns, scalars, faults)
         log = self.log(values)
+        health = plan_health(config.health, scalars, faults)
         estimates = self.estimate(values, program, log)
         faults.stop()
         self.check_size(estimates, log)
@@ -201,6 +203,8 @@ class _Compiler:
             estimates=estimates,
             warnings=tuple(faults.warnings),
             sources={name: source for name, source in sources.items() if name in self.supply.drawn},
+            on_nonfinite=config.on_nonfinite,
+            health=health,
         )
 
     def check_device(self) -> None:

@@ -14,6 +14,7 @@ from runner.language.scalars import Scalar
 from runner.language.scope import Function
 from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
+from runner.plan.health import HealthPlan
 from runner.plan.instructions import Action, Instruction
 from runner.plan.snapshots import SnapshotPlan
 from runner.plan.sources import SourcePlan
@@ -72,6 +73,8 @@ class Plan:
     estimates: Estimates
     warnings: tuple[Problem, ...]
     sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # those that some step uses
+    on_nonfinite: str = "stop"  # or warn, ignore
+    health: HealthPlan = field(default_factory=HealthPlan)
 
     @property
     def columns(self) -> tuple[Column, ...]:

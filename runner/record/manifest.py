@@ -59,14 +59,17 @@ class Manifest:
             again = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
             self.content["resumed"] = [*before.get("resumed", []), again]
             self.content["started"] = before["started"]
+            for warning in before.get("warnings", ()):
+                self.warn(warning)
         if repository:
             self.content["git"] = {"commit": repository.commit, "dirty": None}
         self._write()
         self._dirty = DirtyCheck(repository) if repository else None
 
     def warn(self, message: str) -> None:
-        """Add a warning, which is written with the end of the run."""
-        self.content["warnings"].append(message)
+        """Add a warning, which is written with the end of the run; one that is there already is not told again."""
+        if message not in self.content["warnings"]:
+            self.content["warnings"].append(message)
 
     def finish(self, rows: int, error: BaseException | None = None) -> None:
         """Write how the run ended, once `rows` rows are on disk."""

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from runner.config import load
 from runner.engine import execute, initial_state
+from runner.engine.nonfinite import Watch, tell_as_warning
 from runner.engine.rows import Row
+from runner.errors import Problem
 from runner.plan import Plan, compile
 from runner.record.checkpoints import load_checkpoint, save_checkpoint
 from runner.record.directory import create_run_directory
@@ -81,11 +83,18 @@ def run_recorded(
     description = _description(plan, sys.argv if command is None else command)
     with recording(directory, plan.columns, description, _config_text(plan), recorded) as record:
 
-        def save(tag: str | None) -> None:
-            record.flush()
-            save_checkpoint(plan, state, directory, tag)
+        def tell(problem: Problem) -> None:
+            record.warn(problem.render())
+            tell_as_warning(problem)
 
-        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True)
+        watch = Watch(plan, state, tell)
+
+        def save(tag: str | None) -> None:
+            if watch.sound():  # a run that ends for what this step did does not go on from here
+                record.flush()
+                save_checkpoint(plan, state, directory, tag)
+
+        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True, watch=watch)
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:

@@ -73,6 +73,7 @@ class Draft:
     optimizer: dict[str, Any] | None = None
     steps: list[Any] = field(default_factory=list)
     state_logged: bool = False
+    begins_nonfinite: bool = False  # as the case has it: a trained parameter that holds an infinity or a NaN
     rows: int = 0
     readings: dict[int, list[Reading]] = field(default_factory=dict)
     known: dict[str, Tensor] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class Draft:
     def parameter(self, source: str, tensor: Tensor, scope: Scope, *, trained: bool = True) -> str:
         name = self.names.give(source)
         frozen = {} if trained else {"requires_grad": False}
+        self.begins_nonfinite |= trained and not bool(torch.isfinite(tensor).all())
         self.parameters[name] = self.declaration(name, tensor) | frozen
         scope.bind(source, name)
         return name
@@ -152,6 +154,8 @@ class Draft:
         parts.append("steps:\n" + "\n".join(f"  - {flow(step)}" for step in self.steps))
         if self.state_logged:
             parts.append("log: {state: true}")
+        if self.begins_nonfinite:
+            parts.append("on_nonfinite: ignore")
         return Job("\n".join(parts) + "\n", self.arrays, self.readings, self.known)
 
 

@@ -19,6 +19,7 @@ LINEAR = """
 parameters: {x1: {shape: [1], init: 100}, x2: {shape: [1], init: 200}, x3: {shape: [1], init: 300}}
 constants: {constant: {shape: [1], init: 30}}
 expression: f = 10 * x1 + 20 * x2 + constant * x3
+on_nonfinite: ignore
 optimizer: {%s}
 steps: %s
 """
@@ -60,6 +61,12 @@ def test_a_train_step_copies_nothing_and_waits_for_nothing(optimizer: str) -> No
     assert not COPIES & calls.keys()
     assert calls["mul"] + calls["__rmul__"] == 3
     assert calls["add"] + calls["__add__"] == 2
+
+
+def test_the_watch_reads_each_of_a_few_numbers_once_and_copies_nothing() -> None:
+    calls = calls_of_a_step((LINEAR % ("sgd: {lr: 0.01}", 10)).replace("ignore", "stop"))
+    assert calls["item"] == 7  # the objective, three gradients, three weights
+    assert COPIES & calls.keys() == {"item"}
 
 
 def test_an_update_is_one_call_for_all_parameters() -> None:

@@ -96,7 +96,7 @@ constants: {x: {shape: [3], init: normal}}
 expression: |
   u = tanh(w * x).sum() + (v * w ** 3).sum()
   slope = grad(u, [w, x])
-  loss = u + slope[0].pow(2).sum() + (slope[1] * v).sum()
+  loss = 0.01 * (u + slope[0].pow(2).sum() + (slope[1] * v).sum())
 """
 
 
@@ -104,7 +104,7 @@ def penalty(p: Weights, c: Mapping[str, Tensor]) -> dict[str, Tensor]:
     x = c["x"].clone().requires_grad_()
     u = torch.tanh(p["w"] * x).sum() + (p["v"] * p["w"] ** 3).sum()
     slope = torch.autograd.grad(u, [p["w"], x], create_graph=True)
-    return {"u": u, "loss": u + slope[0].pow(2).sum() + (slope[1] * p["v"]).sum()}
+    return {"u": u, "loss": 0.01 * (u + slope[0].pow(2).sum() + (slope[1] * p["v"]).sum())}
 
 
 UNROLLED = """\

@@ -1,0 +1,172 @@
+"""Rules of health: each is told once for each parameter, with what was measured, and costs nothing where it is off."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+import runner
+from runner.engine.health import Health
+from runner.engine.state import initial_state
+from runner.errors import HealthWarning
+from tests.engine.running import compiled, same
+
+
+def told(text: str, base: Path | str = ".") -> list[str]:
+    """The warnings of a run, each without the place it points to."""
+    plan = compiled(text, base)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        list(runner.execute(plan))
+    assert all(warning.category is HealthWarning for warning in caught)
+    return [str(warning.message).partition("^ ")[2] for warning in caught]
+
+
+TRAINING = """\
+parameters: {x: [3.0, 4.0], y: [0.5], z: 2.0}
+constants: {least: 1e-3}
+expression: f = %s
+optimizer: {sgd: {lr: %s}}
+steps: %s
+health: {%s}
+"""
+
+
+def test_a_vanishing_gradient_is_told_once_and_counted() -> None:
+    assert told(TRAINING % ("(x * 1e-4).sum() + y.sum() + z", "0.1", "4", "vanishing_gradient: least")) == [
+        # the norm of two gradients of 1e-4
+        "vanishing-gradient: `x.grad` has the norm 0.000141, below 0.001 (row 1, repeat[1].train)\n"
+        "      = look at what saturates between `x` and the objective, or start it from larger values",
+        "vanishing-gradient: it held for `x` in 3 more steps\n"
+        "      = look at what saturates between `x` and the objective, or start it from larger values",
+    ]
+
+
+def test_an_exploding_gradient_is_told_for_each_parameter() -> None:
+    steps = "[backward, backward]"  # 2, 0, 10 in the first, and twice that after the second
+    assert told(TRAINING % ("x[0] * 2 + y.sum() * 0 + z * 10", "0.1", steps, "exploding_gradient: 3")) == [
+        "exploding-gradient: `z.grad` has the norm 10, above 3 (row 1, 1.backward)\n"
+        "      = clip it (`clip_grad_norm`), or start `z` from smaller values",
+        "exploding-gradient: `x.grad` has the norm 4, above 3 (row 2, 2.backward)\n"
+        "      = clip it (`clip_grad_norm`), or start `x` from smaller values",
+        "exploding-gradient: it held for `z` in 1 more step\n"
+        "      = clip it (`clip_grad_norm`), or start `z` from smaller values",
+    ]
+
+
+def test_the_gradient_that_is_measured_is_the_clipped_one() -> None:
+    steps = "[{train: {clip_grad_norm: 1}}]"
+    assert told(TRAINING % ("x.sum() * 100 + y.sum() + z", "0.1", steps, "exploding_gradient: 3")) == []
+
+
+def test_a_parameter_that_does_not_change_is_told_after_so_many_updates() -> None:
+    found = told(TRAINING % ("x.sum() * (iteration % 4 == 0) + y.sum() * 0 + z", "0.1", "8", "unchanged: 3"))
+    assert found == [
+        "unchanged: `x` has not changed in 3 updates in a row (row 3, repeat[3].train)\n"
+        "      = see that the objective depends on `x`, or freeze it: `requires_grad: false`",
+        "unchanged: `y` has not changed in 3 updates in a row (row 3, repeat[3].train)\n"
+        "      = see that the objective depends on `y`, or freeze it: `requires_grad: false`",
+        "unchanged: it held for `x` in 1 more step\n"  # the seventh: it changed in the fourth
+        "      = see that the objective depends on `x`, or freeze it: `requires_grad: false`",
+        "unchanged: it held for `y` in 5 more steps\n"
+        "      = see that the objective depends on `y`, or freeze it: `requires_grad: false`",
+    ]
+
+
+def test_one_update_that_changes_nothing_may_be_too_many() -> None:
+    found = told(TRAINING % ("x.sum() + y.sum() + z", "0.1 * (t - 1)", "[backward, step]", "unchanged: 1"))
+    assert [text.partition(" (")[0] for text in found] == [
+        f"unchanged: `{name}` has not changed in 1 update in a row" for name in "xyz"
+    ]
+
+
+@pytest.mark.parametrize("steps", ["[train]", "[backward, step]"])
+def test_the_update_ratio_is_told_on_both_sides(steps: str) -> None:
+    # updates: 0.1 * (0.01, 0.01), 0.1 * 10, 0.1 * 1 of norms 5, 0.5, 2
+    found = told(TRAINING % ("x.sum() * 0.01 + y.sum() * 10 + z", "0.1", steps, "update_ratio: [least, 0.5]"))
+    row, path = ("1", "train") if steps == "[train]" else ("2", "2.step")
+    assert found == [
+        f"update-ratio: the update of `x` is 0.000283 of its norm, below 0.001 (row {row}, {path})\n"
+        "      = raise the learning rate of `x`",
+        f"update-ratio: the update of `y` is 2 of its norm, above 0.5 (row {row}, {path})\n"
+        "      = lower the learning rate of `y`",
+    ]
+
+
+def test_a_parameter_that_is_zero_has_no_update_ratio() -> None:
+    text = TRAINING.replace("[3.0, 4.0]", "[0.0, 0.0]")
+    assert told(text % ("x.sum() + (y * 0.1).sum() + z * 0.1", "0.1", "[train]", "update_ratio: [1e-6, 0.5]")) == []
+
+
+@pytest.mark.parametrize("optimizer", ["{lbfgs: {max_iter: 2}}", '{rule: {update: "param = param - 0.1 * grad"}}'])
+def test_every_kind_of_optimizer_is_measured(optimizer: str) -> None:
+    text = f"""\
+parameters: {{x: [3.0, 4.0]}}
+expression: f = 1e4 * (x ** 2).sum()
+optimizer: {optimizer}
+steps: [train, backward, step]
+health: {{exploding_gradient: 9e4, update_ratio: [1e-9, 1e-8]}}
+"""
+    found = told(text)
+    assert "exploding-gradient: `x.grad` has the norm 1e+05, above 9e+04 (row 1, 1.train)" in found[0]
+    assert "update-ratio: the update of `x` is " in found[1]
+
+
+def test_each_optimizer_is_measured_on_what_it_holds() -> None:
+    text = """\
+parameters: {x: 1.0, y: 1.0}
+expression: f = x * 100 + y * 100
+optimizers:
+  first: {sgd: {lr: 0.1}, parameters: [x]}
+  second: {sgd: {lr: 0.0}, parameters: [y]}
+steps:
+  - train: {optimizer: second}
+  - train: {optimizer: first}
+health: {update_ratio: [0, 1], unchanged: 1}
+"""
+    assert [found.partition("\n")[0] for found in told(text)] == [
+        "unchanged: `y` has not changed in 1 update in a row (row 1, 1.train)",
+        "update-ratio: the update of `x` is 10 of its norm, above 1 (row 2, 2.train)",
+    ]
+
+
+def test_the_threshold_is_where_the_warning_points() -> None:
+    plan = compiled(TRAINING % ("x.sum() * 10 + y.sum() + z", "0.1", "1", "exploding_gradient: 3"))
+    with pytest.warns(HealthWarning, match="exploding-gradient: ") as caught:
+        list(runner.execute(plan))
+    assert str(caught[0].message).splitlines()[:2] == [
+        "<stdin>:6:10  health.exploding_gradient",
+        "    6 | health: {exploding_gradient: 3}",
+    ]
+
+
+def test_rules_change_no_bit_and_nothing_where_they_are_off() -> None:
+    text = """\
+parameters: {x: {shape: [5], init: normal}}
+expression: f = (dropout(x, 0.5, training) ** 2).sum()
+optimizer: {adam: {lr: 0.1}}
+steps: 10
+"""
+    rules = "health: {vanishing_gradient: 1e3, exploding_gradient: 1e-9, unchanged: 1, update_ratio: [0.1, 0.2]}\n"
+    with pytest.warns(HealthWarning, match="`x"):
+        watched = list(runner.execute(compiled(text + rules)))
+    rows = list(runner.execute(compiled(text)))
+    assert all(same(row["x"], other["x"]) for row, other in zip(rows, watched, strict=True))
+    plan = compiled(text)
+    state = initial_state(plan)
+    health, takes = Health(plan, state, pytest.fail), [lambda: None]
+    assert health.gradients(state.parameters) == []
+    assert health.updates(takes, state.parameters) == takes
+    health.conclude()
+
+
+def test_a_nan_is_left_to_the_watch() -> None:
+    text = TRAINING % (
+        "(x * nan).sum() + y.sum() + z",
+        "0.1",
+        "2",
+        "update_ratio: [1e-9, 1e9], vanishing_gradient: 1e-9",
+    )
+    assert told(text + "on_nonfinite: ignore\n") == []
