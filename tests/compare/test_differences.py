@@ -332,3 +332,13 @@ def test_a_large_difference_is_looked_through_once(monkeypatch: pytest.MonkeyPat
     found[7 * CHUNK] = 3
     assert difference(found, expected, BITWISE) is not None
     assert sum(seen) == CHUNK + 2  # parts whose bits agree are not looked at
+
+
+def test_of_elements_that_are_as_far_off_the_first_is_the_worst() -> None:
+    for expected in (torch.zeros(5), torch.zeros(2 * CHUNK)):
+        found = expected.clone()
+        found[1], found[-1] = 1.0, -1.0
+        told = difference(found, expected, BITWISE)
+        assert told is not None
+        assert told.values is not None
+        assert told.values.worst.index == (1,)
