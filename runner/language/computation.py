@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from runner.language.codegen import compile_graph
+from runner.language.codegen import compile_nodes
 from runner.language.lowering import Lowered
 from runner.language.runtime import gradient
 
@@ -34,12 +34,24 @@ class Computation:
     outputs: tuple[Output, ...]
     random: bool  # draws random numbers
     gradients: bool  # holds `grad(y, x)`: needs autograd even where no gradient is wanted
-    graph: fx.Graph
+    nodes: tuple[fx.Node, ...]  # of the expression, in the order in which `function` runs them
+    results: tuple[Any, ...]  # what each output is: a node, a number, or a tuple of them
     origin: Hashable | None = None  # of the places in it, where that is not the caller's text
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.outputs)
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The same as a graph of its own, made anew each time."""
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        for node in self.nodes:
+            copies[node] = graph.node_copy(node, lambda old: copies[old])
+            copies[node].meta = node.meta
+        graph.output(fx.node.map_arg(self.results, lambda node: copies[node]))
+        return graph
 
 
 def loggable(value: Any) -> bool:
@@ -85,24 +97,19 @@ def extract(
     """
     names = list(wanted)
     early = _ancestors([] if first is None else [lowered[first]])
-    values = [lowered[name] for name in names]
+    values = tuple(lowered[name] for name in names)
     needed = _ancestors(values)
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
     ordered = [node for node in lowered.graph.nodes if node in needed]
     ordered.sort(key=lambda node: (node.op != "placeholder", node not in early))
-    for node in ordered:
-        copies[node] = graph.node_copy(node, lambda old: copies[old])
-        copies[node].meta = node.meta
-    graph.output(tuple(fx.node.map_arg(value, lambda node: copies[node]) for value in values))
     inputs = [node for node in ordered if node.op == "placeholder"]
     return Computation(
-        function=compile_graph(graph, origin),
+        function=compile_nodes(ordered, values, origin),
         inputs=tuple(node.meta["input"] for node in inputs),
         outputs=tuple(_output(name, value, inputs) for name, value in zip(names, values, strict=True)),
         random=any(node.meta.get("random") for node in ordered),
         gradients=any(node.meta.get("gradients") or node.target is gradient for node in ordered),
-        graph=graph,
+        nodes=tuple(ordered),
+        results=values,
         origin=origin,
     )
 

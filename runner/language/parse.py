@@ -6,6 +6,7 @@ The syntax is Python's, cut down to a closed set of node kinds; everything else 
 from __future__ import annotations
 
 import ast
+import functools
 import keyword
 import re
 import warnings
@@ -18,6 +19,7 @@ MAX_EXPRESSION_BYTES = 64 * 1024
 MAX_DEPTH = 100
 MAX_INTEGER = 2**63
 MAX_HEADER = 2_000  # characters
+REMEMBERED = 1_000  # characters of a text whose tree is kept: planning reads most expressions more than once
 
 RESERVED = frozenset({"training", "iteration", "row", "step", "path", "value", "pi", "inf", "nan"})
 """Names that mean something to the language itself, besides Python's keywords."""
@@ -73,7 +75,11 @@ def parse_statements(text: str) -> list[ast.stmt]:
 
 
 def parse_expression(text: str) -> ast.expr:
-    """One expression, without statements. Raises `LanguageError` as `parse_statements` does."""
+    """One expression, without statements, as a tree that nobody changes. Raises as `parse_statements` does."""
+    return _remembered(text) if len(text) <= REMEMBERED else _expression(text)
+
+
+def _expression(text: str) -> ast.expr:
     if not text.strip():
         raise LanguageError("the expression is empty", "write a number or an expression")
     lead = len(text) - len(text.lstrip(" \t"))
@@ -83,6 +89,9 @@ def parse_expression(text: str) -> ast.expr:
     body = _parse(f"({text[lead:]}\n)" if several else text[lead:], "eval", lead - several, text).body
     assert isinstance(body, ast.expr)
     return body
+
+
+_remembered = functools.lru_cache(maxsize=256)(_expression)
 
 
 def parse_header(text: str) -> Header:
@@ -190,6 +199,8 @@ def _check_text(text: str) -> None:
             f"the expression is longer than {MAX_EXPRESSION_BYTES // 1024} KiB",
             "use `for`, or `functions:`, to say it shorter",
         )
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return
     for number, line in enumerate(text.split("\n"), 1):
         for column, char in enumerate(line):
             if char != "\t" and not char.isprintable():

@@ -187,9 +187,9 @@ class _Planner:
 
     def check_inputs(self, computation: Computation, indexed: Mapping[str, Tensor]) -> None:
         """A rule reads the elements of a 1-d constant, never the whole."""
-        for node in computation.graph.nodes:
+        for node in computation.nodes:
             for name in {operand.meta.get("input") for operand in node.all_input_nodes} & indexed.keys():
-                if "place" in node.meta and node.op != "output":
+                if "place" in node.meta:
                     message = f"`{name}` is a constant of {indexed[str(name)].numel()} elements"
                     hint = f"a rule reads one of them: `{name}[t - 1]`"
                     raise LanguageError(message, hint, node.meta["place"], node.meta.get("origin"))

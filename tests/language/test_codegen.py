@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import operator
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+from torch import fx
 
-from runner.language.codegen import fault_place
+from runner.language.codegen import _OPERATORS, _given, compile_graph, fault_place
 from runner.language.computation import extract
 from tests.language.lowering import compute, lower, tensors
 
@@ -44,3 +50,62 @@ def test_a_fault_elsewhere_has_no_place() -> None:
     with pytest.raises(ZeroDivisionError, match="division by zero") as caught:
         _ = 1 / 0
     assert fault_place(caught.value.__traceback__) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, ..., True, 3, -(2**70), 0.1, -0.0, 5e-324, math.inf, -math.inf, 1 - 2j, "it's\n\\", torch.float64),
+        *(torch.device("cpu"), (), (1,), [], [1, (2.5, None)], slice(1, None, -2), (slice(None), ..., None)),
+    ],
+    ids=repr,
+)
+def test_an_argument_reaches_its_operation_as_it_is(value: Any) -> None:
+    graph = fx.Graph()
+    received: list[Any] = []
+    graph.output(graph.call_function(received.append, (value,)))
+    compile_graph(graph)(None)
+    assert repr(received) == repr([value])  # tells -0.0 from 0.0, 1 from True, a tuple from a list
+    assert [type(item) for item in received] == [type(value)]
+
+
+def test_nan_reaches_its_operation() -> None:
+    graph = fx.Graph()
+    graph.output(graph.call_function(math.isnan, (math.nan,)))
+    assert compile_graph(graph)(None) is True
+
+
+@pytest.mark.parametrize("target", list(_OPERATORS), ids=lambda target: str(target.__name__))
+def test_what_is_written_as_an_operator_is_that_operator(target: Callable[..., Any]) -> None:
+    operands = (torch.tensor([[-7, 3], [2, 5]]), torch.tensor([[2, 1], [-4, 2]]))[: _OPERATORS[target].count("{}")]
+    if target is operator.getitem:
+        operands = (operands[0], 1)  # type: ignore[assignment]
+    graph = fx.Graph()
+    inputs = [graph.placeholder(f"v_{number}") for number in range(len(operands))]
+    graph.output(graph.call_function(target, tuple(inputs)))
+    assert torch.equal(compile_graph(graph)(None, *operands), target(*operands))
+
+
+def test_a_value_that_nothing_further_reads_is_let_go() -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    def make(x: Any) -> torch.Tensor:
+        made = torch.ones(3)
+        alive.append(weakref.ref(made))
+        return made
+
+    graph = fx.Graph()
+    first = graph.call_function(make, (None,))
+    second = graph.call_function(make, (first,))
+    kept = graph.call_function(make, (second,))
+    count = graph.call_function(lambda *_: [reference() is not None for reference in alive], (second,))
+    last = graph.call_function(lambda *_: [reference() is not None for reference in alive], ())
+    graph.output((kept, count, last))
+    assert compile_graph(graph)(None)[1:] == ([False, True, True], [False, False, True])
+
+
+def test_names_alone_need_no_text_of_their_own() -> None:
+    lowered = lower("x", {}, tensors())
+    computation = extract(lowered, [lowered.result])
+    assert computation.function.__code__.co_filename == _given.__code__.co_filename
+    assert computation.function(None, 5) == (5,)
