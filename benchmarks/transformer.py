@@ -54,7 +54,7 @@ class Transformer(nn.Module):
 
 @functools.cache
 def initial_weights() -> dict[str, Tensor]:
-    """The weights that steprun draws, by the names of the module: what is stacked there is a layer for each block."""
+    """The weights that steprun draws, by the names of the module."""
     weights = start(CONFIG)
     found = {
         "meaning.weight": weights["meaning"],
@@ -66,8 +66,8 @@ def initial_weights() -> dict[str, Tensor]:
     layers = {"norm1": "shift1", "norm2": "shift2"} | {name: f"{name}_b" for name in ("qkv", "out", "up", "down")}
     for block in range(BLOCKS):
         for layer, bias in layers.items():
-            found[f"blocks.{block}.{layer}.weight"] = weights[layer][block]
-            found[f"blocks.{block}.{layer}.bias"] = weights[bias][block]
+            found[f"blocks.{block}.{layer}.weight"] = weights[f"{layer}_{block}"]
+            found[f"blocks.{block}.{layer}.bias"] = weights[f"{bias}_{block}"]
     return found
 
 

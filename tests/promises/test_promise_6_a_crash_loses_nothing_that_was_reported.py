@@ -1,7 +1,12 @@
+"""Promise 6: kill a run at any moment: what is on disk opens, and it resumes to the bits of one never killed."""
+
 from __future__ import annotations
 
+import random
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas
@@ -9,6 +14,9 @@ import polars
 import pytest
 
 from runner.record import list_runs, open_run
+from runner.record.reading import Run
+from runner.record.resuming import resume
+from tests.record.stopping import OPTIMIZERS, check_same, stopped, whole_runs
 
 KILLS = 25
 
@@ -36,3 +44,21 @@ def test_a_run_killed_at_any_moment_opens_with_every_row_it_reported(tmp_path: P
             assert polars.read_parquet(directory / "rows")["row"].to_list() == list(range(len(run)))
     assert {run.rows for run in list_runs(tmp_path)} == {len(open_run(directory)) for directory in directories}
     assert len({len(open_run(directory)) for directory in directories}) > 5  # kills at different moments
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    return whole_runs(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
+    optimizer: str, tmp_path: Path, whole: Callable[[str], Run]
+) -> None:
+    drawn = random.Random(optimizer)
+    for attempt in range(5):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        directory = stopped(folder, optimizer, drawn.randrange(1, len(whole(optimizer))), signal.SIGKILL, every=11)
+        assert open_run(directory).status == "killed"
+        check_same(resume(directory), whole(optimizer))

@@ -1,4 +1,4 @@
-"""Promises 2 and 3: watching changes nothing; same file, same numbers."""
+"""Promise 3: the same config, torch build and device give the same bits, in any process, resumed or not."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import hashlib
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 import runner
+from runner.record.directory import create_run_directory
+from runner.record.resuming import resume
+from runner.record.running import run_recorded
 
 CONFIG = """\
 dtype: float32
@@ -53,35 +56,6 @@ def weights(row: runner.Row) -> dict[str, Tensor]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-@pytest.mark.parametrize(
-    "log",
-    [
-        "{tensors: none}",
-        "{every: 5}",
-        "{include: [loss]}",
-        "{state: true}",
-        "{tensors: none, every: 100, include: [h]}",
-    ],
-)
-def test_watching_changes_nothing(log: str, tmp_path: Path) -> None:
-    """However little is logged, the weights at the end are those of the run that logs everything, bit for bit."""
-    watched = weights(executed(CONFIG, tmp_path)[-1])
-    assert sorted(watched) == sorted(WEIGHTS)
-    save_file({f"final_{name}": value.contiguous() for name, value in watched.items()}, tmp_path / "final.safetensors")
-    constants = "".join(
-        f"  final_{name}: {{file: final.safetensors#final_{name}, shape: {list(watched[name].shape)}}}\n"
-        for name in WEIGHTS
-    )
-    exact = "".join(f"      {name}: {{value: final_{name}, rtol: 0, atol: 0}}\n" for name in WEIGHTS)
-    unwatched = CONFIG.replace("expression: |", f"{constants}expression: |") + f"  - expect:\n{exact}log: {log}\n"
-    executed(unwatched, tmp_path)
-
-
-def test_the_weights_that_are_watched_do_change(tmp_path: Path) -> None:
-    first, *_, last = executed(CONFIG, tmp_path)
-    assert all(not torch.equal(weights(first)[name], weights(last)[name]) for name in WEIGHTS)
-
-
 def test_adding_a_parameter_keeps_the_others_init(tmp_path: Path) -> None:
     alone = weights(executed(CONFIG, tmp_path)[0])
     more = CONFIG.replace("parameters:\n", "parameters:\n  extra: {shape: [4, 4], init: normal}\n").replace(
@@ -111,6 +85,23 @@ def test_a_run_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 30])
+def test_same_file_same_numbers_resumed_or_not(rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_recorded(
+            runner.compile(runner.load(path)),
+            directory,
+            see=lambda row: seen.append(row.number),
+            stop=lambda: len(seen) == rows,
+        )
+    assert len(seen) == rows
+    assert digest(list(resume(directory).rows())) == digest(executed(CONFIG, tmp_path))
+
+
 def test_same_file_same_numbers_in_any_process(tmp_path: Path) -> None:
     here = digest(executed(CONFIG, tmp_path))
     there = [digest_in_another_process(tmp_path, hash_seed) for hash_seed in ("1", "2")]
@@ -129,12 +120,12 @@ def digest(rows: list[runner.Row]) -> str:
 
 
 def digest_in_another_process(folder: Path, hash_seed: str) -> str:
-    program = "import sys; from tests.test_promises import *; print(digest(executed(CONFIG, Path(sys.argv[1]))))"
+    program = f"import sys; from {__name__} import *; print(digest(executed(CONFIG, Path(sys.argv[1]))))"
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         check=True,
     )
