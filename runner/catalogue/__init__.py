@@ -1,4 +1,4 @@
-"""The closed catalogue of what a config may name: operations, optimizers, initialisers. Knows no torch."""
+"""The closed catalogue of what a config may name: operations, optimizers, schedules, initialisers. Knows no torch."""
 
 from runner.catalogue.calls import ALIASES, CallFault, check_call
 from runner.catalogue.shipped import shipped_rules
@@ -16,7 +16,15 @@ from runner.catalogue.tables import (
     operations,
     refusal,
 )
-from runner.catalogue.training import REFUSED_OPTIMIZERS, Initialiser, Optimizer, initialisers, optimizers
+from runner.catalogue.training import (
+    REFUSED_OPTIMIZERS,
+    Initialiser,
+    Optimizer,
+    ScheduleEntry,
+    initialisers,
+    optimizers,
+    schedules,
+)
 
 __all__ = [
     "ALIASES",
@@ -27,6 +35,7 @@ __all__ = [
     "Operation",
     "Optimizer",
     "Overload",
+    "ScheduleEntry",
     "argument_refusal",
     "attributes",
     "bare_names",
@@ -40,6 +49,7 @@ __all__ = [
     "operations",
     "optimizers",
     "refusal",
+    "schedules",
     "shipped_rules",
     "signature_text",
 ]

@@ -1,4 +1,4 @@
-"""The closed tables of `torch.optim` and `torch.nn.init`."""
+"""The closed tables of `torch.optim`, its schedules, and `torch.nn.init`."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ class Initialiser:
     arguments: tuple[Argument, ...]  # without `tensor` and `generator`
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleEntry:
+    """A schedule of `torch.optim.lr_scheduler` under its name in snake case."""
+
+    name: str  # "step_lr"
+    class_name: str  # "StepLR"
+    arguments: tuple[Argument, ...]  # with the base rate, which torch takes from the optimizer
+
+
 @cache
 def optimizers() -> Mapping[str, Optimizer]:
     """Every dense optimizer of `torch.optim` by its lower-case name."""
@@ -63,6 +72,13 @@ def initialisers() -> Mapping[str, Initialiser]:
     """Every function of `torch.nn.init` by its name without the underscore."""
     entries = _entries("initialisers.txt")
     return MappingProxyType({name: Initialiser(name, function, arguments) for name, function, arguments in entries})
+
+
+@cache
+def schedules() -> Mapping[str, ScheduleEntry]:
+    """Every schedule that hyperparameters may call, by its name in snake case."""
+    entries = _entries("schedules.txt")
+    return MappingProxyType({name: ScheduleEntry(name, kind, arguments) for name, kind, arguments in entries})
 
 
 def _entries(file: str) -> list[tuple[str, str, tuple[Argument, ...]]]:

@@ -60,7 +60,7 @@ def ops(
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """List the operations that expressions may use, with their signatures, or show one of them."""
+    """List what a config may name, with signatures: operations, optimizers, schedules, initialisers; or show one."""
     entries = list(_entries())
     whole = name is not None and not any(mark in name for mark in "*?[")
     if whole:
@@ -95,6 +95,13 @@ def _entries() -> Iterator[dict[str, Any]]:
                 "target": operation.target,
                 "notes": sorted(operation.flags),
             }
+    yield {
+        "group": "derivatives",
+        "name": "grad",
+        "signatures": ["grad(y: Tensor, x: Tensor|Tensor[])"],
+        "target": "torch.autograd.grad",
+        "notes": ["the derivative of a `y` of one element, itself differentiable; zeros where `y` is without `x`"],
+    }
     for optimizer in catalogue.optimizers().values():
         yield {
             "group": "optimizers",
@@ -102,6 +109,14 @@ def _entries() -> Iterator[dict[str, Any]]:
             "signatures": [catalogue.signature_text(optimizer.name, optimizer.arguments)],
             "target": f"torch.optim.{optimizer.class_name}",
             "notes": [f"`{argument}` is refused: {reason}" for argument, reason in optimizer.refused.items()],
+        }
+    for schedule in catalogue.schedules().values():
+        yield {
+            "group": "schedules",
+            "name": schedule.name,
+            "signatures": [catalogue.signature_text(schedule.name, schedule.arguments)],
+            "target": f"torch.optim.lr_scheduler.{schedule.class_name}",
+            "notes": ["is for hyperparameters, and counts the optimizer's steps"],
         }
     for initialiser in catalogue.initialisers().values():
         yield {

@@ -89,6 +89,8 @@ def _config(
 
 def _built(document: Document, overrides: Sequence[str], limits: Limits, problems: list[Problem]) -> Config:
     """The config of a document with overrides laid over it; `problems` holds what was found while it was read."""
+    if isinstance(overrides, str):
+        raise TypeError(f"`overrides` is a list of texts: write overrides=[{overrides!r}]")
     names: list[str] = []
     root = document.root
     if overrides:

@@ -20,10 +20,7 @@ from runner.plan.instructions import Action, Evaluate, Evaluation
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 
-Values = tuple[Tensor | None, ...]
 NOTHING: Mapping[str, str] = MappingProxyType({})
-Withheld = tuple[Action, Values]
-"""A row that the log keeps only if its iteration turns out to be the last one."""
 
 
 class Binding:
@@ -43,7 +40,7 @@ class Binding:
         self.checkpoint = checkpoint or (lambda tag: None)
         self.layout = Columns(plan.columns)
         self.latest: list[Tensor | None] = [None] * len(plan.columns)  # weights and gradients as of now
-        self.withheld: dict[int, tuple[int, list[Withheld]]] = {}  # loop → its iteration, and that one's rows
+        self.withheld = state.withheld
         self.results = _results(plan)
         self.state_columns: list[tuple[int, str, str]] = []
         for position, column in enumerate(plan.columns):

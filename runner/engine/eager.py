@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from runner.engine import steps
-from runner.engine.binding import Binding, Values, Withheld
+from runner.engine.binding import Binding
 from runner.engine.faults import run_fault
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
-from runner.engine.state import State, initial_state
+from runner.engine.state import State, Values, Withheld, initial_state
 from runner.engine.steps import Run
 from runner.errors import RunError
 from runner.plan.instructions import Action, Again, Enter, Instruction, Leave, When

@@ -11,11 +11,12 @@ from torch.nn import Parameter
 
 from runner.engine import clipping
 from runner.engine.autograd import Differentiate
-from runner.engine.binding import Binding, Values
+from runner.engine.binding import Binding
 from runner.engine.evaluating import whole_pass
 from runner.engine.expectations import mismatch
 from runner.engine.faults import does_not_hold
 from runner.engine.nonfinite import Look
+from runner.engine.state import Values
 from runner.engine.straight import Straight
 from runner.optim import Stepper
 from runner.plan.instructions import (

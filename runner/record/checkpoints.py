@@ -15,6 +15,7 @@ from torch import Tensor
 
 from runner.engine.state import State
 from runner.errors import Problem, RunError
+from runner.plan.instructions import Action
 from runner.plan.plan import Plan
 from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
@@ -77,12 +78,21 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
             f"the checkpoint {path.name} was written under torch {told['torch']}, and this is {torch.__version__}: "
             "the bits that follow may differ; resume under that version"
         )
-    differing = difference(told["config"], config_fields(plan.config.document))
+    check_config(plan, path)
+    tensors = _tensors(path.parent / told["tensors"], told["sha256"])
+    _restore(plan, state, _decode(told["state"], tensors))
+
+
+def check_config(plan: Plan, path: Path) -> None:
+    """Hold a plan's config against the one that a checkpoint was written under.
+
+    Raises:
+        RunError: they differ; the text says in which fields, and how.
+    """
+    differing = difference(read_checkpoint(path)["config"], config_fields(plan.config.document))
     if differing is not None:
         hint = "put that back to go on, or run the changed config as a run of its own"
         raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
-    tensors = _tensors(path.parent / told["tensors"], told["sha256"])
-    _restore(state, _decode(told["state"], tensors))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -129,6 +139,10 @@ def _contents(plan: Plan, state: State) -> dict[str, Any]:
         "row": state.row,
         "evaluations": state.evaluations,
         "observations": state.observations,
+        "withheld": [
+            [loop, iteration, [[_index(plan, action), values] for action, values in rows]]
+            for loop, (iteration, rows) in state.withheld.items()
+        ],
         "batches": {
             name: {"epoch": batches.epoch, "position": batches.position, "drawn": batches.drawn}
             for name, batches in state.batches.items()
@@ -136,7 +150,7 @@ def _contents(plan: Plan, state: State) -> dict[str, Any]:
     }
 
 
-def _restore(state: State, told: Mapping[str, Any]) -> None:
+def _restore(plan: Plan, state: State, told: Mapping[str, Any]) -> None:
     with torch.no_grad():
         for name, parameter in state.parameters.items():
             parameter.copy_(told["weights"][name])
@@ -149,8 +163,20 @@ def _restore(state: State, told: Mapping[str, Any]) -> None:
     state.iterations[:] = told["iterations"]
     state.position, state.row = told["position"], told["row"]
     state.evaluations, state.observations = told["evaluations"], told["observations"]
+    for loop, iteration, rows in told["withheld"]:
+        state.withheld[loop] = iteration, [(_action(plan, index), tuple(values)) for index, values in rows]
     for name, batches in state.batches.items():
         batches.restore(**told["batches"][name])
+
+
+def _index(plan: Plan, action: Action) -> int:
+    return next(index for index, instruction in enumerate(plan.program) if instruction is action)
+
+
+def _action(plan: Plan, index: int) -> Action:
+    action = plan.program[index]
+    assert isinstance(action, Action)
+    return action
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:

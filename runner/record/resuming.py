@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from runner.config import load
 from runner.engine.rows import Row
 from runner.errors import Problem, UsageError
 from runner.plan import Plan, PlanLimits, compile
-from runner.record.checkpoints import latest_checkpoint
+from runner.record.checkpoints import check_config, latest_checkpoint
 from runner.record.directory import CONFIG_FILE, ROWS_FOLDER
 from runner.record.reading import Run, open_run
 from runner.record.recorder import Recorded
@@ -38,7 +39,7 @@ def resume(
             allowed are allowed again.
         prepare: called with the plan; gives what is called with each new row.
     Raises:
-        UsageError: the run is finished, or is still running.
+        UsageError: the run is finished, is still running, or its config has been edited.
         RunError: a checkpoint is damaged or of another config, or a step fails.
     """
     directory = Path(path)
@@ -50,6 +51,8 @@ def resume(
     folders += _recorded_folders(run.manifest)
     plan = compile(load(directory / CONFIG_FILE, allowed_folders=folders), allowed=folders, limits=limits)
     recorded = Recorded(len(run), len(list((directory / ROWS_FOLDER).glob("*.parquet"))))
+    checkpoint = latest_checkpoint(directory, recorded.rows)
+    _check_unedited(run, plan, checkpoint)
     run_recorded(
         plan,
         directory,
@@ -57,9 +60,21 @@ def resume(
         see=None if prepare is None else prepare(plan),
         checkpoint_every=checkpoint_every,
         stop=stop,
-        resumption=Resumption(recorded, latest_checkpoint(directory, recorded.rows)),
+        resumption=Resumption(recorded, checkpoint),
     )
     return open_run(directory)
+
+
+def _check_unedited(run: Run, plan: Plan, checkpoint: Path | None) -> None:
+    """Refuse a run whose config is not the text that it began with; a checkpoint says which field is another."""
+    config = run.path / CONFIG_FILE
+    began = run.manifest.get("config_sha256")
+    if began is None or hashlib.sha256(config.read_bytes()).hexdigest() == began:
+        return
+    if checkpoint is not None:
+        check_config(plan, checkpoint)
+    hint = f"put it back to go on, or run it as a run of its own: `steprun run {config}`"
+    raise UsageError(Problem(f"{config} has been edited since the run began", hint))
 
 
 def _recorded_folders(manifest: dict[str, Any]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from runner.engine.rows import Row
 from runner.errors import Problem
 from runner.plan import Plan, compile
 from runner.record.checkpoints import load_checkpoint, save_checkpoint
-from runner.record.directory import create_run_directory
+from runner.record.directory import CONFIG_FILE, create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
 from runner.record.recorder import Recorded, recording
@@ -80,8 +81,9 @@ def run_recorded(
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
     recorded = None if resumption is None else resumption.recorded
-    description = _description(plan, sys.argv if command is None else command)
-    with recording(directory, plan.columns, description, _config_text(plan), recorded) as record:
+    text = _config_text(plan) if recorded is None else (directory / CONFIG_FILE).read_text(encoding="utf-8")
+    description = _description(plan, sys.argv if command is None else command, text)
+    with recording(directory, plan.columns, description, text, recorded) as record:
 
         def tell(problem: Problem) -> None:
             record.warn(problem.render())
@@ -127,7 +129,7 @@ def _saving(
             raise KeyboardInterrupt
 
 
-def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
+def _description(plan: Plan, command: Sequence[str], config: str) -> RunDescription:
     return RunDescription(
         command=command,
         name=plan.name,
@@ -136,7 +138,10 @@ def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
         dtype=dtype_name(plan.dtype),
         engine=plan.config.engine,
         warnings=[problem.render() for problem in plan.warnings],
-        more={"data_folders": [str(folder) for folder in plan.config.document.folders()]},
+        more={
+            "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+            "data_folders": [str(folder) for folder in plan.config.document.folders()],
+        },
     )
 
 

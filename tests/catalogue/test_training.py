@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from runner.catalogue import REFUSED_OPTIMIZERS, Optimizer, initialisers, optimizers
+from runner.catalogue import REFUSED_OPTIMIZERS, Optimizer, initialisers, optimizers, schedules
+from runner.optim import schedules as closed_forms
 
 NATIVE = {
     name: value
@@ -62,3 +63,21 @@ def test_an_initialisers_arguments_are_those_of_its_function() -> None:
             default = parameters[argument.name].default
             assert (argument.default is None) == (default is inspect.Parameter.empty)
             assert argument.default is None or ast.literal_eval(argument.default) == default
+
+
+def test_every_schedule_that_hyperparameters_may_call_is_in_the_table() -> None:
+    assert list(schedules()) == list(closed_forms.SCHEDULES)
+    for name, entry in schedules().items():
+        assert [argument.name for argument in entry.arguments] == list(closed_forms.SCHEDULES[name].arguments)
+        assert inspect.isclass(getattr(torch.optim.lr_scheduler, entry.class_name))
+
+
+@pytest.mark.parametrize("name", [name for name in schedules() if name != "sequential_lr"])
+def test_the_arguments_of_a_schedule_have_torchs_defaults(name: str) -> None:
+    entry = schedules()[name]
+    native = inspect.signature(getattr(torch.optim.lr_scheduler, entry.class_name)).parameters
+    for argument in entry.arguments:
+        if argument.name in native:  # `lr`, the base rate, is the optimizer's in torch
+            default = native[argument.name].default
+            expected = inspect.Parameter.empty if argument.default is None else ast.literal_eval(argument.default)
+            assert default == expected, argument.name

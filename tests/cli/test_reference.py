@@ -22,7 +22,7 @@ def test_ops_lists_every_entry_of_the_catalogue() -> None:
     for table in (catalogue.operations(), catalogue.methods(), catalogue.attributes()):
         for name in table:
             assert any(line == f"  {name}" or line.startswith(f"  {name}(") for line in lines), name
-    for name in (*catalogue.optimizers(), *catalogue.initialisers()):
+    for name in ("grad", *catalogue.optimizers(), *catalogue.schedules(), *catalogue.initialisers()):
         assert any(line.startswith(f"  {name}(") for line in lines), name
 
 
@@ -49,6 +49,19 @@ def test_ops_takes_the_names_that_pytorch_code_has(name: str) -> None:
 
 def test_ops_tells_which_arguments_an_optimizer_refuses_and_why() -> None:
     assert "  `capturable` is refused: it is for CUDA graphs" in ops("adam").out
+
+
+def test_ops_shows_grad_and_the_schedules() -> None:
+    assert ops("grad").out.splitlines() == [
+        "grad(y: Tensor, x: Tensor|Tensor[])",
+        "  is torch.autograd.grad",
+        "  the derivative of a `y` of one element, itself differentiable; zeros where `y` is without `x`",
+    ]
+    assert ops("step_lr").out.splitlines() == [
+        "step_lr(lr: float, step_size: int, gamma: float = 0.1)",
+        "  is torch.optim.lr_scheduler.StepLR",
+        "  is for hyperparameters, and counts the optimizer's steps",
+    ]
 
 
 def test_ops_shows_what_a_pattern_matches() -> None:

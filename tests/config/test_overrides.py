@@ -146,3 +146,8 @@ def test_a_key_in_quotes_may_hold_dots_and_spaces() -> None:
 def test_a_long_override_is_read_in_no_time() -> None:
     with pytest.raises(ConfigError, match="no top-level key or scalar constant"):
         loads(TEXT, overrides=["a" + " " * 1_000_000 + "b=1"])
+
+
+def test_one_text_instead_of_a_list_of_overrides_is_told() -> None:
+    with pytest.raises(TypeError, match=r"`overrides` is a list of texts: write overrides=\['learning_rate=1'\]"):
+        loads(TEXT, overrides="learning_rate=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,13 @@ def test_lbfgs_reaches_the_certified_parameters_from_start_2(problem: Case, reco
     record_property("digits", (_name(problem), begun, reached, promise.directions, promise.remark))
     assert begun < 3
     assert reached >= promise.digits
+
+
+def test_the_table_of_the_documentation_claims_what_is_held() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| (-?[\d.]+) \| ([\d.]+) \| (\d+) \|$", text, re.MULTILINE)
+    assert {name: float(held) for name, _, _, held in rows} == {name: each.digits for name, each in PROMISES.items()}
+    assert all(float(begun) < 3 and float(reached) >= float(held) for _, begun, reached, held in rows)
 
 
 def test_the_hessians_directions_lead_where_single_parameters_do_not() -> None:

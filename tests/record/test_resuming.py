@@ -7,15 +7,20 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
 
 import runner
-from runner.record.checkpoints import CHECKPOINTS_FOLDER, latest_checkpoint
+from runner.engine.state import State
+from runner.plan import Plan
+from runner.record.checkpoints import CHECKPOINTS_FOLDER, latest_checkpoint, save_checkpoint
+from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume
+from runner.record.running import run_recorded
 from tests.record.stopping import OPTIMIZERS, check_same, stopped, whole_runs
 
 
@@ -130,6 +135,66 @@ def test_a_checkpoint_of_another_config_says_which_field_differs(
         resume(directory)
     (problem,) = caught.value.problems
     assert problem.hint == "put that back to go on, or run the changed config as a run of its own"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_whose_config_was_edited_does_not_go_on(kept: bool, tmp_path: Path) -> None:
+    directory = stopped(tmp_path, OPTIMIZERS[0], 20, None)
+    if not kept:
+        shutil.rmtree(directory / CHECKPOINTS_FOLDER)
+    config = directory / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("state: true", "state: false"))
+    with pytest.raises(runner.UsageError) as caught:
+        resume(directory)
+    (problem,) = caught.value.problems
+    assert problem.message == f"{config} has been edited since the run began"
+    assert problem.hint == f"put it back to go on, or run it as a run of its own: `steprun run {config}`"
+    config.write_text(text)
+    assert resume(directory).status == "finished"
+
+
+WITHHELD = """\
+parameters: {w: 3.0}
+expression: f = w ** 2
+optimizer: {sgd: {lr: 0.1}}
+steps:
+  - repeat:
+      times: 3
+      steps:
+        - repeat:
+            times: 20
+            steps: [train, {assign: {w: w * 0.9}}, checkpoint, {stop: , when: iteration == 7}]
+log: {every: 5}
+"""
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("saves", [3, 7, 14, 21])
+def test_rows_that_turn_out_to_be_the_last_of_a_loop_are_not_lost(
+    saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of iteration 7 are withheld until `stop` ends the loop: a checkpoint between the two holds them."""
+    path = tmp_path / "run.yaml"
+    path.write_text(WITHHELD, encoding="utf-8")
+    whole = runner.run(path, runs_dir=tmp_path)
+    assert [row.iteration for row in whole.rows()] == [1, 5, 5, 7, 7, 5, 5, 7, 7, 5, 5, 7, 7]
+    written: list[Path] = []
+
+    def save(plan: Plan, state: State, directory: Path, tag: str | None) -> None:
+        written.append(save_checkpoint(plan, state, directory, tag))
+        if len(written) == saves:
+            raise Killed
+
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+    monkeypatch.setattr("runner.record.running.save_checkpoint", save)
+    with pytest.raises(Killed):
+        run_recorded(runner.compile(runner.load(path)), directory)
+    monkeypatch.undo()
+    assert resume(directory).to_arrow().equals(whole.to_arrow())
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
