@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -162,9 +163,15 @@ class Straight:
         columns = range(len(self._binding.latest))
         row = "".join(f"{self._row.get(column, f'latest[{column}]')}, " for column in columns)
         text = "def step():\n" + "".join(f"    {line}\n" for line in (*self._lines, f"return ({row})"))
-        exec(compile(text, _FILE, "exec"), self._names)  # made of the names above alone
+        exec(_code(text), self._names)  # made of the names above alone
         made: Callable[[], tuple[Tensor | None, ...]] = self._names["step"]
         return made
+
+
+@functools.lru_cache(maxsize=256)
+def _code(text: str) -> CodeType:
+    """A run that is bound anew, to go on from another state, finds the code of its steps here."""
+    return compile(text, _FILE, "exec")
 
 
 def _as_tensor(dtype: torch.dtype) -> Callable[[Any], Tensor]:
