@@ -110,6 +110,7 @@ def compare(
     --reinject each step of the other side is also taken from this side's state: what a step adds to the error parts
     from what it has inherited. Exits with 0, or with 3 where a --tolerance is given and passed.
     """
+    from runner.compare.causes import RANDOM
     from runner.compare.course import follow
     from runner.compare.course_report import course_json, course_page
     from runner.compare.lockstep import WHOLE_LOG, Side, lockstep, own_state, without_expectations
@@ -144,6 +145,8 @@ def compare(
         typer.echo(f"{this.plan.name}: as it is, and with {' '.join(pairs)}")
         if reinject and (kept := own_state(this.plan, other.plan)):
             typer.echo(f"each side keeps its own state of {', '.join(f'`{name}`' for name in kept)}")
+        if RANDOM in course.draws and this.plan.dtype != other.plan.dtype:
+            typer.echo("random operations of the steps draw other numbers in another dtype")
         typer.echo("\n".join(course_page(course, width=_width(), height=_height())))
     if course.within is not None and not course.within.holds:
         raise ExpectationError(_passed(course.within, str(tolerance)))

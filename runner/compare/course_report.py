@@ -29,7 +29,7 @@ def course_page(course: Course, *, width: int, height: int) -> list[str]:
         counts = f"{_counted(course.tensors, 'tensor')} in {_counted(course.rows, 'row')}"
         return [*lines, f"nothing {'else ' if lines else ''}differs: {counts}"]
     told = birth(course.verdict, draws=course.draws, width=width)
-    born = ["", f"born in {told[0]}", *told[1:]] if told else []
+    born = ["", *told] if told else []
     lines += [*_rows_table(course, width), ""]
     lines += [*_trends_table(course, width, max(height - len(lines) - len(born) - 1, _FEWEST_TRENDS)), *born]
     return [line[: width - 1] + _LEFT_OUT if len(line) > width else line for line in lines]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ from torch.nn import Parameter
 
 from runner.compare.cuts import Cause, causes
 from runner.compare.tolerances import root_mean_square
-from runner.config import Config, TensorDeclaration
+from runner.config import Config, declared_dtypes
 from runner.engine import initial_state
 from runner.engine.objectives import Objective, objectives
 from runner.plan.plan import Plan
@@ -97,20 +97,8 @@ class ObjectiveReport:
 
 def in_double_precision(config: Config) -> list[str]:
     """The overrides that make every floating tensor of a config float64, and every complex one complex128."""
-    overrides = [f"dtype={_doubled(config.dtype)}"]
-    for key, declared in (("parameters", config.parameters), ("constants", config.constants)):
-        for name, tensor in declared.items():
-            if isinstance(tensor, TensorDeclaration) and tensor.dtype is not None:
-                overrides += _override(f"{key}.{name}.dtype", tensor.dtype)
-    for source, data in config.data.items():
-        for name, dtype in data.dtype.items():
-            overrides += _override(f"data.{source}.dtype.{name}", dtype)
-    return overrides
-
-
-def _override(path: str, dtype: str) -> Iterator[str]:
-    if _doubled(dtype) != dtype:
-        yield f"{path}={_doubled(dtype)}"
+    declared = [(path, dtype) for path, dtype in declared_dtypes(config) if _doubled(dtype) != dtype]
+    return [f"{path}={_doubled(dtype)}" for path, dtype in (("dtype", config.dtype), *declared)]
 
 
 def _doubled(name: str) -> str:

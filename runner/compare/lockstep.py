@@ -14,6 +14,7 @@ from runner.engine import Row, State, execute, initial_state
 from runner.engine.transfer import transfer
 from runner.errors import ComparisonError
 from runner.plan.columns import Column
+from runner.plan.initial import Drawn
 from runner.plan.instructions import Action, Enter, Expect, Instruction
 from runner.plan.plan import Plan
 
@@ -67,8 +68,9 @@ def without_expectations(plan: Plan) -> Plan:
 def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Beside]:
     """Execute two variants row by row; their rows come in the dtypes of `common_columns`.
 
-    Each side draws the random numbers that it draws alone. With `reinject` the other side also takes each step from
-    this side's state, so that the error of one step parts from what it has inherited.
+    Each side draws the random numbers that it draws alone, but for initial values: an initialiser draws other numbers
+    in another dtype, and there the other side starts from this side's. With `reinject` the other side also takes each
+    step from this side's state, so that the error of one step parts from what it has inherited.
 
     Raises:
         ComparisonError: with `reinject`, the two have not the same program, parameters and sources.
@@ -79,11 +81,13 @@ def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Bes
         for column, partner in _shared(this.plan, other.plan)
         if (dtype := common_dtype(column.dtype, partner.dtype)) is not None
     }
-    again = _Again(this, other) if reinject else None
+    state = initial_state(this.plan)
+    start = _common_start(this.plan, other.plan, state)
+    again = _Again(this, other, start) if reinject else None
     local: dict[int, Row | None] = {}
     generator = torch.get_rng_state()
     try:
-        for found, expected in align(_rows(other), _rows_noting(this, again, local)):
+        for found, expected in align(_rows(other, start), _rows_noting(this, state, again, local)):
             beside = None if expected is None else local.pop(expected.number, None)
             if beside is not None and expected is not None and beside.path != expected.path:
                 beside = None  # its own condition has sent it elsewhere
@@ -147,9 +151,22 @@ def _under(side: Side) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _rows(side: Side) -> Iterator[Row]:
+def _common_start(this: Plan, other: Plan, state: State) -> dict[str, Tensor]:
+    """This side's initial values of what both draw alike, were it not for the dtype."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in this.tensors.items():
+        partner = other.tensors.get(name)
+        if partner is None or not isinstance(tensor.init, Drawn):
+            continue
+        alike = (partner.init, partner.shape) == (tensor.init, tensor.shape)
+        if alike and common_dtype(tensor.dtype, partner.dtype) is not None:
+            found[name] = (state.parameters if name in state.parameters else state.constants)[name].detach().clone()
+    return found
+
+
+def _rows(side: Side, start: Mapping[str, Tensor]) -> Iterator[Row]:
     with _under(side):
-        rows = execute(side.plan)
+        rows = execute(side.plan, initial_state(side.plan, start))
     while True:
         with _under(side):
             row = next(rows, None)
@@ -158,9 +175,8 @@ def _rows(side: Side) -> Iterator[Row]:
         yield row
 
 
-def _rows_noting(side: Side, again: _Again | None, local: dict[int, Row | None]) -> Iterator[Row]:
+def _rows_noting(side: Side, state: State, again: _Again | None, local: dict[int, Row | None]) -> Iterator[Row]:
     """The rows of this side; before each, the other side takes the same step from the state as it is."""
-    state = initial_state(side.plan)
     rows = execute(side.plan, state)
     while True:
         number = state.row
@@ -176,10 +192,10 @@ def _rows_noting(side: Side, again: _Again | None, local: dict[int, Row | None])
 class _Again:
     """The other side, begun anew at every row from this side's state."""
 
-    def __init__(self, this: Side, other: Side) -> None:
+    def __init__(self, this: Side, other: Side, start: Mapping[str, Tensor]) -> None:
         _check_same_program(this.plan, other.plan)
         self.side = other
-        self.state = initial_state(other.plan)
+        self.state = initial_state(other.plan, start)
         self.optimizers = _alike(this.plan, other.plan)
         self.dtypes = {one: another for one, another in _dtype_pairs(this.plan, other.plan) if one != another}
 

@@ -61,8 +61,9 @@ def birth(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: 
     """Where the first difference was born, and what it points to; nothing where there is none."""
     if verdict.parting is None:
         return []
+    born = textwrap.wrap(f"born in {_place(verdict.parting)}", width, subsequent_indent=" " * _INDENT)
     told = (("" if number else "cause", text) for number, text in enumerate(causes(verdict.parting, draws=draws)))
-    return [_cut(line, width) for line in (_place(verdict.parting), *_labelled(told, width))]
+    return [*born, *_labelled(told, width)]
 
 
 def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.compare.rules import rule_override
-from runner.config import Config, overridden
+from runner.config import Config, declared_dtypes, overridden
 from runner.errors import Problem, UsageError
 
 RULE = "rule:"
@@ -23,6 +23,8 @@ class Variant:
 
 def variant_of(config: Config, pairs: Sequence[str]) -> Variant:
     """The one variant that all the pairs together ask for.
+
+    With another `dtype`, what the config declares in its own one, as the columns of a file may be, changes along.
 
     Raises:
         UsageError: a pair has no value, or asks for what there is not.
@@ -43,6 +45,8 @@ def variant_of(config: Config, pairs: Sequence[str]) -> Variant:
             overrides.append(rule_override(key, value.removeprefix(RULE), config))
         else:
             overrides.append(pair)
+            if key == "dtype":
+                overrides += (f"{path}={value}" for path, dtype in declared_dtypes(config) if dtype == config.dtype)
     return Variant(overridden(config, overrides), environment.get("threads"))
 
 

@@ -7,6 +7,7 @@ config.document.problem(("expression",), "what is wrong", at=(1, 4, 2))
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from runner.config.document import Document
@@ -70,11 +71,22 @@ __all__ = [
     "TensorDeclaration",
     "Train",
     "ZeroGrad",
+    "declared_dtypes",
     "json_schema",
     "load",
     "loads",
     "overridden",
 ]
+
+
+def declared_dtypes(config: Config) -> Iterator[tuple[str, str]]:
+    """The dtypes that tensors and batch columns declare for themselves, each with its path as an override has it."""
+    for key, declared in (("parameters", config.parameters), ("constants", config.constants)):
+        for name, tensor in declared.items():
+            if isinstance(tensor, TensorDeclaration) and tensor.dtype is not None:
+                yield f"{key}.{name}.dtype", tensor.dtype
+    for source, data in config.data.items():
+        yield from ((f"data.{source}.dtype.{column}", dtype) for column, dtype in data.dtype.items())
 
 
 def json_schema() -> dict[str, Any]:

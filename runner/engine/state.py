@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from runner.optim import (
 from runner.optim.faults import PlacedFault
 from runner.plan.faults import place
 from runner.plan.initial import Computed
-from runner.plan.initialising import Surroundings, computed_value, initial_values
+from runner.plan.initialising import NOTHING, Surroundings, computed_value, initial_values
 from runner.plan.instructions import Action, Enter
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
@@ -82,16 +82,18 @@ class State:
         return found
 
 
-def initial_state(plan: Plan) -> State:
+def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     """The state before step 1.
 
+    Args:
+        given: initial values that some tensors take instead of their own.
     Raises:
         RunError: an initial value cannot be made any more: a data file has changed since planning.
     """
     document = plan.config.document
     around = Surroundings(plan.seed, plan.scalars, plan.functions, plan.dtype, Bounds())
     try:
-        values = initial_values(plan.tensors, around)
+        values = initial_values(plan.tensors, around, given=given)
     except PlacedFault as fault:
         raise RunError(fault.problem(document)) from fault
     except LanguageError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, fx
@@ -22,6 +23,9 @@ MAX_TABLE = 65_536
 """Elements up to which a 1-d constant can be indexed as a scalar."""
 
 
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What initial expressions may use besides the tensors."""
@@ -34,10 +38,15 @@ class Surroundings:
 
 
 def initial_values(
-    tensors: Mapping[str, TensorPlan], around: Surroundings, names: Iterable[str] | None = None
+    tensors: Mapping[str, TensorPlan],
+    around: Surroundings,
+    names: Iterable[str] | None = None,
+    given: Mapping[str, Tensor] = NOTHING,
 ) -> dict[str, Tensor]:
     """The initial value of every tensor, or of `names` and what they read, on the CPU, without gradients.
 
+    Args:
+        given: what some tensors start from instead; initial expressions read that.
     Raises:
         PlacedFault: a data file or an initial expression does not give what was planned.
         LanguageError: an initial expression fails.
@@ -45,7 +54,9 @@ def initial_values(
     wanted = set(tensors) if names is None else _closure(names, tensors)
     values: dict[str, Tensor] = {}
     for name in initial_order(tensors):
-        if name in wanted:
+        if name in given:
+            values[name] = given[name].detach().to("cpu", tensors[name].dtype, copy=True)
+        elif name in wanted:
             values[name] = materialise(tensors[name], partial(computed_value, name=name, values=values, around=around))
     return {name: values[name] for name in tensors if name in values}
 

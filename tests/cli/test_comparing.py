@@ -109,6 +109,15 @@ def test_an_optimizer_against_its_rule(folder: Path) -> None:
     )
 
 
+def test_random_steps_in_another_dtype_are_told(folder: Path) -> None:
+    (folder / "c.yaml").write_text(SHRINKING.replace("h = x ** 2", "h = x ** 2 + 0 * randn(2)"))
+    assert compared(folder, "--with", "dtype=float64").out == (
+        "c: as it is, and with dtype=float64\nrandom operations of the steps draw other numbers in another dtype\n"
+        "nothing differs: 4 tensors in 9 rows\n"
+    )
+    assert "random" not in compared(folder, "--with", "rate=0.25").out
+
+
 def test_the_whole_course_as_json(folder: Path) -> None:
     told = json.loads(compared(folder, "--with", "rate=0.125", "--with", "dtype=float64", "--reinject", "--json").out)
     assert (told["name"], told["with"], told["rows"]) == ("c", ["rate=0.125", "dtype=float64"], 9)

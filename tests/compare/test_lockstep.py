@@ -59,12 +59,10 @@ def assert_same(one: object, another: object, names: list[str]) -> None:
 
 def test_the_local_error_of_a_step_is_that_of_the_step_taken_in_float64_by_hand() -> None:
     this, other = plan_of(DESCENT), plan_of(DESCENT, "dtype=float64")
-    start = next(iter(runner.execute(other)))["w"]
+    start = initial_state(this)
     rows = list(lockstep(Side(this), Side(other), reinject=True))
-    double, before = start, rows[0].this
-    assert double is not None
-    constants = initial_state(other).constants
-    x, y = constants["x"], constants["y"]
+    double, before = start.parameters["w"].detach().double(), rows[0].this
+    x, y = start.constants["x"].double(), start.constants["y"].double()
     for row in rows[1:]:
         assert before is not None
         assert row.this is not None
@@ -98,6 +96,31 @@ ASSIGNING = """
       times: 5
       steps: [backward, {assign: {w: w - loss * w.grad}}, {zero_grad: {set_to_none: false}}]
 """
+
+
+def test_both_sides_start_from_the_same_draws_in_their_own_dtypes() -> None:
+    text = (
+        "parameters:\n  w: {shape: [4], init: {normal: {}}}\n"
+        "  copy: {init: {expression: w * third}, requires_grad: false}\n"
+        "constants: {third: 1 / 3, n: {shape: [4], init: 0.1}}\nexpression: (w * n).sum() + copy.sum()\n"
+    )
+    this, other = plan_of(text), plan_of(text, "dtype=float64")
+    drawn = initial_state(this).parameters["w"].detach()
+    rows = list(lockstep(Side(this), Side(other), reinject=True))
+    last = rows[-1]
+    assert last.this is not None
+    assert last.other is not None
+    for row in rows:
+        for side in (row.this, row.other, row.local):
+            assert side is not None
+            assert torch.equal(side["w"], drawn)
+    assert torch.equal(last.other["copy"], (drawn.double() / 3).float())
+    assert torch.equal(last.other["value"], ((drawn.double() * 0.1).sum() + (drawn.double() * (1 / 3)).sum()).float())
+    moved = next(lockstep(Side(this), Side(plan_of(text, "dtype=float64", "seed=1"))))
+    assert moved.other is not None
+    assert not torch.equal(moved.other["w"], drawn)
+
+
 PROGRAMS = {
     "sgd": DESCENT,
     "momentum": DESCENT.replace("{lr: 0.1}", "{lr: 0.1, momentum: 0.9, nesterov: true}"),

@@ -22,6 +22,22 @@ def test_all_pairs_together_are_one_variant() -> None:
     assert CONFIG.dtype == "float32"
 
 
+def test_with_another_dtype_what_is_declared_in_the_same_one_changes_along() -> None:
+    text = (
+        "dtype: float16\nparameters: {a: {init: 1, dtype: float16}, b: {init: 1, dtype: float32}, c: 1}\n"
+        "constants: {n: {init: [1], dtype: int64}, k: {init: [1.0], dtype: float16}}\n"
+        "data: {d: {file: data.npz, columns: {x: x, y: y}, dtype: {x: float16, y: int64}}}\nexpression: a + b + c\n"
+    )
+    config = variant_of(runner.loads(text), ["dtype=float64"]).config
+    assert {name: tensor.dtype for name, tensor in config.parameters.items()} == {
+        "a": "float64",
+        "b": "float32",
+        "c": None,
+    }
+    assert {name: tensor.dtype for name, tensor in config.constants.items()} == {"n": "int64", "k": "float64"}
+    assert config.data["d"].dtype == {"x": "float64", "y": "int64"}
+
+
 def test_a_deletion_is_a_variant() -> None:
     with pytest.raises(ConfigError, match="there is no optimizer"):
         runner.compile(variant_of(CONFIG, ["~optimizer"]).config)
