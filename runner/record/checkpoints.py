@@ -20,7 +20,7 @@ from runner.plan.plan import Plan
 from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 CHECKPOINTS_FOLDER = "checkpoints"
 
 
@@ -28,7 +28,7 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     """Write the state of a run below its directory, and give the path of the JSON.
 
     A tagged checkpoint replaces the last one of its tag; of those without, the newest two are kept. Both files are
-    written whole or not at all, the JSON last: it names the tensors' file and holds its digest.
+    written whole or not at all, the JSON last: it names the tensors' file, and holds the digests of that and of itself.
     """
     folder = directory / CHECKPOINTS_FOLDER
     tensors: dict[str, Tensor] = {}
@@ -44,6 +44,7 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
         "sha256": hashlib.sha256(data).hexdigest(),
         "state": contents,
     }
+    told["digest"] = _digest(told)
     path = folder / f"{name if tag is None else tag}.json"
     try:
         folder.mkdir(exist_ok=True)
@@ -99,7 +100,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """What the JSON of a checkpoint tells.
 
     Raises:
-        RunError: it cannot be read, or is of another format.
+        RunError: it cannot be read, is damaged, or is of another format.
     """
     try:
         told = json.loads(path.read_bytes())
@@ -110,7 +111,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         found = told.get("format") if isinstance(told, dict) else None
         raise RunError(f"the checkpoint {path.name} has format {found!r}, and this version reads {FORMAT}")
+    if told.get("digest") != _digest(told):
+        raise RunError(f"the checkpoint {path.name} is damaged: its digest is another; use an earlier one")
     return told
+
+
+def _digest(told: Mapping[str, Any]) -> str:
+    """Of what a JSON tells about the run, whichever version wrote it."""
+    kept = {key: value for key, value in told.items() if key not in ("format", "torch", "digest")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def latest_checkpoint(directory: Path, rows: int) -> Path | None:

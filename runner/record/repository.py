@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LARGEST_FILE = 16 << 20
 _LONGEST_CHAIN = 5
+_AND_TIDY = ("/bin/sh", "-c", '"$@"; code=$?; rm -rf -- "$GIT_DIR"; exit $code', "sh") if os.name == "posix" else ()
+"""Runs what follows, and removes its folder though the process that asked may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +107,17 @@ def _changed(process: subprocess.Popen[bytes], patience: float) -> bool | None:
     try:
         output, _ = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _kill(process)
         process.communicate()
         return None
     return bool(output) if process.returncode == 0 else None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if os.name == "posix":
+        os.killpg(process.pid, signal.SIGKILL)  # also git, which the shell waits for
+    else:
+        process.kill()
 
 
 def _start_status(repository: Repository, empty: Path) -> subprocess.Popen[bytes] | None:
@@ -127,6 +137,7 @@ def _start_status(repository: Repository, empty: Path) -> subprocess.Popen[bytes
     }
     return subprocess.Popen(
         [
+            *_AND_TIDY,
             program,
             "-c",
             "core.fsmonitor=false",
@@ -140,4 +151,5 @@ def _start_status(repository: Repository, empty: Path) -> subprocess.Popen[bytes
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )

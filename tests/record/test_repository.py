@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,3 +140,27 @@ def test_a_git_that_takes_too_long_is_given_up(tree: Path, tmp_path: Path, monke
     repository = find_repository(tree)
     assert repository is not None
     assert DirtyCheck(repository).result(0.01) is None
+
+
+ASKING = """
+import os, signal, sys
+from pathlib import Path
+from runner.record.repository import DirtyCheck, find_repository
+check = DirtyCheck(find_repository(Path.cwd()))
+print(check._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="a process that is no child cannot be waited for")
+def test_a_process_that_is_killed_leaves_no_folder(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    asking = subprocess.Popen([sys.executable, "-c", ASKING], cwd=tree, env=environment, stdout=subprocess.PIPE)
+    told, _ = asking.communicate()
+    assert asking.returncode == -signal.SIGKILL
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
+        git_or_shell = os.pidfd_open(int(told))
+        select.select([git_or_shell], [], [], 60)
+        os.close(git_or_shell)
+    assert list((tmp_path / "temporary").iterdir()) == []

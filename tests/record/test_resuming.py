@@ -83,8 +83,13 @@ def flipped(data: bytes) -> bytes:
         ("*.json", lambda data: data[:100], r"checkpoint \d+\.json cannot be read: it is truncated or damaged"),
         (
             "*.json",
-            lambda data: data.replace(b'"format": 2', b'"format": 9'),
-            r"has format 9, and this version reads 2",
+            lambda data: data.replace(b'"format": 3', b'"format": 9'),
+            r"has format 9, and this version reads 3",
+        ),
+        (
+            "*.json",
+            lambda data: data.replace(b'"row": 60', b'"row": 61'),  # one bit
+            r"checkpoint \d+\.json is damaged: its digest is another; use an earlier one",
         ),
         (
             "*.json",
