@@ -113,7 +113,7 @@ def compare(
     from runner.compare.causes import RANDOM
     from runner.compare.course import follow
     from runner.compare.course_report import course_json, course_page
-    from runner.compare.lockstep import WHOLE_LOG, Side, lockstep, own_state, without_expectations
+    from runner.compare.lockstep import WHOLE_LOG, Side, lockstep, own_state, unstopped
     from runner.compare.variants import variant_of
     from runner.config import overridden
 
@@ -124,8 +124,8 @@ def compare(
     tolerances = None if tolerance is None else tolerances_of(tolerance)
     config = overridden(read_config(request), WHOLE_LOG)
     variant = variant_of(config, pairs)
-    this = Side(without_expectations(make_plan(request, config)))
-    other = Side(without_expectations(make_plan(request, variant.config)), variant.threads)
+    this = Side(unstopped(make_plan(request, config)))
+    other = Side(unstopped(make_plan(request, variant.config)), variant.threads)
     if report == "text":
         tell_warnings(this.plan.warnings)
         tell_warnings(warning for warning in other.plan.warnings if warning not in this.plan.warnings)

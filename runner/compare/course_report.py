@@ -12,7 +12,7 @@ from runner.compare.verdict import Growth
 from runner.errors import listing
 
 _GAP = "  "
-_FEWEST_TRENDS = 3
+_FEWEST_TRENDS = 2
 _ABSENT = ""
 _LEFT_OUT = "…"
 
@@ -32,6 +32,8 @@ def course_page(course: Course, *, width: int, height: int) -> list[str]:
     born = ["", *told] if told else []
     lines += [*_rows_table(course, width), ""]
     lines += [*_trends_table(course, width, max(height - len(lines) - len(born) - 1, _FEWEST_TRENDS)), *born]
+    if len(lines) > height:
+        lines = [line for line in lines if line]
     return [line[: width - 1] + _LEFT_OUT if len(line) > width else line for line in lines]
 
 

@@ -56,13 +56,13 @@ WHOLE_LOG = ("log.every=1", "log.tensors=full", f"log.budget={2**63 - 1}")
 """Overrides under which every step has a row and every tensor a column; nothing of it is written."""
 
 
-def without_expectations(plan: Plan) -> Plan:
-    """A plan that goes on where an `expect` does not hold."""
+def unstopped(plan: Plan) -> Plan:
+    """A plan that goes on where an `expect` does not hold, or a number is no longer finite."""
     program = tuple(
         replace(item, argument=Expect(())) if isinstance(item, Action) and isinstance(item.argument, Expect) else item
         for item in plan.program
     )
-    return replace(plan, program=program)
+    return replace(plan, program=program, on_nonfinite="ignore")
 
 
 def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Beside]:

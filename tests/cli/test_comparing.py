@@ -261,7 +261,7 @@ def test_a_run_that_is_not_finished_says_how_much_was_compared(folder: Path) -> 
 
 
 def test_a_difference_as_json(folder: Path) -> None:
-    expected, found = recorded(folder), recorded(folder, "rate=.inf")
+    expected, found = (recorded(folder, "on_nonfinite=ignore", *rate) for rate in ((), ("rate=.inf",)))
     shown = steprun("diff", expected, found, "--json", cwd=folder)
     assert shown.code == 3
     told = json.loads(shown.out, parse_constant=pytest.fail)

@@ -9,7 +9,7 @@ import pytest
 import runner
 from runner.compare.course import Course, follow
 from runner.compare.course_report import course_json, course_page
-from runner.compare.lockstep import WHOLE_LOG, Side, lockstep, without_expectations
+from runner.compare.lockstep import WHOLE_LOG, Side, lockstep, unstopped
 from runner.compare.tolerances import Tolerance, Tolerances
 from runner.config import overridden
 
@@ -27,7 +27,7 @@ steps: 8
 
 def course_of(text: str, *overrides: str, reinject: bool = False, **more: object) -> Course:
     config = runner.loads(text, overrides=WHOLE_LOG)
-    plans = [without_expectations(runner.compile(each)) for each in (config, overridden(config, overrides))]
+    plans = [unstopped(runner.compile(each)) for each in (config, overridden(config, overrides))]
     besides = lockstep(Side(plans[0]), Side(plans[1]), reinject=reinject)
     return follow(besides, *plans, reinjected=reinject, **more)  # type: ignore[arg-type]
 

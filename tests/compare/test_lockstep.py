@@ -23,7 +23,7 @@ from runner.compare.lockstep import (
     common_dtype,
     lockstep,
     own_state,
-    without_expectations,
+    unstopped,
 )
 from runner.compare.rules import rule_override
 from runner.config import overridden
@@ -42,7 +42,7 @@ steps: 20
 
 
 def plan_of(text: str, *overrides: str, base: Path | str = ".") -> Plan:
-    return without_expectations(runner.compile(runner.loads(text, base=base, overrides=[*WHOLE_LOG, *overrides])))
+    return unstopped(runner.compile(runner.loads(text, base=base, overrides=[*WHOLE_LOG, *overrides])))
 
 
 def values(row: object, names: list[str]) -> list[Tensor | None]:
@@ -269,6 +269,16 @@ def test_an_expect_that_does_not_hold_ends_no_comparison() -> None:
         "1.train",
         "3.train",
     ]
+
+
+def test_a_side_that_overflows_ends_no_comparison() -> None:
+    text = DESCENT.replace("lr: 0.1", "lr: 1e30")
+    rows = list(lockstep(Side(plan_of(text)), Side(plan_of(text, "dtype=float64"))))
+    assert len(rows) == 21
+    last = rows[-1]
+    assert last.this is not None
+    assert last.this["w"] is not None
+    assert not last.this["w"].isfinite().any()
 
 
 def test_a_side_runs_on_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
