@@ -85,7 +85,13 @@ def _source(source: SourcePlan) -> dict[str, Any]:
 
 def _column(column: Column) -> dict[str, Any]:
     shape = None if column.shape is None else list(column.shape)
-    return {"name": column.name, "role": column.role, "shape": shape, "dtype": _dtype(column.dtype)}
+    return {
+        "name": column.name,
+        "role": column.role,
+        "shape": shape,
+        "dtype": _dtype(column.dtype),
+        "kept": column.kept,
+    }
 
 
 def _dtype(dtype: object) -> str:

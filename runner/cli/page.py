@@ -140,11 +140,12 @@ def _log(plan: Described) -> Iterator[str]:
     every = "" if log["every"] == 1 else f", every {log['every']} iterations"
     rows = f"{counted['rows']:,} row{'' if counted['rows'] == 1 else 's'}"
     yield f"log: {rows} of {size(counted['row'])}{every}: {size(counted['total'])} before compression"
-    yield from (
-        table((column["name"], column["role"], _shape(column["shape"]), column["dtype"]) for column in log["columns"])
-        if log["columns"]
-        else ()
-    )
+    yield from (table(map(_logged, log["columns"])) if log["columns"] else ())
+
+
+def _logged(column: Described) -> tuple[str, ...]:
+    kept = "" if column["kept"] == "full" else column["kept"]
+    return column["name"], column["role"], _shape(column["shape"]), column["dtype"], kept
 
 
 def _memory(plan: Described) -> Iterator[str]:

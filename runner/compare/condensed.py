@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.compare.tolerances import Tolerance, rounding
-from runner.compare.ulp import bits
-from runner.plan.dtypes import dtype_name
+from runner.record.digest import digest_of
 from runner.record.summary import Summary, summarize
 
 LARGEST_WHOLE = 64
@@ -31,12 +29,6 @@ class Condensed:
     shape: tuple[int, ...]
     digest: str
     summary: Summary | None  # None: not even its statistics were kept
-
-
-def digest_of(tensor: Tensor) -> str:
-    """16 hexadecimal digits of the SHA-256 of a tensor's dtype, shape and bytes in memory order."""
-    described = f"{dtype_name(tensor.dtype)} {list(tensor.shape)}\n".encode()
-    return hashlib.sha256(described + bits(tensor.cpu()).numpy().tobytes()).hexdigest()[:16]
 
 
 def condense(tensor: Tensor, *, statistics: bool) -> Condensed:

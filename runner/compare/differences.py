@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from runner.compare.tolerances import CHUNK, Bounds, Tolerance
-from runner.compare.ulp import FARTHEST, bits, ulp_distance
+from runner.compare.ulp import FARTHEST, ulp_distance
 from runner.plan.dtypes import dtype_name
+from runner.record.digest import bits
 
 Number = bool | int | float | complex
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from runner.compare.ulp import bits
+from runner.record.digest import bits
 
 EMPTY = "empty"
 """What stands for a tensor without elements."""

@@ -7,10 +7,11 @@ import math
 from torch import Tensor
 
 from runner.compare import differences
-from runner.compare.condensed import Condensed, digest_of, moved_statistics
+from runner.compare.condensed import Condensed, moved_statistics
 from runner.compare.differences import Deviation, Difference, described
 from runner.compare.tolerances import Tolerance
 from runner.compare.ulp import same_bits
+from runner.record.digest import digest_of
 
 Expected = Tensor | Condensed | None
 

@@ -13,7 +13,6 @@ from safetensors.torch import load
 from torch import Tensor
 
 from runner.compare import condensed, numerals
-from runner.compare.condensed import digest_of
 from runner.compare.numerals import NumeralError
 from runner.compare.snapshot_writing import END, UNSTORED
 from runner.compare.snapshots import FORMAT, Calibration, Environment, Kept, KeptRow, Overlay, Snapshot, sidecar_path
@@ -23,6 +22,7 @@ from runner.config.nodes import ListNode, MapNode, Node, ScalarNode, describe, p
 from runner.config.source import Source, read_source, whole_file_problem
 from runner.errors import ConfigError, Problem, SnapshotError, did_you_mean
 from runner.plan.columns import Column, Role
+from runner.record.digest import digest_of
 from runner.record.storage import dtype_named
 
 LARGEST_FILE = 256 << 20

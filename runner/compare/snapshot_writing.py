@@ -11,13 +11,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from runner.compare import condensed, numerals
-from runner.compare.condensed import LARGEST_WHOLE, Condensed, condense, digest_of
+from runner.compare.condensed import LARGEST_WHOLE, Condensed, condense
 from runner.compare.snapshots import FORMAT, Environment, Kept, Snapshot, sidecar_path
-from runner.compare.ulp import bits
 from runner.config.scalars import LARGEST_INTEGER
 from runner.errors import RunError
 from runner.plan.columns import Column
 from runner.plan.dtypes import dtype_name
+from runner.record.digest import bits, digest_of
 from runner.record.directory import write_atomically
 
 ABSENT = Kept("null", None)

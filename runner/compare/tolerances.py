@@ -79,7 +79,7 @@ class Tolerance:
             return Bounds(ulp=self.ulp)
         rtol, atol = self.rtol, self.atol
         if self.mode == "dtype":
-            rtol, atol = (COMPOUNDING * part for part in TOLERANCES.get(expected.dtype, (0.0, 0.0)))
+            rtol, atol = _by_dtype(expected.dtype)
         if self.scaled:
             atol = max(atol * root_mean_square(expected), NOISE * rounding(expected.dtype) * largest)
         return Bounds(rtol=rtol, atol=max(atol, self.spread))
@@ -91,7 +91,7 @@ BY_DTYPE = Tolerance("dtype")
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """The tolerance of each column: the first glob that matches its name, else `default`.
+    """The tolerance of each column: the first glob that matches its name, else `default`; digests are the same or not.
 
     For gradients, `dtype` is scaled, and so is an absolute tolerance of `default`; one that a glob gives is meant as it
     is written.
@@ -101,11 +101,21 @@ class Tolerances:
     by_name: Sequence[tuple[str, Tolerance]] = ()
 
     def __call__(self, column: Column) -> Tolerance:
+        if column.is_digest:
+            return BITWISE
         found = next((given for pattern, given in self.by_name if fnmatch.fnmatchcase(column.name, pattern)), None)
         tolerance = found or self.default
+        if column.of is not None and tolerance.mode == "dtype" and column.dtype.is_floating_point:
+            rtol, atol = _by_dtype(column.rounded)  # statistics are float64, and no more exact than their tensor
+            tolerance = replace(tolerance, mode="explicit", rtol=rtol, atol=atol, scaled=column.role == "gradient")
         if column.role == "gradient" and (tolerance.mode == "dtype" or (tolerance.mode == "explicit" and not found)):
             return replace(tolerance, scaled=True)
         return tolerance
+
+
+def _by_dtype(dtype: torch.dtype) -> tuple[float, float]:
+    rtol, atol = TOLERANCES.get(dtype, (0.0, 0.0))
+    return COMPOUNDING * rtol, COMPOUNDING * atol
 
 
 def root_mean_square(tensor: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Units in the last place, and the bits of tensors."""
+"""Units in the last place, and whether tensors have the same bits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from runner.errors import ComparisonError
+from runner.record.digest import bits
 
 FARTHEST = torch.iinfo(torch.int64).max
 """The distance between a number and a NaN; also of float64 numbers that lie farther apart than int64 counts."""
-
-_INTEGER_OF_WIDTH = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def ulp_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -39,14 +38,6 @@ def ulp_distance(a: Tensor, b: Tensor) -> Tensor:
     distance.masked_fill_(overflows | (distance < 0), FARTHEST)  # the least int64 has no absolute value
     nan_a, nan_b = a.isnan(), b.isnan()
     return distance.masked_fill_(nan_a & nan_b, 0).masked_fill_(nan_a ^ nan_b, FARTHEST)
-
-
-def bits(tensor: Tensor) -> Tensor:
-    """The elements `(*s)` as integers of the same width; a complex tensor has a trailing axis of 2."""
-    tensor = tensor.detach().resolve_conj().resolve_neg()
-    if tensor.dtype.is_complex:
-        tensor = torch.view_as_real(tensor)
-    return tensor.contiguous().view(_INTEGER_OF_WIDTH[tensor.dtype.itemsize])
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

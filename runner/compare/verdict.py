@@ -6,10 +6,11 @@ of a row is its number, its step and its values.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -272,7 +273,10 @@ class Series:
             self.error = 0.0
             return None
         told = difference(found, expected, self.tolerance, self.size) if whole else None
-        if told is not None and told.values is not None:
+        if self.column.is_digest and found is not None and expected is not None:
+            told = None if told is None else replace(told, kind="digest", values=None)
+            deviates = Deviation(True, math.nan)
+        elif told is not None and told.values is not None:
             deviates = Deviation(True, told.values.error)
         else:
             deviates = deviation(found, expected, self.tolerance, self.size)
@@ -290,7 +294,7 @@ class Series:
         return Tally(self.column, self.differing, self.compared, self.first_number, self.largest)
 
     def growth(self) -> Growth:
-        small = self.first <= ROUNDING_UNITS * rounding(self.column.dtype)
+        small = self.first <= ROUNDING_UNITS * rounding(self.column.rounded)
         gradual = self.before > 0 and self.first <= 10 * self.before
         grows = self.largest > GROWN * self.first
         kind: GrowthKind = "jump" if not (small or gradual) else "drift" if grows or gradual else "rounding"

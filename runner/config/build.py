@@ -15,7 +15,7 @@ from runner.config.optimizers import read_optimizers
 from runner.config.snapshot import read_snapshot
 from runner.config.steps import read_program
 from runner.config.tensors import read_constants, read_parameters, scalar_names
-from runner.config.unbuilt import ENGINES, TENSOR_LOGS, TOP_LEVEL, not_built
+from runner.config.unbuilt import ENGINES, TOP_LEVEL, not_built
 from runner.config.validate import EnoughFaults, Faults
 from runner.errors import Problem, did_you_mean, nearest
 
@@ -28,7 +28,7 @@ TOP_LEVEL_KEYS = (
 
 _MAPPINGS = ("functions", "metrics")
 ENGINES_BUILT = ("eager",)
-TENSOR_LOGS_BUILT = ("full", "none")
+TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
 
 
@@ -102,7 +102,7 @@ def _log(written: Any, faults: Faults) -> Log | None:
     if not isinstance(written, dict):
         faults.add(("log",), f"expected a mapping, found {describe(written)}", "write `log: {every: 10}`")
         return Log()
-    _check_choice(written.get("tensors"), ("log", "tensors"), TENSOR_LOGS_BUILT, TENSOR_LOGS, "choice", faults)
+    _check_choice(written.get("tensors"), ("log", "tensors"), TENSOR_LOGS, {}, "choice", faults)
     return faults.build(Log, written, ("log",)) or Log()
 
 

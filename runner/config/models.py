@@ -319,7 +319,10 @@ class Log(Frozen):
     every: Number = Field(
         default=1, description="iterations of the innermost loop between rows; the last one is always kept"
     )
-    tensors: Text = Field(default="full", description="full (every element) or none")
+    tensors: Text = Field(
+        default="full",
+        description="full (every element), stats or digest of what has more than one element, or none of it",
+    )
     include: Names = Field(
         default=None, description="names or globs of the columns that are kept; all unless said otherwise"
     )

@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from runner.catalogue import Argument, Initialiser, Optimizer, initialisers, optimizers
-from runner.config.build import ENGINES_BUILT, ON_NONFINITE, TENSOR_LOGS_BUILT
+from runner.config.build import ENGINES_BUILT, ON_NONFINITE, TENSOR_LOGS
 from runner.config.models import (
     STEP_MODELS,
     Config,
@@ -167,7 +167,7 @@ def _model(model: type[Frozen], **replaced: Schema) -> Schema:
 
 
 def _log() -> Schema:
-    log = _model(Log, tensors={"enum": list(TENSOR_LOGS_BUILT)})
+    log = _model(Log, tensors={"enum": list(TENSOR_LOGS)})
     return {**log, "type": ["object", "null"], "description": _told(_properties(Config), "log")}
 
 

@@ -10,7 +10,6 @@ TOP_LEVEL: Mapping[str, str] = {
     "placement": "remove it",
     "report": "remove it",
 }
-TENSOR_LOGS: Mapping[str, str] = {"stats": "write `full` or `none`", "digest": "write `full` or `none`"}
 ENGINES: Mapping[str, str] = {"compile": "write `engine: eager`"}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import fnmatch
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope, declare_functions
 from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
-from runner.plan.columns import Column
+from runner.plan.columns import TOLD, Column, recorded
 from runner.plan.faults import ConfigPath, Faults
 from runner.plan.health import plan_health
 from runner.plan.initial import Computed
@@ -411,7 +412,8 @@ class _Compiler:
                     for entry in optimizer.state.get(name, ()):
                         columns.append(Column(f"{name}.{entry.name}", "state", entry.dtype, entry.shape))
         self.possible_columns = columns
-        kept = [column for column in columns if self.kept(column)]
+        kept = [self.recorded_as(column) for column in columns if self.kept(column)]
+        self.check_recorded(kept)
         patterns = self.config.log.include or ()
         for number, pattern in enumerate(patterns):
             if not any(fnmatch.fnmatchcase(column.name, pattern) for column in columns):
@@ -425,6 +427,24 @@ class _Compiler:
         if log.include is not None and not any(fnmatch.fnmatchcase(column.name, pattern) for pattern in log.include):
             return False
         return log.tensors != "none" or column.role == "norm" or (column.role == "value" and elements(column) == 1)
+
+    def recorded_as(self, column: Column) -> Column:
+        """The column with what the log keeps of its tensors; one element is kept in any case."""
+        told = next((kept for kept in TOLD if kept == self.config.log.tensors), None)
+        return column if told is None or elements(column) == 1 else replace(column, kept=told)
+
+    def check_recorded(self, columns: Iterable[Column]) -> None:
+        """Report what the log would call by the name of another column."""
+        known: dict[str, Column] = {}
+        for told in itertools.chain.from_iterable(map(recorded, columns)):
+            other = known.setdefault(told.name, told)
+            of = other.of or told.of
+            if other is not told and of is not None:
+                self.faults.add(
+                    ("log", "tensors"),
+                    f"`{told.name}`, which would tell of `{of.name}` in the log, is the name of another column",
+                    "rename one of the two, or write `log: {tensors: full}`",
+                )
 
     def log(self, values: Values) -> LogPlan:
         path: ConfigPath = ("log",)
@@ -446,7 +466,7 @@ class _Compiler:
                 for entry in entries
             ),
             values=max((inference.bytes for inference in self.inferences), default=0),
-            row=sum((elements(column) or 0) * column.dtype.itemsize for column in log.columns),
+            row=sum((elements(told) or 0) * told.dtype.itemsize for column in log.columns for told in recorded(column)),
             rows=count_rows(program, log.every),
             data=sum(source.bytes for name, source in self.supply.sources.items() if name in self.supply.drawn),
         )

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy
 import pyarrow
 import torch
 from torch import Tensor
 
-from runner.plan.columns import Column
+from runner.plan.columns import STATISTICS, Column
 from runner.record.batch import Batch, Packed
-from runner.record.storage import StoredColumn, dtype_name, dtype_named, to_stored
+from runner.record.digest import digest_of
+from runner.record.storage import StoredColumn, column_json, dtype_name, from_column_json, to_stored
+from runner.record.summary import summarize
+
+T = TypeVar("T")
 
 FIXED_FIELDS = (
     pyarrow.field("row", pyarrow.int64(), nullable=False),
@@ -51,7 +55,9 @@ _SHAPE_TYPE = pyarrow.list_(pyarrow.int64())
 
 def schema_of(columns: Sequence[StoredColumn]) -> pyarrow.Schema:
     """The schema of a run's rows; each field says its column's true dtype, shape, role and layout in its metadata."""
-    return pyarrow.schema([*FIXED_FIELDS, *chain.from_iterable(_fields(column) for column in columns)])
+    return pyarrow.schema(
+        [*FIXED_FIELDS, *chain.from_iterable(_fields(part) for column in columns for part in column.parts)]
+    )
 
 
 def _fields(stored: StoredColumn) -> Iterable[pyarrow.Field]:
@@ -63,6 +69,8 @@ def _fields(stored: StoredColumn) -> Iterable[pyarrow.Field]:
         "steprun.layout": stored.layout,
         "steprun.stored_dtype": dtype_name(stored.dtype),
     }
+    if column.of is not None:
+        metadata["steprun.of"] = json.dumps(column_json(column.of))
     yield pyarrow.field(column.name, _arrow_type(stored), metadata=metadata)
     if column.shape is None:
         yield pyarrow.field(column.name + SHAPE_SUFFIX, _SHAPE_TYPE, metadata={"steprun.shape_of": column.name})
@@ -79,6 +87,10 @@ def _arrow_type(stored: StoredColumn) -> pyarrow.DataType:
             return pyarrow.list_(element)
         case "bytes":
             return pyarrow.binary(stored.bytes)
+        case "hex":
+            return pyarrow.string()
+        case "stats" | "digest":
+            raise AssertionError(f"{stored.column.name} is not stored itself")
 
 
 def columns_of(schema: pyarrow.Schema) -> tuple[Column, ...]:
@@ -88,12 +100,14 @@ def columns_of(schema: pyarrow.Schema) -> tuple[Column, ...]:
 
 def _column(field: pyarrow.Field) -> Column:
     metadata = {key.decode(): value.decode() for key, value in field.metadata.items()}
-    shape = json.loads(metadata["steprun.shape"])
-    return Column(
-        field.name,
-        metadata["steprun.role"],
-        dtype_named(metadata["steprun.dtype"]),
-        None if shape is None else tuple(shape),
+    return from_column_json(
+        {
+            "name": field.name,
+            "role": metadata["steprun.role"],
+            "dtype": metadata["steprun.dtype"],
+            "shape": json.loads(metadata["steprun.shape"]),
+            "of": json.loads(metadata.get("steprun.of", "null")),
+        }
     )
 
 
@@ -166,7 +180,35 @@ def _bytes(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iter
     yield pyarrow.chunked_array(chunks, kind)
 
 
-_WRITERS = {"scalar": _scalars, "tensor": _tensors, "list": _lists, "bytes": _bytes}
+def _statistics(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
+    summaries = _of_each(packed.values, summarize)
+    for name, dtype in STATISTICS.items():
+        told = [None if summary is None else getattr(summary, name) for summary in summaries]
+        numbers = torch.tensor([0 if number is None else number for number in told], dtype=dtype)
+        yield _elements(numbers, _validity([number is not None for number in told]))
+
+
+def _digests(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
+    yield _strings(_of_each(packed.values, digest_of))
+
+
+def _of_each(values: Iterable[Tensor | None], tell: Callable[[Tensor], T]) -> list[T | None]:
+    """What there is to tell of each row's tensor, found once where rows share it."""
+    told: dict[int, T] = {}
+    for value in values:
+        if value is not None and id(value) not in told:
+            told[id(value)] = tell(value)
+    return [None if value is None else told[id(value)] for value in values]
+
+
+_WRITERS = {
+    "scalar": _scalars,
+    "tensor": _tensors,
+    "list": _lists,
+    "bytes": _bytes,
+    "stats": _statistics,
+    "digest": _digests,
+}
 
 
 def _elements(tensor: Tensor, validity: pyarrow.Buffer | None = None) -> pyarrow.Array:
@@ -191,9 +233,10 @@ def _integers(values: Sequence[int]) -> pyarrow.Array:
     return pyarrow.Array.from_buffers(pyarrow.int64(), len(values), [None, pyarrow.py_buffer(array("q", values))])
 
 
-def _strings(values: Sequence[str]) -> pyarrow.Array:
-    encoded = [value.encode() for value in values]
+def _strings(values: Sequence[str | None]) -> pyarrow.Array:
+    encoded = [b"" if value is None else value.encode() for value in values]
     offsets = array("i", accumulate(map(len, encoded), initial=0))
+    validity = _validity([value is not None for value in values])
     return pyarrow.StringArray.from_buffers(
-        len(values), pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(encoded))
+        len(values), pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(encoded)), validity
     )

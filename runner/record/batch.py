@@ -23,7 +23,8 @@ ROW_BYTES = 200
 class Packed:
     """One column of some rows.
 
-    Fixed small shapes `(*s)` are stacked: `(rows, *s)` on the CPU in the true dtype. Others stay a tensor a row.
+    Fixed small shapes `(*s)` are stacked: `(rows, *s)` on the CPU in the true dtype. Others stay a tensor a row, the
+    same one where rows share it.
     """
 
     values: Tensor | Sequence[Tensor | None]
@@ -95,8 +96,9 @@ def _chained(parts: Iterable[Iterable[T]]) -> list[T]:
 
 
 def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) -> Packed:
-    if stored.layout in ("list", "bytes"):
-        return Packed([None if value is None else _checked(value.detach().cpu(), stored) for value in values], None)
+    if stored.layout not in ("scalar", "tensor"):
+        kept = {id(value): _checked(value.detach().cpu(), stored) for value in values if value is not None}
+        return Packed([None if value is None else kept[id(value)] for value in values], None)
     stacked, present = stack(values, blank)
     _checked(stacked[0], stored)
     return Packed(stacked, present)

@@ -27,6 +27,9 @@ def frame_of(table: pyarrow.Table, columns: Sequence[Column]) -> pandas.DataFram
         raise UsageError(Problem("to_pandas needs pandas", hint="pip install pandas")) from error
     data: dict[str, Any] = {field.name: table.column(field.name).to_pandas() for field in FIXED_FIELDS}
     for column in columns:
+        if column.is_digest:
+            data[column.name] = frames.Series(table.column(column.name).to_pylist(), dtype=object)
+            continue
         values = [None if value is None else _readable(value) for value in tensors_of(table, column)]
         if column.shape is not None and math.prod(column.shape) == 1:
             data[column.name] = frames.Series([None if value is None else value.item() for value in values])

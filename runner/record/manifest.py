@@ -90,6 +90,8 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
     import torch
 
     import runner
+    from runner.plan.columns import recorded
+    from runner.record.storage import column_json
 
     return {
         "status": "running",
@@ -111,7 +113,7 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
         "rows": None,
         "failure": None,
         "warnings": list(description.warnings),
-        "columns": [_column(column) for column in columns],
+        "columns": [column_json(told) for column in columns for told in recorded(column)],
         **description.more,
     }
 
@@ -134,15 +136,6 @@ def _device_name(device: torch.device) -> str | None:
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
-
-
-def _column(column: Column) -> dict[str, Any]:
-    return {
-        "name": column.name,
-        "role": column.role,
-        "dtype": str(column.dtype).removeprefix("torch."),
-        "shape": None if column.shape is None else list(column.shape),
-    }
 
 
 def _status(error: BaseException | None) -> str:

@@ -27,7 +27,8 @@ def encode(tables: Sequence[pyarrow.Table], columns: Sequence[StoredColumn]) -> 
         compression_level=1,
         data_page_version="2.0",
         use_dictionary=["step"],
-        column_encoding=_FIXED_ENCODINGS | {element_path(column): _encoding(column) for column in columns},
+        column_encoding=_FIXED_ENCODINGS
+        | {element_path(part): _encoding(part) for column in columns for part in column.parts},
         write_statistics=[field.name for field in FIXED_FIELDS],
     ) as writer:
         writer.write_table(table, row_group_size=max(1, len(table)))
@@ -35,5 +36,5 @@ def encode(tables: Sequence[pyarrow.Table], columns: Sequence[StoredColumn]) -> 
 
 
 def _encoding(column: StoredColumn) -> str:
-    splits = column.layout != "bytes" and column.dtype.itemsize >= 4
+    splits = column.layout not in ("bytes", "hex") and column.dtype.itemsize >= 4
     return "BYTE_STREAM_SPLIT" if splits else "PLAIN"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow
 
 from runner.record.arrow import schema_of, table_of
-from runner.record.batch import Batch, merge
+from runner.record.batch import ROW_BYTES, Batch, merge
 from runner.record.directory import write_atomically
 from runner.record.parquet import encode
 from runner.record.storage import StoredColumn
@@ -71,11 +71,10 @@ class PartWriter:
         """Append rows; the part is written if that makes it full."""
         self._batches.append(batch)
         self._batched_bytes += batch.bytes
-        self._bytes += batch.bytes
         if self._batched_bytes >= TABLE_BYTES:
             self._convert()
         self._rows += len(batch.numbers)
-        if self._bytes >= self._part_bytes or self._rows >= PART_ROWS:
+        if self._bytes + self._batched_bytes >= self._part_bytes or self._rows >= PART_ROWS:
             self.write()
             self._finish()
 
@@ -112,6 +111,8 @@ class PartWriter:
 
     def _convert(self) -> None:
         if self._batches:
-            self._tables.append(table_of(merge(self._batches), self._columns, self._schema))
+            table = table_of(merge(self._batches), self._columns, self._schema)
+            self._tables.append(table)
+            self._bytes += table.nbytes + ROW_BYTES * len(table)
             self._batches.clear()
             self._batched_bytes = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +18,7 @@ from runner.errors import Problem, UsageError, did_you_mean
 from runner.plan.columns import Column
 from runner.record.directory import CONFIG_FILE, MANIFEST_FILE, ROWS_FOLDER
 from runner.record.manifest import read_manifest
-from runner.record.storage import dtype_name, dtype_named, stored_column
+from runner.record.storage import dtype_name, from_column_json, stored_column
 
 if TYPE_CHECKING:
     import pandas
@@ -66,7 +66,9 @@ class Run:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
         self._parts = [_Part.of(part) for part in sorted((path / ROWS_FOLDER).glob("*.parquet"))]
-        described = columns_of(self._parts[0].schema) if self._parts else map(_column, self.manifest["columns"])
+        described = (
+            columns_of(self._parts[0].schema) if self._parts else map(from_column_json, self.manifest["columns"])
+        )
         self._layout = Columns(tuple(described))
 
     @property
@@ -184,6 +186,9 @@ class Run:
         position = self._layout.positions.get(name)
         if position is None:
             names = list(self._layout.positions)
+            told = [column for column in self.columns if column.of is not None and column.of.name == name]
+            if told:
+                raise UsageError(_not_whole(name, told))
             raise UsageError(
                 Problem(f"no column `{name}`", hint=did_you_mean(name, names, f"columns are {', '.join(names)}"))
             )
@@ -238,10 +243,12 @@ class _Part:
             return file.read(columns=names).slice(0, self.rows)
 
 
-def _column(described: Mapping[str, Any]) -> Column:
-    shape = described["shape"]
-    dtype = dtype_named(described["dtype"])
-    return Column(described["name"], described["role"], dtype, None if shape is None else tuple(shape))
+def _not_whole(name: str, told: Sequence[Column]) -> Problem:
+    kept = "statistics" if len(told) > 1 else "a digest"
+    return Problem(
+        f"the log kept {kept} of `{name}`, not its elements",
+        hint=f"it has {', '.join(column.name for column in told)}; `log: {{tensors: full}}` keeps every element",
+    )
 
 
 def _shape(column: Column) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from runner.plan.columns import Column
+from runner.plan.columns import Column, recorded
 
 LARGEST_LISTED = 4096
 """Elements up to which a tensor is stored element by element; a larger one is stored as its bytes."""
 
-Layout = Literal["scalar", "tensor", "list", "bytes"]
+Layout = Literal["scalar", "tensor", "list", "bytes", "stats", "digest", "hex"]
 
 _STORED_DTYPES = {
     torch.float16: torch.float32,
@@ -38,7 +38,8 @@ class StoredColumn:
     """A column and how it is stored.
 
     `scalar`: one number a row. `tensor`: a list of fixed length. `list`: a list whose length varies, with the shape
-    beside it; also for shapes without elements. `bytes`: the elements' little-endian bytes.
+    beside it; also for shapes without elements. `bytes`: the elements' little-endian bytes. `stats`, `digest`: the
+    tensor is not stored, but its statistics, or its digest, in columns of their own. `hex`: such a digest, as text.
     """
 
     column: Column
@@ -53,12 +54,22 @@ class StoredColumn:
 
     @property
     def bytes(self) -> int:
-        """Stored bytes of one row; 0 where the shape varies."""
+        """Bytes of one row before it is written; 0 where the shape varies."""
         return self.elements * self.dtype.itemsize
+
+    @property
+    def parts(self) -> tuple[StoredColumn, ...]:
+        """What there is of it in a file: itself, or the columns that tell of its tensors."""
+        told = recorded(self.column)
+        return (self,) if told == (self.column,) else tuple(map(stored_column, told))
 
 
 def stored_column(column: Column) -> StoredColumn:
     """How `column` is stored."""
+    if column.kept != "full":
+        return StoredColumn(column, column.kept, column.dtype, column.shape)
+    if column.is_digest:
+        return StoredColumn(column, "hex", column.dtype, column.shape)
     dtype = _STORED_DTYPES.get(column.dtype, column.dtype)
     if column.shape is None:
         return StoredColumn(column, "list", dtype, None)
@@ -73,6 +84,34 @@ def _layout(shape: tuple[int, ...]) -> Layout:
     if elements == 0:
         return "list"
     return "tensor" if elements <= LARGEST_LISTED else "bytes"
+
+
+def column_json(column: Column) -> dict[str, Any]:
+    """A column as JSON has it; `from_column_json` gives it back."""
+    told: dict[str, Any] = {
+        "name": column.name,
+        "role": column.role,
+        "dtype": dtype_name(column.dtype),
+        "shape": None if column.shape is None else list(column.shape),
+    }
+    if column.kept != "full":
+        told["kept"] = column.kept
+    if column.of is not None:
+        told["of"] = column_json(column.of)
+    return told
+
+
+def from_column_json(told: Mapping[str, Any]) -> Column:
+    """The inverse of `column_json`."""
+    shape, of = told["shape"], told.get("of")
+    return Column(
+        told["name"],
+        told["role"],
+        dtype_named(told["dtype"]),
+        None if shape is None else tuple(shape),
+        told.get("kept", "full"),
+        None if of is None else from_column_json(of),
+    )
 
 
 def dtype_name(dtype: torch.dtype) -> str:

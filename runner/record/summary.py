@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,33 +24,45 @@ class Summary:
     nan: int
     inf: int
 
+    @property
+    def nonfinite(self) -> int:
+        return self.nan + self.inf
+
 
 def summarize(tensor: Tensor) -> Summary:
     """The statistics of a tensor of any shape, dtype and device."""
     with torch.no_grad():
-        values = _real(tensor.detach())
-        finite = values.isfinite()
-        nan = int(values.isnan().sum())
-        inf = values.numel() - int(finite.sum()) - nan
-        kept = values[finite] if nan or inf else values.reshape(-1)
-        if kept.numel() == 0:
+        values = _real(tensor.detach()).reshape(-1)
+        low, high = _range(values)
+        nan = inf = 0
+        if not (math.isfinite(low) and math.isfinite(high)):  # also where an element is NaN, or there is none
+            nan = int(values.isnan().sum())
+            finite = values[values.isfinite()]
+            inf = values.numel() - finite.numel() - nan
+            values = finite
+            low, high = _range(values)
+        if values.numel() == 0:
             return Summary(tuple(tensor.shape), tensor.dtype, None, None, None, None, 0.0, 0, nan, inf)
-        low, high = torch.aminmax(kept)
         return Summary(
             shape=tuple(tensor.shape),
             dtype=tensor.dtype,
-            mean=float(kept.mean()),
-            std=float(kept.std(correction=0)),
-            min=float(low),
-            max=float(high),
-            norm=float(torch.linalg.vector_norm(kept)),
-            zeros=int((kept == 0).sum()),
+            mean=float(values.mean()),
+            std=float(values.std(correction=0)),
+            min=low,
+            max=high,
+            norm=float(torch.linalg.vector_norm(values)),
+            zeros=values.numel() - int(values.count_nonzero()),
             nan=nan,
             inf=inf,
         )
 
 
+def _range(values: Tensor) -> tuple[float, float]:
+    if values.numel() == 0:
+        return math.nan, math.nan
+    low, high = torch.aminmax(values)
+    return float(low), float(high)
+
+
 def _real(tensor: Tensor) -> Tensor:
-    if tensor.dtype == torch.complex32:
-        tensor = tensor.to(torch.complex64)
-    return (tensor.abs() if tensor.dtype.is_complex else tensor).to(torch.float64)
+    return tensor.to(torch.complex128).abs() if tensor.dtype.is_complex else tensor.to(torch.float64)

@@ -58,7 +58,13 @@ def _bytes(stored: StoredColumn, chunk: pyarrow.Array) -> Tensor:
     return _copied(chunk.buffers()[1], chunk.offset * stored.bytes, len(chunk) * stored.bytes, stored.dtype)
 
 
-_READERS = {"scalar": _scalars, "tensor": _fixed, "bytes": _bytes}
+def _digests(stored: StoredColumn, chunk: pyarrow.Array) -> Tensor:
+    blank = "00" * stored.bytes
+    data = bytearray.fromhex("".join(text or blank for text in chunk.to_pylist()))
+    return torch.frombuffer(data, dtype=stored.dtype) if data else torch.zeros(0, dtype=stored.dtype)
+
+
+_READERS = {"scalar": _scalars, "tensor": _fixed, "bytes": _bytes, "hex": _digests}
 
 
 def _listed(table: pyarrow.Table, stored: StoredColumn) -> list[Tensor | None]:

@@ -108,6 +108,13 @@ def test_show_estimates_the_log(config: Path) -> None:
     )  # h, loss, w, w.grad, b, b.grad, frozen
 
 
+def test_show_tells_what_the_log_keeps_of_a_tensor(config: Path) -> None:
+    page = steprun("show", config, "log.tensors=stats").out
+    logged = [line.split() for line in page[page.index("\nlog:") :].splitlines()]
+    assert ["w", "weight", "[3,", "2]", "float32", "stats"] in logged
+    assert ["loss", "value", "[]", "float32"] in logged
+
+
 def test_show_is_a_page_of_sections(config: Path) -> None:
     page = steprun("show", config).out
     assert page.startswith("two: Two losses and a loop.\nseed 0, float32, cpu, eager engine\n\ntensors\n")

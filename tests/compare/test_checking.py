@@ -415,3 +415,12 @@ def test_paths_are_configs_snapshots_or_folders_and_each_is_checked_once(
 
 def test_the_target_of_a_config_is_named_by_its_name(tmp_path: Path) -> None:
     assert target(tmp_path).snapshot == str(tmp_path / "snapshots" / "model.yaml")
+
+
+@pytest.mark.parametrize("tensors", ["stats", "digest"])
+def test_a_snapshot_keeps_the_same_whatever_the_log_keeps_of_tensors(tensors: str, tmp_path: Path) -> None:
+    full = taken(tmp_path, WIDE, "a")
+    kept = taken(tmp_path, WIDE + f"log: {{tensors: {tensors}}}\n", "b")
+    rows = [path.read_text(encoding="utf-8").partition("\ntensors:")[2] for path in (full, kept)]
+    assert rows[0] == rows[1] != ""
+    assert checked(tmp_path, name="b").status == "holds"

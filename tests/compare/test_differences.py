@@ -265,6 +265,17 @@ def test_only_gradients_are_scaled() -> None:
     assert Tolerances(BITWISE, [("*.grad", BY_DTYPE)])(Column("w.grad", "gradient", torch.float32, ())).scaled
 
 
+def test_statistics_are_held_by_the_dtype_of_their_tensor() -> None:
+    of = Column("w.grad", "gradient", torch.float32, (3,), "stats")
+    mean = Column("w.grad.mean", "gradient", torch.float64, (), of=of)
+    found = Tolerances(BY_DTYPE)(mean)
+    assert (found.mode, found.scaled) == ("explicit", True)
+    assert (found.rtol, found.atol) == pytest.approx((5 * 1.3e-6, 5 * 1e-5))
+    assert Tolerances(BY_DTYPE)(Column("w.zeros", "weight", torch.int64, (), of=of)) == BY_DTYPE
+    digest = Column("w.digest", "weight", torch.uint8, (8,), of=Column("w", "weight", torch.float32, (3,), "digest"))
+    assert Tolerances(explicit(atol=300.0))(digest) == BITWISE
+
+
 @pytest.mark.parametrize("dtype", [*FLOATS, torch.complex64, torch.int32], ids=str)
 def test_the_root_mean_square_is_the_norm_over_the_root_of_the_count(dtype: torch.dtype) -> None:
     value = torch.tensor([3, -4, 0, 12]).to(dtype)

@@ -158,3 +158,25 @@ def test_a_run_without_rows_is_told(folder: Path) -> None:
         compare_runs(runner.open_run(empty.path), whole)
     assert raised.value.problems[0].message == f"{empty.path} is failed and has no rows"
     assert raised.value.problems[0].hint == "take another run"
+
+
+def test_logs_of_digests_are_the_same_or_not(folder: Path) -> None:
+    runs = [recorded(folder, "log.tensors=digest", f"rate={rate}") for rate in (0.25, 0.25, 0.125)]
+    assert compare_runs(runs[1], runs[0]).verdict.holds
+    verdict = compare_runs(runs[2], runs[0], Tolerances(Tolerance("explicit", rtol=1e9, atol=1e9))).verdict
+    assert verdict.parting is not None
+    assert [(each.column.name, each.difference.kind) for each in verdict.parting.divergences] == [
+        ("x.digest", "digest")
+    ]
+    assert verdict.parting.place.number == 1
+
+
+def test_logs_of_statistics_are_as_near_as_their_tensors_are(folder: Path) -> None:
+    expected = recorded(folder, "log.tensors=stats", "steps=1")
+    near = recorded(folder, "log.tensors=stats", "steps=1", "parameters.x=[4.0, 0.500001]")
+    far = recorded(folder, "log.tensors=stats", "steps=1", "parameters.x=[4.0, 0.6]")
+    assert compare_runs(near, expected, Tolerances(Tolerance("dtype"))).verdict.holds  # within 5 x 1.3e-6 of float32
+    assert not compare_runs(near, expected, Tolerances(BITWISE)).verdict.holds
+    parting = compare_runs(far, expected, Tolerances(Tolerance("dtype"))).verdict.parting
+    assert parting is not None
+    assert "x.min" in [each.column.name for each in parting.divergences]
