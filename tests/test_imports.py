@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,38 @@ def test_it_imports_no_torch(code: str) -> None:
 
 def test_the_package_itself_imports_only_the_standard_library() -> None:
     assert loaded_after("import runner").isdisjoint({*HEAVY, "pydantic", "yaml", "typer"})
+
+
+PACKAGES = ("numpy", "pyarrow", "pydantic", "rich", "safetensors", "torch", "typer", "yaml")
+"""What `pyproject.toml` says that steprun needs."""
+
+LINEAR = str(ROOT.parent / "configs" / "linear.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "packages", "modules"),
+    [
+        (["--help"], {"typer"}, 24),
+        (["schema"], {"pydantic", "typer", "yaml"}, 52),
+        (["ops", "--help"], {"pydantic", "typer"}, 24),  # typer checks arguments with pydantic
+        ([LINEAR, "--no-record"], {"numpy", "pydantic", "torch", "typer", "yaml"}, 155),
+        ([LINEAR], {"numpy", "pyarrow", "pydantic", "torch", "typer", "yaml"}, 158),
+    ],
+    ids=["help", "schema", "ops", "run", "recorded-run"],
+)
+def test_a_command_imports_what_it_needs(
+    arguments: list[str], packages: set[str], modules: int, tmp_path: Path
+) -> None:
+    report = (
+        "import json, sys; from runner.cli.main import main; code = main(sys.argv[1:]); "
+        "print(json.dumps([code, *sys.modules]), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", report, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    code, *loaded = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0
+    assert {name for name in loaded if name in PACKAGES} == packages
+    assert sum(name.partition(".")[0] == "runner" for name in loaded) <= modules  # a new one there has a reason
+    assert "torch._dynamo" not in loaded
 
 
 def test_every_public_name_is_there() -> None:

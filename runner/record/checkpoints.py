@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from runner.engine.state import State
@@ -30,6 +28,8 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     A tagged checkpoint replaces the last one of its tag; of those without, the newest two are kept. Both files are
     written whole or not at all, the JSON last: it names the tensors' file, and holds the digests of that and of itself.
     """
+    from safetensors.torch import save
+
     folder = directory / CHECKPOINTS_FOLDER
     tensors: dict[str, Tensor] = {}
     contents = _encode(_contents(plan, state), tensors)
@@ -214,6 +214,9 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
         data = path.read_bytes()
     except OSError as error:
