@@ -40,7 +40,6 @@ class Binding:
         self.checkpoint = checkpoint or (lambda tag: None)
         self.layout = Columns(plan.columns)
         self.latest: list[Tensor | None] = [None] * len(plan.columns)  # weights and gradients as of now
-        self.withheld = state.withheld
         self.results = _results(plan)
         self.state_columns: list[tuple[int, str, str]] = []
         for position, column in enumerate(plan.columns):

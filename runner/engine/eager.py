@@ -13,7 +13,7 @@ from runner.engine.binding import Binding
 from runner.engine.faults import run_fault
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
-from runner.engine.state import State, Values, Withheld, initial_state
+from runner.engine.state import State, Values, initial_state
 from runner.engine.steps import Run
 from runner.errors import RunError
 from runner.plan.instructions import Action, Again, Enter, Instruction, Leave, When
@@ -51,9 +51,8 @@ def execute(
     state = initial_state(plan) if state is None else state
     binding = Binding(plan, state, checkpoint, watch)
     watch = binding.watch
-    last: list[Withheld] = []
-    program = [_bind(binding, instruction, last) for instruction in plan.program]
-    layout, iterations = binding.layout, state.iterations
+    program = [_bind(binding, position, instruction) for position, instruction in enumerate(plan.program)]
+    layout, iterations, last = binding.layout, state.iterations, state.last
 
     def row(action: Action, values: Values) -> Row:
         number = state.row
@@ -64,6 +63,14 @@ def execute(
         else:
             iteration, path = 1, action.path
         return Row(number, action.kind, path, iteration, layout, values if shared else _copied(values))
+
+    def kept_after_all() -> Iterator[Row]:
+        """The rows of a loop that was left."""
+        while last:
+            position, values = last.pop(0)
+            action = plan.program[position]
+            assert isinstance(action, Action)
+            yield row(action, values)
 
     if state.row == 0:
         watch.start()
@@ -76,12 +83,13 @@ def execute(
     position = state.position
     generator = torch.get_rng_state() if plan.random else None
     try:
+        yield from kept_after_all()
         while position < end:
             run, action = program[position]
             if action is None:
                 position = state.position = run(position)
-                while last:
-                    yield row(*last.pop(0))
+                if last:
+                    yield from kept_after_all()
                 continue
             values = run()
             position += 1
@@ -105,23 +113,23 @@ def _copied(values: Values) -> Values:
     return tuple(None if value is None else value.clone() for value in values)
 
 
-def _bind(binding: Binding, instruction: Instruction, last: list[Withheld]) -> tuple[Callable[..., Any], Action | None]:
+def _bind(binding: Binding, position: int, instruction: Instruction) -> tuple[Callable[..., Any], Action | None]:
     match instruction:
         case Enter():
             return _enter(binding, instruction), None
         case Again():
             return _again(binding, instruction), None
         case Leave():
-            return _leave(binding, instruction, last), None
+            return _leave(binding, instruction), None
         case Action():
-            return _action(binding, instruction), instruction
+            return _action(binding, position, instruction), instruction
 
 
 def _enter(binding: Binding, instruction: Enter) -> Jump:
     if instruction.source is not None:
         return _enter_pass(binding, instruction, instruction.source)
     iterations, loop, times, end = binding.state.iterations, instruction.loop, instruction.times, instruction.exit
-    withheld = binding.withheld
+    withheld = binding.state.withheld
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
 
     def run(position: int) -> int:
@@ -180,11 +188,11 @@ def _again_pass(binding: Binding, instruction: Again, source: str) -> Jump:
     return run
 
 
-def _leave(binding: Binding, instruction: Leave, last: list[Withheld]) -> Jump:
+def _leave(binding: Binding, instruction: Leave) -> Jump:
     """Out of the loop; the rows of this iteration turn out to be its last ones, which the log keeps."""
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
-    end, withheld = instruction.exit, binding.withheld
-    loop, iterations = instruction.loops[-1], binding.state.iterations
+    state, end, loop = binding.state, instruction.exit, instruction.loops[-1]
+    withheld, iterations, last = state.withheld, state.iterations, state.last
 
     def run(position: int) -> int:
         if not due():
@@ -197,24 +205,24 @@ def _leave(binding: Binding, instruction: Leave, last: list[Withheld]) -> Jump:
     return run
 
 
-def _action(binding: Binding, action: Action) -> Run:
+def _action(binding: Binding, position: int, action: Action) -> Run:
     run = steps.bind(binding, action.argument, action.loops)
     if not torch.is_grad_enabled():
         run = _with_gradients(run)
     if action.rows and action.loops and binding.plan.log.every > 1:
-        run = _every_row(binding, run, action)
+        run = _every_row(binding, run, position, action)
     if action.every is not None or action.when is not None:
         run = _if_due(run, _due(binding, action.every, action.when, action.loops))
     return run
 
 
-def _every_row(binding: Binding, run: Run, action: Action) -> Run:
+def _every_row(binding: Binding, run: Run, position: int, action: Action) -> Run:
     """Drop the rows of iterations that the log does not keep; the last iteration, and what ends a run, is kept."""
     every, loop, iterations = binding.plan.log.every, action.loops[-1], binding.state.iterations
     program = binding.plan.program
     times = next(item.times for item in program if isinstance(item, Enter) and item.loop == loop)
     stops = any(isinstance(item, Leave) and item.loops[-1] == loop for item in program)
-    withheld, watch = binding.withheld, binding.watch
+    withheld, watch = binding.state.withheld, binding.watch
 
     def kept() -> Values | None:
         values = run()
@@ -224,7 +232,7 @@ def _every_row(binding: Binding, run: Run, action: Action) -> Run:
         if stops and values is not None:
             if loop not in withheld or withheld[loop][0] != iteration:
                 withheld[loop] = (iteration, [])
-            withheld[loop][1].append((action, values))
+            withheld[loop][1].append((position, values))
         return None
 
     return kept

@@ -33,13 +33,13 @@ from runner.optim.faults import PlacedFault
 from runner.plan.faults import place
 from runner.plan.initial import Computed
 from runner.plan.initialising import NOTHING, Surroundings, computed_value, initial_values
-from runner.plan.instructions import Action, Enter
+from runner.plan.instructions import Enter
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 
 Values = tuple[Tensor | None, ...]
-Withheld = tuple[Action, Values]
-"""A row that the log keeps only if its iteration turns out to be the last one."""
+Withheld = tuple[int, Values]
+"""A row that the log keeps only if its iteration turns out to be the last one, and its step's place in the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ class State:
     batches: dict[str, Batches] = field(default_factory=dict)  # the cursor of each data source
     evaluations: int = 0  # computations with random numbers done; each has a stream of its own
     observations: int = 0  # the same of `expect` and `when`, which leave the streams of the others alone
-    withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → its iteration, and its rows
+    withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
+    last: list[Withheld] = field(default_factory=list)  # rows of a loop that was left, which are out next
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; only what exists."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from runner.engine.state import State
+from runner.engine.state import State, Withheld
 from runner.errors import Problem, RunError
-from runner.plan.instructions import Action
 from runner.plan.plan import Plan
 from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
@@ -52,7 +51,8 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
         write_atomically(path, json.dumps(told).encode())
         _tidy(folder)
     except OSError as error:
-        raise RunError(f"cannot write a checkpoint to {folder}: {error.strerror or error}") from error
+        message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
+        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
     return path
 
 
@@ -75,25 +75,14 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
     """
     told = read_checkpoint(path)
     if told["torch"] != torch.__version__:
-        raise RunError(
-            f"the checkpoint {path.name} was written under torch {told['torch']}, and this is {torch.__version__}: "
-            "the bits that follow may differ; resume under that version"
-        )
-    check_config(plan, path)
-    tensors = _tensors(path.parent / told["tensors"], told["sha256"])
-    _restore(plan, state, _decode(told["state"], tensors))
-
-
-def check_config(plan: Plan, path: Path) -> None:
-    """Hold a plan's config against the one that a checkpoint was written under.
-
-    Raises:
-        RunError: they differ; the text says in which fields, and how.
-    """
-    differing = difference(read_checkpoint(path)["config"], config_fields(plan.config.document))
+        message = f"the checkpoint {path.name} was written under torch {told['torch']}, and this is {torch.__version__}"
+        raise RunError(Problem(message, "the bits that follow may differ: resume under that version"))
+    differing = difference(told["config"], config_fields(plan.config.document))
     if differing is not None:
         hint = "put that back to go on, or run the changed config as a run of its own"
         raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
+    tensors = _tensors(path, told["tensors"], told["sha256"])
+    _restore(state, _decode(told["state"], tensors), plan.device)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -104,22 +93,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         told = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"the checkpoint {path.name} cannot be read: it is truncated or damaged; use an earlier one"
-        ) from error
+    except OSError as error:
+        raise _damaged(f"the checkpoint {path.name} cannot be read: {error.strerror}", path) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(f"the checkpoint {path.name} is truncated or damaged: it is not JSON", path) from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         found = told.get("format") if isinstance(told, dict) else None
-        raise RunError(f"the checkpoint {path.name} has format {found!r}, and this version reads {FORMAT}")
-    if told.get("digest") != _digest(told):
-        raise RunError(f"the checkpoint {path.name} is damaged: its digest is another; use an earlier one")
+        message = f"the checkpoint {path.name} has format {found!r}, and this version reads {FORMAT}"
+        raise RunError(Problem(message, "resume with the version that wrote it"))
+    if told.pop("digest", None) != _digest(told):
+        raise _damaged(f"the checkpoint {path.name} is damaged: its digest is another", path)
     return told
 
 
 def _digest(told: Mapping[str, Any]) -> str:
-    """Of what a JSON tells about the run, whichever version wrote it."""
-    kept = {key: value for key, value in told.items() if key not in ("format", "torch", "digest")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    """Of what a JSON tells, as it is written."""
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _damaged(message: str, path: Path) -> RunError:
+    return RunError(Problem(message, f"remove {path.name} to go on from an earlier checkpoint, else from the start"))
 
 
 def latest_checkpoint(directory: Path, rows: int) -> Path | None:
@@ -149,9 +142,11 @@ def _contents(plan: Plan, state: State) -> dict[str, Any]:
         "evaluations": state.evaluations,
         "observations": state.observations,
         "withheld": [
-            [loop, iteration, [[_index(plan, action), values] for action, values in rows]]
+            [loop, iteration, rows]
             for loop, (iteration, rows) in state.withheld.items()
+            if iteration == state.iterations[loop]
         ],
+        "last": state.last,
         "batches": {
             name: {"epoch": batches.epoch, "position": batches.position, "drawn": batches.drawn}
             for name, batches in state.batches.items()
@@ -159,7 +154,7 @@ def _contents(plan: Plan, state: State) -> dict[str, Any]:
     }
 
 
-def _restore(plan: Plan, state: State, told: Mapping[str, Any]) -> None:
+def _restore(state: State, told: Mapping[str, Any], device: str) -> None:
     with torch.no_grad():
         for name, parameter in state.parameters.items():
             parameter.copy_(told["weights"][name])
@@ -168,24 +163,22 @@ def _restore(plan: Plan, state: State, told: Mapping[str, Any]) -> None:
     for name, stepper in state.steppers.items():
         optimizer = told["optimizers"][name]
         stepper.load_state(optimizer["state"], optimizer["steps"])
-    state.values.update(told["values"])
+    state.values.update((name, _moved(value, device)) for name, value in told["values"].items())
     state.iterations[:] = told["iterations"]
     state.position, state.row = told["position"], told["row"]
     state.evaluations, state.observations = told["evaluations"], told["observations"]
-    for loop, iteration, rows in told["withheld"]:
-        state.withheld[loop] = iteration, [(_action(plan, index), tuple(values)) for index, values in rows]
+    state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in told["withheld"])
+    state.last[:] = _rows(told["last"], device)
     for name, batches in state.batches.items():
         batches.restore(**told["batches"][name])
 
 
-def _index(plan: Plan, action: Action) -> int:
-    return next(index for index, instruction in enumerate(plan.program) if instruction is action)
+def _rows(told: Sequence[Sequence[Any]], device: str) -> list[Withheld]:
+    return [(position, tuple(_moved(value, device) for value in values)) for position, values in told]
 
 
-def _action(plan: Plan, index: int) -> Action:
-    action = plan.program[index]
-    assert isinstance(action, Action)
-    return action
+def _moved(value: Any, device: str) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -213,17 +206,14 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return [_decode(item, tensors) for item in value["list"]]
 
 
-def _tensors(path: Path, digest: str) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
+def _tensors(path: Path, name: str, digest: str) -> dict[str, Tensor]:
+    """What the tensors' file beside a JSON holds."""
     from safetensors.torch import load
 
     try:
-        data = path.read_bytes()
+        data = (path.parent / name).read_bytes()
     except OSError as error:
-        raise RunError(f"the checkpoint's tensors {path.name} cannot be read: {error.strerror}") from error
+        raise _damaged(f"the checkpoint's tensors {name} cannot be read: {error.strerror}", path) from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise RunError(f"the checkpoint's tensors {path.name} are damaged: their digest is another; use an earlier one")
-    try:
-        return load(data)
-    except SafetensorError as error:
-        raise RunError(f"the checkpoint's tensors {path.name} are damaged: {error}") from error
+        raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest is another", path)
+    return load(data)

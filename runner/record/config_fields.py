@@ -1,4 +1,4 @@
-"""What of a config a run's numbers depend on, as checkpoints and snapshots keep it, and how two configs differ."""
+"""What of a config a run depends on, as manifests, checkpoints and snapshots keep it, and how two configs differ."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from runner.config.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotte
 
 WITHOUT_BEARING = ("name", "description", "log", "snapshot", "on_nonfinite", "health")
 """Keys that no number of a run depends on."""
+_ROWS_WITHOUT = tuple(key for key in WITHOUT_BEARING if key != "log")
+"""Keys that no row of a run depends on; `log` says which rows there are."""
 LONGEST_TEXT = 60
 _DIGEST = "sha256:"
 _TOLD = 3
 
 
 def config_fields(document: Document) -> dict[str, str]:
-    """Every field by its dotted path: its value as JSON, or a digest of it where that is long.
+    """Every field that a run's rows depend on, by its dotted path: its value as JSON, or a digest where that is long.
 
     A list is one field, unless it holds mappings, as `steps` does. Data files have their whole path.
     """
     entries = document.root.entries.items()
-    fields = (field for key, entry in entries if key not in WITHOUT_BEARING for field in _fields(entry.value, (key,)))
+    fields = (field for key, entry in entries if key not in _ROWS_WITHOUT for field in _fields(entry.value, (key,)))
     return {dotted(path): _text(_value(node, path, document)) for path, node in fields}
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.config import load
 from runner.engine.rows import Row
-from runner.errors import Problem, UsageError
+from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
-from runner.record.checkpoints import check_config, latest_checkpoint
+from runner.record.checkpoints import latest_checkpoint
+from runner.record.config_fields import config_fields, difference
 from runner.record.directory import CONFIG_FILE, ROWS_FOLDER
 from runner.record.reading import Run, open_run
 from runner.record.recorder import Recorded
-from runner.record.running import Resumption, run_recorded
+from runner.record.running import CONFIG_FIELDS, Resumption, run_recorded
 
 
 def resume(
@@ -39,8 +39,9 @@ def resume(
             allowed are allowed again.
         prepare: called with the plan; gives what is called with each new row.
     Raises:
-        UsageError: the run is finished, is still running, or its config has been edited.
-        RunError: a checkpoint is damaged or of another config, or a step fails.
+        UsageError: the run is finished, or is still running.
+        RunError: `config.yaml` is not what the run began with, a checkpoint is damaged or of another config, or a
+            step fails.
     """
     directory = Path(path)
     run = open_run(directory)
@@ -50,9 +51,8 @@ def resume(
     folders = [Path(folder) for folder in allowed_folders]
     folders += _recorded_folders(run.manifest)
     plan = compile(load(directory / CONFIG_FILE, allowed_folders=folders), allowed=folders, limits=limits)
+    _check_unchanged(plan, run)
     recorded = Recorded(len(run), len(list((directory / ROWS_FOLDER).glob("*.parquet"))))
-    checkpoint = latest_checkpoint(directory, recorded.rows)
-    _check_unedited(run, plan, checkpoint)
     run_recorded(
         plan,
         directory,
@@ -60,21 +60,18 @@ def resume(
         see=None if prepare is None else prepare(plan),
         checkpoint_every=checkpoint_every,
         stop=stop,
-        resumption=Resumption(recorded, checkpoint),
+        resumption=Resumption(recorded, latest_checkpoint(directory, recorded.rows)),
     )
     return open_run(directory)
 
 
-def _check_unedited(run: Run, plan: Plan, checkpoint: Path | None) -> None:
-    """Refuse a run whose config is not the text that it began with; a checkpoint says which field is another."""
-    config = run.path / CONFIG_FILE
-    began = run.manifest.get("config_sha256")
-    if began is None or hashlib.sha256(config.read_bytes()).hexdigest() == began:
-        return
-    if checkpoint is not None:
-        check_config(plan, checkpoint)
-    hint = f"put it back to go on, or run it as a run of its own: `steprun run {config}`"
-    raise UsageError(Problem(f"{config} has been edited since the run began", hint))
+def _check_unchanged(plan: Plan, run: Run) -> None:
+    """The rows to come have to be of the config that those on disk are of."""
+    before, now = run.manifest.get(CONFIG_FIELDS), config_fields(plan.config.document)
+    differing = None if before is None else difference(before, now)
+    if differing is not None:
+        hint = "put that back to go on, or run the changed config as a run of its own"
+        raise RunError(Problem(f"{run.path / CONFIG_FILE} is not what the run began with: {differing}", hint))
 
 
 def _recorded_folders(manifest: dict[str, Any]) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,11 +16,15 @@ from runner.engine.rows import Row
 from runner.errors import Problem
 from runner.plan import Plan, compile
 from runner.record.checkpoints import load_checkpoint, save_checkpoint
-from runner.record.directory import CONFIG_FILE, create_run_directory
+from runner.record.config_fields import config_fields
+from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
 from runner.record.recorder import Recorded, recording
 from runner.record.storage import dtype_name
+
+CONFIG_FIELDS = "config_fields"
+"""Where a manifest keeps what the rows depend on."""
 
 
 def run(
@@ -81,9 +84,8 @@ def run_recorded(
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
     recorded = None if resumption is None else resumption.recorded
-    text = _config_text(plan) if recorded is None else (directory / CONFIG_FILE).read_text(encoding="utf-8")
-    description = _description(plan, sys.argv if command is None else command, text)
-    with recording(directory, plan.columns, description, text, recorded) as record:
+    description = _description(plan, sys.argv if command is None else command)
+    with recording(directory, plan.columns, description, _config_text(plan), recorded) as record:
 
         def tell(problem: Problem) -> None:
             record.warn(problem.render())
@@ -129,7 +131,7 @@ def _saving(
             raise KeyboardInterrupt
 
 
-def _description(plan: Plan, command: Sequence[str], config: str) -> RunDescription:
+def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
     return RunDescription(
         command=command,
         name=plan.name,
@@ -139,8 +141,8 @@ def _description(plan: Plan, command: Sequence[str], config: str) -> RunDescript
         engine=plan.config.engine,
         warnings=[problem.render() for problem in plan.warnings],
         more={
-            "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
             "data_folders": [str(folder) for folder in plan.config.document.folders()],
+            CONFIG_FIELDS: config_fields(plan.config.document),
         },
     )
 

@@ -248,6 +248,7 @@ def executed(lr: str, steps: int) -> None:
         ("0.1 * (3 - t)", "run.yaml:5:9  optimizer.sgd.lr", "this is -0.1 in step 4 of the optimizer"),
         ("0.1 / (4 - t)", "run.yaml:5:9  optimizer.sgd.lr", "division by zero (in step 4 of the optimizer)"),
         ("0.1 if t < 4 else inf", "run.yaml:5:9  optimizer.sgd.lr", "this is inf (in step 4 of the optimizer)"),
+        ("0.1 if t < 4 else nan", "run.yaml:5:9  optimizer.sgd.lr", "this is nan (in step 4 of the optimizer)"),
     ],
 )
 def test_a_schedule_that_ends_while_it_runs_says_where_and_when(lr, place, message):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import json
+import os
+import random
 import re
 import shutil
 import signal
@@ -14,14 +19,15 @@ import pytest
 import torch
 
 import runner
-from runner.engine.state import State
-from runner.plan import Plan
-from runner.record.checkpoints import CHECKPOINTS_FOLDER, latest_checkpoint, save_checkpoint
+from runner.engine.rows import Row
+from runner.errors import Problem
+from runner.record import checkpoints as checkpoints_module
+from runner.record.checkpoints import CHECKPOINTS_FOLDER, latest_checkpoint, read_checkpoint
 from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
-from tests.record.stopping import OPTIMIZERS, check_same, stopped, whole_runs
+from tests.record.stopping import CONFIG, OPTIMIZERS, check_same, stopped, whole_runs
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +66,20 @@ def test_a_finished_run_is_not_resumed(whole: Callable[[str], Run]) -> None:
         resume(run.path)
 
 
-def damaged(directory: Path, pattern: str, change: Callable[[bytes], bytes]) -> None:
-    for path in (directory / CHECKPOINTS_FOLDER).glob(pattern):
-        path.write_bytes(change(path.read_bytes()))
+@pytest.fixture(scope="module")
+def interrupted_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stopped(tmp_path_factory.mktemp("interrupted"), OPTIMIZERS[0], 60, None)
+
+
+@pytest.fixture
+def interrupted(interrupted_once: Path, tmp_path: Path) -> Path:
+    """The directory of a run that saved its state after 60 rows, for this test alone."""
+    return Path(shutil.copytree(interrupted_once, tmp_path / "interrupted"))
+
+
+def damage(directory: Path, suffix: str, change: Callable[[bytes], bytes]) -> None:
+    path = directory / CHECKPOINTS_FOLDER / f"00000060{suffix}"
+    path.write_bytes(change(path.read_bytes()))
 
 
 def flipped(data: bytes) -> bytes:
@@ -71,135 +88,238 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
-@pytest.mark.parametrize(
-    ("pattern", "change", "message"),
-    [
-        (
-            "*.safetensors",
-            flipped,
-            r"tensors \d+\.safetensors are damaged: their digest is another; use an earlier one",
-        ),
-        ("*.safetensors", lambda data: data[:100], r"tensors \d+\.safetensors are damaged: their digest is another"),
-        ("*.json", lambda data: data[:100], r"checkpoint \d+\.json cannot be read: it is truncated or damaged"),
-        (
-            "*.json",
-            lambda data: data.replace(b'"format": 3', b'"format": 9'),
-            r"has format 9, and this version reads 3",
-        ),
-        (
-            "*.json",
-            lambda data: data.replace(b'"row": 60', b'"row": 61'),  # one bit
-            r"checkpoint \d+\.json is damaged: its digest is another; use an earlier one",
-        ),
-        (
-            "*.json",
-            lambda data: data.replace(torch.__version__.encode(), b"2.0.0"),
-            rf"was written under torch 2\.0\.0, and this is {torch.__version__.replace('+', '.')}",
-        ),
-    ],
-)
-def test_a_damaged_checkpoint_is_told_and_nothing_is_overwritten(
-    pattern: str, change: Callable[[bytes], bytes], message: str, tmp_path: Path
-) -> None:
-    directory = stopped(tmp_path, OPTIMIZERS[0], 60, None)
-    damaged(directory, pattern, change)
-    rows = open_run(directory).to_arrow()
-    with pytest.raises(runner.RunError, match=message):
-        resume(directory)
-    assert open_run(directory).to_arrow().equals(rows)
+def retold(data: bytes, **changed: object) -> bytes:
+    """A checkpoint's JSON that tells something else, sealed as a sound one is."""
+    told = json.loads(data) | changed
+    del told["digest"]
+    return json.dumps(told | {"digest": hashlib.sha256(json.dumps(told).encode()).hexdigest()}).encode()
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "told"),
-    [
-        ("0.01 / t", "0.02 / t", "`optimizer.adam.lr` was `0.01 / t` and is `0.02 / t`"),
-        ("shape: [8, 8], init: {normal: {std: 0.5}}", "shape: [8, 8], init: ones", None),
-        ("n: 40", "n: 41", "`constants.n` was `40` and is `41`"),
-        ("tanh", "sigmoid", "`expression` is another"),
-        ("every: 7", "every: 6", "`steps.0.repeat.steps.1.every` was `7` and is `6`"),
-        ("times: 2, steps: [train]", "times: 2, steps: [backward]", None),
-        ("constants:", "seed: 1\nconstants:", "`seed` is new"),
-        (", requires_grad: false", "", "`parameters.average.requires_grad` is gone"),
-    ],
-)
-def test_a_checkpoint_of_another_config_says_which_field_differs(
-    old: str, new: str, told: str | None, tmp_path: Path
+REMOVE = "remove 00000060.json to go on from an earlier checkpoint, else from the start"
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
+    "a bit of the tensors is flipped": (
+        ".safetensors",
+        flipped,
+        "the checkpoint's tensors 00000060.safetensors are damaged: their digest is another",
+        REMOVE,
+    ),
+    "the tensors are truncated": (
+        ".safetensors",
+        lambda data: data[:100],
+        "the checkpoint's tensors 00000060.safetensors are damaged: their digest is another",
+        REMOVE,
+    ),
+    "the JSON is truncated": (
+        ".json",
+        lambda data: data[:100],
+        "the checkpoint 00000060.json is truncated or damaged: it is not JSON",
+        REMOVE,
+    ),
+    "a bit of a number is flipped": (
+        ".json",
+        lambda data: data.replace(b'"row": 60', b'"row": 61'),
+        "the checkpoint 00000060.json is damaged: its digest is another",
+        REMOVE,
+    ),
+    "a bit of the digest is flipped": (
+        ".json",
+        lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
+        "the checkpoint 00000060.json is damaged: its digest is another",
+        REMOVE,
+    ),
+    "another format": (
+        ".json",
+        lambda data: retold(data, format=9),
+        "the checkpoint 00000060.json has format 9, and this version reads 3",
+        "resume with the version that wrote it",
+    ),
+    "another torch": (
+        ".json",
+        lambda data: retold(data, torch="2.0.0"),
+        f"the checkpoint 00000060.json was written under torch 2.0.0, and this is {torch.__version__}",
+        "the bits that follow may differ: resume under that version",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_checkpoint_is_told_and_nothing_is_overwritten(what: str, interrupted: Path) -> None:
+    suffix, change, message, hint = DAMAGES[what]
+    damage(interrupted, suffix, change)
+    rows = open_run(interrupted).to_arrow()
+    with pytest.raises(runner.RunError, match=re.escape(message)) as caught:
+        resume(interrupted)
+    assert caught.value.problems == (Problem(message, hint),)
+    assert open_run(interrupted).to_arrow().equals(rows)
+
+
+def test_tensors_that_are_gone_are_told(interrupted: Path) -> None:
+    (interrupted / CHECKPOINTS_FOLDER / "00000060.safetensors").unlink()
+    message = "the checkpoint's tensors 00000060.safetensors cannot be read: No such file or directory"
+    with pytest.raises(runner.RunError, match=message) as caught:
+        resume(interrupted)
+    assert caught.value.problems == (Problem(message, REMOVE),)
+
+
+def test_any_flipped_bit_of_the_json_is_noticed_or_means_the_same(interrupted: Path) -> None:
+    path = interrupted / CHECKPOINTS_FOLDER / "00000060.json"
+    sound = path.read_bytes()
+    told = read_checkpoint(path)
+    drawn = random.Random(0)
+    for _ in range(400):
+        position = drawn.randrange(len(sound))
+        path.write_bytes(sound[:position] + bytes([sound[position] ^ 1 << drawn.randrange(8)]) + sound[position + 1 :])
+        with contextlib.suppress(runner.RunError):
+            assert read_checkpoint(path) == told
+
+
+def test_once_the_damaged_checkpoint_is_removed_an_earlier_one_is_gone_on_from(
+    interrupted: Path, whole: Callable[[str], Run]
 ) -> None:
-    directory = stopped(tmp_path, OPTIMIZERS[0], 60, None)
-    config = directory / "config.yaml"
+    (interrupted / CHECKPOINTS_FOLDER / "00000060.json").unlink()
+    earlier = latest_checkpoint(interrupted, 60)
+    assert earlier is not None
+    assert earlier.name < "00000060.json"
+    check_same(resume(interrupted), whole(OPTIMIZERS[0]))
+
+
+EDITS = [
+    ("0.01 / t", "0.02 / t", "`optimizer.adam.lr` was `0.01 / t` and is `0.02 / t`"),
+    (
+        "shape: [8, 8], init: {normal: {std: 0.5}}",
+        "shape: [8, 8], init: ones",
+        "`parameters.w.init.normal.std` is gone, `parameters.w.init` is new",
+    ),
+    ("n: 40", "n: 41", "`constants.n` was `40` and is `41`"),
+    ("tanh", "sigmoid", "`expression` is another"),
+    ("every: 7", "every: 6", "`steps.0.repeat.steps.1.every` was `7` and is `6`"),
+    (
+        "times: 2, steps: [train]",
+        "times: 2, steps: [backward]",
+        '`steps.1.repeat.steps.0.repeat.steps` was `["train"]` and is `["backward"]`',
+    ),
+    ("constants:", "seed: 1\nconstants:", "`seed` is new"),
+    (", requires_grad: false", "", "`parameters.average.requires_grad` is gone"),
+    ("state: true", "state: false", "`log.state` was `true` and is `false`"),
+]
+PUT_BACK = "put that back to go on, or run the changed config as a run of its own"
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+@pytest.mark.parametrize(("old", "new", "told"), EDITS)
+def test_an_edited_config_of_a_run_is_refused_and_says_which_field_differs(
+    old: str, new: str, told: str, checkpoints: bool, interrupted: Path
+) -> None:
+    if not checkpoints:
+        shutil.rmtree(interrupted / CHECKPOINTS_FOLDER)
+    config = interrupted / "config.yaml"
     text = config.read_text()
     assert text.count(old) == 1
     config.write_text(text.replace(old, new))
-    expected = {
-        "init: ones": "`parameters.w.init.normal.std` is gone, `parameters.w.init` is new",
-        "[backward]": '`steps.1.repeat.steps.0.repeat.steps` was `["train"]` and is `["backward"]`',
-    }
-    told = told or next(said for key, said in expected.items() if key in new)
+    message = f"{config} is not what the run began with: {told}"
+    with pytest.raises(runner.RunError, match=re.escape(message)) as caught:
+        resume(interrupted)
+    assert caught.value.problems == (Problem(message, PUT_BACK),)
+
+
+def test_what_no_row_depends_on_may_be_edited(interrupted: Path, whole: Callable[[str], Run]) -> None:
+    config = interrupted / "config.yaml"
+    config.write_text(f"description: resumed\non_nonfinite: warn\n{config.read_text()}")
+    check_same(resume(interrupted), whole(OPTIMIZERS[0]))
+
+
+def test_a_checkpoint_of_another_config_says_which_field_differs(interrupted: Path, tmp_path: Path) -> None:
+    other = stopped(tmp_path, OPTIMIZERS[0].replace("0.01", "0.02"), 60, None)
+    for path in (other / CHECKPOINTS_FOLDER).iterdir():
+        shutil.copy(path, interrupted / CHECKPOINTS_FOLDER)
+    told = "`optimizer.adam.lr` was `0.02 / t` and is `0.01 / t`"
     message = f"the checkpoint 00000060.json is of another config: {told}"
     with pytest.raises(runner.RunError, match=re.escape(message)) as caught:
-        resume(directory)
-    (problem,) = caught.value.problems
-    assert problem.hint == "put that back to go on, or run the changed config as a run of its own"
-
-
-@pytest.mark.parametrize("kept", [True, False])
-def test_a_run_whose_config_was_edited_does_not_go_on(kept: bool, tmp_path: Path) -> None:
-    directory = stopped(tmp_path, OPTIMIZERS[0], 20, None)
-    if not kept:
-        shutil.rmtree(directory / CHECKPOINTS_FOLDER)
-    config = directory / "config.yaml"
-    text = config.read_text()
-    config.write_text(text.replace("state: true", "state: false"))
-    with pytest.raises(runner.UsageError) as caught:
-        resume(directory)
-    (problem,) = caught.value.problems
-    assert problem.message == f"{config} has been edited since the run began"
-    assert problem.hint == f"put it back to go on, or run it as a run of its own: `steprun run {config}`"
-    config.write_text(text)
-    assert resume(directory).status == "finished"
+        resume(interrupted)
+    assert caught.value.problems == (Problem(message, PUT_BACK),)
 
 
 WITHHELD = """\
-parameters: {w: 3.0}
-expression: f = w ** 2
-optimizer: {sgd: {lr: 0.1}}
+parameters: {x: [1.0, 2.0], w: {init: 3}}
+expression: f = (x * w).sum() ** 2
+optimizer: {sgd: {lr: 0.001}}
 steps:
   - repeat:
-      times: 3
+      times: 2
       steps:
         - repeat:
-            times: 20
-            steps: [train, {assign: {w: w * 0.9}}, checkpoint, {stop: , when: iteration == 7}]
-log: {every: 5}
+            times: 9
+            steps:
+              - train
+              - {checkpoint: , when: iteration == 5}
+              - {forward: , when: iteration == 5}
+              - {stop: , when: iteration == 5}
+  - forward
+log: {every: 4}
 """
 
 
-class Killed(Exception):
-    pass
-
-
-@pytest.mark.parametrize("saves", [3, 7, 14, 21])
-def test_rows_that_turn_out_to_be_the_last_of_a_loop_are_not_lost(
-    saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rows of iteration 7 are withheld until `stop` ends the loop: a checkpoint between the two holds them."""
+@pytest.mark.parametrize("row", range(1, 8))
+def test_rows_that_the_log_withholds_are_kept_by_a_checkpoint(row: int, tmp_path: Path) -> None:
+    """The fifth iteration is the last one only because of the `stop` that comes after the checkpoint."""
     path = tmp_path / "run.yaml"
-    path.write_text(WITHHELD, encoding="utf-8")
+    path.write_text(WITHHELD)
     whole = runner.run(path, runs_dir=tmp_path)
-    assert [row.iteration for row in whole.rows()] == [1, 5, 5, 7, 7, 5, 5, 7, 7, 5, 5, 7, 7]
-    written: list[Path] = []
+    assert [line.iteration for line in whole.rows()] == [1, 4, 5, 5, 4, 5, 5, 1]
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_recorded(
+            runner.compile(runner.load(path)),
+            directory,
+            see=lambda line: seen.append(line.number),
+            stop=lambda: len(seen) == row,
+        )
+    check_same(resume(directory), whole)
 
-    def save(plan: Plan, state: State, directory: Path, tag: str | None) -> None:
-        written.append(save_checkpoint(plan, state, directory, tag))
-        if len(written) == saves:
-            raise Killed
+
+def test_rows_that_the_log_withholds_outlive_a_kill_after_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(WITHHELD)
+    whole = runner.run(path, runs_dir=tmp_path)
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+
+    def see(line: Row) -> None:
+        if line.iteration == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recorded(runner.compile(runner.load(path)), directory, see=see)
+    assert len(list((directory / CHECKPOINTS_FOLDER).glob("*.json"))) == 1
+    check_same(resume(directory), whole)
+
+
+def test_a_checkpoint_that_finds_the_disk_full_ends_the_run_and_loses_no_row(
+    tmp_path: Path, whole: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG % OPTIMIZERS[0])
+    seen: list[int] = []
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def see(row: Row) -> None:
+        seen.append(row.number)
+        if row.number == 45:
+            monkeypatch.setattr(checkpoints_module, "write_atomically", full)
 
     directory = create_run_directory(tmp_path, "run", datetime.now())
-    monkeypatch.setattr("runner.record.running.save_checkpoint", save)
-    with pytest.raises(Killed):
-        run_recorded(runner.compile(runner.load(path)), directory)
+    message = f"cannot write a checkpoint to {directory / CHECKPOINTS_FOLDER}: No space left on device"
+    with pytest.raises(runner.RunError, match=re.escape(message)) as caught:
+        run_recorded(runner.compile(runner.load(path)), directory, see=see)
+    hint = f"free space, and `steprun resume {directory}` goes on"
+    assert caught.value.problems == (Problem(message, hint),)
+    failed = open_run(directory)
+    assert (failed.status, len(failed)) == ("failed", len(seen))
+    assert failed.manifest["failure"]["problems"][0]["message"] == message
     monkeypatch.undo()
-    assert resume(directory).to_arrow().equals(whole.to_arrow())
+    check_same(resume(directory), whole(OPTIMIZERS[0]))
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
