@@ -100,7 +100,8 @@ def read_source(path: str | Path, limits: Limits, *, name: str | None = None, or
                 raise ConfigError(_too_large(name, f"the file has {status.st_size:,} bytes", limits))
             data = file.read(limits.file_bytes + 1)
     except FileNotFoundError as error:
-        raise UsageError(f"there is no file {name}") from error
+        linked = f"{name} is a link to {os.path.realpath(path)}, which is not there" if os.path.islink(path) else None
+        raise UsageError(linked or f"there is no file {name}") from error
     except IsADirectoryError as error:
         raise UsageError(f"{name} is a folder, not a config file") from error
     except (OSError, ValueError) as error:

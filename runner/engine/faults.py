@@ -10,7 +10,7 @@ from runner.engine.labels import label_fault
 from runner.engine.state import State
 from runner.errors import ExpectationError, Problem, RunError
 from runner.language.codegen import fault_call, fault_place
-from runner.language.diagnosis import torch_message
+from runner.language.diagnosis import memory_message, torch_message
 from runner.language.faults import LanguageError
 from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.instructions import Action, Again, Expectation
@@ -24,7 +24,10 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     if isinstance(error, UnreadableData):
         return RunError(document.problem(error.path, str(error), error.hint, key=True))
     message, hint = torch_message(error), None
-    if isinstance(instruction, Action):
+    memory = memory_message(error)
+    if memory is not None:
+        message, hint = f"this {memory}", "make it smaller, or log less: `log: {every: 10, tensors: stats}`"
+    elif isinstance(instruction, Action):
         message, hint = _of_label(state, instruction, error) or (message, None)
     path: ConfigPath = ("steps",)
     if not isinstance(instruction, Again):
@@ -35,7 +38,7 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
         return RunError(document.problem(error.origin, message, key=isinstance(error.origin, KeyPath)))
     found = fault_place(error.__traceback__)
     if found is None:
-        return RunError(document.problem(path, message))
+        return RunError(document.problem(path, message, hint))
     where, origin = found
     return RunError(place(document, ("expression",), LanguageError(message, hint, where, origin)))
 

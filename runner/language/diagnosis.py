@@ -28,7 +28,7 @@ _DATA_DEPENDENT = {"DynamicOutputShapeException", "DataDependentOutputException"
 
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
 _ALLOCATION = re.compile(
-    r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc", re.DOTALL
+    r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc|out of memory", re.DOTALL
 )
 
 
@@ -50,12 +50,11 @@ def explain(
     """The fault of one operation: the shapes that do not fit, else what torch says, at the operation's place."""
     place = place_of(node, text)
     shown = source_of(node, text)
-    tried = _ALLOCATION.search(str(error))
-    if tried or isinstance(error, MemoryError):
-        size = f": it needs {int(tried[1]) / 2**30:,.1f} GiB" if tried and tried[1] else ""
-        message = f"`{shown}` does not fit into memory{size}"
-        fault = AllocationError(message, "make it smaller, or raise the limit with --max-memory", place, origin)
-        fault.bytes = int(tried[1]) if tried and tried[1] else None
+    memory = memory_message(error)
+    if memory is not None:
+        more = "make it smaller, or raise the limit with --max-memory"
+        fault = AllocationError(f"`{shown}` {memory}", more, place, origin)
+        fault.bytes = _bytes_tried(error)
         return fault
     if type(error).__name__ in _DATA_DEPENDENT:
         message = f"what `{shown}` gives depends on data, and a config of more than 64 MiB is planned without its data"
@@ -74,6 +73,19 @@ def explain(
         elif hint is None:
             hint = "use a smaller index" if isinstance(node, ast.Subscript) else "change what it is made of"
     return LanguageError(message, hint, place, origin)
+
+
+def memory_message(error: BaseException) -> str | None:
+    """What an allocation that failed is told as; None where the error is about something else."""
+    if not isinstance(error, MemoryError) and not _ALLOCATION.search(str(error)):
+        return None
+    tried = _bytes_tried(error)
+    return "does not fit into memory" + ("" if tried is None else f": it needs {tried / 2**30:,.1f} GiB")
+
+
+def _bytes_tried(error: BaseException) -> int | None:
+    tried = _ALLOCATION.search(str(error))
+    return int(tried[1]) if tried and tried[1] else None
 
 
 def torch_message(error: BaseException) -> str:

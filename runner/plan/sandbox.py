@@ -44,6 +44,9 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
     try:
         status = path.stat()
     except FileNotFoundError:
+        if (Path(folder) / text).is_symlink():
+            message = f"{text} is a link to {path}, which is not there"
+            raise FileFault(message, "mend the link, or name another file") from None
         raise FileFault(f"there is no file {text}", _nearest_name(path)) from None
     except OSError as error:
         raise FileFault(f"{text} cannot be read: {_reason(error)}", "check the path and its permissions") from error

@@ -75,6 +75,12 @@ def test_a_missing_file_is_a_usage_error() -> None:
         load("no/such.yaml")
 
 
+def test_a_link_to_what_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").symlink_to(tmp_path / "gone.yaml")
+    with pytest.raises(UsageError, match=rf"run\.yaml is a link to {tmp_path}/gone\.yaml, which is not there"):
+        load(tmp_path / "run.yaml")
+
+
 def test_a_folder_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder, not a config file"):
         load(tmp_path)

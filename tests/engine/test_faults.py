@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import runner
 from tests.engine.running import rows_of
@@ -105,6 +106,40 @@ steps:
     with pytest.raises(runner.RunError, match=r"\(at 3.backward\)") as caught:
         rows_of(text)
     assert (caught.value.problems[0].line, caught.value.problems[0].column) == (4, 8)
+
+
+GROWING = """\
+parameters: {x: 1.0}
+expression: f = ones(1).repeat_interleave(x.to(int64)).sum() * x
+steps:
+  - backward
+  - assign: {x: 1e16}
+  - backward
+"""
+
+
+def test_memory_that_runs_out_is_told_at_the_operation() -> None:
+    """More than an address can name, so that no machine grants it."""
+    with pytest.raises(runner.RunError, match="does not fit into memory") as caught:
+        rows_of(GROWING)
+    assert str(caught.value) == (
+        "<stdin>:2:17  expression\n"
+        "    2 | expression: f = ones(1).repeat_interleave(x.to(int64)).sum() * x\n"
+        "      |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ "
+        f"this does not fit into memory: it needs {8 * int(torch.tensor(1e16)) / 2**30:,.1f} GiB (at 3.backward)\n"
+        "      = make it smaller, or log less: `log: {every: 10, tensors: stats}`"
+    )
+
+
+def test_memory_that_runs_out_elsewhere_is_told_at_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("runner.engine.steps.Stepper.step", fails)
+    with pytest.raises(runner.RunError, match="does not fit into memory") as caught:
+        rows_of(START + "  - backward\n  - step\n")
+    (problem,) = caught.value.problems
+    assert (problem.message, problem.line) == ("this does not fit into memory (at 2.step)", 9)
 
 
 def test_an_unknown_column_of_a_row_names_the_nearest() -> None:

@@ -388,6 +388,13 @@ def test_a_missing_file_gets_the_nearest_name(tmp_path):
     assert fault(tmp_path, "data/points.npy").hint == f"there is no folder {tmp_path}/data"
 
 
+def test_a_link_to_what_is_not_there_is_told_with_its_target(tmp_path):
+    (tmp_path / "x.npy").symlink_to(tmp_path / "gone.npy")
+    found = fault(tmp_path, "x.npy")
+    assert found.message == f"x.npy is a link to {tmp_path}/gone.npy, which is not there"
+    assert found.hint == "mend the link, or name another file"
+
+
 NAME_FAULTS = [
     ("a.pkl", None, "`a.pkl` is not a kind of file that is read"),
     ("a.pt", None, "`a.pt` is not a kind of file that is read"),
