@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -79,16 +79,25 @@ def at_step(plan: Plan, state: State, message: str, hint: str) -> Problem:
 class Scene:
     """What an evaluation was computed from, while all of that is still there."""
 
-    __slots__ = ("binding", "evaluation", "later_draws", "loops")
+    __slots__ = ("before", "binding", "evaluation", "later_draws", "loops")
 
-    def __init__(self, binding: Binding, evaluation: Evaluation, loops: Sequence[int], later_draws: int = 0) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        evaluation: Evaluation,
+        loops: Sequence[int],
+        later_draws: int = 0,
+        before: Collection[str] = (),
+    ) -> None:
         """Args:
         later_draws: computations with random numbers that the step has done since.
+        before: parameters that the step has changed since; they were as the row before has them.
         """
         self.binding = binding
         self.evaluation = evaluation
         self.loops = loops
         self.later_draws = later_draws
+        self.before = before
 
     def of_value(self, position: int, tensor: Tensor) -> Problem:
         """An output of the evaluation that is not finite."""
@@ -127,7 +136,15 @@ class Scene:
             lengths = tuple(binding.state.batches[source].length for source in evaluation.sources)
             computation = dict(evaluation.variants)[lengths]
         sources = dict(evaluation.batches)
-        return computation, [_read(binding, name, self.loops, sources) for name in computation.inputs]
+
+        def value(name: str) -> Any:
+            if name not in self.before:
+                return _read(binding, name, self.loops, sources)
+            weight = binding.latest[binding.layout.positions[name]]
+            assert weight is not None
+            return weight.detach().requires_grad_()
+
+        return computation, [value(name) for name in computation.inputs]
 
     def _replayed(self, computation: Computation, find: Callable[[], Origin | None]) -> Origin | None:
         plan = self.binding.plan

@@ -36,50 +36,64 @@ class Target:
         return [(name, tensor.detach()) for name, tensor in found]
 
 
-def looks_finite(target: Target, outputs: Sequence[Output]) -> Callable[[Results], bool]:
-    """Whether all that a target means is finite, bound to its tensors: it runs in every step.
+Act = Callable[[Results], None]
 
-    Elements are summed and norms taken, so it may say no of finite ones that overflow; whoever asks looks again then.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """A look at what a computation gave, where there is one, and at what a step has made of it.
+
+    It runs in every step. Elements are summed and norms taken, so the alarm may be false where finite ones overflow.
     """
-    small = [position for _, position in target.outputs if _is_one(outputs[position])]
+
+    results: tuple[int, ...]  # positions of results of one element
+    weights: tuple[Parameter, ...]  # of one element
+    more: Act | None  # looks at everything else
+    alarm: Act  # called where something is not finite
+
+    def __call__(self, results: Results = ()) -> None:
+        elements = [results[position].item() for position in self.results]
+        elements += [weight.item() for weight in self.weights]
+        if not cmath.isfinite(sum(elements)):
+            self.alarm(results)
+        if self.more is not None:
+            self.more(results)
+
+
+def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
+    """The look at a target.
+
+    Args:
+        outputs: of the computation whose results the look is given.
+    """
     large = [position for _, position in target.outputs if not _is_one(outputs[position])]
     small_of = [parameter for parameter in target.gradients.values() if parameter.numel() == 1]
     large_of = [parameter for parameter in target.gradients.values() if parameter.numel() != 1]
-    weights_finite = _weights_are_finite(list(target.weights.values())) if target.weights else None
+    large_weights = [weight for weight in target.weights.values() if weight.numel() != 1]
 
-    def ones(results: Results) -> bool:
-        found = [results[position].item() for position in small]
-        for parameter in small_of:
-            gradient = parameter.grad
-            if gradient is not None:
-                found.append(gradient.item())
-        return cmath.isfinite(sum(found))
+    def elements(results: Results) -> None:
+        present = [gradient for parameter in small_of if (gradient := parameter.grad) is not None]
+        if not cmath.isfinite(sum([gradient.item() for gradient in present])):
+            alarm(results)
 
-    def all_of(results: Results) -> bool:
+    def norms(results: Results) -> None:
         found = [_measurable(results[position]) for position in large]
         found += [_measurable(gradient) for parameter in large_of if (gradient := parameter.grad) is not None]
-        return ones(results) and norms_are_finite(found)
+        found += map(_measurable, large_weights)
+        if found and not cmath.isfinite(sum([norm.item() for norm in torch._foreach_norm(found)])):
+            alarm(results)
 
-    finite = all_of if large or large_of else ones
-    if weights_finite is None:
-        return finite
-    if not (target.outputs or target.gradients):
-        return lambda results: weights_finite()
-    return lambda results: finite(results) and weights_finite()
+    def both(results: Results) -> None:
+        elements(results)
+        norms(results)
 
-
-def _weights_are_finite(weights: Sequence[Parameter]) -> Callable[[], bool]:
-    """The quick look at weights."""
-    reads = [weight.item for weight in weights if weight.numel() == 1]
-    large = [weight for weight in weights if weight.numel() != 1]
-    if not large:
-        return lambda: cmath.isfinite(sum([read() for read in reads]))
-    return lambda: cmath.isfinite(sum([read() for read in reads])) and norms_are_finite(list(map(_measurable, large)))
-
-
-def norms_are_finite(tensors: list[Tensor]) -> bool:
-    """Whether the norms of floating or complex tensors are finite; those of finite ones may overflow."""
-    return not tensors or cmath.isfinite(sum([norm.item() for norm in torch._foreach_norm(tensors)]))
+    has_norms = bool(large or large_of or large_weights)
+    return Look(
+        results=tuple(position for _, position in target.outputs if _is_one(outputs[position])),
+        weights=tuple(weight for weight in target.weights.values() if weight.numel() == 1),
+        more=(both if has_norms else elements) if small_of else norms if has_norms else None,
+        alarm=alarm,
+    )
 
 
 def has_elements(output: Output) -> bool:

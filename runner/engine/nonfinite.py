@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,26 +21,26 @@ from runner.engine.findings import (
     told,
     where,
 )
-from runner.engine.finite import Named, Results, Target, finite_on_device, has_elements, looks_finite
+from runner.engine.finite import Look, Named, Results, Target, finite_on_device, has_elements, quick_look
 from runner.engine.replay import kind_of
 from runner.engine.state import State
 from runner.errors import HealthWarning, Problem
 from runner.language.computation import Output
-from runner.plan.instructions import Action, Assign, Evaluate, Evaluation
+from runner.plan.instructions import Action, Assign, Evaluate, Evaluation, Train
 from runner.plan.outlook import NORM_COLUMN
 from runner.plan.plan import Plan
 
 if TYPE_CHECKING:
     from runner.engine.binding import Binding
 
-Look = Callable[[Results], None]
-"""Looks at what a computation gave, and at what a step has made of it."""
-
 BLOCK = 64
 """Rows that are looked at together where looking at each would wait for the device."""
 
 MOST_WAITING = 8 * BLOCK
 """Looks that wait at most, where the log leaves rows out."""
+
+HANDING_ON = frozenset(("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "sgd"))
+"""Optimizers whose step makes a weight NaN or infinite where its gradient is, whatever their hyperparameters."""
 
 LOWER = f"lower the learning rate; {GO_ON}"
 _NORM = Output(NORM_COLUMN, torch.float32, (), False, False)
@@ -95,7 +96,7 @@ class Watch:
         """Look at the weights before the first step."""
         if not self._over:
             parameters = {name: self._state.parameters[name] for name in self._plan.trainable}
-            self._search(Target(weights=parameters), (), self._initial)
+            self._search(Target(weights=parameters), self._initial, ())
 
     def sound(self) -> bool:
         """Whether nothing that ends the run has been found; whatever waits is looked at."""
@@ -114,38 +115,70 @@ class Watch:
         cotangent: Sequence[Tensor] = (),
         later_draws: int = 0,
     ) -> Look | None:
-        """Looks at the objective and the metrics of an evaluation, and at the gradients that it gave.
+        """A look at the objective and the metrics of an evaluation, and at the gradients that it gave.
 
         Args:
             parameters: whose gradients.
             cotangent: holds the gradient of the objective, where it is not one.
             later_draws: computations with random numbers between the evaluation and the look.
         """
-        outputs = {
-            output.name: position
-            for position, output in enumerate(evaluation.computation.outputs)
-            if position == evaluation.objective or output.name in self._plan.lowered.metrics
-        }
-        order = sorted(outputs, key=lambda name: outputs[name] != evaluation.objective)  # the objective first
         scene = Scene(binding, evaluation, loops, later_draws)
+        positions = self._watched(evaluation)
 
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
-            if name in outputs:
-                return scene.of_value(outputs[name], tensor)
+            if name in positions:
+                return scene.of_value(positions[name], tensor)
             return scene.of_gradient(name.removesuffix(".grad"), tensor, cotangent[0] if cotangent else None)
 
-        target = Target(
-            tuple(
-                (name, outputs[name]) for name in order if has_elements(evaluation.computation.outputs[outputs[name]])
-            ),
-            binding.parameters(parameters),
-        )
+        target = Target(tuple(positions.items()), binding.parameters(parameters))
         return self._look(target, find, evaluation.computation.outputs)
 
-    def updated(
-        self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()
-    ) -> list[Callable[[], None]]:
-        """Looks at the weights that optimizers hold, after their step.
+    def trained(self, binding: Binding, argument: Train, loops: Sequence[int]) -> tuple[Look | None, Look | None]:
+        """A look at what a `train` step computes, before its optimizers step, and one at what they leave.
+
+        Most optimizers make a weight NaN or infinite where its gradient is. With those the first look is not taken:
+        the gradients are looked at where a weight is not finite, and the row before has the weights that they are of.
+        """
+        evaluation, optimizers = argument.evaluation, argument.optimizers
+        held = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
+        objective = evaluation.computation.outputs[evaluation.objective].name
+        differentiated = {*argument.parameters} & {*self._plan.objectives[objective]}
+        hand_on = (
+            all(self._plan.optimizers[name].kind in HANDING_ON for name in optimizers)
+            and not argument.clips
+            and argument.accumulate == 1
+            and not binding.rewrites_gradients
+            and differentiated.issubset(held)
+            and binding.layout.positions.keys() >= {*held}
+        )
+        if not hand_on:
+            looks = self.computed(binding, evaluation, loops, argument.parameters)
+            return looks, self.updated(binding, optimizers)
+        scene = Scene(binding, evaluation, loops, before=held)
+        positions = self._watched(evaluation)
+        of_weight = self._finding_weights(optimizers)
+
+        def find(name: str, tensor: Tensor, results: Results) -> Problem:
+            if name in positions:
+                return scene.of_value(positions[name], tensor)
+            if name in held:
+                return of_weight(name, tensor, results)
+            return scene.of_gradient(name.removesuffix(".grad"), tensor, None)
+
+        gradients = [name for name in argument.parameters if name in differentiated]
+        quick = Target(tuple(positions.items()), weights=binding.parameters(held))
+        whole = replace(quick, gradients=binding.parameters(gradients))
+        return None, self._look(quick, find, evaluation.computation.outputs, whole)
+
+    def _watched(self, evaluation: Evaluation) -> dict[str, int]:
+        """The outputs of an evaluation that are looked at, the objective first, by their positions."""
+        outputs = evaluation.computation.outputs
+        found = [evaluation.objective]
+        found += [position for position, output in enumerate(outputs) if output.name in self._plan.lowered.metrics]
+        return {outputs[position].name: position for position in found if has_elements(outputs[position])}
+
+    def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Look | None:
+        """A look at the weights that optimizers hold, after their step.
 
         Args:
             gradients: the parameters whose gradients the step has computed again; those that a line search leaves
@@ -154,18 +187,28 @@ class Watch:
         plan, state = self._plan, self._state
         if any(group.options.get("line_search_fn") for name in optimizers for group in plan.optimizers[name].groups):
             gradients = ()
+        held = [name for optimizer in optimizers for name in plan.optimizers[optimizer].parameters]
+        of_weight = self._finding_weights(optimizers)
+
+        def find(name: str, tensor: Tensor, results: Results) -> Problem:
+            if name in held:
+                return of_weight(name, tensor, results)
+            return at_step(plan, state, told(name, tensor, ", in a later evaluation of the step"), LOWER)
+
+        target = Target(gradients=binding.parameters(gradients), weights=binding.parameters(held))
+        return self._look(target, find)
+
+    def _finding_weights(self, optimizers: Sequence[str]) -> Find:
+        """What is told of a weight that one of some optimizers has stepped."""
+        plan, state = self._plan, self._state
         holders = {name: optimizer for optimizer in optimizers for name in plan.optimizers[optimizer].parameters}
 
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
-            if name not in holders:
-                return at_step(plan, state, told(name, tensor, ", in a later evaluation of the step"), LOWER)
             optimizer = plan.optimizers[holders[name]]
             message = told(name, tensor, f", after step {state.steppers[optimizer.name].steps} of `{optimizer.kind}`")
             return plan.config.document.problem(optimizer.path, f"{message} {where(plan, state)}", LOWER)
 
-        target = Target(gradients=binding.parameters(gradients), weights=binding.parameters(list(holders)))
-        look = self._look(target, find)
-        return [] if look is None else [lambda: look(())]
+        return find
 
     def clipped(self, norm: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """A norm of gradients that is looked at."""
@@ -238,20 +281,23 @@ class Watch:
 
     # looking
 
-    def _look(self, target: Target, find: Find, outputs: Sequence[Output] = ()) -> Look | None:
+    def _look(
+        self, target: Target, find: Find, outputs: Sequence[Output] = (), whole: Target | None = None
+    ) -> Look | None:
+        """A look at a target; what is told is then looked for in `whole`, which is the target unless given."""
+        whole = target if whole is None else whole
         if self._over or not (target.outputs or target.gradients or target.weights):
             return None
         if self._defers:
-            return lambda results: self._defer(target.named(results))
-        finite = looks_finite(target, outputs)
+            later = whole
 
-        def look(results: Results) -> None:
-            if not finite(results):
-                self._search(target, results, find)
+            def defer(results: Results) -> None:
+                self._defer(later.named(results))
 
-        return look
+            return Look((), (), defer, defer)
+        return quick_look(target, outputs, functools.partial(self._search, whole, find))
 
-    def _search(self, target: Target, results: Results, find: Find) -> None:
+    def _search(self, target: Target, find: Find, results: Results) -> None:
         if self._over:
             return
         for name, tensor in target.named(results):

@@ -15,7 +15,7 @@ from runner.engine.binding import Binding
 from runner.engine.evaluating import whole_pass
 from runner.engine.expectations import mismatch
 from runner.engine.faults import does_not_hold
-from runner.engine.nonfinite import Look
+from runner.engine.finite import Look
 from runner.engine.state import Values
 from runner.engine.straight import Straight
 from runner.optim import Stepper
@@ -111,28 +111,30 @@ def _step(binding: Binding, argument: Step, loops: Loops) -> Run:
     step = Straight(binding, loops)
     if binding.rewrites_gradients:
         step.renew_gradients(argument.parameters)
-    _take_steps(binding, step, argument.optimizers)
+    _take_steps(binding, step, argument.optimizers, binding.watch.updated(binding, argument.optimizers))
     if binding.rewrites_gradients:
         step.keep_gradients(argument.parameters)
     return step.function()
 
 
-def _take_steps(binding: Binding, step: Straight, optimizers: Sequence[str]) -> None:
-    """The steps of some optimizers, and what rows hold after them."""
-    for take in _watched(binding, [_stepping(binding, name) for name in optimizers], optimizers):
+def _take_steps(
+    binding: Binding, step: Straight, optimizers: Sequence[str], look: Look | None, results: Sequence[str] = ()
+) -> None:
+    """The steps of some optimizers, a look at what they leave, and what rows hold after them."""
+    for take in _measured(binding, [_stepping(binding, name) for name in optimizers], optimizers):
         step.call(take, "update")
+    step.look(look, results)
     for name in optimizers:
         step.keep_weights(binding.plan.optimizers[name].parameters)
     step.keep_state()
 
 
-def _watched(
-    binding: Binding, takes: Sequence[Callable[[], None]], optimizers: Sequence[str], gradients: Sequence[str] = ()
+def _measured(
+    binding: Binding, takes: Sequence[Callable[[], None]], optimizers: Sequence[str]
 ) -> list[Callable[[], None]]:
-    """The steps of optimizers, with what looks at the weights they leave, and at `gradients` that they computed."""
+    """The steps of optimizers, under the rules of health about updates."""
     held = [name for optimizer in optimizers for name in binding.plan.optimizers[optimizer].parameters]
-    steps = binding.health.updates(takes, binding.parameters(held))
-    return [*steps, *binding.watch.updated(binding, optimizers, gradients)]
+    return binding.health.updates(takes, binding.parameters(held))
 
 
 def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
@@ -186,8 +188,9 @@ def _take_by_closure(
     evaluation: Evaluation,
 ) -> None:
     """Steps that evaluate the objective again, and what rows hold after them."""
-    for take in _watched(binding, takes, argument.optimizers, argument.parameters):
+    for take in _measured(binding, takes, argument.optimizers):
         step.call(take, "update")
+    step.look(binding.watch.updated(binding, argument.optimizers, argument.parameters))
     step.keep_weights(argument.parameters)
     step.keep_state()
     step.keep_results(evaluation, step.results(first, evaluation))
@@ -301,7 +304,7 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     step.remove_gradients(parameters)
-    look = binding.watch.computed(binding, evaluation, loops, argument.parameters)
+    look, look_after = binding.watch.trained(binding, argument, loops)
     if argument.accumulate > 1:
         results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
     else:
@@ -311,7 +314,7 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     for number, clip in enumerate(argument.clips):
         step.clip(_clip(binding, clip), clip.column, number)
     _measure(binding, step, argument.parameters)
-    _take_steps(binding, step, argument.optimizers)
+    _take_steps(binding, step, argument.optimizers, look_after, results)
     step.keep_gradients(parameters)
     step.keep_results(evaluation, results)
     return step.function()

@@ -9,6 +9,7 @@ row may hold the old one. So optimizers `preserve`, and `renew_gradients` stands
 
 from __future__ import annotations
 
+import cmath
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from runner.plan.instructions import Evaluation
 
 if TYPE_CHECKING:
     from runner.engine.binding import Binding
-    from runner.engine.nonfinite import Look
+    from runner.engine.finite import Look
 
 _FILE = "<steprun step>"
 
@@ -59,8 +60,16 @@ class Straight:
 
     def look(self, look: Look | None, results: Sequence[str] = ()) -> None:
         """Let what watches a run look at results of the step, and at what it has changed."""
-        if look is not None:
-            self.call(look, "look", f"({''.join(f'{result}, ' for result in results)})")
+        if look is None:
+            return
+        given = f"({''.join(f'{result}, ' for result in results)})"
+        elements = [f"{results[position]}.item()" for position in look.results]
+        elements += [f"{self.name(weight, 'weight')}.item()" for weight in look.weights]
+        if elements:
+            finite = f"{self.name(cmath.isfinite, 'isfinite')}(sum(({', '.join(elements)},)))"
+            self._lines.append(f"if not {finite}: {self.name(look.alarm, 'alarm')}({given})")
+        if look.more is not None:
+            self.call(look.more, "look", given)
 
     def assign(self, name: str, value: str) -> None:
         """Another name for a name of the text."""

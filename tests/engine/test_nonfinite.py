@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import runner
-from runner.engine.nonfinite import Watch
+from runner.engine.nonfinite import HANDING_ON, Watch
 from runner.engine.state import initial_state
 from runner.errors import DataWarning, HealthWarning, Problem
 from runner.plan.streams import stream_seed
@@ -289,6 +289,40 @@ steps:
     found = stopped(text)
     assert (found.marked, found.problem.path) == ("sqrt(x)", "expression")
     assert found.problem.message.startswith("`x.grad` is nan at [0], from the derivative of `sqrt(x)`: 1 nan of 2")
+
+
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("steps_before", [0, 3])
+@pytest.mark.parametrize("kind", sorted(HANDING_ON))
+def test_a_gradient_that_is_not_finite_makes_its_weight_so(kind: str, steps_before: int, spoilt: float) -> None:
+    make = next(getattr(torch.optim, name) for name in dir(torch.optim) if name.lower() == kind)
+    momenta = ({"momentum": 0.9}, {"momentum": 0.9, "dampening": 1.0}) if kind == "sgd" else ({"lr": 0.0},)
+    for options in ({}, *momenta):
+        x = torch.nn.Parameter(torch.ones(2))
+        optimizer = make([x], **options)
+        for gradient in (*[1.0] * steps_before, spoilt):
+            x.grad = torch.tensor([gradient, 1.0])
+            optimizer.step()
+        assert x.isfinite().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("optimizer", ["{sgd: {lr: 0.1, momentum: 0.9}}", "{adam: {}}", "{rprop: {}}"])
+@pytest.mark.parametrize("log", ["", "log: {include: [f]}"])
+def test_a_gradient_is_told_whether_its_weight_shows_it_or_not(optimizer: str, log: str) -> None:
+    text = f"""\
+parameters: {{x: [0.5, 1.0], y: 2.0}}
+expression: |
+  u = rand(2)
+  f = sqrt(x * (iteration < 3) * u).sum() + y
+optimizer: {optimizer}
+steps: [{{repeat: {{times: 4, steps: [train]}}}}]
+{log}
+"""
+    found = stopped(text)
+    assert found.marked == "sqrt(x * (iteration < 3) * u)"
+    assert found.problem.message == (
+        f"`x.grad` is nan at [0], from the derivative of `{found.marked}`: 2 nan of 2 elements (row 3, repeat[3].train)"
+    )
 
 
 # weights, where the gradients are finite
@@ -605,8 +639,8 @@ def test_ignore_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[str] = []
     original: Callable[..., object] = Watch._look
 
-    def counted(self: Watch, *arguments: object) -> object:
-        found = original(self, *arguments)
+    def counted(self: Watch, *arguments: object, **named: object) -> object:
+        found = original(self, *arguments, **named)
         looks.append("nothing" if found is None else "look")
         return found
 

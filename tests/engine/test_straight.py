@@ -63,10 +63,12 @@ def test_a_train_step_copies_nothing_and_waits_for_nothing(optimizer: str) -> No
     assert calls["add"] + calls["__add__"] == 2
 
 
-def test_the_watch_reads_each_of_a_few_numbers_once_and_copies_nothing() -> None:
-    calls = calls_of_a_step((LINEAR % ("sgd: {lr: 0.01}", 10)).replace("ignore", "stop"))
-    assert calls["item"] == 7  # the objective, three gradients, three weights
-    assert COPIES & calls.keys() == {"item"}
+@pytest.mark.parametrize(("optimizer", "reads"), [("sgd: {lr: 0.01}", 4), ("rprop: {}", 7)])
+def test_the_watch_reads_each_of_a_few_numbers_once_and_copies_nothing(optimizer: str, reads: int) -> None:
+    unwatched = calls_of_a_step(LINEAR % (optimizer, 10))
+    calls = calls_of_a_step((LINEAR % (optimizer, 10)).replace("ignore", "stop"))
+    assert calls["item"] - unwatched["item"] == reads  # the objective and three weights, with rprop three gradients
+    assert COPIES & calls.keys() == {"item", *(COPIES & unwatched.keys())}
 
 
 def test_an_update_is_one_call_for_all_parameters() -> None:
