@@ -60,7 +60,9 @@ def recording(
         manifest = Manifest(directory, description, columns, resumed_at=recorded.rows if recorded else None)
     except OSError as error:
         raise _cannot_write(directory, error) from error
-    writer = RowWriter(directory, columns, parts=recorded.parts if recorded else 0)
+    writer = RowWriter(
+        directory, columns, parts=recorded.parts if recorded else 0, rows=recorded.rows if recorded else 0
+    )
     try:
         with writer:
             yield Recording(directory, writer.write, manifest.warn, writer.flush)

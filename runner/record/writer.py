@@ -37,7 +37,7 @@ class RowWriter:
         batch_rows, batch_bytes: rows are handed over when either is reached.
         queue_bytes: with more than that handed over and not yet converted, `write` waits.
         part_bytes: the size of a finished part in memory.
-        parts: how many are there already, of a run that goes on.
+        parts, rows: how many are there already, of a run that goes on.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class RowWriter:
         part_bytes: int = 32 * MIB,
         interval: float = 2.0,
         parts: int = 0,
+        rows: int = 0,
     ) -> None:
         self._folder = directory / ROWS_FOLDER
         self._columns = [stored_column(column) for column in columns]
@@ -61,6 +62,7 @@ class RowWriter:
         self._part_bytes = part_bytes
         self._interval = interval
         self._existing_parts = parts
+        self._existing_rows = rows
 
         self._limit = 1  # pending rows at which `write` hands over: the first one starts the thread
         self._pending: list[Row] = []
@@ -178,10 +180,13 @@ class RowWriter:
             return
         if not isinstance(self._error, OSError):
             raise self._error
+        rows = self._existing_rows + self.rows_on_disk
+        there = "1 row is" if rows == 1 else f"{rows:,} rows are"
+        resumed = f"`steprun resume {self._folder.parent}` goes on"
         raise RunError(
             Problem(
                 f"cannot write rows to {self._folder}: {self._error.strerror or self._error}",
-                hint=f"{self.rows_on_disk} rows are there and open; free space, choose another --runs-dir, or log less",
+                hint=f"{there} there and open; free space, and {resumed}, or log less",
             )
         ) from self._error
 

@@ -259,6 +259,25 @@ log: {every: 4}
 """
 
 
+def test_a_disk_that_is_full_again_after_resuming_tells_every_row_that_is_there(
+    tmp_path: Path, whole: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    directory = stopped(tmp_path, OPTIMIZERS[0], 50, None)
+    with monkeypatch.context() as patch:
+        patch.setattr("runner.record.parts.write_atomically", full)
+        with pytest.raises(runner.RunError, match="No space left on device") as caught:
+            resume(directory)
+    (problem,) = caught.value.problems
+    assert problem.message == f"cannot write rows to {directory / 'rows'}: No space left on device"
+    resumes = f"free space, and `steprun resume {directory}` goes on, or log less"
+    assert problem.hint == f"50 rows are there and open; {resumes}"
+    assert open_run(directory).status == "failed"
+    check_same(resume(directory), whole(OPTIMIZERS[0]))
+
+
 @pytest.mark.parametrize("row", range(1, 8))
 def test_rows_that_the_log_withholds_are_kept_by_a_checkpoint(row: int, tmp_path: Path) -> None:
     """The fifth iteration is the last one only because of the `stop` that comes after the checkpoint."""
