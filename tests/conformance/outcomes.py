@@ -13,7 +13,7 @@ import runner
 
 from .attempts import NOTHING_STEPS, Attempt
 from .cases import expected_results
-from .comparison import differences
+from .comparison import Difference, differences
 from .configs import job_of
 from .expressions import UnsayableError
 from .running import run_job
@@ -38,7 +38,7 @@ def found_by(attempt: Attempt) -> dict[str, Tensor]:
         raise UnsayableError("; ".join(problem.message for problem in refusal.problems)) from refusal
 
 
-def missed_by(attempt: Attempt) -> list[str] | None:
+def missed_by(attempt: Attempt) -> list[Difference] | None:
     """What an attempt finds other than its source states; None where that states nothing in the dtype.
 
     Raises:
@@ -48,7 +48,7 @@ def missed_by(attempt: Attempt) -> list[str] | None:
     if tolerance is None:
         return None
     expected = {key: value for key, value in expected_results(attempt.case).items() if attempt.compares(key)}
-    return [str(missed) for missed in differences(found_by(attempt), expected, tolerance)]
+    return differences(found_by(attempt), expected, tolerance)
 
 
 @functools.cache

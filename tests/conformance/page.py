@@ -88,7 +88,7 @@ def outcome_of(attempt: Attempt) -> Outcome:
         return Outcome(attempt, "fail", error.problems[0].message)
     if missed is None:
         return Outcome(attempt, "not stated")
-    return Outcome(attempt, "fail", missed[0]) if missed else Outcome(attempt, "pass")
+    return Outcome(attempt, "fail", str(missed[0])) if missed else Outcome(attempt, "pass")
 
 
 def page(outcomes: Sequence[Outcome], digits: Sequence[tuple[str, float, float]]) -> str:
