@@ -40,6 +40,7 @@ expression: |
   fit = residual.square().mean()
   penalty = decay * (w1.square().sum() + b1.square().sum())
   loss = fit + penalty
+on_nonfinite: ignore  # some faults are a NaN
 optimizer: {adam: {lr: 0.01}}
 steps:
   - repeat:
