@@ -14,7 +14,7 @@ from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
 from runner.plan import instructions as program
 from runner.plan.columns import Column
-from runner.plan.plan import Plan
+from runner.plan.plan import PROCESS_BYTES, Plan
 from runner.plan.sources import SourcePlan
 from runner.plan.tensors import TensorPlan
 
@@ -50,6 +50,9 @@ def describe(plan: Plan) -> dict[str, Any]:
             "values": estimates.values,
             "data": estimates.data,
             "total": estimates.memory,
+            "rows": estimates.waiting,
+            "process": PROCESS_BYTES,
+            "peak": estimates.peak,
         },
         "log_bytes": {"rows": estimates.rows, "row": estimates.row, "total": estimates.log},
         "warnings": [warning.to_json() for warning in plan.warnings],

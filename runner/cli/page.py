@@ -150,10 +150,10 @@ def _logged(column: Described) -> tuple[str, ...]:
 
 def _memory(plan: Described) -> Iterator[str]:
     memory = plan["memory_bytes"]
-    parts = ", ".join(
-        f"{name} {size(memory[name])}" for name in ("tensors", "gradients", "state", "values", "data") if memory[name]
-    )
-    yield f"memory: {size(memory['total'])} ({parts})"
+    names = ("tensors", "gradients", "state", "values", "data", "rows")
+    parts = ", ".join(f"{name} {size(memory[name])}" for name in names if memory[name])
+    process, run = size(memory["process"]), size(memory["total"] + memory["rows"])
+    yield f"memory: about {size(memory['peak'])}: {process} of Python, torch and pyarrow, {run} of the run ({parts})"
 
 
 def _shape(shape: list[int] | None) -> str:

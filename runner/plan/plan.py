@@ -20,6 +20,15 @@ from runner.plan.snapshots import SnapshotPlan
 from runner.plan.sources import SourcePlan
 from runner.plan.tensors import TensorPlan
 
+PROCESS_BYTES = 290 << 20
+"""What a process takes that runs and records next to nothing: Python, torch's CPU build and pyarrow, on Linux."""
+
+QUEUE_BYTES = 64 << 20
+"""Rows that may wait for the thread that writes them."""
+
+PART_BYTES = 32 << 20
+"""Rows that a file of the log holds, before compression."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
@@ -36,6 +45,16 @@ class Estimates:
     @property
     def memory(self) -> int:
         return self.tensors + self.gradients + self.state + self.values + self.data
+
+    @property
+    def waiting(self) -> int:
+        """Rows on the way to the disk, each as it was logged and as it is written."""
+        return min(2 * self.log, QUEUE_BYTES + PART_BYTES)
+
+    @property
+    def peak(self) -> int:
+        """The most memory that the process of a recorded run on the CPU takes."""
+        return PROCESS_BYTES + self.memory + self.waiting
 
     @property
     def log(self) -> int:

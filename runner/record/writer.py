@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError
 from runner.plan.columns import Column
+from runner.plan.plan import PART_BYTES, QUEUE_BYTES
 from runner.record.batch import Batch, blank_of, pack
 from runner.record.directory import ROWS_FOLDER
 from runner.record.storage import stored_column
@@ -47,8 +48,8 @@ class RowWriter:
         *,
         batch_rows: int = 128,
         batch_bytes: int = 4 * MIB,
-        queue_bytes: int = 64 * MIB,
-        part_bytes: int = 32 * MIB,
+        queue_bytes: int = QUEUE_BYTES,
+        part_bytes: int = PART_BYTES,
         interval: float = 2.0,
         parts: int = 0,
         rows: int = 0,

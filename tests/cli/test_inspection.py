@@ -74,6 +74,9 @@ def test_show_tells_tensors_with_their_bytes(config: Path) -> None:
     }
     assert shown["memory_bytes"]["tensors"] == 24 + 8 + 8 + 12
     assert shown["memory_bytes"]["gradients"] == 24 + 8
+    memory = shown["memory_bytes"]
+    assert memory["peak"] == memory["process"] + memory["total"] + memory["rows"]
+    assert "memory: about 290.0 MiB: 290.0 MiB of Python, torch and pyarrow, " in steprun("show", config).out
 
 
 def test_show_tells_which_parameters_reach_which_objective(config: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -139,3 +140,44 @@ def test_a_log_past_its_budget_is_refused_with_what_to_write_instead() -> None:
     )
     for log in ("{budget: 1048576, tensors: none}", "{budget: 1048576, every: 100}", "{budget: 1e8}"):
         compiled(text % log)
+
+
+PEAK = """
+import re, sys, runner
+runner.run(sys.argv[1], sys.argv[3:], runs_dir=sys.argv[2])
+print(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or torch.version.cuda is not None, reason="a CPU build on Linux is stated")
+@pytest.mark.parametrize(
+    ("config", "overrides"),
+    [
+        ("configs/linear.yaml", ()),
+        ("configs/transformer.yaml", ()),
+        ("configs/digits.yaml", ()),
+        ("configs/parameter.yaml", ("steps=100",)),
+        ("benchmarks/configs/transformer.yaml", ()),
+    ],
+)
+def test_the_stated_peak_is_near_what_a_recorded_run_takes(
+    config: str, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", PEAK, str(ROOT / config), str(tmp_path), *overrides]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    plan = runner.compile(runner.load(ROOT / config, list(overrides)))
+    assert plan.estimates.peak == pytest.approx(int(told) << 10, rel=0.2)
+
+
+def test_rows_on_their_way_to_the_disk_are_stated_up_to_their_bound() -> None:
+    plan = compiled(
+        "parameters: {w: {shape: [1000], init: ones}}\nexpression: w.sum()\nlog: {budget: 1_000_000_000_000}\nsteps: [{repeat: {times: 10, steps: [forward]}}]"
+    )
+    assert plan.estimates.waiting == 2 * 11 * (4 + 4000 + 4000)
+    long = compiled(
+        "parameters: {w: {shape: [1000], init: ones}}\nexpression: w.sum()\nlog: {budget: 1_000_000_000_000}\nsteps: [{repeat: {times: 1_000_000, steps: [forward]}}]"
+    )
+    assert long.estimates.waiting == 96 << 20
+    assert long.estimates.peak == (290 << 20) + long.estimates.memory + (96 << 20)
