@@ -26,13 +26,30 @@ def initial_weights() -> dict[str, torch.Tensor]:
     return {names[name]: weight for name, weight in start(CONFIG).items()}
 
 
-def by_hand() -> list[float]:
-    """The loop as a person writes it: index batches on tensors in memory."""
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """The images, of 64 numbers each, and their labels."""
     with numpy.load(DATA) as file:
-        images = torch.from_numpy(file["images"]).float().flatten(1) / 16
-        labels = torch.from_numpy(file["labels"]).long()
+        return torch.from_numpy(file["images"]).float().flatten(1) / 16, torch.from_numpy(file["labels"]).long()
+
+
+def network() -> nn.Sequential:
     model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     model.load_state_dict(initial_weights())
+    return model
+
+
+def forward_and_backward() -> None:
+    """What no loop can leave out, on the same batch each time."""
+    images, labels = (part[:BATCH] for part in digits())
+    model = network()
+    for _ in range(STEPS):
+        F.cross_entropy(model(images), labels).backward()
+
+
+def by_hand() -> list[float]:
+    """The loop as a person writes it: index batches on tensors in memory."""
+    images, labels = digits()
+    model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     losses = []
     for epoch in range(1, EPOCHS + 1):

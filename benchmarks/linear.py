@@ -32,6 +32,14 @@ def by_hand() -> tuple[torch.Tensor, ...]:
     return x1, x2, x3
 
 
+def forward_and_backward() -> None:
+    """What no loop can leave out."""
+    x1, x2, x3, constant = _tensors()
+    for _ in range(STEPS):
+        f = 10 * x1 + 20 * x2 + constant * x3
+        f.backward()
+
+
 def by_hand_with_json() -> None:
     """The same, writing each weight and gradient after each step as one JSON object a line."""
     x1, x2, x3, constant = _tensors()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.measure import Result, Workload, measured, table
+from benchmarks.peers import Peer, missing
+from benchmarks.profile import PROFILED, Part, operations, report
 
 
 def workload(**changes: object) -> Workload:
@@ -75,3 +77,34 @@ def test_memory_is_what_each_side_says_once() -> None:
         "≤ 1.10",
         "not reached",
     ]
+
+
+def test_a_peer_has_nothing_to_reach() -> None:
+    told = list(table([Result(workload(steps=1000, reach=None), ours=(0.05,), theirs=(0.1,))]))
+    assert [cell.strip() for cell in told[-1].strip("|").split("|")][-3:] == ["0.50", "", "peer"]
+
+
+def test_a_peer_that_is_not_there_is_told_with_what_to_install() -> None:
+    peers = [Peer("Other", "no_such_module_anywhere", tuple, float), Peer("Python", "json", tuple, float)]
+    assert list(missing(peers)) == ["Other is not installed: pip install 'steprun[benchmarks]'"]
+
+
+def test_a_profile_tells_each_part_its_share_the_limit_and_the_operations() -> None:
+    parts = [Part("forward", 20e-6), Part("backward", 60e-6)]
+    assert list(report("W", parts, 40e-6, {"mul.Tensor": 3, "add.Tensor": 1})) == [
+        "| W                   | µs a step | share |",
+        "| ------------------- | --------: | ----: |",
+        "| forward             |      20.0 |   25% |",
+        "| backward            |      60.0 |   75% |",
+        "| whole               |      80.0 |  100% |",
+        "",
+        "The limit, forward and backward by hand: 40.0 µs a step; the whole step is 2.00 of it.",
+        "4 operations of torch a step: 3 mul.Tensor, add.Tensor.",
+    ]
+
+
+def test_the_operations_of_one_step_are_counted() -> None:
+    counted = operations(PROFILED["W1"])
+    assert counted["mul.Tensor"] == 6  # three products, and the gradient of each
+    assert counted["add.Tensor"] == 2
+    assert counted["_foreach_add.List"] == 1  # the update of all three
