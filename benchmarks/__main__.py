@@ -39,7 +39,8 @@ def main() -> None:
     torch.set_num_threads(1)
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    print(f"{machine}; {versions}, one thread; medians of {arguments.repeats}\n")
+    figures = "the least" if arguments.profile else "medians"
+    print(f"{machine}; {versions}, one thread; {figures} of {arguments.repeats}\n")
     if arguments.profile:
         for name in chosen:
             parts, limit = profile(PROFILED[name], arguments.repeats)
@@ -52,7 +53,8 @@ def main() -> None:
             results.append(measured(workload, arguments.repeats))
     print("\n".join(table(results)))
     if not set(chosen).isdisjoint(peers.NAMES):
-        print("\n".join(peers.missing()))
+        for line in peers.missing():
+            print(line)
 
 
 def _arguments(names: list[str]) -> argparse.Namespace:
