@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from runner.engine.rows import Row
 from runner.record.storage import StoredColumn, stack
+from runner.record.transfer import Handle, Transfer
 
 T = TypeVar("T")
 
@@ -23,8 +24,8 @@ ROW_BYTES = 200
 class Packed:
     """One column of some rows.
 
-    Fixed small shapes `(*s)` are stacked: `(rows, *s)` on the CPU in the true dtype. Others stay a tensor a row, the
-    same one where rows share it.
+    Fixed small shapes `(*s)` are stacked: `(rows, *s)` in the true dtype. Others stay a tensor a row, the same one
+    where rows share it.
     """
 
     values: Tensor | Sequence[Tensor | None]
@@ -67,6 +68,36 @@ def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A batch on its way to the CPU."""
+
+    batch: Batch
+    tensors: Sequence[int]  # by `id`: each is sent once, however many rows share it
+    handle: Handle
+
+    def landed(self) -> Batch:
+        """The batch with its tensors on the CPU; waits until they are there. To be called once."""
+        arrived = dict(zip(self.tensors, self.handle.result(), strict=True))
+        columns = []
+        for packed in self.batch.columns:
+            if isinstance(packed.values, Tensor):
+                columns.append(replace(packed, values=arrived[id(packed.values)]))
+            else:
+                values = [None if value is None else arrived[id(value)] for value in packed.values]
+                columns.append(replace(packed, values=values))
+        return replace(self.batch, columns=columns)
+
+
+def send(batch: Batch, transfer: Transfer) -> Sent:
+    """Begin to bring the tensors of a batch to the CPU."""
+    tensors: dict[int, Tensor] = {}
+    for packed in batch.columns:
+        values = [packed.values] if isinstance(packed.values, Tensor) else packed.values
+        tensors.update((id(value), value) for value in values if value is not None)
+    return Sent(batch, tuple(tensors), transfer.begin(list(tensors.values())))
+
+
 def merge(batches: Sequence[Batch]) -> Batch:
     """Consecutive batches of the same columns, at least one, as one."""
     if len(batches) == 1:
@@ -97,7 +128,7 @@ def _chained(parts: Iterable[Iterable[T]]) -> list[T]:
 
 def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) -> Packed:
     if stored.layout not in ("scalar", "tensor"):
-        kept = {id(value): _checked(value.detach().cpu(), stored) for value in values if value is not None}
+        kept = {id(value): _checked(value.detach(), stored) for value in values if value is not None}
         return Packed([None if value is None else kept[id(value)] for value in values], None)
     stacked, present = stack(values, blank)
     _checked(stacked[0], stored)

@@ -12,6 +12,7 @@ from runner.errors import Problem, RunError
 from runner.plan.columns import Column
 from runner.record.directory import CONFIG_FILE, write_atomically
 from runner.record.manifest import Manifest, RunDescription
+from runner.record.transfer import Transfer
 from runner.record.writer import RowWriter
 
 
@@ -40,6 +41,7 @@ def recording(
     description: RunDescription,
     config: str,
     recorded: Recorded | None = None,
+    transfer: Transfer | None = None,
 ) -> Iterator[Recording]:
     """Record a run into a fresh directory, or into one that holds what was recorded before it stopped:
     `config.yaml`, `run.json`, and `rows/`.
@@ -60,9 +62,8 @@ def recording(
         manifest = Manifest(directory, description, columns, resumed_at=recorded.rows if recorded else None)
     except OSError as error:
         raise _cannot_write(directory, error) from error
-    writer = RowWriter(
-        directory, columns, parts=recorded.parts if recorded else 0, rows=recorded.rows if recorded else 0
-    )
+    begun = recorded or Recorded(0, 0)
+    writer = RowWriter(directory, columns, parts=begun.parts, rows=begun.rows, transfer=transfer)
     try:
         with writer:
             yield Recording(directory, writer.write, manifest.warn, writer.flush)

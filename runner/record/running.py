@@ -22,6 +22,7 @@ from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
 from runner.record.recorder import Recorded, recording
 from runner.record.storage import dtype_name
+from runner.record.transfer import transfer_from
 
 CONFIG_FIELDS = "config_fields"
 """Where a manifest keeps what the rows depend on."""
@@ -85,7 +86,8 @@ def run_recorded(
         load_checkpoint(plan, state, resumption.checkpoint)
     recorded = None if resumption is None else resumption.recorded
     description = _description(plan, sys.argv if command is None else command)
-    with recording(directory, plan.columns, description, _config_text(plan), recorded) as record:
+    transfer = transfer_from(plan.device)
+    with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer) as record:
 
         def tell(problem: Problem) -> None:
             record.warn(problem.render())

@@ -128,18 +128,18 @@ def dtype_named(name: str) -> torch.dtype:
 
 
 def stack(values: Sequence[Tensor | None], blank: Tensor) -> tuple[Tensor, list[bool] | None]:
-    """Tensors of one shape `(*s)` as one `(rows, *s)` on the CPU, and which are present (None: all).
+    """Tensors of one shape `(*s)` as one `(rows, *s)` on their device, and which are present (None: all).
 
-    `blank` `(*s)` stands where there is None.
+    Zeros like `blank` `(*s)` stand where there is None.
     """
     with torch.no_grad():
         try:
-            return torch.stack(values).cpu(), None  # type: ignore[arg-type]
+            return torch.stack(values), None  # type: ignore[arg-type]
         except TypeError:  # asking each value first would cost more than stacking them
             present = [value is not None for value in values]
             device = next((value.device for value in values if value is not None), blank.device)
-            filler = blank.to(device)
-            return torch.stack([filler if value is None else value for value in values]).cpu(), present
+            filler = torch.zeros_like(blank, device=device)  # made there: sending it would wait for the device
+            return torch.stack([filler if value is None else value for value in values]), present
 
 
 def to_stored(tensor: Tensor) -> Tensor:

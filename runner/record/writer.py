@@ -14,9 +14,10 @@ from runner.engine.rows import Row
 from runner.errors import Problem, RunError
 from runner.plan.columns import Column
 from runner.plan.plan import PART_BYTES, QUEUE_BYTES
-from runner.record.batch import Batch, blank_of, pack
+from runner.record.batch import Sent, blank_of, pack, send
 from runner.record.directory import ROWS_FOLDER
 from runner.record.storage import stored_column
+from runner.record.transfer import Direct, Transfer
 
 if TYPE_CHECKING:
     from runner.record.parts import PartWriter
@@ -30,8 +31,8 @@ class RowWriter:
     """Writes rows into `directory/rows/`; use it in a `with` statement or call `close`.
 
     `write` costs an append. Every so many rows, they are stacked on the calling thread and handed to the writer
-    thread, which converts and writes. A row is on disk `interval` seconds after it was written, or later by what
-    writing takes, however slowly the next ones come.
+    thread, which waits for those that come from a device, converts and writes. A row is on disk `interval` seconds
+    after it was written, or later by what writing takes, however slowly the next ones come.
 
     Args:
         columns: what to record, found by name in each row's layout.
@@ -39,6 +40,7 @@ class RowWriter:
         queue_bytes: with more than that handed over and not yet converted, `write` waits.
         part_bytes: the size of a finished part in memory.
         parts, rows: how many are there already, of a run that goes on.
+        transfer: how rows come from the run's device.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class RowWriter:
         interval: float = 2.0,
         parts: int = 0,
         rows: int = 0,
+        transfer: Transfer | None = None,
     ) -> None:
         self._folder = directory / ROWS_FOLDER
         self._columns = [stored_column(column) for column in columns]
@@ -64,12 +67,13 @@ class RowWriter:
         self._interval = interval
         self._existing_parts = parts
         self._existing_rows = rows
+        self._transfer = transfer or Direct()
 
         self._limit = 1  # pending rows at which `write` hands over: the first one starts the thread
         self._pending: list[Row] = []
         self._draining = threading.Lock()  # held by whoever takes rows out of `_pending`; appending needs no lock
         self._changed = threading.Condition()
-        self._queue: deque[Batch] = deque()
+        self._queue: deque[Sent] = deque()
         self._queued_bytes = 0
         self._closing = False
         self._flushing = False  # somebody waits for the disk
@@ -144,17 +148,21 @@ class RowWriter:
         with self._draining:
             rows = self._pending[:]
             if rows:
-                self._enqueue(pack(rows, self._columns, self._blanks), len(rows))
+                self._enqueue(self._sent(rows), len(rows))
         self._raise_error()
 
-    def _enqueue(self, batch: Batch, rows: int) -> None:
+    def _sent(self, rows: Sequence[Row]) -> Sent:
+        return send(pack(rows, self._columns, self._blanks), self._transfer)
+
+    def _enqueue(self, sent: Sent, rows: int) -> None:
+        size = sent.batch.bytes
         with self._changed:
-            while self._queue and self._queued_bytes + batch.bytes > self._queue_bytes and self._error is None:
+            while self._queue and self._queued_bytes + size > self._queue_bytes and self._error is None:
                 self._changed.notify_all()
                 self._changed.wait()
-            self._queued_bytes += batch.bytes
+            self._queued_bytes += size
             del self._pending[:rows]  # an interrupt between these two loses rows at the end, rather than doubling them
-            self._queue.append(batch)
+            self._queue.append(sent)
             if self._queued_bytes >= self._wake_bytes:
                 self._changed.notify_all()
 
@@ -195,6 +203,7 @@ class RowWriter:
 
     def _run(self, parts: PartWriter) -> None:
         try:
+            self._transfer.attach()
             self._write_parts(parts)
         except BaseException as error:  # raised again on the other thread
             with self._changed:
@@ -204,9 +213,9 @@ class RowWriter:
 
     def _write_parts(self, parts: PartWriter) -> None:
         while not self._closing or self._queue:  # in this order: nothing is put into the queue after closing
-            batch = self._take(parts) or self._drain()
-            if batch is not None:
-                parts.add(batch)
+            sent = self._take(parts) or self._drain()
+            if sent is not None:
+                parts.add(sent.landed())
             if not self._queue and self._flushing:
                 parts.flush()
                 self._flushed()
@@ -219,19 +228,19 @@ class RowWriter:
             self._flushing = False
             self._changed.notify_all()
 
-    def _take(self, parts: PartWriter) -> Batch | None:
+    def _take(self, parts: PartWriter) -> Sent | None:
         """The next batch, waited for until there is one, the part is due, or the writer is closing."""
         with self._changed:
             while not (self._queue or self._closing or self._flushing) and parts.seconds_left() > 0:
                 self._changed.wait(parts.seconds_left())
             if not self._queue:
                 return None
-            batch = self._queue.popleft()
-            self._queued_bytes -= batch.bytes
+            sent = self._queue.popleft()
+            self._queued_bytes -= sent.batch.bytes
             self._changed.notify_all()
-            return batch
+            return sent
 
-    def _drain(self) -> Batch | None:
+    def _drain(self) -> Sent | None:
         """Rows that have waited since the part was last written because the next ones are slow to come."""
         if not self._draining.acquire(blocking=False):
             return None  # a batch is on its way
@@ -239,8 +248,8 @@ class RowWriter:
             if self._queue:
                 return None  # it holds earlier rows
             rows = self._pending[:]
-            batch = pack(rows, self._columns, self._blanks) if rows else None
+            sent = self._sent(rows) if rows else None
             del self._pending[: len(rows)]  # more may have been appended behind them
-            return batch
+            return sent
         finally:
             self._draining.release()
