@@ -16,6 +16,7 @@ from runner.compare.tolerances import root_mean_square
 from runner.config import Config, declared_dtypes
 from runner.engine import initial_state
 from runner.engine.objectives import Objective, objectives
+from runner.language.generators import left_alone
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 
@@ -120,11 +121,8 @@ def check_gradients(plan: Plan, precision: Precision | None = None) -> list[Obje
     """
     precision = precision or Precision()
     state = initial_state(plan)
-    generator = torch.get_rng_state()
-    try:
+    with left_alone(plan.device):
         return [_report(plan, objective, state.parameters, precision) for objective in objectives(plan, state)]
-    finally:
-        torch.set_rng_state(generator)
 
 
 def _report(

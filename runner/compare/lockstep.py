@@ -13,6 +13,7 @@ from runner.compare.verdict import AnyRow, align
 from runner.engine import Row, State, execute, initial_state
 from runner.engine.transfer import transfer
 from runner.errors import ComparisonError
+from runner.language.generators import left_alone
 from runner.plan.columns import Column
 from runner.plan.initial import Drawn
 from runner.plan.instructions import Action, Enter, Expect, Instruction
@@ -85,15 +86,12 @@ def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Bes
     start = _common_start(this.plan, other.plan, state)
     again = _Again(this, other, start) if reinject else None
     local: dict[int, Row | None] = {}
-    generator = torch.get_rng_state()
-    try:
+    with left_alone(this.plan.device), left_alone(other.plan.device):
         for found, expected in align(_rows(other, start), _rows_noting(this, state, again, local)):
             beside = None if expected is None else local.pop(expected.number, None)
             if beside is not None and expected is not None and beside.path != expected.path:
                 beside = None  # its own condition has sent it elsewhere
             yield Beside(_narrowed(expected, dtypes), _narrowed(found, dtypes), _narrowed(beside, dtypes))
-    finally:
-        torch.set_rng_state(generator)
 
 
 # --- what both hold

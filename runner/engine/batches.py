@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from runner.engine.placing import placed
 from runner.engine.samples import Samples, open_samples
 from runner.errors import DataWarning, RunError
 from runner.plan.faults import ConfigPath
@@ -57,7 +58,6 @@ class Batches:
     """
 
     __slots__ = (
-        "_device",
         "_order",
         "_samples",
         "_seed",
@@ -70,11 +70,10 @@ class Batches:
         "taken",
     )
 
-    def __init__(self, plan: SourcePlan, samples: Samples, seed: int, device: str) -> None:
+    def __init__(self, plan: SourcePlan, samples: Samples, seed: int) -> None:
         self.plan = plan
         self._samples = samples
         self._seed = seed
-        self._device = device
         self._order: Tensor | None = None
         self.epoch = 0  # the pass of the current batch, from 1; 0 before the first
         self.position = plan.batches  # batches drawn in this pass
@@ -127,7 +126,7 @@ class Batches:
         size, before = self.plan.batch_size, (self.taken, self.seen)
         for start in range(0, self.plan.samples, size):
             self.seen = slice(start, min(start + size, self.plan.samples))
-            self.taken = self._moved(self._read(self.seen.start, self.seen.stop))
+            self.taken = self._read(self.seen.start, self.seen.stop)
             yield self.taken
         self.taken, self.seen = before
 
@@ -141,7 +140,7 @@ class Batches:
             chosen = self._order[start:end]
             self.seen = tuple(chosen.tolist())
             batch = self._taken(chosen)
-        self.batch = self.taken = self._moved(batch)
+        self.batch = self.taken = batch
         self.length = end - start
 
     @property
@@ -166,11 +165,6 @@ class Batches:
         except FileFault as fault:
             raise UnreadableData(self.plan.path, fault) from fault
 
-    def _moved(self, batch: Batch) -> Batch:
-        if self._device == "cpu":
-            return batch
-        return {name: column.to(self._device) for name, column in batch.items()}
-
 
 def open_batches(plan: Plan) -> dict[str, Batches]:
     """The cursors of a run's sources, before their first batch.
@@ -191,5 +185,5 @@ def open_batches(plan: Plan) -> dict[str, Batches]:
             message = f"nan-in-data: sample {row} of `{column}` in `{name}` is NaN"
             problem = document.problem(source[column].path, message, "clean it, or replace it with `nan_to_num`")
             warnings.warn(DataWarning(problem.render()), stacklevel=3)
-        found[name] = Batches(source, samples, plan.seed, plan.device)
+        found[name] = Batches(source, placed(samples, source, plan.device), plan.seed)
     return found

@@ -14,8 +14,9 @@ from runner.engine.batches import Batches
 from runner.engine.health import Health
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Columns
-from runner.engine.state import State, manual_seed
+from runner.engine.state import State
 from runner.language.computation import Computation
+from runner.language.generators import manual_seed
 from runner.plan.instructions import Action, Evaluate, Evaluation
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed

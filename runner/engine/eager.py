@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,8 @@ from runner.engine.rows import Row
 from runner.engine.state import State, Values, initial_state
 from runner.engine.steps import Run
 from runner.errors import RunError
+from runner.language.generators import left_alone
+from runner.plan.determinism import deterministic
 from runner.plan.instructions import Action, Again, Enter, Instruction, Leave, When
 from runner.plan.plan import Plan
 
@@ -81,7 +84,9 @@ def execute(
             raise RunError(watch.failure)
     end = len(program)
     position = state.position
-    generator = torch.get_rng_state() if plan.random else None
+    around = ExitStack()
+    around.enter_context(left_alone(plan.device, plan.random))
+    around.enter_context(deterministic(plan.device))
     try:
         yield from kept_after_all()
         while position < end:
@@ -105,8 +110,7 @@ def execute(
     except FAULTS as error:
         raise run_fault(plan, state, position, error) from error
     finally:
-        if generator is not None:
-            torch.set_rng_state(generator)
+        around.close()
 
 
 def _copied(values: Values) -> Values:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from runner.engine.binding import Binding
-from runner.engine.state import manual_seed
 from runner.language.computation import Computation
+from runner.language.generators import manual_seed
 from runner.plan.instructions import Evaluate
 from runner.plan.streams import stream_seed
 

@@ -10,7 +10,7 @@ from runner.engine.labels import label_fault
 from runner.engine.state import State
 from runner.errors import ExpectationError, Problem, RunError
 from runner.language.codegen import fault_call, fault_place
-from runner.language.diagnosis import memory_message, torch_message
+from runner.language.diagnosis import device_hint, memory_message, torch_message
 from runner.language.faults import LanguageError
 from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.instructions import Action, Again, Expectation
@@ -23,12 +23,13 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     instruction = plan.program[position]
     if isinstance(error, UnreadableData):
         return RunError(document.problem(error.path, str(error), error.hint, key=True))
-    message, hint = torch_message(error), None
+    message = torch_message(error)
+    hint = device_hint(message)
     memory = memory_message(error)
     if memory is not None:
         message, hint = f"this {memory}", "make it smaller, or log less: `log: {every: 10, tensors: stats}`"
     elif isinstance(instruction, Action):
-        message, hint = _of_label(state, instruction, error) or (message, None)
+        message, hint = _of_label(state, instruction, error) or (message, hint)
     path: ConfigPath = ("steps",)
     if not isinstance(instruction, Again):
         path = instruction.config_path

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -16,6 +15,7 @@ from runner.errors import RunError
 from runner.language.codegen import fault_place
 from runner.language.diagnosis import torch_message
 from runner.language.faults import LanguageError
+from runner.language.generators import left_alone, manual_seed
 from runner.language.inference import Bounds
 from runner.language.scalars import Scalar
 from runner.optim import (
@@ -129,16 +129,13 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
 
         return RuleStepper(optimizer.rule, optimizer.state, parameters, given, seed)
 
-    generator = torch.get_rng_state()
     steppers: dict[str, AnyStepper] = {}
-    try:
+    with left_alone(plan.device):
         for name, optimizer in plan.optimizers.items():
             try:
                 steppers[name] = stepper(optimizer)
             except RuntimeError as error:
                 raise _state_fault(plan, optimizer, error) from error
-    finally:
-        torch.set_rng_state(generator)
     schedules = {
         name: tuple(
             Schedule(group, option, _at_step(plan, option, value)) for group, option, value in optimizer.scheduled()
@@ -184,10 +181,3 @@ def _scheduled(plan: Plan, option: Scheduled, least: float = -math.inf) -> Calla
         return value
 
     return at
-
-
-def manual_seed(seed: int, device: str) -> None:
-    """Seed the generator that operations on `device` draw from."""
-    torch.default_generator.manual_seed(seed)
-    if device != "cpu":
-        getattr(torch, device.partition(":")[0]).manual_seed(seed)

@@ -100,7 +100,7 @@ def _inputs(binding: Binding, names: Sequence[str] | None) -> list[Tensor] | Non
 
 def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
     if not isinstance(gradient, Tensor):
-        gradient = torch.tensor(gradient, dtype=value.dtype, device=value.device)
+        gradient = torch.full((), gradient, dtype=value.dtype, device=value.device)  # made there, not sent
     expanded: Tensor = gradient.to(value.dtype).expand(value.shape)
     return expanded
 

@@ -15,6 +15,7 @@ from runner.language.faults import LanguageError, place_of, source_of
 _NOISE = (
     re.compile(r"^\[enforce fail at [^\]]*\]\s*\.?\s*"),
     re.compile(r"\n.*", re.DOTALL),
+    re.compile(r", but you set 'torch\.use_deterministic_algorithms.*"),
     re.compile(r"\s*\(Could this error message be improved\?.*"),
     re.compile(r"\s*Exception raised from.*", re.DOTALL),
 )
@@ -88,6 +89,11 @@ def _bytes_tried(error: BaseException) -> int | None:
     return int(tried[1]) if tried and tried[1] else None
 
 
+def device_hint(message: str) -> str | None:
+    """What to do about an operation that gives other bits each time on this device, which torch then refuses."""
+    return "use another operation, or `device: cpu`" if "deterministic implementation" in message else None
+
+
 def torch_message(error: BaseException) -> str:
     """The first line of what torch says, without its prefixes and full stop."""
     text = str(error)
@@ -133,4 +139,4 @@ def _hint(message: str, target: Any) -> str | None:
         return "`^` is exclusive or; a power is `x ** 2`"
     if "expected scalar type" in message or "same dtype" in message or ("must match" in message and "dtype" in message):
         return "cast one side: `x.to(float32)`"
-    return None
+    return device_hint(message)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.language.generators import generators
+
 MAX_NODES = 50_000
 MAX_DIMENSIONS = 64  # what torch's own loops take
 
@@ -36,10 +38,11 @@ class Inference:
 
     bounds: Bounds = field(default_factory=Bounds)
     gradients: bool = False
+    device: str = "cpu"
     nodes: int = 0
     bytes: int = 0  # of all results together, views counted once
     largest: int = 0
-    _generator: Tensor | None = None
+    _streams: list[tuple[torch.Generator, Tensor]] = field(default_factory=list)  # as they were
     _storages: set[int] = field(default_factory=set)
 
     @contextlib.contextmanager
@@ -52,9 +55,9 @@ class Inference:
                 yield
         finally:
             log.disabled = quiet
-            if self._generator is not None:
-                torch.set_rng_state(self._generator)
-                self._generator = None
+            for generator, state in self._streams:
+                generator.set_state(state)
+            self._streams = []
 
     def count(self) -> None:
         """One more node of the graph.
@@ -76,8 +79,8 @@ class Inference:
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], random: bool) -> Any:
         """The example result of one node. What torch raises passes through."""
-        if random and self._generator is None:
-            self._generator = torch.get_rng_state()
+        if random and not self._streams:
+            self._streams = [(generator, generator.get_state()) for generator in generators(self.device)]
         result = _shaped(function, args, kwargs) if _is_costly(function) else function(*args, **kwargs)
         self._measure(result)
         return result

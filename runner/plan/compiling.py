@@ -28,6 +28,7 @@ from runner.language.scope import Function, Scope, declare_functions
 from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
 from runner.plan.columns import TOLD, Column, recorded
+from runner.plan.determinism import configure, deterministic
 from runner.plan.faults import ConfigPath, Faults
 from runner.plan.health import plan_health
 from runner.plan.initial import Computed
@@ -145,7 +146,7 @@ class _Compiler:
         sources = plan_sources(config.data, scalars, self.dtype, faults, self.allowed, self.memory)
         self.supply = Supply(sources, config.device)
         faults.stop()
-        with self.examples(tensors) as examples:
+        with deterministic(config.device), self.examples(tensors) as examples:
             batches = self.supply.examples(self.supply.choose(), {})
             lowered = self.lower(tensors, examples, scalars, functions, batches)
             optimizers = self.optimizers(tensors, examples, scalars, functions, lowered)
@@ -214,6 +215,7 @@ class _Compiler:
         if int(index or 0) >= _DEVICE_COUNTS[kind]():
             self.faults.add(("device",), f"this machine has no device `{device}`", "write `device: cpu`")
             self.faults.stop()
+        configure(device)
 
     def check_syntax(self) -> None:
         """Faults elsewhere keep the expression from being lowered; what is wrong with its text alone is told."""
@@ -253,7 +255,7 @@ class _Compiler:
     # shapes
 
     def inference(self, gradients: bool = False) -> Inference:
-        made = Inference(self.bounds, gradients)
+        made = Inference(self.bounds, gradients, self.config.device)
         self.inferences.append(made)
         return made
 

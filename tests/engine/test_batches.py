@@ -73,7 +73,7 @@ def source(folder: Path, declared: str, more: str = "") -> SourcePlan:
 
 
 def cursor(plan: SourcePlan, seed: int = 0) -> Batches:
-    return Batches(plan, open_samples(plan), seed, "cpu")
+    return Batches(plan, open_samples(plan), seed)
 
 
 def drawn(batches: Batches, count: int) -> Iterator[dict[str, Tensor]]:

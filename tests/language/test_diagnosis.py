@@ -67,6 +67,11 @@ def test_a_fault_of_torch_is_told_at_its_operation(
             "it does not take (int)",
         ),
         ("Expected a to be true.  (Could this error message be improved?  If so, …)", "expected a to be true"),
+        (
+            "cumsum_cuda_kernel does not have a deterministic implementation, but you set "
+            "'torch.use_deterministic_algorithms(True)'. You can turn off determinism just for this operation, or …",
+            "cumsum_cuda_kernel does not have a deterministic implementation",
+        ),
         ("", "RuntimeError"),
     ],
 )
