@@ -96,6 +96,12 @@ class Batches:
         self.position = 0
         self._order = order(self._seed, plan.name, self.epoch, plan.samples, plan.groups) if plan.shuffle else None
 
+    def lengths(self, count: int) -> list[int]:
+        """How many samples each of the next batches has."""
+        size, batches = self.plan.batch_size, self.plan.batches
+        last = min(size, self.plan.samples - (batches - 1) * size)
+        return [last if (self.position + place) % batches == batches - 1 else size for place in range(count)]
+
     def current(self) -> Batch:
         """The current batch; the first is drawn on first use."""
         if not self.batch:

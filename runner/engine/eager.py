@@ -19,11 +19,14 @@ from runner.engine.steps import Run
 from runner.errors import RunError
 from runner.language.generators import left_alone
 from runner.plan.determinism import deterministic
-from runner.plan.instructions import Action, Again, Enter, Instruction, Leave, When
+from runner.plan.instructions import Action, Again, Argument, Enter, Instruction, Leave, When
 from runner.plan.plan import Plan
 
 Jump = Callable[[int], int]
 """A loop's head or foot: from its own position to the next one."""
+
+Bind = Callable[[Binding, Argument, Sequence[int]], Run]
+"""Makes a step: from what its plan says and the loops around it."""
 
 FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
 """What a step may raise; each is told with its place in the config."""
@@ -36,6 +39,7 @@ def execute(
     checkpoint: Callable[[str | None], None] | None = None,
     shared: bool = False,
     watch: Watch | None = None,
+    bind: Bind = steps.bind,
 ) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
@@ -46,6 +50,7 @@ def execute(
         shared: rows share memory with the run, and with each other where a step left a tensor as it was. That is
             cheaper, and for readers that write nothing; the run never writes what a row holds.
         watch: over `state`; one that tells what it finds as Python warnings unless given.
+        bind: makes a step of what its plan says, over the tensors of the run.
     Raises:
         RunError: a step fails, or makes something non-finite, whose row is yielded before; the problem names the
             place in the config.
@@ -54,7 +59,7 @@ def execute(
     state = initial_state(plan) if state is None else state
     binding = Binding(plan, state, checkpoint, watch)
     watch = binding.watch
-    program = [_bind(binding, position, instruction) for position, instruction in enumerate(plan.program)]
+    program = [_bind(binding, position, instruction, bind) for position, instruction in enumerate(plan.program)]
     layout, iterations, last = binding.layout, state.iterations, state.last
 
     def row(action: Action, values: Values) -> Row:
@@ -117,7 +122,9 @@ def _copied(values: Values) -> Values:
     return tuple(None if value is None else value.clone() for value in values)
 
 
-def _bind(binding: Binding, position: int, instruction: Instruction) -> tuple[Callable[..., Any], Action | None]:
+def _bind(
+    binding: Binding, position: int, instruction: Instruction, bind: Bind
+) -> tuple[Callable[..., Any], Action | None]:
     match instruction:
         case Enter():
             return _enter(binding, instruction), None
@@ -126,7 +133,7 @@ def _bind(binding: Binding, position: int, instruction: Instruction) -> tuple[Ca
         case Leave():
             return _leave(binding, instruction), None
         case Action():
-            return _action(binding, position, instruction), instruction
+            return _action(binding, position, instruction, bind), instruction
 
 
 def _enter(binding: Binding, instruction: Enter) -> Jump:
@@ -209,8 +216,8 @@ def _leave(binding: Binding, instruction: Leave) -> Jump:
     return run
 
 
-def _action(binding: Binding, position: int, action: Action) -> Run:
-    run = steps.bind(binding, action.argument, action.loops)
+def _action(binding: Binding, position: int, action: Action, bind: Bind) -> Run:
+    run = bind(binding, action.argument, action.loops)
     if not torch.is_grad_enabled():
         run = _with_gradients(run)
     if action.rows and action.loops and binding.plan.log.every > 1:

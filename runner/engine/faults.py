@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from runner.engine.batches import UnreadableData
 from runner.engine.binding import MissingValue
+from runner.engine.capture import Uncapturable
 from runner.engine.labels import label_fault
 from runner.engine.state import State
 from runner.errors import ExpectationError, Problem, RunError
@@ -24,7 +25,7 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     if isinstance(error, UnreadableData):
         return RunError(document.problem(error.path, str(error), error.hint, key=True))
     message = torch_message(error)
-    hint = device_hint(message)
+    hint = "write `engine: eager`" if isinstance(error, Uncapturable) else device_hint(message)
     memory = memory_message(error)
     if memory is not None:
         message, hint = f"this {memory}", "make it smaller, or log less: `log: {every: 10, tensors: stats}`"

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from runner.config.nodes import ScalarNode
 from runner.engine.origin import Origin, origin_of_gradient, origin_of_value
-from runner.engine.state import State, manual_seed
+from runner.engine.state import State
 from runner.errors import Problem
 from runner.language.computation import Computation
 from runner.language.faults import LanguageError, Place
+from runner.language.generators import manual_seed
 from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.instructions import Action, Assign, Evaluate, Evaluation, Result
 from runner.plan.plan import Plan

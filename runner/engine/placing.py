@@ -48,7 +48,8 @@ class ResidentSamples:
         self._columns = {name: send(column) for name, column in columns.items()}
 
     def between(self, start: int, end: int) -> Batch:
-        return {name: column[start:end] for name, column in self._columns.items()}
+        """Copies, not views: libraries choose their kernels by how a tensor is aligned too."""
+        return {name: column[start:end].clone() for name, column in self._columns.items()}
 
     def at(self, chosen: Tensor) -> Batch:
         there = self._send(chosen)

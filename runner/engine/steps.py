@@ -121,7 +121,7 @@ def _take_steps(
     binding: Binding, step: Straight, optimizers: Sequence[str], look: Look | None, results: Sequence[str] = ()
 ) -> None:
     """The steps of some optimizers, a look at what they leave, and what rows hold after them."""
-    for take in _measured(binding, [_stepping(binding, name) for name in optimizers], optimizers):
+    for take in measured(binding, [stepping(binding, name) for name in optimizers], optimizers):
         step.call(take, "update")
     step.look(look, results)
     for name in optimizers:
@@ -129,7 +129,7 @@ def _take_steps(
     step.keep_state()
 
 
-def _measured(
+def measured(
     binding: Binding, takes: Sequence[Callable[[], None]], optimizers: Sequence[str]
 ) -> list[Callable[[], None]]:
     """The steps of optimizers, under the rules of health about updates."""
@@ -154,7 +154,7 @@ def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, l
         plan = binding.plan.optimizers[name]
         inputs = [parameter for parameter in plan.parameters if parameter in reached]
         closure = _closure(binding, name, evaluation, loops, plan.parameters, inputs, first)
-        takes.append(_stepping(binding, name, closure))
+        takes.append(stepping(binding, name, closure))
     step = Straight(binding, loops)
     step.call(seen.clear, "clear")
     _take_by_closure(binding, step, takes, argument, lambda: seen[0], evaluation)
@@ -188,7 +188,7 @@ def _take_by_closure(
     evaluation: Evaluation,
 ) -> None:
     """Steps that evaluate the objective again, and what rows hold after them."""
-    for take in _measured(binding, takes, argument.optimizers):
+    for take in measured(binding, takes, argument.optimizers):
         step.call(take, "update")
     step.look(binding.watch.updated(binding, argument.optimizers, argument.parameters))
     step.keep_weights(argument.parameters)
@@ -207,10 +207,16 @@ def _then_capturing(binding: Binding, run: Run, parameters: Mapping[str, Paramet
     return step
 
 
-def _stepping(binding: Binding, name: str, closure: Callable[[], Tensor] | None = None) -> Callable[[], None]:
-    """One optimizer's step, with its hyperparameters for the next `t`."""
+def stepping(
+    binding: Binding, name: str, closure: Callable[[], Tensor] | None = None, *, in_place: bool = False
+) -> Callable[[], None]:
+    """One optimizer's step, with its hyperparameters for the next `t`.
+
+    Args:
+        in_place: weights keep their storage.
+    """
     stepper, schedules = binding.state.steppers[name], binding.state.schedules[name]
-    take = stepper.step
+    take = stepper.step_in_place if in_place else stepper.step
     if not isinstance(stepper, Stepper):  # a rule, which has no closure and no hyperparameters
         return take
     if closure is not None and binding.plan.optimizers[name].needs_closure:
@@ -372,19 +378,26 @@ def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
     step = Straight(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
-    _take_by_closure(binding, step, [_stepping(binding, name, closure)], argument, lambda: seen[0], evaluation)
+    _take_by_closure(binding, step, [stepping(binding, name, closure)], argument, lambda: seen[0], evaluation)
     return _then_capturing(binding, step.function(), binding.parameters(argument.parameters))
 
 
-def _clip(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
-    """Clipping as a function that gives the norm, where one is logged."""
+def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
+    """Clipping as a function that gives the norm, where there is one."""
     parameters = list(binding.parameters(clip.parameters).values())
     if clip.value is not None:
         value = clip.value
         return lambda: clipping.by_value(parameters, value)
     assert clip.max_norm is not None
     max_norm, norm_type = clip.max_norm, clip.norm_type
-    clipped = binding.watch.clipped(lambda: clipping.by_norm(parameters, max_norm, norm_type))
+    return lambda: clipping.by_norm(parameters, max_norm, norm_type)
+
+
+def _clip(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
+    """The same with its norm looked at, in the dtype in which it is logged."""
+    clipped: Callable[[], Any] = clipping_of(binding, clip)
+    if clip.value is None:
+        clipped = binding.watch.clipped(clipped)
     if clip.column is None:
         return clipped
     dtype = binding.plan.columns[clip.column].dtype

@@ -267,6 +267,28 @@ class RuleStepper:
         for update in self._updates:
             update(self.steps)
 
+    def step_in_place(self) -> None:
+        """`step` into the storage that weights and state have, whoever shares it."""
+        self.update_in_place()
+        self.steps += 1
+
+    def update_in_place(self) -> None:
+        """`step_in_place` for `t = steps + 1`, which is not counted: a recording does this again and again."""
+        t = self.steps + 1
+        if self._random:
+            self._seed(t)
+        for (name, parameter), update in zip(self._parameters.items(), self._updates, strict=True):
+            state = self._states[name]
+            weight, kept = parameter.detach(), dict(state)
+            update(t)
+            if parameter.data_ptr() != weight.data_ptr():
+                weight.copy_(parameter.detach())
+                parameter.data = weight
+            for entry, tensor in kept.items():
+                if state[entry] is not tensor:
+                    tensor.copy_(state[entry])
+                    state[entry] = tensor
+
     def state(self, name: str) -> Mapping[str, Tensor]:
         """The state entries of a parameter, each of its shape."""
         return self._states[name]

@@ -23,7 +23,8 @@ class AnyStepper(Protocol):
     """An optimizer of a run, one of torch's or a rule.
 
     `preserves` says what becomes of a weight that a step replaces: where it is true the step gives its parameters new
-    storage, and what shares the old one stays as it was; else it may be written in place.
+    storage, and what shares the old one stays as it was; else it may be written in place. `step_in_place` writes the
+    storage that weights and state have, and `update_in_place` is the same without counting it.
     """
 
     steps: int
@@ -31,6 +32,8 @@ class AnyStepper(Protocol):
 
     def holds(self, name: str) -> bool: ...
     def step(self) -> None: ...
+    def step_in_place(self) -> None: ...
+    def update_in_place(self) -> None: ...
     def state(self, name: str) -> Mapping[str, StateValue]: ...
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None: ...
 
@@ -63,6 +66,17 @@ class Stepper:
             self._renew(parameter for parameter in self._parameters.values() if parameter.grad is not None)
             self.optimizer.step()
             self._updates = group_updates(self.optimizer) if self._together else None
+
+    def step_in_place(self) -> None:
+        """`step` into the storage that the parameters have, whoever shares it."""
+        self.update_in_place()
+        self.steps += 1
+
+    def update_in_place(self) -> None:
+        """`step_in_place` for `t = steps + 1`, which is not counted: a recording does this again and again."""
+        self._settle()
+        self._updates = None
+        self.optimizer.step()
 
     def _stepped_together(self) -> bool:
         """Take the step by updates of whole groups, where that can be done."""

@@ -1,0 +1,64 @@
+"""The engine of CUDA graphs: the eager engine's program, its `train` steps recorded once and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from runner.engine import eager, steps
+from runner.engine.addresses import Addresses
+from runner.engine.binding import Binding, Values
+from runner.engine.capture import Capture, CudaGraphs
+from runner.engine.captured import CapturedTrain
+from runner.engine.nonfinite import Watch
+from runner.engine.rows import Row
+from runner.engine.state import State
+from runner.plan.instructions import Argument, Assign, Train
+from runner.plan.plan import Plan
+
+
+def execute(
+    plan: Plan,
+    state: State | None = None,
+    *,
+    checkpoint: Callable[[str | None], None] | None = None,
+    shared: bool = False,
+    watch: Watch | None = None,
+    capture: Capture | None = None,
+) -> Iterator[Row]:
+    """Run a plan as the eager engine does, and yield the same rows, bit for bit.
+
+    Args:
+        plan: as `compile` gives it for `engine: cudagraph`.
+        state, checkpoint, shared, watch: as in the eager engine.
+        capture: how steps are recorded; as CUDA graphs unless given.
+    Raises:
+        RunError: a step fails, or cannot be recorded; the problem names the place in the config.
+        ExpectationError: an `expect` step does not hold.
+    """
+    bind = _Binder(CudaGraphs(plan.device) if capture is None else capture)
+    return eager.execute(plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind)
+
+
+class _Binder:
+    """Binds `train` steps to what records them, and others as the eager engine does."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._addresses: Addresses | None = None
+
+    def __call__(self, binding: Binding, argument: Argument, loops: Sequence[int]) -> steps.Run:
+        addresses = self._addresses = self._addresses or Addresses(binding)
+        if isinstance(argument, Train):
+            return CapturedTrain(binding, argument, loops, addresses, self._capture).run
+        run = steps.bind(binding, argument, loops)
+        return _moving(run, addresses) if isinstance(argument, Assign) else run
+
+
+def _moving(run: steps.Run, addresses: Addresses) -> steps.Run:
+    """A step that gives weights new storage."""
+
+    def moved() -> Values | None:
+        addresses.moved = True
+        return run()
+
+    return moved
