@@ -27,7 +27,7 @@ TOP_LEVEL_KEYS = (
 """What a person may write at the top, in the order of the language."""
 
 _MAPPINGS = ("functions", "metrics")
-ENGINES_BUILT = ("eager",)
+ENGINES_BUILT = ("eager", "cudagraph")
 TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
 

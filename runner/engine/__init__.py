@@ -1,6 +1,6 @@
 """Execution: the state of a run, the engines, and the rows they give."""
 
-from runner.engine.eager import execute
+from runner.engine.engines import execute
 from runner.engine.rows import Columns, Row
 from runner.engine.state import State, initial_state
 

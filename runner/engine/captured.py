@@ -56,7 +56,6 @@ class CapturedTrain:
         done = self._done.get(lengths, 0)
         if done < WARM:
             self._done[lengths] = done + 1
-            self._addresses.moved = True
             return self._capture.warm(self._eager)
         recorded = self._recorded[lengths] = self._record(lengths)
         return recorded()
@@ -65,10 +64,11 @@ class CapturedTrain:
         """The lengths of the batches that the step will see."""
         if not self._computations:
             return ()
-        micro = [[*self._of_source(name, batches)] for name, batches in self._sources.items()]
-        return tuple(length for lengths in zip(*micro, strict=True) for length in lengths)
+        of_sources = [self._of_source(name, batches) for name, batches in self._sources.items()]
+        return tuple(length for micro_batch in zip(*of_sources, strict=True) for length in micro_batch)
 
     def _of_source(self, name: str, batches: Batches) -> list[int]:
+        """Of one source, in each micro-batch."""
         argument = self._argument
         first = name in argument.draws or not batches.drawn
         again = (argument.accumulate - 1) * (name in argument.draws_again)

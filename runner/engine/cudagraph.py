@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from runner.engine import eager, steps
 from runner.engine.addresses import Addresses
-from runner.engine.binding import Binding, Values
+from runner.engine.binding import Binding
 from runner.engine.capture import Capture, CudaGraphs
 from runner.engine.captured import CapturedTrain
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State
-from runner.plan.instructions import Argument, Assign, Train
+from runner.plan.instructions import Argument, Train
 from runner.plan.plan import Plan
 
 
@@ -50,15 +50,4 @@ class _Binder:
         addresses = self._addresses = self._addresses or Addresses(binding)
         if isinstance(argument, Train):
             return CapturedTrain(binding, argument, loops, addresses, self._capture).run
-        run = steps.bind(binding, argument, loops)
-        return _moving(run, addresses) if isinstance(argument, Assign) else run
-
-
-def _moving(run: steps.Run, addresses: Addresses) -> steps.Run:
-    """A step that gives weights new storage."""
-
-    def moved() -> Values | None:
-        addresses.moved = True
-        return run()
-
-    return moved
+        return steps.bind(binding, argument, loops)

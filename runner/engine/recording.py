@@ -58,7 +58,7 @@ class Recording:
         for name in filter(self._columns.__contains__, computation.inputs):
             source = plan.sources[self._columns[name]]
             shape = (lengths.get(source.name, source.batch_size), *source[name].shape)
-            storage[name] = torch.empty(shape, dtype=source[name].dtype, device=plan.device)
+            storage[name] = torch.zeros(shape, dtype=source[name].dtype, device=plan.device)
         known = {**state.constants, **state.parameters, **storage}
         inputs = [known[name] for name in computation.inputs]
         function = computation.function

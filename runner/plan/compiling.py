@@ -27,6 +27,7 @@ from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope, declare_functions
 from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
+from runner.plan.capturable import check_capturable, check_device
 from runner.plan.columns import TOLD, Column, recorded
 from runner.plan.determinism import configure, deterministic
 from runner.plan.faults import ConfigPath, Faults
@@ -178,6 +179,8 @@ class _Compiler:
             for again in values.lowered_again():
                 forget_examples(again)
         check_use(config, values, planner.objectives, planner.stepped)
+        if config.engine == "cudagraph" and not faults.problems:
+            check_capturable(program, tensors, faults)
         snapshot = plan_snapshot(config, self.possible_columns, scalars, faults)
         log = self.log(values)
         health = plan_health(config.health, scalars, faults)
@@ -211,10 +214,11 @@ class _Compiler:
 
     def check_device(self) -> None:
         device = self.config.device
+        check_device(self.config, self.faults)
         kind, _, index = device.partition(":")
         if int(index or 0) >= _DEVICE_COUNTS[kind]():
             self.faults.add(("device",), f"this machine has no device `{device}`", "write `device: cpu`")
-            self.faults.stop()
+        self.faults.stop()
         configure(device)
 
     def check_syntax(self) -> None:
