@@ -10,9 +10,10 @@ from torch import Tensor
 from runner.engine import steps
 from runner.engine.addresses import Addresses
 from runner.engine.batches import Batches
-from runner.engine.binding import Binding, Values
+from runner.engine.binding import Binding
 from runner.engine.capture import Capture
 from runner.engine.recording import Recording
+from runner.engine.state import Values
 from runner.optim import AnyStepper
 from runner.plan.capturable import steps_within
 from runner.plan.instructions import Train

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from runner.engine import steps
 from runner.engine.autograd import Differentiate
-from runner.engine.binding import Binding, Values
+from runner.engine.binding import Binding
+from runner.engine.state import Values
 from runner.language.computation import Computation
 from runner.plan.instructions import Train
 
