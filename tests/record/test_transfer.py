@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from runner.plan.columns import Column
+from runner.record.batch import blank_of, pack, send
+from runner.record.storage import stored_column
 from runner.record.transfer import ALIGNMENT, KEPT_BUFFERS, LEAST_BUFFER, Direct, Staged
 from runner.record.writer import RowWriter
 from tests.record.building import rows_of, run_directory
@@ -232,3 +234,18 @@ def test_a_copy_that_fails_ends_the_run(tmp_path: Path) -> None:
         writer.write(row)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         writer.close()
+
+
+def test_a_large_tensor_that_rows_share_is_sent_once_and_stays_shared() -> None:
+    lane = Held()
+    big = torch.ones(4097)
+    columns = [stored_column(column) for column in COLUMNS[2:]]
+    batch = pack(rows_of(COLUMNS[2:], [[big], [big], [big + 1]]), columns, [blank_of(column) for column in columns])
+    sent = send(batch, Staged(lane))
+    assert [len(pairs) for pairs in lane.begun] == [2]
+    lane.finish()
+    first, second, third = sent.landed().columns[0].values
+    assert first is second
+    assert first is not None
+    assert third is not None
+    assert (first.sum().item(), third.sum().item()) == (4097.0, 2 * 4097.0)
