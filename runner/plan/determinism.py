@@ -50,7 +50,7 @@ class _Mode:
         if not self.entered:
             self._before = torch.get_deterministic_debug_mode(), cudnn.benchmark, memory.fill_uninitialized_memory
             torch.use_deterministic_algorithms(True)
-            cudnn.benchmark = False  # it chooses the algorithm by measuring
+            _choose_by_measuring(False)
             memory.fill_uninitialized_memory = False  # no operation of the language gives memory that is not written
         self.entered += 1
 
@@ -59,8 +59,13 @@ class _Mode:
         if not self.entered:
             mode, benchmark, filled = self._before
             torch.set_deterministic_debug_mode(mode)
-            torch.backends.cudnn.benchmark = benchmark
+            _choose_by_measuring(benchmark)
             _memory().fill_uninitialized_memory = filled
+
+
+def _choose_by_measuring(choose: bool) -> None:
+    """Set how cuDNN chooses its algorithms, also where torch refuses to assign it: its own test utilities forbid that."""
+    torch.backends.cudnn.set_flags(_benchmark=choose, _fp32_precision=None)  # type: ignore[no-untyped-call]
 
 
 def _memory() -> Any:

@@ -29,11 +29,27 @@ def test_on_the_cpu_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_on_cuda_what_is_not_deterministic_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     before = switches()
     with deterministic(device):
         assert switches() == (True, False, False)
     assert switches() == before
+
+
+def test_cudnn_chooses_by_measuring_again_afterwards() -> None:
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        before = switches()
+        with deterministic("cuda"):
+            assert switches() == (True, False, False)
+        assert switches() == before
+
+
+def test_a_process_that_may_not_assign_switches_of_cudnn_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.backends, "__allow_nonbracketed_mutation_flag", False
+    )  # torch's own test utilities do this
+    with deterministic("cuda"):
+        assert not torch.backends.cudnn.benchmark
 
 
 def test_runs_that_overlap_are_deterministic_to_their_end() -> None:
