@@ -64,7 +64,7 @@ class _Mode:
 
 
 def _choose_by_measuring(choose: bool) -> None:
-    """Set how cuDNN chooses its algorithms, also where torch refuses to assign it: its own test utilities forbid that."""
+    """Set how cuDNN chooses its algorithms, also where torch forbids to assign it (its test utilities do)."""
     torch.backends.cudnn.set_flags(_benchmark=choose, _fp32_precision=None)  # type: ignore[no-untyped-call]
 
 

@@ -45,9 +45,7 @@ def test_cudnn_chooses_by_measuring_again_afterwards() -> None:
 
 
 def test_a_process_that_may_not_assign_switches_of_cudnn_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        torch.backends, "__allow_nonbracketed_mutation_flag", False
-    )  # torch's own test utilities do this
+    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", False)  # as torch.testing does
     with deterministic("cuda"):
         assert not torch.backends.cudnn.benchmark
 
