@@ -165,9 +165,9 @@ def _stale(name: str, keys: Sequence[str]) -> Outcome:
 
 
 def _told(name: str, plan: Plan, verdict: Verdict, exact: bool, width: int) -> Outcome:
-    draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
     if verdict.holds:
         return Outcome(name, "holds", rows=verdict.compared, exact=exact)
+    draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
     return Outcome(
         name,
         "differs",

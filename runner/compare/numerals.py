@@ -25,6 +25,7 @@ _REAL = re.compile(rf"-?(?:{_PART})")
 _COMPLEX = re.compile(rf"(-?(?:{_PART}))\+?(-?(?:{_PART}))j")
 _INTEGER = re.compile(r"-?[0-9]+")
 _BOOLEANS = {"false": False, "true": True}
+_ROUNDED_ONCE = frozenset({torch.float32, torch.float64})  # as torch makes a tensor of Python's numbers
 _PARTS = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
 
 
@@ -122,7 +123,7 @@ def _read_real(numerals: Iterable[str], dtype: torch.dtype) -> Tensor:
     _check(numerals, _REAL, dtype)
     marked = [(place, each) for place, each in enumerate(numerals) if "(" in each]
     values = [0.0 if "(" in each else float(each) for each in numerals]
-    tensor = torch.tensor(values, dtype=torch.float64).to(dtype)
+    tensor = torch.tensor(values, dtype=dtype) if dtype in _ROUNDED_ONCE else torch.tensor(values).to(dtype)
     if marked:
         _set_bits(bits(tensor), marked, dtype)
     return tensor

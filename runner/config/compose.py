@@ -225,11 +225,10 @@ class _Composer:
             or not isinstance(node, ScalarNode)
             or node.style
             or not isinstance(node.value, str)
+            or (bracket := unbalanced(node.value)) is None
             or tuple(self.path) in _FREE_TEXT
+            or node.source is not self.source
         ):
-            return split
-        bracket = unbalanced(node.value)
-        if bracket is None or node.source is not self.source:
             return split
         if flow and bracket in "([{":
             message = f"`{bracket}` has no partner: in `{{…}}` and `[…]` a comma ends the value"

@@ -96,9 +96,9 @@ def extract(
         first: the value that is computed before the others, so that they do not move its random draws.
     """
     names = list(wanted)
-    early = _ancestors([] if first is None else [lowered[first]])
     values = tuple(lowered[name] for name in names)
     needed = _ancestors(values)
+    early = needed if first is None else _ancestors([lowered[first]])
     ordered = [node for node in lowered.graph.nodes if node in needed]
     ordered.sort(key=lambda node: (node.op != "placeholder", node not in early))
     inputs = [node for node in ordered if node.op == "placeholder"]

@@ -180,9 +180,9 @@ def evaluate(text: str, names: Names) -> Scalar:
 
 def names_in(text: str) -> set[str]:
     """The value names that an expression reads. Raises `LanguageError` where it is not an expression."""
-    tree = parse_expression(text)
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
+    nodes = list(ast.walk(parse_expression(text)))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
 
 
 def calls_in(text: str) -> set[str]:

@@ -68,6 +68,10 @@ def _check_data(config: Config, values: Values) -> None:
 
 def _check_constants_and_functions(config: Config, values: Values) -> None:
     """Warn of those whose name, or call `name(`, stands nowhere else in the config."""
+    unread = [name for name in config.constants if name not in values.read]
+    sought = re.compile("|".join(map(re.escape, (*unread, *values.functions))))
+    if not sought.pattern:
+        return
     words: dict[str, set[tuple[str | int, ...]]] = {}
     calls: dict[str, set[tuple[str | int, ...]]] = {}
     for path, node in walk(config.document.root):
@@ -75,12 +79,12 @@ def _check_constants_and_functions(config: Config, values: Values) -> None:
         if isinstance(node, MapNode):
             texts += [((*path, key), key) for key in node.entries]
         for where, text in texts:
-            for found in _WORD.finditer(text) if isinstance(text, str) else ():
+            for found in _WORD.finditer(text) if isinstance(text, str) and sought.search(text) else ():
                 kind = calls if found["call"] else words
                 kind.setdefault(found["name"], set()).add(where[:2])
-    for name in config.constants:
+    for name in unread:
         path = ("constants", name)
-        if name not in values.read and words[name] <= {path}:
+        if words[name] <= {path}:
             values.faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
     for name, function in values.functions.items():
         path = ("functions", function.declaration)
