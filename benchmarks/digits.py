@@ -29,7 +29,7 @@ def initial_weights() -> dict[str, torch.Tensor]:
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
     """The images, of 64 numbers each, and their labels."""
     with numpy.load(DATA) as file:
-        return torch.from_numpy(file["images"]).float().flatten(1) / 16, torch.from_numpy(file["labels"]).long()
+        return torch.from_numpy(file["images"]).float().flatten(1), torch.from_numpy(file["labels"]).long()
 
 
 def network() -> nn.Sequential:

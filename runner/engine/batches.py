@@ -80,7 +80,7 @@ class Batches:
         self.batch: Batch = {}  # the current one; empty before the first
         self.length = 0  # of the current batch
         self.taken: Batch = {}  # the batch that was read last, by `evaluate` too
-        self.seen: tuple[int, ...] | slice = slice(0, 0)  # its samples
+        self.seen: Tensor | slice = slice(0, 0)  # its samples: int64 `(length,)` where they are shuffled
 
     def next(self) -> None:
         """Draw the next batch; past the end the next pass begins."""
@@ -143,9 +143,8 @@ class Batches:
             self.seen = slice(start, end)
             batch = self._read(start, end)
         else:
-            chosen = self._order[start:end]
-            self.seen = tuple(chosen.tolist())
-            batch = self._taken(chosen)
+            self.seen = self._order[start:end]
+            batch = self._taken(self.seen)
         self.batch = self.taken = batch
         self.length = end - start
 
@@ -157,7 +156,7 @@ class Batches:
     def sample(self, place: int) -> int:
         """Which sample of the source, from 0, stands at a place of the batch that was taken last."""
         seen = self.seen
-        return seen.start + place if isinstance(seen, slice) else seen[place]
+        return seen.start + place if isinstance(seen, slice) else int(seen[place])
 
     def _read(self, start: int, end: int) -> Batch:
         try:

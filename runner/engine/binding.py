@@ -41,6 +41,7 @@ class Binding:
         self.checkpoint = checkpoint or (lambda tag: None)
         self.layout = Columns(plan.columns)
         self.latest: list[Tensor | None] = [None] * len(plan.columns)  # weights and gradients as of now
+        self.before: dict[str, Tensor] = {}  # weights that no row holds, before the step that replaced them
         self.results = _results(plan)
         self.state_columns: list[tuple[int, str, str]] = []
         for position, column in enumerate(plan.columns):
@@ -203,6 +204,12 @@ class Binding:
 
     def parameters(self, names: Sequence[str]) -> dict[str, Parameter]:
         return {name: self.state.parameters[name] for name in names}
+
+    def replaces(self, name: str) -> bool:
+        """Whether the optimizer of a parameter gives it another tensor in each step; it does from now on if it can."""
+        stepper = next(stepper for stepper in self.state.steppers.values() if stepper.holds(name))
+        stepper.preserves |= stepper.replaces
+        return stepper.replaces
 
     # the values of the next row
 

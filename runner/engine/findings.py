@@ -92,7 +92,8 @@ class Scene:
     ) -> None:
         """Args:
         later_draws: computations with random numbers that the step has done since.
-        before: parameters that the step has changed since; they were as the row before has them.
+        before: parameters that the step has changed since; they were as the row before has them, or as the step has
+            remembered them.
         """
         self.binding = binding
         self.evaluation = evaluation
@@ -141,7 +142,8 @@ class Scene:
         def value(name: str) -> Any:
             if name not in self.before:
                 return _read(binding, name, self.loops, sources)
-            weight = binding.latest[binding.layout.positions[name]]
+            position = binding.position(name)
+            weight = binding.before[name] if position is None else binding.latest[position]
             assert weight is not None
             return weight.detach().requires_grad_()
 

@@ -133,11 +133,14 @@ class Watch:
         target = Target(tuple(positions.items()), binding.parameters(parameters))
         return self._look(target, find, evaluation.computation.outputs)
 
-    def trained(self, binding: Binding, argument: Train, loops: Sequence[int]) -> tuple[Look | None, Look | None]:
+    def trained(
+        self, binding: Binding, argument: Train, loops: Sequence[int]
+    ) -> tuple[Look | None, Look | None, Sequence[str]]:
         """A look at what a `train` step computes, before its optimizers step, and one at what they leave.
 
         Most optimizers make a weight NaN or infinite where its gradient is. With those the first look is not taken:
-        the gradients are looked at where a weight is not finite, and the row before has the weights that they are of.
+        the gradients are looked at where a weight is not finite. The row before has the weights that they are of;
+        those that no row holds are given as well, for the step to `remember`.
         """
         evaluation, optimizers = argument.evaluation, argument.optimizers
         held = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
@@ -149,11 +152,11 @@ class Watch:
             and argument.accumulate == 1
             and not binding.rewrites_gradients
             and differentiated.issubset(held)
-            and binding.layout.positions.keys() >= {*held}
+            and all(name in binding.layout.positions or binding.replaces(name) for name in held)
         )
         if not hand_on:
             looks = self.computed(binding, evaluation, loops, argument.parameters)
-            return looks, self.updated(binding, optimizers)
+            return looks, self.updated(binding, optimizers), ()
         scene = Scene(binding, evaluation, loops, before=held)
         positions = self._watched(evaluation)
         of_weight = self._finding_weights(optimizers)
@@ -168,7 +171,8 @@ class Watch:
         gradients = [name for name in argument.parameters if name in differentiated]
         quick = Target(tuple(positions.items()), weights=binding.parameters(held))
         whole = replace(quick, gradients=binding.parameters(gradients))
-        return None, self._look(quick, find, evaluation.computation.outputs, whole)
+        look = self._look(quick, find, evaluation.computation.outputs, whole)
+        return None, look, () if look is None else [name for name in held if name not in binding.layout.positions]
 
     def _watched(self, evaluation: Evaluation) -> dict[str, int]:
         """The outputs of an evaluation that are looked at, the objective first, by their positions."""

@@ -90,7 +90,11 @@ class Straight:
     def evaluate(self, evaluation: Evaluation) -> list[str]:
         """Compute an evaluation over the current batches, with gradients; gives the names of its results."""
         computation, binding = evaluation.computation, self._binding
-        arguments = None if evaluation.variants else self._arguments(computation, dict(evaluation.batches))
+        variants = dict(evaluation.variants)
+        alike = all(
+            (other.inputs, other.random) == (computation.inputs, computation.random) for other in variants.values()
+        )
+        arguments = self._arguments(computation, dict(evaluation.batches)) if alike else None
         if arguments is None:
             return self.results(binding.evaluate(evaluation, self._loops, detached=False), evaluation)
         for source in evaluation.sources:
@@ -99,6 +103,12 @@ class Straight:
         if computation.random:
             self.call(binding.draw_seed, "draw_seed")
         function = self.name(computation.function, "forward")
+        if variants:
+            functions = {lengths: other.function for lengths, other in variants.items()}
+            lengths = "".join(
+                f"{self.name(binding.state.batches[source], source)}.length, " for source in evaluation.sources
+            )
+            function = f"{self.name(functions, 'forward_of')}[{lengths}]"
         return self._results(f"{function}({', '.join(['None', *arguments])})", evaluation)
 
     def results(self, compute: Callable[[], tuple[Any, ...]], evaluation: Evaluation) -> list[str]:
@@ -132,6 +142,12 @@ class Straight:
         self._lines.append(f"{norm} = {self.name(clip, 'clip')}()")
         if column is not None:
             self._row[column] = norm
+
+    def remember(self, parameters: Iterable[str]) -> None:
+        """Before a step replaces these weights: what they are now, for who asks what the step came from."""
+        for name in parameters:
+            before = self.name(self._binding.before, "before")
+            self._lines.append(f"{before}[{name!r}] = {self.name(self._binding.state.parameters[name], name)}.detach()")
 
     def keep_weights(self, parameters: Iterable[str]) -> None:
         """The weights of these parameters have changed: rows hold them from now on."""

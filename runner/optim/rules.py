@@ -255,6 +255,10 @@ class RuleStepper:
                 self._states[name][entry.name] = _like(value, parameter, entry.dtype)
             self._updates.append(_bind(rule.update[name], parameter, self._states[name]))
 
+    @property
+    def replaces(self) -> bool:
+        return True
+
     def holds(self, name: str) -> bool:
         """Whether a parameter is one of its own."""
         return name in self._parameters

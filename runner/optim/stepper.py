@@ -23,13 +23,16 @@ class AnyStepper(Protocol):
     """An optimizer of a run, one of torch's or a rule.
 
     `preserves` says what becomes of a weight that a step replaces: where it is true the step gives its parameters new
-    storage, and what shares the old one stays as it was; else it may be written in place. `step_in_place` writes the
-    storage that weights and state have, and `update_in_place` is the same without counting it.
+    storage, and what shares the old one stays as it was; else it may be written in place. `replaces` says that this
+    costs nothing. `step_in_place` writes the storage that weights and state have, and `update_in_place` is the same
+    without counting it.
     """
 
     steps: int
     preserves: bool
 
+    @property
+    def replaces(self) -> bool: ...
     def holds(self, name: str) -> bool: ...
     def step(self) -> None: ...
     def step_in_place(self) -> None: ...
@@ -57,6 +60,11 @@ class Stepper:
     def holds(self, name: str) -> bool:
         """Whether a parameter is one of its own."""
         return name in self._parameters
+
+    @property
+    def replaces(self) -> bool:
+        """Whether its groups are updated as wholes, whose new weights are new tensors."""
+        return self._together
 
     def step(self) -> None:
         """`optimizer.step()`: parameters without a gradient are left as they are."""
