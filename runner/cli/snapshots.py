@@ -127,17 +127,22 @@ def snapshot(
     from runner.compare.calibrating import variants
     from runner.compare.collecting import target_of
     from runner.compare.snapshot_writing import write
-    from runner.compare.taking import plan_of, take
+    from runner.compare.taking import kept, plan_of
     from runner.compare.updating import has_same_rows, with_overlay
+    from runner.engine import execute
 
     overrides, allowed = tuple(sets or ()), tuple(allow or ())
     if calibrate is None and (threads or over):
         raise UsageError("--threads and --over say what to calibrate over; add --calibrate N")
+    if calibrate is not None and overlay:
+        raise UsageError("--calibrate measures a snapshot that is taken anew, and --overlay takes none; give one")
     for name in configs:
         target = target_of(name)
         path, config = Path(target.snapshot), Path(name)
         before = _present(path, config.name)
-        taken = take(plan_of(name, overrides, allowed))
+        plan = plan_of(name, overrides, allowed)
+        rows = None if calibrate is None else list(execute(plan))
+        taken = kept(plan, execute(plan) if rows is None else rows)
         if overlay:
             if before is None:
                 raise UsageError(Problem(f"{name} has no snapshot to lay over", "take one without --overlay first"))
@@ -147,9 +152,10 @@ def snapshot(
                     Problem(message, "an overlay holds other values of the same rows; update the snapshot")
                 )
             taken = before if before.environment == taken.environment else with_overlay(before, taken)
-        elif calibrate is not None:
+        elif calibrate is not None and rows is not None:
             tried = variants(threads or sorted({1, os.cpu_count() or 1}), over or ())
-            taken = replace(taken, calibration=measured(config, taken, calibrate, tried, allowed))
+            spread = measured(config, rows, plan.columns, calibrate, tried, overrides, allowed)
+            taken = replace(taken, calibration=spread)
         write(taken, path, config.name)
         size = f"{_counted(len(taken.rows), 'row')}, {_counted(len(taken.columns), 'tensor')}"
         typer.echo(f"{path}  {size}{_spread(taken)}")

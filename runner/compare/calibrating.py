@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from runner.compare.condensed import Condensed
 from runner.compare.differences import difference
-from runner.compare.snapshots import Calibration, Snapshot
+from runner.compare.snapshots import Calibration, Value
 from runner.compare.taking import plan_of
 from runner.compare.tolerances import Tolerance
-from runner.compare.verdict import align
+from runner.compare.verdict import AnyRow, align
 from runner.engine import execute
 from runner.errors import ComparisonError, Problem
+from runner.plan.columns import Column
+from runner.plan.plan import Plan
 
 _ANY_DIFFERENCE = Tolerance("explicit")
 
@@ -35,10 +37,19 @@ def variants(threads: Sequence[int], over: Sequence[str]) -> list[Variant]:
 
 
 def calibrate(
-    config: Path, snapshot: Snapshot, runs: int, tried: Sequence[Variant], allowed: Sequence[str] = ()
+    config: Path,
+    rows: Sequence[AnyRow],
+    columns: Sequence[Column],
+    runs: int,
+    tried: Sequence[Variant],
+    overrides: Sequence[str] = (),
+    allowed: Sequence[str] = (),
 ) -> Calibration:
-    """Run a config `runs` times, the variants by turns, and measure how far each tensor was from the snapshot.
+    """Run a config `runs` times, the variants by turns, and measure how far each tensor was from that of `rows`.
 
+    Args:
+        rows: of the run that the snapshot keeps, each tensor whole, whatever the snapshot keeps of it.
+        overrides: those of the snapshot; a variant has its own beside them.
     Raises:
         ComparisonError: a run took other steps, or a tensor had no finite difference.
         RunError: a run failed.
@@ -47,33 +58,37 @@ def calibrate(
     for number in range(runs):
         variant = tried[number % len(tried)]
         with _threads(variant.threads):
-            for name, apart in _distances(config, snapshot, variant, allowed).items():
+            plan = plan_of(config, (*overrides, *variant.overrides), allowed)
+            for name, apart in _distances(plan, rows, columns, variant).items():
                 spread[name] = max(spread.get(name, 0.0), apart)
     return Calibration(runs, _told(tried[:runs]), str(torch.__version__), spread)
 
 
-def _distances(config: Path, snapshot: Snapshot, variant: Variant, allowed: Sequence[str]) -> Mapping[str, float]:
-    """The largest absolute difference of each tensor in one run; those that were kept without elements are left out."""
-    plan = plan_of(config, variant.overrides, allowed)
+def _distances(plan: Plan, rows: Sequence[AnyRow], columns: Sequence[Column], variant: Variant) -> Mapping[str, float]:
+    """The largest absolute difference of each tensor in one run."""
     largest: dict[str, float] = {}
-    for found, expected in align(execute(plan), snapshot.rows):
+    for found, expected in align(execute(plan), rows):
         if found is None or expected is None:
-            raise ComparisonError(Problem(f"a run of {config} {_named(variant)} took other steps than the snapshot"))
-        for column in snapshot.columns:
-            a, b = found[column.name], expected[column.name]
-            if isinstance(b, Tensor):
-                largest[column.name] = max(largest.get(column.name, 0.0), _distance(a, b, column.name, variant))
+            message = f"a run of {plan.name} {_named(variant)} took other steps than the snapshot"
+            raise ComparisonError(Problem(message))
+        for column in columns:
+            apart = _distance(found[column.name], expected[column.name], column.name, variant)
+            if apart is not None:
+                largest[column.name] = max(largest.get(column.name, 0.0), apart)
     return largest
 
 
-def _distance(found: object, expected: Tensor, name: str, variant: Variant) -> float:
-    assert found is None or isinstance(found, Tensor)
+def _distance(found: Value, expected: Value, name: str, variant: Variant) -> float | None:
+    assert not isinstance(found, Condensed)
+    assert not isinstance(expected, Condensed)
+    if found is None and expected is None:
+        return None
     told = difference(found, expected, _ANY_DIFFERENCE)
     if told is None:
         return 0.0
     apart = None if told.values is None else told.values.passing.atol
     if apart is None:
-        message = f"in a run {_named(variant)} `{name}` was missing, not finite, or of another shape"
+        message = f"in a run {_named(variant)} `{name}` was missing, new, not finite, or of another shape"
         raise ComparisonError(Problem(message))
     return apart
 

@@ -15,13 +15,16 @@ def collect(paths: Iterable[str]) -> list[Target]:
     """Every target that the paths name, once: a config, a snapshot, or a folder with all snapshots below it.
 
     Raises:
-        UsageError: a path is not there, or a folder holds no snapshot.
+        UsageError: a path is not there, a folder holds no snapshot, or two configs have one snapshot.
         ConfigError: a config is not valid, so that its name is not known.
     """
     found: dict[str, Target] = {}
     for path in paths:
         for target in _targets(path):
-            found.setdefault(os.path.realpath(target.snapshot), target)
+            known = found.setdefault(os.path.realpath(target.snapshot), target)
+            if known.config and target.config and not os.path.samefile(known.config, target.config):
+                message = f"{known.config} and {target.config} have one snapshot, {target.snapshot}"
+                raise UsageError(Problem(message, "give one of the two configs a `name` of its own"))
     return list(found.values())
 
 

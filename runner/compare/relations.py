@@ -5,6 +5,7 @@ Each relation is a hint for a person. It is told where it explains all of a diff
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -111,11 +112,11 @@ _RELATIONS: tuple[Relation, ...] = (_multiple, _shifted, _reordered)
 
 
 def _factor(a: Tensor, b: Tensor) -> float | None:
-    """The number by which `b` comes nearest to `a`, rounded where that is as near; None where `b` is zero."""
+    """The number by which `b` comes nearest to `a`, rounded where that is as near; None where float64 has none."""
     size = float(b @ b)
-    if size == 0:
-        return None
-    factor = float(a @ b) / size
+    factor = float(a @ b) / size if size else math.nan
+    if not math.isfinite(factor):
+        return None  # `b` is zero, or its square is beyond the largest float64
     return next((round_one for round_one in _rounded(factor) if abs(round_one - factor) <= 1e-5 * abs(factor)), factor)
 
 

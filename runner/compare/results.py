@@ -80,8 +80,12 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)
+    content = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True) + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True) + b"\n")
+        if path.exists() and not path.is_file():  # a pipe or a device, as `/dev/stdout`: nothing may take its place
+            path.write_bytes(content)
+        else:
+            write_atomically(path.resolve(), content)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -129,6 +130,22 @@ def test_junit_and_json_say_the_same(folder: Path) -> None:
     assert "the snapshot is cut off" in (error.text or "")
 
 
+def test_junit_goes_through_links_and_into_pipes_which_stay(folder: Path) -> None:
+    (folder / "results.xml").write_text("old")
+    (folder / "link.xml").symlink_to("results.xml")
+    assert steprun("check", "--junit", "link.xml", cwd=folder).code == 0
+    assert (folder / "link.xml").is_symlink()
+    assert ElementTree.parse(folder / "results.xml").getroot()[0].get("tests") == "2"
+    os.mkfifo(folder / "pipe")
+    reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert steprun("check", "--junit", "pipe", cwd=folder).code == 0
+        assert ElementTree.fromstring(os.read(reader, 1 << 16))[0].get("tests") == "2"
+    finally:
+        os.close(reader)
+    assert (folder / "pipe").is_fifo()
+
+
 def test_a_damaged_snapshot_alone_exits_with_2(folder: Path) -> None:
     (folder / "snapshots" / "other.yaml").write_text("")
     done = steprun("check", cwd=folder)
@@ -164,6 +181,9 @@ def test_a_calibration_is_kept_with_its_provenance(folder: Path) -> None:
     done = steprun("snapshot", "linear.yaml", "--threads", "2", cwd=folder)
     assert done.code == 2
     assert "--threads and --over say what to calibrate over; add --calibrate N" in done.err
+    done = steprun("snapshot", "linear.yaml", "--calibrate", "2", "--overlay", cwd=folder)
+    assert done.code == 2
+    assert "--calibrate measures a snapshot that is taken anew, and --overlay takes none; give one" in done.err
 
 
 def test_an_overlay_needs_a_snapshot_of_the_same_rows(folder: Path) -> None:

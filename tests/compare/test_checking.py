@@ -22,8 +22,10 @@ from runner.compare.snapshot_writing import write
 from runner.compare.snapshots import sidecar_path
 from runner.compare.taking import plan_of, take, tolerances_of
 from runner.compare.updating import with_overlay
+from runner.engine import execute
 from runner.errors import ComparisonError, UsageError
 from runner.plan.columns import Column
+from tests.cli.commands import steprun
 from tests.compare.snapshotting import LINEAR, WIDE, checked, contents, edit, taken, target
 
 NOISY = """\
@@ -336,7 +338,7 @@ def test_a_calibration_measures_the_spread_and_allows_twice_that(tmp_path: Path)
     snapshot, of = read(path)
     edit(path, "    x2: 199.7\n", "    x2: 199.75\n")
     edited, _ = read(path)
-    measured = calibrate(tmp_path / "model.yaml", edited, 4, variants([1, 2], []))
+    measured = calibrate(tmp_path / "model.yaml", edited.rows, edited.columns, 4, variants([1, 2], []))
     assert (measured.runs, measured.over, measured.torch) == (4, "threads 1, 2", torch.__version__)
     apart = float(torch.tensor(199.75)) - float(torch.tensor(199.7))
     assert measured.spread == {
@@ -358,11 +360,32 @@ def test_the_variants_are_run_by_turns(tmp_path: Path, monkeypatch: pytest.Monke
     tried = variants([1, 2], ["engine=eager", "seed=0"])
     assert tried[:3] == [Variant(1), Variant(2), Variant(1, ("engine=eager",))]
     threads = torch.get_num_threads()
-    measured = calibrate(tmp_path / "model.yaml", read(path)[0], 6, tried)
+    kept, _ = read(path)
+    measured = calibrate(tmp_path / "model.yaml", kept.rows, kept.columns, 6, tried)
     assert measured.over == "threads 1, 2; engine=eager; seed=0"
     assert torch.get_num_threads() == threads
-    with pytest.raises(ComparisonError, match=r"a run of .*model\.yaml on 1 thread with steps=3 took other steps"):
-        calibrate(tmp_path / "model.yaml", read(path)[0], 1, [Variant(1, ("steps=3",))])
+    with pytest.raises(ComparisonError, match=r"a run of model on 1 thread with steps=3 took other steps"):
+        calibrate(tmp_path / "model.yaml", kept.rows, kept.columns, 1, [Variant(1, ("steps=3",))])
+    again = plan_of(tmp_path / "model.yaml", ["steps=3"])
+    measured = calibrate(
+        tmp_path / "model.yaml", list(execute(again)), again.columns, 1, [Variant(1)], overrides=["steps=3"]
+    )
+    assert measured.spread["x2"] == 0.0
+
+
+@pytest.mark.parametrize("large", ["full", "stats", "digest"])
+def test_a_calibration_measures_tensors_whatever_is_kept_of_them(large: str, tmp_path: Path) -> None:
+    (tmp_path / "wide.yaml").write_text(WIDE + f"snapshot: {{tensors: {large}}}\n")
+    done = steprun(
+        "snapshot", "wide.yaml", "--calibrate", "2", "--threads", "1", "--over", "optimizer.sgd.lr=0.125", cwd=tmp_path
+    )
+    assert done.code == 0
+    measured = read(tmp_path / "snapshots" / "wide.yaml")[0].calibration
+    weights = next(iter(execute(plan_of(tmp_path / "wide.yaml"))))["w"]
+    assert measured is not None
+    assert weights is not None
+    apart = abs(0.8**2 - 0.75**2) * float(weights.abs().max())  # w - lr * 2 w, twice
+    assert measured.spread["w"] == pytest.approx(apart, rel=1e-5)
 
 
 # --- many
@@ -411,6 +434,20 @@ def test_paths_are_configs_snapshots_or_folders_and_each_is_checked_once(
         collect(["deep"])
     with pytest.raises(UsageError, match=r"there is no file or folder nowhere"):
         collect(["nowhere"])
+
+
+def test_two_configs_of_one_snapshot_are_not_checked_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken(tmp_path, LINEAR, "a")
+    (tmp_path / "b.yaml").write_text("name: a\n" + LINEAR)
+    (tmp_path / "link").symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    assert collect(["a.yaml", "link/a.yaml", "."]) == [Target("a.yaml", "snapshots/a.yaml")]
+    for one, another in (("a", "b"), ("b", "a")):
+        message = (
+            rf"{one}\.yaml and {another}\.yaml have one snapshot, snapshots/a\.yaml\n.*give one of the two configs"
+        )
+        with pytest.raises(UsageError, match=message):
+            collect([f"{one}.yaml", f"{another}.yaml"])
 
 
 def test_the_target_of_a_config_is_named_by_its_name(tmp_path: Path) -> None:
