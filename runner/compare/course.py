@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from runner.compare.causes import BATCH, RANDOM
+from runner.compare.growth import Growth
 from runner.compare.lockstep import Beside, common_columns
 from runner.compare.tolerances import Tolerance, Tolerances
 from runner.compare.ulp import FARTHEST, ulp_distance
-from runner.compare.verdict import Growth, Place, Series, Verdict, Watch
+from runner.compare.verdict import Place, Series, Verdict, Watch
 from runner.plan.plan import Plan
 
 SAME_NUMBERS = Tolerance("ulp", ulp=0)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.compare.course import Cell, Course, Line, Trend
+from runner.compare.growth import Growth
 from runner.compare.report import birth, structure, to_json
-from runner.compare.verdict import Growth
 from runner.errors import listing
 
 _GAP = "  "
@@ -115,11 +115,15 @@ _TREND_COLUMNS: Mapping[str, Callable[[Trend], str]] = {
     "ULP": lambda trend: "" if trend.ulp is None else f"{trend.ulp:,}",
     "alone": lambda trend: _shown(trend.local),
     "alone in row": lambda trend: "" if trend.local_number is None else f"{trend.local_number:,}",
-    "growth": _of_growth(lambda growth: growth.kind, "alone"),
+    "growth": _of_growth(lambda growth: _kind(growth), "alone"),
 }
 _LOCAL = ("alone", "alone in row")
 _DISPENSABLE = ("alone in row", "last", "ULP", "first", "in row")
 """What a narrow table goes without, in this order."""
+
+
+def _kind(growth: Growth) -> str:
+    return growth.kind if growth.leap is None else f"{growth.kind} in row {growth.leap.number:,}"
 
 
 def _largest(trend: Trend) -> float:
@@ -175,6 +179,7 @@ def _trend_json(trend: Trend) -> dict[str, Any]:
         "last": None if growth is None else _finite(growth.last),
         "largest": None if growth is None else _finite(growth.largest),
         "largest_row": None if growth is None else growth.largest_number,
+        "leap_row": None if growth is None or growth.leap is None else growth.leap.number,
         "ulp": trend.ulp,
         "largest_local": _finite(trend.local),
         "largest_local_row": trend.local_number,

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from runner.compare.causes import BATCH, RANDOM, causes
+from runner.compare.condensed import Condensed
 from runner.compare.differences import Difference, Element, Number, Passing, Values
+from runner.compare.growth import GrowthKind
 from runner.compare.numerals import to_text
-from runner.compare.verdict import GrowthKind, Parting, Place, Rows, Tally, Verdict
+from runner.compare.verdict import Parting, Place, Rows, Tally, Verdict
 from runner.errors import listing
 from runner.plan.columns import Column
 from runner.plan.dtypes import dtype_name
@@ -96,6 +98,13 @@ def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every
             "last_row": growth.last_number,
             "largest": _finite(growth.largest),
             "largest_row": growth.largest_number,
+            "leap": None
+            if growth.leap is None
+            else {
+                "row": growth.leap.number,
+                "before": _finite(growth.leap.before),
+                "error": _finite(growth.leap.error),
+            },
         },
         "tensors": [
             {
@@ -104,7 +113,7 @@ def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every
                 "first_row": tally.first_number,
                 "rows": tally.differing,
                 "of": tally.compared,
-                "largest_error": _finite(tally.largest),
+                "largest_error": None if math.isnan(tally.largest) else _finite(tally.largest),
             }
             for tally in verdict.tallies
         ],
@@ -168,6 +177,8 @@ def _numbers(parting: Parting) -> Iterator[tuple[str, str]]:
     values = difference.values
     for moved in difference.statistics[:_MOST_STATISTICS]:
         yield "moved", moved
+    if difference.kind == "digest" and not difference.statistics:
+        yield "apart", f"how far is not known: {_untold(parting)}"
     if values is None:
         return
     worst = values.worst
@@ -180,6 +191,13 @@ def _numbers(parting: Parting) -> Iterator[tuple[str, str]]:
         first = f", the first at {list(values.first.index)}" if values.first.index != worst.index else ""
         yield "elements", f"{values.count:,} of {values.elements:,} differ ({_percent(values.share)}){first}"
     yield "passes at", _passing(values.passing)
+
+
+def _untold(parting: Parting) -> str:
+    expected = parting.expected[parting.divergences[0].column.name]
+    if isinstance(expected, Condensed) and expected.summary is not None:
+        return "the statistics that were kept are the same in all of their digits"
+    return "digests alone were kept"
 
 
 def _apart(element: Element, dtype: torch.dtype) -> str:
@@ -213,16 +231,20 @@ def _since(verdict: Verdict) -> Iterator[tuple[str, str]]:
 
 def _growth(verdict: Verdict) -> Iterator[tuple[str, str]]:
     growth, parting = verdict.growth, verdict.parting
-    if growth is None or parting is None or math.isnan(growth.first) or growth.last_number == parting.place.number:
+    if growth is None or parting is None or growth.last_number == parting.place.number:
         return
-    first = f"{_error(growth.first)} in row {parting.place.number}"
+    kind, first = _KINDS[growth.kind], f"{_error(growth.first)} in row {parting.place.number}"
+    if growth.leap is not None:
+        kind = f"{kind} in row {growth.leap.number}"
+        told = f"{_error(growth.leap.error)} in row {growth.leap.number}"
+        first += f", at most {_error(growth.leap.before)} until then, {told}"
     last = f"{_error(growth.last)} in row {growth.last_number}"
     most = (
         f", at most {_error(growth.largest)} in row {growth.largest_number}"
         if growth.largest > _NOTABLE * max(growth.first, growth.last)
         else ""
     )
-    yield "growth", f"{_KINDS[growth.kind]}: error {first}, {last}{most}"
+    yield "growth", f"{kind}: error {first}, {last}{most}"
 
 
 def _table(tallies: Sequence[Tally], room: int) -> list[str]:

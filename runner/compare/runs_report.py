@@ -61,11 +61,15 @@ def _keys(differences: Sequence[KeyDifference], width: int) -> Iterator[str]:
 
 
 def _places(difference: KeyDifference) -> str:
-    """Where the config of either run says it; the lines of a file that both runs have."""
-    marks = [written.mark for written in (difference.expected, difference.found)]
-    if marks == [None, None]:
-        return ""
-    return f"  ({', '.join('-' if mark is None else f'{Path(mark.source).name}:{mark.line}' for mark in marks)})"
+    """Where the config of either run says it; both are called `config.yaml`, so each goes by its run."""
+    expected, found = (
+        None if written.mark is None else f"{Path(written.mark.source).name}:{written.mark.line}"
+        for written in (difference.expected, difference.found)
+    )
+    if expected == found:
+        return f"  ({expected} of both)" if expected else ""
+    told = [f"{word} {place}" for word, place in (("expected", expected), ("found", found)) if place]
+    return f"  ({', '.join(told)})"
 
 
 def _shown(difference: KeyDifference) -> tuple[str, str]:

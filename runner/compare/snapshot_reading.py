@@ -33,7 +33,11 @@ _RESTORE = "restore the file that belongs to this snapshot, or take it again"
 _WIDEST_MARK = 23
 _NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
 _OPTIONAL = ("calibration", "overlays")
-_ENVIRONMENT = ("torch", "device", "device_name", "dtype", "cpu_capability", "threads", "engine")
+_ENVIRONMENT: Mapping[str, tuple[type | None, ...]] = {
+    "torch": (str,), "device": (str,), "device_name": (str, None), "dtype": (str,), "cpu_capability": (str,),
+    "threads": (int,), "engine": (str,),
+}  # fmt: skip
+_CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7})(?= |$)", re.MULTILINE)
 _COLUMN = re.compile(r"(\w+) (\w+) (varying|\[(?:\d+(?:, \d+)*)?\])")
 _ROW = re.compile(r"(\d+) (\S+)")
 _SHAPE = re.compile(r"\(((?:\d+(?:, \d+)*)?)\) (.*)", re.DOTALL)
@@ -67,10 +71,16 @@ def _check_whole(source: Source) -> None:
     if found and found[1] != str(FORMAT):
         message = f"the snapshot has format {found[1]}, and this version reads {FORMAT}"
         raise SnapshotError(source.problem(*found.span(1), message, "update steprun, or take the snapshot again"))
+    conflict = _CONFLICT.search(text)
+    if conflict:
+        hint = "keep one side: `git checkout --ours` or `--theirs` and this file, then `steprun check`"
+        raise SnapshotError(source.problem(*conflict.span(), "a merge has left a conflict here", hint))
     if not text.endswith(f"\n{END}"):
-        start = source.text.rstrip().rfind("\n") + 1
-        message = f"the snapshot is cut off: its last line is not `{END}`"
-        raise SnapshotError(source.problem(start, len(text), message, AGAIN))
+        start, message, hint = text.rfind("\n") + 1, f"the snapshot is cut off: its last line is not `{END}`", AGAIN
+        whole, mark, _ = text.partition(f"\n{END}\n")
+        if mark:
+            start, message, hint = len(whole + mark), f"the snapshot ends at `{END}`, and more follows", "remove it"
+        raise SnapshotError(source.problem(start, len(text), message, hint))
 
 
 class _Reader:
@@ -149,8 +159,13 @@ class _Reader:
 
     def _environment(self, node: Node) -> Environment:
         found = self._map(node, "the environment")
-        self._check_keys(found, _ENVIRONMENT, (), "the environment")
+        self._check_keys(found, tuple(_ENVIRONMENT), (), "the environment")
         values: Mapping[str, Any] = plain(found)
+        for key, entry in found.entries.items():
+            kind = None if values[key] is None else type(values[key])
+            if kind not in _ENVIRONMENT.get(key, (kind,)):
+                wanted = "a number" if int in _ENVIRONMENT[key] else "a text in quotes"
+                self._add(entry.value, f"expected {wanted}, found {describe(values[key])}")
         return values
 
     def _calibration(self, node: Node) -> Calibration | None:

@@ -11,26 +11,19 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from runner.compare.condensed import Condensed
 from runner.compare.differences import Deviation, Difference
+from runner.compare.growth import Growth, Trace
 from runner.compare.observed import deviation, difference, is_same
 from runner.compare.tolerances import Tolerance, root_mean_square, rounding
 from runner.plan.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
 """Within a step: what is computed, the gradients of it, the update, and what the optimizer keeps."""
-
-ROUNDING_UNITS = 64.0
-"""Units of rounding up to which a first error is rounding rather than a mistake."""
-
-GROWN = 4.0
-"""How many times the first error a later one must be to have grown."""
-
-GrowthKind = Literal["drift", "rounding", "jump"]
 
 
 class AnyRow(Protocol):
@@ -90,24 +83,6 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """How the error of one tensor goes on: norm of the difference relative to that of what is expected.
-
-    `drift`: it begins as rounding, or within the tolerance, and grows. `rounding`: it begins so and stays.
-    `jump`: it is there at once.
-    """
-
-    column: Column
-    kind: GrowthKind
-    before: float  # in the last row that held; 0 where the bits were equal
-    first: float  # in the first row that differs
-    last: float
-    last_number: int
-    largest: float
-    largest_number: int
-
-
-@dataclass(frozen=True, slots=True)
 class Tally:
     """One tensor over all rows."""
 
@@ -115,7 +90,7 @@ class Tally:
     differing: int  # rows
     compared: int
     first_number: int
-    largest: float  # relative error; inf where it was missing, new or not finite
+    largest: float  # relative error; inf where it was missing, new or not finite, NaN where digests alone are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +234,11 @@ class Series:
     first: float = 0.0
     last_number: int = -1
     largest: float = 0.0
-    largest_number: int = -1
+    largest_number: int = -1  # stays where no error is known
+    trace: Trace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trace = Trace(rounding(self.column.rounded))
 
     def add(
         self, number: int, found: Tensor | None, expected: Tensor | Condensed | None, same: bool, whole: bool
@@ -271,6 +250,7 @@ class Series:
         previous, self.last_number = self.error, number
         if same:
             self.error = 0.0
+            self.trace.add(number, 0.0)
             return None
         told = difference(found, expected, self.tolerance, self.size) if whole else None
         if self.column.is_digest and found is not None and expected is not None:
@@ -281,6 +261,7 @@ class Series:
         else:
             deviates = deviation(found, expected, self.tolerance, self.size)
         self.error = deviates.error
+        self.trace.add(number, self.error)
         if not deviates.beyond:
             return None
         if self.differing == 0:
@@ -291,13 +272,15 @@ class Series:
         return told
 
     def tally(self) -> Tally:
-        return Tally(self.column, self.differing, self.compared, self.first_number, self.largest)
+        largest = math.nan if self.differing and self.largest_number < 0 else self.largest
+        return Tally(self.column, self.differing, self.compared, self.first_number, largest)
 
-    def growth(self) -> Growth:
-        small = self.first <= ROUNDING_UNITS * rounding(self.column.rounded)
-        gradual = self.before > 0 and self.first <= 10 * self.before
-        grows = self.largest > GROWN * self.first
-        kind: GrowthKind = "jump" if not (small or gradual) else "drift" if grows or gradual else "rounding"
+    def growth(self) -> Growth | None:
+        """None where no error is known."""
+        if self.largest_number < 0:
+            return None
+        kind = self.trace.kind(self.before, self.first)
+        leap = self.trace.leap
         return Growth(
             self.column,
             kind,
@@ -307,6 +290,7 @@ class Series:
             self.last_number,
             self.largest,
             self.largest_number,
+            None if leap is None or leap.number == self.first_number else leap,
         )
 
 

@@ -212,8 +212,8 @@ expected  runs/c/RUN  finished, 9 rows of 4 tensors
 found     runs/c/RUN  finished, 9 rows of 4 tensors
 
 config
-  constants.rate  0.25 → 0.125  (config.yaml:3, config.yaml:3)
-  seed            nothing → 3  (-, config.yaml:9)
+  constants.rate  0.25 → 0.125  (config.yaml:3 of both)
+  seed            nothing → 3  (found config.yaml:9)
 
 rows  9 rows, bit for bit
   row 1, repeat[1].train: `x` differs

@@ -67,6 +67,22 @@ def test_distances_are_counted_in_the_narrower_dtype() -> None:
     assert (exact.trends, exact.rows, exact.tensors) == ((), 9, 4)
 
 
+def test_a_fault_amid_rounding_is_a_jump_in_its_row() -> None:
+    program = "steps: [{repeat: {times: 60, steps: [train, {assign: {x: x * FACTOR}, when: iteration == 40}]}}]"
+    config = SHRINKING.replace("[4.0, 0.5]", "[0.3, 0.7]").replace("rate: 0.25", "rate: 0.013")
+    config = config.replace("steps: 8", program.replace("FACTOR", "1.0"))
+    clean = course_of(config, "dtype=float64")
+    faulty = course_of(config, "dtype=float64", "steps.0.repeat.steps.1.assign.x=x * 1.01", most=12)
+    kinds = [{trend.name: trend.growth for trend in course.trends} for course in (clean, faulty)]
+    assert {growth.kind for growth in kinds[0].values() if growth} <= {"drift", "rounding"}
+    told = kinds[1]["x"]
+    assert told is not None
+    assert told.leap is not None
+    assert (told.kind, told.leap.number) == ("jump", 41)  # the row after that of train 40
+    assert told.leap.error == pytest.approx(0.01, rel=1e-3)
+    assert "jump in row 41" in "\n".join(course_page(faulty, width=120, height=40))
+
+
 def test_a_difference_is_a_jump_or_a_drift() -> None:
     kinds = {trend.name: trend.growth and trend.growth.kind for trend in course_of(SHRINKING, "rate=0.125").trends}
     assert kinds == {"h": "jump", "loss": "jump", "x.grad": "jump", "x": "jump"}

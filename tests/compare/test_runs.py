@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import runner
+from runner.compare.report import report, to_json
 from runner.compare.runs import ABSENT, compare_runs, config_differences, environment_differences
 from runner.compare.tolerances import BITWISE, Tolerance, Tolerances
 from runner.errors import UsageError
@@ -169,6 +171,19 @@ def test_logs_of_digests_are_the_same_or_not(folder: Path) -> None:
         ("x.digest", "digest")
     ]
     assert verdict.parting.place.number == 1
+    assert verdict.growth is None
+    assert math.isnan(verdict.tallies[0].largest)
+    told = report(compare_runs(runs[2], runs[0]).verdict)
+    assert told[:2] == [
+        "row 1, repeat[1].train: `x.digest` differs in its digest",
+        "  apart     how far is not known: digests alone were kept",
+    ]
+    assert [line.split() for line in told[-4:-2]] == [
+        ["x.digest", "4", "of", "5", "rows", "1", "unknown"],
+        ["h.digest", "3", "of", "4", "rows", "2", "unknown"],
+    ]
+    tensors = to_json(verdict)["tensors"]
+    assert (tensors[0]["name"], tensors[0]["largest_error"]) == ("x.digest", None)
 
 
 def test_logs_of_statistics_are_as_near_as_their_tensors_are(folder: Path) -> None:

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.compare.condensed import Condensed, condense
+from runner.compare.condensed import Condensed, condense, moved_statistics
 from runner.compare.condensed import from_text as condensed_from
 from runner.compare.condensed import to_text as condensed_text
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import keep, write
 from runner.compare.snapshots import Calibration, KeptRow, Overlay, Snapshot, sidecar_path
+from runner.compare.tolerances import Tolerance
 from runner.compare.ulp import same_bits
 from runner.errors import SnapshotError
 from runner.plan.columns import Column
@@ -105,6 +106,17 @@ def test_statistics_survive_their_text(numbers: list[float]) -> None:
         assert after == (before if before is None else pytest.approx(before, rel=1e-8, abs=1e-300))
 
 
+@given(st.lists(st.floats(width=32), min_size=1, max_size=80))
+def test_no_statistic_has_moved_by_being_written(numbers: list[float]) -> None:
+    value = torch.tensor(numbers)
+    kept = condensed_from(condensed_text(condense(value, statistics=True)), value.dtype, tuple(value.shape))
+    assert kept is not None
+    other = replace(kept, digest="0" * 16)
+    assert moved_statistics(value, other, Tolerance("bitwise")) == ()
+    assert moved_statistics(value, other, Tolerance("ulp", ulp=0)) is None
+    assert moved_statistics(value, kept, Tolerance("bitwise")) is None
+
+
 def test_a_tensor_that_no_step_changes_is_stored_once(tmp_path: Path) -> None:
     path = taken(tmp_path, WIDE.replace("steps: 2", "steps: [backward, backward, backward]"))
     one = 9 * 9 * 4
@@ -188,8 +200,12 @@ EDITS = {
     "1 2.step:": ("  2 2.step:", "  1 2.step:"),
     "two:": ("  2 2.step:", "  two:"),
     "cores:": ("  threads: ", "  cores: "),
+    "threads: two": ("  threads: ", "  threads: two\n  # "),
+    "engine: 2": ('  engine: "eager"', "  engine: 2"),
+    "device: [cpu]": ('  device: "cpu"', "  device: [cpu]"),
     "x2.gr": ("    x2.grad: 30.0\n...", "    x2.gr"),
-    "<<<<<<< HEAD": ("    x1: 100.0", "<<<<<<< HEAD\n    x1: 100.0"),
+    "x3: 1.0": ("...", "...\nx3: 1.0"),
+    "<<<<<<< HEAD": ("    x1: 100.0", "<<<<<<< HEAD\n    x1: 100.0\n=======\n    x1: 101.0\n>>>>>>> other"),
 }
 """What is written in place of what, by the name of the case in `bad_snapshots.txt`."""
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from runner.compare.growth import Growth
 from runner.compare.report import TALLEST, WIDEST, report, shown, to_json
 from runner.compare.tolerances import BY_DTYPE, Tolerance, Tolerances
 from runner.compare.verdict import WINDOW, align, compare, in_causal_order
@@ -149,6 +150,51 @@ def test_one_unit_in_the_last_place_that_stays_is_rounding() -> None:
     growth = verdict_of(found, rows(8)).growth
     assert growth is not None
     assert growth.kind == "rounding"
+
+
+def growth_of(errors: list[float], tolerances: Tolerances | None = None) -> Growth:
+    """The growth of a tensor of ones whose error is given row by row."""
+    column = Column("w", "weight", torch.float64, (1,))
+    one = torch.ones(1, dtype=torch.float64)
+    expected = [row(number, {"w": one}, columns=[column]) for number in range(len(errors))]
+    found = [row(number, {"w": one + error}, columns=[column]) for number, error in enumerate(errors)]
+    growth = compare(align(found, expected), [column], [column], tolerances or Tolerances()).growth
+    assert growth is not None
+    return growth
+
+
+ROUNDING = [0.0, 3e-15, 1e-15, 2e-15, 0.0, 4e-15, 2e-15, 3e-15]
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind", "leap"),
+    [
+        (ROUNDING * 4, "rounding", None),
+        ([*ROUNDING, 1e-3, *ROUNDING], "rounding", None),  # a loss that passes through zero
+        ([*ROUNDING, 1e-3, *[2e-3] * 20], "jump", 8),
+        ([*ROUNDING, 1e-3, *ROUNDING, 1e-2, 1e-2], "jump", 17),
+        ([*ROUNDING, *[1e-3] * 3, *[1.0] * 3], "jump", 8),
+        ([*ROUNDING, math.nan, math.nan], "jump", 8),
+        ([*ROUNDING, 1e-3], "jump", 8),
+        ([0.0, *[1e-3 * number for number in range(1, 30)]], "jump", None),
+        ([1e-15 * 1.5**number for number in range(60)], "drift", None),
+        ([1e-15 * number for number in range(60)], "drift", None),
+        ([*(1e-15 * 2.0**number for number in range(30)), *(1e-6 / 2**number for number in range(30))], "drift", None),
+    ],
+)
+def test_a_jump_a_drift_and_rounding_are_told_apart(errors: list[float], kind: str, leap: int | None) -> None:
+    growth = growth_of(errors)
+    assert (growth.kind, growth.leap and growth.leap.number) == (kind, leap)
+
+
+def test_a_jump_among_rounding_is_told_with_its_row() -> None:
+    found, jumped = rows(12), 9
+    for number in range(3, 12):
+        found[number] = moved(found[number], "w", by=1e-6 if number < jumped else 1.0)
+    assert report(verdict_of(found, rows(12)), width=80)[-2:] == [
+        "  growth    a jump in row 9: error 1.2e-07 in row 3, at most 1.2e-07 until then,",
+        "            0.074 in row 9, 0.064 in row 11",
+    ]
 
 
 def test_the_whole_text_of_one_difference() -> None:
