@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from runner.compare import condensed, numerals
+from runner.compare.annotations import annotated
 from runner.compare.condensed import LARGEST_WHOLE, Condensed, condense
 from runner.compare.snapshots import FORMAT, Environment, Kept, Snapshot, sidecar_path
 from runner.config.scalars import LARGEST_INTEGER
@@ -63,6 +64,8 @@ def render(snapshot: Snapshot, of: str) -> str:
 def write(snapshot: Snapshot, path: Path, of: str) -> None:
     """Write a snapshot and its large tensors, each file whole or not at all; the one that names the other comes last.
 
+    Comments of a snapshot that is there stay at their lines.
+
     Raises:
         RunError: the files cannot be written.
     """
@@ -70,9 +73,12 @@ def write(snapshot: Snapshot, path: Path, of: str) -> None:
     sidecar = sidecar_path(path)
     try:
         path.parent.mkdir(exist_ok=True)
+        text = render(snapshot, of)
+        if path.is_file():
+            text = annotated(text, path.read_text(encoding="utf-8"))
         if tensors:
             write_atomically(sidecar, save({digest: _storable(tensor) for digest, tensor in sorted(tensors.items())}))
-        write_atomically(path, render(snapshot, of).encode())
+        write_atomically(path, text.encode())
         if not tensors:
             sidecar.unlink(missing_ok=True)
     except OSError as error:

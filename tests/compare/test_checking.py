@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from runner.compare.annotations import annotated
 from runner.compare.calibrating import Variant, calibrate, variants
 from runner.compare.checking import Outcome, Request, Target, check
 from runner.compare.collecting import collect
@@ -91,6 +92,35 @@ def test_one_moved_large_tensor_changes_one_line(tmp_path: Path) -> None:
     lines = changed_lines(before, path.read_text())
     assert [line[:11] for line in lines] == ['-  steps: "', '+  steps: "', "-    w: sha", "+    w: sha"]
     assert checked(tmp_path).status == "holds"
+
+
+def test_what_a_person_wrote_into_a_snapshot_stays_at_its_line(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR)
+    clean = path.read_text()
+    edit(path, "format: 1\n", "# kept since March\nformat: 1\n")
+    edit(path, 'of: "model.yaml"\n', 'of: "model.yaml"  # not "that # one"\n')
+    edit(path, "  2 2.step:\n", "\n  # the update\n  # and what follows\n  2 2.step:   # look: here\n")
+    edit(path, "    x1.grad: 10.0\n    x2: 199.7\n", "    x1.grad: 10.0 # ten\n    # moved\n    x2: 199.7 # wrong\n")
+    noted = path.read_text()
+    assert checked(tmp_path).status == "holds"
+    edit(path, "    x2: 199.7 #", "    x2: 199.8 #")
+    assert checked(tmp_path, "differing").lines == (f"wrote {path}: 1 tensor changed",)
+    assert path.read_text() == noted
+    (tmp_path / "model.yaml").write_text(LINEAR.replace("backward, step", "backward"))
+    assert checked(tmp_path, "all").status == "updated"
+    shorter = path.read_text()
+    assert shorter.count("#") == 4  # those of the step are gone with it
+    assert 'of: "model.yaml"  # not "that # one"\n' in shorter
+    path.write_text(clean)
+    assert annotated(clean, noted) == noted
+    assert annotated(clean, clean) == clean
+    assert annotated(noted, clean) == noted
+
+
+def test_notes_of_two_overlays_are_told_apart() -> None:
+    clean = "# head\noverlays:\n  - environment:\n      threads: 1\n  - environment:\n      threads: 2\n...\n"
+    noted = clean.replace("threads: 2\n", "threads: 2 # ours\n").replace("...", "# the end\n...")
+    assert annotated(clean, noted) == noted
 
 
 def test_statistics_that_are_rounded_otherwise_are_left_as_they_stand(tmp_path: Path) -> None:
