@@ -12,6 +12,7 @@ from torch import Tensor
 
 from runner.compare.tolerances import CHUNK, Bounds, Tolerance
 from runner.compare.ulp import FARTHEST, ulp_distance
+from runner.engine.findings import index_of
 from runner.plan.dtypes import dtype_name
 from runner.record.digest import bits
 
@@ -281,5 +282,4 @@ def _element(left: Tensor, right: Tensor, place: int, shape: tuple[int, ...]) ->
     delta, size, _ = _apart(a, b)
     absolute = float(delta)
     ulps = int(ulp_distance(a, b)) if a.dtype.is_floating_point and not (a.isnan() ^ b.isnan()).any() else None
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), shape)) if shape else ()
-    return Element(index, b.item(), a.item(), absolute, _ratio(absolute, float(size)), ulps)
+    return Element(index_of(place, shape), b.item(), a.item(), absolute, _ratio(absolute, float(size)), ulps)

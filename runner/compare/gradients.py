@@ -15,6 +15,7 @@ from runner.compare.cuts import Cause, causes
 from runner.compare.tolerances import root_mean_square
 from runner.config import Config, declared_dtypes
 from runner.engine import initial_state
+from runner.engine.findings import index_of
 from runner.engine.objectives import Objective, objectives
 from runner.language.generators import left_alone
 from runner.plan.plan import Plan
@@ -220,10 +221,9 @@ class _Check:
         autograd = float(self.gradient.reshape(-1)[position])
         outcome, left, right = self.looked_at(position, 1.0, autograd)
         numeric = (left + right) / 2
-        index = torch.unravel_index(torch.tensor(position), self.gradient.shape) if self.gradient.dim() else ()
         size = max(abs(autograd), abs(numeric))
         relative = 0.0 if size <= self.allowed(0.0, self.precision.step) else abs(autograd - numeric) / size
-        return Element(tuple(int(part) for part in index), autograd, numeric, left, right, relative, outcome)
+        return Element(index_of(position, self.gradient.shape), autograd, numeric, left, right, relative, outcome)
 
     def looked_at(self, where: int | slice, direction: Tensor | float, autograd: float) -> tuple[Outcome, float, float]:
         """How a derivative compares with the differences to both sides, and these.

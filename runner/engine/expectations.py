@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.engine.findings import index_of
+
 TOLERANCES: dict[torch.dtype, tuple[float, float]] = {
     torch.float16: (1e-3, 1e-5),
     torch.bfloat16: (1.6e-2, 1e-5),
@@ -97,7 +99,7 @@ def _worst(left: Tensor, right: Tensor, wrong: Tensor) -> tuple[int, ...]:
     distance = (left.to(wide) - right.to(wide)).abs().nan_to_num(nan=float("inf"))
     distance = torch.where(wrong, distance, torch.full_like(distance, -1.0))
     flat = int(distance.reshape(-1).argmax())
-    return tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), left.shape)) if left.dim() else ()
+    return index_of(flat, left.shape)
 
 
 def _shown(element: Tensor) -> Any:

@@ -55,6 +55,18 @@ def where(plan: Plan, state: State) -> str:
     return f"(row {state.row}, {path})"
 
 
+def index_of(place: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """The index of the element that has `place` others before it in memory order.
+
+    As `torch.unravel_index` gives it, which imports sympy to look at its arguments: most of a second.
+    """
+    index: list[int] = []
+    for length in reversed(shape):
+        place, last = divmod(place, length)
+        index.append(last)
+    return tuple(reversed(index))
+
+
 def told(name: str, tensor: Tensor, source: str = "") -> str:
     """`h` is nan at [1, 2], from `log(x)`: 1 nan of 8 elements."""
     flat = tensor.detach().reshape(-1)
@@ -64,7 +76,7 @@ def told(name: str, tensor: Tensor, source: str = "") -> str:
     kind = "nan" if bool(nans[first]) else "infinite" if flat.is_complex() else str(float(element))
     if tensor.numel() == 1:
         return f"`{name}` is {kind}{source}"
-    index = [int(part) for part in torch.unravel_index(torch.tensor(first), tensor.shape)]
+    index = list(index_of(first, tensor.shape))
     counts = {"nan": int(nans.sum()), "inf": int(infinities.sum())}
     count = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
     return f"`{name}` is {kind} at {index}{source}: {count} of {tensor.numel()} elements"

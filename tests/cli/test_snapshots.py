@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -218,3 +220,12 @@ def test_the_table_of_many_names_what_does_not_hold(folder: Path, monkeypatch: p
 def test_help_imports_no_torch() -> None:
     for command in ("snapshot", "check"):
         assert "torch" not in top_modules_after(command, "--help")
+
+
+def test_what_differs_is_told_without_sympy(folder: Path) -> None:
+    edit(folder)
+    code = "import sys; from runner.cli.main import main; main(['check']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
+    assert "`x2` differs" in done.stdout
+    assert "torch" in done.stderr.split()
+    assert "sympy" not in done.stderr.split()
