@@ -14,6 +14,7 @@ from runner.compare.tolerances import BY_DTYPE, Tolerance, Tolerances
 from runner.compare.ulp import same_bits
 from runner.config import Config, load
 from runner.engine import Row, execute
+from runner.errors import ConfigError, Problem
 from runner.plan import Plan, compile
 from runner.plan.snapshots import TolerancePlan, observed_by_snapshot
 from runner.record.config_fields import config_digests
@@ -31,7 +32,20 @@ def plan_of(path: str | Path, overrides: Sequence[str] = (), allowed: Sequence[s
         ConfigError: the config is not valid.
     """
     config = observed_by_snapshot(load(path, overrides, allowed_folders=allowed))
-    return compile(config, allowed=[Path(folder) for folder in allowed])
+    try:
+        return compile(config, allowed=[Path(folder) for folder in allowed])
+    except ConfigError as error:
+        raise ConfigError(_told_once(error.problems)) from error
+
+
+def _told_once(problems: Sequence[Problem]) -> list[Problem]:
+    """Without what is told of `log` again, which `observed_by_snapshot` gives the words of `snapshot`."""
+    own = {(each.path.partition(".")[2], each.message) for each in problems if each.path.startswith("snapshot.")}
+    return [
+        each
+        for each in problems
+        if not (each.path.startswith("log.") and (each.path.partition(".")[2], each.message) in own)
+    ]
 
 
 def digests_of(config: Config) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from runner.config import Config
 from runner.config.models import SnapshotDeclaration, ToleranceDeclaration
-from runner.errors import did_you_mean
+from runner.errors import did_you_mean, listing
 from runner.language.scalars import Scalar
 from runner.plan.columns import Column
 from runner.plan.faults import ConfigPath, Faults
@@ -46,10 +46,13 @@ def plan_snapshot(
         integer(declared.every, (*path, "every"), scalars, faults, 1)
     for place, pattern in enumerate(declared.include or ()):
         _check_glob(pattern, (*path, "include", place), columns, faults, key=False)
-    by_glob = []
+    include = config.log.include if declared.include is None else declared.include
+    kept = [column.name for column in columns if include is None or _matches(column.name, include)]
+    by_glob: list[tuple[str, TolerancePlan]] = []
     for pattern, tolerance in declared.tolerances.items():
         place_of = (*path, "tolerances", pattern)
-        _check_glob(pattern, place_of, columns, faults, key=True)
+        if _check_glob(pattern, place_of, columns, faults, key=True) and kept:
+            _check_use(pattern, place_of, [glob for glob, _ in by_glob], kept, faults)
         by_glob.append((pattern, _tolerance(tolerance, place_of, scalars, faults) or TolerancePlan("dtype")))
     default = _tolerance(declared, path, scalars, faults)
     return SnapshotPlan(declared.tensors, declared.exact, default, tuple(by_glob))
@@ -94,8 +97,26 @@ def _not_negative(value: object, path: ConfigPath, scalars: Mapping[str, Scalar]
     return float(found)
 
 
-def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], faults: Faults, *, key: bool) -> None:
-    if not any(fnmatch.fnmatchcase(column.name, pattern) for column in columns):
-        names = [column.name for column in columns]
-        hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
-        faults.add(path, f"`{pattern}` matches no column", hint, key=key)
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], faults: Faults, *, key: bool) -> bool:
+    names = [column.name for column in columns]
+    if any(_matches(name, [pattern]) for name in names):
+        return True
+    hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
+    faults.add(path, f"`{pattern}` matches no column", hint, key=key)
+    return False
+
+
+def _check_use(pattern: str, path: ConfigPath, before: Sequence[str], kept: Sequence[str], faults: Faults) -> None:
+    """A tolerance that no column takes is a fault: the first glob that matches a column is its own."""
+    matched = [name for name in kept if _matches(name, [pattern])]
+    if not matched:
+        message = f"`{pattern}` matches no column that the snapshot keeps"
+        faults.add(path, message, "add it to `include`, or remove its tolerance", key=True)
+    elif all(_matches(name, before) for name in matched):
+        earlier = [f"`{glob}`" for glob in before if any(_matches(name, [glob]) for name in matched)]
+        message = f"every column that `{pattern}` matches takes the tolerance of {listing(earlier, 4)} before it"
+        faults.add(path, message, "put the more special one first", key=True)

@@ -188,6 +188,16 @@ def test_a_calibration_is_kept_with_its_provenance(folder: Path) -> None:
     assert "--calibrate measures a snapshot that is taken anew, and --overlay takes none; give one" in done.err
 
 
+def test_a_fault_of_what_is_kept_is_told_once(folder: Path) -> None:
+    (folder / "linear.yaml").write_text(LINEAR + "snapshot: {every: 0, include: [y]}\nlog: {include: [z]}\n")
+    done = steprun("snapshot", "linear.yaml", cwd=folder)
+    assert done.code == 2
+    assert re.findall(r"^linear\.yaml:\d+:\d+  (\S+)$", done.err, re.MULTILINE) == [
+        "snapshot.every",
+        "snapshot.include.0",
+    ]
+
+
 def test_an_overlay_needs_a_snapshot_of_the_same_rows(folder: Path) -> None:
     (folder / "third.yaml").write_text(LINEAR)
     done = steprun("snapshot", "third.yaml", "--overlay", cwd=folder)
