@@ -267,7 +267,7 @@ def _passing(tally: _Tally, dtype: torch.dtype) -> Passing:
     return Passing(
         rtol=_upwards(tally.rtol),
         beside_atol=tally.bounds.atol,
-        atol=_upwards(tally.atol),
+        atol=tally.atol if math.isfinite(tally.atol) else None,
         ulp=tally.ulp if dtype.is_floating_point and tally.ulp < FARTHEST else None,
     )
 
