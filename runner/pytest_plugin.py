@@ -28,11 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if not _is_asked_for(parent.config) or file_path.suffix != SUFFIX or file_path.parent.name != FOLDER:
+    if not _is_asked_for(parent.config) or file_path.suffix != SUFFIX:
         return None
-    with file_path.open("rb") as file:
-        if file.read(len(_SIGNATURE)) != _SIGNATURE:
-            return None  # somebody else's
+    named = parent.session.isinitpath(file_path) and (file_path.parent / FOLDER).is_dir()
+    if not (named or _is_snapshot(file_path)):
+        return None  # somebody else's, or a config that its snapshot stands for
     collector: pytest.Collector = SnapshotFile.from_parent(parent, path=file_path)
     return collector
 
@@ -41,8 +41,15 @@ def _is_asked_for(config: pytest.Config) -> bool:
     return bool(config.getoption("steprun") or config.getoption("steprun_update"))
 
 
+def _is_snapshot(path: Path) -> bool:
+    if path.parent.name != FOLDER:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
+
+
 class SnapshotFile(pytest.File):
-    """One snapshot."""
+    """One snapshot, or the config of one."""
 
     def collect(self) -> Iterator[pytest.Item]:
         yield SnapshotItem.from_parent(self, name=self.path.stem)
@@ -61,13 +68,19 @@ class SnapshotItem(pytest.Item):
 
     def runtest(self) -> None:
         from runner.compare.checking import FINE, Request, Target, check
+        from runner.compare.collecting import target_of
 
         request = Request("differing") if self.config.getoption("steprun_update") else Request()
-        outcome = check(Target(None, str(self.path)), request)
+        target = Target(None, str(self.path)) if _is_snapshot(self.path) else target_of(str(self.path))
+        outcome = check(target, request)
         if outcome.status not in FINE:
             raise SnapshotDiffers(outcome)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        from runner.errors import SteprunError
+
+        if isinstance(excinfo.value, SteprunError):
+            return str(excinfo.value)
         if isinstance(excinfo.value, SnapshotDiffers):
             outcome = excinfo.value.outcome
             return "\n".join([f"{outcome.name}: {outcome.status}", *outcome.lines])

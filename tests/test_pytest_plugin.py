@@ -56,6 +56,26 @@ def test_the_failure_is_the_verdict(pytester: pytest.Pytester, folder: Path) -> 
     assert "pytest_plugin.py" not in result.stdout.str()
 
 
+def test_a_config_that_is_named_is_the_test_of_its_snapshot(pytester: pytest.Pytester, folder: Path) -> None:
+    edit(folder / "snapshots" / "b.yaml", "    x2: 199.7\n", "    x2: 199.8\n")
+    run(pytester, "--steprun", "a.yaml").assert_outcomes(passed=1)
+    result = run(pytester, "--steprun", "b.yaml")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*b.yaml: differs", "row 2, 2.step: `x2` differs"])
+    (folder / "c.yaml").write_text(LINEAR)
+    result = run(pytester, "--steprun", "c.yaml")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*c.yaml: missing", "*c.yaml has no snapshot"])
+    (folder / "c.yaml").write_text(LINEAR.replace("x1 +", "x3 +"))
+    result = run(pytester, "--steprun", "c.yaml")
+    result.stdout.fnmatch_lines(["*c.yaml has no snapshot"])
+    (folder / "c.yaml").write_text("name: [c]\n" + LINEAR)
+    result = run(pytester, "--steprun", "c.yaml")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*c.yaml:1:7  name"])
+    assert "Traceback" not in result.stdout.str()
+
+
 def test_update_writes_what_differs(pytester: pytest.Pytester, folder: Path) -> None:
     path = folder / "snapshots" / "b.yaml"
     before = path.read_text()

@@ -14,7 +14,7 @@ from runner.compare.causes import BATCH, RANDOM
 from runner.compare.report import WIDEST, report, to_json
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
-from runner.compare.snapshots import Snapshot
+from runner.compare.snapshots import Snapshot, snapshot_path
 from runner.compare.taking import digests_of, environment_of, kept, plan_of, tolerances_of
 from runner.compare.updating import Update, changes, updated
 from runner.compare.verdict import AnyRow, Verdict, align, compare
@@ -115,6 +115,10 @@ def _new(name: str, config: Path, path: Path, request: Request) -> Outcome:
 
 def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Request) -> Outcome:
     plan = plan_of(config, request.overrides, request.allow)
+    if plan.name != path.stem:
+        message = f"{path} is of {config}, whose name is `{plan.name}`"
+        hint = f"`steprun snapshot {config}` takes {snapshot_path(config, plan.name).name}; remove this one"
+        return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
     stale = differing_keys(snapshot, plan)
     if stale and request.update is None:
         return _stale(name, stale)

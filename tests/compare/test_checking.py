@@ -189,6 +189,20 @@ def test_two_configs_of_one_name_do_not_share_a_snapshot(tmp_path: Path) -> None
     )
 
 
+def test_a_snapshot_that_its_config_no_longer_goes_by_is_told(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR)
+    before = contents(tmp_path)
+    (tmp_path / "model.yaml").write_text("name: other\n" + LINEAR)
+    for update in (None, "differing"):
+        outcome = check(Target(None, str(path)), Request(update))  # type: ignore[arg-type]
+        assert (outcome.status, outcome.exit_code) == ("stale", 3)
+        assert outcome.lines == (
+            f"{path} is of {tmp_path / 'model.yaml'}, whose name is `other`",
+            f"= `steprun snapshot {tmp_path / 'model.yaml'}` takes other.yaml; remove this one",
+        )
+    assert contents(tmp_path)["snapshots/model.yaml"] == before["snapshots/model.yaml"]
+
+
 @pytest.mark.parametrize("update", [None, "new", "differing", "all"])
 def test_nothing_is_written_over_a_snapshot_that_cannot_be_read(update: str | None, tmp_path: Path) -> None:
     path = taken(tmp_path, WIDE)
