@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from runner.errors import RunError
 from runner.record.directory import write_atomically
 
 _BROKEN = ("damaged", "failed")
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML has no way to hold; a file's name may."""
 
 
 def exit_code_of(outcomes: Sequence[Outcome]) -> int:
@@ -68,15 +71,16 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
         case = ElementTree.SubElement(
             suite,
             "testcase",
-            classname=str(place.parent).replace("/", "."),
-            name=place.name,
-            file=outcome.name,
+            classname=_shown(str(place.parent).replace("/", ".")),
+            name=_shown(place.name),
+            file=_shown(outcome.name),
             time=f"{outcome.seconds:.3f}",
         )
         if outcome.status not in FINE:
             kind = "error" if outcome.status in _BROKEN else "failure"
-            told = ElementTree.SubElement(case, kind, type=outcome.status, message=one_line((*outcome.lines, "")[0]))
-            told.text = "\n".join(outcome.lines)
+            first = _shown(one_line((*outcome.lines, "")[0]))
+            told = ElementTree.SubElement(case, kind, type=outcome.status, message=first)
+            told.text = _shown("\n".join(outcome.lines))
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)
@@ -89,3 +93,7 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
             write_atomically(path.resolve(), content)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _shown(text: str) -> str:
+    return _NO_XML.sub("\ufffd", text)

@@ -99,6 +99,9 @@ class _Reader:
         self._raise()
         entries = {key: entry.value for key, entry in root.entries.items()}
         of = self._text(entries["of"], "the name of a config's file")
+        if Path(of).name != of:
+            message = "a snapshot is of a config in the folder above it, and this is no file's name there"
+            self._add(entries["of"], message, "write the name of the config's file, without folders")
         config = self._texts(entries["config"], "config")
         environment = self._environment(entries["environment"])
         self._large = self._text(entries["large"], "`full`, `stats` or `digest`")

@@ -148,6 +148,16 @@ def test_junit_goes_through_links_and_into_pipes_which_stay(folder: Path) -> Non
     assert (folder / "pipe").is_fifo()
 
 
+def test_junit_is_xml_whatever_a_file_is_called(folder: Path) -> None:
+    (folder / "c\x01d.yaml").write_text("name: c\n" + LINEAR)
+    assert steprun("check", "c\x01d.yaml", "--junit", "results.xml", cwd=folder).code == 3
+    case = ElementTree.parse(folder / "results.xml").getroot()[0][0]
+    assert (case.get("name"), case[0].text) == (
+        "c\ufffdd.yaml",
+        "c\ufffdd.yaml has no snapshot\n= `steprun snapshot c\ufffdd.yaml` takes one",
+    )
+
+
 def test_a_damaged_snapshot_alone_exits_with_2(folder: Path) -> None:
     (folder / "snapshots" / "other.yaml").write_text("")
     done = steprun("check", cwd=folder)

@@ -200,6 +200,7 @@ EDITS = {
     "1 2.step:": ("  2 2.step:", "  1 2.step:"),
     "two:": ("  2 2.step:", "  two:"),
     "cores:": ("  threads: ", "  cores: "),
+    "of: ../elsewhere": ('of: "model.yaml"', 'of: "../elsewhere/model.yaml"'),
     "threads: two": ("  threads: ", "  threads: two\n  # "),
     "engine: 2": ('  engine: "eager"', "  engine: 2"),
     "device: [cpu]": ('  device: "cpu"', "  device: [cpu]"),
