@@ -146,6 +146,6 @@ def _is_real(tensor: Tensor) -> bool:
 
 
 def _shown(factor: float) -> str:
-    if 0 < abs(factor) < 1 and abs(1 / factor - round(1 / factor)) < 1e-9 and abs(1 / factor) < _LARGEST_COUNT:
+    if 1 / _LARGEST_COUNT < abs(factor) < 1 and abs(1 / factor - round(1 / factor)) < 1e-9:
         return f"{'-' if factor < 0 else ''}1/{round(abs(1 / factor))}"
     return f"{factor:.5g}"
