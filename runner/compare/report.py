@@ -345,7 +345,7 @@ def _values_json(values: Values) -> dict[str, Any]:
         "error": _finite(values.error),
         "passes_at": {
             "rtol": passing.rtol,
-            "beside_atol": passing.beside_atol,
+            "beside_atol": _finite(passing.beside_atol),
             "atol": passing.atol,
             "ulp": passing.ulp,
         },

@@ -8,6 +8,8 @@ import random
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from runner.compare.growth import Growth
@@ -15,7 +17,7 @@ from runner.compare.report import TALLEST, WIDEST, report, shown, to_json
 from runner.compare.tolerances import BY_DTYPE, Tolerance, Tolerances
 from runner.compare.verdict import WINDOW, align, compare, in_causal_order
 from runner.engine.rows import Row
-from runner.plan.columns import Column
+from runner.plan.columns import Column, Role
 from tests.compare.rows import COLUMNS, row, rows, verdict_of
 
 
@@ -285,3 +287,25 @@ def test_on_a_narrow_terminal_no_number_is_cut() -> None:
     assert max(map(len, narrow)) <= 50
     wide = report(verdict_of(found, rows(20)))
     assert " ".join(" ".join(narrow[1:]).split()) == " ".join(" ".join(wide[1:]).split())
+
+
+NUMBERS = st.one_of(st.floats(), st.sampled_from([0.0, -0.0, 5e-324, 1e308, -1e308, 1e160, math.nan, math.inf]))
+PAIRS = st.lists(st.tuples(*[st.lists(NUMBERS, min_size=2, max_size=2)] * 2), min_size=1, max_size=4)
+
+
+@given(PAIRS, st.sampled_from(["value", "gradient", "weight"]), st.sampled_from([BY_DTYPE, Tolerance("bitwise")]))
+@example([([1e308, 1e308], [-1e308, 1e308])], "gradient", BY_DTYPE)
+def test_whatever_numbers_differ_there_is_a_screen_and_json(
+    pairs: list[tuple[list[float], list[float]]], role: Role, tolerance: Tolerance
+) -> None:
+    column = Column("w", role, torch.float64, (2,))
+    found, expected = (
+        [
+            row(number, {"w": torch.tensor(pair[side], dtype=torch.float64)}, columns=[column])
+            for number, pair in enumerate(pairs)
+        ]
+        for side in range(2)
+    )
+    verdict = compare(align(found, expected), [column], [column], Tolerances(tolerance))
+    assert len(report(verdict, width=60)) <= TALLEST
+    assert json.dumps(to_json(verdict), allow_nan=False)
