@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from runner.compare.verdict import AnyRow, align
-from runner.engine import Row, State, execute, initial_state
+from runner.engine import Row, State, eager, execute, initial_state, steps
+from runner.engine.binding import Binding
+from runner.engine.state import Values
+from runner.engine.steps import Run
 from runner.engine.transfer import transfer
 from runner.errors import ComparisonError
 from runner.language.generators import left_alone
 from runner.plan.columns import Column
+from runner.plan.health import HealthPlan
 from runner.plan.initial import Drawn
-from runner.plan.instructions import Action, Enter, Expect, Instruction
+from runner.plan.instructions import Action, Argument, Enter, Expect, Instruction
 from runner.plan.plan import Plan
 
 
@@ -196,16 +200,39 @@ class _Again:
         self.state = initial_state(other.plan, start)
         self.optimizers = _alike(this.plan, other.plan)
         self.dtypes = {one: another for one, another in _dtype_pairs(this.plan, other.plan) if one != another}
+        self.binding = Binding(replace(other.plan, health=HealthPlan()), self.state)
+        self.bound: dict[tuple[int, ...], Run] = {}  # by the identity of what the plan says, and the loops around it
 
     def step(self, state: State) -> Row | None:
         """Its next row from `state`, which is left as it is; None at the end."""
         if state.row:
             transfer(state, self.state, self.optimizers, self.dtypes)
         with _under(self.side):
-            rows = execute(self.side.plan, self.state)
+            rows = self._rows()
             row = next(rows, None)
             rows.close()  # type: ignore[attr-defined]  # it is a generator
         return row
+
+    def _rows(self) -> Iterator[Row]:
+        if self.side.plan.config.engine != "eager":
+            return execute(self.side.plan, self.state)
+        binding, parameters = self.binding, self.state.parameters
+        binding.capture_weights(parameters)
+        binding.capture_gradients(parameters)
+        binding.capture_state()
+        return eager.execute(self.side.plan, self.state, watch=binding.watch, bind=self._bind)
+
+    def _bind(self, binding: Binding, argument: Argument, loops: Sequence[int]) -> Run:
+        """A step that is bound when it is first taken, and then kept: all rows begin from one state."""
+
+        place = (id(argument), *loops)
+
+        def run() -> Values | None:
+            if place not in self.bound:
+                self.bound[place] = steps.bind(self.binding, argument, loops)
+            return self.bound[place]()
+
+        return run
 
 
 def _alike(this: Plan, other: Plan) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy
@@ -28,8 +28,11 @@ from runner.compare.lockstep import (
 from runner.compare.rules import rule_override
 from runner.config import overridden
 from runner.engine import initial_state
+from runner.engine.binding import Binding
+from runner.engine.steps import Run
 from runner.errors import ComparisonError
 from runner.plan import Plan
+from runner.plan.instructions import Argument
 from tests.optim.test_shipped_rules import OTHERS, TWINS
 
 DESCENT = """\
@@ -74,6 +77,23 @@ def test_the_local_error_of_a_step_is_that_of_the_step_taken_in_float64_by_hand(
         double = descent(double, x, y)
         assert torch.equal(row.other["w"], double.float())
         before = row.this
+
+
+def test_a_step_that_begins_anew_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[str] = []
+    bind = module.steps.bind
+
+    def counted(binding: Binding, argument: Argument, loops: Sequence[int]) -> Run:
+        bound.append(type(argument).__name__)
+        return bind(binding, argument, loops)
+
+    monkeypatch.setattr(module.steps, "bind", counted)  # the engine has its own by now
+    steps = "[{repeat: {times: 6, steps: [backward, step, zero_grad]}}, train, train]"
+    plans = [plan_of(DESCENT.replace("steps: 20", f"steps: {steps}"), *given) for given in ((), ("dtype=float64",))]
+    rows = list(lockstep(Side(plans[0]), Side(plans[1]), reinject=True))
+    assert len(rows) == 21
+    assert all(row.local is not None for row in rows)
+    assert len(bound) == 5
 
 
 def descent(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
