@@ -9,12 +9,14 @@ import argparse
 import os
 import platform
 import sys
+import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process started
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.mkdtemp(prefix="steprun-benchmarks-"))  # empty at first
 
 import torch
 
-from benchmarks import checks, digits, linear, memory, parameter, peers, startup, transformer
+from benchmarks import checks, compiled, digits, linear, memory, parameter, peers, startup, transformer
 from benchmarks.measure import LEAST_REPEATS, measured, table
 from benchmarks.profile import PROFILED, operations, profile, report
 
@@ -23,6 +25,7 @@ WORKLOADS = (
     parameter.workloads,
     digits.workloads,
     transformer.workloads,
+    compiled.workloads,
     startup.workloads,
     checks.workloads,
     memory.workloads,

@@ -20,11 +20,11 @@ def steprun() -> None:
         runner.run(CONFIG, overrides=[f"steps={STEPS}"], runs_dir=folder)
 
 
-def by_hand() -> tuple[torch.Tensor, ...]:
+def by_hand(steps: int = STEPS) -> tuple[torch.Tensor, ...]:
     """The loop as a person writes it, without logging."""
     x1, x2, x3, constant = _tensors()
     optimizer = torch.optim.SGD([x1, x2, x3], lr=0.01)
-    for _ in range(STEPS):
+    for _ in range(steps):
         optimizer.zero_grad()
         f = 10 * x1 + 20 * x2 + constant * x3
         f.backward()

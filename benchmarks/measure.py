@@ -32,10 +32,18 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """What a side may return: seconds of its time that are told apart, those that it took to compile."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     workload: Workload
     ours: tuple[float, ...]  # seconds, or bytes
     theirs: tuple[float, ...]
+    apart: tuple[float, ...] = ()  # seconds not in `ours`: those of the unmeasured run, then of the others
 
     @property
     def value(self) -> float:
@@ -58,19 +66,26 @@ def measured(workload: Workload, repeats: int) -> Result:
         return Result(workload, (_bytes(workload.ours),), (_bytes(workload.theirs),))
     sides: dict[str, list[float]] = {"ours": [], "theirs": []}
     workload.theirs()
-    workload.ours()
+    _, first = _seconds(workload.ours)
+    apart = [first]
     for repeat in range(repeats):
         order = ("ours", "theirs") if repeat % 2 else ("theirs", "ours")
         for side in order:
-            sides[side].append(_seconds(workload.ours if side == "ours" else workload.theirs))
-    return Result(workload, tuple(sides["ours"]), tuple(sides["theirs"]))
+            seconds, compiling = _seconds(workload.ours if side == "ours" else workload.theirs)
+            sides[side].append(seconds)
+            if side == "ours":
+                apart.append(compiling)
+    return Result(workload, tuple(sides["ours"]), tuple(sides["theirs"]), tuple(apart) if first else ())
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """What a side took, and the seconds that it tells apart."""
     gc.collect()
     begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+    returned = work()
+    elapsed = time.perf_counter() - begun
+    apart = returned.seconds if isinstance(returned, Apart) else 0.0
+    return elapsed - apart, apart
 
 
 def _bytes(work: Callable[[], object]) -> float:
@@ -96,7 +111,7 @@ def _cells(result: Result) -> tuple[str, ...]:
     unit = {"difference": " s", "each": " ms"}.get(workload.measure, "")
     return (
         workload.name,
-        workload.what,
+        workload.what + _told_apart(result),
         _told(result.ours, workload),
         workload.against,
         _told(result.theirs, workload),
@@ -107,6 +122,14 @@ def _cells(result: Result) -> tuple[str, ...]:
 
 def _verdict(result: Result) -> str:
     return "reached" if result.reached else "not reached"
+
+
+def _told_apart(result: Result) -> str:
+    if not result.apart:
+        return ""
+    return (
+        f"; compiled in {result.apart[0]:.1f} s, then in {statistics.median(result.apart[1:]):.1f} s from torch's cache"
+    )
 
 
 def _told(figures: tuple[float, ...], workload: Workload) -> str:

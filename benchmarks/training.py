@@ -19,16 +19,16 @@ def train(config: Path) -> None:
         runner.run(config, runs_dir=folder, allowed_folders=[DATA_FOLDER])
 
 
-def losses(config: Path) -> list[float]:
+def losses(config: Path, *overrides: str) -> list[float]:
     """The `loss` of every step of a config."""
-    found = [row["loss"] for row in runner.execute(_plan(config))]
+    found = [row["loss"] for row in runner.execute(plan(config, *overrides))]
     return [loss.item() for loss in found if loss is not None]
 
 
 def start(config: Path) -> dict[str, torch.Tensor]:
     """The initial weights of a config."""
-    return {name: weight.detach() for name, weight in initial_state(_plan(config)).parameters.items()}
+    return {name: weight.detach() for name, weight in initial_state(plan(config)).parameters.items()}
 
 
-def _plan(config: Path) -> runner.Plan:
-    return runner.compile(runner.load(config, allowed_folders=[DATA_FOLDER]), allowed=[DATA_FOLDER])
+def plan(config: Path, *overrides: str) -> runner.Plan:
+    return runner.compile(runner.load(config, overrides, allowed_folders=[DATA_FOLDER]), allowed=[DATA_FOLDER])

@@ -99,6 +99,10 @@ class ConfigError(SteprunError):
     exit_code = 2
 
 
+class EngineError(ConfigError):
+    """A config is valid, and the engine that it names cannot do what it asks."""
+
+
 class UsageError(SteprunError):
     """The command was given something it cannot work with: a missing file, a bad option."""
 

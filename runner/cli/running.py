@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli.compiling import told_of_compiling
 from runner.cli.interruption import Interruption
 from runner.cli.options import (
     AsJson,
@@ -79,7 +80,7 @@ def _execute(
         gc.enable()
     if runs_dir is None:
         with watching(plan, quiet, as_json) as watch:
-            for row in execute(plan, shared=True):
+            for row in execute(plan, shared=True, compiling=told_of_compiling()):
                 watch(row)
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
@@ -91,6 +92,7 @@ def _execute(
             see=watch,
             checkpoint_every=checkpoint_every,
             stop=stop,
+            compiling=told_of_compiling(),
         )
     return directory
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.compare.verdict import AnyRow, align
-from runner.engine import Row, State, eager, execute, initial_state, steps
+from runner.engine import Row, State, eager, execute, initial_state
 from runner.engine.binding import Binding
 from runner.engine.state import Values
 from runner.engine.steps import Run
@@ -20,7 +20,7 @@ from runner.language.generators import left_alone
 from runner.plan.columns import Column
 from runner.plan.health import HealthPlan
 from runner.plan.initial import Drawn
-from runner.plan.instructions import Action, Argument, Enter, Expect, Instruction
+from runner.plan.instructions import Action, Enter, Expect, Instruction
 from runner.plan.plan import Plan
 
 
@@ -179,7 +179,7 @@ def _rows(side: Side, start: Mapping[str, Tensor]) -> Iterator[Row]:
 
 def _rows_noting(side: Side, state: State, again: _Again | None, local: dict[int, Row | None]) -> Iterator[Row]:
     """The rows of this side; before each, the other side takes the same step from the state as it is."""
-    rows = execute(side.plan, state)
+    rows = execute(side.plan, state, by_row=True)
     while True:
         number = state.row
         if again is not None:
@@ -201,7 +201,7 @@ class _Again:
         self.optimizers = _alike(this.plan, other.plan)
         self.dtypes = {one: another for one, another in _dtype_pairs(this.plan, other.plan) if one != another}
         self.binding = Binding(replace(other.plan, health=HealthPlan()), self.state)
-        self.bound: dict[tuple[int, ...], Run] = {}  # by the identity of what the plan says, and the loops around it
+        self.bound: dict[int, Run] = {}  # by position in the program
 
     def step(self, state: State) -> Row | None:
         """Its next row from `state`, which is left as it is; None at the end."""
@@ -215,22 +215,20 @@ class _Again:
 
     def _rows(self) -> Iterator[Row]:
         if self.side.plan.config.engine != "eager":
-            return execute(self.side.plan, self.state)
+            return execute(self.side.plan, self.state, by_row=True)
         binding, parameters = self.binding, self.state.parameters
         binding.capture_weights(parameters)
         binding.capture_gradients(parameters)
         binding.capture_state()
         return eager.execute(self.side.plan, self.state, watch=binding.watch, bind=self._bind)
 
-    def _bind(self, binding: Binding, argument: Argument, loops: Sequence[int]) -> Run:
+    def _bind(self, binding: Binding, position: int, action: Action) -> Run:
         """A step that is bound when it is first taken, and then kept: all rows begin from one state."""
 
-        place = (id(argument), *loops)
-
         def run() -> Values | None:
-            if place not in self.bound:
-                self.bound[place] = steps.bind(self.binding, argument, loops)
-            return self.bound[place]()
+            if position not in self.bound:
+                self.bound[position] = eager.bind_step(self.binding, position, action)
+            return self.bound[position]()
 
         return run
 

@@ -15,7 +15,7 @@ from runner.config.optimizers import read_optimizers
 from runner.config.snapshot import read_snapshot
 from runner.config.steps import read_program
 from runner.config.tensors import read_constants, read_parameters, scalar_names
-from runner.config.unbuilt import ENGINES, TOP_LEVEL, not_built
+from runner.config.unbuilt import TOP_LEVEL, not_built
 from runner.config.validate import EnoughFaults, Faults
 from runner.errors import Problem, did_you_mean, nearest
 
@@ -27,7 +27,7 @@ TOP_LEVEL_KEYS = (
 """What a person may write at the top, in the order of the language."""
 
 _MAPPINGS = ("functions", "metrics")
-ENGINES_BUILT = ("eager", "cudagraph")
+ENGINES = ("eager", "compile", "cudagraph")
 TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
 
@@ -71,8 +71,8 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
             values[key] = {}
     if data.get("name") is None:
         values["name"] = faults.document.name
-    _check_choice(data.get("engine"), ("engine",), ENGINES_BUILT, ENGINES, "engine", faults)
-    _check_choice(data.get("on_nonfinite"), ("on_nonfinite",), ON_NONFINITE, {}, "choice", faults)
+    _check_choice(data.get("engine"), ("engine",), ENGINES, "engine", faults)
+    _check_choice(data.get("on_nonfinite"), ("on_nonfinite",), ON_NONFINITE, "choice", faults)
     if data.get("parameters") in (None, {}) and "parameters" not in faults.misspelt:
         hint = "write `parameters: {x: {shape: [1], init: 100}}`"
         faults.add(("parameters",), "a config needs at least one parameter", hint, key=True)
@@ -102,7 +102,7 @@ def _log(written: Any, faults: Faults) -> Log | None:
     if not isinstance(written, dict):
         faults.add(("log",), f"expected a mapping, found {describe(written)}", "write `log: {every: 10}`")
         return Log()
-    _check_choice(written.get("tensors"), ("log", "tensors"), TENSOR_LOGS, {}, "choice", faults)
+    _check_choice(written.get("tensors"), ("log", "tensors"), TENSOR_LOGS, "choice", faults)
     return faults.build(Log, written, ("log",)) or Log()
 
 
@@ -116,12 +116,6 @@ def _health(written: Any, faults: Faults) -> Health | None:
     return faults.build(Health, written, ("health",)) or Health()
 
 
-def _check_choice(
-    written: Any, path: tuple[str, ...], choices: tuple[str, ...], unbuilt: Any, noun: str, faults: Faults
-) -> None:
-    if not isinstance(written, str) or written in choices:
-        return
-    if written in unbuilt:
-        faults.add(path, not_built(f"`{path[-1]}: {written}`"), unbuilt[written])
-    else:
+def _check_choice(written: Any, path: tuple[str, ...], choices: tuple[str, ...], noun: str, faults: Faults) -> None:
+    if isinstance(written, str) and written not in choices:
         faults.add(path, f"there is no {noun} `{written}`", f"write {' or '.join(f'`{choice}`' for choice in choices)}")

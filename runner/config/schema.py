@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from runner.catalogue import Argument, Initialiser, Optimizer, initialisers, optimizers
-from runner.config.build import ENGINES_BUILT, ON_NONFINITE, TENSOR_LOGS
+from runner.config.build import ENGINES, ON_NONFINITE, TENSOR_LOGS
 from runner.config.models import (
     STEP_MODELS,
     Config,
@@ -64,7 +64,7 @@ def json_schema() -> Schema:
         "seed": fields["seed"],
         "dtype": fields["dtype"],
         "device": fields["device"],
-        "engine": {**fields["engine"], "enum": list(ENGINES_BUILT)},
+        "engine": {**fields["engine"], "enum": list(ENGINES)},
         "parameters": {
             **nullable,
             "description": _told(fields, "parameters"),

@@ -10,7 +10,6 @@ TOP_LEVEL: Mapping[str, str] = {
     "placement": "remove it",
     "report": "remove it",
 }
-ENGINES: Mapping[str, str] = {"compile": "write `engine: eager`"}
 
 
 def not_built(what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 
@@ -96,11 +97,46 @@ class Batches:
         self.position = 0
         self._order = order(self._seed, plan.name, self.epoch, plan.samples, plan.groups) if plan.shuffle else None
 
+    def ahead(self) -> Batches:
+        """A cursor at the same place, which goes its own way."""
+        return copy.copy(self)
+
+    def catch_up(self, other: Batches) -> None:
+        """Go to where a cursor of the same source is."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
+
     def lengths(self, count: int) -> list[int]:
         """How many samples each of the next batches has."""
         size, batches = self.plan.batch_size, self.plan.batches
         last = min(size, self.plan.samples - (batches - 1) * size)
         return [last if (self.position + place) % batches == batches - 1 else size for place in range(count)]
+
+    def several(self, count: int, *, anew: bool = True) -> Batch:
+        """Draw batches of one length, at least one, and give them stacked: `(count, samples, *shape)`.
+
+        Args:
+            anew: else the first of them is the current one.
+        """
+        if not anew:
+            self.position -= 1
+        parts: list[Batch] = []
+        left, length = count, self.lengths(1)[0]
+        while left:
+            if self.position >= self.plan.batches:
+                self.begin()
+            taken = min(left, self.plan.batches - self.position)
+            start = self.position * self.plan.batch_size
+            parts.append(self._samples_of(start, start + taken * length))
+            self.position += taken
+            left -= taken
+        columns = {name: [part[name] for part in parts] for name in parts[0]}
+        joined = {name: found[0] if len(found) == 1 else torch.cat(found) for name, found in columns.items()}
+        stacked = {name: found.reshape(count, length, *found.shape[1:]) for name, found in joined.items()}
+        self.batch = self.taken = {name: found[-1] for name, found in stacked.items()}
+        self.length = length
+        self.seen = self._numbers(start + (taken - 1) * length, start + taken * length)
+        return stacked
 
     def current(self) -> Batch:
         """The current batch; the first is drawn on first use."""
@@ -139,19 +175,21 @@ class Batches:
     def _draw(self, position: int) -> None:
         size = self.plan.batch_size
         start, end = position * size, min((position + 1) * size, self.plan.samples)
-        if self._order is None:
-            self.seen = slice(start, end)
-            batch = self._read(start, end)
-        else:
-            self.seen = self._order[start:end]
-            batch = self._taken(self.seen)
-        self.batch = self.taken = batch
+        self.seen = self._numbers(start, end)
+        self.batch = self.taken = self._samples_of(start, end)
         self.length = end - start
 
     @property
     def length_taken(self) -> int:
         """Of the batch that was taken last."""
         return len(range(*self.seen.indices(self.plan.samples))) if isinstance(self.seen, slice) else len(self.seen)
+
+    def _numbers(self, start: int, end: int) -> Tensor | slice:
+        """Which samples stand between two places of this pass."""
+        return slice(start, end) if self._order is None else self._order[start:end]
+
+    def _samples_of(self, start: int, end: int) -> Batch:
+        return self._read(start, end) if self._order is None else self._taken(self._order[start:end])
 
     def sample(self, place: int) -> int:
         """Which sample of the source, from 0, stands at a place of the batch that was taken last."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from runner.engine import eager, steps
+from runner.engine import eager
 from runner.engine.addresses import Addresses
 from runner.engine.binding import Binding
 from runner.engine.capture import Capture, CudaGraphs
@@ -12,7 +12,8 @@ from runner.engine.captured import CapturedTrain
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State
-from runner.plan.instructions import Argument, Train
+from runner.engine.steps import Run
+from runner.plan.instructions import Action, Train
 from runner.plan.plan import Plan
 
 
@@ -46,8 +47,8 @@ class _Binder:
         self._capture = capture
         self._addresses: Addresses | None = None
 
-    def __call__(self, binding: Binding, argument: Argument, loops: Sequence[int]) -> steps.Run:
+    def __call__(self, binding: Binding, position: int, action: Action) -> Run:
         addresses = self._addresses = self._addresses or Addresses(binding)
-        if isinstance(argument, Train):
-            return CapturedTrain(binding, argument, loops, addresses, self._capture).run
-        return steps.bind(binding, argument, loops)
+        if isinstance(action.argument, Train):
+            return CapturedTrain(binding, action.argument, action.loops, addresses, self._capture).run
+        return eager.bind_step(binding, position, action)

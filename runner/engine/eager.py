@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from runner.engine import steps
 from runner.engine.binding import Binding
-from runner.engine.faults import run_fault
+from runner.engine.faults import FAULTS, run_fault
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State, Values, initial_state
@@ -19,17 +20,22 @@ from runner.engine.steps import Run
 from runner.errors import RunError
 from runner.language.generators import left_alone
 from runner.plan.determinism import deterministic
-from runner.plan.instructions import Action, Again, Argument, Enter, Instruction, Leave, When
+from runner.plan.instructions import Action, Again, Enter, Instruction, Leave, When
 from runner.plan.plan import Plan
 
 Jump = Callable[[int], int]
 """A loop's head or foot: from its own position to the next one."""
 
-Bind = Callable[[Binding, Argument, Sequence[int]], Run]
-"""Makes a step: from what its plan says and the loops around it."""
+Bind = Callable[[Binding, int, Action], Run]
+"""Makes a step, which stands at a position of the program."""
 
-FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
-"""What a step may raise; each is told with its place in the config."""
+Several = Mapping[int, Callable[[], Iterator[Row]]]
+"""By position, steps that are taken several at a time: each yields their rows, and leaves the state at what is next."""
+
+
+def bind_step(binding: Binding, position: int, action: Action) -> Run:
+    """A step over the tensors of a run, which are computed as it is called."""
+    return steps.bind(binding, action.argument, action.loops)
 
 
 def execute(
@@ -39,7 +45,8 @@ def execute(
     checkpoint: Callable[[str | None], None] | None = None,
     shared: bool = False,
     watch: Watch | None = None,
-    bind: Bind = steps.bind,
+    bind: Bind = bind_step,
+    several: Several = MappingProxyType({}),
 ) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
@@ -51,6 +58,7 @@ def execute(
             cheaper, and for readers that write nothing; the run never writes what a row holds.
         watch: over `state`; one that tells what it finds as Python warnings unless given.
         bind: makes a step of what its plan says, over the tensors of the run.
+        several: looked up once all steps are made.
     Raises:
         RunError: a step fails, or makes something non-finite, whose row is yielded before; the problem names the
             place in the config.
@@ -60,6 +68,7 @@ def execute(
     binding = Binding(plan, state, checkpoint, watch)
     watch = binding.watch
     program = [_bind(binding, position, instruction, bind) for position, instruction in enumerate(plan.program)]
+    program = [(run, None if position in several else action) for position, (run, action) in enumerate(program)]
     layout, iterations, last = binding.layout, state.iterations, state.last
 
     def row(action: Action, values: Values) -> Row:
@@ -70,7 +79,7 @@ def execute(
             iteration, path = iterations[loops[-1]], action.path.format(*iterations)
         else:
             iteration, path = 1, action.path
-        return Row(number, action.kind, path, iteration, layout, values if shared else _copied(values))
+        return Row(number, action.kind, path, iteration, layout, values if shared else copied(values))
 
     def kept_after_all() -> Iterator[Row]:
         """The rows of a loop that was left."""
@@ -84,7 +93,7 @@ def execute(
         watch.start()
         state.row = 1
         values = tuple(binding.latest)
-        yield Row(0, "start", "start", 1, layout, values if shared else _copied(values))
+        yield Row(0, "start", "start", 1, layout, values if shared else copied(values))
         if watch.failure is not None:
             raise RunError(watch.failure)
     end = len(program)
@@ -97,6 +106,12 @@ def execute(
         while position < end:
             run, action = program[position]
             if action is None:
+                if position in several:
+                    yield from several[position]()
+                    position = state.position
+                    if watch.failure is not None:
+                        break
+                    continue
                 position = state.position = run(position)
                 if last:
                     yield from kept_after_all()
@@ -118,7 +133,8 @@ def execute(
         around.close()
 
 
-def _copied(values: Values) -> Values:
+def copied(values: Values) -> Values:
+    """The values of a row as tensors of its own."""
     return tuple(None if value is None else value.clone() for value in values)
 
 
@@ -217,7 +233,7 @@ def _leave(binding: Binding, instruction: Leave) -> Jump:
 
 
 def _action(binding: Binding, position: int, action: Action, bind: Bind) -> Run:
-    run = bind(binding, action.argument, action.loops)
+    run = bind(binding, position, action)
     if not torch.is_grad_enabled():
         run = _with_gradients(run)
     if action.rows and action.loops and binding.plan.log.every > 1:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from runner.engine import eager
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State
 from runner.plan.plan import Plan
+
+Compiling = Callable[[str, float | None], None]
+"""Told of each compilation: the path of the step as it begins, and again with the seconds that it took."""
 
 
 def execute(
@@ -18,6 +22,8 @@ def execute(
     checkpoint: Callable[[str | None], None] | None = None,
     shared: bool = False,
     watch: Watch | None = None,
+    compiling: Compiling | None = None,
+    by_row: bool = False,
 ) -> Iterator[Row]:
     """Run a plan by the engine that its config names, and yield a row for its start and after each step.
 
@@ -28,13 +34,43 @@ def execute(
         shared: rows share memory with the run, and with each other where a step left a tensor as it was. That is
             cheaper, and for readers that write nothing; the run never writes what a row holds.
         watch: over `state`; one that tells what it finds as Python warnings unless given.
+        compiling: told of each compilation of `engine: compile`.
+        by_row: `state` is, as each row is given, that after it; an engine that takes several steps at once takes one.
     Raises:
         RunError: a step fails, or makes something non-finite, whose row is yielded before; the problem names the
             place in the config.
         ExpectationError: an `expect` step does not hold.
     """
-    if plan.config.engine == "cudagraph":
-        from runner.engine import cudagraph
+    engine = _ENGINES[plan.config.engine]
+    return engine(plan, state, compiling, by_row, {"checkpoint": checkpoint, "shared": shared, "watch": watch})
 
-        return cudagraph.execute(plan, state, checkpoint=checkpoint, shared=shared, watch=watch)
-    return eager.execute(plan, state, checkpoint=checkpoint, shared=shared, watch=watch)
+
+Given = Mapping[str, Any]
+"""What every engine takes, by name."""
+
+
+def _eager(plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given) -> Iterator[Row]:
+    return eager.execute(plan, state, **given)
+
+
+def _compiled(
+    plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given
+) -> Iterator[Row]:
+    from runner.engine.compiled.execute import execute  # imports torch's compiler
+
+    return execute(plan, state, compiling=compiling, by_row=by_row, **given)
+
+
+def _captured(
+    plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given
+) -> Iterator[Row]:
+    from runner.engine import cudagraph
+
+    return cudagraph.execute(plan, state, **given)
+
+
+_ENGINES: Mapping[str, Callable[[Plan, State | None, Compiling | None, bool, Given], Iterator[Row]]] = {
+    "eager": _eager,
+    "compile": _compiled,
+    "cudagraph": _captured,
+}

@@ -17,6 +17,9 @@ from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.instructions import Action, Again, Expectation
 from runner.plan.plan import Plan
 
+FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
+"""What a step may raise; each is told with its place in the config."""
+
 
 def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> RunError:
     """What a step raised, at the operation it happened in, else at the step."""

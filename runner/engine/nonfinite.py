@@ -92,6 +92,11 @@ class Watch:
         self._over = plan.on_nonfinite == "ignore"  # nothing is looked at, any more or at all
         self._waiting: list[_Waiting] = []
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is looked at, and nothing has been found yet."""
+        return not self._over
+
     def start(self) -> None:
         """Look at the weights before the first step."""
         if not self._over:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from runner.engine.binding import Binding
-from runner.engine.eager import FAULTS
-from runner.engine.faults import run_fault
+from runner.engine.faults import FAULTS, run_fault
 from runner.engine.state import State
 from runner.language.computation import Computation, inputs_of
 from runner.plan.instructions import Action, Backward, Evaluation, Step, Train

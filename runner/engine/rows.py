@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
 from runner.errors import did_you_mean
 from runner.plan.columns import Column
+
+Values = tuple[Tensor | None, ...]
 
 
 class Columns:
@@ -32,6 +34,30 @@ class Columns:
             raise KeyError(f"no column `{name}`; {hint}") from None
 
 
+class Block:
+    """The values of consecutive rows that were computed together.
+
+    A stacked column is one tensor `(rows, *shape)`; any other is the same in each of the rows, or none.
+    """
+
+    __slots__ = ("columns", "shared", "stacked")
+
+    def __init__(self, columns: Sequence[Tensor | None], stacked: Sequence[bool], shared: bool) -> None:
+        self.columns = columns  # aligned with those of the rows' layout
+        self.stacked = stacked
+        self.shared = shared  # a row's values may be these tensors; else they are copies
+
+    def values(self, place: int) -> Values:
+        """Those of one of the rows."""
+        found = tuple(self.value(position, place) for position in range(len(self.columns)))
+        return found if self.shared else tuple(None if value is None else value.clone() for value in found)
+
+    def value(self, position: int, place: int) -> Tensor | None:
+        """That of one column."""
+        value = self.columns[position]
+        return value[place] if value is not None and self.stacked[position] else value
+
+
 class Row:
     """What one step left behind. Its tensors are never written again.
 
@@ -39,17 +65,35 @@ class Row:
     or None where this step did not compute the value or the gradient does not exist.
     """
 
-    __slots__ = ("iteration", "layout", "number", "path", "step", "values")
+    __slots__ = ("_values", "block", "iteration", "layout", "number", "path", "place", "step")
 
     def __init__(
-        self, number: int, step: str, path: str, iteration: int, layout: Columns, values: tuple[Tensor | None, ...]
+        self,
+        number: int,
+        step: str,
+        path: str,
+        iteration: int,
+        layout: Columns,
+        values: Values | None,
+        block: Block | None = None,
+        place: int = 0,
     ) -> None:
         self.number = number  # from 0, which is `start`
         self.step = step  # "backward"
         self.path = path  # "repeat[12].2.train"
         self.iteration = iteration  # of the innermost loop, from 1
         self.layout = layout
-        self.values = values  # aligned with `layout.columns`
+        self._values = values
+        self.block = block  # where the values are, if not in `_values`, at `place`
+        self.place = place
+
+    @property
+    def values(self) -> Values:
+        """Aligned with `layout.columns`."""
+        if self._values is None:
+            assert self.block is not None
+            self._values = self.block.values(self.place)
+        return self._values
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -65,6 +65,7 @@ class State:
     row: int = 0  # the number of the next row
     batches: dict[str, Batches] = field(default_factory=dict)  # the cursor of each data source
     evaluations: int = 0  # computations with random numbers done; each has a stream of its own
+    compiled: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)  # for steps of the program
     observations: int = 0  # the same of `expect` and `when`, which leave the streams of the others alone
     withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
     last: list[Withheld] = field(default_factory=list)  # rows of a loop that was left, which are out next

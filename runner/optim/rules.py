@@ -303,6 +303,10 @@ class RuleStepper:
             self._states[name].update(entries)
         self.steps = steps
 
+    def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
+        """Take over what some parameters' state has become in so many further steps, taken elsewhere."""
+        self.load_state(state, self.steps + steps)
+
 
 def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tensor]) -> Callable[[int], None]:
     writes = [

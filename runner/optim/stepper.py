@@ -15,6 +15,9 @@ from runner.optim.classes import optimizer_class
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
 from runner.optim.updates import GroupUpdate, group_updates, updates_together
 
+STEP = "step"
+"""The entry in which torch counts the steps of a parameter."""
+
 StateValue = Tensor | int | float | None | Sequence[Tensor | None]
 """What torch keeps in an optimizer's state; L-BFGS keeps numbers and lists of tensors too."""
 
@@ -39,6 +42,7 @@ class AnyStepper(Protocol):
     def update_in_place(self) -> None: ...
     def state(self, name: str) -> Mapping[str, StateValue]: ...
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None: ...
+    def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None: ...
 
 
 class Stepper:
@@ -138,6 +142,31 @@ class Stepper:
             if entries:
                 self.optimizer.state[self._parameters[name]] = dict(entries)
         self.steps = steps
+
+    def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
+        """Take over what some parameters' state has become in so many further steps, taken elsewhere."""
+        self._settle()
+        self._updates = None
+        for name, entries in state.items():
+            kept = self.optimizer.state[self._parameters[name]]
+            kept.update(entries)
+            if STEP in kept:
+                kept[STEP] = kept[STEP] + steps
+        self.steps += steps
+
+    def prepare(self, name: str, entries: Iterable[str]) -> None:
+        """Make a parameter's state before its first step: as torch does in it, and zeros for what is missing then."""
+        parameter = self._parameters[name]
+        _lazily_initialised(self.optimizer, parameter)
+        state = self.optimizer.state[parameter]
+        for entry in entries:
+            if not isinstance(state.get(entry), Tensor):
+                state[entry] = torch.zeros_like(parameter, requires_grad=False)
+
+    def group(self, number: int) -> Mapping[str, Any]:
+        """The options of a group, as torch has completed them, and `params`."""
+        found: Mapping[str, Any] = self.optimizer.param_groups[number]
+        return found
 
 
 def build(

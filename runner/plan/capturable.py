@@ -13,11 +13,7 @@ from runner.optim import OptimizerPlan
 from runner.plan.determinism import is_cuda
 from runner.plan.faults import Faults
 from runner.plan.instructions import Action, Instruction, Train
-
-EAGER = "`engine: eager`"
-
-_PARTS = frozenset({"backward", "step", "zero_grad", "clip_grad_norm", "clip_grad_value"})
-"""The steps of which a `train` is made."""
+from runner.plan.whole_steps import EAGER, check_draws, check_whole_steps
 
 _SENT = frozenset({torch.tensor, torch.as_tensor})
 """Operations that make a tensor of Python numbers, and send it to the device in every step."""
@@ -47,33 +43,26 @@ def check_capturable(program: Iterable[Instruction], fixed: Iterable[str], fault
     Args:
         fixed: the names that a recording may read besides batch columns: parameters and constants.
     """
-    seen: set[int] = set()
     names = frozenset(fixed)
-    for action in program:
-        if not isinstance(action, Action):
-            continue
-        if action.kind in _PARTS:
-            message = f"`engine: cudagraph` records whole `train` steps, and `{action.kind}` is a part of one"
-            faults.add(action.config_path, message, f"write `train`, or {EAGER}", key=True)
-        elif isinstance(action.argument, Train) and id(action.argument.evaluation) not in seen:
-            seen.add(id(action.argument.evaluation))
-            _check_train(action, action.argument, names, faults)
+
+    def check(action: Action, train: Train) -> None:
+        _check_train(action, train, names, faults)
+
+    check_whole_steps(program, "`engine: cudagraph` records", faults, check)
 
 
 def _check_train(action: Action, train: Train, fixed: frozenset[str], faults: Faults) -> None:
     if train.closure:
         message = "`engine: cudagraph` cannot record this step: `lbfgs` evaluates the objective again within it"
         faults.add(action.config_path, message, f"use another optimizer, or write {EAGER}", key=True)
+    if check_draws(action, train, "cudagraph", faults):
+        return
     known = fixed | {column for column, _ in train.evaluation.batches}
     for computation in train.evaluation.computations():
         moving = [name for name in computation.inputs if name not in known]
         if moving:
             message = f"`engine: cudagraph` records this step once, and `{moving[0]}` changes from step to step"
             faults.add(action.config_path, message, f"write {EAGER}", key=True)
-            return
-        if computation.random and train.accumulate > 1:
-            message = "`engine: cudagraph` draws random numbers once a step, and this one would in each micro-batch"
-            faults.add(action.config_path, message, f"remove `accumulate`, or write {EAGER}", key=True)
             return
         for error in _faults_of(computation):
             faults.language(("expression",), error)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from runner.config import Config
-from runner.errors import ConfigError, did_you_mean
+from runner.errors import ConfigError, EngineError, did_you_mean
 from runner.language.computation import forget_examples
 from runner.language.diagnosis import AllocationError
 from runner.language.faults import LanguageError, place_of
@@ -71,6 +71,7 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
         limits: how large it may become.
     Raises:
         ConfigError: the config is not valid; every fault found, each at its place.
+        EngineError: a `ConfigError`: the config is valid, and its engine cannot do what it asks.
     """
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
@@ -179,13 +180,19 @@ class _Compiler:
             for again in values.lowered_again():
                 forget_examples(again)
         check_use(config, values, planner.objectives, planner.stepped)
-        if config.engine == "cudagraph" and not faults.problems:
-            check_capturable(program, tensors, faults)
         snapshot = plan_snapshot(config, self.possible_columns, scalars, faults)
         log = self.log(values)
         health = plan_health(config.health, scalars, faults)
         estimates = self.estimate(values, program, log)
         faults.stop()
+        refusals = Faults(config.document)
+        if config.engine == "cudagraph":
+            check_capturable(program, tensors, refusals)
+        elif config.engine == "compile":
+            from runner.plan.compilable import check_compilable  # not for the engines that need nothing of it
+
+            check_compilable(program, optimizers, health, refusals)
+        refusals.stop(EngineError)
         self.check_size(estimates, log)
         faults.stop()
         forget_examples(lowered)

@@ -36,14 +36,14 @@ class Faults:
         for found in (error, *error.others):
             self.problems.append(place(self.document, path, found, key=key))
 
-    def stop(self) -> None:
+    def stop(self, error: type[ConfigError] = ConfigError) -> None:
         """Raise what has been found.
 
         Raises:
             ConfigError: there is at least one fault.
         """
         if self.problems:
-            raise ConfigError(_in_order(self.problems))
+            raise error(_in_order(self.problems))
 
 
 def place(document: Document, path: ConfigPath, error: LanguageError, *, key: bool = False) -> Problem:

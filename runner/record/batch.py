@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, groupby
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from runner.engine.rows import Row
+from runner.engine.rows import Block, Row
 from runner.record.storage import StoredColumn, stack
 from runner.record.transfer import Handle, Transfer
 
@@ -52,12 +52,44 @@ def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[
         columns: what to record.
         blanks: a tensor of each column's shape and dtype that stands where a row has none.
     """
-    layout = rows[0].layout
+    return merge([_packed(list(run), columns, blanks) for _, run in groupby(rows, key=_block_of)])
+
+
+def _block_of(row: Row) -> int | None:
+    return None if row.block is None else id(row.block)
+
+
+def _packed(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
+    """Rows of one block, or of none."""
+    layout, block = rows[0].layout, rows[0].block
+    if block is not None:
+        places = [row.place for row in rows]
+        packed = [
+            _of_block(stored, block, layout.position(stored.column.name), places, blank)
+            for stored, blank in zip(columns, blanks, strict=True)
+        ]
+        return _batch(rows, packed)
     by_position = list(zip(*[row.values for row in rows], strict=True))
     packed = [
         _pack(stored, by_position[layout.position(stored.column.name)], blank)
         for stored, blank in zip(columns, blanks, strict=True)
     ]
+    return _batch(rows, packed)
+
+
+def _of_block(stored: StoredColumn, block: Block, position: int, places: Sequence[int], blank: Tensor) -> Packed:
+    """A column of rows that were computed together, some of them, without taking it apart."""
+    value = block.columns[position]
+    if value is None or not block.stacked[position] or stored.layout in ("list", "bytes"):
+        return _pack(stored, [block.value(position, place) for place in places], blank)
+    first, count = places[0], len(places)
+    whole = places[-1] - first + 1 == count
+    found = (value[first : first + count] if whole else value[list(places)]).detach()
+    _checked(found[0], stored)
+    return Packed(found, None)
+
+
+def _batch(rows: Sequence[Row], packed: Sequence[Packed]) -> Batch:
     return Batch(
         [row.number for row in rows],
         [row.step for row in rows],

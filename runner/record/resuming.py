@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config import load
+from runner.engine.engines import Compiling
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
@@ -27,6 +28,7 @@ def resume(
     prepare: Callable[[Plan], Callable[[Row], None]] | None = None,
     stop: Callable[[], bool] | None = None,
     command: Sequence[str] | None = None,
+    compiling: Compiling | None = None,
 ) -> Run:
     """Go on with a run that was interrupted, killed, or failed, from its newest checkpoint, else from the start.
 
@@ -38,6 +40,7 @@ def resume(
         allowed_folders: folders that it may read data from; those below the working directory that the run was
             allowed are allowed again.
         prepare: called with the plan; gives what is called with each new row.
+        compiling: told of each compilation of `engine: compile`.
     Raises:
         UsageError: the run is finished, or is still running.
         RunError: `config.yaml` is not what the run began with, a checkpoint is damaged or of another config, or a
@@ -61,6 +64,7 @@ def resume(
         checkpoint_every=checkpoint_every,
         stop=stop,
         resumption=Resumption(recorded, latest_checkpoint(directory, recorded.rows)),
+        compiling=compiling,
     )
     return open_run(directory)
 

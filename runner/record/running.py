@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from runner.config import load
-from runner.engine import execute, initial_state
+from runner.engine import Compiling, execute, initial_state
 from runner.engine.nonfinite import Watch, tell_as_warning
 from runner.engine.rows import Row
 from runner.errors import Problem
@@ -68,6 +68,7 @@ def run_recorded(
     checkpoint_every: int | None = None,
     stop: Callable[[], bool] | None = None,
     resumption: Resumption | None = None,
+    compiling: Compiling | None = None,
 ) -> None:
     """Execute a plan and record it in a directory that `create_run_directory` made.
 
@@ -77,6 +78,7 @@ def run_recorded(
         checkpoint_every: rows from one checkpoint to the next.
         stop: asked after each row; where it is true the state is saved and the run ends as interrupted.
         resumption: where a run that was stopped goes on; rows that are on disk are computed again and not written.
+        compiling: told of each compilation of `engine: compile`.
     Raises:
         RunError: a step failed, or rows could not be written; what was recorded before can be opened.
         KeyboardInterrupt: `stop` said so.
@@ -100,7 +102,7 @@ def run_recorded(
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
 
-        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True, watch=watch)
+        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True, watch=watch, compiling=compiling)
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:

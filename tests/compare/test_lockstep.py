@@ -304,8 +304,8 @@ def test_a_side_that_overflows_ends_no_comparison() -> None:
 def test_a_side_runs_on_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def watched(plan: Plan, *more: object) -> Iterator[runner.Row]:
-        for row in runner.execute(plan, *more):  # type: ignore[arg-type]
+    def watched(plan: Plan, *more: object, **options: object) -> Iterator[runner.Row]:
+        for row in runner.execute(plan, *more, **options):  # type: ignore[arg-type]
             seen.append(torch.get_num_threads())
             yield row
 

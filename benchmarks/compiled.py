@@ -1,0 +1,70 @@
+"""W1c, W3c and W4c: the same under `engine: compile`, the seconds of compiling told apart."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from benchmarks import digits, linear, transformer
+from benchmarks.measure import Apart, Workload
+from benchmarks.training import losses, plan
+from runner.record.directory import create_run_directory
+from runner.record.running import run_recorded
+
+STEPS = 200_000
+
+
+def compiled(config: Path, *overrides: str) -> Apart:
+    """Run a config under `engine: compile` and record it."""
+    seconds: list[float] = []
+
+    def told(path: str, taken: float | None) -> None:
+        if taken is not None:
+            seconds.append(taken)
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = plan(config, "engine=compile", *overrides)
+        run_recorded(made, create_run_directory(Path(folder), made.name, datetime.now()), compiling=told)
+    return Apart(sum(seconds))
+
+
+def near(config: Path, by_hand: Callable[[], list[float]]) -> None:
+    """Assert that both sides compute the same, to rounding."""
+    pairs = zip(losses(config, "engine=compile"), by_hand(), strict=True)
+    worst = max(abs(ours - theirs) / abs(theirs) for ours, theirs in pairs)
+    assert worst < 1e-4, f"the losses of both sides differ by {worst:.1e}"
+
+
+def workloads() -> list[Workload]:
+    parts = (
+        ("W3c", digits, "hand-written loop", 0.30),
+        ("W4c", transformer, "the same as an `nn.Module`", 0.65),
+    )
+    what = f"configs/linear.yaml, {STEPS:,} `train` steps, `engine: compile`, every gradient and weight to Parquet"
+    return [
+        Workload(
+            "W1c",
+            what,
+            "hand-written loop, no logging",
+            functools.partial(compiled, linear.CONFIG, f"steps={STEPS}"),
+            functools.partial(linear.by_hand, STEPS),
+            reach=0.08,
+            steps=STEPS,
+        ),
+        *(
+            Workload(
+                name,
+                f"{of.workloads()[0].what}, `engine: compile`",
+                against,
+                functools.partial(compiled, of.CONFIG),
+                of.by_hand,
+                reach=reach,
+                steps=of.STEPS,
+                verify=functools.partial(near, of.CONFIG, of.by_hand),
+            )
+            for name, of, against, reach in parts
+        ),
+    ]

@@ -1,0 +1,67 @@
+"""An evaluation and its gradients as one function over tensors, recorded while torch computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from runner.language.running import Apart
+
+
+@dataclass(frozen=True, slots=True)
+class Differentiated:
+    """`function(*inputs, *numbers)` gives the results that are tensors, then the gradients."""
+
+    function: Callable[..., list[Tensor]]
+    results: int
+    reached: tuple[str, ...]  # the parameters that have a gradient
+    bytes: int  # of everything it computes, an estimate of what a step costs
+
+
+def differentiated(
+    apart: Apart, objective: int, parameters: Sequence[str], share: int, examples: Sequence[Tensor]
+) -> Differentiated:
+    """Record `(objective / share).backward()` with respect to some parameters.
+
+    What is recorded are the operations that torch itself performs, so a parameter has a gradient here exactly where
+    `.backward()` gives it one.
+
+    Args:
+        objective: which result of `apart.function` it is.
+        examples: the inputs and numbers to record with.
+    """
+    places = [place for place, name in enumerate(apart.inputs) if name in parameters]
+    reached: list[str] = []
+    count = 0
+
+    def compute(*given: Tensor) -> list[Tensor]:
+        nonlocal count
+        with torch.enable_grad():
+            inputs = [value.detach() for value in given]
+            for place in places:
+                inputs[place].requires_grad_()
+            results = apart.function(None, *inputs)
+            value = results[objective]
+            one = torch.ones_like(value)
+            found = torch.autograd.grad(
+                (value,), [inputs[place] for place in places], (one / share if share > 1 else one,), allow_unused=True
+            )
+        reached[:] = [apart.inputs[place] for place, value in zip(places, found, strict=True) if value is not None]
+        count = len(results)
+        return [value.detach() for value in (*results, *found) if value is not None]
+
+    with torch.random.fork_rng(devices=[]):
+        module = make_fx(compute)(*examples)
+    size = sum(_bytes(node.meta.get("val")) for node in module.graph.nodes)
+    return Differentiated(module.forward, count, tuple(reached), size)
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, (tuple, list)):
+        return sum(map(_bytes, value))
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0

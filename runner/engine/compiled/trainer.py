@@ -1,0 +1,209 @@
+"""A `train` step at work in regions: the iterations to come computed at once, their rows given one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from runner.engine import steps
+from runner.engine.binding import Binding
+from runner.engine.compiled.drawing import Cursors, Drawing
+from runner.engine.compiled.library import Compiled, Library
+from runner.engine.compiled.preparing import Preparing
+from runner.engine.compiled.settling import Computed, block_of, settle, sound
+from runner.engine.eager import copied
+from runner.engine.faults import FAULTS
+from runner.engine.rows import Block, Row
+from runner.engine.state import Values
+from runner.language.generators import manual_seed
+from runner.plan.instructions import Action, Enter, Train
+from runner.plan.streams import stream_seed
+
+
+class Trainer:
+    """One `train` instruction of a run.
+
+    Args:
+        position: its own in the program.
+        loop: the loop whose body it is alone, where there is one.
+        library: what is compiled for it, shared with steps that do the same.
+        shared: its rows may share memory with the run.
+        by_row: it takes one iteration at a time.
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        position: int,
+        loop: Enter | None,
+        library: Library,
+        *,
+        shared: bool,
+        by_row: bool,
+    ) -> None:
+        action = binding.plan.program[position]
+        assert isinstance(action, Action)
+        assert isinstance(action.argument, Train)
+        self._binding = binding
+        self._position = position
+        self._action = action
+        self._argument = action.argument
+        self._loop = loop
+        self._library = library
+        self._shared = shared
+        self._by_row = by_row
+        self._drawing = Drawing(binding.state, action.argument, loop)
+        self._preparing = Preparing(binding.plan, binding.state, action.argument)
+        self._eager = steps.bind(binding, action.argument, action.loops)
+        self._random = any(computation.random for computation in action.argument.evaluation.computations())
+
+    def run(self) -> Values:
+        """Take one iteration, and give the values of its row."""
+        computed = self._sound(1)
+        if computed is None:
+            return self._eagerly()
+        block = block_of(self._binding, self._argument, computed, self._shared)
+        self._settle(computed, block)
+        return block.values(0)
+
+    def rows(self) -> Iterator[Row]:
+        """Take the next iterations of the loop, at least one, and give those of their rows that the log keeps.
+
+        Until the last of them is given, the state is that of the region's begin: a run that goes on from there takes
+        the same region again. Then it is that of its end, with the loop at the region's last iteration.
+        """
+        assert self._loop is not None
+        state, first = self._binding.state, self._iteration()
+        number, path, left = state.row, self._path(), 1 if self._by_row else self._loop.times - first + 1
+        computed = self._sound(left)
+        if computed is None:
+            yield from self._one()
+            return
+        block = block_of(self._binding, self._argument, computed, self._shared)
+        kept = self._kept(first, computed.iterations)
+        for place in kept[:-1]:
+            yield self._row(number, first + place, path, None, block, place)
+            number += 1
+        self._settle(computed, block)
+        state.iterations[self._loop.loop] += computed.iterations - 1
+        state.position = self._position + 1
+        if kept:
+            state.row = number + 1
+            yield self._row(number, first + kept[-1], path, None, block, kept[-1])
+
+    def _one(self) -> Iterator[Row]:
+        """Take one iteration as the eager engine does."""
+        state, path, iteration = self._binding.state, self._path(), self._iteration()
+        values = self._eagerly()
+        state.position = self._position + 1
+        if self._kept(iteration, 1) or self._binding.watch.failure is not None:
+            state.row += 1
+            yield self._row(state.row - 1, iteration, path, self._given(values), None, 0)
+
+    def _row(
+        self, number: int, iteration: int, path: tuple[str, str], values: Any, block: Block | None, place: int
+    ) -> Row:
+        before, after = path
+        where = f"{before}{iteration}{after}"
+        return Row(number, self._action.kind, where, iteration, self._binding.layout, values, block, place)
+
+    def _path(self) -> tuple[str, str]:
+        """What stands in the rows' paths before and after the loop's iteration."""
+        assert self._loop is not None
+        given: list[Any] = list(self._binding.state.iterations)
+        given[self._loop.loop] = "\0"
+        before, _, after = self._action.path.format(*given).partition("\0")
+        return before, after
+
+    def _iteration(self) -> int:
+        loops = self._action.loops
+        return self._binding.state.iterations[loops[-1]] if loops else 1
+
+    def _kept(self, first: int, iterations: int) -> Sequence[int]:
+        """The places of the iterations whose rows the log keeps."""
+        assert self._loop is not None
+        every, times = self._binding.plan.log.every, self._loop.times
+        if every == 1:
+            return range(iterations)
+        return [place for place in range(iterations) if (first + place) % every == 0 or first + place == times]
+
+    def _given(self, values: Values) -> Values:
+        return values if self._shared else copied(values)
+
+    def _eagerly(self) -> Values:
+        values = self._eager()
+        assert values is not None
+        return values
+
+    # a region
+
+    def _sound(self, most: int) -> Computed | None:
+        """The next iterations computed, before one that fails or holds something that is not finite.
+
+        None where that is the next one, or where it is another computation than those to come: the eager engine's
+        step takes it, and tells what is wrong at its place in the config.
+        """
+        while True:
+            try:
+                computed = self._next(most)
+            except FAULTS:
+                if most == 1:
+                    self._eagerly()  # fails as well
+                    raise
+                most = min(most, self._library.longest) // 2 or 1
+                continue
+            if computed is None or not self._binding.watch.active:
+                return computed
+            most = sound(computed)
+            if most == computed.iterations:
+                return computed
+            if not most:
+                return None
+
+    def _next(self, most: int) -> Computed | None:
+        """The next iterations computed, the state as it was; None where the next one is the eager step's."""
+        if self._preparing.begins_apart():
+            return None
+        self._preparing.prepare()
+        cursors = self._drawing.cursors()
+        lengths = self._drawing.lengths(cursors, min(most, self._library.longest))
+        compiled = self._library.compiled(
+            (lengths[0], self._drawing.moving, self._preparing.pattern()),
+            lengths[0],
+            lambda: self._drawing.examples(cursors),
+            self._iteration,
+            self._action.path.format(*self._binding.state.iterations),
+        )
+        alike = next((place for place, found in enumerate(lengths) if found != lengths[0]), len(lengths))
+        iterations = min(alike, compiled.longest)
+        each, fixed = self._inputs(compiled, cursors, iterations)
+        self._seed()
+        after, outputs = compiled.call(self._preparing.carry(compiled.built), each, fixed)
+        return Computed(compiled.built, iterations, cursors, each[0], after, outputs)
+
+    def _inputs(self, compiled: Compiled, cursors: Cursors, iterations: int) -> tuple[list[Tensor], list[Tensor]]:
+        """What every iteration has its own of, stacked, and what they share."""
+        state, built = self._binding.state, compiled.built
+        stacked = self._drawing.stacked(cursors, iterations)
+        each = [built.numbers.ahead(iterations, self._binding.plan.device)]
+        each += [stacked[key].contiguous() for key in built.drawn]
+        fixed: list[Tensor] = []
+        for name in built.fixed:
+            kept = self._drawing.kept(cursors, name)
+            if kept is None:
+                kept = state.constants[name] if name in state.constants else state.parameters[name].detach()
+            fixed.append(kept)
+        return each, fixed
+
+    def _seed(self) -> None:
+        """The random numbers of the next evaluation, as the eager engine draws them."""
+        if self._random:
+            plan, number = self._binding.plan, self._binding.state.evaluations + 1
+            manual_seed(stream_seed(plan.seed, "expression", "", number), plan.device)
+
+    def _settle(self, computed: Computed, block: Block) -> None:
+        settle(self._binding, self._argument, computed, block)
+        if self._random:
+            self._binding.state.evaluations += 1

@@ -1,0 +1,95 @@
+"""What `engine: compile` cannot take, found before step 1: each step with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from runner.language.computation import Computation
+from runner.language.faults import LanguageError
+from runner.language.running import set_apart
+from runner.optim import OptimizerPlan
+from runner.plan.faults import ConfigPath, Faults
+from runner.plan.health import HealthPlan
+from runner.plan.instructions import Action, Instruction, Train
+from runner.plan.whole_steps import EAGER, check_draws, check_whole_steps
+
+_OPTIMIZERS: Mapping[str, str] = {
+    "lbfgs": "evaluates the objective again within its step",
+    "adafactor": "reads numbers back from its tensors in every step",
+}
+"""Optimizers whose step is no function of tensors alone, and why."""
+
+_OPTIONS = ("foreach", "fused")
+"""Options that choose between torch's own ways to compute an update."""
+
+
+def check_compilable(
+    program: Sequence[Instruction], optimizers: Mapping[str, OptimizerPlan], health: HealthPlan, faults: Faults
+) -> None:
+    """Collect a fault for each step and optimizer that cannot be compiled, and for rules of health."""
+    if health != HealthPlan():
+        message = "`engine: compile` takes many steps at once, and `health` looks at each"
+        faults.add(("health",), message, f"remove `health`, or write {EAGER}", key=True)
+    stepping: dict[str, ConfigPath] = {}
+
+    def check(action: Action, train: Train) -> None:
+        _check_train(action, train, faults)
+
+    check_whole_steps(program, "`engine: compile` compiles", faults, check)
+    for action in program:
+        if isinstance(action, Action) and isinstance(action.argument, Train):
+            for name in action.argument.optimizers:
+                stepping.setdefault(name, action.config_path)
+    for name, path in stepping.items():
+        _check_optimizer(optimizers[name], path, faults)
+
+
+def _check_train(action: Action, train: Train, faults: Faults) -> None:
+    if check_draws(action, train, "compile", faults):
+        return
+    for computation in train.evaluation.computations():
+        for error in _faults_of(computation):
+            faults.language(("expression",), error)
+            return
+
+
+def _faults_of(computation: Computation) -> Iterator[LanguageError]:
+    for node in computation.graph.nodes:
+        if node.meta.get("dynamic") and "place" in node.meta:
+            message = "`engine: compile` cannot compile this: its shape depends on data"
+            origin = node.meta.get("origin", computation.origin)
+            yield LanguageError(message, f"write {EAGER}", node.meta["place"], origin)
+            return
+    try:
+        set_apart(computation)
+    except LanguageError as error:
+        error.message = f"`engine: compile` cannot compile this: {error.message}"
+        error.hint = f"{error.hint}, or write {EAGER}"
+        yield error
+
+
+def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults) -> None:
+    kind = optimizer.kind
+    if kind in _OPTIMIZERS:
+        message = f"`engine: compile` cannot compile this step: `{kind}` {_OPTIMIZERS[kind]}"
+        faults.add(path, message, f"use another optimizer, or write {EAGER}", key=True)
+    groups = [optimizer.options, *(group.options for group in optimizer.groups)]
+    for option in _OPTIONS:
+        if any(options.get(option) for options in groups):
+            message = f"`engine: compile` takes no `{option}`: the whole update is compiled"
+            at = (*optimizer.path, kind, option)
+            faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
+    if optimizer.rule is not None:
+        _check_rule(optimizer.rule.update.values(), (*optimizer.path, kind, "update"), faults)
+
+
+def _check_rule(updates: Iterable[Computation], path: ConfigPath, faults: Faults) -> None:
+    for computation in updates:
+        if computation.random:
+            message = "`engine: compile` cannot compile this rule: it draws random numbers"
+            faults.add(path, message, f"write {EAGER}", key=True)
+            return
+        for error in _faults_of(computation):
+            error.origin = error.origin or computation.origin
+            faults.language(path, error)
+            return

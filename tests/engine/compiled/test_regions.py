@@ -1,0 +1,222 @@
+"""Regions: many iterations at once give the rows, the state and the faults of one at a time."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+import runner
+from runner.engine import eager, initial_state
+from runner.engine.compiled import library, regions
+from runner.record.directory import create_run_directory
+from runner.record.resuming import resume
+from runner.record.running import run_recorded
+from tests.engine.running import compiled, numbers, rows_of, same
+
+HEAD = """\
+engine: compile
+seed: 5
+parameters: {w1: {shape: [4, 6], init: normal}, b: {shape: [6], init: zeros}, w2: {shape: [6], init: normal}}
+"""
+MODEL = (
+    HEAD
+    + """\
+data: {train: {file: train.npz, columns: {x: x, y: y}, batch_size: 5, shuffle: true}}
+expression: |
+  h = tanh(x @ w1 + b)
+  loss = ((h @ w2 - y) ** 2).mean()
+"""
+)
+PROGRAMS = {
+    "for_each": "optimizer: {adam: {lr: 0.05}}\nsteps: {epochs: 4}\n",
+    "dampening": "optimizer: {sgd: {lr: 0.1, momentum: 0.9, dampening: 0.2}}\nsteps: 14\n",
+    "clipped by value": """\
+optimizer: {sgd: {lr: 0.1 / t, momentum: 0.9}}
+steps: [{repeat: {times: 11, steps: [train: {clip_grad_value: 0.1}]}}]
+""",
+    "accumulated and clipped": """\
+optimizer: {adamw: {}}
+steps: [{repeat: {times: 9, steps: [train: {accumulate: 3, clip_grad_norm: 0.5}]}}]
+""",
+    "a rule on one batch": """\
+optimizer: {rule: {state: {m: 0}, update: "m = 0.9 * m + grad / sqrt(t)\\nparam = param - 0.1 * m * (1 - 0.5 ** t)"}}
+steps: [next: train, {repeat: {times: 9, steps: [train: {data: null}]}}]
+""",
+    "beside others": """\
+optimizers:
+  first: {adam: {betas: ["0.9 - 0.1 / t", 0.99]}, parameters: [w1, b]}
+  second: {nadam: {}, parameters: [w2]}
+steps:
+  - repeat:
+      times: 6
+      steps:
+        - {train: {optimizer: first}, every: 2}
+        - train: {optimizer: second}
+        - {train: , when: "loss > 0.5"}
+        - evaluate: train
+        - assign: {b: 0.9 * b}
+        - {stop: , when: iteration == 5}
+  - repeat: {times: 9, steps: [train]}
+log: {every: 2, state: true}
+""",
+}
+
+
+@pytest.fixture(autouse=True)
+def traced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Regions of at most four iterations, traced by torch's compiler and not made into machine code; some data."""
+    monkeypatch.setattr(regions, "BACKEND", "eager")
+    monkeypatch.setattr(library, "LONGEST", 4)
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(17, 4, generator=generator), torch.randn(17, generator=generator)
+    numpy.savez("train.npz", x=x.numpy(), y=y.numpy())
+
+
+def agree(text: str) -> None:
+    plan = compiled(text)
+    found, expected = list(runner.execute(plan)), list(eager.execute(plan))
+    assert len(found) == len(expected)
+    for row, other in zip(found, expected, strict=True):
+        assert (row.number, row.step, row.path, row.iteration) == (
+            other.number,
+            other.step,
+            other.path,
+            other.iteration,
+        )
+        given, wanted = numbers(row), numbers(other)
+        assert [name for name in wanted if (given[name] is None) != (wanted[name] is None)] == []
+        for name, value in wanted.items():
+            if value is not None:
+                torch.testing.assert_close(given[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_rows_are_those_of_the_eager_engine(program: str) -> None:
+    agree(MODEL + PROGRAMS[program])
+
+
+def test_random_numbers_are_those_of_the_eager_engine() -> None:
+    constants = "constants: {x: {shape: [8, 4], init: normal}}\n"
+    agree(
+        HEAD
+        + constants
+        + "expression: 'loss = (dropout(x @ w1 + b, 0.5, training) @ w2).square().mean()'\n"
+        + "optimizer: {sgd: {lr: 0.01}}\nsteps: 6\n"
+    )
+
+
+def test_the_iteration_is_a_number_of_each_row() -> None:
+    constants = "constants: {x: {shape: [8, 4], init: normal}, weight: [1.0, 0.5, 0.25]}\n"
+    agree(
+        HEAD
+        + constants
+        + "expression: |\n  root = sqrt(iteration)\n  scaled = (x @ w1 + b) * weight[iteration % 3] / root\n"
+        + "  loss = ((iteration > 2) * scaled + scaled).square().mean() + w2.sum() / iteration\n"
+        + "optimizer: {sgd: {lr: 0.01}}\nsteps: 6\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "rows"), [("for_each", 3), ("for_each", 5), ("dampening", 7), ("beside others", 7)]
+)
+def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(program: str, rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(MODEL + PROGRAMS[program])
+    whole = runner.run(path, runs_dir=tmp_path / "whole")
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+    seen: list[int] = []
+    plan = runner.compile(runner.load(path))
+    with pytest.raises(KeyboardInterrupt):
+        run_recorded(plan, directory, see=lambda row: seen.append(row.number), stop=lambda: len(seen) >= rows)
+    resumed = resume(directory, allowed_folders=[tmp_path])
+    assert resumed.to_arrow().equals(whole.to_arrow())
+
+
+def test_what_fails_within_a_region_fails_at_its_place_after_the_rows_before_it() -> None:
+    text = """\
+engine: compile
+parameters: {w: {shape: [3], init: ones}, k: 1.0}
+constants: {index: [0, 1, 2]}
+expression: |
+  loss = (w * embedding(index.where(k > 0.75, index + 7), w[:, None])[:, 0]).sum() + k
+optimizer: {sgd: {lr: 0.1}}
+steps: 6
+"""
+    rows = runner.execute(compiled(text))
+    given = [next(rows).path for _ in range(4)]
+    assert given == ["start", "repeat[1].train", "repeat[2].train", "repeat[3].train"]
+    with pytest.raises(runner.RunError, match=r":5:15  .*\n.*\n.*index out of range in self \(at repeat\[4\]\.train\)"):
+        next(rows)
+
+
+def test_steps_that_do_the_same_are_compiled_once_and_told_of() -> None:
+    told: list[tuple[str, bool]] = []
+    constants = (
+        "constants: {x: {shape: [8, 4], init: normal}}\nexpression: loss = (x @ w1 + b).square().mean() + w2.sum()\n"
+    )
+    plan = compiled(
+        HEAD + constants + "optimizer: {sgd: {lr: 0.1}}\nsteps: [train, {repeat: {times: 9, steps: [train]}}, train]\n"
+    )
+    rows = list(runner.execute(plan, compiling=lambda path, seconds: told.append((path, seconds is None))))
+    assert told == [("1.train", True), ("1.train", False)]
+    assert len(rows) == 12
+
+
+def test_changing_a_row_changes_no_run() -> None:
+    plan = compiled(MODEL + PROGRAMS["clipped by value"])
+    state, undisturbed = initial_state(plan), initial_state(plan)
+    for row in runner.execute(plan, state):
+        for value in row.values:
+            if value is not None:
+                value.fill_(float("nan"))
+    list(runner.execute(plan, undisturbed))
+    found, expected = state.tensors(), undisturbed.tensors()
+    assert [name for name in expected if not same(found[name], expected[name])] == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own use
+def test_without_a_compiler_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config
+
+    monkeypatch.setattr(regions, "BACKEND", "inductor")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", os.path.join(os.getcwd(), "cache"))
+    with pytest.raises(runner.RunError, match=r"needs a C\+\+ compiler, and finds none\n.*install g\+\+ or clang"):
+        rows_of(MODEL + PROGRAMS["clipped by value"])
+
+
+def test_by_row_the_state_is_that_after_each_row() -> None:
+    plan = compiled(MODEL + PROGRAMS["clipped by value"])
+    state = initial_state(plan)
+    for row in runner.execute(plan, state, by_row=True):
+        weight = row["w1"]
+        assert weight is not None
+        assert same(weight, state.parameters["w1"].detach())
+        assert state.row == row.number + 1
+
+
+@pytest.mark.parametrize("engine", ["eager", "compile"])
+def test_what_is_not_finite_is_told_alike(engine: str) -> None:
+    text = f"""\
+engine: {engine}
+parameters: {{w: {{shape: [3], init: [1.0, 2.0, 3.0]}}}}
+expression: |
+  root = sqrt(w - 0.35)
+  loss = root.sum()
+optimizer: {{sgd: {{lr: 0.2}}}}
+steps: 9
+"""
+    rows = runner.execute(compiled(text))
+    given = [next(rows).path for _ in range(7)]
+    assert given == ["start", *[f"repeat[{place}].train" for place in range(1, 7)]]
+    with pytest.raises(runner.RunError, match=r":4:10  .*\n.*\n.*`root` is nan at \[0\], from `sqrt.*repeat\[6\]"):
+        next(rows)
