@@ -36,6 +36,7 @@ _STATUSES = {
     "orphan": "no config",
     "damaged": "damaged",
     "failed": "failed",
+    "skipped": "skipped",
     "written": "written",
     "updated": "updated",
 }
@@ -86,6 +87,7 @@ def register(application: typer.Typer) -> None:
             "steprun check",
             "steprun check configs --fail-fast -j 4",
             "steprun check configs/linear.yaml --update",
+            "steprun check configs --set engine=compile",
             "steprun check configs --junit build/steprun.xml",
         ),
         short_help="Hold configs to their snapshots.",

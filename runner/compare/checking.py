@@ -19,14 +19,15 @@ from runner.compare.taking import digests_of, environment_of, kept, plan_of, tol
 from runner.compare.updating import Update, changes, updated
 from runner.compare.verdict import AnyRow, Verdict, align, compare
 from runner.engine import execute
-from runner.errors import DataWarning, Problem, SnapshotError, SteprunError, UsageError
+from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError
 from runner.plan import Plan
 
-Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "written", "updated"]
+Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
 """`missing`: a config without a snapshot; `orphan`: a snapshot without its config; `damaged`: one that cannot be read;
-`failed`: a config that is not valid or whose run fails."""
+`failed`: a config that is not valid or whose run fails; `skipped`: one that an engine asked for cannot do."""
 
-FINE: tuple[Status, ...] = ("holds", "written", "updated")
+FINE: tuple[Status, ...] = ("holds", "skipped", "written", "updated")
+ENGINE = "engine="
 DIFFERS = 3
 
 
@@ -78,7 +79,7 @@ def _checked(target: Target, request: Request) -> Outcome:
     path = Path(target.snapshot)
     if not path.is_file():
         if request.update is not None and target.config is not None:
-            return _guarded(target.name, lambda: _new(target.name, Path(str(target.config)), path, request))
+            return _guarded(target.name, request, lambda: _new(target.name, Path(str(target.config)), path, request))
         hint = f"`steprun snapshot {target.name}` takes one"
         return _fault(target.name, "missing", SteprunError(Problem(f"{target.name} has no snapshot", hint)), DIFFERS)
     try:
@@ -94,15 +95,17 @@ def _checked(target: Target, request: Request) -> Outcome:
     if not config.is_file():
         told = Problem(f"{path} is of {of}, which is not there", "restore the config, or remove this file")
         return _fault(str(path), "orphan", SnapshotError(told), DIFFERS)
-    return _guarded(name, lambda: _held(name, config, path, snapshot, request))
+    return _guarded(name, request, lambda: _held(name, config, path, snapshot, request))
 
 
-def _guarded(name: str, work: Callable[[], Outcome]) -> Outcome:
+def _guarded(name: str, request: Request, work: Callable[[], Outcome]) -> Outcome:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
             return work()
     except SteprunError as error:
+        if isinstance(error, EngineError) and any(given.startswith(ENGINE) for given in request.overrides):
+            return _skipped(name, error)
         return _fault(name, "failed", error, error.exit_code)
 
 
@@ -186,6 +189,14 @@ def _told(name: str, plan: Plan, verdict: Verdict, exact: bool, width: int) -> O
 def _only_new(verdict: Verdict) -> bool:
     gone = (verdict.missing_columns, verdict.redeclared, verdict.parting)
     return not any(gone) and verdict.missing_rows.count == 0
+
+
+def _skipped(name: str, error: EngineError) -> Outcome:
+    """What the engine has against a config, which does not name it: the first reason, and how many more there are."""
+    first, *more = error.problems
+    others = f" (and {len(more)} more)" if more else ""
+    details = {"problems": [problem.to_json() for problem in error.problems]}
+    return Outcome(name, "skipped", lines=(f"line {first.line}: {first.message}{others}",), details=details)
 
 
 def _fault(name: str, status: Status, error: SteprunError, code: int) -> Outcome:

@@ -17,6 +17,8 @@ from runner.record.directory import write_atomically
 _BROKEN = ("damaged", "failed")
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML has no way to hold; a file's name may."""
+_KINDS = {"damaged": "error", "failed": "error", "skipped": "skipped"}
+"""JUnit's elements for what is no failure."""
 
 
 def exit_code_of(outcomes: Sequence[Outcome]) -> int:
@@ -64,6 +66,7 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
         tests=str(len(outcomes)),
         failures=str(failures),
         errors=str(broken),
+        skipped=str(sum(outcome.status == "skipped" for outcome in outcomes)),
         time=f"{sum(outcome.seconds for outcome in outcomes):.3f}",
     )
     for outcome in outcomes:
@@ -76,8 +79,8 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
             file=_shown(outcome.name),
             time=f"{outcome.seconds:.3f}",
         )
-        if outcome.status not in FINE:
-            kind = "error" if outcome.status in _BROKEN else "failure"
+        if outcome.status not in FINE or outcome.status == "skipped":
+            kind = _KINDS.get(outcome.status, "failure")
             first = _shown(one_line((*outcome.lines, "")[0]))
             told = ElementTree.SubElement(case, kind, type=outcome.status, message=first)
             told.text = _shown("\n".join(outcome.lines))
