@@ -25,6 +25,11 @@ REGION_BYTES = 64 << 20
 """What the iterations of a region touch together, about: a region is over in a fraction of a second."""
 
 
+_AS_IT_IS = {"automatic_dynamic_shapes": False, "specialize_float": True}
+"""What a step is compiled for is its own shapes and numbers: torch would take those that differ from what it has
+compiled before, in this process or in another, for variables, and so compute otherwise."""
+
+
 class CompilationFault(Exception):
     """torch does not compile a step; `compiler` says whether it is because there is no C++ compiler."""
 
@@ -65,7 +70,7 @@ class Compiled:
             return self.region(carry, each, fixed)
 
     def _compile(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> None:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_AS_IT_IS):
             if self.longest > 1:
                 each = [torch.cat([value, value]) for value in each]  # a length of 1 would be taken for a constant
                 mark_length(each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,8 +17,14 @@ Region = Callable[[Tensors, Tensors, Tensors], tuple[Tensors, Tensors]]
 `each` is stacked the same; the length of the first axis is the number of iterations.
 """
 
-BACKEND = "inductor"
-"""What `torch.compile` is given."""
+OPTIONS: Mapping[str, str | int | bool | Callable[..., object]] = {
+    "cpp_wrapper": True,
+    "compile_threads": 1,
+    "fallback_random": True,
+    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+}
+"""What inductor is given: no Python around its kernels, no processes of its own, torch's own random numbers, and no
+guards, for which `compiled_region` says why."""
 
 
 def compiled_region(step: Step, *, several: bool) -> Region:
@@ -42,7 +48,7 @@ def compiled_region(step: Step, *, several: bool) -> Region:
             after, outputs = step(carry, [value[0] for value in each], fixed)
             return after, [value.unsqueeze(0) for value in outputs]
 
-    compiled: Region = torch.compile(_with_own_code(region), fullgraph=True, **_options())
+    compiled: Region = torch.compile(_with_own_code(region), fullgraph=True, options=dict(OPTIONS))
     return compiled
 
 
@@ -50,19 +56,6 @@ def mark_length(each: Tensors) -> None:
     """Say of example tensors that their first axis has any length."""
     for value in each:
         torch._dynamo.mark_dynamic(value, 0)
-
-
-def _options() -> dict[str, Any]:
-    if BACKEND != "inductor":
-        return {"backend": BACKEND}
-    return {
-        "options": {
-            "cpp_wrapper": True,
-            "compile_threads": 1,
-            "fallback_random": True,
-            "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-        }
-    }
 
 
 def _with_own_code(function: Region) -> Region:

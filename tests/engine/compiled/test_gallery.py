@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import runner
-from runner.engine.compiled import regions
+from tests.engine.compiled.plain import without_compiler
 from tests.engine.running import numbers
 
 CONFIGS = Path(runner.__file__).parents[1] / "configs"
@@ -90,11 +90,10 @@ TOLERANCES = {torch.float32: (6.5e-6, 5e-5), torch.float64: (5e-7, 5e-7)}
 """Relative and absolute: those of `torch.testing`, times five for compounding."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPILES)
 def test_the_rows_agree_with_the_eager_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, where no gradient is so near to zero that an optimizer makes a direction of what rounding left."""
-    monkeypatch.setattr(regions, "BACKEND", "eager")
+    without_compiler(monkeypatch)
     overrides = (*OVERRIDES.get(name, ("dtype=float64",)), "log={every: 1, include: ['*']}")
     plans = [planned(name, *overrides, f"engine={engine}") for engine in ("eager", "compile")]
     eager, compiled = (list(_first(runner.execute(plan), FEWER.get(name, ROWS))) for plan in plans)

@@ -12,7 +12,8 @@ from torch.nn import Parameter
 
 import runner
 from runner.engine import initial_state
-from runner.engine.compiled import library, regions
+from runner.engine.compiled import library
+from tests.engine.compiled.plain import traced, without_compiler
 from tests.engine.running import compiled, numbers
 
 STEPS = 12
@@ -91,10 +92,20 @@ def by_hand(name: str, plan: runner.Plan, scheduled: bool) -> list[dict[str, Ten
     return rows
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheduled", [False, True], ids=["constant rates", "changing rates"])
 def test_optimizers_agree_with_torch(scheduled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regions, "BACKEND", "eager")
+    without_compiler(monkeypatch)
+    agree(scheduled, monkeypatch)
+
+
+@pytest.mark.slow
+def test_the_compiler_takes_every_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced(monkeypatch)
+    agree(True, monkeypatch)
+
+
+def agree(scheduled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold every optimizer to torch's."""
     monkeypatch.setattr(library, "LONGEST", 5)
     plan = compiled(text_of(scheduled))
     found = [numbers(row) for row in runner.execute(plan)][1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 
@@ -12,11 +11,12 @@ import torch
 
 import runner
 from runner.engine import eager, initial_state
-from runner.engine.compiled import library, regions
+from runner.engine.compiled import library
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
-from tests.engine.running import compiled, numbers, rows_of, same
+from tests.engine.compiled.plain import without_compiler
+from tests.engine.running import compiled, numbers, same
 
 HEAD = """\
 engine: compile
@@ -70,7 +70,7 @@ log: {every: 2, state: true}
 @pytest.fixture(autouse=True)
 def traced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Regions of at most four iterations, traced by torch's compiler and not made into machine code; some data."""
-    monkeypatch.setattr(regions, "BACKEND", "eager")
+    without_compiler(monkeypatch)
     monkeypatch.setattr(library, "LONGEST", 4)
     monkeypatch.chdir(tmp_path)
     generator = torch.Generator().manual_seed(0)
@@ -96,7 +96,6 @@ def agree(text: str) -> None:
                 torch.testing.assert_close(given[name], value, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_rows_are_those_of_the_eager_engine(program: str) -> None:
     agree(MODEL + PROGRAMS[program])
@@ -123,7 +122,6 @@ def test_the_iteration_is_a_number_of_each_row() -> None:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "rows"), [("for_each", 3), ("for_each", 5), ("dampening", 7), ("beside others", 7)]
 )
@@ -180,18 +178,6 @@ def test_changing_a_row_changes_no_run() -> None:
     list(runner.execute(plan, undisturbed))
     found, expected = state.tensors(), undisturbed.tensors()
     assert [name for name in expected if not same(found[name], expected[name])] == []
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own use
-def test_without_a_compiler_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch._inductor.config
-
-    monkeypatch.setattr(regions, "BACKEND", "inductor")
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", os.path.join(os.getcwd(), "cache"))
-    with pytest.raises(runner.RunError, match=r"needs a C\+\+ compiler, and finds none\n.*install g\+\+ or clang"):
-        rows_of(MODEL + PROGRAMS["clipped by value"])
 
 
 def test_by_row_the_state_is_that_after_each_row() -> None:
