@@ -1,0 +1,66 @@
+"""What is compiled to machine code: its numbers, and what is said where there is no compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import runner
+from tests.cli.commands import steprun, steprun_process
+from tests.engine.running import rows_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),  # torch's own use
+]
+
+TEXT = """\
+engine: compile
+dtype: float64
+parameters: {w: {shape: [2], init: [3.0, -2.0]}}
+expression: loss = (w ** 2).sum() / 2
+optimizer: {sgd: {lr: RATE}}
+steps: 40
+"""
+
+
+@pytest.mark.usefixtures("inductor_cache")
+def test_what_was_compiled_before_changes_no_number() -> None:
+    """torch would take a number that differs from one call to the next for a variable, and round it to float32."""
+    for rate in (0.3, 0.1):
+        for place, row in enumerate(rows_of(TEXT.replace("RATE", str(rate)))):
+            closed_form = torch.tensor([3.0, -2.0], dtype=torch.float64) * (1 - rate) ** place
+            torch.testing.assert_close(row["w"], closed_form, rtol=1e-13, atol=0)
+
+
+def test_without_a_compiler_the_error_says_what_to_do(tmp_path: Path) -> None:
+    environment = {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    text = TEXT.replace("RATE", "0.1")
+    done = steprun_process("-", "--no-record", "--quiet", stdin=text, cwd=tmp_path, environment=environment)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "<stdin>:1:9  engine\n"
+        "    1 | engine: compile\n"
+        "      |         ^^^^^^^ `engine: compile` needs a C++ compiler, and finds none\n"
+        "      = install g++ or clang++, or name one in the environment variable CXX; or write `engine: eager`\n"
+    )
+
+
+@pytest.mark.usefixtures("inductor_cache")
+def test_check_holds_the_gallery_to_its_snapshots_and_skips_what_cannot_be_compiled() -> None:
+    folder = Path(runner.__file__).parents[1]
+    configs = [f"configs/{name}.yaml" for name in ("linear", "moving-average", "schedule")]
+    done = steprun("check", *configs, "--set", "engine=compile", cwd=folder)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(
+        "configs/linear.yaml: skipped\n"
+        "  line 21: `engine: compile` compiles whole `train` steps, and `backward` is a part of one (and 2 more)\n"
+    )
+    held = [line.split()[:4] for line in done.out.splitlines() if "tolerance" in line]
+    assert held == [
+        ["configs/moving-average.yaml", "holds", "42", "tolerance"],
+        ["configs/schedule.yaml", "holds", "21", "tolerance"],
+    ]
+    assert "3 snapshots: 1 skipped, 2 hold in " in done.out
