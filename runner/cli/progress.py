@@ -81,3 +81,18 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.clear()
+
+
+def told_of_compiling(stream: TextIO) -> Callable[[str, float | None], None] | None:
+    """Writes a line for each compilation as it begins, and over it what it took; on a terminal only."""
+    if not can_draw(stream):
+        return None
+
+    def tell(path: str, seconds: float | None) -> None:
+        if seconds is None:
+            stream.write(f"\r\x1b[2Kcompiling {path} …")
+        else:
+            stream.write(f"\r\x1b[2Kcompiled {path} in {seconds:.1f} s\n")
+        stream.flush()
+
+    return tell

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.compiling import told_of_compiling
 from runner.cli.interruption import Interruption
 from runner.cli.options import Allow, AsJson, CheckpointEvery, FaultFormat, Quiet, examples
+from runner.cli.progress import told_of_compiling
 from runner.cli.reading import tell_warnings
 from runner.cli.running import Watch, told_where, watching
 
@@ -56,7 +56,7 @@ def resume(
             prepare=prepare,
             stop=stop,
             command=["steprun", *sys.argv[1:]],
-            compiling=told_of_compiling(),
+            compiling=told_of_compiling(sys.stderr),
         )
     if not as_json:
         typer.echo(f"{'' if quiet else 'recorded in '}{run}")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.compiling import told_of_compiling
 from runner.cli.interruption import Interruption
 from runner.cli.options import (
     AsJson,
@@ -24,7 +23,7 @@ from runner.cli.options import (
     examples,
     reads_config,
 )
-from runner.cli.progress import Progress, can_draw
+from runner.cli.progress import Progress, can_draw, told_of_compiling
 from runner.cli.reading import make_plan, read_config, run_warnings_told, tell_warnings
 from runner.errors import UsageError
 
@@ -80,7 +79,7 @@ def _execute(
         gc.enable()
     if runs_dir is None:
         with watching(plan, quiet, as_json) as watch:
-            for row in execute(plan, shared=True, compiling=told_of_compiling()):
+            for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr)):
                 watch(row)
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
@@ -92,7 +91,7 @@ def _execute(
             see=watch,
             checkpoint_every=checkpoint_every,
             stop=stop,
-            compiling=told_of_compiling(),
+            compiling=told_of_compiling(sys.stderr),
         )
     return directory
 

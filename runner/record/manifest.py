@@ -71,6 +71,10 @@ class Manifest:
         if message not in self.content["warnings"]:
             self.content["warnings"].append(message)
 
+    def compiled(self, seconds: float) -> None:
+        """Add what a compilation took, which `seconds` includes; it is written with the end of the run."""
+        self.content["compile_seconds"] = round((self.content["compile_seconds"] or 0.0) + seconds, 6)
+
     def finish(self, rows: int, error: BaseException | None = None) -> None:
         """Write how the run ended, once `rows` rows are on disk."""
         self.content["status"] = _status(error)
@@ -110,6 +114,7 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
         "started": _now(),
         "ended": None,
         "seconds": None,
+        "compile_seconds": None,
         "rows": None,
         "failure": None,
         "warnings": list(description.warnings),

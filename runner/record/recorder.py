@@ -23,6 +23,7 @@ class Recording:
     directory: Path
     write: Callable[[Row], None]  # takes a row; raises RunError when an earlier one could not be written
     warn: Callable[[str], None]  # adds a warning to the manifest
+    compiled: Callable[[float], None]  # adds the seconds of a compilation to the manifest
     flush: Callable[[], None]  # waits until every row given is on disk
 
 
@@ -66,7 +67,7 @@ def recording(
     writer = RowWriter(directory, columns, parts=begun.parts, rows=begun.rows, transfer=transfer)
     try:
         with writer:
-            yield Recording(directory, writer.write, manifest.warn, writer.flush)
+            yield Recording(directory, writer.write, manifest.warn, manifest.compiled, writer.flush)
     except BaseException as error:
         try:
             manifest.finish(writer.rows_on_disk, error)

@@ -95,6 +95,12 @@ def run_recorded(
             record.warn(problem.render())
             tell_as_warning(problem)
 
+        def told(path: str, seconds: float | None) -> None:
+            if seconds is not None:
+                record.compiled(seconds)
+            if compiling is not None:
+                compiling(path, seconds)
+
         watch = Watch(plan, state, tell)
 
         def save(tag: str | None) -> None:
@@ -102,7 +108,7 @@ def run_recorded(
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
 
-        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True, watch=watch, compiling=compiling)
+        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True, watch=watch, compiling=told)
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:

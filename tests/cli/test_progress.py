@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from runner.cli.bar import Bar, clock_time, readable_rate
-from runner.cli.progress import INTERVAL, PATIENCE, Progress, can_draw
+from runner.cli.progress import INTERVAL, PATIENCE, Progress, can_draw, told_of_compiling
 from runner.engine.rows import Columns, Row
 from runner.plan.columns import Column
 from runner.record.console import RowPrinter
@@ -194,3 +194,17 @@ def test_a_run_that_draws_no_bar_does_not_import_rich() -> None:
         "assert 'rich' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_terminal_is_told_of_a_compilation_and_then_what_it_took() -> None:
+    stream = Terminal()
+    tell = told_of_compiling(stream)
+    assert tell is not None
+    tell("repeat[1].train", None)
+    assert stream.getvalue() == "\r\x1b[2Kcompiling repeat[1].train …"
+    tell("repeat[1].train", 4.25)
+    assert stream.getvalue().endswith("…\r\x1b[2Kcompiled repeat[1].train in 4.2 s\n")
+
+
+def test_a_file_is_told_nothing() -> None:
+    assert told_of_compiling(io.StringIO()) is None

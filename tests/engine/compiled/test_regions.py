@@ -168,6 +168,15 @@ def test_steps_that_do_the_same_are_compiled_once_and_told_of() -> None:
     assert len(rows) == 12
 
 
+def test_the_manifest_says_what_compiling_took_apart_from_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(MODEL + PROGRAMS["clipped by value"])
+    compiling = runner.run(path, runs_dir=tmp_path).manifest
+    assert 0 < compiling["compile_seconds"] < compiling["seconds"]
+    eager_run = runner.run(path, overrides=["engine=eager"], runs_dir=tmp_path).manifest
+    assert eager_run["compile_seconds"] is None
+
+
 def test_changing_a_row_changes_no_run() -> None:
     plan = compiled(MODEL + PROGRAMS["clipped by value"])
     state, undisturbed = initial_state(plan), initial_state(plan)
