@@ -14,6 +14,7 @@ from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
 from runner.plan import instructions as program
 from runner.plan.columns import Column
+from runner.plan.compilable import most_at_once
 from runner.plan.plan import PROCESS_BYTES, Plan
 from runner.plan.sources import SourcePlan
 from runner.plan.tensors import TensorPlan
@@ -29,6 +30,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "dtype": _dtype(plan.dtype),
         "device": plan.device,
         "engine": plan.config.engine,
+        "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
         "data": [_source(source) for source in plan.sources.values()],
         "scalars": dict(plan.scalars),

@@ -35,7 +35,8 @@ def size(count: int) -> str:
 
 def _head(plan: Described) -> Iterator[str]:
     yield plan["name"] + (f": {plan['description']}" if plan["description"] else "")
-    yield f"seed {plan['seed']}, {plan['dtype']}, {plan['device']}, {plan['engine']} engine"
+    several = f", up to {plan['at_once']} iterations at once" if plan["at_once"] > 1 else ""
+    yield f"seed {plan['seed']}, {plan['dtype']}, {plan['device']}, {plan['engine']} engine{several}"
 
 
 def _tensors(plan: Described) -> Iterator[str]:

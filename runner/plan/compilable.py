@@ -10,8 +10,11 @@ from runner.language.running import set_apart
 from runner.optim import OptimizerPlan
 from runner.plan.faults import ConfigPath, Faults
 from runner.plan.health import HealthPlan
-from runner.plan.instructions import Action, Instruction, Train
+from runner.plan.instructions import Action, Again, Enter, Instruction, Train
 from runner.plan.whole_steps import EAGER, check_draws, check_whole_steps
+
+LONGEST = 256
+"""Iterations that are taken at once, at most."""
 
 _OPTIMIZERS: Mapping[str, str] = {
     "lbfgs": "evaluates the objective again within its step",
@@ -21,6 +24,28 @@ _OPTIMIZERS: Mapping[str, str] = {
 
 _OPTIONS = ("foreach", "fused")
 """Options that choose between torch's own ways to compute an update."""
+
+
+def loop_around(program: Sequence[Instruction], position: int) -> Enter | None:
+    """The loop around a step, where the step is all that is in it and is done every time."""
+    if position == 0 or position + 1 == len(program):
+        return None
+    before, action, after = program[position - 1 : position + 2]
+    assert isinstance(action, Action)
+    conditional = action.every is not None or action.when is not None
+    if isinstance(before, Enter) and isinstance(after, Again) and before.loop == after.loop and not conditional:
+        return before
+    return None
+
+
+def most_at_once(program: Sequence[Instruction]) -> int:
+    """How many iterations of a loop are taken at once, at most; fewer where an iteration touches many bytes."""
+    for position, action in enumerate(program):
+        if isinstance(action, Action) and isinstance(action.argument, Train) and loop_around(program, position):
+            computations = action.argument.evaluation.computations()
+            if not any(computation.random for computation in computations):
+                return LONGEST
+    return 1
 
 
 def check_compilable(

@@ -118,6 +118,19 @@ def test_show_tells_what_the_log_keeps_of_a_tensor(config: Path) -> None:
     assert ["loss", "value", "[]", "float32"] in logged
 
 
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["engine=compile"], "compile engine\n"),  # a `stop` stands in the loop
+        (["engine=compile", "steps=20"], "compile engine, up to 256 iterations at once\n"),
+        (["engine=compile", "steps=20", "expression=loss = (dropout(x @ w) + b * frozen).sum()"], "compile engine\n"),
+        (["steps=20"], "eager engine\n"),
+    ],
+)
+def test_show_says_how_many_iterations_are_taken_at_once(config: Path, overrides: list[str], told: str) -> None:
+    assert steprun("show", config, *overrides).out.splitlines(keepends=True)[1].endswith(f"cpu, {told}")
+
+
 def test_show_is_a_page_of_sections(config: Path) -> None:
     page = steprun("show", config).out
     assert page.startswith("two: Two losses and a loop.\nseed 0, float32, cpu, eager engine\n\ntensors\n")

@@ -14,7 +14,8 @@ from runner.engine.rows import Row
 from runner.engine.state import State, initial_state
 from runner.engine.steps import Run
 from runner.errors import RunError
-from runner.plan.instructions import Action, Again, Enter, Train
+from runner.plan.compilable import loop_around
+from runner.plan.instructions import Action, Enter, Train
 from runner.plan.plan import Plan
 
 
@@ -81,7 +82,7 @@ class _Binder:
         libraries = binding.state.compiled
         if not libraries:
             libraries.update(_libraries(binding, self._compiling))
-        loop = _loop_of(binding.plan, position)
+        loop = loop_around(binding.plan.program, position)
         trainer = Trainer(binding, position, loop, libraries[position], shared=self._shared, by_row=self._by_row)
         if loop is not None:
             self.several[position] = trainer.rows
@@ -94,7 +95,7 @@ def _libraries(binding: Binding, compiling: Compiling) -> dict[int, Library]:
     found: dict[int, tuple[_Same, Enter | None]] = {}
     for position, instruction in enumerate(plan.program):
         if isinstance(instruction, Action) and isinstance(instruction.argument, Train):
-            found[position] = _same(instruction, instruction.argument), _loop_of(plan, position)
+            found[position] = _same(instruction, instruction.argument), loop_around(plan.program, position)
     made: list[tuple[_Same, Library]] = []
     libraries: dict[int, Library] = {}
     for position, (same, _) in found.items():
@@ -115,15 +116,3 @@ def _same(action: Action, argument: Train) -> _Same:
     """What a step does, and where that depends on it the loops whose iteration it reads."""
     reads = any("iteration" in computation.inputs for computation in argument.evaluation.computations())
     return argument, action.loops if reads else ()
-
-
-def _loop_of(plan: Plan, position: int) -> Enter | None:
-    """The loop around an instruction, where it is all that is in it and is done every time."""
-    if position == 0 or position + 1 == len(plan.program):
-        return None
-    before, action, after = plan.program[position - 1 : position + 2]
-    assert isinstance(action, Action)
-    conditional = action.every is not None or action.when is not None
-    if isinstance(before, Enter) and isinstance(after, Again) and before.loop == after.loop and not conditional:
-        return before
-    return None
