@@ -6,13 +6,15 @@ With `--profile`, tell instead where the time of a step goes.
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import platform
+import shutil
 import sys
 import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process started
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.mkdtemp(prefix="steprun-benchmarks-"))  # empty at first
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="steprun-benchmarks-")  # empty at first
 
 import torch
 
@@ -34,6 +36,7 @@ WORKLOADS = (
 
 
 def main() -> None:
+    atexit.register(shutil.rmtree, os.environ["TORCHINDUCTOR_CACHE_DIR"])
     workloads = [workload for group in WORKLOADS for workload in group()]
     names = [*dict.fromkeys([*(workload.name for workload in workloads), *peers.NAMES])]
     arguments = _arguments(names)
