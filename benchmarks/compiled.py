@@ -35,7 +35,7 @@ def near(config: Path, by_hand: Callable[[], list[float]]) -> None:
     """Assert that both sides compute the same, to rounding."""
     pairs = zip(losses(config, "engine=compile"), by_hand(), strict=True)
     worst = max(abs(ours - theirs) / abs(theirs) for ours, theirs in pairs)
-    assert worst < 1e-4, f"the losses of both sides differ by {worst:.1e}"
+    assert worst < 1e-3, f"the losses of both sides differ by {worst:.1e}"
 
 
 def workloads() -> list[Workload]:
