@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
@@ -32,7 +32,7 @@ from runner.engine.binding import Binding
 from runner.engine.steps import Run
 from runner.errors import ComparisonError
 from runner.plan import Plan
-from runner.plan.instructions import Argument
+from runner.plan.instructions import Action
 from tests.optim.test_shipped_rules import OTHERS, TWINS
 
 DESCENT = """\
@@ -81,13 +81,13 @@ def test_the_local_error_of_a_step_is_that_of_the_step_taken_in_float64_by_hand(
 
 def test_a_step_that_begins_anew_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
     bound: list[str] = []
-    bind = module.steps.bind
+    bind = module.eager.bind_step
 
-    def counted(binding: Binding, argument: Argument, loops: Sequence[int]) -> Run:
-        bound.append(type(argument).__name__)
-        return bind(binding, argument, loops)
+    def counted(binding: Binding, position: int, action: Action) -> Run:
+        bound.append(action.kind)
+        return bind(binding, position, action)
 
-    monkeypatch.setattr(module.steps, "bind", counted)  # the engine has its own by now
+    monkeypatch.setattr(module.eager, "bind_step", counted)  # the engine's own default is another name for it
     steps = "[{repeat: {times: 6, steps: [backward, step, zero_grad]}}, train, train]"
     plans = [plan_of(DESCENT.replace("steps: 20", f"steps: {steps}"), *given) for given in ((), ("dtype=float64",))]
     rows = list(lockstep(Side(plans[0]), Side(plans[1]), reinject=True))
