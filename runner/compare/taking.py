@@ -29,13 +29,13 @@ def plan_of(path: str | Path, overrides: Sequence[str] = (), allowed: Sequence[s
 
     Raises:
         UsageError: there is no such file.
-        ConfigError: the config is not valid.
+        ConfigError: the config is not valid, or its engine cannot do what it asks (`EngineError`).
     """
     config = observed_by_snapshot(load(path, overrides, allowed_folders=allowed))
     try:
         return compile(config, allowed=[Path(folder) for folder in allowed])
     except ConfigError as error:
-        raise ConfigError(_told_once(error.problems)) from error
+        raise type(error)(_told_once(error.problems)) from error
 
 
 def _told_once(problems: Sequence[Problem]) -> list[Problem]:

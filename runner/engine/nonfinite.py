@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -272,21 +272,6 @@ class Watch:
         outputs = [argument.evaluation.computation.outputs[result.output] for result in results]
         target = Target(tuple((result.name, position) for position, result in enumerate(results)))
         return self._look(target, find, outputs)
-
-    def row(self, number: int, path: str, values: Mapping[str, Tensor]) -> None:
-        """Look at the tensors of a whole row, for an engine that has several rows at a time.
-
-        The row and the first tensor are told, without the operation.
-        """
-        if self._over:
-            return
-        for name, tensor in values.items():
-            if kind_of(tensor):
-                message = f"{told(name, tensor)} (row {number}, {path})"
-                self._found(
-                    self._plan.config.document.problem(("steps",), message, f"`engine: eager` says more; {GO_ON}")
-                )
-                return
 
     # looking
 

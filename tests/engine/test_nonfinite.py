@@ -770,14 +770,3 @@ steps: [{repeat: {times: 8, steps: [train, checkpoint]}}]
     with pytest.raises(runner.RunError, match="`f` is"):
         list(runner.execute(plan, state, checkpoint=lambda tag: saved.append(state.row), watch=watch))
     assert saved == [2, 3]
-
-
-def test_whole_rows_can_be_given_to_the_watch() -> None:
-    plan = compiled(DIVERGES % "")
-    watch = Watch(plan, initial_state(plan))
-    watch.row(7, "repeat[7].train", {"f": torch.tensor(1.0), "x": torch.tensor([1.0, 2.0])})
-    assert watch.failure is None
-    watch.row(8, "repeat[8].train", {"f": torch.tensor(1.0), "x": torch.tensor([1.0, math.nan])})
-    assert watch.failure is not None
-    assert watch.failure.message == "`x` is nan at [1]: 1 nan of 2 elements (row 8, repeat[8].train)"
-    assert not watch.sound()

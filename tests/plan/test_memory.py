@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -142,30 +143,58 @@ def test_a_log_past_its_budget_is_refused_with_what_to_write_instead() -> None:
         compiled(text % log)
 
 
-MEASURED = {
-    **{path.stem: (path, ()) for path in sorted((ROOT / "configs").glob("*.yaml"))},
+GALLERY = sorted((ROOT / "configs").glob("*.yaml"))
+LARGER = {
+    **{name: (ROOT / "configs" / f"{name}.yaml", ()) for name in ("digits", "fine-tuning", "gan", "transformer")},
     "parameter, its rows on their way": (ROOT / "configs" / "parameter.yaml", ("steps=100",)),
     "ten million parameters": (ROOT / "benchmarks" / "configs" / "transformer.yaml", ()),
 }
+"""What a process of its own is measured for: it takes more than importing torch and pyarrow."""
 
-PEAK = """
-import re, sys, runner
-runner.run(sys.argv[1], sys.argv[3:], runs_dir=sys.argv[2])
-print(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1])
+PEAKS = """
+import re, sys, torch, runner
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]) << 10
+folder, configs, overrides = sys.argv[1], sys.argv[2].split(","), sys.argv[3:]
+print(peak())
+for config in configs:
+    runner.run(config, overrides, runs_dir=folder)
+    print(peak())
 """
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux" or torch.version.cuda is not None, reason="a CPU build on Linux is stated"
+)
 
 
+def peaks(folder: Path, configs: Sequence[Path], *overrides: str) -> list[int]:
+    """Bytes that a process has taken at most: once torch is imported, and after recording each run."""
+    command = [sys.executable, "-c", PEAKS, str(folder), ",".join(map(str, configs)), *overrides]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)
+    return list(map(int, done.stdout.split()))
+
+
+def stated(path: Path, *overrides: str) -> int:
+    return runner.compile(runner.load(path, list(overrides))).estimates.peak
+
+
+@on_linux
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux" or torch.version.cuda is not None, reason="a CPU build on Linux is stated")
-@pytest.mark.parametrize("what", MEASURED)
+@pytest.mark.parametrize("what", LARGER)
 def test_the_stated_peak_is_near_what_a_recorded_run_takes(what: str, tmp_path: Path) -> None:
-    path, overrides = MEASURED[what]
-    command = [sys.executable, "-c", PEAK, str(path), str(tmp_path), *overrides]
-    told = subprocess.run(
-        command, check=True, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    ).stdout
-    plan = runner.compile(runner.load(path, list(overrides)))
-    assert plan.estimates.peak == pytest.approx(int(told) << 10, rel=0.2)
+    path, overrides = LARGER[what]
+    assert stated(path, *overrides) == pytest.approx(peaks(tmp_path, [path], *overrides)[-1], rel=0.2)
+
+
+@on_linux
+@pytest.mark.slow
+def test_the_stated_peaks_of_small_runs_are_near_what_the_least_takes_and_all_in_one_process(tmp_path: Path) -> None:
+    small = [path for path in GALLERY if path.stem not in LARGER]
+    small.sort(key=lambda path: path.stem != "linear")
+    _, least, *_, most = peaks(tmp_path, small)
+    assert len(small) + 4 == len(GALLERY)
+    for path in small:  # its own peak is between the two
+        assert stated(path) == pytest.approx(least, rel=0.2), path
+        assert stated(path) == pytest.approx(most, rel=0.2), path
 
 
 def test_rows_on_their_way_to_the_disk_are_stated_up_to_their_bound() -> None:
