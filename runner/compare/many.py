@@ -12,9 +12,6 @@ import torch
 
 from runner.compare.checking import FINE, Outcome, Request, Target, check
 
-MOST_NEW = 20_000
-"""Objects made and not dropped, after which garbage is collected."""
-
 
 def check_all(
     targets: Sequence[Target], request: Request, *, jobs: int = 1, fail_fast: bool = False
@@ -44,20 +41,14 @@ def check_all(
 
 @contextmanager
 def _collecting_what_is_new() -> Iterator[None]:
-    """Plans are made and dropped; what torch's modules hold need not be walked each time to find that.
-
-    A plan is some thousand objects, graphs among them that refer to themselves: they are looked for after a few plans,
-    not a dozen times in each.
-    """
-    enabled, thresholds = gc.isenabled(), gc.get_threshold()
+    """Plans are made and dropped; what torch's modules hold need not be walked each time to find that."""
+    enabled = gc.isenabled()
     gc.freeze()
-    gc.set_threshold(MOST_NEW, *thresholds[1:])
     gc.enable()
     try:
         yield
     finally:
         gc.unfreeze()
-        gc.set_threshold(*thresholds)
         if not enabled:
             gc.disable()
 

@@ -16,8 +16,10 @@ from runner.language.faults import START, Place
 
 _FILE = "<steprun expression {}>"
 _FIRST = 2  # the line of the first operation
+_ORIGIN = "__origin"
+"""The global of a generated function that says where it is from: the origin of its text, and the node of each line."""
+
 _numbers = itertools.count(1)
-_origins: dict[str, tuple[Hashable | None, dict[int, fx.Node]]] = {}
 
 _OPERATORS: Mapping[Any, str] = {
     operator.add: "{} + {}",
@@ -54,8 +56,8 @@ def compile_nodes(nodes: Sequence[fx.Node], result: Any, origin: Hashable | None
     """Nodes in the order of their computation as a Python function `(None, *inputs)` that returns `result`.
 
     The text is made from the nodes, whose targets are catalogue entries; nothing of the user's text is in it but names
-    and literals. Each operation is one line, which lets go of what nothing further reads. It is compiled under a file
-    name of its own, by which `fault_place` finds a node.
+    and literals. Each operation is one line, which lets go of what nothing further reads; by its number `fault_place`
+    finds the node.
     """
     known: dict[str, Any] = {}
     inputs = [node for node in nodes if node.op == "placeholder"]
@@ -68,8 +70,8 @@ def compile_nodes(nodes: Sequence[fx.Node], result: Any, origin: Hashable | None
     lines.append(f" return {_written(result, known)}")
     file = _FILE.format(next(_numbers))
     exec(compile("\n".join(lines), file, "exec"), known)  # generated from the nodes alone
-    function: Callable[..., Any] = known["forward"]
-    _origins[file] = (origin, {line: node for line, node in enumerate(operations, _FIRST) if "place" in node.meta})
+    function: Callable[..., Any] = known.pop("forward")  # which would keep itself alive
+    known[_ORIGIN] = (origin, {line: node for line, node in enumerate(operations, _FIRST) if "place" in node.meta})
     return function
 
 
@@ -128,14 +130,21 @@ def fault_place(traceback: TracebackType | None) -> tuple[Place, Hashable | None
     found = None
     around: Hashable | None = None  # of the text that the innermost code so far was made from
     while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        if file in _origins:
-            own, nodes = _origins[file]
+        own, nodes = _origin_of(traceback)
+        if nodes is not None:
             around = own if own is not None else around
             node = nodes.get(traceback.tb_lineno)
             origin = around if node is None else node.meta.get("origin")
             found = START if node is None else node.meta["place"], origin if origin is not None else around
         traceback = traceback.tb_next
+    return found
+
+
+def _origin_of(traceback: TracebackType) -> tuple[Hashable | None, Mapping[int, fx.Node] | None]:
+    """What a generated function says of itself; None for the nodes of any other."""
+    found: tuple[Hashable | None, Mapping[int, fx.Node] | None] = traceback.tb_frame.f_globals.get(
+        _ORIGIN, (None, None)
+    )
     return found
 
 
@@ -152,8 +161,8 @@ def fault_call(traceback: TracebackType | None) -> Call | None:
     """The call that failed at run time, read from the innermost generated frame of a traceback."""
     found = None
     while traceback is not None:
-        _, nodes = _origins.get(traceback.tb_frame.f_code.co_filename, (None, {}))
-        node = nodes.get(traceback.tb_lineno)
+        _, nodes = _origin_of(traceback)
+        node = None if nodes is None else nodes.get(traceback.tb_lineno)
         if node is not None:
             found = node, traceback.tb_frame.f_locals
         traceback = traceback.tb_next

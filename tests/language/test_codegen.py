@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import operator
 import weakref
@@ -109,3 +110,14 @@ def test_names_alone_need_no_text_of_their_own() -> None:
     computation = extract(lowered, [lowered.result])
     assert computation.function.__code__.co_filename == _given.__code__.co_filename
     assert computation.function(None, 5) == (5,)
+
+
+def test_an_expression_that_nobody_holds_is_let_go_of() -> None:
+    given = tensors()
+    lowered = lower("y = x * 2\ny + 1", {}, given)
+    computation = extract(lowered, [lowered.result])
+    function, graph = weakref.ref(computation.function), weakref.ref(lowered.graph)
+    del lowered, computation
+    gc.collect()
+    assert function() is None
+    assert graph() is None
