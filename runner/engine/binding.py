@@ -17,6 +17,7 @@ from runner.engine.rows import Columns
 from runner.engine.state import State
 from runner.language.computation import Computation
 from runner.language.generators import manual_seed
+from runner.optim import AnyStepper
 from runner.plan.instructions import Action, Evaluate, Evaluation
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
@@ -205,11 +206,9 @@ class Binding:
     def parameters(self, names: Sequence[str]) -> dict[str, Parameter]:
         return {name: self.state.parameters[name] for name in names}
 
-    def replaces(self, name: str) -> bool:
-        """Whether the optimizer of a parameter gives it another tensor in each step; it does from now on if it can."""
-        stepper = next(stepper for stepper in self.state.steppers.values() if stepper.holds(name))
-        stepper.preserves |= stepper.replaces
-        return stepper.replaces
+    def stepper(self, name: str) -> AnyStepper:
+        """The optimizer that holds a parameter."""
+        return next(stepper for stepper in self.state.steppers.values() if stepper.holds(name))
 
     # the values of the next row
 

@@ -75,9 +75,9 @@ def mismatch(found: Any, expected: Any, rtol: float | None, atol: float | None) 
         wrong = left != right
     else:
         wide = torch.complex128 if left.is_complex() or right.is_complex() else torch.float64
-        if left.dtype == right.dtype and torch.equal(left, right):
-            return None
         a, b = left.to(wide), right.to(wide)
+        if torch.equal(a, b):
+            return None
         same = (a == b) | (a.isnan() & b.isnan())
         wrong = ~(same | (((a - b).abs() <= atol + rtol * b.abs()) & b.isfinite()))
     if not bool(wrong.any()):

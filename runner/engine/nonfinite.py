@@ -151,13 +151,14 @@ class Watch:
         held = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
         objective = evaluation.computation.outputs[evaluation.objective].name
         differentiated = {*argument.parameters} & {*self._plan.objectives[objective]}
+        unlogged = [name for name in held if binding.position(name) is None]
         hand_on = (
             all(self._plan.optimizers[name].kind in HANDING_ON for name in optimizers)
             and not argument.clips
             and argument.accumulate == 1
             and not binding.rewrites_gradients
             and differentiated.issubset(held)
-            and all(name in binding.layout.positions or binding.replaces(name) for name in held)
+            and all(binding.stepper(name).replaces for name in unlogged)
         )
         if not hand_on:
             looks = self.computed(binding, evaluation, loops, argument.parameters)
@@ -177,7 +178,11 @@ class Watch:
         quick = Target(tuple(positions.items()), weights=binding.parameters(held))
         whole = replace(quick, gradients=binding.parameters(gradients))
         look = self._look(quick, find, evaluation.computation.outputs, whole)
-        return None, look, () if look is None else [name for name in held if name not in binding.layout.positions]
+        if look is None:
+            return None, None, ()
+        for name in unlogged:
+            binding.stepper(name).preserves = True
+        return None, look, unlogged
 
     def _watched(self, evaluation: Evaluation) -> dict[str, int]:
         """The outputs of an evaluation that are looked at, the objective first, by their positions."""

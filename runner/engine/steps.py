@@ -322,6 +322,7 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     _measure(binding, step, argument.parameters)
     step.remember(remembered)
     _take_steps(binding, step, argument.optimizers, look_after, results)
+    step.forget(remembered)
     step.keep_gradients(parameters)
     step.keep_results(evaluation, results)
     return step.function()

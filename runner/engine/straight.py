@@ -149,6 +149,11 @@ class Straight:
             before = self.name(self._binding.before, "before")
             self._lines.append(f"{before}[{name!r}] = {self.name(self._binding.state.parameters[name], name)}.detach()")
 
+    def forget(self, parameters: Iterable[str]) -> None:
+        """Let go of what these weights were."""
+        for name in parameters:
+            self._lines.append(f"del {self.name(self._binding.before, 'before')}[{name!r}]")
+
     def keep_weights(self, parameters: Iterable[str]) -> None:
         """The weights of these parameters have changed: rows hold them from now on."""
         self._keep(parameters, "", ".detach()")

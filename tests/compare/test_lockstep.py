@@ -360,7 +360,7 @@ BESIDE = "a step cannot begin from the other side's state: the "
 def test_a_step_begins_from_the_state_of_the_same_program_alone(override: str, told: str) -> None:
     this = plan_of(DESCENT)
     text = DESCENT.replace(".mean()", ".mean() + v") if "v=" in override else DESCENT
-    with pytest.raises(ComparisonError) as raised:
+    with pytest.raises(ComparisonError, match="do not line up") as raised:
         list(lockstep(Side(this), Side(plan_of(text, override)), reinject=True))
     assert raised.value.problems[0].message == BESIDE + told.replace("`nothing`", "nothing")
     assert raised.value.exit_code == 2

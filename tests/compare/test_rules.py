@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import runner
@@ -106,7 +108,7 @@ def test_what_changes_nothing_needs_no_counterpart() -> None:
 )
 def test_what_no_rule_can_stand_in_for_is_told(optimizer: str, key: str, rule: str, told: str, hint: str) -> None:
     config = runner.loads(f"{CONFIG}optimizer: {optimizer}\n")
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(UsageError, match=re.escape(told)) as raised:
         rule_override(key, rule, config)
     assert (raised.value.problems[0].message, raised.value.problems[0].hint) == (told, hint)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import runner
@@ -56,14 +58,14 @@ def test_a_deletion_is_a_variant() -> None:
     ],
 )
 def test_a_pair_that_asks_for_nothing_is_told(pair: str, told: str, hint: str | None) -> None:
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(UsageError, match=re.escape(told)) as raised:
         variant_of(CONFIG, [pair])
     assert (raised.value.problems[0].message, raised.value.problems[0].hint) == (told, hint)
 
 
 def test_threads_of_the_process_are_no_constant_of_the_config() -> None:
     config = runner.loads("parameters: {x: 1}\nconstants: {threads: 2}\nexpression: x * threads\n")
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(UsageError, match="sets the threads of the process") as raised:
         variant_of(config, ["threads=1"])
     assert raised.value.problems[0].message == (
         "`--with threads=…` sets the threads of the process, and the config has a constant `threads`"

@@ -59,6 +59,19 @@ def test_a_number_stands_for_the_nearest_one_of_the_dtype(dtype: torch.dtype, va
     assert mismatch(torch.tensor(value, dtype=dtype), value * 1.05, 0.0, 0.0) is not None or value == 1e30
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
+@pytest.mark.parametrize(
+    "dtype", [*FLOATING, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex32, torch.complex64, torch.complex128]
+)
+def test_a_value_is_itself_in_every_dtype(dtype: torch.dtype) -> None:
+    found = torch.tensor([0.5, -2.0, float("nan")]).to(dtype)
+    assert mismatch(found[:2], found[:2].clone(), 0.0, 0.0) is None
+    assert mismatch(found, found.clone(), 0.0, 0.0) is None
+    told = mismatch(found[:2], found[1:2].clone(), 0.0, 0.0)
+    assert told is not None
+    assert (told.index, told.count) == ((0,), 1)
+
+
 def test_integers_and_booleans_are_exact() -> None:
     big = 2**53 + 1
     assert mismatch(torch.tensor(big), torch.tensor(big), None, None) is None

@@ -12,7 +12,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import runner
-from runner.engine import execute, initial_state
+from runner.engine import execute, initial_state, steps
+from runner.engine.binding import Binding
+from runner.plan.instructions import Action
 from tests.engine.running import compiled, numbers, same
 
 LINEAR = """
@@ -132,3 +134,27 @@ def test_rows_of_the_python_interface_are_copies() -> None:
         weight = row["x1"]
         assert weight is not None
         assert weight.data_ptr() != state.parameters["x1"].data_ptr()
+
+
+UNLOGGED = """
+parameters: {x: {shape: [3], init: ones}, y: {shape: [2, 2], init: ones}}
+expression: f = (x ** 2).sum() + (y ** 3).sum()
+optimizer: {adam: {}}
+steps: [{repeat: {times: 4, steps: [train]}}]
+log: {include: [f]}
+"""
+
+
+def test_a_step_looks_once_at_weights_that_no_row_holds() -> None:
+    assert calls_of_a_step(UNLOGGED)["_foreach_norm"] == 1
+
+
+def test_what_weights_were_is_let_go_of_with_the_step() -> None:
+    plan = compiled(UNLOGGED)
+    binding = Binding(plan, initial_state(plan))
+    action = next(instruction for instruction in plan.program if isinstance(instruction, Action))
+    step = steps.bind(binding, action.argument, action.loops)
+    assert any(name.startswith("before") for name in step.__code__.co_names)  # they are remembered
+    for _ in range(3):
+        step()
+        assert binding.before == {}
