@@ -83,9 +83,9 @@ class Progress:
         self.clear()
 
 
-def told_of_compiling(stream: TextIO) -> Callable[[str, float | None], None] | None:
-    """Writes a line for each compilation as it begins, and over it what it took; on a terminal only."""
-    if not can_draw(stream):
+def told_of_compiling(stream: TextIO, quiet: bool) -> Callable[[str, float | None], None] | None:
+    """Writes a line for each compilation as it begins, and over it what it took; on a terminal only, unless `quiet`."""
+    if quiet or not can_draw(stream):
         return None
 
     def tell(path: str, seconds: float | None) -> None:

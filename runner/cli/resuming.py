@@ -56,7 +56,7 @@ def resume(
             prepare=prepare,
             stop=stop,
             command=["steprun", *sys.argv[1:]],
-            compiling=told_of_compiling(sys.stderr),
+            compiling=told_of_compiling(sys.stderr, quiet),
         )
     if not as_json:
         typer.echo(f"{'' if quiet else 'recorded in '}{run}")

@@ -79,7 +79,7 @@ def _execute(
         gc.enable()
     if runs_dir is None:
         with watching(plan, quiet, as_json) as watch:
-            for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr)):
+            for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr, quiet)):
                 watch(row)
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
@@ -91,7 +91,7 @@ def _execute(
             see=watch,
             checkpoint_every=checkpoint_every,
             stop=stop,
-            compiling=told_of_compiling(sys.stderr),
+            compiling=told_of_compiling(sys.stderr, quiet),
         )
     return directory
 

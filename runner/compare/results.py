@@ -14,7 +14,6 @@ from runner.config.source import one_line
 from runner.errors import RunError
 from runner.record.directory import write_atomically
 
-_BROKEN = ("damaged", "failed")
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML has no way to hold; a file's name may."""
 _KINDS = {"damaged": "error", "failed": "error", "skipped": "skipped"}
@@ -58,7 +57,7 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    broken = sum(outcome.status in _BROKEN for outcome in outcomes)
+    broken = sum(_KINDS.get(outcome.status) == "error" for outcome in outcomes)
     failures = sum(outcome.status not in FINE for outcome in outcomes) - broken
     suite = ElementTree.Element(
         "testsuite",

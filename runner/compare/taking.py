@@ -13,7 +13,7 @@ from runner.compare.snapshots import Calibration, Environment, Kept, KeptRow, Ov
 from runner.compare.tolerances import BY_DTYPE, Tolerance, Tolerances
 from runner.compare.ulp import same_bits
 from runner.config import Config, load
-from runner.engine import Row, execute
+from runner.engine import Row
 from runner.errors import ConfigError, Problem
 from runner.plan import Plan, compile
 from runner.plan.snapshots import TolerancePlan, observed_by_snapshot
@@ -60,11 +60,6 @@ def environment_of(plan: Plan) -> Environment:
     """What the bits of a run depend on besides its config."""
     dtype = str(plan.dtype).removeprefix("torch.")
     return {**fingerprint(plan.device, dtype), "engine": plan.config.engine}
-
-
-def take(plan: Plan) -> Snapshot:
-    """Run a plan and keep its rows."""
-    return kept(plan, execute(plan))
 
 
 def kept(plan: Plan, rows: Iterable[Row]) -> Snapshot:

@@ -16,6 +16,9 @@ from runner.record.transfer import Handle, Transfer
 
 T = TypeVar("T")
 
+STACKED = ("scalar", "tensor")
+"""Layouts whose rows are one tensor `(rows, *shape)`; rows of any other are a tensor each."""
+
 ROW_BYTES = 200
 """What a row's number, step, path and iteration take as Python objects, about."""
 
@@ -80,7 +83,7 @@ def _packed(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequen
 def _of_block(stored: StoredColumn, block: Block, position: int, places: Sequence[int], blank: Tensor) -> Packed:
     """A column of rows that were computed together, some of them, without taking it apart."""
     value = block.columns[position]
-    if value is None or not block.stacked[position] or stored.layout in ("list", "bytes"):
+    if value is None or not block.stacked[position] or stored.layout not in STACKED:
         return _pack(stored, [block.value(position, place) for place in places], blank)
     first, count = places[0], len(places)
     whole = places[-1] - first + 1 == count
@@ -159,7 +162,7 @@ def _chained(parts: Iterable[Iterable[T]]) -> list[T]:
 
 
 def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) -> Packed:
-    if stored.layout not in ("scalar", "tensor"):
+    if stored.layout not in STACKED:
         kept = {id(value): _checked(value.detach(), stored) for value in values if value is not None}
         return Packed([None if value is None else kept[id(value)] for value in values], None)
     stacked, present = stack(values, blank)

@@ -198,7 +198,7 @@ def test_a_run_that_draws_no_bar_does_not_import_rich() -> None:
 
 def test_a_terminal_is_told_of_a_compilation_and_then_what_it_took() -> None:
     stream = Terminal()
-    tell = told_of_compiling(stream)
+    tell = told_of_compiling(stream, quiet=False)
     assert tell is not None
     tell("repeat[1].train", None)
     assert stream.getvalue() == "\r\x1b[2Kcompiling repeat[1].train …"
@@ -206,5 +206,6 @@ def test_a_terminal_is_told_of_a_compilation_and_then_what_it_took() -> None:
     assert stream.getvalue().endswith("…\r\x1b[2Kcompiled repeat[1].train in 4.2 s\n")
 
 
-def test_a_file_is_told_nothing() -> None:
-    assert told_of_compiling(io.StringIO()) is None
+def test_a_file_and_who_asks_for_quiet_are_told_nothing() -> None:
+    assert told_of_compiling(io.StringIO(), quiet=False) is None
+    assert told_of_compiling(Terminal(), quiet=True) is None

@@ -21,7 +21,7 @@ from runner.compare.results import exit_code_of
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
 from runner.compare.snapshots import sidecar_path
-from runner.compare.taking import plan_of, take, tolerances_of
+from runner.compare.taking import kept, plan_of, tolerances_of
 from runner.compare.updating import with_overlay
 from runner.engine import execute
 from runner.errors import ComparisonError, UsageError
@@ -339,7 +339,8 @@ def test_an_overlay_holds_what_is_other_in_one_environment_and_no_more(tmp_path:
     base = replace(base, rows=(base.rows[0], replace(row, values=moved), *base.rows[2:]))
     write(base, path, of)
     assert checked(tmp_path).status == "differs"
-    write(with_overlay(base, take(plan_of(tmp_path / "model.yaml"))), path, of)
+    plan = plan_of(tmp_path / "model.yaml")
+    write(with_overlay(base, kept(plan, execute(plan))), path, of)
     found, _ = read(path)
     assert [(number, list(values)) for number, values in found.overlays[0].rows.items()] == [(1, ["w"])]
     outcome = checked(tmp_path)

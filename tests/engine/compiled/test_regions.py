@@ -12,6 +12,7 @@ import torch
 import runner
 from runner.engine import eager, initial_state
 from runner.engine.compiled import library
+from runner.record.digest import digest_of
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
@@ -215,3 +216,32 @@ steps: 9
     assert given == ["start", *[f"repeat[{place}].train" for place in range(1, 7)]]
     with pytest.raises(runner.RunError, match=r":4:10  .*\n.*\n.*`root` is nan at \[0\], from `sqrt.*repeat\[6\]"):
         next(rows)
+
+
+@pytest.mark.parametrize("shape", [(), (3, 2), (65, 64)])
+def test_rows_of_a_region_are_recorded_in_every_form(
+    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_compiler(monkeypatch)
+    text = f"""\
+engine: compile
+dtype: float64
+parameters: {{w: {{shape: {list(shape)}, init: {{normal: {{std: 1.0}}}}}}}}
+expression: loss = (w ** 2).sum() / 2
+optimizer: {{sgd: {{lr: 0.1}}}}
+steps: 7
+"""
+
+    def recorded(tensors: str) -> runner.Run:
+        plan = runner.compile(runner.loads(f"{text}log: {{tensors: {tensors}}}\n"))
+        directory = create_run_directory(tmp_path / tensors, "run", datetime.now())
+        run_recorded(plan, directory)
+        return runner.open_run(directory)
+
+    weights = recorded("full").tensor("w")
+    torch.testing.assert_close(weights, torch.stack([weights[0] * 0.9**row for row in range(8)]))
+    stats, digests = recorded("stats").to_pandas(), recorded("digest").to_pandas()
+    if shape:  # one number is as short as what would be told of it
+        norms = torch.tensor(stats["w.norm"].to_list(), dtype=torch.float64)
+        torch.testing.assert_close(norms, weights.reshape(8, -1).norm(dim=1))
+        assert list(digests["w.digest"]) == [digest_of(weight) for weight in weights]
