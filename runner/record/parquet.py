@@ -10,6 +10,13 @@ import pyarrow.parquet
 from runner.record.arrow import FIXED_FIELDS, element_path
 from runner.record.storage import StoredColumn
 
+PAGE_BYTES = 1 << 20
+"""Bytes of tensors, stored as bytes, that are encoded before they are compressed: pyarrow counts values instead, and by
+its default it would put hundreds of large tensors into one page, which no cache holds."""
+
+MOST_VALUES = 1024
+"""Values that pyarrow encodes at a time by its default."""
+
 _FIXED_ENCODINGS = {"row": "DELTA_BINARY_PACKED", "path": "DELTA_BYTE_ARRAY", "iteration": "DELTA_BINARY_PACKED"}
 
 
@@ -26,6 +33,7 @@ def encode(tables: Sequence[pyarrow.Table], columns: Sequence[StoredColumn]) -> 
         compression="zstd",
         compression_level=1,
         data_page_version="2.0",
+        write_batch_size=_values_at_a_time(columns),
         use_dictionary=["step"],
         column_encoding=_FIXED_ENCODINGS
         | {element_path(part): _encoding(part) for column in columns for part in column.parts},
@@ -33,6 +41,11 @@ def encode(tables: Sequence[pyarrow.Table], columns: Sequence[StoredColumn]) -> 
     ) as writer:
         writer.write_table(table, row_group_size=max(1, len(table)))
     return sink.getvalue()
+
+
+def _values_at_a_time(columns: Sequence[StoredColumn]) -> int:
+    widest = max((part.bytes for column in columns for part in column.parts if part.layout == "bytes"), default=1)
+    return max(1, min(MOST_VALUES, PAGE_BYTES // widest))
 
 
 def _encoding(column: StoredColumn) -> str:

@@ -49,7 +49,7 @@ class RowWriter:
         columns: Sequence[Column],
         *,
         batch_rows: int = 128,
-        batch_bytes: int = 4 * MIB,
+        batch_bytes: int = 16 * MIB,
         queue_bytes: int = QUEUE_BYTES,
         part_bytes: int = PART_BYTES,
         interval: float = 2.0,
