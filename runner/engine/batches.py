@@ -175,8 +175,8 @@ class Batches:
     def _draw(self, position: int) -> None:
         size = self.plan.batch_size
         start, end = position * size, min((position + 1) * size, self.plan.samples)
-        self.seen = self._numbers(start, end)
-        self.batch = self.taken = self._samples_of(start, end)
+        self.seen = seen = self._numbers(start, end)
+        self.batch = self.taken = self._read(start, end) if isinstance(seen, slice) else self._taken(seen)
         self.length = end - start
 
     @property

@@ -42,7 +42,6 @@ class Binding:
         self.checkpoint = checkpoint or (lambda tag: None)
         self.layout = Columns(plan.columns)
         self.latest: list[Tensor | None] = [None] * len(plan.columns)  # weights and gradients as of now
-        self.before: dict[str, Tensor] = {}  # weights that no row holds, before the step that replaced them
         self.results = _results(plan)
         self.state_columns: list[tuple[int, str, str]] = []
         for position, column in enumerate(plan.columns):

@@ -104,8 +104,8 @@ class Scene:
     ) -> None:
         """Args:
         later_draws: computations with random numbers that the step has done since.
-        before: parameters that the step has changed since; they were as the row before has them, or as the step has
-            remembered them.
+        before: parameters that the step has changed since; they were as the row before has them, or as their
+            optimizer remembers them.
         """
         self.binding = binding
         self.evaluation = evaluation
@@ -155,7 +155,7 @@ class Scene:
             if name not in self.before:
                 return _read(binding, name, self.loops, sources)
             position = binding.position(name)
-            weight = binding.before[name] if position is None else binding.latest[position]
+            weight = binding.stepper(name).before(name) if position is None else binding.latest[position]
             assert weight is not None
             return weight.detach().requires_grad_()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from runner.language.computation import Output
+from runner.optim import AnyStepper
 
 Results = Sequence[Any]
 Named = list[tuple[str, Tensor]]
@@ -25,6 +26,7 @@ class Target:
     outputs: tuple[tuple[str, int], ...] = ()  # of a computation: name, position
     gradients: Mapping[str, Parameter] = field(default_factory=dict)  # by the parameter's name
     weights: Mapping[str, Parameter] = field(default_factory=dict)
+    joined: Sequence[AnyStepper] = ()  # optimizers whose weights are looked at as the few tensors that they are
 
     def named(self, results: Results) -> Named:
         """Each tensor that is there, with the name that a person knows it by."""
@@ -83,15 +85,25 @@ def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
         if found and not cmath.isfinite(sum([norm.item() for norm in torch._foreach_norm(found)])):
             alarm(results)
 
-    def both(results: Results) -> None:
-        elements(results)
-        norms(results)
+    def sums(results: Results) -> None:
+        found = [weight.sum().item() for stepper in target.joined for weight in stepper.weights()]
+        if not cmath.isfinite(sum(found)):
+            alarm(results)
 
-    has_norms = bool(large or large_of or large_weights)
+    looks = [
+        *([elements] if small_of else []),
+        *([norms] if large or large_of or large_weights else []),
+        *([sums] if target.joined else []),
+    ]
+
+    def every(results: Results) -> None:
+        for look in looks:
+            look(results)
+
     return Look(
         results=tuple(position for _, position in target.outputs if _is_one(outputs[position])),
         weights=tuple(weight for weight in target.weights.values() if weight.numel() == 1),
-        more=(both if has_norms else elements) if small_of else norms if has_norms else None,
+        more=every if len(looks) > 1 else looks[0] if looks else None,
         alarm=alarm,
     )
 

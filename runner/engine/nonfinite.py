@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,6 +26,7 @@ from runner.engine.replay import kind_of
 from runner.engine.state import State
 from runner.errors import HealthWarning, Problem
 from runner.language.computation import Output
+from runner.optim import AnyStepper
 from runner.plan.instructions import Action, Assign, Evaluate, Evaluation, Train
 from runner.plan.outlook import NORM_COLUMN
 from runner.plan.plan import Plan
@@ -101,7 +102,8 @@ class Watch:
         """Look at the weights before the first step."""
         if not self._over:
             parameters = {name: self._state.parameters[name] for name in self._plan.trainable}
-            self._search(Target(weights=parameters), self._initial, ())
+            target = Target(weights=parameters)
+            quick_look(target, (), functools.partial(self._search, target, self._initial))()
 
     def sound(self) -> bool:
         """Whether nothing that ends the run has been found; whatever waits is looked at."""
@@ -140,12 +142,13 @@ class Watch:
 
     def trained(
         self, binding: Binding, argument: Train, loops: Sequence[int]
-    ) -> tuple[Look | None, Look | None, Sequence[str]]:
+    ) -> tuple[Look | None, Look | None, Sequence[AnyStepper]]:
         """A look at what a `train` step computes, before its optimizers step, and one at what they leave.
 
         Most optimizers make a weight NaN or infinite where its gradient is. With those the first look is not taken:
         the gradients are looked at where a weight is not finite. The row before has the weights that they are of;
-        those that no row holds are given as well, for the step to `remember`.
+        those that no row holds are remembered by their optimizers, which are given as well, for the step to let
+        them `forget`.
         """
         evaluation, optimizers = argument.evaluation, argument.optimizers
         held = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
@@ -158,7 +161,7 @@ class Watch:
             and argument.accumulate == 1
             and not binding.rewrites_gradients
             and differentiated.issubset(held)
-            and all(binding.stepper(name).replaces for name in unlogged)
+            and all(binding.stepper(name).remembers_cheaply for name in unlogged)
         )
         if not hand_on:
             looks = self.computed(binding, evaluation, loops, argument.parameters)
@@ -175,14 +178,19 @@ class Watch:
             return scene.of_gradient(name.removesuffix(".grad"), tensor, None)
 
         gradients = [name for name in argument.parameters if name in differentiated]
-        quick = Target(tuple(positions.items()), weights=binding.parameters(held))
-        whole = replace(quick, gradients=binding.parameters(gradients))
+        joined = [stepper for name in optimizers if (stepper := self._state.steppers[name]).joins]
+        weights = binding.parameters(held)
+        apart = {name: weight for name, weight in weights.items() if not binding.stepper(name).joins}
+        quick = Target(tuple(positions.items()), weights=apart, joined=joined)
+        whole = Target(tuple(positions.items()), binding.parameters(gradients), weights)
         look = self._look(quick, find, evaluation.computation.outputs, whole)
         if look is None:
             return None, None, ()
-        for name in unlogged:
-            binding.stepper(name).preserves = True
-        return None, look, unlogged
+        steppers = [self._state.steppers[name] for name in optimizers]
+        remembering = [stepper for stepper in steppers if any(map(stepper.holds, unlogged))]
+        for stepper in remembering:
+            stepper.remembers = True
+        return None, look, remembering
 
     def _watched(self, evaluation: Evaluation) -> dict[str, int]:
         """The outputs of an evaluation that are looked at, the objective first, by their positions."""
@@ -285,7 +293,7 @@ class Watch:
     ) -> Look | None:
         """A look at a target; what is told is then looked for in `whole`, which is the target unless given."""
         whole = target if whole is None else whole
-        if self._over or not (target.outputs or target.gradients or target.weights):
+        if self._over or not (target.outputs or target.gradients or target.weights or target.joined):
             return None
         if self._defers:
             later = whole

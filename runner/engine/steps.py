@@ -310,7 +310,7 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     step.remove_gradients(parameters)
-    look, look_after, remembered = binding.watch.trained(binding, argument, loops)
+    look, look_after, remembering = binding.watch.trained(binding, argument, loops)
     if argument.accumulate > 1:
         results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
     else:
@@ -320,9 +320,9 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     for number, clip in enumerate(argument.clips):
         step.clip(_clip(binding, clip), clip.column, number)
     _measure(binding, step, argument.parameters)
-    step.remember(remembered)
     _take_steps(binding, step, argument.optimizers, look_after, results)
-    step.forget(remembered)
+    for stepper in remembering:
+        step.call(stepper.forget, "forget")
     step.keep_gradients(parameters)
     step.keep_results(evaluation, results)
     return step.function()

@@ -143,17 +143,6 @@ class Straight:
         if column is not None:
             self._row[column] = norm
 
-    def remember(self, parameters: Iterable[str]) -> None:
-        """Before a step replaces these weights: what they are now, for who asks what the step came from."""
-        for name in parameters:
-            before = self.name(self._binding.before, "before")
-            self._lines.append(f"{before}[{name!r}] = {self.name(self._binding.state.parameters[name], name)}.detach()")
-
-    def forget(self, parameters: Iterable[str]) -> None:
-        """Let go of what these weights were."""
-        for name in parameters:
-            self._lines.append(f"del {self.name(self._binding.before, 'before')}[{name!r}]")
-
     def keep_weights(self, parameters: Iterable[str]) -> None:
         """The weights of these parameters have changed: rows hold them from now on."""
         self._keep(parameters, "", ".detach()")

@@ -10,7 +10,7 @@ update: |
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -219,7 +219,7 @@ class RuleStepper:
     It `preserves`: each step gives the parameters new storage.
     """
 
-    __slots__ = ("_parameters", "_random", "_seed", "_states", "_updates", "preserves", "steps")
+    __slots__ = ("_before", "_parameters", "_random", "_seed", "_states", "_updates", "preserves", "remembers", "steps")
 
     def __init__(
         self,
@@ -239,6 +239,8 @@ class RuleStepper:
         """
         self.steps = 0
         self.preserves = True
+        self.remembers = False
+        self._before: dict[str, Tensor] = {}
         self._seed = seed
         self._random = any(update.random for update in rule.update.values())
         self._parameters = {name: parameters[name] for name in rule.update}
@@ -256,8 +258,24 @@ class RuleStepper:
             self._updates.append(_bind(rule.update[name], parameter, self._states[name]))
 
     @property
-    def replaces(self) -> bool:
+    def remembers_cheaply(self) -> bool:
         return True
+
+    def before(self, name: str) -> Tensor:
+        """The weight `(*s)` of a parameter before the last step, which `remembers`."""
+        return self._before[name]
+
+    def forget(self) -> None:
+        """Let go of what weights were."""
+        self._before = {}
+
+    @property
+    def joins(self) -> bool:
+        return False
+
+    def weights(self) -> Sequence[Tensor]:
+        """The weights: `(*s)` each."""
+        return list(self._parameters.values())
 
     def holds(self, name: str) -> bool:
         """Whether a parameter is one of its own."""
@@ -266,6 +284,8 @@ class RuleStepper:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         self.steps += 1
+        if self.remembers:
+            self._before = {name: parameter.detach() for name, parameter in self._parameters.items()}
         if self._random:
             self._seed(self.steps)
         for update in self._updates:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from runner.optim.classes import optimizer_class
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
-from runner.optim.updates import GroupUpdate, group_updates, updates_together
+from runner.optim.updates import GroupUpdate, group_updates, joins, updates_together
 
 STEP = "step"
 """The entry in which torch counts the steps of a parameter."""
@@ -26,16 +26,24 @@ class AnyStepper(Protocol):
     """An optimizer of a run, one of torch's or a rule.
 
     `preserves` says what becomes of a weight that a step replaces: where it is true the step gives its parameters new
-    storage, and what shares the old one stays as it was; else it may be written in place. `replaces` says that this
-    costs nothing. `step_in_place` writes the storage that weights and state have, and `update_in_place` is the same
-    without counting it.
+    storage, and what shares the old one stays as it was; else it may be written in place. Where `remembers` is true
+    `before` tells what the last step has replaced, until `forget`; `remembers_cheaply` says that this costs next to
+    nothing. `joins` says that `weights`, all there are after a step, are fewer tensors than there are parameters, with
+    something finite between those that they join. `step_in_place` writes the storage that weights and state
+    have, and `update_in_place` is the same without counting it.
     """
 
     steps: int
     preserves: bool
+    remembers: bool
 
     @property
-    def replaces(self) -> bool: ...
+    def remembers_cheaply(self) -> bool: ...
+    def before(self, name: str) -> Tensor: ...
+    def forget(self) -> None: ...
+    @property
+    def joins(self) -> bool: ...
+    def weights(self) -> Sequence[Tensor]: ...
     def holds(self, name: str) -> bool: ...
     def step(self) -> None: ...
     def step_in_place(self) -> None: ...
@@ -51,12 +59,13 @@ class Stepper:
     `steps` counts the steps taken; the next one is `t = steps + 1`.
     """
 
-    __slots__ = ("_parameters", "_together", "_updates", "optimizer", "preserves", "steps")
+    __slots__ = ("_before", "_parameters", "_together", "_updates", "optimizer", "preserves", "remembers", "steps")
 
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> None:
         self.optimizer = optimizer
         self.steps = 0
-        self.preserves = False
+        self.preserves = self.remembers = False
+        self._before: dict[Parameter, Tensor] = {}  # where the last step was torch's own
         self._parameters = dict(parameters)
         self._together = updates_together(optimizer)
         self._updates: list[GroupUpdate] | None = None  # once they can do what torch's own step would
@@ -66,15 +75,41 @@ class Stepper:
         return name in self._parameters
 
     @property
-    def replaces(self) -> bool:
-        """Whether its groups are updated as wholes, whose new weights are new tensors."""
+    def remembers_cheaply(self) -> bool:
+        """Whether its groups are updated as wholes, which are small or whose new weights are new tensors."""
         return self._together
+
+    def before(self, name: str) -> Tensor:
+        """The weight `(*s)` of a parameter before the last step, which `remembers`."""
+        found = dict(self._before)
+        for update in self._updates or ():
+            found |= update.before()
+        return found[self._parameters[name]]
+
+    def forget(self) -> None:
+        """Let go of what weights were."""
+        self._before = {}
+        for update in self._updates or ():
+            update.forget()
+
+    @property
+    def joins(self) -> bool:
+        """Whether most steps make new weights as few tensors."""
+        return self._together and joins(self.optimizer)
+
+    def weights(self) -> Sequence[Tensor]:
+        """The weights after a step: `(*s)` each, or flat `(elements,)` where several were joined."""
+        if self._updates is None:
+            return list(self._parameters.values())
+        return [weight for update in self._updates for weight in update.weights()]
 
     def step(self) -> None:
         """`optimizer.step()`: parameters without a gradient are left as they are."""
         self.steps += 1
         if not self._stepped_together():
             self._settle()
+            if self.remembers:
+                self._before = {held: held.detach().clone() for held in self._parameters.values()}
             self._renew(parameter for parameter in self._parameters.values() if parameter.grad is not None)
             self.optimizer.step()
             self._updates = group_updates(self.optimizer) if self._together else None
@@ -102,7 +137,7 @@ class Stepper:
                 return False
             given.append(gradients)
         for update, gradients in zip(updates, given, strict=True):
-            update.step(gradients)
+            update.step(gradients, self.preserves, self.remembers)
         return True
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:

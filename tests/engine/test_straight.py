@@ -146,7 +146,20 @@ log: {include: [f]}
 
 
 def test_a_step_looks_once_at_weights_that_no_row_holds() -> None:
-    assert calls_of_a_step(UNLOGGED)["_foreach_norm"] == 1
+    calls = calls_of_a_step(UNLOGGED)
+    unwatched = calls_of_a_step(UNLOGGED + "on_nonfinite: ignore")
+    assert calls["item"] - unwatched["item"] == 2  # the objective, and both weights as one tensor
+    assert calls["sum"] - unwatched["sum"] == 1
+    assert calls["_foreach_norm"] == 0
+
+
+def test_weights_that_no_row_holds_stay_where_they_are() -> None:
+    plan = compiled(UNLOGGED)
+    state = initial_state(plan)
+    places = []
+    for _ in execute(plan, state, shared=True):
+        places.append([parameter.data_ptr() for parameter in state.parameters.values()])
+    assert places[2] == places[3] == places[4]  # the first two rows are the start and torch's own first step
 
 
 def test_what_weights_were_is_let_go_of_with_the_step() -> None:
@@ -154,7 +167,9 @@ def test_what_weights_were_is_let_go_of_with_the_step() -> None:
     binding = Binding(plan, initial_state(plan))
     action = next(instruction for instruction in plan.program if isinstance(instruction, Action))
     step = steps.bind(binding, action.argument, action.loops)
-    assert any(name.startswith("before") for name in step.__code__.co_names)  # they are remembered
+    stepper = binding.stepper("x")
+    assert stepper.remembers
     for _ in range(3):
         step()
-        assert binding.before == {}
+        with pytest.raises(KeyError, match="Parameter"):
+            stepper.before("x")

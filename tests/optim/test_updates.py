@@ -1,0 +1,174 @@
+"""Updates of whole groups have the bits of `torch.optim`'s own loop, whatever else happens to their weights."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from runner.optim.stepper import Stepper
+
+CLASSES = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+SHAPES = ((), (1,), (7,), (3, 5), (129,), (16, 4), (0, 3), (33, 2))
+INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+def bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().reshape(-1).view(INTEGERS[tensor.dtype])
+
+
+def same(found: Tensor, expected: Tensor) -> bool:
+    """Bit for bit; a NaN is a NaN."""
+    both = found.isnan() & expected.isnan()
+    return found.shape == expected.shape and bool((both.reshape(-1) | (bits(found) == bits(expected))).all())
+
+
+class Twins:
+    """The same parameters under steprun's step and under torch's."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = draw = random.Random(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        kind = draw.choice(CLASSES)
+        options: dict[str, object] = {
+            "lr": 10 ** draw.uniform(-4, 0),
+            "weight_decay": draw.choice((0, 0.1)),
+            "maximize": draw.random() < 0.3,
+        }
+        if kind is torch.optim.SGD:
+            options["momentum"] = draw.choice((0, 0.9))
+        else:
+            options |= {"betas": (draw.uniform(0, 0.99), draw.uniform(0.5, 0.999)), "eps": draw.choice((1e-8, 0))}
+        dtypes = [draw.choice(tuple(INTEGERS))] * draw.randint(1, 6)
+        if draw.random() < 0.2:
+            dtypes[0] = torch.float16  # which torch's own step takes
+        self.ours = [Parameter(self.normal(draw.choice(SHAPES), dtype)) for dtype in dtypes]
+        self.theirs = copy.deepcopy(self.ours)
+        self.plain = kind(self.theirs, **options)  # type: ignore[arg-type]
+        self.stepper = Stepper(kind(self.ours, **options), {str(n): held for n, held in enumerate(self.ours)})  # type: ignore[arg-type]
+
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.randn(shape, generator=self.generator).to(dtype) * 10 ** self.draw.uniform(-3, 2)
+
+    def step(self, *, missing: bool = False) -> None:
+        for number, (ours, theirs) in enumerate(zip(self.ours, self.theirs, strict=True)):
+            gradient = self.normal(tuple(ours.shape), ours.dtype)
+            if gradient.numel() and self.draw.random() < 0.05:
+                gradient.view(-1)[0] = self.draw.choice((float("nan"), float("inf"), 1e-40, -0.0))
+            there = not (missing and number == 0)
+            ours.grad, theirs.grad = (gradient, gradient.clone()) if there else (None, None)
+        self.stepper.step()
+        self.plain.step()
+
+    def replace(self) -> None:
+        """Somebody else gives a parameter another weight."""
+        value = self.normal(tuple(self.ours[0].shape), self.ours[0].dtype)
+        self.ours[0].data, self.theirs[0].data = value, value.clone()
+
+    def assert_same(self) -> None:
+        for number, (ours, theirs) in enumerate(zip(self.ours, self.theirs, strict=True)):
+            if ours.dtype not in INTEGERS:
+                assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+                continue
+            assert same(ours, theirs)
+            expected = self.plain.state.get(theirs, {})
+            found = self.stepper.state(str(number))
+            assert list(found) == list(expected)
+            for name, value in expected.items():
+                assert (found[name] is None) is (value is None)
+                assert value is None or same(found[name], value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("preserves", [False, True], ids=["in-place", "preserving"])
+@pytest.mark.parametrize("remembers", [False, True], ids=["", "remembering"])
+@pytest.mark.parametrize("seed", range(40))
+def test_steps_have_the_bits_of_torch(seed: int, remembers: bool, preserves: bool) -> None:
+    twins = Twins(seed)
+    twins.stepper.preserves, twins.stepper.remembers = preserves, remembers
+    for step in range(9):
+        kept = [(held.detach(), held.detach().clone()) for held in twins.ours]
+        if step == 6:
+            twins.replace()
+        replaced = [held.detach().clone() for held in twins.ours]
+        twins.step(missing=step == 4)
+        twins.assert_same()
+        if preserves:
+            assert all(torch.equal(shared.nan_to_num(), copied.nan_to_num()) for shared, copied in kept)
+        if remembers:
+            for number, weight in enumerate(replaced):
+                assert torch.equal(twins.stepper.before(str(number)).nan_to_num(), weight.nan_to_num())
+
+
+def test_a_state_that_is_put_back_goes_on_in_the_same_bits() -> None:
+    twins = Twins(3)
+    for _ in range(4):
+        twins.step()
+    state = {str(n): copy.deepcopy(dict(twins.stepper.state(str(n)))) for n in range(len(twins.ours))}
+    twins.stepper.load_state(state, twins.stepper.steps)
+    for _ in range(3):
+        twins.step()
+        twins.assert_same()
+
+
+def adam(*shapes: tuple[int, ...]) -> tuple[Stepper, list[Parameter]]:
+    """Adam after three steps."""
+    parameters = [Parameter(torch.ones(shape)) for shape in shapes]
+    stepper = Stepper(torch.optim.Adam(parameters), {str(number): held for number, held in enumerate(parameters)})
+    for _ in range(3):
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, 0.5)
+        stepper.step()
+    return stepper, parameters
+
+
+@pytest.mark.parametrize("preserves", [False, True])
+def test_joined_weights_are_aligned_as_tensors_of_their_own_are(preserves: bool) -> None:
+    stepper, parameters = adam((3,), (5, 7), (), (17,))
+    stepper.preserves = preserves
+    stepper.step()
+    assert len(stepper.weights()) == 1
+    for parameter in parameters:
+        assert parameter.data_ptr() % 64 == 0
+        assert parameter.is_contiguous()
+
+
+def test_between_joined_weights_stands_something_finite() -> None:
+    stepper, parameters = adam((3,), (5,))
+    for _ in range(50):
+        stepper.step()
+    (joined,) = stepper.weights()
+    assert joined.numel() > sum(parameter.numel() for parameter in parameters)
+    assert bool(joined.isfinite().all())
+
+
+def test_large_and_strided_parameters_stay_apart() -> None:
+    strided = Parameter(torch.ones(4, 3).t())
+    stepper = Stepper(torch.optim.Adam([strided, other := Parameter(torch.ones(2))]), {"a": strided, "b": other})
+    for _ in range(3):
+        strided.grad, other.grad = torch.ones_like(strided), torch.ones_like(other)
+        stepper.step()
+    assert len(stepper.weights()) == 2
+    assert strided.stride() == (1, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_other_vector_instructions_have_their_bits_too(capability: str) -> None:
+    script = """
+from tests.optim.test_updates import Twins
+for seed in range(25):
+    twins = Twins(seed)
+    for step in range(6):
+        twins.step()
+        twins.assert_same()
+"""
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
