@@ -71,14 +71,9 @@ def initial_weights() -> dict[str, Tensor]:
     return found
 
 
-@functools.cache
-def model() -> Transformer:
-    return Transformer()
-
-
 def by_hand() -> list[float]:
     """The loop as a person writes it, the model an `nn.Module`."""
-    network = model()
+    network = Transformer()  # draws its weights, as a person's does, and then takes those of the other side
     network.load_state_dict(initial_weights())
     text = torch.arange(1, BATCH * LENGTH + 2) ** 3 % 8191 % CHARACTERS
     inputs, targets = text[:-1].reshape(BATCH, LENGTH), text[1:]
@@ -98,7 +93,7 @@ def verify() -> None:
 
 
 def workloads() -> list[Workload]:
-    count = sum(weight.numel() for weight in model().parameters())
+    count = sum(weight.numel() for weight in Transformer().parameters())
     what = f"transformer of {count / 1e6:.1f} M parameters, AdamW, {STEPS} steps, losses logged"
     ours = functools.partial(train, CONFIG)
     return [Workload("W4", what, "the same as an `nn.Module`", ours, by_hand, reach=1.00, steps=STEPS, verify=verify)]
