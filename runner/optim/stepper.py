@@ -12,8 +12,9 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from runner.optim.classes import optimizer_class
+from runner.optim.groups import Joined, Pieces, Replacing
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
-from runner.optim.updates import GroupUpdate, group_updates, joins, updates_together
+from runner.optim.updates import GroupUpdate, group_updates, ways
 
 STEP = "step"
 """The entry in which torch counts the steps of a parameter."""
@@ -59,7 +60,7 @@ class Stepper:
     `steps` counts the steps taken; the next one is `t = steps + 1`.
     """
 
-    __slots__ = ("_before", "_parameters", "_together", "_updates", "optimizer", "preserves", "remembers", "steps")
+    __slots__ = ("_before", "_parameters", "_updates", "_ways", "optimizer", "preserves", "remembers", "steps")
 
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> None:
         self.optimizer = optimizer
@@ -67,7 +68,7 @@ class Stepper:
         self.preserves = self.remembers = False
         self._before: dict[Parameter, Tensor] = {}  # where the last step was torch's own
         self._parameters = dict(parameters)
-        self._together = updates_together(optimizer)
+        self._ways = ways(optimizer) or ()
         self._updates: list[GroupUpdate] | None = None  # once they can do what torch's own step would
 
     def holds(self, name: str) -> bool:
@@ -77,7 +78,7 @@ class Stepper:
     @property
     def remembers_cheaply(self) -> bool:
         """Whether its groups are updated as wholes, which are small or whose new weights are new tensors."""
-        return self._together
+        return bool(self._ways) and Pieces not in self._ways
 
     def before(self, name: str) -> Tensor:
         """The weight `(*s)` of a parameter before the last step, which `remembers`."""
@@ -90,18 +91,18 @@ class Stepper:
         """Let go of what weights were."""
         self._before = {}
         for update in self._updates or ():
-            update.forget()
+            update.way.forget()
 
     @property
     def joins(self) -> bool:
         """Whether most steps make new weights as few tensors."""
-        return self._together and joins(self.optimizer)
+        return Joined in self._ways
 
     def weights(self) -> Sequence[Tensor]:
         """The weights after a step: `(*s)` each, or flat `(elements,)` where several were joined."""
         if self._updates is None:
             return list(self._parameters.values())
-        return [weight for update in self._updates for weight in update.weights()]
+        return [weight for update in self._updates for weight in update.way.weights()]
 
     def step(self) -> None:
         """`optimizer.step()`: parameters without a gradient are left as they are."""
@@ -112,7 +113,7 @@ class Stepper:
                 self._before = {held: held.detach().clone() for held in self._parameters.values()}
             self._renew(parameter for parameter in self._parameters.values() if parameter.grad is not None)
             self.optimizer.step()
-            self._updates = group_updates(self.optimizer) if self._together else None
+            self._updates = group_updates(self.optimizer) if self._ways else None
 
     def step_in_place(self) -> None:
         """`step` into the storage that the parameters have, whoever shares it."""
@@ -129,6 +130,8 @@ class Stepper:
         """Take the step by updates of whole groups, where that can be done."""
         updates = self._updates
         if updates is None:
+            updates = self._updates = self._begun()
+        if updates is None:
             return False
         given = []
         for update in updates:
@@ -137,8 +140,19 @@ class Stepper:
                 return False
             given.append(gradients)
         for update, gradients in zip(updates, given, strict=True):
-            update.step(gradients, self.preserves, self.remembers)
+            update.step(gradients, preserves=self.preserves, remembers=self.remembers)
         return True
+
+    def _begun(self) -> list[GroupUpdate] | None:
+        """Updates of whole groups whose first steps are like all others; None where a first step is torch's own."""
+        if not self._ways or Replacing in self._ways:
+            return None
+        if any(parameter.grad is None for parameter in self._parameters.values()):
+            return None
+        for group in self.optimizer.param_groups:
+            new = [parameter for parameter in group["params"] if not self.optimizer.state[parameter]]
+            _initialise(self.optimizer, {**group, "params": new})
+        return group_updates(self.optimizer)
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:
         """Give parameters storage of their own, where what they have must stay as it is."""
@@ -262,12 +276,17 @@ def start_state(optimizer: Optimizer, parameter: Tensor, entries: Mapping[str, T
 def _lazily_initialised(optimizer: Optimizer, parameter: Tensor) -> None:
     """Let torch make a parameter's state as in a first step, without taking one."""
     group = next(group for group in optimizer.param_groups if any(held is parameter for held in group["params"]))
-    initialise = getattr(optimizer, "_init_group", None)
-    if initialise is None or optimizer.state[parameter]:
+    if optimizer.state[parameter]:
         return
-    lists = len(inspect.signature(initialise).parameters) - 1
     gradient, parameter.grad = parameter.grad, torch.zeros_like(parameter)
     try:
-        initialise({**group, "params": [parameter]}, *([] for _ in range(lists)))
+        _initialise(optimizer, {**group, "params": [parameter]})
     finally:
         parameter.grad = gradient
+
+
+def _initialise(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
+    """Let torch make the state of parameters that have gradients, where it does so before it uses it."""
+    initialise = getattr(optimizer, "_init_group", None)
+    if initialise is not None:
+        initialise(group, *([] for _ in range(len(inspect.signature(initialise).parameters) - 1)))

@@ -61,7 +61,7 @@ def calls_of_a_step(text: str) -> Counter[str]:
 def test_a_train_step_copies_nothing_and_waits_for_nothing(optimizer: str) -> None:
     calls = calls_of_a_step(LINEAR % (OPTIMIZERS[optimizer], 10))
     assert not COPIES & calls.keys()
-    assert calls["mul"] + calls["__rmul__"] == 3
+    assert calls["mul"] + calls["__rmul__"] == 3 + (optimizer == "adamw")  # whose decay is one more
     assert calls["add"] + calls["__add__"] == 2
 
 

@@ -148,7 +148,7 @@ def test_between_joined_weights_stands_something_finite() -> None:
     assert bool(joined.isfinite().all())
 
 
-def test_large_and_strided_parameters_stay_apart() -> None:
+def test_strided_parameters_are_left_to_torch() -> None:
     strided = Parameter(torch.ones(4, 3).t())
     stepper = Stepper(torch.optim.Adam([strided, other := Parameter(torch.ones(2))]), {"a": strided, "b": other})
     for _ in range(3):
@@ -156,6 +156,33 @@ def test_large_and_strided_parameters_stay_apart() -> None:
         stepper.step()
     assert len(stepper.weights()) == 2
     assert strided.stride() == (1, 3)
+
+
+@pytest.mark.parametrize("preserves", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_parameters_have_the_bits_of_torch_piece_by_piece(preserves: bool, threads: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = [
+        Parameter(torch.randn(shape, generator=generator)) for shape in ((700, 300), (3, 5), (1 << 17,), (1 << 17,))
+    ]
+    theirs = copy.deepcopy(ours)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        stepper = Stepper(torch.optim.AdamW(ours, weight_decay=0.3), {str(n): held for n, held in enumerate(ours)})
+        stepper.preserves = preserves
+        plain = torch.optim.AdamW(theirs, weight_decay=0.3)
+        for _ in range(4):
+            kept = [(held.detach(), held.detach().clone()) for held in ours]
+            for one, other in zip(ours, theirs, strict=True):
+                one.grad = torch.randn(one.shape, generator=generator)
+                other.grad = one.grad.clone()
+            stepper.step()
+            plain.step()
+            assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
+            assert not preserves or all(torch.equal(shared, copied) for shared, copied in kept)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow
