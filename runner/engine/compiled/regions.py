@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch._higher_order_ops.scan import scan
 
+from runner.engine.compiled.scalars import ScalarsOnce
 from runner.engine.compiled.training import Step, Tensors
 
 Region = Callable[[Tensors, Tensors, Tensors], tuple[Tensors, Tensors]]
@@ -18,6 +19,7 @@ Region = Callable[[Tensors, Tensors, Tensors], tuple[Tensors, Tensors]]
 """
 
 OPTIONS: Mapping[str, str | int | bool | Callable[..., object]] = {
+    "post_grad_custom_post_pass": ScalarsOnce(),
     "cpp_wrapper": True,
     "compile_threads": 1,
     "fallback_random": True,
