@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from benchmarks import digits, linear, transformer
-from benchmarks.measure import Apart, Workload
+from benchmarks.measure import Apart, Workload, scratch
 from benchmarks.training import losses, plan
 from runner.record.directory import create_run_directory
 from runner.record.running import run_recorded
@@ -25,9 +24,8 @@ def compiled(config: Path, *overrides: str) -> Apart:
         if taken is not None:
             seconds.append(taken)
 
-    with tempfile.TemporaryDirectory() as folder:
-        made = plan(config, "engine=compile", *overrides)
-        run_recorded(made, create_run_directory(Path(folder), made.name, datetime.now()), compiling=told)
+    made = plan(config, "engine=compile", *overrides)
+    run_recorded(made, create_run_directory(scratch(), made.name, datetime.now()), compiling=told)
     return Apart(sum(seconds))
 
 

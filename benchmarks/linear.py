@@ -9,15 +9,14 @@ from pathlib import Path
 import torch
 
 import runner
-from benchmarks.measure import Workload
+from benchmarks.measure import Workload, scratch
 
 STEPS = 10_000
 CONFIG = Path(__file__).parents[1] / "configs" / "linear.yaml"
 
 
 def steprun() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        runner.run(CONFIG, overrides=[f"steps={STEPS}"], runs_dir=folder)
+    runner.run(CONFIG, overrides=[f"steps={STEPS}"], runs_dir=scratch())
 
 
 def by_hand(steps: int = STEPS) -> tuple[torch.Tensor, ...]:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import gc
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 LEAST_REPEATS = 7
+
+
+@functools.cache
+def scratch() -> Path:
+    """A folder for what is recorded. It goes with the process: removing it is no part of what is measured."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    return Path(folder)
 
 
 @dataclass(frozen=True, slots=True)

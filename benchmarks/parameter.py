@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 import runner
-from benchmarks.measure import Workload
+from benchmarks.measure import Workload, scratch
 
 STEPS = 300
 WRITING = {
@@ -30,25 +28,19 @@ CONFIG = Path(__file__).parents[1] / "configs" / "parameter.yaml"
 
 
 def steprun(*overrides: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        runner.run(CONFIG, overrides=[f"steps={STEPS}", *overrides], runs_dir=folder)
+    runner.run(CONFIG, overrides=[f"steps={STEPS}", *overrides], runs_dir=scratch())
 
 
 @functools.cache
 def recorded_table() -> pyarrow.Table:
     """The table that one such run records, in memory as one chunk a column."""
-    folder = tempfile.mkdtemp()
-    try:
-        run = runner.run(CONFIG, overrides=[f"steps={STEPS}"], runs_dir=folder)
-        parts = sorted((run.path / "rows").glob("*.parquet"))
-        return pyarrow.concat_tables([pyarrow.parquet.read_table(part) for part in parts]).combine_chunks()
-    finally:
-        shutil.rmtree(folder)
+    run = runner.run(CONFIG, overrides=[f"steps={STEPS}"], runs_dir=scratch())
+    parts = sorted((run.path / "rows").glob("*.parquet"))
+    return pyarrow.concat_tables([pyarrow.parquet.read_table(part) for part in parts]).combine_chunks()
 
 
 def pyarrow_alone(writing: dict[str, Any]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        pyarrow.parquet.write_table(recorded_table(), Path(folder) / "rows.parquet", **writing)
+    pyarrow.parquet.write_table(recorded_table(), scratch() / "rows.parquet", **writing)
 
 
 def workloads() -> list[Workload]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
 
 import runner
+from benchmarks.measure import scratch
 from runner.engine import initial_state
 
 DATA_FOLDER = Path(__file__).parents[1] / "configs" / "data"
@@ -15,8 +15,7 @@ DATA_FOLDER = Path(__file__).parents[1] / "configs" / "data"
 
 def train(config: Path) -> None:
     """Run a config and record it."""
-    with tempfile.TemporaryDirectory() as folder:
-        runner.run(config, runs_dir=folder, allowed_folders=[DATA_FOLDER])
+    runner.run(config, runs_dir=scratch(), allowed_folders=[DATA_FOLDER])
 
 
 def losses(config: Path, *overrides: str) -> list[float]:
