@@ -1,6 +1,6 @@
 """Ways to update all parameters of a group at once: by new tensors, joined into one, or piece by piece.
 
-Each is made from what torch's own first step has left, and takes its place from then on.
+Each goes on from the state that torch has made for the parameters, and keeps it as `torch.optim` would.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ class Stepper:
             if self.remembers:
                 self._before = {held: held.detach().clone() for held in self._parameters.values()}
             self._renew(parameter for parameter in self._parameters.values() if parameter.grad is not None)
+            self._updates = None
             self.optimizer.step()
-            self._updates = group_updates(self.optimizer) if self._ways else None
 
     def step_in_place(self) -> None:
         """`step` into the storage that the parameters have, whoever shares it."""
@@ -144,14 +144,13 @@ class Stepper:
         return True
 
     def _begun(self) -> list[GroupUpdate] | None:
-        """Updates of whole groups whose first steps are like all others; None where a first step is torch's own."""
-        if not self._ways or Replacing in self._ways:
+        """Updates of whole groups from here on; None where this step has to be torch's own."""
+        if not self._ways or any(parameter.grad is None for parameter in self._parameters.values()):
             return None
-        if any(parameter.grad is None for parameter in self._parameters.values()):
-            return None
-        for group in self.optimizer.param_groups:
-            new = [parameter for parameter in group["params"] if not self.optimizer.state[parameter]]
-            _initialise(self.optimizer, {**group, "params": new})
+        for group, way in zip(self.optimizer.param_groups, self._ways, strict=True):
+            if way is not Replacing:  # momentum buffers are something else before the first step than after it
+                new = [parameter for parameter in group["params"] if not self.optimizer.state[parameter]]
+                _initialise(self.optimizer, {**group, "params": new})
         return group_updates(self.optimizer)
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:

@@ -121,7 +121,7 @@ def ways(optimizer: Optimizer) -> list[type[Way]] | None:
 def group_updates(optimizer: Optimizer) -> list[GroupUpdate] | None:
     """The updates of an optimizer's groups from its state on, where there are `ways`.
 
-    None before torch's own first steps have made all of the state.
+    None where torch's own step has to make some of the state first, or its parameters have not stepped equally often.
     """
     found = []
     for group, way in zip(optimizer.param_groups, ways(optimizer) or (), strict=True):

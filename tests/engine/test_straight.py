@@ -159,7 +159,7 @@ def test_weights_that_no_row_holds_stay_where_they_are() -> None:
     places = []
     for _ in execute(plan, state, shared=True):
         places.append([parameter.data_ptr() for parameter in state.parameters.values()])
-    assert places[2] == places[3] == places[4]  # the first two rows are the start and torch's own first step
+    assert places[1] == places[2] == places[3] == places[4]  # the first step joins them
 
 
 def test_what_weights_were_is_let_go_of_with_the_step() -> None:
