@@ -97,7 +97,10 @@ class Recording:
             totals = [totals[0] + value] if totals else [value]
         if times > 1:
             results = (*results[:objective], totals[0] / times, *results[objective + 1 :])
-        self.results = tuple(value.detach() if isinstance(value, Tensor) else value for value in results)
+        self.results = tuple(
+            value.detach() if isinstance(value, Tensor) else value
+            for value in steps.owned(self._argument.evaluation, results)
+        )
         norms = [(column, clip()) for clip, column in self._clips]
         self.norms = [norm for _, norm in norms if norm is not None]
         for update in self._updates:

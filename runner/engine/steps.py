@@ -74,9 +74,11 @@ def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
         step.keep_results(evaluation, results)
     else:
         gradient = binding.call(argument.gradient, loops)
+        aliases = argument.gradient.outputs[0].aliases  # a parameter's, which would become another one's gradient
 
         def backward(value: Tensor) -> None:
-            cotangent[:] = [_as_gradient(gradient()[0], value)]
+            given = gradient()[0]
+            cotangent[:] = [_as_gradient(given.clone() if aliases and isinstance(given, Tensor) else given, value)]
             value.backward(cotangent[0], inputs=inputs)  # type: ignore[no-untyped-call]
 
         step.assign("objective", value)
@@ -146,7 +148,7 @@ def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, l
 
     def first(results: tuple[Any, ...]) -> None:
         if not seen:
-            seen.append(results)
+            seen.append(owned(evaluation, results))
             observe(results)
 
     takes = []
@@ -194,6 +196,15 @@ def _take_by_closure(
     step.keep_weights(argument.parameters)
     step.keep_state()
     step.keep_results(evaluation, step.results(first, evaluation))
+
+
+def owned(evaluation: Evaluation, results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Results of an evaluation, those copied that share memory with a weight, which is written next."""
+    outputs = evaluation.computation.outputs
+    return tuple(
+        value.detach().clone() if told.aliases and isinstance(value, Tensor) else value
+        for told, value in zip(outputs, results, strict=True)
+    )
 
 
 def _then_capturing(binding: Binding, run: Run, parameters: Mapping[str, Parameter]) -> Run:
@@ -320,6 +331,7 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     for number, clip in enumerate(argument.clips):
         step.clip(_clip(binding, clip), clip.column, number)
     _measure(binding, step, argument.parameters)
+    step.own_results(evaluation, results)
     _take_steps(binding, step, argument.optimizers, look_after, results)
     for stepper in remembering:
         step.call(stepper.forget, "forget")
@@ -373,7 +385,7 @@ def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
     observe = _observing(binding, evaluation, argument.parameters, loops)
 
     def first(results: tuple[Any, ...]) -> None:
-        seen[:] = [results]
+        seen[:] = [owned(evaluation, results)]
         observe(results)
 
     closure = _closure(binding, name, evaluation, loops, argument.parameters, argument.inputs, first)

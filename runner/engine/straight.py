@@ -44,6 +44,7 @@ class Straight:
         self._names: dict[str, Any] = {"latest": binding.latest, "values": binding.state.values}
         self._known: dict[int, str] = {}  # id of a bound value → its name
         self._row: dict[int, str] = {}  # column → what stands there in this step's row alone
+        self._owned: set[str] = set()  # results that share no memory with anything any more
 
     def name(self, value: Any, hint: str) -> str:
         """The name of a value in the text; the same value keeps its name."""
@@ -163,13 +164,20 @@ class Straight:
                 parameter = self.name(self._binding.state.parameters[name], name)
                 self._lines.append(f"latest[{position}] = {parameter}{attribute}")
 
+    def own_results(self, evaluation: Evaluation, results: Sequence[str]) -> None:
+        """Before weights are written in place: copy the results that share memory with one."""
+        for told, result in zip(evaluation.computation.outputs, results, strict=True):
+            if told.aliases and not told.scalar:
+                self._lines.append(f"{result} = {result}.detach().clone()")
+                self._owned.add(result)
+
     def keep_results(self, evaluation: Evaluation, results: Sequence[str]) -> None:
         """Remember named values for later steps, and put those that are logged into this step's row."""
         outputs = evaluation.computation.outputs
         columns, names = dict(evaluation.columns), dict(evaluation.kept)
         for output in sorted({*columns, *names}):
             told, result = outputs[output], results[output]
-            if not told.scalar:
+            if not told.scalar and result not in self._owned:
                 self._lines.append(f"{result} = {result}.detach(){'.clone()' if told.aliases else ''}")
             if output in names:
                 self._lines.append(f"values[{names[output]!r}] = {result}")

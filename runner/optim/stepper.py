@@ -171,7 +171,11 @@ class Stepper:
 
     def set_option(self, group: int, name: str, value: Value | tuple[Value, ...]) -> None:
         """Change a hyperparameter of one group from the next step on."""
-        self.optimizer.param_groups[group][name] = value
+        options = self.optimizer.param_groups[group]
+        if name == "momentum" and bool(options[name]) != bool(value):  # the first step with it makes the buffers
+            self._settle()
+            self._updates = None
+        options[name] = value
 
     def state(self, name: str) -> Mapping[str, StateValue]:
         """What the optimizer keeps for a parameter, under torch's names; empty before it is first used.

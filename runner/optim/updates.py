@@ -131,7 +131,7 @@ def group_updates(optimizer: Optimizer) -> list[GroupUpdate] | None:
         if not all(isinstance(state.get(name), Tensor) for state in states for name in names):
             return None
         counters = [state["step"] for state in states if "step" in state]
-        if any(counter != counters[0] for counter in counters):
+        if any(counter != counters[0] for counter in counters) or any(not float(t).is_integer() for t in counters[:1]):
             return None
         if way is Replacing:
             made: Way = Replacing(sgd, group, [[state[name] for state in states] for name in names])

@@ -173,3 +173,43 @@ def test_what_weights_were_is_let_go_of_with_the_step() -> None:
         step()
         with pytest.raises(KeyError, match="Parameter"):
             stepper.before("x")
+
+
+VIEWS = """
+parameters: {x: {shape: [2], init: [1.0, 2.0]}, k: 2.0, average: {init: 0, requires_grad: false}}
+expression: |
+  y = x[0]
+  loss = y ** 2 + (x ** 2).sum() + k ** 2
+metrics: {first: "x[1]"}
+optimizer: {%s}
+steps: [{repeat: {times: 3, steps: [train, assign: {average: average + y}]}}]
+log: {include: [%s]}
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["adam: {lr: 0.1}", "adagrad: {lr: 0.1}", "lbfgs: {lr: 0.1, max_iter: 2}"])
+def test_a_value_that_is_part_of_a_weight_is_that_of_before_the_update(optimizer: str) -> None:
+    ends = []
+    for logged in ("y, first", "y, first, x, k"):
+        plan = compiled(VIEWS % (optimizer, logged))
+        state = initial_state(plan)
+        rows = [numbers(row) for row in execute(plan, state)]
+        trained = [(row["y"], row["first"]) for row in rows if row["y"] is not None]
+        ends.append((trained, state.parameters["average"].item()))
+        assert [value.item() for value in trained[0]] == [1.0, 2.0]
+    assert ends[0] == ends[1]
+
+
+def test_a_weight_given_as_gradient_is_not_the_gradient_itself() -> None:
+    text = """
+parameters: {a: {shape: [6], init: ones}, b: {shape: [2, 3], init: ones}}
+expression: |
+  y = a.reshape(2, 3)
+  z = (b ** 2).sum()
+optimizer: {adam: {lr: 0.1}}
+steps: [{repeat: {times: 3, steps: [zero_grad, {backward: {objective: y, gradient: b}}, {backward: z}, step]}}]
+log: {include: [a.grad]}
+"""
+    *_, last = execute(compiled(text))
+    *_, logged = execute(compiled(text.replace("[a.grad]", "[a.grad, a, b]")))
+    assert same(last["a.grad"], logged["a.grad"])

@@ -185,6 +185,39 @@ def test_large_parameters_have_the_bits_of_torch_piece_by_piece(preserves: bool,
         torch.set_num_threads(before)
 
 
+def test_momentum_that_begins_later_begins_as_in_torch() -> None:
+    ours = [Parameter(torch.ones(3)), Parameter(torch.ones(2))]
+    theirs = copy.deepcopy(ours)
+    stepper = Stepper(torch.optim.SGD(ours, lr=0.1), {"a": ours[0], "b": ours[1]})
+    plain = torch.optim.SGD(theirs, lr=0.1)
+    for step in range(7):
+        momentum = 0.9 if 2 <= step < 5 else 0.0
+        stepper.set_option(0, "momentum", momentum)
+        plain.param_groups[0]["momentum"] = momentum
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad, other.grad = one.detach() + step, other.detach() + step
+        stepper.step()
+        plain.step()
+        assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_a_count_of_steps_that_is_no_whole_number_is_torchs_own() -> None:
+    ours = [Parameter(torch.ones(3)), Parameter(torch.ones(2))]
+    theirs = copy.deepcopy(ours)
+    stepper = Stepper(torch.optim.Adam(ours), {"a": ours[0], "b": ours[1]})
+    plain = torch.optim.Adam(theirs)
+    for optimizer, held in ((stepper.optimizer, ours), (plain, theirs)):
+        for parameter in held:
+            zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {"step": torch.tensor(2.5), **zeros}
+    for step in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad, other.grad = one.detach() + step, other.detach() + step
+        stepper.step()
+        plain.step()
+        assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", ["default", "avx2"])
 def test_other_vector_instructions_have_their_bits_too(capability: str) -> None:

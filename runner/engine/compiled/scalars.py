@@ -18,7 +18,7 @@ class ScalarsOnce(CustomGraphPass):
     def __call__(self, graph: fx.Graph) -> None:
         for node in list(graph.nodes):
             readers = [user for user in node.users if _has_dimensions(user)]
-            if node.op == "call_function" and readers and node.all_input_nodes and _is_number(node):
+            if readers and node.all_input_nodes and _is_computed_number(node):
                 with graph.inserting_after(node):
                     kept = graph.call_function(torch.ops.aten.as_strided.default, (node, [], []))
                 kept.meta["val"] = node.meta["val"]
@@ -29,9 +29,11 @@ class ScalarsOnce(CustomGraphPass):
         return get_hash_for_files((__file__,))
 
 
-def _is_number(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()
+def _is_computed_number(node: fx.Node) -> bool:
+    """Whether a node computes a number. One that is taken out of a tensor has a place in it, which must stay."""
+    value, target = node.meta.get("val"), node.target
+    computes = isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
+    return computes and isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()
 
 
 def _has_dimensions(node: fx.Node) -> bool:

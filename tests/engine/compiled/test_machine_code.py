@@ -35,6 +35,26 @@ def test_what_was_compiled_before_changes_no_number() -> None:
             torch.testing.assert_close(row["w"], closed_form, rtol=1e-13, atol=0)
 
 
+TAKEN_OUT = """\
+engine: ENGINE
+dtype: float64
+parameters: {v: {shape: [4], init: [0.3, -0.7, 1.1, 0.2]}, logits: {shape: [3], init: [0.5, -0.2, 0.1]}, s: 2}
+expression: |
+  shares = softmax(logits, 0)
+  mixed = shares[0] * (v ** 2).sum() + (shares[2] * v.sin()).sum()
+  loss = mixed + ((s * v)[1] * v).sum() + ((v * 2)[3] * v.exp()).sum()
+optimizer: {adam: {lr: 0.1}}
+steps: 5
+"""
+
+
+@pytest.mark.usefixtures("inductor_cache")
+def test_a_number_is_the_one_that_was_taken_out_of_a_tensor() -> None:
+    found, expected = (list(rows_of(TAKEN_OUT.replace("ENGINE", engine))) for engine in ("compile", "eager"))
+    for ours, theirs in zip(found[1:], expected[1:], strict=True):
+        torch.testing.assert_close(ours["loss"], theirs["loss"], rtol=1e-12, atol=0)
+
+
 def test_without_a_compiler_the_error_says_what_to_do(tmp_path: Path) -> None:
     environment = {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     text = TEXT.replace("RATE", "0.1")
