@@ -176,7 +176,7 @@ class Batches:
         size = self.plan.batch_size
         start, end = position * size, min((position + 1) * size, self.plan.samples)
         self.seen = seen = self._numbers(start, end)
-        self.batch = self.taken = self._read(start, end) if isinstance(seen, slice) else self._taken(seen)
+        self.batch = self.taken = self._samples_at(seen)
         self.length = end - start
 
     @property
@@ -189,7 +189,10 @@ class Batches:
         return slice(start, end) if self._order is None else self._order[start:end]
 
     def _samples_of(self, start: int, end: int) -> Batch:
-        return self._read(start, end) if self._order is None else self._taken(self._order[start:end])
+        return self._samples_at(self._numbers(start, end))
+
+    def _samples_at(self, seen: Tensor | slice) -> Batch:
+        return self._read(seen.start, seen.stop) if isinstance(seen, slice) else self._taken(seen)
 
     def sample(self, place: int) -> int:
         """Which sample of the source, from 0, stands at a place of the batch that was taken last."""

@@ -12,9 +12,8 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from runner.optim.classes import optimizer_class
-from runner.optim.groups import Joined, Pieces, Replacing
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
-from runner.optim.updates import GroupUpdate, group_updates, ways
+from runner.optim.updates import GroupUpdate, Joined, Pieces, Replacing, group_updates, ways
 
 STEP = "step"
 """The entry in which torch counts the steps of a parameter."""
