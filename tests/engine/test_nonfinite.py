@@ -770,3 +770,17 @@ steps: [{repeat: {times: 8, steps: [train, checkpoint]}}]
     with pytest.raises(runner.RunError, match="`f` is"):
         list(runner.execute(plan, state, checkpoint=lambda tag: saved.append(state.row), watch=watch))
     assert saved == [2, 3]
+
+
+@pytest.mark.parametrize("logged", ["first", "first, x, k"])
+def test_a_weight_is_named_where_a_metric_is_a_part_of_it(logged: str) -> None:
+    text = f"""
+parameters: {{x: {{shape: [2], init: [-3.0e+38, 2.0]}}, k: 2.0}}
+expression: loss = x[0] + (x[1] + k) * 0
+metrics: {{first: "x[0]"}}
+optimizer: {{adam: {{lr: 3.0e+37}}}}
+steps: 2
+log: {{include: [{logged}]}}
+"""
+    with pytest.raises(runner.RunError, match=r"`x` is -inf at \[0\], after step 2 of `adam`"):
+        list(runner.execute(compiled(text)))
