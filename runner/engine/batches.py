@@ -20,6 +20,15 @@ from runner.plan.streams import stream_seed
 
 Batch = dict[str, Tensor]
 
+TOGETHER_BYTES = 1 << 20
+"""Bytes of batches that are gathered at once, where they are shuffled: of small ones, many take as long as one."""
+
+MOST_TOGETHER = 64
+"""Batches that are gathered at once at most."""
+
+ALIGNMENT = 64
+"""Bytes at whose multiples tensors begin, gathered apart or together: what is computed of them may depend on it."""
+
 
 def order(seed: int, source: str, epoch: int, samples: int, groups: tuple[int, ...] = ()) -> Tensor:
     """The order of a source's samples in one pass: a function of (seed, source, epoch) and the source's layout alone.
@@ -56,12 +65,18 @@ class Batches:
 
     Everything about it that changes is `epoch`, `position` and whether a batch has been drawn, so that `restore`
     brings it back.
+
+    Args:
+        together: how many batches are gathered at once, where they are shuffled.
     """
 
     __slots__ = (
+        "_first",
+        "_gathered",
         "_order",
         "_samples",
         "_seed",
+        "_together",
         "batch",
         "epoch",
         "length",
@@ -71,11 +86,14 @@ class Batches:
         "taken",
     )
 
-    def __init__(self, plan: SourcePlan, samples: Samples, seed: int) -> None:
+    def __init__(self, plan: SourcePlan, samples: Samples, seed: int, together: int = 1) -> None:
         self.plan = plan
         self._samples = samples
         self._seed = seed
+        self._together = together if plan.shuffle else 1
         self._order: Tensor | None = None
+        self._gathered: list[tuple[Tensor | slice, Batch, int]] = []  # of this pass: the samples, the batch, its length
+        self._first = 0  # the position of the first of them
         self.epoch = 0  # the pass of the current batch, from 1; 0 before the first
         self.position = plan.batches  # batches drawn in this pass
         self.batch: Batch = {}  # the current one; empty before the first
@@ -95,6 +113,7 @@ class Batches:
         plan = self.plan
         self.epoch += 1
         self.position = 0
+        self._gathered = []
         self._order = order(self._seed, plan.name, self.epoch, plan.samples, plan.groups) if plan.shuffle else None
 
     def ahead(self) -> Batches:
@@ -173,11 +192,28 @@ class Batches:
         self.taken, self.seen = before
 
     def _draw(self, position: int) -> None:
+        place = position - self._first
+        if not 0 <= place < len(self._gathered):
+            self._gather(position)
+            place = 0
+        self.seen, self.batch, self.length = self._gathered[place]
+        self.taken = self.batch
+
+    def _gather(self, position: int) -> None:
+        """Gather the batch at a position of this pass, and some that follow it."""
         size = self.plan.batch_size
-        start, end = position * size, min((position + 1) * size, self.plan.samples)
-        self.seen = seen = self._numbers(start, end)
-        self.batch = self.taken = self._samples_at(seen)
-        self.length = end - start
+        start, end = position * size, min((position + self._together) * size, self.plan.samples)
+        seen = self._numbers(start, end)
+        samples = self._samples_at(seen)
+        self._first = position
+        if isinstance(seen, slice) or end - start <= size:
+            self._gathered = [(seen, samples, end - start)]
+            return
+        parts = zip(*[torch.split(column, size) for column in samples.values()], strict=True)
+        self._gathered = [
+            (numbers, dict(zip(samples, part, strict=True)), len(numbers))
+            for numbers, part in zip(torch.split(seen, size), parts, strict=True)
+        ]
 
     @property
     def length_taken(self) -> int:
@@ -231,5 +267,14 @@ def open_batches(plan: Plan) -> dict[str, Batches]:
             message = f"nan-in-data: sample {row} of `{column}` in `{name}` is NaN"
             problem = document.problem(source[column].path, message, "clean it, or replace it with `nan_to_num`")
             warnings.warn(DataWarning(problem.render()), stacklevel=3)
-        found[name] = Batches(source, placed(samples, source, plan.device), plan.seed)
+        together = gathered_together(source) if plan.device == "cpu" else 1
+        found[name] = Batches(source, placed(samples, source, plan.device), plan.seed, together)
     return found
+
+
+def gathered_together(source: SourcePlan) -> int:
+    """How many shuffled batches of a source in memory are gathered at once: each begins where its own tensor could."""
+    sizes = [column.bytes * source.batch_size for column in source.columns]
+    if source.streams or any(size % ALIGNMENT for size in sizes):
+        return 1
+    return max(1, min(MOST_TOGETHER, TOGETHER_BYTES // max(1, sum(sizes))))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 import runner
-from runner.engine.batches import Batches, order
+from runner.engine.batches import ALIGNMENT, MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together, order
 from runner.engine.samples import open_samples
 from runner.plan.sources import SourcePlan
 from runner.plan.streams import stream_seed
@@ -72,8 +72,8 @@ def source(folder: Path, declared: str, more: str = "") -> SourcePlan:
     return plan.sources["train"]
 
 
-def cursor(plan: SourcePlan, seed: int = 0) -> Batches:
-    return Batches(plan, open_samples(plan), seed)
+def cursor(plan: SourcePlan, seed: int = 0, together: int = 1) -> Batches:
+    return Batches(plan, open_samples(plan), seed, together)
 
 
 def drawn(batches: Batches, count: int) -> Iterator[dict[str, Tensor]]:
@@ -127,16 +127,61 @@ def test_a_pass_has_the_batches_of_a_data_loader(folder: Path, drop_last: bool) 
         assert torch.equal(batch["y"], wanted_y)
 
 
-def test_a_shuffled_pass_has_the_batches_of_a_batch_sampler(folder: Path) -> None:
-    plan = source(folder, DECLARATIONS["npy"], ", batch_size: 5, shuffle: true")
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("together", [1, 2, 3, 64])
+def test_a_shuffled_pass_has_the_batches_of_a_batch_sampler(folder: Path, together: int, drop_last: bool) -> None:
+    more = f", batch_size: 5, shuffle: true, drop_last: {str(drop_last).lower()}"
+    plan = source(folder, DECLARATIONS["npy"], more)
     x = torch.from_numpy(numpy.load(folder / "x.npy"))
-    batches = cursor(plan, seed=9)
+    batches = cursor(plan, 9, together)
     for epoch in (1, 2, 3):
         places = order(9, "train", epoch, SAMPLES).tolist()
-        for chosen in BatchSampler(SequentialSampler(places), 5, drop_last=False):
+        for chosen in BatchSampler(SequentialSampler(places), 5, drop_last=drop_last):
             batches.next()
             assert batches.epoch == epoch
-            assert torch.equal(batches.batch["x"], x[[places[place] for place in chosen]])
+            samples = [places[place] for place in chosen]
+            assert [batches.sample(place) for place in range(batches.length_taken)] == samples
+            assert batches.length == len(samples)
+            assert torch.equal(batches.batch["x"], x[samples])
+
+
+def test_small_shuffled_batches_are_gathered_many_at_once(folder: Path) -> None:
+    plan = source(folder, DECLARATIONS["npy"], ", batch_size: 16, shuffle: true")
+    small = replace(plan, batch_size=16, samples=16 * 40)
+    assert gathered_together(small) == MOST_TOGETHER
+    assert gathered_together(replace(small, streams=True)) == 1
+    columns = tuple(replace(column, shape=(1 << 14,)) for column in plan.columns)
+    assert gathered_together(replace(small, columns=columns[:1])) == 1
+    assert gathered_together(replace(small, columns=columns[:1], batch_size=4)) == TOGETHER_BYTES >> 18
+    empty = tuple(replace(column, shape=(0,)) for column in columns)
+    assert gathered_together(replace(small, columns=empty)) == MOST_TOGETHER
+
+
+def test_batches_gathered_at_once_begin_where_tensors_of_their_own_would(tmp_path: Path) -> None:
+    write_arrays(tmp_path, 200)
+    for size in range(1, 33):
+        plan = source(tmp_path, DECLARATIONS["npy"], f", batch_size: {size}, shuffle: true")
+        together = gathered_together(plan)
+        assert (together == MOST_TOGETHER) == (size % 16 == 0), "16 samples of 3 float32 or an int64 are aligned"
+        batches = cursor(plan, together=together)
+        for batch in drawn(batches, plan.batches):
+            assert [column.data_ptr() % ALIGNMENT for column in batch.values()] == [0, 0]
+
+
+def test_a_pass_of_small_batches_is_read_once(folder: Path) -> None:
+    plan = source(folder, DECLARATIONS["npy"], ", batch_size: 5, shuffle: true")
+    samples = open_samples(plan)
+    asked: list[int] = []
+
+    class Counted:
+        between, first_nan = samples.between, samples.first_nan
+
+        def at(self, chosen: Tensor) -> dict[str, Tensor]:
+            asked.append(len(chosen))
+            return samples.at(chosen)
+
+    list(drawn(Batches(plan, Counted(), 0, 3), 2 * plan.batches))
+    assert asked == [15, 8, 15, 8]
 
 
 def test_drawing_past_the_end_begins_the_next_pass(folder: Path) -> None:
@@ -150,9 +195,10 @@ def test_drawing_past_the_end_begins_the_next_pass(folder: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 6, 11])
 @pytest.mark.parametrize("shuffle", ["true", "false"])
-def test_a_restored_cursor_goes_on_with_the_same_batches(folder: Path, count: int, shuffle: str) -> None:
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_restored_cursor_goes_on_with_the_same_batches(folder: Path, count: int, shuffle: str, together: int) -> None:
     plan = source(folder, DECLARATIONS["npy"], f", batch_size: 5, shuffle: {shuffle}")
-    batches, again = cursor(plan, 4), cursor(plan, 4)
+    batches, again = cursor(plan, 4, together), cursor(plan, 4, together)
     list(drawn(batches, count))
     again.restore(batches.epoch, batches.position, batches.drawn)
     assert again.drawn == (count > 0)
