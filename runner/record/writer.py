@@ -62,7 +62,7 @@ class RowWriter:
         self._blanks = [blank_of(column) for column in self._columns]
         self._batch_rows = max(1, min(batch_rows, batch_bytes // max(1, sum(column.bytes for column in self._columns))))
         self._queue_bytes = queue_bytes
-        self._wake_bytes = min(batch_bytes, queue_bytes)  # waking the writer for less only makes this thread wait
+        self._wake_bytes = min(batch_bytes // 2, queue_bytes)  # a batch of large rows is never quite full
         self._part_bytes = part_bytes
         self._interval = interval
         self._existing_parts = parts

@@ -126,6 +126,30 @@ def test_the_queue_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Monke
     assert numbers(tmp_path) == list(range(40))
 
 
+def test_every_batch_of_large_rows_is_taken_when_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch holds whole rows, and so stays below what it may hold."""
+    arrived = threading.Semaphore(0)
+    add = PartWriter.add
+
+    def added(self: PartWriter, batch: Any) -> None:
+        add(self, batch)
+        for _ in batch.numbers:
+            arrived.release()
+
+    monkeypatch.setattr(PartWriter, "add", added)
+    columns = [Column("w", "weight", torch.float32, (1 << 13,))]  # 32 KiB
+    rows = rows_of(columns, [(torch.zeros(1 << 13),)] * 10)
+    with RowWriter(run_directory(tmp_path), columns, batch_bytes=100 << 10, interval=1e9) as writer:
+        for row in rows[:4]:  # the first starts the thread, and three are a batch
+            writer.write(row)
+        for row in rows[4:7]:
+            writer.write(row)
+        assert all(arrived.acquire(timeout=PATIENCE) for _ in range(7)), "the last batch waits for another"
+        for row in rows[7:]:
+            writer.write(row)
+    assert numbers(tmp_path) == list(range(10))
+
+
 def test_one_row_larger_than_the_queue_passes(tmp_path: Path) -> None:
     columns = [Column("w", "weight", torch.float32, (4097,))]
     with RowWriter(run_directory(tmp_path), columns, queue_bytes=100) as writer:
