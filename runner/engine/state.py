@@ -95,7 +95,7 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     document = plan.config.document
     around = Surroundings(plan.seed, plan.scalars, plan.functions, plan.dtype, Bounds())
     try:
-        values = initial_values(plan.tensors, around, given=given)
+        values = initial_values(plan.tensors, around, given=given, drawn=plan.drawings.take())
     except PlacedFault as fault:
         raise RunError(fault.problem(document)) from fault
     except LanguageError as error:

@@ -33,7 +33,7 @@ from runner.plan.determinism import configure, deterministic
 from runner.plan.faults import ConfigPath, Faults
 from runner.plan.health import plan_health
 from runner.plan.initial import Computed
-from runner.plan.initialising import Surroundings, computed_value, initial_values, tables
+from runner.plan.initialising import Drawings, Surroundings, computed_value, initial_values, tables
 from runner.plan.instructions import Action, Again, Enter, Instruction
 from runner.plan.memory import bounded_memory, machine_memory
 from runner.plan.outlook import prepare
@@ -118,6 +118,7 @@ class _Compiler:
         self.bounds = Bounds(limits.nodes, self.memory)
         self.dtype = DTYPES[config.dtype]
         self.inferences: list[Inference] = []
+        self.drawings = Drawings({}, {})
         self.possible_columns: list[Column] = []  # of rows, whether the log keeps them or not
 
     def compile(self) -> Plan:
@@ -217,6 +218,7 @@ class _Compiler:
             sources={name: source for name, source in sources.items() if name in self.supply.drawn},
             on_nonfinite=config.on_nonfinite,
             health=health,
+            drawings=self.drawings,
         )
 
     def check_device(self) -> None:
@@ -295,6 +297,7 @@ class _Compiler:
             except PlacedFault as fault:
                 self.faults.problems.append(fault.problem(self.faults.document))
                 self.faults.stop()
+            self.drawings = Drawings(tensors, values)
             self.tables = tables({name: value for name, value in values.items() if tensors[name].role == "constant"})
             examples = {name: self.example(value, tensors[name]) for name, value in values.items()}
             with bounded_memory(min(self.memory, ROOM) if is_small else self.memory):

@@ -15,7 +15,7 @@ from runner.language.inference import Bounds, Inference
 from runner.language.lowering import lower_expression, uses_grad
 from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope
-from runner.plan.initial import Computed
+from runner.plan.initial import Computed, Drawn
 from runner.plan.streams import stream_seed
 from runner.plan.tensors import TensorPlan, initial_order, materialise
 
@@ -37,16 +37,35 @@ class Surroundings:
     bounds: Bounds
 
 
+class Drawings:
+    """Random initial values that planning has drawn, for the first run of the plan to start from: drawing them takes
+    longer than much of the rest.
+    """
+
+    __slots__ = ("_drawn",)
+
+    def __init__(self, tensors: Mapping[str, TensorPlan], values: Mapping[str, Tensor]) -> None:
+        drawn = [name for name in values if isinstance(tensors[name].init, Drawn)]
+        self._drawn = {name: (values[name].detach(), values[name]._version) for name in drawn}
+
+    def take(self) -> dict[str, Tensor]:
+        """Those that nothing has written since, once: a second run draws its own."""
+        drawn, self._drawn = self._drawn, {}
+        return {name: value for name, (value, version) in drawn.items() if value._version == version}
+
+
 def initial_values(
     tensors: Mapping[str, TensorPlan],
     around: Surroundings,
     names: Iterable[str] | None = None,
     given: Mapping[str, Tensor] = NOTHING,
+    drawn: Mapping[str, Tensor] = NOTHING,
 ) -> dict[str, Tensor]:
     """The initial value of every tensor, or of `names` and what they read, on the CPU, without gradients.
 
     Args:
         given: what some tensors start from instead; initial expressions read that.
+        drawn: values that have been drawn already, and are taken over.
     Raises:
         PlacedFault: a data file or an initial expression does not give what was planned.
         LanguageError: an initial expression fails.
@@ -56,6 +75,8 @@ def initial_values(
     for name in initial_order(tensors):
         if name in given:
             values[name] = given[name].detach().to("cpu", tensors[name].dtype, copy=True)
+        elif name in drawn:
+            values[name] = drawn[name]
         elif name in wanted:
             values[name] = materialise(tensors[name], partial(computed_value, name=name, values=values, around=around))
     return {name: values[name] for name in tensors if name in values}

@@ -15,6 +15,7 @@ from runner.language.scope import Function
 from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
 from runner.plan.health import HealthPlan
+from runner.plan.initialising import Drawings
 from runner.plan.instructions import Action, Instruction
 from runner.plan.snapshots import SnapshotPlan
 from runner.plan.sources import SourcePlan
@@ -94,6 +95,7 @@ class Plan:
     sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # those that some step uses
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
+    drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 
     @property
     def columns(self) -> tuple[Column, ...]:
