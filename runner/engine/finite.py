@@ -26,7 +26,7 @@ class Target:
     outputs: tuple[tuple[str, int], ...] = ()  # of a computation: name, position
     gradients: Mapping[str, Parameter] = field(default_factory=dict)  # by the parameter's name
     weights: Mapping[str, Parameter] = field(default_factory=dict)
-    joined: Sequence[AnyStepper] = ()  # optimizers whose weights are looked at as the few tensors that they are
+    summed: Sequence[AnyStepper] = ()  # optimizers that tell a sum over their weights
 
     def named(self, results: Results) -> Named:
         """Each tensor that is there, with the name that a person knows it by."""
@@ -86,14 +86,13 @@ def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
             alarm(results)
 
     def sums(results: Results) -> None:
-        found = [weight.sum().item() for stepper in target.joined for weight in stepper.weights()]
-        if not cmath.isfinite(sum(found)):
+        if not cmath.isfinite(sum([stepper.total() for stepper in target.summed])):
             alarm(results)
 
     looks = [
         *([elements] if small_of else []),
         *([norms] if large or large_of or large_weights else []),
-        *([sums] if target.joined else []),
+        *([sums] if target.summed else []),
     ]
 
     def every(results: Results) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -178,11 +178,8 @@ class Watch:
             return scene.of_gradient(name.removesuffix(".grad"), tensor, None)
 
         gradients = [name for name in argument.parameters if name in differentiated]
-        joined = [stepper for name in optimizers if (stepper := self._state.steppers[name]).joins]
-        weights = binding.parameters(held)
-        apart = {name: weight for name, weight in weights.items() if not binding.stepper(name).joins}
-        quick = Target(tuple(positions.items()), weights=apart, joined=joined)
-        whole = Target(tuple(positions.items()), binding.parameters(gradients), weights)
+        quick = self._stepped(binding, optimizers, tuple(positions.items()))
+        whole = Target(tuple(positions.items()), binding.parameters(gradients), binding.parameters(held))
         look = self._look(quick, find, evaluation.computation.outputs, whole)
         if look is None:
             return None, None, ()
@@ -217,8 +214,20 @@ class Watch:
                 return of_weight(name, tensor, results)
             return at_step(plan, state, told(name, tensor, ", in a later evaluation of the step"), LOWER)
 
-        target = Target(gradients=binding.parameters(gradients), weights=binding.parameters(held))
-        return self._look(target, find)
+        whole = Target(gradients=binding.parameters(gradients), weights=binding.parameters(held))
+        quick = replace(self._stepped(binding, optimizers), gradients=whole.gradients)
+        return self._look(quick, find, whole=whole)
+
+    def _stepped(
+        self, binding: Binding, optimizers: Sequence[str], outputs: tuple[tuple[str, int], ...] = ()
+    ) -> Target:
+        """Outputs, and the weights that optimizers hold: their sum, where that costs less, or else themselves."""
+        summed = [stepper for name in optimizers if (stepper := self._state.steppers[name]).sums_cheaply]
+        for stepper in summed:
+            stepper.sums = self.active and not self._defers
+        apart = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
+        apart = [name for name in apart if binding.stepper(name) not in summed]
+        return Target(outputs, weights=binding.parameters(apart), summed=summed)
 
     def _finding_weights(self, optimizers: Sequence[str]) -> Find:
         """What is told of a weight that one of some optimizers has stepped."""
@@ -293,7 +302,7 @@ class Watch:
     ) -> Look | None:
         """A look at a target; what is told is then looked for in `whole`, which is the target unless given."""
         whole = target if whole is None else whole
-        if self._over or not (target.outputs or target.gradients or target.weights or target.joined):
+        if self._over or not (target.outputs or target.gradients or target.weights or target.summed):
             return None
         if self._defers:
             later = whole

@@ -10,7 +10,7 @@ update: |
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from runner.language.scope import Scope
 from runner.language.values import describe, dtype_name
 from runner.optim.faults import PlacedFault
 from runner.optim.plans import Path, Rule, Shaped, StateEntry, broadcasts
+from runner.optim.updates import total
 
 Number = int | float | bool
 
@@ -219,7 +220,18 @@ class RuleStepper:
     It `preserves`: each step gives the parameters new storage.
     """
 
-    __slots__ = ("_before", "_parameters", "_random", "_seed", "_states", "_updates", "preserves", "remembers", "steps")
+    __slots__ = (
+        "_before",
+        "_parameters",
+        "_random",
+        "_seed",
+        "_states",
+        "_updates",
+        "preserves",
+        "remembers",
+        "steps",
+        "sums",
+    )
 
     def __init__(
         self,
@@ -239,7 +251,7 @@ class RuleStepper:
         """
         self.steps = 0
         self.preserves = True
-        self.remembers = False
+        self.remembers = self.sums = False
         self._before: dict[str, Tensor] = {}
         self._seed = seed
         self._random = any(update.random for update in rule.update.values())
@@ -270,12 +282,12 @@ class RuleStepper:
         self._before = {}
 
     @property
-    def joins(self) -> bool:
+    def sums_cheaply(self) -> bool:
         return False
 
-    def weights(self) -> Sequence[Tensor]:
-        """The weights: `(*s)` each."""
-        return list(self._parameters.values())
+    def total(self) -> float:
+        """A sum over all weights, finite only where each of them is."""
+        return total(self._parameters.values())
 
     def holds(self, name: str) -> bool:
         """Whether a parameter is one of its own."""

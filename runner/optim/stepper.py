@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from runner.optim.classes import optimizer_class
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
-from runner.optim.updates import GroupUpdate, Joined, Pieces, Replacing, group_updates, ways
+from runner.optim.updates import Pieces, Replacing, Update, shares, total, updates
 
 STEP = "step"
 """The entry in which torch counts the steps of a parameter."""
@@ -28,22 +28,23 @@ class AnyStepper(Protocol):
     `preserves` says what becomes of a weight that a step replaces: where it is true the step gives its parameters new
     storage, and what shares the old one stays as it was; else it may be written in place. Where `remembers` is true
     `before` tells what the last step has replaced, until `forget`; `remembers_cheaply` says that this costs next to
-    nothing. `joins` says that `weights`, all there are after a step, are fewer tensors than there are parameters, with
-    something finite between those that they join. `step_in_place` writes the storage that weights and state
-    have, and `update_in_place` is the same without counting it.
+    nothing. Where `sums` is true `total` is a sum over all weights after a step, which is finite only where each of
+    them is; `sums_cheaply` says that it costs less than looking at them. `step_in_place` writes the storage that
+    weights and state have, and `update_in_place` is the same without counting it.
     """
 
     steps: int
     preserves: bool
     remembers: bool
+    sums: bool
 
     @property
     def remembers_cheaply(self) -> bool: ...
     def before(self, name: str) -> Tensor: ...
     def forget(self) -> None: ...
     @property
-    def joins(self) -> bool: ...
-    def weights(self) -> Sequence[Tensor]: ...
+    def sums_cheaply(self) -> bool: ...
+    def total(self) -> float: ...
     def holds(self, name: str) -> bool: ...
     def step(self) -> None: ...
     def step_in_place(self) -> None: ...
@@ -59,16 +60,26 @@ class Stepper:
     `steps` counts the steps taken; the next one is `t = steps + 1`.
     """
 
-    __slots__ = ("_before", "_parameters", "_updates", "_ways", "optimizer", "preserves", "remembers", "steps")
+    __slots__ = (
+        "_before",
+        "_parameters",
+        "_shares",
+        "_updates",
+        "optimizer",
+        "preserves",
+        "remembers",
+        "steps",
+        "sums",
+    )
 
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> None:
         self.optimizer = optimizer
         self.steps = 0
-        self.preserves = self.remembers = False
+        self.preserves = self.remembers = self.sums = False
         self._before: dict[Parameter, Tensor] = {}  # where the last step was torch's own
         self._parameters = dict(parameters)
-        self._ways = ways(optimizer) or ()
-        self._updates: list[GroupUpdate] | None = None  # once they can do what torch's own step would
+        self._shares = shares(optimizer) or ()
+        self._updates: list[Update] | None = None  # once they can do what torch's own step would
 
     def holds(self, name: str) -> bool:
         """Whether a parameter is one of its own."""
@@ -76,8 +87,8 @@ class Stepper:
 
     @property
     def remembers_cheaply(self) -> bool:
-        """Whether its groups are updated as wholes, which are small or whose new weights are new tensors."""
-        return bool(self._ways) and Pieces not in self._ways
+        """Whether parameters are updated together, which are small or whose new weights are new tensors."""
+        return bool(self._shares) and all(share.way is not Pieces for share in self._shares)
 
     def before(self, name: str) -> Tensor:
         """The weight `(*s)` of a parameter before the last step, which `remembers`."""
@@ -93,15 +104,15 @@ class Stepper:
             update.way.forget()
 
     @property
-    def joins(self) -> bool:
-        """Whether most steps make new weights as few tensors."""
-        return Joined in self._ways
+    def sums_cheaply(self) -> bool:
+        """Whether most steps write weights that lie together, or are in the cache."""
+        return any(share.way is not Replacing for share in self._shares)
 
-    def weights(self) -> Sequence[Tensor]:
-        """The weights after a step: `(*s)` each, or flat `(elements,)` where several were joined."""
+    def total(self) -> float:
+        """A sum over all weights after the last step, where it `sums`: finite only where each of them is."""
         if self._updates is None:
-            return list(self._parameters.values())
-        return [weight for update in self._updates for weight in update.way.weights()]
+            return total(self._parameters.values())
+        return sum(update.way.total() for update in self._updates)
 
     def step(self) -> None:
         """`optimizer.step()`: parameters without a gradient are left as they are."""
@@ -126,31 +137,30 @@ class Stepper:
         self.optimizer.step()
 
     def _stepped_together(self) -> bool:
-        """Take the step by updates of whole groups, where that can be done."""
-        updates = self._updates
-        if updates is None:
-            updates = self._updates = self._begun()
-        if updates is None:
+        """Take the step by updates of parameters together, where that can be done."""
+        if self._updates is None:
+            self._updates = self._begun()
+        if self._updates is None:
             return False
         given = []
-        for update in updates:
+        for update in self._updates:
             gradients = update.gradients()
             if gradients is None:
                 return False
             given.append(gradients)
-        for update, gradients in zip(updates, given, strict=True):
-            update.step(gradients, preserves=self.preserves, remembers=self.remembers)
+        for update, gradients in zip(self._updates, given, strict=True):
+            update.step(gradients, preserves=self.preserves, remembers=self.remembers, sums=self.sums)
         return True
 
-    def _begun(self) -> list[GroupUpdate] | None:
-        """Updates of whole groups from here on; None where this step has to be torch's own."""
-        if not self._ways or any(parameter.grad is None for parameter in self._parameters.values()):
+    def _begun(self) -> list[Update] | None:
+        """Updates of parameters together from here on; None where this step has to be torch's own."""
+        if not self._shares or any(parameter.grad is None for parameter in self._parameters.values()):
             return None
-        for group, way in zip(self.optimizer.param_groups, self._ways, strict=True):
-            if way is not Replacing:  # momentum buffers are something else before the first step than after it
-                new = [parameter for parameter in group["params"] if not self.optimizer.state[parameter]]
-                _initialise(self.optimizer, {**group, "params": new})
-        return group_updates(self.optimizer)
+        for share in self._shares:
+            if share.way is not Replacing:  # momentum buffers are something else before the first step than after it
+                new = [parameter for parameter in share.parameters if not self.optimizer.state[parameter]]
+                _initialise(self.optimizer, {**share.options, "params": new})
+        return updates(self.optimizer, self._shares)
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:
         """Give parameters storage of their own, where what they have must stay as it is."""

@@ -8,7 +8,8 @@ state that torch has made, and keeps it as `torch.optim` would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 MOST_BYTES = 1 << 20
 """Bytes of a group's parameters up to which they are updated together; larger ones stay in the cache one by one."""
+
+SMALL_BYTES = 1 << 16
+"""Bytes of a parameter up to which it is updated together with others, though the group be large."""
 
 ADAM = ("exp_avg", "exp_avg_sq")
 """What Adam keeps for a parameter."""
@@ -81,20 +85,21 @@ def adam(options: Options, weight: Tensor, gradient: Tensor, entries: Sequence[T
 
 
 class Way(Protocol):
-    """How the parameters of a group take their steps."""
+    """How some parameters of a group take their steps."""
 
-    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool) -> None:
+    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool, sums: bool) -> None:
         """Give each parameter its next weight.
 
         Args:
             t: the number of the step, from 1.
             preserves: what shares the storage of a weight stays as it is.
             remembers: `before` will be asked for.
+            sums: `total` will be asked for.
         """
         ...
 
-    def weights(self) -> Sequence[Tensor]:
-        """The weights after a step, as few tensors as hold them, with something finite between them."""
+    def total(self) -> float:
+        """A sum over the weights after a step, and what may lie between them: finite only where each is."""
         ...
 
     def before(self) -> Sequence[Tensor]:
@@ -106,20 +111,29 @@ class Way(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Parameters of a group that take their steps in one way, under the group's options."""
+
+    way: type[Way]
+    options: Options
+    parameters: list[Parameter]
+
+
 class Replacing:
     """New weights are new tensors, made for all parameters at once."""
 
     __slots__ = ("_before", "_entries", "_options", "_parameters", "_replace", "_weights")
 
-    def __init__(self, replace: Replace, options: Options, entries: Sequence[Tensors]) -> None:
+    def __init__(self, replace: Replace, share: Share, entries: Sequence[Tensors]) -> None:
         self._replace = replace
-        self._options = options
-        self._parameters: list[Parameter] = options["params"]
+        self._options = share.options
+        self._parameters = share.parameters
         self._entries = entries
         self._weights: Tensors = ()
         self._before: Tensors = ()
 
-    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool) -> None:
+    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool, sums: bool) -> None:
         parameters, weights = self._parameters, self._weights
         for parameter, weight in zip(parameters, weights, strict=False):
             if weight.data_ptr() != parameter.data_ptr():  # somebody else gave it another weight
@@ -132,8 +146,8 @@ class Replacing:
         for parameter, weight in zip(parameters, updated, strict=True):
             parameter.data = weight
 
-    def weights(self) -> Sequence[Tensor]:
-        return self._parameters
+    def total(self) -> float:
+        return total(self._parameters)
 
     def before(self) -> Sequence[Tensor]:
         return self._before
@@ -162,12 +176,10 @@ class Joined:
         "_write",
     )
 
-    def __init__(
-        self, write: Write, options: Options, states: Sequence[dict[str, Tensor]], names: Sequence[str]
-    ) -> None:
+    def __init__(self, write: Write, share: Share, states: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
         self._write = write
-        self._options = options
-        self._parameters: list[Parameter] = options["params"]
+        self._options = share.options
+        self._parameters = share.parameters
         self._places: list[tuple[Sequence[int], Sequence[int], int]] = []  # shape, strides, offset
         end = 0
         for parameter in self._parameters:
@@ -185,7 +197,7 @@ class Joined:
         self._pointers: list[int] = []  # of the parameters in it
         self._before: Tensor | None = None
 
-    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool) -> None:
+    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool, sums: bool) -> None:
         weights = self._weights
         if weights is None or [parameter.data_ptr() for parameter in self._parameters] != self._pointers:
             weights = self._gather([parameter.detach() for parameter in self._parameters]).clone()
@@ -196,8 +208,8 @@ class Joined:
         if preserves:
             self._put(after)
 
-    def weights(self) -> Sequence[Tensor]:
-        return self._parameters if self._weights is None else [self._weights]
+    def total(self) -> float:
+        return total(self._parameters if self._weights is None else [self._weights])
 
     def before(self) -> Sequence[Tensor]:
         return [] if self._before is None else self._split(self._before)
@@ -225,19 +237,18 @@ class Joined:
 class Pieces:
     """Large contiguous parameters are written piece by piece: all operations on one piece, then on the next."""
 
-    __slots__ = ("_before", "_entries", "_options", "_parameters", "_size", "_write")
+    __slots__ = ("_before", "_entries", "_options", "_parameters", "_size", "_total", "_write")
 
-    def __init__(
-        self, write: Write, options: Options, states: Sequence[dict[str, Tensor]], names: Sequence[str]
-    ) -> None:
+    def __init__(self, write: Write, share: Share, states: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
         self._write = write
-        self._options = options
-        self._parameters: list[Parameter] = options["params"]
+        self._options = share.options
+        self._parameters = share.parameters
+        self._total = 0.0
         self._size = PIECE * torch.get_num_threads()
         self._entries = [list(zip(*[self._pieces(state[name]) for name in names], strict=True)) for state in states]
         self._before: list[Tensor] = []
 
-    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool) -> None:
+    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool, sums: bool) -> None:
         parameters = self._parameters
         weights = [parameter.detach() for parameter in parameters]
         before, after = weights, weights
@@ -248,15 +259,18 @@ class Pieces:
         elif remembers:
             before = [weight.clone() for weight in weights]
         self._before = before if remembers else []
-        write, options = self._write, self._options
+        write, options, found = self._write, self._options, 0.0
         for weight, gradient, entries in zip(after, gradients, self._entries, strict=True):
             for piece, of_gradient, of_entries in zip(
                 self._pieces(weight), self._pieces(gradient), entries, strict=True
             ):
                 write(options, piece, of_gradient, of_entries, t, False)
+                if sums:
+                    found += piece.sum().item()
+        self._total = found
 
-    def weights(self) -> Sequence[Tensor]:
-        return self._parameters
+    def total(self) -> float:
+        return self._total
 
     def before(self) -> Sequence[Tensor]:
         return self._before
@@ -268,8 +282,8 @@ class Pieces:
         return torch.split(tensor.reshape(-1), self._size)
 
 
-class GroupUpdate:
-    """The update of one parameter group, as long as all its parameters have gradients.
+class Update:
+    """The update of some parameters of a group, as long as all have gradients.
 
     `t` counts the steps taken. torch counts them in a tensor for each parameter; these are brought up to date by
     `settle`, not in every step.
@@ -293,10 +307,10 @@ class GroupUpdate:
             found.append(gradient)
         return found
 
-    def step(self, gradients: list[Tensor], *, preserves: bool, remembers: bool) -> None:
+    def step(self, gradients: list[Tensor], *, preserves: bool, remembers: bool, sums: bool) -> None:
         """Give each parameter its next weight; see `Way.step`."""
         self.t += 1
-        self.way.step(gradients, self.t, preserves=preserves, remembers=remembers)
+        self.way.step(gradients, self.t, preserves=preserves, remembers=remembers, sums=sums)
 
     def before(self) -> dict[Parameter, Tensor]:
         """What weights were before the last step, if that was here and has remembered it."""
@@ -309,37 +323,46 @@ class GroupUpdate:
         self.settled = self.t
 
 
-def ways(optimizer: Optimizer) -> list[type[Way]] | None:
-    """How the groups of an optimizer are updated as wholes; None where its class, options or parameters forbid it.
+def total(tensors: Iterable[Tensor]) -> float:
+    """The sum of all elements: finite only where each of them is, and not always there."""
+    return sum(tensor.detach().sum().item() for tensor in tensors)
+
+
+def shares(optimizer: Optimizer) -> list[Share] | None:
+    """Which parameters of an optimizer are updated how; None where its class, its options or they forbid it.
 
     They do for parameters of half precision, complex, sparse, strided, or many and large under SGD, on other
     devices than the CPU, and for options that ask for another implementation.
     """
-    kind = _kind(optimizer)
-    found = [None if kind is None else _way(kind, group) for group in optimizer.param_groups]
-    return None if None in found else [way for way in found if way is not None]
+    kind, found = _kind(optimizer), []
+    for group in optimizer.param_groups:
+        of_group = None if kind is None else _shares(kind, group)
+        if of_group is None:
+            return None
+        found += of_group
+    return found
 
 
-def group_updates(optimizer: Optimizer) -> list[GroupUpdate] | None:
-    """The updates of an optimizer's groups from its state on, where there are `ways`.
+def updates(optimizer: Optimizer, shares: Sequence[Share]) -> list[Update] | None:
+    """The updates of an optimizer's parameters from its state on.
 
     None where torch's own step has to make some of the state first, or its parameters have not stepped equally often.
     """
     found = []
-    for group, way in zip(optimizer.param_groups, ways(optimizer) or (), strict=True):
-        parameters = group["params"]
-        states = [optimizer.state.get(parameter, {}) for parameter in parameters]
-        names = ADAM if way is not Replacing else ("momentum_buffer",) if group["momentum"] != 0 else ()
+    for share in shares:
+        states = [optimizer.state.get(parameter, {}) for parameter in share.parameters]
+        momentum = share.way is Replacing and share.options["momentum"] != 0
+        names = ("momentum_buffer",) if momentum else () if share.way is Replacing else ADAM
         if not all(isinstance(state.get(name), Tensor) for state in states for name in names):
             return None
         counters = [state["step"] for state in states if "step" in state]
         if any(counter != counters[0] for counter in counters) or any(not float(t).is_integer() for t in counters[:1]):
             return None
-        if way is Replacing:
-            made: Way = Replacing(sgd, group, [[state[name] for state in states] for name in names])
+        if share.way is Replacing:
+            made: Way = Replacing(sgd, share, [[state[name] for state in states] for name in names])
         else:
-            made = (Joined if way is Joined else Pieces)(adam, group, states, names)
-        found.append(GroupUpdate(parameters, made, counters))
+            made = (Joined if share.way is Joined else Pieces)(adam, share, states, names)
+        found.append(Update(share.parameters, made, counters))
     return found
 
 
@@ -348,17 +371,22 @@ def _kind(optimizer: Optimizer) -> type[Optimizer] | None:
     return next((kind for kind in type(optimizer).__mro__[:2] if kind in (SGD, Adam, AdamW)), None)
 
 
-def _way(kind: type[Optimizer], group: Options) -> type[Way] | None:
+def _shares(kind: type[Optimizer], group: Options) -> list[Share] | None:
     parameters: list[Parameter] = group["params"]
     if any(group.get(option) for option in _TORCH_ALONE) or not all(map(_is_plain, parameters)):
         return None
-    small = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
+    fit = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
     if kind is SGD:
-        return Replacing if small or len(parameters) == 1 else None
+        return [Share(Replacing, group, parameters)] if fit or len(parameters) == 1 else None
     if not all(parameter.is_contiguous() for parameter in parameters):
         return None
-    joinable = small and len({parameter.dtype for parameter in parameters}) == 1 and len(parameters) > 1
-    return Joined if joinable else Pieces
+    small = parameters if fit else [parameter for parameter in parameters if parameter.nbytes <= SMALL_BYTES]
+    joinable = len(small) > 1 and len({parameter.dtype for parameter in small}) == 1
+    if not joinable or sum(parameter.nbytes for parameter in small) > MOST_BYTES:
+        return [Share(Pieces, group, parameters)]
+    joined = set(small)
+    large = [parameter for parameter in parameters if parameter not in joined]
+    return [Share(Joined, group, small), *([Share(Pieces, group, large)] if large else [])]
 
 
 def _is_plain(parameter: Parameter) -> bool:

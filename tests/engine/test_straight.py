@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 import runner
 from runner.engine import execute, initial_state, steps
 from runner.engine.binding import Binding
+from runner.optim.updates import PIECE
 from runner.plan.instructions import Action
 from tests.engine.running import compiled, numbers, same
 
@@ -151,6 +153,24 @@ def test_a_step_looks_once_at_weights_that_no_row_holds() -> None:
     assert calls["item"] - unwatched["item"] == 2  # the objective, and both weights as one tensor
     assert calls["sum"] - unwatched["sum"] == 1
     assert calls["_foreach_norm"] == 0
+
+
+LARGE = """
+parameters: {x: {shape: [300, 1000], init: ones}, y: {shape: [4], init: ones}, z: {shape: [5], init: ones}}
+expression: f = (x ** 2).sum() + (y ** 3).sum() + z.sum()
+optimizer: {adamw: {}}
+steps: [{repeat: {times: 4, steps: [train]}}]
+log: {include: [f]}
+"""
+
+
+def test_large_weights_are_looked_at_while_the_cache_has_them() -> None:
+    calls = calls_of_a_step(LARGE)
+    unwatched = calls_of_a_step(LARGE + "on_nonfinite: ignore")
+    pieces = math.ceil(300_000 / (PIECE * torch.get_num_threads()))
+    assert calls["sum"] - unwatched["sum"] == pieces + 1  # of `x`, and `y` and `z` as one tensor
+    assert calls["_foreach_norm"] == 1  # the gradients, before anything is written
+    assert unwatched["_foreach_norm"] == 0
 
 
 def test_weights_that_no_row_holds_stay_where_they_are() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import random
 import subprocess
@@ -117,9 +118,14 @@ def test_a_state_that_is_put_back_goes_on_in_the_same_bits() -> None:
         twins.assert_same()
 
 
-def adam(*shapes: tuple[int, ...]) -> tuple[Stepper, list[Parameter]]:
+def storages(parameters: list[Parameter]) -> int:
+    """In how many pieces of memory parameters lie."""
+    return len({parameter.untyped_storage().data_ptr() for parameter in parameters})
+
+
+def adam(*shapes: tuple[int, ...], transposed: bool = False) -> tuple[Stepper, list[Parameter]]:
     """Adam after three steps."""
-    parameters = [Parameter(torch.ones(shape)) for shape in shapes]
+    parameters = [Parameter(torch.ones(shape).t() if transposed else torch.ones(shape)) for shape in shapes]
     stepper = Stepper(torch.optim.Adam(parameters), {str(number): held for number, held in enumerate(parameters)})
     for _ in range(3):
         for parameter in parameters:
@@ -133,7 +139,7 @@ def test_joined_weights_are_aligned_as_tensors_of_their_own_are(preserves: bool)
     stepper, parameters = adam((3,), (5, 7), (), (17,))
     stepper.preserves = preserves
     stepper.step()
-    assert len(stepper.weights()) == 1
+    assert storages(parameters) == 1
     for parameter in parameters:
         assert parameter.data_ptr() % 64 == 0
         assert parameter.is_contiguous()
@@ -143,9 +149,10 @@ def test_between_joined_weights_stands_something_finite() -> None:
     stepper, parameters = adam((3,), (5,))
     for _ in range(50):
         stepper.step()
-    (joined,) = stepper.weights()
+    joined = torch.empty(0).set_(parameters[0].untyped_storage())
     assert joined.numel() > sum(parameter.numel() for parameter in parameters)
     assert bool(joined.isfinite().all())
+    assert math.isfinite(stepper.total())
 
 
 def test_strided_parameters_are_left_to_torch() -> None:
@@ -154,23 +161,26 @@ def test_strided_parameters_are_left_to_torch() -> None:
     for _ in range(3):
         strided.grad, other.grad = torch.ones_like(strided), torch.ones_like(other)
         stepper.step()
-    assert len(stepper.weights()) == 2
+    assert storages([strided, other]) == 2
     assert strided.stride() == (1, 3)
 
 
-@pytest.mark.parametrize("preserves", [False, True])
+@pytest.mark.parametrize("remembers", [False, True], ids=["", "remembering"])
+@pytest.mark.parametrize("preserves", [False, True], ids=["in-place", "preserving"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_large_parameters_have_the_bits_of_torch_piece_by_piece(preserves: bool, threads: int) -> None:
+@pytest.mark.parametrize("small", [1, 3], ids=["apart", "with joined ones"])
+def test_large_parameters_have_the_bits_of_torch_piece_by_piece(
+    small: int, threads: int, preserves: bool, remembers: bool
+) -> None:
     generator = torch.Generator().manual_seed(0)
-    ours = [
-        Parameter(torch.randn(shape, generator=generator)) for shape in ((700, 300), (3, 5), (1 << 17,), (1 << 17,))
-    ]
+    shapes = [(700, 300), *((3, 5), (), (129,))[:small], (1 << 17,), (1 << 17,)]
+    ours = [Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
     theirs = copy.deepcopy(ours)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         stepper = Stepper(torch.optim.AdamW(ours, weight_decay=0.3), {str(n): held for n, held in enumerate(ours)})
-        stepper.preserves = preserves
+        stepper.preserves, stepper.remembers, stepper.sums = preserves, remembers, True
         plain = torch.optim.AdamW(theirs, weight_decay=0.3)
         for _ in range(4):
             kept = [(held.detach(), held.detach().clone()) for held in ours]
@@ -181,8 +191,35 @@ def test_large_parameters_have_the_bits_of_torch_piece_by_piece(preserves: bool,
             plain.step()
             assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
             assert not preserves or all(torch.equal(shared, copied) for shared, copied in kept)
+            if remembers:
+                assert all(torch.equal(stepper.before(str(n)), copied) for n, (_, copied) in enumerate(kept))
+            assert storages(ours) == len(ours) - small + 1
     finally:
         torch.set_num_threads(before)
+
+
+WATCHED = {
+    "joined": [(3,), (5, 2)],
+    "large": [(1 << 17,), (300, 1000)],
+    "both": [(3,), (1 << 17,), (5, 2), (300, 1000)],
+    "torch's own": [(4, 3)],
+}
+
+
+@pytest.mark.parametrize("kind", WATCHED)
+@pytest.mark.parametrize("preserves", [False, True], ids=["in-place", "preserving"])
+def test_a_total_is_finite_only_where_each_weight_is(kind: str, preserves: bool) -> None:
+    for bad in (math.nan, math.inf, -math.inf):
+        for number, shape in enumerate(WATCHED[kind]):
+            stepper, parameters = adam(*WATCHED[kind], transposed=kind == "torch's own")
+            stepper.sums, stepper.preserves = True, preserves
+            stepper.step()
+            assert math.isfinite(stepper.total())
+            with torch.no_grad():
+                parameters[number][(-1,) * len(shape)] = bad
+            stepper.step()
+            assert not math.isfinite(stepper.total())
+            assert not torch.isfinite(parameters[number]).all()
 
 
 def test_momentum_that_begins_later_begins_as_in_torch() -> None:
