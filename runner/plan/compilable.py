@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from runner.language.computation import Computation
 from runner.language.faults import LanguageError
 from runner.language.running import set_apart
-from runner.optim import OptimizerPlan
+from runner.optim import OptimizerPlan, Scheduled
 from runner.plan.faults import ConfigPath, Faults
 from runner.plan.health import HealthPlan
 from runner.plan.instructions import Action, Again, Enter, Instruction, Train
@@ -24,6 +24,21 @@ _OPTIMIZERS: Mapping[str, str] = {
 
 _OPTIONS = ("foreach", "fused")
 """Options that choose between torch's own ways to compute an update."""
+
+_ASKED_ABOUT: Mapping[str, str] = {
+    "weight_decay": "whether it is 0",
+    "momentum": "whether it is 0",
+    "ns_steps": "how large it is",
+}
+"""Options by which torch decides what to compute, and what it asks; a compiled step computes the same each time."""
+
+_NOT_ASKED = frozenset({("muon", "weight_decay"), ("muon", "momentum")})
+"""Optimizers that compute with such an option whatever it is."""
+
+
+def decides(kind: str, option: str) -> bool:
+    """Whether what an optimizer computes, not only the numbers in it, depends on an option."""
+    return option in _ASKED_ABOUT and (kind, option) not in _NOT_ASKED
 
 
 def loop_around(program: Sequence[Instruction], position: int) -> Enter | None:
@@ -106,6 +121,12 @@ def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults)
             faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
     if optimizer.rule is not None:
         _check_rule(optimizer.rule.update.values(), (*optimizer.path, kind, "update"), faults)
+        return
+    changing = {option.path: name for _, name, option in optimizer.scheduled() if isinstance(option, Scheduled)}
+    for at, name in changing.items():
+        if decides(kind, name):
+            message = f"`engine: compile` takes no `{name}` that changes: torch asks {_ASKED_ABOUT[name]} in each step"
+            faults.add(at, message, f"write a number, or {EAGER}")
 
 
 def _check_rule(updates: Iterable[Computation], path: ConfigPath, faults: Faults) -> None:

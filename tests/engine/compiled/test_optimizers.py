@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.nn import Parameter
 import runner
 from runner.engine import initial_state
 from runner.engine.compiled import library
+from runner.engine.compiled.updates import STEP, Changing, torch_update
+from runner.plan.compilable import decides
 from tests.engine.compiled.plain import traced, without_compiler
 from tests.engine.running import compiled, numbers
 
@@ -118,3 +121,37 @@ def agree(scheduled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
                 torch.testing.assert_close(
                     found[place][key], value, rtol=6.5e-6, atol=1e-6, msg=lambda told, where=where: f"{where}: {told}"
                 )
+
+
+SCHEDULABLE = [
+    (kind, option)
+    for kind in sorted({kind for kind, _ in OPTIONS.values()})
+    for option, told in inspect.signature(getattr(torch.optim, kind)).parameters.items()
+    if isinstance(told.default, (int, float)) and not isinstance(told.default, bool)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "option"), SCHEDULABLE)
+def test_what_may_change_is_what_the_compiler_takes_as_a_tensor(kind: str, option: str) -> None:
+    weight = Parameter(torch.ones(3, 3))
+    weight.grad = torch.ones(3, 3)
+    used = {name: 0.5 for name in ("momentum", "weight_decay", "dampening") if (kind, name) in SCHEDULABLE}
+    optimizer = getattr(torch.optim, kind)([weight], **used)
+    optimizer.step()
+    options, state = dict(optimizer.param_groups[0]), optimizer.state[weight]
+    options.pop("params")
+    entries = {name: torch.as_tensor(value) for name, value in state.items() if value is not None and name != STEP}
+    update = torch_update(kind, options, [Changing(option, None)])
+    one = torch.ones((), dtype=torch.float64)
+    torch.compiler.reset()
+    traced = torch.compile(update, fullgraph=True, backend="eager")
+
+    def take() -> None:
+        traced([weight.detach()], [weight.grad], [entries], [one], [one * options[option]])
+
+    if decides(kind.lower(), option):
+        with pytest.raises(torch._dynamo.exc.Unsupported, match="Data-dependent branching"):
+            take()
+    else:
+        take()
