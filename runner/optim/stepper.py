@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from runner.optim.classes import optimizer_class
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
-from runner.optim.updates import Pieces, Replacing, Update, shares, total, updates
+from runner.optim.updates import Pieces, Replacing, Update, begin_updates, shares, total
 
 STEP = "step"
 """The entry in which torch counts the steps of a parameter."""
@@ -160,7 +160,7 @@ class Stepper:
             if share.way is not Replacing:  # momentum buffers are something else before the first step than after it
                 new = [parameter for parameter in share.parameters if not self.optimizer.state[parameter]]
                 _initialise(self.optimizer, {**share.options, "params": new})
-        return updates(self.optimizer, self._shares)
+        return begin_updates(self.optimizer, self._shares)
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:
         """Give parameters storage of their own, where what they have must stay as it is."""

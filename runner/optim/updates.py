@@ -343,7 +343,7 @@ def shares(optimizer: Optimizer) -> list[Share] | None:
     return found
 
 
-def updates(optimizer: Optimizer, shares: Sequence[Share]) -> list[Update] | None:
+def begin_updates(optimizer: Optimizer, shares: Sequence[Share]) -> list[Update] | None:
     """The updates of an optimizer's parameters from its state on.
 
     None where torch's own step has to make some of the state first, or its parameters have not stepped equally often.
