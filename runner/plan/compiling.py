@@ -178,8 +178,8 @@ class _Compiler:
             values.columns = columns
             planner = ProgramPlanner(values)
             program = planner.plan(config.steps)
-            for again in values.lowered_again():
-                forget_examples(again)
+            for besides in values.lowered_besides():
+                forget_examples(besides)
         check_use(config, values, planner.objectives, planner.stepped)
         snapshot = plan_snapshot(config, self.possible_columns, scalars, faults)
         log = self.log(values)

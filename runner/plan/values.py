@@ -64,6 +64,7 @@ class Values:
     read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
     _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)
     _lowered: dict[tuple[object, ...], Lowered | None] = field(default_factory=dict)
+    _others: list[Lowered] = field(default_factory=list)  # expressions of `assign`, `expect` and `when`
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -191,9 +192,10 @@ class Values:
                 self._lowered[key] = None
         return self._lowered[key]
 
-    def lowered_again(self) -> Iterator[Lowered]:
-        """The expression for other batches than the first."""
+    def lowered_besides(self) -> Iterator[Lowered]:
+        """The expression for other batches than the first, and the expressions of steps."""
         yield from (lowered for lowered in self._lowered.values() if lowered is not None)
+        yield from self._others
 
     def look_at_batches(self, preferred: Sequence[str], names: Sequence[str]) -> None:
         """Find which of some values vary in shape over the batches that a step with these sources meets."""
@@ -289,6 +291,7 @@ class Values:
             self.infer_again(error)
             self.faults.language(path, error, key=key)
             return None
+        self._others.append(lowered)
         self.note_reads(computation.inputs)
         return computation
 

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterable
+
 import torch
 
+from runner.engine import execute, initial_state
 from runner.plan.streams import stream_seed
-from tests.engine.running import numbers, rows_of, same
+from tests.engine.running import compiled, numbers, rows_of, same
 
 
 def start(text: str) -> dict[str, torch.Tensor | None]:
@@ -79,3 +83,59 @@ def test_planning_draws_from_no_stream_of_the_caller() -> None:
 def test_an_initial_expression_may_differentiate() -> None:
     text = "{parameters: {u: [2.0], s: {init: {expression: 'grad((u ** 3).sum(), u)'}}}, expression: (u * s).sum()}"
     assert same(start(text)["s"], torch.tensor([12.0]))
+
+
+DRAWN = """\
+parameters: {a: {shape: [30, 5], init: normal}, b: {init: {expression: "a[0] * 2"}}}
+constants: {c: {shape: [30], init: {uniform: {a: 1, b: 2}}}}
+expression: |
+  h = tanh(a @ b)
+  loss = (h * c).square().sum()
+metrics: {mean: h.mean()}
+optimizer: {adam: {lr: 0.1}}
+steps: [{repeat: {times: 3, steps: [train, {assign: {b: b * 0.5}}, {expect: {loss > 0: true}}]}}]
+"""
+
+
+def storages(tensors: Iterable[torch.Tensor]) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
+
+
+def test_the_first_run_takes_over_what_planning_has_drawn_and_the_next_draws_the_same() -> None:
+    plan = compiled(DRAWN)
+    drawn = storages(value for value, _ in plan.drawings._drawn.values())
+    first, second = initial_state(plan), initial_state(plan)
+    assert storages([first.parameters["a"], first.constants["c"]]) == drawn
+    assert not drawn & storages([second.parameters["a"], second.constants["c"]])
+    assert plan.drawings.take() == {}
+    rows = [[numbers(row) for row in execute(plan, state)] for state in (first, second, initial_state(plan))]
+    for one, other, another in zip(*rows, strict=True):
+        for name, value in one.items():
+            assert same(value, other[name])
+            assert same(value, another[name])
+
+
+def test_a_drawn_value_that_was_written_is_drawn_again() -> None:
+    plan, untouched = compiled(DRAWN), initial_state(compiled(DRAWN))
+    plan.drawings._drawn["a"][0].mul_(2)
+    assert same(initial_state(plan).parameters["a"].detach(), untouched.parameters["a"].detach())
+
+
+def test_a_given_initial_value_goes_before_one_that_is_drawn() -> None:
+    state = initial_state(compiled(DRAWN), {"a": torch.ones(30, 5)})
+    assert same(state.parameters["a"].detach(), torch.ones(30, 5))
+    assert same(state.parameters["b"].detach(), torch.full((5,), 2.0))
+
+
+def nodes() -> dict[int, torch.fx.Node]:
+    gc.collect()
+    return {id(held): held for held in gc.get_objects() if type(held) is torch.fx.Node}
+
+
+def test_a_plan_keeps_no_examples_of_its_tensors() -> None:
+    before = nodes()
+    plan = compiled(DRAWN)
+    made = [node for key, node in nodes().items() if before.get(key) is not node]
+    examples = [node.meta["example"] for node in made if isinstance(node.meta.get("example"), torch.Tensor)]
+    assert len(examples) > len(plan.tensors)
+    assert {example.device.type for example in examples} == {"meta"}
