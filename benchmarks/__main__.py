@@ -6,39 +6,21 @@ With `--profile`, tell instead where the time of a step goes.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import platform
-import shutil
-import sys
-import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process started
-os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="steprun-benchmarks-")  # empty at first
 
 import torch
 
-from benchmarks import checks, compiled, digits, linear, memory, parameter, peers, startup, transformer
-from benchmarks.measure import LEAST_REPEATS, measured, table
+from benchmarks import peers
+from benchmarks.measure import LEAST_REPEATS, table
 from benchmarks.profile import PROFILED, operations, profile, report
-
-WORKLOADS = (
-    linear.workloads,
-    parameter.workloads,
-    digits.workloads,
-    transformer.workloads,
-    compiled.workloads,
-    startup.workloads,
-    checks.workloads,
-    memory.workloads,
-    peers.workloads,
-)
+from benchmarks.workloads import results, workloads
 
 
 def main() -> None:
-    atexit.register(shutil.rmtree, os.environ["TORCHINDUCTOR_CACHE_DIR"])
-    workloads = [workload for group in WORKLOADS for workload in group()]
-    names = [*dict.fromkeys([*(workload.name for workload in workloads), *peers.NAMES])]
+    names = [*dict.fromkeys([*(workload.name for workload in workloads()), *peers.NAMES])]
     arguments = _arguments(names)
     chosen = arguments.names or (list(PROFILED) if arguments.profile else names)
 
@@ -52,12 +34,7 @@ def main() -> None:
             parts, limit = profile(PROFILED[name], arguments.repeats)
             print("\n".join([*report(name, parts, limit, operations(PROFILED[name])), ""]))
         return
-    results = []
-    for workload in workloads:
-        if workload.name in chosen:
-            print(f"{workload.name}: {workload.what} …", file=sys.stderr, flush=True)
-            results.append(measured(workload, arguments.repeats))
-    print("\n".join(table(results)))
+    print("\n".join(table(list(results(chosen, arguments.repeats)))))
     if not set(chosen).isdisjoint(peers.NAMES):
         for line in peers.missing():
             print(line)
@@ -78,4 +55,5 @@ def _arguments(names: list[str]) -> argparse.Namespace:
     return arguments
 
 
-main()
+if __name__ == "__main__":
+    main()
