@@ -78,7 +78,7 @@ class Stepper:
         self.preserves = self.remembers = self.sums = False
         self._before: dict[Parameter, Tensor] = {}  # where the last step was torch's own
         self._parameters = dict(parameters)
-        self._shares = shares(optimizer) or ()
+        self._shares = shares(optimizer, preserves=False) or ()
         self._updates: list[Update] | None = None  # once they can do what torch's own step would
 
     def holds(self, name: str) -> bool:
@@ -156,6 +156,7 @@ class Stepper:
         """Updates of parameters together from here on; None where this step has to be torch's own."""
         if not self._shares or any(parameter.grad is None for parameter in self._parameters.values()):
             return None
+        self._shares = shares(self.optimizer, preserves=self.preserves) or ()
         for share in self._shares:
             if share.way is not Replacing:  # momentum buffers are something else before the first step than after it
                 new = [parameter for parameter in share.parameters if not self.optimizer.state[parameter]]

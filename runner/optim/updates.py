@@ -328,15 +328,18 @@ def total(tensors: Iterable[Tensor]) -> float:
     return sum(tensor.detach().sum().item() for tensor in tensors)
 
 
-def shares(optimizer: Optimizer) -> list[Share] | None:
+def shares(optimizer: Optimizer, *, preserves: bool) -> list[Share] | None:
     """Which parameters of an optimizer are updated how; None where its class, its options or they forbid it.
 
     They do for parameters of half precision, complex, sparse, strided, or many and large under SGD, on other
     devices than the CPU, and for options that ask for another implementation.
+
+    Args:
+        preserves: as in `Way.step`. Small ones of a large group then stay apart: who holds one would hold all.
     """
     kind, found = _kind(optimizer), []
     for group in optimizer.param_groups:
-        of_group = None if kind is None else _shares(kind, group)
+        of_group = None if kind is None else _shares(kind, group, preserves)
         if of_group is None:
             return None
         found += of_group
@@ -371,7 +374,7 @@ def _kind(optimizer: Optimizer) -> type[Optimizer] | None:
     return next((kind for kind in type(optimizer).__mro__[:2] if kind in (SGD, Adam, AdamW)), None)
 
 
-def _shares(kind: type[Optimizer], group: Options) -> list[Share] | None:
+def _shares(kind: type[Optimizer], group: Options, preserves: bool) -> list[Share] | None:
     parameters: list[Parameter] = group["params"]
     if any(group.get(option) for option in _TORCH_ALONE) or not all(map(_is_plain, parameters)):
         return None
@@ -380,7 +383,9 @@ def _shares(kind: type[Optimizer], group: Options) -> list[Share] | None:
         return [Share(Replacing, group, parameters)] if fit or len(parameters) == 1 else None
     if not all(parameter.is_contiguous() for parameter in parameters):
         return None
-    small = parameters if fit else [parameter for parameter in parameters if parameter.nbytes <= SMALL_BYTES]
+    small = parameters
+    if not fit:
+        small = [] if preserves else [parameter for parameter in parameters if parameter.nbytes <= SMALL_BYTES]
     joinable = len(small) > 1 and len({parameter.dtype for parameter in small}) == 1
     if not joinable or sum(parameter.nbytes for parameter in small) > MOST_BYTES:
         return [Share(Pieces, group, parameters)]
