@@ -205,6 +205,9 @@ class RunningFunction:
     refused: Mapping[str, str] = field(default_factory=dict)  # argument → reason
 
 
+_TOO_DEEP = ("the expression is nested too deeply", "split it into several named lines")
+
+
 def compile_scalar(
     text: str,
     names: Names,
@@ -223,10 +226,17 @@ def compile_scalar(
     Raises:
         LanguageError: now, for faults of the text; with each call, where the arithmetic fails.
     """
-    compiled = _Compiler(text, names, frozenset(running), extra or {}, refused or {}).compile(parse_expression(text))
+    compiler = _Compiler(text, names, frozenset(running), extra or {}, refused or {})
+    try:
+        compiled = compiler.compile(parse_expression(text))
+    except RecursionError:
+        raise LanguageError(*_TOO_DEEP) from None
 
     def call(values: Names) -> Scalar:
-        result = compiled(values)
+        try:
+            result = compiled(values)
+        except RecursionError:  # where a higher limit has let it come so far
+            raise LanguageError(*_TOO_DEEP) from None
         if not isinstance(result, (int, float)):
             raise LanguageError(
                 f"`{text.strip()}` is not a number", "write a number or an expression over scalar constants"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -150,6 +151,17 @@ def test_names_of_values_are_told_from_names_of_functions() -> None:
 def test_a_scalar_expression_without_end_is_refused(text: str) -> None:
     with pytest.raises(LanguageError, match=r"nested too deeply|larger than 2\^63"):
         evaluate(text, {})
+
+
+@pytest.mark.parametrize("limit", [1_000, 2_000, 4_000])
+def test_whoever_sets_the_limit_of_recursion_an_endless_sum_is_refused(limit: int) -> None:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit)
+    try:
+        with pytest.raises(LanguageError, match="nested too deeply"):
+            evaluate("1" + "+1" * 5_000, {})
+    finally:
+        sys.setrecursionlimit(before)
 
 
 ATOMS = st.one_of(
