@@ -12,6 +12,7 @@ from torch import Tensor
 from runner.engine.placing import placed
 from runner.engine.samples import Samples, open_samples
 from runner.errors import DataWarning, RunError
+from runner.optim.updates import ALIGNMENT
 from runner.plan.faults import ConfigPath
 from runner.plan.files import FileFault
 from runner.plan.plan import Plan
@@ -25,9 +26,6 @@ TOGETHER_BYTES = 1 << 20
 
 MOST_TOGETHER = 64
 """Batches that are gathered at once at most."""
-
-ALIGNMENT = 64
-"""Bytes at whose multiples tensors begin, gathered apart or together: what is computed of them may depend on it."""
 
 
 def order(seed: int, source: str, epoch: int, samples: int, groups: tuple[int, ...] = ()) -> Tensor:
@@ -92,7 +90,7 @@ class Batches:
         self._seed = seed
         self._together = together if plan.shuffle else 1
         self._order: Tensor | None = None
-        self._gathered: list[tuple[Tensor | slice, Batch, int]] = []  # of this pass: the samples, the batch, its length
+        self._gathered: list[tuple[Tensor | slice, Batch]] = []  # of this pass: the samples' numbers, and the batch
         self._first = 0  # the position of the first of them
         self.epoch = 0  # the pass of the current batch, from 1; 0 before the first
         self.position = plan.batches  # batches drawn in this pass
@@ -196,8 +194,9 @@ class Batches:
         if not 0 <= place < len(self._gathered):
             self._gather(position)
             place = 0
-        self.seen, self.batch, self.length = self._gathered[place]
+        self.seen, self.batch = self._gathered[place]
         self.taken = self.batch
+        self.length = self.length_taken
 
     def _gather(self, position: int) -> None:
         """Gather the batch at a position of this pass, and some that follow it."""
@@ -207,11 +206,11 @@ class Batches:
         samples = self._samples_at(seen)
         self._first = position
         if isinstance(seen, slice) or end - start <= size:
-            self._gathered = [(seen, samples, end - start)]
+            self._gathered = [(seen, samples)]
             return
         parts = zip(*[torch.split(column, size) for column in samples.values()], strict=True)
         self._gathered = [
-            (numbers, dict(zip(samples, part, strict=True)), len(numbers))
+            (numbers, dict(zip(samples, part, strict=True)))
             for numbers, part in zip(torch.split(seen, size), parts, strict=True)
         ]
 

@@ -221,7 +221,7 @@ class Watch:
     def _stepped(
         self, binding: Binding, optimizers: Sequence[str], outputs: tuple[tuple[str, int], ...] = ()
     ) -> Target:
-        """Outputs, and the weights that optimizers hold: their sum, where that costs less, or else themselves."""
+        """Outputs, and the weights that optimizers hold, or their sum: taken from now on, where it costs less."""
         summed = [stepper for name in optimizers if (stepper := self._state.steppers[name]).sums_cheaply]
         for stepper in summed:
             stepper.sums = self.active and not self._defers

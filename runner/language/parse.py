@@ -17,6 +17,7 @@ from runner.language.syntax import NOT_AVAILABLE, syntax_fault
 
 MAX_EXPRESSION_BYTES = 64 * 1024
 MAX_DEPTH = 100
+TOO_DEEP = ("the expression is nested too deeply", "split it into several named lines")
 MAX_INTEGER = 2**63
 MAX_HEADER = 2_000  # characters
 REMEMBERED = 1_000  # characters of a text whose tree is kept: planning reads most expressions more than once
@@ -182,7 +183,7 @@ def _syntax_tree(text: str, mode: str, shift: int, original: str) -> ast.Module 
     except SyntaxError as error:
         raise syntax_fault(error, shift, original) from None
     except (RecursionError, MemoryError):
-        raise LanguageError("the expression is nested too deeply", "split it into several named lines") from None
+        raise LanguageError(*TOO_DEEP) from None
     except ValueError as error:
         raise LanguageError(f"the expression cannot be read: {error}", "write it anew") from None
 
@@ -313,9 +314,7 @@ def _check_depth(tree: ast.AST, text: str) -> None:
     while pending:
         node, depth = pending.pop()
         if depth > MAX_DEPTH:
-            raise LanguageError(
-                "the expression is nested too deeply", "split it into several named lines", place_of(node, text)
-            )
+            raise LanguageError(*TOO_DEEP, place_of(node, text))
         for child in ast.iter_child_nodes(node):
             left_spine = isinstance(node, ast.BinOp) and child is node.left
             pending.append((child, depth + (0 if left_spine or not isinstance(child, ast.expr) else 1)))

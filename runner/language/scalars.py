@@ -16,7 +16,7 @@ from typing import Any
 
 from runner.errors import did_you_mean
 from runner.language.faults import LanguageError, place_of, source_of
-from runner.language.parse import MAX_INTEGER, parse_expression
+from runner.language.parse import MAX_INTEGER, TOO_DEEP, parse_expression
 
 Scalar = int | float | bool
 Names = Mapping[str, Any]
@@ -205,9 +205,6 @@ class RunningFunction:
     refused: Mapping[str, str] = field(default_factory=dict)  # argument → reason
 
 
-_TOO_DEEP = ("the expression is nested too deeply", "split it into several named lines")
-
-
 def compile_scalar(
     text: str,
     names: Names,
@@ -230,13 +227,13 @@ def compile_scalar(
     try:
         compiled = compiler.compile(parse_expression(text))
     except RecursionError:
-        raise LanguageError(*_TOO_DEEP) from None
+        raise LanguageError(*TOO_DEEP) from None
 
     def call(values: Names) -> Scalar:
         try:
             result = compiled(values)
         except RecursionError:  # where a higher limit has let it come so far
-            raise LanguageError(*_TOO_DEEP) from None
+            raise LanguageError(*TOO_DEEP) from None
         if not isinstance(result, (int, float)):
             raise LanguageError(
                 f"`{text.strip()}` is not a number", "write a number or an expression over scalar constants"

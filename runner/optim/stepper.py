@@ -156,12 +156,15 @@ class Stepper:
         """Updates of parameters together from here on; None where this step has to be torch's own."""
         if not self._shares or any(parameter.grad is None for parameter in self._parameters.values()):
             return None
-        self._shares = shares(self.optimizer, preserves=self.preserves) or ()
-        for share in self._shares:
+        found = shares(self.optimizer, preserves=self.preserves)
+        if found is None:  # an option has changed
+            return None
+        self._shares = found
+        for share in found:
             if share.way is not Replacing:  # momentum buffers are something else before the first step than after it
                 new = [parameter for parameter in share.parameters if not self.optimizer.state[parameter]]
                 _initialise(self.optimizer, {**share.options, "params": new})
-        return begin_updates(self.optimizer, self._shares)
+        return begin_updates(self.optimizer, found)
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:
         """Give parameters storage of their own, where what they have must stay as it is."""

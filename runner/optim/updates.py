@@ -21,7 +21,8 @@ MOST_BYTES = 1 << 20
 """Bytes of a group's parameters up to which they are updated together; larger ones stay in the cache one by one."""
 
 SMALL_BYTES = 1 << 16
-"""Bytes of a parameter up to which it is updated together with others, though the group be large."""
+"""Bytes of a parameter up to which it is updated together with others, though the group be large: where all of these
+are of one dtype and at most `MOST_BYTES`."""
 
 ADAM = ("exp_avg", "exp_avg_sq")
 """What Adam keeps for a parameter."""
@@ -30,7 +31,8 @@ _TORCH_ALONE = ("amsgrad", "foreach", "fused", "capturable", "differentiable")
 """Options that leave the update to torch where they are set."""
 
 ALIGNMENT = 64
-"""Bytes at whose multiples tensors begin, joined or not: what torch computes may depend on it in the last place."""
+"""Bytes at whose multiples tensors begin, whether they are parts of one or not: what torch computes may depend on it in
+the last place."""
 
 PIECE = 1 << 16
 """Elements of a piece for each thread: with what is updated beside them, and in between, they stay in the cache."""

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 import runner
-from runner.engine.batches import ALIGNMENT, MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together, order
+from runner.engine.batches import MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together, order
 from runner.engine.samples import open_samples
+from runner.optim.updates import ALIGNMENT
 from runner.plan.sources import SourcePlan
 from runner.plan.streams import stream_seed
 from tests.engine.running import compiled

@@ -238,6 +238,23 @@ def test_momentum_that_begins_later_begins_as_in_torch() -> None:
         assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
+def test_where_an_option_has_come_to_need_torchs_own_step_that_is_taken() -> None:
+    stepper, ours = adam((3,), (2,))
+    theirs = copy.deepcopy(ours)
+    plain = torch.optim.Adam(theirs, amsgrad=True)
+    state = {}
+    for number, other in enumerate(theirs):
+        kept = dict(stepper.state(str(number))) | {"max_exp_avg_sq": torch.full_like(other, 0.1)}
+        state[str(number)], plain.state[other] = copy.deepcopy(kept), copy.deepcopy(kept)
+    stepper.set_option(0, "amsgrad", True)
+    stepper.load_state(state, 3)
+    for one, other in zip(ours, theirs, strict=True):
+        one.grad, other.grad = one.detach().clone(), other.detach().clone()
+    stepper.step()
+    plain.step()
+    assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
 def test_a_count_of_steps_that_is_no_whole_number_is_torchs_own() -> None:
     ours = [Parameter(torch.ones(3)), Parameter(torch.ones(2))]
     theirs = copy.deepcopy(ours)
