@@ -17,6 +17,8 @@ ROWS_FOLDER = "rows"
 def create_run_directory(runs_dir: Path, name: str, now: datetime) -> Path:
     """Make `runs_dir/NAME/YYYYMMDD-HHMMSS-xxxx/` with its empty `rows/`; it never existed before and is nobody else's.
 
+    What outlasts a power failure is up to `sync_opening`.
+
     Raises:
         RunError: the folder cannot be made.
     """
@@ -25,7 +27,6 @@ def create_run_directory(runs_dir: Path, name: str, now: datetime) -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         directory = _make_exclusively(parent, now.strftime("%Y%m%d-%H%M%S"))
         (directory / ROWS_FOLDER).mkdir()
-        sync_folder(parent)
     except OSError as error:
         raise RunError(
             Problem(
@@ -46,10 +47,14 @@ def _make_exclusively(parent: Path, stamp: str) -> Path:
         return directory
 
 
-def write_atomically(path: Path, content: bytes | memoryview, *, through: Path | None = None) -> None:
+def write_atomically(
+    path: Path, content: bytes | memoryview, *, through: Path | None = None, synced: bool = True
+) -> None:
     """Write a file so that a reader, also after a crash, finds the old content or the new one and nothing between.
 
-    `through` is the folder of the temporary file, on the same file system as `path`; the folder of `path` by default.
+    Args:
+        through: the folder of the temporary file, on the same file system as `path`; the folder of `path` by default.
+        synced: whether it outlasts a power failure once this returns; if not, only a crash of this process.
 
     Raises:
         OSError: nothing at `path` changed, and the temporary file is gone.
@@ -58,12 +63,14 @@ def write_atomically(path: Path, content: bytes | memoryview, *, through: Path |
     try:
         with open(temporary, "wb", buffering=0) as file:
             _write_all(file.fileno(), content)
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if synced:
+        _sync_folder(path.parent)
 
 
 def _write_all(descriptor: int, content: bytes | memoryview) -> None:
@@ -72,7 +79,20 @@ def _write_all(descriptor: int, content: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def sync_folder(folder: Path) -> None:
+def sync_opening(directory: Path) -> None:
+    """Let a run directory that was just made outlast a power failure, with its config and its manifest.
+
+    Raises:
+        OSError: it may not.
+    """
+    for name in (CONFIG_FILE, MANIFEST_FILE):
+        with open(directory / name, "r+b") as file:
+            os.fsync(file.fileno())
+    for folder in (directory, directory.parent, directory.parent.parent):
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
     """Make the names in a folder durable; where folders cannot be opened (Windows) that is the system's matter."""
     if os.name == "nt":
         return

@@ -44,7 +44,10 @@ class RunDescription:
 
 
 class Manifest:
-    """The manifest of the run of this process: written with status `running`, and again when it ends."""
+    """The manifest of the run of this process: written with status `running`, and again when it ends.
+
+    The first one of a run that begins is left to `sync_opening`.
+    """
 
     def __init__(
         self, directory: Path, description: RunDescription, columns: Sequence[Column], *, resumed_at: int | None = None
@@ -63,7 +66,7 @@ class Manifest:
                 self.warn(warning)
         if repository:
             self.content["git"] = {"commit": repository.commit, "dirty": None}
-        self._write()
+        self._write(synced=resumed_at is not None)
         self._dirty = DirtyCheck(repository) if repository else None
 
     def warn(self, message: str) -> None:
@@ -86,8 +89,9 @@ class Manifest:
             self.content["git"]["dirty"] = self._dirty.result(GIT_PATIENCE)
         self._write()
 
-    def _write(self) -> None:
-        write_atomically(self._path, (json.dumps(self.content, indent=2, ensure_ascii=False) + "\n").encode())
+    def _write(self, *, synced: bool = True) -> None:
+        text = json.dumps(self.content, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(self._path, text.encode(), synced=synced)
 
 
 def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str, Any]:

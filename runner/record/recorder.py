@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError
 from runner.plan.columns import Column
-from runner.record.directory import CONFIG_FILE, write_atomically
+from runner.record.directory import CONFIG_FILE, sync_opening, write_atomically
 from runner.record.manifest import Manifest, RunDescription
 from runner.record.transfer import Transfer
 from runner.record.writer import RowWriter
@@ -59,12 +60,19 @@ def recording(
     """
     try:
         if recorded is None:
-            write_atomically(directory / CONFIG_FILE, config.encode())
+            write_atomically(directory / CONFIG_FILE, config.encode(), synced=False)
         manifest = Manifest(directory, description, columns, resumed_at=recorded.rows if recorded else None)
     except OSError as error:
         raise _cannot_write(directory, error) from error
     begun = recorded or Recorded(0, 0)
-    writer = RowWriter(directory, columns, parts=begun.parts, rows=begun.rows, transfer=transfer)
+    writer = RowWriter(
+        directory,
+        columns,
+        parts=begun.parts,
+        rows=begun.rows,
+        transfer=transfer,
+        opening=partial(sync_opening, directory),
+    )
     try:
         with writer:
             yield Recording(directory, writer.write, manifest.warn, manifest.compiled, writer.flush)

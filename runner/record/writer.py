@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -41,6 +41,7 @@ class RowWriter:
         part_bytes: the size of a finished part in memory.
         parts, rows: how many are there already, of a run that goes on.
         transfer: how rows come from the run's device.
+        opening: what must be on disk before any row; done on the writer thread, so that no step waits for it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class RowWriter:
         parts: int = 0,
         rows: int = 0,
         transfer: Transfer | None = None,
+        opening: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = directory / ROWS_FOLDER
         self._columns = [stored_column(column) for column in columns]
@@ -68,6 +70,7 @@ class RowWriter:
         self._existing_parts = parts
         self._existing_rows = rows
         self._transfer = transfer or Direct()
+        self._opening = opening
 
         self._limit = 1  # pending rows at which `write` hands over: the first one starts the thread
         self._pending: list[Row] = []
@@ -177,6 +180,10 @@ class RowWriter:
 
     def _stop(self) -> None:
         if self._thread is None:
+            try:
+                self._opening()
+            except OSError as error:
+                self._error = error
             return
         with self._changed:
             self._closing = True
@@ -203,6 +210,7 @@ class RowWriter:
 
     def _run(self, parts: PartWriter) -> None:
         try:
+            self._opening()
             self._transfer.attach()
             self._write_parts(parts)
         except BaseException as error:  # raised again on the other thread

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from runner.errors import ExpectationError, Mark, Problem, RunError
 from runner.record import manifest as manifest_module
 from runner.record import open_run
 from runner.record import parts as parts_module
+from runner.record import recorder as recorder_module
 from runner.record.manifest import RunDescription
 from runner.record.recorder import recording
 from tests.record.building import LINEAR, linear_rows, run_directory
@@ -136,3 +138,49 @@ def test_a_manifest_that_cannot_be_written_is_a_run_error(tmp_path: Path, monkey
     with pytest.raises(ValueError, match="a bug") as caught:
         finish_on_a_full_disk(ValueError("a bug"))
     assert "No space left on device" in caught.value.__notes__[0]
+
+
+def test_no_step_waits_for_the_disk_and_no_row_is_there_before_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = run_directory(tmp_path / "runs" / "linear" / "run")
+    events: list[tuple[str, str]] = []  # thread and path, relative, of each fsync
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        thread = "writer" if threading.current_thread().name == "steprun-rows" else "main"
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        events.append((thread, path.relative_to(tmp_path).as_posix()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with recording(directory, LINEAR, DESCRIPTION, "name: linear\n") as run:
+        assert events == []
+        for row in linear_rows(3):
+            run.write(row)
+    run_folder = "runs/linear/run"
+    assert events == [
+        ("writer", f"{run_folder}/config.yaml"),
+        ("writer", f"{run_folder}/run.json"),
+        ("writer", run_folder),
+        ("writer", "runs/linear"),
+        ("writer", "runs"),
+        ("writer", f"{run_folder}/.00000.parquet.writing"),
+        ("writer", f"{run_folder}/rows"),
+        ("main", f"{run_folder}/.run.json.writing"),
+        ("main", run_folder),
+    ]
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_run_directory_that_cannot_be_synced_is_a_run_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    def fails(directory: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(recorder_module, "sync_opening", fails)
+    directory = run_directory(tmp_path / "run")
+    with pytest.raises(RunError, match=r"cannot write rows to .*rows: Input/output error"):
+        record(directory, rows=rows)
+    assert manifest(directory)["status"] == "failed"
