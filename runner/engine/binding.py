@@ -50,7 +50,7 @@ class Binding:
                 self.state_columns.append((position, owner, entry))
         self.rewrites_gradients = _rewrites_gradients(plan)
         for name, stepper in state.steppers.items():
-            stepper.preserves |= any(held in self.layout.positions for held in plan.optimizers[name].parameters)
+            stepper.keep(held for held in plan.optimizers[name].parameters if held in self.layout.positions)
         self.capture_weights(state.parameters)
         self.capture_gradients(state.parameters)
         self.capture_state()

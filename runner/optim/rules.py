@@ -10,7 +10,7 @@ update: |
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -215,10 +215,7 @@ def _assignment(update: str, name: str) -> Place:
 
 
 class RuleStepper:
-    """A rule at work. `steps` counts the steps taken; the next one is `t = steps + 1`.
-
-    It `preserves`: each step gives the parameters new storage.
-    """
+    """A rule at work. `steps` counts the steps taken; the next one is `t = steps + 1`."""
 
     __slots__ = (
         "_before",
@@ -227,7 +224,6 @@ class RuleStepper:
         "_seed",
         "_states",
         "_updates",
-        "preserves",
         "remembers",
         "steps",
         "sums",
@@ -250,7 +246,6 @@ class RuleStepper:
             seed: seeds the generator for a step, 0 for the state, where random numbers are drawn.
         """
         self.steps = 0
-        self.preserves = True
         self.remembers = self.sums = False
         self._before: dict[str, Tensor] = {}
         self._seed = seed
@@ -268,6 +263,9 @@ class RuleStepper:
                 value = given[entry.name] if entry.name in given else _run(computation, {"param": parameter})[0]
                 self._states[name][entry.name] = _like(value, parameter, entry.dtype)
             self._updates.append(_bind(rule.update[name], parameter, self._states[name]))
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Nothing to do: each step gives the parameters new storage."""
 
     @property
     def remembers_cheaply(self) -> bool:

@@ -25,8 +25,7 @@ StateValue = Tensor | int | float | None | Sequence[Tensor | None]
 class AnyStepper(Protocol):
     """An optimizer of a run, one of torch's or a rule.
 
-    `preserves` says what becomes of a weight that a step replaces: where it is true the step gives its parameters new
-    storage, and what shares the old one stays as it was; else it may be written in place. Where `remembers` is true
+    A step may write weights in place, but for those that it was told to `keep`. Where `remembers` is true
     `before` tells what the last step has replaced, until `forget`; `remembers_cheaply` says that this costs next to
     nothing. Where `sums` is true `total` is a sum over all weights after a step, which is finite only where each of
     them is; `sums_cheaply` says that it costs less than looking at them. `step_in_place` writes the storage that
@@ -34,10 +33,10 @@ class AnyStepper(Protocol):
     """
 
     steps: int
-    preserves: bool
     remembers: bool
     sums: bool
 
+    def keep(self, names: Iterable[str]) -> None: ...
     @property
     def remembers_cheaply(self) -> bool: ...
     def before(self, name: str) -> Tensor: ...
@@ -62,11 +61,11 @@ class Stepper:
 
     __slots__ = (
         "_before",
+        "_kept",
         "_parameters",
         "_shares",
         "_updates",
         "optimizer",
-        "preserves",
         "remembers",
         "steps",
         "sums",
@@ -75,15 +74,22 @@ class Stepper:
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> None:
         self.optimizer = optimizer
         self.steps = 0
-        self.preserves = self.remembers = self.sums = False
+        self.remembers = self.sums = False
         self._before: dict[Parameter, Tensor] = {}  # where the last step was torch's own
         self._parameters = dict(parameters)
-        self._shares = shares(optimizer, preserves=False) or ()
+        self._kept: set[Parameter] = set()
+        self._shares = shares(optimizer) or ()
         self._updates: list[Update] | None = None  # once they can do what torch's own step would
 
     def holds(self, name: str) -> bool:
         """Whether a parameter is one of its own."""
         return name in self._parameters
+
+    def keep(self, names: Iterable[str]) -> None:
+        """From now on, a step gives these parameters new storage: what shares the old one stays as it was."""
+        self._settle()
+        self._updates = None
+        self._kept.update(self._parameters[name] for name in names)
 
     @property
     def remembers_cheaply(self) -> bool:
@@ -149,14 +155,14 @@ class Stepper:
                 return False
             given.append(gradients)
         for update, gradients in zip(self._updates, given, strict=True):
-            update.step(gradients, preserves=self.preserves, remembers=self.remembers, sums=self.sums)
+            update.step(gradients, remembers=self.remembers, sums=self.sums)
         return True
 
     def _begun(self) -> list[Update] | None:
         """Updates of parameters together from here on; None where this step has to be torch's own."""
         if not self._shares or any(parameter.grad is None for parameter in self._parameters.values()):
             return None
-        found = shares(self.optimizer, preserves=self.preserves)
+        found = shares(self.optimizer, self._kept)
         if found is None:  # an option has changed
             return None
         self._shares = found
@@ -167,9 +173,9 @@ class Stepper:
         return begin_updates(self.optimizer, found)
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:
-        """Give parameters storage of their own, where what they have must stay as it is."""
-        if self.preserves:
-            for parameter in parameters:
+        """Give parameters storage of their own, where what they have is kept."""
+        for parameter in parameters:
+            if parameter in self._kept:
                 parameter.data = parameter.detach().clone()
 
     def _settle(self) -> None:

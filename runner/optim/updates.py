@@ -8,9 +8,9 @@ state that torch has made, and keeps it as `torch.optim` would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,8 +21,7 @@ MOST_BYTES = 1 << 20
 """Bytes of a group's parameters up to which they are updated together; larger ones stay in the cache one by one."""
 
 SMALL_BYTES = 1 << 16
-"""Bytes of a parameter up to which it is updated together with others, though the group be large: where all of these
-are of one dtype and at most `MOST_BYTES`."""
+"""Bytes of a parameter up to which it is updated together with others, though the group be large."""
 
 ADAM = ("exp_avg", "exp_avg_sq")
 """What Adam keeps for a parameter."""
@@ -37,6 +36,7 @@ the last place."""
 PIECE = 1 << 16
 """Elements of a piece for each thread: with what is updated beside them, and in between, they stay in the cache."""
 
+Key = TypeVar("Key")
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Options = Mapping[str, Any]
 Replace = Callable[[Options, Tensors, Tensors, Sequence[Tensors], int], Tensors]
@@ -89,12 +89,11 @@ def adam(options: Options, weight: Tensor, gradient: Tensor, entries: Sequence[T
 class Way(Protocol):
     """How some parameters of a group take their steps."""
 
-    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool, sums: bool) -> None:
+    def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
         """Give each parameter its next weight.
 
         Args:
             t: the number of the step, from 1.
-            preserves: what shares the storage of a weight stays as it is.
             remembers: `before` will be asked for.
             sums: `total` will be asked for.
         """
@@ -120,6 +119,7 @@ class Share:
     way: type[Way]
     options: Options
     parameters: list[Parameter]
+    kept: bool  # what shares the storage of a weight stays as it is when a step replaces that
 
 
 class Replacing:
@@ -135,7 +135,7 @@ class Replacing:
         self._weights: Tensors = ()
         self._before: Tensors = ()
 
-    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool, sums: bool) -> None:
+    def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
         parameters, weights = self._parameters, self._weights
         for parameter, weight in zip(parameters, weights, strict=False):
             if weight.data_ptr() != parameter.data_ptr():  # somebody else gave it another weight
@@ -169,6 +169,7 @@ class Joined:
         "_before",
         "_entries",
         "_gathered",
+        "_kept",
         "_options",
         "_parameters",
         "_parts",
@@ -182,6 +183,7 @@ class Joined:
         self._write = write
         self._options = share.options
         self._parameters = share.parameters
+        self._kept = share.kept
         self._places: list[tuple[Sequence[int], Sequence[int], int]] = []  # shape, strides, offset
         end = 0
         for parameter in self._parameters:
@@ -199,15 +201,15 @@ class Joined:
         self._pointers: list[int] = []  # of the parameters in it
         self._before: Tensor | None = None
 
-    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool, sums: bool) -> None:
+    def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
         weights = self._weights
         if weights is None or [parameter.data_ptr() for parameter in self._parameters] != self._pointers:
             weights = self._gather([parameter.detach() for parameter in self._parameters]).clone()
             self._put(weights)
-        before = weights if preserves or not remembers else weights.clone()
+        before = weights if self._kept or not remembers else weights.clone()
         self._before = before if remembers else None
-        after = self._write(self._options, weights, self._gather(gradients), self._entries, t, preserves)
-        if preserves:
+        after = self._write(self._options, weights, self._gather(gradients), self._entries, t, self._kept)
+        if self._kept:
             self._put(after)
 
     def total(self) -> float:
@@ -239,22 +241,23 @@ class Joined:
 class Pieces:
     """Large contiguous parameters are written piece by piece: all operations on one piece, then on the next."""
 
-    __slots__ = ("_before", "_entries", "_options", "_parameters", "_size", "_total", "_write")
+    __slots__ = ("_before", "_entries", "_kept", "_options", "_parameters", "_size", "_total", "_write")
 
     def __init__(self, write: Write, share: Share, states: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
         self._write = write
         self._options = share.options
         self._parameters = share.parameters
+        self._kept = share.kept
         self._total = 0.0
         self._size = PIECE * torch.get_num_threads()
         self._entries = [list(zip(*[self._pieces(state[name]) for name in names], strict=True)) for state in states]
         self._before: list[Tensor] = []
 
-    def step(self, gradients: list[Tensor], t: int, *, preserves: bool, remembers: bool, sums: bool) -> None:
+    def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
         parameters = self._parameters
         weights = [parameter.detach() for parameter in parameters]
         before, after = weights, weights
-        if preserves:
+        if self._kept:
             after = [weight.clone() for weight in weights]
             for parameter, weight in zip(parameters, after, strict=True):
                 parameter.data = weight
@@ -309,10 +312,10 @@ class Update:
             found.append(gradient)
         return found
 
-    def step(self, gradients: list[Tensor], *, preserves: bool, remembers: bool, sums: bool) -> None:
+    def step(self, gradients: list[Tensor], *, remembers: bool, sums: bool) -> None:
         """Give each parameter its next weight; see `Way.step`."""
         self.t += 1
-        self.way.step(gradients, self.t, preserves=preserves, remembers=remembers, sums=sums)
+        self.way.step(gradients, self.t, remembers=remembers, sums=sums)
 
     def before(self) -> dict[Parameter, Tensor]:
         """What weights were before the last step, if that was here and has remembered it."""
@@ -330,18 +333,19 @@ def total(tensors: Iterable[Tensor]) -> float:
     return sum(tensor.detach().sum().item() for tensor in tensors)
 
 
-def shares(optimizer: Optimizer, *, preserves: bool) -> list[Share] | None:
+def shares(optimizer: Optimizer, kept: Set[Parameter] = frozenset()) -> list[Share] | None:
     """Which parameters of an optimizer are updated how; None where its class, its options or they forbid it.
 
     They do for parameters of half precision, complex, sparse, strided, or many and large under SGD, on other
     devices than the CPU, and for options that ask for another implementation.
 
     Args:
-        preserves: as in `Way.step`. Small ones of a large group then stay apart: who holds one would hold all.
+        kept: parameters of which somebody holds the weights that a step replaces. These are not joined with others:
+            who holds a part holds the whole.
     """
     kind, found = _kind(optimizer), []
     for group in optimizer.param_groups:
-        of_group = None if kind is None else _shares(kind, group, preserves)
+        of_group = None if kind is None else _shares(kind, group, kept)
         if of_group is None:
             return None
         found += of_group
@@ -376,24 +380,31 @@ def _kind(optimizer: Optimizer) -> type[Optimizer] | None:
     return next((kind for kind in type(optimizer).__mro__[:2] if kind in (SGD, Adam, AdamW)), None)
 
 
-def _shares(kind: type[Optimizer], group: Options, preserves: bool) -> list[Share] | None:
+def _shares(kind: type[Optimizer], group: Options, kept: Set[Parameter]) -> list[Share] | None:
     parameters: list[Parameter] = group["params"]
     if any(group.get(option) for option in _TORCH_ALONE) or not all(map(_is_plain, parameters)):
         return None
     fit = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
     if kind is SGD:
-        return [Share(Replacing, group, parameters)] if fit or len(parameters) == 1 else None
+        return [Share(Replacing, group, parameters, kept=True)] if fit or len(parameters) == 1 else None
     if not all(parameter.is_contiguous() for parameter in parameters):
         return None
-    small = parameters
-    if not fit:
-        small = [] if preserves else [parameter for parameter in parameters if parameter.nbytes <= SMALL_BYTES]
-    joinable = len(small) > 1 and len({parameter.dtype for parameter in small}) == 1
-    if not joinable or sum(parameter.nbytes for parameter in small) > MOST_BYTES:
-        return [Share(Pieces, group, parameters)]
-    joined = set(small)
-    large = [parameter for parameter in parameters if parameter not in joined]
-    return [Share(Joined, group, small), *([Share(Pieces, group, large)] if large else [])]
+    small = [parameter for parameter in parameters if fit or parameter.nbytes <= SMALL_BYTES]
+    found = [
+        Share(Joined, group, alike, is_kept)
+        for (is_kept, _), alike in _divided(small, lambda parameter: (parameter in kept, parameter.dtype)).items()
+        if len(alike) > 1 and sum(parameter.nbytes for parameter in alike) <= MOST_BYTES
+    ]
+    joined = {parameter for share in found for parameter in share.parameters}
+    apart = _divided((parameter for parameter in parameters if parameter not in joined), kept.__contains__)
+    return [*found, *(Share(Pieces, group, alike, is_kept) for is_kept, alike in apart.items())]
+
+
+def _divided(parameters: Iterable[Parameter], key: Callable[[Parameter], Key]) -> dict[Key, list[Parameter]]:
+    found: dict[Key, list[Parameter]] = {}
+    for parameter in parameters:
+        found.setdefault(key(parameter), []).append(parameter)
+    return found
 
 
 def _is_plain(parameter: Parameter) -> bool:

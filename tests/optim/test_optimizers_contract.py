@@ -117,14 +117,14 @@ def assert_same(stepper: Stepper, ours: dict[str, Parameter], theirs: dict[str, 
             assert_same_value(found[key], value)
 
 
-@pytest.mark.parametrize("preserves", [False, True], ids=["in-place", "preserving"])
+@pytest.mark.parametrize("keeps", [False, True], ids=["in-place", "keeping"])
 @pytest.mark.parametrize(("kind", "options", "dtype"), inputs())
-def test_seven_steps_have_the_bits_of_torch_optim(kind, options, dtype, preserves):
+def test_seven_steps_have_the_bits_of_torch_optim(kind, options, dtype, keeps):
     theirs = parameters_of(kind, dtype)
     ours = copy.deepcopy(theirs)
     plain_one = getattr(torch.optim, optimizers()[kind].class_name)(list(theirs.values()), **options)
     stepper = build(plan_of(kind, options, list(ours)), ours, never, never)
-    stepper.preserves = preserves
+    stepper.keep(ours if keeps else ())
     for step in range(STEPS):
         before = {name: (parameter.detach(), parameter.detach().clone()) for name, parameter in ours.items()}
         if kind == "lbfgs":
@@ -136,7 +136,7 @@ def test_seven_steps_have_the_bits_of_torch_optim(kind, options, dtype, preserve
             closure_of(ours, step)()
             stepper.step()
         assert_same(stepper, ours, theirs, plain_one)
-        if preserves:
+        if keeps:
             for kept, copied in before.values():
                 assert_same_value(kept, copied)
     assert stepper.steps == STEPS

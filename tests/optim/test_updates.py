@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -50,6 +51,8 @@ class Twins:
         dtypes = [draw.choice(tuple(INTEGERS))] * draw.randint(1, 6)
         if draw.random() < 0.2:
             dtypes[0] = torch.float16  # which torch's own step takes
+        elif draw.random() < 0.2:
+            dtypes[0] = draw.choice(tuple(INTEGERS))
         self.ours = [Parameter(self.normal(draw.choice(SHAPES), dtype)) for dtype in dtypes]
         self.theirs = copy.deepcopy(self.ours)
         self.plain = kind(self.theirs, **options)  # type: ignore[arg-type]
@@ -87,21 +90,31 @@ class Twins:
                 assert value is None or same(found[name], value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("preserves", [False, True], ids=["in-place", "preserving"])
+KEPT = ("no weight", "every second weight", "all weights")
+
+
+def kept(names: Sequence[str], whose: str) -> list[str]:
+    """The names of the parameters of which somebody holds what a step replaces."""
+    return {"no weight": [], "every second weight": list(names[1::2]), "all weights": list(names)}[whose]
+
+
+@pytest.mark.parametrize("whose", KEPT)
 @pytest.mark.parametrize("remembers", [False, True], ids=["", "remembering"])
 @pytest.mark.parametrize("seed", range(40))
-def test_steps_have_the_bits_of_torch(seed: int, remembers: bool, preserves: bool) -> None:
+def test_steps_have_the_bits_of_torch(seed: int, remembers: bool, whose: str) -> None:
     twins = Twins(seed)
-    twins.stepper.preserves, twins.stepper.remembers = preserves, remembers
+    twins.stepper.remembers = remembers
+    names = [str(number) for number in range(len(twins.ours))]
+    keeps = kept(names, whose)
+    twins.stepper.keep(keeps)
     for step in range(9):
-        kept = [(held.detach(), held.detach().clone()) for held in twins.ours]
+        held = [(twins.ours[int(name)].detach(), twins.ours[int(name)].detach().clone()) for name in keeps]
         if step == 6:
             twins.replace()
-        replaced = [held.detach().clone() for held in twins.ours]
+        replaced = [weight.detach().clone() for weight in twins.ours]
         twins.step(missing=step == 4)
         twins.assert_same()
-        if preserves:
-            assert all(torch.equal(shared.nan_to_num(), copied.nan_to_num()) for shared, copied in kept)
+        assert all(torch.equal(shared.nan_to_num(), copied.nan_to_num()) for shared, copied in held)
         if remembers:
             for number, weight in enumerate(replaced):
                 assert torch.equal(twins.stepper.before(str(number)).nan_to_num(), weight.nan_to_num())
@@ -134,15 +147,27 @@ def adam(*shapes: tuple[int, ...], transposed: bool = False) -> tuple[Stepper, l
     return stepper, parameters
 
 
-@pytest.mark.parametrize("preserves", [False, True])
-def test_joined_weights_are_aligned_as_tensors_of_their_own_are(preserves: bool) -> None:
+@pytest.mark.parametrize("whose", ["no weight", "all weights"])
+def test_joined_weights_are_aligned_as_tensors_of_their_own_are(whose: str) -> None:
     stepper, parameters = adam((3,), (5, 7), (), (17,))
-    stepper.preserves = preserves
+    stepper.keep(kept("0123", whose))
     stepper.step()
     assert storages(parameters) == 1
     for parameter in parameters:
         assert parameter.data_ptr() % 64 == 0
         assert parameter.is_contiguous()
+
+
+def test_who_keeps_some_weights_holds_no_others() -> None:
+    stepper, parameters = adam((3,), (5,), (1000,), (7,))
+    stepper.keep("01")
+    stepper.step()
+    assert storages(parameters) == 2
+    assert parameters[0].untyped_storage().nbytes() == parameters[1].untyped_storage().nbytes() <= 128
+    stepper.keep("2")
+    stepper.step()
+    assert storages(parameters[:3]) == 1
+    assert storages(parameters) == 2
 
 
 def test_between_joined_weights_stands_something_finite() -> None:
@@ -166,11 +191,11 @@ def test_strided_parameters_are_left_to_torch() -> None:
 
 
 @pytest.mark.parametrize("remembers", [False, True], ids=["", "remembering"])
-@pytest.mark.parametrize("preserves", [False, True], ids=["in-place", "preserving"])
+@pytest.mark.parametrize(("whose", "joined"), [*zip(KEPT, (3, 2, 3), strict=True)])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("small", [1, 3], ids=["apart", "with joined ones"])
 def test_large_parameters_have_the_bits_of_torch_piece_by_piece(
-    small: int, threads: int, preserves: bool, remembers: bool
+    small: int, threads: int, whose: str, joined: int, remembers: bool
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     shapes = [(700, 300), *((3, 5), (), (129,))[:small], (1 << 17,), (1 << 17,)]
@@ -180,20 +205,22 @@ def test_large_parameters_have_the_bits_of_torch_piece_by_piece(
     torch.set_num_threads(threads)
     try:
         stepper = Stepper(torch.optim.AdamW(ours, weight_decay=0.3), {str(n): held for n, held in enumerate(ours)})
-        stepper.preserves, stepper.remembers, stepper.sums = preserves, remembers, True
+        stepper.remembers, stepper.sums = remembers, True
+        keeps = kept([str(n) for n in range(len(ours))], whose)
+        stepper.keep(keeps)
         plain = torch.optim.AdamW(theirs, weight_decay=0.3)
         for _ in range(4):
-            kept = [(held.detach(), held.detach().clone()) for held in ours]
+            held = [(weight.detach(), weight.detach().clone()) for weight in ours]
             for one, other in zip(ours, theirs, strict=True):
                 one.grad = torch.randn(one.shape, generator=generator)
                 other.grad = one.grad.clone()
             stepper.step()
             plain.step()
             assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
-            assert not preserves or all(torch.equal(shared, copied) for shared, copied in kept)
+            assert all(torch.equal(*held[int(name)]) for name in keeps)
             if remembers:
-                assert all(torch.equal(stepper.before(str(n)), copied) for n, (_, copied) in enumerate(kept))
-            assert storages(ours) == len(ours) - (0 if preserves else small - 1)
+                assert all(torch.equal(stepper.before(str(n)), copied) for n, (_, copied) in enumerate(held))
+            assert storages(ours) == len(ours) - (joined - 1 if small > 1 else 0)
     finally:
         torch.set_num_threads(before)
 
@@ -207,12 +234,13 @@ WATCHED = {
 
 
 @pytest.mark.parametrize("kind", WATCHED)
-@pytest.mark.parametrize("preserves", [False, True], ids=["in-place", "preserving"])
-def test_a_total_is_finite_only_where_each_weight_is(kind: str, preserves: bool) -> None:
+@pytest.mark.parametrize("whose", KEPT)
+def test_a_total_is_finite_only_where_each_weight_is(kind: str, whose: str) -> None:
     for bad in (math.nan, math.inf, -math.inf):
         for number, shape in enumerate(WATCHED[kind]):
             stepper, parameters = adam(*WATCHED[kind], transposed=kind == "torch's own")
-            stepper.sums, stepper.preserves = True, preserves
+            stepper.sums = True
+            stepper.keep(kept([str(n) for n in range(len(parameters))], whose))
             stepper.step()
             assert math.isfinite(stepper.total())
             with torch.no_grad():
