@@ -191,7 +191,7 @@ class Stepper:
     def set_option(self, group: int, name: str, value: Value | tuple[Value, ...]) -> None:
         """Change a hyperparameter of one group from the next step on."""
         options = self.optimizer.param_groups[group]
-        if name == "momentum" and bool(options[name]) != bool(value):  # the first step with it makes the buffers
+        if bool(options[name]) != bool(value):  # it may decide who updates, or that the first step makes buffers
             self._settle()
             self._updates = None
         options[name] = value
