@@ -13,7 +13,7 @@ from runner.compare.verdict import AnyRow, align
 from runner.engine import Row, State, eager, execute, initial_state
 from runner.engine.binding import Binding
 from runner.engine.state import Values
-from runner.engine.steps import Run
+from runner.engine.straight import Run
 from runner.engine.transfer import transfer
 from runner.errors import ComparisonError
 from runner.language.generators import left_alone

@@ -205,6 +205,10 @@ class Binding:
     def parameters(self, names: Sequence[str]) -> dict[str, Parameter]:
         return {name: self.state.parameters[name] for name in names}
 
+    def trained(self, names: Sequence[str] | None) -> list[Tensor] | None:
+        """The parameters whose gradients are computed; None for all that are reached."""
+        return None if names is None else [self.state.parameters[name] for name in names]
+
     def stepper(self, name: str) -> AnyStepper:
         """The optimizer that holds a parameter."""
         return next(stepper for stepper in self.state.steppers.values() if stepper.holds(name))

@@ -14,6 +14,7 @@ from runner.engine.binding import Binding
 from runner.engine.capture import Capture
 from runner.engine.recording import Recording
 from runner.engine.state import Values
+from runner.engine.stepping import measured, stepping
 from runner.optim import AnyStepper
 from runner.plan.capturable import steps_within
 from runner.plan.instructions import Train
@@ -81,16 +82,16 @@ class CapturedTrain:
     def _record(self, lengths: Lengths) -> Callable[[], Values]:
         binding, argument = self._binding, self._argument
         state, plan = binding.state, binding.plan
-        measured = plan.health.of_gradients or plan.health.of_updates  # between the gradients and the updates
-        within = [] if measured else [name for name in argument.optimizers if steps_within(plan.optimizers[name])]
+        apart = plan.health.of_gradients or plan.health.of_updates  # it looks between the gradients and the updates
+        within = [] if apart else [name for name in argument.optimizers if steps_within(plan.optimizers[name])]
         beside = [name for name in argument.optimizers if name not in within]
         inner = [state.steppers[name] for name in within]
         self._addresses.hold(*inner)
         recording = Recording(binding, argument, lengths, [stepper.update_in_place for stepper in inner])
         replay = self._capture.record(recording.all if not beside else recording.compute)
         looks = [*self._looks(recording), *(_counting(stepper) for stepper in inner)]
-        takes = [steps.stepping(binding, name, in_place=True) for name in beside]
-        looks += steps.measured(binding, takes, argument.optimizers)
+        takes = [stepping(binding, name, in_place=True) for name in beside]
+        looks += measured(binding, takes, argument.optimizers)
         left = binding.watch.updated(binding, argument.optimizers)
         if left is not None:
             looks.append(functools.partial(left, ()))

@@ -12,7 +12,7 @@ from runner.engine.captured import CapturedTrain
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State
-from runner.engine.steps import Run
+from runner.engine.straight import Run
 from runner.plan.instructions import Action, Train
 from runner.plan.plan import Plan
 

@@ -16,7 +16,7 @@ from runner.engine.faults import FAULTS, run_fault
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State, Values, initial_state
-from runner.engine.steps import Run
+from runner.engine.straight import Run
 from runner.errors import RunError
 from runner.language.generators import left_alone
 from runner.plan.determinism import deterministic

@@ -13,6 +13,7 @@ from runner.engine import steps
 from runner.engine.autograd import Differentiate
 from runner.engine.binding import Binding
 from runner.engine.state import Values
+from runner.engine.stepping import owned
 from runner.language.computation import Computation
 from runner.plan.instructions import Train
 
@@ -99,7 +100,7 @@ class Recording:
             results = (*results[:objective], totals[0] / times, *results[objective + 1 :])
         self.results = tuple(
             value.detach() if isinstance(value, Tensor) else value
-            for value in steps.owned(self._argument.evaluation, results)
+            for value in owned(self._argument.evaluation, results)
         )
         norms = [(column, clip()) for clip, column in self._clips]
         self.norms = [norm for _, norm in norms if norm is not None]

@@ -1,4 +1,7 @@
-"""The step kinds at work: each binds its instruction once to a function that does it and gives its row's values."""
+"""The step kinds at work: each binds its instruction once to a function that does it and gives its row's values.
+
+What few configs need is imported where one does.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,12 @@ from torch.nn import Parameter
 from runner.engine import clipping
 from runner.engine.autograd import Differentiate
 from runner.engine.binding import Binding
-from runner.engine.evaluating import whole_pass
 from runner.engine.expectations import mismatch
 from runner.engine.faults import does_not_hold
 from runner.engine.finite import Look
 from runner.engine.state import Values
-from runner.engine.straight import Straight
-from runner.optim import Stepper
+from runner.engine.stepping import take_steps
+from runner.engine.straight import Loops, Run, Straight
 from runner.plan.instructions import (
     Argument,
     Assign,
@@ -27,7 +29,6 @@ from runner.plan.instructions import (
     Clip,
     ClipGradients,
     Evaluate,
-    Evaluation,
     Expect,
     Expectation,
     Forward,
@@ -36,11 +37,6 @@ from runner.plan.instructions import (
     Train,
     ZeroGrad,
 )
-
-Run = Callable[[], Values | None]
-"""One step: does it, and gives the values of its row, where it logs one."""
-
-Loops = Sequence[int]
 
 
 def bind(binding: Binding, argument: Argument, loops: Loops) -> Run:
@@ -62,7 +58,7 @@ def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
     results = step.evaluate(evaluation)
     value = results[evaluation.objective]
     step.renew_gradients(argument.parameters)
-    inputs = _inputs(binding, argument.inputs)
+    inputs = binding.trained(argument.inputs)
     cotangent: list[Tensor] = []
     later_draws = int(argument.gradient is not None and argument.gradient.random)
     look = binding.watch.computed(
@@ -96,10 +92,6 @@ def _measure(binding: Binding, step: Straight, parameters: Sequence[str]) -> Non
         step.call(measure, "measure")
 
 
-def _inputs(binding: Binding, names: Sequence[str] | None) -> list[Tensor] | None:
-    return None if names is None else [binding.state.parameters[name] for name in names]
-
-
 def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
     if not isinstance(gradient, Tensor):
         gradient = torch.full((), gradient, dtype=value.dtype, device=value.device)  # made there, not sent
@@ -109,182 +101,16 @@ def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
 
 def _step(binding: Binding, argument: Step, loops: Loops) -> Run:
     if argument.closure is not None:
-        return _step_by_closure(binding, argument, argument.closure, loops)
+        from runner.engine.closures import step_by_closure
+
+        return step_by_closure(binding, argument, argument.closure, loops)
     step = Straight(binding, loops)
     if binding.rewrites_gradients:
         step.renew_gradients(argument.parameters)
-    _take_steps(binding, step, argument.optimizers, binding.watch.updated(binding, argument.optimizers))
+    take_steps(binding, step, argument.optimizers, binding.watch.updated(binding, argument.optimizers))
     if binding.rewrites_gradients:
         step.keep_gradients(argument.parameters)
     return step.function()
-
-
-def _take_steps(
-    binding: Binding, step: Straight, optimizers: Sequence[str], look: Look | None, results: Sequence[str] = ()
-) -> None:
-    """The steps of some optimizers, a look at what they leave, and what rows hold after them."""
-    for take in measured(binding, [stepping(binding, name) for name in optimizers], optimizers):
-        step.call(take, "update")
-    step.look(look, results)
-    for name in optimizers:
-        step.keep_weights(binding.plan.optimizers[name].parameters)
-    step.keep_state()
-
-
-def measured(
-    binding: Binding, takes: Sequence[Callable[[], None]], optimizers: Sequence[str]
-) -> list[Callable[[], None]]:
-    """The steps of optimizers, under the rules of health about updates."""
-    held = [name for optimizer in optimizers for name in binding.plan.optimizers[optimizer].parameters]
-    return binding.health.updates(takes, binding.parameters(held))
-
-
-def _step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
-    """The steps of several optimizers, of which L-BFGS evaluates the objective again: each row holds the first time."""
-    reached = binding.plan.objectives[evaluation.computation.outputs[evaluation.objective].name]
-    captured = binding.parameters(argument.parameters)
-    seen: list[tuple[Any, ...]] = []
-    observe = _observing(binding, evaluation, argument.parameters, loops)
-
-    def first(results: tuple[Any, ...]) -> None:
-        if not seen:
-            seen.append(owned(evaluation, results))
-            observe(results)
-
-    takes = []
-    for name in argument.optimizers:
-        plan = binding.plan.optimizers[name]
-        inputs = [parameter for parameter in plan.parameters if parameter in reached]
-        closure = _closure(binding, name, evaluation, loops, plan.parameters, inputs, first)
-        takes.append(stepping(binding, name, closure))
-    step = Straight(binding, loops)
-    step.call(seen.clear, "clear")
-    _take_by_closure(binding, step, takes, argument, lambda: seen[0], evaluation)
-    return _then_capturing(binding, step.function(), captured)
-
-
-def _observing(
-    binding: Binding, evaluation: Evaluation, parameters: Sequence[str], loops: Loops
-) -> Callable[[tuple[Any, ...]], None]:
-    """What is done with the first evaluation of a step of L-BFGS: its gradients stand in the row."""
-    captured = binding.parameters(parameters)
-    look = binding.watch.computed(binding, evaluation, loops, parameters)
-    measures = binding.health.gradients(captured)
-
-    def observe(results: tuple[Any, ...]) -> None:
-        if look is not None:
-            look(results)
-        for measure in measures:
-            measure()
-        binding.capture_gradients(captured)
-
-    return observe
-
-
-def _take_by_closure(
-    binding: Binding,
-    step: Straight,
-    takes: Sequence[Callable[[], None]],
-    argument: Step | Train,
-    first: Callable[[], tuple[Any, ...]],
-    evaluation: Evaluation,
-) -> None:
-    """Steps that evaluate the objective again, and what rows hold after them."""
-    for take in measured(binding, takes, argument.optimizers):
-        step.call(take, "update")
-    step.look(binding.watch.updated(binding, argument.optimizers, argument.parameters))
-    step.keep_weights(argument.parameters)
-    step.keep_state()
-    step.keep_results(evaluation, step.results(first, evaluation))
-
-
-def owned(evaluation: Evaluation, results: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Results of an evaluation, those copied that share memory with a weight, which is written next."""
-    outputs = evaluation.computation.outputs
-    return tuple(
-        value.detach().clone() if told.aliases and isinstance(value, Tensor) else value
-        for told, value in zip(outputs, results, strict=True)
-    )
-
-
-def _then_capturing(binding: Binding, run: Run, parameters: Mapping[str, Parameter]) -> Run:
-    """L-BFGS: a step's own row holds the gradients of its first evaluation, the rows to come those of its last."""
-
-    def step() -> Values | None:
-        row = run()
-        binding.capture_gradients(parameters)
-        return row
-
-    return step
-
-
-def stepping(
-    binding: Binding, name: str, closure: Callable[[], Tensor] | None = None, *, in_place: bool = False
-) -> Callable[[], None]:
-    """One optimizer's step, with its hyperparameters for the next `t`.
-
-    Args:
-        in_place: weights keep their storage.
-    """
-    stepper, schedules = binding.state.steppers[name], binding.state.schedules[name]
-    take = stepper.step_in_place if in_place else stepper.step
-    if not isinstance(stepper, Stepper):  # a rule, which has no closure and no hyperparameters
-        return take
-    if closure is not None and binding.plan.optimizers[name].needs_closure:
-
-        def take() -> None:
-            stepper.step_closure(closure)
-
-    if not schedules:
-        return take
-
-    def scheduled() -> None:
-        t = stepper.steps + 1
-        for schedule in schedules:
-            stepper.set_option(schedule.group, schedule.option, schedule.value(t))
-        take()
-
-    return scheduled
-
-
-def _closure(
-    binding: Binding,
-    name: str,
-    evaluation: Evaluation,
-    loops: Loops,
-    zeroed: Sequence[str],
-    inputs: Sequence[str] | None,
-    first: Callable[[tuple[Any, ...]], None],
-) -> Callable[[], Tensor]:
-    """What L-BFGS evaluates again and again within a step: the same batch, the same random numbers.
-
-    The gradients of `zeroed` are removed, those of `inputs`, or all, computed. `first` is given the results of a
-    step's first evaluation.
-    """
-    state, objective = binding.state, evaluation.objective
-    stepper = state.steppers[name]
-    parameters = list(binding.parameters(zeroed).values())
-    differentiate = Differentiate(_inputs(binding, inputs))
-    call = binding.evaluate(evaluation, loops, detached=False)
-    step = draws = -1
-
-    def evaluate() -> Tensor:
-        nonlocal step, draws
-        again = step == stepper.steps
-        if not again:
-            step, draws = stepper.steps, state.evaluations
-        state.evaluations = draws
-        with torch.enable_grad():
-            for parameter in parameters:
-                parameter.grad = None
-            results = call()
-            differentiate(results[objective])
-        if not again:
-            first(results)
-        value: Tensor = results[objective]
-        return value
-
-    return evaluate
 
 
 def _checkpoint(binding: Binding, argument: Checkpoint, loops: Loops) -> Run:
@@ -314,9 +140,11 @@ def _zero(parameters: Mapping[str, Parameter]) -> None:
 
 def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
     if argument.closure:
-        return _train_by_closure(binding, argument, loops)
+        from runner.engine.closures import train_by_closure
+
+        return train_by_closure(binding, argument, loops)
     evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
-    differentiate = Differentiate(_inputs(binding, argument.inputs), argument.accumulate)
+    differentiate = Differentiate(binding.trained(argument.inputs), argument.accumulate)
     step = Straight(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
@@ -332,7 +160,7 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
         step.clip(_clip(binding, clip), clip.column, number)
     _measure(binding, step, argument.parameters)
     step.own_results(evaluation, results)
-    _take_steps(binding, step, argument.optimizers, look_after, results)
+    take_steps(binding, step, argument.optimizers, look_after, results)
     for stepper in remembering:
         step.call(stepper.forget, "forget")
     step.keep_gradients(parameters)
@@ -376,24 +204,6 @@ def _accumulated(
         return (*results[:objective], total / times, *results[objective + 1 :])
 
     return compute
-
-
-def _train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
-    """L-BFGS: the row holds the first evaluation of its step, and the weights after it."""
-    name, evaluation = argument.optimizers[0], argument.evaluation
-    seen: list[tuple[Any, ...]] = []
-    observe = _observing(binding, evaluation, argument.parameters, loops)
-
-    def first(results: tuple[Any, ...]) -> None:
-        seen[:] = [owned(evaluation, results)]
-        observe(results)
-
-    closure = _closure(binding, name, evaluation, loops, argument.parameters, argument.inputs, first)
-    step = Straight(binding, loops)
-    for source in argument.draws:
-        step.call(binding.state.batches[source].next, f"next_{source}")
-    _take_by_closure(binding, step, [stepping(binding, name, closure)], argument, lambda: seen[0], evaluation)
-    return _then_capturing(binding, step.function(), binding.parameters(argument.parameters))
 
 
 def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
@@ -503,6 +313,8 @@ def _next(binding: Binding, argument: Next, loops: Loops) -> Run:
 
 def _evaluate(binding: Binding, argument: Evaluate, loops: Loops) -> Run:
     """The mean of each value over all samples of a source; nothing but these values is left behind."""
+    from runner.engine.evaluating import whole_pass
+
     whole = whole_pass(binding, argument, loops)
     look = binding.watch.evaluated(binding, argument, loops)
     values = binding.state.values

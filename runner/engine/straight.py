@@ -4,7 +4,7 @@ What a step touches is bound to the names in its text beforehand, so that runnin
 builds nothing but its row.
 
 Rows keep the tensors themselves, not copies: **who writes a weight or a gradient gives it new storage first**, where a
-row may hold the old one. So optimizers `preserve`, and `renew_gradients` stands before what accumulates or clips.
+row may hold the old one. So optimizers `keep` weights, and `renew_gradients` stands before what accumulates or clips.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ from runner.plan.instructions import Evaluation
 if TYPE_CHECKING:
     from runner.engine.binding import Binding
     from runner.engine.finite import Look
+    from runner.engine.state import Values
 
 _FILE = "<steprun step>"
+
+Run = Callable[[], "Values | None"]
+"""One step: does it, and gives the values of its row, where it logs one."""
+
+Loops = Sequence[int]
+"""The loops around a step, outermost first."""
 
 
 class Straight:

@@ -29,7 +29,7 @@ from runner.compare.rules import rule_override
 from runner.config import overridden
 from runner.engine import initial_state
 from runner.engine.binding import Binding
-from runner.engine.steps import Run
+from runner.engine.straight import Run
 from runner.errors import ComparisonError
 from runner.plan import Plan
 from runner.plan.instructions import Action

@@ -12,7 +12,7 @@ from runner.engine.engines import Compiling
 from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State, initial_state
-from runner.engine.steps import Run
+from runner.engine.straight import Run
 from runner.errors import RunError
 from runner.plan.compilable import loop_around
 from runner.plan.instructions import Action, Enter, Train

@@ -1,0 +1,72 @@
+"""The step of an optimizer at work, and what rows hold after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from runner.engine.binding import Binding
+from runner.engine.finite import Look
+from runner.engine.straight import Straight
+from runner.optim import Stepper
+from runner.plan.instructions import Evaluation
+
+
+def measured(
+    binding: Binding, takes: Sequence[Callable[[], None]], optimizers: Sequence[str]
+) -> list[Callable[[], None]]:
+    """The steps of optimizers, under the rules of health about updates."""
+    held = [name for optimizer in optimizers for name in binding.plan.optimizers[optimizer].parameters]
+    return binding.health.updates(takes, binding.parameters(held))
+
+
+def stepping(
+    binding: Binding, name: str, closure: Callable[[], Tensor] | None = None, *, in_place: bool = False
+) -> Callable[[], None]:
+    """One optimizer's step, with its hyperparameters for the next `t`.
+
+    Args:
+        in_place: weights keep their storage.
+    """
+    stepper, schedules = binding.state.steppers[name], binding.state.schedules[name]
+    take = stepper.step_in_place if in_place else stepper.step
+    if not isinstance(stepper, Stepper):  # a rule, which has no closure and no hyperparameters
+        return take
+    if closure is not None and binding.plan.optimizers[name].needs_closure:
+
+        def take() -> None:
+            stepper.step_closure(closure)
+
+    if not schedules:
+        return take
+
+    def scheduled() -> None:
+        t = stepper.steps + 1
+        for schedule in schedules:
+            stepper.set_option(schedule.group, schedule.option, schedule.value(t))
+        take()
+
+    return scheduled
+
+
+def take_steps(
+    binding: Binding, step: Straight, optimizers: Sequence[str], look: Look | None, results: Sequence[str] = ()
+) -> None:
+    """The steps of some optimizers, a look at what they leave, and what rows hold after them."""
+    for take in measured(binding, [stepping(binding, name) for name in optimizers], optimizers):
+        step.call(take, "update")
+    step.look(look, results)
+    for name in optimizers:
+        step.keep_weights(binding.plan.optimizers[name].parameters)
+    step.keep_state()
+
+
+def owned(evaluation: Evaluation, results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Results of an evaluation, those copied that share memory with a weight, which is written next."""
+    outputs = evaluation.computation.outputs
+    return tuple(
+        value.detach().clone() if told.aliases and isinstance(value, Tensor) else value
+        for told, value in zip(outputs, results, strict=True)
+    )
