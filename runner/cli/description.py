@@ -15,7 +15,8 @@ from runner.optim.plans import Option, Scheduled
 from runner.plan import instructions as program
 from runner.plan.columns import Column
 from runner.plan.compilable import most_at_once
-from runner.plan.plan import PROCESS_BYTES, Plan
+from runner.plan.estimates import PROCESS_BYTES
+from runner.plan.plan import Plan
 from runner.plan.sources import SourcePlan
 from runner.plan.tensors import TensorPlan
 

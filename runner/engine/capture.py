@@ -7,13 +7,10 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from runner.engine.faults import Uncapturable
 from runner.language.diagnosis import torch_message
 
 T = TypeVar("T")
-
-
-class Uncapturable(RuntimeError):
-    """A computation cannot be recorded."""
 
 
 class Capture(Protocol):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from runner.engine.batches import UnreadableData
 from runner.engine.binding import MissingValue
-from runner.engine.capture import Uncapturable
 from runner.engine.labels import label_fault
 from runner.engine.state import State
 from runner.errors import ExpectationError, Problem, RunError
@@ -16,6 +15,11 @@ from runner.language.faults import LanguageError
 from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.instructions import Action, Again, Expectation
 from runner.plan.plan import Plan
+
+
+class Uncapturable(RuntimeError):
+    """A computation cannot be recorded."""
+
 
 FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
 """What a step may raise; each is told with its place in the config."""

@@ -2,6 +2,8 @@
 
 from runner.plan.columns import Column
 from runner.plan.compiling import PlanLimits, compile
-from runner.plan.plan import Estimates, LogPlan, Plan
+from runner.plan.estimates import Estimates
+from runner.plan.log import LogPlan
+from runner.plan.plan import Plan
 
 __all__ = ["Column", "Estimates", "LogPlan", "Plan", "PlanLimits", "compile"]

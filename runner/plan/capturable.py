@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from runner.config import Config
 from runner.language.computation import Computation
 from runner.language.faults import LanguageError
 from runner.optim import OptimizerPlan
@@ -19,10 +18,10 @@ _SENT = frozenset({torch.tensor, torch.as_tensor})
 """Operations that make a tensor of Python numbers, and send it to the device in every step."""
 
 
-def check_device(config: Config, faults: Faults) -> None:
+def check_device(device: str, faults: Faults) -> None:
     """Collect a fault where the device has no graphs."""
-    if config.engine == "cudagraph" and not is_cuda(config.device):
-        message = f"`engine: cudagraph` needs a CUDA device, and this config runs on `{config.device}`"
+    if not is_cuda(device):
+        message = f"`engine: cudagraph` needs a CUDA device, and this config runs on `{device}`"
         faults.add(("engine",), message, f"write `device: cuda`, or {EAGER}")
 
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import ast
-import fnmatch
 import functools
-import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from runner.config import Config
-from runner.errors import ConfigError, EngineError, did_you_mean
+from runner.errors import ConfigError, EngineError
 from runner.language.computation import forget_examples
 from runner.language.diagnosis import AllocationError
 from runner.language.faults import LanguageError, place_of
-from runner.language.inference import MAX_NODES, Bounds, Inference, readable_bytes
+from runner.language.inference import MAX_NODES, Bounds, Inference
 from runner.language.lowering import Lowered, lower_statements, uses_grad
 from runner.language.operations import DTYPES
 from runner.language.parse import assigned_names, parse_statements
@@ -27,19 +25,19 @@ from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope, declare_functions
 from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
-from runner.plan.capturable import check_capturable, check_device
-from runner.plan.columns import TOLD, Column, recorded
 from runner.plan.determinism import configure, deterministic
-from runner.plan.faults import ConfigPath, Faults
+from runner.plan.estimates import Estimates, check_size, count_rows, row_bytes, state_bytes
+from runner.plan.faults import Faults
 from runner.plan.health import plan_health
 from runner.plan.initial import Computed
 from runner.plan.initialising import Drawings, Surroundings, computed_value, initial_values, tables
-from runner.plan.instructions import Action, Again, Enter, Instruction
+from runner.plan.instructions import Instruction
+from runner.plan.log import LogPlan, columns_of, kept_columns, plan_log
 from runner.plan.memory import bounded_memory, machine_memory
 from runner.plan.outlook import prepare
-from runner.plan.plan import Estimates, LogPlan, Plan
+from runner.plan.plan import Plan
 from runner.plan.program import ProgramPlanner
-from runner.plan.scalars import integer, scalar_constants
+from runner.plan.scalars import scalar_constants
 from runner.plan.snapshots import plan_snapshot
 from runner.plan.sources import plan_sources
 from runner.plan.supply import Supply
@@ -119,7 +117,6 @@ class _Compiler:
         self.dtype = DTYPES[config.dtype]
         self.inferences: list[Inference] = []
         self.drawings = Drawings({}, {})
-        self.possible_columns: list[Column] = []  # of rows, whether the log keeps them or not
 
     def compile(self) -> Plan:
         config, faults = self.config, self.faults
@@ -174,27 +171,29 @@ class _Compiler:
                 lower_again=functools.partial(self.lower_for, tensors, examples, scalars, functions),
             )
             prepare(values, config.steps)
-            columns = self.columns(values)
-            values.columns = columns
+            possible = columns_of(values.columns, tensors, optimizers, state=config.log.state)
+            values.columns = kept_columns(config.log, possible, faults)
             planner = ProgramPlanner(values)
             program = planner.plan(config.steps)
             for besides in values.lowered_besides():
                 forget_examples(besides)
         check_use(config, values, planner.objectives, planner.stepped)
-        snapshot = plan_snapshot(config, self.possible_columns, scalars, faults)
-        log = self.log(values)
+        snapshot = plan_snapshot(config, possible, scalars, faults)
+        log = plan_log(config.log, values.columns, scalars, faults)
         health = plan_health(config.health, scalars, faults)
-        estimates = self.estimate(values, program, log)
+        estimates = self.estimate(tensors, optimizers, program, log)
         faults.stop()
         refusals = Faults(config.document)
         if config.engine == "cudagraph":
+            from runner.plan.capturable import check_capturable  # not for the engines that need nothing of it
+
             check_capturable(program, tensors, refusals)
         elif config.engine == "compile":
-            from runner.plan.compilable import check_compilable  # not for the engines that need nothing of it
+            from runner.plan.compilable import check_compilable
 
             check_compilable(program, optimizers, health, refusals)
         refusals.stop(EngineError)
-        self.check_size(estimates, log)
+        check_size(estimates, self.memory, log.budget, faults)
         faults.stop()
         forget_examples(lowered)
         return Plan(
@@ -223,7 +222,10 @@ class _Compiler:
 
     def check_device(self) -> None:
         device = self.config.device
-        check_device(self.config, self.faults)
+        if self.config.engine == "cudagraph":
+            from runner.plan.capturable import check_device
+
+            check_device(device, self.faults)
         kind, _, index = device.partition(":")
         if int(index or 0) >= _DEVICE_COUNTS[kind]():
             self.faults.add(("device",), f"this machine has no device `{device}`", "write `device: cpu`")
@@ -412,122 +414,22 @@ class _Compiler:
             rules=RuleSurroundings(scope, self.inference, self.infer_again),
         )
 
-    # what rows record
-
-    def columns(self, values: Values) -> list[Column]:
-        """Every column a row can have, in order: values, weights and gradients, state."""
-        columns = list(values.columns)
-        for name, tensor in values.tensors.items():
-            if tensor.role != "parameter":
-                continue
-            columns.append(Column(name, "weight", tensor.dtype, tensor.shape))
-            if tensor.requires_grad:
-                columns.append(Column(f"{name}.grad", "gradient", tensor.dtype, tensor.shape))
-            if self.config.log.state:
-                for optimizer in values.optimizers.values():
-                    for entry in optimizer.state.get(name, ()):
-                        columns.append(Column(f"{name}.{entry.name}", "state", entry.dtype, entry.shape))
-        self.possible_columns = columns
-        kept = [self.recorded_as(column) for column in columns if self.kept(column)]
-        self.check_recorded(kept)
-        patterns = self.config.log.include or ()
-        for number, pattern in enumerate(patterns):
-            if not any(fnmatch.fnmatchcase(column.name, pattern) for column in columns):
-                names = [column.name for column in columns]
-                hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
-                self.faults.add(("log", "include", number), f"`{pattern}` matches no column", hint)
-        return kept
-
-    def kept(self, column: Column) -> bool:
-        log = self.config.log
-        if log.include is not None and not any(fnmatch.fnmatchcase(column.name, pattern) for pattern in log.include):
-            return False
-        return log.tensors != "none" or column.role == "norm" or (column.role == "value" and elements(column) == 1)
-
-    def recorded_as(self, column: Column) -> Column:
-        """The column with what the log keeps of its tensors; one element is kept in any case."""
-        told = next((kept for kept in TOLD if kept == self.config.log.tensors), None)
-        return column if told is None or elements(column) == 1 else replace(column, kept=told)
-
-    def check_recorded(self, columns: Iterable[Column]) -> None:
-        """Report what the log would call by the name of another column."""
-        known: dict[str, Column] = {}
-        for told in itertools.chain.from_iterable(map(recorded, columns)):
-            other = known.setdefault(told.name, told)
-            of = other.of or told.of
-            if other is not told and of is not None:
-                self.faults.add(
-                    ("log", "tensors"),
-                    f"`{told.name}`, which would tell of `{of.name}` in the log, is the name of another column",
-                    "rename one of the two, or write `log: {tensors: full}`",
-                )
-
-    def log(self, values: Values) -> LogPlan:
-        path: ConfigPath = ("log",)
-        every = integer(self.config.log.every, (*path, "every"), values.scalars, self.faults, 1)
-        budget = integer(self.config.log.budget, (*path, "budget"), values.scalars, self.faults, 0)
-        return LogPlan(every or 1, tuple(values.columns), budget or 0)
-
-    # sizes
-
-    def estimate(self, values: Values, program: tuple[Instruction, ...], log: LogPlan) -> Estimates:
-        tensors = values.tensors.values()
+    def estimate(
+        self,
+        tensors: Mapping[str, TensorPlan],
+        optimizers: Mapping[str, OptimizerPlan],
+        program: tuple[Instruction, ...],
+        log: LogPlan,
+    ) -> Estimates:
         return Estimates(
-            tensors=sum(tensor.bytes for tensor in tensors),
-            gradients=sum(tensor.bytes for tensor in tensors if tensor.requires_grad),
-            state=sum(
-                torch.Size(entry.shape).numel() * entry.dtype.itemsize
-                for optimizer in values.optimizers.values()
-                for entries in optimizer.state.values()
-                for entry in entries
-            ),
+            tensors=sum(tensor.bytes for tensor in tensors.values()),
+            gradients=sum(tensor.bytes for tensor in tensors.values() if tensor.requires_grad),
+            state=state_bytes(optimizers.values()),
             values=max((inference.bytes for inference in self.inferences), default=0),
-            row=sum((elements(told) or 0) * told.dtype.itemsize for column in log.columns for told in recorded(column)),
+            row=row_bytes(log),
             rows=count_rows(program, log.every),
             data=sum(source.bytes for name, source in self.supply.sources.items() if name in self.supply.drawn),
         )
-
-    def check_size(self, estimates: Estimates, log: LogPlan) -> None:
-        if estimates.memory > self.memory:
-            self.faults.add(
-                ("expression",),
-                f"this run takes about {readable_bytes(estimates.memory)}, and there are {readable_bytes(self.memory)}",
-                "make its tensors smaller, or raise the limit with --max-memory",
-            )
-        if estimates.log > log.budget:
-            size = f"{estimates.rows:,} rows of {readable_bytes(estimates.row)} take {readable_bytes(estimates.log)}"
-            self.faults.add(
-                ("log",),
-                f"the log would pass its budget of {readable_bytes(log.budget)}: {size}",
-                "write `log: {tensors: none}`, `log: {every: 100}` or a larger `log: {budget: …}`",
-                key=True,
-            )
-
-
-def elements(column: Column) -> int | None:
-    """Elements of a column's value; None where its shape varies."""
-    return None if column.shape is None else torch.Size(column.shape).numel()
-
-
-def count_rows(program: tuple[Instruction, ...], every: int = 1) -> int:
-    """How many rows a program logs at most, the starting row included."""
-    rows, scale = 1, [1]
-    counts: list[int] = []
-    for instruction in program:
-        if isinstance(instruction, Enter):
-            counts.append(instruction.times)
-            scale.append(scale[-1] * instruction.times)
-        elif isinstance(instruction, Again):
-            scale.pop()
-            counts.pop()
-        elif isinstance(instruction, Action) and instruction.rows:
-            step = every if counts else 1
-            step = max(step, instruction.every or 1) if counts else 1
-            if counts and counts[-1]:
-                rows += scale[-2] * (counts[-1] // step + (counts[-1] % step > 0))
-            elif not counts:
-                rows += 1
-    return rows
 
 
 __all__ = ["ConfigError", "PlanLimits", "compile"]

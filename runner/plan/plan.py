@@ -14,61 +14,14 @@ from runner.language.scalars import Scalar
 from runner.language.scope import Function
 from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
+from runner.plan.estimates import Estimates
 from runner.plan.health import HealthPlan
 from runner.plan.initialising import Drawings
 from runner.plan.instructions import Action, Instruction
+from runner.plan.log import LogPlan
 from runner.plan.snapshots import SnapshotPlan
 from runner.plan.sources import SourcePlan
 from runner.plan.tensors import TensorPlan
-
-PROCESS_BYTES = 290 << 20
-"""What a process takes that runs and records next to nothing: Python, torch's CPU build and pyarrow, on Linux."""
-
-QUEUE_BYTES = 64 << 20
-"""Rows that may wait for the thread that writes them."""
-
-PART_BYTES = 32 << 20
-"""Rows that a file of the log holds, before compression."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimates:
-    """What a run will take, in bytes, before it starts."""
-
-    tensors: int  # parameters and constants
-    gradients: int
-    state: int  # of the optimizers
-    values: int  # all results of the expression together, an upper bound of its peak
-    row: int  # one row as it is logged, before compression
-    rows: int  # at most
-    data: int = 0  # of the sources that are held in memory, and what streamed ones take
-
-    @property
-    def memory(self) -> int:
-        return self.tensors + self.gradients + self.state + self.values + self.data
-
-    @property
-    def waiting(self) -> int:
-        """Rows on the way to the disk, each as it was logged and as it is written."""
-        return min(2 * self.log, QUEUE_BYTES + PART_BYTES)
-
-    @property
-    def peak(self) -> int:
-        """The most memory that the process of a recorded run on the CPU takes."""
-        return PROCESS_BYTES + self.memory + self.waiting
-
-    @property
-    def log(self) -> int:
-        return self.row * self.rows
-
-
-@dataclass(frozen=True, slots=True)
-class LogPlan:
-    """What the rows record."""
-
-    every: int
-    columns: tuple[Column, ...]
-    budget: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError
 from runner.plan.columns import Column
-from runner.plan.plan import PART_BYTES, QUEUE_BYTES
+from runner.plan.estimates import PART_BYTES, QUEUE_BYTES
 from runner.record.batch import Sent, blank_of, pack, send
 from runner.record.directory import ROWS_FOLDER
 from runner.record.storage import stored_column

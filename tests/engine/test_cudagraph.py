@@ -11,8 +11,8 @@ import torch
 
 import runner
 from runner.engine import cudagraph, eager, initial_state
-from runner.engine.capture import Uncapturable
 from runner.engine.captured import WARM
+from runner.engine.faults import Uncapturable
 from tests.engine.running import compiled, numbers, same
 from tests.engine.tape import Tape
 
