@@ -34,9 +34,9 @@ from runner.plan.instructions import (
     When,
     ZeroGrad,
 )
+from runner.plan.loops import Loop, Loops
 from runner.plan.outlook import evaluated
 from runner.plan.scalars import integer, number
-from runner.plan.sources import SourcePlan
 from runner.plan.state_steps import assign, check_cast, expect
 from runner.plan.values import Values
 from runner.plan.written import expression_text
@@ -45,30 +45,19 @@ _WITHOUT_ROW = {"expect", "checkpoint", "next"}
 
 
 @dataclass(slots=True)
-class _Loop:
-    """A loop that is being planned around the current step."""
-
-    number: int
-    leaves: list[int] = field(default_factory=list)  # positions of the `stop`s that leave it
-    times: int = 0  # of a `repeat`
-    conditional: bool = False  # may be skipped
-    source: str | None = None  # of a `for_each`
-    more: int = 0  # batches of the source that an iteration draws after its own
-    more_path: ConfigPath = ()  # where it says so
-
-
-@dataclass(slots=True)
 class ProgramPlanner:
     """Plans steps one by one; faults are collected in `values.faults`."""
 
     values: Values
     instructions: list[Instruction] = field(default_factory=list)
-    loops: list[_Loop] = field(default_factory=list)
-    count: int = 0
+    loops: Loops = field(init=False)
     objective: str | None = None  # of the last `backward` above
     preferred: tuple[str, ...] = ()  # its sources
     objectives: dict[str, tuple[str, ...]] = field(default_factory=dict)  # with the parameters that reach them
     stepped: bool = False
+
+    def __post_init__(self) -> None:
+        self.loops = Loops(self.values.faults)
 
     def plan(self, steps: tuple[models.Step, ...]) -> tuple[Instruction, ...]:
         """The whole program of a config."""
@@ -92,10 +81,8 @@ class ProgramPlanner:
         assert isinstance(argument, models.Repeat)
         where = (*step.path, "repeat", "times")
         times = integer(argument.times, where, self.values.scalars, self.values.faults, 0)
-        around = tuple(loop.number for loop in self.loops)
-        every, when = self.every(step), self.when(step)
-        loop = _Loop(self.count, times=times or 0, conditional=step.every is not None or step.when is not None)
-        self.count += 1
+        around, every, when = self.loops.numbers, self.every(step), self.when(step)
+        loop = self.loops.new(step, times=times or 0)
         enter = len(self.instructions)
         head = Enter(loop.number, times or 0, -1, around, every, when, step.path)
         self.loop(head, loop, argument.steps, f"{path}repeat[{{{loop.number}}}].")
@@ -108,64 +95,28 @@ class ProgramPlanner:
         where = (*step.path, "for_each")
         name = self.source(argument.data, (*where, "data"))
         epochs = integer(argument.epochs, (*where, "epochs"), self.values.scalars, self.values.faults, 0)
-        around = tuple(loop.number for loop in self.loops)
-        every, when = self.every(step), self.when(step)
-        if name is not None and any(loop.source == name for loop in self.loops):
+        around, every, when = self.loops.numbers, self.every(step), self.when(step)
+        if name in self.loops.sources:
             message = f"this loop over `{name}` stands inside another loop over it"
             self.values.faults.add((*where, "data"), message, "declare the source twice, under two names")
-        loop = _Loop(self.count, source=name, conditional=step.every is not None or step.when is not None)
-        self.count += 1
+        loop = self.loops.new(step, source=name)
         enter = len(self.instructions)
         head = Enter(loop.number, 0, -1, around, every, when, step.path)
         self.loop(head, loop, argument.steps, f"{path}for_each[{{{loop.number}}}].")
         if name is None:
             return
         self.values.supply.drawn.add(name)
-        length = self.pass_length(self.values.supply.sources[name], loop)
+        length = self.loops.pass_length(self.values.supply.sources[name], loop)
         head = replace(head, times=length * (epochs or 0), source=name, pass_length=length)
         self.instructions.append(Again(loop.number, head.times, enter + 1, name, length))
         self.close(enter, head, loop)
 
-    def pass_length(self, source: SourcePlan, loop: _Loop) -> int:
-        """The iterations of one pass over a source, each of which draws one batch or more."""
-        draws = loop.more + 1
-        if source.batches % draws:
-            message = f"an iteration draws {draws} batches of `{source.name}`, which has {source.batches} in a pass"
-            hint = f"choose a `batch_size` that gives a multiple of {draws} batches"
-            if source.samples % source.batch_size and not source.drop_last and not (source.batches - 1) % draws:
-                hint = "write `drop_last: true`, which leaves out the shorter last one"
-            self.values.faults.add(loop.more_path, message, hint, key=True)
-            return 1
-        return source.batches // draws
-
-    def draw_more(self, source: str, count: int, step: models.Step, path: ConfigPath) -> None:
-        """A step draws `count` batches of a source; inside a loop over it, those belong to the loop's pass."""
-        times = count
-        conditional = step.every is not None or step.when is not None
-        for loop in reversed(self.loops):
-            if loop.source == source:
-                if conditional:
-                    message = f"this step draws more batches of `{source}`, and may be skipped"
-                    hint = "remove its condition: the loop's passes have to come out even"
-                    self.values.faults.add(path, message, hint, key=True)
-                    return
-                loop.more += times
-                loop.more_path = path
-                return
-            if loop.source is not None and any(outer.source == source for outer in self.loops):
-                message = f"this step draws more batches of `{source}` inside a loop over `{loop.source}`"
-                self.values.faults.add(path, message, "draw them in the loop over their own source", key=True)
-                return
-            times *= loop.times
-            conditional = conditional or loop.conditional or bool(loop.leaves)
-
-    def loop(self, head: Enter, loop: _Loop, steps: tuple[models.Step, ...], prefix: str) -> None:
+    def loop(self, head: Enter, loop: Loop, steps: tuple[models.Step, ...], prefix: str) -> None:
         self.instructions.append(head)
-        self.loops.append(loop)
-        self.block(steps, prefix)
-        self.loops.pop()
+        with self.loops.within(loop):
+            self.block(steps, prefix)
 
-    def close(self, enter: int, head: Enter, loop: _Loop) -> None:
+    def close(self, enter: int, head: Enter, loop: Loop) -> None:
         """The loop that ends here: whatever leaves it goes on behind it."""
         after = len(self.instructions)
         self.instructions[enter] = replace(head, exit=after)
@@ -175,23 +126,21 @@ class ProgramPlanner:
             self.instructions[position] = replace(leave, exit=after)
 
     def stop(self, step: models.Step) -> None:
-        if not self.loops:
+        if not self.loops.around:
             self.values.faults.add(
                 step.path, "`stop` stands outside a loop", "put it inside a `repeat` or `for_each`, or remove it"
             )
             return
-        self.loops[-1].leaves.append(len(self.instructions))
-        loops = tuple(loop.number for loop in self.loops)
-        self.instructions.append(Leave(-1, loops, self.every(step), self.when(step), step.path))
+        self.loops.around[-1].leaves.append(len(self.instructions))
+        self.instructions.append(Leave(-1, self.loops.numbers, self.every(step), self.when(step), step.path))
 
     def action(self, step: models.Step, path: str) -> None:
         plan: Callable[[ProgramPlanner, models.Step, Any], Argument | None] = _PLANNERS[step.kind]
         argument = plan(self, step, step.argument)
         every, when = self.every(step), self.when(step)
         if argument is not None:
-            loops = tuple(loop.number for loop in self.loops)
             rows = step.kind not in _WITHOUT_ROW
-            action = Action(step.kind, path + step.kind, loops, argument, every, when, rows, step.path)
+            action = Action(step.kind, path + step.kind, self.loops.numbers, argument, every, when, rows, step.path)
             self.instructions.append(action)
 
     # what may stand beside a step
@@ -200,7 +149,7 @@ class ProgramPlanner:
         if step.every is None:
             return None
         path = (*step.path, "every")
-        if not self.loops:
+        if not self.loops.around:
             self.values.faults.add(
                 path,
                 "`every` stands outside a loop",
@@ -245,8 +194,7 @@ class ProgramPlanner:
     def batches(self, name: str | None, path: ConfigPath) -> tuple[str, ...]:
         """Whose batches a step takes, before the first declared source's: the one it names, those of its loops."""
         named = None if name is None else self.source(name, path)
-        around = [loop.source for loop in reversed(self.loops) if loop.source is not None]
-        return (*(() if named is None else (named,)), *around)
+        return (*(() if named is None else (named,)), *self.loops.sources)
 
     def check_named(self, name: str | None, evaluation: Evaluation, path: ConfigPath) -> None:
         """A fault where a step names a source of which nothing is read."""
@@ -261,7 +209,7 @@ class ProgramPlanner:
         sources = tuple(name for name in found if name is not None)
         for source in sources:
             self.values.supply.drawn.add(source)
-            self.draw_more(source, 1, step, path)
+            self.loops.draw_more(source, 1, step, path)
         return Next(sources)
 
     def evaluate(self, step: models.Step, argument: models.Evaluate) -> Evaluate | None:
@@ -470,11 +418,11 @@ class ProgramPlanner:
         made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
         if argument.keeps_batch:
             return made
-        around = {loop.source for loop in self.loops}
+        around = self.loops.sources
         again = evaluation.sources if made.accumulate > 1 else ()
         for source in again:
             if source in around:
-                self.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"))
+                self.loops.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"))
         draws = tuple(source for source in evaluation.sources if source not in around)
         return replace(made, draws=draws, draws_again=again)
 
