@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 import re
 import textwrap
@@ -203,6 +204,8 @@ def _untold(parting: Parting) -> str:
 def _apart(element: Element, dtype: torch.dtype) -> str:
     if element.absolute == 0:
         return "other bits of the same number"
+    if not (cmath.isfinite(element.expected) and cmath.isfinite(element.found)):
+        return "no number: not both are finite"
     parts = [f"abs {element.absolute:.3g}", f"rel {element.relative:.3g}"]
     if element.ulps is not None:
         parts.append(f"{element.ulps:,} ULP of {dtype_name(dtype)}")

@@ -233,6 +233,22 @@ def test_no_difference_is_too_large_for_one_screen() -> None:
     assert max(map(len, report(verdict, height=10, width=60))) <= 60
 
 
+@pytest.mark.parametrize(
+    ("expected", "found", "apart"),
+    [
+        (1.0, math.nan, "no number: not both are finite"),
+        (-math.inf, math.inf, "no number: not both are finite"),
+        (math.inf, 1.0, "no number: not both are finite"),
+        (0.0, 0.5, "abs 0.5, rel inf, 1,056,964,608 ULP of float32"),
+    ],
+)
+def test_how_far_apart_is_a_number_only_between_numbers(expected: float, found: float, apart: str) -> None:
+    verdict = verdict_of(
+        rows(4, r2={"w": torch.tensor([found, 2.0])}), rows(4, r2={"w": torch.tensor([expected, 2.0])})
+    )
+    assert [line.split(None, 1)[1] for line in report(verdict) if line.split()[0] == "apart"] == [apart]
+
+
 def test_json_says_the_same_and_is_json() -> None:
     found = rows(4, r2={"w": torch.tensor([math.nan, 2.0])})
     told = json.loads(json.dumps(to_json(verdict_of(found, rows(4))), allow_nan=False))
