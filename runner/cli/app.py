@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from runner import __version__
 from runner.cli import comparing, gradients, history, inspection, reference, resuming, running, snapshots
 from runner.cli.completion import complete_config
-from runner.cli.faults import exit_code_of
+from runner.cli.faults import ARGUMENTS_KEY, exit_code_of
 from runner.cli.options import examples
 
 DEFAULT_COMMAND = "run"
@@ -21,6 +21,7 @@ class Commands(TyperGroup):
     """The commands; a first argument that names none of them is the config of `run`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # click's Context moves between typer's versions
+        ctx.meta[ARGUMENTS_KEY] = args
         options = {option for parameter in self.get_params(ctx) for option in parameter.opts}
         return super().parse_args(ctx, with_command(args, self.commands, options))
 

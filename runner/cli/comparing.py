@@ -24,7 +24,7 @@ FEWEST_ROWS, MOST_ROWS = 6, 30
 BESIDE_ROWS = 13
 """Lines of the screen that other things take than rows, and the lines that stand for those left out between them."""
 
-NO_TERMINAL = (80, 30)
+NO_TERMINAL = (WIDEST, 30)
 """Columns and lines where there is none."""
 
 
@@ -64,7 +64,8 @@ def diff(
     from runner.record import open_run
 
     tolerances = None if tolerance is None else tolerances_of(tolerance)
-    runs = open_run(found), open_run(expected)
+    sides = open_run(expected), open_run(found)
+    runs = sides[::-1]
     difference = compare_runs(*runs, tolerances, tolerance or "")
     if as_json:
         typer.echo(json.dumps(runs_json(difference, *runs), indent=2, ensure_ascii=False))

@@ -6,10 +6,10 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from runner.errors import Problem, SteprunError
+from runner.errors import Problem, SteprunError, UsageError
 
 Format = Literal["text", "json"]
 
@@ -17,15 +17,17 @@ INTERRUPTED = 130
 FAILED = 1
 FORMAT_KEY = "steprun.format"
 """Where a command's `--format` is kept in typer's context."""
+ARGUMENTS_KEY = "steprun.arguments"
+"""Where all arguments are."""
 
 
 def exit_code_of(error: BaseException, meta: Mapping[str, Any]) -> int | None:
-    """Report `error` and return the exit code, or None where it is typer's own to handle.
+    """Report `error` and return the exit code, or None where it is typer's own to handle, as its usage is in text.
 
     With `STEPRUN_DEBUG=1` in the environment the traceback comes first.
     """
     if type(error).__module__.partition(".")[0] in ("typer", "click"):
-        return None
+        return _of_usage(error, meta.get(ARGUMENTS_KEY, ()))
     if isinstance(error, BrokenPipeError):
         from runner.cli.main import silence_output
 
@@ -40,6 +42,30 @@ def exit_code_of(error: BaseException, meta: Mapping[str, Any]) -> int | None:
     fault = error if isinstance(error, SteprunError) else unexpected(error)
     write_fault(fault, fault.exit_code, report)
     return fault.exit_code
+
+
+def _of_usage(error: Any, arguments: Sequence[str]) -> int | None:
+    """A fault of the command line that typer has found, if that is what the error is."""
+    if not hasattr(error, "format_message"):
+        return None
+    override = _meant_as_override(error, arguments)
+    if override is not None:
+        error.message = f"{error.message}; an override has no dashes: {override}"
+        error.possibilities = None
+    written = " ".join(arguments)
+    if "--format json" not in written and "--format=json" not in written:
+        return None
+    write_fault(UsageError(error.format_message()), error.exit_code, "json")
+    code: int = error.exit_code
+    return code
+
+
+def _meant_as_override(error: Any, arguments: Sequence[str]) -> str | None:
+    """`lr=3` of an argument `--lr=3`, where a command knows no such option and takes overrides."""
+    name = getattr(error, "option_name", None)
+    if name is None or error.ctx is None or not any(each.name == "overrides" for each in error.ctx.command.params):
+        return None
+    return next((each.lstrip("-") for each in arguments if each.startswith(f"{name}=")), None)
 
 
 def debugging() -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from runner.cli.comparing import NO_TERMINAL
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
 from runner.cli.reading import make_plan, read_config, tell_warnings
 from runner.errors import ExpectationError, Problem, listing
@@ -103,7 +104,7 @@ def _page(config: Config, precision: Precision, reports: Iterable[ObjectiveRepor
 def _objective(report: ObjectiveReport) -> Iterator[str]:
     over = f" over the first batch of {listing(report.sources)}" if report.sources else ""
     yield f"objective {report.name} = {report.value:.6g}{over}"
-    yield from _table(report.parameters, shutil.get_terminal_size().columns)
+    yield from _table(report.parameters, shutil.get_terminal_size(NO_TERMINAL).columns)
     for checked in report.parameters:
         yield from _told(checked)
     if report.cut:

@@ -8,7 +8,7 @@ import typer
 
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
 from runner.cli.reading import make_plan, read_config, tell_warnings
-from runner.errors import Problem, UsageError, did_you_mean
+from runner.errors import ConfigError, Problem, UsageError, did_you_mean
 
 RULE = "rule:"
 """What stands before the name of a shipped rule, where `show` takes a config."""
@@ -31,8 +31,14 @@ def register(application: typer.Typer) -> None:
 
 @reads_config
 def validate(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
-    """Check a config, all of it, without running it; every fault is told."""
-    plan = make_plan(request, read_config(request))
+    """Check a config, all of it, without running it; every fault is told that no other one hides."""
+    try:
+        plan = make_plan(request, read_config(request))
+    except ConfigError as error:
+        if as_json:
+            problems = [problem.to_json() for problem in error.problems]
+            typer.echo(json.dumps({"valid": False, "problems": problems}, ensure_ascii=False))
+        raise
     if report == "text":
         tell_warnings(plan.warnings)
     if as_json:

@@ -13,7 +13,7 @@ from runner.cli.interruption import Interruption
 from runner.cli.options import Allow, AsJson, CheckpointEvery, FaultFormat, Quiet, examples
 from runner.cli.progress import told_of_compiling
 from runner.cli.reading import tell_warnings
-from runner.cli.running import Watch, told_where, watching
+from runner.cli.running import Watch, tell_directory, told_where, watching
 
 if TYPE_CHECKING:
     from runner.plan import Plan
@@ -45,9 +45,9 @@ def resume(
         def prepare(plan: Plan) -> Watch:
             if report == "text":
                 tell_warnings(plan.warnings)
+            stack.enter_context(told_where(Path(run), as_json, quiet))
             return stack.enter_context(watching(plan, quiet, as_json))
 
-        stack.enter_context(told_where(Path(run), as_json, quiet))
         stop = stack.enter_context(Interruption())
         go_on(
             run,
@@ -58,5 +58,4 @@ def resume(
             command=["steprun", *sys.argv[1:]],
             compiling=told_of_compiling(sys.stderr, quiet),
         )
-    if not as_json:
-        typer.echo(f"{'' if quiet else 'recorded in '}{run}")
+    tell_directory(Path(run), quiet, as_json)

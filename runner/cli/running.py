@@ -62,8 +62,8 @@ def run(
     if not record and checkpoint_every is not None:
         raise UsageError("--checkpoint-every needs a run directory; leave --no-record out")
     directory = _execute(plan, Path(runs_dir) if record else None, quiet, as_json, checkpoint_every)
-    if directory and not as_json:
-        typer.echo(f"{'' if quiet else 'recorded in '}{directory}")
+    if directory:
+        tell_directory(directory, quiet, as_json)
 
 
 def _execute(
@@ -78,7 +78,7 @@ def _execute(
         gc.freeze()
         gc.enable()
     if runs_dir is None:
-        with watching(plan, quiet, as_json) as watch:
+        with read_to_the_end(), watching(plan, quiet, as_json) as watch:
             for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr, quiet)):
                 watch(row)
         return None
@@ -96,19 +96,39 @@ def _execute(
     return directory
 
 
+def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
+    """Say where a run is recorded: at the end, alone under `--quiet`; beside rows as JSON on standard error."""
+    if not as_json:
+        typer.echo(f"{'' if quiet else 'recorded in '}{directory}")
+    elif not quiet:
+        typer.echo(f"recorded in {directory}", err=True)
+
+
 @contextmanager
 def told_where(directory: Path, as_json: bool, quiet: bool) -> Iterator[None]:
     """Whatever ends a run, the person is told where its rows are."""
+    goes_on = f"; `steprun resume {directory}` goes on"
     try:
-        yield
+        with read_to_the_end(goes_on):
+            yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"interrupted; `steprun resume {directory}` goes on") from error
-    except (BrokenPipeError, UsageError):
-        raise
+        raise KeyboardInterrupt(str(error) or f"interrupted{goes_on}") from error
     except Exception:
         if not as_json:
             typer.echo(f"recorded until then in {directory}", err=quiet)
         raise
+
+
+@contextmanager
+def read_to_the_end(more: str = "") -> Iterator[None]:
+    """A reader that goes away (`| head`) interrupts a run, which is not over."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        from runner.cli.main import silence_output
+
+        silence_output()
+        raise KeyboardInterrupt(f"interrupted: nobody reads what it prints{more}") from error
 
 
 @contextmanager

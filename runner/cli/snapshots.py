@@ -218,7 +218,7 @@ def check(
     that of the config. Exits with 3 where something differs.
     """
     from runner.compare import results
-    from runner.compare.checking import Request
+    from runner.compare.checking import FINE, Request
     from runner.compare.collecting import collect
     from runner.compare.many import check_all
     from runner.compare.report import WIDEST
@@ -236,7 +236,7 @@ def check(
         for outcome in check_all(targets, request, jobs=jobs or os.cpu_count() or 1, fail_fast=fail_fast):
             outcomes.append(outcome)
             counter.clear()
-            if not as_json:
+            if not as_json and not (quiet and outcome.status in FINE):
                 _tell(outcome)
             counter.next()
     if junit is not None:

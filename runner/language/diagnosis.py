@@ -27,6 +27,9 @@ _BROADCASTING = {
 _DATA_DEPENDENT = {"DynamicOutputShapeException", "DataDependentOutputException", "UnsupportedOperatorException"}
 """What tensors without memory raise where an operation has to look at values."""
 
+_OF_DTYPES = re.compile(r"expected scalar type|same dtype|must match.*dtype|dtype.*must match")
+"""What torch says of tensors whose dtypes do not go together."""
+
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
 _ALLOCATION = re.compile(
     r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc|out of memory", re.DOTALL
@@ -64,9 +67,13 @@ def explain(
     hint = _hint(message, target)
     if not message.startswith(("shapes", "inner")):
         message = f"`{shown}`: {message}"
-        shapes = [f"{tuple(value.shape)}" for value in args if isinstance(value, Tensor)]
+        tensors = [value for value in args if isinstance(value, Tensor)]
+        shapes = [f"{tuple(value.shape)}" for value in tensors]
         if hint is None and len(shapes) == 1:
             hint = f"its tensor has the shape {shapes[0]}"
+        elif hint is None and len({value.dtype for value in tensors}) > 1:
+            dtypes = [str(value.dtype).removeprefix("torch.") for value in tensors]
+            hint = f"its tensors are {', '.join(map(' '.join, zip(dtypes, shapes, strict=True)))}"
         elif hint is None and shapes:
             hint = f"its tensors have the shapes {', '.join(shapes)}"
         elif hint is None and isinstance(node, ast.Call):
@@ -137,6 +144,8 @@ def _hint(message: str, target: Any) -> str | None:
         return "sizes are compared from the last dimension on; `unsqueeze` or `reshape` one side"
     if target is operator.xor:
         return "`^` is exclusive or; a power is `x ** 2`"
-    if "expected scalar type" in message or "same dtype" in message or ("must match" in message and "dtype" in message):
+    if "result type" in message:
+        return "cast one side: `x.to(float32)`, or give a batch column a `dtype`"
+    if _OF_DTYPES.search(message):
         return "cast one side: `x.to(float32)`"
     return device_hint(message)

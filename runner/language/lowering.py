@@ -76,13 +76,18 @@ def lower_statements(
     lowering = _start(text, [*trees, *parsed.values()], scope, inference)
     values: dict[str, Any] = {}
     with inference.session(), _bounded_recursion():
-        result = lowering.program(statements)
+        faults: list[LanguageError] = []
+        result = lowering.program(statements, faults)
         for origin, tree in parsed.items():
             assert isinstance(origin, tuple)
             assert metrics is not None
             inner = lowering.inside(metrics[origin], origin, lowering.graph)
             inner.captured = lowering.captured
-            values[origin[-1]] = inner.plain(inner.value(tree))
+            with inner.collecting(faults, tree):
+                values[origin[-1]] = inner.plain(inner.value(tree))
+        if faults:
+            faults[0].others = tuple(faults[1:])
+            raise faults[0]
     shared = lowering.shared
     return Lowered(lowering.graph, lowering.named, result, shared.random, shared.gradients, values)
 
@@ -180,30 +185,40 @@ class Lowering:
 
     # statements
 
-    def program(self, statements: Sequence[ast.stmt]) -> str:
-        """Lower the statements of a whole expression; a fault in one does not hide those in the next.
-
-        Raises:
-            LanguageError: the first fault, with the others beside it.
-        """
-        faults: list[LanguageError] = []
+    def program(self, statements: Sequence[ast.stmt], faults: list[LanguageError]) -> str:
+        """Lower the statements of a whole expression; a fault in one does not hide those in the next."""
         last = "value"
         for position, statement in enumerate(statements):
-            try:
+            done = False
+            with self.collecting(faults, statement):
                 last = self.statement(statement, position == len(statements) - 1) or last
-            except AllocationError:
-                raise
-            except LanguageError as error:
-                if not isinstance(error, Consequence):
-                    faults.append(error)
-                if len(faults) == MAX_FAULTS or self.shared.inference.is_full():
-                    break
+                done = True
+            if not done:
                 targets = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
                 self.faulty |= {node.id for node in targets if isinstance(node.ctx, ast.Store)}
-        if faults:
-            faults[0].others = tuple(faults[1:])
-            raise faults[0]
         return last
+
+    @contextlib.contextmanager
+    def collecting(self, faults: list[LanguageError], tree: ast.AST) -> Iterator[None]:
+        """A fault in the lowering of `tree` is collected, with other names in it that no operation has; what comes
+        after is lowered all the same.
+
+        Raises:
+            LanguageError: the first fault with all others, where there are many or no memory is left.
+        """
+        try:
+            yield
+        except AllocationError:
+            raise
+        except LanguageError as error:
+            if not isinstance(error, Consequence):
+                faults.append(error)
+            beside = operations.unknown_beside(self, tree)
+            faults += [other for other in beside if other.place != error.place or other.origin != error.origin]
+            del faults[MAX_FAULTS:]
+            if len(faults) == MAX_FAULTS or (faults and self.shared.inference.is_full()):
+                faults[0].others = tuple(faults[1:])
+                raise faults[0] from None
 
     def block(self, statements: Sequence[ast.stmt]) -> str:
         """Lower statements in order; the name of the last one's value."""

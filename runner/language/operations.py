@@ -24,6 +24,7 @@ from runner.catalogue import (
 )
 from runner.errors import did_you_mean, nearest
 from runner.language.counts import excess
+from runner.language.faults import LanguageError
 from runner.language.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
 from runner.language.runtime import eigvals, pdist
 from runner.language.scalars import FUNCTIONS
@@ -187,7 +188,19 @@ def _getitem(values: Any, index: int) -> Any:
     return values[index]
 
 
-def _unknown_operation(lowering: Lowering, node: ast.Call, name: str) -> Exception:
+def unknown_beside(lowering: Lowering, tree: ast.AST) -> list[LanguageError]:
+    """The faults of calls in a syntax tree of what no operation and no function is called."""
+    known = {"grad", "len", "range", *lowering.scope.functions, *FUNCTIONS}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            name = node.func.id
+            if name not in known and find_operation(name) is None:
+                found.append(_unknown_operation(lowering, node, name))
+    return found
+
+
+def _unknown_operation(lowering: Lowering, node: ast.Call, name: str) -> LanguageError:
     reason = refusal(name)
     if reason:
         message, _, hint = reason.partition("; ")

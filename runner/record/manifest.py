@@ -57,11 +57,13 @@ class Manifest:
         repository = find_repository(Path.cwd())
         self.content = _opening(description, columns)
         self._rows_before = resumed_at or 0
+        self._seconds_before = 0.0
         if resumed_at is not None:
             before = read_manifest(directory)
             again = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
             self.content["resumed"] = [*before.get("resumed", []), again]
             self.content["started"] = before["started"]
+            self._seconds_before = before.get("seconds") or 0.0  # unknown of one that was killed
             for warning in before.get("warnings", ()):
                 self.warn(warning)
         if repository:
@@ -84,7 +86,7 @@ class Manifest:
         self.content["failure"] = _failure(error)
         self.content["rows"] = self._rows_before + rows
         self.content["ended"] = _now()
-        self.content["seconds"] = round(time.monotonic() - self._began, 6)
+        self.content["seconds"] = round(self._seconds_before + time.monotonic() - self._began, 6)
         if self._dirty:
             self.content["git"]["dirty"] = self._dirty.result(GIT_PATIENCE)
         self._write()

@@ -42,6 +42,8 @@ def open_run(path: str | Path) -> Run:
 
 
 def _not_a_run(directory: Path) -> Problem:
+    if directory.is_file():
+        return Problem(f"{directory} is a file, not a run directory", hint="`steprun runs` lists the recorded runs")
     if not directory.is_dir():
         return Problem(f"there is no folder {directory}", hint="`steprun runs` lists the recorded runs")
     runs = sorted(manifest.parent for manifest in directory.glob(f"*/{MANIFEST_FILE}"))

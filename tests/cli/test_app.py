@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,28 @@ def test_a_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
     done = steprun("absent.yaml", cwd=tmp_path)
     assert (done.code, done.out) == (2, "")
     assert done.err == "steprun\n      there is no file absent.yaml\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["linear.yaml", "--lr=3"], "No such option: --lr; an override has no dashes: lr=3"),
+        (["linear.yaml", "--checkpoint-every", "0"], "Invalid value for '--checkpoint-every'"),
+        (["snapshot"], "Missing argument 'CONFIG...'."),
+        (["check", "--lr=3"], "No such option: --lr"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_fault_of_the_command_line_is_told_with_its_usage_or_as_json(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    done = steprun(*arguments, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Usage: steprun ")
+    assert told in done.err
+    for asked in (["--format", "json"], ["--format=json"]):
+        done = steprun(*arguments, *asked, cwd=tmp_path)
+        assert (done.code, done.out) == (2, "")
+        fault = json.loads(done.err)
+        assert (fault["error"], fault["exit_code"]) == ("UsageError", 2)
+        assert told in fault["problems"][0]["message"]

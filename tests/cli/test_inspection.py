@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,46 @@ def test_validate_says_that_a_config_is_valid(config: Path) -> None:
 
 def test_validate_as_json(config: Path) -> None:
     assert json.loads(steprun("validate", config, "--json").out) == {"valid": True, "name": "two", "warnings": []}
+
+
+def test_validate_as_json_says_that_a_config_is_not_valid(config: Path) -> None:
+    config.write_text(CONFIG.replace("times: 5", "tiems: 5"))
+    done = steprun("validate", config, "--json")
+    told = json.loads(done.out)
+    assert (done.code, told["valid"], [problem["line"] for problem in told["problems"]]) == (
+        2,
+        False,
+        [line_of("tiems", config)],
+    )
+    assert "did you mean `times`?" in done.err
+
+
+def test_names_that_no_operation_has_are_told_together(config: Path) -> None:
+    config.write_text(
+        """
+parameters: {x: [1.0, 2.0]}
+functions: {double(y): y + y}
+expression: |
+  for i in range(2):
+    a = rleu(x) * len(x.shape)
+  b = sgmoid(double(x)) + sofmax(x).sum() + sqrt(2)
+metrics: {m: x.armgax(), n: q + 1, o: maen(b), p: b * 2}
+steps: [forward]
+"""
+    )
+    done = steprun("validate", config)
+    assert re.findall(r"`(?:\.)?(rleu|sgmoid|sofmax|armgax|q|maen|range|len|double|sqrt|b)`", done.err) == [
+        "rleu",
+        "sgmoid",
+        "sofmax",
+        "armgax",
+        "q",
+        "maen",
+    ]
+
+
+def line_of(text: str, config: Path) -> int:
+    return next(number for number, line in enumerate(config.read_text().splitlines(), 1) if text in line)
 
 
 def test_validate_tells_every_fault(config: Path) -> None:

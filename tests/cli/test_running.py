@@ -79,6 +79,39 @@ def test_json_is_one_object_a_row(folder: Path) -> None:
         (1, "backward", [10.0]),
         (2, "step", [10.0]),
     ]
+    assert done.err == f"recorded in {directories(folder)[0].relative_to(folder)}\n"
+    assert steprun("linear.yaml", "--json", "--quiet", cwd=folder).err == ""
+
+
+@pytest.mark.parametrize("record", [True, False], ids=["", "no record"])
+def test_a_run_whose_output_nobody_reads_any_more_is_interrupted(folder: Path, record: bool) -> None:
+    (folder / "linear.yaml").write_text(LINEAR.replace("steps: [backward, step]", "steps: 100000000"))
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "runner",
+            "linear.yaml",
+            "log.budget=1000000000000",
+            *([] if record else ["--no-record"]),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    _, told = process.communicate()
+    assert process.returncode == 130
+    more = ""
+    if record:
+        directory = directories(folder)[0]
+        assert runner.open_run(directory).status == "interrupted"
+        more = f"; `steprun resume {directory.relative_to(folder)}` goes on"
+    assert told == f"steprun\n      interrupted: nobody reads what it prints{more}\n"
 
 
 def test_an_expectation_that_does_not_hold_exits_3_and_keeps_the_rows(folder: Path) -> None:

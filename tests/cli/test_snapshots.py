@@ -181,6 +181,13 @@ def test_an_override_holds_for_every_config(folder: Path) -> None:
     assert done.out.count("`parameters` differs") == 2
 
 
+def test_quiet_tells_of_what_does_not_hold_alone(folder: Path) -> None:
+    done = steprun("check", "--set", "engine=compile", "-q", cwd=folder)
+    assert (done.code, len(done.out.splitlines())) == (0, 1)
+    assert "2 skipped" in done.out
+    assert "`engine: compile`" in steprun("check", "--set", "engine=compile", cwd=folder).out
+
+
 def test_a_calibration_is_kept_with_its_provenance(folder: Path) -> None:
     done = steprun("snapshot", "linear.yaml", "--calibrate", "3", "--threads", "1", "--threads", "2", cwd=folder)
     assert (done.code, done.err) == (0, "")

@@ -34,6 +34,13 @@ SHAPE = "its tensor has the shape (2, 3)"
         ),
         ("max(1, x)", (1, 0, 9), "`max(1, x)`: it does not take (int, Tensor)", SHAPE),
         (
+            "nn.functional.binary_cross_entropy_with_logits(x, (x > 0).to(int64))",
+            (1, 0, 68),
+            "`nn.functional.binary_cross_entropy_with_logits(x, (x > 0).t…`: "
+            "result type Float can't be cast to the desired output type Long",
+            "cast one side: `x.to(float32)`, or give a batch column a `dtype`",
+        ),
+        (
             "x.to(float64) @ w",
             (1, 0, 17),
             "`x.to(float64) @ w`: expected m1 and m2 to have the same dtype, but got: double != float",

@@ -201,6 +201,9 @@ def test_a_folder_of_runs_names_the_latest(linear: Run) -> None:
 def test_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no folder .*nothing\n.*steprun runs"):
         open_run(tmp_path / "nothing")
+    (tmp_path / "linear.yaml").touch()
+    with pytest.raises(UsageError, match=r"linear\.yaml is a file, not a run directory\n.*steprun runs"):
+        open_run(tmp_path / "linear.yaml")
     with pytest.raises(UsageError, match=r"is not a run directory: it has no run.json"):
         open_run(str(tmp_path))
 

@@ -47,6 +47,12 @@ def test_an_interrupted_run_saves_its_state_and_resumes_to_the_same_bits(
     assert (again["row"], again["after"]) == (50, "interrupted")
 
 
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_parts(interrupted: Path) -> None:
+    path = interrupted / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1000.0}))
+    assert 1000.0 < resume(interrupted).manifest["seconds"] < 2000.0
+
+
 def test_a_run_without_a_checkpoint_resumes_from_its_start(tmp_path: Path, whole: Callable[[str], Run]) -> None:
     directory = stopped(tmp_path, OPTIMIZERS[0], 30, signal.SIGKILL)
     shutil.rmtree(directory / CHECKPOINTS_FOLDER)
@@ -95,7 +101,7 @@ def retold(data: bytes, **changed: object) -> bytes:
     return json.dumps(told | {"digest": hashlib.sha256(json.dumps(told).encode()).hexdigest()}).encode()
 
 
-REMOVE = "remove 00000060.json to go on from an earlier checkpoint, else from the start"
+REMOVE = "remove checkpoints/00000060.json to go on from an earlier checkpoint, else from the start"
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
     "a bit of the tensors is flipped": (
         ".safetensors",
