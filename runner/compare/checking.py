@@ -15,7 +15,7 @@ from runner.compare.report import WIDEST, report, to_json
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
 from runner.compare.snapshots import Snapshot, snapshot_path
-from runner.compare.taking import digests_of, environment_of, kept, plan_of, tolerances_of
+from runner.compare.taking import digests_of, environment_of, files_of, kept, plan_of, tolerances_of
 from runner.compare.updating import Update, changes, updated
 from runner.compare.verdict import AnyRow, Verdict, align, compare
 from runner.engine import execute
@@ -128,13 +128,13 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
     rows: Sequence[Any] | None = list(execute(plan)) if request.update else None
     verdict, exact = judge(plan, snapshot, rows)
     if request.update is None or (verdict.holds and not stale and request.update != "all"):
-        return _told(name, plan, verdict, exact, request.width)
+        return _told(name, plan, snapshot, verdict, exact, request.width)
     assert rows is not None
     new = updated(snapshot, kept(plan, rows), request.update)
     if request.update == "new":
         if not _only_new(verdict):
             write(new, path, config.name)
-            return _told(name, plan, verdict, exact, request.width)
+            return _told(name, plan, snapshot, verdict, exact, request.width)
         new = replace(new, config=digests_of(plan.config))
     write(new, path, config.name)
     count = changes(snapshot, new)
@@ -171,18 +171,21 @@ def _stale(name: str, keys: Sequence[str]) -> Outcome:
     return Outcome(name, "stale", DIFFERS, (message, f"= {hint}"), details=details)
 
 
-def _told(name: str, plan: Plan, verdict: Verdict, exact: bool, width: int) -> Outcome:
+def _told(name: str, plan: Plan, snapshot: Snapshot, verdict: Verdict, exact: bool, width: int) -> Outcome:
     if verdict.holds:
         return Outcome(name, "holds", rows=verdict.compared, exact=exact)
+    now = files_of(plan)
+    others = [file for file, digest in snapshot.files.items() if now.get(file, digest) != digest]
+    changed = [f"`{file}` is not the file that the snapshot was taken with" for file in others]
     draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
     return Outcome(
         name,
         "differs",
         DIFFERS,
-        tuple(report(verdict, draws=draws, every=plan.log.every, width=width)),
+        (*changed, *report(verdict, draws=draws, every=plan.log.every, width=width)),
         verdict.compared,
         exact=exact,
-        details=to_json(verdict, draws=draws, every=plan.log.every),
+        details={**to_json(verdict, draws=draws, every=plan.log.every), "changed_files": others},
     )
 
 

@@ -32,7 +32,7 @@ AGAIN = "take it again: remove the file, then `steprun snapshot`"
 _RESTORE = "restore the file that belongs to this snapshot, or take it again"
 _WIDEST_MARK = 23
 _NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
-_OPTIONAL = ("calibration", "overlays")
+_OPTIONAL = ("files", "calibration", "overlays")
 _ENVIRONMENT: Mapping[str, tuple[type | None, ...]] = {
     "torch": (str,), "device": (str,), "device_name": (str, None), "dtype": (str,), "cpu_capability": (str,),
     "threads": (int,), "engine": (str,),
@@ -103,6 +103,7 @@ class _Reader:
             message = "a snapshot is of a config in the folder above it, and this is no file's name there"
             self._add(entries["of"], message, "write the name of the config's file, without folders")
         config = self._texts(entries["config"], "config")
+        files = self._texts(entries["files"], "files") if "files" in entries else {}
         environment = self._environment(entries["environment"])
         self._large = self._text(entries["large"], "`full`, `stats` or `digest`")
         if self._large not in KEPT:
@@ -114,7 +115,7 @@ class _Reader:
         overlays = tuple(self._overlays(entries["overlays"], rows)) if "overlays" in entries else ()
         self._raise()
         columns = tuple(self._columns.values())
-        return Snapshot(config, environment, self._large, columns, rows, calibration, overlays), of
+        return Snapshot(config, environment, self._large, columns, rows, calibration, overlays, files), of
 
     # --- faults
 

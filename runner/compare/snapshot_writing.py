@@ -91,6 +91,10 @@ def _head(snapshot: Snapshot, of: str) -> Iterator[str]:
     yield f"of: {json.dumps(of, ensure_ascii=False)}"
     yield "config:"
     yield from (f"  {key}: {json.dumps(digest)}" for key, digest in snapshot.config.items())
+    if snapshot.files:
+        yield "files:"
+        names = {name: json.dumps(name, ensure_ascii=False) for name in snapshot.files}
+        yield from (f"  {names[name]}: {json.dumps(digest)}" for name, digest in snapshot.files.items())
     yield from _environment(snapshot.environment, "")
     calibration = snapshot.calibration
     if calibration is not None:

@@ -78,6 +78,7 @@ class Snapshot:
     rows: tuple[KeptRow, ...]
     calibration: Calibration | None = None
     overlays: tuple[Overlay, ...] = field(default=())
+    files: Mapping[str, str] = field(default_factory=dict)  # data file, from the config's folder → digest of its bytes
 
     def seen_from(self, environment: Environment) -> tuple[tuple[KeptRow, ...], bool]:
         """The rows to expect in an environment, and whether they were taken in that very one.

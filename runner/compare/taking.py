@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +58,17 @@ def digests_of(config: Config) -> dict[str, str]:
     return told
 
 
+def files_of(plan: Plan) -> dict[str, str]:
+    """A digest of the bytes of each data file that a run reads, under its path from the config's folder."""
+    folder = plan.config.document.folder()
+    return {Path(os.path.relpath(path, folder)).as_posix(): _file_digest(path) for path in plan.files}
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def environment_of(plan: Plan) -> Environment:
     """What the bits of a run depend on besides its config."""
     dtype = str(plan.dtype).removeprefix("torch.")
@@ -66,7 +79,7 @@ def kept(plan: Plan, rows: Iterable[Row]) -> Snapshot:
     """The snapshot of a plan's rows in this environment."""
     large = plan.snapshot.tensors
     found = tuple(kept_row(row, large) for row in rows)
-    return Snapshot(digests_of(plan.config), environment_of(plan), large, plan.columns, found)
+    return Snapshot(digests_of(plan.config), environment_of(plan), large, plan.columns, found, files=files_of(plan))
 
 
 def kept_row(row: Row, large: str) -> KeptRow:

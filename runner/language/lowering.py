@@ -479,9 +479,7 @@ class Lowering:
                 raise self.fault(node, f"`{self.shown(node)}`: {fault_text(error)}", hint) from None
         return self.emit(node, "call_function", function, tuple(arguments))
 
-    # operators
-
-    # indexing and attributes
+    # elements, and whether a name means something
 
     def parts(self, value: Any) -> list[Any] | None:
         """The elements of a tuple, a list, or a node that gives several values."""

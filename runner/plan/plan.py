@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -16,6 +17,7 @@ from runner.optim import OptimizerPlan
 from runner.plan.columns import Column
 from runner.plan.estimates import Estimates
 from runner.plan.health import HealthPlan
+from runner.plan.initial import Loaded
 from runner.plan.initialising import Drawings
 from runner.plan.instructions import Action, Instruction
 from runner.plan.log import LogPlan
@@ -60,6 +62,13 @@ class Plan:
         rules = (optimizer.rule for optimizer in self.optimizers.values())
         drawing = any(rule is not None and rule.random for rule in rules)
         return drawing or any(isinstance(item, Action) and item.draws for item in self.program)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The data files that the run reads, with every link followed, each once."""
+        arrays = [tensor.init.array for tensor in self.tensors.values() if isinstance(tensor.init, Loaded)]
+        arrays += [column.array for source in self.sources.values() for column in source.columns]
+        return tuple(dict.fromkeys(array.path for array in arrays))
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
@@ -511,3 +513,48 @@ def test_a_snapshot_keeps_the_same_whatever_the_log_keeps_of_tensors(tensors: st
     rows = [path.read_text(encoding="utf-8").partition("\ntensors:")[2] for path in (full, kept)]
     assert rows[0] == rows[1] != ""
     assert checked(tmp_path, name="b").status == "holds"
+
+
+DATA = """\
+parameters: {w: {file: start.npy}}
+constants: {scale: {file: scale.npy}}
+data: {train: {file: points.csv, columns: {x: [a, b]}, batch_size: 2}}
+expression: loss = ((x * w).sum() * scale).sum()
+optimizer: {sgd: {lr: 0.1}}
+steps: {epochs: 1}
+"""
+
+
+def test_a_data_file_that_is_another_one_is_told_where_numbers_differ(tmp_path: Path) -> None:
+    numpy.save(tmp_path / "start.npy", numpy.ones(2, numpy.float32))
+    numpy.save(tmp_path / "scale.npy", numpy.ones(1, numpy.float32))
+    points = tmp_path / "points.csv"
+    points.write_text("a,b,c\n1.0,2.0,3.0\n4.0,5.0,6.0\n")
+    path = taken(tmp_path, DATA)
+    kept, _ = read(path)
+    assert list(kept.files) == ["start.npy", "scale.npy", "points.csv"]
+    assert kept.files["points.csv"] == hashlib.sha256(points.read_bytes()).hexdigest()[:16]
+    assert checked(tmp_path).status == "holds"
+
+    points.write_text(points.read_text().replace("3.0", "3.5"))  # which nothing reads
+    assert checked(tmp_path).status == "holds"
+    points.write_text(points.read_text().replace("5.0", "5.5"))
+    outcome = checked(tmp_path)
+    assert outcome.status == "differs"
+    assert outcome.lines[0] == "`points.csv` is not the file that the snapshot was taken with"
+    assert outcome.details["changed_files"] == ["points.csv"]
+
+    assert checked(tmp_path, "differing").status == "updated"
+    assert checked(tmp_path).status == "holds"
+    assert read(path)[0].files["points.csv"] == hashlib.sha256(points.read_bytes()).hexdigest()[:16]
+
+
+def test_a_snapshot_that_tells_of_no_file_is_held_to_its_numbers(tmp_path: Path) -> None:
+    numpy.save(tmp_path / "start.npy", numpy.ones(2, numpy.float32))
+    numpy.save(tmp_path / "scale.npy", numpy.ones(1, numpy.float32))
+    (tmp_path / "points.csv").write_text("a,b\n1.0,2.0\n3.0,4.0\n")
+    path = taken(tmp_path, DATA)
+    told = path.read_text()
+    edit(path, told[told.index("files:") : told.index("environment:")], "")
+    assert read(path)[0].files == {}
+    assert checked(tmp_path).status == "holds"
