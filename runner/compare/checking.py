@@ -124,7 +124,7 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
     stale = differing_keys(snapshot, plan)
     if stale and request.update is None:
-        return _stale(name, stale)
+        return _stale(name, stale, overridden=bool(request.overrides))
     rows: Sequence[Any] | None = list(execute(plan)) if request.update else None
     verdict, exact = judge(plan, snapshot, rows)
     if request.update is None or (verdict.holds and not stale and request.update != "all"):
@@ -162,11 +162,13 @@ def differing_keys(snapshot: Snapshot, plan: Plan) -> list[str]:
     return [key for key in {**then, **now} if now.get(key) != then.get(key)]
 
 
-def _stale(name: str, keys: Sequence[str]) -> Outcome:
+def _stale(name: str, keys: Sequence[str], *, overridden: bool) -> Outcome:
     shown = ", ".join(f"`{key}`" for key in keys)
     differ = "differs" if len(keys) == 1 else "differ"
     message = f"the snapshot is of another config: {shown} {differ} from what it was taken of"
     hint = "`steprun check --update` takes its numbers from this one"
+    if overridden:
+        hint = "leave out the `--set` that changes it, or change the file"
     details = {"keys": list(keys)}
     return Outcome(name, "stale", DIFFERS, (message, f"= {hint}"), details=details)
 

@@ -179,6 +179,7 @@ def test_an_override_holds_for_every_config(folder: Path) -> None:
     done = steprun("check", "--set", "parameters.x1.init=5", cwd=folder)
     assert done.code == 3
     assert done.out.count("`parameters` differs") == 2
+    assert done.out.count("= leave out the `--set` that changes it, or change the file") == 2
 
 
 def test_quiet_tells_of_what_does_not_hold_alone(folder: Path) -> None:
