@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from runner.errors import Problem, SteprunError, UsageError
@@ -29,9 +30,9 @@ def exit_code_of(error: BaseException, meta: Mapping[str, Any]) -> int | None:
     if type(error).__module__.partition(".")[0] in ("typer", "click"):
         return _of_usage(error, meta.get(ARGUMENTS_KEY, ()))
     if isinstance(error, BrokenPipeError):
-        from runner.cli.main import silence_output
+        from runner.cli.main import silence
 
-        silence_output()
+        silence(sys.stdout)
         return 0
     if debugging():
         traceback.print_exception(error)
@@ -52,8 +53,7 @@ def _of_usage(error: Any, arguments: Sequence[str]) -> int | None:
     if override is not None:
         error.message = f"{error.message}; an override has no dashes: {override}"
         error.possibilities = None
-    written = " ".join(arguments)
-    if "--format json" not in written and "--format=json" not in written:
+    if "--format=json" not in arguments and ("--format", "json") not in pairwise(arguments):
         return None
     write_fault(UsageError(error.format_message()), error.exit_code, "json")
     code: int = error.exit_code
@@ -61,10 +61,14 @@ def _of_usage(error: Any, arguments: Sequence[str]) -> int | None:
 
 
 def _meant_as_override(error: Any, arguments: Sequence[str]) -> str | None:
-    """`lr=3` of an argument `--lr=3`, where a command knows no such option and takes overrides."""
+    """`lr=3` of `--lr=3` or `--lr 3`, where a command knows no option of about that name and takes overrides."""
     name = getattr(error, "option_name", None)
     if name is None or error.ctx is None or not any(each.name == "overrides" for each in error.ctx.command.params):
         return None
+    if not {*(error.possibilities or ())} <= {"--help"}:
+        return None
+    if name in arguments[:-1]:
+        return f"{name.lstrip('-')}={arguments[arguments.index(name) + 1]}"
     return next((each.lstrip("-") for each in arguments if each.startswith(f"{name}=")), None)
 
 
@@ -105,4 +109,9 @@ def write_fault(fault: SteprunError, code: int, report: Format) -> None:
     else:
         text = str(fault)
     sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:  # `2>&1 | head`
+        from runner.cli.main import silence
+
+        silence(sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import typer
 
@@ -37,7 +38,8 @@ def validate(request: Request, as_json: Json = False, report: FaultFormat = "tex
     except ConfigError as error:
         if as_json:
             problems = [problem.to_json() for problem in error.problems]
-            typer.echo(json.dumps({"valid": False, "problems": problems}, ensure_ascii=False))
+            with suppress(BrokenPipeError):
+                typer.echo(json.dumps({"valid": False, "problems": problems}, ensure_ascii=False))
         raise
     if report == "text":
         tell_warnings(plan.warnings)

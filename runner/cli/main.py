@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 
 def entry() -> NoReturn:
@@ -50,8 +50,8 @@ def _flushed() -> bool:
     return True
 
 
-def silence_output() -> None:
-    """Point standard output at the null device, so that nothing fails on it any more."""
+def silence(stream: TextIO) -> None:
+    """Point a standard stream at the null device, so that nothing fails on it any more."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, stream.fileno())
     os.close(null)

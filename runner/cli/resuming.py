@@ -16,6 +16,7 @@ from runner.cli.reading import tell_warnings
 from runner.cli.running import Watch, tell_directory, told_where, watching
 
 if TYPE_CHECKING:
+    from runner.engine import Row
     from runner.plan import Plan
 
 
@@ -40,13 +41,20 @@ def resume(
     """
     from runner.record.resuming import resume as go_on
 
+    rows: list[int] = []  # the last one that was computed
     with ExitStack() as stack:
 
         def prepare(plan: Plan) -> Watch:
             if report == "text":
                 tell_warnings(plan.warnings)
-            stack.enter_context(told_where(Path(run), as_json, quiet))
-            return stack.enter_context(watching(plan, quiet, as_json))
+            stack.enter_context(told_where(Path(run), as_json, quiet, lambda: bool(rows)))
+            watch = stack.enter_context(watching(plan, quiet, as_json))
+
+            def see(row: Row) -> None:
+                rows[:] = [row.number]
+                watch(row)
+
+            return see
 
         stop = stack.enter_context(Interruption())
         go_on(

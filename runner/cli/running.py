@@ -105,8 +105,8 @@ def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
 
 
 @contextmanager
-def told_where(directory: Path, as_json: bool, quiet: bool) -> Iterator[None]:
-    """Whatever ends a run, the person is told where its rows are."""
+def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Whatever ends a run that `began`, the person is told where its rows are."""
     goes_on = f"; `steprun resume {directory}` goes on"
     try:
         with read_to_the_end(goes_on):
@@ -114,7 +114,7 @@ def told_where(directory: Path, as_json: bool, quiet: bool) -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(str(error) or f"interrupted{goes_on}") from error
     except Exception:
-        if not as_json:
+        if not as_json and began():
             typer.echo(f"recorded until then in {directory}", err=quiet)
         raise
 
@@ -125,9 +125,9 @@ def read_to_the_end(more: str = "") -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        from runner.cli.main import silence_output
+        from runner.cli.main import silence
 
-        silence_output()
+        silence(sys.stdout)
         raise KeyboardInterrupt(f"interrupted: nobody reads what it prints{more}") from error
 
 

@@ -17,6 +17,14 @@ from runner.plan.instructions import Action, Again, Expectation
 from runner.plan.plan import Plan
 
 
+class LateOption(RuntimeError):
+    """A hyperparameter needs state that torch makes in a parameter's first step alone; `path` is where it stands."""
+
+    def __init__(self, message: str, path: ConfigPath) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class Uncapturable(RuntimeError):
     """A computation cannot be recorded."""
 
@@ -31,6 +39,8 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     instruction = plan.program[position]
     if isinstance(error, UnreadableData):
         return RunError(document.problem(error.path, str(error), error.hint, key=True))
+    if isinstance(error, LateOption):
+        return RunError(document.problem(error.path, str(error), "let it be on from the first step on"))
     message = torch_message(error)
     hint = "write `engine: eager`" if isinstance(error, Uncapturable) else device_hint(message)
     memory = memory_message(error)

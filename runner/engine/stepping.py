@@ -8,10 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from runner.engine.binding import Binding
+from runner.engine.faults import LateOption
 from runner.engine.finite import Look
 from runner.engine.straight import Straight
-from runner.optim import Stepper
+from runner.optim import Scheduled, Stepper
 from runner.plan.instructions import Evaluation
+
+_KEPT_FOR = {"max_exp_avg_sq": "amsgrad", "grad_avg": "centered", "momentum_buffer": "momentum"}
+"""Entries of an optimizer's state that torch makes in a parameter's first step if an option is on, and not later."""
 
 
 def measured(
@@ -46,9 +50,22 @@ def stepping(
         t = stepper.steps + 1
         for schedule in schedules:
             stepper.set_option(schedule.group, schedule.option, schedule.value(t))
-        take()
+        try:
+            take()
+        except KeyError as error:  # of a parameter's state
+            raise _late(binding, name, t, error) from error
 
     return scheduled
+
+
+def _late(binding: Binding, name: str, t: int, error: KeyError) -> Exception:
+    """The fault of a hyperparameter that is on, and was off in the first step of some parameter."""
+    entry, plan = error.args[0], binding.plan.optimizers[name]
+    for _, option, scheduled in plan.scheduled():
+        if option == _KEPT_FOR.get(entry) and isinstance(scheduled, Scheduled):
+            message = f"`{option}` is on at t = {t}, and `{plan.class_name}` keeps no `{entry}` for a parameter"
+            return LateOption(f"{message} in whose first step it was off", scheduled.path)
+    return error
 
 
 def take_steps(

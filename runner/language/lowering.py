@@ -195,7 +195,11 @@ class Lowering:
                 done = True
             if not done:
                 targets = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-                self.faulty |= {node.id for node in targets if isinstance(node.ctx, ast.Store)}
+                names = {node.id for node in targets if isinstance(node.ctx, ast.Store)} or {"value"}
+                self.faulty |= names
+                for name in names:  # what it was before is not what is meant
+                    self.named.pop(name, None)
+                    self.local.pop(name, None)
         return last
 
     @contextlib.contextmanager

@@ -6,7 +6,7 @@ import ast
 import functools
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -189,15 +189,25 @@ def _getitem(values: Any, index: int) -> Any:
 
 
 def unknown_beside(lowering: Lowering, tree: ast.AST) -> list[LanguageError]:
-    """The faults of calls in a syntax tree of what no operation and no function is called."""
+    """The faults of calls in a syntax tree of what no operation and no function is called, in the order of the text.
+
+    Branches and loops are left out: not all of them is lowered.
+    """
     known = {"grad", "len", "range", *lowering.scope.functions, *FUNCTIONS}
     found = []
-    for node in ast.walk(tree):
+    for node in _always_lowered(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             name = node.func.id
             if name not in known and find_operation(name) is None:
                 found.append(_unknown_operation(lowering, node, name))
-    return found
+    return sorted(found, key=lambda fault: fault.place.as_tuple())
+
+
+def _always_lowered(tree: ast.AST) -> Iterator[ast.AST]:
+    if not isinstance(tree, (ast.IfExp, ast.BoolOp, ast.For)):
+        yield tree
+        for node in ast.iter_child_nodes(tree):
+            yield from _always_lowered(node)
 
 
 def _unknown_operation(lowering: Lowering, node: ast.Call, name: str) -> LanguageError:

@@ -145,7 +145,6 @@ def _plan(name: str, declared: OptimizerDeclaration, held: Held | None, around: 
     groups = [(names, part) for names, part in zip((held.rest, *held.groups), (rest, *of_groups), strict=True) if names]
     names = [names for names, _ in groups]
     state = _tried(kind, [*written, *(part for _, part in groups)], names, place, around)
-    _check_later(kind, written[0], groups, around)
     initial: dict[str, dict[str, InitialState]] = {}
     for parameter, entries in declared.state.items():
         with faults.collecting():
@@ -229,38 +228,6 @@ def _tried(
             hint = f"torch's `{kind.class_name}` refuses it; its defaults are in `steprun schema`"
             raise PlacedFault(written[source].places[name], sentence(error), hint) from None
         raise _unheld(kind, [name for group in names for name in group], place, around, error) from None
-
-
-def _check_later(
-    kind: Optimizer, whole: _Written, groups: Sequence[tuple[Sequence[str], _Written]], around: _Around
-) -> None:
-    """Report arguments that become true or other than 0 after the step in which torch makes the state for that.
-
-    Args:
-        whole: the arguments of the class.
-        groups: the names of each group's parameters, and its own arguments.
-    """
-    values = _first_values(whole, around)
-    own = [(names, _first_values(part, around)) for names, part in groups]
-    for number, part in enumerate((whole, *(part for _, part in groups))):
-        for name, option in part.options.items():
-            first = (values if part is whole else own[number - 1][1]).get(name)
-            if not isinstance(option, Scheduled) or first is None or first:
-                continue
-            changed = {name: True if first is False else 1}
-            later = [
-                changed if number == group or (part is whole and name not in of_group) else {}
-                for group, (_, of_group) in enumerate(own, 1)
-            ]
-            try:
-                take_a_step(kind.class_name, values, own, around.parameters, later)
-            except KeyError:
-                shown, hint = ("false", "let it be true there") if first is False else ("0", "let it begin above 0")
-                message = (
-                    f"`{name}` is {shown} at t = 1, where `{kind.class_name}` decides whether it keeps state for it"
-                )
-                with around.faults.collecting():
-                    raise PlacedFault(part.places[name], message, hint) from None
 
 
 def _unheld(kind: Optimizer, names: Sequence[str], place: Path, around: _Around, error: BaseException) -> PlacedFault:

@@ -23,11 +23,7 @@ _STAND_IN = 2
 
 
 def take_a_step(
-    class_name: str,
-    options: Options,
-    groups: Sequence[tuple[Sequence[str], Options]],
-    parameters: Mapping[str, Shaped],
-    later: Sequence[Options] = (),
+    class_name: str, options: Options, groups: Sequence[tuple[Sequence[str], Options]], parameters: Mapping[str, Shaped]
 ) -> dict[str, tuple[StateEntry, ...]]:
     """Construct an optimizer over stand-ins of the parameters and take one step with gradients of zero.
 
@@ -36,23 +32,17 @@ def take_a_step(
         options: arguments of the class.
         groups: the names of each group's parameters, and its arguments.
         parameters: shapes and dtypes.
-        later: what arguments of each group become after the first step; if given, one more is taken.
     Returns:
         for each parameter the entries of its state, with their real shapes.
     Raises:
         one of `REFUSALS`: torch's own complaint.
-        KeyError: a later step needs state that the first one did not make.
     """
     with _disable_current_modes():  # a planner may be inferring with fake tensors, and some steps read numbers
-        return _step(class_name, options, groups, parameters, later)
+        return _step(class_name, options, groups, parameters)
 
 
 def _step(
-    class_name: str,
-    options: Options,
-    groups: Sequence[tuple[Sequence[str], Options]],
-    parameters: Mapping[str, Shaped],
-    later: Sequence[Options],
+    class_name: str, options: Options, groups: Sequence[tuple[Sequence[str], Options]], parameters: Mapping[str, Shaped]
 ) -> dict[str, tuple[StateEntry, ...]]:
     stand_ins = {name: _stand_in(parameters[name]) for names, _ in groups for name in names}
     for names, own in groups:  # torch checks the arguments of the constructor, not those of a group
@@ -62,10 +52,6 @@ def _step(
         _evaluate_twice(optimizer, list(stand_ins.values()))
         return {}
     optimizer.step()
-    if later:
-        for group, changed in zip(optimizer.param_groups, later, strict=True):
-            group.update(changed)
-        optimizer.step()
     return {
         name: tuple(
             StateEntry(key, _real_shape(value, stand_in, parameters[name].shape), value.dtype)

@@ -86,17 +86,20 @@ def sync_opening(directory: Path) -> None:
         OSError: it may not.
     """
     for name in (CONFIG_FILE, MANIFEST_FILE):
-        with open(directory / name, "r+b") as file:
+        with open(directory / name, "r+b" if os.name == "nt" else "rb") as file:
             os.fsync(file.fileno())
     for folder in (directory, directory.parent, directory.parent.parent):
         _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; where folders cannot be opened (Windows) that is the system's matter."""
+    """Make the names in a folder durable; where it may not be opened, that is the system's matter."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
     finally:

@@ -63,7 +63,8 @@ class Manifest:
             again = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
             self.content["resumed"] = [*before.get("resumed", []), again]
             self.content["started"] = before["started"]
-            self._seconds_before = before.get("seconds") or 0.0  # unknown of one that was killed
+            self._seconds_before = before.get("seconds") or 0.0  # what a kill cut off is not known
+            self.content |= {key: before.get(key) for key in ("seconds", "compile_seconds")}
             for warning in before.get("warnings", ()):
                 self.warn(warning)
         if repository:

@@ -65,14 +65,8 @@ def recording(
     except OSError as error:
         raise _cannot_write(directory, error) from error
     begun = recorded or Recorded(0, 0)
-    writer = RowWriter(
-        directory,
-        columns,
-        parts=begun.parts,
-        rows=begun.rows,
-        transfer=transfer,
-        opening=partial(sync_opening, directory),
-    )
+    opening = partial(sync_opening, directory) if recorded is None else None
+    writer = RowWriter(directory, columns, parts=begun.parts, rows=begun.rows, transfer=transfer, opening=opening)
     try:
         with writer:
             yield Recording(directory, writer.write, manifest.warn, manifest.compiled, writer.flush)

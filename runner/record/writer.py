@@ -57,7 +57,7 @@ class RowWriter:
         parts: int = 0,
         rows: int = 0,
         transfer: Transfer | None = None,
-        opening: Callable[[], None] = lambda: None,
+        opening: Callable[[], None] | None = None,
     ) -> None:
         self._folder = directory / ROWS_FOLDER
         self._columns = [stored_column(column) for column in columns]
@@ -70,7 +70,7 @@ class RowWriter:
         self._existing_parts = parts
         self._existing_rows = rows
         self._transfer = transfer or Direct()
-        self._opening = opening
+        self._opening = opening or (lambda: None)
 
         self._limit = 1  # pending rows at which `write` hands over: the first one starts the thread
         self._pending: list[Row] = []

@@ -89,6 +89,11 @@ def test_a_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["linear.yaml", "--lr=3"], "No such option: --lr; an override has no dashes: lr=3"),
+        (["linear.yaml", "--lr", "3"], "No such option: --lr; an override has no dashes: lr=3"),
+        (
+            ["linear.yaml", "--chekpoint-every=5"],
+            "--chekpoint-every (Possible options: --checkpoint-every)",
+        ),
         (["linear.yaml", "--checkpoint-every", "0"], "Invalid value for '--checkpoint-every'"),
         (["snapshot"], "Missing argument 'CONFIG...'."),
         (["check", "--lr=3"], "No such option: --lr"),

@@ -84,6 +84,33 @@ steps: [forward]
     ]
 
 
+MANY = " + ".join(f"a{number}(w)" for number in range(15))
+
+
+@pytest.mark.parametrize(
+    ("expression", "metric", "faults"),
+    [
+        ("foo(x).sum() + w.sum()", "value * 2", ["foo"]),
+        ("h = x * 2; h = reshpe(h, 4); loss = h.sum() + w.sum()", "h @ ones(4)", ["reshpe"]),
+        ("y = (foo(x) if 1 > 2 else x) @ ones(5); loss = y.sum()", "w.sum()", ["inner sizes"]),
+        ("y = x @ ones(5) if 1 < 2 or foo(1) else x; loss = y.sum()", "w.sum()", ["inner sizes"]),
+        ("for j in range(0): y = foo(x); loss = rleu(w).sum()", "w.sum()", ["rleu"]),
+        (MANY, "w.sum()", [f"a{number}" for number in range(10)]),
+        (f"w @ ones(9) + {MANY}", "w.sum()", ["inner sizes", *(f"a{number}" for number in range(9))]),
+    ],
+    ids=["value", "stale", "branch", "condition", "loop", "many", "many beside another"],
+)
+def test_no_fault_is_told_that_another_one_makes(config: Path, expression: str, metric: str, faults: list[str]) -> None:
+    lines = "".join(f"  {line}\n" for line in expression.split("; "))
+    config.write_text(
+        f"parameters: {{x: [[1.0, 2.0], [3.0, 4.0]], w: [1.0, 2.0]}}\nexpression: |\n{lines}"
+        f"metrics: {{m: {metric}}}\nsteps: [forward]\n"
+    )
+    told = json.loads(steprun("validate", config, "--json").out)
+    found = [problem["message"] for problem in told.get("problems", ())]
+    assert [re.sub(r".*no operation `(\w+)`|.*(inner sizes).*", r"\1\2", message) for message in found] == faults
+
+
 def line_of(text: str, config: Path) -> int:
     return next(number for number, line in enumerate(config.read_text().splitlines(), 1) if text in line)
 

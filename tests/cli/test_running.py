@@ -83,6 +83,21 @@ def test_json_is_one_object_a_row(folder: Path) -> None:
     assert steprun("linear.yaml", "--json", "--quiet", cwd=folder).err == ""
 
 
+def test_a_run_that_nobody_listens_to_at_all_is_interrupted_too(folder: Path) -> None:
+    (folder / "linear.yaml").write_text(LINEAR.replace("steps: [backward, step]", "steps: 100000000"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", "linear.yaml", "log.budget=1000000000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait() == 130
+    assert runner.open_run(directories(folder)[0]).status == "interrupted"
+
+
 @pytest.mark.parametrize("record", [True, False], ids=["", "no record"])
 def test_a_run_whose_output_nobody_reads_any_more_is_interrupted(folder: Path, record: bool) -> None:
     (folder / "linear.yaml").write_text(LINEAR.replace("steps: [backward, step]", "steps: 100000000"))

@@ -92,9 +92,52 @@ def test_an_option_that_changes_is_followed_or_refused(kind: str, name: str, fir
     try:
         expected = by_hand(kind, beside, name, first, then)
     except KeyError:
-        with pytest.raises(runner.ConfigError, match=f"`{name}` is (0|false) at t = 1"):
-            runner.compile(config)
+        with pytest.raises(runner.RunError, match=f"`{name}` is on at t = {CHANGE}, and `.*` keeps no `") as caught:
+            list(runner.execute(runner.compile(config)))
+        assert caught.value.problems[0].path == f"optimizer.{kind}.{name}"
         return
     rows = list(runner.execute(runner.compile(config)))[1:]
     found = [row[weight] for row in rows for weight in ("w", "v")]
     assert all(one is not None and torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_an_option_has_to_be_on_in_the_first_step_of_each_parameter() -> None:
+    text = """
+parameters: {w: [1.0, 2.0], v: [1.0, 2.0]}
+expression: |
+  a = (w ** 2).sum()
+  loss = a + (v ** 2).sum()
+optimizer: {adam: {lr: "0.1 * (t > 1)", amsgrad: "t < 2 or t > 4"}}
+steps:
+  - repeat: {times: TIMES, steps: [zero_grad, {backward: a}, step]}
+  - repeat: {times: 4, steps: [zero_grad, {backward: loss}, step]}
+"""
+    assert len(list(runner.execute(runner.compile(runner.loads(text.replace("TIMES", "0")))))) == 13
+    with pytest.raises(
+        runner.RunError, match="`amsgrad` is on at t = 5, and `Adam` keeps no `max_exp_avg_sq`"
+    ) as caught:
+        list(runner.execute(runner.compile(runner.loads(text.replace("TIMES", "2")))))
+    assert (caught.value.problems[0].line, caught.value.problems[0].column) == (
+        6,
+        text.splitlines()[5].index('"t < 2') + 1,
+    )
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        'rmsprop: {momentum: "0.9 * (t > 1000)"}',
+        'adam: {amsgrad: "t < 0"}',
+        'adam: {fused: "t > 100"}',
+        "rmsprop: {momentum: off}",
+    ],
+)
+def test_an_option_that_is_never_on_is_none(optimizer: str) -> None:
+    config = f"""
+parameters: {{w: {{shape: [3], init: ones, dtype: complex64}}}}
+constants: {{off: 0}}
+expression: loss = w.abs().sum()
+optimizer: {{{optimizer}}}
+steps: 5
+"""
+    assert len(list(runner.execute(runner.compile(runner.loads(config))))) == 6

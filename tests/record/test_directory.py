@@ -65,6 +65,23 @@ def test_a_file_that_cannot_be_replaced_keeps_its_content(
     assert os.listdir(tmp_path) == ["run.json"]
 
 
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may open every folder")
+def test_a_folder_that_may_only_be_written_is_left_to_the_system(tmp_path: Path) -> None:
+    tmp_path.chmod(0o311)
+    write_atomically(tmp_path / "run.json", b"content")
+    assert (tmp_path / "run.json").read_bytes() == b"content"
+    tmp_path.chmod(0o700)
+
+
+def test_a_folder_that_cannot_be_opened_is_left_to_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(path: Path, flags: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuses)
+    write_atomically(tmp_path / "run.json", b"content")
+    assert (tmp_path / "run.json").read_bytes() == b"content"
+
+
 def test_a_part_is_written_where_readers_do_not_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rows").mkdir()
     replace = os.replace

@@ -15,7 +15,7 @@ from runner.record import open_run
 from runner.record import parts as parts_module
 from runner.record import recorder as recorder_module
 from runner.record.manifest import RunDescription
-from runner.record.recorder import recording
+from runner.record.recorder import Recorded, recording
 from tests.record.building import LINEAR, linear_rows, run_directory
 
 DESCRIPTION = RunDescription(["steprun", "linear.yaml"], "linear", 7, "cpu", "float32", "eager", ["nothing steps"])
@@ -184,3 +184,24 @@ def test_a_run_directory_that_cannot_be_synced_is_a_run_error(
     with pytest.raises(RunError, match=r"cannot write rows to .*rows: Input/output error"):
         record(directory, rows=rows)
     assert manifest(directory)["status"] == "failed"
+
+
+def test_a_run_that_goes_on_was_made_durable_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = run_directory(tmp_path / "run")
+    record(directory)
+    (directory / "config.yaml").chmod(0o444)
+    monkeypatch.setattr(recorder_module, "sync_opening", None)  # would fail if it were called
+    with recording(directory, LINEAR, DESCRIPTION, "", Recorded(10, 1)):
+        pass
+    assert manifest(directory)["rows"] == 10
+
+
+def test_what_a_run_took_is_known_though_one_of_its_parts_was_killed(tmp_path: Path) -> None:
+    directory = run_directory(tmp_path / "run")
+    record(directory)
+    (directory / "run.json").write_text(json.dumps(manifest(directory) | {"seconds": 100.0, "compile_seconds": 7.0}))
+    with recording(directory, LINEAR, DESCRIPTION, "", Recorded(10, 1)) as run:
+        assert (manifest(directory)["status"], manifest(directory)["seconds"]) == ("running", 100.0)  # if killed here
+        run.compiled(2.0)
+    assert 100.0 < manifest(directory)["seconds"] < 200.0
+    assert manifest(directory)["compile_seconds"] == 9.0
