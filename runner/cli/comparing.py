@@ -64,8 +64,8 @@ def diff(
     from runner.record import open_run
 
     tolerances = None if tolerance is None else tolerances_of(tolerance)
-    sides = open_run(expected), open_run(found)
-    runs = sides[::-1]
+    before, after = open_run(expected), open_run(found)
+    runs = after, before
     difference = compare_runs(*runs, tolerances, tolerance or "")
     if as_json:
         typer.echo(json.dumps(runs_json(difference, *runs), indent=2, ensure_ascii=False))

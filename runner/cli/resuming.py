@@ -41,17 +41,18 @@ def resume(
     """
     from runner.record.resuming import resume as go_on
 
-    rows: list[int] = []  # the last one that was computed
+    began = False  # a row was computed
     with ExitStack() as stack:
 
         def prepare(plan: Plan) -> Watch:
             if report == "text":
                 tell_warnings(plan.warnings)
-            stack.enter_context(told_where(Path(run), as_json, quiet, lambda: bool(rows)))
+            stack.enter_context(told_where(Path(run), as_json, quiet, lambda: began))
             watch = stack.enter_context(watching(plan, quiet, as_json))
 
             def see(row: Row) -> None:
-                rows[:] = [row.number]
+                nonlocal began
+                began = True
                 watch(row)
 
             return see

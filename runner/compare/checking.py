@@ -176,7 +176,7 @@ def _stale(name: str, keys: Sequence[str], *, overridden: bool) -> Outcome:
 def _told(name: str, plan: Plan, snapshot: Snapshot, verdict: Verdict, exact: bool, width: int) -> Outcome:
     if verdict.holds:
         return Outcome(name, "holds", rows=verdict.compared, exact=exact)
-    now = files_of(plan)
+    now = files_of(plan) if snapshot.files else {}
     others = [file for file, digest in snapshot.files.items() if now.get(file, digest) != digest]
     changed = [f"`{file}` is not the file that the snapshot was taken with" for file in others]
     draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]

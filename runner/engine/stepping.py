@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from runner.engine.straight import Straight
 from runner.optim import Scheduled, Stepper
 from runner.plan.instructions import Evaluation
 
-_KEPT_FOR = {"max_exp_avg_sq": "amsgrad", "grad_avg": "centered", "momentum_buffer": "momentum"}
+_KEPT_FOR: Mapping[object, str] = {"max_exp_avg_sq": "amsgrad", "grad_avg": "centered", "momentum_buffer": "momentum"}
 """Entries of an optimizer's state that torch makes in a parameter's first step if an option is on, and not later."""
 
 
@@ -53,19 +53,22 @@ def stepping(
         try:
             take()
         except KeyError as error:  # of a parameter's state
-            raise _late(binding, name, t, error) from error
+            late = _late(binding, name, t, error.args[0])
+            if late is None:
+                raise
+            raise late from error
 
     return scheduled
 
 
-def _late(binding: Binding, name: str, t: int, error: KeyError) -> Exception:
-    """The fault of a hyperparameter that is on, and was off in the first step of some parameter."""
-    entry, plan = error.args[0], binding.plan.optimizers[name]
+def _late(binding: Binding, name: str, t: int, entry: object) -> LateOption | None:
+    """The fault of a hyperparameter that needs an entry of the state, and was off in the first step of a parameter."""
+    plan = binding.plan.optimizers[name]
     for _, option, scheduled in plan.scheduled():
         if option == _KEPT_FOR.get(entry) and isinstance(scheduled, Scheduled):
             message = f"`{option}` is on at t = {t}, and `{plan.class_name}` keeps no `{entry}` for a parameter"
             return LateOption(f"{message} in whose first step it was off", scheduled.path)
-    return error
+    return None
 
 
 def take_steps(

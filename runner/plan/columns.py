@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -36,6 +37,11 @@ class Column:
     shape: tuple[int, ...] | None  # None: varies from row to row
     kept: Kept = "full"  # what the log keeps of its tensors, which rows have whole
     of: Column | None = None  # in a log: the column that this one is a statistic or the digest of
+
+    @property
+    def elements(self) -> int | None:
+        """Of one value; None where the shape varies."""
+        return None if self.shape is None else math.prod(self.shape)
 
     @property
     def is_digest(self) -> bool:

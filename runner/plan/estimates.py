@@ -12,7 +12,7 @@ from runner.optim import OptimizerPlan
 from runner.plan.columns import recorded
 from runner.plan.faults import Faults
 from runner.plan.instructions import Action, Again, Enter, Instruction
-from runner.plan.log import LogPlan, elements
+from runner.plan.log import LogPlan
 
 PROCESS_BYTES = 290 << 20
 """What a process takes that runs and records next to nothing: Python, torch's CPU build and pyarrow, on Linux."""
@@ -63,7 +63,7 @@ def state_bytes(optimizers: Iterable[OptimizerPlan]) -> int:
 
 def row_bytes(log: LogPlan) -> int:
     """Bytes of one row as it is logged, before compression; what varies in shape counts as nothing."""
-    return sum((elements(told) or 0) * told.dtype.itemsize for column in log.columns for told in recorded(column))
+    return sum((told.elements or 0) * told.dtype.itemsize for column in log.columns for told in recorded(column))
 
 
 def check_size(estimates: Estimates, memory: int, budget: int, faults: Faults) -> None:

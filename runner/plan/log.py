@@ -7,8 +7,6 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from runner.config.models import Log
 from runner.errors import did_you_mean
 from runner.language.scalars import Scalar
@@ -70,21 +68,16 @@ def plan_log(log: Log, columns: Iterable[Column], scalars: Mapping[str, Scalar],
     return LogPlan(every or 1, tuple(columns), budget or 0)
 
 
-def elements(column: Column) -> int | None:
-    """Elements of a column's value; None where its shape varies."""
-    return None if column.shape is None else torch.Size(column.shape).numel()
-
-
 def _is_kept(log: Log, column: Column) -> bool:
     if log.include is not None and not any(fnmatch.fnmatchcase(column.name, pattern) for pattern in log.include):
         return False
-    return log.tensors != "none" or column.role == "norm" or (column.role == "value" and elements(column) == 1)
+    return log.tensors != "none" or column.role == "norm" or (column.role == "value" and column.elements == 1)
 
 
 def _recorded_as(log: Log, column: Column) -> Column:
     """The column with what the log keeps of its tensors; one element is kept in any case."""
     told = next((kept for kept in TOLD if kept == log.tensors), None)
-    return column if told is None or elements(column) == 1 else replace(column, kept=told)
+    return column if told is None or column.elements == 1 else replace(column, kept=told)
 
 
 def _check_recorded(columns: Iterable[Column], faults: Faults) -> None:

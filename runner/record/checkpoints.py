@@ -112,9 +112,8 @@ def _digest(told: Mapping[str, Any]) -> str:
 
 
 def _damaged(message: str, path: Path) -> RunError:
-    return RunError(
-        Problem(message, f"remove checkpoints/{path.name} to go on from an earlier checkpoint, else from the start")
-    )
+    where = f"{CHECKPOINTS_FOLDER}/{path.name}"
+    return RunError(Problem(message, f"remove {where} to go on from an earlier checkpoint, else from the start"))
 
 
 def latest_checkpoint(directory: Path, rows: int) -> Path | None:

@@ -83,43 +83,35 @@ def test_json_is_one_object_a_row(folder: Path) -> None:
     assert steprun("linear.yaml", "--json", "--quiet", cwd=folder).err == ""
 
 
-def test_a_run_that_nobody_listens_to_at_all_is_interrupted_too(folder: Path) -> None:
+def endless(folder: Path, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """A run that does not end by itself, after its first line."""
     (folder / "linear.yaml").write_text(LINEAR.replace("steps: [backward, step]", "steps: 100000000"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "linear.yaml", "log.budget=1000000000000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-    )
+    command = [sys.executable, "-m", "runner", "linear.yaml", "log.budget=1000000000000", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=folder)
     assert process.stdout is not None
     process.stdout.readline()
+    return process
+
+
+def stop_reading(process: subprocess.Popen[str]) -> str:
+    """What the run says elsewhere once nobody reads its output."""
+    assert process.stdout is not None
     process.stdout.close()
-    assert process.wait() == 130
+    process.stdout = None
+    return process.communicate()[1]
+
+
+def test_a_run_that_nobody_listens_to_at_all_is_interrupted_too(folder: Path) -> None:
+    process = endless(folder, stderr=subprocess.STDOUT)
+    stop_reading(process)
+    assert process.returncode == 130
     assert runner.open_run(directories(folder)[0]).status == "interrupted"
 
 
 @pytest.mark.parametrize("record", [True, False], ids=["", "no record"])
 def test_a_run_whose_output_nobody_reads_any_more_is_interrupted(folder: Path, record: bool) -> None:
-    (folder / "linear.yaml").write_text(LINEAR.replace("steps: [backward, step]", "steps: 100000000"))
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "runner",
-            "linear.yaml",
-            "log.budget=1000000000000",
-            *([] if record else ["--no-record"]),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    process.stdout = None
-    _, told = process.communicate()
+    process = endless(folder, *([] if record else ["--no-record"]))
+    told = stop_reading(process)
     assert process.returncode == 130
     more = ""
     if record:
@@ -203,16 +195,7 @@ def test_a_process_of_its_own_does_the_same(folder: Path, arguments: list[str]) 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
 def test_an_interrupted_run_exits_130_keeps_its_rows_and_can_be_resumed(folder: Path) -> None:
-    (folder / "linear.yaml").write_text(LINEAR.replace("steps: [backward, step]", "steps: 100000000"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "linear.yaml", "log.budget=1000000000000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()  # the first row: it runs
+    process = endless(folder)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate()
     directory = directories(folder)[0]
@@ -224,3 +207,17 @@ def test_an_interrupted_run_exits_130_keeps_its_rows_and_can_be_resumed(folder: 
     )
     assert list((directory / "checkpoints").glob("*.json"))
     assert runner.open_run(directory).manifest["status"] == "interrupted"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
+def test_a_resumption_that_is_refused_says_nothing_of_rows(folder: Path) -> None:
+    process = endless(folder)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    directory = directories(folder)[0]
+    for checkpoint in (directory / "checkpoints").glob("*.json"):
+        checkpoint.write_text(checkpoint.read_text()[:-9])
+    done = steprun("resume", directory, cwd=folder)
+    assert (done.code, done.out) == (1, "")
+    assert "is truncated or damaged" in done.err
+    assert "= remove checkpoints/" in done.err
