@@ -1,4 +1,4 @@
-"""`steprun snapshot` and `steprun check`: keep the numbers of configs, and hold runs to them."""
+"""`steprun snapshot` and `steprun check`: store the numbers of configs, and compare later runs with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 INDENT = "  "
 NARROWEST = 40
-BARE_UPDATE = "differing"
+BARE = {"--update": "--update=differing", "--uncertainty": "--uncertainty=8"}
 LONGEST_TABLE = 40
 """Snapshots up to which the table names all; of more, those that do not hold."""
 
@@ -62,27 +62,48 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="Override in every config, such as device=cuda.", show_default=False
     ),
 ]
+Uncertainty = Annotated[
+    int | None,
+    typer.Option(
+        "--uncertainty",
+        metavar="[=N]",
+        min=0,
+        help="Perturbed runs that measure how uncertain a snapshot is; 8 by default, 0 for none.",
+        show_default=False,
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget",
+        metavar="SECONDS",
+        min=0,
+        help="Time for the perturbed runs of a config, of which 3 are made at least; 60 by default.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print what does not hold and the last line only.")]
 
 
-class CheckCommand(TyperCommand):
-    """`--update` alone is `--update=differing`; what follows it is a path."""
+class BareOptions(TyperCommand):
+    """`--update` alone is `--update=differing`, and `--uncertainty` alone `--uncertainty=8`; a path may follow."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [f"--update={BARE_UPDATE}" if each == "--update" else each for each in args])
+        return super().parse_args(ctx, [BARE.get(each, each) for each in args])
 
 
 def register(application: typer.Typer) -> None:
     application.command(
+        cls=BareOptions,
         epilog=examples(
             "steprun snapshot configs/linear.yaml",
-            "steprun snapshot configs/*.yaml --calibrate 10",
+            "steprun snapshot configs/*.yaml --budget 10",
             "steprun snapshot configs/linear.yaml --set device=cuda --overlay",
         ),
         short_help="Keep the numbers of configs.",
     )(snapshot)
     application.command(
-        cls=CheckCommand,
+        cls=BareOptions,
         epilog=examples(
             "steprun check",
             "steprun check configs --fail-fast -j 4",
@@ -90,7 +111,7 @@ def register(application: typer.Typer) -> None:
             "steprun check configs --set engine=compile",
             "steprun check configs --junit build/steprun.xml",
         ),
-        short_help="Hold configs to their snapshots.",
+        short_help="Run configs again and compare them with their snapshots.",
     )(check)
 
 
@@ -99,53 +120,34 @@ def snapshot(
     sets: Set = None,
     allow: Allow = None,
     overlay: Annotated[
-        bool, typer.Option("--overlay", help="Keep what is other in this environment beside what is there.")
+        bool, typer.Option("--overlay", help="Store only the values that differ in this environment.")
     ] = False,
-    calibrate: Annotated[
-        int | None,
-        typer.Option(
-            "--calibrate", metavar="N", min=1, help="Run N times more and keep the spread.", show_default=False
-        ),
-    ] = None,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--threads", metavar="N", min=1, help="Thread count to calibrate over; 1 and all cores.", show_default=False
-        ),
-    ] = None,
-    over: Annotated[
-        list[str] | None,
-        typer.Option("--over", metavar="KEY=VALUE", help="Calibrate with this override too.", show_default=False),
-    ] = None,
+    uncertainty: Uncertainty = None,
+    budget: Budget = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")] = False,
     report: FaultFormat = "text",
 ) -> None:
     """Run configs and keep every number of their rows in `snapshots/NAME.yaml` beside each.
 
-    A snapshot that is there is taken again, whole.
+    Each config is run several times more with perturbed rounding, which measures how uncertain each number is on any
+    machine. A snapshot that is there is taken again, whole.
     """
-    from dataclasses import replace
-
-    from runner.compare.calibrating import calibrate as measured
-    from runner.compare.calibrating import variants
     from runner.compare.collecting import target_of
     from runner.compare.snapshot_writing import write
-    from runner.compare.taking import kept, plan_of
+    from runner.compare.taking import kept, measured, plan_of
+    from runner.compare.uncertainty.meaning import check_meaning, doubts
     from runner.compare.updating import has_same_rows, with_overlay
     from runner.engine import execute
 
     overrides, allowed = tuple(sets or ()), tuple(allow or ())
-    if calibrate is None and (threads or over):
-        raise UsageError("--threads and --over say what to calibrate over; add --calibrate N")
-    if calibrate is not None and overlay:
-        raise UsageError("--calibrate measures a snapshot that is taken anew, and --overlay takes none; give one")
     for name in configs:
         target = target_of(name)
         path, config = Path(target.snapshot), Path(name)
         before = _present(path, config.name)
         plan = plan_of(name, overrides, allowed)
-        rows = None if calibrate is None else list(execute(plan))
-        taken = kept(plan, execute(plan) if rows is None else rows)
+        rows = list(execute(plan))
         if overlay:
+            taken = kept(plan, rows)
             if before is None:
                 raise UsageError(Problem(f"{name} has no snapshot to lay over", "take one without --overlay first"))
             if not has_same_rows(before, taken):
@@ -154,13 +156,28 @@ def snapshot(
                     Problem(message, "an overlay holds other values of the same rows; update the snapshot")
                 )
             taken = before if before.environment == taken.environment else with_overlay(before, taken)
-        elif calibrate is not None and rows is not None:
-            tried = variants(threads or sorted({1, os.cpu_count() or 1}), over or ())
-            spread = measured(config, rows, plan.columns, calibrate, tried, overrides, allowed)
-            taken = replace(taken, calibration=spread)
+        else:
+            with _Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
+                measurement = measured(
+                    name, plan, rows, overrides, allowed,
+                    runs=_runs(uncertainty, before), budget=budget, progress=counter.at,
+                )  # fmt: skip
+            if measurement is not None:
+                check_meaning(name, rows, measurement)
+            taken = kept(plan, rows, measurement)
+            for doubt in () if measurement is None else doubts(plan, rows, measurement):
+                typer.echo(f"{name}: {doubt}", err=True)
         write(taken, path, config.name)
         size = f"{_counted(len(taken.rows), 'row')}, {_counted(len(taken.columns), 'tensor')}"
-        typer.echo(f"{path}  {size}{_spread(taken)}")
+        if not quiet:
+            typer.echo(f"{path}  {size}{_measured(taken)}")
+
+
+def _runs(given: int | None, before: Snapshot | None) -> int | None:
+    """How many perturbed runs to make. A snapshot keeps its count, so that taking it again moves no line."""
+    if given is None and before is not None and before.measured is not None:
+        return before.measured.runs
+    return given
 
 
 def _present(path: Path, config: str) -> Snapshot | None:
@@ -177,17 +194,9 @@ def _present(path: Path, config: str) -> Snapshot | None:
     return found
 
 
-def _spread(taken: Snapshot) -> str:
-    if taken.calibration is None:
-        return ""
-    moved = {name: apart for name, apart in taken.calibration.spread.items() if apart}
-    if not moved:
-        return f"; {taken.calibration.runs} runs over {taken.calibration.over}: the same bits"
-    name = max(moved, key=lambda each: moved[each])
-    return (
-        f"; {taken.calibration.runs} runs over {taken.calibration.over}: {_counted(len(moved), 'tensor')} moved, "
-        f"`{name}` most, by {moved[name]:.2g}"
-    )
+def _measured(taken: Snapshot) -> str:
+    measured = taken.measured
+    return "" if measured is None else f"; uncertainty from {measured.runs} perturbed runs"
 
 
 def check(
@@ -205,6 +214,8 @@ def check(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first that does not hold.")] = False,
     sets: Set = None,
     allow: Allow = None,
+    uncertainty: Uncertainty = None,
+    budget: Budget = None,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False)
     ] = None,
@@ -214,8 +225,8 @@ def check(
 ) -> None:
     """Run configs again and compare every number with their snapshots.
 
-    In the environment of a snapshot bits are compared, in another one values, within the tolerance of their dtype or
-    that of the config. Exits with 3 where something differs.
+    In the environment of a snapshot the bits are compared; in another one, or where the config was edited, the numbers,
+    within the uncertainty that was measured when the snapshot was taken. Exits with 3 where something differs.
     """
     from runner.compare import results
     from runner.compare.checking import FINE, Request
@@ -230,15 +241,17 @@ def check(
     began = time.perf_counter()
     targets = collect(paths or ["."])
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns - len(INDENT)))
-    request = Request(chosen, tuple(sets or ()), tuple(allow or ()), width)
+    request = Request(chosen, tuple(sets or ()), tuple(allow or ()), width, uncertainty, budget)
     outcomes = []
-    with _Counter(len(targets), shown=sys.stderr.isatty() and not as_json) as counter:
+    shown = sys.stderr.isatty() and not as_json and len(targets) > 1
+    with _Counter("checking", shown=shown) as counter:
+        counter.at(1, len(targets))
         for outcome in check_all(targets, request, jobs=jobs or os.cpu_count() or 1, fail_fast=fail_fast):
             outcomes.append(outcome)
             counter.clear()
             if not as_json and not (quiet and outcome.status in FINE):
                 _tell(outcome)
-            counter.next()
+            counter.at(len(outcomes) + 1, len(targets))
     if junit is not None:
         results.write_junit(outcomes, junit)
     if as_json:
@@ -253,30 +266,25 @@ def check(
 class _Counter:
     """`checking 3 of 25` on a line of its own, on a terminal."""
 
-    def __init__(self, total: int, *, shown: bool) -> None:
-        self._total = total
-        self._shown = shown and total > 1
-        self._done = 0
+    def __init__(self, told: str, *, shown: bool) -> None:
+        self._told = told
+        self._shown = shown
 
     def __enter__(self) -> _Counter:
-        self._draw()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.clear()
 
-    def next(self) -> None:
-        self._done += 1
-        self._draw()
+    def at(self, number: int, total: int) -> None:
+        if self._shown and number <= total:
+            self.clear()
+            sys.stderr.write(f"{self._told} {number} of {total}")
+            sys.stderr.flush()
 
     def clear(self) -> None:
         if self._shown:
             sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
-
-    def _draw(self) -> None:
-        if self._shown and self._done < self._total:
-            sys.stderr.write(f"checking {self._done + 1} of {self._total}")
             sys.stderr.flush()
 
 
@@ -298,7 +306,7 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
                 each.name,
                 _STATUSES[each.status],
                 f"{each.rows:,}" if each.rows else "",
-                ("bits" if each.exact else "tolerance") if each.rows and each.status != "written" else "",
+                _compared_by(each),
                 f"{each.seconds:.2f} s",
             )
             for each in shown
@@ -309,6 +317,15 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
     if skipped:
         told.append(f"{skipped:,} not checked")
     typer.echo(f"{_counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
+
+
+def _compared_by(outcome: Outcome) -> str:
+    """How a snapshot was compared; where it holds, whether the bits are the same all the same."""
+    if not outcome.rows or outcome.status == "written":
+        return ""
+    if outcome.exact:
+        return "bits"
+    return "uncertainty, same bits" if outcome.details.get("bits") else "uncertainty"
 
 
 def _several(status: str, count: int) -> str:

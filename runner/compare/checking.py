@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from runner.compare.causes import BATCH, RANDOM
-from runner.compare.report import WIDEST, report, to_json
+from runner.compare.condensed import Condensed
+from runner.compare.edits import Edit, edits, explains, field_digests
+from runner.compare.environment import environment_of
+from runner.compare.report import WIDEST, report, structure, to_json
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
-from runner.compare.snapshots import Snapshot, snapshot_path
-from runner.compare.taking import digests_of, environment_of, files_of, kept, plan_of, tolerances_of
+from runner.compare.snapshots import FIRST_FORMAT, Snapshot, snapshot_path, uncertainty_of
+from runner.compare.taking import files_of, kept, measured, plan_of, tolerances_of
 from runner.compare.updating import Update, changes, updated
-from runner.compare.verdict import AnyRow, Verdict, align, compare
-from runner.engine import execute
+from runner.compare.verdict import AnyRow, Verdict, align, align_edited, compare
+from runner.engine import Row, execute
 from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError
 from runner.plan import Plan
 
@@ -52,6 +55,8 @@ class Request:
     overrides: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     width: int = WIDEST  # of a line that tells what differs
+    runs: int | None = None  # with perturbed rounding, where a snapshot is written; None: as the config says
+    budget: float | None = None  # seconds of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +116,35 @@ def _guarded(name: str, request: Request, work: Callable[[], Outcome]) -> Outcom
 
 def _new(name: str, config: Path, path: Path, request: Request) -> Outcome:
     plan = plan_of(config, request.overrides, request.allow)
-    snapshot = kept(plan, execute(plan))
+    rows = list(execute(plan))
+    snapshot = _taken(config, plan, rows, request)
     write(snapshot, path, config.name)
     return Outcome(name, "written", rows=len(snapshot.rows), lines=(f"wrote {path}",))
+
+
+def _taken(config: Path, plan: Plan, rows: Sequence[Row], request: Request) -> Snapshot:
+    """The snapshot of a run, its uncertainty measured."""
+    uncertainty = measured(
+        config, plan, rows, request.overrides, request.allow, runs=request.runs, budget=request.budget
+    )
+    return kept(plan, rows, uncertainty)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A run compared with its snapshot."""
+
+    verdict: Verdict
+    exact: bool  # by bits, for the environment is the same and the config was not edited
+    edited: tuple[Edit, ...]
+
+    @property
+    def holds(self) -> bool:
+        """What is new in an edited config is no difference."""
+        if not self.edited:
+            return self.verdict.holds
+        gone = (self.verdict.parting, self.verdict.missing_columns, self.verdict.redeclared)
+        return not any(gone) and self.verdict.missing_rows.count == 0
 
 
 def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Request) -> Outcome:
@@ -122,73 +153,131 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         message = f"{path} is of {config}, whose name is `{plan.name}`"
         hint = f"`steprun snapshot {config}` takes {snapshot_path(config, plan.name).name}; remove this one"
         return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
-    stale = differing_keys(snapshot, plan)
-    if stale and request.update is None:
-        return _stale(name, stale, overridden=bool(request.overrides))
-    rows: Sequence[Any] | None = list(execute(plan)) if request.update else None
-    verdict, exact = judge(plan, snapshot, rows)
-    if request.update is None or (verdict.holds and not stale and request.update != "all"):
-        return _told(name, plan, snapshot, verdict, exact, request.width)
+    rows: list[Row] | None = list(execute(plan)) if request.update else None
+    judged = judge(plan, snapshot, rows)
+    if judged.edited and not judged.verdict.compared:
+        return _unmatched(name, judged.edited)
+    fresh = judged.holds and not judged.edited and request.update != "all"
+    if request.update is None or (fresh and snapshot.format != FIRST_FORMAT):
+        return _told(name, plan, snapshot, judged, request.width)
     assert rows is not None
-    new = updated(snapshot, kept(plan, rows), request.update)
     if request.update == "new":
-        if not _only_new(verdict):
-            write(new, path, config.name)
-            return _told(name, plan, snapshot, verdict, exact, request.width)
-        new = replace(new, config=digests_of(plan.config))
+        if not _only_new(judged.verdict):
+            write(updated(snapshot, kept(plan, rows), "new"), path, config.name)
+            return _told(name, plan, snapshot, judged, request.width)
+        new = replace(updated(snapshot, _taken(config, plan, rows, request), "new"), config=field_digests(plan.config))
+    elif judged.holds and judged.edited and request.update == "differing" and _has_same_shape(judged.verdict):
+        new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
+    else:
+        new = updated(snapshot, _taken(config, plan, rows, request), request.update)
     write(new, path, config.name)
-    count = changes(snapshot, new)
+    return _written(name, path, snapshot, new, judged)
+
+
+def _written(name: str, path: Path, before: Snapshot, new: Snapshot, judged: Judged) -> Outcome:
+    count = changes(before, new)
     told = f"wrote {path}: {count:,} tensor{'' if count == 1 else 's'} changed"
-    if new.environment != snapshot.environment:
+    if judged.edited:
+        told += f", {_counted_edits(judged.edited)}"
+    if new.environment != before.environment:
         told += ", taken whole in this environment"
-    return Outcome(name, "updated", rows=verdict.compared, lines=(told,), exact=exact)
+    return Outcome(name, "updated", rows=judged.verdict.compared, lines=(told,), exact=judged.exact)
 
 
-def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None) -> tuple[Verdict, bool]:
-    """The verdict on a run of a plan, and whether the snapshot is of this very environment.
+def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None) -> Judged:
+    """A run of a plan compared with its snapshot.
 
     Args:
         found: the rows of the run; it is run unless they are given.
     """
-    expected, exact = snapshot.seen_from(environment_of(plan))
-    tolerances = tolerances_of(plan, exact, snapshot.calibration)
+    edited = edits(plan.config, snapshot.config, first_format=snapshot.format == FIRST_FORMAT)
+    expected, same = snapshot.seen_from(environment_of(plan))
+    exact = same and not edited
+    tolerances = tolerances_of(plan, exact, snapshot)
     rows = execute(plan) if found is None else found
-    return compare(align(rows, expected), plan.columns, snapshot.columns, tolerances), exact
+    if edited:
+        kept = {column.name for column in snapshot.columns}
+        common = [column.name for column in plan.columns if column.role == "value" and column.name in kept]
+        pairs = align_edited(list(rows), expected, common)
+    else:
+        pairs = align(rows, expected)
+    verdict = compare(pairs, plan.columns, snapshot.columns, tolerances, uncertainty_of)
+    return Judged(verdict, exact, edited)
 
 
-def differing_keys(snapshot: Snapshot, plan: Plan) -> list[str]:
-    """The keys of a config that say something else than when the snapshot was taken."""
-    now, then = digests_of(plan.config), snapshot.config
-    return [key for key in {**then, **now} if now.get(key) != then.get(key)]
+def _unmatched(name: str, edited: Sequence[Edit]) -> Outcome:
+    message = "the config was edited, and no step of its run is one that the snapshot has"
+    hint = "`steprun check --update` takes the numbers of the edited config"
+    details = {"edited": [_edit_json(edit) for edit in edited]}
+    return Outcome(name, "stale", DIFFERS, (message, *_edits_lines(edited), f"= {hint}"), details=details)
 
 
-def _stale(name: str, keys: Sequence[str], *, overridden: bool) -> Outcome:
-    shown = ", ".join(f"`{key}`" for key in keys)
-    differ = "differs" if len(keys) == 1 else "differ"
-    message = f"the snapshot is of another config: {shown} {differ} from what it was taken of"
-    hint = "`steprun check --update` takes its numbers from this one"
-    if overridden:
-        hint = "leave out the `--set` that changes it, or change the file"
-    details = {"keys": list(keys)}
-    return Outcome(name, "stale", DIFFERS, (message, f"= {hint}"), details=details)
+MOST_EDITS = 6
 
 
-def _told(name: str, plan: Plan, snapshot: Snapshot, verdict: Verdict, exact: bool, width: int) -> Outcome:
-    if verdict.holds:
-        return Outcome(name, "holds", rows=verdict.compared, exact=exact)
+def _counted_edits(edited: Sequence[Edit]) -> str:
+    return f"{len(edited)} field{'' if len(edited) == 1 else 's'} of the config edited"
+
+
+def _edits_lines(edited: Sequence[Edit]) -> list[str]:
+    shown = [str(edit) for edit in edited[:MOST_EDITS]]
+    return [*shown, f"and {len(edited) - MOST_EDITS} fields more"] if len(edited) > MOST_EDITS else shown
+
+
+def _edit_json(edit: Edit) -> dict[str, Any]:
+    return {"field": edit.name, "kind": edit.kind, "file": edit.source, "line": edit.line}
+
+
+def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int) -> Outcome:
+    verdict = judged.verdict
+    details = {"edited": [_edit_json(edit) for edit in judged.edited], "bits": verdict.unequal_since is None}
+    notes = [*_edits_lines(judged.edited), *_notes(snapshot, judged)]
+    if judged.holds:
+        lines = (*notes, *(structure(verdict) if judged.edited else ()))
+        return Outcome(name, "holds", rows=verdict.compared, exact=judged.exact, lines=lines, details=details)
     now = files_of(plan) if snapshot.files else {}
     others = [file for file, digest in snapshot.files.items() if now.get(file, digest) != digest]
     changed = [f"`{file}` is not the file that the snapshot was taken with" for file in others]
     draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
+    first = _explained(judged, plan)
     return Outcome(
         name,
         "differs",
         DIFFERS,
-        (*changed, *report(verdict, draws=draws, every=plan.log.every, width=width)),
+        (*notes, *changed, *report(verdict, draws=draws, every=plan.log.every, width=width, first=first)),
         verdict.compared,
-        exact=exact,
-        details={**to_json(verdict, draws=draws, every=plan.log.every), "changed_files": others},
+        exact=judged.exact,
+        details={
+            **details,
+            **to_json(verdict, draws=draws, every=plan.log.every, first=first),
+            "changed_files": others,
+        },
     )
+
+
+def _explained(judged: Judged, plan: Plan) -> list[str]:
+    """The edits that can be why the first difference is there: the first of its causes."""
+    parting = judged.verdict.parting
+    if parting is None:
+        return []
+    return [f"{edit}, which can explain this" for edit in judged.edited if explains(edit, parting, plan)][:MOST_EDITS]
+
+
+def _notes(snapshot: Snapshot, judged: Judged) -> Iterator[str]:
+    if snapshot.format == FIRST_FORMAT:
+        yield "the snapshot has format 1, without uncertainties: `steprun snapshot` takes it again"
+    digests = sum(
+        kept.uncertainty is None and isinstance(kept.value, Condensed) and kept.value.summary is None
+        for row in snapshot.rows
+        for kept in row.values.values()
+    )
+    if digests and not judged.exact and judged.verdict.unequal_since is not None:
+        told = "is known by a digest" if digests == 1 else "are known by digests"
+        yield f"{digests:,} tensor{'' if digests == 1 else 's'} of rows {told} alone, and cannot be compared elsewhere"
+
+
+def _has_same_shape(verdict: Verdict) -> bool:
+    return not verdict.new_columns and verdict.new_rows.count == 0
 
 
 def _only_new(verdict: Verdict) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from runner.compare.tolerances import CHUNK, Bounds, Tolerance
+from runner.compare.tolerances import CHUNK, Bounds, Measured, Tolerance, root_mean_square
 from runner.compare.ulp import FARTHEST, ulp_distance
 from runner.engine.findings import index_of
 from runner.plan.dtypes import dtype_name
@@ -46,6 +46,16 @@ class Passing:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """A difference in units of the uncertainty of what was expected."""
+
+    times: float  # inf where it is exact, or something is not finite
+    allowed: float
+    rms: float  # S, absolute
+    size: float  # root mean square of what was expected
+
+
+@dataclass(frozen=True, slots=True)
 class Values:
     """The elements that differ by more than the tolerance."""
 
@@ -59,6 +69,7 @@ class Values:
     )
     passing: Passing
     one_sided_nan: int  # elements where one is NaN and the other is not
+    uncertainty: Apart | None = None  # where that was the tolerance
 
     @property
     def share(self) -> float:
@@ -120,7 +131,7 @@ def difference(
     tally = _Tally(bounds)
     for start in unequal:
         tally.add(start, left[start : start + CHUNK], right[start : start + CHUNK])
-    if tally.count == 0:
+    if tally.count == 0 or tally.holds(left.numel()):
         return None
     values = _values(tally, left, right, tuple(expected.shape))
     return Difference("value", _described(expected), _described(found), expected.dtype, values)
@@ -131,11 +142,14 @@ def deviation(found: Tensor | None, expected: Tensor | None, tolerance: Toleranc
     if found is None or expected is None or found.dtype != expected.dtype or found.shape != expected.shape:
         return _SAME if found is expected else Deviation(True, math.inf)
     bounds = tolerance.bounds(expected, largest)
-    beyond, apart, size = False, 0.0, 0.0
+    beyond, apart, size, largest = False, 0.0, 0.0, 0.0
     for _, left, right in _parts(_flat(found), _flat(expected)):
         delta, sizes, unequal = _apart(left, right)
         beyond = beyond or bool(_wrong(bounds, left, right, delta, sizes, unequal).any())
         apart, size = math.hypot(apart, _norm(delta)), math.hypot(size, _finite_norm(sizes))
+        largest = max(largest, float(delta.max()))
+    if bounds.measured is not None:
+        beyond = beyond and not bounds.measured.holds(apart / math.sqrt(found.numel()), largest)
     return Deviation(beyond, _ratio(apart, size))
 
 
@@ -182,6 +196,8 @@ def _wrong(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Ten
         differing = bits(left) != bits(right)
         return differing.any(dim=-1) if left.dtype.is_complex else differing
     wrong = unequal
+    if bounds.measured is not None:  # the tensor as a whole decides; these are what takes it beyond
+        return wrong & ~((delta <= bounds.measured.factor * bounds.measured.rms) & delta.isfinite())
     if bounds.rtol or bounds.atol:
         wrong = wrong & ~((delta <= bounds.atol + bounds.rtol * size) & delta.isfinite())
     if bounds.ulp and left.dtype.is_floating_point:
@@ -230,6 +246,11 @@ class _Tally:
         if left.dtype.is_floating_point:
             self.ulp = max(self.ulp, int(ulp_distance(left, right).max()))
 
+    def holds(self, elements: int) -> bool:
+        """Whether all chunks together are within a measured uncertainty."""
+        measured = self.bounds.measured
+        return measured is not None and measured.holds(self.apart / math.sqrt(elements), self.atol)
+
 
 def _apart(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Absolute differences and sizes of what is expected as float64 `(n,)`, and which are not the same number."""
@@ -258,7 +279,13 @@ def _values(tally: _Tally, left: Tensor, right: Tensor, shape: tuple[int, ...]) 
         error=_ratio(tally.apart, size),
         passing=_passing(tally, left.dtype),
         one_sided_nan=tally.one_sided_nan,
+        uncertainty=None if tally.bounds.measured is None else _in_units(tally, tally.bounds.measured, right),
     )
+
+
+def _in_units(tally: _Tally, measured: Measured, expected: Tensor) -> Apart:
+    times = measured.times(tally.apart / math.sqrt(expected.numel()), tally.atol)
+    return Apart(times, measured.factor, measured.rms, root_mean_square(expected))
 
 
 def _passing(tally: _Tally, dtype: torch.dtype) -> Passing:

@@ -13,9 +13,10 @@ import torch
 
 from runner.compare.causes import BATCH, RANDOM, causes
 from runner.compare.condensed import Condensed
-from runner.compare.differences import Difference, Element, Number, Passing, Values
+from runner.compare.differences import Apart, Difference, Element, Number, Passing, Values
 from runner.compare.growth import GrowthKind
 from runner.compare.numerals import to_text
+from runner.compare.uncertainty.bounds import significant_digits
 from runner.compare.verdict import Parting, Place, Rows, Tally, Verdict
 from runner.errors import listing
 from runner.plan.columns import Column
@@ -40,17 +41,19 @@ def report(
     every: int = 1,
     height: int = TALLEST,
     width: int = WIDEST,
+    first: Sequence[str] = (),
 ) -> list[str]:
     """The verdict as lines of text; none where everything holds.
 
     Args:
         draws, every: as in `causes`.
+        first: causes that come before those.
         height, width: lines and characters that it may take.
     """
     lines = [*structure(verdict)]
     if verdict.parting is not None:
         lines.append(_place(verdict.parting))
-        told = causes(verdict.parting, draws=draws, every=every)
+        told = [*first, *causes(verdict.parting, draws=draws, every=every)]
         lines += _labelled(_numbers(verdict.parting), width)
         lines += _labelled((("" if number else "cause", text) for number, text in enumerate(told)), width)
         lines += _labelled([*_since(verdict), *_growth(verdict)], width)
@@ -69,7 +72,9 @@ def birth(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: 
     return [*born, *_labelled(told, width)]
 
 
-def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> dict[str, Any]:
+def to_json(
+    verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1, first: Sequence[str] = ()
+) -> dict[str, Any]:
     """The verdict as values that JSON has; numbers that are not finite are text."""
     parting, growth = verdict.parting, verdict.growth
     return {
@@ -84,7 +89,7 @@ def to_json(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every
             for each in verdict.redeclared
         ],
         "first": None if parting is None else _parting_json(parting),
-        "causes": [] if parting is None else list(causes(parting, draws=draws, every=every)),
+        "causes": [] if parting is None else [*first, *causes(parting, draws=draws, every=every)],
         "unequal_since": None
         if verdict.unequal_since is None
         else {**_place_json(verdict.unequal_since[0]), "tensor": verdict.unequal_since[1].name},
@@ -185,13 +190,28 @@ def _numbers(parting: Parting) -> Iterator[tuple[str, str]]:
     worst = values.worst
     where = f" at {list(worst.index)}" if worst.index else ""
     expected, found = shown(worst.expected, difference.dtype), shown(worst.found, difference.dtype)
-    yield "expected", f"{expected}{where}"
+    yield "expected", f"{expected}{where}{_digits(values, difference.dtype)}"
     yield "found", found
-    yield "apart", _apart(worst, difference.dtype)
+    yield "apart", f"{_times(values)}{_apart(worst, difference.dtype)}"
     if values.elements > 1:
         first = f", the first at {list(values.first.index)}" if values.first.index != worst.index else ""
         yield "elements", f"{values.count:,} of {values.elements:,} differ ({_percent(values.share)}){first}"
     yield "passes at", _passing(values.passing)
+
+
+def _digits(values: Values, dtype: torch.dtype) -> str:
+    apart = values.uncertainty
+    if apart is None:
+        return ""
+    return f", about {significant_digits(apart.rms, apart.size, dtype):.1f} digits significant"
+
+
+def _times(values: Values) -> str:
+    apart = values.uncertainty
+    if apart is None or not math.isfinite(apart.times):
+        return ""
+    times = f"{apart.times:,.0f}" if apart.times >= 10 else f"{apart.times:.2g}"
+    return f"{times} times its uncertainty ({apart.allowed:g} are allowed); "
 
 
 def _untold(parting: Parting) -> str:
@@ -346,6 +366,7 @@ def _values_json(values: Values) -> dict[str, Any]:
         "unequal": values.unequal,
         "elements": values.elements,
         "error": _finite(values.error),
+        "uncertainty": None if values.uncertainty is None else _apart_json(values.uncertainty),
         "passes_at": {
             "rtol": passing.rtol,
             "beside_atol": _finite(passing.beside_atol),
@@ -353,6 +374,10 @@ def _values_json(values: Values) -> dict[str, Any]:
             "ulp": passing.ulp,
         },
     }
+
+
+def _apart_json(apart: Apart) -> dict[str, Any]:
+    return {"times": _finite(apart.times), "allowed": apart.allowed, "rms": _finite(apart.rms)}
 
 
 def _element_json(element: Element) -> dict[str, Any]:

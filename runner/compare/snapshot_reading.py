@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,9 +14,24 @@ from safetensors.torch import load
 from torch import Tensor
 
 from runner.compare import condensed, numerals
+from runner.compare.environment import Environment
 from runner.compare.numerals import NumeralError
-from runner.compare.snapshot_writing import END, UNSTORED
-from runner.compare.snapshots import FORMAT, Calibration, Environment, Kept, KeptRow, Overlay, Snapshot, sidecar_path
+from runner.compare.snapshot_writing import END, LARGEST_FILE, UNSTORED
+from runner.compare.snapshots import (
+    FIRST_FORMAT,
+    FORMAT,
+    SIDECAR_SUFFIX,
+    Calibration,
+    Kept,
+    KeptRow,
+    Measured,
+    Overlay,
+    Snapshot,
+    first_sidecar_path,
+)
+from runner.compare.uncertainty import bounds
+from runner.compare.uncertainty.bounds import Uncertainty, UncertaintyError
+from runner.compare.uncertainty.rules import RULES
 from runner.config.compose import compose
 from runner.config.limits import Limits
 from runner.config.nodes import ListNode, MapNode, Node, ScalarNode, describe, plain
@@ -24,19 +40,29 @@ from runner.errors import ConfigError, Problem, SnapshotError, did_you_mean
 from runner.plan.columns import Column, Role
 from runner.record.digest import digest_of
 from runner.record.storage import dtype_named
+from runner.safe_files import Folder
 
-LARGEST_FILE = 256 << 20
+LARGEST_SIDECAR = 16 << 30
 KEPT = ("full", "stats", "digest")
 AGAIN = "take it again: remove the file, then `steprun snapshot`"
 
 _RESTORE = "restore the file that belongs to this snapshot, or take it again"
+_PUT_BACK = "put back what stood there, or take it again: remove the file first"
 _WIDEST_MARK = 23
 _NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
-_OPTIONAL = ("files", "calibration", "overlays")
-_ENVIRONMENT: Mapping[str, tuple[type | None, ...]] = {
+_OPTIONAL = {
+    FORMAT: ("files", "uncertainty", "elements", "overlays"),
+    FIRST_FORMAT: ("files", "calibration", "overlays"),
+}
+_FIRST_ENVIRONMENT: Mapping[str, tuple[type | None, ...]] = {
     "torch": (str,), "device": (str,), "device_name": (str, None), "dtype": (str,), "cpu_capability": (str,),
     "threads": (int,), "engine": (str,),
 }  # fmt: skip
+_ENVIRONMENT = {
+    FORMAT: {**_FIRST_ENVIRONMENT, "processor": (str,), "libraries": (str,), "battery": (str,)},
+    FIRST_FORMAT: _FIRST_ENVIRONMENT,
+}
+_UNCERTAIN = re.compile(r"(.*) ~(\S*)", re.DOTALL)
 _CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7})(?= |$)", re.MULTILINE)
 _COLUMN = re.compile(r"(\w+) (\w+) (varying|\[(?:\d+(?:, \d+)*)?\])")
 _ROW = re.compile(r"(\d+) (\S+)")
@@ -68,8 +94,8 @@ def _check_whole(source: Source) -> None:
     if not text:
         raise SnapshotError(whole_file_problem(source.name, "the snapshot is empty", AGAIN))
     found = re.search(r"^format: *(\S+) *$", source.text, re.MULTILINE)
-    if found and found[1] != str(FORMAT):
-        message = f"the snapshot has format {found[1]}, and this version reads {FORMAT}"
+    if found and found[1] not in (str(FORMAT), str(FIRST_FORMAT)):
+        message = f"the snapshot has format {found[1]}, and this version reads {FIRST_FORMAT} and {FORMAT}"
         raise SnapshotError(source.problem(*found.span(1), message, "update steprun, or take the snapshot again"))
     conflict = _CONFLICT.search(text)
     if conflict:
@@ -93,9 +119,14 @@ class _Reader:
         self._stored: dict[str, Tensor] | None = None
         self._columns: dict[str, Column] = {}
         self._large = "full"
+        self._format = FORMAT
+        self._measured: Measured | None = None
+        self._sidecar = first_sidecar_path(path).name
 
     def snapshot(self, root: MapNode) -> tuple[Snapshot, str]:
-        self._check_keys(root, _NEEDED, _OPTIONAL, "a snapshot")
+        first = "format" in root.entries and plain(root.entries["format"].value) == FIRST_FORMAT
+        self._format = FIRST_FORMAT if first else FORMAT
+        self._check_keys(root, _NEEDED, _OPTIONAL[self._format], "a snapshot")
         self._raise()
         entries = {key: entry.value for key, entry in root.entries.items()}
         of = self._text(entries["of"], "the name of a config's file")
@@ -109,13 +140,23 @@ class _Reader:
         if self._large not in KEPT:
             self._add(entries["large"], f"large tensors are not kept as `{self._large}`", f"write {', '.join(KEPT)}")
         self._columns = {column.name: column for column in self._read_columns(entries["tensors"])}
+        self._measured = self._read_measured(entries["uncertainty"]) if "uncertainty" in entries else None
+        if "elements" in entries:
+            self._sidecar = self._read_sidecar_name(entries["elements"])
         self._raise()
         rows = tuple(self._rows(entries["rows"]))
         calibration = self._calibration(entries["calibration"]) if "calibration" in entries else None
         overlays = tuple(self._overlays(entries["overlays"], rows)) if "overlays" in entries else ()
         self._raise()
         columns = tuple(self._columns.values())
-        return Snapshot(config, environment, self._large, columns, rows, calibration, overlays, files), of
+        sidecar = self._sidecar if "elements" in entries else None
+        return (
+            Snapshot(
+                config, environment, self._large, columns, rows, calibration, overlays, files, self._measured,
+                self._format, sidecar,
+            ),
+            of,
+        )  # fmt: skip
 
     # --- faults
 
@@ -163,14 +204,36 @@ class _Reader:
 
     def _environment(self, node: Node) -> Environment:
         found = self._map(node, "the environment")
-        self._check_keys(found, tuple(_ENVIRONMENT), (), "the environment")
+        known = _ENVIRONMENT[self._format]
+        self._check_keys(found, tuple(known), (), "the environment")
         values: Mapping[str, Any] = plain(found)
         for key, entry in found.entries.items():
             kind = None if values[key] is None else type(values[key])
-            if kind not in _ENVIRONMENT.get(key, (kind,)):
-                wanted = "a number" if int in _ENVIRONMENT[key] else "a text in quotes"
+            if kind not in known.get(key, (kind,)):
+                wanted = "a number" if int in known[key] else "a text in quotes"
                 self._add(entry.value, f"expected {wanted}, found {describe(values[key])}")
         return values
+
+    def _read_measured(self, node: Node) -> Measured | None:
+        found = self._map(node, "how uncertainties were measured")
+        self._check_keys(found, ("rules", "runs"), (), "`uncertainty`")
+        self._raise()
+        values: Mapping[str, Any] = plain(found)
+        for key, entry in found.entries.items():
+            if not isinstance(values[key], int) or isinstance(values[key], bool) or values[key] < 1:
+                self._add(entry.value, f"expected a count from 1, found {describe(values[key])}")
+        self._raise()
+        if values["rules"] > RULES:
+            message = f"uncertainties were measured by version {values['rules']} of the rules, and this version of "
+            message += f"steprun knows up to {RULES}"
+            self._add(found.entries["rules"].value, message, "update steprun, or take the snapshot again")
+        return Measured(values["rules"], values["runs"])
+
+    def _read_sidecar_name(self, node: Node) -> str:
+        name = self._text(node, "the name of a file beside this one")
+        if name and (Path(name).name != name or not name.endswith(SIDECAR_SUFFIX)):
+            self._add(node, f"`{name}` is no name of a {SIDECAR_SUFFIX} file beside this one", AGAIN)
+        return name
 
     def _calibration(self, node: Node) -> Calibration | None:
         found = self._map(node, "what was measured")
@@ -246,30 +309,57 @@ class _Reader:
         return values
 
     def _kept(self, column: Column, node: ScalarNode) -> Kept:
-        text = raw = self._raw(node)
-        if text == "null":
-            return Kept(text, None)
+        raw = self._raw(node)
+        if raw == "null":
+            return Kept(raw, None)
+        text, uncertainty = self._uncertainty(node, column, raw)
         shape = column.shape
         if shape is None:
             found = _SHAPE.fullmatch(text)
             if found is None:
                 self._add(node, f"the shape of `{column.name}` varies, and this begins with none", "write `(2, 3) …`")
-                return Kept(text, None)
+                return Kept(raw, None)
             shape, text = tuple(map(int, filter(None, found[1].split(", ")))), found[2]
         digested = condensed.from_text(text, column.dtype, shape)
         if digested is not None:
             value = self._stored_tensor(node, column, digested) if self._large == "full" else digested
-            return Kept(raw, value)
+            if self._large != "digest":
+                self._check_measured(node, column, uncertainty)
+            return Kept(raw, value, uncertainty)
         if text.startswith("sha256:"):
             self._add(node, "this is not how a large tensor is written", AGAIN)
             return Kept(raw, None)
         try:
-            return Kept(f"'{raw}'" if node.style else raw, numerals.from_text(text, column.dtype, shape))
+            value = numerals.from_text(text, column.dtype, shape)
+            if value.numel():
+                self._check_measured(node, column, uncertainty)
+            return Kept(f"'{raw}'" if node.style else raw, value, uncertainty)
         except NumeralError as error:
-            self._add(
-                node, f"`{column.name}`: {error}", "put back what stood there, or take it again: remove the file first"
-            )
+            self._add(node, f"`{column.name}`: {error}", _PUT_BACK)
             return Kept(raw, None)
+
+    def _uncertainty(self, node: Node, column: Column, text: str) -> tuple[str, Uncertainty | None]:
+        """A line without its uncertainty, and that."""
+        found = _UNCERTAIN.fullmatch(text)
+        try:
+            if found is not None:
+                return found[1], bounds.from_text(found[2])
+            if "~" in text:
+                bare, statistics = condensed.statistics_of(text)
+                largest = max(statistics.values(), default=0.0)
+                return bare, Uncertainty(math.inf if math.isinf(largest) else 0.0, largest, statistics)
+        except UncertaintyError as error:
+            self._add(node, f"`{column.name}`: {error}", _PUT_BACK)
+            return text.partition("~")[0].rstrip(), bounds.UNKNOWN
+        return text, None
+
+    def _check_measured(self, node: Node, column: Column, uncertainty: Uncertainty | None) -> None:
+        rounds = column.dtype.is_floating_point or column.dtype.is_complex
+        if self._measured is not None and uncertainty is None and rounds:
+            self._add(node, f"`{column.name}` has no uncertainty here, and other lines have one", _PUT_BACK)
+        elif self._measured is None and uncertainty is not None:
+            message = f"`{column.name}` has an uncertainty, and the snapshot does not say by which rules"
+            self._add(node, message, "write `uncertainty: {rules: 1, runs: 8}` above `large`, or take it again")
 
     # --- large tensors
 
@@ -277,9 +367,8 @@ class _Reader:
         if self._stored is None:
             self._stored = self._read_sidecar(node)
         stored = self._stored.get(digested.digest)
-        sidecar = sidecar_path(self._path)
         if stored is None:
-            self._add(node, f"{sidecar.name} does not hold this tensor", _RESTORE)
+            self._add(node, f"{self._sidecar} does not hold this tensor", _RESTORE)
             return None
         if column.dtype in UNSTORED:
             stored = stored.view(column.dtype) if not column.dtype.is_complex else _complex(stored, column.dtype)
@@ -288,21 +377,21 @@ class _Reader:
             or tuple(stored.shape) != digested.shape
             or digest_of(stored) != digested.digest
         ):
-            message = f"what {sidecar.name} holds of `{column.name}` has another digest than this"
+            message = f"what {self._sidecar} holds of `{column.name}` has another digest than this"
             self._add(node, message, _RESTORE)
             return None
         return stored
 
     def _read_sidecar(self, node: Node) -> dict[str, Tensor]:
-        path = sidecar_path(self._path)
         try:
-            return load(path.read_bytes())
+            with Folder(self._path.parent) as folder:
+                return load(folder.read(self._sidecar, LARGEST_SIDECAR))
         except FileNotFoundError:
-            self._add(node, f"its elements are in {path.name}, and there is no such file", _RESTORE)
+            self._add(node, f"its elements are in {self._sidecar}, and there is no such file", _RESTORE)
         except OSError as error:
-            self._add(node, f"{path.name} cannot be read: {(error.strerror or str(error)).lower()}", _RESTORE)
+            self._add(node, f"{self._sidecar} cannot be read: {(error.strerror or str(error)).lower()}", _RESTORE)
         except SafetensorError as error:
-            self._add(node, f"{path.name} is damaged: {error}", _RESTORE)
+            self._add(node, f"{self._sidecar} is damaged: {error}", _RESTORE)
         self._raise()
         return {}
 

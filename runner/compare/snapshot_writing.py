@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,35 +16,55 @@ from torch import Tensor
 from runner.compare import condensed, numerals
 from runner.compare.annotations import annotated
 from runner.compare.condensed import LARGEST_WHOLE, Condensed, condense
-from runner.compare.snapshots import FORMAT, Environment, Kept, Snapshot, sidecar_path
+from runner.compare.environment import Environment
+from runner.compare.snapshots import FORMAT, SIDECAR_SUFFIX, Kept, Snapshot, first_sidecar_path, sidecar_path
+from runner.compare.uncertainty import bounds
+from runner.compare.uncertainty.bounds import Uncertainty, rounded_up
 from runner.config.scalars import LARGEST_INTEGER
 from runner.errors import RunError
 from runner.plan.columns import Column
 from runner.plan.dtypes import dtype_name
 from runner.record.digest import bits, digest_of
-from runner.record.directory import write_atomically
+from runner.safe_files import Folder
 
 ABSENT = Kept("null", None)
 END = "..."
 """YAML's own mark that a document ends: a file without it is cut off."""
 
+LARGEST_FILE = 256 << 20
+_PLAIN_KEY = re.compile(r"[A-Za-z_][\w.]*(?:\[\d+\][\w.]*)*")
+
 UNSTORED = (torch.complex32, torch.complex128, torch.float8_e8m0fnu)
 """Dtypes that safetensors has no name for; their bits are stored as integers."""
 
 
-def keep(value: Tensor | None, column: Column, large: str) -> Kept:
-    """A tensor as a snapshot keeps it."""
+def keep(value: Tensor | None, column: Column, large: str, uncertainty: Uncertainty | None = None) -> Kept:
+    """A tensor as a snapshot keeps it.
+
+    Args:
+        large: how tensors of more than `LARGEST_WHOLE` elements are kept: full, stats or digest.
+        uncertainty: as it was measured; None where nothing was.
+    """
     if value is None:
         return ABSENT
     value = value.detach().cpu()
+    if uncertainty is not None:
+        uncertainty = _worth_keeping(rounded_up(uncertainty), value)
+    mark = "" if uncertainty is None else f" ~{bounds.to_text(uncertainty)}"
     if value.numel() <= LARGEST_WHOLE:
-        text = numerals.to_text(value)
-    else:
-        kept = condense(value, statistics=large != "digest")
-        text = condensed.to_text(kept)
-        if large != "full":
-            return Kept(_shaped(text, value, column), kept)
-    return Kept(_shaped(text, value, column), value)
+        return Kept(_shaped(numerals.to_text(value), value, column) + mark, value, uncertainty)
+    kept = condense(value, statistics=large != "digest")
+    if large == "full":
+        return Kept(_shaped(condensed.to_text(kept), value, column) + mark, value, uncertainty)
+    if large == "digest":
+        return Kept(_shaped(condensed.to_text(kept), value, column), kept)
+    return Kept(_shaped(condensed.to_text(kept, uncertainty), value, column), kept, uncertainty)
+
+
+def _worth_keeping(uncertainty: Uncertainty, value: Tensor) -> Uncertainty | None:
+    """None where there is no element, and for integers and booleans that no perturbed run moved: these are exact."""
+    rounds = value.is_floating_point() or value.is_complex()
+    return uncertainty if value.numel() and (rounds or uncertainty.largest) else None
 
 
 def _shaped(text: str, value: Tensor, column: Column) -> str:
@@ -52,65 +75,75 @@ def _shaped(text: str, value: Tensor, column: Column) -> str:
     return f"'{text}'" if beyond else text  # the integers of a config end before
 
 
-def render(snapshot: Snapshot, of: str) -> str:
+def render(snapshot: Snapshot, of: str, sidecar: str | None = None) -> str:
     """The text of a snapshot file.
 
     Args:
         of: the name of the config's file, in the folder above.
+        sidecar: the name of the file beside it with its large tensors.
     """
-    return "\n".join([*_head(snapshot, of), *_rows(snapshot), *_overlays(snapshot), END]) + "\n"
+    return "\n".join([*_head(snapshot, of, sidecar), *_rows(snapshot), *_overlays(snapshot), END]) + "\n"
 
 
 def write(snapshot: Snapshot, path: Path, of: str) -> None:
-    """Write a snapshot and its large tensors, each file whole or not at all; the one that names the other comes last.
+    """Write a snapshot and its large tensors in one change.
 
-    Comments of a snapshot that is there stay at their lines.
+    The large tensors are in a file that is named by its content and written first, then the text takes the place of
+    the old one, then the file that the old one named is removed: a kill in between leaves a whole snapshot, the old
+    one or the new. Comments of a snapshot that is there stay at their lines.
 
     Raises:
-        RunError: the files cannot be written.
+        RunError: the files cannot be written, or the folder or the snapshot is a link.
     """
     tensors = _large_tensors(snapshot)
-    sidecar = sidecar_path(path)
+    content = save({digest: _storable(tensor) for digest, tensor in sorted(tensors.items())}) if tensors else b""
+    sidecar = sidecar_path(path, hashlib.sha256(content).hexdigest()[:16]).name if content else None
     try:
-        path.parent.mkdir(exist_ok=True)
-        text = render(snapshot, of)
-        if path.is_file():
-            text = annotated(text, path.read_text(encoding="utf-8"))
-        if tensors:
-            write_atomically(sidecar, save({digest: _storable(tensor) for digest, tensor in sorted(tensors.items())}))
-        write_atomically(path, text.encode())
-        if not tensors:
-            sidecar.unlink(missing_ok=True)
+        with Folder(path.parent.parent) as above, above.folder(path.parent.name, create=True) as folder:
+            folder.remove_leftovers()
+            text = render(snapshot, of, sidecar)
+            if folder.holds(path.name):
+                text = annotated(text, folder.read(path.name, LARGEST_FILE).decode())
+            if sidecar is not None and not folder.holds(sidecar):
+                folder.write(sidecar, content)
+            folder.write(path.name, text.encode())
+            for name in folder.names(SIDECAR_SUFFIX):
+                if name != sidecar and _is_sidecar_of(name, path):
+                    with suppress(OSError):  # the next one to write removes it
+                        folder.remove(name)
     except OSError as error:
         raise RunError(f"cannot write the snapshot {path}: {error.strerror or error}") from error
 
 
-def _head(snapshot: Snapshot, of: str) -> Iterator[str]:
+def _is_sidecar_of(name: str, path: Path) -> bool:
+    pattern = rf"{re.escape(path.stem)}\.[0-9a-f]{{16}}{re.escape(SIDECAR_SUFFIX)}"
+    return name == first_sidecar_path(path).name or re.fullmatch(pattern, name) is not None
+
+
+def _head(snapshot: Snapshot, of: str, sidecar: str | None) -> Iterator[str]:
     yield f"# the numbers of {of}, as `steprun check` expects them; `steprun check --update` writes what differs"
     yield f"format: {FORMAT}"
     yield f"of: {json.dumps(of, ensure_ascii=False)}"
     yield "config:"
-    yield from (f"  {key}: {json.dumps(digest)}" for key, digest in snapshot.config.items())
+    yield from (f"  {_key(key)}: {json.dumps(digest)}" for key, digest in snapshot.config.items())
     if snapshot.files:
         yield "files:"
         names = {name: json.dumps(name, ensure_ascii=False) for name in snapshot.files}
         yield from (f"  {names[name]}: {json.dumps(digest)}" for name, digest in snapshot.files.items())
     yield from _environment(snapshot.environment, "")
-    calibration = snapshot.calibration
-    if calibration is not None:
-        yield "calibration:"
-        yield f"  runs: {calibration.runs}"
-        yield f"  over: {json.dumps(calibration.over)}"
-        yield f"  torch: {json.dumps(calibration.torch)}"
-        yield "  spread:" if calibration.spread else "  spread: {}"
-        for column in snapshot.columns:
-            if column.name in calibration.spread:
-                yield f"    {column.name}: {calibration.spread[column.name]!r}"
+    if snapshot.measured is not None:
+        yield f"uncertainty: {{rules: {snapshot.measured.rules}, runs: {snapshot.measured.runs}}}"
     yield f"large: {snapshot.large}"
+    if sidecar is not None:
+        yield f"elements: {json.dumps(sidecar, ensure_ascii=False)}"
     yield "tensors:" if snapshot.columns else "tensors: {}"
     for column in snapshot.columns:
         shape = "varying" if column.shape is None else f"[{', '.join(map(str, column.shape))}]"
         yield f"  {column.name}: {column.role} {dtype_name(column.dtype)} {shape}"
+
+
+def _key(name: str) -> str:
+    return name if _PLAIN_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def _environment(environment: Environment, indent: str) -> Iterator[str]:

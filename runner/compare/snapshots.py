@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from runner.compare.condensed import Condensed
+from runner.compare.environment import Environment
+from runner.compare.uncertainty.bounds import Uncertainty
 from runner.plan.columns import Column
 
-FORMAT = 1
+FORMAT = 2
+FIRST_FORMAT = 1
+"""The one before: without uncertainties, and with an environment that does not fix the bits."""
 FOLDER = "snapshots"
 SUFFIX = ".yaml"
 SIDECAR_SUFFIX = ".safetensors"
 
 Value = Tensor | Condensed | None
-Environment = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Kept:
 
     text: str  # as it stands in the file
     value: Value  # the tensor itself, where its elements were kept; None is no gradient
+    uncertainty: Uncertainty | None = None  # None: it is exact, or nothing was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,23 @@ class KeptRow:
         return name in self.values
 
 
+def uncertainty_of(row: object, name: str) -> Uncertainty | None:
+    """How uncertain a tensor of a row of a snapshot is; None where it is exact, or nothing was measured."""
+    assert isinstance(row, KeptRow)
+    return row.values[name].uncertainty if name in row.values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How the uncertainties of a snapshot were measured."""
+
+    rules: int  # the version of the perturbation's rules
+    runs: int
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How far repeated runs lay apart, and which these were."""
+    """How far repeated runs lay apart, and which these were: in snapshots of the first format only."""
 
     runs: int
     over: str  # "threads 1, 2"
@@ -71,7 +88,7 @@ class Overlay:
 class Snapshot:
     """The rows of one run of a config."""
 
-    config: Mapping[str, str]  # top-level key → digest
+    config: Mapping[str, str]  # dotted field → digest; of the first format, top-level key → digest
     environment: Environment
     large: str  # how tensors of more than `LARGEST_WHOLE` elements are kept: full, stats or digest
     columns: tuple[Column, ...]
@@ -79,6 +96,9 @@ class Snapshot:
     calibration: Calibration | None = None
     overlays: tuple[Overlay, ...] = field(default=())
     files: Mapping[str, str] = field(default_factory=dict)  # data file, from the config's folder → digest of its bytes
+    measured: Measured | None = None  # None: `uncertainty: false`, or of the first format
+    format: int = FORMAT
+    sidecar: str | None = None  # the file beside it that holds its large tensors, as it was read
 
     def seen_from(self, environment: Environment) -> tuple[tuple[KeptRow, ...], bool]:
         """The rows to expect in an environment, and whether they were taken in that very one.
@@ -110,5 +130,11 @@ def snapshot_path(config: Path, name: str) -> Path:
     return config.parent / FOLDER / f"{name}{SUFFIX}"
 
 
-def sidecar_path(snapshot: Path) -> Path:
+def sidecar_path(snapshot: Path, digest: str) -> Path:
+    """Where large tensors are: `snapshots/NAME.0123456789abcdef.safetensors`, named by their content."""
+    return snapshot.with_suffix(f".{digest}{SIDECAR_SUFFIX}")
+
+
+def first_sidecar_path(snapshot: Path) -> Path:
+    """Where they are of a snapshot of the first format."""
     return snapshot.with_suffix(SIDECAR_SUFFIX)

@@ -7,23 +7,26 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from runner.compare.edits import field_digests
+from runner.compare.environment import environment_of
 from runner.compare.snapshot_writing import ABSENT, keep
-from runner.compare.snapshots import Calibration, Environment, Kept, KeptRow, Overlay, Snapshot
+from runner.compare.snapshots import Kept, KeptRow, Measured, Overlay, Snapshot
 from runner.compare.tolerances import BY_DTYPE, Tolerance, Tolerances
 from runner.compare.ulp import same_bits
-from runner.config import Config, load
-from runner.engine import Row
+from runner.compare.uncertainty.bounds import UNKNOWN
+from runner.compare.uncertainty.rules import BUDGET, RULES
+from runner.config import load
+from runner.engine import Row, execute
 from runner.errors import ConfigError, Problem
 from runner.plan import Plan, compile
 from runner.plan.snapshots import TolerancePlan, observed_by_snapshot
-from runner.record.config_fields import config_digests
-from runner.record.manifest import fingerprint
 
-VARIANTS = ("device", "engine")
-"""Keys of a config that its environment tells: the same snapshot serves them, within a tolerance or by an overlay."""
+if TYPE_CHECKING:
+    from runner.compare.uncertainty.measuring import Measurement, Progress
 
 
 def plan_of(path: str | Path, overrides: Sequence[str] = (), allowed: Sequence[str] = ()) -> Plan:
@@ -50,14 +53,6 @@ def _told_once(problems: Sequence[Problem]) -> list[Problem]:
     ]
 
 
-def digests_of(config: Config) -> dict[str, str]:
-    """The digest of every key that a snapshot depends on, under the name that the config gives it."""
-    told = {key: digest for key, digest in config_digests(config).items() if key not in VARIANTS}
-    if told.pop("single_optimizer", None) is not None:
-        told = {"optimizer" if key == "optimizers" else key: digest for key, digest in told.items()}
-    return told
-
-
 def files_of(plan: Plan) -> dict[str, str]:
     """A digest of the bytes of each data file that a run reads, under its path from the config's folder."""
     folder = plan.config.document.folder()
@@ -69,27 +64,61 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def environment_of(plan: Plan) -> Environment:
-    """What the bits of a run depend on besides its config."""
-    dtype = str(plan.dtype).removeprefix("torch.")
-    return {**fingerprint(plan.device, dtype), "engine": plan.config.engine}
+def kept(plan: Plan, rows: Iterable[Row], measurement: Measurement | None = None) -> Snapshot:
+    """The snapshot of a plan's rows in this environment.
 
-
-def kept(plan: Plan, rows: Iterable[Row]) -> Snapshot:
-    """The snapshot of a plan's rows in this environment."""
+    Args:
+        measurement: how uncertain the rows are; None keeps no uncertainty.
+    """
     large = plan.snapshot.tensors
-    found = tuple(kept_row(row, large) for row in rows)
-    return Snapshot(digests_of(plan.config), environment_of(plan), large, plan.columns, found, files=files_of(plan))
+    found = tuple(kept_row(row, large, measurement) for row in rows)
+    measured = None if measurement is None else Measured(RULES, measurement.runs)
+    return Snapshot(
+        field_digests(plan.config), environment_of(plan), large, plan.columns, found, files=files_of(plan),
+        measured=measured,
+    )  # fmt: skip
 
 
-def kept_row(row: Row, large: str) -> KeptRow:
+def kept_row(row: Row, large: str, measurement: Measurement | None = None) -> KeptRow:
     """A row as a snapshot keeps it: absent gradients are told, other absent values are left out."""
+    uncertain = {} if measurement is None else measurement.rows.get(row.number, {})
+    unmeasured = None if measurement is None else UNKNOWN
     values = {
-        column.name: keep(value, column, large)
+        column.name: keep(value, column, large, uncertain.get(column.name, unmeasured))
         for column, value in zip(row.columns, row.values, strict=True)
         if value is not None or column.role == "gradient"
     }
     return KeptRow(row.number, row.path, values)
+
+
+def measured(
+    path: str | Path,
+    plan: Plan,
+    rows: Sequence[Row],
+    overrides: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+    *,
+    runs: int | None = None,
+    budget: float | None = None,
+    progress: Progress | None = None,
+) -> Measurement | None:
+    """How uncertain the rows of a plan are; None where its config says `uncertainty: false`.
+
+    What is measured is the eager engine on the CPU, whatever the config's engine and device.
+
+    Args:
+        path, overrides, allowed: that the plan is of.
+        runs: how many perturbed runs; those of the config unless given, and 0 measures nothing.
+    """
+    runs = plan.snapshot.runs if runs is None else runs
+    if not runs:
+        return None
+    if plan.config.engine != "eager" or plan.device != "cpu":
+        plan = plan_of(path, (*overrides, "engine=eager", "device=cpu"), allowed)
+        rows = list(execute(plan))
+    from runner.compare.uncertainty.measuring import measure  # imports torch's compiler
+
+    return measure(plan, rows, runs=runs, budget=BUDGET if budget is None else budget, progress=progress)
 
 
 def overlay_of(taken: Snapshot, base: Snapshot) -> Overlay:
@@ -118,21 +147,24 @@ def is_kept_alike(a: Kept, b: Kept) -> bool:
 # --- tolerances
 
 
-def tolerances_of(plan: Plan, exact: bool, calibration: Calibration | None) -> Tolerances:
+def tolerances_of(plan: Plan, exact: bool, snapshot: Snapshot) -> Tolerances:
     """How near a run has to come to a snapshot.
 
+    Bits where the snapshot was taken in this very environment; else the first of: the tolerance of a glob, that of all
+    tensors, both from the config, what was measured, and `dtype`.
+
     Args:
-        exact: whether the snapshot was taken in this very environment.
-        calibration: what was measured; its spread, twice, is allowed on top of `dtype`, as a run that was not measured
-            may lie as far on the other side.
+        exact: whether the snapshot was taken in this very environment, of this very config.
     """
-    snapshot = plan.snapshot
-    if exact and snapshot.exact:
+    given = plan.snapshot
+    if exact and given.exact:
         return Tolerances()
-    by_glob = [(pattern, _tolerance(given)) for pattern, given in snapshot.by_glob]
-    if snapshot.default is not None:
-        return Tolerances(_tolerance(snapshot.default), by_glob)
-    spread = calibration.spread if calibration else {}
+    by_glob = [(pattern, _tolerance(each)) for pattern, each in given.by_glob]
+    if given.default is not None:
+        return Tolerances(_tolerance(given.default), by_glob)
+    if snapshot.measured is not None and given.runs:
+        return Tolerances(Tolerance("measured", factor=given.factor), by_glob)
+    spread = snapshot.calibration.spread if snapshot.calibration else {}  # of the first format
     measured = [(name, replace(BY_DTYPE, spread=2 * apart)) for name, apart in spread.items() if apart]
     return Tolerances(BY_DTYPE, [*by_glob, *measured])
 

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from runner.compare.uncertainty.bounds import FACTOR, Uncertainty, floored
 from runner.engine.expectations import TOLERANCES
 from runner.plan.columns import Column
 
@@ -23,7 +24,7 @@ NOISE = 16.0
 CHUNK = 1 << 15
 """Elements that are looked at together: few enough for a processor's cache, and for torch to start no threads for."""
 
-Mode = Literal["bitwise", "ulp", "dtype", "explicit"]
+Mode = Literal["bitwise", "ulp", "dtype", "explicit", "measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,38 @@ class Bounds:
     rtol: float = 0.0
     atol: float = 0.0
     ulp: int = 0
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An uncertainty as a bound for one tensor of one row.
+
+    It holds where the root mean square difference is at most `factor` times `rms`, and no difference is more than
+    twice `factor` times `largest`. What is not finite must stand where it is expected.
+    """
+
+    rms: float
+    largest: float
+    factor: float
+
+    def times(self, rms: float, largest: float) -> float:
+        """How many times its uncertainty a tensor is apart, of which `factor` are allowed.
+
+        Args:
+            rms, largest: of the differences.
+        """
+        parts = [_over(rms, self.rms), _over(largest, 2 * self.largest)]
+        return max(parts)
+
+    def holds(self, rms: float, largest: float) -> bool:
+        return self.times(rms, largest) <= self.factor
+
+
+def _over(apart: float, uncertainty: float) -> float:
+    if apart == 0 or math.isinf(uncertainty):
+        return 0.0
+    return apart / uncertainty if uncertainty else math.inf
 
 
 EXACT = Bounds(bitwise=True)
@@ -49,7 +82,8 @@ class Tolerance:
     """How far a tensor may be from what is expected.
 
     `bitwise`: the same bits. `ulp`: `ulp` units in the last place. `dtype`: `torch.testing`'s table for the tensor's
-    dtype, times `COMPOUNDING`; integers and booleans are exact. `explicit`: `rtol` and `atol`.
+    dtype, times `COMPOUNDING`; integers and booleans are exact. `explicit`: `rtol` and `atol`. `measured`: `factor`
+    times the uncertainty of the tensor in the row.
 
     With `scaled`, which is for gradients, `atol` counts in units of the root mean square of what is expected:
     an element holds where `|found - expected| <= atol * norm / sqrt(elements) + rtol * |expected|`. An absolute
@@ -63,6 +97,12 @@ class Tolerance:
     ulp: int = 0
     scaled: bool = False
     spread: float = 0.0  # absolute, of repeated runs that were measured: allowed in any case
+    factor: float = FACTOR  # of `measured`
+    uncertainty: Uncertainty | None = None  # of `measured`: that of the tensor in the row that is compared
+
+    def of_row(self, uncertainty: Uncertainty | None) -> Tolerance:
+        """The tolerance for a tensor that is that uncertain in one row; None where it is exact."""
+        return replace(self, uncertainty=uncertainty) if self.mode == "measured" else self
 
     def bounds(self, expected: Tensor, largest: float = 0.0) -> Bounds:
         """The tolerance as numbers.
@@ -77,6 +117,11 @@ class Tolerance:
             return EXACT
         if self.mode == "ulp":
             return Bounds(ulp=self.ulp)
+        if self.mode == "measured":
+            if self.uncertainty is None:
+                return EXACT
+            size = root_mean_square(expected), largest_magnitude(expected)
+            return Bounds(measured=Measured(*floored(self.uncertainty, expected.dtype, *size), self.factor))
         rtol, atol = self.rtol, self.atol
         if self.mode == "dtype":
             rtol, atol = _by_dtype(expected.dtype)
@@ -129,6 +174,13 @@ def root_mean_square(tensor: Tensor) -> float:
         norm = math.hypot(norm, float(torch.linalg.vector_norm(wide if finite.all() else wide[finite])))
         count += int(finite.sum())
     return norm / math.sqrt(count) if count else 0.0
+
+
+def largest_magnitude(tensor: Tensor) -> float:
+    """The largest magnitude of a finite element; 0 where there is none."""
+    magnitude = tensor.detach().reshape(-1).to(torch.complex128 if tensor.dtype.is_complex else torch.float64).abs()
+    finite = magnitude[magnitude.isfinite()]
+    return float(finite.max()) if finite.numel() else 0.0
 
 
 def rounding(dtype: torch.dtype) -> float:

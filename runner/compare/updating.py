@@ -30,7 +30,7 @@ def updated(old: Snapshot, taken: Snapshot, update: Update) -> Snapshot:
     if old.environment == taken.environment:
         rows = _merged(old.rows, taken.rows)
         overlays = old.overlays if has_same_rows(old, taken) else ()
-        return replace(taken, rows=rows, calibration=old.calibration, overlays=overlays)
+        return replace(taken, rows=rows, overlays=overlays)
     overlaid = any(each.environment == taken.environment for each in old.overlays)
     return with_overlay(old, taken) if overlaid and has_same_rows(old, taken) else taken
 

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
 from typing import Protocol
 
 from torch import Tensor
@@ -20,6 +21,7 @@ from runner.compare.differences import Deviation, Difference
 from runner.compare.growth import Growth, Trace
 from runner.compare.observed import deviation, difference, is_same
 from runner.compare.tolerances import Tolerance, root_mean_square, rounding
+from runner.compare.uncertainty.bounds import Uncertainty
 from runner.plan.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
@@ -43,6 +45,14 @@ Pair = tuple[AnyRow | None, AnyRow | None]
 """A row as it was found and as it was expected; None where the other side has none."""
 
 Tolerate = Callable[[Column], Tolerance]
+
+Uncertain = Callable[[AnyRow, str], Uncertainty | None]
+"""How uncertain a tensor of an expected row is; None where it is exact."""
+
+
+def certain(row: AnyRow, name: str) -> Uncertainty | None:
+    """Of rows of which nothing was measured."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,24 @@ def align(found: Iterable[AnyRow], expected: Iterable[AnyRow]) -> Iterator[Pair]
         yield None, right.take()
 
 
+def align_edited(found: Sequence[AnyRow], expected: Sequence[AnyRow], values: Sequence[str]) -> Iterator[Pair]:
+    """Rows of a run and of the snapshot of another version of its config in pairs, in order.
+
+    The sequences of kinds of steps and what they compute are aligned by their longest common blocks; the steps may
+    stand in other loops than before.
+
+    Args:
+        values: the named values that both sides declare.
+    """
+    a, b = ([(row.step, *(row[name] is not None for name in values)) for row in rows] for rows in (found, expected))
+    left, right = 0, 0
+    for block in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
+        yield from ((row, None) for row in found[left : block.a])
+        yield from ((None, row) for row in expected[right : block.b])
+        yield from zip(found[block.a : block.a + block.size], expected[block.b : block.b + block.size], strict=True)
+        left, right = block.a + block.size, block.b + block.size
+
+
 WINDOW = 64
 """Rows that are looked through for the partner of one."""
 
@@ -199,6 +227,7 @@ def compare(
     found_columns: Sequence[Column],
     expected_columns: Sequence[Column],
     tolerate: Tolerate,
+    uncertain: Uncertain = certain,
 ) -> Verdict:
     """The verdict over rows, which are read once, one pair at a time.
 
@@ -207,8 +236,9 @@ def compare(
         found_columns, expected_columns: of either side. A column whose dtype differs is compared no further; one whose
             shape differs is, so that a step shows where.
         tolerate: the tolerance of each column; `Tolerances` is one.
+        uncertain: of the expected rows, where the tolerance of a column is `measured`.
     """
-    watch = Watch(found_columns, expected_columns, tolerate)
+    watch = Watch(found_columns, expected_columns, tolerate, uncertain)
     for found, expected in pairs:
         watch(found, expected)
     return watch.verdict()
@@ -241,7 +271,13 @@ class Series:
         self.trace = Trace(rounding(self.column.rounded))
 
     def add(
-        self, number: int, found: Tensor | None, expected: Tensor | Condensed | None, same: bool, whole: bool
+        self,
+        number: int,
+        found: Tensor | None,
+        expected: Tensor | Condensed | None,
+        same: bool,
+        whole: bool,
+        uncertainty: Uncertainty | None = None,
     ) -> Difference | None:
         """Compare the values of one row; what differs is told where the `whole` of it is asked for."""
         self.compared += 1
@@ -252,14 +288,15 @@ class Series:
             self.error = 0.0
             self.trace.add(number, 0.0)
             return None
-        told = difference(found, expected, self.tolerance, self.size) if whole else None
+        tolerance = self.tolerance.of_row(uncertainty)
+        told = difference(found, expected, tolerance, self.size) if whole else None
         if self.column.is_digest and found is not None and expected is not None:
             told = None if told is None else replace(told, kind="digest", values=None)
             deviates = Deviation(True, math.nan)
         elif told is not None and told.values is not None:
             deviates = Deviation(True, told.values.error)
         else:
-            deviates = deviation(found, expected, self.tolerance, self.size)
+            deviates = deviation(found, expected, tolerance, self.size)
         self.error = deviates.error
         self.trace.add(number, self.error)
         if not deviates.beyond:
@@ -301,6 +338,7 @@ class Watch:
     found_columns: Sequence[Column]
     expected_columns: Sequence[Column]
     tolerate: Tolerate
+    uncertain: Uncertain = certain
     series: dict[str, Series] = field(default_factory=dict)
     compared: int = 0
     missing: int = 0
@@ -338,7 +376,8 @@ class Watch:
                 continue
             assert not isinstance(left, Condensed)  # only what is expected may be that
             same = left is not None and right is not None and is_same(left, right)
-            difference = series.add(expected.number, left, right, same, self.parting is None)
+            uncertainty = self.uncertain(expected, name) if series.tolerance.mode == "measured" and not same else None
+            difference = series.add(expected.number, left, right, same, self.parting is None, uncertainty)
             if not same and self.unequal_since is None:
                 self.unequal_since = Place.of(expected), series.column
             if difference is not None:

@@ -344,6 +344,16 @@ class ToleranceDeclaration(Frozen):
     ulp: Number | None = Field(default=None, description="units in the last place")
 
 
+class UncertaintyDeclaration(Frozen):
+    """How the uncertainty of a snapshot is measured, and how many times it a run elsewhere may be apart."""
+
+    noun: ClassVar[str] = "`uncertainty`"
+    runs: Number = Field(default=8, description="runs with perturbed rounding, 3 or more; 8 unless said otherwise")
+    factor: Number = Field(
+        default=5, description="times its uncertainty that a tensor may be apart in another environment"
+    )
+
+
 class SnapshotDeclaration(Frozen):
     """What a snapshot keeps, and how nearly `steprun check` holds it."""
 
@@ -363,8 +373,8 @@ class SnapshotDeclaration(Frozen):
     )
     tolerance: Text | None = Field(
         default=None,
-        description="in other environments: dtype, five times what torch.testing allows, or bitwise; dtype unless "
-        "said otherwise",
+        description="in other environments, instead of the uncertainty: dtype, five times what torch.testing allows, "
+        "or bitwise",
     )
     rtol: Number | None = Field(default=None, description="relative tolerance; 0 where only atol is given")
     atol: Number | None = Field(
@@ -372,6 +382,11 @@ class SnapshotDeclaration(Frozen):
         description="absolute tolerance, in units of their root mean square for gradients; 0 where only rtol is given",
     )
     ulp: Number | None = Field(default=None, description="units in the last place")
+    uncertainty: UncertaintyDeclaration | None = Field(
+        default_factory=UncertaintyDeclaration,
+        description="how the uncertainty of each number is measured, which decides in other environments; false "
+        "measures none, and leaves `tolerance: dtype`",
+    )
     tolerances: dict[str, ToleranceDeclaration] = Field(
         default_factory=dict, description="name or glob → tolerance of the tensors it matches; the first that does"
     )

@@ -24,6 +24,7 @@ from runner.config.models import (
     Step,
     TensorDeclaration,
     ToleranceDeclaration,
+    UncertaintyDeclaration,
 )
 from runner.config.snapshot import TENSORS_KEPT, TOLERANCES
 from runner.config.steps import BARE
@@ -179,6 +180,7 @@ def _snapshot() -> Schema:
         SnapshotDeclaration,
         tensors={"enum": list(TENSORS_KEPT)},
         tolerance=word,
+        uncertainty={"anyOf": [{"type": ["boolean", "null"]}, _model(UncertaintyDeclaration)]},
         tolerances={"type": "object", "additionalProperties": {"anyOf": [{"enum": list(TOLERANCES)}, tolerance]}},
     )
     return {**snapshot, "type": ["object", "null"], "description": _told(_properties(Config), "snapshot")}

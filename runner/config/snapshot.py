@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.config.models import SnapshotDeclaration, ToleranceDeclaration
+from runner.config.models import SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
 from runner.config.nodes import Path, describe
 from runner.config.validate import Faults
 
@@ -25,10 +25,25 @@ def read_snapshot(written: Any, faults: Faults) -> SnapshotDeclaration:
     values = dict(written)
     _check_word(values.get("tensors"), (*path, "tensors"), TENSORS_KEPT, faults)
     _check_tolerance(values, path, faults)
+    if "uncertainty" in values:
+        values["uncertainty"] = _uncertainty(values["uncertainty"], (*path, "uncertainty"), faults)
     tolerances = values.pop("tolerances", None)
     if tolerances is not None:
         values["tolerances"] = _by_glob(tolerances, (*path, "tolerances"), faults)
     return faults.build(SnapshotDeclaration, values, path) or SnapshotDeclaration()
+
+
+def _uncertainty(written: Any, path: Path, faults: Faults) -> UncertaintyDeclaration | None:
+    """None where it says `false`."""
+    if written is False:
+        return None
+    if written is None or written is True:
+        return UncertaintyDeclaration()
+    if not isinstance(written, dict):
+        hint = "write `false`, or `{runs: 8, factor: 5}`"
+        faults.add(path, f"expected a mapping, found {describe(written)}", hint)
+        return None
+    return faults.build(UncertaintyDeclaration, written, path) or UncertaintyDeclaration()
 
 
 def _by_glob(written: Any, path: Path, faults: Faults) -> dict[str, ToleranceDeclaration]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,9 @@ from runner.language.scalars import Scalar
 from runner.plan.columns import Column
 from runner.plan.faults import ConfigPath, Faults
 from runner.plan.scalars import integer, number
+
+FEWEST_RUNS = 3
+"""Perturbed runs from which an uncertainty may be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,10 @@ class SnapshotPlan:
 
     tensors: str = "full"  # how large ones are kept: full, stats or digest
     exact: bool = True
-    default: TolerancePlan | None = None  # None: by dtype
+    default: TolerancePlan | None = None  # None: by what was measured, or by dtype
     by_glob: tuple[tuple[str, TolerancePlan], ...] = ()
+    runs: int = 0  # with perturbed rounding; 0: no uncertainty is measured
+    factor: float = 5.0  # times its uncertainty that a tensor may be apart in another environment
 
 
 def plan_snapshot(
@@ -55,7 +61,22 @@ def plan_snapshot(
             _check_use(pattern, place_of, [glob for glob, _ in by_glob], kept, faults)
         by_glob.append((pattern, _tolerance(tolerance, place_of, scalars, faults) or TolerancePlan("dtype")))
     default = _tolerance(declared, path, scalars, faults)
-    return SnapshotPlan(declared.tensors, declared.exact, default, tuple(by_glob))
+    runs, factor = _uncertainty(declared, (*path, "uncertainty"), scalars, faults)
+    return SnapshotPlan(declared.tensors, declared.exact, default, tuple(by_glob), runs, factor)
+
+
+def _uncertainty(
+    declared: SnapshotDeclaration, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults
+) -> tuple[int, float]:
+    given = declared.uncertainty
+    if given is None:
+        return 0, 0.0
+    runs = integer(given.runs, (*path, "runs"), scalars, faults, FEWEST_RUNS)
+    factor = number(given.factor, (*path, "factor"), scalars, faults)
+    if factor is not None and not 1 <= factor < math.inf:
+        hint = "write one such as 5; `uncertainty: false` compares by dtype"
+        faults.add((*path, "factor"), f"the factor is 1 or more, and this is {factor}", hint)
+    return runs or FEWEST_RUNS, float(factor or 1.0)
 
 
 def observed_by_snapshot(config: Config) -> Config:

@@ -28,8 +28,8 @@ def config_fields(document: Document) -> dict[str, str]:
     A list is one field, unless it holds mappings, as `steps` does. Data files have their whole path.
     """
     entries = document.root.entries.items()
-    fields = (field for key, entry in entries if key not in _ROWS_WITHOUT for field in _fields(entry.value, (key,)))
-    return {dotted(path): _text(_value(node, path, document)) for path, node in fields}
+    fields = (field for key, entry in entries if key not in _ROWS_WITHOUT for field in fields_of(entry.value, (key,)))
+    return {dotted(path): _text(value_of(node, path, document)) for path, node in fields}
 
 
 def config_digests(config: Config) -> dict[str, str]:
@@ -61,18 +61,20 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     return ", ".join(told) or None
 
 
-def _fields(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
+def fields_of(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+    """Every value below a node with its path; a list is one value, unless it holds mappings."""
     if isinstance(node, MapNode) and node.entries:
         for key, entry in node.entries.items():
-            yield from _fields(entry.value, (*path, key))
+            yield from fields_of(entry.value, (*path, key))
     elif isinstance(node, ListNode) and any(isinstance(item, MapNode) for item in node.items):
         for index, item in enumerate(node.items):
-            yield from _fields(item, (*path, index))
+            yield from fields_of(item, (*path, index))
     else:
         yield path, node
 
 
-def _value(node: Node, path: Path, document: Document) -> Any:
+def value_of(node: Node, path: Path, document: Document) -> Any:
+    """What a node says; a data file by its whole path."""
     if isinstance(node, ScalarNode) and (is_file_path(path) or is_column_file_path(path, document.root)):
         return os.path.normpath(os.path.join(os.path.abspath(node.source.folder), str(node.value)))
     return plain(node)

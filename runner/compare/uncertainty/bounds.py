@@ -1,0 +1,117 @@
+"""How uncertain a tensor of a row is, as a snapshot stores it, and what a run elsewhere may differ by.
+
+`S` is the root mean square difference of perturbed runs from the plain one, over runs and elements; `M` is the largest
+difference of any element in any of them. Both are absolute, and stored as powers of two, rounded up.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+FACTOR = 5.0
+"""Times its `S` that a tensor may be apart by default; an element may be apart twice as many times `M`."""
+
+_EXACT, _UNKNOWN = "0", "any"
+_POWER = re.compile(r"2\^(-?\d{1,4})|0|any")
+_LARGEST_POWER, _SMALLEST_POWER = 1023, -1074
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """How far correct runs of one tensor of one row lie apart."""
+
+    rms: float  # S; infinite where perturbed runs took other steps or were not finite: any number is accepted
+    largest: float  # M
+    statistics: Mapping[str, float] = field(default_factory=dict)  # of a large tensor: S of "mean", "std", …
+
+    @property
+    def unknown(self) -> bool:
+        return math.isinf(self.rms)
+
+
+UNKNOWN = Uncertainty(math.inf, math.inf)
+
+
+class UncertaintyError(ValueError):
+    """A text is not an uncertainty."""
+
+
+def to_text(uncertainty: Uncertainty) -> str:
+    """`2^-20,2^-17`: S and M as powers of two; `0` for exact, `any` for unknown."""
+    first, second = power(uncertainty.rms), power(uncertainty.largest)
+    return first if first == second and first in (_EXACT, _UNKNOWN) else f"{first},{second}"
+
+
+def from_text(text: str) -> Uncertainty:
+    """The inverse of `to_text`.
+
+    Raises:
+        UncertaintyError: the text does not hold one or two powers of two, or the second is less than the first.
+    """
+    parts = text.split(",")
+    if len(parts) > 2:
+        raise UncertaintyError(f"`~{text}` has {len(parts)} parts, and an uncertainty has two: `~2^-20,2^-17`")
+    rms, largest = from_power(parts[0]), from_power(parts[-1])
+    if len(parts) == 1 and parts[0] not in (_EXACT, _UNKNOWN):
+        raise UncertaintyError(f"`~{text}` lacks the largest difference: write `~{text},{text}` or more")
+    if largest < rms:
+        raise UncertaintyError(f"`~{text}`: the largest difference is less than the root mean square")
+    return Uncertainty(rms, largest)
+
+
+def power(number: float) -> str:
+    """The least power of two that is not below a number that is not negative, as text."""
+    if number == 0:
+        return _EXACT
+    if not math.isfinite(number):
+        return _UNKNOWN
+    mantissa, exponent = math.frexp(number)  # number = mantissa * 2 ** exponent, mantissa from 1/2 to 1
+    exponent -= mantissa == 0.5
+    return f"2^{exponent}" if exponent <= _LARGEST_POWER else _UNKNOWN
+
+
+def from_power(text: str) -> float:
+    """The inverse of `power`.
+
+    Raises:
+        UncertaintyError: the text is none.
+    """
+    found = _POWER.fullmatch(text)
+    if found is None:
+        raise UncertaintyError(f"`~{text}` is no uncertainty: it is `0`, `any`, or a power of two such as `2^-20`")
+    if found[1] is None:
+        return 0.0 if text == _EXACT else math.inf
+    if not _SMALLEST_POWER <= int(found[1]) <= _LARGEST_POWER:
+        raise UncertaintyError(f"`~{text}` is beyond the powers of two of float64, 2^-1074 to 2^1023")
+    return 2.0 ** int(found[1])
+
+
+def rounded_up(uncertainty: Uncertainty) -> Uncertainty:
+    """An uncertainty as it is read back from a snapshot."""
+    statistics = {name: from_power(power(value)) for name, value in uncertainty.statistics.items()}
+    return Uncertainty(from_power(power(uncertainty.rms)), from_power(power(uncertainty.largest)), statistics)
+
+
+def floored(uncertainty: Uncertainty, dtype: torch.dtype, rms: float, largest: float) -> tuple[float, float]:
+    """S and M, at least one unit of rounding of what is expected.
+
+    Args:
+        dtype: that the numbers were rounded to.
+        rms, largest: root mean square and largest magnitude of what is expected.
+    """
+    eps = torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0
+    return max(uncertainty.rms, eps * rms), max(uncertainty.largest, eps * largest)
+
+
+def significant_digits(uncertainty: float, size: float, dtype: torch.dtype) -> float:
+    """Decimal digits of a number of a size that an uncertainty leaves: at most those of its dtype, at least 0."""
+    info = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else None
+    most = -math.log10(info.eps) if info else 15.0
+    if uncertainty == 0 or size == 0:
+        return most if uncertainty == 0 else 0.0
+    return min(most, max(0.0, -math.log10(uncertainty / size))) if math.isfinite(uncertainty) else 0.0

@@ -1,0 +1,208 @@
+"""Runs of a config whose rounding is perturbed: how far their rows lie from those of the plain run."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from runner.compare.condensed import LARGEST_WHOLE, STATISTICS
+from runner.compare.uncertainty.bounds import UNKNOWN, Uncertainty
+from runner.compare.uncertainty.discrete import discrete_columns
+from runner.compare.uncertainty.perturbation import Perturbation
+from runner.compare.uncertainty.rules import BUDGET, FEWEST
+from runner.engine import Row, eager, initial_state
+from runner.engine.binding import Binding
+from runner.engine.straight import Run
+from runner.errors import RunError
+from runner.plan import Plan
+from runner.plan.instructions import Action, Expect
+from runner.record.config_fields import config_digests
+from runner.record.summary import summarize
+
+Progress = Callable[[int, int], None]
+"""Called with the number of the run that begins, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How uncertain the tensors of each row are."""
+
+    runs: int
+    rows: Mapping[int, Mapping[str, Uncertainty]]  # row number → tensor
+    notes: tuple[str, ...] = ()  # what was out of the ordinary in perturbed runs
+
+
+def measure(
+    plan: Plan,
+    rows: Sequence[Row],
+    *,
+    runs: int,
+    budget: float = BUDGET,
+    progress: Progress | None = None,
+) -> Measurement:
+    """Run a plan with perturbed rounding, and measure how far each tensor lies from that of `rows`.
+
+    Args:
+        plan: with `engine: eager` on the CPU.
+        rows: of its plain run, each tensor whole.
+        runs: perturbed runs to make.
+        budget: seconds; where `runs` would take longer, fewer are made, but never fewer than `FEWEST`.
+        progress: called before each run.
+    """
+    plan = replace(plan, on_nonfinite="ignore")
+    plan.drawings.take()  # those were drawn without perturbation
+    tallies = [{column.name: _Tally() for column in row.columns} for row in rows]
+    notes: list[str] = []
+    began = time.monotonic()
+    done = 0
+    while done < runs:
+        done += 1
+        if progress is not None:
+            progress(done, runs)
+        note = _add_run(tallies, rows, plan, done)
+        if note is not None:
+            notes.append(note)
+        taken = (time.monotonic() - began) / done
+        runs = max(done, min(runs, max(FEWEST, int(budget / taken)))) if taken > 0 else runs
+    discrete = discrete_columns(plan)
+    found = {
+        row.number: {name: each.uncertainty(done) for name, each in tallies[place].items() if each.seen}
+        for place, row in enumerate(rows)
+    }
+    return Measurement(done, _widened(found, discrete), tuple(_told_once(notes)))
+
+
+def _add_run(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row], plan: Plan, number: int) -> str | None:
+    """Add one perturbed run to what is known; a note where it took other steps or ended early."""
+    place = 0
+    note = None
+    try:
+        for row in _perturbed_rows(plan, _seed(plan, number)):
+            if place == len(rows) or row.path != rows[place].path:
+                note = f"a perturbed run took other steps from row {place} on: `{row.path}`"
+                break
+            for name, tally in tallies[place].items():
+                tally.add(row[name], rows[place][name])
+            place += 1
+    except RunError as error:
+        note = f"a perturbed run ended before row {place}: {error.problems[0].message}"
+    if note is None and place < len(rows):
+        note = f"a perturbed run ended before row {place}"
+    for missed in tallies[place:]:
+        for tally in missed.values():
+            tally.miss()
+    return note
+
+
+def _perturbed_rows(plan: Plan, seed: int) -> Iterator[Row]:
+    """The rows of a run under `Perturbation`, which is left while a row is looked at."""
+    mode = Perturbation(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with mode:
+            rows = eager.execute(plan, initial_state(plan), shared=True, bind=_bind_but_expectations)
+        while True:
+            with mode:
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row
+
+
+def _bind_but_expectations(binding: Binding, position: int, action: Action) -> Run:
+    """As `eager.bind_step`; an `expect` step does nothing, for it may not hold where rounding is perturbed."""
+    return (lambda: None) if isinstance(action.argument, Expect) else eager.bind_step(binding, position, action)
+
+
+def _seed(plan: Plan, number: int) -> int:
+    """Of one perturbed run: taking a snapshot again perturbs in the same way."""
+    told = "\n".join(f"{key} {digest}" for key, digest in sorted(config_digests(plan.config).items()))
+    return int.from_bytes(hashlib.sha256(f"{told}\n{number}".encode()).digest()[:7])
+
+
+def _told_once(notes: Sequence[str]) -> list[str]:
+    return [
+        note if notes.count(note) == 1 else note.replace("a perturbed run", f"{notes.count(note)} perturbed runs", 1)
+        for note in dict.fromkeys(notes)
+    ]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """One tensor of one row over the perturbed runs."""
+
+    squares: float = 0.0  # sum over the runs of the mean squared difference
+    largest: float = 0.0
+    unknown: bool = False
+    seen: bool = False  # whether the plain run has it
+    statistics: dict[str, float] = field(default_factory=dict)  # sum of squared differences
+
+    def add(self, found: Tensor | None, expected: Tensor | None) -> None:
+        if expected is None:
+            return
+        self.seen = True
+        if found is expected:
+            return
+        if found is None or found.shape != expected.shape:
+            self.unknown = True
+            return
+        delta = difference_of(found, expected)
+        if delta is None:
+            self.unknown = True
+        elif delta.numel():
+            norm = float(torch.linalg.vector_norm(delta))
+            self.squares += norm * norm / delta.numel()
+            self.largest = max(self.largest, float(delta.max()))
+        if expected.numel() > LARGEST_WHOLE and (delta is None or self.largest > 0):
+            now, then = summarize(found), summarize(expected)
+            for name in STATISTICS:
+                a, b = getattr(now, name), getattr(then, name)
+                if a is not None and b is not None:
+                    self.statistics[name] = self.statistics.get(name, 0.0) + (a - b) ** 2
+
+    def miss(self) -> None:
+        self.unknown = True
+
+    def uncertainty(self, runs: int) -> Uncertainty:
+        if self.unknown:
+            return UNKNOWN
+        statistics = {name: math.sqrt(squares / runs) for name, squares in self.statistics.items()}
+        return Uncertainty(min(self.largest, math.sqrt(self.squares / runs)), self.largest, statistics)
+
+
+def difference_of(found: Tensor, expected: Tensor) -> Tensor | None:
+    """Absolute differences of the finite elements as float64 `(n,)`; None where others than the expected are finite."""
+    if not (expected.is_floating_point() or expected.is_complex()):
+        return (found.to(torch.float64) - expected.to(torch.float64)).abs().reshape(-1)
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    a, b = found.detach().to(wide).reshape(-1), expected.detach().to(wide).reshape(-1)
+    delta = (a - b).abs()
+    if math.isfinite(float(delta.sum())):
+        return delta
+    finite = a.isfinite() & b.isfinite()
+    same = (a == b) | (a.isnan() & b.isnan()) | finite
+    return delta[finite] if bool(same.all()) else None
+
+
+def _widened(
+    rows: Mapping[int, Mapping[str, Uncertainty]], discrete: frozenset[str]
+) -> Mapping[int, Mapping[str, Uncertainty]]:
+    """With the largest of the neighbouring rows for a value that comes of a comparison: it jumps or stays."""
+    widened = {number: dict(row) for number, row in rows.items()}
+    for name in discrete:
+        numbers = [number for number, row in rows.items() if name in row]
+        for place, number in enumerate(numbers):
+            around = [rows[near][name] for near in numbers[max(0, place - 1) : place + 2]]
+            own = rows[number][name]
+            statistics = {key: max(each.statistics.get(key, 0.0) for each in around) for key in own.statistics}
+            widened[number][name] = Uncertainty(
+                max(each.rms for each in around), max(each.largest for each in around), statistics
+            )
+    return widened

@@ -1,0 +1,193 @@
+"""Monte Carlo arithmetic: every floating-point result moved at random by units in the last place.
+
+Two machines that compute correctly differ in how they round: another order of a sum, a fused multiply-add, another
+polynomial for `exp`. A run whose roundings are perturbed lies as far from the plain run as such a machine may.
+
+Source: Parker 1997, "Monte Carlo Arithmetic: exploiting randomness in floating-point arithmetic".
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_POOL = 1 << 16
+_PARTS = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+
+def _tables() -> Mapping[str, frozenset[str]]:
+    """The operations of each section of `operations.txt`, which says what the sections mean."""
+    found: dict[str, list[str]] = {}
+    names: list[str] = []
+    for line in files(__package__).joinpath("operations.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            names = found.setdefault(line.strip("[]"), [])
+        elif not line.startswith("#"):
+            names += line.split()
+    return {section: frozenset(each) for section, each in found.items()}
+
+
+TABLES = _tables()
+
+_SUMMED = frozenset({"sum", "nansum", "mean"})
+_WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+"""Dtypes whose sums are rounded to the dtype as they go; narrower ones are summed in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How one ATen operation is perturbed."""
+
+    ulps: int  # 0: not at all
+    keeps_operands: bool = False
+    first_term: int | None = None
+    is_sum: bool = False
+    deviation: tuple[int, str] | None = None  # of a normal draw: the argument that is its standard deviation
+    written: tuple[int | str, ...] = ()  # arguments that it writes in place
+    copies_unless: tuple[int, str] | None = None  # the argument without which it copies
+
+
+class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Moves the results of floating-point operations on the CPU, forward and backward, while it is entered.
+
+    `y` becomes `y * (1 + j * eps)` with j = -1, 0, 1 of probability 1/4, 1/2, 1/4; for transcendental functions j is
+    the sum of two such numbers. Zeros, infinities and NaN stay, and so does what an operation in place left as it was.
+    The random numbers of the run are not touched: these come from a generator of their own.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._offsets = random.Random(seed)
+        generator = torch.Generator().manual_seed(seed & (1 << 63) - 1)
+        draws = torch.randint(0, 4, (2, 2 * _POOL), generator=generator)
+        self._steps = (draws == 3).to(torch.float64) - (draws == 0).to(torch.float64)
+        self._pools: dict[tuple[torch.dtype, int], Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        rule = _rule(func)
+        if not rule.ulps or (rule.copies_unless is not None and not _argument(rule.copies_unless, args, kwargs)):
+            return func(*args, **kwargs)
+        if rule.deviation is not None:
+            result = func(*args, **kwargs)
+            deviation = _argument(rule.deviation, args, kwargs)
+            for tensor in _tensors(result):
+                self._redraw(tensor, 1.0 if deviation is None else deviation)
+            return result
+        if rule.first_term is not None:
+            args = self._with_moved_terms(rule, rule.first_term, args)
+        written = [kwargs.get(place) if isinstance(place, str) else args[place] for place in rule.written]
+        targets = [tensor for each in written for tensor in _tensors(each)]
+        before = [tensor.clone() for tensor in targets]
+        result = func(*args, **kwargs)
+        if rule.written:
+            for tensor, old in zip(targets, before, strict=True):
+                self._move(tensor, rule.ulps, [old])
+            return result
+        operands = [list(_tensors(each)) for each in args] if rule.keeps_operands else []
+        for place, tensor in enumerate(_tensors(result)):
+            self._move(tensor, rule.ulps, [each[place] for each in operands if place < len(each)])
+        return result
+
+    def _with_moved_terms(self, rule: _Rule, first: int, args: Sequence[Any]) -> list[Any]:
+        moved = list(args)
+        for place in range(first, len(args)):
+            given = args[place]
+            if not isinstance(given, Tensor) or given.dtype not in _WIDE or given.numel() < 2:
+                continue
+            if not (rule.is_sum and _sums_nothing(args)):
+                moved[place] = given.clone(memory_format=torch.preserve_format)
+                self._move(moved[place], 1, [])
+        return moved
+
+    def _move(self, tensor: Tensor, ulps: int, kept: Sequence[Tensor]) -> None:
+        """Move a tensor in place, but for elements that are equal to those of a tensor of `kept`."""
+        if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
+            return
+        stays = [(tensor == other) for other in kept if _is_comparable(other, tensor)]
+        part = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        factors = self._factors(part.numel(), part.dtype, ulps).view(part.shape)
+        if stays:
+            mask = stays[0]
+            for other in stays[1:]:
+                mask = mask | other
+            factors = factors.masked_fill(mask.unsqueeze(-1) if tensor.is_complex() else mask, 1)
+        part.mul_(factors)
+
+    def _redraw(self, tensor: Tensor, deviation: Any) -> None:
+        """Move normal draws in place by units of their standard deviation: each by its own, and all by a common one."""
+        if not tensor.is_floating_point() or tensor.numel() == 0:
+            return
+        own = self._factors(tensor.numel(), tensor.dtype, 2).view(tensor.shape) - 1
+        common = self._offsets.choice((-0.5, 0.0, 0.5)) * torch.finfo(tensor.dtype).eps
+        tensor.add_((own + common) * deviation)
+
+    def _factors(self, count: int, dtype: torch.dtype, ulps: int) -> Tensor:
+        pool = self._pools.get((dtype, ulps))
+        if pool is None:
+            steps = self._steps[0] if ulps == 1 else self._steps[0] + self._steps[1].roll(1)
+            pool = self._pools[dtype, ulps] = (1 + steps * torch.finfo(dtype).eps).to(dtype)
+        if count <= _POOL:
+            offset = self._offsets.randrange(_POOL)
+            return pool[offset : offset + count]
+        return torch.cat([self._factors(min(_POOL, count - done), dtype, ulps) for done in range(0, count, _POOL)])
+
+
+def _argument(name: tuple[int, str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    place, keyword = name
+    return args[place] if place < len(args) else kwargs.get(keyword)
+
+
+def _sums_nothing(args: Sequence[Any]) -> bool:
+    """Whether a reduction is over dimensions of size 1: a copy."""
+    given = args[0]
+    dims = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else range(given.dim())
+    return all(given.shape[dim] == 1 for dim in dims) if len(dims) else given.numel() == 1
+
+
+def _is_comparable(other: Tensor, tensor: Tensor) -> bool:
+    return other.dtype == tensor.dtype and (other.shape == tensor.shape or other.dim() == 0)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        yield from (each for each in value if isinstance(each, Tensor))
+
+
+@cache
+def _rule(func: Any) -> _Rule:
+    schema = func._schema
+    name = schema.name.partition("::")[2].removeprefix("_foreach_").rstrip("_")
+    if name.startswith("special_"):
+        name, ulps = name.removeprefix("special_"), 2
+    else:
+        ulps = 2 if name in TABLES["doubled"] else 1
+    is_view = any(each.alias_info is not None and not each.alias_info.is_write for each in schema.returns)
+    if is_view or name in TABLES["exact"]:
+        return _Rule(0)
+    written = tuple(
+        argument.name if argument.kwarg_only else place
+        for place, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )
+    first_term = 0 if name in TABLES["terms"] else 1 if name in TABLES["terms after the first"] else None
+    accumulates = any(argument.name == "accumulate" for argument in schema.arguments)
+    copies_unless = (_place(schema, "accumulate"), "accumulate") if accumulates else None
+    deviation = (_place(schema, "std"), "std") if name in TABLES["drawn"] else None
+    return _Rule(ulps, name in TABLES["arithmetic"], first_term, name in _SUMMED, deviation, written, copies_unless)
+
+
+def _place(schema: Any, name: str) -> int:
+    """Where an argument stands; behind all others where there is none of that name."""
+    names = [argument.name for argument in schema.arguments]
+    return names.index(name) if name in names else len(names)
