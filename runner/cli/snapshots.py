@@ -321,7 +321,7 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
 
 def _compared_by(outcome: Outcome) -> str:
     """How a snapshot was compared; where it holds, whether the bits are the same all the same."""
-    if not outcome.rows or outcome.status == "written":
+    if not outcome.rows or outcome.status in ("written", "updated"):
         return ""
     if outcome.exact:
         return "bits"

@@ -122,11 +122,12 @@ def _new(name: str, config: Path, path: Path, request: Request) -> Outcome:
     return Outcome(name, "written", rows=len(snapshot.rows), lines=(f"wrote {path}",))
 
 
-def _taken(config: Path, plan: Plan, rows: Sequence[Row], request: Request) -> Snapshot:
-    """The snapshot of a run, its uncertainty measured."""
-    uncertainty = measured(
-        config, plan, rows, request.overrides, request.allow, runs=request.runs, budget=request.budget
-    )
+def _taken(config: Path, plan: Plan, rows: Sequence[Row], request: Request, before: Snapshot | None = None) -> Snapshot:
+    """The snapshot of a run, its uncertainty measured as for the one before, unless something else is asked for."""
+    runs = request.runs
+    if runs is None and plan.snapshot.runs and before is not None and before.format != FIRST_FORMAT:
+        runs = 0 if before.measured is None else before.measured.runs
+    uncertainty = measured(config, plan, rows, request.overrides, request.allow, runs=runs, budget=request.budget)
     return kept(plan, rows, uncertainty)
 
 
@@ -163,13 +164,15 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
     assert rows is not None
     if request.update == "new":
         if not _only_new(judged.verdict):
-            write(updated(snapshot, kept(plan, rows), "new"), path, config.name)
+            write(updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), path, config.name)
             return _told(name, plan, snapshot, judged, request.width)
-        new = replace(updated(snapshot, _taken(config, plan, rows, request), "new"), config=field_digests(plan.config))
+        new = replace(
+            updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), config=field_digests(plan.config)
+        )
     elif judged.holds and judged.edited and request.update == "differing" and _has_same_shape(judged.verdict):
         new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
     else:
-        new = updated(snapshot, _taken(config, plan, rows, request), request.update)
+        new = updated(snapshot, _taken(config, plan, rows, request, snapshot), request.update)
     write(new, path, config.name)
     return _written(name, path, snapshot, new, judged)
 
@@ -230,7 +233,10 @@ def _edit_json(edit: Edit) -> dict[str, Any]:
 
 def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int) -> Outcome:
     verdict = judged.verdict
-    details = {"edited": [_edit_json(edit) for edit in judged.edited], "bits": verdict.unequal_since is None}
+    details = {
+        "edited": [_edit_json(edit) for edit in judged.edited],
+        "bits": verdict.parting is None and verdict.unequal_since is None,
+    }
     notes = [*_edits_lines(judged.edited), *_notes(snapshot, judged)]
     if judged.holds:
         lines = (*notes, *(structure(verdict) if judged.edited else ()))

@@ -18,15 +18,15 @@ def updated(old: Snapshot, taken: Snapshot, update: Update) -> Snapshot:
 
     `new` adds rows and tensors that were not there and touches no other. `differing` writes what differs in its bits,
     and drops what is gone; a snapshot of another environment is taken whole, for half of one and half of the other
-    would hold bit for bit on neither. `all` takes everything.
+    would hold bit for bit on neither. `all` takes everything, and so does an update by which uncertainties come or go.
 
     Args:
         taken: the snapshot of the run.
     """
+    if update == "all" or (old.measured is None) != (taken.measured is None):
+        return taken
     if update == "new":
         return _with_new(old, taken)
-    if update == "all":
-        return taken
     if old.environment == taken.environment:
         rows = _merged(old.rows, taken.rows)
         overlays = old.overlays if has_same_rows(old, taken) else ()

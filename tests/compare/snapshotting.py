@@ -27,15 +27,26 @@ def target(folder: Path, name: str = "model") -> Target:
     return Target(str(folder / f"{name}.yaml"), str(folder / "snapshots" / f"{name}.yaml"))
 
 
-def checked(folder: Path, update: Update | None = None, name: str = "model") -> Outcome:
-    return check(target(folder, name), Request(update))
+def checked(folder: Path, update: Update | None = None, name: str = "model", runs: int = 0) -> Outcome:
+    """The outcome of a check; where it writes, `runs` perturbed runs measure how uncertain the numbers are."""
+    return check(target(folder, name), Request(update, runs=runs))
 
 
-def taken(folder: Path, text: str, name: str = "model") -> Path:
+def taken(folder: Path, text: str, name: str = "model", runs: int = 0) -> Path:
     """Write a config, take its snapshot and give the path of that."""
     (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
-    assert checked(folder, "new", name).status == "written"
+    assert checked(folder, "new", name, runs).status == "written"
     return Path(target(folder, name).snapshot)
+
+
+def sidecar_of(path: Path) -> Path:
+    """The file with the large tensors of a snapshot, of which there is one."""
+    (sidecar,) = sidecars_of(path)
+    return sidecar
+
+
+def sidecars_of(path: Path) -> list[Path]:
+    return list(path.parent.glob(f"{path.stem}.*.safetensors"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -15,21 +15,17 @@ import pytest
 import torch
 
 from runner.compare.annotations import annotated
-from runner.compare.calibrating import Variant, calibrate, variants
 from runner.compare.checking import Outcome, Request, Target, check
 from runner.compare.collecting import collect
 from runner.compare.many import check_all
 from runner.compare.results import exit_code_of
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
-from runner.compare.snapshots import sidecar_path
-from runner.compare.taking import kept, plan_of, tolerances_of
+from runner.compare.taking import kept, plan_of
 from runner.compare.updating import with_overlay
 from runner.engine import execute
-from runner.errors import ComparisonError, UsageError
-from runner.plan.columns import Column
-from tests.cli.commands import steprun
-from tests.compare.snapshotting import LINEAR, WIDE, checked, contents, edit, taken, target
+from runner.errors import UsageError
+from tests.compare.snapshotting import LINEAR, WIDE, checked, contents, edit, sidecar_of, sidecars_of, taken, target
 
 NOISY = """\
 parameters: {w: {shape: [4], init: {normal: {}}}}
@@ -89,17 +85,20 @@ def test_one_moved_large_tensor_changes_one_line(tmp_path: Path) -> None:
     path = taken(tmp_path, WIDE.replace("steps: 2", ASSIGNED))
     before = path.read_text()
     (tmp_path / "model.yaml").write_text((tmp_path / "model.yaml").read_text().replace("0.001", "0.002"))
-    assert checked(tmp_path).status == "stale"
-    assert checked(tmp_path, "differing").lines == (f"wrote {path}: 1 tensor changed",)
+    assert checked(tmp_path).status == "differs"
+    assert checked(tmp_path, "differing").lines == (f"wrote {path}: 1 tensor changed, 1 field of the config edited",)
     lines = changed_lines(before, path.read_text())
-    assert [line[:11] for line in lines] == ['-  steps: "', '+  steps: "', "-    w: sha", "+    w: sha"]
+    heads = ["  steps.2.assign.w: ", "elements: ", "    w: sha"]
+    assert [
+        line[: len(head) + 1] for line, head in zip(lines, [each for each in heads for _ in "-+"], strict=True)
+    ] == [sign + head for head in heads for sign in "-+"]
     assert checked(tmp_path).status == "holds"
 
 
 def test_what_a_person_wrote_into_a_snapshot_stays_at_its_line(tmp_path: Path) -> None:
     path = taken(tmp_path, LINEAR)
     clean = path.read_text()
-    edit(path, "format: 1\n", "# kept since March\nformat: 1\n")
+    edit(path, "format: 2\n", "# kept since March\nformat: 2\n")
     edit(path, 'of: "model.yaml"\n', 'of: "model.yaml"  # not "that # one"\n')
     edit(path, "  2 2.step:\n", "\n  # the update\n  # and what follows\n  2 2.step:   # look: here\n")
     edit(path, "    x1.grad: 10.0\n    x2: 199.7\n", "    x1.grad: 10.0 # ten\n    # moved\n    x2: 199.7 # wrong\n")
@@ -136,19 +135,72 @@ def test_statistics_that_are_rounded_otherwise_are_left_as_they_stand(tmp_path: 
     assert changed_lines(edited, path.read_text()) == []
 
 
-def test_a_config_that_changed_since_is_told_by_its_keys(tmp_path: Path) -> None:
+def test_an_edited_config_is_compared_and_the_edited_lines_come_first_among_the_causes(tmp_path: Path) -> None:
     path = taken(tmp_path, LINEAR)
     before = path.read_bytes()
     changed = LINEAR.replace("10 * x1", "11 * x1").replace("lr: learning_rate", "lr: learning_rate, momentum: 0.5")
     (tmp_path / "model.yaml").write_text(changed + "seed: 4\n")
     outcome = checked(tmp_path)
+    assert (outcome.status, outcome.exit_code, outcome.exact) == ("differs", 3, False)
+    assert outcome.lines[:4] == (
+        "`expression.f` was edited (line 3)",
+        "`optimizer.sgd.momentum` is new (line 4)",
+        "`seed` is new (line 6)",
+        "row 1, 1.backward: `f` differs; so does `x1.grad`",
+    )
+    assert outcome.details["causes"][0] == "`expression.f` was edited (line 3), which can explain this"
+    assert [edit["field"] for edit in outcome.details["edited"]] == ["expression.f", "optimizer.sgd.momentum", "seed"]
+    assert path.read_bytes() == before
+
+
+def test_a_refactored_expression_holds_and_an_update_refreshes_the_digests_alone(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR, runs=3)
+    before = path.read_text()
+    (tmp_path / "model.yaml").write_text(LINEAR.replace("f = 10 * x1 + 30 * x2", "f = 10 * (x1 + 3 * x2)"))
+    outcome = checked(tmp_path)
+    assert (outcome.status, outcome.exit_code, outcome.exact) == ("holds", 0, False)
+    assert outcome.lines == ("`expression.f` was edited (line 3)",)
+    assert path.read_text() == before
+    assert checked(tmp_path, "differing", runs=3).lines == (
+        f"wrote {path}: 0 tensors changed, 1 field of the config edited",
+    )
+    assert [line[:17] for line in changed_lines(before, path.read_text())] == ["-  expression.f: ", "+  expression.f: "]
+    assert checked(tmp_path).lines == ()
+
+
+def test_steps_that_moved_into_another_loop_are_compared_and_what_is_new_is_a_note(tmp_path: Path) -> None:
+    taken(tmp_path, LINEAR.replace("[backward, step]", "6"))
+    loop = "[{repeat: {times: 2, steps: [{repeat: {times: 3, steps: [train]}}]}}, forward]"
+    (tmp_path / "model.yaml").write_text(LINEAR.replace("[backward, step]", loop))
+    outcome = checked(tmp_path)
+    assert (outcome.status, outcome.rows) == ("holds", 7)
+    assert "1 row is new: row 7, 2.forward" in outcome.lines
+
+
+def test_a_row_that_is_missing_from_an_edited_config_is_a_difference_and_the_others_are_compared(
+    tmp_path: Path,
+) -> None:
+    taken(tmp_path, LINEAR)
+    (tmp_path / "model.yaml").write_text(LINEAR.replace("[backward, step]", "[backward]"))
+    outcome = checked(tmp_path)
+    assert (outcome.status, outcome.rows) == ("differs", 2)
+    assert "1 row is missing: row 2, 2.step" in outcome.lines
+
+
+def test_an_edited_config_of_which_nothing_matches_says_so(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR)
+    text = path.read_text()
+    path.write_text(
+        text.replace("  0 start:", "  0 beginning:").replace("1.backward:", "1.forth:").replace("2.step:", "2.back:")
+    )
+    (tmp_path / "model.yaml").write_text(LINEAR.replace("10 * x1", "11 * x1"))
+    outcome = checked(tmp_path)
     assert (outcome.status, outcome.exit_code) == ("stale", 3)
     assert outcome.lines == (
-        "the snapshot is of another config: `expression`, `optimizer`, `seed` differ from what it was taken of",
-        "= `steprun check --update` takes its numbers from this one",
+        "the config was edited, and no step of its run is one that the snapshot has",
+        "`expression.f` was edited (line 3)",
+        "= `steprun check --update` takes the numbers of the edited config",
     )
-    assert outcome.details == {"keys": ["expression", "optimizer", "seed"]}
-    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -208,17 +260,18 @@ def test_a_snapshot_that_its_config_no_longer_goes_by_is_told(tmp_path: Path) ->
 @pytest.mark.parametrize("update", [None, "new", "differing", "all"])
 def test_nothing_is_written_over_a_snapshot_that_cannot_be_read(update: str | None, tmp_path: Path) -> None:
     path = taken(tmp_path, WIDE)
-    text, sidecar = path.read_text(), sidecar_path(path).read_bytes()
+    sidecar_file = sidecar_of(path)
+    text, sidecar = path.read_text(), sidecar_file.read_bytes()
     damages = {
         "edited": (text.replace("    f: ", "    f: one"), sidecar),
         "cut": (text[:-30], sidecar),
-        "format": (text.replace("format: 1", "format: 7"), sidecar),
+        "format": (text.replace("format: 2", "format: 7"), sidecar),
         "sidecar": (text, sidecar[:-1] + bytes([sidecar[-1] ^ 1])),
         "none": (text, b""),
     }
     for damaged, large in damages.values():
         path.write_text(damaged)
-        sidecar_path(path).write_bytes(large)
+        sidecar_file.write_bytes(large)
         before = contents(tmp_path)
         outcome = checked(tmp_path, update)  # type: ignore[arg-type]
         assert (outcome.status, outcome.exit_code) == ("damaged", 2)
@@ -252,7 +305,7 @@ def test_new_adds_and_touches_nothing_else(tmp_path: Path) -> None:
     lines = changed_lines(before, path.read_text())
     assert [line for line in lines if line.startswith("-")] == []
     assert {"+    f: 7000.0", "+  3 3.backward:"} <= set(lines)
-    assert checked(tmp_path).status == "stale"  # what differed still does
+    assert checked(tmp_path).status == "differs"  # what differed still does
     edit(path, "    x1.grad: 11.0", "    x1.grad: 10.0")
     assert checked(tmp_path, "new").status == "updated"
     assert checked(tmp_path).status == "holds"
@@ -355,7 +408,7 @@ def test_an_overlay_holds_what_is_other_in_one_environment_and_no_more(tmp_path:
 @pytest.mark.parametrize("large", ["stats", "digest"])
 def test_large_tensors_without_elements_are_held_by_what_is_kept(large: str, tmp_path: Path) -> None:
     path = taken(tmp_path, WIDE + f"snapshot: {{tensors: {large}}}\n")
-    assert not sidecar_path(path).exists()
+    assert not sidecars_of(path)
     assert checked(tmp_path).status == "holds"
     edit(path, "w: sha256:", "w: sha256:0000000000000000 ")
     lines = path.read_text().splitlines()
@@ -380,64 +433,6 @@ def test_large_tensors_without_elements_are_held_by_what_is_kept(large: str, tmp
         assert outcome.status == "differs"
         assert outcome.lines[1].startswith("  moved     norm ")
         assert outcome.lines[1].endswith("(was 1000)")
-
-
-# --- calibration
-
-
-def test_a_calibration_measures_the_spread_and_allows_twice_that(tmp_path: Path) -> None:
-    path = taken(tmp_path, LINEAR)
-    snapshot, of = read(path)
-    edit(path, "    x2: 199.7\n", "    x2: 199.75\n")
-    edited, _ = read(path)
-    measured = calibrate(tmp_path / "model.yaml", edited.rows, edited.columns, 4, variants([1, 2], []))
-    assert (measured.runs, measured.over, measured.torch) == (4, "threads 1, 2", torch.__version__)
-    apart = float(torch.tensor(199.75)) - float(torch.tensor(199.7))
-    assert measured.spread == {
-        "f": 0.0, "x1": 0.0, "x1.grad": 0.0, "x2.grad": 0.0, "x2": pytest.approx(apart, rel=1e-12)
-    }  # fmt: skip
-    plan = plan_of(tmp_path / "model.yaml")
-    column = Column("x2", "weight", torch.float32, (1,))
-    assert tolerances_of(plan, False, measured)(column).bounds(torch.tensor([200.0])).atol == pytest.approx(2 * apart)
-    assert tolerances_of(plan, False, None)(column).bounds(torch.tensor([200.0])).atol == 5e-5
-    assert tolerances_of(plan, True, measured)(column).mode == "bitwise"
-    write(replace(edited, calibration=measured), path, of)
-    elsewhere(path, torch="9.9.9")
-    assert checked(tmp_path).status == "holds"
-    assert snapshot.calibration is None
-
-
-def test_the_variants_are_run_by_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = taken(tmp_path, LINEAR)
-    tried = variants([1, 2], ["engine=eager", "seed=0"])
-    assert tried[:3] == [Variant(1), Variant(2), Variant(1, ("engine=eager",))]
-    threads = torch.get_num_threads()
-    kept, _ = read(path)
-    measured = calibrate(tmp_path / "model.yaml", kept.rows, kept.columns, 6, tried)
-    assert measured.over == "threads 1, 2; engine=eager; seed=0"
-    assert torch.get_num_threads() == threads
-    with pytest.raises(ComparisonError, match=r"a run of model on 1 thread with steps=3 took other steps"):
-        calibrate(tmp_path / "model.yaml", kept.rows, kept.columns, 1, [Variant(1, ("steps=3",))])
-    again = plan_of(tmp_path / "model.yaml", ["steps=3"])
-    measured = calibrate(
-        tmp_path / "model.yaml", list(execute(again)), again.columns, 1, [Variant(1)], overrides=["steps=3"]
-    )
-    assert measured.spread["x2"] == 0.0
-
-
-@pytest.mark.parametrize("large", ["full", "stats", "digest"])
-def test_a_calibration_measures_tensors_whatever_is_kept_of_them(large: str, tmp_path: Path) -> None:
-    (tmp_path / "wide.yaml").write_text(WIDE + f"snapshot: {{tensors: {large}}}\n")
-    done = steprun(
-        "snapshot", "wide.yaml", "--calibrate", "2", "--threads", "1", "--over", "optimizer.sgd.lr=0.125", cwd=tmp_path
-    )
-    assert done.code == 0
-    measured = read(tmp_path / "snapshots" / "wide.yaml")[0].calibration
-    weights = next(iter(execute(plan_of(tmp_path / "wide.yaml"))))["w"]
-    assert measured is not None
-    assert weights is not None
-    apart = abs(0.8**2 - 0.75**2) * float(weights.abs().max())  # w - lr * 2 w, twice
-    assert measured.spread["w"] == pytest.approx(apart, rel=1e-5)
 
 
 # --- many

@@ -17,12 +17,12 @@ from runner.compare.condensed import from_text as condensed_from
 from runner.compare.condensed import to_text as condensed_text
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import keep, write
-from runner.compare.snapshots import Calibration, KeptRow, Overlay, Snapshot, sidecar_path
+from runner.compare.snapshots import KeptRow, Overlay, Snapshot
 from runner.compare.tolerances import Tolerance
 from runner.compare.ulp import same_bits
 from runner.errors import SnapshotError
 from runner.plan.columns import Column
-from tests.compare.snapshotting import LINEAR, WIDE, contents, edit, taken
+from tests.compare.snapshotting import LINEAR, WIDE, contents, edit, sidecar_of, sidecars_of, taken
 from tests.compare.test_numerals import DTYPES, tensors
 
 ENVIRONMENT = {
@@ -33,6 +33,9 @@ ENVIRONMENT = {
     "cpu_capability": "AVX2",
     "threads": 2,
     "engine": "eager",
+    "processor": "some processor",
+    "libraries": "mkl 2024.2",
+    "battery": "0123456789abcdef",
 }
 quiet = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 
@@ -69,7 +72,7 @@ def test_any_tensor_survives_the_file(tmp_path: Path, values: dict[str, Tensor],
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_large_tensors_of_any_dtype_survive_beside_the_file(dtype: torch.dtype, tmp_path: Path) -> None:
     value = (torch.arange(100) % 7).reshape(10, 10).to(dtype)
-    path = tmp_path / "any.yaml"
+    path = tmp_path / "snapshots" / "any.yaml"
     write(snapshot_of({"w": value}), path, "any.yaml")
     back = read(path)[0].rows[0]["w"]
     assert isinstance(back, Tensor)
@@ -79,13 +82,13 @@ def test_large_tensors_of_any_dtype_survive_beside_the_file(dtype: torch.dtype, 
 @pytest.mark.parametrize("large", ["stats", "digest"])
 def test_large_tensors_may_be_kept_as_numbers_about_them(large: str, tmp_path: Path) -> None:
     value = torch.linspace(-1, 3, 65)
-    path = tmp_path / "any.yaml"
+    path = tmp_path / "snapshots" / "any.yaml"
     write(snapshot_of({"w": value}, large=large), path, "any.yaml")
     back = read(path)[0].rows[0]["w"]
     assert isinstance(back, Condensed)
     assert (back.summary is None) == (large == "digest")
     assert back.digest == condense(value, statistics=False).digest
-    assert not sidecar_path(path).exists()
+    assert not sidecars_of(path)
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=80))
@@ -120,7 +123,7 @@ def test_no_statistic_has_moved_by_being_written(numbers: list[float]) -> None:
 def test_a_tensor_that_no_step_changes_is_stored_once(tmp_path: Path) -> None:
     path = taken(tmp_path, WIDE.replace("steps: 2", "steps: [backward, backward, backward]"))
     one = 9 * 9 * 4
-    size = sidecar_path(path).stat().st_size
+    size = sidecar_of(path).stat().st_size
     assert 4 * one < size < 5 * one + 1000  # the weights once, and three gradients
 
 
@@ -156,23 +159,20 @@ def test_what_the_file_looks_like(tmp_path: Path) -> None:
     head = text[: text.index("tensors:")]
     assert re.fullmatch(
         r"# the numbers of model\.yaml, as `steprun check` expects them; .*\n"
-        r'format: 1\nof: "model\.yaml"\nconfig:\n(?:  \w+: "[0-9a-f]{16}"\n){5}'
-        r"environment:\n(?:  \w+: .+\n){7}large: full\n",
+        r'format: 2\nof: "model\.yaml"\nconfig:\n(?:  [\w.]+: "[0-9a-f]{8}"\n){8}'
+        r"environment:\n(?:  \w+: .+\n){10}large: full\n",
         head,
     )
 
 
-def test_overlays_and_calibrations_survive(tmp_path: Path) -> None:
+def test_overlays_survive(tmp_path: Path) -> None:
     base = snapshot_of({"w": torch.tensor([1.0, 2.0]), "v": torch.tensor(3.0)})
     other = {**ENVIRONMENT, "device": "cuda", "device_name": "NVIDIA H100"}
     overlay = Overlay(other, {0: {"w": keep(torch.tensor([1.0, 2.5]), base.columns[0], "full")}})
-    whole = replace(
-        base, overlays=(overlay,), calibration=Calibration(10, "threads 1, 2", "2.13.0", {"w": 1e-7, "v": 0.0})
-    )
-    path = tmp_path / "any.yaml"
+    whole = replace(base, overlays=(overlay,))
+    path = tmp_path / "snapshots" / "any.yaml"
     write(whole, path, "any.yaml")
     found, _ = read(path)
-    assert found.calibration == whole.calibration
     assert found.environment == ENVIRONMENT
     rows, exact = found.seen_from(other)
     assert exact
@@ -193,7 +193,7 @@ EDITS = {
     "x3: 100.0": ("    x1: 100.0", "    x3: 100.0"),
     "x1: [100.0]": ("    x1: 100.0", "    x1: [100.0]"),
     "x1: sha256:12": ("    x1: 100.0", "    x1: sha256:12"),
-    "format: 2": ("format: 1", "format: 2"),
+    "format: 3": ("format: 2", "format: 3"),
     "large: some": ("large: full", "large: some"),
     "huge: full": ("large: full", "huge: full"),
     "x1: weight float33 [1]": ("  x1: weight float32 [1]", "  x1: weight float33 [1]"),
@@ -214,6 +214,28 @@ TEXTS = dict(
     part.partition("\n")[::2]
     for part in (Path(__file__).parent / "bad_snapshots.txt").read_text(encoding="utf-8").split("=== ")[1:]
 )
+
+
+UNCERTAIN_EDITS = {
+    "no uncertainty": ("    x1: 100.0 ~0\n", "    x1: 100.0\n"),
+    "a negative uncertainty": ("    x1: 100.0 ~0\n", "    x1: 100.0 ~-2^-20,2^-20\n"),
+    "an absurd uncertainty": ("    x1: 100.0 ~0\n", "    x1: 100.0 ~2^4000,2^4000\n"),
+    "an uncertainty of one part": ("    x1: 100.0 ~0\n", "    x1: 100.0 ~2^-20\n"),
+    "a largest below the root mean square": ("    x1: 100.0 ~0\n", "    x1: 100.0 ~2^-20,2^-21\n"),
+    "rules of an unknown version": ("{rules: 1,", "{rules: 7,"),
+    "no runs": ("runs: 3}", "runs: 0}"),
+    "no rules": ("uncertainty: {rules: 1, runs: 3}\n", ""),
+}
+"""The same for a snapshot with uncertainties."""
+
+
+@pytest.mark.parametrize("name", UNCERTAIN_EDITS)
+def test_an_uncertainty_that_was_edited_says_where(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(taken(tmp_path, LINEAR, runs=3), *UNCERTAIN_EDITS[name])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SnapshotError, match=r".") as caught:
+        read(Path("snapshots/model.yaml"))
+    assert f"{caught.value}\n\n".startswith(TEXTS[name])
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -254,7 +276,7 @@ def test_a_snapshot_cut_off_anywhere_is_refused(cut: int, tmp_path: Path) -> Non
 
 
 def sidecar_faults(path: Path) -> dict[str, str]:
-    sidecar = sidecar_path(path)
+    sidecar = sidecar_of(path)
     whole = sidecar.read_bytes()
     told = {}
     for name, data in {
@@ -266,7 +288,7 @@ def sidecar_faults(path: Path) -> dict[str, str]:
         if name == "of another":
             other = path.with_name("other.yaml")
             write(snapshot_of({"w": torch.arange(81.0)}), other, "other.yaml")
-            data = sidecar_path(other).read_bytes()
+            data = sidecar_of(other).read_bytes()
         if data is None:
             sidecar.unlink()
         else:
@@ -279,11 +301,13 @@ def sidecar_faults(path: Path) -> dict[str, str]:
 
 
 def test_large_tensors_that_are_not_beside_the_snapshot_are_told(tmp_path: Path) -> None:
-    told = sidecar_faults(taken(tmp_path, WIDE))
-    assert told["missing"] == "its elements are in model.safetensors, and there is no such file"
-    assert told["cut"].startswith("model.safetensors is damaged: ")
-    assert told["of another"] == "model.safetensors does not hold this tensor"
-    assert re.fullmatch(r"what model\.safetensors holds of `w(\.grad)?` has another digest than this", told["flipped"])
+    path = taken(tmp_path, WIDE)
+    name = sidecar_of(path).name
+    told = sidecar_faults(path)
+    assert told["missing"] == f"its elements are in {name}, and there is no such file"
+    assert told["cut"].startswith(f"{name} is damaged: ")
+    assert told["of another"] == f"{name} does not hold this tensor"
+    assert re.fullmatch(rf"what {re.escape(name)} holds of `w(\.grad)?` has another digest than this", told["flipped"])
 
 
 def test_writing_again_changes_nothing(tmp_path: Path) -> None:
