@@ -235,7 +235,7 @@ def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int)
     verdict = judged.verdict
     details = {
         "edited": [_edit_json(edit) for edit in judged.edited],
-        "bits": verdict.parting is None and verdict.unequal_since is None,
+        "bits": verdict.same_bits,
     }
     notes = [*_edits_lines(judged.edited), *_notes(snapshot, judged)]
     if judged.holds:
@@ -277,7 +277,7 @@ def _notes(snapshot: Snapshot, judged: Judged) -> Iterator[str]:
         for row in snapshot.rows
         for kept in row.values.values()
     )
-    if digests and not judged.exact and judged.verdict.unequal_since is not None:
+    if digests and not judged.exact and not judged.verdict.same_bits:
         told = "is known by a digest" if digests == 1 else "are known by digests"
         yield f"{digests:,} tensor{'' if digests == 1 else 's'} of rows {told} alone, and cannot be compared elsewhere"
 

@@ -130,6 +130,7 @@ class Verdict:
     unequal_since: tuple[Place, Column] | None  # where bits differed first, though within the tolerance
     growth: Growth | None  # of the first tensor that differs
     tallies: tuple[Tally, ...]  # tensors that differ, in the order in which they part
+    same_bits: bool = False  # whether every compared tensor has the expected bits
 
     @property
     def holds(self) -> bool:
@@ -414,4 +415,5 @@ class Watch:
             unequal_since=born,
             growth=None if parting is None else self.series[parting.divergences[0].column.name].growth(),
             tallies=tuple(series.tally() for series in differing),
+            same_bits=self.unequal_since is None,
         )
