@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import runner
 from runner.compare.checking import Request, check
 from runner.compare.collecting import collect
 from runner.compare.snapshot_reading import read
@@ -18,7 +19,17 @@ CONFIGS = sorted(FOLDER.glob("*.yaml"))
 MOST_BYTES = 1 << 20
 
 SLOW = ("convolution", "digits", "fine-tuning", "gan", "rosenbrock", "transformer", "variational-autoencoder")
-QUICK = ("damped-oscillator", "linear-regression", "physics", "polynomial-lbfgs", "polynomial-sgd", "two-optimizers")
+ELSEWHERE = {
+    "no vector instructions": {"ATEN_CPU_CAPABILITY": "default"},
+    "no vector instructions in any library": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "MKL_CBWR": "COMPATIBLE",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+    },
+    "another matrix library": {"MKL_CBWR": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
+"""Settings that stand in for another machine."""
 
 
 def test_every_example_has_a_snapshot_and_every_snapshot_an_example() -> None:
@@ -40,10 +51,18 @@ def test_an_example_holds_to_its_snapshot(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_snapshots_hold_where_torch_uses_no_vector_instructions() -> None:
-    paths = [str(FOLDER / f"{name}.yaml") for name in QUICK]
+@pytest.mark.parametrize("settings", ELSEWHERE.values(), ids=list(ELSEWHERE))
+def test_the_snapshots_hold_on_what_stands_for_another_machine(settings: dict[str, str]) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **settings}
     done = subprocess.run(
-        [sys.executable, "-m", "runner", "check", "--quiet", *paths],
-        capture_output=True, text=True, env={**os.environ, "ATEN_CPU_CAPABILITY": "default"}, check=False,
+        [sys.executable, "-m", "runner", "check", "--quiet", str(FOLDER)],
+        capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_example_has_a_tolerance_written_by_hand() -> None:
+    for path in CONFIGS:
+        section = runner.load(path).snapshot
+        by_hand = (section.rtol, section.atol, section.ulp, section.tolerance, section.tolerances or None)
+        assert by_hand == (None,) * 5, path.name
