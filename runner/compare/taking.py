@@ -114,11 +114,23 @@ def measured(
     if not runs:
         return None
     if plan.config.engine != "eager" or plan.device != "cpu":
-        plan = plan_of(path, (*overrides, "engine=eager", "device=cpu"), allowed)
+        plan = _eager_plan(path, plan, overrides, allowed)
         rows = list(execute(plan))
     from runner.compare.uncertainty.measuring import measure  # imports torch's compiler
 
     return measure(plan, rows, runs=runs, budget=BUDGET if budget is None else budget, progress=progress)
+
+
+def _eager_plan(path: str | Path, plan: Plan, overrides: Sequence[str], allowed: Sequence[str]) -> Plan:
+    try:
+        return plan_of(path, (*overrides, "engine=eager", "device=cpu"), allowed)
+    except ConfigError as error:
+        told = (
+            "the uncertainty of its numbers is measured with the eager engine on the CPU, which cannot run this config"
+        )
+        hint = "write `snapshot: {uncertainty: false}`"
+        first = plan.config.document.problem(("snapshot", "uncertainty"), told, hint)
+        raise type(error)([first, *error.problems]) from error
 
 
 def overlay_of(taken: Snapshot, base: Snapshot) -> Overlay:

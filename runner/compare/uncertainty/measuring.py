@@ -71,6 +71,7 @@ def measure(
             notes.append(note)
         taken = (time.monotonic() - began) / done
         runs = max(done, min(runs, max(FEWEST, int(budget / taken)))) if taken > 0 else runs
+    notes += _nonfinite(tallies, rows)
     discrete = discrete_columns(plan)
     found = {
         row.number: {name: each.uncertainty(done) for name, each in tallies[place].items() if each.seen}
@@ -127,6 +128,17 @@ def _seed(plan: Plan, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{told}\n{number}".encode()).digest()[:7])
 
 
+def _nonfinite(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row]) -> Iterator[str]:
+    """A note for each tensor of which other elements are finite in some perturbed runs, with the first such row."""
+    told: set[str] = set()
+    for row, found in zip(rows, tallies, strict=True):
+        for name, tally in found.items():
+            if tally.nonfinite and name not in told:
+                told.add(name)
+                where = f"from row {row.number} on: any number is accepted there"
+                yield f"`{name}` is finite in some perturbed runs only, {where}"
+
+
 def _told_once(notes: Sequence[str]) -> list[str]:
     return [
         note if notes.count(note) == 1 else note.replace("a perturbed run", f"{notes.count(note)} perturbed runs", 1)
@@ -141,6 +153,7 @@ class _Tally:
     squares: float = 0.0  # sum over the runs of the mean squared difference
     largest: float = 0.0
     unknown: bool = False
+    nonfinite: bool = False  # whether other elements were finite in a perturbed run than in the plain one
     seen: bool = False  # whether the plain run has it
     statistics: dict[str, float] = field(default_factory=dict)  # sum of squared differences
 
@@ -155,7 +168,7 @@ class _Tally:
             return
         delta = difference_of(found, expected)
         if delta is None:
-            self.unknown = True
+            self.unknown = self.nonfinite = True
         elif delta.numel():
             norm = float(torch.linalg.vector_norm(delta))
             self.squares += norm * norm / delta.numel()

@@ -137,6 +137,9 @@ def test_what_is_finite_in_some_perturbed_runs_only_is_uncertain() -> None:
     text = "parameters: {w: {init: 1}}\nexpression: f = log(w / 3 * 3 - 1)\nsteps: [forward]\non_nonfinite: ignore\n"
     _, measurement = measured(text)
     assert measurement.rows[1]["f"] == UNKNOWN
+    assert measurement.notes == (
+        "`f` is finite in some perturbed runs only, from row 1 on: any number is accepted there",
+    )
 
 
 def test_a_budget_makes_fewer_runs_but_never_under_three() -> None:
