@@ -18,6 +18,9 @@ from runner.record.config_fields import WITHOUT_BEARING, config_digests, fields_
 VARIANTS = ("device", "engine")
 """Keys that belong to the environment: one snapshot serves all of their values."""
 
+OVERRIDE = "override "
+"""What the name of an override as a source begins with."""
+
 START = "start"
 
 
@@ -37,11 +40,13 @@ class Edit:
 
     name: str
     kind: str  # "edited", "new", "removed"
-    source: str | None = None  # the file that writes it; None where it is gone
-    line: int | None = None
+    source: str | None = None  # what writes it, where that is not the config's own file: a base, an override
+    line: int | None = None  # None where it is gone
 
     def __str__(self) -> str:
-        where = f" (line {self.line})" if self.line is not None else ""
+        where = "" if self.line is None else f" (line {self.line})"
+        if self.source is not None:
+            where = f" ({self.source}{'' if self.source.startswith(OVERRIDE) else f':{self.line}'})"
         return f"`{self.name}` {'was' if self.kind != 'new' else 'is'} {self.kind}{where}"
 
 
@@ -64,7 +69,8 @@ def edits(config: Config, then: Mapping[str, str], *, first_format: bool = False
         if then.get(name) != field.digest:
             problem = _problem(config, field)
             kind = "edited" if name in then else "new"
-            found.append(Edit(name, kind, problem.source, problem.line))
+            source = None if problem.source == config.document.source.name else problem.source
+            found.append(Edit(name, kind, source, problem.line))
     return (*found, *(Edit(name, "removed") for name in then if name not in now))
 
 

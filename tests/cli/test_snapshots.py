@@ -184,7 +184,8 @@ def test_nothing_to_check_is_said(tmp_path: Path) -> None:
 def test_an_override_holds_for_every_config(folder: Path) -> None:
     done = steprun("check", "--set", "parameters.x1.init=5", cwd=folder)
     assert done.code == 3
-    assert done.out.count("`parameters.x1.init` was edited") == 4  # as a note, and as the cause
+    assert done.out.count("`parameters.x1.init` was edited (override parameters.x1.init=5)") == 4
+    assert done.out.count("cause     `parameters.x1.init` was edited") == 2
 
 
 def test_quiet_tells_of_what_does_not_hold_alone(folder: Path) -> None:

@@ -329,3 +329,11 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert done.code != 0
     assert "it is a link" in done.err
     assert contents(outside) == before
+
+
+def test_an_edit_in_a_base_is_named_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(LINEAR)
+    taken(tmp_path, "extends: base.yaml\n")
+    edit(tmp_path / "base.yaml", "30 * x2", "31 * x2")
+    outcome = checked(tmp_path)
+    assert outcome.lines[0] == f"`expression.f` was edited ({tmp_path / 'base.yaml'}:3)"
