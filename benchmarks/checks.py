@@ -1,4 +1,4 @@
-"""W6: many small snapshots checked in one process, against planning and running the same configs."""
+"""W6: many small snapshots checked in one process, and what measuring the uncertainty of one costs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from runner.compare.checking import Request, Target, check
 from runner.compare.collecting import collect
 from runner.compare.many import check_all
 from runner.compare.taking import plan_of
+from runner.compare.uncertainty.measuring import measure
 from runner.engine import execute
 
 CONFIG = Path(__file__).parents[1] / "configs" / "linear.yaml"
@@ -26,7 +27,7 @@ def folder() -> Path:
         config = path / f"linear-{number:03}.yaml"
         config.write_text(text.replace("init: 100}", f"init: {100 + number}}}").replace("99.9", f"{99.9 + number:.1f}"))
         target = Target(str(config), str(path / "snapshots" / f"{config.stem}.yaml"))
-        assert check(target, Request("new")).status == "written"
+        assert check(target, Request("new", runs=3)).status == "written"
     return path
 
 
@@ -41,6 +42,21 @@ def planned_and_run() -> None:
             pass
 
 
+TRAINING = CONFIG.parent / "digits.yaml"
+RUNS = 8
+
+
+def measured() -> None:
+    plan = plan_of(TRAINING)
+    assert measure(plan, list(execute(plan)), runs=RUNS, budget=1e9).runs == RUNS
+
+
+def run_plainly() -> None:
+    for _ in range(RUNS + 1):
+        for _row in execute(plan_of(TRAINING)):
+            pass
+
+
 def workloads() -> list[Workload]:
     return [
         Workload(
@@ -52,5 +68,13 @@ def workloads() -> list[Workload]:
             reach=10.0,
             measure="each",
             steps=COUNT,
-        )
+        ),
+        Workload(
+            "W6u",
+            f"configs/digits.yaml: a snapshot's run and {RUNS} perturbed ones",
+            f"{RUNS + 1} plain runs",
+            measured,
+            run_plainly,
+            reach=7.0,
+        ),
     ]

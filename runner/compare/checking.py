@@ -82,7 +82,7 @@ def check(target: Target, request: Request) -> Outcome:
 
 def _checked(target: Target, request: Request) -> Outcome:
     path = Path(target.snapshot)
-    if not path.is_file():
+    if not os.path.lexists(path):
         if request.update is not None and target.config is not None:
             return _guarded(target.name, request, lambda: _new(target.name, Path(str(target.config)), path, request))
         hint = f"`steprun snapshot {target.name}` takes one"

@@ -28,6 +28,7 @@ from runner.compare.snapshots import (
     Overlay,
     Snapshot,
     first_sidecar_path,
+    folder_of,
 )
 from runner.compare.uncertainty import bounds
 from runner.compare.uncertainty.bounds import Uncertainty, UncertaintyError
@@ -35,12 +36,11 @@ from runner.compare.uncertainty.rules import RULES
 from runner.config.compose import compose
 from runner.config.limits import Limits
 from runner.config.nodes import ListNode, MapNode, Node, ScalarNode, describe, plain
-from runner.config.source import Source, read_source, whole_file_problem
-from runner.errors import ConfigError, Problem, SnapshotError, did_you_mean
+from runner.config.source import Source, decode, text_source, whole_file_problem
+from runner.errors import ConfigError, Problem, SnapshotError, UsageError, did_you_mean
 from runner.plan.columns import Column, Role
 from runner.record.digest import digest_of
 from runner.record.storage import dtype_named
-from runner.safe_files import Folder
 
 LARGEST_SIDECAR = 16 << 30
 KEPT = ("full", "stats", "digest")
@@ -77,7 +77,7 @@ def read(path: Path) -> tuple[Snapshot, str]:
         SnapshotError: it is damaged, of another format, or its large tensors are not beside it; every fault is told.
     """
     try:
-        source = read_source(path, Limits(file_bytes=LARGEST_FILE))
+        source = text_source(decode(str(path), _content(path)), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
         _check_whole(source)
         problems: list[Problem] = []
         root = compose(source, Limits(file_bytes=LARGEST_FILE), problems)
@@ -87,6 +87,18 @@ def read(path: Path) -> tuple[Snapshot, str]:
         raise SnapshotError(problems)
     assert isinstance(root, MapNode)
     return _Reader(source, path).snapshot(root)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with folder_of(path) as folder:
+            return folder.read(path.name, LARGEST_FILE)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {path}") from error
+    except OSError as error:
+        told = error.strerror or str(error)
+        hint = "put the snapshot there as an ordinary file, in a folder `snapshots` that is no link"
+        raise UsageError(Problem(f"cannot read {path}: {told.lower()}", hint)) from error
 
 
 def _check_whole(source: Source) -> None:
@@ -384,7 +396,7 @@ class _Reader:
 
     def _read_sidecar(self, node: Node) -> dict[str, Tensor]:
         try:
-            with Folder(self._path.parent) as folder:
+            with folder_of(self._path) as folder:
                 return load(folder.read(self._sidecar, LARGEST_SIDECAR))
         except FileNotFoundError:
             self._add(node, f"its elements are in {self._sidecar}, and there is no such file", _RESTORE)

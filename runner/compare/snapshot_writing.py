@@ -17,7 +17,7 @@ from runner.compare import condensed, numerals
 from runner.compare.annotations import annotated
 from runner.compare.condensed import LARGEST_WHOLE, Condensed, condense
 from runner.compare.environment import Environment
-from runner.compare.snapshots import FORMAT, SIDECAR_SUFFIX, Kept, Snapshot, first_sidecar_path, sidecar_path
+from runner.compare.snapshots import FORMAT, SIDECAR_SUFFIX, Kept, Snapshot, first_sidecar_path, folder_of, sidecar_path
 from runner.compare.uncertainty import bounds
 from runner.compare.uncertainty.bounds import Uncertainty, rounded_up
 from runner.config.scalars import LARGEST_INTEGER
@@ -25,7 +25,6 @@ from runner.errors import RunError
 from runner.plan.columns import Column
 from runner.plan.dtypes import dtype_name
 from runner.record.digest import bits, digest_of
-from runner.safe_files import Folder
 
 ABSENT = Kept("null", None)
 END = "..."
@@ -99,7 +98,7 @@ def write(snapshot: Snapshot, path: Path, of: str) -> None:
     content = save({digest: _storable(tensor) for digest, tensor in sorted(tensors.items())}) if tensors else b""
     sidecar = sidecar_path(path, hashlib.sha256(content).hexdigest()[:16]).name if content else None
     try:
-        with Folder(path.parent.parent) as above, above.folder(path.parent.name, create=True) as folder:
+        with folder_of(path, create=True) as folder:
             folder.remove_leftovers()
             text = render(snapshot, of, sidecar)
             if folder.holds(path.name):

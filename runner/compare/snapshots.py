@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from runner.compare.condensed import Condensed
 from runner.compare.environment import Environment
 from runner.compare.uncertainty.bounds import Uncertainty
 from runner.plan.columns import Column
+from runner.safe_files import Folder
 
 FORMAT = 2
 FIRST_FORMAT = 1
@@ -123,6 +126,18 @@ class Snapshot:
             else row
             for row in self.rows
         )
+
+
+@contextmanager
+def folder_of(snapshot: Path, *, create: bool = False) -> Iterator[Folder]:
+    """The folder of a snapshot, open; it is none where it is a link, for that may lead anywhere.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    parent = Path(os.path.abspath(snapshot)).parent
+    with Folder(parent.parent) as above, above.folder(parent.name, create=create) as folder:
+        yield folder
 
 
 def snapshot_path(config: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -329,6 +330,20 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert done.code != 0
     assert "it is a link" in done.err
     assert contents(outside) == before
+    outcome = checked(inside)
+    assert (outcome.status, outcome.lines[0]) == ("damaged", f"cannot read {path}: it is a link")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_or_a_huge_file_in_place_of_a_snapshot_does_not_block(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR)
+    path.unlink()
+    os.mkfifo(path)
+    assert checked(tmp_path).lines[0] == f"cannot read {path}: it is a pipe, socket or device"
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(3 << 30)
+    assert "bytes, and at most" in checked(tmp_path).lines[0]
 
 
 def test_an_edit_in_a_base_is_named_with_its_file(tmp_path: Path) -> None:
