@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from runner.language.generators import generators
+from runner.language.guards import check_alone
 
 MAX_NODES = 50_000
 MAX_DIMENSIONS = 64  # what torch's own loops take
@@ -112,6 +113,7 @@ def _is_costly(function: Callable[..., Any]) -> bool:
 
 def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """Zeros of the shape and dtype that `function` gives, without computing it."""
+    check_alone(function, args, kwargs)
     devices = {value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor)}
     positional = [value.to("meta") if isinstance(value, Tensor) else value for value in args]
     named = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in kwargs.items()}
