@@ -23,7 +23,7 @@ _LARGEST: Mapping[tuple[str, str], int] = {
 """The largest count by operation, a function or a method, and argument."""
 
 _WINDOWS = {"kernel_size", "stride", "padding", "dilation", "output_padding"}
-_LARGEST_WINDOW = 2**31
+_LARGEST_WINDOW = 2**24
 
 
 def _by_size(size: int, each: int) -> int:
@@ -65,7 +65,7 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
     for argument in _WINDOWS & given.keys():
         sizes = given[argument] if isinstance(given[argument], (tuple, list)) else [given[argument]]
         if any(isinstance(size, int) and abs(size) > _LARGEST_WINDOW for size in sizes):
-            return f"`{argument}` of `{operation.bare_name}` is larger than 2^31"
+            return f"`{argument}` of `{operation.bare_name}` is larger than 2^24"
     pieces = _pieces(operation, operands, given)
     if pieces > MAX_DISPLAY:
         return f"`{operation.bare_name}` would give {pieces:,} tensors, and at most {MAX_DISPLAY:,}"

@@ -140,6 +140,14 @@ def _equals(value: Any, number: int, dtype: torch.dtype) -> Any:
     return (value - number) % 2 ** torch.iinfo(dtype).bits == 0
 
 
+def _check_multiple(given: Arguments) -> None:
+    left, right = given["input"], given["other"]
+    dtype = torch.result_type(left, right)
+    lowest = torch.iinfo(dtype).min
+    message = f"-2^{torch.iinfo(dtype).bits - 1} has no absolute value in {str(dtype).removeprefix('torch.')}"
+    _require(~(_equals(left, lowest, dtype) | _equals(right, lowest, dtype)).any(), message)
+
+
 # counts and segments
 
 
@@ -178,6 +186,15 @@ def _check_segments(given: Arguments) -> None:
     _require((parts[..., 0] == 0).all(), "`offsets` does not start with 0")
     _require((parts[..., -1] == size).all(), f"`offsets` does not end with {size}, the size along `axis`")
     _require((parts.diff(dim=-1) >= 0).all(), "`offsets` decreases")
+
+
+def _check_pivots(given: Arguments) -> None:
+    factors = given.get("LU_data", given.get("input"))
+    pivots = given.get("LU_pivots", given.get("pivots"))
+    if isinstance(factors, Tensor) and isinstance(pivots, Tensor) and factors.dim() >= 2:
+        wanted = (*factors.shape[:-2], min(factors.shape[-2:]))
+        if tuple(pivots.shape) != wanted:
+            raise ValueError(f"the pivots have shape {tuple(pivots.shape)}, and {wanted} is needed")
 
 
 # values on which a loop does not end
@@ -230,6 +247,8 @@ _POLYNOMIALS = (
 _TABLE: tuple[Guard, ...] = (
     Guard(("floor_divide", "remainder", "fmod"), _check_division, _divides_integers),
     Guard(("div", "divide"), _check_division, _rounds),
+    Guard(("gcd", "lcm"), _check_multiple, _divides_integers),
+    Guard(("lu_unpack",), _check_pivots),
     Guard(("repeat_interleave",), _check_repeats, _has_tensor("repeats")),
     Guard(("segment_reduce",), _check_segments),
     Guard(("lstm",), check_network(4)),
