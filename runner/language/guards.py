@@ -24,6 +24,8 @@ MAX_ORDER = 10_000
 
 _ALONE = "__check"
 
+_OF_ROWS = "a pivot is none of the rows, which count from 1 to {}"
+
 _TRAPPING = frozenset({torch.int32, torch.int64})
 """Dtypes in which a processor divides by an instruction that ends the process where the quotient does not fit."""
 
@@ -189,12 +191,32 @@ def _check_segments(given: Arguments) -> None:
 
 
 def _check_pivots(given: Arguments) -> None:
-    factors = given.get("LU_data", given.get("input"))
+    factors = given.get("LU_data", given.get("LU"))
     pivots = given.get("LU_pivots", given.get("pivots"))
     if isinstance(factors, Tensor) and isinstance(pivots, Tensor) and factors.dim() >= 2:
-        wanted = (*factors.shape[:-2], min(factors.shape[-2:]))
-        if tuple(pivots.shape) != wanted:
-            raise ValueError(f"the pivots have shape {tuple(pivots.shape)}, and {wanted} is needed")
+        _compare_pivots(pivots, (*factors.shape[:-2], min(factors.shape[-2:])))
+        _require(((pivots >= 1) & (pivots <= factors.shape[-2])).all(), _OF_ROWS.format(factors.shape[-2]))
+
+
+def _check_signed_pivots(given: Arguments) -> None:
+    factors, pivots = given["LD"], given["pivots"]
+    if factors.dim() < 2:
+        return
+    _compare_pivots(pivots, tuple(factors.shape[:-1]))
+    rows = factors.shape[-1]
+    _require(((pivots.abs() >= 1) & (pivots.abs() <= rows)).all(), _OF_ROWS.format(rows))
+    if rows == 0:
+        return
+    negative = pivots < 0
+    places = torch.arange(rows, device=pivots.device)
+    run = places - torch.where(negative, -1, places).cummax(-1).values  # negative pivots in a row up to here
+    ends = negative & ~torch.nn.functional.pad(negative[..., 1:], (0, 1))
+    _require(~(ends & (run % 2 == 1)).any(), "negative pivots come in pairs")
+
+
+def _compare_pivots(pivots: Tensor, wanted: tuple[int, ...]) -> None:
+    if tuple(pivots.shape) != wanted:
+        raise ValueError(f"the pivots have shape {tuple(pivots.shape)}, and {wanted} is needed")
 
 
 # values on which a loop does not end
@@ -248,7 +270,8 @@ _TABLE: tuple[Guard, ...] = (
     Guard(("floor_divide", "remainder", "fmod"), _check_division, _divides_integers),
     Guard(("div", "divide"), _check_division, _rounds),
     Guard(("gcd", "lcm"), _check_multiple, _divides_integers),
-    Guard(("lu_unpack",), _check_pivots),
+    Guard(("lu_unpack", "lu_solve"), _check_pivots),
+    Guard(("ldl_solve",), _check_signed_pivots),
     Guard(("repeat_interleave",), _check_repeats, _has_tensor("repeats")),
     Guard(("segment_reduce",), _check_segments),
     Guard(("lstm",), check_network(4)),

@@ -2,7 +2,7 @@
 
     python -m tests.hostile.operations --minutes 60
 
-prints each call that crashes the process, hangs, or raises what is no fault of an expression, and ends with 1 if any did.
+prints each call that crashes the process, hangs, or raises what is no fault of an expression; then it ends with 1.
 """
 
 from __future__ import annotations

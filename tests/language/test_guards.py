@@ -77,6 +77,13 @@ def test_a_division_of_floats_has_no_guard() -> None:
         ("tensor([3]).lcm(tensor(-2 ** 63))", "-2^63 has no absolute value in int64"),
         ("lu_unpack(w, tensor([1], dtype=int32))", "the pivots have shape (1,), and (2,) is needed"),
         ("torch.lu_unpack(zeros(2, 3, 3), zeros(3, dtype=int32))", "the pivots have shape (3,), and (2, 3) is needed"),
+        ("linalg.lu_solve(w.mT @ w.mT.mT, tensor([1, 9], dtype=int32), w.mT)", "a pivot is none of the rows"),
+        ("linalg.ldl_solve(x.mT @ x, tensor([1, 2, 9], dtype=int32), w)", "count from 1 to 3"),
+        ("linalg.ldl_solve(x.mT @ x, tensor([1, -2, 3], dtype=int32), w)", "negative pivots come in pairs"),
+        (
+            "linalg.ldl_solve(x.mT @ x, tensor([1, 2], dtype=int32), w)",
+            "the pivots have shape (2,), and (3,) is needed",
+        ),
         ("max_pool1d(x, 2 ** 31, 1, 1, 1, True)", "`kernel_size` of `max_pool1d` is larger than 2^24"),
         ("segment_reduce(b, 'sum', lengths=tensor([2, 2]))", "the lengths do not add up to 3"),
         ("segment_reduce(b, 'sum', lengths=tensor([2, 2]), unsafe=True)", "the lengths do not add up to 3"),
@@ -117,6 +124,14 @@ def network(kind: str, **changed: Any) -> tuple[str, dict[str, Any]]:
     given = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     states = "[h, h]" if kind == "lstm" else "h"
     return f"{kind}(s, {states}, [w0, w1, w2, w3], True, 1, 0.0, False, False, False)[0]", given
+
+
+def test_factors_and_their_pivots_are_solved_as_torch_does() -> None:
+    given = {"a": torch.tensor([[0.0, 2.0], [2.0, 0.0]]), "b": torch.tensor([[1.0], [3.0]])}
+    text = "LD, pivots = linalg.ldl_factor(a)\nlinalg.ldl_solve(LD, pivots, b)"
+    assert same(value_of(text, given=given), torch.linalg.ldl_solve(*torch.linalg.ldl_factor(given["a"]), given["b"]))
+    text = "LU, pivots = linalg.lu_factor(a)\nlinalg.lu_solve(LU, pivots, b)"
+    assert same(value_of(text, given=given), torch.linalg.lu_solve(*torch.linalg.lu_factor(given["a"]), given["b"]))
 
 
 KINDS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
