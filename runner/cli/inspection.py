@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import typer
 
@@ -33,8 +34,13 @@ def register(application: typer.Typer) -> None:
 @reads_config
 def validate(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
     """Check a config, all of it, without running it; every fault is told that no other one hides."""
+    from runner.cli.overtime import VALIDATING, ended_after
+
+    request = replace(request, limits={"seconds": VALIDATING, **request.limits})
     try:
-        plan = make_plan(request, read_config(request))
+        config = read_config(request)
+        with ended_after(request.limits["seconds"], config, "json" if report == "json" else "text"):
+            plan = make_plan(request, config)
     except ConfigError as error:
         if as_json:
             problems = [problem.to_json() for problem in error.problems]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 READING = ("file_bytes", "nesting", "alias_nodes", "files")
-PLANNING = ("nodes", "memory")
+PLANNING = ("nodes", "memory", "seconds")
 RUN_WARNINGS = (DataWarning, HealthWarning)
 
 

@@ -71,6 +71,7 @@ def _execute(
 ) -> Path | None:
     """Run a plan; gives the run directory, which is None where nothing is recorded."""
     from runner.engine import execute
+    from runner.plan.memory import limited_data
     from runner.record.directory import create_run_directory
     from runner.record.running import run_recorded
 
@@ -78,7 +79,7 @@ def _execute(
         gc.freeze()
         gc.enable()
     if runs_dir is None:
-        with read_to_the_end(), watching(plan, quiet, as_json) as watch:
+        with read_to_the_end(), watching(plan, quiet, as_json) as watch, limited_data(plan.memory):
             for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr, quiet)):
                 watch(row)
         return None
