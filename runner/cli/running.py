@@ -79,12 +79,23 @@ def _execute(
         gc.freeze()
         gc.enable()
     if runs_dir is None:
-        with read_to_the_end(), watching(plan, quiet, as_json) as watch, limited_data(plan.memory):
+        with (
+            read_to_the_end(),
+            watching(plan, quiet, as_json) as watch,
+            Interruption() as stop,
+            limited_data(plan.memory),
+        ):
             for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr, quiet)):
                 watch(row)
+                if stop():
+                    raise KeyboardInterrupt
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
-    with told_where(directory, as_json, quiet), watching(plan, quiet, as_json) as watch, Interruption() as stop:
+    with (
+        told_where(directory, as_json, quiet),
+        watching(plan, quiet, as_json) as watch,
+        Interruption(f"; `steprun resume {directory}` goes on") as stop,
+    ):
         run_recorded(
             plan,
             directory,
