@@ -219,6 +219,46 @@ def _compare_pivots(pivots: Tensor, wanted: tuple[int, ...]) -> None:
         raise ValueError(f"the pivots have shape {tuple(pivots.shape)}, and {wanted} is needed")
 
 
+def _check_bags(given: Arguments) -> None:
+    weight, offsets = given["weight"], given.get("offsets")
+    indices = given["indices"] if "indices" in given else given["input"]
+    if weight.dim() != 2:
+        raise ValueError(f"the table has shape {tuple(weight.shape)}, and 2 sizes are needed")
+    if indices.dim() not in (1, 2) or (indices.dim() == 2) != (offsets is None):
+        raise ValueError("indices have 1 size beside `offsets`, and 2 without")
+    for name, numbers in (("indices", indices), ("offsets", offsets)):
+        if numbers is not None and numbers.dtype not in _TRAPPING:
+            raise ValueError(f"`{name}` takes int32 or int64")
+    rows = weight.shape[0]
+    _require(((indices >= 0) & (indices < rows)).all(), f"an index is none of the {rows:,} rows of the table")
+    if offsets is not None:
+        if offsets.dim() != 1:
+            raise ValueError(f"`offsets` has shape {tuple(offsets.shape)}, and 1 size is needed")
+        _require(((offsets >= 0) & (offsets <= indices.shape[0])).all(), "an offset is outside the indices")
+        _require((offsets.diff() >= 0).all(), "`offsets` decreases")
+
+
+def _check_attention(given: Arguments) -> None:
+    key, value = given["key"], given["value"]
+    if key.shape[-2:-1] != value.shape[-2:-1]:
+        raise ValueError(f"the key has shape {tuple(key.shape)}, the value {tuple(value.shape)}, of another length")
+
+
+def _pads_by_elements(given: Arguments) -> bool:
+    padding = given.get("padding_mode", "zeros")
+    return padding not in ("zeros", 0) and given["grid"].device.type == "cpu"
+
+
+def _check_grid(given: Arguments) -> None:
+    _require((given["grid"].abs() <= 1e9).all(), "the grid holds a NaN, an infinity or a huge number")
+
+
+def _check_columns(given: Arguments) -> None:
+    for name in ("input", "b"):
+        if 0 in given[name].shape:
+            raise ValueError(f"lstsq: a matrix of shape {tuple(given[name].shape)} has no elements")
+
+
 # values on which a loop does not end
 
 
@@ -270,6 +310,10 @@ _TABLE: tuple[Guard, ...] = (
     Guard(("floor_divide", "remainder", "fmod"), _check_division, _divides_integers),
     Guard(("div", "divide"), _check_division, _rounds),
     Guard(("gcd", "lcm"), _check_multiple, _divides_integers),
+    Guard(("embedding_bag",), _check_bags),
+    Guard(("scaled_dot_product_attention",), _check_attention),
+    Guard(("grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), _check_grid, _pads_by_elements),
+    Guard(("lstsq",), _check_columns, lambda given: given.get("driver") == "gelss"),
     Guard(("lu_unpack", "lu_solve"), _check_pivots),
     Guard(("ldl_solve",), _check_signed_pivots),
     Guard(("repeat_interleave",), _check_repeats, _has_tensor("repeats")),
