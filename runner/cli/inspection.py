@@ -73,7 +73,7 @@ def show(request: Request, as_json: Json = False, report: FaultFormat = "text") 
     from runner.cli.description import describe
     from runner.cli.page import page
 
-    plan = make_plan(request, read_config(request))
+    plan = make_plan(request, read_config(request), runs=False)
     if report == "text":
         tell_warnings(plan.warnings)
     described = describe(plan)

@@ -24,6 +24,8 @@ MAX_ORDER = 10_000
 
 _ALONE = "__check"
 
+_OF_KINDS = (AttributeError, TypeError, KeyError)
+
 _OF_ROWS = "a pivot is none of the rows, which count from 1 to {}"
 
 _TRAPPING = frozenset({torch.int32, torch.int64})
@@ -62,25 +64,37 @@ def _behind(
     name: str, call: Callable[..., Any], names: tuple[str, ...], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
     guard = GUARDS.get(name)
-    if guard is None or not guard.needed({**dict(zip(names, args, strict=False)), **kwargs}):
+    if guard is None or not _is_needed(guard, {**dict(zip(names, args, strict=False)), **kwargs}):
         return None
-    check = guard.check
+
+    def check(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        try:  # noqa: SIM105 — plain, for torch's compiler
+            guard.check({**dict(zip(names, args, strict=False)), **kwargs})
+        except _OF_KINDS:
+            pass  # an argument is missing or of another kind, which torch itself refuses
 
     def checked(*args: Any, **kwargs: Any) -> Any:
-        check({**dict(zip(names, args, strict=False)), **kwargs})
+        check(args, kwargs)
         return call(*args, **kwargs)
 
     checked.__name__ = name
     checked.__module__ = __name__
-    checked.__dict__[_ALONE] = lambda *args, **kwargs: check({**dict(zip(names, args, strict=False)), **kwargs})
+    checked.__dict__[_ALONE] = check
     return checked
+
+
+def _is_needed(guard: Guard, given: Arguments) -> bool:
+    try:
+        return guard.needed(given)
+    except _OF_KINDS:
+        return False
 
 
 def check_alone(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Check the arguments of a function that `guarded` gave, without computing it; of any other, nothing."""
     check = getattr(function, _ALONE, None)
     if check is not None:
-        check(*args, **kwargs)
+        check(args, kwargs)
 
 
 def parameters_of(operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
@@ -246,7 +260,8 @@ def _check_attention(given: Arguments) -> None:
 
 def _pads_by_elements(given: Arguments) -> bool:
     padding = given.get("padding_mode", "zeros")
-    return padding not in ("zeros", 0) and given["grid"].device.type == "cpu"
+    needs_none = isinstance(padding, (str, int)) and padding in ("zeros", 0)
+    return not needs_none and given["grid"].device.type == "cpu"
 
 
 def _check_grid(given: Arguments) -> None:

@@ -52,6 +52,9 @@ ROOM = 192 << 20
 """Bytes that inference on real tensors may take besides; what wants more is inferred without allocating."""
 
 
+ANY_SIZE = 1 << 60
+"""More bytes than any machine has."""
+
 COMPILER = 1 << 30
 """Bytes that torch's compiler may take in a process besides what it compiles."""
 
@@ -63,6 +66,7 @@ class PlanLimits:
     nodes: int = MAX_NODES  # --max-nodes
     memory: int | None = None  # --max-memory, bytes; what the machine has unless given
     seconds: float = 20  # --max-seconds, of planning
+    runs: bool = True  # whether the plan is run, here: one that is only looked at may be larger than `memory`
 
 
 def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits | None = None) -> Plan:
@@ -123,7 +127,9 @@ class _Compiler:
         self.allowed = allowed
         self.faults = Faults(config.document)
         self.memory = limits.memory or machine_memory()
-        self.bounds = Bounds(limits.nodes, self.memory, Clock(limits.seconds))
+        self.runs = limits.runs
+        self.most = self.memory if limits.runs else ANY_SIZE
+        self.bounds = Bounds(limits.nodes, self.most, Clock(limits.seconds))
         self.dtype = DTYPES[config.dtype]
         self.inferences: list[Inference] = []
         self.drawings = Drawings({}, {})
@@ -147,7 +153,7 @@ class _Compiler:
             self.allowed,
             infer=self.infer_initial,
             warnings=faults.warnings,
-            limit=self.memory,
+            limit=self.most,
         )
         if faults.problems:
             self.check_syntax()
@@ -203,7 +209,7 @@ class _Compiler:
 
             check_compilable(program, optimizers, health, refusals)
         refusals.stop(EngineError)
-        check_size(estimates, self.memory, log.budget, faults)
+        check_size(estimates, self.memory, log.budget, faults, runs=self.runs)
         faults.stop()
         forget_examples(lowered)
         return Plan(
@@ -392,7 +398,7 @@ class _Compiler:
         """Start over where the fault is of inference: no room for real tensors, or nothing that torch can fake."""
         if self.decided is not None:
             return
-        if isinstance(error, AllocationError) and not self.fake and (error.bytes or 0) <= self.memory:
+        if isinstance(error, AllocationError) and not self.fake and (error.bytes or 0) <= self.most:
             raise _Again(fake=True)
         if self.fake and isinstance(error.__cause__, _unfakeable()):
             raise _Again(fake=False)
