@@ -16,7 +16,7 @@ Work = Callable[[list[Tensor]], float]
 
 def is_costly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call is better inferred by shapes alone: it may take for ever on a few elements, or seconds on many."""
-    name = getattr(function, "__name__", "")
+    name = getattr(function, "__name__", "").removeprefix("linalg_")
     if "_polynomial_" in name:  # which recur as often as asked
         return True
     if name == "einsum":
