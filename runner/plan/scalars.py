@@ -19,7 +19,7 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
     for name, value in declared.items():
         if isinstance(value, str):
             try:
-                waiting[name] = names_in(value) & declared.keys()
+                waiting[name] = {read for read in names_in(value) if read in declared}
             except LanguageError as error:
                 faults.language(("constants", name), error)
     broken = {name for name, value in declared.items() if isinstance(value, str) and name not in waiting}
@@ -27,7 +27,7 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
     for name, needs in waiting.items():
         for need in needs:
             readers.setdefault(need, []).append(name)
-    missing = {name: len(needs - values.keys()) for name, needs in waiting.items()}
+    missing = {name: sum(need not in values for need in needs) for name, needs in waiting.items()}
     ready = deque(name for name, count in missing.items() if count == 0)
     doomed = list(broken)
     while ready:
