@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -38,9 +39,11 @@ def validate(request: Request, as_json: Json = False, report: FaultFormat = "tex
 
     request = replace(request, limits={"seconds": VALIDATING, **request.limits})
     try:
+        began = time.thread_time()
         config = read_config(request)
-        with ended_after(request.limits["seconds"], config, "json" if report == "json" else "text"):
-            plan = make_plan(request, config)
+        spent = time.thread_time() - began
+        with ended_after(request.limits["seconds"], spent, config, "json" if report == "json" else "text"):
+            plan = make_plan(request, config, spent=spent)
     except ConfigError as error:
         if as_json:
             problems = [problem.to_json() for problem in error.problems]

@@ -26,14 +26,18 @@ _HINT = "raise it with --max-seconds"
 
 
 @contextmanager
-def ended_after(seconds: float, config: Config, report: Format) -> Iterator[None]:
+def ended_after(seconds: float, spent: float, config: Config, report: Format) -> Iterator[None]:
     """Inside, the process ends with exit code 2 some tenths of a second after so many seconds have passed.
 
     Planning looks at the clock between operations, and reports; this is for the one that does not return. The fault
     names it, by the place of its call.
+
+    Args:
+        spent: of these seconds, on what came before.
     """
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(over, threading.main_thread(), seconds, config, report), daemon=True)
+    arguments = (over, threading.main_thread(), seconds, spent, config, report)
+    thread = threading.Thread(target=_watch, args=arguments, daemon=True)
     thread.start()
     try:
         yield
@@ -42,12 +46,14 @@ def ended_after(seconds: float, config: Config, report: Format) -> Iterator[None
         thread.join()
 
 
-def _watch(over: threading.Event, watched: threading.Thread, seconds: float, config: Config, report: Format) -> None:
+def _watch(
+    over: threading.Event, watched: threading.Thread, seconds: float, spent: float, config: Config, report: Format
+) -> None:
     from runner.language.inference import is_over
 
     assert watched.ident is not None
     ident = watched.ident
-    began, computed = time.monotonic(), _computed(ident)
+    began, computed = time.monotonic() - spent, _computed(ident) - spent
     while not over.wait(_LOOKS):
         if is_over(time.monotonic() - began, _computed(ident) - computed, seconds + _LATER):
             problem = _problem(ident, seconds, config)

@@ -23,12 +23,12 @@ MAX_DIMENSIONS = 64  # what torch's own loops take
 
 
 class Clock:
-    """Measures how long planning takes."""
+    """Measures how long planning takes, and what came before it took: `spent`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, spent: float = 0) -> None:
         self.seconds = seconds
-        self._began = time.monotonic()
-        self._computed = time.thread_time()
+        self._began = time.monotonic() - spent
+        self._computed = time.thread_time() - spent
 
     def is_over(self) -> bool:
         passed = time.monotonic() - self._began

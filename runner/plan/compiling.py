@@ -66,6 +66,7 @@ class PlanLimits:
     nodes: int = MAX_NODES  # --max-nodes
     memory: int | None = None  # --max-memory, bytes; what the machine has unless given
     seconds: float = 20  # --max-seconds, of planning
+    spent: float = 0  # of these, on reading the config
     runs: bool = True  # whether the plan is run, here: one that is only looked at may be larger than `memory`
 
 
@@ -129,7 +130,7 @@ class _Compiler:
         self.memory = limits.memory or machine_memory()
         self.runs = limits.runs
         self.most = self.memory if limits.runs else ANY_SIZE
-        self.bounds = Bounds(limits.nodes, self.most, Clock(limits.seconds))
+        self.bounds = Bounds(limits.nodes, self.most, Clock(limits.seconds, limits.spent))
         self.dtype = DTYPES[config.dtype]
         self.inferences: list[Inference] = []
         self.drawings = Drawings({}, {})
