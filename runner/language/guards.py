@@ -97,6 +97,11 @@ def check_alone(function: Callable[..., Any], args: Sequence[Any], kwargs: Mappi
         check(args, kwargs)
 
 
+def is_guarded_division(function: Any) -> bool:
+    """Whether a function that `guarded` gave divides, and so means the same of a number and of a tensor of it."""
+    return hasattr(function, _ALONE) and GUARDS[function.__name__].check is _check_division
+
+
 def parameters_of(operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of what a call gives by position, the tensor of a method included, by the overload that fits."""
     before = ("input",) if operation.name.startswith(".") else ()

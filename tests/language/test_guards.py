@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import runner
-from tests.language.lowering import fault_of, same, tensors, value_of
+from runner.language.computation import extract
+from runner.language.running import set_apart
+from tests.language.lowering import fault_of, lower, same, tensors, value_of
 
 LOWEST = {torch.int32: -(2**31), torch.int64: -(2**63)}
 
@@ -60,8 +62,6 @@ def test_a_guard_of_integer_division_changes_no_result(text: str, dtype: torch.d
 
 
 def test_a_division_of_floats_has_no_guard() -> None:
-    from tests.language.lowering import lower
-
     targets = {node.target for node in lower("y = x // 2\ny % 3").graph.nodes}
     assert {operator.floordiv, operator.mod} <= targets
 
@@ -221,3 +221,13 @@ steps: [{repeat: {times: 4, steps: [forward]}}]
     with pytest.raises(runner.RunError, match=r"<stdin>:3:25 [^^]*\^+ -2\^63 divided by -1 does not fit into int64"):
         list(runner.execute(plan))
     assert tensors()
+
+
+def test_a_guarded_division_by_a_running_scalar_is_still_only_an_operand() -> None:
+    lowered = lower("y = k // (iteration - 5)\ny % iteration", given={"k": torch.tensor([5, 7])}, roles={}, tables={})
+    apart = set_apart(extract(lowered, ["y"]))
+    (number,) = apart.numbers(None, 3)
+    (value,) = apart.function(None, torch.tensor([5, 7]), torch.tensor(number))
+    assert same(value, torch.tensor([5, 7]) // -2)
+    with pytest.raises(RuntimeError, match=r"-2\^63 divided by -1 does not fit into int64"):
+        apart.function(None, torch.tensor([-(2**63)]), torch.tensor(-1))
