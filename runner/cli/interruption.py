@@ -25,11 +25,13 @@ class Interruption:
     """Inside its `with` block the first signal sets `requested`, and a second one interrupts at once.
 
     Where the step does not end within `patience` seconds, as an operation of torch's that takes minutes cannot be
-    interrupted, a thread ends the process with exit code 130 and says `more`.
+    interrupted, a thread ends the process with exit code 130 and says `more`. With `at_once` the first signal already
+    interrupts, and only an operation is waited for: while planning there is nothing to save.
     """
 
-    def __init__(self, more: str = "", patience: float = PATIENCE) -> None:
+    def __init__(self, more: str = "", patience: float = PATIENCE, *, at_once: bool = False) -> None:
         self.requested = False
+        self._at_once = at_once
         self._more = more
         self._patience = patience
         self._over = threading.Event()
@@ -66,11 +68,12 @@ class Interruption:
                 break
         if not number or self._over.wait(self._patience):
             return
-        print(f"this step takes too long to wait for: interrupted within it{self._more}", file=sys.stderr, flush=True)
+        what = "planning" if self._at_once else "this step"
+        print(f"{what} takes too long to wait for: interrupted within it{self._more}", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested or self._at_once:
             raise KeyboardInterrupt
         self.requested = True
         print("stopping after this step; once more stops at once", file=sys.stderr)

@@ -56,7 +56,9 @@ def run(
     report: FaultFormat = "text",
 ) -> None:
     """Run a config step by step, print each row and keep a run directory."""
-    plan = make_plan(request, read_config(request))
+    config = read_config(request)
+    with Interruption(at_once=True):
+        plan = make_plan(request, config)
     if report == "text":
         tell_warnings(plan.warnings)
     if not record and checkpoint_every is not None:

@@ -31,6 +31,11 @@ def test_the_first_signal_asks_and_the_second_interrupts(
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+def test_planning_is_interrupted_by_the_first_signal() -> None:
+    with Interruption(at_once=True), pytest.raises(KeyboardInterrupt, match=r"^$"):
+        signal.raise_signal(signal.SIGINT)
+
+
 ENDLESS = """\
 import signal, time
 from runner.cli.interruption import Interruption
