@@ -257,6 +257,19 @@ def _check_bags(given: Arguments) -> None:
         _require((offsets.diff() >= 0).all(), "`offsets` decreases")
 
 
+def _check_labels(given: Arguments) -> None:
+    """Of `ctc_loss`, which reads its probabilities at each label without a look; what is past a length is padding."""
+    targets, classes = given["targets"], given["log_probs"].shape[-1]
+    lengths = torch.as_tensor(given["target_lengths"], device=targets.device)
+    if targets.dim() == 2:
+        places = torch.arange(targets.shape[1], device=targets.device)
+        padding = places >= lengths.reshape(-1, 1)
+    else:
+        padding = torch.arange(targets.shape[-1], device=targets.device) >= lengths.sum()
+    labels = (targets >= 0) & (targets < classes)
+    _require((labels | padding).all(), f"a label is none of the {classes:,} classes, which count from 0")
+
+
 def _check_attention(given: Arguments) -> None:
     key, value = given["key"], given["value"]
     if key.shape[-2:-1] != value.shape[-2:-1]:
@@ -331,6 +344,7 @@ _TABLE: tuple[Guard, ...] = (
     Guard(("div", "divide"), _check_division, _rounds),
     Guard(("gcd", "lcm"), _check_multiple, _divides_integers),
     Guard(("embedding_bag",), _check_bags),
+    Guard(("ctc_loss",), _check_labels),
     Guard(("scaled_dot_product_attention",), _check_attention),
     Guard(("grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), _check_grid, _pads_by_elements),
     Guard(("lstsq",), _check_columns, lambda given: given.get("driver") == "gelss"),

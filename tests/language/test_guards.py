@@ -89,6 +89,14 @@ def test_a_division_of_floats_has_no_guard() -> None:
         ("grid_sample(zeros(1, 1, 3, 3), zeros(1, 2, 2, 2) / 0, padding_mode='border')", "the grid holds a NaN"),
         ("grid_sample(zeros(1, 1, 3, 3), zeros(1, 2, 2, 2) + inf, 'bilinear', 'reflection')", "the grid holds a NaN"),
         ("torch.grid_sampler_2d(zeros(1, 1, 3, 3), zeros(1, 2, 2, 2) / 0, 0, 2, False)", "the grid holds a NaN"),
+        (
+            "F.ctc_loss(zeros(3, 1, 2).log_softmax(2), tensor([[1, 9]]), tensor([3]), tensor([2]))",
+            "a label is none of the 2 classes, which count from 0",
+        ),
+        (
+            "torch.ctc_loss(zeros(3, 1, 2), tensor([1, -9]), tensor([3]), tensor([2]))",
+            "a label is none of the 2 classes",
+        ),
         ("linalg.lstsq(eye(3), zeros(3, 0), driver='gelss')", "a matrix of shape (3, 0) has no elements"),
         ("linalg.lu_solve(w.mT @ w.mT.mT, tensor([1, 9], dtype=int32), w.mT)", "a pivot is none of the rows"),
         ("linalg.ldl_solve(x.mT @ x, tensor([1, 2, 9], dtype=int32), w)", "count from 1 to 3"),
@@ -145,6 +153,13 @@ def test_factors_and_their_pivots_are_solved_as_torch_does() -> None:
     assert same(value_of(text, given=given), torch.linalg.ldl_solve(*torch.linalg.ldl_factor(given["a"]), given["b"]))
     text = "LU, pivots = linalg.lu_factor(a)\nlinalg.lu_solve(LU, pivots, b)"
     assert same(value_of(text, given=given), torch.linalg.lu_solve(*torch.linalg.lu_factor(given["a"]), given["b"]))
+
+
+def test_padding_of_labels_may_be_anything() -> None:
+    given = {"p": torch.zeros(3, 1, 2).log_softmax(2), "t": torch.tensor([[1, -1]])}
+    given |= {"n": torch.tensor([3]), "m": torch.tensor([1])}
+    expected = torch.nn.functional.ctc_loss(given["p"], given["t"], given["n"], given["m"])
+    assert same(value_of("F.ctc_loss(p, t, n, m)", given=given), expected)
 
 
 KINDS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
