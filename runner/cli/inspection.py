@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
+from dataclasses import replace
 
 import typer
 
@@ -33,8 +35,15 @@ def register(application: typer.Typer) -> None:
 @reads_config
 def validate(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
     """Check a config, all of it, without running it; every fault is told that no other one hides."""
+    from runner.cli.overtime import VALIDATING, ended_after
+
+    request = replace(request, limits={"seconds": VALIDATING, **request.limits})
     try:
-        plan = make_plan(request, read_config(request))
+        began = time.thread_time()
+        config = read_config(request)
+        spent = time.thread_time() - began
+        with ended_after(request.limits["seconds"], spent, config, "json" if report == "json" else "text"):
+            plan = make_plan(request, config, spent=spent)
     except ConfigError as error:
         if as_json:
             problems = [problem.to_json() for problem in error.problems]
@@ -67,7 +76,7 @@ def show(request: Request, as_json: Json = False, report: FaultFormat = "text") 
     from runner.cli.description import describe
     from runner.cli.page import page
 
-    plan = make_plan(request, read_config(request))
+    plan = make_plan(request, read_config(request), runs=False)
     if report == "text":
         tell_warnings(plan.warnings)
     described = describe(plan)

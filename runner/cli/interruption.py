@@ -1,26 +1,51 @@
-"""SIGINT and SIGTERM as a request to stop: the step under way is finished, and the state saved."""
+"""SIGINT and SIGTERM as a request to stop: the step under way is finished, and the state saved.
+
+A step that does not finish within seconds is not waited for: what is on disk is what a run is resumed from.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from types import FrameType, TracebackType
 from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interruption:
-    """Inside its `with` block the first signal sets `requested`, and a second one interrupts at once."""
+PATIENCE = 4.0
+"""Seconds that a step may take after a signal before the process ends without it."""
 
-    def __init__(self) -> None:
+INTERRUPTED = 130
+
+
+class Interruption:
+    """Inside its `with` block the first signal sets `requested`, and a second one interrupts at once.
+
+    Where the step does not end within `patience` seconds, as an operation of torch's that takes minutes cannot be
+    interrupted, a thread ends the process with exit code 130 and says `more`. With `at_once` the first signal already
+    interrupts, and only an operation is waited for: while planning there is nothing to save.
+    """
+
+    def __init__(self, more: str = "", patience: float = PATIENCE, *, at_once: bool = False) -> None:
         self.requested = False
+        self._at_once = at_once
+        self._more = more
+        self._patience = patience
+        self._over = threading.Event()
         self._before: dict[int, object] = {}
 
     def __call__(self) -> bool:
         return self.requested
 
     def __enter__(self) -> Self:
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._wait, daemon=True)
+        self._thread.start()
         for number in SIGNALS:
             self._before[number] = signal.signal(number, self._request)
         return self
@@ -30,9 +55,25 @@ class Interruption:
     ) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._wakeup)
+        self._over.set()
+        os.close(self._writing)  # which ends the thread
+        self._thread.join()
+        os.close(self._reading)
+
+    def _wait(self) -> None:
+        """Wait for the first signal, which arrives here also while the main thread is inside an operation."""
+        while number := os.read(self._reading, 1):
+            if number[0] in SIGNALS:
+                break
+        if not number or self._over.wait(self._patience):
+            return
+        what = "planning" if self._at_once else "this step"
+        print(f"{what} takes too long to wait for: interrupted within it{self._more}", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested or self._at_once:
             raise KeyboardInterrupt
         self.requested = True
         print("stopping after this step; once more stops at once", file=sys.stderr)

@@ -90,12 +90,25 @@ LIMITS = {
     "alias_nodes": "Nodes that YAML aliases stand for.  [10000]",
     "files": "Files that `extends` may bring in.  [100]",
     "nodes": "Operations of one expression.  [50000]",
-    "memory": "Size of one tensor, views included.",
+    "memory": "Memory of the tensors of a run, views included, and what it may allocate on the CPU.  [the machine's]",
+    "seconds": "Seconds of planning.  [3 of `validate`, else 20]",
 }
 """Each limit has a flag `--max-NAME`; the first four bound reading a config, the others a plan."""
 
-_SIZE = re.compile(r"([0-9][0-9_]*)(B|KiB|MiB|GiB|TiB)?")
-_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_UNITS = {
+    None: 1,
+    "B": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+_SIZE = re.compile(rf"([0-9][0-9_]*) ?({'|'.join(unit for unit in _UNITS if unit)})?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 READING = ("file_bytes", "nesting", "alias_nodes", "files")
-PLANNING = ("nodes", "memory")
+PLANNING = ("nodes", "memory", "seconds")
 RUN_WARNINGS = (DataWarning, HealthWarning)
 
 
@@ -39,15 +39,19 @@ def read_config(request: Request) -> Config:
     return load(request.config, request.overrides, limits=limits, allowed_folders=request.allow)
 
 
-def make_plan(request: Request, config: Config) -> Plan:
+def make_plan(request: Request, config: Config, *, runs: bool = True, spent: float = 0) -> Plan:
     """The plan of a config, within the limits of a request.
 
+    Args:
+        runs: whether it is run; one that is only shown may take more memory than there is, which is a warning.
+        spent: seconds that reading it has taken.
     Raises:
         ConfigError: the config is not valid.
     """
     from runner.plan.compiling import PlanLimits, compile
 
-    limits = PlanLimits(**{name: value for name, value in request.limits.items() if name in PLANNING})
+    given: dict[str, Any] = {name: value for name, value in request.limits.items() if name in PLANNING}
+    limits = PlanLimits(**given, runs=runs, spent=spent)
     return compile(config, allowed=[Path(folder) for folder in request.allow], limits=limits)
 
 

@@ -57,7 +57,7 @@ def resume(
 
             return see
 
-        stop = stack.enter_context(Interruption())
+        stop = stack.enter_context(Interruption(f"; `steprun resume {run}` goes on"))
         go_on(
             run,
             allowed_folders=allow or (),

@@ -56,7 +56,9 @@ def run(
     report: FaultFormat = "text",
 ) -> None:
     """Run a config step by step, print each row and keep a run directory."""
-    plan = make_plan(request, read_config(request))
+    config = read_config(request)
+    with Interruption(at_once=True):
+        plan = make_plan(request, config)
     if report == "text":
         tell_warnings(plan.warnings)
     if not record and checkpoint_every is not None:
@@ -71,6 +73,7 @@ def _execute(
 ) -> Path | None:
     """Run a plan; gives the run directory, which is None where nothing is recorded."""
     from runner.engine import execute
+    from runner.plan.memory import limited_data
     from runner.record.directory import create_run_directory
     from runner.record.running import run_recorded
 
@@ -78,12 +81,23 @@ def _execute(
         gc.freeze()
         gc.enable()
     if runs_dir is None:
-        with read_to_the_end(), watching(plan, quiet, as_json) as watch:
+        with (
+            read_to_the_end(),
+            watching(plan, quiet, as_json) as watch,
+            Interruption() as stop,
+            limited_data(plan.memory),
+        ):
             for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr, quiet)):
                 watch(row)
+                if stop():
+                    raise KeyboardInterrupt
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
-    with told_where(directory, as_json, quiet), watching(plan, quiet, as_json) as watch, Interruption() as stop:
+    with (
+        told_where(directory, as_json, quiet),
+        watching(plan, quiet, as_json) as watch,
+        Interruption(f"; `steprun resume {directory}` goes on") as stop,
+    ):
         run_recorded(
             plan,
             directory,

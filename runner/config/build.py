@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.config.data import read_sources
 from runner.config.document import Document
-from runner.config.fields import check_expression
+from runner.config.fields import LONGEST_NAME, check_expression
 from runner.config.models import Config, Health, Log
 from runner.config.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
 from runner.config.nodes import describe, plain
@@ -81,7 +81,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
 
 def run_name(stem: str) -> str:
     """A run's name from that of its file."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "run"
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:LONGEST_NAME] or "run"
 
 
 def _check_keys(data: dict[str, Any], faults: Faults) -> None:

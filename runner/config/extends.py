@@ -14,6 +14,12 @@ from runner.config.nodes import ListNode, MapNode, Node, ScalarNode, describe
 from runner.config.source import Source, read_source
 from runner.errors import ConfigError, Problem, UsageError
 
+MOST_MERGED = 4
+"""How many files of the largest size bases may come to, each counted as often as it is listed."""
+
+_LEAST_WORK = 1 << 12
+"""What laying a base over others costs besides, in characters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
@@ -40,6 +46,7 @@ class BaseReader:
     problems: list[Problem]
     read: dict[str, MapNode] = field(default_factory=dict)
     failed: bool = False
+    merged: int = 0  # characters of the bases that were laid over others
 
     def tree(self, source: Source, stack: tuple[tuple[str, str], ...]) -> MapNode | None:
         """The merged tree of a source, or None where it is no YAML (then `failed` is set).
@@ -61,13 +68,27 @@ class BaseReader:
         entries = dict(node.entries)
         written = entries.pop("extends").value
         merged: Node = MapNode({}, source, node.start, node.end)
+        before: MapNode | None = None
         for item in self._items(written):
             base = self._base(item, source, stack)
-            if base is not None:
-                merged = merge(merged, base)
+            if base is None or base is before:
+                continue
+            if not self._counted(base, item):
+                break
+            merged, before = merge(merged, base), base
         merged = merge(merged, with_entries(node, entries))
         assert isinstance(merged, MapNode)
         return merged
+
+    def _counted(self, base: MapNode, item: ScalarNode) -> bool:
+        """Count the text that is merged, a base as often as it is laid over others; a fault where it is too much."""
+        self.merged += _LEAST_WORK + len(base.source.text)
+        if self.merged > MOST_MERGED * self.limits.file_bytes:
+            most = f"{MOST_MERGED * self.limits.file_bytes:,}"
+            message = f"the bases up to here are more than {most} characters, counted as often as they are listed"
+            self._fault(item, message, "list each base once")
+            return False
+        return True
 
     def _items(self, written: Node) -> list[ScalarNode]:
         items = written.items if isinstance(written, ListNode) else (written,)

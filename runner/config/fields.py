@@ -28,6 +28,8 @@ FLOATING_DTYPES = ("bfloat16", "float16", "float32", "float64", "complex64", "co
 
 _DEVICE = r"cpu|(?:cuda|mps)(?::[0-9]{1,4})?"
 _RUN_NAME = r"[A-Za-z0-9_-]+"
+LONGEST_NAME = 100
+"""Characters of a run's name: files and folders are called by it."""
 
 
 class FieldError(ValueError):
@@ -122,6 +124,9 @@ def check_run_name(value: object) -> str | None:
         value = str(value)
     if value is not None and (not isinstance(value, str) or not re.fullmatch(_RUN_NAME, value)):
         raise expected("a name of letters, digits, `-` and `_`", value, "write one such as `my-run`")
+    if value is not None and len(value) > LONGEST_NAME:
+        message = f"a name of {len(value):,} characters, and at most {LONGEST_NAME} are taken"
+        raise FieldError(message, "write a shorter one: files and folders are called by it")
     return value
 
 
@@ -202,6 +207,8 @@ else:
         check_device,
         {"type": "string", "pattern": f"^(?:{_DEVICE})$", "examples": ["cpu", "cuda", "cuda:1", "mps"]},
     )
-    RunName = _kind(check_run_name, {"type": ["string", "integer"], "pattern": f"^{_RUN_NAME}$"})
+    RunName = _kind(
+        check_run_name, {"type": ["string", "integer"], "pattern": f"^{_RUN_NAME}$", "maxLength": LONGEST_NAME}
+    )
     Names = _kind(check_names, _NAMES_SCHEMA)
     Columns = _kind(check_columns, _NAMES_SCHEMA)

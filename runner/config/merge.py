@@ -31,10 +31,12 @@ def merge(under: Node, over: Node, path: Path = ()) -> Node:
 
 def rivals(path: Path, key: str, present: dict[str, Entry]) -> list[str]:
     """Keys at `path` that may not stand beside `key`, of those present."""
-    others = [other for other in present if other != key]
     if path == ():
-        pair = {"optimizer", "optimizers"}
-        return [other for other in others if key in pair and other in pair]
+        other = {"optimizer": "optimizers", "optimizers": "optimizer"}.get(key)
+        return [other] if other is not None and other in present else []
+    if not (path[0] in ("optimizer", "optimizers", "steps") or (path[0] in _TENSORS and len(path) >= 2)):
+        return []  # at once: others may be thousands
+    others = [other for other in present if other != key]
     if path == ("optimizer",) or (len(path) == 2 and path[0] == "optimizers"):
         return _unless(_OPTIMIZER_SIDE_KEYS, key, others)
     if path[0] in _TENSORS and len(path) == 2:

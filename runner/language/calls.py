@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from runner.errors import did_you_mean, listing
 from runner.language import operations
+from runner.language.costs import has_longer_history
 from runner.language.faults import LanguageError
 from runner.language.runtime import gradient, watch
 from runner.language.scope import Function
@@ -72,6 +73,11 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
             node,
             f"`{stale}` stands here for the value last computed, which remembers no derivative",
             "write out what it is computed from, or read a gradient after `backward`",
+        )
+    most = lowering.shared.inference.bounds.nodes
+    if has_longer_history(y.meta["example"], most):
+        raise lowering.fault(
+            node, f"this derivative goes through more than {most:,} operations", "raise it with --max-nodes"
         )
     lowering.shared.gradients = True
     single = not isinstance(by, (ast.List, ast.Tuple))

@@ -13,9 +13,11 @@ from typing import Any
 from torch import fx
 
 from runner.language.faults import START, Place
+from runner.language.room import lifted_limit
 
 _FILE = "<steprun expression {}>"
 _FIRST = 2  # the line of the first operation
+_MANY = 1_000
 _ORIGIN = "__origin"
 """The global of a generated function that says where it is from: the origin of its text, and the node of each line."""
 
@@ -69,7 +71,11 @@ def compile_nodes(nodes: Sequence[fx.Node], result: Any, origin: Hashable | None
     lines += [f" {node.name} = {_call(node, known)}{done.get(node, '')}" for node in operations]
     lines.append(f" return {_written(result, known)}")
     file = _FILE.format(next(_numbers))
-    exec(compile("\n".join(lines), file, "exec"), known)  # generated from the nodes alone
+    if len(lines) > _MANY:  # for which Python's compiler takes some kilobytes each
+        with lifted_limit():
+            exec(compile("\n".join(lines), file, "exec"), known)
+    else:
+        exec(compile("\n".join(lines), file, "exec"), known)  # generated from the nodes alone
     function: Callable[..., Any] = known.pop("forward")  # which would keep itself alive
     known[_ORIGIN] = (origin, {line: node for line, node in enumerate(operations, _FIRST) if "place" in node.meta})
     return function

@@ -13,17 +13,17 @@ from runner.language.values import MAX_DISPLAY, example_of
 
 _LARGEST: Mapping[tuple[str, str], int] = {
     ("*lowrank", "niter"): 1_000,
-    ("torch.lobpcg", "niter"): 10_000,
-    ("special.*_polynomial_*", "n"): 10_000,
-    ("special.multigammaln", "p"): 10_000,
-    ("torch.mvlgamma", "p"): 10_000,
-    ("*.matrix_power", "n"): 2**31,
-    ("linalg.multi_dot", "tensors"): 100,
+    ("lobpcg", "niter"): 10_000,
+    ("*_polynomial_*", "n"): 10_000,
+    ("multigammaln", "p"): 10_000,
+    ("mvlgamma", "p"): 10_000,
+    ("matrix_power", "n"): 2**31,
+    ("multi_dot", "tensors"): 100,
 }
-"""The largest count by operation and argument."""
+"""The largest count by operation, a function or a method, and argument."""
 
 _WINDOWS = {"kernel_size", "stride", "padding", "dilation", "output_padding"}
-_LARGEST_WINDOW = 2**31
+_LARGEST_WINDOW = 2**24
 
 
 def _by_size(size: int, each: int) -> int:
@@ -60,12 +60,12 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
     for (name, argument), largest in _LARGEST.items():
         value = given.get(argument)
         count = len(value) if isinstance(value, (tuple, list)) else value
-        if isinstance(count, int) and abs(count) > largest and fnmatchcase(operation.name, name):
+        if isinstance(count, (int, float)) and abs(count) > largest and fnmatchcase(operation.bare_name, name):
             return f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}"
     for argument in _WINDOWS & given.keys():
         sizes = given[argument] if isinstance(given[argument], (tuple, list)) else [given[argument]]
         if any(isinstance(size, int) and abs(size) > _LARGEST_WINDOW for size in sizes):
-            return f"`{argument}` of `{operation.bare_name}` is larger than 2^31"
+            return f"`{argument}` of `{operation.bare_name}` is larger than 2^24"
     pieces = _pieces(operation, operands, given)
     if pieces > MAX_DISPLAY:
         return f"`{operation.bare_name}` would give {pieces:,} tensors, and at most {MAX_DISPLAY:,}"

@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+from runner.language.costs import is_costly
 from runner.language.generators import generators
+from runner.language.guards import check_alone
+from runner.language.room import NODE_BYTES, NODES_AT_ONCE, widen
 
 MAX_NODES = 50_000
 MAX_DIMENSIONS = 64  # what torch's own loops take
+
+
+class Clock:
+    """Measures how long planning takes, and what came before it took: `spent`."""
+
+    def __init__(self, seconds: float, spent: float = 0) -> None:
+        self.seconds = seconds
+        self._began = time.monotonic() - spent
+        self._computed = time.thread_time() - spent
+
+    def is_over(self) -> bool:
+        passed = time.monotonic() - self._began
+        return passed > self.seconds and is_over(passed, time.thread_time() - self._computed, self.seconds)
+
+
+def is_over(passed: float, computed: float, seconds: float) -> bool:
+    """Whether work takes longer than `seconds`: by the clock, of which it has had the processor for half at least."""
+    return passed > seconds and computed > seconds / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +46,7 @@ class Bounds:
 
     nodes: int = MAX_NODES
     bytes: int = 1 << 40  # of one tensor, counted before it is believed, views included
+    clock: Clock | None = None
 
 
 class TooLarge(Exception):
@@ -68,10 +92,16 @@ class Inference:
         self.nodes += 1
         if self.nodes > self.bounds.nodes:
             raise self.too_many()
+        clock = self.bounds.clock
+        if clock is not None and clock.is_over():
+            raise TooLarge(f"planning takes longer than {clock.seconds:g} seconds; raise it with --max-seconds")
+        if self.nodes % NODES_AT_ONCE == 0:
+            widen(NODES_AT_ONCE * NODE_BYTES)
 
     def is_full(self) -> bool:
-        """Whether the bound of operations has been reached: what follows would only say so again."""
-        return self.nodes > self.bounds.nodes
+        """Whether the bound of operations or of time has been reached: what follows would only say so again."""
+        clock = self.bounds.clock
+        return self.nodes > self.bounds.nodes or (clock is not None and clock.is_over())
 
     def too_many(self) -> TooLarge:
         """That an expression passes the bound of its operations."""
@@ -81,7 +111,7 @@ class Inference:
         """The example result of one node. What torch raises passes through."""
         if random and not self._streams:
             self._streams = [(generator, generator.get_state()) for generator in generators(self.device)]
-        result = _shaped(function, args, kwargs) if _is_costly(function) else function(*args, **kwargs)
+        result = _shaped(function, args, kwargs) if is_costly(function, args, kwargs) else function(*args, **kwargs)
         self._measure(result)
         return result
 
@@ -105,18 +135,21 @@ class Inference:
                 self._measure(item)
 
 
-def _is_costly(function: Callable[..., Any]) -> bool:
-    """Whether a call may take for ever on a few elements: the polynomials of `special` recur as often as asked."""
-    return "_polynomial_" in getattr(function, "__name__", "")
+def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Zeros, and ones of integers, of the shapes and dtypes that `function` gives, without computing it."""
+    check_alone(function, args, kwargs)
+    device = next((value.device for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)), None)
+    positional, named = tree_map_only(Tensor, lambda value: value.to("meta"), (args, kwargs))
+    try:
+        made = function(*positional, **named)
+    except NotImplementedError:  # torch knows no shapes of it
+        return function(*args, **kwargs)
 
+    def stand_in(x: Tensor) -> Tensor:
+        value = 0 if x.is_floating_point() or x.is_complex() else 1  # a valid count or pivot
+        return torch.full(x.shape, value, dtype=x.dtype, device=device)
 
-def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Zeros of the shape and dtype that `function` gives, without computing it."""
-    devices = {value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor)}
-    positional = [value.to("meta") if isinstance(value, Tensor) else value for value in args]
-    named = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in kwargs.items()}
-    made = function(*positional, **named)
-    return torch.zeros(made.shape, dtype=made.dtype, device=next(iter(devices), None))
+    return tree_map_only(Tensor, stand_in, made)
 
 
 def readable_bytes(size: float) -> str:

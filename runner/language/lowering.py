@@ -578,10 +578,8 @@ class Lowering:
         self, node: ast.AST | None, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], random: bool
     ) -> Any:
         examples, named = example_of(args), example_of(kwargs)
-        function = operator.methodcaller(target, *examples[1:], **named) if kind == "call_method" else target
+        function = getattr(Tensor, target) if kind == "call_method" else target
         try:
-            if kind == "call_method":
-                return self.shared.inference.run(function, examples[:1], {}, random)
             return self.shared.inference.run(function, examples, named, random)
         except TooLarge as error:
             raise self.too_large(node, error) from None

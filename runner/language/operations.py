@@ -25,10 +25,10 @@ from runner.catalogue import (
 from runner.errors import did_you_mean, nearest
 from runner.language.counts import excess
 from runner.language.faults import LanguageError
+from runner.language.guards import guarded
 from runner.language.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
-from runner.language.runtime import eigvals, pdist
 from runner.language.scalars import FUNCTIONS
-from runner.language.values import Lookup, describe, example_of
+from runner.language.values import Lookup, describe, example_of, worst_of
 
 if TYPE_CHECKING:
     from runner.language.lowering import Lowering
@@ -51,13 +51,6 @@ PYTHON_TYPES: Mapping[str, torch.dtype] = {
     "complex": torch.complex128,
 }
 """The dtypes that torch understands by Python's own types: `x.to(int)` is int64, where `torch.int` is int32."""
-
-_GUARDED: Mapping[str, Callable[..., Any]] = {
-    "linalg.eigvals": eigvals,
-    "F.pdist": pdist,
-    "torch.pdist": pdist,
-}
-"""Operations that end the process on some values, by what checks these first."""
 
 _LISTED = "`steprun ops` lists what is"
 
@@ -282,10 +275,11 @@ def _emit_operation(
     for name, value in _DETERMINISTIC.get((operation.name, lowering.scope.device), {}).items():
         if kwargs.get(name) is None:
             kwargs[name] = value
-    target = _GUARDED.get(operation.name) or _target(operation.target)
+    target = _target(operation.target)
     if target is None:
         message = f"`{shown}` does not exist in torch {torch.__version__}"
         raise lowering.fault(node.func, message, "write it with other operations, or update torch")
+    target = guarded(operation, target, worst_of(args), worst_of(kwargs)) or target
     made = lowering.emit(
         node,
         "call_function",
@@ -323,8 +317,15 @@ def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
     _check(lowering, node, method, shown, positional, named, value)
     args = (value, *(_operand(lowering, method, position, item) for position, item in enumerate(positional)))
     kwargs = {key: _operand(lowering, method, key, item) for key, item in named.items()}
+    behind = guarded(method, getattr(Tensor, name), worst_of(args), worst_of(kwargs))
     made = lowering.emit(
-        node, "call_method", name, args, kwargs, random="random" in method.flags, dynamic="dynamic" in method.flags
+        node,
+        "call_method" if behind is None else "call_function",
+        behind or name,
+        args,
+        kwargs,
+        random="random" in method.flags,
+        dynamic="dynamic" in method.flags,
     )
     return _folded(lowering, method, made)
 

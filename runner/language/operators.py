@@ -11,9 +11,10 @@ import torch
 from torch import fx
 
 from runner.language.branches import FOR_TENSORS, condition
+from runner.language.guards import guarded_operator
 from runner.language.runtime import power
 from runner.language.scalars import BINARY, COMPARE, UNARY
-from runner.language.values import MAX_DISPLAY, describe, nodes_of
+from runner.language.values import MAX_DISPLAY, describe, nodes_of, worst_of
 
 if TYPE_CHECKING:
     from runner.language.lowering import Lowering
@@ -37,6 +38,9 @@ _TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.Invert: operator.invert,
 }
 
+
+_NAMED: Mapping[Callable[[Any, Any], Any], str] = {operator.floordiv: "floor_divide", operator.mod: "remainder"}
+"""Operators that compute what an operation with a guard computes."""
 
 ELEMENTWISE = frozenset((power, *_TENSOR_BINARY.values(), *_TENSOR_UNARY.values(), *COMPARE.values()))
 """What gives the same shape whatever its numbers are."""
@@ -64,6 +68,8 @@ def combine(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
     target = _TENSOR_BINARY[type(node.op)]
     if target is operator.pow and not isinstance(left, fx.Node):
         target = power  # torch.fx would write `-2 ** x`, which Python reads as `-(2 ** x)`
+    if target in _NAMED:
+        target = guarded_operator(_NAMED[target], target, worst_of(left), worst_of(right)) or target
     return lowering.emit(node, "call_function", target, (left, right))
 
 

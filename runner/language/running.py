@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from runner.language.codegen import compile_graph
 from runner.language.computation import Computation
 from runner.language.faults import START, LanguageError
+from runner.language.guards import is_guarded_division
 
 Number = bool | int | float
 
@@ -57,7 +58,9 @@ def set_apart(computation: Computation) -> Apart:
     read = [node for node in kept if any(not found.get(user, True) for user in node.users)]
     for node in read:
         for user in node.users:
-            if not found.get(user, True) and (user.op != "call_function" or user.target not in _READERS):
+            if not found.get(user, True) and (
+                user.op != "call_function" or not (user.target in _READERS or is_guarded_division(user.target))
+            ):
                 raise _unreadable(node, user)
     scalars = [(output, node) for output, node in enumerate(results) if found.get(node)]
     wanted = list(dict.fromkeys([*read, *(node for _, node in scalars)]))

@@ -49,21 +49,6 @@ def power(base: Any, exponent: Any) -> Any:
     return base**exponent
 
 
-def eigvals(A: Tensor) -> Tensor:
-    """`torch.linalg.eigvals`, which on the CPU ends the process where MKL is given an infinity or a NaN."""
-    if A.device.type == "cpu":
-        torch._assert_async(torch.isfinite(A).all(), "eigvals: the matrix holds an infinity or a NaN")
-    values: Tensor = torch.linalg.eigvals(A)
-    return values
-
-
-def pdist(input: Tensor, p: float = 2.0) -> Tensor:
-    """`torch.pdist`, which ends the process where it is given no rows."""
-    if input.dim() == 2 and input.shape[0] == 0:
-        raise ValueError("pdist: there are no rows")
-    return torch.pdist(input, p)
-
-
 def number_as(number: float, dtype: torch.dtype, device: str) -> Tensor:
     """A number as a tensor without dimensions."""
     return torch.scalar_tensor(number, dtype=dtype, device=device)

@@ -33,6 +33,11 @@ def example_of(value: Any) -> Any:
     return fx.node.map_arg(value, lambda node: node.meta["example"])
 
 
+def worst_of(value: Any) -> Any:
+    """`example_of`, with -1 in place of running integers, which may become anything."""
+    return fx.node.map_arg(value, lambda node: -1 if type(node.meta["example"]) is int else node.meta["example"])
+
+
 def extent(value: Any) -> tuple[int, int]:
     """How many values a tuple or list holds, itself and all within it (at most `MAX_SIZE`), and how deep they nest."""
     count, deepest, pending = 0, 0, [(value, 0)]

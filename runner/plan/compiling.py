@@ -17,7 +17,7 @@ from runner.errors import ConfigError, EngineError
 from runner.language.computation import forget_examples
 from runner.language.diagnosis import AllocationError
 from runner.language.faults import LanguageError, place_of
-from runner.language.inference import MAX_NODES, Bounds, Inference
+from runner.language.inference import MAX_NODES, Bounds, Clock, Inference
 from runner.language.lowering import Lowered, lower_statements, uses_grad
 from runner.language.operations import DTYPES
 from runner.language.parse import assigned_names, parse_statements
@@ -52,12 +52,22 @@ ROOM = 192 << 20
 """Bytes that inference on real tensors may take besides; what wants more is inferred without allocating."""
 
 
+ANY_SIZE = 1 << 60
+"""More bytes than any machine has."""
+
+COMPILER = 1 << 30
+"""Bytes that torch's compiler may take in a process besides what it compiles."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
     """How large a config may become; each has a flag of the command line."""
 
     nodes: int = MAX_NODES  # --max-nodes
     memory: int | None = None  # --max-memory, bytes; what the machine has unless given
+    seconds: float = 20  # --max-seconds, of planning
+    spent: float = 0  # of these, on reading the config
+    runs: bool = True  # whether the plan is run, here: one that is only looked at may be larger than `memory`
 
 
 def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits | None = None) -> Plan:
@@ -74,9 +84,14 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
     try:
-        return _Compiler(config, allowed, limits).compile()
-    except _Again as again:
-        return _Compiler(config, allowed, limits, fake=again.fake).compile()
+        try:
+            return _Compiler(config, allowed, limits).compile()
+        except _Again as again:
+            return _Compiler(config, allowed, limits, fake=again.fake).compile()
+    except MemoryError as error:
+        hint = "write fewer operations, or smaller tensors"
+        problem = config.document.problem(("expression",), "there is not enough memory to plan this", hint, key=True)
+        raise ConfigError([problem]) from error
 
 
 class _Again(Exception):
@@ -113,7 +128,9 @@ class _Compiler:
         self.allowed = allowed
         self.faults = Faults(config.document)
         self.memory = limits.memory or machine_memory()
-        self.bounds = Bounds(limits.nodes, self.memory)
+        self.runs = limits.runs
+        self.most = self.memory if limits.runs else ANY_SIZE
+        self.bounds = Bounds(limits.nodes, self.most, Clock(limits.seconds, limits.spent))
         self.dtype = DTYPES[config.dtype]
         self.inferences: list[Inference] = []
         self.drawings = Drawings({}, {})
@@ -137,7 +154,7 @@ class _Compiler:
             self.allowed,
             infer=self.infer_initial,
             warnings=faults.warnings,
-            limit=self.memory,
+            limit=self.most,
         )
         if faults.problems:
             self.check_syntax()
@@ -193,7 +210,7 @@ class _Compiler:
 
             check_compilable(program, optimizers, health, refusals)
         refusals.stop(EngineError)
-        check_size(estimates, self.memory, log.budget, faults)
+        check_size(estimates, self.memory, log.budget, faults, runs=self.runs)
         faults.stop()
         forget_examples(lowered)
         return Plan(
@@ -217,8 +234,15 @@ class _Compiler:
             sources={name: source for name, source in sources.items() if name in self.supply.drawn},
             on_nonfinite=config.on_nonfinite,
             health=health,
+            memory=self.room(),
             drawings=self.drawings,
         )
+
+    def room(self) -> int | None:
+        """What the run may allocate: on the CPU as much as `memory`; a device's own is bounded by the estimate."""
+        if self.config.device != "cpu":
+            return None
+        return self.memory + (COMPILER if self.config.engine == "compile" else 0)
 
     def check_device(self) -> None:
         device = self.config.device
@@ -375,7 +399,7 @@ class _Compiler:
         """Start over where the fault is of inference: no room for real tensors, or nothing that torch can fake."""
         if self.decided is not None:
             return
-        if isinstance(error, AllocationError) and not self.fake and (error.bytes or 0) <= self.memory:
+        if isinstance(error, AllocationError) and not self.fake and (error.bytes or 0) <= self.most:
             raise _Again(fake=True)
         if self.fake and isinstance(error.__cause__, _unfakeable()):
             raise _Again(fake=False)
@@ -428,7 +452,11 @@ class _Compiler:
             values=max((inference.bytes for inference in self.inferences), default=0),
             row=row_bytes(log),
             rows=count_rows(program, log.every),
-            data=sum(source.bytes for name, source in self.supply.sources.items() if name in self.supply.drawn),
+            data=sum(
+                source.bytes + source.order_bytes
+                for name, source in self.supply.sources.items()
+                if name in self.supply.drawn
+            ),
         )
 
 

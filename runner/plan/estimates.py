@@ -66,17 +66,22 @@ def row_bytes(log: LogPlan) -> int:
     return sum((told.elements or 0) * told.dtype.itemsize for column in log.columns for told in recorded(column))
 
 
-def check_size(estimates: Estimates, memory: int, budget: int, faults: Faults) -> None:
-    """Collect a fault where a run takes more than `memory` bytes, or its log more than `budget`."""
+def check_size(estimates: Estimates, memory: int, budget: int, faults: Faults, *, runs: bool = True) -> None:
+    """Collect a fault where a run takes more than `memory` bytes, or its log more than `budget`.
+
+    Args:
+        runs: whether the plan is run; both are warnings otherwise.
+    """
+    tell = faults.add if runs else faults.warn
     if estimates.memory > memory:
-        faults.add(
+        tell(
             ("expression",),
             f"this run takes about {readable_bytes(estimates.memory)}, and there are {readable_bytes(memory)}",
             "make its tensors smaller, or raise the limit with --max-memory",
         )
     if estimates.log > budget:
         size = f"{estimates.rows:,} rows of {readable_bytes(estimates.row)} take {readable_bytes(estimates.log)}"
-        faults.add(
+        tell(
             ("log",),
             f"the log would pass its budget of {readable_bytes(budget)}: {size}",
             "write `log: {tensors: none}`, `log: {every: 100}` or a larger `log: {budget: …}`",

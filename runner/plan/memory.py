@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 
 import torch
+
+from runner.language.room import address_space, resource_module
 
 LEAST_ROOM = 64 << 20
 """Bytes that torch needs to report an error rather than end the process."""
@@ -34,13 +33,13 @@ def bounded_memory(room: int) -> Iterator[None]:
     An operation then raises torch's error about memory instead of taking the machine's. Nothing is bounded where the
     system has no such limit.
     """
-    resource = _resource()
+    resource = resource_module()
     if resource is None:
         yield
         return
     _warm_threads()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = _address_space() + max(room, LEAST_ROOM)
+    limit = address_space() + max(room, LEAST_ROOM)
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
@@ -50,15 +49,32 @@ def bounded_memory(room: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _resource() -> ModuleType | None:
-    if sys.platform != "linux":
-        return None
-    return importlib.import_module("resource")
+@contextmanager
+def limited_data(room: int | None) -> Iterator[None]:
+    """Inside, the process may allocate at most `room` bytes more than it has; None limits nothing.
+
+    Unlike `bounded_memory`, files that are mapped and address space that is only reserved do not count, so that a run
+    may stream data larger than memory.
+    """
+    resource = None if room is None else resource_module()
+    if resource is None or room is None:
+        yield
+        return
+    _warm_threads()
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _allocated() + max(room, LEAST_ROOM)
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _address_space() -> int:
+def _allocated() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @functools.cache

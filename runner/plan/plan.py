@@ -50,6 +50,7 @@ class Plan:
     sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # those that some step uses
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
+    memory: int | None = None  # bytes that its execution may allocate; where the process's memory can be limited
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 
     @property

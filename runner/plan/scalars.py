@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from runner.config import Config
@@ -18,23 +19,37 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
     for name, value in declared.items():
         if isinstance(value, str):
             try:
-                waiting[name] = names_in(value) & declared.keys()
+                waiting[name] = {read for read in names_in(value) if read in declared}
             except LanguageError as error:
                 faults.language(("constants", name), error)
     broken = {name for name, value in declared.items() if isinstance(value, str) and name not in waiting}
-    while waiting:
-        ready = [name for name, needs in waiting.items() if needs <= values.keys()]
-        if not ready:
-            _report_cycles(waiting, broken, config, faults)
-            break
-        for name in ready:
-            del waiting[name]
-            try:
-                values[name] = evaluate(str(declared[name]), values)
-            except LanguageError as error:
-                faults.language(("constants", name), error)
-                broken.add(name)
-        waiting = {name: needs for name, needs in waiting.items() if not needs & broken}
+    readers: dict[str, list[str]] = {}
+    for name, needs in waiting.items():
+        for need in needs:
+            readers.setdefault(need, []).append(name)
+    missing = {name: sum(need not in values for need in needs) for name, needs in waiting.items()}
+    ready = deque(name for name, count in missing.items() if count == 0)
+    doomed = list(broken)
+    while ready:
+        name = ready.popleft()
+        del waiting[name]
+        try:
+            values[name] = evaluate(str(declared[name]), values)
+        except LanguageError as error:
+            faults.language(("constants", name), error)
+            broken.add(name)
+            doomed.append(name)
+            continue
+        for reader in readers.get(name, ()):
+            missing[reader] -= 1
+            if missing[reader] == 0:
+                ready.append(reader)
+    while doomed:  # what reads a constant with a fault is not reported besides
+        for reader in readers.get(doomed.pop(), ()):
+            if waiting.pop(reader, None) is not None:
+                doomed.append(reader)
+    if waiting:
+        _report_cycles(waiting, broken, config, faults)
     return {name: values[name] for name in declared if name in values}
 
 

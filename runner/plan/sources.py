@@ -84,6 +84,11 @@ class SourcePlan:
         sample = sum(column.bytes for column in self.columns)
         return sample * (max((self.batch_size, *self.groups)) if self.streams else self.samples)
 
+    @property
+    def order_bytes(self) -> int:
+        """What the order of its samples takes in memory: a number for each, where they are shuffled."""
+        return 8 * self.samples if self.shuffle else 0
+
     def __getitem__(self, name: str) -> BatchColumn:
         return next(column for column in self.columns if column.name == name)
 

@@ -125,6 +125,7 @@ def plan_tensors(
     for name, role, declared in _declarations(config):
         with faults.collecting():
             plan = _plan(name, role, declared, around)
+            _check_stacked(plan)
             found = _check_values(plan, config.document) if plan.elements else []
             plans[name] = plan
             for warning in found:
@@ -211,11 +212,15 @@ def _index(position: int, shape: tuple[int, ...]) -> Iterator[int]:
         position %= below
 
 
-def _check_draw(plan: TensorPlan, init: Drawn, path: Path) -> list[str]:
-    """Call the initialiser on a small stand-in, so that torch's own checks speak before anything is allocated."""
-    if init.stacked >= max(len(plan.shape), 1):
+def _check_stacked(plan: TensorPlan) -> None:
+    init = plan.init
+    if isinstance(init, Drawn) and init.stacked >= max(len(plan.shape), 1):
         message = f"`stacked: {init.stacked}` leaves no dimension of the shape {list(plan.shape)} to draw"
         raise PlacedFault((*plan.path, "stacked"), message, "make it smaller than the number of dimensions")
+
+
+def _check_draw(plan: TensorPlan, init: Drawn, path: Path) -> list[str]:
+    """Call the initialiser on a small stand-in, so that torch's own checks speak before anything is allocated."""
     shape = _stand_in(plan.shape[init.stacked :], init.arguments.get("groups", 1))
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always")

@@ -15,6 +15,7 @@ from runner.engine.nonfinite import Watch, tell_as_warning
 from runner.engine.rows import Row
 from runner.errors import Problem
 from runner.plan import Plan, compile
+from runner.plan.memory import limited_data
 from runner.record.checkpoints import load_checkpoint, save_checkpoint
 from runner.record.config_fields import config_fields
 from runner.record.directory import create_run_directory
@@ -114,13 +115,14 @@ def run_recorded(
         if checkpoint_every is not None or stop is not None:
             rows = _saving(rows, save, checkpoint_every, stop)
         write = record.write
-        if see is None:
-            for row in rows:
-                write(row)
-        else:
-            for row in rows:
-                write(row)
-                see(row)
+        with limited_data(plan.memory):
+            if see is None:
+                for row in rows:
+                    write(row)
+            else:
+                for row in rows:
+                    write(row)
+                    see(row)
 
 
 def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:

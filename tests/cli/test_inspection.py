@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.catalogue import shipped_rules
-from tests.cli.commands import Outcome, steprun
+from tests.cli.commands import Outcome, steprun, steprun_process
 
 CONFIG = """\
 description: Two losses and a loop.
@@ -246,3 +246,42 @@ def test_show_tells_the_equations_of_a_rule(config: Path) -> None:
     assert "\n".join([*expected, "    keeps m"]) in shown
     (told,) = json.loads(steprun("show", config, "--json").out)["optimizers"]
     assert (told["kind"], told["update"]) == ("rule", ["m = 0.9 * m + grad", "param = param - rate * m"])
+
+
+SLOW = """\
+parameters: {x: {shape: [1], init: ones}}
+expression: |
+  a = x.expand(700, 700)
+  s = 0.0
+  for i in range(20000):
+    s = s + linalg.svdvals(a)[0]
+  s
+"""
+
+ONE_LONG = """\
+parameters: {x: {shape: [1], init: ones}}
+expression: |
+  loss = local_response_norm(x.expand(1, 3000, 1000), 2999).sum()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "shown"), [(SLOW, "linalg.svdvals(a)"), (ONE_LONG, "local_response_norm(")])
+def test_validate_ends_at_the_operation_that_takes_too_long(text: str, shown: str, tmp_path: Path) -> None:
+    (tmp_path / "slow.yaml").write_text(text, encoding="utf-8")
+    done = steprun_process("validate", "slow.yaml", "--max-seconds", "1", cwd=tmp_path)
+    assert done.code == 2
+    assert "planning takes longer than 1 seconds" in done.err
+    assert "= raise it with --max-seconds" in done.err
+    assert shown in done.err
+
+
+def test_show_shows_a_model_that_is_larger_than_the_machine(tmp_path: Path) -> None:
+    text = "{parameters: {x: {shape: [10000, 1000000000], init: normal}}, expression: x.sum(), log: {tensors: none}}"
+    (tmp_path / "large.yaml").write_text(text, encoding="utf-8")
+    assert steprun("validate", "large.yaml", cwd=tmp_path).code == 2
+    done = steprun("show", "large.yaml", "--max-memory", "1GB", cwd=tmp_path)
+    assert done.code == 0
+    assert "warning: large.yaml:1:" in done.err
+    assert "this run takes about 72.8 TiB, and there are 953.7 MiB" in done.err
+    assert "x     parameter  [10000, 1000000000]  float32  normal  36.4 TiB" in done.out

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +29,34 @@ def test_the_first_signal_asks_and_the_second_interrupts(
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
             signal.raise_signal(second)
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_planning_is_interrupted_by_the_first_signal() -> None:
+    with Interruption(at_once=True), pytest.raises(KeyboardInterrupt, match=r"^$"):
+        signal.raise_signal(signal.SIGINT)
+
+
+ENDLESS = """\
+import signal, time
+from runner.cli.interruption import Interruption
+with Interruption("; go on", patience=0.05):
+    signal.raise_signal(signal.SIGINT)
+    while True:  # as an operation that does not return
+        time.sleep(1)
+"""
+
+
+def test_a_step_that_does_not_end_is_not_waited_for() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDLESS],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert done.stderr == (
+        "stopping after this step; once more stops at once\n"
+        "this step takes too long to wait for: interrupted within it; go on\n"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import Config, Limits, load
+from runner.config import Config, Limits, extends, load
 from runner.config.extends import Sandbox
 from runner.errors import ConfigError, UsageError
 
@@ -50,6 +50,23 @@ def test_paths_begin_at_the_file_that_writes_them(tmp_path: Path) -> None:
 def test_a_base_may_be_reached_twice(tmp_path: Path) -> None:
     files = {f"b{index}": f"extends: [b{index + 1}.yaml, b{index + 1}.yaml]\n" for index in range(60)}
     assert loaded(tmp_path, **files, b60=BASE, run="extends: b0.yaml\n").parameters
+
+
+def test_a_base_that_is_listed_thousands_of_times_is_merged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = []
+    usual = extends.merge
+    monkeypatch.setattr(extends, "merge", lambda under, over: merged.append(over) or usual(under, over))
+    listed = ", ".join(["a.yaml"] * 20_000)
+    assert loaded(tmp_path, a=BASE, run=f"extends: [{listed}]\n").parameters
+    assert len(merged) == 2  # and the text itself
+
+
+def test_bases_are_merged_up_to_a_bound(tmp_path: Path) -> None:
+    listed = ", ".join(["a.yaml", "b.yaml"] * 10_000)
+    with pytest.raises(ConfigError, match=r"more than 16,777,216 characters, counted as often as they are listed"):
+        loaded(tmp_path, a=BASE, b="seed: 2\n", run=f"extends: [{listed}]\n")
 
 
 def test_a_base_in_an_allowed_folder_is_read(tmp_path: Path) -> None:

@@ -427,9 +427,9 @@ def test_a_tensor_beyond_the_limit_is_refused_before_it_is_used() -> None:
 
 
 def test_polynomials_of_tensors_are_not_computed_to_find_their_shape() -> None:
-    degree = torch.full((2, 3), 2.0**62)
+    degree = torch.full((2, 3), 5000.0)
     lowered = lower("special.laguerre_polynomial_l(x, d)", given={"x": torch.rand(2, 3), "d": degree})
-    assert lowered.values["value"].meta["example"].shape == (2, 3)
+    assert same(lowered.values["value"].meta["example"], torch.zeros(2, 3))
 
 
 def test_eigenvalues_of_what_is_not_finite_are_an_error_and_not_the_end_of_the_process() -> None:

@@ -8,14 +8,19 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
 import runner
-from runner.plan import memory
+from runner.language.room import lifted_limit, widen
+from runner.plan import compiling, memory
 from runner.plan.compiling import PlanLimits
+from runner.record.directory import create_run_directory
+from runner.record.running import run_recorded
 from tests.engine.running import compiled, rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +37,87 @@ def test_what_wants_more_than_its_room_fails_at_once_and_the_limit_is_lifted_aft
     assert resource.getrlimit(resource.RLIMIT_AS) == before
     with memory.bounded_memory(64 << 20):
         assert torch.zeros(1 << 20).sum() == 0
+
+
+def test_a_limit_is_lifted_for_what_is_no_tensor_and_holds_again_after() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with memory.bounded_memory(64 << 20):
+        bounded = resource.getrlimit(resource.RLIMIT_AS)[0]
+        with lifted_limit():
+            assert resource.getrlimit(resource.RLIMIT_AS) == (hard, hard)
+            kept = torch.zeros(1 << 26)
+        assert bounded + (1 << 28) <= resource.getrlimit(resource.RLIMIT_AS)[0] < bounded + (2 << 28)
+        with pytest.raises(RuntimeError, match="memory"):
+            torch.zeros(1 << 30)
+        widen(1 << 20)
+        assert kept.sum() == 0
+    assert resource.getrlimit(resource.RLIMIT_AS) == (soft, hard)
+    widen(1 << 20)
+    assert resource.getrlimit(resource.RLIMIT_AS) == (soft, hard)
+
+
+def test_a_limit_of_what_is_allocated_leaves_mapped_files_alone(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with (tmp_path / "large.npy").open("wb") as file:
+        file.truncate(1 << 31)
+    with memory.limited_data(64 << 20):
+        mapped = numpy.memmap(tmp_path / "large.npy", mode="r")
+        assert mapped[1 << 30] == 0
+        with pytest.raises(RuntimeError, match="memory"):
+            torch.zeros(1 << 28)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    with memory.limited_data(None):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+WORKSPACE = """\
+parameters: {x: {shape: [1], init: ones}}
+expression: |
+  a = x.expand(50, 30000)
+  c = x.expand(16, 30000)
+  d = x.expand(1, 30000)
+  loss = einsum("ai,bi,ci,di->abcd", a, a, c, d).sum()
+steps: [forward]
+"""
+
+
+@pytest.mark.slow
+def test_an_operation_that_takes_more_than_the_limit_for_itself_ends_the_run(tmp_path: Path) -> None:
+    plan = runner.compile(runner.loads(WORKSPACE), limits=PlanLimits(memory=512 << 20))
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+    with pytest.raises(
+        runner.RunError, match=r"<stdin>:6:10 .*\n.*\n.* this does not fit into memory: it needs 4\.5 GiB"
+    ):
+        run_recorded(plan, directory)
+    assert runner.open_run(directory).manifest["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_an_expression_of_28_000_operations_is_planned() -> None:
+    text = "parameters: {x: 1.0}\nexpression: |\n  y = x\n  for i in range(14000):\n    y = tanh(y * 1.5)\n  y\n"
+    plan = runner.compile(runner.loads(text))
+    assert sum(node.op != "placeholder" for node in plan.lowered.graph.nodes) == 28_000
+
+
+def test_memory_that_ends_while_planning_is_a_fault_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(compiling._Compiler, "compile", fail)
+    with pytest.raises(runner.ConfigError, match=r"there is not enough memory to plan this") as caught:
+        runner.compile(runner.loads("{parameters: {x: 1}, expression: x}"))
+    assert (caught.value.problems[0].line, caught.value.problems[0].path) == (1, "expression")
+
+
+def test_what_is_only_looked_at_may_be_larger_than_the_machine() -> None:
+    config = runner.loads("{parameters: {x: {shape: [10000, 1000000000], init: normal}}, expression: x.sum()}")
+    with pytest.raises(runner.ConfigError, match=r"takes 36\.4 TiB"):
+        runner.compile(config)
+    plan = runner.compile(config, limits=PlanLimits(memory=1 << 30, runs=False))
+    assert {problem.message for problem in plan.warnings} == {
+        "the log would pass its budget of 1.0 GiB: 2 rows of 72.8 TiB take 145.5 TiB",
+        "this run takes about 72.8 TiB, and there are 1.0 GiB",
+    }
 
 
 def test_estimates_count_tensors_gradients_state_and_rows() -> None:

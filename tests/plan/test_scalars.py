@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 
 import runner
+from runner.plan.faults import Faults
+from runner.plan.scalars import scalar_constants
 from tests.engine.running import compiled
 
 
@@ -82,3 +85,30 @@ def test_a_float_that_is_whole_counts() -> None:
         "{parameters: {x: 1}, constants: {n: 4}, expression: x, steps: [{repeat: {times: n / 2, steps: [backward]}}]}"
     )
     assert plan.estimates.rows == 3
+
+
+def test_a_chain_of_constants_is_computed_in_linear_time() -> None:
+    def work(length: int) -> int:
+        chain = ", ".join(f"c{n}: c{n + 1} + 1" for n in range(length))
+        config = runner.loads(f"{{parameters: {{x: 1}}, constants: {{{chain}, c{length}: 1}}, expression: x * c0}}")
+        faults, calls = Faults(config.document), 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        sys.setprofile(count)
+        try:
+            found = scalar_constants(config, faults)
+        finally:
+            sys.setprofile(None)
+        assert found["c0"] == length + 1
+        return calls
+
+    assert work(4000) < 5 * work(1000)
+
+
+def test_what_reads_a_constant_with_a_fault_is_no_circle() -> None:
+    with pytest.raises(runner.ConfigError, match=r"`1 / 0`: division by zero") as caught:
+        scalars("a: 1 / 0, b: a + 1, c: b + 1, d: c + b")
+    assert len(caught.value.problems) == 1
