@@ -31,10 +31,12 @@ from runner.optim import (
 )
 from runner.optim.faults import PlacedFault
 from runner.plan.faults import place
+from runner.plan.files import text_read_once
 from runner.plan.initial import Computed
 from runner.plan.initialising import NOTHING, Surroundings, computed_value, initial_values
 from runner.plan.instructions import Enter
 from runner.plan.plan import Plan
+from runner.plan.sources import columns_read
 from runner.plan.streams import stream_seed
 
 Values = tuple[Tensor | None, ...]
@@ -92,6 +94,11 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     Raises:
         RunError: an initial value cannot be made any more: a data file has changed since planning.
     """
+    with text_read_once(columns_read(plan.config)):
+        return _initial_state(plan, given)
+
+
+def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
     document = plan.config.document
     around = Surroundings(plan.seed, plan.scalars, plan.functions, plan.dtype, Bounds())
     try:

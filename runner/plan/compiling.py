@@ -28,6 +28,7 @@ from runner.optim.faults import PlacedFault
 from runner.plan.determinism import configure, deterministic
 from runner.plan.estimates import Estimates, check_size, count_rows, row_bytes, state_bytes
 from runner.plan.faults import Faults
+from runner.plan.files import text_read_once
 from runner.plan.health import plan_health
 from runner.plan.initial import Computed
 from runner.plan.initialising import Drawings, Surroundings, computed_value, initial_values, tables
@@ -39,7 +40,7 @@ from runner.plan.plan import Plan
 from runner.plan.program import ProgramPlanner
 from runner.plan.scalars import scalar_constants
 from runner.plan.snapshots import plan_snapshot
-from runner.plan.sources import plan_sources
+from runner.plan.sources import columns_read, plan_sources
 from runner.plan.supply import Supply
 from runner.plan.tensors import TensorPlan, plan_tensors
 from runner.plan.use import check_use
@@ -73,10 +74,11 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
     """
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
-    try:
-        return _Compiler(config, allowed, limits).compile()
-    except _Again as again:
-        return _Compiler(config, allowed, limits, fake=again.fake).compile()
+    with text_read_once(columns_read(config)):
+        try:
+            return _Compiler(config, allowed, limits).compile()
+        except _Again as again:
+            return _Compiler(config, allowed, limits, fake=again.fake).compile()
 
 
 class _Again(Exception):

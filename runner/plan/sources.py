@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from runner.config import DataDeclaration
+from runner.config import Config, DataDeclaration, TensorDeclaration
 from runner.errors import did_you_mean, listing
 from runner.language.inference import readable_bytes
 from runner.language.scalars import Scalar
 from runner.optim.faults import PlacedFault
 from runner.plan.dtypes import default_of_kind, dtype_name
 from runner.plan.faults import ConfigPath, Faults
-from runner.plan.files import ArrayFile, FileFault, describe, groups_of, open_array
+from runner.plan.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array
 from runner.plan.rows import has_rows
 from runner.plan.scalars import integer
 
@@ -37,6 +37,7 @@ class BatchColumn:
     shape: tuple[int, ...]  # of one sample
     dtype: torch.dtype  # of the batch; the file's own may be another
     path: ConfigPath
+    dtype_path: ConfigPath  # where its dtype is written, else its own
 
     @property
     def bytes(self) -> int:
@@ -100,6 +101,13 @@ class Surroundings:
     faults: Faults
     allowed: tuple[Path, ...]
     memory: int  # bytes
+
+
+def columns_read(config: Config) -> list[Columns]:
+    """Every choice of columns that a config makes, of whichever table."""
+    tensors = (*config.parameters.values(), *config.constants.values())
+    found: list[Columns] = [tensor.columns for tensor in tensors if isinstance(tensor, TensorDeclaration)]
+    return found + [spec for declared in config.data.values() for spec in declared.columns.values()]
 
 
 def plan_sources(
@@ -198,7 +206,12 @@ def _column(
         if kind.is_complex and not dtype.is_complex:
             message = f"{array.name} is {dtype_name(kind)}, and {dtype_name(dtype)} would lose its imaginary part"
             raise PlacedFault((*path, "dtype", batch_name), message, "write a complex dtype")
-    return BatchColumn(batch_name, array, shape[1:], dtype, at), shape[0]
+    dtype_path = (*path, "dtype", batch_name) if batch_name in declared.dtype else at
+    try:
+        check_cast(array, dtype, around.memory)
+    except FileFault as fault:
+        raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
+    return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path), shape[0]
 
 
 def _open(spec: str | tuple[str, ...], file: str | None, folder: Path, allowed: tuple[Path, ...]) -> ArrayFile:
