@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ from runner.plan.supply import Supply
 from runner.plan.tensors import TensorPlan, plan_tensors
 from runner.plan.use import check_use
 from runner.plan.values import Values
+
+_MEASURES = re.compile(r"\b(shape|size|numel|nelement|len|dim|ndim)\b")
 
 SMALL = 64 << 20
 """Bytes of declared tensors up to which shapes are inferred on the tensors themselves."""
@@ -155,6 +158,7 @@ class _Compiler:
             if lowered is None:
                 faults.stop()
                 raise AssertionError
+            bodies = config.functions.values()
             values = Values(
                 faults=faults,
                 lowered=lowered,
@@ -171,6 +175,7 @@ class _Compiler:
                 infer_again=self.infer_again,
                 supply=self.supply,
                 lower_again=functools.partial(self.lower_for, tensors, examples, scalars, functions),
+                measures=any(map(_MEASURES.search, (config.expression, *config.metrics.values(), *bodies))),
             )
             prepare(values, config.steps)
             possible = columns_of(values.columns, tensors, optimizers, state=config.log.state)

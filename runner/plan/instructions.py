@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from runner.language.computation import Computation
+from runner.language.pooling import Pool
 
 ConfigPath = tuple[str | int, ...]
 
@@ -34,6 +35,15 @@ class Evaluation:
         if not self.variants:
             yield self.computation
         yield from (computation for _, computation in self.variants)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How an output of several batches becomes that of all of them together."""
+
+    pool: Pool
+    weights: tuple[int, int | None, int] | None = None  # outputs: targets and class weights; the ignored class
+    dim: int = 0  # of the samples, where the outputs have an entry for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +136,13 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One value of an `evaluate` step: its mean over all samples."""
+    """One value of an `evaluate` step, over all samples."""
 
     output: int  # of the evaluation
     name: str  # "test.loss"
     dtype: torch.dtype
     column: int | None  # None: not logged
+    derived: int | None = None  # output of what is computed from pooled values, where it is one of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +150,9 @@ class Evaluate:
     source: str
     evaluation: Evaluation  # `training` false; a variant for every length of the source's batches
     results: tuple[Result, ...]
+
+    parts: tuple[Part, ...] = ()  # aligned with the outputs of the evaluation
+    derived: Computation | None = None  # results that are computed from parts: its inputs are "0", "1", … and tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from runner.plan.instructions import (
 )
 from runner.plan.loops import Loop, Loops
 from runner.plan.outlook import evaluated
+from runner.plan.pools import pool
 from runner.plan.scalars import integer, number
 from runner.plan.state_steps import assign, check_cast, expect
 from runner.plan.values import Values
@@ -234,18 +235,20 @@ class ProgramPlanner:
             values.faults.add(at, f"`{name}` cannot be evaluated: {said}", "name another source")
             return None
         choice = values.supply.choose([name])
-        computation, batches, variants = values.computations(wanted, choice, training=False, whole=True)
+        pooled = pool(values, source, wanted, choice, path)
+        computation = pooled.evaluation.computation
         results: list[Result] = []
         positions = {column.name: position for position, column in enumerate(values.columns)}
-        for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=True)):
+        derived = {place: output for output, place in enumerate(pooled.places)}
+        for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=False)):
             if output.shape is None:
                 message = f"`{value}` has another shape with every batch, and has no mean over them"
                 values.faults.add(path, message, "reduce it with `.mean()`", key=True)
             column = f"{name}.{value}"
             dtype = values.results[column].dtype
-            results.append(Result(position, column, dtype, positions.get(column)))
+            results.append(Result(position, column, dtype, positions.get(column), derived.get(position)))
         self.objectives.setdefault(objective, values.reaching(objective))
-        return Evaluate(name, Evaluation(computation, 0, (), (), batches, variants), tuple(results))
+        return Evaluate(name, pooled.evaluation, tuple(results), pooled.parts, pooled.derived)
 
     # the step kinds
 
