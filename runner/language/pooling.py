@@ -32,7 +32,7 @@ from runner.language.pooling_rules import (
 )
 from runner.language.pooling_table import FACTORIES, RULES, TAKE_LENGTHS, UNARY_LINEAR
 
-__all__ = ["Derived", "Mixed", "Pool", "Pooling", "Rows", "State", "Term", "operation", "twins"]
+__all__ = ["Constant", "Derived", "Mixed", "Pool", "Pooling", "Rows", "State", "Term", "operation", "twins"]
 
 
 class Pooling:

@@ -84,6 +84,25 @@ class ZeroGrad:
 
 
 @dataclass(frozen=True, slots=True)
+class Classes:
+    """The targets of a loss over class indices, and their weights: what the share of each micro-batch is made from."""
+
+    computation: Computation  # of the targets and the class weights, where there are any
+    variants: tuple[tuple[tuple[int, ...], Computation], ...]  # by the lengths of the batches
+    part: Part
+    explicit: bool  # classes are weighted or ignored by what the expression says
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """How the micro-batches of a step become one: the objective of each is scaled before its backward."""
+
+    parts: tuple[Part, ...]  # aligned with the outputs of the evaluation
+    adds: bool = False  # the objective is a sum: its micro-batches have no share, and add
+    classes: Classes | None = None  # None: shares are by length
+
+
+@dataclass(frozen=True, slots=True)
 class Train:
     evaluation: Evaluation
     optimizers: tuple[str, ...]
@@ -94,6 +113,7 @@ class Train:
     accumulate: int = 1
     draws: tuple[str, ...] = ()  # sources that draw their next batch before the first evaluation
     draws_again: tuple[str, ...] = ()  # and before each further micro-batch
+    accumulation: Accumulation | None = None  # None: there is one batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from runner.plan.instructions import (
 )
 from runner.plan.loops import Loop, Loops
 from runner.plan.outlook import evaluated
-from runner.plan.pools import pool
+from runner.plan.pools import accumulation, pool
 from runner.plan.scalars import integer, number
 from runner.plan.state_steps import assign, check_cast, expect
 from runner.plan.values import Values
@@ -419,6 +419,10 @@ class ProgramPlanner:
         evaluation = self.values.evaluation(objective, self.preferred)
         self.check_named(argument.data, evaluation, (*path, "data"))
         made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
+        if made.accumulate > 1:
+            choice = self.values.supply.choose(self.preferred)
+            found = accumulation(self.values, evaluation, choice, objective, (*path, "accumulate"))
+            made = replace(made, accumulation=found)
         if argument.keeps_batch:
             return made
         around = self.loops.sources
