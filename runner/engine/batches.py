@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runner.engine.placing import placed
 from runner.engine.samples import ColumnFault, Samples, open_samples
-from runner.errors import DataWarning, RunError
+from runner.errors import DataWarning, Problem, RunError
 from runner.optim.updates import ALIGNMENT
 from runner.plan.faults import ConfigPath
 from runner.plan.files import FileFault
@@ -254,11 +254,13 @@ class Batches:
             raise UnreadableData(self.plan.path, fault) from fault
 
 
-def open_batches(plan: Plan) -> dict[str, Batches]:
+def open_batches(plan: Plan, told: list[Problem] | None = None) -> dict[str, Batches]:
     """The cursors of a run's sources, before their first batch.
 
     Sources that fit into memory are read here. One that holds NaN is told of in a `DataWarning`, with its first row.
 
+    Args:
+        told: what is told in warnings is appended.
     Raises:
         RunError: a file cannot be read, or has changed since planning.
     """
@@ -273,6 +275,8 @@ def open_batches(plan: Plan) -> dict[str, Batches]:
         for column, row in samples.first_nan():
             message = f"nan-in-data: sample {row} of `{column}` in `{name}` is NaN"
             problem = document.problem(source[column].path, message, "clean it, or replace it with `nan_to_num`")
+            if told is not None:
+                told.append(problem)
             warnings.warn(DataWarning(problem.render()), stacklevel=3)
         together = gathered_together(source) if plan.device == "cpu" else 1
         found[name] = Batches(source, placed(samples, source, plan.device), plan.seed, together)

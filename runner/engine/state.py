@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from runner.engine.batches import Batches, open_batches
-from runner.errors import RunError
+from runner.errors import Problem, RunError
 from runner.language.codegen import fault_place
 from runner.language.diagnosis import torch_message
 from runner.language.faults import LanguageError
@@ -71,6 +71,7 @@ class State:
     observations: int = 0  # the same of `expect` and `when`, which leave the streams of the others alone
     withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
     last: list[Withheld] = field(default_factory=list)  # rows of a loop that was left, which are out next
+    warnings: tuple[Problem, ...] = ()  # what was found odd about the data, and told
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; only what exists."""
@@ -150,7 +151,9 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
         )
         for name, optimizer in plan.optimizers.items()
     }
-    return State(parameters, constants, steppers, schedules, [0] * loops, batches=open_batches(plan))
+    told: list[Problem] = []
+    batches = open_batches(plan, told)
+    return State(parameters, constants, steppers, schedules, [0] * loops, batches=batches, warnings=tuple(told))
 
 
 def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:
