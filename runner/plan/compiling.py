@@ -27,7 +27,7 @@ from runner.language.scope import Function, Scope, declare_functions
 from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
 from runner.plan.determinism import configure, deterministic
-from runner.plan.estimates import Estimates, check_size, count_rows, row_bytes, state_bytes
+from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
 from runner.plan.faults import Faults
 from runner.plan.files import text_read_once
 from runner.plan.health import plan_health
@@ -435,7 +435,7 @@ class _Compiler:
             values=max((inference.bytes for inference in self.inferences), default=0),
             row=row_bytes(log),
             rows=count_rows(program, log.every),
-            data=sum(source.bytes for name, source in self.supply.sources.items() if name in self.supply.drawn),
+            data=data_bytes(source for name, source in self.supply.sources.items() if name in self.supply.drawn),
         )
 
 
