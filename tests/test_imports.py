@@ -111,8 +111,8 @@ LINEAR = str(ROOT.parent / "configs" / "linear.yaml")
         (["--help"], {"typer"}, 24),
         (["schema"], {"pydantic", "typer", "yaml"}, 52),
         (["ops", "--help"], {"pydantic", "typer"}, 24),  # typer checks arguments with pydantic
-        ([LINEAR, "--no-record"], {"numpy", "pydantic", "torch", "typer", "yaml"}, 162),
-        ([LINEAR], {"numpy", "pyarrow", "pydantic", "torch", "typer", "yaml"}, 166),
+        ([LINEAR, "--no-record"], {"numpy", "pydantic", "torch", "typer", "yaml"}, 158),
+        ([LINEAR], {"numpy", "pyarrow", "pydantic", "torch", "typer", "yaml"}, 163),
     ],
     ids=["help", "schema", "ops", "run", "recorded-run"],
 )

@@ -20,7 +20,6 @@ from runner.plan.dtypes import WIDENED, dtype_name
 from runner.plan.memory import machine_memory
 from runner.plan.sandbox import FileFault, locate
 from runner.plan.tables import Columns, describe_parquet, names_in_parquet, read_parquet, row_groups
-from runner.plan.text_tables import place_in_text, read_text
 
 __all__ = [
     "ArrayFile",
@@ -164,6 +163,8 @@ def cast(values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[in
 def _placed(array: ArrayFile, index: Sequence[int], shown: str) -> str:
     """Where in a file a value stands, and that it does: "points.csv:3 holds 1.5 in the column `y`"."""
     if array.suffix in _DELIMITERS:
+        from runner.plan.text_tables import place_in_text
+
         line, column = place_in_text(array.path, _DELIMITERS[array.suffix], array.columns, index)
         return f"{array.name}:{line} holds {shown} in the column `{column}`"
     if not index:
@@ -218,6 +219,8 @@ def _read_text(array: ArrayFile, limit: int) -> Tensor:
     key = (array.path, status.st_mtime_ns, status.st_size)
     found = {} if _held is None else _held.get(key, {})
     if array.columns not in found:
+        from runner.plan.text_tables import read_text  # for configs that read one
+
         found = read_text(array.path, _DELIMITERS[array.suffix], (array.columns, *_others(array)), limit)
         if _held is not None and _bytes_of(found) + sum(map(_bytes_of, _held.values())) <= HELD_BYTES:
             _held.setdefault(key, {}).update(found)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runner.language.computation import Computation
-from runner.language.pooling import Pool
+
+if TYPE_CHECKING:
+    from runner.language.pooling import Pool
 
 ConfigPath = tuple[str | int, ...]
 

@@ -12,10 +12,8 @@ from torch import Tensor, fx
 from runner.config import models
 from runner.language.computation import computed_with, inputs_of, loggable, scalar_dtype
 from runner.language.faults import LanguageError
-from runner.language.pooling import Rows
 from runner.language.scalars import names_in
 from runner.plan.columns import Column
-from runner.plan.pools import micro_outputs
 from runner.plan.sources import SourcePlan
 from runner.plan.values import Values
 from runner.plan.written import expression_text
@@ -56,6 +54,9 @@ def _accumulates(step: models.Step) -> bool:
 
 def _look_at_micro_batches(values: Values, preferred: Sequence[str], names: Sequence[str]) -> None:
     """Values that have an entry for each sample have those of all micro-batches in the row of a step."""
+    from runner.language.pooling import Rows
+    from runner.plan.pools import micro_outputs
+
     choice = values.supply.choose(preferred)
     used = list(dict.fromkeys(choice[name] for name in inputs_of(values.lowered, names) if name in choice))
     found = micro_outputs(values, used, choice, names)

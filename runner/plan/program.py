@@ -36,7 +36,6 @@ from runner.plan.instructions import (
 )
 from runner.plan.loops import Loop, Loops
 from runner.plan.outlook import evaluated
-from runner.plan.pools import accumulation, pool
 from runner.plan.scalars import integer, number
 from runner.plan.state_steps import assign, check_cast, expect
 from runner.plan.values import Values
@@ -235,6 +234,8 @@ class ProgramPlanner:
             values.faults.add(at, f"`{name}` cannot be evaluated: {said}", "name another source")
             return None
         choice = values.supply.choose([name])
+        from runner.plan.pools import pool  # for the steps that need it alone
+
         pooled = pool(values, source, wanted, choice, path)
         computation = pooled.evaluation.computation
         results: list[Result] = []
@@ -420,6 +421,8 @@ class ProgramPlanner:
         self.check_named(argument.data, evaluation, (*path, "data"))
         made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
         if made.accumulate > 1:
+            from runner.plan.pools import accumulation
+
             choice = self.values.supply.choose(self.preferred)
             found = accumulation(self.values, evaluation, choice, objective, (*path, "accumulate"))
             made = replace(made, accumulation=found)

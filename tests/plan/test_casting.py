@@ -193,16 +193,16 @@ def test_a_long_cell_of_a_column_that_is_not_read_is_no_fault(tmp_path: Path) ->
 
 
 def test_a_table_is_read_once_by_a_plan_and_once_by_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner.plan import files
+    from runner.plan import text_tables
 
     (tmp_path / "d.csv").write_text("x,y,text\n1,2.5,a\n3,4.5,b\n")
-    read, calls = files.read_text, []
+    read, calls = text_tables.read_text, []
 
     def counted(*arguments: object) -> object:
         calls.append(arguments)
         return read(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(files, "read_text", counted)
+    monkeypatch.setattr(text_tables, "read_text", counted)
     text = (
         "parameters: {w: {file: d.csv, columns: [x, y]}}\nconstants: {k: {file: d.csv, columns: y}}\n"
         "data:\n  train: {file: d.csv, columns: {x: x, y: [y, x]}}\n  test: {file: d.csv, columns: {x: x, y: [y, x]}}\n"
