@@ -58,6 +58,11 @@ def together(
     )
 
 
+def without_last(parts: Sequence[Part], results: Sequence[Any]) -> tuple[Any, ...]:
+    """Results of a micro-batch that is not the last one: what only that one gives need not be held."""
+    return tuple(None if part.pool == "last" else value for part, value in zip(parts, results, strict=True))
+
+
 def _together(part: Part, values: Sequence[Any], shares: Sequence[Share], objective: bool) -> Any:
     if part.pool == "last" or not isinstance(values[-1], Tensor):
         return values[-1]

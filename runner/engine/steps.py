@@ -183,7 +183,7 @@ def _accumulated(
     binding: Binding, argument: Train, differentiate: Differentiate, look: Look | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
     """Gradients of several evaluations, a share of each; the results are those of all their batches together."""
-    from runner.engine.micro_batches import together, weighing
+    from runner.engine.micro_batches import together, weighing, without_last
 
     call = binding.evaluate(argument.evaluation, loops, detached=False)
     draw_again = _drawing(binding, argument.draws_again)
@@ -197,6 +197,7 @@ def _accumulated(
         for number, share in enumerate(shares):
             if number:
                 draw_again()
+                micro[-1] = without_last(parts, micro[-1])
             results = call()
             differentiate(results[objective], share)
             if look is not None:

@@ -163,7 +163,7 @@ def accumulation(
     recorded = {output for output, _ in (*evaluation.columns, *evaluation.kept)}
     for place, (name, own) in enumerate(zip(wanted, found.states, strict=True)):
         if isinstance(own, Rows):
-            parts.append(Part("rows", dim=own.dim))
+            parts.append(Part("rows", dim=own.dim) if place in recorded else Part("last"))
         elif isinstance(own, Term) and (own.weights is None or (own == state and classes is not None)):
             parts.append(Part("mean" if own.weights else own.pool))
         elif name == objective:

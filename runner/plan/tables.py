@@ -31,6 +31,8 @@ def describe_parquet(path: Path, columns: Columns) -> tuple[tuple[int, ...], tor
     """Shape and dtype of columns of a Parquet file, from its footer alone."""
     with _parquet(path) as (parquet, name):
         layout = _layout(parquet, columns, name)
+        if parquet.metadata.num_rows < 0:
+            raise FileFault(f"{name} is not a whole Parquet file: its footer counts no rows", _REWRITE)
         return (parquet.metadata.num_rows, *layout.shape), layout.dtype
 
 
@@ -60,6 +62,8 @@ def read_parquet(path: Path, columns: Columns, group: int | None = None) -> Tens
         for column, target in zip(layout.columns, targets, strict=True):
             start = 0
             for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column]):
+                if start + len(batch) > rows:
+                    raise FileFault(f"{name} is not a whole Parquet file: its footer counts {rows:,} rows", _REWRITE)
                 values = _arrow_values(batch.column(0), name, column, before + start)
                 values = values.reshape(len(batch), *target.shape[1:])
                 _check_held(values, layout.dtype, name, column, before + start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 import subprocess
 import sys
@@ -184,6 +185,20 @@ def test_integers_beside_floats_of_a_parquet_file_stay_exact_or_are_refused(tmp_
         runner.RunError, match=r"d.parquet holds 9007199254740993 in row 0 of the column `i`, which is an"
     ):
         rows_of(text, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [pyarrow.decimal128(10, 2), pyarrow.list_(pyarrow.decimal128(10, 2), 1)])
+def test_decimals_are_no_numbers_of_torch(tmp_path: Path, kind: pyarrow.DataType) -> None:
+    value = decimal.Decimal("1.50")
+    array = pyarrow.array([value if kind == pyarrow.decimal128(10, 2) else [value]] * 2, kind)
+    pyarrow.parquet.write_table(pyarrow.table({"d": array, "x": [1.0, 2.0]}), tmp_path / "d.parquet")
+    text = "parameters: {w: 1.0}\ndata: {train: {file: d.parquet, columns: {x: COLUMN}}}\nexpression: f = w * x.sum()\n"
+    for column in ("d", "[x, d]"):
+        with pytest.raises(
+            runner.ConfigError, match=r"the column `d` of d.parquet holds .*decimal128\(10, 2\)"
+        ):
+            compiled(text.replace("COLUMN", column), tmp_path)
+    assert rows_of(text.replace("COLUMN", "x"), tmp_path)[1]["f"] == 3.0
 
 
 def test_a_long_cell_of_a_column_that_is_not_read_is_no_fault(tmp_path: Path) -> None:
