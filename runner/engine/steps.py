@@ -193,8 +193,9 @@ def _accumulated(
     weigh = weighing(argument, binding.state.batches, binding.state.constants)
 
     def compute() -> tuple[Any, ...]:
-        shares, micro = weigh(), []
-        for number, share in enumerate(shares):
+        shares = weigh()
+        micro: list[tuple[Any, ...]] = []
+        for number, share in enumerate(shares.objective):
             if number:
                 draw_again()
                 micro[-1] = without_last(parts, micro[-1])
@@ -203,7 +204,7 @@ def _accumulated(
             if look is not None:
                 look(results)
             micro.append(tuple(value.detach() if isinstance(value, Tensor) else value for value in results))
-        return together(parts, micro, shares, objective)
+        return together(parts, micro, shares)
 
     return compute
 

@@ -194,9 +194,7 @@ def test_decimals_are_no_numbers_of_torch(tmp_path: Path, kind: pyarrow.DataType
     pyarrow.parquet.write_table(pyarrow.table({"d": array, "x": [1.0, 2.0]}), tmp_path / "d.parquet")
     text = "parameters: {w: 1.0}\ndata: {train: {file: d.parquet, columns: {x: COLUMN}}}\nexpression: f = w * x.sum()\n"
     for column in ("d", "[x, d]"):
-        with pytest.raises(
-            runner.ConfigError, match=r"the column `d` of d.parquet holds .*decimal128\(10, 2\)"
-        ):
+        with pytest.raises(runner.ConfigError, match=r"the column `d` of d.parquet holds .*decimal128\(10, 2\)"):
             compiled(text.replace("COLUMN", column), tmp_path)
     assert rows_of(text.replace("COLUMN", "x"), tmp_path)[1]["f"] == 3.0
 
