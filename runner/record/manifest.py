@@ -77,6 +77,11 @@ class Manifest:
         if message not in self.content["warnings"]:
             self.content["warnings"].append(message)
 
+    def note_changed_data(self, paths: Sequence[str]) -> None:
+        """Say that this resumption reads other data files than the run before it, and write that now."""
+        self.content["resumed"][-1]["changed_data"] = list(paths)
+        self._write()
+
     def compiled(self, seconds: float) -> None:
         """Add what a compilation took, which `seconds` includes; it is written with the end of the run."""
         self.content["compile_seconds"] = round((self.content["compile_seconds"] or 0.0) + seconds, 6)

@@ -6,6 +6,7 @@ import functools
 import html
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ from runner.errors import Problem, UsageError, did_you_mean
 from runner.plan.columns import Column
 from runner.record.directory import CONFIG_FILE, MANIFEST_FILE, ROWS_FOLDER
 from runner.record.manifest import read_manifest
+from runner.record.part_digests import check_parts, damaged
 from runner.record.storage import dtype_name, from_column_json, stored_column
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def open_run(path: str | Path) -> Run:
 
     Raises:
         UsageError: `path` is no run directory.
+        RunError: a file of its rows is damaged; the text says which.
     """
     directory = Path(path)
     if not (directory / MANIFEST_FILE).is_file():
@@ -63,15 +66,14 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        from runner.record.arrow import columns_of
-
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
+        check_parts(path)
         self._parts = [_Part.of(part) for part in sorted((path / ROWS_FOLDER).glob("*.parquet"))]
-        described = (
-            columns_of(self._parts[0].schema) if self._parts else map(from_column_json, self.manifest["columns"])
-        )
-        self._layout = Columns(tuple(described))
+        columns = tuple(map(from_column_json, self.manifest["columns"]))
+        for part in self._parts:
+            part.check(columns)
+        self._layout = Columns(columns)
 
     @property
     def status(self) -> str:
@@ -235,14 +237,39 @@ class _Part:
     def of(cls, path: Path) -> Self:
         import pyarrow.parquet
 
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with _whole(path), pyarrow.parquet.ParquetFile(path) as file:
             return cls(path, file.metadata.num_rows, file.schema_arrow)
+
+    def check(self, columns: Sequence[Column]) -> None:
+        """A part holds the columns that the manifest of its run tells.
+
+        Raises:
+            RunError: it does not.
+        """
+        from runner.record.arrow import columns_of, schema_of
+
+        with _whole(self.path):
+            expected = schema_of([stored_column(column) for column in columns])
+            if not self.schema.equals(expected) or tuple(columns_of(self.schema)) != tuple(columns):
+                raise ValueError("its columns are not those of the run")
 
     def read(self, names: list[str] | None) -> pyarrow.Table:
         import pyarrow.parquet
 
-        with pyarrow.parquet.ParquetFile(self.path) as file:
+        with _whole(self.path), pyarrow.parquet.ParquetFile(self.path, page_checksum_verification=True) as file:
             return file.read(columns=names).slice(0, self.rows)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """What pyarrow has against a file is told with the file."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it cannot be read"
+        raise damaged(path, reason[:200]) from error
 
 
 def _not_whole(name: str, told: Sequence[Column]) -> Problem:
