@@ -70,7 +70,7 @@ def findings(
                 return None
             return attempt(call)
 
-    step = 10 * len(wanted)
+    step = max(2_000, 10 * len(wanted))
     while time.monotonic() - began < seconds and case < most:
         for found in tried(try_case, case, min(case + step, most), room=ROOM):
             yield found, shown(seed, found.case, wanted)
