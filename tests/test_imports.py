@@ -17,6 +17,7 @@ ROOT = Path(runner.__file__).parent
 
 LAYERS = {
     "errors": 0,
+    "safe_files": 0,
     "catalogue": 1,
     "config": 2,
     "language": 2,
@@ -33,7 +34,7 @@ HEAVY = ("torch", "pyarrow", "numpy", "pandas")
 
 
 def modules() -> list[Path]:
-    return sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem == "errors")
+    return sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in ("errors", "safe_files"))
 
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:

@@ -1,0 +1,324 @@
+"""Files read, written and removed in a folder that a stranger may have filled.
+
+A name is one component of a path. It is looked up below the folder's own handle and no link is followed, so nothing
+outside the folder is read, written or removed, whatever lies in it and whoever changes it meanwhile. Only ordinary
+files are opened: a pipe would be waited for, and a device may do anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+MIB = 1 << 20
+
+_NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0)
+_PRIVATE = getattr(os, "O_CLOEXEC", 0)
+_READ = os.O_RDONLY | _PRIVATE | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_FOLLOWED | _PRIVATE
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _PRIVATE
+_ANCHORED = os.open in os.supports_dir_fd
+"""Whether names can be looked up below a handle. Windows cannot: there they are joined to the folder's path."""
+
+_TEMPORARY = re.compile(r"\.steprun-[0-9a-f]{16}\.writing")
+
+
+class Refused(OSError):
+    """A file or folder is not what may be opened here; `strerror` says what it is: "it is a link"."""
+
+
+class Busy(OSError):
+    """Another process has the lock of a folder."""
+
+
+class Folder:
+    """A folder held open; use it in a `with` statement.
+
+    Every method takes the name of an entry, which is one component of a path, and raises OSError: `Refused` where the
+    name is no such component, or the entry is a link or not an ordinary file.
+
+    Attributes:
+        path: as it was given, for messages.
+    """
+
+    __slots__ = ("_descriptor", "_readable", "path")
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the folder that a person named; links in `path` itself are followed.
+
+        Raises:
+            OSError: there is none, or it may not be opened.
+        """
+        self.path = Path(path)
+        self._descriptor, self._readable = _opened(self.path, None, _FOLDER)
+
+    def folder(self, name: str, *, create: bool = False) -> Folder:
+        """The folder `name` in this one, to be closed as well; made if it is not there and `create` says so."""
+        self._check(name)
+        if create:
+            with suppress(FileExistsError):
+                os.mkdir(self._where(name), dir_fd=self._descriptor)
+        status = self.status(name)
+        if not stat.S_ISDIR(status.st_mode):
+            raise _refused(status, "not a folder")
+        found = Folder.__new__(Folder)
+        found.path = self.path / name
+        found._descriptor, found._readable = _opened(self._where(name), self._descriptor, _FOLDER | _NOT_FOLLOWED)
+        return found
+
+    def make_folder(self, name: str) -> None:
+        """Make a folder that was not there.
+
+        Raises:
+            FileExistsError: something of this name is there, a link included.
+        """
+        self._check(name)
+        os.mkdir(self._where(name), dir_fd=self._descriptor)
+
+    def names(self, suffix: str = "") -> list[str]:
+        """The names of the ordinary files that end with `suffix`, sorted; links and everything else are left out."""
+        with os.scandir(self.path if self._descriptor is None else self._descriptor) as entries:
+            return sorted(
+                entry.name for entry in entries if entry.name.endswith(suffix) and entry.is_file(follow_symlinks=False)
+            )
+
+    def status(self, name: str) -> os.stat_result:
+        """What the entry itself is, a link not followed."""
+        self._check(name)
+        return os.stat(self._where(name), dir_fd=self._descriptor, follow_symlinks=False)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is an ordinary file of this name."""
+        try:
+            return stat.S_ISREG(self.status(name).st_mode)
+        except FileNotFoundError:
+            return False
+
+    def open(self, name: str, limit: int | None = None) -> BinaryIO:
+        """An ordinary file, to be read.
+
+        Args:
+            limit: the largest that is opened, in bytes.
+        """
+        _check_ordinary(self.status(name), limit)  # before it is opened: opening a device may do something
+        descriptor = os.open(self._where(name), _READ | _NOT_FOLLOWED, dir_fd=self._descriptor)
+        try:
+            _check_ordinary(os.fstat(descriptor), limit)
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of an ordinary file of at most `limit` bytes."""
+        with self.open(name, limit) as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise _too_large(len(content), limit)
+        return content
+
+    def write(
+        self, name: str, content: bytes | memoryview, *, through: Folder | None = None, synced: bool = True
+    ) -> None:
+        """Write a file so that a reader, also after a crash, finds the old content or the new one and nothing between.
+
+        What had the name is replaced, a link rather than what it points to. The temporary file has a name that nobody
+        can foresee, and is made exclusively.
+
+        Args:
+            through: the folder of the temporary file, on the same file system; this one by default.
+            synced: whether it outlasts a power failure once this returns; if not, only a crash of this process.
+        Raises:
+            OSError: nothing at `name` changed, and the temporary file is gone.
+        """
+        self._check(name)
+        beside = through or self
+        temporary, descriptor = beside._temporary()
+        try:
+            try:
+                _write_all(descriptor, content)
+                if synced:
+                    os.fsync(descriptor)
+                os.replace(
+                    beside._where(temporary),
+                    self._where(name),
+                    src_dir_fd=beside._descriptor,
+                    dst_dir_fd=self._descriptor,
+                )
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(beside._where(temporary), dir_fd=beside._descriptor)
+                raise
+        finally:
+            os.close(descriptor)  # and with it the lock that keeps `remove_leftovers` away
+        if synced:
+            self.sync()
+
+    def remove(self, name: str) -> None:
+        """Remove a file; of a link the link, never what it points to. A name that is not there is no fault."""
+        self._check(name)
+        with suppress(FileNotFoundError):
+            os.unlink(self._where(name), dir_fd=self._descriptor)
+
+    def remove_leftovers(self) -> list[str]:
+        """Remove the temporary files that processes left behind which were killed while they wrote; gives their names.
+
+        One that is being written is not touched: whoever writes it has its lock.
+        """
+        removed = []
+        for name in self.names():
+            if _TEMPORARY.fullmatch(name) and self._remove_leftover(name):
+                removed.append(name)
+        return removed
+
+    def sync(self) -> None:
+        """Make the names in this folder durable, as far as the system lets us."""
+        if self._descriptor is not None and self._readable:
+            os.fsync(self._descriptor)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process, and every other `Folder`, out of `locked` of the same folder.
+
+        The system takes the lock back when the process ends, however it ends. Where the file system has no locks, this
+        does nothing.
+
+        Raises:
+            Busy: another one has it.
+        """
+        if self._descriptor is None or not self._readable:
+            yield
+            return
+        held = _lock(self._descriptor)
+        if held is None:
+            raise Busy(errno.EWOULDBLOCK, "another process writes to it")
+        try:
+            yield
+        finally:
+            if held and self._descriptor is not None:
+                _unlock(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, name: str) -> None:
+        if name in ("", ".", "..") or "/" in name or "\0" in name or os.path.basename(name) != name:
+            raise Refused(errno.EINVAL, f"{name!r} is not the name of a file")
+        if _ANCHORED and self._descriptor is None:
+            raise ValueError(f"the folder {self.path} is closed")
+
+    def _where(self, name: str) -> str:
+        return name if self._descriptor is not None else os.path.join(self.path, name)
+
+    def _temporary(self) -> tuple[str, int]:
+        """A new empty file: its name, and a descriptor that has its lock."""
+        while True:
+            temporary = f".steprun-{secrets.token_hex(8)}.writing"
+            descriptor = os.open(self._where(temporary), _CREATE, 0o666, dir_fd=self._descriptor)
+            if _lock(descriptor) is not None and os.fstat(descriptor).st_nlink:
+                return temporary, descriptor
+            os.close(descriptor)  # `remove_leftovers` of another process was there first
+
+    def _remove_leftover(self, name: str) -> bool:
+        try:
+            with self.open(name) as file:
+                if not _lock(file.fileno()):
+                    return False
+                os.unlink(self._where(name), dir_fd=self._descriptor)
+        except OSError:
+            return False  # gone since, or not ours to remove
+        return True
+
+
+def read_file(path: str | Path, limit: int) -> bytes:
+    """The content of an ordinary file that a person named, of at most `limit` bytes; links in `path` are followed.
+
+    Raises:
+        OSError: it cannot be read; `Refused` where it is no ordinary file, or larger.
+    """
+    _check_ordinary(os.stat(path), limit)
+    descriptor = os.open(path, _READ)
+    with os.fdopen(descriptor, "rb") as file:
+        _check_ordinary(os.fstat(descriptor), limit)
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise _too_large(len(content), limit)
+    return content
+
+
+def _opened(path: str | Path, below: int | None, flags: int) -> tuple[int | None, bool]:
+    """The handle of a folder, and whether it may be listed, synced and locked."""
+    if not _ANCHORED:
+        return None, False
+    try:
+        return os.open(path, flags, dir_fd=below), True
+    except PermissionError:
+        if not hasattr(os, "O_PATH"):
+            raise
+        return os.open(path, flags | os.O_PATH, dir_fd=below), False  # one that may only be searched and written
+
+
+def _check_ordinary(status: os.stat_result, limit: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _refused(status, "not an ordinary file")
+    if limit is not None and status.st_size > limit:
+        raise _too_large(status.st_size, limit)
+
+
+def _refused(status: os.stat_result, otherwise: str) -> Refused:
+    if stat.S_ISLNK(status.st_mode):
+        return Refused(errno.ELOOP, "it is a link")
+    if stat.S_ISDIR(status.st_mode):
+        return Refused(errno.EISDIR, "it is a folder")
+    if stat.S_ISREG(status.st_mode):
+        return Refused(errno.ENOTDIR, f"it is {otherwise}")
+    return Refused(errno.EINVAL, "it is a pipe, socket or device")
+
+
+def _too_large(size: int, limit: int) -> Refused:
+    return Refused(errno.EFBIG, f"it has {size:,} bytes, and at most {limit:,} are read")
+
+
+def _write_all(descriptor: int, content: bytes | memoryview) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Take the lock of an open file or folder: True; None where another has it; False where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return False
+    return True
+
+
+def _unlock(descriptor: int) -> None:
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
