@@ -112,8 +112,8 @@ LINEAR = str(ROOT.parent / "configs" / "linear.yaml")
         (["--help"], {"typer"}, 24),
         (["schema"], {"pydantic", "typer", "yaml"}, 52),
         (["ops", "--help"], {"pydantic", "typer"}, 24),  # typer checks arguments with pydantic
-        ([LINEAR, "--no-record"], {"numpy", "pydantic", "torch", "typer", "yaml"}, 156),
-        ([LINEAR], {"numpy", "pyarrow", "pydantic", "torch", "typer", "yaml"}, 159),
+        ([LINEAR, "--no-record"], {"numpy", "pydantic", "torch", "typer", "yaml"}, 160),
+        ([LINEAR], {"numpy", "pyarrow", "pydantic", "torch", "typer", "yaml"}, 164),
     ],
     ids=["help", "schema", "ops", "run", "recorded-run"],
 )

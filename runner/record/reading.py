@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import html
 import math
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,9 +17,11 @@ from torch import Tensor
 from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean
 from runner.plan.columns import Column
-from runner.record.directory import CONFIG_FILE, MANIFEST_FILE, ROWS_FOLDER
+from runner.record.directory import CONFIG_FILE, MANIFEST_FILE
 from runner.record.manifest import read_manifest
+from runner.record.part_reading import columns_of, parts_of
 from runner.record.storage import dtype_name, from_column_json, stored_column
+from runner.safe_files import Folder
 
 if TYPE_CHECKING:
     import pandas
@@ -36,9 +39,14 @@ def open_run(path: str | Path) -> Run:
         UsageError: `path` is no run directory.
     """
     directory = Path(path)
-    if not (directory / MANIFEST_FILE).is_file():
-        raise UsageError(_not_a_run(directory))
+    check_is_run(directory)
     return Run(directory)
+
+
+def check_is_run(directory: Path) -> None:
+    """Raise UsageError, with what it is instead, where a folder is no run directory."""
+    if not os.path.lexists(directory / MANIFEST_FILE):
+        raise UsageError(_not_a_run(directory))
 
 
 def _not_a_run(directory: Path) -> Problem:
@@ -63,15 +71,10 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        from runner.record.arrow import columns_of
-
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
-        self._parts = [_Part.of(part) for part in sorted((path / ROWS_FOLDER).glob("*.parquet"))]
-        described = (
-            columns_of(self._parts[0].schema) if self._parts else map(from_column_json, self.manifest["columns"])
-        )
-        self._layout = Columns(tuple(described))
+        self.parts = parts_of(path)
+        self._layout = Columns(columns_of(self.parts) if self.parts else _described(path, self.manifest))
 
     @property
     def status(self) -> str:
@@ -80,16 +83,31 @@ class Run:
     @functools.cached_property
     def config(self) -> Config:
         """The resolved config that ran."""
+        return self.load_config()
+
+    def load_config(self, allowed_folders: Sequence[Path] = ()) -> Config:
+        """The resolved config that ran, which may read from its own folder and from those that are allowed.
+
+        Raises:
+            UsageError: `config.yaml` cannot be read, or is not an ordinary file.
+            ConfigError: it is not valid.
+        """
         import runner.config
 
-        return runner.config.load(self.path / CONFIG_FILE)
+        path, limits = self.path / CONFIG_FILE, runner.config.Limits()
+        try:
+            with Folder(self.path) as folder:
+                text = folder.read(CONFIG_FILE, limits.file_bytes)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        return runner.config.loads(text, self.path, name=str(path), limits=limits, allowed_folders=allowed_folders)
 
     @property
     def columns(self) -> tuple[Column, ...]:
         return self._layout.columns
 
     def __len__(self) -> int:
-        return sum(part.rows for part in self._parts)
+        return sum(part.rows for part in self.parts)
 
     def __iter__(self) -> Iterator[Row]:
         return self.rows()
@@ -98,10 +116,13 @@ class Run:
         """Every row in order, its tensors on the CPU; one part of the run in memory at a time."""
         from runner.record.tensors import tensors_of
 
-        for table in self._tables():
+        def read(table: pyarrow.Table) -> tuple[list[list[Any]], list[list[Tensor | None]]]:
             fixed = [table.column(name).to_pylist() for name in ("row", "step", "path", "iteration")]
-            values = [tensors_of(table, column) for column in self.columns]
-            by_row = zip(*values, strict=True) if values else iter([()] * len(table))
+            return fixed, [tensors_of(table, column) for column in self.columns]
+
+        for part in self.parts:
+            fixed, values = part.read(read)
+            by_row = zip(*values, strict=True) if values else iter([()] * len(fixed[0]))
             for number, step, path, iteration, row in zip(*fixed, by_row, strict=True):
                 yield Row(number, step, path, iteration, self._layout, row)
 
@@ -123,7 +144,7 @@ class Run:
             raise UsageError(
                 Problem(f"the shape of `{name}` varies from row to row", hint=f"read it with run.values({name!r})")
             )
-        read = [stacked_of(table, column) for table in self._tables([name])]
+        read = [part.read(partial(stacked_of, column=column), [name]) for part in self.parts]
         if not read:
             return torch.zeros((0, *column.shape), dtype=column.dtype)
         values, present = (torch.cat(parts) for parts in zip(*read, strict=True))
@@ -147,7 +168,7 @@ class Run:
         from runner.record.tensors import present_of
 
         self._column(name)
-        masks = [present_of(table, name) for table in self._tables([name])]
+        masks = [part.read(partial(present_of, name=name), [name]) for part in self.parts]
         return torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)
 
     def values(self, name: str) -> list[Tensor | None]:
@@ -157,7 +178,7 @@ class Run:
 
         column = self._column(name)
         names = [name] if column.shape is not None else [name, name + SHAPE_SUFFIX]
-        return [value for table in self._tables(names) for value in tensors_of(table, column)]
+        return [value for part in self.parts for value in part.read(partial(tensors_of, column=column), names)]
 
     def to_arrow(self) -> pyarrow.Table:
         """All rows as one Arrow table, as they are stored."""
@@ -166,7 +187,7 @@ class Run:
         from runner.record.arrow import schema_of
 
         empty = schema_of([stored_column(column) for column in self.columns]).empty_table()
-        return pyarrow.concat_tables([*self._tables(), empty])
+        return pyarrow.concat_tables([*(part.read(lambda table: table) for part in self.parts), empty])
 
     def to_pandas(self) -> pandas.DataFrame:
         """All rows as a DataFrame: a tensor of one element is a number, a larger one a NumPy array of its shape.
@@ -179,10 +200,6 @@ class Run:
         from runner.record.frames import frame_of
 
         return frame_of(self.to_arrow(), self.columns)
-
-    def _tables(self, names: list[str] | None = None) -> Iterator[pyarrow.Table]:
-        for part in self._parts:
-            yield part.read(names)
 
     def _column(self, name: str) -> Column:
         position = self._layout.positions.get(name)
@@ -223,26 +240,12 @@ class Run:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A part as it was when the run was opened; a run that goes on may have made it longer since."""
-
-    path: Path
-    rows: int
-    schema: pyarrow.Schema
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(path) as file:
-            return cls(path, file.metadata.num_rows, file.schema_arrow)
-
-    def read(self, names: list[str] | None) -> pyarrow.Table:
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(self.path) as file:
-            return file.read(columns=names).slice(0, self.rows)
+def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
+    """The columns that a manifest describes, of a run without rows."""
+    try:
+        return tuple(map(from_column_json, manifest.get("columns", ())))
+    except ValueError as error:
+        raise UsageError(f"{path / MANIFEST_FILE} is not the manifest of a run: {error}") from error
 
 
 def _not_whole(name: str, told: Sequence[Column]) -> Problem:
