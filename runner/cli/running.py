@@ -23,6 +23,7 @@ from runner.cli.options import (
     examples,
     reads_config,
 )
+from runner.cli.output import say
 from runner.cli.progress import Progress, can_draw, told_of_compiling
 from runner.cli.reading import make_plan, read_config, run_warnings_told, tell_warnings
 from runner.errors import UsageError
@@ -99,9 +100,9 @@ def _execute(
 def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
     """Say where a run is recorded: at the end, alone under `--quiet`; beside rows as JSON on standard error."""
     if not as_json:
-        typer.echo(f"{'' if quiet else 'recorded in '}{directory}")
+        say(f"{'' if quiet else 'recorded in '}{directory}")
     elif not quiet:
-        typer.echo(f"recorded in {directory}", err=True)
+        say(f"recorded in {directory}", err=True)
 
 
 @contextmanager
@@ -115,7 +116,7 @@ def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], 
         raise KeyboardInterrupt(str(error) or f"interrupted{goes_on}") from error
     except Exception:
         if not as_json and began():
-            typer.echo(f"recorded until then in {directory}", err=quiet)
+            say(f"recorded until then in {directory}", err=quiet)
         raise
 
 
