@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli.faults import INTERRUPTED
 from runner.cli.interruption import Interruption
 from runner.cli.options import (
     AsJson,
@@ -122,14 +123,16 @@ def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], 
 
 @contextmanager
 def read_to_the_end(more: str = "") -> Iterator[None]:
-    """A reader that goes away (`| head`) interrupts a run, which is not over."""
+    """A reader that goes away (`| head`) interrupts a run, which is not over; silently, unless there is `more`."""
     try:
         yield
     except BrokenPipeError as error:
         from runner.cli.main import silence
 
         silence(sys.stdout)
-        raise KeyboardInterrupt(f"interrupted: nobody reads what it prints{more}") from error
+        if not more:  # nothing is kept that could be gone on with, and `head` has what it wanted
+            raise typer.Exit(INTERRUPTED) from error
+        raise KeyboardInterrupt(f"interrupted when its output was closed{more}") from error
 
 
 @contextmanager
