@@ -54,10 +54,10 @@ def _directories(folder: Path, name: str | None) -> Iterator[Path]:
 def _entries(folder: Path) -> list[Path]:
     """The folders in a folder, which are none where it cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            return [folder / entry.name for entry in entries if entry.is_dir()]
+        names = os.listdir(folder)
     except OSError:
         return []
+    return [folder / name for name in names if os.path.isdir(folder / name)]
 
 
 def _summary(directory: Path) -> RunSummary:

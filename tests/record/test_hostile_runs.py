@@ -132,6 +132,14 @@ def test_one_bad_directory_does_not_stop_a_listing(what: str, hostile: Path, int
     assert re.sub(", and at most.*", "", told) in str(listed[hostile].failure)
 
 
+def test_links_in_a_circle_do_not_stop_a_listing(hostile: Path) -> None:
+    (hostile.parent / "a").symlink_to("b")
+    (hostile.parent / "b").symlink_to("a")
+    (hostile.parent.parent / "c").symlink_to("c")
+    (hostile.parent.parent / "d").symlink_to(".")
+    assert hostile in [run.path for run in list_runs(hostile.parent.parent)]
+
+
 @pytest.mark.parametrize("what", ["sparse", "text"])
 def test_a_part_that_cannot_be_read_does_not_stop_a_listing(what: str, hostile: Path) -> None:
     change(hostile, rows=None)
