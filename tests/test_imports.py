@@ -117,8 +117,8 @@ LINEAR = str(ROOT.parent / "configs" / "linear.yaml")
         (["--help"], {"typer"}, 26),
         (["schema"], {"pydantic", "typer", "yaml"}, 55),
         (["ops", "--help"], {"pydantic", "typer"}, 26),  # typer checks arguments with pydantic
-        ([LINEAR, "--no-record"], {"numpy", "pydantic", "torch", "typer", "yaml"}, 162),
-        ([LINEAR], {"numpy", "pyarrow", "pydantic", "torch", "typer", "yaml"}, 166),
+        ([LINEAR, "--no-record"], {"numpy", "pydantic", "torch", "typer", "yaml"}, 167),
+        ([LINEAR], {"numpy", "pyarrow", "pydantic", "torch", "typer", "yaml"}, 171),
     ],
     ids=["help", "schema", "ops", "run", "recorded-run"],
 )

@@ -30,6 +30,9 @@ def register(application: typer.Typer) -> None:
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
     allow: Allow = None,
+    allow_changed_data: Annotated[
+        bool, typer.Option("--allow-changed-data", help="Go on where a data file is another one now, and record that.")
+    ] = False,
     checkpoint_every: CheckpointEvery = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -61,6 +64,7 @@ def resume(
         go_on(
             run,
             allowed_folders=allow or (),
+            allow_changed_data=allow_changed_data,
             checkpoint_every=checkpoint_every,
             prepare=prepare,
             stop=stop,

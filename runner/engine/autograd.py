@@ -13,22 +13,25 @@ class Differentiate:
     """`value.backward(inputs=inputs)` for objectives that keep their shape, dtype and device from call to call.
 
     The gradient of the objective, a one, is made once; torch makes it at every call, and checks it in Python.
-    Everything after that is the same call of the same engine. With `share`, it is `(value / share).backward()`.
+    Everything after that is the same call of the same engine. With a share, numerator and denominator, it is the
+    backward of that part of the value.
     """
 
-    __slots__ = ("_engine", "_one", "_share", "_targets", "inputs")
+    __slots__ = ("_engine", "_one", "_targets", "inputs")
 
-    def __init__(self, inputs: Sequence[Tensor] | None = None, share: int = 1) -> None:
-        self._share = share
+    def __init__(self, inputs: Sequence[Tensor] | None = None) -> None:
         self.inputs = None if inputs is None else list(inputs)
         self._targets = () if inputs is None else tuple(inputs)
         self._engine = Variable._execution_engine.run_backward
         self._one: Tensor | None = None
 
-    def __call__(self, value: Tensor) -> None:
-        """Accumulate the gradients of `value`."""
+    def __call__(self, value: Tensor, share: tuple[float, float] | None = None) -> None:
+        """Accumulate the gradients of `value`, or of a share of it."""
         one = self._one
         if one is None or one.shape != value.shape:
-            one = torch.ones_like(value, memory_format=torch.preserve_format)
-            one = self._one = one if self._share == 1 else one / self._share
+            one = self._one = torch.ones_like(value, memory_format=torch.preserve_format)
+        if share is not None:
+            numerator, denominator = share
+            one = one if numerator == 1 else one * numerator
+            one = one if denominator == 1 else one / denominator
         self._engine((value,), (one,), False, False, self._targets, allow_unreachable=True, accumulate_grad=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from runner.engine.placing import placed
-from runner.engine.samples import Samples, open_samples
-from runner.errors import DataWarning, RunError
+from runner.engine.samples import ColumnFault, Samples, open_samples
+from runner.errors import DataWarning, Problem, RunError
 from runner.optim.updates import ALIGNMENT
 from runner.plan.faults import ConfigPath
 from runner.plan.files import FileFault
@@ -50,12 +50,18 @@ def order(seed: int, source: str, epoch: int, samples: int, groups: tuple[int, .
 
 
 class UnreadableData(RuntimeError):
-    """A batch could not be read; `path` is the source's in the config."""
+    """A batch could not be read; `path` is in the config that of the source, or of a column with a value that its dtype
+    does not hold.
+    """
 
     def __init__(self, path: ConfigPath, fault: FileFault) -> None:
         super().__init__(fault.message)
-        self.path = path
+        self.path = _path_of(fault, path)
         self.hint = fault.hint
+
+
+def _path_of(fault: FileFault, source: ConfigPath) -> ConfigPath:
+    return fault.path if isinstance(fault, ColumnFault) else source
 
 
 class Batches:
@@ -112,6 +118,7 @@ class Batches:
         self.epoch += 1
         self.position = 0
         self._gathered = []
+        self._order = None  # before the next one is there: each takes eight bytes a sample
         self._order = order(self._seed, plan.name, self.epoch, plan.samples, plan.groups) if plan.shuffle else None
 
     def ahead(self) -> Batches:
@@ -247,11 +254,13 @@ class Batches:
             raise UnreadableData(self.plan.path, fault) from fault
 
 
-def open_batches(plan: Plan) -> dict[str, Batches]:
+def open_batches(plan: Plan, told: list[Problem] | None = None) -> dict[str, Batches]:
     """The cursors of a run's sources, before their first batch.
 
     Sources that fit into memory are read here. One that holds NaN is told of in a `DataWarning`, with its first row.
 
+    Args:
+        told: what is told in warnings is appended.
     Raises:
         RunError: a file cannot be read, or has changed since planning.
     """
@@ -261,10 +270,13 @@ def open_batches(plan: Plan) -> dict[str, Batches]:
         try:
             samples = open_samples(source)
         except FileFault as fault:
-            raise RunError(document.problem(source.path, fault.message, fault.hint, key=True)) from fault
+            path = _path_of(fault, source.path)
+            raise RunError(document.problem(path, fault.message, fault.hint, key=path == source.path)) from fault
         for column, row in samples.first_nan():
             message = f"nan-in-data: sample {row} of `{column}` in `{name}` is NaN"
             problem = document.problem(source[column].path, message, "clean it, or replace it with `nan_to_num`")
+            if told is not None:
+                told.append(problem)
             warnings.warn(DataWarning(problem.render()), stacklevel=3)
         together = gathered_together(source) if plan.device == "cpu" else 1
         found[name] = Batches(source, placed(samples, source, plan.device), plan.seed, together)

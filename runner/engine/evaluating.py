@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.engine.binding import Binding
+from runner.engine.pooling import Pooling, wide
 from runner.language.computation import Computation
 from runner.language.generators import manual_seed
 from runner.plan.instructions import Evaluate
@@ -16,7 +17,7 @@ from runner.plan.streams import stream_seed
 
 
 def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[], list[Tensor]]:
-    """The mean of each result over all samples, batches weighted by their size, accumulated in float64.
+    """Each result over all samples: its batches pooled in float64 as the plan says, or computed from what is.
 
     Random numbers come from streams of their own, the same at every call: `stream_seed(seed, "evaluate", source,
     batch)`, so that neither those of training nor its counters move.
@@ -42,38 +43,51 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
     variants = {lengths[0]: bound(computation) for lengths, computation in evaluation.variants}
     only = None if variants else bound(evaluation.computation)
     random = any(computation.random for computation in evaluation.computations())
-    outputs = [result.output for result in argument.results]
     column = next(name for name, _ in evaluation.batches)
+    derived = _derived(binding, argument, loops)
 
     def whole() -> list[Tensor]:
-        totals: list[Tensor] = []
+        pools = [Pooling(part) for part in argument.parts]
         for number, batch in enumerate(batches.whole_pass()):
             current.update(batch)
             length = len(batch[column])
             if random:
                 manual_seed(stream_seed(plan.seed, "evaluate", source, number), plan.device)
             results = variants[length]() if only is None else only()
-            weighted = [_wide(results[output]) * length for output in outputs]
-            totals = [total + value for total, value in zip(totals, weighted, strict=True)] if totals else weighted
+            for pool, value in zip(pools, results, strict=True):
+                pool.add(value, length, results)
         current.clear()
-        samples = batches.plan.samples
+        wholes = [pool.whole() for pool in pools]
+        found = derived(wholes)
         return [
-            (total / samples).to(plan.device, result.dtype)
-            for total, result in zip(totals, argument.results, strict=True)
+            (wholes[result.output] if result.derived is None else found[result.derived]).to(plan.device, result.dtype)
+            for result in argument.results
         ]
 
     return whole
 
 
+def _derived(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    """What is computed from pooled outputs, once they are there."""
+    computation = argument.derived
+    if computation is None:
+        return lambda wholes: []
+    outputs, device = argument.evaluation.computation.outputs, binding.plan.device
+    mode = torch.enable_grad if computation.gradients else torch.no_grad
+
+    def value(name: str, wholes: Sequence[Tensor]) -> Any:
+        if name.isdecimal():
+            return wholes[int(name)].to(device, outputs[int(name)].dtype)
+        tensor, get = binding.getter(name, loops)
+        return tensor if get is None else get()
+
+    def compute(wholes: Sequence[Tensor]) -> list[Tensor]:
+        inputs = [value(name, wholes) for name in computation.inputs]
+        with mode():
+            return [wide(result) for result in computation.function(None, *inputs)]
+
+    return compute
+
+
 def _reading(current: dict[str, Tensor], name: str) -> Callable[[], Tensor]:
     return lambda: current[name]
-
-
-def _wide(value: Any) -> Tensor:
-    """A detached copy in float64 or complex128."""
-    if not isinstance(value, Tensor):
-        return torch.tensor(value, dtype=torch.float64)
-    copied = value.detach()
-    if copied.device.type == "mps":  # which has no float64
-        copied = copied.cpu()
-    return copied.to(torch.complex128 if value.is_complex() else torch.float64)

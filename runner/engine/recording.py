@@ -12,6 +12,7 @@ from torch import Tensor
 from runner.engine import steps
 from runner.engine.autograd import Differentiate
 from runner.engine.binding import Binding
+from runner.engine.micro_batches import Share, shares_by_length, together
 from runner.engine.state import Values
 from runner.engine.stepping import owned
 from runner.language.computation import Computation
@@ -37,13 +38,19 @@ class Recording:
         self._updates = updates
         self._parameters = binding.parameters(argument.parameters)
         inputs = None if argument.inputs is None else list(binding.parameters(argument.inputs).values())
-        self._differentiate = Differentiate(inputs, argument.accumulate)
+        self._differentiate = Differentiate(inputs)
         self._clips = [(steps.clipping_of(binding, clip), clip.column) for clip in argument.clips]
         self._columns = dict(argument.evaluation.batches)
         self._batches: list[dict[str, Tensor]] = []  # the storage of the columns, for each micro-batch
         self._calls: list[Callable[[], tuple[Any, ...]]] = []
         sources = argument.evaluation.sources
         variants = dict(argument.evaluation.variants)
+        again = [place for place, name in enumerate(sources) if name in argument.draws_again]
+        each = [
+            lengths[number * len(sources) + again[0]] if lengths and again else 1
+            for number in range(argument.accumulate)
+        ]
+        self._shares: list[Share] = [(1, 1)] if argument.accumulation is None else shares_by_length(argument, each)
         for number in range(argument.accumulate):
             own = tuple(lengths[number * len(sources) : (number + 1) * len(sources)])
             self._add(variants[own] if own else argument.evaluation.computation, dict(zip(sources, own, strict=False)))
@@ -86,18 +93,17 @@ class Recording:
 
     def compute(self) -> None:
         """Remove the gradients, compute them and the results, clip, and update."""
-        objective, times = self._argument.evaluation.objective, self._argument.accumulate
+        objective = self._argument.evaluation.objective
         for parameter in self._parameters.values():
             parameter.grad = None
         results: tuple[Any, ...] = ()
-        totals: list[Tensor] = []
-        for call in self._calls:
+        micro: list[tuple[Any, ...]] = []
+        for call, share in zip(self._calls, self._shares, strict=True):
             results = call()
-            self._differentiate(results[objective])
-            value = results[objective].detach()
-            totals = [totals[0] + value] if totals else [value]
-        if times > 1:
-            results = (*results[:objective], totals[0] / times, *results[objective + 1 :])
+            self._differentiate(results[objective], share)
+            micro.append(tuple(value.detach() if isinstance(value, Tensor) else value for value in results))
+        if self._argument.accumulation is not None:
+            results = together(self._argument.accumulation.parts, micro, self._shares, objective)
         self.results = tuple(
             value.detach() if isinstance(value, Tensor) else value
             for value in owned(self._argument.evaluation, results)

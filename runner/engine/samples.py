@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from runner.plan.files import FileFault, read, read_group
+from runner.plan.files import CastFault, FileFault, cast, read, read_group
 from runner.plan.rows import Rows
 from runner.plan.sources import BatchColumn, SourcePlan
 
@@ -56,7 +56,7 @@ class HeldSamples:
         for column in plan.columns:
             values = read(column.array)
             _check_shape(values.shape, column, plan.samples)
-            self._columns[column.name] = values = values.to(column.dtype)
+            self._columns[column.name] = values = _cast(values, column)
             self._take[column.name] = _taking(values)
 
     def between(self, start: int, end: int) -> Batch:
@@ -95,12 +95,12 @@ class RowSamples:
 
     def between(self, start: int, end: int) -> Batch:
         pairs = zip(self._columns, self._rows, strict=True)
-        return {column.name: rows.between(start, end).to(column.dtype) for column, rows in pairs}
+        return {column.name: _cast(rows.between(start, end), column, range(start, end)) for column, rows in pairs}
 
     def at(self, chosen: Tensor) -> Batch:
         positions = chosen.tolist()
         pairs = zip(self._columns, self._rows, strict=True)
-        return {column.name: rows.at(positions).to(column.dtype) for column, rows in pairs}
+        return {column.name: _cast(rows.at(positions), column, positions) for column, rows in pairs}
 
     def first_nan(self) -> Iterator[tuple[str, int]]:
         return iter(())
@@ -137,13 +137,29 @@ class GroupedSamples:
     def _load(self, group: int) -> Batch:
         if group != self._group:
             self._held = {}  # let go of the last one before the next is there
-            length = self._ends[group] - (self._ends[group - 1] if group else 0)
+            first = self._ends[group - 1] if group else 0
+            length = self._ends[group] - first
             for column in self._columns:
                 values = read_group(column.array, group)
                 _check_shape(values.shape, column, length)
-                self._held[column.name] = values.to(column.dtype)
+                self._held[column.name] = _cast(values, column, range(first, first + length))
             self._group = group
         return self._held
+
+
+class ColumnFault(CastFault):
+    """A value of a file that the dtype of its batch column does not hold."""
+
+    def __init__(self, fault: CastFault, column: BatchColumn) -> None:
+        super().__init__(fault.message, fault.hint)
+        self.path = column.dtype_path
+
+
+def _cast(values: Tensor, column: BatchColumn, rows: Sequence[int] | None = None) -> Tensor:
+    try:
+        return cast(values, column.dtype, column.array, rows)
+    except CastFault as fault:
+        raise ColumnFault(fault, column) from fault
 
 
 def _check_shape(shape: Sequence[int], column: BatchColumn, samples: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from runner.engine.batches import Batches, open_batches
-from runner.errors import RunError
+from runner.errors import Problem, RunError
 from runner.language.codegen import fault_place
 from runner.language.diagnosis import torch_message
 from runner.language.faults import LanguageError
@@ -31,10 +31,12 @@ from runner.optim import (
 )
 from runner.optim.faults import PlacedFault
 from runner.plan.faults import place
+from runner.plan.files import text_read_once
 from runner.plan.initial import Computed
 from runner.plan.initialising import NOTHING, Surroundings, computed_value, initial_values
 from runner.plan.instructions import Enter
 from runner.plan.plan import Plan
+from runner.plan.sources import columns_read
 from runner.plan.streams import stream_seed
 
 Values = tuple[Tensor | None, ...]
@@ -69,6 +71,7 @@ class State:
     observations: int = 0  # the same of `expect` and `when`, which leave the streams of the others alone
     withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
     last: list[Withheld] = field(default_factory=list)  # rows of a loop that was left, which are out next
+    warnings: tuple[Problem, ...] = ()  # what was found odd about the data, and told
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; only what exists."""
@@ -92,6 +95,11 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     Raises:
         RunError: an initial value cannot be made any more: a data file has changed since planning.
     """
+    with text_read_once(columns_read(plan.config)):
+        return _initial_state(plan, given)
+
+
+def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
     document = plan.config.document
     around = Surroundings(plan.seed, plan.scalars, plan.functions, plan.dtype, Bounds())
     try:
@@ -143,7 +151,9 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
         )
         for name, optimizer in plan.optimizers.items()
     }
-    return State(parameters, constants, steppers, schedules, [0] * loops, batches=open_batches(plan))
+    told: list[Problem] = []
+    batches = open_batches(plan, told)
+    return State(parameters, constants, steppers, schedules, [0] * loops, batches=batches, warnings=tuple(told))
 
 
 def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:

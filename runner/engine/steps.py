@@ -144,7 +144,7 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
 
         return train_by_closure(binding, argument, loops)
     evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
-    differentiate = Differentiate(binding.trained(argument.inputs), argument.accumulate)
+    differentiate = Differentiate(binding.trained(argument.inputs))
     step = Straight(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
@@ -182,26 +182,29 @@ def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
 def _accumulated(
     binding: Binding, argument: Train, differentiate: Differentiate, look: Look | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
-    """Gradients of several evaluations, a share of each; the results are the last one's, with the mean objective."""
+    """Gradients of several evaluations, a share of each; the results are those of all their batches together."""
+    from runner.engine.micro_batches import together, weighing, without_last
+
     call = binding.evaluate(argument.evaluation, loops, detached=False)
     draw_again = _drawing(binding, argument.draws_again)
-    objective, times = argument.evaluation.objective, argument.accumulate
-
-    def differentiated() -> tuple[Any, ...]:
-        results = call()
-        differentiate(results[objective])
-        if look is not None:
-            look(results)
-        return results
+    objective = argument.evaluation.objective
+    assert argument.accumulation is not None
+    parts = argument.accumulation.parts
+    weigh = weighing(argument, binding.state.batches, binding.state.constants)
 
     def compute() -> tuple[Any, ...]:
-        results = differentiated()
-        total = results[objective].detach()
-        for _ in range(times - 1):
-            draw_again()
-            results = differentiated()
-            total = total + results[objective].detach()
-        return (*results[:objective], total / times, *results[objective + 1 :])
+        shares = weigh()
+        micro: list[Any] = []
+        for number, share in enumerate(shares):
+            if number:
+                draw_again()
+                micro[-1] = without_last(parts, micro[-1])
+            results = call()
+            differentiate(results[objective], share)
+            if look is not None:
+                look(results)
+            micro.append(tuple(value.detach() if isinstance(value, Tensor) else value for value in results))
+        return together(parts, micro, shares, objective)
 
     return compute
 

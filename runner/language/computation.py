@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,19 @@ def extract(
         first: the value that is computed before the others, so that they do not move its random draws.
     """
     names = list(wanted)
-    values = tuple(lowered[name] for name in names)
+    return extract_values(lowered, names, [lowered[name] for name in names], origin, first=first)
+
+
+def extract_values(
+    lowered: Lowered,
+    names: Sequence[str],
+    values: Sequence[Any],
+    origin: Hashable | None = None,
+    *,
+    first: str | None = None,
+) -> Computation:
+    """The same of any values of the graph: nodes, numbers, or tuples of them, under the names that they are given."""
+    values = tuple(values)
     needed = _ancestors(values)
     early = needed if first is None else _ancestors([lowered[first]])
     ordered = [node for node in lowered.graph.nodes if node in needed]
@@ -111,6 +123,44 @@ def extract(
         nodes=tuple(ordered),
         results=values,
         origin=origin,
+    )
+
+
+def computed_from(parts: Mapping[fx.Node, str], names: Sequence[str], values: Sequence[fx.Node]) -> Computation:
+    """Values as a computation from some nodes on the way to them, which become its inputs under the given names."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+
+    def copied(node: fx.Node) -> fx.Node:
+        pending = [node]
+        while pending:
+            last = pending[-1]
+            waiting = [] if last in parts else [operand for operand in last.all_input_nodes if operand not in copies]
+            if last not in copies and not waiting:
+                copies[last] = _copy(last)
+            pending = [*pending, *waiting] if waiting else pending[:-1]
+        return copies[node]
+
+    def _copy(node: fx.Node) -> fx.Node:
+        if node in parts:
+            made = graph.placeholder(f"part_{len(copies)}")
+            made.meta = {**node.meta, "input": parts[node]}
+        else:
+            made = graph.node_copy(node, lambda operand: copies[operand])
+            made.meta = node.meta
+        return made
+
+    results = tuple(copied(node) for node in values)
+    ordered = sorted(graph.nodes, key=lambda node: node.op != "placeholder")
+    inputs = [node for node in ordered if node.op == "placeholder"]
+    return Computation(
+        function=compile_nodes(ordered, results),
+        inputs=tuple(node.meta["input"] for node in inputs),
+        outputs=tuple(_output(name, node, inputs) for name, node in zip(names, results, strict=True)),
+        random=False,
+        gradients=any(node.meta.get("gradients") or node.target is gradient for node in ordered),
+        nodes=tuple(ordered),
+        results=results,
     )
 
 

@@ -10,7 +10,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ from runner.plan.sandbox import FileFault, open_ordinary
 
 _LARGEST_HEADER = 16 * 2**20
 _LARGEST_NPY_HEADER = 10_000
+_LARGEST_LENGTH = 2**63
+_MOST_DIMENSIONS = 64  # torch's own bound
+_WIDEST = 16  # bytes of an element
 _REWRITE = "write the file again"
 _SAVE = "write it with `numpy.save`"
 _NUMBERS = "bool, int8 to int64, uint8 to uint64, float16 to float64, complex64 or complex128"
@@ -175,7 +178,16 @@ def _npy_header(stream: IO[bytes], name: str) -> Header:
     if dtype is None or code[0] not in "<>|=":
         raise FileFault(f"{name} holds values of the type {code}, which torch does not have", f"save {_NUMBERS}")
     shape = tuple(int(part) for part in lengths[1].replace("L", "").split(",") if part)
+    _check_shape(shape, name)
     return Header(shape, dtype, code[0] == ">", order[1] == "True")
+
+
+def _check_shape(shape: Sequence[int], name: str) -> None:
+    """Refuse what torch has no tensor for; an empty array may claim any lengths beside its 0."""
+    strides = math.prod(max(length, 1) for length in shape[:_MOST_DIMENSIONS])
+    if len(shape) > _MOST_DIMENSIONS or strides * _WIDEST >= _LARGEST_LENGTH:
+        shown = listing([str(length) for length in shape], 6)
+        raise FileFault(f"{name} claims the shape ({shown}), which no tensor has", _REWRITE)
 
 
 def _check_length(needed: int, there: int, name: str) -> None:
@@ -229,8 +241,8 @@ def _safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, di
 
 def _safetensors_header(entry: Any, name: str) -> tuple[Header, int, int]:
     match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if all(
-            isinstance(length, int) and length >= 0 for length in shape
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if all(
+            type(number) is int and 0 <= number < _LARGEST_LENGTH for number in (*shape, begin, end)
         ):
             known = _SAFETENSORS.get(dtype)
             if known is None:
@@ -238,5 +250,6 @@ def _safetensors_header(entry: Any, name: str) -> tuple[Header, int, int]:
                     f"{name} holds values of the type {dtype}, which is not read",
                     f"save one of {listing(_SAFETENSORS, 20)}",
                 )
+            _check_shape(shape, name)
             return Header(tuple(shape), known), begin, end
     raise FileFault(f"{name} has a malformed entry in the file's header", _REWRITE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
 from runner.plan.advice import advise, leave_to_advice, torch_quiet
 from runner.plan.determinism import configure, deterministic
-from runner.plan.estimates import Estimates, check_size, count_rows, row_bytes, state_bytes
+from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
 from runner.plan.faults import Faults
+from runner.plan.files import text_read_once
 from runner.plan.health import plan_health
 from runner.plan.initial import Computed
 from runner.plan.initialising import Drawings, Surroundings, computed_value, initial_values, is_table, tables
@@ -40,11 +42,13 @@ from runner.plan.plan import Plan
 from runner.plan.program import ProgramPlanner
 from runner.plan.scalars import scalar_constants
 from runner.plan.snapshots import plan_snapshot
-from runner.plan.sources import plan_sources
+from runner.plan.sources import columns_read, plan_sources
 from runner.plan.supply import Supply
 from runner.plan.tensors import TensorPlan, plan_tensors
 from runner.plan.use import check_use
 from runner.plan.values import Values
+
+_MEASURES = re.compile(r"\b(shape|size|numel|nelement|len|dim|ndim)\b")
 
 SMALL = 64 << 20
 """Bytes of declared tensors up to which shapes are inferred on the tensors themselves."""
@@ -74,10 +78,11 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
     """
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
-    try:
-        return _Compiler(config, allowed, limits).compile()
-    except _Again as again:
-        return _Compiler(config, allowed, limits, fake=again.fake).compile()
+    with text_read_once(columns_read(config)):
+        try:
+            return _Compiler(config, allowed, limits).compile()
+        except _Again as again:
+            return _Compiler(config, allowed, limits, fake=again.fake).compile()
 
 
 class _Again(Exception):
@@ -154,6 +159,7 @@ class _Compiler:
             if lowered is None:
                 faults.stop()
                 raise AssertionError
+            bodies = config.functions.values()
             values = Values(
                 faults=faults,
                 lowered=lowered,
@@ -170,6 +176,7 @@ class _Compiler:
                 infer_again=self.infer_again,
                 supply=self.supply,
                 lower_again=functools.partial(self.lower_for, tensors, examples, scalars, functions),
+                measures=any(map(_MEASURES.search, (config.expression, *config.metrics.values(), *bodies))),
             )
             prepare(values, config.steps)
             possible = columns_of(values.columns, tensors, optimizers, state=config.log.state)
@@ -433,7 +440,7 @@ class _Compiler:
             values=max((inference.bytes for inference in self.inferences), default=0),
             row=row_bytes(log),
             rows=count_rows(program, log.every),
-            data=sum(source.bytes for name, source in self.supply.sources.items() if name in self.supply.drawn),
+            data=data_bytes(source for name, source in self.supply.sources.items() if name in self.supply.drawn),
         )
 
 

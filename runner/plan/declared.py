@@ -16,8 +16,9 @@ from runner.language.scalars import Names, names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
 from runner.optim.faults import PlacedFault
 from runner.optim.plans import Path
-from runner.plan.files import Columns, FileFault, describe, open_array
-from runner.plan.initial import Computed, Drawn, Fill, Initial, Listed, Loaded, Number
+from runner.plan.dtypes import Number
+from runner.plan.files import FileFault, describe, open_array
+from runner.plan.initial import Computed, Drawn, Fill, Initial, Listed, Loaded
 from runner.plan.streams import stream_seed
 
 _MOST_DIMENSIONS = 64  # torch's own bound
@@ -71,7 +72,7 @@ def source_of(name: str, declared: TensorDeclaration, path: Path, around: Surrou
     """
     at = init_path(path, around.document)
     if declared.file is not None:
-        return _loaded(declared.file, declared.columns, path, around)
+        return _loaded(declared, declared.file, path, around)
     match declared.init:
         case None:
             return Source(Fill(0), None, around.default_dtype)
@@ -93,15 +94,16 @@ def init_path(path: Path, document: Document) -> Path:
     return path if document.node(written) is None else written
 
 
-def _loaded(text: str, columns: Columns, path: Path, around: Surroundings) -> Source:
+def _loaded(declared: TensorDeclaration, text: str, path: Path, around: Surroundings) -> Source:
     at = (*path, "file")
     folders = (*map(FilePath, around.document.sandbox.folders), *around.allowed)
     try:
-        array = open_array(text, around.document.folder(at), folders, columns)
+        array = open_array(text, around.document.folder(at), folders, declared.columns)
         shape, kind = describe(array, around.limit)
     except FileFault as fault:
         raise PlacedFault((*path, "columns") if fault.about_columns else at, fault.message, fault.hint) from fault
-    return Source(Loaded(array, at), shape, kind)
+    dtype_path = at if declared.dtype is None else (*path, "dtype")
+    return Source(Loaded(array, at, dtype_path), shape, kind)
 
 
 def _listed(nested: Sequence[Any], path: Path, scalars: Names) -> Source:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
+
+Number = int | float | bool
+
+WIDENED: Mapping[torch.dtype, torch.dtype] = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
+"""Unsigned integers that torch can hardly compute with, read as int64."""
+
+EXACT = 2**53
+"""Up to here float64 holds every integer."""
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -34,9 +43,18 @@ def misfit(value: int | float | bool, dtype: torch.dtype) -> str | None:
     if dtype == torch.bool:
         return None if value in (0, 1) else "is not a boolean"
     if has_gradient(dtype):
+        if isinstance(value, int) and abs(value) > EXACT and not _is_exact(value):
+            return "is an integer that no float64 holds exactly"
         largest = torch.finfo(dtype).max
         return f"is beyond {largest:.6g}, the largest {dtype_name(dtype)}" if largest < abs(value) < math.inf else None
     if not math.isfinite(value) or int(value) != value:
         return "is not an integer"
     info = torch.iinfo(dtype)
     return None if info.min <= value <= info.max else f"is not between {info.min} and {info.max}"
+
+
+def _is_exact(value: int) -> bool:
+    try:
+        return int(float(value)) == value
+    except OverflowError:
+        return False

@@ -13,6 +13,7 @@ from runner.plan.columns import recorded
 from runner.plan.faults import Faults
 from runner.plan.instructions import Action, Again, Enter, Instruction
 from runner.plan.log import LogPlan
+from runner.plan.sources import SourcePlan
 
 PROCESS_BYTES = 290 << 20
 """What a process takes that runs and records next to nothing: Python, torch's CPU build and pyarrow, on Linux."""
@@ -34,7 +35,7 @@ class Estimates:
     values: int  # all results of the expression together, an upper bound of its peak
     row: int  # one row as it is logged, before compression
     rows: int  # at most
-    data: int = 0  # of the sources that are held in memory, and what streamed ones take
+    data: int = 0  # of the sources held in memory, what streamed ones take, and what reading and shuffling them does
 
     @property
     def memory(self) -> int:
@@ -59,6 +60,13 @@ def state_bytes(optimizers: Iterable[OptimizerPlan]) -> int:
     """Bytes that optimizers keep for their parameters."""
     entries = [entry for optimizer in optimizers for found in optimizer.state.values() for entry in found]
     return sum(torch.Size(entry.shape).numel() * entry.dtype.itemsize for entry in entries)
+
+
+def data_bytes(sources: Iterable[SourcePlan]) -> int:
+    """Bytes of the sources of a run, the orders in which they are shuffled, and what reading one of them takes."""
+    found = list(sources)
+    held = sum(source.bytes + source.order_bytes for source in found)
+    return held + max((source.reading_bytes for source in found), default=0)
 
 
 def row_bytes(log: LogPlan) -> int:

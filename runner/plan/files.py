@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +15,32 @@ from torch import Tensor
 from runner.errors import did_you_mean, listing
 from runner.language.inference import readable_bytes
 from runner.plan.arrays import open_npy, open_npz, open_safetensors, read_values
+from runner.plan.casting import first_misfit
+from runner.plan.dtypes import WIDENED, dtype_name
 from runner.plan.memory import machine_memory
 from runner.plan.sandbox import FileFault, locate
-from runner.plan.tables import Columns, describe_parquet, read_parquet, read_text, row_groups
+from runner.plan.tables import Columns, describe_parquet, names_in_parquet, read_parquet, row_groups
 
-__all__ = ["ArrayFile", "Columns", "FileFault", "describe", "groups_of", "open_array", "read", "read_group", "widened"]
+__all__ = [
+    "ArrayFile",
+    "CastFault",
+    "Columns",
+    "FileFault",
+    "cast",
+    "check_cast",
+    "describe",
+    "groups_of",
+    "open_array",
+    "read",
+    "read_group",
+    "text_read_once",
+    "widened",
+]
 
 _OPENERS = {".npy": open_npy, ".npz": open_npz, ".safetensors": open_safetensors}
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SUFFIXES = (*_OPENERS, *_DELIMITERS, ".parquet")
 _KEYED = re.compile(r"(?P<file>.*\.(?:npz|safetensors))#(?P<key>.*)", re.IGNORECASE | re.DOTALL)
-_WIDENED: Mapping[torch.dtype, torch.dtype] = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
-"""Unsigned integers that torch can hardly compute with, read as int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +104,7 @@ def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...
     else:
         shape, dtype = describe_parquet(array.path, array.columns)
     _check_size(array, math.prod(shape) * dtype.itemsize, limit)
-    return shape, _WIDENED.get(dtype, dtype)
+    return shape, WIDENED.get(dtype, dtype)
 
 
 def read(array: ArrayFile, limit: int | None = None) -> Tensor:
@@ -122,9 +137,108 @@ def read_group(array: ArrayFile, group: int) -> Tensor:
     return widened(read_parquet(array.path, array.columns, group), array.name)
 
 
+class CastFault(FileFault):
+    """A value of a file that the dtype it is read in does not hold."""
+
+
+def cast(values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[int] | None = None) -> Tensor:
+    """Values of an array in another dtype, each of them kept, up to rounding.
+
+    Args:
+        values: as `read` gives them, or some rows.
+        rows: which ones these are; all unless given.
+    Raises:
+        CastFault: the dtype does not hold one of them; with its row and column.
+    """
+    found = first_misfit(values, dtype)
+    if found is None:
+        return values.to(dtype)
+    index, value, reason = found
+    if rows is not None:
+        index = (rows[index[0]], *index[1:])
+    message = f"{_placed(array, index, str(value))}, which does not fit {dtype_name(dtype)}: it {reason}"
+    raise CastFault(message, "write a `dtype` that holds it, or mend the value")
+
+
+def _placed(array: ArrayFile, index: Sequence[int], shown: str) -> str:
+    """Where in a file a value stands, and that it does: "points.csv:3 holds 1.5 in the column `y`"."""
+    if array.suffix in _DELIMITERS:
+        from runner.plan.text_tables import place_in_text
+
+        line, column = place_in_text(array.path, _DELIMITERS[array.suffix], array.columns, index)
+        return f"{array.name}:{line} holds {shown} in the column `{column}`"
+    if not index:
+        return f"{array.name} holds {shown}"
+    inner = index[1:]
+    if array.suffix == ".parquet":
+        names = names_in_parquet(array.path, array.columns)
+        column, inner = (names[0], inner) if isinstance(array.columns, str) else (names[inner[0]], inner[1:])
+        at = f" at {list(inner)}" if inner else ""
+        return f"{array.name} holds {shown} in row {index[0]}{at} of the column `{column}`"
+    at = f", column {inner[0]}" if len(inner) == 1 else f" at {list(inner)}" if inner else ""
+    return f"{array.name} holds {shown} in row {index[0]}{at}"
+
+
+def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -> None:
+    """Check before a run, where that costs no more than planning has read already: the values of a table of text.
+
+    Raises:
+        FileFault: as `cast`.
+    """
+    if array.suffix in _DELIMITERS:
+        cast(read(array, limit), dtype, array)
+
+
+_Held = dict[tuple[Path, int, int], dict[Columns, Tensor | FileFault]]
+_held: _Held | None = None
+_specs: tuple[Columns, ...] = ()
+
+HELD_BYTES = 256 << 20
+"""What tables of text may take together while they are held for those who read them next."""
+
+
+@contextmanager
+def text_read_once(specs: Iterable[Columns]) -> Iterator[None]:
+    """Inside, a table of text is read once, for whichever of these columns it has; its values are held until the end.
+
+    Args:
+        specs: every choice of columns that may be read of any file.
+    """
+    global _held, _specs
+    before = _held, _specs
+    _held, _specs = {}, tuple(dict.fromkeys(specs))
+    try:
+        yield
+    finally:
+        _held, _specs = before
+
+
 def _read_text(array: ArrayFile, limit: int) -> Tensor:
-    _check_size(array, array.path.stat().st_size, limit // 4)  # a cell of two characters becomes eight bytes
-    return read_text(array.path, array.columns, _DELIMITERS[array.suffix])
+    status = array.path.stat()
+    _check_size(array, status.st_size, limit)
+    key = (array.path, status.st_mtime_ns, status.st_size)
+    found = {} if _held is None else _held.get(key, {})
+    if array.columns not in found:
+        from runner.plan.text_tables import read_text  # for configs that read one
+
+        found = read_text(array.path, _DELIMITERS[array.suffix], (array.columns, *_others(array)), limit)
+        if _held is not None and _bytes_of(found) + sum(map(_bytes_of, _held.values())) <= HELD_BYTES:
+            _held.setdefault(key, {}).update(found)
+    result = found[array.columns]
+    if isinstance(result, FileFault):
+        raise result
+    return result
+
+
+def _others(array: ArrayFile) -> list[Columns]:
+    """What else may be read of a table; of one that may not be held, nothing."""
+    if _held is None or array.path.stat().st_size > HELD_BYTES // 8:
+        return []
+    return [columns for columns in _specs if columns is not None and columns != array.columns]
+
+
+def _bytes_of(found: dict[Columns, Tensor | FileFault]) -> int:
+    return sum(value.nbytes for value in found.values() if isinstance(value, Tensor))
 
 
 def _check_size(array: ArrayFile, size: int, limit: int) -> None:
@@ -139,7 +253,7 @@ def widened(tensor: Tensor, name: str) -> Tensor:
     Raises:
         FileFault: one of them is beyond 2^63.
     """
-    wide = _WIDENED.get(tensor.dtype)
+    wide = WIDENED.get(tensor.dtype)
     if wide is None:
         return tensor.contiguous()
     if tensor.dtype == torch.uint64 and bool((tensor.view(torch.int64) < 0).any()):

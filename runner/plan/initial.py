@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from runner.optim.plans import Path
-from runner.plan.files import ArrayFile, read
-
-Number = int | float | bool
+from runner.plan.casting import first_misfit
+from runner.plan.dtypes import Number, dtype_name
+from runner.plan.files import ArrayFile, cast, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class Loaded:
 
     array: ArrayFile
     path: Path
+    dtype_path: Path  # where the dtype is written, else `path`
 
     def __str__(self) -> str:
         return self.array.name
@@ -87,7 +88,8 @@ def make(init: Initial, shape: tuple[int, ...], dtype: torch.dtype, evaluate: Ev
         evaluate: the value of an expression, over initial values that are there already.
     Raises:
         FileFault: a data file has changed since planning, or its values cannot be read.
-        ValueError: an expression or a file does not give the planned shape.
+        ValueError: an expression or a file does not give the planned shape, or an expression gives a value that the
+            dtype does not hold.
         RuntimeError: torch refuses the dtype.
     """
     match init:
@@ -99,14 +101,16 @@ def make(init: Initial, shape: tuple[int, ...], dtype: torch.dtype, evaluate: Ev
             with warnings.catch_warnings(action="ignore"):  # planning has shown them
                 return draw(init, shape, dtype)
         case Computed():
-            return _expanded(evaluate(init).detach(), shape).to(dtype).clone(memory_format=torch.contiguous_format)
+            computed = _expanded(evaluate(init).detach(), shape)
+            _check_held(computed, dtype)
+            return computed.to(dtype).clone(memory_format=torch.contiguous_format)
         case Loaded(array):
             tensor = read(array)
             if tuple(tensor.shape) != shape:
                 raise ValueError(
                     f"{array.name} has shape {tuple(tensor.shape)} now, and had {shape} when the run was planned"
                 )
-            return tensor.to(dtype)
+            return cast(tensor, dtype, array)
 
 
 def draw(init: Drawn, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -134,6 +138,16 @@ def _expanded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         return tensor.expand(shape)
     except RuntimeError as error:
         raise ValueError(f"the expression has shape {tuple(tensor.shape)}, and {shape} is declared") from error
+
+
+def _check_held(value: Tensor, dtype: torch.dtype) -> None:
+    if value.dtype.is_complex and not dtype.is_complex:
+        raise ValueError(f"the expression is {dtype_name(value.dtype)}, and {dtype_name(dtype)} has no imaginary part")
+    found = first_misfit(value, dtype)
+    if found is not None:
+        index, number, reason = found
+        at = f" at {list(index)}" if index else ""
+        raise ValueError(f"the expression gives {number}{at}, which does not fit {dtype_name(dtype)}: it {reason}")
 
 
 @contextmanager

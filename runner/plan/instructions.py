@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runner.language.computation import Computation
+
+if TYPE_CHECKING:
+    from runner.language.pooling import Pool
 
 ConfigPath = tuple[str | int, ...]
 
@@ -34,6 +37,15 @@ class Evaluation:
         if not self.variants:
             yield self.computation
         yield from (computation for _, computation in self.variants)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How an output of several batches becomes that of all of them together."""
+
+    pool: Pool
+    weights: tuple[int, int | None, int] | None = None  # outputs: targets and class weights; the ignored class
+    dim: int = 0  # of the samples, where the outputs have an entry for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,25 @@ class ZeroGrad:
 
 
 @dataclass(frozen=True, slots=True)
+class Classes:
+    """The targets of a loss over class indices, and their weights: what the share of each micro-batch is made from."""
+
+    computation: Computation  # of the targets and the class weights, where there are any
+    variants: tuple[tuple[tuple[int, ...], Computation], ...]  # by the lengths of the batches
+    part: Part
+    explicit: bool  # classes are weighted or ignored by what the expression says
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """How the micro-batches of a step become one: the objective of each is scaled before its backward."""
+
+    parts: tuple[Part, ...]  # aligned with the outputs of the evaluation
+    adds: bool = False  # the objective is a sum: its micro-batches have no share, and add
+    classes: Classes | None = None  # None: shares are by length
+
+
+@dataclass(frozen=True, slots=True)
 class Train:
     evaluation: Evaluation
     optimizers: tuple[str, ...]
@@ -84,6 +115,7 @@ class Train:
     accumulate: int = 1
     draws: tuple[str, ...] = ()  # sources that draw their next batch before the first evaluation
     draws_again: tuple[str, ...] = ()  # and before each further micro-batch
+    accumulation: Accumulation | None = None  # None: there is one batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +158,13 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One value of an `evaluate` step: its mean over all samples."""
+    """One value of an `evaluate` step, over all samples."""
 
     output: int  # of the evaluation
     name: str  # "test.loss"
     dtype: torch.dtype
     column: int | None  # None: not logged
+    derived: int | None = None  # output of what is computed from pooled values, where it is one of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +172,9 @@ class Evaluate:
     source: str
     evaluation: Evaluation  # `training` false; a variant for every length of the source's batches
     results: tuple[Result, ...]
+
+    parts: tuple[Part, ...] = ()  # aligned with the outputs of the evaluation
+    derived: Computation | None = None  # results that are computed from parts: its inputs are "0", "1", … and tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from runner.config import models
-from runner.language.computation import computed_with, loggable, scalar_dtype
+from runner.language.computation import computed_with, inputs_of, loggable, scalar_dtype
 from runner.language.faults import LanguageError
 from runner.language.scalars import names_in
 from runner.plan.columns import Column
@@ -31,6 +31,8 @@ def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
     supplied = values.metrics(computed)
     for sources in batchings(steps, values.supply.sources):
         values.look_at_batches(sources, [*computed, *supplied])
+        if any(_accumulates(step) for step in _flat(steps)):
+            _look_at_micro_batches(values, sources, [*computed, *supplied])
     values.columns += [
         _value_column(name, values.lowered[name], name in values.varying) for name in (*computed, *supplied)
     ]
@@ -44,6 +46,22 @@ def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
         dtypes = [values.tensors[name].dtype.to_real() for name in values.trainable]
         dtype = functools.reduce(torch.promote_types, dtypes, values.dtype.to_real())
         values.columns.append(Column(NORM_COLUMN, "norm", dtype, ()))
+
+
+def _accumulates(step: models.Step) -> bool:
+    return isinstance(step.argument, models.Train) and step.argument.accumulate != 1
+
+
+def _look_at_micro_batches(values: Values, preferred: Sequence[str], names: Sequence[str]) -> None:
+    """Values that have an entry for each sample have those of all micro-batches in the row of a step."""
+    from runner.language.pooling import Rows
+    from runner.plan.pools import micro_outputs
+
+    choice = values.supply.choose(preferred)
+    used = list(dict.fromkeys(choice[name] for name in inputs_of(values.lowered, names) if name in choice))
+    found = micro_outputs(values, used, choice, names)
+    if found is not None:
+        values.varying |= {name for name, state in zip(names, found.states, strict=True) if isinstance(state, Rows)}
 
 
 def reads_of(steps: tuple[models.Step, ...]) -> list[str]:

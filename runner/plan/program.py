@@ -234,18 +234,22 @@ class ProgramPlanner:
             values.faults.add(at, f"`{name}` cannot be evaluated: {said}", "name another source")
             return None
         choice = values.supply.choose([name])
-        computation, batches, variants = values.computations(wanted, choice, training=False, whole=True)
+        from runner.plan.pools import pool  # for the steps that need it alone
+
+        pooled = pool(values, source, wanted, choice, path)
+        computation = pooled.evaluation.computation
         results: list[Result] = []
         positions = {column.name: position for position, column in enumerate(values.columns)}
-        for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=True)):
+        derived = {place: output for output, place in enumerate(pooled.places)}
+        for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=False)):
             if output.shape is None:
                 message = f"`{value}` has another shape with every batch, and has no mean over them"
                 values.faults.add(path, message, "reduce it with `.mean()`", key=True)
             column = f"{name}.{value}"
             dtype = values.results[column].dtype
-            results.append(Result(position, column, dtype, positions.get(column)))
+            results.append(Result(position, column, dtype, positions.get(column), derived.get(position)))
         self.objectives.setdefault(objective, values.reaching(objective))
-        return Evaluate(name, Evaluation(computation, 0, (), (), batches, variants), tuple(results))
+        return Evaluate(name, pooled.evaluation, tuple(results), pooled.parts, pooled.derived)
 
     # the step kinds
 
@@ -416,6 +420,12 @@ class ProgramPlanner:
         evaluation = self.values.evaluation(objective, self.preferred)
         self.check_named(argument.data, evaluation, (*path, "data"))
         made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
+        if made.accumulate > 1:
+            from runner.plan.pools import accumulation
+
+            choice = self.values.supply.choose(self.preferred)
+            found = accumulation(self.values, evaluation, choice, objective, (*path, "accumulate"))
+            made = replace(made, accumulation=found)
         if argument.keeps_batch:
             return made
         around = self.loops.sources

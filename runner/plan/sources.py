@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from runner.config import DataDeclaration
+from runner.config import Config, DataDeclaration, TensorDeclaration
 from runner.errors import did_you_mean, listing
 from runner.language.inference import readable_bytes
 from runner.language.scalars import Scalar
 from runner.optim.faults import PlacedFault
 from runner.plan.dtypes import default_of_kind, dtype_name
 from runner.plan.faults import ConfigPath, Faults
-from runner.plan.files import ArrayFile, FileFault, describe, groups_of, open_array
+from runner.plan.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array
 from runner.plan.rows import has_rows
 from runner.plan.scalars import integer
 
@@ -25,7 +25,9 @@ STREAMED_FROM = 1 / 4
 
 _KEYED = (".npz", ".safetensors")
 _IN_PARTS = (".npy", ".safetensors", ".parquet")
+_TEXT = (".csv", ".tsv")
 _ANY_SIZE = 1 << 62
+_INDEX_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class BatchColumn:
     shape: tuple[int, ...]  # of one sample
     dtype: torch.dtype  # of the batch; the file's own may be another
     path: ConfigPath
+    dtype_path: ConfigPath  # where its dtype is written, else its own
+    read_bytes: int  # of one sample while it is read, besides `bytes`
 
     @property
     def bytes(self) -> int:
@@ -81,8 +85,22 @@ class SourcePlan:
     @property
     def bytes(self) -> int:
         """What it takes in memory: all of it, or of a streamed one the batch and, of Parquet, its largest row group."""
-        sample = sum(column.bytes for column in self.columns)
-        return sample * (max((self.batch_size, *self.groups)) if self.streams else self.samples)
+        return self._samples_held * sum(column.bytes for column in self.columns)
+
+    @property
+    def reading_bytes(self) -> int:
+        """What it takes besides while it is read: one column at a time as it lies in its file."""
+        return self._samples_held * max(column.read_bytes for column in self.columns)
+
+    @property
+    def order_bytes(self) -> int:
+        """What the order of a shuffled pass takes: an int64 a sample, twice while it is put together of row groups."""
+        copies = 2 if len(self.groups) > 1 else 1
+        return copies * _INDEX_BYTES * self.samples if self.shuffle else 0
+
+    @property
+    def _samples_held(self) -> int:
+        return max((self.batch_size, *self.groups)) if self.streams else self.samples
 
     def __getitem__(self, name: str) -> BatchColumn:
         return next(column for column in self.columns if column.name == name)
@@ -100,6 +118,13 @@ class Surroundings:
     faults: Faults
     allowed: tuple[Path, ...]
     memory: int  # bytes
+
+
+def columns_read(config: Config) -> list[Columns]:
+    """Every choice of columns that a config makes, of whichever table."""
+    tensors = (*config.parameters.values(), *config.constants.values())
+    found: list[Columns] = [tensor.columns for tensor in tensors if isinstance(tensor, TensorDeclaration)]
+    return found + [spec for declared in config.data.values() for spec in declared.columns.values()]
 
 
 def plan_sources(
@@ -169,12 +194,19 @@ def _read_in_parts(source: SourcePlan, around: Surroundings) -> SourcePlan:
     groups = groups_of(arrays[0]) if one_table else ()
     large = source.bytes > STREAMED_FROM * around.memory
     streams = large and (bool(groups) or all(map(has_rows, arrays)))
-    if not streams and source.bytes > around.memory:
-        size, there = readable_bytes(source.bytes), readable_bytes(around.memory)
+    source = replace(source, groups=groups, streams=streams)
+    if source.order_bytes > around.memory:
+        size, there = readable_bytes(source.order_bytes), readable_bytes(around.memory)
+        message = f"the order of {source.samples:,} shuffled samples takes {size}, and there are {there}"
+        hint = "draw them in the order of the file, which may be shuffled once, or raise the limit with --max-memory"
+        raise PlacedFault((*source.path, "shuffle"), message, hint, key=True)
+    needed = source.bytes + source.reading_bytes
+    if not streams and needed > around.memory:
+        size, there = readable_bytes(needed), readable_bytes(around.memory)
         message = f"the source `{source.name}` takes {size}, and there are {there}"
         hint = "save it as `.npy` files in C order or as one `.parquet` file, which are read in parts"
         raise PlacedFault(source.path, message, hint, key=True)
-    return replace(source, groups=groups, streams=streams)
+    return source
 
 
 def _column(
@@ -198,7 +230,20 @@ def _column(
         if kind.is_complex and not dtype.is_complex:
             message = f"{array.name} is {dtype_name(kind)}, and {dtype_name(dtype)} would lose its imaginary part"
             raise PlacedFault((*path, "dtype", batch_name), message, "write a complex dtype")
-    return BatchColumn(batch_name, array, shape[1:], dtype, at), shape[0]
+    dtype_path = (*path, "dtype", batch_name) if batch_name in declared.dtype else at
+    try:
+        check_cast(array, dtype, around.memory)
+    except FileFault as fault:
+        raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
+    read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
+    return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes), shape[0]
+
+
+def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> int:
+    """What an element takes while it is read, besides what it takes then."""
+    if array.suffix in _TEXT:
+        return 2 * kind.itemsize  # in parts, and put together
+    return kind.itemsize if kind != dtype else 1  # the values before their cast; else a look for NaN
 
 
 def _open(spec: str | tuple[str, ...], file: str | None, folder: Path, allowed: tuple[Path, ...]) -> ArrayFile:

@@ -1,13 +1,11 @@
-"""Tables: numeric columns of `.csv`, `.tsv` and `.parquet` files."""
+"""Tables: which of their columns are read, and numeric columns of `.parquet` files."""
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import reduce
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,54 +14,26 @@ import torch
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
+from runner.plan.casting import first_misfit
+from runner.plan.dtypes import WIDENED, dtype_name
 from runner.plan.sandbox import FileFault, open_ordinary
+
+_REWRITE = "write the file again"
 
 Columns = str | tuple[str, ...] | None
 """One column, several that are stacked along a new last dimension, or all of them."""
 
-_ROWS_AT_ONCE = 8_192
-_BOOLEANS = {"true": True, "false": False}
-
-
-def read_text(path: Path, columns: Columns, delimiter: str) -> Tensor:
-    """Columns of a table of text, its first line being their names.
-
-    Returns:
-        `(rows)` for one column and `(rows, columns)` for a list; int64, bool or else float64.
-    Raises:
-        FileFault: not UTF-8, no such column, ragged rows, or a cell that is no number; with its line.
-    """
-    with open_ordinary(path) as file, _text_faults(path.name):
-        lines = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), delimiter=delimiter, strict=True)
-        names = [cell.strip() for cell in next(lines, [])]
-        _check_header(names, path.name)
-        chosen = _chosen(columns, names, path.name)
-        positions = [names.index(name) for name in chosen]
-        parts: list[list[Tensor]] = [[] for _ in chosen]
-        rows = ((lines.line_num, row) for row in lines if row)
-        while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
-            for line, row in chunk:
-                if len(row) != len(names):
-                    message = f"{path.name}:{line} has {len(row)} cells, and its header names {len(names)} columns"
-                    raise FileFault(message, "give every row the same number of cells")
-            for part, position, name in zip(parts, positions, chosen, strict=True):
-                part.append(_numbers([(line, row[position].strip()) for line, row in chunk], name, path.name))
-    if not parts[0]:
-        raise FileFault(f"{path.name} has a header and no rows", "add rows")
-    return _combined(
-        [_joined(part, name, path.name) for part, name in zip(parts, chosen, strict=True)], columns, chosen, path.name
-    )
+ROWS_AT_ONCE = 1 << 16
+"""Rows of a Parquet file that are unpacked at a time."""
 
 
 def describe_parquet(path: Path, columns: Columns) -> tuple[tuple[int, ...], torch.dtype]:
     """Shape and dtype of columns of a Parquet file, from its footer alone."""
     with _parquet(path) as (parquet, name):
-        chosen = _chosen(columns, parquet.schema_arrow.names, name)
-        kinds = [_arrow_kind(parquet.schema_arrow.field(column), name) for column in chosen]
-        rows: int = parquet.metadata.num_rows
-    empty = [torch.empty((0, *shape), dtype=dtype) for shape, dtype in kinds]
-    combined = _combined(empty, columns, chosen, name)
-    return (rows, *combined.shape[1:]), combined.dtype
+        layout = _layout(parquet, columns, name)
+        if parquet.metadata.num_rows < 0:
+            raise FileFault(f"{name} is not a whole Parquet file: its footer counts no rows", _REWRITE)
+        return (parquet.metadata.num_rows, *layout.shape), layout.dtype
 
 
 def row_groups(path: Path) -> tuple[int, ...]:
@@ -74,102 +44,106 @@ def row_groups(path: Path) -> tuple[int, ...]:
 
 
 def read_parquet(path: Path, columns: Columns, group: int | None = None) -> Tensor:
-    """Columns of a Parquet file: `(rows, *shape)` for one, `(rows, columns)` for a list.
+    """Columns of a Parquet file: `(rows, *shape)` for one, `(rows, columns, *shape)` for a list.
 
-    With `group`, only of that row group.
+    With `group`, only of that row group. Besides the result, some thousand rows are in memory at a time.
 
     Raises:
-        FileFault: malformed, no such column, a column that holds no numbers, or nulls.
+        FileFault: malformed, no such column, a column that holds no numbers, nulls, or a number that the common dtype
+            of several columns does not hold.
     """
     with _parquet(path) as (parquet, name):
-        chosen = _chosen(columns, parquet.schema_arrow.names, name)
-        kinds = [_arrow_kind(parquet.schema_arrow.field(column), name) for column in chosen]
-        tensors = []
-        for column, (shape, dtype) in zip(chosen, kinds, strict=True):
-            table = parquet.read([column]) if group is None else parquet.read_row_group(group, [column])
-            array = table.column(column).combine_chunks()
-            tensors.append(_arrow_values(array, name, column).to(dtype).reshape(-1, *shape))
-    return _combined(tensors, columns, chosen, name)
+        layout, metadata = _layout(parquet, columns, name), parquet.metadata
+        rows = metadata.num_rows if group is None else metadata.row_group(group).num_rows
+        result = torch.empty((rows, *layout.shape), dtype=layout.dtype)
+        targets = (result,) if isinstance(columns, str) else result.unbind(1)
+        groups = range(metadata.num_row_groups) if group is None else [group]
+        before = sum(metadata.row_group(earlier).num_rows for earlier in range(group or 0))
+        for column, target in zip(layout.columns, targets, strict=True):
+            start = 0
+            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column]):
+                if start + len(batch) > rows:
+                    raise FileFault(f"{name} is not a whole Parquet file: its footer counts {rows:,} rows", _REWRITE)
+                values = _arrow_values(batch.column(0), name, column, before + start)
+                values = values.reshape(len(batch), *target.shape[1:])
+                _check_held(values, layout.dtype, name, column, before + start)
+                target[start : start + len(batch)] = values
+                start += len(batch)
+            if start != rows:
+                raise FileFault(f"{name} is not a whole Parquet file: `{column}` has {start:,} rows", _REWRITE)
+    return result
 
 
-def _check_header(names: Sequence[str], file: str) -> None:
-    if not any(names):
-        raise FileFault(f"{file} is empty", "its first line names the columns")
-    if all(_is_number(name) for name in names):
-        raise FileFault(
-            f"{file} names no columns: its first line is {listing(names, 5)}", "add a first line with names"
-        )
+def names_in_parquet(path: Path, columns: Columns) -> tuple[str, ...]:
+    """The columns that are read, in their order."""
+    with _parquet(path) as (parquet, name):
+        return chosen_of(columns, parquet.schema_arrow.names, name)
 
 
-def _chosen(columns: Columns, names: Sequence[str], file: str) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    columns: tuple[str, ...]
+    shape: tuple[int, ...]  # of one row
+    dtype: torch.dtype
+
+
+def _layout(parquet: Any, columns: Columns, file: str) -> _Layout:
+    """What is read of a Parquet file, from its footer."""
+    chosen = chosen_of(columns, parquet.schema_arrow.names, file)
+    kinds = [_arrow_kind(parquet.schema_arrow.field(column), file) for column in chosen]
+    shape, dtype = kinds[0]
+    if isinstance(columns, str):
+        return _Layout(chosen, shape, dtype)
+    check_alike([dtype == torch.bool for _, dtype in kinds], chosen, file)
+    if any(other != shape for other, _ in kinds):
+        raise FileFault(f"columns of {file} have different shapes, and cannot be stacked", "read them apart")
+    return _Layout(chosen, (len(chosen), *shape), _common([dtype for _, dtype in kinds]))
+
+
+def _common(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    """The dtype of several columns together: one that holds the integers of each as exactly as float64 does."""
+    if len(set(dtypes)) == 1:
+        return dtypes[0]
+    common: torch.dtype = getattr(torch, numpy.result_type(*map(dtype_name, dtypes)).name)
+    return common
+
+
+def _check_held(values: Tensor, dtype: torch.dtype, file: str, column: str, start: int) -> None:
+    found = first_misfit(values, dtype)
+    if found is not None:
+        index, value, reason = found
+        message = f"{file} holds {value} in row {start + index[0]} of the column `{column}`, which {reason}"
+        raise FileFault(message, "read the column apart from those of another kind")
+
+
+def chosen_of(columns: Columns, names: Sequence[str], file: str) -> tuple[str, ...]:
+    """The names of the columns that are meant.
+
+    Raises:
+        FileFault: there is no such column, or there are several.
+    """
     chosen = (columns,) if isinstance(columns, str) else tuple(names) if columns is None else columns
     if not chosen:
-        raise FileFault(f"{file} has no columns", "write the file again")
+        raise FileFault(f"{file} has no columns", _REWRITE)
+    counts = Counter(names)
     for column in chosen:
-        if column not in names:
+        if column not in counts:
             hint = did_you_mean(column, names, f"it has {listing(names)}")
             raise FileFault(f"{file} has no column `{column}`", hint, about_columns=True)
-        if list(names).count(column) > 1:
+        if counts[column] > 1:
             raise FileFault(f"{file} has several columns `{column}`", "rename one of them", about_columns=True)
     return chosen
 
 
-def _numbers(cells: Sequence[tuple[int, str]], column: str, file: str) -> Tensor:
-    texts = [text for _, text in cells]
-    if "_" not in "".join(texts):  # Python reads 1_000 as a number; in a table it is rather a name
-        try:
-            return torch.from_numpy(numpy.array([int(text) for text in texts], dtype=numpy.int64))
-        except (ValueError, OverflowError):
-            pass
-        try:
-            return torch.tensor([float(text) for text in texts], dtype=torch.float64)
-        except ValueError:
-            pass
-    if all(text.lower() in _BOOLEANS for text in texts):
-        return torch.tensor([_BOOLEANS[text.lower()] for text in texts])
-    line, text = next((line, text) for line, text in cells if not _is_number(text))
-    shown = f"`{text[:40]}`, which is not a number" if text else "nothing"
-    hint = "write `nan` for a missing number" if not text else "take other columns, or mend the cell"
-    raise FileFault(f"{file}:{line} holds {shown} in the column `{column}`", hint)
+def check_alike(booleans: Sequence[bool], names: Sequence[str], file: str) -> None:
+    """Columns that are read together hold booleans all, or none of them.
 
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
-def _joined(parts: Sequence[Tensor], column: str, file: str) -> Tensor:
-    dtypes = {part.dtype for part in parts}
-    if len(dtypes) > 1 and torch.bool in dtypes:
-        raise FileFault(f"the column `{column}` of {file} mixes booleans and numbers", "write 0 and 1")
-    dtype = torch.float64 if len(dtypes) > 1 else parts[0].dtype
-    return torch.cat([part.to(dtype) for part in parts])
-
-
-def _combined(tensors: Sequence[Tensor], columns: Columns, names: Sequence[str], file: str) -> Tensor:
-    if isinstance(columns, str):
-        return tensors[0]
-    dtypes = [tensor.dtype for tensor in tensors]
-    if torch.bool in dtypes and len(set(dtypes)) > 1:
-        shown = listing([f"`{name}`" for name, dtype in zip(names, dtypes, strict=True) if dtype == torch.bool], 4)
+    Raises:
+        FileFault: some do.
+    """
+    if any(booleans) and not all(booleans):
+        shown = listing([f"`{name}`" for name, boolean in zip(names, booleans, strict=True) if boolean], 4)
         raise FileFault(f"{shown} of {file} holds booleans and other columns numbers", "read them apart")
-    if len({tensor.shape[1:] for tensor in tensors}) > 1:
-        raise FileFault(f"columns of {file} have different shapes, and cannot be stacked", "read them apart")
-    dtype = reduce(torch.promote_types, dtypes)
-    return torch.stack([tensor.to(dtype) for tensor in tensors], dim=1)
-
-
-@contextmanager
-def _text_faults(name: str) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise FileFault(f"{name} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from error
-    except csv.Error as error:
-        raise FileFault(f"{name} is malformed: {error}", "write the file again") from error
 
 
 @contextmanager
@@ -182,7 +156,7 @@ def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
             yield pyarrow.parquet.ParquetFile(file), path.name
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it cannot be read"
-            raise FileFault(f"{path.name} is not a whole Parquet file: {reason}", "write the file again") from error
+            raise FileFault(f"{path.name} is not a whole Parquet file: {reason}", _REWRITE) from error
 
 
 def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
@@ -203,7 +177,7 @@ def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
         raise FileFault(
             f"the column `{field.name}` of {file} holds {field.type}, not numbers", "take another column, or convert it"
         )
-    return tuple(shape), dtype
+    return tuple(shape), WIDENED.get(dtype, dtype)
 
 
 _ARROW: Mapping[str, torch.dtype] = {
@@ -218,19 +192,28 @@ _ARROW: Mapping[str, torch.dtype] = {
 }
 
 
-def _arrow_values(array: Any, file: str, column: str) -> Tensor:
+def _arrow_values(array: Any, file: str, column: str, start: int) -> Tensor:
+    """The numbers of some rows of a column, the first of which is row `start`; unsigned ones as int64."""
     import pyarrow
+
+    rows = len(array)
+
+    def row(position: int) -> int:
+        return start + position * rows // len(array)
 
     while True:
         if array.null_count:
-            position = array.is_null().to_pylist().index(True)
-            raise FileFault(
-                f"the column `{column}` of {file} has {array.null_count:,} nulls, the first in row {position}",
-                "fill or drop them",
-            )
+            first = row(array.is_null().to_pylist().index(True))
+            raise FileFault(f"the column `{column}` of {file} has a null in row {first}", "fill or drop the nulls")
         if isinstance(array, pyarrow.ExtensionArray):
             array = array.storage
         elif pyarrow.types.is_fixed_size_list(array.type):
             array = array.flatten()
         else:
-            return torch.from_numpy(numpy.array(array.to_numpy(zero_copy_only=False)))
+            break
+    values = array.to_numpy(zero_copy_only=False)
+    if values.dtype == numpy.uint64 and (beyond := values > 2**63 - 1).any():
+        message = f"{file} holds an unsigned integer beyond 2^63 in row {row(int(beyond.argmax()))}"
+        raise FileFault(f"{message} of the column `{column}`", "save it as int64")
+    wide = values.astype(numpy.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values.copy()
+    return torch.from_numpy(wide)

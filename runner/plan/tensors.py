@@ -21,9 +21,9 @@ from runner.language.scalars import Names
 from runner.optim.faults import Collector, PlacedFault, sentence
 from runner.optim.plans import Path, broadcasts
 from runner.plan.declared import Surroundings, declared_shape, init_path, source_of
-from runner.plan.dtypes import default_of_kind, dtype_name, has_gradient, misfit
-from runner.plan.files import FileFault
-from runner.plan.initial import Computed, Drawn, Evaluate, Fill, Initial, Listed, Loaded, Number, draw, make
+from runner.plan.dtypes import Number, default_of_kind, dtype_name, has_gradient, misfit
+from runner.plan.files import CastFault, FileFault, check_cast
+from runner.plan.initial import Computed, Drawn, Evaluate, Fill, Initial, Listed, Loaded, draw, make
 from runner.plan.memory import machine_memory
 
 Role = Literal["parameter", "constant"]
@@ -62,6 +62,9 @@ def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
     """
     try:
         return make(plan.init, plan.shape, plan.dtype, evaluate)
+    except CastFault as fault:
+        at = plan.init.dtype_path if isinstance(plan.init, Loaded) else plan.path
+        raise PlacedFault(at, fault.message, fault.hint) from fault
     except FileFault as fault:
         raise PlacedFault((*plan.path, "file"), fault.message, fault.hint) from fault
     except (ValueError, RuntimeError) as error:
@@ -125,7 +128,7 @@ def plan_tensors(
     for name, role, declared in _declarations(config):
         with faults.collecting():
             plan = _plan(name, role, declared, around)
-            found = _check_values(plan, config.document) if plan.elements else []
+            found = _check_values(plan, config.document, around.limit) if plan.elements else []
             plans[name] = plan
             for warning in found:
                 place = init_path(plan.path, config.document)
@@ -151,16 +154,19 @@ def _plan(name: str, role: Role, declared: TensorDeclaration, around: Surroundin
         message = f"the declared shape is {list(shape)}, and {owner} has shape {list(source.shape)}"
         raise PlacedFault((*path, "shape"), message, f"write `shape: {list(source.shape)}`, or leave it out")
     shape = shape if shape is not None else source.shape or ()
-    dtype = _dtype(role, declared, source.kind, around.default_dtype)
+    dtype = _dtype(role, declared, source.kind, around.default_dtype, path)
     requires_grad = _requires_grad(name, role, declared, dtype, path)
     plan = TensorPlan(name, role, shape, dtype, requires_grad, source.init, path)
     _check_size(plan, around.limit)
     return plan
 
 
-def _dtype(role: Role, declared: TensorDeclaration, kind: torch.dtype, default: torch.dtype) -> torch.dtype:
+def _dtype(role: Role, declared: TensorDeclaration, kind: torch.dtype, default: torch.dtype, path: Path) -> torch.dtype:
     if declared.dtype is not None:
         found: torch.dtype = getattr(torch, declared.dtype)
+        if kind.is_complex and not found.is_complex:
+            message = f"its values are {dtype_name(kind)}, and {dtype_name(found)} would lose their imaginary part"
+            raise PlacedFault((*path, "dtype"), message, "write a complex dtype")
         return found
     return default if role == "parameter" and not kind.is_complex else default_of_kind(kind, default)
 
@@ -182,10 +188,15 @@ def _check_size(plan: TensorPlan, limit: int) -> None:
         raise PlacedFault((*plan.path, "shape"), message, "make it smaller")
 
 
-def _check_values(plan: TensorPlan, document: Document) -> list[str]:
+def _check_values(plan: TensorPlan, document: Document, limit: int) -> list[str]:
     """Hold what fills a tensor against its dtype and shape; returns what torch would warn of."""
     at = init_path(plan.path, document)
     match plan.init:
+        case Loaded(array, dtype_path=dtype_path):
+            try:
+                check_cast(array, plan.dtype, limit)
+            except FileFault as fault:
+                raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
         case Fill(value):
             _check_number(value, plan.dtype, at)
         case Listed(values):
@@ -271,7 +282,7 @@ def _inferred(
     elif not broadcasts(shape, plan.shape):
         message = f"the expression has shape {list(shape)}, and {list(plan.shape)} is declared"
         raise PlacedFault(init.path, message, "leave `shape` out, or change the expression")
-    dtype = _dtype(plan.role, declared, kind, around.default_dtype)
+    dtype = _dtype(plan.role, declared, kind, around.default_dtype, plan.path)
     plan = replace(plan, dtype=dtype, requires_grad=_requires_grad(plan.name, plan.role, declared, dtype, plan.path))
     _check_size(plan, around.limit)
     return plan

@@ -57,6 +57,7 @@ class Values:
     infer_again: Callable[[LanguageError], None]  # leaves this plan for another where the fault is one of inference
     supply: Supply
     lower_again: LowerAgain
+    measures: bool = False  # an expression may ask how long a batch is
     columns: list[Column] = field(default_factory=list)
     varying: set[str] = field(default_factory=set)  # named values whose shape is not the same for every batch
     results: dict[str, Tensor] = field(default_factory=dict)  # "test.loss": an example of each result of `evaluate`
@@ -158,8 +159,8 @@ class Values:
         if not variants:  # a fault has been told
             return first, (), ()
         batches = tuple((name, choice[name]) for name in read)
-        merged = _merged([computation for _, computation in variants])
-        return merged, batches, tuple(variants) if len(variants) > 1 else ()
+        found = merged([computation for _, computation in variants])
+        return found, batches, tuple(variants) if len(variants) > 1 else ()
 
     def reads(self, wanted: Iterable[str]) -> list[str]:
         """The batch columns that some values are computed from."""
@@ -309,7 +310,7 @@ def _example(value: object) -> object:
     return value.meta["example"] if isinstance(value, fx.Node) else value
 
 
-def _merged(computations: Sequence[Computation]) -> Computation:
+def merged(computations: Sequence[Computation]) -> Computation:
     """The first of several computations, whose outputs tell what is true of all."""
     first = computations[0]
     outputs = []

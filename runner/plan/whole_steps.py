@@ -35,7 +35,14 @@ def check_whole_steps(
 
 
 def check_draws(action: Action, train: Train, engine: str, faults: Faults) -> bool:
-    """Collect a fault where each micro-batch would draw random numbers, which are drawn once a step; True: there is."""
+    """Collect a fault where each micro-batch would draw random numbers, which are drawn once a step, or where its share
+    depends on its targets; True: there is.
+    """
+    classes = None if train.accumulation is None else train.accumulation.classes
+    if classes is not None and classes.explicit:
+        message = f"`engine: {engine}` weighs micro-batches by their length, and this objective by its targets"
+        faults.add(action.config_path, message, f"remove `accumulate`, or write {EAGER}", key=True)
+        return True
     several = train.accumulate > 1 and any(computation.random for computation in train.evaluation.computations())
     if several:
         message = f"`engine: {engine}` draws random numbers once a step, and this one would in each micro-batch"

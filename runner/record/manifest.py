@@ -67,6 +67,7 @@ FIELDS: Mapping[str, Kind] = {
     "warnings": TEXTS,
     "columns": list_of(MAPPING, "a list of mappings"),
     "data_folders": PATHS,
+    "data_files": mapping_of(MAPPING, "a mapping of mappings"),
     "config_fields": mapping_of(TEXT, "a mapping of texts"),
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),
 }
@@ -122,6 +123,11 @@ class Manifest:
         """Add a warning, which is written with the end of the run; one that is there already is not told again."""
         if message not in self.content["warnings"]:
             self.content["warnings"].append(message)
+
+    def note_changed_data(self, paths: Sequence[str]) -> None:
+        """Say that this resumption reads other data files than the run before it, and write that now."""
+        self.content["resumed"][-1]["changed_data"] = list(paths)
+        self._write()
 
     def compiled(self, seconds: float) -> None:
         """Add what a compilation took, which `seconds` includes; it is written with the end of the run."""

@@ -33,6 +33,7 @@ def encode(tables: Sequence[pyarrow.Table], columns: Sequence[StoredColumn]) -> 
         compression="zstd",
         compression_level=1,
         data_page_version="2.0",
+        write_page_checksum=True,
         write_batch_size=_values_at_a_time(columns),
         use_dictionary=["step"],
         column_encoding=_FIXED_ENCODINGS

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runner.errors import Problem, UsageError
+from runner.errors import UsageError
 from runner.plan.columns import Column
 from runner.record.directory import ROWS_FOLDER
+from runner.record.part_digests import damaged
 from runner.safe_files import Folder
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Part:
         """What `convert` makes of the rows; of some columns, or of all.
 
         Raises:
-            UsageError: the part is damaged.
+            RunError: the part is damaged.
         """
         with _opened(self.directory, self.name) as file:
             return convert(file.read(columns=names).slice(0, self.rows))
@@ -46,7 +47,8 @@ def parts_of(directory: Path) -> list[Part]:
     """The parts of a run, in the order of their rows.
 
     Raises:
-        UsageError: one is damaged, or has other columns than the first; or there is no folder of rows.
+        RunError: one is damaged.
+        UsageError: the folder of rows is a link, or no folder.
     """
     try:
         with Folder(directory) as run, run.folder(ROWS_FOLDER) as folder:
@@ -55,29 +57,23 @@ def parts_of(directory: Path) -> list[Part]:
         return []
     except OSError as error:
         raise UsageError(f"cannot read {directory / ROWS_FOLDER}: {error.strerror}") from error
-    parts = [_part(directory, name) for name in names]
-    for part in parts[1:]:
-        if part.schema != parts[0].schema:
-            raise _damaged(part.path, f"its columns are not those of {parts[0].name}")
-    return parts
+    return [_part(directory, name) for name in names]
 
 
-def columns_of(parts: Sequence[Part]) -> tuple[Column, ...]:
-    """The columns that parts, at least one, say that they have.
+def check_columns(parts: Sequence[Part], columns: Sequence[Column]) -> None:
+    """Compare the columns of parts with those that the manifest of their run tells.
 
     Raises:
-        UsageError: they do not have these.
+        RunError: a part has others.
     """
-    from runner.record import arrow
+    from runner.record.arrow import columns_of, schema_of
     from runner.record.storage import stored_column
 
-    first = parts[0]
-    with _told_of(first.path):
-        columns = arrow.columns_of(first.schema)
-        expected = arrow.schema_of([stored_column(column) for column in columns])
-    if first.schema != expected:
-        raise _damaged(first.path, "its columns are not as it describes them")
-    return columns
+    for part in parts:
+        with _told_of(part.path):
+            expected = schema_of([stored_column(column) for column in columns])
+            if part.schema != expected or tuple(columns_of(part.schema)) != tuple(columns):
+                raise ValueError("its columns are not those of the run")
 
 
 def _part(directory: Path, name: str) -> Part:
@@ -91,7 +87,7 @@ def _opened(directory: Path, name: str) -> Iterator[Any]:
 
     path = directory / ROWS_FOLDER / name
     with _told_of(path), Folder(directory) as run, run.folder(ROWS_FOLDER) as folder, folder.open(name) as file:
-        yield pyarrow.parquet.ParquetFile(file)
+        yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
 
 
 @contextmanager
@@ -101,12 +97,6 @@ def _told_of(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
-        raise _damaged(path, reason) from error
-
-
-def _damaged(path: Path, reason: str) -> UsageError:
-    return UsageError(
-        Problem(f"{path} is damaged, or is no part of a run: {reason}", "put back the file that stood there")
-    )
+        raise damaged(path, reason.rstrip(".")[:200]) from error

@@ -9,6 +9,7 @@ Temporary files stand in the folder above, so `rows/` never holds anything but w
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ from runner.record.arrow import schema_of, table_of
 from runner.record.batch import ROW_BYTES, Batch, merge
 from runner.record.directory import write_atomically
 from runner.record.parquet import encode
+from runner.record.part_digests import digest_of, read_digests, write_digests
 from runner.record.storage import StoredColumn
+from runner.safe_files import Folder
 
 REWRITE_RATIO = 20
 """After a rewrite of the unfinished part, the next waits this many times as long as it took: at most 5% of one core."""
@@ -55,6 +58,8 @@ class PartWriter:
         self._part_bytes = part_bytes
         self._interval = interval
         self._finished_parts = parts
+        self._digest: str | None = None  # of the unfinished part, as it is on disk
+        self._digests = _digests_before(folder, parts)
         self._tables: list[pyarrow.Table] = []  # the unfinished part
         self._batches: list[Batch] = []  # its last rows, not converted yet
         self._batched_bytes = 0
@@ -76,7 +81,7 @@ class PartWriter:
         self._rows += len(batch.numbers)
         if self._bytes + self._batched_bytes >= self._part_bytes or self._rows >= PART_ROWS:
             self.write()
-            self._finish()
+            self._finish(synced=True)
 
     def flush(self) -> None:
         """Put every row on disk now; a part that is not small is finished, so that many flushes cost no more than rows.
@@ -86,9 +91,23 @@ class PartWriter:
         """
         self.write()
         if self._bytes >= FLUSHED_BYTES:
-            self._finish()
+            self._finish(synced=True)
 
-    def _finish(self) -> None:
+    def close(self) -> None:
+        """Put every row on disk, and finish the part.
+
+        Raises:
+            OSError: the disk holds what it held before.
+        """
+        self.write()
+        if self._rows:
+            self._finish(synced=False)  # the manifest is written next, which makes the names durable
+
+    def _finish(self, *, synced: bool) -> None:
+        if self._digest is not None:
+            self._digests[self._name] = self._digest
+            write_digests(self._folder.parent, self._digests, synced=synced)
+        self._digest = None
         self._finished_parts += 1
         self._tables.clear()
         self._bytes = self._rows = self._rows_written = 0
@@ -102,12 +121,17 @@ class PartWriter:
         began = time.monotonic()
         self._convert()
         if self._rows > self._rows_written:
-            path = self._folder / f"{self._finished_parts:05}.parquet"
-            write_atomically(path, memoryview(encode(self._tables, self._columns)), through=self._folder.parent)
+            content = memoryview(encode(self._tables, self._columns))
+            write_atomically(self._folder / self._name, content, through=self._folder.parent)
+            self._digest = digest_of(content)
             self.rows_on_disk += self._rows - self._rows_written
             self._rows_written = self._rows
         now = time.monotonic()
         self._due = now + max(self._interval, REWRITE_RATIO * (now - began))
+
+    @property
+    def _name(self) -> str:
+        return f"{self._finished_parts:05}.parquet"
 
     def _convert(self) -> None:
         if self._batches:
@@ -116,3 +140,16 @@ class PartWriter:
             self._bytes += table.nbytes + ROW_BYTES * len(table)
             self._batches.clear()
             self._batched_bytes = 0
+
+
+def _digests_before(folder: Path, parts: int) -> dict[str, str]:
+    """Those of the parts that are there already; a run that was killed has not digested its last one."""
+    if not parts:
+        return {}
+    found = read_digests(folder.parent)
+    with Folder(folder.parent) as run, run.folder(folder.name) as rows:
+        for name in rows.names(".parquet")[:parts]:
+            if name not in found:
+                with rows.open(name) as file:
+                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

@@ -19,7 +19,8 @@ from runner.errors import Problem, UsageError, did_you_mean
 from runner.plan.columns import Column
 from runner.record.directory import CONFIG_FILE, MANIFEST_FILE
 from runner.record.manifest import read_manifest
-from runner.record.part_reading import columns_of, parts_of
+from runner.record.part_digests import check_parts
+from runner.record.part_reading import check_columns, parts_of
 from runner.record.storage import dtype_name, from_column_json, stored_column
 from runner.safe_files import Folder
 
@@ -37,6 +38,7 @@ def open_run(path: str | Path) -> Run:
 
     Raises:
         UsageError: `path` is no run directory.
+        RunError: a file of its rows is damaged; the text says which.
     """
     directory = Path(path)
     check_is_run(directory)
@@ -73,8 +75,11 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
+        check_parts(path)
         self.parts = parts_of(path)
-        self._layout = Columns(columns_of(self.parts) if self.parts else _described(path, self.manifest))
+        columns = _described(path, self.manifest)
+        check_columns(self.parts, columns)
+        self._layout = Columns(columns)
 
     @property
     def status(self) -> str:
@@ -241,7 +246,7 @@ class Run:
 
 
 def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
-    """The columns that a manifest describes, of a run without rows."""
+    """The columns that a manifest describes."""
     try:
         return tuple(map(from_column_json, manifest.get("columns", ())))
     except ValueError as error:

@@ -34,6 +34,7 @@ class Recorded:
 
     rows: int  # the next row has this number
     parts: int
+    changed_data: tuple[str, ...] = ()  # data files that are others now, which was allowed
 
 
 @contextmanager
@@ -74,6 +75,8 @@ def _recording(
         if recorded is None:
             write_atomically(directory / CONFIG_FILE, config.encode(), synced=False)
         manifest = Manifest(directory, description, columns, resumed_at=recorded.rows if recorded else None)
+        if recorded is not None and recorded.changed_data:
+            manifest.note_changed_data(recorded.changed_data)
     except OSError as error:
         raise _cannot_write(directory, error) from error
     begun = recorded or Recorded(0, 0)

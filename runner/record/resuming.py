@@ -12,6 +12,7 @@ from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
 from runner.record.checkpoints import latest_checkpoint
 from runner.record.config_fields import config_fields, difference
+from runner.record.data_files import DATA_FILES, changed, data_files
 from runner.record.directory import CONFIG_FILE, locked
 from runner.record.reading import Run, check_is_run, open_run
 from runner.record.recorder import Recorded
@@ -26,6 +27,7 @@ def resume(
     *,
     allowed_folders: Sequence[str | Path] = (),
     limits: PlanLimits | None = None,
+    allow_changed_data: bool = False,
     checkpoint_every: int | None = None,
     prepare: Callable[[Plan], Callable[[Row], None]] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -41,12 +43,13 @@ def resume(
         path: the run directory.
         allowed_folders: folders that it may read data from; those below the working directory that the run was
             allowed are allowed again.
+        allow_changed_data: go on where a data file is another one than the run began with, and record that.
         prepare: called with the plan; gives what is called with each new row.
         compiling: told of each compilation of `engine: compile`.
     Raises:
         UsageError: the run is finished, or is still running, also in a process that goes on with it.
-        RunError: `config.yaml` is not what the run began with, a checkpoint is damaged or of another config, or a
-            step fails.
+        RunError: `config.yaml` or a data file is not what the run began with, a checkpoint is damaged or of another
+            config, or a step fails.
     """
     directory = Path(path)
     check_is_run(directory)
@@ -60,7 +63,8 @@ def resume(
         folders += _recorded_folders(run.manifest)
         plan = compile(run.load_config(folders), allowed=folders, limits=limits)
         _check_unchanged(plan, run)
-        recorded = Recorded(len(run), len(run.parts))
+        others = _changed_data(plan, run, allow_changed_data)
+        recorded = Recorded(len(run), len(run.parts), others)
         run_recorded(
             plan,
             directory,
@@ -87,6 +91,17 @@ def _check_unchanged(plan: Plan, run: Run) -> None:
     if differing is not None:
         hint = "put that back to go on, or run the changed config as a run of its own"
         raise RunError(Problem(f"{run.path / CONFIG_FILE} is not what the run began with: {differing}", hint))
+
+
+def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
+    """The data files that are others than the run began with, where that is allowed."""
+    others = changed(run.manifest.get(DATA_FILES) or {}, data_files(plan.files))
+    if others and not allowed:
+        shown = others[0] if len(others) == 1 else f"{others[0]} and {len(others) - 1} more data files"
+        are = "is not the file" if len(others) == 1 else "are not the files"
+        hint = "put that back to go on; --allow-changed-data goes on with what is there, and records that"
+        raise RunError(Problem(f"{shown} {are} that the run began with", hint))
+    return tuple(others)
 
 
 def _recorded_folders(manifest: dict[str, Any]) -> list[Path]:

@@ -17,6 +17,7 @@ from runner.errors import Problem
 from runner.plan import Plan, compile
 from runner.record.checkpoints import load_checkpoint, save_checkpoint
 from runner.record.config_fields import config_fields
+from runner.record.data_files import DATA_FILES, data_files
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
@@ -101,6 +102,8 @@ def run_recorded(
             if compiling is not None:
                 compiling(path, seconds)
 
+        for problem in state.warnings:
+            record.warn(problem.render())
         watch = Watch(plan, state, tell)
 
         def save(tag: str | None) -> None:
@@ -153,6 +156,7 @@ def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
         more={
             "data_folders": [str(folder) for folder in plan.config.document.folders()],
             CONFIG_FIELDS: config_fields(plan.config.document),
+            DATA_FILES: data_files(plan.files),
         },
     )
 

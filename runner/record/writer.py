@@ -229,7 +229,7 @@ class RowWriter:
                 self._flushed()
             elif not self._queue and parts.seconds_left() <= 0:
                 parts.write()
-        parts.write()
+        parts.close()
 
     def _flushed(self) -> None:
         with self._changed:

@@ -286,6 +286,7 @@ def test_a_run_without_rows_is_told(folder: Path) -> None:
     run, empty = recorded(folder), recorded(folder, "steps=1")
     for part in (folder / empty / "rows").iterdir():
         part.unlink()
+    (folder / empty / "rows.json").unlink()
     assert diff(folder, run, empty) == Outcome(
         2, "", "steprun\n      runs/c/RUN is finished and has no rows\n      = take another run\n"
     )

@@ -141,12 +141,30 @@ TEXT_FAULTS = [
     ("x,y\n1,2\n3,\n", "y", "a.csv:3 holds nothing in the column `y`"),
     ("x\n2024_01\n", "x", "a.csv:2 holds `2024_01`, which is not a number in the column `x`"),
     ("x\ntrue\n1\n", "x", "a.csv:2 holds `true`, which is not a number in the column `x`"),
-    ("x\n" + "1\n" * 8192 + "true\n", "x", "the column `x` of a.csv mixes booleans and numbers"),
+    ("x\n" + "1\n" * 65536 + "true\n", "x", "the column `x` of a.csv mixes booleans and numbers"),
     ("x,y\n1,true\n", None, "`y` of a.csv holds booleans and other columns numbers"),
     ("x,y\n1,2\n", "z", "a.csv has no column `z`"),
     ("x,x\n1,2\n", "x", "a.csv has several columns `x`"),
     ('x\n"1\n', "x", "a.csv is malformed: unexpected end of data"),
-    ("x\n" + "1" * 200_000 + "\n", "x", "a.csv is malformed: field larger than field limit (131072)"),
+    ("x\n1e400\n", "x", "a.csv:2 holds `1e400`, which is beyond 1.79769e+308, the largest float64, in the column `x`"),
+    (
+        "x\n9007199254740993\n0.5\n",
+        "x",
+        "a.csv:2 holds `9007199254740993`, which no float64 holds exactly, in the column `x`",
+    ),
+    (
+        "x,y\n\n9007199254740993,0.5\n",
+        None,
+        "a.csv:3 holds `9007199254740993`, which no float64 holds exactly, in the column `x`",
+    ),
+    (
+        "x\n" + "1\n" * 70000 + "-9007199254740993\n" + "1\n" * 70000 + "0.5\n",
+        "x",
+        "a.csv:70002 holds `-9007199254740993`, which no float64 holds exactly, in the column `x`",
+    ),
+    ("x\n1\n\n2\n", "x", "a.csv:3 holds nothing in the column `x`"),
+    ("x\n1\n2\n\n", None, "a.csv:4 holds nothing in the column `x`"),
+    ('x\n1\n""\n2\n', "x", "a.csv:3 holds nothing in the column `x`"),
 ]
 
 
@@ -188,7 +206,7 @@ def test_parquet_columns_keep_their_dtypes(tmp_path):
     assert load(tmp_path, "a.parquet", "d").isnan().tolist() == [False, True]
     assert torch.equal(load(tmp_path, "a.parquet", "b"), torch.tensor([True, False]))
     assert torch.equal(load(tmp_path, "a.parquet", "w.grad"), torch.tensor([1.0, 2.0], dtype=torch.float64))
-    assert load(tmp_path, "a.parquet", ("i", "f")).dtype == torch.float32
+    assert load(tmp_path, "a.parquet", ("i", "f")).dtype == torch.float64
 
 
 def test_parquet_columns_of_tensors_keep_their_shape(tmp_path):
@@ -208,7 +226,7 @@ def test_parquet_faults_name_the_column(tmp_path):
     assert "the column `s` of a.parquet holds string, not numbers" in fault(tmp_path, "a.parquet", "s").message
     assert "the column `v` of a.parquet holds list" in fault(tmp_path, "a.parquet", "v").message
     array = open_array("a.parquet", tmp_path, (), "n")
-    with pytest.raises(FileFault, match=r"the column `n` of a.parquet has 1 nulls, the first in row 0"):
+    with pytest.raises(FileFault, match=r"the column `n` of a.parquet has a null in row 0"):
         read(array)
     assert "a.parquet has no column `y`" in fault(tmp_path, "a.parquet", "y").message
 
@@ -296,7 +314,13 @@ SAFETENSORS_FAULTS = [
     (safetensors_bytes(entry(dtype="F4")), "holds values of the type F4"),
     (safetensors_bytes(entry(shape=(2,)), b"\0" * 4), "is truncated: 4 of 8 bytes are there"),
     (safetensors_bytes(entry(shape=(10**15,), offsets=(0, 4 * 10**15)), b"\0" * 4), "ends beyond the file"),
-    (safetensors_bytes(entry(offsets=(-4, 0)), b"\0" * 4), "ends beyond the file"),
+    (safetensors_bytes(entry(offsets=(-4, 0)), b"\0" * 4), "malformed entry"),
+    (safetensors_bytes(entry(shape=(True,)), b"\0" * 4), "malformed entry"),
+    (safetensors_bytes(entry(offsets=(False, 4)), b"\0" * 4), "malformed entry"),
+    (safetensors_bytes(entry(shape=(10**30,)), b"\0" * 4), "malformed entry"),
+    (safetensors_bytes(b'{"w": {"shape": [' + b"9" * 8000 + b"]}}"), "its header is not JSON"),
+    (safetensors_bytes(entry(shape=(0, 2**62, 2**62), offsets=(0, 0))), "which no tensor has"),
+    (safetensors_bytes(entry(shape=(0, *[1] * 64), offsets=(0, 0))), "which no tensor has"),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import runner
+from runner.plan import PlanLimits
 from runner.plan.sources import SourcePlan
 from tests.engine.running import compiled
 
@@ -114,7 +115,8 @@ def test_a_large_source_streams_where_it_can(folder: Path, monkeypatch: pytest.M
 
 
 def test_what_is_held_counts_as_memory(folder: Path) -> None:
-    assert plan_of(folder, "{x: x, y: small}", FILE).estimates.data == 10 * (6 * 4 + 8)
+    while_read = 10 * 6 * 8  # in the dtype of the file
+    assert plan_of(folder, "{x: x, y: small}", FILE).estimates.data == 10 * (6 * 4 + 8) + while_read
 
 
 def test_a_source_that_cannot_be_held_says_how_to_save_it(folder: Path) -> None:
@@ -153,3 +155,33 @@ def test_a_step_with_too_many_combinations_of_lengths_is_refused(folder: Path) -
     )
     with pytest.raises(runner.ConfigError, match="the batches of 5 sources have 32 combinations of lengths"):
         compiled(text, folder)
+
+
+def test_the_order_of_a_shuffled_source_counts_as_memory(tmp_path: Path) -> None:
+    """A sparse file of 2^31 samples streams, and its permutation does not."""
+    path = tmp_path / "d.npy"
+    numpy.save(path, numpy.zeros(1, "uint8"))
+    header = path.read_bytes()[:-1].replace(b"(1,), }", b"(2147483648,), }").replace(b" " * 9 + b"\n", b"\n")
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + 2**31)
+    text = (
+        "parameters: {w: 1.0}\ndata: {train: {columns: {x: d.npy}, batch_size: 64, shuffle: SHUFFLE}}\n"
+        "expression: loss = w * x.sum()\noptimizer: {sgd: {lr: 0.1}}\nsteps: 1\n"
+    )
+    limits = PlanLimits(memory=512 << 20)
+    config = runner.loads(text.replace("SHUFFLE", "true"), base=str(tmp_path))
+    with pytest.raises(
+        runner.ConfigError, match=r"the order of 2,147,483,648 shuffled samples takes 16.0 GiB"
+    ) as caught:
+        runner.compile(config, limits=limits)
+    assert caught.value.problems[0].path == "data.train.shuffle"
+    plan = runner.compile(runner.loads(text.replace("SHUFFLE", "false"), base=str(tmp_path)), limits=limits)
+    assert plan.sources["train"].streams
+
+
+def test_a_shuffled_source_counts_eight_bytes_a_sample(folder: Path) -> None:
+    plain, shuffled = (
+        plan_of(folder, "{x: x}", FILE + f", shuffle: {flag}").estimates.data for flag in ("false", "true")
+    )
+    assert shuffled - plain == 8 * 10

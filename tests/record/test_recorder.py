@@ -45,7 +45,7 @@ def test_a_finished_run_says_so(tmp_path: Path) -> None:
     assert content["failure"] is None
     assert content["seconds"] >= 0
     assert content["started"] <= content["ended"]
-    assert sorted(os.listdir(directory)) == ["config.yaml", "rows", "run.json"]
+    assert sorted(os.listdir(directory)) == ["config.yaml", "rows", "rows.json", "run.json"]
     assert (directory / "config.yaml").read_text() == "name: linear\n"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import numpy
 import pytest
 
 import runner
+import runner.errors
 from runner.engine.rows import Row
+from runner.record import data_files
 from runner.record.directory import create_run_directory
 from runner.record.reading import open_run
 from runner.record.resuming import resume
@@ -57,3 +61,85 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, stop_after:
     assert open_run(directory).status == "interrupted"
     resumed = resume(directory, allowed_folders=[tmp_path])
     assert resumed.to_arrow().equals(whole.to_arrow())
+
+
+def interrupted(tmp_path: Path, stop_after: int = 9) -> Path:
+    random = numpy.random.default_rng(0)
+    numpy.savez(tmp_path / "points.npz", x=random.normal(size=(18, 3)), y=random.normal(size=18))
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    plan = runner.compile(runner.load(path))
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+
+    def see(row: Row) -> None:
+        if row.number == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recorded(plan, directory, see=see)
+    return directory
+
+
+def change(tmp_path: Path) -> Path:
+    """Negate the targets of the data file."""
+    file = tmp_path / "points.npz"
+    held = dict(numpy.load(file))
+    numpy.savez(file, x=held["x"], y=-held["y"])
+    return file.resolve()
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path: Path) -> None:
+    directory = interrupted(tmp_path)
+    file = change(tmp_path)
+    with pytest.raises(runner.RunError, match=r"is not the file that the run began with") as caught:
+        resume(directory, allowed_folders=[tmp_path])
+    (problem,) = caught.value.problems
+    assert problem.message == f"{file} is not the file that the run began with"
+    assert problem.hint == "put that back to go on; --allow-changed-data goes on with what is there, and records that"
+    assert open_run(directory).status == "interrupted"
+
+
+def test_other_data_that_are_allowed_are_recorded(tmp_path: Path) -> None:
+    directory = interrupted(tmp_path)
+    file = change(tmp_path)
+    run = resume(directory, allowed_folders=[tmp_path], allow_changed_data=True)
+    assert run.status == "finished"
+    assert run.manifest["resumed"][-1]["changed_data"] == [str(file)]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert run.manifest["data_files"] == {str(file): {"bytes": file.stat().st_size, "sha256": digest}}
+
+
+def test_a_file_that_was_touched_is_the_same_file(tmp_path: Path) -> None:
+    directory = interrupted(tmp_path)
+    os.utime(tmp_path / "points.npz", (0, 0))
+    run = resume(directory, allowed_folders=[tmp_path])
+    assert run.status == "finished"
+    assert "changed_data" not in run.manifest["resumed"][-1]
+
+
+def test_a_large_file_is_told_by_its_size_its_time_and_its_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_files, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(data_files, "END_BYTES", 4)
+    path = tmp_path / "d.npy"
+    path.write_bytes(b"0123456789abcdef")
+    before = data_files.data_files([path])
+    assert before[str(path)]["ends_sha256"] == hashlib.sha256(b"0123cdef").hexdigest()
+    path.write_bytes(b"0123456789abcdeg")
+    os.utime(path, ns=(0, before[str(path)]["modified"]))
+    assert data_files.changed(before, data_files.data_files([path])) == [str(path)]
+
+
+def test_warnings_about_data_are_kept_with_the_run(tmp_path: Path) -> None:
+    numpy.savez(tmp_path / "points.npz", x=numpy.array([[1.0], [numpy.nan]]))
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "parameters: {w: 1.0}\ndata: {train: {file: points.npz, columns: {x: x}}}\n"
+        "expression: loss = w * nan_to_num(x).sum()\n",
+        encoding="utf-8",
+    )
+    with pytest.warns(runner.errors.DataWarning, match=r"nan-in-data"):
+        run = runner.run(path, runs_dir=tmp_path)
+    (warning,) = run.manifest["warnings"]
+    assert "nan-in-data: sample 1 of `x` in `train` is NaN" in warning

@@ -11,9 +11,10 @@ from torch import Tensor
 from runner.engine.binding import Binding
 from runner.engine.compiled.differentiated import Differentiated, differentiated
 from runner.engine.compiled.numbers import Numbers, computed, counted, flat
-from runner.engine.compiled.training import Batch, Held, Output, Training
+from runner.engine.compiled.training import Batch, Held, Micro, Output, Training
 from runner.engine.compiled.updates import STEP, Changing, rule_update, torch_update
 from runner.engine.finite import has_elements
+from runner.engine.micro_batches import Share, shares_by_length
 from runner.engine.nonfinite import HANDING_ON
 from runner.language.computation import Computation
 from runner.language.running import Apart, set_apart
@@ -99,10 +100,16 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
     objective = last.apart.tensors.index(evaluation.objective)
     watched = _watched(binding, argument, last, gradients, stepped)
     taken = sum(part.function.bytes for part in parts)
+    accumulation = argument.accumulation
+    micro = None
+    if accumulation is not None:
+        micro = Micro(
+            tuple(accumulation.parts[output] for output in last.apart.tensors), tuple(_shares(argument, lengths))
+        )
     weights = sum(state.parameters[name].nbytes for name in stepped)
     return Built(
         training=Training(
-            batches, objective, argument.clips, tuple(holds), stepped, tuple(outputs), tuple(finals), watched
+            batches, objective, argument.clips, tuple(holds), stepped, tuple(outputs), tuple(finals), watched, micro
         ),
         numbers=numbers,
         fixed=tuple(fixed),
@@ -160,17 +167,27 @@ def _parts(
     """The evaluations of a step; one computation is recorded once."""
     trainable = argument.inputs or binding.plan.trainable
     variants = dict(argument.evaluation.variants)
-    recorded: dict[int, _Part] = {}
+    recorded: dict[tuple[int, Share], _Part] = {}
     parts: list[_Part] = []
-    for place, found in enumerate(lengths):
+    for place, (found, share) in enumerate(zip(lengths, _shares(argument, lengths), strict=True)):
         computation = variants.get(found, argument.evaluation.computation)
-        if id(computation) not in recorded:
+        key = (id(computation), share)
+        if key not in recorded:
             apart = set_apart(computation)
-            function = _record(binding, apart, argument, trainable, drawn.examples[place], iteration())
+            function = _record(binding, apart, argument, trainable, drawn.examples[place], iteration(), share)
             ahead = computed(lambda count, apart=apart: apart.numbers(None, count), iteration)  # type: ignore[misc]
-            recorded[id(computation)] = _Part(computation, apart, function, numbers.add(apart.count, ahead))
-        parts.append(recorded[id(computation)])
+            recorded[key] = _Part(computation, apart, function, numbers.add(apart.count, ahead))
+        parts.append(recorded[key])
     return parts
+
+
+def _shares(argument: Train, lengths: Lengths) -> list[Share]:
+    """The share of each micro-batch in the step."""
+    if argument.accumulation is None:
+        return [(1, 1)]
+    sources = argument.evaluation.sources
+    places = [place for place, name in enumerate(sources) if name in argument.draws_again]
+    return shares_by_length(argument, [found[places[0]] if found and places else 1 for found in lengths])
 
 
 def _kept(
@@ -205,6 +222,7 @@ def _record(
     trainable: Sequence[str],
     batch: Mapping[str, Tensor],
     iteration: int,
+    share: Share,
 ) -> Differentiated:
     state = binding.state
     examples = [
@@ -217,7 +235,7 @@ def _record(
         apart,
         apart.tensors.index(argument.evaluation.objective),
         trainable,
-        argument.accumulate,
+        share,
         [value.detach() for value in (*examples, *numbers)],
     )
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from runner.engine.micro_batches import Share, scaled
 from runner.language.running import Apart
 
 
@@ -24,9 +25,9 @@ class Differentiated:
 
 
 def differentiated(
-    apart: Apart, objective: int, parameters: Sequence[str], share: int, examples: Sequence[Tensor]
+    apart: Apart, objective: int, parameters: Sequence[str], share: Share, examples: Sequence[Tensor]
 ) -> Differentiated:
-    """Record `(objective / share).backward()` with respect to some parameters.
+    """Record the backward of a share of an objective with respect to some parameters.
 
     What is recorded are the operations that torch itself performs, so a parameter has a gradient here exactly where
     `.backward()` gives it one.
@@ -47,10 +48,8 @@ def differentiated(
                 inputs[place].requires_grad_()
             results = apart.function(None, *inputs)
             value = results[objective]
-            one = torch.ones_like(value)
-            found = torch.autograd.grad(
-                (value,), [inputs[place] for place in places], (one / share if share > 1 else one,), allow_unused=True
-            )
+            one = scaled(torch.ones_like(value), share)
+            found = torch.autograd.grad((value,), [inputs[place] for place in places], (one,), allow_unused=True)
         reached[:] = [apart.inputs[place] for place, value in zip(places, found, strict=True) if value is not None]
         count = len(results)
         return [value.detach() for value in (*results, *found) if value is not None]

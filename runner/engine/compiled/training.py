@@ -12,7 +12,8 @@ from torch.nn.utils import get_total_norm
 
 from runner.engine.compiled.differentiated import Differentiated
 from runner.engine.compiled.updates import Update
-from runner.plan.instructions import Clip
+from runner.engine.micro_batches import Share, together
+from runner.plan.instructions import Clip, Part
 
 Tensors = list[Tensor]
 
@@ -43,6 +44,14 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Micro:
+    """How the results of micro-batches become those of the step."""
+
+    parts: tuple[Part, ...]  # aligned with the results
+    shares: tuple[Share, ...]  # of each micro-batch
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """What a step is made of.
 
@@ -57,6 +66,7 @@ class Training:
     outputs: tuple[Output, ...]  # of every iteration
     finals: tuple[Output, ...]  # of the last iteration
     watched: tuple[Output, ...]  # whether all of them are finite is the last output of every iteration; none: no output
+    micro: Micro | None = None  # None: there is one batch
 
     @property
     def states(self) -> tuple[tuple[str, str], ...]:
@@ -141,10 +151,10 @@ def _are_finite(tensors: Tensors) -> Tensor:
 def _gradients(
     training: Training, carry: Tensors, each: Tensors, fixed: Tensors, numbers: Tensors
 ) -> tuple[Tensors, dict[str, Tensor]]:
-    """The results of the last evaluation, with the mean objective, and the gradients of all together."""
+    """The results and the gradients of all evaluations together."""
     gradients: dict[str, Tensor] = {}
-    total: Tensor | None = None
     results: Tensors = []
+    each_of: list[Tensors] = []
     for batch in training.batches:
         taken = {"weight": carry, "each": each, "fixed": fixed}
         inputs = [taken[source][place] for source, place in batch.sources]
@@ -152,10 +162,9 @@ def _gradients(
         results = list(found[: batch.differentiated.results])
         for name, gradient in zip(batch.differentiated.reached, found[len(results) :], strict=True):
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
-        value = results[training.objective]
-        total = value if total is None else total + value
-    if total is not None and len(training.batches) > 1:
-        results[training.objective] = total / len(training.batches)
+        each_of.append(results)
+    if training.micro is not None:
+        results = list(together(training.micro.parts, each_of, training.micro.shares, training.objective))
     return results, gradients
 
 

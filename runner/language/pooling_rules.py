@@ -1,0 +1,318 @@
+"""What each operation makes of values that have an entry for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, fx
+
+Pool = Literal["mean", "sum", "max", "min", "weighted", "rows", "same", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a mean over class indices is weighted by: the class weights of the targets that are not ignored."""
+
+    target: fx.Node
+    weight: fx.Node | None
+    ignore_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Depends on no batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Has an entry for each sample, or several, along one dimension, each computed from that sample alone."""
+
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Of several batches, the whole's is their mean by length, their sum, their largest, or their weighted mean."""
+
+    pool: Pool
+    weights: Weights | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Computed from terms and constants alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Mixes samples in a way that the values of batches do not give."""
+
+    node: fx.Node  # where that begins
+
+
+State = Constant | Rows | Term | Derived | Mixed
+
+CONSTANT, DERIVED = Constant(), Derived()
+LINEAR: frozenset[Pool] = frozenset({"mean", "sum", "weighted"})
+
+
+class States(Protocol):
+    """The states of the nodes before one."""
+
+    def of(self, value: Any) -> State:
+        """The state of a node; a number is constant."""
+        ...
+
+
+Rule = Callable[[States, fx.Node], State | None]
+"""The state of a node with such an operand; None where it mixes samples."""
+
+
+def broadcast(states: States, operands: Iterable[Any]) -> int | None:
+    """The dimension of the samples in what operands give element by element."""
+    rights: set[int] = set()
+    sizes: dict[int, set[int]] = {}
+    nodes = [operand for operand in operands if isinstance(operand, fx.Node) and is_tensor(operand)]
+    for operand in nodes:
+        state, shape = states.of(operand), shape_of(operand)
+        if isinstance(state, Rows):
+            rights.add(state.dim - len(shape))
+            sizes.setdefault(state.dim - len(shape), set()).add(shape[state.dim])
+    if len(rights) != 1:
+        return None
+    right = rights.pop()
+    if len(sizes[right]) != 1:
+        return None
+    for operand in nodes:
+        shape = shape_of(operand)
+        if isinstance(states.of(operand), Constant) and len(shape) >= -right and shape[right] != 1:
+            return None
+    return right
+
+
+def operation(node: fx.Node) -> str:
+    """What an operation is called, for a sentence."""
+    symbol = _SYMBOLS.get(name_of(node))
+    return symbol if symbol is not None else name_of(node).strip("_")
+
+
+_SYMBOLS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "truediv": "/",
+    "floordiv": "//",
+    "mod": "%",
+    "pow": "**",
+    "power": "**",
+    "matmul": "@",
+    "getitem": "[…]",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "gradient": "grad",
+    "choose": "if",
+    "input": "batch column",
+}
+
+
+def name_of(node: fx.Node) -> str:
+    if node.op == "placeholder":
+        return "input"
+    if node.target is getattr:
+        return f".{node.args[1]}"
+    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", node.target))
+
+
+def is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta["example"], Tensor)
+
+
+def shape_of(node: fx.Node | None) -> tuple[int, ...]:
+    example = None if node is None else node.meta["example"]
+    if isinstance(example, (tuple, list)) and example and isinstance(example[0], Tensor):
+        example = example[0]
+    return tuple(example.shape) if isinstance(example, Tensor) else ()
+
+
+def differ(node: fx.Node, twin: fx.Node) -> bool:
+    return _literals(node) != _literals(twin)
+
+
+def _literals(node: fx.Node) -> str:
+    return repr(fx.node.map_arg((node.args, node.kwargs), lambda operand: None))
+
+
+def keeps_fractions(node: fx.Node) -> bool:
+    """Whether a conversion, if it is one, keeps the fractions of a mean."""
+    before, after = node.all_input_nodes[0].meta["example"], node.meta["example"]
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+        return True
+    return after.dtype.is_floating_point or after.dtype.is_complex or after.dtype == before.dtype
+
+
+def argument_of(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def elementwise(states: States, node: fx.Node) -> State | None:
+    right = broadcast(states, node.all_input_nodes)
+    return None if right is None else Rows(len(shape_of(node)) + right)
+
+
+def single_operand(states: States, node: fx.Node) -> tuple[fx.Node, int, tuple[int, ...]] | None:
+    """The first operand with its dimension of samples and its shape, where it is what has one."""
+    operand = argument_of(node, 0, "input")
+    state = states.of(operand)
+    if not isinstance(state, Rows) or not is_tensor(operand):
+        return None
+    if any(isinstance(states.of(other), Rows) for other in node.all_input_nodes if other is not operand):
+        return None
+    return operand, state.dim, shape_of(operand)
+
+
+def _dims(value: Any, rank: int) -> list[int] | None:
+    if value is None:
+        return list(range(rank))
+    values = value if isinstance(value, (tuple, list)) else [value]
+    if not all(type(item) is int for item in values):
+        return None
+    return [item % rank for item in values] if rank else []
+
+
+def reduction(pool: Pool | None, place: int = 1, *, whole_only: bool = False) -> Rule:
+    def rule(states: States, node: fx.Node) -> State | None:
+        found = single_operand(states, node)
+        if found is None:
+            return None
+        _, dim, shape = found
+        written = argument_of(node, place, "dim", node.kwargs.get("axis"))
+        if written == () or written == []:
+            written = None
+        if isinstance(written, (bool, float, torch.dtype)):
+            return None
+        over = _dims(written, len(shape))
+        if over is None:
+            return None
+        if dim in over:
+            if whole_only and written is not None:
+                return None
+            return None if pool is None else Term(pool)
+        return _left(node, dim, over)
+
+    return rule
+
+
+def _left(node: fx.Node, dim: int, over: Sequence[int]) -> Rows:
+    """The dimension of samples once others are reduced, which are kept with length 1 or not."""
+    example = node.meta["example"]
+    rank = len(shape_of(node))
+    operand = argument_of(node, 0, "input")
+    kept = isinstance(example, (Tensor, tuple)) and rank == len(shape_of(operand))
+    return Rows(dim if kept else dim - sum(other < dim for other in over))
+
+
+def along(default: int | None, place: int = 1) -> Rule:
+    """What mixes the entries of one dimension, and keeps the shape."""
+
+    def rule(states: States, node: fx.Node) -> State | None:
+        found = single_operand(states, node)
+        if found is None:
+            return None
+        over = _dims(argument_of(node, place, "dim", default), len(found[2]))
+        return None if over is None or found[1] in over else Rows(found[1])
+
+    return rule
+
+
+def reshape(states: States, node: fx.Node) -> State | None:
+    found = single_operand(states, node)
+    if found is None:
+        return None
+    _, dim, before = found
+    after = shape_of(node)
+    if before == after:
+        return Rows(dim)
+    if any(length != 1 for length in before[:dim]):
+        inner_before, inner_after = before[dim + 1 :], after[len(after) - (len(before) - dim - 1) :]
+        lead = before[: dim + 1]
+        if inner_before == inner_after and after[: dim + 1] == lead:
+            return Rows(dim)
+        return Rows(dim) if after[: dim + 1] == lead else None
+    start = 0
+    while start < len(after) and after[start] == 1 and before[dim] != 1:
+        start += 1
+    if before[dim] == 1:  # of a batch of one, any reshape may move the dimension
+        return None
+    return Rows(start) if start < len(after) and after[start] % before[dim] == 0 else None
+
+
+def moved(states: States, node: fx.Node) -> State | None:
+    """`transpose`, `permute`, `unsqueeze`, `squeeze` and the attributes `T` and `mT`."""
+    found = single_operand(states, node)
+    if found is None:
+        return None
+    _, dim, shape = found
+    rank, name = len(shape), name_of(node)
+    if name in (".T", ".mT", ".H", ".mH", "t"):
+        order = list(range(rank))[::-1] if name in (".T", "t") else [*range(rank - 2), rank - 1, rank - 2]
+        return Rows(order.index(dim))
+    if name in ("transpose", "swapaxes", "swapdims"):
+        ends = _dims([argument_of(node, 1, "dim0"), argument_of(node, 2, "dim1")], rank)
+        if ends is None:
+            return None
+        return Rows(ends[1] if dim == ends[0] else ends[0] if dim == ends[1] else dim)
+    if name == "permute":
+        given = node.args[1] if isinstance(node.args[1], (tuple, list)) else node.args[1:]
+        dims = _dims(given, rank)
+        return None if dims is None else Rows(dims.index(dim))
+    if name == "unsqueeze":
+        place = argument_of(node, 1, "dim")
+        if type(place) is not int:
+            return None
+        place %= rank + 1
+        return Rows(dim + (place <= dim))
+    over = _dims(argument_of(node, 1, "dim"), rank)
+    if over is None or shape[dim] == 1:
+        return None
+    return Rows(dim - sum(other < dim and shape[other] == 1 for other in over))
+
+
+def getitem(states: States, node: fx.Node) -> State | None:
+    operand, index = node.args
+    state = states.of(operand)
+    if isinstance(operand, fx.Node) and not is_tensor(operand):  # one of several results, all alike
+        return state
+    parts = index if isinstance(index, tuple) else (index,)
+    assert isinstance(operand, fx.Node)
+    if isinstance(state, Constant):  # a table looked up by an index of each sample
+        return states.of(parts[0]) if len(parts) == 1 and isinstance(parts[0], fx.Node) else None
+    if not isinstance(state, Rows):
+        return None
+    explicit = sum(part is not None and part is not Ellipsis for part in parts)
+    axis, after = 0, 0
+    for part in parts:
+        if part is Ellipsis:
+            skipped = len(shape_of(operand)) - explicit
+            if axis <= state.dim < axis + skipped:
+                return Rows(after + state.dim - axis)
+            axis, after = axis + skipped, after + skipped
+        elif part is None:
+            after += 1
+        elif isinstance(part, slice):
+            if axis == state.dim:
+                return Rows(after) if part == slice(None, None, None) else None
+            axis, after = axis + 1, after + 1
+        elif type(part) is int:
+            if axis == state.dim:
+                return None
+            axis += 1
+        else:
+            return None
+    return Rows(after + state.dim - axis)

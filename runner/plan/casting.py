@@ -1,0 +1,83 @@
+"""Casts that keep every value: what a dtype does not hold is an error, never another number.
+
+Rounding to the precision of a floating dtype is allowed. What is not: a value past the range, a fraction or NaN to an
+integer, a number other than 0 and 1 to a boolean, and an integer past 2^53 that no float64 holds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from runner.plan.dtypes import Number, misfit
+
+Misfit = tuple[tuple[int, ...], Number, str]
+"""The index of an element, its value, and why a dtype does not hold it."""
+
+_ROOMY: frozenset[tuple[torch.dtype, torch.dtype]] = frozenset(
+    (source, target)
+    for ladder in (
+        (torch.int8, torch.int16, torch.int32, torch.int64),
+        (torch.uint8, torch.int16, torch.int32, torch.int64),
+        (torch.bool, torch.uint8),
+        (torch.bfloat16, torch.float32, torch.float64, torch.complex128),
+        (torch.float16, torch.float32, torch.complex64, torch.complex128),
+        (torch.int32, torch.float64),
+        (torch.int16, torch.float32),
+    )
+    for position, source in enumerate(ladder)
+    for target in ladder[position:]
+)
+"""Pairs of dtypes of which the second holds every value of the first, up to rounding."""
+
+
+def first_misfit(values: Tensor, dtype: torch.dtype) -> Misfit | None:
+    """The first element, in row-major order, that a dtype does not hold; None where it holds all.
+
+    Args:
+        values: of any shape and dtype.
+        dtype: complex where `values` are.
+    """
+    if values.dtype in (dtype, torch.bool) or (values.dtype, dtype) in _ROOMY:
+        return None
+    if values.dtype.is_complex:
+        found = first_misfit(torch.view_as_real(values), dtype.to_real())
+        return None if found is None else (found[0][:-1], *found[1:])
+    if values.dtype.is_floating_point and values.dtype.itemsize == 1:
+        values = values.to(torch.float32)
+    lost = _lost(values, dtype.to_real() if dtype.is_complex else dtype)
+    if not bool(lost.any()):
+        return None
+    index = tuple(lost.nonzero()[0].tolist())
+    value = values[index].item()
+    return index, value, misfit(value, dtype) or "would become another number"
+
+
+def _lost(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Which elements a dtype does not hold: bool, of the same shape."""
+    if dtype == torch.bool:
+        return (values != 0) & (values != 1)
+    if values.dtype.is_floating_point:
+        return _lost_as_float(values, dtype) if dtype.is_floating_point else _lost_as_integer(values, dtype)
+    if not dtype.is_floating_point:
+        info = torch.iinfo(dtype)
+        return (values < max(info.min, -(2**63))) | (values > min(info.max, 2**63 - 1))
+    wide = values.to(torch.float64)
+    beyond = wide >= 2.0**63  # where a conversion back is undefined
+    changed = beyond | (torch.where(beyond, 0.0, wide).to(torch.int64) != values.to(torch.int64))
+    return changed | _lost_as_float(wide, dtype)
+
+
+def _lost_as_float(values: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype.itemsize == 1:  # some of these saturate
+        return values.isfinite() & (values.abs() > torch.finfo(dtype).max)
+    return values.isfinite() & values.to(dtype).isinf()
+
+
+def _lost_as_integer(values: Tensor, dtype: torch.dtype) -> Tensor:
+    info = torch.iinfo(dtype)
+    above = math.ldexp(1.0, info.max.bit_length())  # the first power of two that is too large: floats hold it exactly
+    wide = values.to(torch.float64)
+    return ~((wide.trunc() == wide) & (wide >= float(info.min)) & (wide < above))

@@ -1,0 +1,77 @@
+"""The digests of the finished parts of a run, in `rows.json`: what a bit that was flipped on the disk is found by.
+
+A part that is still written to has none; its pages have checksums of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.errors import Problem, RunError
+from runner.record.directory import ROWS_FOLDER, write_atomically
+from runner.record.json_fields import LARGEST_JSON, parse_json
+from runner.safe_files import Folder
+
+DIGESTS_FILE = "rows.json"
+
+
+def read_digests(directory: Path) -> dict[str, str]:
+    """The SHA-256 of each finished part of a run directory, by its name; none for a run that keeps none.
+
+    Raises:
+        RunError: they cannot be read.
+    """
+    path = directory / DIGESTS_FILE
+    try:
+        with Folder(directory) as folder:
+            told = parse_json(folder.read(DIGESTS_FILE, LARGEST_JSON))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise damaged(path, "it is not JSON") from error
+    parts = told.get("sha256") if isinstance(told, dict) else None
+    if not isinstance(parts, dict) or not all(isinstance(digest, str) for digest in parts.values()):
+        raise damaged(path, "it holds no digests")
+    return parts
+
+
+def write_digests(directory: Path, digests: Mapping[str, str], *, synced: bool) -> None:
+    """Keep the digests of the finished parts.
+
+    Raises:
+        OSError: the disk holds what it held before.
+    """
+    text = json.dumps({"sha256": dict(sorted(digests.items()))}, indent=1) + "\n"
+    write_atomically(directory / DIGESTS_FILE, text.encode(), synced=synced)
+
+
+def digest_of(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_parts(directory: Path) -> None:
+    """Compare the finished parts of a run with their digests.
+
+    Raises:
+        RunError: one is missing or damaged; with its file.
+    """
+    for name, expected in read_digests(directory).items():
+        path = directory / ROWS_FOLDER / Path(name).name
+        try:
+            with Folder(directory) as run, run.folder(ROWS_FOLDER) as rows, rows.open(path.name) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
+        if found != expected:
+            raise damaged(path, "its digest is another")
+
+
+def damaged(path: Path, reason: str) -> RunError:
+    """The fault of a file of a run that is not as it was written."""
+    hint = "bring it back from a copy, or run the config again"
+    return RunError(Problem(f"{path} is damaged: {reason}", hint))

@@ -1,0 +1,139 @@
+"""Micro-batches of unequal lengths and weights: the gradient and the row are those of the whole batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, mse_loss
+
+import runner
+from runner.engine.micro_batches import shares_of
+from tests.engine.running import compiled, rows_of, same
+
+SAMPLES = 10
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    draw = numpy.random.default_rng(0)
+    numpy.savez(
+        tmp_path / "d.npz",
+        x=draw.normal(size=(SAMPLES, 3)).astype("float32"),
+        y=draw.normal(size=(SAMPLES, 3)).astype("float32"),
+        t=numpy.array([0, 1, 1, 2, 0, 1, 1, 2, 2, 0]),
+    )
+    return tmp_path
+
+
+def data(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(numpy.load(folder / "d.npz")[name]) for name in "xyt"}
+
+
+def config(loss: str, batch_size: int = 4, accumulate: int = 3, more: str = "", metrics: str = "") -> str:
+    metrics = f"metrics:\n  columns: t.sum() + y.sum()\n{metrics}"
+    return (
+        "parameters: {w: {init: [[0.1, 0.2, -0.3], [0.5, -0.2, 0.1], [0.3, 0.3, -0.1]]}}\n"
+        "constants: {cw: [1.0, 5.0, 2.0]}\n"
+        f"data: {{train: {{file: d.npz, columns: {{x: x, y: y, t: t}}, batch_size: {batch_size}}}}}\n"
+        f"expression: |\n  z = x @ w\n  loss = {loss}\n"
+        f"{metrics}optimizer: {{sgd: {{lr: 0.1}}}}\nsteps: [{{train: {{accumulate: {accumulate}}}}}]\n{more}"
+    )
+
+
+OBJECTIVES = {
+    "mean": ("mse_loss(z, y)", lambda z, y, t, cw: mse_loss(z, y)),
+    "mean and penalty": ("mse_loss(z, y) + (w ** 2).sum()", None),
+    "sum": ("((z - y) ** 2).sum()", lambda z, y, t, cw: ((z - y) ** 2).sum()),
+    "class weights": ("cross_entropy(z, t, weight=cw)", lambda z, y, t, cw: cross_entropy(z, t, weight=cw)),
+    "ignoring": ("cross_entropy(z, t, ignore_index=1)", lambda z, y, t, cw: cross_entropy(z, t, ignore_index=1)),
+    "classes": ("cross_entropy(z, t)", lambda z, y, t, cw: cross_entropy(z, t)),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_unequal_micro_batches_give_the_gradient_of_the_whole_batch(folder: Path, name: str) -> None:
+    text, loss = OBJECTIVES[name]
+    row = rows_of(config(text), folder)[1]
+    columns = data(folder)
+    w = torch.tensor([[0.1, 0.2, -0.3], [0.5, -0.2, 0.1], [0.3, 0.3, -0.1]], requires_grad=True)
+    z, cw = columns["x"] @ w, torch.tensor([1.0, 5.0, 2.0])
+    value = mse_loss(z, columns["y"]) + (w**2).sum() if loss is None else loss(z, columns["y"], columns["t"], cw)
+    value.backward()
+    torch.testing.assert_close(row["w.grad"], w.grad)
+    torch.testing.assert_close(row["loss"], value.detach())
+
+
+def test_each_objective_is_scaled_before_its_backward_bit_for_bit(folder: Path) -> None:
+    row = rows_of(config("mse_loss(z, y)"), folder)[1]
+    w = torch.tensor([[0.1, 0.2, -0.3], [0.5, -0.2, 0.1], [0.3, 0.3, -0.1]], requires_grad=True)
+    columns = data(folder)
+    for x, y, share in zip(columns["x"].split(4), columns["y"].split(4), (2, 2, 1), strict=True):
+        mse_loss(x @ w, y).backward(torch.tensor(1.0) * share / 5)
+    assert same(row["w.grad"], w.grad)
+
+
+def test_the_row_holds_the_values_of_the_whole_batch(folder: Path) -> None:
+    metrics = "  hits: (z.argmax(1) == t).sum()\n  seen: y.mean()\n  least: z.min()\n  root: sqrt(mse_loss(z, y))\n"
+    plan = compiled(config("mse_loss(z, y)", metrics=metrics), folder)
+    (warning,) = (found for found in plan.warnings if "cw" not in found.message)
+    assert warning.message == (
+        "`root` of a step that accumulates is that of its last micro-batch: "
+        "`sqrt` is no mean, sum or extreme of samples"
+    )
+    assert warning.hint == "write it with means and sums over samples, or `evaluate` it"
+    row = list(runner.execute(plan))[1]
+    columns, w = data(folder), torch.tensor([[0.1, 0.2, -0.3], [0.5, -0.2, 0.1], [0.3, 0.3, -0.1]])
+    z = columns["x"] @ w
+    assert row["z"] is not None
+    assert row["z"].shape == (SAMPLES, 3)
+    torch.testing.assert_close(row["z"], z)
+    assert row["hits"] == (z.argmax(1) == columns["t"]).sum()
+    torch.testing.assert_close(row["seen"], columns["y"].mean())
+    assert row["least"] == z.min()
+    torch.testing.assert_close(row["root"], mse_loss(z[8:], columns["y"][8:]).sqrt())
+
+
+def test_a_group_that_goes_over_the_end_of_a_pass_is_weighted_by_its_own_lengths(folder: Path) -> None:
+    text = config("mse_loss(z, y)", accumulate=2).replace("steps: [", "steps: [{train: {accumulate: 2}}, ")
+    row = rows_of(text.replace("lr: 0.1", "lr: 0.0"), folder)[2]
+    columns, w = data(folder), torch.tensor([[0.1, 0.2, -0.3], [0.5, -0.2, 0.1], [0.3, 0.3, -0.1]])
+    both = torch.tensor([8, 9, 0, 1, 2, 3])  # the last two, and the first four of the next pass
+    torch.testing.assert_close(row["loss"], mse_loss(columns["x"][both] @ w, columns["y"][both]))
+
+
+def test_an_objective_that_is_no_mean_warns_where_batches_are_unequal(folder: Path) -> None:
+    (warning,) = (found for found in compiled(config("z.std()"), folder).warnings if "cw" not in found.message)
+    assert warning.message == (
+        "the micro-batches of a step that accumulates are weighted by their length: `std` makes `loss` no mean or "
+        "sum of samples"
+    )
+    assert warning.path == "expression"
+    even = compiled(config("z.std()", batch_size=5, accumulate=2), folder)
+    assert [found for found in even.warnings if "cw" not in found.message] == []
+
+
+def test_shares_are_fractions_in_lowest_terms() -> None:
+    assert shares_of([4, 4, 4]) == [(1, 3)] * 3
+    assert shares_of([4, 4, 2]) == [(2, 5), (2, 5), (1, 5)]
+    assert shares_of([0.5, 1.5]) == [(0.5, 2.0), (1.5, 2.0)]
+
+
+@pytest.mark.parametrize("engine", ["compile"])
+def test_an_engine_that_weighs_by_length_refuses_an_objective_weighted_by_classes(folder: Path, engine: str) -> None:
+    with pytest.raises(runner.ConfigError, match=r"weighs micro-batches by their length, and this objective by its"):
+        compiled(config("cross_entropy(z, t, weight=cw)", more=f"engine: {engine}\n"), folder)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own use
+@pytest.mark.parametrize("loss", ["mse_loss(z, y)", "((z - y) ** 2).sum()"])
+def test_compiled_micro_batches_are_weighted_as_eager_ones(folder: Path, loss: str) -> None:
+    metrics = "  hits: (z.argmax(1) == t).sum()\n  seen: y.mean()\n"
+    text = config(loss, accumulate=2, metrics=metrics).replace("steps: [", "steps: [{train: {accumulate: 2}}, ")
+    eager, made = (rows_of(text + more, folder) for more in ("", "engine: compile\n"))
+    for left, right in zip(eager, made, strict=True):
+        for name in ("z", "loss", "hits", "seen", "w", "w.grad"):
+            torch.testing.assert_close(right[name], left[name], msg=lambda found, name=name: f"{name}: {found}")
