@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from runner.errors import did_you_mean, listing
 
@@ -56,7 +56,7 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
     return path
 
 
-def open_ordinary(path: Path) -> BinaryIO:
+def open_ordinary(path: Path) -> BufferedReader:
     """Open a located file for reading, as long as it is where `locate` has found it.
 
     Raises:
