@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,10 +31,19 @@ def shares_of(weights: Sequence[float]) -> list[Share]:
     return [(weight, total) for weight in weights]
 
 
-def shares_by_length(argument: Train, lengths: Sequence[int]) -> list[Share]:
-    """The shares of micro-batches of some lengths; a sum has none, and adds."""
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What part of a step each of its micro-batches is."""
+
+    objective: Sequence[Share]  # by which its objective is scaled before its backward
+    samples: Sequence[Share]
+
+
+def shares_by_length(argument: Train, lengths: Sequence[int]) -> Shares:
+    """The shares of micro-batches of some lengths; an objective that is a sum has none, and adds."""
     assert argument.accumulation is not None
-    return [(1, 1)] * len(lengths) if argument.accumulation.adds else shares_of(lengths)
+    samples = shares_of(lengths)
+    return Shares([(1, 1)] * len(lengths) if argument.accumulation.adds else samples, samples)
 
 
 def scaled(value: Tensor, share: Share) -> Tensor:
@@ -43,19 +53,9 @@ def scaled(value: Tensor, share: Share) -> Tensor:
     return part if denominator == 1 else part / denominator
 
 
-def together(
-    parts: Sequence[Part], micro: Sequence[Sequence[Any]], shares: Sequence[Share], objective: int
-) -> tuple[Any, ...]:
-    """The results of all micro-batches as those of one batch.
-
-    Args:
-        parts: aligned with the results of each.
-        objective: its place among them.
-    """
-    return tuple(
-        _together(part, [results[place] for results in micro], shares, place == objective)
-        for place, part in enumerate(parts)
-    )
+def together(parts: Sequence[Part], micro: Sequence[Sequence[Any]], shares: Shares) -> tuple[Any, ...]:
+    """The results of all micro-batches as those of one batch; `parts` are aligned with the results of each."""
+    return tuple(_together(part, [results[place] for results in micro], shares) for place, part in enumerate(parts))
 
 
 def without_last(parts: Sequence[Part], results: Sequence[Any]) -> tuple[Any, ...]:
@@ -63,7 +63,7 @@ def without_last(parts: Sequence[Part], results: Sequence[Any]) -> tuple[Any, ..
     return tuple(None if part.pool == "last" else value for part, value in zip(parts, results, strict=True))
 
 
-def _together(part: Part, values: Sequence[Any], shares: Sequence[Share], objective: bool) -> Any:
+def _together(part: Part, values: Sequence[Any], shares: Shares) -> Any:
     if part.pool == "last" or not isinstance(values[-1], Tensor):
         return values[-1]
     tensors = [value.detach() for value in values]
@@ -73,26 +73,27 @@ def _together(part: Part, values: Sequence[Any], shares: Sequence[Share], object
         return functools.reduce(torch.maximum if part.pool == "max" else torch.minimum, tensors)
     if part.pool == "sum":
         return functools.reduce(torch.add, tensors)
-    numerators = [tensor if share[0] == 1 else tensor * share[0] for tensor, share in zip(tensors, shares, strict=True)]
-    total, denominator = functools.reduce(torch.add, numerators), shares[0][1]
+    own = shares.objective if part.pool == "weighted" else shares.samples
+    numerators = [tensor if share[0] == 1 else tensor * share[0] for tensor, share in zip(tensors, own, strict=True)]
+    total, denominator = functools.reduce(torch.add, numerators), own[0][1]
     return total if denominator == 1 else total / denominator
 
 
-def weighing(
-    argument: Train, batches: Mapping[str, Batches], constants: Mapping[str, Tensor]
-) -> Callable[[], list[Share]]:
+def weighing(argument: Train, batches: Mapping[str, Batches], constants: Mapping[str, Tensor]) -> Callable[[], Shares]:
     """What gives the shares of the micro-batches to come, the first of which is the current one."""
     accumulation = argument.accumulation
     assert accumulation is not None
     count, evaluation = argument.accumulate, argument.evaluation
     equal = shares_by_length(argument, [1] * count)
-    if accumulation.classes is not None and argument.draws_again:
-        return _by_classes(argument, accumulation.classes, batches, constants)
     again = [name for name in evaluation.sources if name in argument.draws_again]
-    if accumulation.adds or not evaluation.variants or not again:
-        return lambda: equal
-    first = batches[again[0]]
-    return lambda: shares_of([first.length, *first.lengths(count - 1)])
+    by_length: Callable[[], Shares] = lambda: equal  # noqa: E731
+    if evaluation.variants and again:
+        first = batches[again[0]]
+        by_length = lambda: shares_by_length(argument, [first.length, *first.lengths(count - 1)])  # noqa: E731
+    if accumulation.classes is None or not again:
+        return by_length
+    weigh = _by_classes(argument, accumulation.classes, batches, constants)
+    return lambda: Shares(weigh(), by_length().samples)
 
 
 def _by_classes(

@@ -12,7 +12,7 @@ from torch import Tensor
 from runner.engine import steps
 from runner.engine.autograd import Differentiate
 from runner.engine.binding import Binding
-from runner.engine.micro_batches import Share, shares_by_length, together
+from runner.engine.micro_batches import Shares, shares_by_length, together
 from runner.engine.state import Values
 from runner.engine.stepping import owned
 from runner.language.computation import Computation
@@ -50,7 +50,7 @@ class Recording:
             lengths[number * len(sources) + again[0]] if lengths and again else 1
             for number in range(argument.accumulate)
         ]
-        self._shares: list[Share] = [(1, 1)] if argument.accumulation is None else shares_by_length(argument, each)
+        self._shares = Shares([(1, 1)], [(1, 1)]) if argument.accumulation is None else shares_by_length(argument, each)
         for number in range(argument.accumulate):
             own = tuple(lengths[number * len(sources) : (number + 1) * len(sources)])
             self._add(variants[own] if own else argument.evaluation.computation, dict(zip(sources, own, strict=False)))
@@ -98,12 +98,12 @@ class Recording:
             parameter.grad = None
         results: tuple[Any, ...] = ()
         micro: list[tuple[Any, ...]] = []
-        for call, share in zip(self._calls, self._shares, strict=True):
+        for call, share in zip(self._calls, self._shares.objective, strict=True):
             results = call()
             self._differentiate(results[objective], share)
             micro.append(tuple(value.detach() if isinstance(value, Tensor) else value for value in results))
         if self._argument.accumulation is not None:
-            results = together(self._argument.accumulation.parts, micro, self._shares, objective)
+            results = together(self._argument.accumulation.parts, micro, self._shares)
         self.results = tuple(
             value.detach() if isinstance(value, Tensor) else value
             for value in owned(self._argument.evaluation, results)

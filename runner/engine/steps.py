@@ -194,8 +194,8 @@ def _accumulated(
 
     def compute() -> tuple[Any, ...]:
         shares = weigh()
-        micro: list[Any] = []
-        for number, share in enumerate(shares):
+        micro: list[tuple[Any, ...]] = []
+        for number, share in enumerate(shares.objective):
             if number:
                 draw_again()
                 micro[-1] = without_last(parts, micro[-1])
@@ -204,7 +204,7 @@ def _accumulated(
             if look is not None:
                 look(results)
             micro.append(tuple(value.detach() if isinstance(value, Tensor) else value for value in results))
-        return together(parts, micro, shares, objective)
+        return together(parts, micro, shares)
 
     return compute
 

@@ -165,7 +165,9 @@ def accumulation(
         if isinstance(own, Rows):
             parts.append(Part("rows", dim=own.dim) if place in recorded else Part("last"))
         elif isinstance(own, Term) and (own.weights is None or (own == state and classes is not None)):
-            parts.append(Part("mean" if own.weights else own.pool))
+            parts.append(Part(own.pool))
+            if name == objective and evaluation.variants and own.pool in ("max", "min"):
+                _warn_of_objective(values, name, values.lowered[name], path)
         elif name == objective:
             parts.append(Part("mean"))
             if evaluation.variants and not isinstance(own, Constant):

@@ -246,6 +246,8 @@ class ProgramPlanner:
                 message = f"`{value}` has another shape with every batch, and has no mean over them"
                 values.faults.add(path, message, "reduce it with `.mean()`", key=True)
             column = f"{name}.{value}"
+            if column not in values.results:  # whose fault has been told
+                return None
             dtype = values.results[column].dtype
             results.append(Result(position, column, dtype, positions.get(column), derived.get(position)))
         self.objectives.setdefault(objective, values.reaching(objective))

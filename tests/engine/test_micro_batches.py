@@ -104,6 +104,17 @@ def test_a_group_that_goes_over_the_end_of_a_pass_is_weighted_by_its_own_lengths
     torch.testing.assert_close(row["loss"], mse_loss(columns["x"][both] @ w, columns["y"][both]))
 
 
+@pytest.mark.parametrize("loss", ["((z - y) ** 2).sum()", "cross_entropy(z, t, weight=cw)"])
+def test_a_mean_beside_an_objective_of_another_weighting_is_weighted_by_samples(folder: Path, loss: str) -> None:
+    row = rows_of(config(loss, metrics="  seen: y.mean()\n"), folder)[1]
+    torch.testing.assert_close(row["seen"], data(folder)["y"].mean())
+
+
+def test_the_largest_value_of_unequal_micro_batches_warns_as_an_objective(folder: Path) -> None:
+    (warning,) = (found for found in compiled(config("z.max()"), folder).warnings if "cw" not in found.message)
+    assert "`max` makes `loss` no mean or sum of samples" in warning.message
+
+
 def test_an_objective_that_is_no_mean_warns_where_batches_are_unequal(folder: Path) -> None:
     (warning,) = (found for found in compiled(config("z.std()"), folder).warnings if "cw" not in found.message)
     assert warning.message == (

@@ -126,6 +126,11 @@ def test_a_source_that_is_one_batch_warns_of_nothing(folder: Path) -> None:
     assert batching(compiled(config(metrics, SAMPLES), folder)) == []
 
 
+def test_a_last_batch_that_an_expression_does_not_take_is_told(folder: Path) -> None:
+    with pytest.raises(runner.ConfigError, match=r"with a batch of 1 of `parts` in `evaluate`"):
+        compiled(config({"pairs": "x[1:2].reshape(1, 3).sum()"}, 2), folder)
+
+
 def test_a_value_of_each_sample_is_no_mean(folder: Path) -> None:
     numpy.savez(folder / "d.npz", x=numpy.ones((6, 3)))
     text = (

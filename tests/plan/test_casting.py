@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import runner
+from runner.plan import PlanLimits
 from runner.plan.casting import first_misfit
 from tests.engine.running import compiled, rows_of
 
@@ -246,3 +247,32 @@ def test_many_columns_take_no_more_than_their_numbers_twice_and_some_cells(tmp_p
     (tmp_path / "d.csv").write_text(",".join(f"c{number}" for number in range(columns)) + "\n" + line * rows)
     done = subprocess.run([sys.executable, "-c", WIDE, str(tmp_path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2 * 8 * columns * rows + (32 << 20)
+
+
+def test_a_table_whose_numbers_do_not_fit_is_refused_while_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("a,b\n" + "1,2\n" * 200_000)
+    text = "parameters: {w: 1.0}\ndata: {train: {file: d.csv, columns: {x: [a, b]}}}\nexpression: f = w * x.sum()\n"
+    with pytest.raises(runner.ConfigError, match=r"d.csv takes more than the 4 MiB that there are while it is read"):
+        runner.compile(runner.loads(text, base=str(tmp_path)), limits=PlanLimits(memory=4 << 20))
+
+
+PARQUET = """
+import re, sys, pathlib
+from runner.plan.files import open_array, read
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+folder = pathlib.Path(sys.argv[1])
+read(open_array("small.parquet", folder))
+before = peak()
+values = read(open_array("d.parquet", folder))
+print((peak() - before) * 1024 - values.nbytes)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory in Linux's units")
+def test_parquet_is_read_into_its_place_with_no_copy_of_all(tmp_path: Path) -> None:
+    rows = 4_000_000
+    columns = {name: numpy.arange(rows) % 7 for name in ("a", "b")}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "d.parquet", row_group_size=500_000)
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "small.parquet")
+    done = subprocess.run([sys.executable, "-c", PARQUET, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 40 << 20  # beside 61 MiB of numbers

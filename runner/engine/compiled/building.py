@@ -14,7 +14,7 @@ from runner.engine.compiled.numbers import Numbers, computed, counted, flat
 from runner.engine.compiled.training import Batch, Held, Micro, Output, Training
 from runner.engine.compiled.updates import STEP, Changing, rule_update, torch_update
 from runner.engine.finite import has_elements
-from runner.engine.micro_batches import Share, shares_by_length
+from runner.engine.micro_batches import Share, Shares, shares_by_length
 from runner.engine.nonfinite import HANDING_ON
 from runner.language.computation import Computation
 from runner.language.running import Apart, set_apart
@@ -103,9 +103,7 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
     accumulation = argument.accumulation
     micro = None
     if accumulation is not None:
-        micro = Micro(
-            tuple(accumulation.parts[output] for output in last.apart.tensors), tuple(_shares(argument, lengths))
-        )
+        micro = Micro(tuple(accumulation.parts[output] for output in last.apart.tensors), _shares(argument, lengths))
     weights = sum(state.parameters[name].nbytes for name in stepped)
     return Built(
         training=Training(
@@ -169,7 +167,7 @@ def _parts(
     variants = dict(argument.evaluation.variants)
     recorded: dict[tuple[int, Share], _Part] = {}
     parts: list[_Part] = []
-    for place, (found, share) in enumerate(zip(lengths, _shares(argument, lengths), strict=True)):
+    for place, (found, share) in enumerate(zip(lengths, _shares(argument, lengths).objective, strict=True)):
         computation = variants.get(found, argument.evaluation.computation)
         key = (id(computation), share)
         if key not in recorded:
@@ -181,10 +179,10 @@ def _parts(
     return parts
 
 
-def _shares(argument: Train, lengths: Lengths) -> list[Share]:
+def _shares(argument: Train, lengths: Lengths) -> Shares:
     """The share of each micro-batch in the step."""
     if argument.accumulation is None:
-        return [(1, 1)]
+        return Shares([(1, 1)], [(1, 1)])
     sources = argument.evaluation.sources
     places = [place for place, name in enumerate(sources) if name in argument.draws_again]
     return shares_by_length(argument, [found[places[0]] if found and places else 1 for found in lengths])

@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from runner.engine.compiled.differentiated import Differentiated
 from runner.engine.compiled.updates import Update
-from runner.engine.micro_batches import Share, together
+from runner.engine.micro_batches import Shares, together
 from runner.plan.instructions import Clip, Part
 
 Tensors = list[Tensor]
@@ -48,7 +48,7 @@ class Micro:
     """How the results of micro-batches become those of the step."""
 
     parts: tuple[Part, ...]  # aligned with the results
-    shares: tuple[Share, ...]  # of each micro-batch
+    shares: Shares  # of the micro-batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def _gradients(
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
         each_of.append(results)
     if training.micro is not None:
-        results = list(together(training.micro.parts, each_of, training.micro.shares, training.objective))
+        results = list(together(training.micro.parts, each_of, training.micro.shares))
     return results, gradients
 
 
