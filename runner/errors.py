@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from runner.plain_text import printable
+
 EXCERPT_WIDTH = 100
 """Characters of an offending line that are shown; longer lines are cut around the fault."""
 
@@ -62,7 +64,7 @@ class Problem:
             lines.append(f"      {self.message}")
         if self.hint:
             lines.append(" " * (len(blank) - 2) + f"= {self.hint}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def to_json(self) -> dict[str, Any]:
         """The problem as plain values, for `--format json`."""

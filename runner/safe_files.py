@@ -14,9 +14,10 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 MIB = 1 << 20
 
@@ -102,7 +103,7 @@ class Folder:
         except FileNotFoundError:
             return False
 
-    def open(self, name: str, limit: int | None = None) -> BinaryIO:
+    def open(self, name: str, limit: int | None = None) -> BufferedReader:
         """An ordinary file, to be read.
 
         Args:

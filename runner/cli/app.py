@@ -13,6 +13,7 @@ from runner.cli import comparing, gradients, history, inspection, reference, res
 from runner.cli.completion import complete_config
 from runner.cli.faults import ARGUMENTS_KEY, exit_code_of
 from runner.cli.options import examples
+from runner.cli.output import say
 
 DEFAULT_COMMAND = "run"
 
@@ -53,7 +54,7 @@ def with_command(arguments: list[str], commands: Collection[str], options: Colle
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"steprun {__version__}")
+        say(f"steprun {__version__}")
         raise typer.Exit
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from runner.cli.completion import complete_override
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
+from runner.cli.output import say, say_json
 from runner.cli.reading import make_plan, read_config, run_warnings_told, tell_warnings
 from runner.cli.tolerances import ToleranceOption, tolerances_of
 from runner.errors import ExpectationError, Problem, UsageError
@@ -68,9 +68,9 @@ def diff(
     runs = after, before
     difference = compare_runs(*runs, tolerances, tolerance or "")
     if as_json:
-        typer.echo(json.dumps(runs_json(difference, *runs), indent=2, ensure_ascii=False))
+        say_json(runs_json(difference, *runs))
     else:
-        typer.echo("\n".join(runs_page(difference, *runs, width=_width())))
+        say("\n".join(runs_page(difference, *runs, width=_width())))
     if not difference.verdict.holds:
         raise typer.Exit(ExpectationError.exit_code)
 
@@ -141,14 +141,14 @@ def compare(
         )
     if as_json:
         described = {"name": this.plan.name, "with": pairs, **course_json(course)}
-        typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        say_json(described)
     else:
-        typer.echo(f"{this.plan.name}: as it is, and with {' '.join(pairs)}")
+        say(f"{this.plan.name}: as it is, and with {' '.join(pairs)}")
         if reinject and (kept := own_state(this.plan, other.plan)):
-            typer.echo(f"each side keeps its own state of {', '.join(f'`{name}`' for name in kept)}")
+            say(f"each side keeps its own state of {', '.join(f'`{name}`' for name in kept)}")
         if RANDOM in course.draws and this.plan.dtype != other.plan.dtype:
-            typer.echo("random operations of the steps draw other numbers in another dtype")
-        typer.echo("\n".join(course_page(course, width=_width(), height=_height())))
+            say("random operations of the steps draw other numbers in another dtype")
+        say("\n".join(course_page(course, width=_width(), height=_height())))
     if course.within is not None and not course.within.holds:
         raise ExpectationError(_passed(course.within, str(tolerance)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -11,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from runner.errors import Problem, SteprunError, UsageError
+from runner.plain_text import json_text, printable, printable_line
 
 Format = Literal["text", "json"]
 
@@ -53,6 +53,7 @@ def _of_usage(error: Any, arguments: Sequence[str]) -> int | None:
     if override is not None:
         error.message = f"{error.message}; an override has no dashes: {override}"
         error.possibilities = None
+    error.message = printable_line(error.message)
     if "--format=json" not in arguments and ("--format", "json") not in pairwise(arguments):
         return None
     write_fault(UsageError(error.format_message()), error.exit_code, "json")
@@ -98,16 +99,15 @@ def interruption(error: KeyboardInterrupt) -> SteprunError:
 def write_fault(fault: SteprunError, code: int, report: Format) -> None:
     """Write every problem of `fault` to standard error, as text or as one JSON object."""
     if report == "json":
-        text = json.dumps(
+        text = json_text(
             {
                 "error": type(fault).__name__,
                 "exit_code": code,
                 "problems": [problem.to_json() for problem in fault.problems],
-            },
-            ensure_ascii=False,
+            }
         )
     else:
-        text = str(fault)
+        text = printable(str(fault))
     sys.stdout.flush()
     try:
         print(text, file=sys.stderr, flush=True)

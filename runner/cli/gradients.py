@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ import typer
 
 from runner.cli.comparing import NO_TERMINAL
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
+from runner.cli.output import say, say_json
 from runner.cli.reading import make_plan, read_config, tell_warnings
 from runner.errors import ExpectationError, Problem, listing
 
@@ -72,9 +72,9 @@ def gradcheck(
     config = overridden(config, in_double_precision(config))
     found = check_gradients(make_plan(request, config), precision)
     if as_json:
-        typer.echo(json.dumps(_described(config, precision, found), indent=2, ensure_ascii=False))
+        say_json(_described(config, precision, found))
     else:
-        typer.echo("\n".join(_page(config, precision, found)))
+        say("\n".join(_page(config, precision, found)))
     problems = [*_problems(config, found)]
     if problems:
         raise ExpectationError(problems)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runner.cli.options import FaultFormat, Json, RunsDir, examples
+from runner.cli.output import say, say_json
+from runner.plain_text import printable_line
 
 if TYPE_CHECKING:
     from runner.record.listing import RunSummary
@@ -34,18 +35,20 @@ def runs(
 
     found = list_runs(runs_dir, name)
     if as_json:
-        typer.echo(json.dumps([run.to_json() for run in found], indent=2, ensure_ascii=False))
+        say_json([run.to_json() for run in found])
     elif found:
-        typer.echo("\n".join(table([("started", "status", "rows", "took", "run"), *map(_cells, found)], indent="")))
+        say("\n".join(table([("started", "status", "rows", "took", "run"), *map(_cells, found)], indent="")))
     else:
-        typer.echo(f"there are no runs of `{name}` in {runs_dir}" if name else f"there are no runs in {runs_dir}")
+        say(f"there are no runs of `{name}` in {runs_dir}" if name else f"there are no runs in {runs_dir}")
 
 
 def _cells(run: RunSummary) -> tuple[str, ...]:
-    return (
+    told = f"{run.path}  {run.failure}" if run.failure and run.status in ("failed", "unreadable") else str(run.path)
+    cells = (
         run.started[:19].replace("T", " ") if run.started else "?",
         run.status,
         "?" if run.rows is None else f"{run.rows:,}",
         "" if run.seconds is None else f"{run.seconds:.1f} s",
-        f"{run.path}  {run.failure}" if run.failure and run.status == "failed" else str(run.path),
+        told,
     )
+    return tuple(map(printable_line, cells))

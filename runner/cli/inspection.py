@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 import typer
 
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
+from runner.cli.output import say, say_json
 from runner.cli.reading import make_plan, read_config, tell_warnings
 from runner.errors import ConfigError, Problem, UsageError, did_you_mean
 
@@ -48,18 +48,17 @@ def validate(request: Request, as_json: Json = False, report: FaultFormat = "tex
         if as_json:
             problems = [problem.to_json() for problem in error.problems]
             with suppress(BrokenPipeError):
-                typer.echo(json.dumps({"valid": False, "problems": problems}, ensure_ascii=False))
+                say_json({"valid": False, "problems": problems}, indent=None)
         raise
     if report == "text":
         tell_warnings(plan.warnings)
     if as_json:
-        typer.echo(
-            json.dumps({"valid": True, "name": plan.name, "warnings": [found.to_json() for found in plan.warnings]})
-        )
+        warnings = [found.to_json() for found in plan.warnings]
+        say_json({"valid": True, "name": plan.name, "warnings": warnings}, indent=None)
     else:
         count = len(plan.warnings)
         told = f", {count} warning{'s' if count > 1 else ''}" if count else ""
-        typer.echo(f"{request.config}: valid{told}")
+        say(f"{request.config}: valid{told}")
 
 
 @reads_config
@@ -71,7 +70,10 @@ def show(request: Request, as_json: Json = False, report: FaultFormat = "text") 
     if request.config.startswith(RULE):
         name = request.config.removeprefix(RULE)
         text = _rule(name)
-        typer.echo(json.dumps({"name": name, "text": text}, indent=2) if as_json else text, nl=as_json)
+        if as_json:
+            say_json({"name": name, "text": text})
+        else:
+            say(text, nl=False)
         return
     from runner.cli.description import describe
     from runner.cli.page import page
@@ -80,7 +82,10 @@ def show(request: Request, as_json: Json = False, report: FaultFormat = "text") 
     if report == "text":
         tell_warnings(plan.warnings)
     described = describe(plan)
-    typer.echo(json.dumps(described, indent=2, ensure_ascii=False) if as_json else page(described))
+    if as_json:
+        say_json(described)
+    else:
+        say(page(described))
 
 
 def _rule(name: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.cli.options import Request
+from runner.cli.output import say
 from runner.errors import DataWarning, HealthWarning, Problem, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def make_plan(request: Request, config: Config, *, runs: bool = True, spent: flo
 def tell_warnings(warnings: Iterable[Problem]) -> None:
     """Write warnings to standard error."""
     for warning in warnings:
-        print(f"warning: {warning.render()}", file=sys.stderr)
+        say(f"warning: {warning.render()}", err=True)
 
 
 @contextmanager
@@ -73,7 +74,7 @@ def run_warnings_told() -> Iterator[None]:
             if isinstance(message, RUN_WARNINGS):
                 if sys.stderr.isatty():
                     sys.stderr.write("\r\x1b[2K")  # over the progress bar
-                print(f"warning: {message}", file=sys.stderr)
+                say(f"warning: {message}", err=True)
             else:
                 otherwise(message, *where, **more)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from runner.cli.options import FaultFormat, Json, examples
+from runner.cli.output import say, say_json
 from runner.errors import Problem, UsageError, did_you_mean
 
 WIDTH = 100
@@ -45,7 +45,7 @@ def schema(report: FaultFormat = "text") -> None:
     """Write the JSON Schema of configs, for editors and other programs."""
     from runner.config import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    say_json(json_schema())
 
 
 def ops(
@@ -71,11 +71,11 @@ def ops(
         if not entries:
             raise UsageError(Problem(f"no operation matches `{name}`", "`steprun ops` lists all of them"))
     if as_json:
-        typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        say_json(entries)
     elif whole:
-        typer.echo("\n\n".join(_page(entry) for entry in entries))
+        say("\n\n".join(_page(entry) for entry in entries))
     else:
-        typer.echo("\n".join(_listing(entries)))
+        say("\n".join(_listing(entries)))
 
 
 def _entries() -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli.faults import INTERRUPTED
 from runner.cli.interruption import Interruption
 from runner.cli.options import (
     AsJson,
@@ -23,6 +24,7 @@ from runner.cli.options import (
     examples,
     reads_config,
 )
+from runner.cli.output import say
 from runner.cli.progress import Progress, can_draw, told_of_compiling
 from runner.cli.reading import make_plan, read_config, run_warnings_told, tell_warnings
 from runner.errors import UsageError
@@ -113,9 +115,9 @@ def _execute(
 def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
     """Say where a run is recorded: at the end, alone under `--quiet`; beside rows as JSON on standard error."""
     if not as_json:
-        typer.echo(f"{'' if quiet else 'recorded in '}{directory}")
+        say(f"{'' if quiet else 'recorded in '}{directory}")
     elif not quiet:
-        typer.echo(f"recorded in {directory}", err=True)
+        say(f"recorded in {directory}", err=True)
 
 
 @contextmanager
@@ -129,20 +131,22 @@ def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], 
         raise KeyboardInterrupt(str(error) or f"interrupted{goes_on}") from error
     except Exception:
         if not as_json and began():
-            typer.echo(f"recorded until then in {directory}", err=quiet)
+            say(f"recorded until then in {directory}", err=quiet)
         raise
 
 
 @contextmanager
 def read_to_the_end(more: str = "") -> Iterator[None]:
-    """A reader that goes away (`| head`) interrupts a run, which is not over."""
+    """A reader that goes away (`| head`) interrupts a run, which is not over; silently, unless there is `more`."""
     try:
         yield
     except BrokenPipeError as error:
         from runner.cli.main import silence
 
         silence(sys.stdout)
-        raise KeyboardInterrupt(f"interrupted: nobody reads what it prints{more}") from error
+        if not more:  # nothing is kept that could be gone on with, and `head` has what it wanted
+            raise typer.Exit(INTERRUPTED) from error
+        raise KeyboardInterrupt(f"interrupted when its output was closed{more}") from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.compare.report import TALLEST, report, to_json
 from runner.compare.runs import ABSENT, KeyDifference, RunDifference, Written
+from runner.plain_text import printable_line
 from runner.record import Run
 
 _MOST_KEYS = 6
@@ -37,7 +38,8 @@ def _seen(difference: RunDifference) -> dict[str, Any]:
 
 
 def _run(run: Run) -> str:
-    return f"{run.path}  {run.status}, {_counted(len(run), 'row')} of {_counted(len(run.columns), 'tensor')}"
+    size = f"{_counted(len(run), 'row')} of {_counted(len(run.columns), 'tensor')}"
+    return f"{printable_line(str(run.path))}  {run.status}, {size}"
 
 
 def _rows(difference: RunDifference) -> str:

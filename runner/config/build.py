@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from runner.config.data import read_sources
@@ -90,10 +91,31 @@ def _check_keys(data: dict[str, Any], faults: Faults) -> None:
             faults.add((key,), not_built(f"`{key}`"), TOP_LEVEL[key], key=True)
         elif key not in TOP_LEVEL_KEYS:
             faults.misspelt |= {nearest(key, TOP_LEVEL_KEYS) or ""}
-            hint = did_you_mean(key, TOP_LEVEL_KEYS, f"a config takes {', '.join(TOP_LEVEL_KEYS)}")
+            hint = _elsewhere(key, data[key]) or did_you_mean(
+                key, TOP_LEVEL_KEYS, f"a config takes {', '.join(TOP_LEVEL_KEYS)}"
+            )
             if ":" in key:
                 hint = f"put a space after `:`; {hint}"
             faults.add((key,), f"a config has no key `{key}`", hint, key=True)
+
+
+def _elsewhere(key: str, value: Any) -> str | None:
+    """Where that is said which other tools say at the top."""
+    shown = value if isinstance(value, (int, float, str)) and len(str(value)) <= _LONGEST_VALUE else "…"
+    hint = _ELSEWHERE.get(key)
+    return hint and hint.replace("VALUE", str(shown))
+
+
+_LONGEST_VALUE = 20
+_ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "n_epochs"), "write `steps: {epochs: VALUE}`"),
+    **dict.fromkeys(("iterations", "num_steps", "max_steps", "n_steps"), "write `steps: VALUE`"),
+    **dict.fromkeys(("lr", "learning_rate"), "write `optimizer: {adam: {lr: VALUE}}`"),
+    **dict.fromkeys(("scheduler", "lr_scheduler"), "write an expression of `t`: `optimizer: {adam: {lr: 0.1 / t}}`"),
+    "batch_size": "write it beside the file: `data: {train: {file: …, batch_size: VALUE}}`",
+    **dict.fromkeys(("loss", "model", "forward", "criterion", "objective"), "write it as the `expression`"),
+    **dict.fromkeys(("weights", "variables"), "declare them under `parameters:`"),
+}
 
 
 def _log(written: Any, faults: Faults) -> Log | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runner.config.build import TOP_LEVEL_KEYS
@@ -115,7 +117,11 @@ class _Override:
             raise self._fault(
                 segment.start, segment.end, f"`{name}` is a parameter", f"write `parameters.{name}.init=…`"
             )
-        hint = did_you_mean(name, [*scalars, *TOP_LEVEL_KEYS], _USAGE)
+        deeper = list(itertools.islice(_paths_to(name, root, ()), _MOST_PATHS))
+        if deeper:
+            hint: str | None = f"write {' or '.join(f'`{dotted(path)}=…`' for path in deeper)}"
+        else:
+            hint = did_you_mean(name, [*scalars, *TOP_LEVEL_KEYS], _USAGE)
         raise self._fault(segment.start, segment.end, f"there is no top-level key or scalar constant `{name}`", hint)
 
     def _changed(self, node: Node, segments: list[Segment], path: Path, value: Node | None) -> Node:
@@ -199,6 +205,23 @@ class _Override:
 
     def _fault(self, start: int, end: int, message: str, hint: str | None) -> ConfigError:
         return ConfigError(self.source.problem(start, max(end, start + 1), message, hint))
+
+
+_MOST_PATHS = 3
+"""Places of a key that are offered."""
+
+
+def _paths_to(name: str, node: Node, path: Path) -> Iterator[Path]:
+    """Where a key stands, however deep, in the order of the text."""
+    if isinstance(node, MapNode):
+        for key, entry in node.entries.items():
+            if key == name:
+                yield (*path, key)
+            else:
+                yield from _paths_to(name, entry.value, (*path, key))
+    elif isinstance(node, ListNode):
+        for index, item in enumerate(node.items):
+            yield from _paths_to(name, item, (*path, index))
 
 
 def _is_short_tensor(node: Node, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -127,6 +128,11 @@ def _init(written: Any, path: Path, scalars: frozenset[str], faults: Faults) -> 
             faults.add(path, f"there is no initialiser or scalar constant `{written}`", hint)
         elif not written.strip():
             faults.add(path, "an empty `init`", _SAY_INIT)
+        elif (called := _CALL.fullmatch(written.strip())) and _initialiser_called(called["name"]):
+            name = _initialiser_called(called["name"])
+            faults.add(
+                path, f"`init` takes `{name}` as a mapping, not as a call", _as_mapping(name, called["arguments"])
+            )
         return written
     if not isinstance(written, dict):
         return written
@@ -143,6 +149,32 @@ def _init(written: Any, path: Path, scalars: frozenset[str], faults: Faults) -> 
         faults.add((*path, name), f"there is no initialiser `{name}`", hint, key=True)
         return None
     return _call(name, arguments, path, (*path, name), faults)
+
+
+_CALL = re.compile(r"(?:torch\.|nn\.init\.|init\.)*(?P<name>[A-Za-z_]+)\((?P<arguments>[^()]*)\)")
+
+
+def _initialiser_called(name: str) -> str:
+    """The initialiser that `name`, `name_` or torch's `randn` calls; empty where it is none."""
+    plain = name.removesuffix("_")
+    return plain if plain in initialisers() else ""
+
+
+def _as_mapping(name: str, text: str) -> str:
+    """``write `{uniform: {a: -1, b: 1}}` `` for the arguments `-1, 1`."""
+    known = [argument.name for argument in initialisers()[name].arguments]
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    arguments: dict[str, str] = {}
+    for position, part in enumerate(parts):
+        key, equals, value = part.partition("=")
+        if not equals:
+            if position >= len(known):
+                return f"`{name}` takes {', '.join(known) or 'no arguments'}"
+            key, value = known[position], part
+        arguments[key.strip()] = value.strip()
+    if not arguments:
+        return f"write `{name}`"
+    return f"write `{{{name}: {{{', '.join(f'{key}: {value}' for key, value in arguments.items())}}}}}`"
 
 
 def _nested(written: list[Any], path: Path, faults: Faults) -> tuple[Any, ...] | None:

@@ -131,12 +131,14 @@ class Scene:
         objective = self.evaluation.objective
 
         def find() -> Origin | None:
-            return origin_of_gradient(computation, inputs, objective, cotangent, parameter)
+            return origin_of_gradient(computation, inputs, objective, cotangent, parameter, _roles(plan))
 
         origin = self._replayed(computation, find)
         name = f"{parameter}.grad"
         if origin is None:
             return at_step(plan, state, told(name, tensor), f"scale the objective down; {GO_ON}")
+        if origin.masked is not None:
+            return _of_masked(self.binding, computation, origin, name, tensor, origin.masked)
         hint = _OF_DERIVATIVES.get(_operation(origin), GO_ON)
         return _placed(
             plan, state, computation, origin, lambda text: told(name, tensor, f", from the derivative of {text}"), hint
@@ -244,7 +246,7 @@ def _read(binding: Binding, name: str, loops: Sequence[int], sources: Mapping[st
     return tensor if get is None else get()
 
 
-def _of_input(binding: Binding, given: str, name: str, tensor: Tensor) -> Problem:
+def _of_input(binding: Binding, given: str, name: str, tensor: Tensor, found: Tensor | None = None) -> Problem:
     """A value that is not finite because something that it was computed from was not."""
     plan, state = binding.plan, binding.state
     document = plan.config.document
@@ -259,8 +261,34 @@ def _of_input(binding: Binding, given: str, name: str, tensor: Tensor) -> Proble
                 hint = "clean it, or replace it with `nan_to_num`"
                 return document.problem(declared[given].path, f"{message} {where(plan, state)}", hint)
     role = plan.tensors[given].role + "s" if given in plan.tensors else "steps"
-    message = told(name, tensor, f", from the {role.removesuffix('s')} `{given}`")
+    end = "" if found is None else f", which is {_first(found)}"
+    message = told(name, tensor, f", from the {role.removesuffix('s')} `{given}`{end}")
     return document.problem((role, given), f"{message} {where(plan, state)}", GO_ON, key=True)
+
+
+_MASK_BOTH = "its derivative is 0 times that: also mask it before, `where(isfinite({0}), {0}, 0)`, not only the result"
+
+
+def _of_masked(
+    binding: Binding, computation: Computation, origin: Origin, name: str, tensor: Tensor, masked: Tensor
+) -> Problem:
+    """A gradient that is not finite because of a value that the result leaves out: 0 times NaN is NaN."""
+    if origin.input is not None:
+        problem = _of_input(binding, origin.input, name, tensor, masked)
+        return replace(problem, hint=_MASK_BOTH.format(origin.input))
+
+    def message(text: str) -> str:
+        return told(name, tensor, f", from {text}, which is {_first(masked)}")
+
+    return _placed(binding.plan, binding.state, computation, origin, message, _MASK_BOTH.format("x"))
+
+
+def _first(tensor: Tensor) -> str:
+    """`nan at [0]`: the first element that is not finite."""
+    flat = tensor.reshape(-1)
+    place = int((~torch.isfinite(flat)).nonzero()[0])
+    kind = "nan" if bool(torch.isnan(flat[place])) else "infinite"
+    return kind if tensor.dim() == 0 else f"{kind} at {list(index_of(place, tensor.shape))}"
 
 
 def _placed(

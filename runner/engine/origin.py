@@ -21,6 +21,7 @@ class Origin:
     node: fx.Node  # the operation, or the input that held it
     name: str | None = None  # the first named value that holds what came of it
     value: Tensor | None = None  # of that name
+    masked: Tensor | None = None  # of a gradient: what is not finite among the values, and is left out of the result
 
     @property
     def input(self) -> str | None:
@@ -62,11 +63,24 @@ class _Root:
     written: bool  # an infinity that is written down
 
 
+MASKING = frozenset(
+    (
+        *("where", "masked_fill", "masked_select", "masked_scatter", "nan_to_num", "isnan", "isinf", "isfinite"),
+        *("clamp", "clip", "clamp_min", "clamp_max", "minimum", "maximum", "fmin", "fmax"),
+        *("nanmean", "nansum", "nanmedian", "nanquantile"),
+    )
+)
+"""Operations that leave out what is not finite on purpose: what comes of them has nothing to do with it."""
+
+
 def _roots(made: Replay, roles: Mapping[str, str]) -> dict[Done, _Root]:
-    """Where what is not finite in each value began."""
+    """Where what is not finite in each value began; of a finite value, in what it was computed from, unless masked."""
     roots: dict[Done, _Root] = {}
     for done in made.done:
         if done.kind == FINITE:
+            earlier = _earlier(done, roots)
+            if earlier is not None:
+                roots[done] = earlier
             continue
         if done.kind == NAN:
             spoilt = [roots[given] for given in done.inputs if given.kind == NAN][:1]
@@ -74,8 +88,33 @@ def _roots(made: Replay, roles: Mapping[str, str]) -> dict[Done, _Root]:
         else:
             spoilt = [roots[given] for given in done.inputs if given.kind]
             spoilt.sort(key=lambda root: root.written)  # stable: the first that is not written, else the first
-        roots[done] = spoilt[0] if spoilt else _Root(done, done.kind == INFINITE and _is_written(done.node, roles))
+        if spoilt:
+            roots[done] = spoilt[0]
+            continue
+        written = done.kind == INFINITE and _is_written(done.node, roles)
+        earlier = None if written else _earlier(done, roots)
+        roots[done] = earlier or _Root(done, written)
     return roots
+
+
+def _earlier(done: Done, roots: Mapping[Done, _Root]) -> _Root | None:
+    """Where something non-finite began that an operation was given, or that what it was given was computed from.
+
+    `exp(1000) / exp(1000).sum()` is 0 where the other elements overflow, and its `log` is infinite because of that.
+    """
+    if _name_of(done.node) in MASKING or not _is_floating(done.value):
+        return None
+    return next((roots[given] for given in done.inputs if given in roots and not roots[given].written), None)
+
+
+def _is_floating(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.is_floating_point() or value.is_complex()
+    return isinstance(value, (float, tuple, list))
+
+
+def _name_of(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
 def _is_written(node: fx.Node, roles: Mapping[str, str]) -> bool:
@@ -85,12 +124,18 @@ def _is_written(node: fx.Node, roles: Mapping[str, str]) -> bool:
 
 
 def origin_of_gradient(
-    computation: Computation, inputs: Sequence[Any], objective: int, cotangent: Tensor | None, parameter: str
+    computation: Computation,
+    inputs: Sequence[Any],
+    objective: int,
+    cotangent: Tensor | None,
+    parameter: str,
+    roles: Mapping[str, str],
 ) -> Origin | None:
     """The operation whose derivative gave a parameter a non-finite gradient; None where none is found.
 
     Going back from the objective, it is the first whose result has a finite gradient, and which gives one of its
-    inputs a non-finite share.
+    inputs a non-finite share. Where it was given something non-finite, that is where it began: its derivative is a
+    multiple of that, and 0 times NaN is NaN.
 
     Args:
         cotangent: the gradient of the objective, where that is not one.
@@ -107,7 +152,10 @@ def origin_of_gradient(
         reached = _reached(made, parameter)
         for done in reversed(made.done):
             if done in reached and done.inputs and _spoils(done, gradients, reached):
-                return Origin(done.node)
+                given = next((each for each in done.inputs if each.kind), None)
+                root = done if given is None else _roots(made, roles)[given].done
+                values = [] if given is None else [value.detach() for value in root.tensors if kind_of(value)]
+                return Origin(root.node, masked=values[0]) if values else Origin(done.node)
     return None
 
 

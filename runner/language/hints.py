@@ -15,6 +15,8 @@ PREFIXES = ("torch", "F", "nn", "functional", "linalg", "special", "fft", "maske
 FOREIGN = ("np", "numpy", "jnp", "jax", "tf", "scipy")
 """First names of other libraries' functions, which are torch's here."""
 
+_REARRANGE = "axes have no names here: write `x.permute(…)`, `x.reshape(…)` or `x.unflatten(…)`"
+
 _BUILTINS: Mapping[str, str] = {
     "print": "every named value is recorded and shown: give it a name",
     "bool": "compare it: `x != 0`, or cast a tensor: `x.to(bool)`",
@@ -25,6 +27,8 @@ _BUILTINS: Mapping[str, str] = {
     "map": "write a tensor operation, or a loop",
     "no_grad": "write `x.detach()` where no gradient shall flow",
     "torch.no_grad": "write `x.detach()` where no gradient shall flow",
+    "autocast": "write `x.to(bfloat16)` where lower precision is wanted",
+    "rearrange": _REARRANGE,
     "backward": "write a `backward` step",
     "Parameter": "declare it under `parameters:`",
     "nn.Parameter": "declare it under `parameters:`",
@@ -46,6 +50,7 @@ NAMES: Mapping[str, str] = {
     "none": "write `None`",
     "self": "parameters and constants go by their own names: `w`, not `self.w`",
     **dict.fromkeys(PREFIXES, "it is the first part of an operation's name: `linalg.det(x)`"),
+    "einops": _REARRANGE,
     **dict.fromkeys(FOREIGN, "operations are torch's, and need no prefix: `sin(x)`"),
 }
 """What to do about names that people bring from elsewhere."""

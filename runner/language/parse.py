@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 
 from runner.language.faults import LanguageError, Place, place_of, source_of
-from runner.language.syntax import NOT_AVAILABLE, syntax_fault
+from runner.language.syntax import NOT_AVAILABLE, instead_of_block, syntax_fault
 
 MAX_EXPRESSION_BYTES = 64 * 1024
 MAX_DEPTH = 100
@@ -219,6 +219,8 @@ def _check_nodes(tree: ast.AST, text: str) -> None:
             message, hint = NOT_AVAILABLE.get(
                 kind, (f"this syntax ({kind.__name__.lower()}) is not available", "write it as an expression")
             )
+            if isinstance(node, ast.With):
+                hint = instead_of_block(node)
             placed = node if hasattr(node, "lineno") else _parent_of(tree, node)
             raise LanguageError(message, hint, place_of(placed, text))
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):

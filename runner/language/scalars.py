@@ -60,6 +60,9 @@ def _bounded_operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any
     return apply
 
 
+COUNTERS = frozenset(("iteration", "row", "step", "epoch"))
+"""What people expect to count here, as it does in other places or in other tools."""
+
 BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: _bounded_operator(operator.add),
     ast.Sub: _bounded_operator(operator.sub),
@@ -300,13 +303,21 @@ class _Compiler:
             value = CONSTANTS[name]
         else:
             known = [*self.names, *self.running]
-            otherwise = (
-                f"scalar constants are {', '.join(sorted(known))}"
-                if known
-                else "declare it under `constants:` as a bare number"
-            )
-            raise self.fault(node, f"`{name}` is not a scalar constant", did_you_mean(name, known, otherwise))
+            raise self.fault(node, f"`{name}` is not a scalar constant", self.instead_of(name, known))
         return lambda values: value
+
+    def instead_of(self, name: str, known: Sequence[str]) -> str:
+        """One thing to do about a name that is no number here."""
+        if name in COUNTERS:
+            return (
+                "`t` counts the steps of an optimizer"
+                if "t" in self.running
+                else "this is computed once, before the first step: use numbers and scalar constants"
+            )
+        if not known:
+            return "declare it under `constants:` as a bare number"
+        found = did_you_mean(name, known)
+        return found or f"scalar constants are {', '.join(sorted(known))}"
 
     def compile_attribute(self, node: ast.Attribute) -> _Compiled:
         if (

@@ -37,7 +37,7 @@ NOT_AVAILABLE: Mapping[type[ast.AST], tuple[str, str]] = {
     ast.ClassDef: ("a class is not available", _WRITE_A_FUNCTION),
     ast.Import: _IMPORT,
     ast.ImportFrom: _IMPORT,
-    ast.With: ("a `with` block is not available", "write `x.detach()` where no gradient shall flow"),
+    ast.With: ("a `with` block is not available", "write its lines alone"),
     ast.Is: ("`is` is not available", "write `==`"),
     ast.IsNot: ("`is not` is not available", "write `!=`"),
     ast.In: ("`in` is not available", "compare with `==`, or use `isin`"),
@@ -62,6 +62,24 @@ NOT_AVAILABLE: Mapping[type[ast.AST], tuple[str, str]] = {
     ast.TryStar: _TRY,
 }
 """What to say about syntax of Python that the language leaves out."""
+
+_DETACH = "write `x.detach()` where no gradient shall flow"
+_BLOCKS: Mapping[str, str] = {
+    "autocast": "write `x.to(bfloat16)` where lower precision is wanted",
+    **dict.fromkeys(("no_grad", "inference_mode", "set_grad_enabled"), _DETACH),
+    "enable_grad": "gradients flow everywhere: write its lines alone",
+    "fork_rng": "every step has a random stream of its own: write its lines alone",
+    "detect_anomaly": "what makes a value non-finite is told by itself: write its lines alone",
+}
+
+
+def instead_of_block(block: ast.With) -> str:
+    """One thing to do instead of a `with` block, by what it opens."""
+    opened = block.items[0].context_expr
+    called = opened.func if isinstance(opened, ast.Call) else opened
+    name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+    return _BLOCKS.get(name, NOT_AVAILABLE[ast.With][1])
+
 
 _HABITS: tuple[tuple[str, str, str], ...] = (
     (r"&&", "`&&` is not an operator", "write `a & b` for tensors, `a and b` for scalars"),

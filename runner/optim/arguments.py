@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.catalogue import Argument
 from runner.language.faults import LanguageError
-from runner.language.scalars import FUNCTIONS, Names, Scalar, calls_in, evaluate, names_in
+from runner.language.scalars import COUNTERS, FUNCTIONS, Names, Scalar, calls_in, evaluate, names_in
 from runner.optim.faults import PlacedFault
 from runner.optim.plans import Element, Option, Path, Scheduled, Value
 
@@ -21,6 +21,7 @@ class Scope:
     names: Names  # scalar constants; tuples for 1-d constants that are known
     running: Collection[str] = ()  # an expression that reads one of these stays an expression
     unknown: Collection[str] = ()  # those of `running` without a value while planning: 1-d constants read later
+    unreadable: Collection[str] = ()  # constant tensors that no expression here can read
 
 
 def scalar(value: object, path: Path, names: Names) -> Scalar:
@@ -98,13 +99,26 @@ def _element(argument: Argument, base: str, value: object, path: Path, scope: Sc
         raise _misfit(argument, base, f", not {_shown(value)}", path)
     if isinstance(value, str) and base == "bool" and value.lower() in ("yes", "no", "on", "off", "y", "n"):
         raise PlacedFault(path, f"`{value}` is a string, not a boolean", "write `true` or `false`")
-    if isinstance(value, str) and _runs(value, path, scope.running):
+    if isinstance(value, str):
+        _check_reads_numbers(value, path, scope.unreadable)
+    if isinstance(value, str) and _runs(value, path, {*scope.running, *COUNTERS}):
         return Scheduled(value, path)
     result = scalar(value, path, scope.names)
     if not fits(base, result):
         shown = f", and `{value}` is {_shown(result)}" if isinstance(value, str) else f", not {_shown(result)}"
         raise _misfit(argument, base, shown, path)
     return result
+
+
+def _check_reads_numbers(text: str, path: Path, unreadable: Collection[str]) -> None:
+    """Raise PlacedFault where an expression names a constant that is a tensor."""
+    try:
+        found = sorted(names_in(text) & {*unreadable})
+    except LanguageError:
+        return  # which is told where it is compiled
+    if found:
+        hint = f"declare it as a bare number: `{found[0]}: 0.1`"
+        raise PlacedFault(path, f"`{found[0]}` is a tensor, and a hyperparameter reads numbers", hint)
 
 
 def _misfit(argument: Argument, base: str, shown: str, path: Path) -> PlacedFault:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from runner.optim.trial import REFUSALS, culprit, take_a_step
 
 if TYPE_CHECKING:
     from runner.config import Config, OptimizerDeclaration, RuleDeclaration
+    from runner.config.models import Step
 
 _ONLY_FOR_ALL = {"adagrad": frozenset({"initial_accumulator_value"})}
 """Arguments that torch reads from the constructor alone: in a group they would be ignored."""
@@ -50,6 +51,7 @@ def plan_optimizers(
     *,
     constants: Mapping[str, Shaped] | None = None,
     rules: RuleSurroundings | None = None,
+    unread: Collection[str] = (),
 ) -> dict[str, OptimizerPlan]:
     """Every optimizer of a config that is valid, by name.
 
@@ -62,15 +64,17 @@ def plan_optimizers(
         constants: shape and dtype of the constant tensors: an initial state may read them, and a hyperparameter
             that reads one is evaluated at each step.
         rules: what rules may read besides their own names; nothing unless given.
+        unread: those of `constants` that no hyperparameter can read, because they are no list of numbers.
     """
     tensors = dict(constants or {})
     faults = Collector(config.document, problems)
-    unknown = frozenset(name for name in tensors if name not in scalars)
+    unreadable = frozenset(name for name in unread if name not in scalars)
+    unknown = frozenset(name for name in tensors if name not in scalars) - unreadable
     around = _Around(
         faults,
         parameters,
         tensors,
-        Scope(scalars, unknown | {STEP_COUNT}, unknown),
+        Scope(scalars, unknown | {STEP_COUNT}, unknown, unreadable),
         rules or RuleSurroundings(),
     )
     alone = len(config.optimizers) == 1
@@ -88,12 +92,23 @@ def plan_optimizers(
             if plan is not None:
                 plans[name] = plan
     if complete and plans:
+        assigned = _assigned(config.steps)
         for parameter, shaped in parameters.items():
-            if shaped.requires_grad and parameter not in holders:
+            if shaped.requires_grad and parameter not in holders and parameter not in assigned:
                 hint = "name it in an optimizer, or freeze it with `requires_grad: false`"
                 message = f"no optimizer holds the trainable parameter `{parameter}`"
                 warnings.append(config.document.problem(("parameters", parameter), message, hint, key=True))
     return plans
+
+
+def _assigned(steps: Iterable[Step]) -> set[str]:
+    """What `assign` steps write, wherever they stand."""
+    found: set[str] = set()
+    for step in steps:
+        if step.kind == "assign":
+            found.update(step.argument.values)
+        found |= _assigned(getattr(step.argument, "steps", ()))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,14 @@ from runner.language.scalars import Scalar
 from runner.language.scope import Function, Scope, declare_functions
 from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
 from runner.optim.faults import PlacedFault
+from runner.plan.advice import advise, leave_to_advice, torch_quiet
 from runner.plan.determinism import configure, deterministic
 from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
 from runner.plan.faults import Faults
 from runner.plan.files import text_read_once
 from runner.plan.health import plan_health
 from runner.plan.initial import Computed
-from runner.plan.initialising import Drawings, Surroundings, computed_value, initial_values, tables
+from runner.plan.initialising import Drawings, Surroundings, computed_value, initial_values, is_table, tables
 from runner.plan.instructions import Instruction
 from runner.plan.log import LogPlan, columns_of, kept_columns, plan_log
 from runner.plan.memory import bounded_memory, machine_memory
@@ -168,7 +169,7 @@ class _Compiler:
         sources = plan_sources(config.data, scalars, self.dtype, faults, self.allowed, self.memory)
         self.supply = Supply(sources, config.device)
         faults.stop()
-        with deterministic(config.device), self.examples(tensors) as examples:
+        with deterministic(config.device), torch_quiet(), self.examples(tensors) as examples:
             batches = self.supply.examples(self.supply.choose(), {})
             lowered = self.lower(tensors, examples, scalars, functions, batches)
             optimizers = self.optimizers(tensors, examples, scalars, functions, lowered)
@@ -199,8 +200,11 @@ class _Compiler:
             values.columns = kept_columns(config.log, possible, faults)
             planner = ProgramPlanner(values)
             program = planner.plan(config.steps)
+            pairs = advise(lowered, program, tensors, faults)
             for besides in values.lowered_besides():
                 forget_examples(besides)
+        if pairs:
+            leave_to_advice()
         check_use(config, values, planner.objectives, planner.stepped)
         snapshot = plan_snapshot(config, possible, scalars, faults)
         log = plan_log(config.log, values.columns, scalars, faults)
@@ -443,6 +447,7 @@ class _Compiler:
             self.faults.warnings,
             constants=constants,
             rules=RuleSurroundings(scope, self.inference, self.infer_again),
+            unread=[name for name, tensor in constants.items() if not is_table(tensor.shape, tensor.dtype)],
         )
 
     def estimate(

@@ -110,10 +110,13 @@ def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], 
 def tables(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Scalar, ...]]:
     """The elements of 1-d tensors as Python numbers."""
     return {
-        name: tuple(tensor.tolist())
-        for name, tensor in tensors.items()
-        if tensor.dim() == 1 and tensor.numel() <= MAX_TABLE and not tensor.is_complex()
+        name: tuple(tensor.tolist()) for name, tensor in tensors.items() if is_table(tuple(tensor.shape), tensor.dtype)
     }
+
+
+def is_table(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether a constant of this shape and dtype can be read as a list of numbers."""
+    return len(shape) == 1 and shape[0] <= MAX_TABLE and not dtype.is_complex
 
 
 def _closure(names: Iterable[str], tensors: Mapping[str, TensorPlan]) -> set[str]:

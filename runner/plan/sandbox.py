@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from runner.errors import did_you_mean, listing
 
@@ -56,14 +56,19 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
     return path
 
 
-def open_ordinary(path: Path) -> BinaryIO:
-    """Open a located file for reading, without waiting where it has become a pipe since.
+def open_ordinary(path: Path) -> BufferedReader:
+    """Open a located file for reading, as long as it is where `locate` has found it.
 
     Raises:
-        FileFault: it cannot be opened, or is no ordinary file any more.
+        FileFault: it cannot be opened, is no ordinary file any more, or has been replaced by a link, or a folder above
+            it, which would lead elsewhere.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if os.path.realpath(path) != os.fspath(path):
+            raise FileFault(f"{path.name} has been replaced by a link since it was looked at", "put the file back")
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise FileFault(f"{path.name} is not an ordinary file", "write the path of a data file")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError as error:
         raise FileFault(
             f"{path.name} cannot be read: {_reason(error)}", "check the path and its permissions"

@@ -49,15 +49,25 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
             if waiting.pop(reader, None) is not None:
                 doomed.append(reader)
     if waiting:
-        _report_cycles(waiting, broken, config, faults)
+        _report_cycles(waiting, faults)
     return {name: values[name] for name in declared if name in values}
 
 
-def _report_cycles(waiting: Mapping[str, set[str]], broken: set[str], config: Config, faults: Faults) -> None:
-    cyclic = {name for name, needs in waiting.items() if needs & waiting.keys()}
-    if cyclic:
-        names = sorted(cyclic)
-        shown = ", ".join(f"`{name}`" for name in names)
+def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:
+    """Report each circle once; what only reads one of them, or a constant with a fault, is in none."""
+    done: set[str] = set()
+    for start in waiting:
+        trail: dict[str, None] = {}
+        name: str | None = start
+        while name is not None and name not in trail and name not in done:
+            trail[name] = None
+            name = next((needed for needed in sorted(waiting[name]) if needed in waiting), None)
+        done |= trail.keys()
+        if name is None or name not in trail:
+            continue
+        path = list(trail)
+        names = sorted(path[path.index(name) :])
+        shown = ", ".join(f"`{each}`" for each in names)
         faults.add(
             ("constants", names[0]),
             f"these constants are computed from one another: {shown}",

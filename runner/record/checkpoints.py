@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,24 @@ from torch import Tensor
 from runner.engine.state import State, Withheld
 from runner.errors import Problem, RunError
 from runner.plan.plan import Plan
+from runner.record.checkpoint_state import Forged, check_complex, check_state, largest_checkpoint
 from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
+from runner.record.json_fields import COUNT, LARGEST_JSON, TEXT, fault_in, mapping_of, parse_json
+from runner.safe_files import Folder
 
 FORMAT = 3
 CHECKPOINTS_FOLDER = "checkpoints"
+FIELDS = {
+    "torch": TEXT,
+    "config": mapping_of(TEXT, "a mapping of texts"),
+    "row": COUNT,
+    "tensors": TEXT,
+    "sha256": TEXT,
+}
+_UNTAGGED = re.compile(r"\d{8,}\.json")
+_TENSORS = re.compile(r"(?:[A-Za-z0-9_-]+-)?\d{8,}\.safetensors")
+"""The names that files of tensors have; nothing else in the folder is removed."""
 
 
 def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None = None) -> Path:
@@ -46,25 +60,42 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     told["digest"] = _digest(told)
     path = folder / f"{name if tag is None else tag}.json"
     try:
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / f"{name}.safetensors", data)
-        write_atomically(path, json.dumps(told).encode())
-        _tidy(folder)
+        write_atomically(folder / f"{name}.safetensors", data, through=directory)
+        write_atomically(path, json.dumps(told).encode(), through=directory)
+        _tidy(directory)
     except OSError as error:
         message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
         raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
     return path
 
 
-def _tidy(folder: Path) -> None:
-    """Remove all but the newest two untagged checkpoints, and tensors that no JSON names."""
-    untagged = sorted(path for path in folder.glob("*.json") if path.stem.isdigit())
-    for path in untagged[:-2]:
-        path.unlink()
-    named = {read_checkpoint(path)["tensors"] for path in folder.glob("*.json")}
-    for path in folder.glob("*.safetensors"):
-        if path.name not in named:
-            path.unlink()
+def _tidy(directory: Path) -> None:
+    """Remove all but the newest two untagged checkpoints, and tensors that no JSON names; nothing else.
+
+    The tensors of a JSON that cannot be read stay.
+    """
+    with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
+        tensors = {name: _tensors_named(folder, name) for name in folder.names(".json")}
+        untagged = [name for name in tensors if _UNTAGGED.fullmatch(name) and tensors[name] == _beside(name)]
+        for name in untagged[:-2]:
+            folder.remove(name)
+            del tensors[name]
+        named = set(tensors.values())
+        for name in folder.names(".safetensors"):
+            if _TENSORS.fullmatch(name) and name not in named:
+                folder.remove(name)
+
+
+def _tensors_named(folder: Folder, name: str) -> str:
+    try:
+        return str(read_checkpoint(folder.path / name)["tensors"])
+    except RunError:
+        return _beside(name)
+
+
+def _beside(name: str) -> str:
+    """What the tensors of an untagged checkpoint are called."""
+    return name.removesuffix(".json") + ".safetensors"
 
 
 def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
@@ -81,8 +112,15 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
     if differing is not None:
         hint = "put that back to go on, or run the changed config as a run of its own"
         raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
-    tensors = _tensors(path, told["tensors"], told["sha256"])
-    _restore(state, _decode(told["state"], tensors), plan.device)
+    tensors = _tensors(path, told["tensors"], told["sha256"], largest_checkpoint(plan, state))
+    try:
+        contents = _decode(told["state"], tensors)
+        check_state(plan, state, contents)
+    except Forged as error:
+        raise _damaged(f"the checkpoint {path.name} is none of this run: {error}", path) from error
+    if contents["row"] != told["row"]:
+        raise _damaged(f"the checkpoint {path.name} is none of this run: it tells two counts of rows", path)
+    _restore(state, contents, plan.device)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -92,10 +130,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         RunError: it cannot be read, is damaged, or is of another format.
     """
     try:
-        told = json.loads(path.read_bytes())
+        told = parse_json(_read(path.parent.parent, path.name, LARGEST_JSON))
     except OSError as error:
         raise _damaged(f"the checkpoint {path.name} cannot be read: {error.strerror}", path) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _damaged(f"the checkpoint {path.name} is truncated or damaged: it is not JSON", path) from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         found = told.get("format") if isinstance(told, dict) else None
@@ -103,7 +141,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(Problem(message, "resume with the version that wrote it"))
     if told.pop("digest", None) != _digest(told):
         raise _damaged(f"the checkpoint {path.name} is damaged: its digest is another", path)
+    fault = fault_in(told, FIELDS)
+    if fault is not None:
+        raise _damaged(f"the checkpoint {path.name} is damaged: {fault}", path)
     return told
+
+
+def _read(directory: Path, name: str, limit: int) -> bytes:
+    """A file of a checkpoint, which is an ordinary one in the run's own folder of checkpoints."""
+    with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
+        return folder.read(name, limit)
 
 
 def _digest(told: Mapping[str, Any]) -> str:
@@ -117,8 +164,21 @@ def _damaged(message: str, path: Path) -> RunError:
 
 
 def latest_checkpoint(directory: Path, rows: int) -> Path | None:
-    """The newest checkpoint of a run that needs no more than its first `rows` rows; None where there is none."""
-    found = [(read_checkpoint(path)["row"], path) for path in sorted((directory / CHECKPOINTS_FOLDER).glob("*.json"))]
+    """The newest checkpoint of a run that needs no more than its first `rows` rows; None where there is none.
+
+    Raises:
+        RunError: there is something in the place of checkpoints that cannot be read.
+    """
+    folder = directory / CHECKPOINTS_FOLDER
+    try:
+        with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as opened:
+            names = opened.names(".json")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        message = f"checkpoints cannot be read from {folder}: {error.strerror}"
+        raise RunError(Problem(message, f"remove {CHECKPOINTS_FOLDER} to go on from the start")) from error
+    found = [(read_checkpoint(folder / name)["row"], folder / name) for name in names]
     usable = [(row, path) for row, path in found if row <= rows]
     return max(usable)[1] if usable else None
 
@@ -197,24 +257,35 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if "tensor" in value:
-        tensor = tensors[value["tensor"]]
-        return torch.view_as_complex(tensor) if value["complex"] else tensor
-    if "mapping" in value:
-        return {key: _decode(item, tensors) for key, item in value["mapping"]}
-    return [_decode(item, tensors) for item in value["list"]]
+    """The inverse of `_encode`; raises `Forged` for what it never makes."""
+    match value:
+        case {"tensor": str(key), "complex": bool(is_complex)} if key in tensors:
+            return check_complex(tensors[key]) if is_complex else tensors[key]
+        case {"mapping": [*pairs]} if all(_is_pair(pair) for pair in pairs):
+            return {key: _decode(item, tensors) for key, item in pairs}
+        case {"list": [*items]}:
+            return [_decode(item, tensors) for item in items]
+        case dict() | list():
+            raise Forged("it holds what is no value")
+    return value
 
 
-def _tensors(path: Path, name: str, digest: str) -> dict[str, Tensor]:
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+
+
+def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor]:
     """What the tensors' file beside a JSON holds."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        data = (path.parent / name).read_bytes()
+        data = _read(path.parent.parent, name, limit)
     except OSError as error:
         raise _damaged(f"the checkpoint's tensors {name} cannot be read: {error.strerror}", path) from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest is another", path)
-    return load(data)
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(f"the checkpoint's tensors {name} are not a `.safetensors` file", path) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Problem, RunError
+from runner.plan.sandbox import FileFault, open_ordinary
 
 DATA_FILES = "data_files"
 """Where a manifest keeps them."""
@@ -29,11 +30,10 @@ def data_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     found = {}
     for path in paths:
         try:
-            with path.open("rb") as file:
+            with open_ordinary(path) as file:
                 found[str(path)] = _told(file)
-        except OSError as error:
-            message = f"{path} cannot be read: {error.strerror or error}"
-            raise RunError(Problem(message, "check the path and its permissions")) from error
+        except FileFault as fault:
+            raise RunError(Problem(fault.message, fault.hint)) from fault
     return found
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from runner.errors import Problem, RunError
+from runner.errors import Problem, RunError, UsageError
+from runner.safe_files import Busy, Folder
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "run.json"
@@ -20,13 +23,16 @@ def create_run_directory(runs_dir: Path, name: str, now: datetime) -> Path:
     What outlasts a power failure is up to `sync_opening`.
 
     Raises:
-        RunError: the folder cannot be made.
+        RunError: the folder cannot be made, or `runs_dir/NAME` is a link, which may lead anywhere.
     """
     parent = runs_dir / name
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        directory = _make_exclusively(parent, now.strftime("%Y%m%d-%H%M%S"))
-        (directory / ROWS_FOLDER).mkdir()
+        if not runs_dir.exists():
+            runs_dir.mkdir(parents=True, exist_ok=True)
+        with Folder(runs_dir) as runs, runs.folder(name, create=True) as of_name:
+            made = _make_exclusively(of_name, now.strftime("%Y%m%d-%H%M%S"))
+            with of_name.folder(made) as directory:
+                directory.make_folder(ROWS_FOLDER)
     except OSError as error:
         raise RunError(
             Problem(
@@ -34,17 +40,17 @@ def create_run_directory(runs_dir: Path, name: str, now: datetime) -> Path:
                 hint="choose a folder that can be written with --runs-dir",
             )
         ) from error
-    return directory
+    return parent / made
 
 
-def _make_exclusively(parent: Path, stamp: str) -> Path:
+def _make_exclusively(parent: Folder, stamp: str) -> str:
     while True:
-        directory = parent / f"{stamp}-{secrets.token_hex(2)}"
+        name = f"{stamp}-{secrets.token_hex(2)}"
         try:
-            directory.mkdir()
+            parent.make_folder(name)
         except FileExistsError:
             continue
-        return directory
+        return name
 
 
 def write_atomically(
@@ -53,30 +59,35 @@ def write_atomically(
     """Write a file so that a reader, also after a crash, finds the old content or the new one and nothing between.
 
     Args:
-        through: the folder of the temporary file, on the same file system as `path`; the folder of `path` by default.
+        through: the folder above that of `path`, where the temporary file stands; the folder of `path` is entered from
+            there, made if it is missing, and refused where it is a link.
         synced: whether it outlasts a power failure once this returns; if not, only a crash of this process.
 
     Raises:
         OSError: nothing at `path` changed, and the temporary file is gone.
     """
-    temporary = (through or path.parent) / f".{path.name}.writing"
-    try:
-        with open(temporary, "wb", buffering=0) as file:
-            _write_all(file.fileno(), content)
-            if synced:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if synced:
-        _sync_folder(path.parent)
+    if through is None:
+        with Folder(path.parent) as folder:
+            folder.write(path.name, content, synced=synced)
+    else:
+        with Folder(through) as above, above.folder(path.parent.name, create=True) as folder:
+            folder.write(path.name, content, through=above, synced=synced)
 
 
-def _write_all(descriptor: int, content: bytes | memoryview) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep every other process from writing to a run directory; the system ends that with this process.
+
+    Raises:
+        UsageError: another one does.
+    """
+    with Folder(directory) as folder, ExitStack() as stack:
+        try:
+            stack.enter_context(folder.locked())
+        except Busy as error:
+            problem = Problem(f"{directory} is running: {error.strerror}", "wait for it, or end its process")
+            raise UsageError(problem) from error
+        yield
 
 
 def sync_opening(directory: Path) -> None:
@@ -85,22 +96,11 @@ def sync_opening(directory: Path) -> None:
     Raises:
         OSError: it may not.
     """
-    for name in (CONFIG_FILE, MANIFEST_FILE):
-        with open(directory / name, "r+b" if os.name == "nt" else "rb") as file:
-            os.fsync(file.fileno())
-    for folder in (directory, directory.parent, directory.parent.parent):
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; where it may not be opened, that is the system's matter."""
-    if os.name == "nt":
-        return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with Folder(directory) as folder:
+        for name in (CONFIG_FILE, MANIFEST_FILE):
+            with folder.open(name) as file:
+                os.fsync(file.fileno())
+        folder.sync()
+    for above in (directory.parent, directory.parent.parent):
+        with Folder(above) as folder:
+            folder.sync()

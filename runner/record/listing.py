@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from runner.errors import UsageError
 from runner.record.directory import MANIFEST_FILE, ROWS_FOLDER
 from runner.record.manifest import read_manifest
+from runner.safe_files import Folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,24 @@ def list_runs(runs_dir: str | Path = "runs", name: str | None = None) -> list[Ru
     folder = Path(runs_dir)
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
-    manifests = folder.glob(f"*/*/{MANIFEST_FILE}")
-    runs = [_summary(path.parent) for path in manifests if name is None or path.parent.parent.name == name]
+    runs = [_summary(directory) for directory in _directories(folder, name)]
     return sorted(runs, key=lambda run: run.path.name, reverse=True)
+
+
+def _directories(folder: Path, name: str | None) -> Iterator[Path]:
+    """What has a `run.json` two folders down, whatever that is."""
+    for of_name in _entries(folder):
+        if name is None or of_name.name == name:
+            yield from (each for each in _entries(of_name) if os.path.lexists(each / MANIFEST_FILE))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """The folders in a folder, which are none where it cannot be read."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return [folder / name for name in names if os.path.isdir(folder / name)]
 
 
 def _summary(directory: Path) -> RunSummary:
@@ -49,7 +67,7 @@ def _summary(directory: Path) -> RunSummary:
     except UsageError as error:
         return RunSummary(directory, name, "unreadable", None, None, None, error.problems[0].message)
     rows = manifest.get("rows")
-    problems = (manifest.get("failure") or {}).get("problems") or [{}]
+    failure = manifest.get("failure")
     return RunSummary(
         path=directory,
         name=name,
@@ -57,12 +75,21 @@ def _summary(directory: Path) -> RunSummary:
         started=manifest.get("started"),
         seconds=manifest.get("seconds"),
         rows=_rows_on_disk(directory) if rows is None else rows,
-        failure=problems[0].get("message"),
+        failure=failure["problems"][0]["message"] if failure and failure["problems"] else None,
     )
 
 
-def _rows_on_disk(directory: Path) -> int:
-    """Counted in the files, for a run that did not come to write it down."""
+def _rows_on_disk(directory: Path) -> int | None:
+    """Counted in the files, for a run that did not come to write it down; None where one of them cannot be read."""
+    import pyarrow
     import pyarrow.parquet
 
-    return sum(pyarrow.parquet.read_metadata(part).num_rows for part in (directory / ROWS_FOLDER).glob("*.parquet"))
+    count = 0
+    try:
+        with Folder(directory) as run, run.folder(ROWS_FOLDER) as folder:
+            for name in folder.names(".parquet"):
+                with folder.open(name) as file:
+                    count += pyarrow.parquet.read_metadata(file).num_rows
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return None
+    return count

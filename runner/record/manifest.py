@@ -16,7 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import Problem, SteprunError, UsageError
 from runner.record.directory import MANIFEST_FILE, write_atomically
+from runner.record.json_fields import (
+    COUNT,
+    DURATION,
+    INTEGER,
+    LARGEST_JSON,
+    MAPPING,
+    PATHS,
+    TEXT,
+    TEXTS,
+    Kind,
+    fault_in,
+    list_of,
+    mapping_of,
+    or_null,
+    parse_json,
+)
 from runner.record.repository import DirtyCheck, find_repository
+from runner.safe_files import Folder
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +42,36 @@ if TYPE_CHECKING:
 
 GIT_PATIENCE = 0.2
 """Seconds that the end of a run waits for git to say whether tracked files were changed."""
+
+_PROBLEM = Kind("a problem", lambda value: isinstance(value, dict) and isinstance(value.get("message"), str))
+_FAILURE = Kind(
+    "a failure with its problems",
+    lambda value: isinstance(value, dict) and list_of(_PROBLEM, "").takes(value.get("problems")),
+)
+FIELDS: Mapping[str, Kind] = {
+    "status": TEXT,
+    "command": TEXTS,
+    "name": TEXT,
+    "seed": INTEGER,
+    "engine": TEXT,
+    "versions": mapping_of(TEXT, "a mapping of texts"),
+    "environment": MAPPING,
+    "git": or_null(MAPPING),
+    "process": MAPPING,
+    "started": TEXT,
+    "ended": or_null(TEXT),
+    "seconds": or_null(DURATION),
+    "compile_seconds": or_null(DURATION),
+    "rows": or_null(COUNT),
+    "failure": or_null(_FAILURE),
+    "warnings": TEXTS,
+    "columns": list_of(MAPPING, "a list of mappings"),
+    "data_folders": PATHS,
+    "data_files": mapping_of(MAPPING, "a mapping of mappings"),
+    "config_fields": mapping_of(TEXT, "a mapping of texts"),
+    "resumed": or_null(list_of(MAPPING, "a list of mappings")),
+}
+"""The fields of a manifest; one of an earlier version may lack some."""
 
 STATUSES = ("running", "finished", "failed", "interrupted", "killed")
 
@@ -61,8 +108,8 @@ class Manifest:
         if resumed_at is not None:
             before = read_manifest(directory)
             again = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
-            self.content["resumed"] = [*before.get("resumed", []), again]
-            self.content["started"] = before["started"]
+            self.content["resumed"] = [*(before.get("resumed") or ()), again]
+            self.content["started"] = before.get("started") or self.content["started"]
             self._seconds_before = before.get("seconds") or 0.0  # what a kill cut off is not known
             self.content |= {key: before.get(key) for key in ("seconds", "compile_seconds")}
             for warning in before.get("warnings", ()):
@@ -183,13 +230,17 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / MANIFEST_FILE
     try:
-        content = json.loads(path.read_bytes())
+        with Folder(directory) as folder:
+            content = parse_json(folder.read(MANIFEST_FILE, LARGEST_JSON))
     except OSError as error:
         raise UsageError(f"{directory} is not a run directory: cannot read {path.name}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path} is not valid JSON") from error
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
         raise UsageError(f"{path} is not the manifest of a run: it has no status")
+    fault = fault_in(content, FIELDS, required=False)
+    if fault is not None:
+        raise UsageError(Problem(f"{path} is not the manifest of a run: {fault}", "put back what stood there"))
     if content["status"] == "running" and not _is_alive(content.get("process")):
         content["status"] = "killed"
     return content

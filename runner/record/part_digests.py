@@ -12,6 +12,8 @@ from pathlib import Path
 
 from runner.errors import Problem, RunError
 from runner.record.directory import ROWS_FOLDER, write_atomically
+from runner.record.json_fields import LARGEST_JSON, parse_json
+from runner.safe_files import Folder
 
 DIGESTS_FILE = "rows.json"
 
@@ -24,12 +26,13 @@ def read_digests(directory: Path) -> dict[str, str]:
     """
     path = directory / DIGESTS_FILE
     try:
-        told = json.loads(path.read_bytes())
+        with Folder(directory) as folder:
+            told = parse_json(folder.read(DIGESTS_FILE, LARGEST_JSON))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise damaged(path, "it is not JSON") from error
     parts = told.get("sha256") if isinstance(told, dict) else None
     if not isinstance(parts, dict) or not all(isinstance(digest, str) for digest in parts.values()):
@@ -60,7 +63,7 @@ def check_parts(directory: Path) -> None:
     for name, expected in read_digests(directory).items():
         path = directory / ROWS_FOLDER / Path(name).name
         try:
-            with path.open("rb") as file:
+            with Folder(directory) as run, run.folder(ROWS_FOLDER) as rows, rows.open(path.name) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise damaged(path, f"it cannot be read: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ Temporary files stand in the folder above, so `rows/` never holds anything but w
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from runner.record.directory import write_atomically
 from runner.record.parquet import encode
 from runner.record.part_digests import digest_of, read_digests, write_digests
 from runner.record.storage import StoredColumn
+from runner.safe_files import Folder
 
 REWRITE_RATIO = 20
 """After a rewrite of the unfinished part, the next waits this many times as long as it took: at most 5% of one core."""
@@ -142,8 +144,12 @@ class PartWriter:
 
 def _digests_before(folder: Path, parts: int) -> dict[str, str]:
     """Those of the parts that are there already; a run that was killed has not digested its last one."""
-    found = read_digests(folder.parent) if parts else {}
-    for path in sorted(folder.glob("*.parquet"))[:parts]:
-        if path.name not in found:
-            found[path.name] = digest_of(path.read_bytes())
+    if not parts:
+        return {}
+    found = read_digests(folder.parent)
+    with Folder(folder.parent) as run, run.folder(folder.name) as rows:
+        for name in rows.names(".parquet")[:parts]:
+            if name not in found:
+                with rows.open(name) as file:
+                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

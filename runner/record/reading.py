@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import html
 import math
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,10 +17,12 @@ from torch import Tensor
 from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean
 from runner.plan.columns import Column
-from runner.record.directory import CONFIG_FILE, MANIFEST_FILE, ROWS_FOLDER
+from runner.record.directory import CONFIG_FILE, MANIFEST_FILE
 from runner.record.manifest import read_manifest
-from runner.record.part_digests import check_parts, damaged
+from runner.record.part_digests import check_parts
+from runner.record.part_reading import check_columns, parts_of
 from runner.record.storage import dtype_name, from_column_json, stored_column
+from runner.safe_files import Folder
 
 if TYPE_CHECKING:
     import pandas
@@ -39,9 +41,14 @@ def open_run(path: str | Path) -> Run:
         RunError: a file of its rows is damaged; the text says which.
     """
     directory = Path(path)
-    if not (directory / MANIFEST_FILE).is_file():
-        raise UsageError(_not_a_run(directory))
+    check_is_run(directory)
     return Run(directory)
+
+
+def check_is_run(directory: Path) -> None:
+    """Raise UsageError, with what it is instead, where a folder is no run directory."""
+    if not os.path.lexists(directory / MANIFEST_FILE):
+        raise UsageError(_not_a_run(directory))
 
 
 def _not_a_run(directory: Path) -> Problem:
@@ -69,10 +76,9 @@ class Run:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
         check_parts(path)
-        self._parts = [_Part.of(part) for part in sorted((path / ROWS_FOLDER).glob("*.parquet"))]
-        columns = tuple(map(from_column_json, self.manifest["columns"]))
-        for part in self._parts:
-            part.check(columns)
+        self.parts = parts_of(path)
+        columns = _described(path, self.manifest)
+        check_columns(self.parts, columns)
         self._layout = Columns(columns)
 
     @property
@@ -82,16 +88,31 @@ class Run:
     @functools.cached_property
     def config(self) -> Config:
         """The resolved config that ran."""
+        return self.load_config()
+
+    def load_config(self, allowed_folders: Sequence[Path] = ()) -> Config:
+        """The resolved config that ran, which may read from its own folder and from those that are allowed.
+
+        Raises:
+            UsageError: `config.yaml` cannot be read, or is not an ordinary file.
+            ConfigError: it is not valid.
+        """
         import runner.config
 
-        return runner.config.load(self.path / CONFIG_FILE)
+        path, limits = self.path / CONFIG_FILE, runner.config.Limits()
+        try:
+            with Folder(self.path) as folder:
+                text = folder.read(CONFIG_FILE, limits.file_bytes)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        return runner.config.loads(text, self.path, name=str(path), limits=limits, allowed_folders=allowed_folders)
 
     @property
     def columns(self) -> tuple[Column, ...]:
         return self._layout.columns
 
     def __len__(self) -> int:
-        return sum(part.rows for part in self._parts)
+        return sum(part.rows for part in self.parts)
 
     def __iter__(self) -> Iterator[Row]:
         return self.rows()
@@ -100,10 +121,13 @@ class Run:
         """Every row in order, its tensors on the CPU; one part of the run in memory at a time."""
         from runner.record.tensors import tensors_of
 
-        for table in self._tables():
+        def read(table: pyarrow.Table) -> tuple[list[list[Any]], list[list[Tensor | None]]]:
             fixed = [table.column(name).to_pylist() for name in ("row", "step", "path", "iteration")]
-            values = [tensors_of(table, column) for column in self.columns]
-            by_row = zip(*values, strict=True) if values else iter([()] * len(table))
+            return fixed, [tensors_of(table, column) for column in self.columns]
+
+        for part in self.parts:
+            fixed, values = part.read(read)
+            by_row = zip(*values, strict=True) if values else iter([()] * len(fixed[0]))
             for number, step, path, iteration, row in zip(*fixed, by_row, strict=True):
                 yield Row(number, step, path, iteration, self._layout, row)
 
@@ -125,7 +149,7 @@ class Run:
             raise UsageError(
                 Problem(f"the shape of `{name}` varies from row to row", hint=f"read it with run.values({name!r})")
             )
-        read = [stacked_of(table, column) for table in self._tables([name])]
+        read = [part.read(partial(stacked_of, column=column), [name]) for part in self.parts]
         if not read:
             return torch.zeros((0, *column.shape), dtype=column.dtype)
         values, present = (torch.cat(parts) for parts in zip(*read, strict=True))
@@ -149,7 +173,7 @@ class Run:
         from runner.record.tensors import present_of
 
         self._column(name)
-        masks = [present_of(table, name) for table in self._tables([name])]
+        masks = [part.read(partial(present_of, name=name), [name]) for part in self.parts]
         return torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)
 
     def values(self, name: str) -> list[Tensor | None]:
@@ -159,7 +183,7 @@ class Run:
 
         column = self._column(name)
         names = [name] if column.shape is not None else [name, name + SHAPE_SUFFIX]
-        return [value for table in self._tables(names) for value in tensors_of(table, column)]
+        return [value for part in self.parts for value in part.read(partial(tensors_of, column=column), names)]
 
     def to_arrow(self) -> pyarrow.Table:
         """All rows as one Arrow table, as they are stored."""
@@ -168,7 +192,7 @@ class Run:
         from runner.record.arrow import schema_of
 
         empty = schema_of([stored_column(column) for column in self.columns]).empty_table()
-        return pyarrow.concat_tables([*self._tables(), empty])
+        return pyarrow.concat_tables([*(part.read(lambda table: table) for part in self.parts), empty])
 
     def to_pandas(self) -> pandas.DataFrame:
         """All rows as a DataFrame: a tensor of one element is a number, a larger one a NumPy array of its shape.
@@ -181,10 +205,6 @@ class Run:
         from runner.record.frames import frame_of
 
         return frame_of(self.to_arrow(), self.columns)
-
-    def _tables(self, names: list[str] | None = None) -> Iterator[pyarrow.Table]:
-        for part in self._parts:
-            yield part.read(names)
 
     def _column(self, name: str) -> Column:
         position = self._layout.positions.get(name)
@@ -225,51 +245,12 @@ class Run:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A part as it was when the run was opened; a run that goes on may have made it longer since."""
-
-    path: Path
-    rows: int
-    schema: pyarrow.Schema
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        import pyarrow.parquet
-
-        with _whole(path), pyarrow.parquet.ParquetFile(path) as file:
-            return cls(path, file.metadata.num_rows, file.schema_arrow)
-
-    def check(self, columns: Sequence[Column]) -> None:
-        """A part holds the columns that the manifest of its run tells.
-
-        Raises:
-            RunError: it does not.
-        """
-        from runner.record.arrow import columns_of, schema_of
-
-        with _whole(self.path):
-            expected = schema_of([stored_column(column) for column in columns])
-            if not self.schema.equals(expected) or tuple(columns_of(self.schema)) != tuple(columns):
-                raise ValueError("its columns are not those of the run")
-
-    def read(self, names: list[str] | None) -> pyarrow.Table:
-        import pyarrow.parquet
-
-        with _whole(self.path), pyarrow.parquet.ParquetFile(self.path, page_checksum_verification=True) as file:
-            return file.read(columns=names).slice(0, self.rows)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """What pyarrow has against a file is told with the file."""
-    import pyarrow
-
+def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
+    """The columns that a manifest describes."""
     try:
-        yield
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it cannot be read"
-        raise damaged(path, reason[:200]) from error
+        return tuple(map(from_column_json, manifest.get("columns", ())))
+    except ValueError as error:
+        raise UsageError(f"{path / MANIFEST_FILE} is not the manifest of a run: {error}") from error
 
 
 def _not_whole(name: str, told: Sequence[Column]) -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError
 from runner.plan.columns import Column
-from runner.record.directory import CONFIG_FILE, sync_opening, write_atomically
+from runner.record.directory import CONFIG_FILE, locked, sync_opening, write_atomically
 from runner.record.manifest import Manifest, RunDescription
 from runner.record.transfer import Transfer
 from runner.record.writer import RowWriter
@@ -47,7 +47,7 @@ def recording(
     transfer: Transfer | None = None,
 ) -> Iterator[Recording]:
     """Record a run into a fresh directory, or into one that holds what was recorded before it stopped:
-    `config.yaml`, `run.json`, and `rows/`.
+    `config.yaml`, `run.json`, and `rows/`. A fresh one is locked until the end; whoever resumes has the lock.
 
         with recording(directory, plan.columns, description, text) as record:
             for row in execute(plan):
@@ -59,6 +59,18 @@ def recording(
     Raises:
         RunError: something could not be written.
     """
+    with nullcontext() if recorded is not None else locked(directory):
+        yield from _recording(directory, columns, description, config, recorded, transfer)
+
+
+def _recording(
+    directory: Path,
+    columns: Sequence[Column],
+    description: RunDescription,
+    config: str,
+    recorded: Recorded | None,
+    transfer: Transfer | None,
+) -> Iterator[Recording]:
     try:
         if recorded is None:
             write_atomically(directory / CONFIG_FILE, config.encode(), synced=False)

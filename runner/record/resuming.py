@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.config import load
 from runner.engine.engines import Compiling
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError, UsageError
@@ -14,10 +13,13 @@ from runner.plan import Plan, PlanLimits, compile
 from runner.record.checkpoints import latest_checkpoint
 from runner.record.config_fields import config_fields, difference
 from runner.record.data_files import DATA_FILES, changed, data_files
-from runner.record.directory import CONFIG_FILE, ROWS_FOLDER
-from runner.record.reading import Run, open_run
+from runner.record.directory import CONFIG_FILE, locked
+from runner.record.reading import Run, check_is_run, open_run
 from runner.record.recorder import Recorded
 from runner.record.running import CONFIG_FIELDS, Resumption, run_recorded
+from runner.safe_files import Folder
+
+_WAIT = "wait for it, or end its process"
 
 
 def resume(
@@ -45,32 +47,41 @@ def resume(
         prepare: called with the plan; gives what is called with each new row.
         compiling: told of each compilation of `engine: compile`.
     Raises:
-        UsageError: the run is finished, or is still running.
+        UsageError: the run is finished, or is still running, also in a process that goes on with it.
         RunError: `config.yaml` or a data file is not what the run began with, a checkpoint is damaged or of another
             config, or a step fails.
     """
     directory = Path(path)
-    run = open_run(directory)
-    if run.status in ("finished", "running"):
-        hint = "run its config again for another one" if run.status == "finished" else "wait for it, or end its process"
-        raise UsageError(Problem(f"{directory} is {run.status}", hint=hint))
-    folders = [Path(folder) for folder in allowed_folders]
-    folders += _recorded_folders(run.manifest)
-    plan = compile(load(directory / CONFIG_FILE, allowed_folders=folders), allowed=folders, limits=limits)
-    _check_unchanged(plan, run)
-    others = _changed_data(plan, run, allow_changed_data)
-    recorded = Recorded(len(run), len(list((directory / ROWS_FOLDER).glob("*.parquet"))), others)
-    run_recorded(
-        plan,
-        directory,
-        command=command,
-        see=None if prepare is None else prepare(plan),
-        checkpoint_every=checkpoint_every,
-        stop=stop,
-        resumption=Resumption(recorded, latest_checkpoint(directory, recorded.rows)),
-        compiling=compiling,
-    )
+    check_is_run(directory)
+    with locked(directory):
+        _remove_leftovers(directory)
+        run = open_run(directory)
+        if run.status in ("finished", "running"):
+            hint = "run its config again for another one" if run.status == "finished" else _WAIT
+            raise UsageError(Problem(f"{directory} is {run.status}", hint))
+        folders = [Path(folder) for folder in allowed_folders]
+        folders += _recorded_folders(run.manifest)
+        plan = compile(run.load_config(folders), allowed=folders, limits=limits)
+        _check_unchanged(plan, run)
+        others = _changed_data(plan, run, allow_changed_data)
+        recorded = Recorded(len(run), len(run.parts), others)
+        run_recorded(
+            plan,
+            directory,
+            command=command,
+            see=None if prepare is None else prepare(plan),
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+            resumption=Resumption(recorded, latest_checkpoint(directory, recorded.rows)),
+            compiling=compiling,
+        )
     return open_run(directory)
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """What a process that was killed had begun to write."""
+    with Folder(directory) as folder:
+        folder.remove_leftovers()
 
 
 def _check_unchanged(plan: Plan, run: Run) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.engine.rows import Row
+from runner.plain_text import json_text
 from runner.record.storage import LARGEST_LISTED, dtype_name
 from runner.record.summary import summarize
 
@@ -29,7 +29,7 @@ def row_json(row: Row, largest: int = LARGEST_LISTED) -> str:
     }
     for column, value in zip(row.columns, row.values, strict=True):
         content[column.name] = None if value is None else _plain(value, largest)
-    return json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return json_text(content)
 
 
 def _plain(tensor: Tensor, largest: int) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from runner.plan.columns import Column, recorded
+from runner.plan.columns import Column, Kept, Role, recorded
 
 LARGEST_LISTED = 4096
 """Elements up to which a tensor is stored element by element; a larger one is stored as its bytes."""
@@ -102,16 +102,31 @@ def column_json(column: Column) -> dict[str, Any]:
 
 
 def from_column_json(told: Mapping[str, Any]) -> Column:
-    """The inverse of `column_json`."""
-    shape, of = told["shape"], told.get("of")
-    return Column(
-        told["name"],
-        told["role"],
-        dtype_named(told["dtype"]),
-        None if shape is None else tuple(shape),
-        told.get("kept", "full"),
-        None if of is None else from_column_json(of),
-    )
+    """The inverse of `column_json`.
+
+    Raises:
+        ValueError: this describes no column.
+    """
+    match told:
+        case {"name": str(name), "role": role, "dtype": str(dtype), "shape": None | [*_] as shape} if (
+            role in get_args(Role) and told.get("kept", "full") in get_args(Kept) and _are_lengths(shape or ())
+        ):
+            of = told.get("of")
+            if of is not None and not isinstance(of, Mapping):
+                raise ValueError("a column is described as none is")
+            return Column(
+                name,
+                role,
+                dtype_named(dtype),
+                None if shape is None else tuple(shape),
+                told.get("kept", "full"),
+                None if of is None else from_column_json({**of, "of": None}),
+            )
+    raise ValueError("a column is described as none is")
+
+
+def _are_lengths(shape: Sequence[Any]) -> bool:
+    return all(type(length) is int and length >= 0 for length in shape) and math.prod(shape) < 1 << 48
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -121,7 +136,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def dtype_named(name: str) -> torch.dtype:
     """The inverse of `dtype_name`."""
-    dtype = getattr(torch, name)
+    dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"{name} is not a dtype")
     return dtype

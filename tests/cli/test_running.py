@@ -114,12 +114,13 @@ def test_a_run_whose_output_nobody_reads_any_more_is_interrupted(folder: Path, r
     process = endless(folder, *([] if record else ["--no-record"]))
     told = stop_reading(process)
     assert process.returncode == 130
-    more = ""
+    expected = ""
     if record:
         directory = directories(folder)[0]
         assert runner.open_run(directory).status == "interrupted"
-        more = f"; `steprun resume {directory.relative_to(folder)}` goes on"
-    assert told == f"steprun\n      interrupted: nobody reads what it prints{more}\n"
+        goes_on = f"`steprun resume {directory.relative_to(folder)}` goes on"
+        expected = f"steprun\n      interrupted when its output was closed; {goes_on}\n"
+    assert told == expected
 
 
 def test_an_expectation_that_does_not_hold_exits_3_and_keeps_the_rows(folder: Path) -> None:

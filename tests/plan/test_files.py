@@ -495,3 +495,27 @@ def test_reading_a_small_table_imports_no_arrow(tmp_path):
         "assert 'pyarrow' not in sys.modules and 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("what", ["the file", "its folder", "a pipe"])
+def test_a_file_that_is_replaced_after_planning_is_not_read(tmp_path: Path, what: str) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "d.csv").write_text("x\n41\n42\n")
+    folder = tmp_path / "allowed"
+    (folder / "data").mkdir(parents=True)
+    path = folder / "data" / "d.csv"
+    path.write_text("x\n1\n2\n")
+    array = open_array("data/d.csv", folder, columns="x")
+    assert describe(array)[0] == (2,)
+    path.unlink()
+    if what == "the file":
+        path.symlink_to(secret / "d.csv")
+    elif what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.parent.rmdir()
+        (folder / "data").symlink_to(secret)
+    told = "is not an ordinary file" if what == "a pipe" else "has been replaced by a link since it was looked at"
+    with pytest.raises(FileFault, match=told):
+        read(array)

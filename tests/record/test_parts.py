@@ -73,11 +73,11 @@ def test_a_reader_sees_every_row_once_between_any_two_system_calls(
     def observing(name: str) -> None:
         call = getattr(os, name)
 
-        def watched(*arguments: object) -> object:
+        def watched(*arguments: object, **folders: object) -> object:
             before = sorted(folder.iterdir())
             if before:
                 observed.append(seen(folder))
-            result = call(*arguments)
+            result = call(*arguments, **folders)
             if sorted(folder.iterdir()):
                 observed.append(seen(folder))
             return result

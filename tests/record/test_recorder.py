@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,8 @@ def test_no_step_waits_for_the_disk_and_no_row_is_there_before_its_run(
 
     def watched(descriptor: int) -> None:
         thread = "writer" if threading.current_thread().name == "steprun-rows" else "main"
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        events.append((thread, path.relative_to(tmp_path).as_posix()))
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(tmp_path).as_posix()
+        events.append((thread, re.sub(r"steprun-[0-9a-f]{16}", "steprun-0123456789abcdef", path)))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watched)
@@ -165,9 +166,9 @@ def test_no_step_waits_for_the_disk_and_no_row_is_there_before_its_run(
         ("writer", run_folder),
         ("writer", "runs/linear"),
         ("writer", "runs"),
-        ("writer", f"{run_folder}/.00000.parquet.writing"),
+        ("writer", f"{run_folder}/.steprun-0123456789abcdef.writing"),
         ("writer", f"{run_folder}/rows"),
-        ("main", f"{run_folder}/.run.json.writing"),
+        ("main", f"{run_folder}/.steprun-0123456789abcdef.writing"),
         ("main", run_folder),
     ]
 

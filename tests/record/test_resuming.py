@@ -326,7 +326,7 @@ def test_a_checkpoint_that_finds_the_disk_full_ends_the_run_and_loses_no_row(
     path.write_text(CONFIG % OPTIMIZERS[0])
     seen: list[int] = []
 
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def see(row: Row) -> None:

@@ -1,0 +1,82 @@
+"""JSON from a file that anybody may have written: parsed within bounds, each field of the kind that it has to be."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.safe_files import MIB
+
+LARGEST_JSON = 32 * MIB
+"""Bytes of a manifest, or of the JSON of a checkpoint."""
+
+MOST_VALUES = 2_000_000
+"""Values in one file: the shortest take two bytes there and a hundred in memory."""
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON, nests too deeply, or holds more values than any file that steprun writes.
+    """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise ValueError("it holds too many values")
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a field has to be."""
+
+    name: str  # "text"
+    takes: Callable[[Any], bool]
+
+
+def or_null(kind: Kind) -> Kind:
+    """The kind, or null."""
+    return Kind(f"{kind.name}, or null", lambda value: value is None or kind.takes(value))
+
+
+def list_of(kind: Kind, name: str) -> Kind:
+    """A list whose items are of a kind; `name` says it in plain words."""
+    return Kind(name, lambda value: isinstance(value, list) and all(map(kind.takes, value)))
+
+
+def mapping_of(kind: Kind, name: str) -> Kind:
+    """A mapping whose values are of a kind; `name` says it in plain words."""
+    return Kind(name, lambda value: isinstance(value, dict) and all(map(kind.takes, value.values())))
+
+
+ANY = Kind("a value", lambda value: True)
+TEXT = Kind("text", lambda value: isinstance(value, str))
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+COUNT = Kind("a whole number, 0 or more", lambda value: type(value) is int and 0 <= value < 1 << 63)
+INTEGER = Kind("a whole number", lambda value: type(value) is int)
+DURATION = Kind(
+    "a number of seconds", lambda value: type(value) in (int, float) and 0 <= value < 1e15 and math.isfinite(value)
+)
+MAPPING = mapping_of(ANY, "a mapping")
+TEXTS = list_of(TEXT, "a list of texts")
+PATHS = list_of(Kind("a path", lambda value: isinstance(value, str) and "\0" not in value), "a list of paths")
+
+
+def fault_in(content: Mapping[str, Any], fields: Mapping[str, Kind], required: bool = True) -> str | None:
+    """What is wrong with the first field that is not of its kind; None where all are. Other fields may be anything.
+
+    Args:
+        required: whether a field that is missing is wrong.
+    """
+    for name, kind in fields.items():
+        if name not in content:
+            if required:
+                return f"it has no `{name}`"
+        elif not kind.takes(content[name]):
+            return f"`{name}` is not {kind.name}"
+    return None
