@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -16,7 +15,9 @@ from typer.core import TyperCommand
 
 from runner.cli.completion import complete_config
 from runner.cli.options import Allow, FaultFormat, examples
+from runner.cli.output import say, say_json
 from runner.errors import Problem, SnapshotError, UsageError
+from runner.plain_text import printable_line
 
 if TYPE_CHECKING:
     from runner.compare.checking import Outcome
@@ -166,11 +167,11 @@ def snapshot(
                 check_meaning(name, rows, measurement)
             taken = kept(plan, rows, measurement)
             for doubt in () if measurement is None else doubts(plan, rows, measurement):
-                typer.echo(f"{name}: {doubt}", err=True)
+                say(f"{name}: {doubt}", err=True)
         write(taken, path, config.name)
         size = f"{_counted(len(taken.rows), 'row')}, {_counted(len(taken.columns), 'tensor')}"
         if not quiet:
-            typer.echo(f"{path}  {size}{_measured(taken)}")
+            say(f"{path}  {size}{_measured(taken)}")
 
 
 def _runs(given: int | None, before: Snapshot | None) -> int | None:
@@ -255,7 +256,7 @@ def check(
     if junit is not None:
         results.write_junit(outcomes, junit)
     if as_json:
-        typer.echo(json.dumps(results.to_json(outcomes), indent=2, ensure_ascii=False))
+        say_json(results.to_json(outcomes))
     else:
         _summarize(outcomes, len(targets), time.perf_counter() - began, quiet)
     code = results.exit_code_of(outcomes)
@@ -279,7 +280,7 @@ class _Counter:
     def at(self, number: int, total: int) -> None:
         if self._shown and number <= total:
             self.clear()
-            sys.stderr.write(f"{self._told} {number} of {total}")
+            sys.stderr.write(f"{printable_line(self._told)} {number} of {total}")
             sys.stderr.flush()
 
     def clear(self) -> None:
@@ -290,8 +291,8 @@ class _Counter:
 
 def _tell(outcome: Outcome) -> None:
     if outcome.lines:
-        typer.echo(f"{outcome.name}: {_STATUSES[outcome.status]}")
-        typer.echo("\n".join(INDENT + line if line else "" for line in outcome.lines) + "\n")
+        say(f"{outcome.name}: {_STATUSES[outcome.status]}")
+        say("\n".join(INDENT + line if line else "" for line in outcome.lines) + "\n")
 
 
 def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet: bool) -> None:
@@ -311,12 +312,12 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
             )
             for each in shown
         ]
-        typer.echo("\n".join(table([("config", "status", "rows", "compared by", "took"), *rows], indent="")))
+        say("\n".join(table([("config", "status", "rows", "compared by", "took"), *rows], indent="")))
     told = [f"{count:,} {_several(status, count)}" for status, count in counts(outcomes).items()]
     skipped = targets - len(outcomes)
     if skipped:
         told.append(f"{skipped:,} not checked")
-    typer.echo(f"{_counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
+    say(f"{_counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
 
 
 def _compared_by(outcome: Outcome) -> str:

@@ -246,3 +246,26 @@ def test_what_differs_is_told_without_sympy(folder: Path) -> None:
     assert "`x2` differs" in done.stdout
     assert "torch" in done.stderr.split()
     assert "sympy" not in done.stderr.split()
+
+
+HOSTILE = "\x1b]52;c;cHduZWQ=\x07\x9b2J\u202e"
+
+
+def test_no_text_of_a_snapshot_reaches_the_terminal_as_an_escape(folder: Path) -> None:
+    path = folder / "snapshots" / "linear.yaml"
+    escaped = json.dumps(HOSTILE)[1:-1]
+    text = path.read_text()
+    for old, new in (
+        ('of: "linear.yaml"', f'of: "{escaped}.yaml"'),
+        ('  torch: "', f'  torch: "{escaped}'),
+        ("expression.f: ", f'"expression.{escaped}": '),
+        ("  x2: weight", f'  "{escaped}": weight'),
+        ("  2 2.step:", f'  "2 {escaped}":'),
+    ):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        for arguments in (["check"], ["check", "--json"], ["check", "--junit", "out.xml"]):
+            done = steprun(*arguments, cwd=folder)
+            for character in "\x1b\x07\x9b\u202e":
+                assert character not in done.out + done.err, (old, arguments)
+    assert "\x1b" not in (folder / "out.xml").read_text()
