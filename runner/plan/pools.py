@@ -216,8 +216,10 @@ def _warn_of_last(values: Values, name: str, blamed: fx.Node, path: ConfigPath) 
 
 
 def _warn(values: Values, source: SourcePlan, name: str, blamed: fx.Node, path: ConfigPath) -> None:
-    draws = "draws random numbers for each batch" if blamed.meta.get("random") else "is no mean, sum or extreme of them"
-    message = f"`{name}` of `{source.name}` depends on how its samples are batched: `{operation(blamed)}` {draws}"
+    if blamed.meta.get("random"):
+        return  # `advise` warns of every draw in `evaluate`
+    what = f"`{operation(blamed)}` is no mean, sum or extreme of them"
+    message = f"`{name}` of `{source.name}` depends on how its samples are batched: {what}"
     hint = f"leave `batch_size` out for `{source.name}`, or write it with means and sums over samples"
     _warn_at(values, blamed, message, hint, path)
 

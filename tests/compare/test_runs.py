@@ -156,6 +156,7 @@ def test_a_run_without_rows_is_told(folder: Path) -> None:
     whole, empty = recorded(folder), recorded(folder, status="failed")
     for part in (empty.path / "rows").iterdir():
         part.unlink()
+    (empty.path / "rows.json").unlink()
     with pytest.raises(UsageError, match="is failed and has no rows") as raised:
         compare_runs(runner.open_run(empty.path), whole)
     assert raised.value.problems[0].message == f"{empty.path} is failed and has no rows"

@@ -103,7 +103,6 @@ MIXING = {
     "outer": ("(z[:, 0] - y[:, :1]).mean()", "`-` is no mean, sum or extreme of them"),
     "first": ("z[0].sum()", "`[…]` is no mean, sum or extreme of them"),
     "batch_norm": ("batch_norm(z, None, None, training=True).abs().mean()", "`batch_norm` is no mean"),
-    "noise": ("(z + randn_like(z)).mean()", "`randn_like` draws random numbers for each batch"),
     "per_length": ("z.mean() * x.shape[0]", "`*` is no mean, sum or extreme of them"),
 }
 
@@ -119,6 +118,13 @@ def test_what_mixes_samples_warns_at_its_place(folder: Path, name: str) -> None:
     assert problem.excerpt is not None
     marked = problem.excerpt[problem.column - 1 : problem.column - 1 + problem.width] if problem.column else ""
     assert marked in text
+
+
+def test_a_draw_warns_once_however_it_is_batched(folder: Path) -> None:
+    for size in (5, SAMPLES):
+        (problem,) = batching(compiled(config({"noise": "(z + randn_like(z)).mean()"}, size), folder))
+        assert problem.message == "`randn_like` draws random numbers in `evaluate`"
+        assert problem.path == "metrics.noise"
 
 
 def test_a_source_that_is_one_batch_warns_of_nothing(folder: Path) -> None:

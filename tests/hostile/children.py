@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import mmap
 import os
 import resource
@@ -38,6 +39,7 @@ def tried(
     case = first
     while case < last:
         end = min(case + ROUND, last)
+        _PAGE.pack_into(page, 0, case, 0)  # before the child, which may have done more when this goes on
         child = os.fork()
         if child == 0:
             _child(attempt, case, end, page, room)
@@ -55,6 +57,7 @@ def tried(
 
 def _child(attempt: Callable[[int], str | None], first: int, end: int, page: mmap.mmap, room: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.disable()  # pytest's writes the crash of a child as if it were its own
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -79,7 +82,6 @@ def _child(attempt: Callable[[int], str | None], first: int, end: int, page: mma
 
 def _watched(child: int, page: mmap.mmap, first: int, seconds: float) -> str | None:
     """How a child ended: None where it has done its cases, "found" where it has left words."""
-    _PAGE.pack_into(page, 0, first, 0)
     case, since, pause = first, _processor_seconds(child), 0.001
     while True:
         done, status = os.waitpid(child, os.WNOHANG)

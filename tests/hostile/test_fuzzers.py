@@ -34,7 +34,7 @@ def _attempt(case: int) -> str | None:
 
 
 def test_a_crash_a_hang_and_an_exception_are_found_with_their_cases() -> None:
-    found = list(tried(_attempt, 0, 9, seconds=0.2))
+    found = list(tried(_attempt, 0, 9, seconds=1.0))
     assert [(finding.case, finding.what) for finding in found] == [
         (2, "crash: SIGSEGV"),
         (3, "escaped: KeyError: 'x'"),
