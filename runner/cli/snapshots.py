@@ -158,7 +158,7 @@ def snapshot(
                 )
             taken = before if before.environment == taken.environment else with_overlay(before, taken)
         else:
-            with _Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
+            with Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
                 measurement = measured(
                     name, plan, rows, overrides, allowed,
                     runs=_runs(uncertainty, before), budget=budget, progress=counter.at,
@@ -245,7 +245,7 @@ def check(
     request = Request(chosen, tuple(sets or ()), tuple(allow or ()), width, uncertainty, budget)
     outcomes = []
     shown = sys.stderr.isatty() and not as_json and len(targets) > 1
-    with _Counter("checking", shown=shown) as counter:
+    with Counter("checking", shown=shown) as counter:
         counter.at(1, len(targets))
         for outcome in check_all(targets, request, jobs=jobs or os.cpu_count() or 1, fail_fast=fail_fast):
             outcomes.append(outcome)
@@ -264,14 +264,14 @@ def check(
         raise typer.Exit(code)
 
 
-class _Counter:
+class Counter:
     """`checking 3 of 25` on a line of its own, on a terminal."""
 
     def __init__(self, told: str, *, shown: bool) -> None:
         self._told = told
         self._shown = shown
 
-    def __enter__(self) -> _Counter:
+    def __enter__(self) -> Counter:
         return self
 
     def __exit__(self, *error: object) -> None:
