@@ -9,8 +9,8 @@ from typing import Any
 from runner.cli.page import table
 from runner.compare.tolerances import root_mean_square
 from runner.compare.uncertainty.bounds import Uncertainty, significant_digits
-from runner.compare.uncertainty.measuring import Measurement, Progress, measure
 from runner.compare.uncertainty.meaning import digits
+from runner.compare.uncertainty.measuring import Measurement, Progress, measure
 from runner.config import Config
 from runner.engine import Row, execute
 from runner.plan import Plan

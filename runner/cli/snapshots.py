@@ -134,6 +134,7 @@ def snapshot(
     machine. A snapshot that is there is taken again, whole.
     """
     from runner.compare.collecting import target_of
+    from runner.compare.restarts import take
     from runner.compare.snapshot_writing import write
     from runner.compare.taking import kept, measured, plan_of
     from runner.compare.uncertainty.meaning import check_meaning, doubts
@@ -165,7 +166,7 @@ def snapshot(
                 )  # fmt: skip
             if measurement is not None:
                 check_meaning(name, rows, measurement)
-            taken = kept(plan, rows, measurement)
+            taken = kept(plan, rows, measurement, take(plan, measurement, allowed))
             for doubt in () if measurement is None else doubts(plan, rows, measurement):
                 say(f"{name}: {doubt}", err=True)
         write(taken, path, config.name)

@@ -52,7 +52,7 @@ steps: [forward]
 
 @pytest.mark.parametrize("n", [2, 4, 6])
 def test_a_polynomial_near_a_multiple_root_keeps_the_digits_that_its_condition_leaves(tmp_path: Path, n: int) -> None:
-    """Wilkinson: `(x - 1) ** n` as the sum of its terms; the condition is the sum of their magnitudes over its value."""
+    """Wilkinson: `(x - 1) ** n` as a sum of terms; its condition is the sum of their magnitudes over its value."""
     terms = " + ".join(f"{math.comb(n, k) * (-1) ** (n - k)} * x ** {k}" for k in range(1, n + 1))
     text = f"""\
 dtype: float64
@@ -171,7 +171,8 @@ def test_fewer_perturbed_runs_than_three_are_refused(tmp_path: Path) -> None:
     path.write_text(LOGISTIC)
     done = steprun("show", path, "--uncertainty=2")
     assert done.code == 2
-    assert "--uncertainty" in done.err and "greater than or equal to 3" in done.err
+    assert "--uncertainty" in done.err
+    assert "greater than or equal to 3" in done.err
 
 
 def test_a_budget_makes_three_runs_at_least(tmp_path: Path) -> None:
