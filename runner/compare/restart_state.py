@@ -56,8 +56,15 @@ def misfits(plan: Plan, content: bytes) -> list[str]:
 
 
 def restore(plan: Plan, state: State, content: bytes) -> None:
-    """Bring a freshly made state of a plan to a stored one that fits."""
-    restore_state(state, _read(content)["state"], plan.device)
+    """Bring a freshly made state of a plan to a stored one that fits.
+
+    Raises:
+        StateError: it does not hold what it says that it fits.
+    """
+    try:
+        restore_state(state, _read(content)["state"], plan.device)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise StateError("it does not hold the tensors and counts that it says it fits") from error
 
 
 def fits(plan: Plan) -> dict[str, str]:

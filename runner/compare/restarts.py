@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.compare.restart_state import encoded, misfits, restore
+from runner.compare.restart_state import StateError, encoded, misfits, restore
 from runner.compare.snapshots import Restart, Snapshot, uncertainty_of
 from runner.compare.taking import kept_row
 from runner.compare.tolerances import Tolerances
 from runner.compare.verdict import Verdict, align, compare
 from runner.engine import Row, State, execute, initial_state
-from runner.errors import SnapshotError, listing
+from runner.errors import Problem, SnapshotError, listing
 from runner.plan import Plan, compile
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ def _logging_every_row(plan: Plan) -> Plan:
 
 def _started(content: bytes, plan: Plan) -> State:
     state = initial_state(plan)
-    restore(plan, state, content)
+    try:
+        restore(plan, state, content)
+    except StateError as error:
+        hint = "restore the file that belongs to this snapshot, or take it again"
+        raise SnapshotError(Problem(f"the state of a restart is damaged: {error}", hint)) from error
     return state
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from runner.compare.checking import Request, check
 from runner.compare.snapshot_reading import read
@@ -262,6 +263,29 @@ def test_a_restart_that_was_edited_is_reported(tmp_path: Path, old: str, new: st
         edit(path, old, new)
     with pytest.raises(SnapshotError, match=re.escape(message)):
         read(path)
+
+
+@pytest.mark.parametrize("gone", ["weights", "optimizers", "batches"])
+def test_a_state_without_what_it_says_it_fits_is_damaged(tmp_path: Path, gone: str) -> None:
+    text = RANDOM + "snapshot: {restart: [3]}\n"
+    numpy.save(tmp_path / "x.npy", numpy.ones((11, 3), "float32"))
+    path = taken(tmp_path, text)
+    (old,) = path.parent.glob("model.*.safetensors")
+    tensors = load(old.read_bytes())
+    told = json.loads(tensors["state"].numpy().tobytes())
+    for entry in told["state"]["mapping"]:
+        if entry[0] == gone:
+            entry[1] = {"mapping": []}
+    tensors["state"] = torch.frombuffer(bytearray(json.dumps(told).encode()), dtype=torch.uint8)
+    content = save(tensors)
+    new = path.parent / f"model.{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+    new.write_bytes(content)
+    edit(path, old.name, new.name)
+    outcome = checked(tmp_path)
+    assert (outcome.status, outcome.exit_code) == ("failed", SnapshotError.exit_code)
+    assert outcome.lines[0] == (
+        "the state of a restart is damaged: it does not hold the tensors and counts that it says it fits"
+    )
 
 
 def test_without_uncertainty_a_restart_is_compared_all_the_same(tmp_path: Path) -> None:
