@@ -214,7 +214,7 @@ def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None)
     else:
         pairs = align(rows, expected)
     verdict = compare(pairs, plan.columns, snapshot.columns, tolerances, uncertainty_of)
-    restarts = compare_restarts(plan, snapshot, tolerances_of(plan, exact, snapshot))
+    restarts = compare_restarts(plan, snapshot, tolerances_of(plan, exact, snapshot), edited=bool(edited))
     return Judged(verdict, exact, edited, tuple(restarts))
 
 

@@ -15,12 +15,11 @@ from runner.engine import State
 from runner.plan import Plan
 from runner.plan.dtypes import dtype_name
 from runner.plan.instructions import Action
+from runner.record.checkpoint_state import Forged, check_state
 from runner.record.checkpoints import decode, encode, restore_state, state_contents
 
 FORMAT = 1
 _JSON = "state"
-_COUNTS = ("position", "row", "evaluations", "observations")
-_MAPPINGS = ("weights", "gradients", "optimizers", "values", "batches")
 
 
 class StateError(ValueError):
@@ -40,8 +39,8 @@ def encoded(plan: Plan, state: State) -> bytes:
     return save(stored)
 
 
-def check_state(content: bytes) -> None:
-    """Check that a file holds the state of a run, whatever the run.
+def check_content(content: bytes) -> None:
+    """Check that a file holds a state, whatever the run.
 
     Raises:
         StateError: it does not; the text says why.
@@ -59,12 +58,14 @@ def restore(plan: Plan, state: State, content: bytes) -> None:
     """Bring a freshly made state of a plan to a stored one that fits.
 
     Raises:
-        StateError: it does not hold what it says that it fits.
+        StateError: it is not one of a run of the plan; the text says why.
     """
+    told = _read(content)["state"]
     try:
-        restore_state(state, _read(content)["state"], plan.device)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise StateError("it does not hold the tensors and counts that it says it fits") from error
+        check_state(plan, state, told)
+    except Forged as error:
+        raise StateError(str(error)) from error
+    restore_state(state, told, plan.device)
 
 
 def fits(plan: Plan) -> dict[str, str]:
@@ -95,23 +96,10 @@ def _read(content: bytes) -> Mapping[str, Any]:
         told = json.loads(tensors.pop(_JSON).numpy().tobytes())
         if told["format"] != FORMAT:
             raise StateError(f"it has format {told['format']}, and this version reads {FORMAT}")
-        state = decode(told["state"], tensors)
-        _check(state)
         if not isinstance(told["fits"], dict):
             raise StateError("it does not say what it fits")
-        return {"fits": told["fits"], "state": state}
-    except SafetensorError as error:
+        return {"fits": told["fits"], "state": decode(told["state"], tensors)}
+    except (SafetensorError, Forged) as error:
         raise StateError(str(error)) from error
     except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StateError("it is not the state of a run") from error
-
-
-def _check(state: Mapping[str, Any]) -> None:
-    counts = [*(state[key] for key in _COUNTS), *state["iterations"]]
-    for batches in state["batches"].values():
-        counts += [batches["epoch"], batches["position"], int(batches["drawn"])]
-    counts += [optimizer["steps"] for optimizer in state["optimizers"].values()]
-    if not all(type(each) is int and each >= 0 for each in counts):
-        raise StateError("a count in it is none")
-    if not all(isinstance(state[key], dict) for key in _MAPPINGS) or state["withheld"] or state["last"]:
-        raise StateError("it is not the state of a run")

@@ -63,14 +63,29 @@ def take(plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = (
     return tuple(restarts)
 
 
-def compare_restarts(plan: Plan, snapshot: Snapshot, tolerances: Tolerances) -> Iterator[Restarted]:
-    """Start from each recorded state of a snapshot that fits the plan, and compare the rows."""
+def compare_restarts(plan: Plan, snapshot: Snapshot, tolerances: Tolerances, *, edited: bool) -> Iterator[Restarted]:
+    """Start from each recorded state of a snapshot, and compare the rows.
+
+    Args:
+        edited: whether the config was edited since; a state that does not fit it any more is passed over.
+    Raises:
+        SnapshotError: a state is not one of this config, which was not edited.
+    """
     for restart in snapshot.restarts:
         found = misfits(plan, restart.state)
-        if found:
+        if found and edited:
             yield Restarted(restart.after, None, f"{listing(found, 3)} changed")
             continue
-        pairs = align(_rows(plan, restart.state), restart.rows)
+        try:
+            rows = _rows(plan, restart.state)
+        except StateError as error:
+            if not edited:
+                message = f"the state after row {restart.after} is damaged: {error}"
+                hint = "restore the file that belongs to this snapshot, or take it again"
+                raise SnapshotError(Problem(message, hint)) from error
+            yield Restarted(restart.after, None, str(error))
+            continue
+        pairs = align(rows, restart.rows)
         yield Restarted(restart.after, compare(pairs, plan.columns, snapshot.columns, tolerances, uncertainty_of))
 
 
@@ -104,11 +119,7 @@ def _logging_every_row(plan: Plan) -> Plan:
 
 def _started(content: bytes, plan: Plan) -> State:
     state = initial_state(plan)
-    try:
-        restore(plan, state, content)
-    except StateError as error:
-        hint = "restore the file that belongs to this snapshot, or take it again"
-        raise SnapshotError(Problem(f"the state of a restart is damaged: {error}", hint)) from error
+    restore(plan, state, content)
     return state
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from runner.compare import condensed, numerals
 from runner.compare.environment import Environment
 from runner.compare.numerals import NumeralError
-from runner.compare.restart_state import StateError, check_state
+from runner.compare.restart_state import StateError, check_content
 from runner.compare.snapshot_wholeness import AGAIN, check_whole
 from runner.compare.snapshot_writing import LARGEST_FILE, UNSTORED
 from runner.compare.snapshots import (
@@ -315,7 +315,7 @@ class _Reader:
         try:
             if state_path(self._path, content).name != name:
                 raise StateError("its digest is not the one in its name")
-            check_state(content)
+            check_content(content)
         except StateError as error:
             self._add(node, f"{name} is damaged: {error}", _RESTORE)
         return content

@@ -41,8 +41,8 @@ FAULTS = {
 def test_a_late_fault_of_a_chaotic_training_shows_only_after_a_restart(tmp_path: Path, fault: str) -> None:
     old, new = FAULTS[fault]
     plain = CHAOTIC.replace("snapshot: {restart: [1, 12]}\n", "")
-    taken(tmp_path, plain, "plain")
-    taken(tmp_path, CHAOTIC)
+    taken(tmp_path, plain, "plain", runs=8)
+    taken(tmp_path, CHAOTIC, runs=8)
     for name in ("plain", "model"):
         edit(tmp_path / f"{name}.yaml", old, new)
     assert checked(tmp_path, name="plain").status == "holds"
@@ -56,7 +56,7 @@ def test_a_late_fault_of_a_chaotic_training_shows_only_after_a_restart(tmp_path:
 
 
 def test_the_first_steps_from_a_state_are_certain_where_the_run_is_not(tmp_path: Path) -> None:
-    snapshot, _ = read(taken(tmp_path, CHAOTIC))
+    snapshot, _ = read(taken(tmp_path, CHAOTIC, runs=8))
     inherited, own = (
         snapshot.rows[13].values["loss"].uncertainty,
         snapshot.restarts[1].rows[0].values["loss"].uncertainty,
@@ -68,7 +68,7 @@ def test_the_first_steps_from_a_state_are_certain_where_the_run_is_not(tmp_path:
 
 
 def test_a_refactored_expression_holds_after_each_restart(tmp_path: Path) -> None:
-    taken(tmp_path, CHAOTIC)
+    taken(tmp_path, CHAOTIC, runs=8)
     edit(
         tmp_path / "model.yaml",
         "(3 * w).cos().sum() + (w * w.roll(1)).sin().sum()",
@@ -80,7 +80,7 @@ def test_a_refactored_expression_holds_after_each_restart(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("switch", ["ATEN_CPU_CAPABILITY=default", "ONEDNN_MAX_CPU_ISA=SSE41", "MKL_CBWR=COMPATIBLE"])
 def test_a_restart_holds_in_another_environment(tmp_path: Path, switch: str) -> None:
-    taken(tmp_path, CHAOTIC)
+    taken(tmp_path, CHAOTIC, runs=8)
     name, _, value = switch.partition("=")
     done = steprun_process("check", "model.yaml", cwd=tmp_path, environment={name: value})
     assert done.code == 0, done.out + done.err
@@ -143,7 +143,7 @@ def texts(row: KeptRow) -> tuple[int, str, dict[str, str]]:
 
 
 def test_states_are_named_by_content_and_those_of_no_restart_are_removed(tmp_path: Path) -> None:
-    path = taken(tmp_path, CHAOTIC)
+    path = taken(tmp_path, CHAOTIC, runs=8)
     states = sorted(path.parent.glob("model.*.safetensors"))
     assert len(states) == 2
     assert all(hashlib.sha256(each.read_bytes()).hexdigest()[:16] == each.name.split(".")[1] for each in states)
@@ -158,14 +158,14 @@ def test_states_are_named_by_content_and_those_of_no_restart_are_removed(tmp_pat
 
 
 def test_a_restart_that_the_snapshot_has_not_is_a_note_until_it_is_updated(tmp_path: Path) -> None:
-    taken(tmp_path, CHAOTIC)
+    taken(tmp_path, CHAOTIC, runs=3)
     edit(tmp_path / "model.yaml", "[1, 12]", "[1, 2, 12, 13]")
     outcome = checked(tmp_path)
     assert (outcome.status, outcome.lines) == (
         "holds",
         ("the snapshot has no state after rows 2, 13: `steprun check --update` stores it",),
     )
-    assert checked(tmp_path, "new").status == "updated"
+    assert checked(tmp_path, "new", runs=3).status == "updated"
     assert checked(tmp_path).lines == ()
 
 
@@ -265,8 +265,15 @@ def test_a_restart_that_was_edited_is_reported(tmp_path: Path, old: str, new: st
         read(path)
 
 
-@pytest.mark.parametrize("gone", ["weights", "optimizers", "batches"])
-def test_a_state_without_what_it_says_it_fits_is_damaged(tmp_path: Path, gone: str) -> None:
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("weights", "`weights` does not hold exactly w, v"),
+        ("optimizers", "`optimizers` does not hold exactly first, second"),
+        ("batches", "`batches` does not hold exactly train"),
+    ],
+)
+def test_a_state_without_what_it_says_it_fits_is_damaged(tmp_path: Path, gone: str, message: str) -> None:
     text = RANDOM + "snapshot: {restart: [3]}\n"
     numpy.save(tmp_path / "x.npy", numpy.ones((11, 3), "float32"))
     path = taken(tmp_path, text)
@@ -283,9 +290,7 @@ def test_a_state_without_what_it_says_it_fits_is_damaged(tmp_path: Path, gone: s
     edit(path, old.name, new.name)
     outcome = checked(tmp_path)
     assert (outcome.status, outcome.exit_code) == ("failed", SnapshotError.exit_code)
-    assert outcome.lines[0] == (
-        "the state of a restart is damaged: it does not hold the tensors and counts that it says it fits"
-    )
+    assert outcome.lines[0] == ("the state after row 3 is damaged: " + message)
 
 
 def test_without_uncertainty_a_restart_is_compared_all_the_same(tmp_path: Path) -> None:
