@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from typing import Annotated
 
 import typer
 
 from runner.cli.options import FaultFormat, Json, Request, examples, reads_config
 from runner.cli.output import say, say_json
-from runner.cli.reading import make_plan, read_config, tell_warnings
+from runner.cli.reading import make_plan, read_config, run_warnings_told, tell_warnings
+from runner.cli.snapshots import BareOptions, Counter
 from runner.errors import ConfigError, Problem, UsageError, did_you_mean
 
 RULE = "rule:"
 """What stands before the name of a shipped rule, where `show` takes a config."""
+NO_TERMINAL = (120, 24)
+FEWEST, LONGEST = 3, 60
+
+Uncertainty = Annotated[
+    int | None,
+    typer.Option(
+        "--uncertainty",
+        metavar="[=N]",
+        min=FEWEST,
+        help="Run it, and show how many decimal digits rounding leaves, from N perturbed runs; 8 by default.",
+        show_default=False,
+    ),
+]
+Budget = Annotated[
+    float,
+    typer.Option(
+        "--budget", metavar="SECONDS", min=0, help="Time for the perturbed runs, of which 3 are made at least."
+    ),
+]
 
 
 def register(application: typer.Typer) -> None:
@@ -23,9 +46,11 @@ def register(application: typer.Typer) -> None:
         short_help="Check a config without running it.",
     )(validate)
     application.command(
+        cls=BareOptions,
         epilog=examples(
             "steprun show configs/linear.yaml",
             "steprun show configs/linear.yaml --json",
+            "steprun show configs/linear.yaml --uncertainty",
             "# an optimizer as equations, to paste into a config: steprun show rule:adam",
         ),
         short_help="Show what a config would do.",
@@ -62,10 +87,17 @@ def validate(request: Request, as_json: Json = False, report: FaultFormat = "tex
 
 
 @reads_config
-def show(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
+def show(
+    request: Request,
+    uncertainty: Uncertainty = None,
+    budget: Budget = LONGEST,
+    as_json: Json = False,
+    report: FaultFormat = "text",
+) -> None:
     """Show the plan: tensors, graph, program, memory and log size, and what reaches each objective.
 
-    With rule:NAME instead of a config, print an optimizer that is written as equations.
+    With rule:NAME instead of a config, print an optimizer that is written as equations. With --uncertainty, run the
+    config, and show how many digits of each tensor are significant in each row.
     """
     if request.config.startswith(RULE):
         name = request.config.removeprefix(RULE)
@@ -74,6 +106,9 @@ def show(request: Request, as_json: Json = False, report: FaultFormat = "text") 
             say_json({"name": name, "text": text})
         else:
             say(text, nl=False)
+        return
+    if uncertainty is not None:
+        _show_digits(request, uncertainty, budget, as_json, report)
         return
     from runner.cli.description import describe
     from runner.cli.page import page
@@ -86,6 +121,21 @@ def show(request: Request, as_json: Json = False, report: FaultFormat = "text") 
         say_json(described)
     else:
         say(page(described))
+
+
+def _show_digits(request: Request, runs: int, budget: float, as_json: bool, report: str) -> None:
+    from runner.cli.digits import describe_digits, digits_page, measurable
+
+    plan = make_plan(request, measurable(read_config(request)))
+    if report == "text":
+        tell_warnings(plan.warnings)
+    with run_warnings_told(), Counter("measuring: perturbed run", shown=sys.stderr.isatty()) as counter:
+        described = describe_digits(plan, runs, budget, counter.at)
+    width = shutil.get_terminal_size(NO_TERMINAL).columns
+    if as_json:
+        say_json(described)
+    else:
+        say(digits_page(described, width))
 
 
 def _rule(name: str) -> str:

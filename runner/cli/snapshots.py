@@ -134,6 +134,7 @@ def snapshot(
     machine. A snapshot that is there is taken again, whole.
     """
     from runner.compare.collecting import target_of
+    from runner.compare.restarts import take
     from runner.compare.snapshot_writing import write
     from runner.compare.taking import kept, measured, plan_of
     from runner.compare.uncertainty.meaning import check_meaning, doubts
@@ -158,14 +159,14 @@ def snapshot(
                 )
             taken = before if before.environment == taken.environment else with_overlay(before, taken)
         else:
-            with _Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
+            with Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
                 measurement = measured(
                     name, plan, rows, overrides, allowed,
                     runs=_runs(uncertainty, before), budget=budget, progress=counter.at,
                 )  # fmt: skip
             if measurement is not None:
                 check_meaning(name, rows, measurement)
-            taken = kept(plan, rows, measurement)
+            taken = kept(plan, rows, measurement, take(plan, measurement, allowed))
             for doubt in () if measurement is None else doubts(plan, rows, measurement):
                 say(f"{name}: {doubt}", err=True)
         write(taken, path, config.name)
@@ -245,7 +246,7 @@ def check(
     request = Request(chosen, tuple(sets or ()), tuple(allow or ()), width, uncertainty, budget)
     outcomes = []
     shown = sys.stderr.isatty() and not as_json and len(targets) > 1
-    with _Counter("checking", shown=shown) as counter:
+    with Counter("checking", shown=shown) as counter:
         counter.at(1, len(targets))
         for outcome in check_all(targets, request, jobs=jobs or os.cpu_count() or 1, fail_fast=fail_fast):
             outcomes.append(outcome)
@@ -264,14 +265,14 @@ def check(
         raise typer.Exit(code)
 
 
-class _Counter:
+class Counter:
     """`checking 3 of 25` on a line of its own, on a terminal."""
 
     def __init__(self, told: str, *, shown: bool) -> None:
         self._told = told
         self._shown = shown
 
-    def __enter__(self) -> _Counter:
+    def __enter__(self) -> Counter:
         return self
 
     def __exit__(self, *error: object) -> None:

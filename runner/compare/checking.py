@@ -15,6 +15,7 @@ from runner.compare.condensed import Condensed
 from runner.compare.edits import Edit, edits, explains, field_digests
 from runner.compare.environment import environment_of
 from runner.compare.report import WIDEST, report, structure, to_json
+from runner.compare.restarts import Restarted, compare_restarts, take
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
 from runner.compare.snapshots import FIRST_FORMAT, Snapshot, snapshot_path, uncertainty_of
@@ -22,7 +23,7 @@ from runner.compare.taking import files_of, kept, measured, plan_of, tolerances_
 from runner.compare.updating import Update, changes, updated
 from runner.compare.verdict import AnyRow, Verdict, align, align_edited, compare
 from runner.engine import Row, execute
-from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError
+from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError, listing
 from runner.plan import Plan
 
 Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
@@ -128,7 +129,7 @@ def _taken(config: Path, plan: Plan, rows: Sequence[Row], request: Request, befo
     if runs is None and plan.snapshot.runs and before is not None and before.format != FIRST_FORMAT:
         runs = 0 if before.measured is None else before.measured.runs
     uncertainty = measured(config, plan, rows, request.overrides, request.allow, runs=runs, budget=request.budget)
-    return kept(plan, rows, uncertainty)
+    return kept(plan, rows, uncertainty, take(plan, uncertainty, request.allow))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +139,21 @@ class Judged:
     verdict: Verdict
     exact: bool  # by bits, for the environment is the same and the config was not edited
     edited: tuple[Edit, ...]
+    restarts: tuple[Restarted, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """What is new in an edited config is no difference."""
-        if not self.edited:
-            return self.verdict.holds
-        gone = (self.verdict.parting, self.verdict.missing_columns, self.verdict.redeclared)
-        return not any(gone) and self.verdict.missing_rows.count == 0
+        return self.agrees(self.verdict) and not self.differing
+
+    @property
+    def differing(self) -> list[tuple[int, Verdict]]:
+        """The rows from whose recorded state other numbers came, with how these differ."""
+        found = [(each.after, each.verdict) for each in self.restarts if each.verdict is not None]
+        return [(after, verdict) for after, verdict in found if not self.agrees(verdict)]
+
+    def agrees(self, verdict: Verdict) -> bool:
+        """Whether a verdict holds; what is new in an edited config is no difference."""
+        return _only_new(verdict) if self.edited else verdict.holds
 
 
 def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Request) -> Outcome:
@@ -158,18 +166,19 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
     judged = judge(plan, snapshot, rows)
     if judged.edited and not judged.verdict.compared:
         return _unmatched(name, judged.edited)
-    fresh = judged.holds and not judged.edited and request.update != "all"
+    stored = tuple(restart.after for restart in snapshot.restarts) == plan.snapshot.restart
+    fresh = judged.holds and stored and not judged.edited and request.update != "all"
     if request.update is None or (fresh and snapshot.format != FIRST_FORMAT):
         return _told(name, plan, snapshot, judged, request.width)
     assert rows is not None
     if request.update == "new":
-        if not _only_new(judged.verdict):
+        if judged.differing or not _only_new(judged.verdict):
             write(updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), path, config.name)
             return _told(name, plan, snapshot, judged, request.width)
         new = replace(
             updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), config=field_digests(plan.config)
         )
-    elif judged.holds and judged.edited and request.update == "differing" and _has_same_shape(judged.verdict):
+    elif judged.holds and judged.edited and stored and request.update == "differing" and _has_same_shape(judged):
         new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
     else:
         new = updated(snapshot, _taken(config, plan, rows, request, snapshot), request.update)
@@ -205,7 +214,8 @@ def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None)
     else:
         pairs = align(rows, expected)
     verdict = compare(pairs, plan.columns, snapshot.columns, tolerances, uncertainty_of)
-    return Judged(verdict, exact, edited)
+    restarts = compare_restarts(plan, snapshot, tolerances_of(plan, exact, snapshot), edited=bool(edited))
+    return Judged(verdict, exact, edited, tuple(restarts))
 
 
 def _unmatched(name: str, edited: Sequence[Edit]) -> Outcome:
@@ -233,11 +243,9 @@ def _edit_json(edit: Edit) -> dict[str, Any]:
 
 def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int) -> Outcome:
     verdict = judged.verdict
-    details = {
-        "edited": [_edit_json(edit) for edit in judged.edited],
-        "bits": verdict.same_bits,
-    }
-    notes = [*_edits_lines(judged.edited), *_notes(snapshot, judged)]
+    bits = verdict.same_bits and all(each.verdict is None or each.verdict.same_bits for each in judged.restarts)
+    details = {"edited": [_edit_json(edit) for edit in judged.edited], "bits": bits}
+    notes = [*_edits_lines(judged.edited), *_notes(plan, snapshot, judged)]
     if judged.holds:
         lines = (*notes, *(structure(verdict) if judged.edited else ()))
         return Outcome(name, "holds", rows=verdict.compared, exact=judged.exact, lines=lines, details=details)
@@ -246,19 +254,18 @@ def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int)
     changed = [f"`{file}` is not the file that the snapshot was taken with" for file in others]
     draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
     first = _explained(judged, plan)
-    return Outcome(
-        name,
-        "differs",
-        DIFFERS,
-        (*notes, *changed, *report(verdict, draws=draws, every=plan.log.every, width=width, first=first)),
-        verdict.compared,
-        exact=judged.exact,
-        details={
-            **details,
-            **to_json(verdict, draws=draws, every=plan.log.every, first=first),
-            "changed_files": others,
-        },
-    )
+    every = plan.log.every
+    told = [*notes, *changed]
+    if not judged.agrees(verdict):
+        told += report(verdict, draws=draws, every=every, width=width, first=first)
+    restarts: list[dict[str, Any]] = []
+    for after, restarted in judged.differing:
+        told.append(f"started from the recorded state after row {after}:")
+        told += report(restarted, draws=draws, every=1, width=width)
+        restarts.append({"after": after, **to_json(restarted, draws=draws, every=1)})
+    details |= to_json(verdict, draws=draws, every=every, first=first)
+    details |= {"changed_files": others, "restarts": restarts}
+    return Outcome(name, "differs", DIFFERS, tuple(told), verdict.compared, exact=judged.exact, details=details)
 
 
 def _explained(judged: Judged, plan: Plan) -> list[str]:
@@ -269,7 +276,7 @@ def _explained(judged: Judged, plan: Plan) -> list[str]:
     return [f"{edit}, which can explain this" for edit in judged.edited if explains(edit, parting, plan)][:MOST_EDITS]
 
 
-def _notes(snapshot: Snapshot, judged: Judged) -> Iterator[str]:
+def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
     if snapshot.format == FIRST_FORMAT:
         yield "the snapshot has format 1, without uncertainties: `steprun snapshot` takes it again"
     digests = sum(
@@ -280,10 +287,20 @@ def _notes(snapshot: Snapshot, judged: Judged) -> Iterator[str]:
     if digests and not judged.exact and not judged.verdict.same_bits:
         told = "is known by a digest" if digests == 1 else "are known by digests"
         yield f"{digests:,} tensor{'' if digests == 1 else 's'} of rows {told} alone, and cannot be compared elsewhere"
+    for restart in judged.restarts:
+        if restart.verdict is None:
+            yield f"the state after row {restart.after} does not fit the edited config: {restart.misfit}"
+    missing = sorted({*plan.snapshot.restart} - {restart.after for restart in snapshot.restarts})
+    if missing:
+        rows = f"row{'' if len(missing) == 1 else 's'} {listing([str(row) for row in missing], 6)}"
+        yield f"the snapshot has no state after {rows}: `steprun check --update` stores it"
 
 
-def _has_same_shape(verdict: Verdict) -> bool:
-    return not verdict.new_columns and verdict.new_rows.count == 0
+def _has_same_shape(judged: Judged) -> bool:
+    """Whether an edited config has no more rows and tensors than its snapshot, whose states still fit it."""
+    verdict = judged.verdict
+    fitting = all(each.verdict is not None for each in judged.restarts)
+    return fitting and not verdict.new_columns and verdict.new_rows.count == 0
 
 
 def _only_new(verdict: Verdict) -> bool:

@@ -16,7 +16,9 @@ from torch import Tensor
 from runner.compare import condensed, numerals
 from runner.compare.environment import Environment
 from runner.compare.numerals import NumeralError
-from runner.compare.snapshot_writing import END, LARGEST_FILE, UNSTORED
+from runner.compare.restart_state import StateError, check_content
+from runner.compare.snapshot_wholeness import AGAIN, check_whole
+from runner.compare.snapshot_writing import LARGEST_FILE, UNSTORED
 from runner.compare.snapshots import (
     FIRST_FORMAT,
     FORMAT,
@@ -26,9 +28,11 @@ from runner.compare.snapshots import (
     KeptRow,
     Measured,
     Overlay,
+    Restart,
     Snapshot,
     first_sidecar_path,
     folder_of,
+    state_path,
 )
 from runner.compare.uncertainty import bounds
 from runner.compare.uncertainty.bounds import Uncertainty, UncertaintyError
@@ -36,7 +40,7 @@ from runner.compare.uncertainty.rules import RULES
 from runner.config.compose import compose
 from runner.config.limits import Limits
 from runner.config.nodes import ListNode, MapNode, Node, ScalarNode, describe, plain
-from runner.config.source import Source, decode, text_source, whole_file_problem
+from runner.config.source import Source, decode, text_source
 from runner.errors import ConfigError, Problem, SnapshotError, UsageError, did_you_mean
 from runner.plan.columns import Column, Role
 from runner.record.digest import digest_of
@@ -44,14 +48,13 @@ from runner.record.storage import dtype_named
 
 LARGEST_SIDECAR = 16 << 30
 KEPT = ("full", "stats", "digest")
-AGAIN = "take it again: remove the file, then `steprun snapshot`"
 
 _RESTORE = "restore the file that belongs to this snapshot, or take it again"
 _PUT_BACK = "put back what stood there, or take it again: remove the file first"
 _WIDEST_MARK = 23
 _NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
 _OPTIONAL = {
-    FORMAT: ("files", "uncertainty", "elements", "overlays"),
+    FORMAT: ("files", "uncertainty", "elements", "overlays", "restarts"),
     FIRST_FORMAT: ("files", "calibration", "overlays"),
 }
 _FIRST_ENVIRONMENT: Mapping[str, tuple[type | None, ...]] = {
@@ -63,7 +66,6 @@ _ENVIRONMENT = {
     FIRST_FORMAT: _FIRST_ENVIRONMENT,
 }
 _UNCERTAIN = re.compile(r"(.*) ~(\S*)", re.DOTALL)
-_CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7})(?= |$)", re.MULTILINE)
 _COLUMN = re.compile(r"(\w+) (\w+) (varying|\[(?:\d+(?:, \d+)*)?\])")
 _ROW = re.compile(r"(\d+) (\S+)")
 _SHAPE = re.compile(r"\(((?:\d+(?:, \d+)*)?)\) (.*)", re.DOTALL)
@@ -78,7 +80,7 @@ def read(path: Path) -> tuple[Snapshot, str]:
     """
     try:
         source = text_source(decode(str(path), _content(path)), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
-        _check_whole(source)
+        check_whole(source)
         problems: list[Problem] = []
         root = compose(source, Limits(file_bytes=LARGEST_FILE), problems)
     except ConfigError as error:
@@ -99,26 +101,6 @@ def _content(path: Path) -> bytes:
         told = error.strerror or str(error)
         hint = "put the snapshot there as an ordinary file, in a folder `snapshots` that is no link"
         raise UsageError(Problem(f"cannot read {path}: {told.lower()}", hint)) from error
-
-
-def _check_whole(source: Source) -> None:
-    text = source.text.rstrip()
-    if not text:
-        raise SnapshotError(whole_file_problem(source.name, "the snapshot is empty", AGAIN))
-    found = re.search(r"^format: *(\S+) *$", source.text, re.MULTILINE)
-    if found and found[1] not in (str(FORMAT), str(FIRST_FORMAT)):
-        message = f"the snapshot has format {found[1]}, and this version reads {FIRST_FORMAT} and {FORMAT}"
-        raise SnapshotError(source.problem(*found.span(1), message, "update steprun, or take the snapshot again"))
-    conflict = _CONFLICT.search(text)
-    if conflict:
-        hint = "keep one side: `git checkout --ours` or `--theirs` and this file, then `steprun check`"
-        raise SnapshotError(source.problem(*conflict.span(), "a merge has left a conflict here", hint))
-    if not text.endswith(f"\n{END}"):
-        start, message, hint = text.rfind("\n") + 1, f"the snapshot is cut off: its last line is not `{END}`", AGAIN
-        whole, mark, _ = text.partition(f"\n{END}\n")
-        if mark:
-            start, message, hint = len(whole + mark), f"the snapshot ends at `{END}`, and more follows", "remove it"
-        raise SnapshotError(source.problem(start, len(text), message, hint))
 
 
 class _Reader:
@@ -159,13 +141,14 @@ class _Reader:
         rows = tuple(self._rows(entries["rows"]))
         calibration = self._calibration(entries["calibration"]) if "calibration" in entries else None
         overlays = tuple(self._overlays(entries["overlays"], rows)) if "overlays" in entries else ()
+        restarts = tuple(self._restarts(entries["restarts"], rows)) if "restarts" in entries else ()
         self._raise()
         columns = tuple(self._columns.values())
         sidecar = self._sidecar if "elements" in entries else None
         return (
             Snapshot(
                 config, environment, self._large, columns, rows, calibration, overlays, files, self._measured,
-                self._format, sidecar,
+                self._format, sidecar, restarts,
             ),
             of,
         )  # fmt: skip
@@ -307,6 +290,36 @@ class _Reader:
                 values[row.number] = row.values
             yield Overlay(environment, values)
 
+    def _restarts(self, node: Node, rows: tuple[KeptRow, ...]) -> Iterator[Restart]:
+        if not isinstance(node, ListNode):
+            self._add(node, f"expected a list of restarts, found {describe(plain(node))}")
+            return
+        numbers = [row.number for row in rows]
+        for item in node.items:
+            found = self._map(item, "a restart")
+            self._check_keys(found, ("after", "state", "rows"), (), "a restart")
+            self._raise()
+            entries = {key: entry.value for key, entry in found.entries.items()}
+            after = plain(entries["after"])
+            if type(after) is not int or after not in numbers:
+                self._add(entries["after"], f"expected the number of a row above, found {describe(after)}")
+                continue
+            yield Restart(after, self._state(entries["state"]), tuple(self._rows(entries["rows"])))
+
+    def _state(self, node: Node) -> bytes:
+        """The content of the file of a restart's state."""
+        name = self._read_sidecar_name(node)
+        content = self._file(node, name, f"the state is in {name}") if name else None
+        if content is None:
+            return b""
+        try:
+            if state_path(self._path, content).name != name:
+                raise StateError("its digest is not the one in its name")
+            check_content(content)
+        except StateError as error:
+            self._add(node, f"{name} is damaged: {error}", _RESTORE)
+        return content
+
     def _values(self, node: Node) -> dict[str, Kept]:
         values: dict[str, Kept] = {}
         for name, entry in self._map(node, "the row's tensors").entries.items():
@@ -395,17 +408,25 @@ class _Reader:
         return stored
 
     def _read_sidecar(self, node: Node) -> dict[str, Tensor]:
+        content = self._file(node, self._sidecar, f"its elements are in {self._sidecar}")
         try:
-            with folder_of(self._path) as folder:
-                return load(folder.read(self._sidecar, LARGEST_SIDECAR))
-        except FileNotFoundError:
-            self._add(node, f"its elements are in {self._sidecar}, and there is no such file", _RESTORE)
-        except OSError as error:
-            self._add(node, f"{self._sidecar} cannot be read: {(error.strerror or str(error)).lower()}", _RESTORE)
+            return {} if content is None else load(content)
         except SafetensorError as error:
             self._add(node, f"{self._sidecar} is damaged: {error}", _RESTORE)
-        self._raise()
+        finally:
+            self._raise()
         return {}
+
+    def _file(self, node: Node, name: str, what: str) -> bytes | None:
+        """The content of a file beside the snapshot; None, and a fault, where it cannot be read."""
+        try:
+            with folder_of(self._path) as folder:
+                return folder.read(name, LARGEST_SIDECAR)
+        except FileNotFoundError:
+            self._add(node, f"{what}, and there is no such file", _RESTORE)
+        except OSError as error:
+            self._add(node, f"{name} cannot be read: {(error.strerror or str(error)).lower()}", _RESTORE)
+        return None
 
 
 def _column(name: str, text: str) -> Column | None:

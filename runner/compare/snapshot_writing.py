@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,16 @@ from runner.compare import condensed, numerals
 from runner.compare.annotations import annotated
 from runner.compare.condensed import LARGEST_WHOLE, Condensed, condense
 from runner.compare.environment import Environment
-from runner.compare.snapshots import FORMAT, SIDECAR_SUFFIX, Kept, Snapshot, first_sidecar_path, folder_of, sidecar_path
+from runner.compare.snapshots import (
+    FORMAT,
+    SIDECAR_SUFFIX,
+    Kept,
+    Snapshot,
+    first_sidecar_path,
+    folder_of,
+    sidecar_path,
+    state_path,
+)
 from runner.compare.uncertainty import bounds
 from runner.compare.uncertainty.bounds import Uncertainty, rounded_up
 from runner.config.scalars import LARGEST_INTEGER
@@ -74,14 +83,16 @@ def _shaped(text: str, value: Tensor, column: Column) -> str:
     return f"'{text}'" if beyond else text  # the integers of a config end before
 
 
-def render(snapshot: Snapshot, of: str, sidecar: str | None = None) -> str:
+def render(snapshot: Snapshot, of: str, sidecar: str | None = None, states: Sequence[str] = ()) -> str:
     """The text of a snapshot file.
 
     Args:
         of: the name of the config's file, in the folder above.
         sidecar: the name of the file beside it with its large tensors.
+        states: the names of the files beside it with the states of its restarts.
     """
-    return "\n".join([*_head(snapshot, of, sidecar), *_rows(snapshot), *_overlays(snapshot), END]) + "\n"
+    parts = (_head(snapshot, of, sidecar), _rows(snapshot), _restarts(snapshot, states), _overlays(snapshot), [END])
+    return "\n".join(line for part in parts for line in part) + "\n"
 
 
 def write(snapshot: Snapshot, path: Path, of: str) -> None:
@@ -97,17 +108,21 @@ def write(snapshot: Snapshot, path: Path, of: str) -> None:
     tensors = _large_tensors(snapshot)
     content = save({digest: _storable(tensor) for digest, tensor in sorted(tensors.items())}) if tensors else b""
     sidecar = sidecar_path(path, hashlib.sha256(content).hexdigest()[:16]).name if content else None
+    states = {state_path(path, restart.state).name: restart.state for restart in snapshot.restarts}
+    names = [state_path(path, restart.state).name for restart in snapshot.restarts]
+    contents = {**states, **({} if sidecar is None else {sidecar: content})}
     try:
         with folder_of(path, create=True) as folder:
             folder.remove_leftovers()
-            text = render(snapshot, of, sidecar)
+            text = render(snapshot, of, sidecar, names)
             if folder.holds(path.name):
                 text = annotated(text, folder.read(path.name, LARGEST_FILE).decode())
-            if sidecar is not None and not folder.holds(sidecar):
-                folder.write(sidecar, content)
+            for name, content in contents.items():
+                if not folder.holds(name):
+                    folder.write(name, content)
             folder.write(path.name, text.encode())
             for name in folder.names(SIDECAR_SUFFIX):
-                if name != sidecar and _is_sidecar_of(name, path):
+                if name not in contents and _is_sidecar_of(name, path):
                     with suppress(OSError):  # the next one to write removes it
                         folder.remove(name)
     except OSError as error:
@@ -157,6 +172,17 @@ def _rows(snapshot: Snapshot) -> Iterator[str]:
         yield from _row(f"{row.number} {row.path}", row.values, snapshot.columns, "  ")
 
 
+def _restarts(snapshot: Snapshot, states: Sequence[str]) -> Iterator[str]:
+    if snapshot.restarts:
+        yield "restarts:"
+    for restart, state in zip(snapshot.restarts, states, strict=True):
+        yield f"  - after: {restart.after}"
+        yield f"    state: {json.dumps(state, ensure_ascii=False)}"
+        yield "    rows:"
+        for row in restart.rows:
+            yield from _row(f"{row.number} {row.path}", row.values, snapshot.columns, "      ")
+
+
 def _row(head: str, values: Mapping[str, Kept], columns: Iterable[Column], indent: str) -> Iterator[str]:
     lines = [f"{indent}  {column.name}: {values[column.name].text}" for column in columns if column.name in values]
     yield f"{indent}{head}:" if lines else f"{indent}{head}: {{}}"
@@ -179,6 +205,7 @@ def _overlays(snapshot: Snapshot) -> Iterator[str]:
 def _large_tensors(snapshot: Snapshot) -> dict[str, Tensor]:
     """Every large tensor whose elements are kept, by its digest: one that no step changed is there once."""
     rows = [row.values for row in snapshot.rows]
+    rows += [row.values for restart in snapshot.restarts for row in restart.rows]
     rows += [values for overlay in snapshot.overlays for values in overlay.rows.values()]
     values = (kept.value for row in rows for kept in row.values())
     large = (value for value in values if value is not None and not isinstance(value, Condensed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -88,6 +89,15 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """The state of a run after one of its rows, and the rows of the steps that were started from it."""
+
+    after: int  # the number of the row
+    state: bytes  # as `restart_state.encoded` gives it
+    rows: tuple[KeptRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The rows of one run of a config."""
 
@@ -102,6 +112,7 @@ class Snapshot:
     measured: Measured | None = None  # None: `uncertainty: false`, or of the first format
     format: int = FORMAT
     sidecar: str | None = None  # the file beside it that holds its large tensors, as it was read
+    restarts: tuple[Restart, ...] = ()
 
     def seen_from(self, environment: Environment) -> tuple[tuple[KeptRow, ...], bool]:
         """The rows to expect in an environment, and whether they were taken in that very one.
@@ -148,6 +159,11 @@ def snapshot_path(config: Path, name: str) -> Path:
 def sidecar_path(snapshot: Path, digest: str) -> Path:
     """Where large tensors are: `snapshots/NAME.0123456789abcdef.safetensors`, named by their content."""
     return snapshot.with_suffix(f".{digest}{SIDECAR_SUFFIX}")
+
+
+def state_path(snapshot: Path, state: bytes) -> Path:
+    """Where the state of a restart is: named by its content, as large tensors are."""
+    return sidecar_path(snapshot, hashlib.sha256(state).hexdigest()[:16])
 
 
 def first_sidecar_path(snapshot: Path) -> Path:

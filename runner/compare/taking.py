@@ -14,7 +14,7 @@ import torch
 from runner.compare.edits import field_digests
 from runner.compare.environment import environment_of
 from runner.compare.snapshot_writing import ABSENT, keep
-from runner.compare.snapshots import Kept, KeptRow, Measured, Overlay, Snapshot
+from runner.compare.snapshots import Kept, KeptRow, Measured, Overlay, Restart, Snapshot
 from runner.compare.tolerances import BY_DTYPE, Tolerance, Tolerances
 from runner.compare.ulp import same_bits
 from runner.compare.uncertainty.bounds import UNKNOWN
@@ -64,18 +64,21 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def kept(plan: Plan, rows: Iterable[Row], measurement: Measurement | None = None) -> Snapshot:
+def kept(
+    plan: Plan, rows: Iterable[Row], measurement: Measurement | None = None, restarts: tuple[Restart, ...] = ()
+) -> Snapshot:
     """The snapshot of a plan's rows in this environment.
 
     Args:
         measurement: how uncertain the rows are; None keeps no uncertainty.
+        restarts: the steps that were started from recorded state.
     """
     large = plan.snapshot.tensors
     found = tuple(kept_row(row, large, measurement) for row in rows)
     measured = None if measurement is None else Measured(RULES, measurement.runs)
     return Snapshot(
         field_digests(plan.config), environment_of(plan), large, plan.columns, found, files=files_of(plan),
-        measured=measured,
+        measured=measured, restarts=restarts,
     )  # fmt: skip
 
 

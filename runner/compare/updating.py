@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
+from runner.compare.restarts import merged
 from runner.compare.snapshots import Kept, KeptRow, Snapshot
 from runner.compare.taking import is_kept_alike, overlay_of
 
@@ -43,12 +44,18 @@ def with_overlay(old: Snapshot, taken: Snapshot) -> Snapshot:
 
 def changes(old: Snapshot, new: Snapshot) -> int:
     """How many tensors of rows were written, added or dropped."""
-    before, after = ({row.number: row.values for row in each.rows} for each in (old, new))
+    before, after = (_values_of(each) for each in (old, new))
     count = 0
     for place in {**before, **after}:
         left, right = before.get(place, {}), after.get(place, {})
         count += sum(_text(left, name) != _text(right, name) for name in {**left, **right})
     return count + sum(a != b for a, b in zip(old.overlays, new.overlays, strict=False))
+
+
+def _values_of(snapshot: Snapshot) -> dict[tuple[int, int], Mapping[str, Kept]]:
+    """The values of every row, by the row that the run was started from, -1 for its start, and its own number."""
+    found = {(-1, row.number): row.values for row in snapshot.rows}
+    return found | {(each.after, row.number): row.values for each in snapshot.restarts for row in each.rows}
 
 
 def _text(values: Mapping[str, Kept], name: str) -> str | None:
@@ -86,7 +93,8 @@ def _with_new(old: Snapshot, taken: Snapshot) -> Snapshot:
             rows[rows.index(same)] = KeptRow(same.number, same.path, {**same.values, **added})
         elif all(row.number != each.number for each in old.rows):
             rows.append(row)
-    return replace(old, columns=columns, rows=tuple(sorted(rows, key=lambda row: row.number)))
+    restarts = merged(old.restarts, taken.restarts)
+    return replace(old, columns=columns, rows=tuple(sorted(rows, key=lambda row: row.number)), restarts=restarts)
 
 
 def has_same_rows(old: Snapshot, taken: Snapshot) -> bool:

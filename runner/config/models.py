@@ -382,6 +382,10 @@ class SnapshotDeclaration(Frozen):
         description="absolute tolerance, in units of their root mean square for gradients; 0 where only rtol is given",
     )
     ulp: Number | None = Field(default=None, description="units in the last place")
+    restart: tuple[Number, ...] = Field(
+        default=(),
+        description="numbers of rows whose state is stored, from which `steprun check` starts the next three steps",
+    )
     uncertainty: UncertaintyDeclaration | None = Field(
         default_factory=UncertaintyDeclaration,
         description="how the uncertainty of each number is measured, which decides in other environments; false "

@@ -206,7 +206,7 @@ class _Compiler:
         if pairs:
             leave_to_advice()
         check_use(config, values, planner.objectives, planner.stepped)
-        snapshot = plan_snapshot(config, possible, scalars, faults)
+        snapshot = plan_snapshot(config, possible, program, scalars, faults)
         log = plan_log(config.log, values.columns, scalars, faults)
         health = plan_health(config.health, scalars, faults)
         estimates = self.estimate(tensors, optimizers, program, log)

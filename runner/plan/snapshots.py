@@ -13,7 +13,9 @@ from runner.config.models import SnapshotDeclaration, ToleranceDeclaration
 from runner.errors import did_you_mean, listing
 from runner.language.scalars import Scalar
 from runner.plan.columns import Column
+from runner.plan.estimates import count_rows
 from runner.plan.faults import ConfigPath, Faults
+from runner.plan.instructions import Instruction
 from runner.plan.scalars import integer, number
 
 FEWEST_RUNS = 3
@@ -40,16 +42,22 @@ class SnapshotPlan:
     by_glob: tuple[tuple[str, TolerancePlan], ...] = ()
     runs: int = 0  # with perturbed rounding; 0: no uncertainty is measured
     factor: float = 5.0  # times its uncertainty that a tensor may be apart in another environment
+    restart: tuple[int, ...] = ()  # numbers of rows whose state is stored
 
 
 def plan_snapshot(
-    config: Config, columns: Sequence[Column], scalars: Mapping[str, Scalar], faults: Faults
+    config: Config,
+    columns: Sequence[Column],
+    program: tuple[Instruction, ...],
+    scalars: Mapping[str, Scalar],
+    faults: Faults,
 ) -> SnapshotPlan:
     """The plan of the `snapshot` section; `columns` are all that a row could have."""
     declared = config.snapshot
     path: ConfigPath = ("snapshot",)
-    if declared.every is not None:
-        integer(declared.every, (*path, "every"), scalars, faults, 1)
+    own = declared.every is not None
+    every = integer(declared.every, (*path, "every"), scalars, faults, 1) if own else _every_of_log(config, scalars)
+    restart = _restart(declared, (*path, "restart"), scalars, faults, count_rows(program, every or 1))
     for place, pattern in enumerate(declared.include or ()):
         _check_glob(pattern, (*path, "include", place), columns, faults, key=False)
     include = config.log.include if declared.include is None else declared.include
@@ -62,7 +70,34 @@ def plan_snapshot(
         by_glob.append((pattern, _tolerance(tolerance, place_of, scalars, faults) or TolerancePlan("dtype")))
     default = _tolerance(declared, path, scalars, faults)
     runs, factor = _uncertainty(declared, (*path, "uncertainty"), scalars, faults)
-    return SnapshotPlan(declared.tensors, declared.exact, default, tuple(by_glob), runs, factor)
+    return SnapshotPlan(declared.tensors, declared.exact, default, tuple(by_glob), runs, factor, restart)
+
+
+def _every_of_log(config: Config, scalars: Mapping[str, Scalar]) -> int | None:
+    """`log.every`, whose own faults are reported by the plan of `log`."""
+    return integer(config.log.every, ("log", "every"), scalars, Faults(config.document), 1)
+
+
+def _restart(
+    declared: SnapshotDeclaration, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults, rows: int
+) -> tuple[int, ...]:
+    """The rows of `restart`, of a run that has at most `rows`."""
+    found: list[int] = []
+    hint = f"write one from 0 to {rows - 2}" if rows > 1 else "remove `restart`: the run has no steps"
+    for place, written in enumerate(declared.restart):
+        row = integer(written, (*path, place), scalars, faults, 0)
+        if row is None:
+            continue
+        if found and row <= found[-1]:
+            problem = "stands twice" if row in found else f"stands after row {found[-1]}"
+            faults.add((*path, place), f"row {row} {problem}", "write each row once, in order")
+        elif row >= rows:
+            faults.add((*path, place), f"there is no row {row}: the last is {rows - 1}", hint)
+        elif row == rows - 1:
+            faults.add((*path, place), f"row {row} is the last, and no step follows it", hint)
+        else:
+            found.append(row)
+    return tuple(found)
 
 
 def _uncertainty(

@@ -45,7 +45,7 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
 
     folder = directory / CHECKPOINTS_FOLDER
     tensors: dict[str, Tensor] = {}
-    contents = _encode(_contents(plan, state), tensors)
+    contents = encode(state_contents(plan, state), tensors)
     data = save({key: value.contiguous() for key, value in tensors.items()})
     name = f"{state.row:08}" if tag is None else f"{tag}-{state.row:08}"
     told = {
@@ -114,13 +114,13 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
         raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
     tensors = _tensors(path, told["tensors"], told["sha256"], largest_checkpoint(plan, state))
     try:
-        contents = _decode(told["state"], tensors)
+        contents = decode(told["state"], tensors)
         check_state(plan, state, contents)
     except Forged as error:
         raise _damaged(f"the checkpoint {path.name} is none of this run: {error}", path) from error
     if contents["row"] != told["row"]:
         raise _damaged(f"the checkpoint {path.name} is none of this run: it tells two counts of rows", path)
-    _restore(state, contents, plan.device)
+    restore_state(state, contents, plan.device)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -183,7 +183,8 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
     return max(usable)[1] if usable else None
 
 
-def _contents(plan: Plan, state: State) -> dict[str, Any]:
+def state_contents(plan: Plan, state: State) -> dict[str, Any]:
+    """Everything that a run changes, as mappings, lists, numbers and tensors; the tensors are the run's own."""
     return {
         "weights": {name: parameter.detach() for name, parameter in state.parameters.items()},
         "gradients": {name: parameter.grad for name, parameter in state.parameters.items()},
@@ -215,7 +216,8 @@ def _contents(plan: Plan, state: State) -> dict[str, Any]:
     }
 
 
-def _restore(state: State, told: Mapping[str, Any], device: str) -> None:
+def restore_state(state: State, told: Mapping[str, Any], device: str) -> None:
+    """Bring a freshly made state to what `state_contents` gave; tensors of the optimizers are taken over."""
     with torch.no_grad():
         for name, parameter in state.parameters.items():
             parameter.copy_(told["weights"][name])
@@ -242,7 +244,7 @@ def _moved(value: Any, device: str) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
-def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     """A nested value as JSON, its tensors set aside and named."""
     if isinstance(value, Tensor):
         key = f"t{len(tensors)}"
@@ -250,21 +252,21 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         tensors[key] = torch.view_as_real(kept).clone() if kept.is_complex() else kept.clone()
         return {"tensor": key, "complex": kept.is_complex()}
     if isinstance(value, Mapping):
-        return {"mapping": [[key, _encode(item, tensors)] for key, item in value.items()]}
+        return {"mapping": [[key, encode(item, tensors)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
-        return {"list": [_encode(item, tensors) for item in value]}
+        return {"list": [encode(item, tensors) for item in value]}
     return value
 
 
-def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `_encode`; raises `Forged` for what it never makes."""
+def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `encode`; raises `Forged` for what it never makes."""
     match value:
         case {"tensor": str(key), "complex": bool(is_complex)} if key in tensors:
             return check_complex(tensors[key]) if is_complex else tensors[key]
         case {"mapping": [*pairs]} if all(_is_pair(pair) for pair in pairs):
-            return {key: _decode(item, tensors) for key, item in pairs}
+            return {key: decode(item, tensors) for key, item in pairs}
         case {"list": [*items]}:
-            return [_decode(item, tensors) for item in items]
+            return [decode(item, tensors) for item in items]
         case dict() | list():
             raise Forged("it holds what is no value")
     return value

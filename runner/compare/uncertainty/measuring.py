@@ -6,8 +6,9 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from runner.compare.uncertainty.bounds import UNKNOWN, Uncertainty
 from runner.compare.uncertainty.discrete import discrete_columns
 from runner.compare.uncertainty.perturbation import Perturbation
 from runner.compare.uncertainty.rules import BUDGET, FEWEST
-from runner.engine import Row, eager, initial_state
+from runner.engine import Row, State, eager, initial_state
 from runner.engine.binding import Binding
 from runner.engine.straight import Run
 from runner.errors import RunError
@@ -28,6 +29,9 @@ from runner.record.summary import summarize
 
 Progress = Callable[[int, int], None]
 """Called with the number of the run that begins, and of how many."""
+
+Start = Callable[[Plan], State]
+"""Gives a state of its own to each run of a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ def measure(
     runs: int,
     budget: float = BUDGET,
     progress: Progress | None = None,
+    start: Start | None = None,
 ) -> Measurement:
     """Run a plan with perturbed rounding, and measure how far each tensor lies from that of `rows`.
 
@@ -55,6 +60,8 @@ def measure(
         runs: perturbed runs to make.
         budget: seconds; where `runs` would take longer, fewer are made, but never fewer than `FEWEST`.
         progress: called before each run.
+        start: the state that each run starts from, where that is not the start of the config; then the perturbed runs
+            go no further than `rows`.
     """
     plan = replace(plan, on_nonfinite="ignore")
     plan.drawings.take()  # those were drawn without perturbation
@@ -66,7 +73,7 @@ def measure(
         done += 1
         if progress is not None:
             progress(done, runs)
-        note = _add_run(tallies, rows, plan, done)
+        note = _add_run(tallies, rows, _perturbed_rows(plan, _seed(plan, done), start, len(rows)))
         if note is not None:
             notes.append(note)
         taken = (time.monotonic() - began) / done
@@ -80,12 +87,12 @@ def measure(
     return Measurement(done, _widened(found, discrete), tuple(_told_once(notes)))
 
 
-def _add_run(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row], plan: Plan, number: int) -> str | None:
+def _add_run(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row], perturbed: Iterable[Row]) -> str | None:
     """Add one perturbed run to what is known; a note where it took other steps or ended early."""
     place = 0
     note = None
     try:
-        for row in _perturbed_rows(plan, _seed(plan, number)):
+        for row in perturbed:
             if place == len(rows) or row.path != rows[place].path:
                 note = f"a perturbed run took other steps from row {place} on: `{row.path}`"
                 break
@@ -102,13 +109,15 @@ def _add_run(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row], plan:
     return note
 
 
-def _perturbed_rows(plan: Plan, seed: int) -> Iterator[Row]:
-    """The rows of a run under `Perturbation`, which is left while a row is looked at."""
+def _perturbed_rows(plan: Plan, seed: int, start: Start | None, most: int) -> Iterator[Row]:
+    """The rows of a run under `Perturbation`, which is left while a row is looked at; `most` from another `start`."""
     mode = Perturbation(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with mode:
-            rows = eager.execute(plan, initial_state(plan), shared=True, bind=_bind_but_expectations)
+            state = initial_state(plan) if start is None else start(plan)
+            rows = eager.execute(plan, state, shared=True, bind=_bind_but_expectations)
+            rows = rows if start is None else islice(rows, most)
         while True:
             with mode:
                 row = next(rows, None)
