@@ -396,7 +396,7 @@ class Watch:
         expected = {column.name: column for column in self.expected_columns}
         parting = self.parting
         born = self.unequal_since
-        if parting is None or (born is not None and born[0] == parting.place):
+        if parting is not None and born is not None and born[0] == parting.place:
             born = None
         differing = [series for series in self.series.values() if series.differing]
         differing.sort(key=lambda series: series.first_number)  # stable: in causal order within a row

@@ -34,6 +34,12 @@ Start = Callable[[Plan], State]
 """Gives a state of its own to each run of a plan."""
 
 
+_WIDENED = {3: 2.54, 4: 1.7, 5: 1.36, 6: 1.18, 7: 1.07}
+"""What an uncertainty from fewer than 8 runs is multiplied by: it is itself less certain. With each count, a correct
+number is as rarely farther off than 5 times its uncertainty as with 8. Source: the ratio of the quantiles of Student's
+t of so many degrees of freedom and of 8, at the probability of 0.0011 that 5 has for 8."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """How uncertain the tensors of each row are."""
@@ -195,8 +201,10 @@ class _Tally:
     def uncertainty(self, runs: int) -> Uncertainty:
         if self.unknown:
             return UNKNOWN
-        statistics = {name: math.sqrt(squares / runs) for name, squares in self.statistics.items()}
-        return Uncertainty(min(self.largest, math.sqrt(self.squares / runs)), self.largest, statistics)
+        wide = _WIDENED.get(runs, 1.0)
+        statistics = {name: wide * math.sqrt(squares / runs) for name, squares in self.statistics.items()}
+        rms = min(self.largest, math.sqrt(self.squares / runs))
+        return Uncertainty(wide * rms, wide * self.largest, statistics)
 
 
 def difference_of(found: Tensor, expected: Tensor) -> Tensor | None:

@@ -8,6 +8,7 @@ Source: Parker 1997, "Monte Carlo Arithmetic: exploiting randomness in floating-
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ def _tables() -> Mapping[str, frozenset[str]]:
 
 TABLES = _tables()
 
+_RING = frozenset({"add", "mul", "rsub", "sub"})
+"""Operations that give whole numbers for whole numbers."""
 _SUMMED = frozenset({"sum", "nansum", "mean"})
 _WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 """Dtypes whose sums are rounded to the dtype as they go; narrower ones are summed in float32."""
@@ -48,6 +51,7 @@ class _Rule:
 
     ulps: int  # 0: not at all
     keeps_operands: bool = False
+    keeps_whole: bool = False  # whole numbers that come of whole numbers: they are exact
     first_term: int | None = None
     is_sum: bool = False
     deviation: tuple[int, str] | None = None  # of a normal draw: the argument that is its standard deviation
@@ -89,12 +93,16 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         before = [tensor.clone() for tensor in targets]
         result = func(*args, **kwargs)
         if rule.written:
-            for tensor, old in zip(targets, before, strict=True):
-                self._move(tensor, rule.ulps, [old])
+            for place, (tensor, old) in enumerate(zip(targets, before, strict=True)):
+                others = [_at(each, place) for each in args[1:]] if rule.keeps_whole else []
+                whole = _whole(tensor, [old, *others, *kwargs.values()]) if rule.keeps_whole else None
+                self._move(tensor, rule.ulps, [old], whole)
             return result
         operands = [list(_tensors(each)) for each in args] if rule.keeps_operands else []
         for place, tensor in enumerate(_tensors(result)):
-            self._move(tensor, rule.ulps, [each[place] for each in operands if place < len(each)])
+            given = [*(_at(each, place) for each in args), *kwargs.values()] if rule.keeps_whole else []
+            whole = _whole(tensor, given) if rule.keeps_whole else None
+            self._move(tensor, rule.ulps, [each[place] for each in operands if place < len(each)], whole)
         return result
 
     def _with_moved_terms(self, rule: _Rule, first: int, args: Sequence[Any]) -> list[Any]:
@@ -108,11 +116,12 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._move(moved[place], 1, [])
         return moved
 
-    def _move(self, tensor: Tensor, ulps: int, kept: Sequence[Tensor]) -> None:
-        """Move a tensor in place, but for elements that are equal to those of a tensor of `kept`."""
+    def _move(self, tensor: Tensor, ulps: int, kept: Sequence[Tensor], whole: Tensor | None = None) -> None:
+        """Move a tensor in place, but for elements that equal those of a tensor of `kept`, or are true in `whole`."""
         if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         stays = [(tensor == other) for other in kept if _is_comparable(other, tensor)]
+        stays += [] if whole is None else [whole]
         part = torch.view_as_real(tensor) if tensor.is_complex() else tensor
         factors = self._factors(part.numel(), part.dtype, ulps).view(part.shape)
         if stays:
@@ -153,6 +162,37 @@ def _sums_nothing(args: Sequence[Any]) -> bool:
     return all(given.shape[dim] == 1 for dim in dims) if len(dims) else given.numel() == 1
 
 
+def _at(given: Any, place: int) -> Any:
+    """The operand of one tensor of a list; of an operation on one tensor, the operand."""
+    return given[place] if isinstance(given, (list, tuple)) and place < len(given) else given
+
+
+def _whole(result: Tensor, operands: Sequence[Any]) -> Tensor | None:
+    """Which elements are whole numbers that come of whole numbers, as a count of steps does: nothing rounds them.
+
+    Args:
+        result: `(*s)` of a real dtype, from a sum, a difference or a product.
+        operands: tensors that broadcast to it, and numbers.
+    Returns:
+        bool `(*s)`; None where there are none.
+    """
+    if not result.is_floating_point():
+        return None
+    if any(isinstance(each, (int, float)) and each != int(each) for each in operands if _is_finite_number(each)):
+        return None
+    found = (result == result.trunc()) & (result.abs() < 1 / torch.finfo(result.dtype).eps)
+    for each in operands:
+        if isinstance(each, Tensor) and each.is_floating_point():
+            if not found.any():
+                return None
+            found = found & (each == each.trunc())
+    return found
+
+
+def _is_finite_number(given: Any) -> bool:
+    return isinstance(given, (int, float)) and math.isfinite(given)
+
+
 def _is_comparable(other: Tensor, tensor: Tensor) -> bool:
     return other.dtype == tensor.dtype and (other.shape == tensor.shape or other.dim() == 0)
 
@@ -184,7 +224,16 @@ def _rule(func: Any) -> _Rule:
     accumulates = any(argument.name == "accumulate" for argument in schema.arguments)
     copies_unless = (_place(schema, "accumulate"), "accumulate") if accumulates else None
     deviation = (_place(schema, "std"), "std") if name in TABLES["drawn"] else None
-    return _Rule(ulps, name in TABLES["arithmetic"], first_term, name in _SUMMED, deviation, written, copies_unless)
+    return _Rule(
+        ulps,
+        name in TABLES["arithmetic"],
+        name in _RING,
+        first_term,
+        name in _SUMMED,
+        deviation,
+        written,
+        copies_unless,
+    )
 
 
 def _place(schema: Any, name: str) -> int:

@@ -1,0 +1,1 @@
+"""Snapshots against what other machines compute, and against small faults."""
