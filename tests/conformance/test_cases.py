@@ -9,11 +9,11 @@ import pytest
 
 from .attempts import Attempt
 from .comparison import same_bits
-from .evaluator import missed_by_evaluator
 from .expressions import UnsayableError
 from .outcomes import found_by, missed_by
 from .reference import reference_results
-from .table import PROCESSOR, UNSAID
+from .table import UNSAID
+from .uncertainty import beyond_uncertainty
 
 
 @pytest.mark.usefixtures("counted")
@@ -22,9 +22,7 @@ def test_a_config_finds_the_numbers_that_the_source_states(attempt: Attempt) -> 
         missed = missed_by(attempt)
     if missed is None:
         pytest.skip(f"the source states nothing in {attempt.dtype}")
-    if missed and {miss.key for miss in missed} <= missed_by_evaluator(attempt):
-        pytest.skip(f"{PROCESSOR}{attempt}")
-    assert [str(miss) for miss in missed] == []
+    assert [str(miss) for miss in missed and beyond_uncertainty(attempt, missed)] == []
 
 
 def test_a_config_gives_the_bits_of_torch_written_by_hand(attempt: Attempt) -> None:
