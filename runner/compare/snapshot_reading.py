@@ -114,6 +114,7 @@ class _Reader:
         self._columns: dict[str, Column] = {}
         self._large = "full"
         self._format = FORMAT
+        self._overlaid = False
         self._measured: Measured | None = None
         self._sidecar = first_sidecar_path(path).name
 
@@ -283,6 +284,7 @@ class _Reader:
             self._raise()
             environment = self._environment(found.entries["environment"].value)
             values: dict[int, Mapping[str, Kept]] = {}
+            self._overlaid = True  # its lines have the uncertainty of those below
             for row in self._rows(found.entries["rows"].value):
                 if paths.get(row.number) != row.path:
                     message = f"the overlay has a row `{row.number} {row.path}`, and the snapshot has not"
@@ -380,7 +382,7 @@ class _Reader:
 
     def _check_measured(self, node: Node, column: Column, uncertainty: Uncertainty | None) -> None:
         rounds = column.dtype.is_floating_point or column.dtype.is_complex
-        if self._measured is not None and uncertainty is None and rounds:
+        if self._measured is not None and uncertainty is None and rounds and not self._overlaid:
             self._add(node, f"`{column.name}` has no uncertainty here, and other lines have one", _PUT_BACK)
         elif self._measured is None and uncertainty is not None:
             message = f"`{column.name}` has an uncertainty, and the snapshot does not say by which rules"

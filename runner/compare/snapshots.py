@@ -56,6 +56,11 @@ class KeptRow:
         return name in self.values
 
 
+def _as_uncertain(values: Mapping[str, Kept], row: KeptRow) -> dict[str, Kept]:
+    """The tensors of an overlay, each as uncertain as that of the row below it."""
+    return {name: Kept(kept.text, kept.value, uncertainty_of(row, name)) for name, kept in values.items()}
+
+
 def uncertainty_of(row: object, name: str) -> Uncertainty | None:
     """How uncertain a tensor of a row of a snapshot is; None where it is exact, or nothing was measured."""
     assert isinstance(row, KeptRow)
@@ -132,7 +137,7 @@ class Snapshot:
 
     def overlaid(self, overlay: Overlay) -> tuple[KeptRow, ...]:
         return tuple(
-            KeptRow(row.number, row.path, {**row.values, **overlay.rows[row.number]})
+            KeptRow(row.number, row.path, {**row.values, **_as_uncertain(overlay.rows[row.number], row)})
             if row.number in overlay.rows
             else row
             for row in self.rows

@@ -24,8 +24,10 @@ def updated(old: Snapshot, taken: Snapshot, update: Update) -> Snapshot:
     Args:
         taken: the snapshot of the run.
     """
-    if update == "all" or (old.measured is None) != (taken.measured is None):
+    if update == "all":
         return taken
+    if (old.measured is None) != (taken.measured is None):
+        return old if update == "new" else taken
     if update == "new":
         return _with_new(old, taken)
     if old.environment == taken.environment:

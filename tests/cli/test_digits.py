@@ -41,7 +41,7 @@ def digits_of(described: dict[str, Any], name: str, row: int = -1) -> float:
 def test_a_sum_that_cancels_loses_as_many_digits_as_it_is_larger_than_what_is_left(tmp_path: Path, power: int) -> None:
     text = f"""\
 dtype: float64
-parameters: {{x: {{shape: [64], init: 1}}}}
+parameters: {{x: {{shape: [64], init: 1.1}}}}
 constants: {{large: 1e{power}}}
 expression: left = (x + large) - large
 steps: [forward]
