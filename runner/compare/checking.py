@@ -146,6 +146,12 @@ class Judged:
         return self.agrees(self.verdict) and not self.differing
 
     @property
+    def refreshes(self) -> bool:
+        """Whether a config was edited and its bits stay: then its digests alone are new."""
+        verdicts = [self.verdict, *(each.verdict for each in self.restarts if each.verdict is not None)]
+        return bool(self.edited) and self.holds and all(verdict.same_bits for verdict in verdicts)
+
+    @property
     def differing(self) -> list[tuple[int, Verdict]]:
         """The rows from whose recorded state other numbers came, with how these differ."""
         found = [(each.after, each.verdict) for each in self.restarts if each.verdict is not None]
@@ -178,7 +184,7 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         new = replace(
             updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), config=field_digests(plan.config)
         )
-    elif judged.holds and judged.edited and stored and request.update == "differing" and _has_same_shape(judged):
+    elif judged.refreshes and stored and request.update == "differing" and _has_same_shape(judged):
         new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
     else:
         new = updated(snapshot, _taken(config, plan, rows, request, snapshot), request.update)
