@@ -162,7 +162,7 @@ def snapshot(
             with Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
                 measurement = measured(
                     name, plan, rows, overrides, allowed,
-                    runs=_runs(uncertainty, before), budget=budget, progress=counter.at,
+                    runs=_runs(uncertainty, before, plan.snapshot.runs), budget=budget, progress=counter.at,
                 )  # fmt: skip
             if measurement is not None:
                 check_meaning(name, rows, measurement)
@@ -175,9 +175,14 @@ def snapshot(
             say(f"{path}  {size}{_measured(taken)}")
 
 
-def _runs(given: int | None, before: Snapshot | None) -> int | None:
-    """How many perturbed runs to make. A snapshot keeps its count, so that taking it again moves no line."""
-    if given is None and before is not None and before.measured is not None:
+def _runs(given: int | None, before: Snapshot | None, planned: int) -> int | None:
+    """How many perturbed runs to make. A snapshot keeps its count, so that taking it again moves no line.
+
+    Args:
+        given: on the command line.
+        planned: what the config says; 0 where it says `uncertainty: false`.
+    """
+    if given is None and planned and before is not None and before.measured is not None:
         return before.measured.runs
     return given
 
