@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 INDENT = "  "
 NARROWEST = 40
+FEWEST_RUNS = 3
 BARE = {"--update": "--update=differing", "--uncertainty": "--uncertainty=8"}
 LONGEST_TABLE = 40
 """Snapshots up to which the table names all; of more, those that do not hold."""
@@ -182,6 +183,8 @@ def _runs(given: int | None, before: Snapshot | None, planned: int) -> int | Non
         given: on the command line.
         planned: what the config says; 0 where it says `uncertainty: false`.
     """
+    if given is not None and 0 < given < FEWEST_RUNS:
+        raise UsageError(Problem(f"--uncertainty is {given}", f"it takes 0, or {FEWEST_RUNS} or more"))
     if given is None and planned and before is not None and before.measured is not None:
         return before.measured.runs
     return given
