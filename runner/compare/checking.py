@@ -129,6 +129,10 @@ def _taken(config: Path, plan: Plan, rows: Sequence[Row], request: Request, befo
     if runs is None and plan.snapshot.runs and before is not None and before.format != FIRST_FORMAT:
         runs = 0 if before.measured is None else before.measured.runs
     uncertainty = measured(config, plan, rows, request.overrides, request.allow, runs=runs, budget=request.budget)
+    if uncertainty is not None:
+        from runner.compare.uncertainty.meaning import check_meaning  # imports torch's compiler
+
+        check_meaning(str(config), rows, uncertainty)
     return kept(plan, rows, uncertainty, take(plan, uncertainty, request.allow))
 
 
