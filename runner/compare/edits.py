@@ -82,14 +82,19 @@ def explains(edit: Edit, parting: Parting, plan: Plan) -> bool:
         return section in ("parameters", "constants", "seed", "dtype", "functions")
     match section:
         case "expression":
-            return first.role in ("value", "gradient") and _reaches(rest.partition("#")[0], first.name, plan)
+            return first.role != "value" or _reaches(rest.partition("#")[0], first.name, plan)
         case "metrics":
             return first.name == rest or first.name.endswith(f".{rest}")
         case "optimizer" | "optimizers":
-            return first.role in ("weight", "state")
-        case "parameters":
-            return False  # an initial value differs in the row of the start
+            return first.role in ("weight", "state") or not _is_before_any_update(parting, plan)
+        case "parameters":  # an initial value differs in the row of the start, where that row has it
+            return rest.partition(".")[0] not in {column.name for column in plan.columns}
     return True
+
+
+def _is_before_any_update(parting: Parting, plan: Plan) -> bool:
+    """Whether what the first row that differs computes comes before all optimizer steps."""
+    return plan.log.every == 1 and (parting.before is None or parting.before.step == START)
 
 
 def _reaches(name: str, column: str, plan: Plan) -> bool:

@@ -371,7 +371,7 @@ class _Reader:
         try:
             if found is not None:
                 return found[1], bounds.from_text(found[2])
-            if "~" in text:
+            if "~" in text and "sha256:" in text:
                 bare, statistics = condensed.statistics_of(text)
                 largest = max(statistics.values(), default=0.0)
                 return bare, Uncertainty(math.inf if math.isinf(largest) else 0.0, largest, statistics)
