@@ -352,3 +352,94 @@ def test_an_edit_in_a_base_is_named_with_its_file(tmp_path: Path) -> None:
     edit(tmp_path / "base.yaml", "30 * x2", "31 * x2")
     outcome = checked(tmp_path)
     assert outcome.lines[0] == f"`expression.f` was edited ({tmp_path / 'base.yaml'}:3)"
+
+
+# --- updates and overlays of measured snapshots
+
+
+def test_an_overlay_of_a_measured_snapshot_is_as_uncertain_as_what_it_lies_over(tmp_path: Path) -> None:
+    path = taken(tmp_path, WIDE, runs=3)
+    elsewhere(path)
+    edit(path, line_of(path, "    f: "), line_of(path, "    f: ").replace(": ", ": 1", 1))
+    assert checked(tmp_path).status == "differs"
+    done = steprun("snapshot", "model.yaml", "--overlay", cwd=tmp_path)
+    assert done.code == 0, done.err
+    snapshot, _ = read(path)
+    assert [list(row) for row in snapshot.overlays[0].rows.values()] == [["f"]]
+    outcome = checked(tmp_path)
+    assert (outcome.status, outcome.exact) == ("holds", True)
+    rows = snapshot.overlaid(snapshot.overlays[0])
+    assert rows[1].values["f"].uncertainty == snapshot.rows[1].values["f"].uncertainty
+
+
+REFACTORED = """\
+parameters: {w: {shape: [5, 7], init: {normal: {}}}}
+constants: {x: {shape: [9, 5], init: {normal: {}}}}
+expression: f = ((x @ w) ** 2).mean()
+optimizer: {sgd: {lr: 0.1}}
+steps: 3
+"""
+
+
+def test_an_update_of_an_edited_config_whose_bits_moved_holds_afterwards(tmp_path: Path) -> None:
+    taken(tmp_path, REFACTORED, runs=4)
+    (tmp_path / "model.yaml").write_text(
+        REFACTORED.replace("((x @ w) ** 2).mean()", "(x @ w / 3 * (x @ w)).mean() * 3")
+    )
+    outcome = checked(tmp_path)
+    assert (outcome.status, outcome.details["bits"]) == ("holds", False)
+    assert checked(tmp_path, "differing", runs=4).status == "updated"
+    outcome = checked(tmp_path)
+    assert (outcome.status, outcome.exact, outcome.lines) == ("holds", True, ())
+
+
+def test_new_writes_over_no_difference_where_uncertainties_would_come(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR)
+    edit(path, "    f: 7000.0", "    f: 7001.0")
+    before = path.read_bytes()
+    assert checked(tmp_path, "new", runs=3).status == "differs"
+    assert path.read_bytes() == before
+
+
+def test_an_update_refuses_noise_as_taking_a_snapshot_does(tmp_path: Path) -> None:
+    text = "parameters: {w: {shape: [5], init: {normal: {}}}}\nexpression: f = (w.exp().log() - w).sum()\n"
+    (tmp_path / "model.yaml").write_text(text + "log: {include: [f]}\nsteps: [forward]\n")
+    outcome = checked(tmp_path, "new", runs=4)
+    assert outcome.status == "failed"
+    assert "is uncertain by more than a tenth, in every row" in outcome.lines[0]
+    assert not (tmp_path / "snapshots").exists()
+
+
+def test_taking_again_follows_a_config_that_measures_nothing_any_more(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text(LINEAR)
+    assert steprun("snapshot", "model.yaml", "--uncertainty=3", cwd=tmp_path).code == 0
+    (tmp_path / "model.yaml").write_text(LINEAR + "snapshot: {uncertainty: false}\n")
+    assert steprun("snapshot", "model.yaml", cwd=tmp_path).code == 0
+    assert read(tmp_path / "snapshots" / "model.yaml")[0].measured is None
+    done = steprun("snapshot", "model.yaml", "--uncertainty=2", cwd=tmp_path)
+    assert (done.code, "it takes 0, or 3 or more" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("section", "old", "new", "field"),
+    [
+        ("{every: 5}", "lr: 0.1", "lr: 0.11", "optimizer.sgd.lr"),
+        (
+            "{include: [f]}",
+            "w: {shape: [5, 7], init: {normal: {}}}",
+            "w: {shape: [5, 7], init: {normal: {std: 2}}}",
+            ".std",
+        ),
+        ("{include: [w]}", "f = ((x @ w)", "f = 1.1 * ((x @ w)", "expression.f"),
+    ],
+)
+def test_an_edit_is_a_cause_though_what_it_changes_first_is_not_kept(
+    section: str, old: str, new: str, field: str, tmp_path: Path
+) -> None:
+    text = REFACTORED.replace("steps: 3", "steps: 10") + f"snapshot: {section}\n"
+    taken(tmp_path, text, runs=3)
+    assert old in text
+    (tmp_path / "model.yaml").write_text(text.replace(old, new))
+    outcome = checked(tmp_path)
+    assert outcome.status == "differs"
+    assert any(field in cause and cause.endswith("can explain this") for cause in outcome.details["causes"])
