@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher
 from typing import Protocol
 
 from torch import Tensor
@@ -139,18 +138,24 @@ class Verdict:
         return self.parting is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
 
 
-def align(found: Iterable[AnyRow], expected: Iterable[AnyRow]) -> Iterator[Pair]:
+def align(
+    found: Iterable[AnyRow], expected: Iterable[AnyRow], about: Callable[[AnyRow], Hashable] | None = None
+) -> Iterator[Pair]:
     """Rows of both sides in pairs, the same step of the same iteration beside each other.
 
     Where a step was added or removed, the rows after it still find their partners: rows are passed over, at most
     `WINDOW` at once, until the steps agree again.
+
+    Args:
+        about: what two rows have in common that are a pair; step and iteration unless given.
     """
-    left, right = _Side(found), _Side(expected)
+    about = about or _step_of
+    left, right = _Side(found, about), _Side(expected, about)
     while (a := left.head()) is not None and (b := right.head()) is not None:
-        if _step_of(a) == _step_of(b):
+        if about(a) == about(b):
             yield left.take(), right.take()
             continue
-        passed_left, passed_right = left.distance(_step_of(b)), right.distance(_step_of(a))
+        passed_left, passed_right = left.distance(about(b)), right.distance(about(a))
         if passed_left is None and passed_right is None:
             passed_left = passed_right = 1
         elif passed_left is None or (passed_right is not None and passed_right < passed_left):
@@ -170,19 +175,34 @@ def align(found: Iterable[AnyRow], expected: Iterable[AnyRow]) -> Iterator[Pair]
 def align_edited(found: Sequence[AnyRow], expected: Sequence[AnyRow], values: Sequence[str]) -> Iterator[Pair]:
     """Rows of a run and of the snapshot of another version of its config in pairs, in order.
 
-    The sequences of kinds of steps and what they compute are aligned by their longest common blocks; the steps may
-    stand in other loops than before.
+    Rows of the same step and iteration are pairs. Between these, the kind of step and what it computes decide: the
+    steps may stand in other loops than before.
 
     Args:
         values: the named values that both sides declare.
     """
-    a, b = ([(row.step, *(row[name] is not None for name in values)) for row in rows] for rows in (found, expected))
+
+    def kind(row: AnyRow) -> Hashable:
+        return row.step, *(row[name] is not None for name in values)
+
     left, right = 0, 0
-    for block in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
-        yield from ((row, None) for row in found[left : block.a])
-        yield from ((None, row) for row in expected[right : block.b])
-        yield from zip(found[block.a : block.a + block.size], expected[block.b : block.b + block.size], strict=True)
-        left, right = block.a + block.size, block.b + block.size
+    for at, of in _anchors(found, expected):
+        yield from align(found[left:at], expected[right:of], kind)
+        yield found[at], expected[of]
+        left, right = at + 1, of + 1
+    yield from align(found[left:], expected[right:], kind)
+
+
+def _anchors(found: Sequence[AnyRow], expected: Sequence[AnyRow]) -> Iterator[tuple[int, int]]:
+    """Places of rows whose step and iteration stands once on either side, in an order that both have."""
+    counts = [Counter(map(_step_of, rows)) for rows in (found, expected)]
+    places = {_step_of(row): place for place, row in enumerate(expected)}
+    last = -1
+    for place, row in enumerate(found):
+        step = _step_of(row)
+        if all(count[step] == 1 for count in counts) and places[step] > last:
+            last = places[step]
+            yield place, last
 
 
 WINDOW = 64
@@ -199,8 +219,9 @@ def _step_of(row: AnyRow) -> tuple[str, str]:
 class _Side:
     """Rows that can be looked at before they are taken."""
 
-    def __init__(self, rows: Iterable[AnyRow]) -> None:
+    def __init__(self, rows: Iterable[AnyRow], about: Callable[[AnyRow], Hashable]) -> None:
         self._rows = iter(rows)
+        self._about = about
         self._ahead: deque[AnyRow] = deque()
 
     def head(self) -> AnyRow | None:
@@ -210,10 +231,10 @@ class _Side:
     def take(self) -> AnyRow:
         return self._ahead.popleft()
 
-    def distance(self, step: tuple[str, str]) -> int | None:
+    def distance(self, step: Hashable) -> int | None:
         """Rows before the first one of a step; None where it does not come soon."""
         self._look(WINDOW)
-        return next((place for place, row in enumerate(self._ahead) if _step_of(row) == step), None)
+        return next((place for place, row in enumerate(self._ahead) if self._about(row) == step), None)
 
     def _look(self, count: int) -> None:
         while len(self._ahead) < count:

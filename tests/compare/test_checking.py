@@ -187,6 +187,17 @@ def test_a_row_that_is_missing_from_an_edited_config_is_a_difference_and_the_oth
     assert "1 row is missing: row 2, 2.step" in outcome.lines
 
 
+def test_an_edited_config_that_keeps_other_iterations_is_compared_where_both_keep_one(tmp_path: Path) -> None:
+    looped = LINEAR.replace("[backward, step]", "20")
+    taken(tmp_path, looped + "snapshot: {every: 5}\n", runs=3)
+    refactored = looped.replace("f = 10 * x1 + 30 * x2", "f = 10 * (x1 + 3 * x2)")
+    (tmp_path / "model.yaml").write_text(refactored + "snapshot: {every: 10}\n")
+    outcome = checked(tmp_path)
+    assert (outcome.status, outcome.rows) == ("differs", 3)
+    assert outcome.lines[1] == "2 rows are missing: the first is row 1, repeat[5].train"
+    assert outcome.details["first"] is None
+
+
 def test_an_edited_config_of_which_nothing_matches_says_so(tmp_path: Path) -> None:
     path = taken(tmp_path, LINEAR)
     text = path.read_text()
