@@ -333,9 +333,9 @@ def _compared_by(outcome: Outcome) -> str:
     """How a snapshot was compared; where it holds, whether the bits are the same all the same."""
     if not outcome.rows or outcome.status in ("written", "updated"):
         return ""
-    if outcome.exact:
-        return "bits"
-    return "uncertainty, same bits" if outcome.details.get("bits") else "uncertainty"
+    by = str(outcome.details.get("compared_by", "bits"))
+    same = not outcome.exact and outcome.status == "holds" and outcome.details.get("bits")
+    return f"{by}, same bits" if same else by
 
 
 def _several(status: str, count: int) -> str:

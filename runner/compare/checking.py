@@ -142,8 +142,15 @@ class Judged:
 
     verdict: Verdict
     exact: bool  # by bits, for the environment is the same and the config was not edited
+    measured: bool  # by the uncertainty that was measured, where not by bits
     edited: tuple[Edit, ...]
     restarts: tuple[Restarted, ...] = ()
+
+    @property
+    def compared_by(self) -> str:
+        if self.exact:
+            return "bits"
+        return "uncertainty" if self.measured else "tolerance"
 
     @property
     def holds(self) -> bool:
@@ -224,8 +231,9 @@ def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None)
     else:
         pairs = align(rows, expected)
     verdict = compare(pairs, plan.columns, snapshot.columns, tolerances, uncertainty_of)
-    restarts = compare_restarts(plan, snapshot, tolerances_of(plan, exact, snapshot), edited=bool(edited))
-    return Judged(verdict, exact, edited, tuple(restarts))
+    restarts = compare_restarts(plan, snapshot, tolerances, edited=bool(edited))
+    measured_elsewhere = tolerances.default.mode == "measured"
+    return Judged(verdict, exact, measured_elsewhere, edited, tuple(restarts))
 
 
 def _unmatched(name: str, edited: Sequence[Edit]) -> Outcome:
@@ -254,7 +262,11 @@ def _edit_json(edit: Edit) -> dict[str, Any]:
 def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int) -> Outcome:
     verdict = judged.verdict
     bits = verdict.same_bits and all(each.verdict is None or each.verdict.same_bits for each in judged.restarts)
-    details = {"edited": [_edit_json(edit) for edit in judged.edited], "bits": bits}
+    details = {
+        "edited": [_edit_json(edit) for edit in judged.edited],
+        "compared_by": judged.compared_by,
+        "bits": bits,
+    }
     notes = [*_edits_lines(judged.edited), *_notes(plan, snapshot, judged)]
     if judged.holds:
         lines = (*notes, *(structure(verdict) if judged.edited else ()))

@@ -38,6 +38,10 @@ class Restarted:
     misfit: str = ""  # why it does not
 
 
+UNBOUNDED = 1e9
+"""Seconds for the perturbed runs of a restart: of a few steps each, as many are made as of the whole run."""
+
+
 def take(plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = ()) -> tuple[Restart, ...]:
     """The restarts that a config asks for; the config is run once more for its states.
 
@@ -131,4 +135,4 @@ def _measured(plan: Plan, content: bytes, rows: Sequence[Row], runs: int, allowe
         config = plan.config.model_copy(update={"engine": "eager", "device": "cpu"})
         plan = compile(config, allowed=[Path(folder) for folder in allowed])
         rows = _rows(plan, content)
-    return measure(_logging_every_row(plan), rows, runs=runs, start=partial(_started, content))
+    return measure(_logging_every_row(plan), rows, runs=runs, budget=UNBOUNDED, start=partial(_started, content))

@@ -269,3 +269,17 @@ def test_no_text_of_a_snapshot_reaches_the_terminal_as_an_escape(folder: Path) -
             for character in "\x1b\x07\x9b\u202e":
                 assert character not in done.out + done.err, (old, arguments)
     assert "\x1b" not in (folder / "out.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("section", "shown"),
+    [("", "uncertainty, same bits"), ("snapshot: {rtol: 1e-3}\n", "tolerance, same bits"),
+     ("snapshot: {uncertainty: false}\n", "tolerance, same bits")],
+)  # fmt: skip
+def test_the_table_says_by_what_a_snapshot_was_compared(section: str, shown: str, tmp_path: Path) -> None:
+    (tmp_path / "linear.yaml").write_text(LINEAR + section)
+    assert steprun("snapshot", "linear.yaml", "--uncertainty=3", cwd=tmp_path).code == 0
+    assert "linear.yaml  holds  3  bits  " in untimed(steprun("check", cwd=tmp_path).out)
+    path = tmp_path / "snapshots" / "linear.yaml"
+    path.write_text(re.sub(r'  battery: "\w+"', '  battery: "0000000000000000"', path.read_text()))
+    assert f"linear.yaml  holds  3  {shown}  " in untimed(steprun("check", cwd=tmp_path).out)

@@ -73,6 +73,7 @@ def measure(
     plan.drawings.take()  # those were drawn without perturbation
     tallies = [{column.name: _Tally() for column in row.columns} for row in rows]
     notes: list[str] = []
+    wanted = runs
     began = time.monotonic()
     done = 0
     while done < runs:
@@ -83,7 +84,8 @@ def measure(
         if note is not None:
             notes.append(note)
         taken = (time.monotonic() - began) / done
-        runs = max(done, min(runs, max(FEWEST, int(budget / taken)))) if taken > 0 else runs
+        if taken > 0:  # reconsidered after each run: the first may have waited for imports
+            runs = max(done, min(wanted, max(FEWEST, int(budget / taken))))
     notes += _nonfinite(tallies, rows)
     discrete = discrete_columns(plan)
     found = {
