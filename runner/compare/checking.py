@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from runner.compare.causes import BATCH, RANDOM
 from runner.compare.condensed import Condensed
-from runner.compare.edits import Edit, edits, explains, field_digests
+from runner.compare.edits import START, Edit, edits, explains, field_digests
 from runner.compare.environment import environment_of
 from runner.compare.report import WIDEST, report, structure, to_json
 from runner.compare.restarts import Restarted, compare_restarts, take
@@ -21,7 +21,7 @@ from runner.compare.snapshot_writing import write
 from runner.compare.snapshots import FIRST_FORMAT, Snapshot, snapshot_path, uncertainty_of
 from runner.compare.taking import files_of, kept, measured, plan_of, tolerances_of
 from runner.compare.updating import Update, changes, updated
-from runner.compare.verdict import AnyRow, Verdict, align, align_edited, compare
+from runner.compare.verdict import AnyRow, Pair, Verdict, align, align_edited, compare
 from runner.engine import Row, execute
 from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError, listing
 from runner.plan import Plan
@@ -144,6 +144,7 @@ class Judged:
     exact: bool  # by bits, for the environment is the same and the config was not edited
     measured: bool  # by the uncertainty that was measured, where not by bits
     edited: tuple[Edit, ...]
+    matches: bool  # whether any row after the start has a partner
     restarts: tuple[Restarted, ...] = ()
 
     @property
@@ -181,7 +182,7 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
     rows: list[Row] | None = list(execute(plan)) if request.update else None
     judged = judge(plan, snapshot, rows)
-    if judged.edited and not judged.verdict.compared:
+    if judged.edited and not judged.matches:
         return _unmatched(name, judged.edited)
     stored = tuple(restart.after for restart in snapshot.restarts) == plan.snapshot.restart
     fresh = judged.holds and stored and not judged.edited and request.update != "all"
@@ -230,10 +231,20 @@ def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None)
         pairs = align_edited(list(rows), expected, common)
     else:
         pairs = align(rows, expected)
-    verdict = compare(pairs, plan.columns, snapshot.columns, tolerances, uncertainty_of)
+    matched: list[str] = []
+    verdict = compare(_noting(pairs, matched), plan.columns, snapshot.columns, tolerances, uncertainty_of)
     restarts = compare_restarts(plan, snapshot, tolerances, edited=bool(edited))
     measured_elsewhere = tolerances.default.mode == "measured"
-    return Judged(verdict, exact, measured_elsewhere, edited, tuple(restarts))
+    matches = any(step != START for step in matched) or len(expected) < 2
+    return Judged(verdict, exact, measured_elsewhere, edited, matches, tuple(restarts))
+
+
+def _noting(pairs: Iterable[Pair], matched: list[str]) -> Iterator[Pair]:
+    """The pairs; the step of each row that has a partner is added to `matched`."""
+    for found, expected in pairs:
+        if found is not None and expected is not None:
+            matched.append(expected.step)
+        yield found, expected
 
 
 def _unmatched(name: str, edited: Sequence[Edit]) -> Outcome:

@@ -43,6 +43,7 @@ from runner.config.nodes import ListNode, MapNode, Node, ScalarNode, describe, p
 from runner.config.source import Source, decode, text_source
 from runner.errors import ConfigError, Problem, SnapshotError, UsageError, did_you_mean
 from runner.plan.columns import Column, Role
+from runner.plan.dtypes import dtype_name
 from runner.record.digest import digest_of
 from runner.record.storage import dtype_named
 
@@ -50,6 +51,9 @@ LARGEST_SIDECAR = 16 << 30
 KEPT = ("full", "stats", "digest")
 
 _RESTORE = "restore the file that belongs to this snapshot, or take it again"
+LARGEST_SPREAD = 2.0**20
+"""Times the largest number of a dtype that an uncertainty of it may be: a norm sums over many elements."""
+
 _PUT_BACK = "put back what stood there, or take it again: remove the file first"
 _WIDEST_MARK = 23
 _NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
@@ -373,6 +377,10 @@ class _Reader:
                 return found[1], bounds.from_text(found[2])
             if "~" in text and "sha256:" in text:
                 bare, statistics = condensed.statistics_of(text)
+                bare_names = [name for name in condensed.STATISTICS if f" {name} " in bare]
+                if sorted(statistics) != sorted(bare_names):
+                    missing = next(name for name in bare_names if name not in statistics)
+                    raise UncertaintyError(f"the {missing} has no uncertainty here, and other statistics have one")
                 largest = max(statistics.values(), default=0.0)
                 return bare, Uncertainty(math.inf if math.isinf(largest) else 0.0, largest, statistics)
         except UncertaintyError as error:
@@ -382,6 +390,11 @@ class _Reader:
 
     def _check_measured(self, node: Node, column: Column, uncertainty: Uncertainty | None) -> None:
         rounds = column.dtype.is_floating_point or column.dtype.is_complex
+        if uncertainty is not None and rounds and not uncertainty.unknown:
+            most = max(uncertainty.largest, *uncertainty.statistics.values(), 0.0)
+            if most > LARGEST_SPREAD * torch.finfo(column.dtype).max:
+                message = f"`{column.name}`: this uncertainty is beyond all numbers of {dtype_name(column.dtype)}"
+                self._add(node, message, _PUT_BACK)
         if self._measured is not None and uncertainty is None and rounds and not self._overlaid:
             self._add(node, f"`{column.name}` has no uncertainty here, and other lines have one", _PUT_BACK)
         elif self._measured is None and uncertainty is not None:

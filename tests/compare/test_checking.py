@@ -199,17 +199,17 @@ def test_an_edited_config_that_keeps_other_iterations_is_compared_where_both_kee
 
 
 def test_an_edited_config_of_which_nothing_matches_says_so(tmp_path: Path) -> None:
-    path = taken(tmp_path, LINEAR)
-    text = path.read_text()
-    path.write_text(
-        text.replace("  0 start:", "  0 beginning:").replace("1.backward:", "1.forth:").replace("2.step:", "2.back:")
+    taken(tmp_path, LINEAR)
+    text = LINEAR.replace("steps: [backward, step]", "steps: [forward]").replace(
+        "optimizer: {sgd: {lr: learning_rate}}\n", ""
     )
-    (tmp_path / "model.yaml").write_text(LINEAR.replace("10 * x1", "11 * x1"))
+    (tmp_path / "model.yaml").write_text(text)
     outcome = checked(tmp_path)
     assert (outcome.status, outcome.exit_code) == ("stale", 3)
     assert outcome.lines == (
         "the config was edited, and no step of its run is one that the snapshot has",
-        "`expression.f` was edited (line 3)",
+        "`steps` was edited (line 4)",
+        "`optimizer.sgd.lr` was removed",
         "= `steprun check --update` takes the numbers of the edited config",
     )
 

@@ -222,11 +222,20 @@ UNCERTAIN_EDITS = {
     "an absurd uncertainty": ("    x1: 100.0 ~0\n", "    x1: 100.0 ~2^4000,2^4000\n"),
     "an uncertainty of one part": ("    x1: 100.0 ~0\n", "    x1: 100.0 ~2^-20\n"),
     "a largest below the root mean square": ("    x1: 100.0 ~0\n", "    x1: 100.0 ~2^-20,2^-21\n"),
+    "an uncertainty beyond the dtype": ("    x1: 100.0 ~0\n", "    x1: 100.0 ~2^300,2^300\n"),
+    "a mark without its blank": ("    x1: 100.0 ~0\n", "    x1: 100.0~2^3,2^4\n"),
     "rules of an unknown version": ("{rules: 1,", "{rules: 7,"),
     "no runs": ("runs: 3}", "runs: 0}"),
     "no rules": ("uncertainty: {rules: 1, runs: 3}\n", ""),
 }
 """The same for a snapshot with uncertainties."""
+
+
+def test_a_statistic_without_an_uncertainty_is_told(tmp_path: Path) -> None:
+    path = taken(tmp_path, WIDE + "snapshot: {tensors: stats}\n", runs=3)
+    path.write_text(re.sub(r"(std \S+?)~\S+", r"\1", path.read_text(), count=1))
+    with pytest.raises(SnapshotError, match="`w`: the std has no uncertainty here, and other statistics have one"):
+        read(path)
 
 
 @pytest.mark.parametrize("name", UNCERTAIN_EDITS)

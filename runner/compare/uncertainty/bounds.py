@@ -61,6 +61,8 @@ def from_text(text: str) -> Uncertainty:
         raise UncertaintyError(f"`~{text}` lacks the largest difference: write `~{text},{text}` or more")
     if largest < rms:
         raise UncertaintyError(f"`~{text}`: the largest difference is less than the root mean square")
+    if math.isinf(rms) != math.isinf(largest):
+        raise UncertaintyError(f"`~{text}`: both parts are `any`, or neither is")
     return Uncertainty(rms, largest)
 
 

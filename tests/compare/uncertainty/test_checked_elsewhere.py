@@ -59,7 +59,7 @@ def test_an_uncertainty_survives_its_text_rounded_up_to_a_power_of_two(number: f
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2^1", "2^x,2^1", "1,2", "2^1,2^0", "2^1,2^1,2^1", "nan", "any,2^1", "2^-9999,2^1"]
+    "text", ["", "2^1", "2^x,2^1", "1,2", "2^1,2^0", "2^1,2^1,2^1", "nan", "any,2^1", "2^1,any", "2^-9999,2^1"]
 )
 def test_what_is_no_uncertainty_is_refused(text: str) -> None:
     with pytest.raises(UncertaintyError, match=r"."):
