@@ -182,8 +182,8 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
     rows: list[Row] | None = list(execute(plan)) if request.update else None
     judged = judge(plan, snapshot, rows)
-    if judged.edited and not judged.matches:
-        return _unmatched(name, judged.edited)
+    if judged.edited and not judged.matches and request.update is None:
+        return _unmatched(name, plan, snapshot, judged)
     stored = tuple(restart.after for restart in snapshot.restarts) == plan.snapshot.restart
     fresh = judged.holds and stored and not judged.edited and request.update != "all"
     if request.update is None or (fresh and snapshot.format != FIRST_FORMAT):
@@ -247,11 +247,12 @@ def _noting(pairs: Iterable[Pair], matched: list[str]) -> Iterator[Pair]:
         yield found, expected
 
 
-def _unmatched(name: str, edited: Sequence[Edit]) -> Outcome:
+def _unmatched(name: str, plan: Plan, snapshot: Snapshot, judged: Judged) -> Outcome:
     message = "the config was edited, and no step of its run is one that the snapshot has"
     hint = "`steprun check --update` takes the numbers of the edited config"
-    details = {"edited": [_edit_json(edit) for edit in edited]}
-    return Outcome(name, "stale", DIFFERS, (message, *_edits_lines(edited), f"= {hint}"), details=details)
+    lines = (message, *_edits_lines(judged.edited), *_notes(plan, snapshot, judged), f"= {hint}")
+    details = {"edited": [_edit_json(edit) for edit in judged.edited]}
+    return Outcome(name, "stale", DIFFERS, lines, details=details)
 
 
 MOST_EDITS = 6

@@ -138,7 +138,8 @@ def structure(verdict: Verdict) -> Iterator[str]:
     for each in verdict.redeclared[:_MOST_NAMES]:
         yield f"`{each.expected.name}` is {_declared(each.found)}, expected {_declared(each.expected)}"
     if len(verdict.redeclared) > _MOST_NAMES:
-        yield f"and {len(verdict.redeclared) - _MOST_NAMES} more tensors have another dtype or shape"
+        more = len(verdict.redeclared) - _MOST_NAMES
+        yield f"and {_counted(more, 'more tensor')} {'has' if more == 1 else 'have'} another dtype or shape"
     for word, rows in (("missing", verdict.missing_rows), ("new", verdict.new_rows)):
         if rows.first is not None:
             where = f"row {rows.first.number}, {rows.first.path}"
@@ -157,7 +158,8 @@ def _labelled(told: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
 def _place(parting: Parting) -> str:
     first = parting.divergences[0]
     others = [each.column.name for each in parting.divergences[1:]]
-    also = f"; so {_do(len(others))} {listing([f'`{name}`' for name in others], _MOST_NAMES)}" if others else ""
+    verb = (_do if first.difference.kind in ("value", "digest") else _be)(len(others))
+    also = f"; so {verb} {listing([f'`{name}`' for name in others], _MOST_NAMES)}" if others else ""
     return f"row {_shown_place(parting.place)}: `{first.column.name}` {_what(first.difference)}{also}"
 
 
@@ -315,7 +317,7 @@ def _error(error: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return "100%" if share == 1 else f"{100 * share:.2g}%"
+    return "100%" if share == 1 else f"{min(99.9, 100 * share):.3g}%"
 
 
 def _counted(count: int, noun: str) -> str:

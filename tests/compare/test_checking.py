@@ -212,6 +212,8 @@ def test_an_edited_config_of_which_nothing_matches_says_so(tmp_path: Path) -> No
         "`optimizer.sgd.lr` was removed",
         "= `steprun check --update` takes the numbers of the edited config",
     )
+    assert checked(tmp_path, "differing").status == "updated"
+    assert checked(tmp_path).lines == ()
 
 
 @pytest.mark.parametrize(

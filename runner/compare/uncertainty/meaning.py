@@ -39,7 +39,8 @@ def doubts(plan: Plan, rows: Sequence[Row], measurement: Measurement) -> Iterato
             starts.setdefault(known[first][0].number, []).append((column.name, worst))
     for count, (number, found) in enumerate(sorted(starts.items())):
         if count == _MOST_LINES:
-            yield f"and from {len(starts) - count} later rows on others are"
+            later = len(starts) - count
+            yield f"and other tensors from {later} later row{'' if later == 1 else 's'} on"
             break
         names = listing([f"`{name}`" for name, _ in found], _MOST_NAMES)
         are = "is" if len(found) == 1 else "are"
