@@ -143,6 +143,7 @@ def snapshot(
     from runner.engine import execute
 
     overrides, allowed = tuple(sets or ()), tuple(allow or ())
+    _check_count(uncertainty)
     for name in configs:
         target = target_of(name)
         path, config = Path(target.snapshot), Path(name)
@@ -183,11 +184,15 @@ def _runs(given: int | None, before: Snapshot | None, planned: int) -> int | Non
         given: on the command line.
         planned: what the config says; 0 where it says `uncertainty: false`.
     """
-    if given is not None and 0 < given < FEWEST_RUNS:
-        raise UsageError(Problem(f"--uncertainty is {given}", f"it takes 0, or {FEWEST_RUNS} or more"))
     if given is None and planned and before is not None and before.measured is not None:
         return before.measured.runs
     return given
+
+
+def _check_count(uncertainty: int | None) -> None:
+    """Refuse a count of perturbed runs from which nothing can be estimated."""
+    if uncertainty is not None and 0 < uncertainty < FEWEST_RUNS:
+        raise UsageError(Problem(f"--uncertainty is {uncertainty}", f"it takes 0, or {FEWEST_RUNS} or more"))
 
 
 def _present(path: Path, config: str) -> Snapshot | None:
@@ -248,6 +253,10 @@ def check(
     chosen = next((each for each in UPDATES if each == update), None)
     if update is not None and chosen is None:
         raise UsageError(Problem(f"--update is `{update}`", f"it takes {', '.join(UPDATES)}"))
+    _check_count(uncertainty)
+    if update is None and not (uncertainty is None and budget is None):
+        given = "--budget" if uncertainty is None else "--uncertainty"
+        raise UsageError(Problem(f"{given} is for measuring, and nothing is written", "add --update, or leave it out"))
     began = time.perf_counter()
     targets = collect(paths or ["."])
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns - len(INDENT)))

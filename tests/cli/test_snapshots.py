@@ -283,3 +283,12 @@ def test_the_table_says_by_what_a_snapshot_was_compared(section: str, shown: str
     path = tmp_path / "snapshots" / "linear.yaml"
     path.write_text(re.sub(r'  battery: "\w+"', '  battery: "0000000000000000"', path.read_text()))
     assert f"linear.yaml  holds  3  {shown}  " in untimed(steprun("check", cwd=tmp_path).out)
+
+
+@pytest.mark.parametrize("option", ["--uncertainty=4", "--budget=3"])
+def test_options_of_measuring_are_refused_where_nothing_is_written(option: str, folder: Path) -> None:
+    done = steprun("check", option, cwd=folder)
+    assert done.code == 2
+    assert f"{option.partition('=')[0]} is for measuring, and nothing is written" in done.err
+    assert steprun("check", "--update", option, cwd=folder).code == 0
+    assert steprun("check", "--update", "--uncertainty=2", cwd=folder).code == 2
