@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -33,20 +33,8 @@ def bounded_memory(room: int) -> Iterator[None]:
     An operation then raises torch's error about memory instead of taking the machine's. Nothing is bounded where the
     system has no such limit.
     """
-    resource = resource_module()
-    if resource is None:
+    with _limited("RLIMIT_AS", address_space, room):
         yield
-        return
-    _warm_threads()
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = address_space() + max(room, LEAST_ROOM)
-    if soft != resource.RLIM_INFINITY:
-        limit = min(limit, soft)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @contextmanager
@@ -56,20 +44,31 @@ def limited_data(room: int | None) -> Iterator[None]:
     Unlike `bounded_memory`, files that are mapped and address space that is only reserved do not count, so that a run
     may stream data larger than memory.
     """
-    resource = None if room is None else resource_module()
-    if resource is None or room is None:
+    if room is None:
+        yield
+        return
+    with _limited("RLIMIT_DATA", _allocated, room):
+        yield
+
+
+@contextmanager
+def _limited(kind: str, taken: Callable[[], int], room: int) -> Iterator[None]:
+    """One limit of the process, `room` bytes above what is `taken`, or the limit that it has where that is lower."""
+    resource = resource_module()
+    if resource is None:
         yield
         return
     _warm_threads()
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _allocated() + max(room, LEAST_ROOM)
+    number = getattr(resource, kind)
+    soft, hard = resource.getrlimit(number)
+    limit = taken() + max(room, LEAST_ROOM)
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    resource.setrlimit(number, (limit, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        resource.setrlimit(number, (soft, hard))
 
 
 def _allocated() -> int:
