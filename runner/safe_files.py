@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 MIB = 1 << 20
+_PAUSE = 0.01  # seconds between two attempts at a lock
 
 _NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0)
 _PRIVATE = getattr(os, "O_CLOEXEC", 0)
@@ -186,21 +188,25 @@ class Folder:
             os.fsync(self._descriptor)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: float = 0.0) -> Iterator[None]:
         """Keep every other process, and every other `Folder`, out of `locked` of the same folder.
 
         The system takes the lock back when the process ends, however it ends. Where the file system has no locks, this
         does nothing.
 
+        Args:
+            wait: seconds to wait for another one that has it.
         Raises:
-            Busy: another one has it.
+            Busy: another one has it, still.
         """
         if self._descriptor is None or not self._readable:
             yield
             return
-        held = _lock(self._descriptor)
-        if held is None:
-            raise Busy(errno.EWOULDBLOCK, "another process writes to it")
+        deadline = time.monotonic() + wait
+        while (held := _lock(self._descriptor)) is None:
+            if time.monotonic() >= deadline:
+                raise Busy(errno.EWOULDBLOCK, "another process writes to it")
+            time.sleep(_PAUSE)
         try:
             yield
         finally:

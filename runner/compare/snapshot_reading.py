@@ -82,8 +82,19 @@ def read(path: Path) -> tuple[Snapshot, str]:
         UsageError: there is no such file, or it cannot be read.
         SnapshotError: it is damaged, of another format, or its large tensors are not beside it; every fault is told.
     """
+    content = _content(path)
+    while True:
+        try:
+            return _parsed(path, content)
+        except SnapshotError:
+            before, content = content, _content(path)
+            if content == before:
+                raise  # and not because another process has written it meanwhile
+
+
+def _parsed(path: Path, content: bytes) -> tuple[Snapshot, str]:
     try:
-        source = text_source(decode(str(path), _content(path)), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
+        source = text_source(decode(str(path), content), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
         check_whole(source)
         problems: list[Problem] = []
         root = compose(source, Limits(file_bytes=LARGEST_FILE), problems)

@@ -40,6 +40,9 @@ END = "..."
 """YAML's own mark that a document ends: a file without it is cut off."""
 
 LARGEST_FILE = 256 << 20
+PATIENCE = 60.0
+"""Seconds that a write waits for another process that writes snapshots of the same folder."""
+
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w.]*(?:\[\d+\][\w.]*)*")
 
 UNSTORED = (torch.complex32, torch.complex128, torch.float8_e8m0fnu)
@@ -100,7 +103,8 @@ def write(snapshot: Snapshot, path: Path, of: str) -> None:
 
     The large tensors are in a file that is named by its content and written first, then the text takes the place of
     the old one, then the file that the old one named is removed: a kill in between leaves a whole snapshot, the old
-    one or the new. Comments of a snapshot that is there stay at their lines.
+    one or the new. Of two processes that write to one folder, one waits for the other. Comments of a snapshot that is
+    there stay at their lines.
 
     Raises:
         RunError: the files cannot be written, or the folder or the snapshot is a link.
@@ -112,7 +116,7 @@ def write(snapshot: Snapshot, path: Path, of: str) -> None:
     names = [state_path(path, restart.state).name for restart in snapshot.restarts]
     contents = {**states, **({} if sidecar is None else {sidecar: content})}
     try:
-        with folder_of(path, create=True) as folder:
+        with folder_of(path, create=True) as folder, folder.locked(PATIENCE):
             folder.remove_leftovers()
             text = render(snapshot, of, sidecar, names)
             if folder.holds(path.name):

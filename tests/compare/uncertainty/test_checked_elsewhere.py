@@ -6,6 +6,8 @@ import contextlib
 import math
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -443,3 +445,37 @@ def test_an_edit_is_a_cause_though_what_it_changes_first_is_not_kept(
     outcome = checked(tmp_path)
     assert outcome.status == "differs"
     assert any(field in cause and cause.endswith("can explain this") for cause in outcome.details["causes"])
+
+
+UPDATES = """\
+import sys
+from pathlib import Path
+from runner.compare.checking import Request, Target, check
+folder, rate = Path(sys.argv[1]), sys.argv[2]
+target = Target(str(folder / "model.yaml"), str(folder / "snapshots" / "model.yaml"))
+for _ in range(30):
+    outcome = check(target, Request("all", (f"optimizer.sgd.lr={rate}",), runs=0))
+    assert outcome.status == "updated", outcome.lines
+"""
+
+
+def test_of_two_updates_at_once_each_leaves_a_whole_snapshot(tmp_path: Path) -> None:
+    path = taken(tmp_path, WIDE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    both = [
+        subprocess.Popen([sys.executable, "-c", UPDATES, str(tmp_path), rate], env=environment)
+        for rate in ("0.2", "0.3")
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    read(path)
+    assert len(sidecars_of(path)) == 1
+
+
+def test_a_snapshot_that_another_process_writes_for_long_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = taken(tmp_path, LINEAR)
+    monkeypatch.setattr("runner.compare.snapshot_writing.PATIENCE", 0.0)
+    with Folder(path.parent) as folder, folder.locked():
+        outcome = checked(tmp_path, "all")
+    assert outcome.lines[0] == f"cannot write the snapshot {path}: another process writes to it"
