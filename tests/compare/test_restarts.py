@@ -64,7 +64,7 @@ def test_the_first_steps_from_a_state_are_certain_where_the_run_is_not(tmp_path:
     assert inherited is not None
     assert own is not None
     assert inherited.rms > 1
-    assert own.rms < 1e-4
+    assert own.rms < 2 * 1e-4  # a stored uncertainty is up to twice what was measured
 
 
 def test_a_refactored_expression_holds_after_each_restart(tmp_path: Path) -> None:

@@ -99,11 +99,11 @@ def test_a_value_written_otherwise_is_the_same(folder: Path) -> None:
 
 def test_environments_differ_by_what_bits_depend_on(folder: Path) -> None:
     expected = recorded(folder)
-    environment = {**expected.manifest["environment"], "threads": 64, "cpu_capability": "DEFAULT"}
+    environment = {**expected.manifest["environment"], "threads": 64, "cpu_capability": "ANOTHER"}
     versions = {**expected.manifest["versions"], "torch": "9.9"}
     found = recorded(folder, environment=environment, versions=versions, git={"commit": "f00", "dirty": True})
     differences = {each.key: each.found.value for each in environment_differences(found, expected)}
-    assert {"torch": "9.9", "threads": 64, "cpu capability": "DEFAULT", "git commit": "f00"}.items() <= (
+    assert {"torch": "9.9", "threads": 64, "cpu capability": "ANOTHER", "git commit": "f00"}.items() <= (
         differences.items()
     )
 

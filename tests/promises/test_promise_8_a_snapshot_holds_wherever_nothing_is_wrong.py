@@ -72,8 +72,9 @@ PLAIN = {"OMP_NUM_THREADS": "1"}
 
 
 def steprun(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    own = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     return subprocess.run(
-        [sys.executable, "-m", "runner", *arguments], cwd=folder, env={**os.environ, **settings, "PYTHONPATH": ROOT},
+        [sys.executable, "-m", "runner", *arguments], cwd=folder, env={**own, **settings, "PYTHONPATH": ROOT},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import torch
 
 from runner.compare import condensed
 from runner.compare.checking import Outcome
-from runner.compare.environment import battery, environment_of
+from runner.compare.environment import SWITCHES, battery, environment_of
 from runner.compare.snapshot_reading import read
 from runner.compare.snapshot_writing import write
 from runner.compare.taking import plan_of
@@ -241,6 +241,8 @@ def test_a_snapshot_of_the_first_format_is_compared_by_dtype_and_says_how_to_tak
 
 
 def test_the_environment_holds_what_decides_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SWITCHES:
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "model.yaml").write_text(LINEAR)
     plan = plan_of(tmp_path / "model.yaml")
     here = environment_of(plan)
