@@ -40,6 +40,7 @@ TABLES = _tables()
 _RING = frozenset({"add", "mul", "rsub", "sub"})
 """Operations that give whole numbers for whole numbers."""
 _SUMMED = frozenset({"sum", "nansum", "mean"})
+_ACCUMULATORS, _MOST_UNITS = 16, 4
 _WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 """Dtypes whose sums are rounded to the dtype as they go; narrower ones are summed in float32."""
 
@@ -53,6 +54,7 @@ class _Rule:
     keeps_whole: bool = False  # whole numbers that come of whole numbers: they are exact
     first_term: int | None = None
     is_sum: bool = False
+    reduces: bool = False  # sums all that it is given, as losses do
     deviation: tuple[int, str] | None = None  # of a normal draw: the argument that is its standard deviation
     written: tuple[int | str, ...] = ()  # arguments that it writes in place
     copies_unless: tuple[int, str] | None = None  # the argument without which it copies
@@ -72,7 +74,7 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         generator = torch.Generator().manual_seed(seed & (1 << 63) - 1)
         draws = torch.randint(0, 4, (2, 2 * _POOL), generator=generator)
         self._steps = (draws == 3).to(torch.float64) - (draws == 0).to(torch.float64)
-        self._pools: dict[tuple[torch.dtype, int], Tensor] = {}
+        self._pools: dict[tuple[torch.dtype, int, int], Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -101,7 +103,8 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for place, tensor in enumerate(_tensors(result)):
             given = [*(_at(each, place) for each in args), *kwargs.values()] if rule.keeps_whole else []
             whole = _whole(tensor, given) if rule.keeps_whole else None
-            self._move(tensor, rule.ulps, [each[place] for each in operands if place < len(each)], whole)
+            times = _rounded_units(args[0], tensor) if rule.reduces else 1
+            self._move(tensor, rule.ulps, [each[place] for each in operands if place < len(each)], whole, times)
         return result
 
     def _with_moved_terms(self, rule: _Rule, first: int, args: Sequence[Any]) -> list[Any]:
@@ -115,14 +118,20 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._move(moved[place], 1, [])
         return moved
 
-    def _move(self, tensor: Tensor, ulps: int, kept: Sequence[Tensor], whole: Tensor | None = None) -> None:
-        """Move a tensor in place, but for elements that equal those of a tensor of `kept`, or are true in `whole`."""
+    def _move(
+        self, tensor: Tensor, ulps: int, kept: Sequence[Tensor], whole: Tensor | None = None, times: int = 1
+    ) -> None:
+        """Move a tensor in place, but for elements that equal those of a tensor of `kept`, or are true in `whole`.
+
+        Args:
+            times: as far as that is the usual.
+        """
         if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         stays = [(tensor == other) for other in kept if _is_comparable(other, tensor)]
         stays += [] if whole is None else [whole]
         part = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-        factors = self._factors(part.numel(), part.dtype, ulps).view(part.shape)
+        factors = self._factors(part.numel(), part.dtype, ulps, times).view(part.shape)
         if stays:
             mask = stays[0]
             for other in stays[1:]:
@@ -138,15 +147,30 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         common = self._offsets.choice((-0.5, 0.0, 0.5)) * torch.finfo(tensor.dtype).eps
         tensor.add_((own + common) * deviation)
 
-    def _factors(self, count: int, dtype: torch.dtype, ulps: int) -> Tensor:
-        pool = self._pools.get((dtype, ulps))
+    def _factors(self, count: int, dtype: torch.dtype, ulps: int, times: int = 1) -> Tensor:
+        pool = self._pools.get((dtype, ulps, times))
         if pool is None:
             steps = self._steps[0] if ulps == 1 else self._steps[0] + self._steps[1].roll(1)
-            pool = self._pools[dtype, ulps] = (1 + steps * torch.finfo(dtype).eps).to(dtype)
+            pool = self._pools[dtype, ulps, times] = (1 + times * steps * torch.finfo(dtype).eps).to(dtype)
         if count <= _POOL:
             offset = self._offsets.randrange(_POOL)
             return pool[offset : offset + count]
-        return torch.cat([self._factors(min(_POOL, count - done), dtype, ulps) for done in range(0, count, _POOL)])
+        sizes = [min(_POOL, count - done) for done in range(0, count, _POOL)]
+        return torch.cat([self._factors(size, dtype, ulps, times) for size in sizes])
+
+
+def _rounded_units(given: Any, result: Tensor) -> int:
+    """Units by which libraries differ in a sum: more than one where an accumulator takes many terms.
+
+    The errors of n / 16 additions, one after another in each of 16 accumulators, come to `sqrt(n / 16) / 6` units of a
+    sum of one sign: each is even within half a unit of its partial sum, which grows in proportion. Longer sums are
+    taken in blocks by every library, so that it is 4 at most.
+    Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, section 4.2.
+    """
+    if not isinstance(given, Tensor) or given.dtype not in _WIDE or not result.numel():
+        return 1
+    terms = given.numel() / result.numel()
+    return max(1, min(_MOST_UNITS, round(math.sqrt(terms / _ACCUMULATORS) / 6)))
 
 
 def _argument(name: tuple[int, str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -229,6 +253,7 @@ def _rule(func: Any) -> _Rule:
         name in _RING,
         first_term,
         name in _SUMMED,
+        name in _SUMMED or any(argument.name == "reduction" for argument in schema.arguments),
         deviation,
         written,
         copies_unless,

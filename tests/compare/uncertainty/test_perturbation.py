@@ -184,3 +184,22 @@ def test_a_run_without_measurement_does_not_import_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("terms", "units"), [(4, 1), (100, 1), (1920, 2), (40_000, 4), (1_000_000, 4)])
+def test_a_long_sum_of_one_sign_moves_as_far_as_sixteen_accumulators_round(terms: int, units: int) -> None:
+    plain = torch.full((terms,), 0.7).sum()
+    spread = []
+    for seed in range(40):
+        with Perturbation(seed):
+            spread.append(float(torch.full((terms,), 0.7).sum()) / float(plain) - 1)
+    eps = torch.finfo(torch.float32).eps
+    assert max(map(abs, spread)) < (units + 1.5) * eps
+    assert max(map(abs, spread)) > (units - 0.6) * eps
+
+
+def test_a_loss_is_a_sum_and_what_is_not_reduced_is_none() -> None:
+    x, y = torch.linspace(1, 2, 4000), torch.zeros(4000)
+    for reduction, most in (("mean", 3.5), ("none", 2.5)):
+        plain, perturbed = moved(lambda reduction=reduction: torch.nn.functional.mse_loss(x, y, reduction=reduction))
+        assert float(relative(plain, perturbed).max()) <= most
