@@ -163,8 +163,8 @@ def snapshot(
         else:
             with Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
                 measurement = measured(
-                    name, plan, rows, overrides, allowed,
-                    runs=_runs(uncertainty, before, plan.snapshot.runs), budget=budget, progress=counter.at,
+                    name, plan, rows, overrides, allowed, runs=uncertainty,
+                    before=None if before is None else before.measured, budget=budget, progress=counter.at,
                 )  # fmt: skip
             if measurement is not None:
                 check_meaning(name, rows, measurement)
@@ -175,18 +175,6 @@ def snapshot(
         size = f"{_counted(len(taken.rows), 'row')}, {_counted(len(taken.columns), 'tensor')}"
         if not quiet:
             say(f"{path}  {size}{_measured(taken)}")
-
-
-def _runs(given: int | None, before: Snapshot | None, planned: int) -> int | None:
-    """How many perturbed runs to make. A snapshot keeps its count, so that taking it again moves no line.
-
-    Args:
-        given: on the command line.
-        planned: what the config says; 0 where it says `uncertainty: false`.
-    """
-    if given is None and planned and before is not None and before.measured is not None:
-        return before.measured.runs
-    return given
 
 
 def _check_count(uncertainty: int | None) -> None:

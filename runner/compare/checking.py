@@ -125,10 +125,12 @@ def _new(name: str, config: Path, path: Path, request: Request) -> Outcome:
 
 def _taken(config: Path, plan: Plan, rows: Sequence[Row], request: Request, before: Snapshot | None = None) -> Snapshot:
     """The snapshot of a run, its uncertainty measured as for the one before, unless something else is asked for."""
-    runs = request.runs
-    if runs is None and plan.snapshot.runs and before is not None and before.format != FIRST_FORMAT:
-        runs = 0 if before.measured is None else before.measured.runs
-    uncertainty = measured(config, plan, rows, request.overrides, request.allow, runs=runs, budget=request.budget)
+    runs, how = request.runs, None if before is None else before.measured
+    if runs is None and how is None and before is not None and before.format != FIRST_FORMAT:
+        runs = 0
+    uncertainty = measured(
+        config, plan, rows, request.overrides, request.allow, runs=runs, before=how, budget=request.budget
+    )
     if uncertainty is not None:
         from runner.compare.uncertainty.meaning import check_meaning  # imports torch's compiler
 

@@ -227,7 +227,7 @@ class _Reader:
 
     def _read_measured(self, node: Node) -> Measured | None:
         found = self._map(node, "how uncertainties were measured")
-        self._check_keys(found, ("rules", "runs"), (), "`uncertainty`")
+        self._check_keys(found, ("rules", "runs"), ("asked",), "`uncertainty`")
         self._raise()
         values: Mapping[str, Any] = plain(found)
         for key, entry in found.entries.items():
@@ -238,7 +238,7 @@ class _Reader:
             message = f"uncertainties were measured by version {values['rules']} of the rules, and this version of "
             message += f"steprun knows up to {RULES}"
             self._add(found.entries["rules"].value, message, "update steprun, or take the snapshot again")
-        return Measured(values["rules"], values["runs"])
+        return Measured(values["rules"], values["runs"], values.get("asked", values["runs"]))
 
     def _read_sidecar_name(self, node: Node) -> str:
         name = self._text(node, "the name of a file beside this one")

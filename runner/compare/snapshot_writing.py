@@ -150,7 +150,9 @@ def _head(snapshot: Snapshot, of: str, sidecar: str | None) -> Iterator[str]:
         yield from (f"  {names[name]}: {json.dumps(digest)}" for name, digest in snapshot.files.items())
     yield from _environment(snapshot.environment, "")
     if snapshot.measured is not None:
-        yield f"uncertainty: {{rules: {snapshot.measured.rules}, runs: {snapshot.measured.runs}}}"
+        measured = snapshot.measured
+        asked = f", asked: {measured.asked}" if measured.asked != measured.runs else ""
+        yield f"uncertainty: {{rules: {measured.rules}, runs: {measured.runs}{asked}}}"
     yield f"large: {snapshot.large}"
     if sidecar is not None:
         yield f"elements: {json.dumps(sidecar, ensure_ascii=False)}"

@@ -73,6 +73,7 @@ class Measured:
 
     rules: int  # the version of the perturbation's rules
     runs: int
+    asked: int  # for how many; more than `runs` where the time did not suffice
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def kept(
     """
     large = plan.snapshot.tensors
     found = tuple(kept_row(row, large, measurement) for row in rows)
-    measured = None if measurement is None else Measured(RULES, measurement.runs)
+    measured = None if measurement is None else Measured(RULES, measurement.runs, measurement.asked)
     return Snapshot(
         field_digests(plan.config), environment_of(plan), large, plan.columns, found, files=files_of(plan),
         measured=measured, restarts=restarts,
@@ -102,6 +102,7 @@ def measured(
     allowed: Sequence[str] = (),
     *,
     runs: int | None = None,
+    before: Measured | None = None,
     budget: float | None = None,
     progress: Progress | None = None,
 ) -> Measurement | None:
@@ -111,9 +112,10 @@ def measured(
 
     Args:
         path, overrides, allowed: that the plan is of.
-        runs: how many perturbed runs; those of the config unless given, and 0 measures nothing.
+        runs: how many perturbed runs, 0 for none; those of `before` or of the config unless given.
+        before: how a snapshot that is taken again was measured.
     """
-    runs = plan.snapshot.runs if runs is None else runs
+    runs, asked = _counts(plan, before) if runs is None else (runs, runs)
     if not runs:
         return None
     if plan.config.engine != "eager" or plan.device != "cpu":
@@ -121,7 +123,20 @@ def measured(
         rows = list(execute(plan))
     from runner.compare.uncertainty.measuring import measure  # imports torch's compiler
 
-    return measure(plan, rows, runs=runs, budget=BUDGET if budget is None else budget, progress=progress)
+    found = measure(plan, rows, runs=runs, budget=BUDGET if budget is None else budget, progress=progress)
+    return replace(found, asked=asked)
+
+
+def _counts(plan: Plan, before: Measured | None) -> tuple[int, int]:
+    """How many perturbed runs to make, and how many were asked for.
+
+    A snapshot keeps its counts, so that taking it again moves no line, unless the config has come to say another.
+    """
+    planned, declared = plan.snapshot.runs, plan.config.snapshot.uncertainty
+    says = declared is not None and "runs" in declared.model_fields_set
+    if not planned or before is None or (says and before.asked != planned):
+        return planned, planned
+    return before.runs, before.asked
 
 
 def _eager_plan(path: str | Path, plan: Plan, overrides: Sequence[str], allowed: Sequence[str]) -> Plan:

@@ -45,6 +45,7 @@ class Measurement:
     """How uncertain the tensors of each row are."""
 
     runs: int
+    asked: int  # for how many; more where the time did not suffice
     rows: Mapping[int, Mapping[str, Uncertainty]]  # row number → tensor
     notes: tuple[str, ...] = ()  # what was out of the ordinary in perturbed runs
 
@@ -92,7 +93,7 @@ def measure(
         row.number: {name: each.uncertainty(done) for name, each in tallies[place].items() if each.seen}
         for place, row in enumerate(rows)
     }
-    return Measurement(done, _widened(found, discrete), tuple(_told_once(notes)))
+    return Measurement(done, wanted, _widened(found, discrete), tuple(_told_once(notes)))
 
 
 def _add_run(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row], perturbed: Iterable[Row]) -> str | None:

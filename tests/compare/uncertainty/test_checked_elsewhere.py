@@ -169,7 +169,16 @@ def test_a_long_config_gets_fewer_runs_and_its_snapshot_says_how_many(tmp_path: 
     (tmp_path / "model.yaml").write_text(WIDE)
     done = steprun("snapshot", "model.yaml", "--budget", "0", cwd=tmp_path)
     assert (done.code, done.out.strip().rpartition("; ")[2]) == (0, "uncertainty from 3 perturbed runs")
-    assert "uncertainty: {rules: 1, runs: 3}\n" in (tmp_path / "snapshots" / "model.yaml").read_text()
+    path = tmp_path / "snapshots" / "model.yaml"
+    assert "uncertainty: {rules: 1, runs: 3, asked: 8}\n" in path.read_text()
+    before = path.read_bytes()
+    for section in ("", "snapshot: {uncertainty: {factor: 6}}\n"):
+        (tmp_path / "model.yaml").write_text(WIDE + section)
+        assert steprun("snapshot", "model.yaml", cwd=tmp_path).code == 0
+        assert path.read_bytes() == before
+    (tmp_path / "model.yaml").write_text(WIDE + "snapshot: {uncertainty: {runs: 5}}\n")
+    assert steprun("snapshot", "model.yaml", cwd=tmp_path).code == 0
+    assert "uncertainty: {rules: 1, runs: 5}\n" in path.read_text()
 
 
 # --- the first format
