@@ -292,6 +292,46 @@ def _check_columns(given: Arguments) -> None:
             raise ValueError(f"lstsq: a matrix of shape {tuple(given[name].shape)} has no elements")
 
 
+def _dilates_padding(given: Arguments) -> bool:
+    return any(_whole(given.get("padding", 0))) and any(step != 1 for step in _whole(given.get("dilation", 1)))
+
+
+def _whole(sizes: Any) -> tuple[int, ...]:
+    if isinstance(sizes, int):
+        return (sizes,)
+    if isinstance(sizes, (tuple, list)) and all(isinstance(size, int) for size in sizes):
+        return tuple(sizes)
+    raise TypeError
+
+
+def _check_windows(dimensions: int) -> Callable[[Arguments], None]:
+    """Check that each window of a maximum has an element: for others torch gives an index past the input.
+
+    The backward pass then writes there. Only a dilated window that starts in the padding can step over the input.
+    """
+
+    def check(given: Arguments) -> None:
+        kernel = given["kernel_size"]
+        sizes = given["input"].shape[-dimensions:]
+        strides = _whole(given.get("stride")) if given.get("stride") is not None else ()
+        axes = (_for_each(dimensions, value) for value in (strides or kernel, given["padding"], given["dilation"]))
+        for size, stride, padding, dilation in zip(sizes, *axes, strict=True):
+            if stride < 1 or dilation < 1 or not 0 <= padding < 2**31:
+                return  # which torch itself refuses
+            for before in range(padding, 0, -stride):
+                if -before % dilation >= size:
+                    raise ValueError(
+                        f"a window starts {before:,} before the input and steps by {dilation:,} over all {size:,} of it"
+                    )
+
+    return check
+
+
+def _for_each(dimensions: int, sizes: Any) -> tuple[int, ...]:
+    whole = _whole(sizes)
+    return whole * dimensions if len(whole) == 1 else whole
+
+
 # values on which a loop does not end
 
 
@@ -358,6 +398,7 @@ _TABLE: tuple[Guard, ...] = (
     Guard(("lstm_cell",), check_cell(4)),
     Guard(("gru_cell",), check_cell(3)),
     Guard(("rnn_tanh_cell", "rnn_relu_cell"), check_cell(1)),
+    *(Guard((f"max_pool{n}d", f"max_pool{n}d_with_indices"), _check_windows(n), _dilates_padding) for n in (1, 2, 3)),
     Guard(_POLYNOMIALS, _check_order("n")),
     Guard(("zeta",), _check_zeta("other")),
     Guard(("polygamma",), _check_zeta("input")),

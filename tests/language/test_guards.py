@@ -105,6 +105,10 @@ def test_a_division_of_floats_has_no_guard() -> None:
             "linalg.ldl_solve(x.mT @ x, tensor([1, 2], dtype=int32), w)",
             "the pivots have shape (2,), and (3,) is needed",
         ),
+        ("max_pool1d(x, 3, 64, 1, 7, True)", "a window starts 1 before the input and steps by 7 over all 3 of it"),
+        ("F.max_pool1d_with_indices(x, 3, 64, 1, 7, True)[0]", "steps by 7 over all 3 of it"),
+        ("max_pool2d(x[None], 3, padding=1, dilation=[1, 9], ceil_mode=True)", "steps by 9 over all 3 of it"),
+        ("max_pool3d(x[None, None], 3, 9, 1, [9, 1, 1], True)", "steps by 9 over all 1 of it"),
         ("max_pool1d(x, 2 ** 31, 1, 1, 1, True)", "`kernel_size` of `max_pool1d` is larger than 2^24"),
         ("segment_reduce(b, 'sum', lengths=tensor([2, 2]))", "the lengths do not add up to 3"),
         ("segment_reduce(b, 'sum', lengths=tensor([2, 2]), unsafe=True)", "the lengths do not add up to 3"),
@@ -128,6 +132,27 @@ def test_a_division_of_floats_has_no_guard() -> None:
 )
 def test_what_native_code_does_not_check_is_a_fault(text: str, message: str) -> None:
     assert message in fault_of(text).message
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 6, 7, 8, 20])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [(3, 1, 1, 1), (3, 64, 1, 2), (3, 64, 1, 7), (5, 20, 2, 3), (5, 1, 2, 6), (7, 3, 3, 6), (7, 64, 3, 4)],
+)
+def test_a_maximum_over_dilated_windows_is_torchs_unless_a_window_has_no_element(
+    size: int, kernel: int, stride: int, padding: int, dilation: int
+) -> None:
+    x = torch.arange(float(size))[None]
+    call = f"max_pool1d(v, {kernel}, {stride}, {padding}, {dilation}, True)"
+    try:
+        maxima = torch.max_pool1d(x, kernel, stride, padding, dilation, True)
+    except RuntimeError:
+        assert fault_of(call, given={"v": x}).message
+        return
+    if bool((maxima == -torch.inf).any()):
+        assert "a window starts" in fault_of(call, given={"v": x}).message
+    else:
+        assert same(value_of(call, given={"v": x}), maxima)
 
 
 def network(kind: str, **changed: Any) -> tuple[str, dict[str, Any]]:
