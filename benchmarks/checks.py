@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import Workload
-from runner.compare.checking import Request, Target, check
-from runner.compare.collecting import collect
-from runner.compare.many import check_all
-from runner.compare.taking import plan_of
+from runner.compare.snapshots.capture import plan_of
+from runner.compare.snapshots.checking import Request, Target, check
+from runner.compare.snapshots.many import check_all
+from runner.compare.snapshots.targets import collect
 from runner.compare.uncertainty.measuring import measure
 from runner.engine import execute
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from runner.engine.rows import Row
     from runner.errors import ConfigError, ExpectationError, Mark, Problem, RunError, SteprunError, UsageError
     from runner.plan import Plan, compile
-    from runner.plan.columns import Column
+    from runner.plan.rows.columns import Column
     from runner.record import Run, list_runs, open_run, resume, run
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Column": "runner.plan.columns",
+    "Column": "runner.plan.rows.columns",
     "Config": "runner.config",
     "ConfigError": "runner.errors",
     "ExpectationError": "runner.errors",

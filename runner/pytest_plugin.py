@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runner.compare.checking import Outcome
+    from runner.compare.snapshots.checking import Outcome
 
 FOLDER = "snapshots"
 SUFFIX = ".yaml"
@@ -67,8 +67,8 @@ class SnapshotItem(pytest.Item):
     """The run of a config, held to its snapshot."""
 
     def runtest(self) -> None:
-        from runner.compare.checking import FINE, Request, Target, check
-        from runner.compare.collecting import target_of
+        from runner.compare.snapshots.checking import FINE, Request, Target, check
+        from runner.compare.snapshots.targets import target_of
 
         request = Request("differing") if self.config.getoption("steprun_update") else Request()
         target = Target(None, str(self.path)) if _is_snapshot(self.path) else target_of(str(self.path))

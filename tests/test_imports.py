@@ -93,7 +93,7 @@ def loaded_after(code: str) -> set[str]:
         "import runner.catalogue; runner.catalogue.operations(); runner.catalogue.optimizers()",
         "import runner.config; runner.config.loads('parameters: {x: 1}\\nexpression: x * x')",
         "import runner.config; runner.config.json_schema()",
-        "import runner.language.parse, runner.language.scalars",
+        "import runner.language.text.parse, runner.language.text.scalars",
         "import runner.cli.app",
     ],
 )

@@ -9,11 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from runner import __version__
-from runner.cli import comparing, gradients, history, inspection, reference, resuming, running, snapshots
-from runner.cli.completion import complete_config
-from runner.cli.faults import ARGUMENTS_KEY, exit_code_of
-from runner.cli.options import examples
-from runner.cli.output import say
+from runner.cli.commands import comparing, gradients, history, inspection, reference, resuming, running, snapshots
+from runner.cli.input.completion import complete_config
+from runner.cli.input.options import examples
+from runner.cli.output.faults import ARGUMENTS_KEY, exit_code_of
+from runner.cli.output.printing import say
 
 DEFAULT_COMMAND = "run"
 

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from runner.plan import Plan
 from runner.plan.dtypes import dtype_name
-from runner.record.digest import bits
 from runner.record.manifest import fingerprint
+from runner.record.rows.digest import bits
 
 Environment = Mapping[str, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
-from runner.config.extends import Sandbox
-from runner.config.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted
-from runner.config.source import Source, whole_file_problem
+from runner.config.text.extends import Sandbox
+from runner.config.text.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted
+from runner.config.text.source import Source, whole_file_problem
 from runner.errors import Mark, Problem
 
 
@@ -44,7 +44,7 @@ class Document:
             return whole_file_problem(self.source.name, message, hint, shown)
         marked = key_node if key_node is not None and (key or not _is_visible(node)) else node
         if at is not None and isinstance(marked, ScalarNode):
-            from runner.config.positions import place_within
+            from runner.config.text.positions import place_within
 
             start, end = place_within(marked, *at)
             return marked.source.problem(start, end, message, hint, shown)
@@ -76,7 +76,7 @@ class Document:
             absolute_files: write data files with their whole path, so that the text may be kept in another folder.
                 Otherwise those that a base in another folder names are written relative to the config's own folder.
         """
-        from runner.config.emit import emit
+        from runner.config.text.emit import emit
 
         return emit(self.root, self.name, self.source.folder, absolute_files)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from runner.config.nodes import describe
+from runner.config.text.nodes import describe
 
 DTYPES: dict[str, str] = {
     **{

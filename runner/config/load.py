@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runner.config.build import build_config, run_name
 from runner.config.document import Document
-from runner.config.extends import BaseReader, Sandbox
 from runner.config.limits import Limits
 from runner.config.models import Config
-from runner.config.source import Source, decode, read_source, text_source
+from runner.config.sections.build import build_config, run_name
+from runner.config.text.extends import BaseReader, Sandbox
+from runner.config.text.source import Source, decode, read_source, text_source
 from runner.errors import ConfigError, Problem
 
 
@@ -94,7 +94,7 @@ def _built(document: Document, overrides: Sequence[str], limits: Limits, problem
     names: list[str] = []
     root = document.root
     if overrides:
-        from runner.config.overrides import apply_override, override_name
+        from runner.config.text.overrides import apply_override, override_name
 
         names = [override_name(text) for text in overrides]
         for text in overrides:

@@ -6,7 +6,6 @@ import ast
 from typing import Any
 
 from runner.catalogue import Argument, Initialiser, Optimizer, initialisers, optimizers
-from runner.config.build import ENGINES, ON_NONFINITE, TENSOR_LOGS
 from runner.config.models import (
     STEP_MODELS,
     Config,
@@ -26,8 +25,9 @@ from runner.config.models import (
     ToleranceDeclaration,
     UncertaintyDeclaration,
 )
-from runner.config.snapshot import TENSORS_KEPT, TOLERANCES
-from runner.config.steps import BARE
+from runner.config.sections.build import ENGINES, ON_NONFINITE, TENSOR_LOGS
+from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
+from runner.config.sections.steps import BARE
 
 Schema = dict[str, Any]
 

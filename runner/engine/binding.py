@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from runner.engine.batches import Batches
-from runner.engine.health import Health
-from runner.engine.nonfinite import Watch
+from runner.engine.data.batches import Batches
 from runner.engine.rows import Columns
 from runner.engine.state import State
-from runner.language.computation import Computation
-from runner.language.generators import manual_seed
+from runner.engine.watch.health import Health
+from runner.engine.watch.watch import Watch
+from runner.language.graph.computation import Computation
+from runner.language.inference.generators import manual_seed
 from runner.optim import AnyStepper
-from runner.plan.instructions import Action, Evaluate, Evaluation
 from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Evaluate, Evaluation
 from runner.plan.streams import stream_seed
 
 NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from runner.engine import steps
 from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
-from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State, Values, initial_state
-from runner.engine.straight import Run
+from runner.engine.steps import steps
+from runner.engine.steps.step_code import Run
+from runner.engine.watch.watch import Watch
 from runner.errors import RunError
-from runner.language.generators import left_alone
+from runner.language.inference.generators import left_alone
 from runner.plan.determinism import deterministic
-from runner.plan.instructions import Action, Again, Enter, Instruction, Leave, When
 from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Again, Enter, Instruction, Leave, When
 
 Jump = Callable[[int], int]
 """A loop's head or foot: from its own position to the next one."""

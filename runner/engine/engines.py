@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runner.engine import eager
-from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State
+from runner.engine.watch.watch import Watch
 from runner.plan.plan import Plan
 
 Compiling = Callable[[str, float | None], None]
@@ -64,9 +64,9 @@ def _compiled(
 def _captured(
     plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given
 ) -> Iterator[Row]:
-    from runner.engine import cudagraph
+    from runner.engine.cudagraph.execute import execute
 
-    return cudagraph.execute(plan, state, **given)
+    return execute(plan, state, **given)
 
 
 _ENGINES: Mapping[str, Callable[[Plan, State | None, Compiling | None, bool, Given], Iterator[Row]]] = {

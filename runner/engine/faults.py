@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.engine.batches import UnreadableData
 from runner.engine.binding import MissingValue
-from runner.engine.labels import label_fault
+from runner.engine.data.batches import UnreadableData
 from runner.engine.state import State
+from runner.engine.watch.labels import label_fault
 from runner.errors import ExpectationError, Problem, RunError
-from runner.language.codegen import fault_call, fault_place
-from runner.language.diagnosis import device_hint, memory_message, torch_message
-from runner.language.faults import LanguageError
+from runner.language.graph.codegen import fault_call, fault_place
+from runner.language.lowering.diagnosis import device_hint, memory_message, torch_message
+from runner.language.text.faults import LanguageError
 from runner.plan.faults import ConfigPath, KeyPath, place
-from runner.plan.instructions import Action, Again, Expectation
 from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Again, Expectation
 
 
 class LateOption(RuntimeError):

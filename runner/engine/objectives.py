@@ -13,9 +13,9 @@ from torch import Tensor
 from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
 from runner.engine.state import State
-from runner.language.computation import Computation, inputs_of
-from runner.plan.instructions import Action, Backward, Evaluation, Step, Train
+from runner.language.graph.computation import Computation, inputs_of
 from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Backward, Evaluation, Step, Train
 
 
 @dataclass(frozen=True, slots=True)

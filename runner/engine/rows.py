@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from runner.errors import did_you_mean
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 
 Values = tuple[Tensor | None, ...]
 

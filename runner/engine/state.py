@@ -10,14 +10,14 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 
-from runner.engine.batches import Batches, open_batches
+from runner.engine.data.batches import Batches, open_batches
 from runner.errors import Problem, RunError
-from runner.language.codegen import fault_place
-from runner.language.diagnosis import torch_message
-from runner.language.faults import LanguageError
-from runner.language.generators import left_alone, manual_seed
-from runner.language.inference import Bounds
-from runner.language.scalars import Scalar
+from runner.language.graph.codegen import fault_place
+from runner.language.inference.generators import left_alone, manual_seed
+from runner.language.inference.inference import Bounds
+from runner.language.lowering.diagnosis import torch_message
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import Scalar
 from runner.optim import (
     AnyStepper,
     InitialState,
@@ -30,14 +30,14 @@ from runner.optim import (
     resolve,
 )
 from runner.optim.faults import PlacedFault
+from runner.plan.data.files import text_read_once
+from runner.plan.data.sources import columns_read
 from runner.plan.faults import place
-from runner.plan.files import text_read_once
-from runner.plan.initial import Computed
-from runner.plan.initialising import NOTHING, Surroundings, computed_value, initial_values
-from runner.plan.instructions import Enter
 from runner.plan.plan import Plan
-from runner.plan.sources import columns_read
+from runner.plan.program.instructions import Enter
 from runner.plan.streams import stream_seed
+from runner.plan.tensors.initial import Computed
+from runner.plan.tensors.initial_values import NOTHING, Surroundings, computed_value, initial_values
 
 Values = tuple[Tensor | None, ...]
 Withheld = tuple[int, Values]

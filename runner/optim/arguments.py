@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.catalogue import Argument
-from runner.language.faults import LanguageError
-from runner.language.scalars import COUNTERS, FUNCTIONS, Names, Scalar, calls_in, evaluate, names_in
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import COUNTERS, FUNCTIONS, Names, Scalar, calls_in, evaluate, names_in
 from runner.optim.faults import PlacedFault
 from runner.optim.plans import Element, Option, Path, Scheduled, Value
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import Problem
-from runner.language.faults import LanguageError
+from runner.language.text.faults import LanguageError
 from runner.optim.plans import Path
 
 if TYPE_CHECKING:

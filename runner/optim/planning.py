@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from runner.catalogue import Optimizer, optimizers
 from runner.errors import Problem, did_you_mean, listing
-from runner.language.faults import LanguageError
-from runner.language.scalars import Names, Scalar, names_in
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import Names, Scalar, names_in
 from runner.optim.arguments import Scope, argument_value, scalar
 from runner.optim.faults import Collector, PlacedFault, sentence
-from runner.optim.holding import Held, held_by, report_twice
+from runner.optim.membership import Held, held_by, report_twice
 from runner.optim.plans import (
     GroupPlan,
     InitialState,
@@ -28,7 +28,7 @@ from runner.optim.plans import (
 )
 from runner.optim.rules import RuleSurroundings, plan_rule
 from runner.optim.schedules import STEP_COUNT, compile_schedule
-from runner.optim.trial import REFUSALS, culprit, take_a_step
+from runner.optim.trial_step import REFUSALS, culprit, take_a_step
 
 if TYPE_CHECKING:
     from runner.config import Config, OptimizerDeclaration, RuleDeclaration

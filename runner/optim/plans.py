@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from runner.language.computation import Computation
+from runner.language.graph.computation import Computation
 
 Path = tuple[str | int, ...]
 Value = int | float | bool | str | None

@@ -19,13 +19,13 @@ from torch import Tensor, fx
 from torch.nn import Parameter
 
 from runner.errors import nearest
-from runner.language.computation import Computation, Output, extract, forget_examples
-from runner.language.faults import START, LanguageError, Place, place_of
-from runner.language.inference import Inference
-from runner.language.lowering import Lowered, lower_expression, lower_statements, uses_grad
-from runner.language.parse import assigned_names, parse_statements
-from runner.language.scope import Scope
-from runner.language.values import describe, dtype_name
+from runner.language.graph.computation import Computation, Output, extract, forget_examples
+from runner.language.inference.inference import Inference
+from runner.language.lowering.lower import Lowered, lower_expression, lower_statements, uses_grad
+from runner.language.lowering.scope import Scope
+from runner.language.lowering.values import describe, dtype_name
+from runner.language.text.faults import START, LanguageError, Place, place_of
+from runner.language.text.parse import assigned_names, parse_statements
 from runner.optim.faults import PlacedFault
 from runner.optim.plans import Path, Rule, Shaped, StateEntry, broadcasts
 from runner.optim.updates import total

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from runner.language.inference import readable_bytes
+from runner.language.inference.inference import readable_bytes
 from runner.optim import OptimizerPlan
-from runner.plan.columns import recorded
+from runner.plan.data.sources import SourcePlan
 from runner.plan.faults import Faults
-from runner.plan.instructions import Action, Again, Enter, Instruction
-from runner.plan.log import LogPlan
-from runner.plan.sources import SourcePlan
+from runner.plan.program.instructions import Action, Again, Enter, Instruction
+from runner.plan.rows.columns import recorded
+from runner.plan.rows.log import LogPlan
 
 PROCESS_BYTES = 290 << 20
 """What a process takes that runs and records next to nothing: Python, torch's CPU build and pyarrow, on Linux."""

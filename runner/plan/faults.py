@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from runner.config.document import Document
 from runner.errors import ConfigError, Problem
-from runner.language.faults import LanguageError
+from runner.language.text.faults import LanguageError
 
 ConfigPath = tuple[str | int, ...]
 

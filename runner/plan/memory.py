@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from runner.language.room import address_space, resource_module
+from runner.language.inference.room import address_space, resource_module
 
 LEAST_ROOM = 64 << 20
 """Bytes that torch needs to report an error rather than end the process."""

@@ -10,20 +10,20 @@ import torch
 
 from runner.config import Config
 from runner.errors import Problem
-from runner.language.lowering import Lowered
-from runner.language.scalars import Scalar
-from runner.language.scope import Function
+from runner.language.lowering.lower import Lowered
+from runner.language.lowering.scope import Function
+from runner.language.text.scalars import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.columns import Column
+from runner.plan.data.sources import SourcePlan
 from runner.plan.estimates import Estimates
-from runner.plan.health import HealthPlan
-from runner.plan.initial import Loaded
-from runner.plan.initialising import Drawings
-from runner.plan.instructions import Action, Instruction
-from runner.plan.log import LogPlan
-from runner.plan.snapshots import SnapshotPlan
-from runner.plan.sources import SourcePlan
-from runner.plan.tensors import TensorPlan
+from runner.plan.program.instructions import Action, Instruction
+from runner.plan.rows.columns import Column
+from runner.plan.rows.health import HealthPlan
+from runner.plan.rows.log import LogPlan
+from runner.plan.rows.snapshots import SnapshotPlan
+from runner.plan.tensors.initial import Loaded
+from runner.plan.tensors.initial_values import Drawings
+from runner.plan.tensors.tensors import TensorPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Mapping
 
 from runner.config import Config
-from runner.language.faults import LanguageError
-from runner.language.scalars import Scalar, evaluate, names_in
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import Scalar, evaluate, names_in
 from runner.plan.faults import ConfigPath, Faults
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from runner.record.reading import Run, open_run
     from runner.record.recorder import Recording, recording
     from runner.record.resuming import resume
-    from runner.record.row_json import row_json
+    from runner.record.rows.row_json import row_json
+    from runner.record.rows.writer import RowWriter
     from runner.record.running import run
-    from runner.record.writer import RowWriter
 
 _HOMES = {
     "Recording": "recorder",

@@ -10,8 +10,8 @@ from typing import Any
 
 from runner.config import Config
 from runner.config.document import Document
-from runner.config.emit import is_column_file_path, is_file_path
-from runner.config.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted, plain
+from runner.config.text.emit import is_column_file_path, is_file_path
+from runner.config.text.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted, plain
 
 WITHOUT_BEARING = ("name", "description", "log", "snapshot", "on_nonfinite", "health")
 """Keys that no number of a run depends on."""

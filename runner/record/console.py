@@ -14,9 +14,9 @@ import torch._tensor_str
 from torch import Tensor
 
 from runner.engine.rows import Row
-from runner.plan.columns import Column
-from runner.record.storage import dtype_name
-from runner.record.summary import Summary, summarize
+from runner.plan.rows.columns import Column
+from runner.record.rows.storage import dtype_name
+from runner.record.rows.summary import Summary, summarize
 
 LARGEST_WHOLE = 64
 """Elements up to which a tensor is printed whole, if that takes at most `TALLEST_WHOLE` lines."""

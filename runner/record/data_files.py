@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Problem, RunError
-from runner.plan.sandbox import FileFault, open_ordinary
+from runner.plan.data.sandbox import FileFault, open_ordinary
 
 DATA_FILES = "data_files"
 """Where a manifest keeps them."""

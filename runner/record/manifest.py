@@ -38,7 +38,7 @@ from runner.safe_files import Folder
 if TYPE_CHECKING:
     import torch
 
-    from runner.plan.columns import Column
+    from runner.plan.rows.columns import Column
 
 GIT_PATIENCE = 0.2
 """Seconds that the end of a run waits for git to say whether tracked files were changed."""
@@ -153,8 +153,8 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
     import torch
 
     import runner
-    from runner.plan.columns import recorded
-    from runner.record.storage import column_json
+    from runner.plan.rows.columns import recorded
+    from runner.record.rows.storage import column_json
 
     return {
         "status": "running",

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 from runner.record.directory import CONFIG_FILE, MANIFEST_FILE
 from runner.record.manifest import read_manifest
-from runner.record.part_digests import check_parts
-from runner.record.part_reading import check_columns, parts_of
-from runner.record.storage import dtype_name, from_column_json, stored_column
+from runner.record.rows.part_digests import check_parts
+from runner.record.rows.part_reading import check_columns, parts_of
+from runner.record.rows.storage import dtype_name, from_column_json, stored_column
 from runner.safe_files import Folder
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Run:
 
     def rows(self) -> Iterator[Row]:
         """Every row in order, its tensors on the CPU; one part of the run in memory at a time."""
-        from runner.record.tensors import tensors_of
+        from runner.record.rows.tensors import tensors_of
 
         def read(table: pyarrow.Table) -> tuple[list[list[Any]], list[list[Tensor | None]]]:
             fixed = [table.column(name).to_pylist() for name in ("row", "step", "path", "iteration")]
@@ -142,7 +142,7 @@ class Run:
             UsageError: there is no such column, or its shape varies, or rows have no value in a column without NaN
                 and `missing` is not given.
         """
-        from runner.record.tensors import stacked_of
+        from runner.record.rows.tensors import stacked_of
 
         column = self._column(name)
         if column.shape is None:
@@ -170,7 +170,7 @@ class Run:
 
     def present(self, name: str) -> Tensor:
         """Which rows have a value of a column: bool `(rows,)`."""
-        from runner.record.tensors import present_of
+        from runner.record.rows.tensors import present_of
 
         self._column(name)
         masks = [part.read(partial(present_of, name=name), [name]) for part in self.parts]
@@ -178,8 +178,8 @@ class Run:
 
     def values(self, name: str) -> list[Tensor | None]:
         """One column as a tensor a row, None where the row has none; also where the shape varies."""
-        from runner.record.arrow import SHAPE_SUFFIX
-        from runner.record.tensors import tensors_of
+        from runner.record.rows.arrow import SHAPE_SUFFIX
+        from runner.record.rows.tensors import tensors_of
 
         column = self._column(name)
         names = [name] if column.shape is not None else [name, name + SHAPE_SUFFIX]
@@ -189,7 +189,7 @@ class Run:
         """All rows as one Arrow table, as they are stored."""
         import pyarrow
 
-        from runner.record.arrow import schema_of
+        from runner.record.rows.arrow import schema_of
 
         empty = schema_of([stored_column(column) for column in self.columns]).empty_table()
         return pyarrow.concat_tables([*(part.read(lambda table: table) for part in self.parts), empty])
@@ -202,7 +202,7 @@ class Run:
         Raises:
             UsageError: pandas is not installed.
         """
-        from runner.record.frames import frame_of
+        from runner.record.rows.frames import frame_of
 
         return frame_of(self.to_arrow(), self.columns)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 from runner.record.directory import CONFIG_FILE, locked, sync_opening, write_atomically
 from runner.record.manifest import Manifest, RunDescription
-from runner.record.transfer import Transfer
-from runner.record.writer import RowWriter
+from runner.record.rows.transfer import Transfer
+from runner.record.rows.writer import RowWriter
 
 
 @dataclass(frozen=True, slots=True)

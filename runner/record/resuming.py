@@ -10,7 +10,7 @@ from runner.engine.engines import Compiling
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
-from runner.record.checkpoints import latest_checkpoint
+from runner.record.checkpoints.store import latest_checkpoint
 from runner.record.config_fields import config_fields, difference
 from runner.record.data_files import DATA_FILES, changed, data_files
 from runner.record.directory import CONFIG_FILE, locked

@@ -11,20 +11,20 @@ from pathlib import Path
 
 from runner.config import load
 from runner.engine import Compiling, execute, initial_state
-from runner.engine.nonfinite import Watch, tell_as_warning
 from runner.engine.rows import Row
+from runner.engine.watch.watch import Watch, tell_as_warning
 from runner.errors import Problem
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
-from runner.record.checkpoints import load_checkpoint, save_checkpoint
+from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
 from runner.record.config_fields import config_fields
 from runner.record.data_files import DATA_FILES, data_files
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
 from runner.record.recorder import Recorded, recording
-from runner.record.storage import dtype_name
-from runner.record.transfer import transfer_from
+from runner.record.rows.storage import dtype_name
+from runner.record.rows.transfer import transfer_from
 
 CONFIG_FIELDS = "config_fields"
 """Where a manifest keeps what the rows depend on."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.completion import complete_config
+from runner.cli.input.completion import complete_config
 from tests.cli.commands import LINEAR, steprun, steprun_process
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from runner.cli.digits import digits_page
+from runner.cli.commands.digits import digits_page
 from tests.cli.commands import steprun, top_modules_after
 
 EPS = {"float32": torch.finfo(torch.float32).eps, "float64": torch.finfo(torch.float64).eps}

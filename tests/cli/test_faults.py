@@ -7,7 +7,7 @@ import json
 import pytest
 import typer
 
-from runner.cli.faults import FORMAT_KEY, exit_code_of
+from runner.cli.output.faults import FORMAT_KEY, exit_code_of
 from runner.errors import ConfigError, ExpectationError, Mark, Problem, RunError, SteprunError, UsageError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.interruption import SIGNALS, Interruption
+from runner.cli.input.interruption import SIGNALS, Interruption
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
 
@@ -38,7 +38,7 @@ def test_planning_is_interrupted_by_the_first_signal() -> None:
 
 ENDLESS = """\
 import signal, time
-from runner.cli.interruption import Interruption
+from runner.cli.input.interruption import Interruption
 with Interruption("; go on", patience=0.05):
     signal.raise_signal(signal.SIGINT)
     while True:  # as an operation that does not return

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from runner.cli.bar import Bar, clock_time, readable_rate
-from runner.cli.progress import INTERVAL, PATIENCE, Progress, can_draw, told_of_compiling
+from runner.cli.output.bar import Bar, clock_time, readable_rate
+from runner.cli.output.progress import INTERVAL, PATIENCE, Progress, can_draw, told_of_compiling
 from runner.engine.rows import Columns, Row
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 from runner.record.console import RowPrinter
 
 LAYOUT = Columns((Column("loss", "value", torch.float32, ()), Column("w", "weight", torch.float32, ())))
@@ -189,7 +189,7 @@ def test_nothing_is_drawn_into_a_pipe_or_on_a_terminal_that_cannot_move_its_curs
 def test_a_run_that_draws_no_bar_does_not_import_rich() -> None:
     program = (
         "import io, sys\n"
-        "from runner.cli.progress import Progress\n"
+        "from runner.cli.output.progress import Progress\n"
         "with Progress(io.StringIO(), 1) as progress: pass\n"
         "assert 'rich' not in sys.modules"
     )

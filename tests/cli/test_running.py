@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.cli.options import _amount
+from runner.cli.input.options import _amount
 from tests.cli.commands import LINEAR, steprun, steprun_process, top_modules_after
 
 

@@ -227,7 +227,7 @@ def test_two_configs_of_one_name_are_told_apart(folder: Path) -> None:
 
 
 def test_the_table_of_many_names_what_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.cli.snapshots.LONGEST_TABLE", 1)
+    monkeypatch.setattr("runner.cli.commands.snapshots.LONGEST_TABLE", 1)
     edit(folder)
     out = untimed(steprun("check", cwd=folder).out)
     assert "linear.yaml  differs  3  bits  1.0 s\n" in out

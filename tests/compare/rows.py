@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import runner
-from runner.compare.tolerances import Tolerances
-from runner.compare.verdict import Verdict, align, compare
+from runner.compare.numbers.tolerances import Tolerances
+from runner.compare.rows.verdict import Verdict, align, compare
 from runner.engine.rows import Columns, Row
-from runner.plan.columns import Column, Role
+from runner.plan.rows.columns import Column, Role
 
 COLUMNS: tuple[Column, ...] = tuple(
     Column(name, role, torch.float32, (2,))

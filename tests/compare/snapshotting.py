@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.compare.checking import Outcome, Request, Target, check
-from runner.compare.updating import Update
+from runner.compare.snapshots.checking import Outcome, Request, Target, check
+from runner.compare.snapshots.updating import Update
 
 LINEAR = """\
 parameters: {x1: {shape: [1], init: 100}, x2: {shape: [1], init: 200}}

@@ -14,15 +14,15 @@ import numpy
 import pytest
 import torch
 
-from runner.compare.annotations import annotated
-from runner.compare.checking import Outcome, Request, Target, check
-from runner.compare.collecting import collect
-from runner.compare.many import check_all
-from runner.compare.results import exit_code_of
-from runner.compare.snapshot_reading import read
-from runner.compare.snapshot_writing import write
-from runner.compare.taking import kept, plan_of
-from runner.compare.updating import with_overlay
+from runner.compare.snapshots.capture import kept, plan_of
+from runner.compare.snapshots.checking import Outcome, Request, Target, check
+from runner.compare.snapshots.comments import annotated
+from runner.compare.snapshots.many import check_all
+from runner.compare.snapshots.reading import read
+from runner.compare.snapshots.results import exit_code_of
+from runner.compare.snapshots.targets import collect
+from runner.compare.snapshots.updating import with_overlay
+from runner.compare.snapshots.writing import write
 from runner.engine import execute
 from runner.errors import UsageError
 from tests.compare.snapshotting import LINEAR, WIDE, checked, contents, edit, sidecar_of, sidecars_of, taken, target

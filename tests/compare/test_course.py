@@ -7,10 +7,10 @@ import math
 import pytest
 
 import runner
-from runner.compare.course import Course, follow
-from runner.compare.course_report import course_json, course_page
-from runner.compare.lockstep import WHOLE_LOG, Side, lockstep, unstopped
-from runner.compare.tolerances import Tolerance, Tolerances
+from runner.compare.numbers.tolerances import Tolerance, Tolerances
+from runner.compare.variants.error_report import course_json, course_page
+from runner.compare.variants.error_table import Course, follow
+from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, unstopped
 from runner.config import overridden
 
 SHRINKING = """\

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.compare import differences
-from runner.compare.differences import deviation, difference
-from runner.compare.tolerances import BITWISE, BY_DTYPE, CHUNK, Tolerance, Tolerances, root_mean_square
-from runner.plan.columns import Column, Role
+from runner.compare.numbers import differences
+from runner.compare.numbers.differences import deviation, difference
+from runner.compare.numbers.tolerances import BITWISE, BY_DTYPE, CHUNK, Tolerance, Tolerances, root_mean_square
+from runner.plan.rows.columns import Column, Role
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 DTYPES = [

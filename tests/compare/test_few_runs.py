@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import t as student
 
-from runner.compare.taking import plan_of
-from runner.compare.uncertainty.bounds import FACTOR
+from runner.compare.numbers.bounds import FACTOR
+from runner.compare.snapshots.capture import plan_of
 from runner.compare.uncertainty.measuring import Measurement, measure
 from runner.engine import execute
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import runner
-from runner.compare.gradients import Checked, ObjectiveReport, Precision, check_gradients, in_double_precision
+from runner.compare.gradients.check import Checked, ObjectiveReport, Precision, check_gradients, in_double_precision
 from runner.config import overridden
 
 

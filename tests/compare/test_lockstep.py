@@ -13,9 +13,8 @@ from torch import Tensor
 
 import runner
 from runner.catalogue import shipped_rules
-from runner.compare import lockstep as module
-from runner.compare.course import follow
-from runner.compare.lockstep import (
+from runner.compare.variants.error_table import follow
+from runner.compare.variants.lockstep import (
     WHOLE_LOG,
     Beside,
     Side,
@@ -25,14 +24,15 @@ from runner.compare.lockstep import (
     own_state,
     unstopped,
 )
-from runner.compare.rules import rule_override
+from runner.compare.variants.rule_override import rule_override
+from runner.compare.variants.variant import lockstep as module
 from runner.config import overridden
 from runner.engine import initial_state
 from runner.engine.binding import Binding
-from runner.engine.straight import Run
+from runner.engine.steps.step_code import Run
 from runner.errors import ComparisonError
 from runner.plan import Plan
-from runner.plan.instructions import Action
+from runner.plan.program.instructions import Action
 from tests.optim.test_shipped_rules import OTHERS, TWINS
 
 DESCENT = """\

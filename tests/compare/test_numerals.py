@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.compare.numerals import NumeralError, from_text, to_text
-from runner.compare.ulp import same_bits
+from runner.compare.numbers.numerals import NumeralError, from_text, to_text
+from runner.compare.numbers.ulp import same_bits
 
 DTYPES = [
     getattr(torch, name)

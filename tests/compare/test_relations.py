@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.compare.relations import relation, update_relation
+from runner.compare.numbers.relations import relation, update_relation
 
 
 def float64(numbers: list[float]) -> torch.Tensor:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from runner.compare.checking import Request, check
-from runner.compare.snapshot_reading import read
-from runner.compare.snapshots import KeptRow
+from runner.compare.snapshots.checking import Request, check
+from runner.compare.snapshots.model import KeptRow
+from runner.compare.snapshots.reading import read
 from runner.errors import SnapshotError
 from tests.cli.commands import steprun, steprun_process
 from tests.compare.snapshotting import checked, edit, taken, target

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import runner
-from runner.compare.rules import rule_override
+from runner.compare.variants.rule_override import rule_override
 from runner.config import overridden
 from runner.errors import UsageError
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import runner
-from runner.compare.report import report, to_json
-from runner.compare.runs import ABSENT, compare_runs, config_differences, environment_differences
-from runner.compare.tolerances import BITWISE, Tolerance, Tolerances
+from runner.compare.numbers.tolerances import BITWISE, Tolerance, Tolerances
+from runner.compare.rows.report import report, to_json
+from runner.compare.runs.difference import ABSENT, compare_runs, config_differences, environment_differences
 from runner.errors import UsageError
 from runner.record import Run
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import runner
-from runner.compare.causes import causes
-from runner.compare.report import report
-from runner.compare.tolerances import BY_DTYPE, Tolerances
-from runner.compare.verdict import Verdict, align, compare
+from runner.compare.numbers.tolerances import BY_DTYPE, Tolerances
+from runner.compare.rows.causes import causes
+from runner.compare.rows.report import report
+from runner.compare.rows.verdict import Verdict, align, compare
 from runner.engine.rows import Row
 from runner.plan import Plan
 

@@ -12,16 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.compare.condensed import Condensed, condense, moved_statistics
-from runner.compare.condensed import from_text as condensed_from
-from runner.compare.condensed import to_text as condensed_text
-from runner.compare.snapshot_reading import read
-from runner.compare.snapshot_writing import keep, write
-from runner.compare.snapshots import KeptRow, Overlay, Snapshot
-from runner.compare.tolerances import Tolerance
-from runner.compare.ulp import same_bits
+from runner.compare.numbers.digested import Condensed, condense, moved_statistics
+from runner.compare.numbers.digested import from_text as condensed_from
+from runner.compare.numbers.digested import to_text as condensed_text
+from runner.compare.numbers.tolerances import Tolerance
+from runner.compare.numbers.ulp import same_bits
+from runner.compare.snapshots.model import KeptRow, Overlay, Snapshot
+from runner.compare.snapshots.reading import read
+from runner.compare.snapshots.writing import keep, write
 from runner.errors import SnapshotError
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 from tests.compare.snapshotting import LINEAR, WIDE, contents, edit, sidecar_of, sidecars_of, taken
 from tests.compare.test_numerals import DTYPES, tensors
 

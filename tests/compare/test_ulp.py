@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.compare.ulp import FARTHEST, same_bits, ulp_distance
+from runner.compare.numbers.ulp import FARTHEST, same_bits, ulp_distance
 from runner.errors import ComparisonError
-from runner.record.digest import bits
+from runner.record.rows.digest import bits
 
 NARROW = [
     torch.float8_e4m3fn,

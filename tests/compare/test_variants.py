@@ -7,7 +7,7 @@ import re
 import pytest
 
 import runner
-from runner.compare.variants import variant_of
+from runner.compare.variants.variant import variant_of
 from runner.errors import ConfigError, UsageError
 
 CONFIG = runner.loads(

@@ -12,12 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.compare.growth import Growth
-from runner.compare.report import TALLEST, WIDEST, report, shown, to_json
-from runner.compare.tolerances import BY_DTYPE, Tolerance, Tolerances
-from runner.compare.verdict import WINDOW, align, compare, in_causal_order
+from runner.compare.numbers.growth import Growth
+from runner.compare.numbers.tolerances import BY_DTYPE, Tolerance, Tolerances
+from runner.compare.rows.report import TALLEST, WIDEST, report, shown, to_json
+from runner.compare.rows.verdict import WINDOW, align, compare, in_causal_order
 from runner.engine.rows import Row
-from runner.plan.columns import Column, Role
+from runner.plan.rows.columns import Column, Role
 from tests.compare.rows import COLUMNS, row, rows, verdict_of
 
 

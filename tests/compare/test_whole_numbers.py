@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner.compare.taking import measured, plan_of
-from runner.compare.tolerances import root_mean_square
+from runner.compare.numbers.tolerances import root_mean_square
+from runner.compare.snapshots.capture import measured, plan_of
 from runner.compare.uncertainty.perturbation import Perturbation
 from runner.engine import execute
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.config.compose import compose
 from runner.config.limits import Limits
-from runner.config.nodes import ListNode, MapNode, Node, ScalarNode, plain, walk
-from runner.config.source import text_source
+from runner.config.text.compose import compose
+from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, plain, walk
+from runner.config.text.source import text_source
 from runner.errors import ConfigError, Problem
 from tests.config.strategies import ANY_TEXT
 

@@ -13,11 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.config import load, loads
-from runner.config.compose import compose
-from runner.config.emit import emit
 from runner.config.limits import Limits
-from runner.config.nodes import MapNode, plain
-from runner.config.source import text_source
+from runner.config.text.compose import compose
+from runner.config.text.emit import emit
+from runner.config.text.nodes import MapNode, plain
+from runner.config.text.source import text_source
 from runner.errors import ConfigError
 from tests.config.strategies import LINEAR, VALUES, mutated
 

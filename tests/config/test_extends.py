@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import Config, Limits, extends, load
-from runner.config.extends import Sandbox
+from runner.config import Config, Limits, load
+from runner.config.text import extends
+from runner.config.text.extends import Sandbox
 from runner.errors import ConfigError, UsageError
 
 BASE = "parameters: {x: {shape: [2], init: 1}}\nexpression: f = x\n"

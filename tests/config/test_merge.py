@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.config.compose import compose
 from runner.config.limits import Limits
-from runner.config.merge import merge
-from runner.config.nodes import Node, plain
-from runner.config.source import text_source
+from runner.config.text.compose import compose
+from runner.config.text.merge import merge
+from runner.config.text.nodes import Node, plain
+from runner.config.text.source import text_source
 
 LIMITS = Limits()
 

@@ -7,7 +7,7 @@ import keyword
 import pytest
 
 from runner.config import loads
-from runner.config.names import RESERVED
+from runner.config.sections.names import RESERVED
 from runner.errors import ConfigError
 
 

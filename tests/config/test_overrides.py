@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.config import loads
-from runner.config.nodes import plain
+from runner.config.text.nodes import plain
 from runner.errors import ConfigError
 
 TEXT = """\

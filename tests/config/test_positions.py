@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.config.compose import compose
 from runner.config.limits import Limits
-from runner.config.nodes import MapNode, ScalarNode
-from runner.config.positions import place_within, value_offsets
-from runner.config.source import text_source
+from runner.config.text.compose import compose
+from runner.config.text.nodes import MapNode, ScalarNode
+from runner.config.text.positions import place_within, value_offsets
+from runner.config.text.source import text_source
 from runner.errors import ConfigError
 
 LIMITS = Limits()

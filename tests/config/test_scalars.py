@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.config.scalars import NumberRangeError, resolve_plain
+from runner.config.text.scalars import NumberRangeError, resolve_plain
 
 
 @pytest.mark.parametrize(

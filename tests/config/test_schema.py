@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 
 from runner.catalogue import initialisers, optimizers
 from runner.config import json_schema, load, loads
-from runner.config.build import TOP_LEVEL_KEYS
+from runner.config.keys import TOP_LEVEL
 from runner.config.models import STEP_MODELS
-from runner.config.nodes import plain
-from runner.config.unbuilt import TOP_LEVEL
+from runner.config.sections.build import TOP_LEVEL_KEYS
+from runner.config.text.nodes import plain
 from runner.errors import ConfigError
 from tests.config.strategies import LINEAR, mutated
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from yaml._yaml import CParser
 
 from runner.config.limits import Limits
-from runner.config.source import Source, read_source, text_source
+from runner.config.text.source import Source, read_source, text_source
 from runner.errors import ConfigError, Mark, UsageError
 
 LIMITS = Limits()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.compare.checking import Request, check
-from runner.compare.collecting import collect
-from runner.compare.snapshot_reading import read
+from runner.compare.snapshots.checking import Request, check
+from runner.compare.snapshots.reading import read
+from runner.compare.snapshots.targets import collect
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from runner.compare.tolerances import Measured, largest_magnitude, root_mean_square
-from runner.compare.uncertainty.bounds import FACTOR, Uncertainty, floored
+from runner.compare.numbers.bounds import FACTOR, Uncertainty, floored
+from runner.compare.numbers.tolerances import Measured, largest_magnitude, root_mean_square
 from runner.compare.uncertainty.measuring import difference_of
 from runner.compare.uncertainty.perturbation import Perturbation
 

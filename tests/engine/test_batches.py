@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 import runner
-from runner.engine.batches import MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together, order
-from runner.engine.samples import open_samples
+from runner.engine.data.batches import MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together, order
+from runner.engine.data.samples import open_samples
 from runner.optim.updates import ALIGNMENT
-from runner.plan.sources import SourcePlan
+from runner.plan.data.sources import SourcePlan
 from runner.plan.streams import stream_seed
 from tests.engine.running import compiled
 
@@ -239,7 +239,7 @@ def test_streaming_equals_in_memory_bit_for_bit(
     folder: Path, kind: str, more: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = source(folder, DECLARATIONS[kind], more + ", dtype: {x: float64}")
-    monkeypatch.setattr("runner.plan.sources.STREAMED_FROM", 0)
+    monkeypatch.setattr("runner.plan.data.sources.STREAMED_FROM", 0)
     streamed = source(folder, DECLARATIONS[kind], more + ", dtype: {x: float64}")
     assert (held.streams, streamed.streams) == (False, True)
     pairs = zip(drawn(cursor(held, 2), 12), drawn(cursor(streamed, 2), 12), strict=True)
@@ -253,14 +253,14 @@ def test_streaming_equals_in_memory_bit_for_bit(
 
 @pytest.mark.parametrize("kind", ["npz", "csv"])
 def test_what_cannot_be_read_in_parts_is_held(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.plan.sources.STREAMED_FROM", 0)
+    monkeypatch.setattr("runner.plan.data.sources.STREAMED_FROM", 0)
     assert not source(folder, DECLARATIONS[kind]).streams
 
 
 def test_a_file_in_fortran_order_is_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = numpy.load(folder / "x.npy")
     numpy.save(folder / "x.npy", numpy.asfortranarray(x))
-    monkeypatch.setattr("runner.plan.sources.STREAMED_FROM", 0)
+    monkeypatch.setattr("runner.plan.data.sources.STREAMED_FROM", 0)
     plan = source(folder, DECLARATIONS["npy"])
     assert not plan.streams
     assert torch.equal(cursor(plan).current()["x"], torch.from_numpy(x))
@@ -269,7 +269,7 @@ def test_a_file_in_fortran_order_is_held(folder: Path, monkeypatch: pytest.Monke
 def test_a_streamed_file_that_became_shorter_is_a_fault_at_its_source(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.plan.sources.STREAMED_FROM", 0)
+    monkeypatch.setattr("runner.plan.data.sources.STREAMED_FROM", 0)
     text = (
         "parameters: {w: {shape: [3], init: 0}}\nexpression: f = (x @ w).sum()\n"
         "data:\n  train: {columns: {x: x.npy}, batch_size: 4}\noptimizer: {sgd: {lr: 1}}\nsteps: {epochs: 1}\n"
@@ -314,7 +314,7 @@ def test_nan_in_data_is_told_with_its_sample(folder: Path, kind: str) -> None:
 PROBE = """
 import resource, sys
 import torch, runner
-import runner.plan.sources as sources
+import runner.plan.data.sources as sources
 sources.STREAMED_FROM = 0
 plan = runner.compile(runner.load("big.yaml"))
 assert plan.sources["train"].streams
@@ -360,7 +360,7 @@ def test_streaming_takes_bounded_memory(tmp_path: Path, kind: str) -> None:
 def test_a_streamed_source_counts_for_its_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = source(folder, DECLARATIONS["npy"], ", batch_size: 5")
     assert held.bytes == SAMPLES * (12 + 8)
-    monkeypatch.setattr("runner.plan.sources.STREAMED_FROM", 0)
+    monkeypatch.setattr("runner.plan.data.sources.STREAMED_FROM", 0)
     assert source(folder, DECLARATIONS["npy"], ", batch_size: 5").bytes == 5 * (12 + 8)
     assert source(folder, DECLARATIONS["row groups"], ", batch_size: 5").bytes == 6 * (12 + 8)
     assert replace(held, streams=True).bytes == 5 * (12 + 8)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import runner
 from runner.engine.eager import execute
-from runner.record.transfer import CudaLane, Staged
+from runner.record.rows.transfer import CudaLane, Staged
 from tests.engine.running import compiled, numbers, same
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -113,7 +113,7 @@ def test_no_step_waits_for_the_device(folder: Path, name: str, shuffle: str) -> 
 
 
 def test_a_batch_that_is_sent_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.engine.placing.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("runner.engine.data.placing.RESIDENT_BYTES", 0)
     test_no_step_waits_for_the_device(folder, "sgd", "true")
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import runner
-from runner.engine import cudagraph, eager, initial_state
-from runner.engine.captured import WARM
+from runner.engine import eager, initial_state
+from runner.engine.cudagraph import execute
+from runner.engine.cudagraph.train import WARM
 from runner.engine.faults import Uncapturable
 from tests.engine.running import compiled, numbers, same
 from tests.engine.tape import Tape
@@ -53,7 +54,7 @@ def both(plan: runner.Plan) -> Tape:
     tape = Tape()
     left, right = initial_state(plan), initial_state(plan)
     expected = list(eager.execute(plan, left))
-    shared = list(cudagraph.execute(plan, right, shared=True, capture=tape))
+    shared = list(execute.execute(plan, right, shared=True, capture=tape))
     assert len(shared) == len(expected)
     for one, other in zip(shared, expected, strict=True):
         assert (one.number, one.path, one.iteration) == (other.number, other.path, other.iteration)
@@ -190,7 +191,7 @@ def test_batches_reach_the_replay(folder: Path, source: str, shuffle: str, steps
 def test_rows_of_replays_share_no_memory_with_what_is_written() -> None:
     plan = linear("sgd: {lr: 0.1, momentum: 0.9}")
     kept, copies = [], []
-    for row in cudagraph.execute(plan, shared=True, capture=Tape()):
+    for row in execute.execute(plan, shared=True, capture=Tape()):
         kept.append(row)
         copies.append([None if value is None else value.clone() for value in row.values])
     for row, values in zip(kept, copies, strict=True):
@@ -203,7 +204,7 @@ def test_a_step_that_cannot_be_recorded_is_told_with_its_place() -> None:
             raise Uncapturable("a CUDA graph cannot hold this step: operation not permitted")
 
     with pytest.raises(runner.RunError) as caught:
-        list(cudagraph.execute(linear("sgd: {lr: 0.1}"), capture=Refusing()))
+        list(execute.execute(linear("sgd: {lr: 0.1}"), capture=Refusing()))
     assert str(caught.value) == (
         "<stdin>:8:37  steps.0.repeat.steps.0\n"
         "    8 | steps: [{repeat: {times: 9, steps: [train]}}]\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.testing._comparison import default_tolerances
 
 import runner
-from runner.engine.expectations import TOLERANCES, mismatch
+from runner.engine.steps.expectations import TOLERANCES, mismatch
 from tests.engine.running import rows_of
 
 FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -135,7 +135,7 @@ def test_memory_that_runs_out_elsewhere_is_told_at_the_step(monkeypatch: pytest.
     def fails(*arguments: object, **options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("runner.engine.stepping.Stepper.step", fails)
+    monkeypatch.setattr("runner.engine.steps.optimizer_step.Stepper.step", fails)
     with pytest.raises(runner.RunError, match="does not fit into memory") as caught:
         rows_of(START + "  - backward\n  - step\n")
     (problem,) = caught.value.problems

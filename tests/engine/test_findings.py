@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from runner.engine.findings import index_of
+from runner.engine.watch.reports import index_of
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (3, 1, 4, 2)])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.engine.health import Health
 from runner.engine.state import initial_state
+from runner.engine.watch.health import Health
 from runner.errors import HealthWarning
 from tests.engine.running import compiled, same
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
 import runner
-from runner.engine.micro_batches import shares_of
+from runner.engine.steps.micro_batches import shares_of
 from tests.engine.running import compiled, rows_of, same
 
 SAMPLES = 10

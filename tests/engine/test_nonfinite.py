@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import runner
-from runner.engine.nonfinite import HANDING_ON, Watch
 from runner.engine.state import initial_state
+from runner.engine.watch.watch import HANDING_ON, Watch
 from runner.errors import DataWarning, HealthWarning, Problem
 from runner.plan.streams import stream_seed
 from tests.engine.running import compiled, numbers, same

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from runner.engine import placing
-from runner.engine.placing import ResidentSamples, SentSamples, placed
-from runner.engine.samples import open_samples
+from runner.engine.data import placing
+from runner.engine.data.placing import ResidentSamples, SentSamples, placed
+from runner.engine.data.samples import open_samples
 from tests.engine.test_batches import DECLARATIONS, STREAMED, source, write_arrays
 
 

@@ -782,7 +782,7 @@ def test_lbfgs_refuses_to_accumulate_and_to_clip(argument: str, message: str) ->
 
 
 def test_the_parts_of_a_train_step_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner.engine import autograd, clipping
+    from runner.engine.steps import autograd, clipping
     from runner.optim import Stepper
 
     events: list[str] = []

@@ -13,10 +13,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import runner
-from runner.engine import execute, initial_state, steps
+from runner.engine import execute, initial_state
 from runner.engine.binding import Binding
+from runner.engine.steps import steps
 from runner.optim.updates import PIECE
-from runner.plan.instructions import Action
+from runner.plan.program.instructions import Action
 from tests.engine.running import compiled, numbers, same
 
 LINEAR = """

@@ -19,7 +19,7 @@ import torch
 
 import runner
 from runner.errors import SteprunError
-from runner.plan.compiling import PlanLimits, compile
+from runner.plan.compiler import PlanLimits, compile
 from runner.plan.memory import limited_data
 from tests.hostile.children import Finding, tried
 from tests.hostile.texts import CONFIGS, any_text

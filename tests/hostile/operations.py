@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from runner.language.computation import extract, loggable
-from runner.language.faults import LanguageError
-from runner.language.inference import Bounds, Inference, TooLarge
-from runner.language.lowering import lower_statements
-from runner.language.scope import Scope
+from runner.language.graph.computation import extract, loggable
+from runner.language.inference.inference import Bounds, Inference, TooLarge
+from runner.language.lowering.lower import lower_statements
+from runner.language.lowering.scope import Scope
+from runner.language.text.faults import LanguageError
 from tests.hostile.calls import Call, UnsayableError, any_call, names, prepare
 from tests.hostile.children import Finding, tried
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.language.computation import Computation, extract
-from runner.language.faults import LanguageError
-from runner.language.inference import Bounds, Inference
-from runner.language.lowering import Lowered, lower_statements, uses_grad
-from runner.language.scalars import Scalar
-from runner.language.scope import Function, Scope, declare_functions
+from runner.language.graph.computation import Computation, extract
+from runner.language.inference.inference import Bounds, Inference
+from runner.language.lowering.lower import Lowered, lower_statements, uses_grad
+from runner.language.lowering.scope import Function, Scope, declare_functions
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import Scalar
 
 SCALARS: Mapping[str, Scalar] = {"n": 3, "rate": 0.1, "flag": True}
 ROLES = {"x": "parameter", "w": "parameter", "b": "constant", "c": "constant", "k": "constant", "z": "constant"}

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.language.computation import extract, loggable
-from runner.language.faults import LanguageError
-from runner.language.inference import Bounds, Inference
-from runner.language.lowering import Lowered, lower_expression, lower_statements, uses_grad
-from runner.language.scope import Scope, declare_functions
+from runner.language.graph.computation import extract, loggable
+from runner.language.inference.inference import Bounds, Inference
+from runner.language.lowering.lower import Lowered, lower_expression, lower_statements, uses_grad
+from runner.language.lowering.scope import Scope, declare_functions
+from runner.language.text.faults import LanguageError
 from tests.language.expressions import PLAUSIBLE, WELL_FORMED, python_names, tensors
 from tests.language.lowering import compute, same
 

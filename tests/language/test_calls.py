@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from runner.language.scope import declare_functions
+from runner.language.lowering.scope import declare_functions
 from tests.language.lowering import fault_of, same, tensors, value_of
 
 X = tensors()["x"]

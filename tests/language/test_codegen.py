@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import fx
 
-from runner.language.codegen import _OPERATORS, _given, compile_graph, fault_place
-from runner.language.computation import extract
+from runner.language.graph.codegen import _OPERATORS, _given, compile_graph, fault_place
+from runner.language.graph.computation import extract
 from tests.language.lowering import compute, lower, tensors
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import fx
 
-from runner.language.computation import computed_with, extract, forget_examples, inputs_of, scalar_dtype
+from runner.language.graph.computation import computed_with, extract, forget_examples, inputs_of, scalar_dtype
 from tests.language.lowering import compute, lower, same, tensors
 
 TEXT = "h = x @ w\nside = b.sin().sum()\nloss = (h ** 2).sum()\nother = loss * side"

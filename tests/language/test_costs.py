@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from runner.language.costs import has_longer_history, is_costly
-from runner.language.inference import Bounds, Clock, Inference
-from runner.language.lowering import lower_statements
+from runner.language.inference.costs import has_longer_history, is_costly
+from runner.language.inference.inference import Bounds, Clock, Inference
+from runner.language.lowering.lower import lower_statements
 from tests.language.lowering import fault_of, lower, scope, tensors
 
 

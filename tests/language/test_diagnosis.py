@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.language.diagnosis import torch_message
+from runner.language.lowering.diagnosis import torch_message
 from tests.language.lowering import fault_of
 
 SHAPE = "its tensor has the shape (2, 3)"

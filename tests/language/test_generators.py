@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from runner.language.generators import generators, left_alone, manual_seed
+from runner.language.inference.generators import generators, left_alone, manual_seed
 
 
 def test_the_cpu_has_one_generator() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from runner.language.computation import extract
+from runner.language.graph.computation import extract
 from tests.language.lowering import compute, fault_of, lower, same, tensors, value_of
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import runner
-from runner.language.computation import extract
-from runner.language.running import set_apart
+from runner.language.graph.computation import extract
+from runner.language.graph.scalar_split import set_apart
 from tests.language.lowering import fault_of, lower, same, tensors, value_of
 
 LOWEST = {torch.int32: -(2**31), torch.int64: -(2**63)}

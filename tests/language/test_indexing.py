@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from runner.language.computation import extract
+from runner.language.graph.computation import extract
 from tests.language.lowering import fault_of, lower, same, tensors, value_of
 
 

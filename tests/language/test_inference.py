@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from runner.language.inference import Bounds, Inference, TooLarge, readable_bytes
-from runner.language.lowering import lower_statements
+from runner.language.inference.inference import Bounds, Inference, TooLarge, readable_bytes
+from runner.language.lowering.lower import lower_statements
 from tests.language.lowering import fault_of, lower, scope, tensors
 
 

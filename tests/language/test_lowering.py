@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from runner.language.faults import LanguageError
-from runner.language.inference import Bounds, Inference
-from runner.language.lowering import lower_expression
+from runner.language.inference.inference import Bounds, Inference
+from runner.language.lowering.lower import lower_expression
+from runner.language.text.faults import LanguageError
 from tests.language.lowering import fault_of, lower, same, scope, tensors, value_of
 
 Named = dict[str, Tensor]

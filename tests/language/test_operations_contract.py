@@ -15,10 +15,10 @@ import torch
 from torch import fx
 from torch.testing._internal.common_methods_invocations import op_db
 
-from runner.language.computation import extract
-from runner.language.inference import Inference
-from runner.language.lowering import lower_statements
-from runner.language.scope import Scope
+from runner.language.graph.computation import extract
+from runner.language.inference.inference import Inference
+from runner.language.lowering.lower import lower_statements
+from runner.language.lowering.scope import Scope
 from tests.language.bits import leaves, like, requires_grad, same, target
 from tests.language.samples import UNREACHABLE, Said, said_samples
 

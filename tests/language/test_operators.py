@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from runner.language.inference import Inference
-from runner.language.lowering import lower_statements
+from runner.language.inference.inference import Inference
+from runner.language.lowering.lower import lower_statements
 from tests.language.lowering import fault_of, same, scope, tensors, value_of
 
 BINARY = ["+", "-", "*", "/", "//", "%", "**", "==", "!=", "<", "<=", ">", ">="]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.language.faults import LanguageError, place_of, source_of
-from runner.language.parse import (
+from runner.language.text.faults import LanguageError, place_of, source_of
+from runner.language.text.parse import (
     MAX_EXPRESSION_BYTES,
     RESERVED,
     name_fault,

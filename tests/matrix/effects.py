@@ -17,18 +17,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from runner.compare.checking import Request, Target, check, judge
-from runner.compare.snapshot_reading import read
-from runner.compare.snapshot_writing import write
-from runner.compare.snapshots import FOLDER, snapshot_path
-from runner.compare.taking import kept, measured, plan_of
-from runner.compare.tolerances import Measured, largest_magnitude, root_mean_square
-from runner.compare.uncertainty.bounds import FACTOR, Uncertainty, floored
+from runner.compare.numbers.bounds import FACTOR, Uncertainty, floored
+from runner.compare.numbers.tolerances import Measured, largest_magnitude, root_mean_square
+from runner.compare.rows.verdict import AnyRow, align_edited
+from runner.compare.snapshots.capture import kept, measured, plan_of
+from runner.compare.snapshots.checking import Request, Target, check, judge
+from runner.compare.snapshots.model import FOLDER, snapshot_path
+from runner.compare.snapshots.reading import read
+from runner.compare.snapshots.writing import write
 from runner.compare.uncertainty.measuring import Measurement, difference_of
-from runner.compare.verdict import AnyRow, align_edited
 from runner.engine import Row, execute
 from runner.plan import Plan
-from runner.plan.snapshots import TolerancePlan
+from runner.plan.rows.snapshots import TolerancePlan
 from tests.matrix.environments import HARSHEST, PLAIN, Environment, python
 from tests.matrix.faults import Change
 

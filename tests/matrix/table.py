@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from runner.compare.environment import processor
-from runner.compare.uncertainty.bounds import FACTOR
+from runner.compare.numbers.bounds import FACTOR
 from tests.matrix.effects import Effect, effects
 from tests.matrix.environments import HARSHEST
 from tests.matrix.faults import FAULTS, HARMLESS, ROUNDING, UNCHANGED, Change

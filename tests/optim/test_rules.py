@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import runner
 from runner.engine import initial_state
 from runner.errors import ConfigError, RunError
-from runner.plan.compiling import PlanLimits
+from runner.plan.compiler import PlanLimits
 
 HEAD = """
 dtype: float64

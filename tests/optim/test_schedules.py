@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 
 import runner
 from runner.errors import RunError
-from runner.language.faults import LanguageError
+from runner.language.text.faults import LanguageError
 from runner.optim.schedules import REFUSED, SCHEDULES, compile_schedule
 
 STEPS = 1000

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 import runner
 from runner.catalogue import shipped_rules
 from runner.config import loads
-from runner.language.scope import Scope
+from runner.language.lowering.scope import Scope
 from runner.optim import RuleStepper, RuleSurroundings
 from runner.optim.rules import plan_rule
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from runner.plan.capturable import check_capturable, steps_within
+from runner.plan.checks.capturable import check_capturable, steps_within
 from runner.plan.faults import Faults
 from tests.engine.running import compiled
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import runner
 from runner.plan import PlanLimits
-from runner.plan.casting import first_misfit
+from runner.plan.data.casting import first_misfit
 from tests.engine.running import compiled, rows_of
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
@@ -138,7 +138,7 @@ def test_the_default_dtype_is_a_cast_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["npy", "parquet"])
 def test_a_streamed_source_is_cast_as_strictly(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.plan.sources.STREAMED_FROM", 0.0)
+    monkeypatch.setattr("runner.plan.data.sources.STREAMED_FROM", 0.0)
     written = write(tmp_path, kind, [*map(float, range(9)), 0.5])
     text = (
         f"parameters: {{w: 1.0}}\ndata: {{train: {{{written}, dtype: {{v: int32}}, batch_size: 2, shuffle: true}}}}\n"
@@ -207,7 +207,7 @@ def test_a_long_cell_of_a_column_that_is_not_read_is_no_fault(tmp_path: Path) ->
 
 
 def test_a_table_is_read_once_by_a_plan_and_once_by_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner.plan import text_tables
+    from runner.plan.data import text_tables
 
     (tmp_path / "d.csv").write_text("x,y,text\n1,2.5,a\n3,4.5,b\n")
     read, calls = text_tables.read_text, []
@@ -230,7 +230,7 @@ def test_a_table_is_read_once_by_a_plan_and_once_by_a_run(tmp_path: Path, monkey
 
 WIDE = """
 import re, sys, pathlib
-from runner.plan.files import open_array, read
+from runner.plan.data.files import open_array, read
 peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 (pathlib.Path(sys.argv[1]) / "small.csv").write_text("x\\n1\\n")
 read(open_array("small.csv", pathlib.Path(sys.argv[1])))
@@ -258,7 +258,7 @@ def test_a_table_whose_numbers_do_not_fit_is_refused_while_it_is_read(tmp_path: 
 
 PARQUET = """
 import re, sys, pathlib
-from runner.plan.files import open_array, read
+from runner.plan.data.files import open_array, read
 peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 folder = pathlib.Path(sys.argv[1])
 read(open_array("small.parquet", folder))

@@ -20,7 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.plan.files import FileFault, describe, open_array, read
+from runner.plan.data.files import FileFault, describe, open_array, read
 
 
 def load(folder, text, columns=None, limit=None):
@@ -490,7 +490,7 @@ def test_reading_a_small_table_imports_no_arrow(tmp_path):
     (tmp_path / "a.csv").write_text("x\n1\n")
     script = (
         "import sys, pathlib\n"
-        "from runner.plan.files import open_array, read\n"
+        "from runner.plan.data.files import open_array, read\n"
         f"read(open_array('a.csv', pathlib.Path({str(tmp_path)!r})))\n"
         "assert 'pyarrow' not in sys.modules and 'torch._dynamo' not in sys.modules"
     )

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import runner
-from runner.language.room import lifted_limit, widen
-from runner.plan import compiling, memory
-from runner.plan.compiling import PlanLimits
+from runner.language.inference.room import lifted_limit, widen
+from runner.plan import compiler, memory
+from runner.plan.compiler import PlanLimits
 from runner.record.directory import create_run_directory
 from runner.record.running import run_recorded
 from tests.engine.running import compiled, rows_of
@@ -103,7 +103,7 @@ def test_memory_that_ends_while_planning_is_a_fault_of_the_config(monkeypatch: p
     def fail(self: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(compiling._Compiler, "compile", fail)
+    monkeypatch.setattr(compiler._Compiler, "compile", fail)
     with pytest.raises(runner.ConfigError, match=r"there is not enough memory to plan this") as caught:
         runner.compile(runner.loads("{parameters: {x: 1}, expression: x}"))
     assert (caught.value.problems[0].line, caught.value.problems[0].path) == (1, "expression")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 import runner
-from runner.plan.instructions import Action, Again, Enter, Leave
+from runner.plan.program.instructions import Action, Again, Enter, Leave
 from tests.engine.running import compiled, rows_of
 
 HEAD = "parameters: {x: 0.0, y: 0.0}\nexpression: f = x + y\nsteps: "

@@ -12,7 +12,7 @@ import torch
 
 import runner
 from runner.plan import PlanLimits
-from runner.plan.sources import SourcePlan
+from runner.plan.data.sources import SourcePlan
 from tests.engine.running import compiled
 
 
@@ -107,7 +107,7 @@ def test_planning_reads_no_values(folder: Path) -> None:
 def test_a_large_source_streams_where_it_can(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numpy.save(folder / "x.npy", numpy.zeros((10, 4)))
     pyarrow.parquet.write_table(pyarrow.table({"x": range(10)}), folder / "x.parquet", row_group_size=4)
-    monkeypatch.setattr("runner.plan.sources.STREAMED_FROM", 0)
+    monkeypatch.setattr("runner.plan.data.sources.STREAMED_FROM", 0)
     assert source_of(folder, "{x: x.npy}").streams
     table = source_of(folder, "{x: x}", ", file: x.parquet")
     assert (table.streams, table.groups) == (True, (4, 4, 2))
@@ -125,7 +125,7 @@ def test_a_source_that_cannot_be_held_says_how_to_save_it(folder: Path) -> None:
         "data: {train: {file: points.npz, columns: {x: x}}}}",
         base=str(folder),
     )
-    from runner.plan.compiling import PlanLimits, compile
+    from runner.plan.compiler import PlanLimits, compile
 
     with pytest.raises(runner.ConfigError, match=r"points\.npz#x takes 480 B, and at most 300 B are read"):
         compile(config, limits=PlanLimits(memory=300))

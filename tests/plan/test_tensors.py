@@ -14,9 +14,9 @@ from runner.catalogue import initialisers
 from runner.config import loads
 from runner.errors import Problem
 from runner.optim.faults import PlacedFault
-from runner.plan.initial import Computed
 from runner.plan.streams import stream_seed
-from runner.plan.tensors import TensorPlan, initial_order, materialise, plan_tensors
+from runner.plan.tensors.initial import Computed
+from runner.plan.tensors.tensors import TensorPlan, initial_order, materialise, plan_tensors
 
 SCALARS = {"n": 3, "d": 4, "half": 0.5, "wide": True}
 

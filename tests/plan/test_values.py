@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.plan.instructions import Action, Backward, Evaluation, Forward
+from runner.plan.program.instructions import Action, Backward, Evaluation, Forward
 from tests.engine.running import compiled
 
 TEXT = """\

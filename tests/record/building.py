@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.engine.rows import Columns, Row
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 
 LINEAR = (
     Column("f", "value", torch.float32, (1,)),

@@ -12,10 +12,10 @@ import signal
 import sys
 from pathlib import Path
 
-from runner.record import parts
 from runner.record.manifest import RunDescription
 from runner.record.recorder import recording
-from runner.record.writer import RowWriter
+from runner.record.rows import parts
+from runner.record.rows.writer import RowWriter
 from tests.record.building import LINEAR, linear_rows
 
 DESCRIPTION = RunDescription(["steprun"], "linear", 0, "cpu", "float32", "eager")

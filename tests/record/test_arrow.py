@@ -14,12 +14,12 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from runner.plan.columns import Column
-from runner.record.arrow import columns_of, schema_of, table_of
-from runner.record.batch import Batch, blank_of, merge, pack
-from runner.record.parquet import encode
-from runner.record.storage import stored_column
-from runner.record.tensors import present_of, stacked_of, tensors_of
+from runner.plan.rows.columns import Column
+from runner.record.rows.arrow import columns_of, schema_of, table_of
+from runner.record.rows.batch import Batch, blank_of, merge, pack
+from runner.record.rows.parquet import encode
+from runner.record.rows.storage import stored_column
+from runner.record.rows.tensors import present_of, stacked_of, tensors_of
 from tests.record.building import bits, rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from runner.engine.rows import Row
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 from runner.record.console import RowPrinter, wants_color
 from tests.record.building import LINEAR, linear_rows, rows_of
 

@@ -11,8 +11,8 @@ import pytest
 
 import runner
 from runner.engine.rows import Row
-from runner.record.parts import PartWriter
 from runner.record.reading import open_run
+from runner.record.rows.parts import PartWriter
 
 CONFIG = """\
 parameters: {w: {shape: [40], init: {normal: {}}}}

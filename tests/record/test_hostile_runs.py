@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 import runner
 from runner.record import create_run_directory, list_runs
-from runner.record.checkpoints import CHECKPOINTS_FOLDER
+from runner.record.checkpoints.store import CHECKPOINTS_FOLDER
 from runner.record.directory import locked
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume

@@ -13,9 +13,9 @@ import pytest
 
 from runner.engine.rows import Row
 from runner.record import directory as directory_module
-from runner.record.batch import blank_of, pack
-from runner.record.parts import PartWriter
-from runner.record.storage import stored_column
+from runner.record.rows.batch import blank_of, pack
+from runner.record.rows.parts import PartWriter
+from runner.record.rows.storage import stored_column
 from tests.record.building import LINEAR, linear_rows, run_directory
 
 STORED = [stored_column(column) for column in LINEAR]
@@ -104,7 +104,7 @@ def test_nothing_is_written_where_nothing_is_new(tmp_path: Path, monkeypatch: py
     assert os.listdir(tmp_path / "run" / "rows") == []
     add(parts, list(linear_rows(3)))
     parts.write()
-    monkeypatch.setattr("runner.record.parts.write_atomically", None)  # would fail if it were called
+    monkeypatch.setattr("runner.record.rows.parts.write_atomically", None)  # would fail if it were called
     parts.write()
     assert parts.seconds_left() > 0
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import runner
 from runner.errors import UsageError
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 from runner.record import Run, open_run
 from runner.record.manifest import RunDescription
 from runner.record.recorder import recording

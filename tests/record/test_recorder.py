@@ -13,10 +13,10 @@ import pytest
 from runner.errors import ExpectationError, Mark, Problem, RunError
 from runner.record import manifest as manifest_module
 from runner.record import open_run
-from runner.record import parts as parts_module
 from runner.record import recorder as recorder_module
 from runner.record.manifest import RunDescription
 from runner.record.recorder import Recorded, recording
+from runner.record.rows import parts as parts_module
 from tests.record.building import LINEAR, linear_rows, run_directory
 
 DESCRIPTION = RunDescription(["steprun", "linear.yaml"], "linear", 7, "cpu", "float32", "eager", ["nothing steps"])

@@ -21,8 +21,8 @@ import torch
 import runner
 from runner.engine.rows import Row
 from runner.errors import Problem
-from runner.record import checkpoints as checkpoints_module
-from runner.record.checkpoints import CHECKPOINTS_FOLDER, latest_checkpoint, read_checkpoint
+from runner.record.checkpoints.store import CHECKPOINTS_FOLDER, latest_checkpoint, read_checkpoint
+from runner.record.checkpoints.store import store as checkpoints_module
 from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume
@@ -273,7 +273,7 @@ def test_a_disk_that_is_full_again_after_resuming_tells_every_row_that_is_there(
 
     directory = stopped(tmp_path, OPTIMIZERS[0], 50, None)
     with monkeypatch.context() as patch:
-        patch.setattr("runner.record.parts.write_atomically", full)
+        patch.setattr("runner.record.rows.parts.write_atomically", full)
         with pytest.raises(runner.RunError, match="No space left on device") as caught:
             resume(directory)
     (problem,) = caught.value.problems

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from runner.plan.columns import Column
-from runner.record.row_json import row_json
+from runner.plan.rows.columns import Column
+from runner.record.rows.row_json import row_json
 from tests.record.building import linear_rows, rows_of
 
 

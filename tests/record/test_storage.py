@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from runner.plan.columns import Column
-from runner.record.storage import from_stored, stack, stored_column, to_stored
+from runner.plan.rows.columns import Column
+from runner.record.rows.storage import from_stored, stack, stored_column, to_stored
 from tests.record.building import bits
 
 EIGHT_BITS = [

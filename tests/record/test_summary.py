@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from runner.record.summary import summarize
+from runner.record.rows.summary import summarize
 
 
 def test_statistics_are_those_of_float64() -> None:

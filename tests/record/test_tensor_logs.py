@@ -17,14 +17,15 @@ from torch import Tensor
 import runner
 from runner.engine.rows import Row
 from runner.errors import UsageError
-from runner.plan.columns import STATISTICS, Column, Kept
-from runner.record import arrow, create_run_directory, resume
-from runner.record.batch import blank_of, pack
-from runner.record.parts import PartWriter
+from runner.plan.rows.columns import STATISTICS, Column, Kept
+from runner.record import create_run_directory, resume
 from runner.record.reading import open_run
 from runner.record.recorder import recording
+from runner.record.rows import arrow
+from runner.record.rows.batch import blank_of, pack
+from runner.record.rows.parts import PartWriter
+from runner.record.rows.storage import stored_column
 from runner.record.running import run_recorded
-from runner.record.storage import stored_column
 from tests.record.building import bits, rows_of, run_directory
 from tests.record.test_arrow import DTYPES, through_parquet
 from tests.record.test_reading import CONFIG, DESCRIPTION, recorded

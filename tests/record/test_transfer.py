@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from runner.plan.columns import Column
-from runner.record.batch import blank_of, pack, send
-from runner.record.storage import stored_column
-from runner.record.transfer import ALIGNMENT, KEPT_BUFFERS, LEAST_BUFFER, Direct, Staged
-from runner.record.writer import RowWriter
+from runner.plan.rows.columns import Column
+from runner.record.rows.batch import blank_of, pack, send
+from runner.record.rows.storage import stored_column
+from runner.record.rows.transfer import ALIGNMENT, KEPT_BUFFERS, LEAST_BUFFER, Direct, Staged
+from runner.record.rows.writer import RowWriter
 from tests.record.building import rows_of, run_directory
 
 PATIENCE = 60

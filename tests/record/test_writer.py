@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from runner.errors import RunError
-from runner.plan.columns import Column
-from runner.record import parts as parts_module
-from runner.record.batch import ROW_BYTES
-from runner.record.parts import PartWriter
-from runner.record.writer import RowWriter
+from runner.plan.rows.columns import Column
+from runner.record.rows import parts as parts_module
+from runner.record.rows.batch import ROW_BYTES
+from runner.record.rows.parts import PartWriter
+from runner.record.rows.writer import RowWriter
 from tests.record.building import LINEAR, linear_rows, rows_of, run_directory
 
 PATIENCE = 60

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor, fx
 
 from runner.plan import Plan
-from runner.plan.instructions import Action, Backward, Evaluate, Evaluation, Forward, Step, Train
+from runner.plan.program.instructions import Action, Backward, Evaluate, Evaluation, Forward, Step, Train
 
 _STEPPED = frozenset(["ceil", "floor", "floor_divide", "heaviside", "round", "sgn", "sign", "trunc"])
 """Operations that leave floating-point numbers which move by whole steps."""

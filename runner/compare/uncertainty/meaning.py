@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from runner.compare.tolerances import root_mean_square
-from runner.compare.uncertainty.bounds import Uncertainty, significant_digits
+from runner.compare.numbers.bounds import Uncertainty, significant_digits
+from runner.compare.numbers.tolerances import root_mean_square
 from runner.compare.uncertainty.measuring import Measurement
 from runner.engine import Row
 from runner.errors import Problem, SnapshotError, listing
 from runner.plan import Plan
-from runner.plan.columns import Column
+from runner.plan.rows.columns import Column
 
 DOUBTFUL = 0.01
 """Relative uncertainty from which a warning says so: less than two digits are significant."""

@@ -13,19 +13,19 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from runner.compare.condensed import LARGEST_WHOLE, STATISTICS
-from runner.compare.uncertainty.bounds import UNKNOWN, Uncertainty
+from runner.compare.numbers.bounds import UNKNOWN, Uncertainty
+from runner.compare.numbers.digested import LARGEST_WHOLE, STATISTICS
 from runner.compare.uncertainty.discrete import discrete_columns
 from runner.compare.uncertainty.perturbation import Perturbation
 from runner.compare.uncertainty.rules import BUDGET, FEWEST
 from runner.engine import Row, State, eager, initial_state
 from runner.engine.binding import Binding
-from runner.engine.straight import Run
+from runner.engine.steps.step_code import Run
 from runner.errors import RunError
 from runner.plan import Plan
-from runner.plan.instructions import Action, Expect
+from runner.plan.program.instructions import Action, Expect
 from runner.record.config_fields import config_digests
-from runner.record.summary import summarize
+from runner.record.rows.summary import summarize
 
 Progress = Callable[[int, int], None]
 """Called with the number of the run that begins, and of how many."""

@@ -13,14 +13,14 @@ from runner.engine.compiled.differentiated import Differentiated, differentiated
 from runner.engine.compiled.numbers import Numbers, computed, counted, flat
 from runner.engine.compiled.training import Batch, Held, Micro, Output, Training
 from runner.engine.compiled.updates import STEP, Changing, rule_update, torch_update
-from runner.engine.finite import has_elements
-from runner.engine.micro_batches import Share, Shares, shares_by_length
-from runner.engine.nonfinite import HANDING_ON
-from runner.language.computation import Computation
-from runner.language.running import Apart, set_apart
+from runner.engine.steps.micro_batches import Share, Shares, shares_by_length
+from runner.engine.watch.checks import has_elements
+from runner.engine.watch.watch import HANDING_ON
+from runner.language.graph.computation import Computation
+from runner.language.graph.scalar_split import Apart, set_apart
 from runner.optim import Stepper
 from runner.optim.plans import OptimizerPlan
-from runner.plan.instructions import Train
+from runner.plan.program.instructions import Train
 
 Lengths = tuple[tuple[int, ...], ...]
 """The lengths of the batches of each micro-batch's sources."""

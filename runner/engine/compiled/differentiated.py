@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from runner.engine.micro_batches import Share, scaled
-from runner.language.running import Apart
+from runner.engine.steps.micro_batches import Share, scaled
+from runner.language.graph.scalar_split import Apart
 
 
 @dataclass(frozen=True, slots=True)

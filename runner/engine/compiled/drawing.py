@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from runner.engine.batches import Batch, Batches
 from runner.engine.compiled.building import Drawn, Lengths
+from runner.engine.data.batches import Batch, Batches
 from runner.engine.state import State
-from runner.plan.instructions import Enter, Train
+from runner.plan.program.instructions import Enter, Train
 
 Cursors = Mapping[str, Batches]
 

@@ -9,14 +9,14 @@ from runner.engine.binding import Binding
 from runner.engine.compiled.library import CompilationFault, Library
 from runner.engine.compiled.trainer import Trainer
 from runner.engine.engines import Compiling
-from runner.engine.nonfinite import Watch
 from runner.engine.rows import Row
 from runner.engine.state import State, initial_state
-from runner.engine.straight import Run
+from runner.engine.steps.step_code import Run
+from runner.engine.watch.watch import Watch
 from runner.errors import RunError
-from runner.plan.compilable import loop_around
-from runner.plan.instructions import Action, Enter, Train
+from runner.plan.checks.compilable import loop_around
 from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Enter, Train
 
 
 def execute(

@@ -16,8 +16,8 @@ from runner.engine.compiled.building import Built, Drawn, Lengths, build
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
 from runner.engine.compiled.training import step_function
 from runner.engine.engines import Compiling
-from runner.plan.compilable import LONGEST
-from runner.plan.instructions import Train
+from runner.plan.checks.compilable import LONGEST
+from runner.plan.program.instructions import Train
 
 REGION_BYTES = 64 << 20
 """What the iterations of a region touch together, about: a region is over in a fraction of a second."""

@@ -10,8 +10,8 @@ from runner.engine.compiled.building import Built
 from runner.engine.state import State
 from runner.optim import Stepper
 from runner.optim.stepper import STEP
-from runner.plan.instructions import Train
 from runner.plan.plan import Plan
+from runner.plan.program.instructions import Train
 
 Pattern = tuple[tuple[int, ...], ...]
 

@@ -7,18 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from runner.engine import steps
 from runner.engine.binding import Binding
 from runner.engine.compiled.drawing import Cursors, Drawing
 from runner.engine.compiled.library import Compiled, Library
 from runner.engine.compiled.preparing import Preparing
-from runner.engine.compiled.settling import Computed, block_of, settle, sound
+from runner.engine.compiled.write_back import Computed, block_of, settle, sound
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
 from runner.engine.rows import Block, Row
 from runner.engine.state import Values
-from runner.language.generators import manual_seed
-from runner.plan.instructions import Action, Enter, Train
+from runner.engine.steps import steps
+from runner.language.inference.generators import manual_seed
+from runner.plan.program.instructions import Action, Enter, Train
 from runner.plan.streams import stream_seed
 
 

@@ -12,8 +12,8 @@ from torch.nn.utils import get_total_norm
 
 from runner.engine.compiled.differentiated import Differentiated
 from runner.engine.compiled.updates import Update
-from runner.engine.micro_batches import Shares, together
-from runner.plan.instructions import Clip, Part
+from runner.engine.steps.micro_batches import Shares, together
+from runner.plan.program.instructions import Clip, Part
 
 Tensors = list[Tensor]
 

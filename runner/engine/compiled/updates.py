@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.language.running import Apart
+from runner.language.graph.scalar_split import Apart
 
 Entries = list[dict[str, Tensor]]
 """What an optimizer keeps, for each parameter."""

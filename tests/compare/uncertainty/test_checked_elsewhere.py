@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner.compare import condensed
-from runner.compare.checking import Outcome
 from runner.compare.environment import SWITCHES, battery, environment_of
-from runner.compare.snapshot_reading import read
-from runner.compare.snapshot_writing import write
-from runner.compare.taking import plan_of
-from runner.compare.uncertainty.bounds import Uncertainty, UncertaintyError, from_text, power, rounded_up, to_text
+from runner.compare.numbers import digested
+from runner.compare.numbers.bounds import Uncertainty, UncertaintyError, from_text, power, rounded_up, to_text
+from runner.compare.snapshots.capture import plan_of
+from runner.compare.snapshots.checking import Outcome
+from runner.compare.snapshots.reading import read
+from runner.compare.snapshots.writing import write
 from runner.safe_files import Folder
 from tests.cli.commands import steprun
 from tests.compare.snapshotting import LINEAR, WIDE, checked, contents, edit, sidecar_of, sidecars_of, taken
@@ -108,8 +108,8 @@ def test_one_element_of_many_that_is_off_is_found(tmp_path: Path) -> None:
 
 
 def moved_text(text: str, value: torch.Tensor) -> str:
-    kept = condensed.condense(value, statistics=True)
-    return f"{condensed.to_text(kept)} ~{text.partition(' ~')[2]}"
+    kept = digested.condense(value, statistics=True)
+    return f"{digested.to_text(kept)} ~{text.partition(' ~')[2]}"
 
 
 @pytest.mark.parametrize("large", ["full", "stats", "digest"])
@@ -461,7 +461,7 @@ def test_an_edit_is_a_cause_though_what_it_changes_first_is_not_kept(
 UPDATES = """\
 import sys
 from pathlib import Path
-from runner.compare.checking import Request, Target, check
+from runner.compare.snapshots.checking import Request, Target, check
 folder, rate = Path(sys.argv[1]), sys.argv[2]
 target = Target(str(folder / "model.yaml"), str(folder / "snapshots" / "model.yaml"))
 for _ in range(30):
@@ -486,7 +486,7 @@ def test_a_snapshot_that_another_process_writes_for_long_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = taken(tmp_path, LINEAR)
-    monkeypatch.setattr("runner.compare.snapshot_writing.PATIENCE", 0.0)
+    monkeypatch.setattr("runner.compare.snapshots.writing.PATIENCE", 0.0)
     with Folder(path.parent) as folder, folder.locked():
         outcome = checked(tmp_path, "all")
     assert outcome.lines[0] == f"cannot write the snapshot {path}: another process writes to it"

@@ -7,8 +7,8 @@ import math
 import pytest
 
 import runner
-from runner.compare.ulp import same_bits
-from runner.compare.uncertainty.bounds import UNKNOWN
+from runner.compare.numbers.bounds import UNKNOWN
+from runner.compare.numbers.ulp import same_bits
 from runner.compare.uncertainty.discrete import discrete_columns
 from runner.compare.uncertainty.meaning import check_meaning, doubts
 from runner.compare.uncertainty.measuring import Measurement, measure

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from runner.compare.ulp import same_bits
+from runner.compare.numbers.ulp import same_bits
 from runner.compare.uncertainty.perturbation import TABLES, Perturbation
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -12,9 +12,9 @@ import torch
 import runner
 from runner.engine import eager, initial_state
 from runner.engine.compiled import library
-from runner.record.digest import digest_of
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
+from runner.record.rows.digest import digest_of
 from runner.record.running import run_recorded
 from tests.engine.compiled.plain import without_compiler
 from tests.engine.running import compiled, numbers, same

@@ -1,0 +1,174 @@
+"""`steprun diff` and `steprun compare`: two recorded runs, and two variants of a config in lockstep."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.input.completion import complete_override
+from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
+from runner.cli.input.requests import make_plan, read_config, run_warnings_told, tell_warnings
+from runner.cli.input.tolerance_option import ToleranceOption, tolerances_of
+from runner.cli.output.printing import say, say_json
+from runner.errors import ExpectationError, Problem, UsageError
+
+if TYPE_CHECKING:
+    from runner.compare.rows.verdict import Verdict
+
+NARROWEST, WIDEST = 60, 120
+"""Columns of the table, whatever the terminal has."""
+
+FEWEST_ROWS, MOST_ROWS = 6, 30
+BESIDE_ROWS = 13
+"""Lines of the screen that other things take than rows, and the lines that stand for those left out between them."""
+
+NO_TERMINAL = (WIDEST, 30)
+"""Columns and lines where there is none."""
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples(
+            "steprun compare configs/polynomial-sgd.yaml --with dtype=float64",
+            "steprun compare configs/polynomial-sgd.yaml --with dtype=float64 --reinject",
+            "steprun compare configs/digits.yaml --with threads=1 --tolerance dtype",
+            "steprun compare configs/fine-tuning.yaml --with optimizer=rule:adamw",
+        ),
+        short_help="Run two variants of a config in lockstep.",
+    )(compare)
+    application.command(
+        epilog=examples(
+            "steprun diff runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d",
+            "steprun diff runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d --tolerance ulp=4",
+        ),
+        short_help="Tell how two recorded runs differ.",
+    )(diff)
+
+
+def diff(
+    expected: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    found: Annotated[str, typer.Argument(metavar="RUN", help="The one to hold against it.", show_default=False)],
+    tolerance: ToleranceOption = None,
+    as_json: Json = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Tell how two recorded runs differ: in their configs, in their environments, and in which row first.
+
+    Rows are compared bit for bit where both ran under the same environment, and by the tolerance of their dtype
+    otherwise. Of a run that is not finished the rows that it has are compared. Exits with 3 where rows differ.
+    """
+    from runner.compare.runs.difference import compare_runs
+    from runner.compare.runs.report import runs_json, runs_page
+    from runner.record import open_run
+
+    tolerances = None if tolerance is None else tolerances_of(tolerance)
+    before, after = open_run(expected), open_run(found)
+    runs = after, before
+    difference = compare_runs(*runs, tolerances, tolerance or "")
+    if as_json:
+        say_json(runs_json(difference, *runs))
+    else:
+        say("\n".join(runs_page(difference, *runs, width=_width())))
+    if not difference.verdict.holds:
+        raise typer.Exit(ExpectationError.exit_code)
+
+
+@reads_config
+def compare(
+    request: Request,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="KEY=VALUE",
+            help="How the other side differs: an override, threads=N, or optimizer=rule:NAME; all of them together.",
+            autocompletion=complete_override,
+            show_default=False,
+        ),
+    ] = None,
+    reinject: Annotated[
+        bool, typer.Option("--reinject", help="Also take each step of the other side from this side's state.")
+    ] = False,
+    tolerance: ToleranceOption = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            "--rows",
+            metavar="N",
+            min=3,
+            help="Rows of the table: the first, the worst and the last; what fits the screen unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Run a config and a variant of it side by side, and tell how far apart each tensor is in each row.
+
+    Both sides are compared in the narrower of their dtypes, every step of them, whatever `log` leaves out. With
+    --reinject each step of the other side is also taken from this side's state: what a step adds to the error parts
+    from what it has inherited. Exits with 0, or with 3 where a --tolerance is given and passed.
+    """
+    from runner.compare.rows.causes import RANDOM
+    from runner.compare.variants.error_report import course_json, course_page
+    from runner.compare.variants.error_table import follow
+    from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, own_state, unstopped
+    from runner.compare.variants.variant import variant_of
+    from runner.config import overridden
+
+    if not pairs:
+        raise UsageError(
+            Problem("nothing says how the other side differs", "write for instance `--with dtype=float64`")
+        )
+    tolerances = None if tolerance is None else tolerances_of(tolerance)
+    config = overridden(read_config(request), WHOLE_LOG)
+    variant = variant_of(config, pairs)
+    this = Side(unstopped(make_plan(request, config)))
+    other = Side(unstopped(make_plan(request, variant.config)), variant.threads)
+    if report == "text":
+        tell_warnings(this.plan.warnings)
+        tell_warnings(warning for warning in other.plan.warnings if warning not in this.plan.warnings)
+    with run_warnings_told():
+        course = follow(
+            lockstep(this, other, reinject=reinject),
+            this.plan,
+            other.plan,
+            reinjected=reinject,
+            tolerances=tolerances,
+            most=None if as_json else rows or _rows(),
+        )
+    if as_json:
+        described = {"name": this.plan.name, "with": pairs, **course_json(course)}
+        say_json(described)
+    else:
+        say(f"{this.plan.name}: as it is, and with {' '.join(pairs)}")
+        if reinject and (kept := own_state(this.plan, other.plan)):
+            say(f"each side keeps its own state of {', '.join(f'`{name}`' for name in kept)}")
+        if RANDOM in course.draws and this.plan.dtype != other.plan.dtype:
+            say("random operations of the steps draw other numbers in another dtype")
+        say("\n".join(course_page(course, width=_width(), height=_height())))
+    if course.within is not None and not course.within.holds:
+        raise ExpectationError(_passed(course.within, str(tolerance)))
+
+
+def _width() -> int:
+    return min(max(shutil.get_terminal_size(NO_TERMINAL).columns, NARROWEST), WIDEST)
+
+
+def _height() -> int:
+    return shutil.get_terminal_size(NO_TERMINAL).lines - 2  # a heading, and where the shell asks for the next command
+
+
+def _rows() -> int:
+    return min(max((_height() - BESIDE_ROWS) * 3 // 4, FEWEST_ROWS), MOST_ROWS)
+
+
+def _passed(verdict: Verdict, tolerance: str) -> Problem:
+    from runner.compare.rows.report import report
+
+    first, *_ = report(verdict)
+    passing = next((line.split(maxsplit=2)[2] for line in report(verdict) if line.startswith("  passes at")), None)
+    hint = f"it passes at {passing}" if passing else "what differs is no matter of a tolerance"
+    return Problem(f"the two are further apart than the tolerance {tolerance}: {first}", hint)

@@ -1,0 +1,181 @@
+"""`steprun schema` and `steprun ops`: what a config may say. Neither imports torch."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from runner.cli.input.options import FaultFormat, Json, examples
+from runner.cli.output.printing import say, say_json
+from runner.errors import Problem, UsageError, did_you_mean
+
+WIDTH = 100
+
+NOTES = {
+    "default_dtype": "makes a tensor of the config's dtype, unless `dtype` is given",
+    "dynamic": "the shape of its result may depend on data",
+    "factory": "makes a tensor on the config's device",
+    "inferred_dtype": "makes a tensor of the dtype of its values, floats in the config's dtype",
+    "random": "may draw random numbers, from the config's seed",
+    "running_statistics": "writes its running statistics unless `training` is False",
+    "scalar": "gives a scalar, no tensor",
+}
+"""What the flags of the catalogue mean to a person."""
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples(
+            "steprun schema > steprun.schema.json",
+            "# in a config, for editors: # yaml-language-server: $schema=steprun.schema.json",
+        ),
+        short_help="Write the JSON Schema of configs.",
+    )(schema)
+    application.command(
+        epilog=examples("steprun ops", "steprun ops softmax", "steprun ops 'linalg.*' --json"),
+        short_help="List the operations of the expression language.",
+    )(ops)
+
+
+def schema(report: FaultFormat = "text") -> None:
+    """Write the JSON Schema of configs, for editors and other programs."""
+    from runner.config import json_schema
+
+    say_json(json_schema())
+
+
+def ops(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|PATTERN]",
+            help="One name, or a pattern such as 'log*'; all of them without.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    report: FaultFormat = "text",
+) -> None:
+    """List what a config may name, with signatures: operations, optimizers, schedules, initialisers; or show one."""
+    entries = list(_entries())
+    whole = name is not None and not any(mark in name for mark in "*?[")
+    if whole:
+        assert name is not None
+        entries = _named(name, entries)
+    elif name is not None:
+        entries = [entry for entry in entries if any(fnmatch.fnmatchcase(alias, name) for alias in _aliases(entry))]
+        if not entries:
+            raise UsageError(Problem(f"no operation matches `{name}`", "`steprun ops` lists all of them"))
+    if as_json:
+        say_json(entries)
+    elif whole:
+        say("\n\n".join(_page(entry) for entry in entries))
+    else:
+        say("\n".join(_listing(entries)))
+
+
+def _entries() -> Iterator[dict[str, Any]]:
+    """Everything the catalogue holds, as plain values: group, name, signatures, target, notes."""
+    from runner import catalogue
+
+    for group, table in (
+        ("operations", catalogue.operations()),
+        ("methods", catalogue.methods()),
+        ("attributes", catalogue.attributes()),
+    ):
+        for operation in table.values():
+            yield {
+                "group": group,
+                "name": operation.name,
+                "signatures": [catalogue.signature_text(operation.name, overload) for overload in operation.overloads],
+                "target": operation.target,
+                "notes": sorted(operation.flags),
+            }
+    yield {
+        "group": "derivatives",
+        "name": "grad",
+        "signatures": ["grad(y: Tensor, x: Tensor|Tensor[])"],
+        "target": "torch.autograd.grad",
+        "notes": ["the derivative of a `y` of one element, itself differentiable; zeros where `y` is without `x`"],
+    }
+    for optimizer in catalogue.optimizers().values():
+        yield {
+            "group": "optimizers",
+            "name": optimizer.name,
+            "signatures": [catalogue.signature_text(optimizer.name, optimizer.arguments)],
+            "target": f"torch.optim.{optimizer.class_name}",
+            "notes": [f"`{argument}` is refused: {reason}" for argument, reason in optimizer.refused.items()],
+        }
+    for schedule in catalogue.schedules().values():
+        yield {
+            "group": "schedules",
+            "name": schedule.name,
+            "signatures": [catalogue.signature_text(schedule.name, schedule.arguments)],
+            "target": f"torch.optim.lr_scheduler.{schedule.class_name}",
+            "notes": ["is for hyperparameters, and counts the optimizer's steps"],
+        }
+    for initialiser in catalogue.initialisers().values():
+        yield {
+            "group": "initialisers",
+            "name": initialiser.name,
+            "signatures": [catalogue.signature_text(initialiser.name, initialiser.arguments)],
+            "target": f"torch.nn.init.{initialiser.function}",
+            "notes": [],
+        }
+
+
+def _aliases(entry: dict[str, Any]) -> set[str]:
+    """The names a person may type for an entry: as listed, without `F.` or `torch.`, without the method's dot."""
+    name: str = entry["name"]
+    short = name.removeprefix("F.").removeprefix("torch.").removeprefix(".")
+    return {name, short, entry["target"], entry["target"].removeprefix("torch.")}
+
+
+def _named(name: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from runner.catalogue import refusal
+
+    found = [entry for entry in entries if name in _aliases(entry)]
+    if not found:
+        reason = refusal(name)
+        if reason is not None:
+            raise UsageError(Problem(f"`{name}` is not available: {reason}", "`steprun ops` lists what is"))
+        known = {alias for entry in entries for alias in _aliases(entry)}
+        raise UsageError(
+            Problem(f"there is no operation `{name}`", did_you_mean(name, known, "`steprun ops` lists all of them"))
+        )
+    return found
+
+
+def _listing(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """One line a signature, under a heading a group."""
+    group = ""
+    for entry in entries:
+        if entry["group"] != group:
+            if group:
+                yield ""
+            group = entry["group"]
+            count = sum(other["group"] == group for other in entries)
+            yield f"{group} ({count})"
+        for line in entry["signatures"] or [entry["name"]]:
+            yield f"  {line}"
+
+
+def _page(entry: dict[str, Any]) -> str:
+    lines = [_wrapped(line) for line in entry["signatures"] or [entry["name"]]]
+    lines.append(f"  is {entry['target']}" if "." in entry["target"] else f"  is the tensor's own `{entry['target']}`")
+    lines.extend(f"  {NOTES.get(note, note)}" for note in entry["notes"])
+    return "\n".join(lines)
+
+
+def _wrapped(signature: str) -> str:
+    """A long signature on several lines, each ending after a comma."""
+    lines = [""]
+    for part in re.split("(?<=, )", signature):
+        if lines[-1].strip() and len(lines[-1]) + len(part.rstrip()) > WIDTH:
+            lines.append("    ")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,74 @@
+"""`steprun resume`: go on with a run that was stopped."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.commands.running import Watch, tell_directory, told_where, watching
+from runner.cli.input.interruption import Interruption
+from runner.cli.input.options import Allow, AsJson, CheckpointEvery, FaultFormat, Quiet, examples
+from runner.cli.input.requests import tell_warnings
+from runner.cli.output.progress import told_of_compiling
+
+if TYPE_CHECKING:
+    from runner.engine import Row
+    from runner.plan import Plan
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples("steprun resume runs/linear/20261123-063012-7f3a"),
+        short_help="Go on with a run that was stopped.",
+    )(resume)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    allow: Allow = None,
+    allow_changed_data: Annotated[
+        bool, typer.Option("--allow-changed-data", help="Go on where a data file is another one now, and record that.")
+    ] = False,
+    checkpoint_every: CheckpointEvery = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Go on with a run that was interrupted, killed or failed, from its newest checkpoint, else from its start.
+
+    It ends in the same bits as a run that was never stopped.
+    """
+    from runner.record.resuming import resume as go_on
+
+    began = False  # a row was computed
+    with ExitStack() as stack:
+
+        def prepare(plan: Plan) -> Watch:
+            if report == "text":
+                tell_warnings(plan.warnings)
+            stack.enter_context(told_where(Path(run), as_json, quiet, lambda: began))
+            watch = stack.enter_context(watching(plan, quiet, as_json))
+
+            def see(row: Row) -> None:
+                nonlocal began
+                began = True
+                watch(row)
+
+            return see
+
+        stop = stack.enter_context(Interruption(f"; `steprun resume {run}` goes on"))
+        go_on(
+            run,
+            allowed_folders=allow or (),
+            allow_changed_data=allow_changed_data,
+            checkpoint_every=checkpoint_every,
+            prepare=prepare,
+            stop=stop,
+            command=["steprun", *sys.argv[1:]],
+            compiling=told_of_compiling(sys.stderr, quiet),
+        )
+    tell_directory(Path(run), quiet, as_json)

@@ -1,0 +1,186 @@
+"""`steprun run`: execute a config, print its rows and record them."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.input.interruption import Interruption
+from runner.cli.input.options import (
+    AsJson,
+    CheckpointEvery,
+    FaultFormat,
+    Quiet,
+    Request,
+    RunsDir,
+    examples,
+    reads_config,
+)
+from runner.cli.input.requests import make_plan, read_config, run_warnings_told, tell_warnings
+from runner.cli.output.faults import INTERRUPTED
+from runner.cli.output.printing import say
+from runner.cli.output.progress import Progress, can_draw, told_of_compiling
+from runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from runner.engine import Row
+    from runner.plan import Plan
+
+Watch = Callable[["Row"], None]
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples(
+            "steprun run configs/linear.yaml",
+            "steprun configs/linear.yaml learning_rate=0.1 --quiet",
+            "steprun run - --json < configs/linear.yaml",
+        ),
+        short_help="Run a config and record every step.",
+    )(run)
+
+
+@reads_config
+def run(
+    request: Request,
+    runs_dir: RunsDir = "runs",
+    record: Annotated[bool, typer.Option("--record/--no-record", help="Keep a run directory.")] = True,
+    checkpoint_every: CheckpointEvery = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Run a config step by step, print each row and keep a run directory."""
+    config = read_config(request)
+    with Interruption(at_once=True):
+        plan = make_plan(request, config)
+    if report == "text":
+        tell_warnings(plan.warnings)
+    if not record and checkpoint_every is not None:
+        raise UsageError("--checkpoint-every needs a run directory; leave --no-record out")
+    directory = _execute(plan, Path(runs_dir) if record else None, quiet, as_json, checkpoint_every)
+    if directory:
+        tell_directory(directory, quiet, as_json)
+
+
+def _execute(
+    plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool, checkpoint_every: int | None
+) -> Path | None:
+    """Run a plan; gives the run directory, which is None where nothing is recorded."""
+    from runner.engine import execute
+    from runner.plan.memory import limited_data
+    from runner.record.directory import create_run_directory
+    from runner.record.running import run_recorded
+
+    if not gc.isenabled():  # the imports are over, and what they left need not be walked
+        gc.freeze()
+        gc.enable()
+    if runs_dir is None:
+        with (
+            read_to_the_end(),
+            watching(plan, quiet, as_json) as watch,
+            Interruption() as stop,
+            limited_data(plan.memory),
+        ):
+            for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr, quiet)):
+                watch(row)
+                if stop():
+                    raise KeyboardInterrupt
+        return None
+    directory = create_run_directory(runs_dir, plan.name, datetime.now())
+    with (
+        told_where(directory, as_json, quiet),
+        watching(plan, quiet, as_json) as watch,
+        Interruption(f"; `steprun resume {directory}` goes on") as stop,
+    ):
+        run_recorded(
+            plan,
+            directory,
+            command=["steprun", *sys.argv[1:]],
+            see=watch,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+            compiling=told_of_compiling(sys.stderr, quiet),
+        )
+    return directory
+
+
+def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
+    """Say where a run is recorded: at the end, alone under `--quiet`; beside rows as JSON on standard error."""
+    if not as_json:
+        say(f"{'' if quiet else 'recorded in '}{directory}")
+    elif not quiet:
+        say(f"recorded in {directory}", err=True)
+
+
+@contextmanager
+def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Whatever ends a run that `began`, the person is told where its rows are."""
+    goes_on = f"; `steprun resume {directory}` goes on"
+    try:
+        with read_to_the_end(goes_on):
+            yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(str(error) or f"interrupted{goes_on}") from error
+    except Exception:
+        if not as_json and began():
+            say(f"recorded until then in {directory}", err=quiet)
+        raise
+
+
+@contextmanager
+def read_to_the_end(more: str = "") -> Iterator[None]:
+    """A reader that goes away (`| head`) interrupts a run, which is not over; silently, unless there is `more`."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        from runner.cli.main import silence
+
+        silence(sys.stdout)
+        if not more:  # nothing is kept that could be gone on with, and `head` has what it wanted
+            raise typer.Exit(INTERRUPTED) from error
+        raise KeyboardInterrupt(f"interrupted when its output was closed{more}") from error
+
+
+@contextmanager
+def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
+    """What is called with each row: it prints the row as text or as JSON, and moves a progress bar on a terminal."""
+    with ExitStack() as stack:
+        stack.enter_context(run_warnings_told())
+        watches: list[Watch] = []
+        progress = None if as_json or not can_draw(sys.stderr) else _progress(plan)
+        if as_json:
+            from runner.record.rows.row_json import row_json
+
+            watches.append(lambda row: print(row_json(row)))
+        elif not quiet:
+            from runner.record.console import RowPrinter
+
+            before = None if progress is None else progress.clear
+            watches.append(stack.enter_context(RowPrinter(plan.columns, sys.stdout, before=before)))
+        if progress is not None:
+            watches.append(stack.enter_context(progress))
+        yield _together(watches)
+
+
+def _progress(plan: Plan) -> Progress:
+    computed = (plan.lowered.result, *plan.objectives)
+    return Progress(sys.stderr, plan.estimates.rows, list(dict.fromkeys(computed)))
+
+
+def _together(watches: list[Watch]) -> Watch:
+    if len(watches) == 1:
+        return watches[0]
+
+    def watch(row: Row) -> None:
+        for each in watches:
+            each(row)
+
+    return watch

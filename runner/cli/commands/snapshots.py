@@ -1,0 +1,343 @@
+"""`steprun snapshot` and `steprun check`: store the numbers of configs, and compare later runs with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from runner.cli.input.completion import complete_config
+from runner.cli.input.options import Allow, FaultFormat, examples
+from runner.cli.output.printing import say, say_json
+from runner.errors import Problem, SnapshotError, UsageError
+from runner.plain_text import printable_line
+
+if TYPE_CHECKING:
+    from runner.compare.snapshots.checking import Outcome
+    from runner.compare.snapshots.model import Snapshot
+
+INDENT = "  "
+NARROWEST = 40
+FEWEST_RUNS = 3
+BARE = {"--update": "--update=differing", "--uncertainty": "--uncertainty=8"}
+LONGEST_TABLE = 40
+"""Snapshots up to which the table names all; of more, those that do not hold."""
+
+_STATUSES = {
+    "holds": "holds",
+    "differs": "differs",
+    "stale": "of another config",
+    "missing": "no snapshot",
+    "orphan": "no config",
+    "damaged": "damaged",
+    "failed": "failed",
+    "skipped": "skipped",
+    "written": "written",
+    "updated": "updated",
+}
+
+_PLURALS = {"holds": "hold", "differs": "differ"}
+
+Configs = Annotated[
+    list[str],
+    typer.Argument(metavar="CONFIG...", help="YAML configs.", autocompletion=complete_config, show_default=False),
+]
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH...",
+        help="Configs, snapshots, or folders with snapshots below; the working directory by default.",
+        autocompletion=complete_config,
+        show_default=False,
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override in every config, such as device=cuda.", show_default=False
+    ),
+]
+Uncertainty = Annotated[
+    int | None,
+    typer.Option(
+        "--uncertainty",
+        metavar="[=N]",
+        min=0,
+        help="Perturbed runs that measure how uncertain a snapshot is; 8 by default, 0 for none.",
+        show_default=False,
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget",
+        metavar="SECONDS",
+        min=0,
+        help="Time for the perturbed runs of a config, of which 3 are made at least; 60 by default.",
+        show_default=False,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print what does not hold and the last line only.")]
+
+
+class BareOptions(TyperCommand):
+    """`--update` alone is `--update=differing`, and `--uncertainty` alone `--uncertainty=8`; a path may follow."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [BARE.get(each, each) for each in args])
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        cls=BareOptions,
+        epilog=examples(
+            "steprun snapshot configs/linear.yaml",
+            "steprun snapshot configs/*.yaml --budget 10",
+            "steprun snapshot configs/linear.yaml --set device=cuda --overlay",
+        ),
+        short_help="Keep the numbers of configs.",
+    )(snapshot)
+    application.command(
+        cls=BareOptions,
+        epilog=examples(
+            "steprun check",
+            "steprun check configs --fail-fast -j 4",
+            "steprun check configs/linear.yaml --update",
+            "steprun check configs --set engine=compile",
+            "steprun check configs --junit build/steprun.xml",
+        ),
+        short_help="Run configs again and compare them with their snapshots.",
+    )(check)
+
+
+def snapshot(
+    configs: Configs,
+    sets: Set = None,
+    allow: Allow = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Store only the values that differ in this environment.")
+    ] = False,
+    uncertainty: Uncertainty = None,
+    budget: Budget = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")] = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Run configs and keep every number of their rows in `snapshots/NAME.yaml` beside each.
+
+    Each config is run several times more with perturbed rounding, which measures how uncertain each number is on any
+    machine. A snapshot that is there is taken again, whole.
+    """
+    from runner.compare.snapshots.capture import kept, measured, plan_of
+    from runner.compare.snapshots.restarts import take
+    from runner.compare.snapshots.targets import target_of
+    from runner.compare.snapshots.updating import has_same_rows, with_overlay
+    from runner.compare.snapshots.writing import write
+    from runner.compare.uncertainty.meaning import check_meaning, doubts
+    from runner.engine import execute
+
+    overrides, allowed = tuple(sets or ()), tuple(allow or ())
+    _check_count(uncertainty)
+    for name in configs:
+        target = target_of(name)
+        path, config = Path(target.snapshot), Path(name)
+        before = _present(path, config.name)
+        plan = plan_of(name, overrides, allowed)
+        rows = list(execute(plan))
+        if overlay:
+            taken = kept(plan, rows)
+            if before is None:
+                raise UsageError(Problem(f"{name} has no snapshot to lay over", "take one without --overlay first"))
+            if not has_same_rows(before, taken):
+                message = f"the run of {name} has other rows than its snapshot"
+                raise SnapshotError(
+                    Problem(message, "an overlay holds other values of the same rows; update the snapshot")
+                )
+            taken = before if before.environment == taken.environment else with_overlay(before, taken)
+        else:
+            with Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
+                measurement = measured(
+                    name, plan, rows, overrides, allowed, runs=uncertainty,
+                    before=None if before is None else before.measured, budget=budget, progress=counter.at,
+                )  # fmt: skip
+            if measurement is not None:
+                check_meaning(name, rows, measurement)
+            taken = kept(plan, rows, measurement, take(plan, measurement, allowed))
+            for doubt in () if measurement is None else doubts(plan, rows, measurement):
+                say(f"{name}: {doubt}", err=True)
+        write(taken, path, config.name)
+        size = f"{_counted(len(taken.rows), 'row')}, {_counted(len(taken.columns), 'tensor')}"
+        if not quiet:
+            say(f"{path}  {size}{_measured(taken)}")
+
+
+def _check_count(uncertainty: int | None) -> None:
+    """Refuse a count of perturbed runs from which nothing can be estimated."""
+    if uncertainty is not None and 0 < uncertainty < FEWEST_RUNS:
+        raise UsageError(Problem(f"--uncertainty is {uncertainty}", f"it takes 0, or {FEWEST_RUNS} or more"))
+
+
+def _present(path: Path, config: str) -> Snapshot | None:
+    """The snapshot that is there; one that cannot be read is not written over."""
+    from runner.compare.snapshots.reading import read
+
+    if not path.exists():
+        return None
+    found, of = read(path)
+    if of != config:
+        raise SnapshotError(
+            Problem(f"{path} is of {of}, not of {config}", "give one of the two configs a `name` of its own")
+        )
+    return found
+
+
+def _measured(taken: Snapshot) -> str:
+    measured = taken.measured
+    return "" if measured is None else f"; uncertainty from {measured.runs} perturbed runs"
+
+
+def check(
+    paths: Paths = None,
+    update: Annotated[
+        str | None,
+        typer.Option(
+            "--update",
+            metavar="[=new|differing|all]",
+            help="Write what is new, what differs (bare), or everything.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", metavar="N", min=0, help="Processes; 0 for one a core.")] = 1,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first that does not hold.")] = False,
+    sets: Set = None,
+    allow: Allow = None,
+    uncertainty: Uncertainty = None,
+    budget: Budget = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write the outcomes to standard output as JSON.")] = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Run configs again and compare every number with their snapshots.
+
+    In the environment of a snapshot the bits are compared; in another one, or where the config was edited, the numbers,
+    within the uncertainty that was measured when the snapshot was taken. Exits with 3 where something differs.
+    """
+    from runner.compare.rows.report import WIDEST
+    from runner.compare.snapshots import results
+    from runner.compare.snapshots.checking import FINE, Request
+    from runner.compare.snapshots.many import check_all
+    from runner.compare.snapshots.targets import collect
+    from runner.compare.snapshots.updating import UPDATES
+
+    chosen = next((each for each in UPDATES if each == update), None)
+    if update is not None and chosen is None:
+        raise UsageError(Problem(f"--update is `{update}`", f"it takes {', '.join(UPDATES)}"))
+    _check_count(uncertainty)
+    if update is None and not (uncertainty is None and budget is None):
+        given = "--budget" if uncertainty is None else "--uncertainty"
+        raise UsageError(Problem(f"{given} is for measuring, and nothing is written", "add --update, or leave it out"))
+    began = time.perf_counter()
+    targets = collect(paths or ["."])
+    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns - len(INDENT)))
+    request = Request(chosen, tuple(sets or ()), tuple(allow or ()), width, uncertainty, budget)
+    outcomes = []
+    shown = sys.stderr.isatty() and not as_json and len(targets) > 1
+    with Counter("checking", shown=shown) as counter:
+        counter.at(1, len(targets))
+        for outcome in check_all(targets, request, jobs=jobs or os.cpu_count() or 1, fail_fast=fail_fast):
+            outcomes.append(outcome)
+            counter.clear()
+            if not as_json and not (quiet and outcome.status in FINE):
+                _tell(outcome)
+            counter.at(len(outcomes) + 1, len(targets))
+    if junit is not None:
+        results.write_junit(outcomes, junit)
+    if as_json:
+        say_json(results.to_json(outcomes))
+    else:
+        _summarize(outcomes, len(targets), time.perf_counter() - began, quiet)
+    code = results.exit_code_of(outcomes)
+    if code:
+        raise typer.Exit(code)
+
+
+class Counter:
+    """`checking 3 of 25` on a line of its own, on a terminal."""
+
+    def __init__(self, told: str, *, shown: bool) -> None:
+        self._told = told
+        self._shown = shown
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.clear()
+
+    def at(self, number: int, total: int) -> None:
+        if self._shown and number <= total:
+            self.clear()
+            sys.stderr.write(f"{printable_line(self._told)} {number} of {total}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+
+
+def _tell(outcome: Outcome) -> None:
+    if outcome.lines:
+        say(f"{outcome.name}: {_STATUSES[outcome.status]}")
+        say("\n".join(INDENT + line if line else "" for line in outcome.lines) + "\n")
+
+
+def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet: bool) -> None:
+    from runner.cli.output.plan_text import table
+    from runner.compare.snapshots.checking import FINE
+    from runner.compare.snapshots.results import counts
+
+    shown = [each for each in outcomes if len(outcomes) <= LONGEST_TABLE or each.status not in FINE]
+    if shown and not quiet:
+        rows = [
+            (
+                each.name,
+                _STATUSES[each.status],
+                f"{each.rows:,}" if each.rows else "",
+                _compared_by(each),
+                f"{each.seconds:.2f} s",
+            )
+            for each in shown
+        ]
+        say("\n".join(table([("config", "status", "rows", "compared by", "took"), *rows], indent="")))
+    told = [f"{count:,} {_several(status, count)}" for status, count in counts(outcomes).items()]
+    skipped = targets - len(outcomes)
+    if skipped:
+        told.append(f"{skipped:,} not checked")
+    say(f"{_counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
+
+
+def _compared_by(outcome: Outcome) -> str:
+    """How a snapshot was compared; where it holds, whether the bits are the same all the same."""
+    if not outcome.rows or outcome.status in ("written", "updated"):
+        return ""
+    by = str(outcome.details.get("compared_by", "bits"))
+    same = not outcome.exact and outcome.status == "holds" and outcome.details.get("bits")
+    return f"{by}, same bits" if same else by
+
+
+def _several(status: str, count: int) -> str:
+    return _PLURALS.get(status, _STATUSES[status]) if count > 1 else _STATUSES[status]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

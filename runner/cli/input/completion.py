@@ -1,0 +1,75 @@
+"""What the shell completes: config files, and the names an override may set. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from runner.errors import SteprunError
+
+CONFIG_SUFFIXES = (".yaml", ".yml")
+
+
+def complete_config(incomplete: str) -> list[str]:
+    """Folders and YAML files that begin with `incomplete`."""
+    folder, prefix = os.path.split(incomplete)
+    try:
+        entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    found = []
+    for entry in entries:
+        if not entry.name.startswith(prefix) or (entry.name.startswith(".") and not prefix):
+            continue
+        if entry.is_dir():
+            found.append(os.path.join(folder, entry.name) + "/")
+        elif entry.name.endswith(CONFIG_SUFFIXES):
+            found.append(os.path.join(folder, entry.name))
+    return found
+
+
+def complete_override(context: typer.Context, incomplete: str) -> list[str]:
+    """What an override of the config may set, each with its `=`."""
+    config = context.params.get("config") or next(iter(context.args), "")  # there, while an option waits for its value
+    if "=" in incomplete or not Path(config).is_file():
+        return []
+    from runner.config import load
+    from runner.config.text.nodes import plain
+
+    try:
+        document = load(config).document
+    except SteprunError:
+        return []  # a shell asks while the person types: there is nobody to tell
+    names = _names(plain(document.root))
+    return sorted({f"{name}=" for name in names if name.startswith(incomplete)})
+
+
+def _names(document: dict[str, Any]) -> list[str]:
+    """What may be set: top-level keys, scalar constants, what the config says, and its optimizers' arguments."""
+    from runner.catalogue import optimizers
+    from runner.config.keys import TOP_LEVEL
+    from runner.config.sections.build import TOP_LEVEL_KEYS
+
+    constants = document.get("constants") or {}
+    names = [key for key in TOP_LEVEL_KEYS if key != "extends" and key not in TOP_LEVEL]
+    names += [name for name, value in constants.items() if not isinstance(value, (dict, list))]
+    names += _dotted({key: value for key, value in document.items() if key in names})
+    for name in tuple(names):
+        kind = optimizers().get(name.rpartition(".")[2]) if name.startswith("optimizer") else None
+        if kind is not None:
+            names += [f"{name}.{argument.name}" for argument in kind.arguments]
+    return names
+
+
+def _dotted(document: dict[str, Any], prefix: str = "", depth: int = 4) -> list[str]:
+    """The dotted names of the mappings' keys, down to `depth`; keys that are expressions are left out."""
+    names = []
+    for key, value in document.items():
+        if key.isidentifier():
+            names.append(f"{prefix}{key}")
+            if isinstance(value, dict) and depth > 1:
+                names.extend(_dotted(value, f"{prefix}{key}.", depth - 1))
+    return names

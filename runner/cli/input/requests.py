@@ -1,0 +1,94 @@
+"""A request of the command line to a config and a plan."""
+
+from __future__ import annotations
+
+import sys
+import warnings as python_warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.cli.input.options import Request
+from runner.cli.output.printing import say
+from runner.errors import DataWarning, HealthWarning, Problem, UsageError, nearest
+
+if TYPE_CHECKING:
+    from runner.config import Config
+    from runner.plan.plan import Plan
+
+STDIN = "-"
+READING = ("file_bytes", "nesting", "alias_nodes", "files")
+PLANNING = ("nodes", "memory", "seconds")
+RUN_WARNINGS = (DataWarning, HealthWarning)
+
+
+def read_config(request: Request) -> Config:
+    """The config that a request names, from its file or from standard input.
+
+    Raises:
+        UsageError: there is no such file.
+        ConfigError: the config is not valid.
+    """
+    from runner.config import Limits, load, loads
+
+    limits = Limits(**{name: value for name, value in request.limits.items() if name in READING})
+    if request.config == STDIN:
+        data = sys.stdin.buffer.read(limits.file_bytes + 1)
+        return loads(data, overrides=request.overrides, limits=limits, allowed_folders=request.allow)
+    _check_is_no_command(request.config)
+    return load(request.config, request.overrides, limits=limits, allowed_folders=request.allow)
+
+
+def make_plan(request: Request, config: Config, *, runs: bool = True, spent: float = 0) -> Plan:
+    """The plan of a config, within the limits of a request.
+
+    Args:
+        runs: whether it is run; one that is only shown may take more memory than there is, which is a warning.
+        spent: seconds that reading it has taken.
+    Raises:
+        ConfigError: the config is not valid.
+    """
+    from runner.plan.compiler import PlanLimits, compile
+
+    given: dict[str, Any] = {name: value for name, value in request.limits.items() if name in PLANNING}
+    limits = PlanLimits(**given, runs=runs, spent=spent)
+    return compile(config, allowed=[Path(folder) for folder in request.allow], limits=limits)
+
+
+def tell_warnings(warnings: Iterable[Problem]) -> None:
+    """Write warnings to standard error."""
+    for warning in warnings:
+        say(f"warning: {warning.render()}", err=True)
+
+
+@contextmanager
+def run_warnings_told() -> Iterator[None]:
+    """What is found odd about the data and the numbers of a run is written as a warning of the config is."""
+    with python_warnings.catch_warnings():
+        for category in RUN_WARNINGS:
+            python_warnings.simplefilter("always", category)
+        otherwise = python_warnings.showwarning
+
+        def show(message: Warning | str, *where: Any, **more: Any) -> None:
+            if isinstance(message, RUN_WARNINGS):
+                if sys.stderr.isatty():
+                    sys.stderr.write("\r\x1b[2K")  # over the progress bar
+                say(f"warning: {message}", err=True)
+            else:
+                otherwise(message, *where, **more)
+
+        python_warnings.showwarning = show
+        yield
+
+
+def _check_is_no_command(name: str) -> None:
+    """`steprun shwo linear.yaml` reads as a config called `shwo`: say what was meant."""
+    from runner.cli.app import application
+
+    if Path(name).exists() or not name.isidentifier():
+        return
+    commands = [command.callback.__name__ for command in application.registered_commands if command.callback]
+    meant = nearest(name, commands)
+    hint = f"did you mean the command `{meant}`?" if meant else "commands are " + ", ".join(sorted(commands))
+    raise UsageError(Problem(f"there is no command and no file `{name}`", hint))

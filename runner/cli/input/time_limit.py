@@ -1,0 +1,91 @@
+"""A bound of the time that planning takes on the command line, also within one operation that does not return."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from runner.cli.output.faults import Format, write_fault
+from runner.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from runner.config import Config
+
+VALIDATING = 3
+"""Seconds that `steprun validate` takes for planning, unless --max-seconds says otherwise."""
+
+_LOOKS = 0.1  # seconds from one look at the clock to the next
+_LATER = 0.4  # seconds that planning has to report by itself
+_HINT = "raise it with --max-seconds"
+
+
+@contextmanager
+def ended_after(seconds: float, spent: float, config: Config, report: Format) -> Iterator[None]:
+    """Inside, the process ends with exit code 2 some tenths of a second after so many seconds have passed.
+
+    Planning looks at the clock between operations, and reports; this is for the one that does not return. The fault
+    names it, by the place of its call.
+
+    Args:
+        spent: of these seconds, on what came before.
+    """
+    over = threading.Event()
+    arguments = (over, threading.main_thread(), seconds, spent, config, report)
+    thread = threading.Thread(target=_watch, args=arguments, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _watch(
+    over: threading.Event, watched: threading.Thread, seconds: float, spent: float, config: Config, report: Format
+) -> None:
+    from runner.language.inference.inference import is_over
+
+    assert watched.ident is not None
+    ident = watched.ident
+    began, computed = time.monotonic() - spent, _computed(ident) - spent
+    while not over.wait(_LOOKS):
+        if is_over(time.monotonic() - began, _computed(ident) - computed, seconds + _LATER):
+            problem = _problem(ident, seconds, config)
+            write_fault(ConfigError([problem]), ConfigError.exit_code, report)
+            with suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(ConfigError.exit_code)
+
+
+def _computed(thread: int) -> float:
+    """Seconds of the processor that a thread has had; of the clock, where the system does not say."""
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(thread))
+    except (AttributeError, OSError):
+        return time.monotonic()
+
+
+def _problem(thread: int, seconds: float, config: Config) -> Problem:
+    """The fault at the operation that the thread is in, else of the whole expression."""
+    from runner.language.lowering.lower import Lowering
+    from runner.language.text.faults import LanguageError, place_of
+    from runner.plan.faults import place
+
+    message = f"planning takes longer than {seconds:g} seconds"
+    frame: FrameType | None = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code is Lowering.infer.__code__:
+            lowering, node = frame.f_locals["self"], frame.f_locals["node"]
+            if node is not None:
+                shown = f"`{lowering.shown(node)}`: {message}"
+                error = LanguageError(shown, _HINT, place_of(node, lowering.text), lowering.origin)
+                return place(config.document, ("expression",), error)
+        frame = frame.f_back
+    return config.document.problem(("expression",), message, _HINT, key=True)

@@ -1,0 +1,57 @@
+"""`--tolerance`: how far apart two tensors may be, as one word."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from runner.compare.numbers.tolerances import Tolerance, Tolerances
+
+ToleranceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tolerance", metavar="NAME", help="bitwise, dtype, ulp=N, rtol=R, or rtol=R,atol=A.", show_default=False
+    ),
+]
+
+_HINT = "it takes `bitwise`, `dtype`, `ulp=4`, `rtol=1e-3`, or `rtol=1e-3,atol=1e-6`"
+
+
+def tolerances_of(text: str) -> Tolerances:
+    """The tolerance that a text names, for every tensor.
+
+    Raises:
+        UsageError: it names none.
+    """
+    from runner.compare.numbers.tolerances import Tolerances
+
+    return Tolerances(_tolerance(text))
+
+
+def _tolerance(text: str) -> Tolerance:
+    from runner.compare.numbers.tolerances import BITWISE, BY_DTYPE, Tolerance
+
+    named = {"bitwise": BITWISE, "dtype": BY_DTYPE}
+    if text in named:
+        return named[text]
+    numbers = {key: _number(text, value) for key, _, value in (part.partition("=") for part in text.split(","))}
+    if set(numbers) == {"ulp"} and numbers["ulp"].is_integer():
+        return Tolerance("ulp", ulp=int(numbers["ulp"]))
+    if numbers and set(numbers) <= {"rtol", "atol"}:
+        return Tolerance("explicit", rtol=numbers.get("rtol", 0.0), atol=numbers.get("atol", 0.0))
+    raise UsageError(Problem(f"there is no tolerance `{text}`", _HINT))
+
+
+def _number(text: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise UsageError(Problem(f"there is no tolerance `{text}`", _HINT)) from error
+    if not (math.isfinite(number) and number >= 0):
+        raise UsageError(Problem(f"the tolerance `{text}` holds {value}, and takes 0 or more", _HINT))
+    return number

@@ -1,0 +1,251 @@
+"""A plan as plain values: what `steprun show` tells, as text or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, fx
+
+from runner.config import ForEach, Repeat, Step
+from runner.language.graph.computation import extract
+from runner.language.inference.runtime import gradient
+from runner.optim import OptimizerPlan
+from runner.optim.plans import Option, Scheduled
+from runner.plan.checks.compilable import most_at_once
+from runner.plan.data.sources import SourcePlan
+from runner.plan.estimates import PROCESS_BYTES
+from runner.plan.plan import Plan
+from runner.plan.program import instructions as program
+from runner.plan.rows.columns import Column
+from runner.plan.tensors.tensors import TensorPlan
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """Everything that a plan decides: strings, numbers, lists and mappings only."""
+    estimates = plan.estimates
+    return {
+        "name": plan.name,
+        "description": plan.config.description,
+        "seed": plan.seed,
+        "dtype": _dtype(plan.dtype),
+        "device": plan.device,
+        "engine": plan.config.engine,
+        "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
+        "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
+        "data": [_source(source) for source in plan.sources.values()],
+        "scalars": dict(plan.scalars),
+        "objectives": {
+            objective: {"reached_by": list(reached), "graph": _graph(plan, objective)}
+            for objective, reached in plan.objectives.items()
+        },
+        "optimizers": [_optimizer(plan, optimizer) for optimizer in plan.optimizers.values()],
+        "program": _program(plan),
+        "log": {
+            "every": plan.log.every,
+            "columns": [_column(column) for column in plan.columns],
+            "budget": plan.log.budget,
+        },
+        "memory_bytes": {
+            "tensors": estimates.tensors,
+            "gradients": estimates.gradients,
+            "state": estimates.state,
+            "values": estimates.values,
+            "data": estimates.data,
+            "total": estimates.memory,
+            "rows": estimates.waiting,
+            "process": PROCESS_BYTES,
+            "peak": estimates.peak,
+        },
+        "log_bytes": {"rows": estimates.rows, "row": estimates.row, "total": estimates.log},
+        "warnings": [warning.to_json() for warning in plan.warnings],
+    }
+
+
+def _tensor(tensor: TensorPlan) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "role": tensor.role,
+        "shape": list(tensor.shape),
+        "dtype": _dtype(tensor.dtype),
+        "requires_grad": tensor.requires_grad,
+        "init": str(tensor.init),
+        "bytes": tensor.bytes,
+    }
+
+
+def _source(source: SourcePlan) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "samples": source.samples,
+        "batch_size": source.batch_size,
+        "batches": source.batches,
+        "shuffle": source.shuffle,
+        "streams": source.streams,
+        "columns": [
+            {"name": column.name, "shape": list(column.shape), "dtype": _dtype(column.dtype), "file": column.array.name}
+            for column in source.columns
+        ],
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    shape = None if column.shape is None else list(column.shape)
+    return {
+        "name": column.name,
+        "role": column.role,
+        "shape": shape,
+        "dtype": _dtype(column.dtype),
+        "kept": column.kept,
+    }
+
+
+def _dtype(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# --- graphs
+
+
+def _graph(plan: Plan, objective: str) -> list[dict[str, Any]]:
+    """The operations that give an objective, in order, each with the value that it names."""
+    names = {id(node.meta): name for name, node in plan.lowered.values.items() if isinstance(node, fx.Node)}
+    nodes = []
+    for node in extract(plan.lowered, [objective]).graph.nodes:
+        if node.op not in ("output", "placeholder"):
+            nodes.append(
+                {
+                    "node": node.name,
+                    "operation": _operation(node),
+                    "arguments": [_argument(argument, names) for argument in node.args]
+                    + [f"{key}={_argument(argument, names)}" for key, argument in node.kwargs.items()],
+                    "value": names.get(id(node.meta)),
+                    **_example(node),
+                }
+            )
+    return nodes
+
+
+def _operation(node: fx.Node) -> str:
+    if node.op == "call_method":
+        return f".{node.target}"
+    target = node.target
+    return "grad" if target is gradient else str(getattr(target, "__name__", target))
+
+
+def _argument(argument: Any, names: Mapping[int, str]) -> str:
+    if isinstance(argument, fx.Node):
+        return str(argument.meta.get("input") or names.get(id(argument.meta), argument.name))
+    if isinstance(argument, (tuple, list)):
+        return f"[{', '.join(_argument(item, names) for item in argument)}]"
+    if isinstance(argument, slice):
+        ends = (argument.start, argument.stop, *(() if argument.step is None else (argument.step,)))
+        return ":".join("" if end is None else _argument(end, names) for end in ends)
+    return "..." if argument is Ellipsis else repr(argument).removeprefix("torch.")
+
+
+def _example(node: fx.Node) -> dict[str, Any]:
+    example = node.meta.get("example")
+    if isinstance(example, Tensor):
+        return {"shape": None if node.meta.get("dynamic") else list(example.shape), "dtype": _dtype(example.dtype)}
+    return {"shape": None, "dtype": type(example).__name__}
+
+
+# --- optimizers and program
+
+
+def _optimizer(plan: Plan, optimizer: OptimizerPlan) -> dict[str, Any]:
+    rule = plan.config.optimizers[optimizer.name].rule
+    return {
+        "name": optimizer.name,
+        "kind": optimizer.kind,
+        "options": {name: _option(option) for name, option in optimizer.options.items()},
+        "groups": [
+            {
+                "parameters": list(group.parameters),
+                "options": {
+                    name: _option(option)
+                    for name, option in group.options.items()
+                    if name not in optimizer.options or optimizer.options[name] != option
+                },
+            }
+            for group in optimizer.groups
+        ],
+        "update": None if rule is None else rule.update.strip().split("\n"),
+        "state": sorted({entry.name for entries in optimizer.state.values() for entry in entries}),
+    }
+
+
+def _option(option: Option) -> Any:
+    if isinstance(option, Scheduled):
+        return option.text
+    return [_option(element) for element in option] if isinstance(option, tuple) else option
+
+
+def _program(plan: Plan) -> list[dict[str, Any]]:
+    """The steps as they stand in the file, loops holding theirs."""
+    conditions = {step.path: str(step.when) for step in _flat(plan.config.steps) if step.when is not None}
+    return _block(plan.program, 0, conditions)[0]
+
+
+def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        if isinstance(step.argument, (Repeat, ForEach)):
+            yield from _flat(step.argument.steps)
+
+
+def _block(
+    instructions: tuple[program.Instruction, ...], position: int, conditions: Mapping[tuple[str | int, ...], str]
+) -> tuple[list[dict[str, Any]], int]:
+    """The steps from `position` to the end of their loop, and where the next one stands."""
+    steps: list[dict[str, Any]] = []
+    while position < len(instructions):
+        instruction = instructions[position]
+        position += 1
+        if isinstance(instruction, program.Again):
+            break
+        if isinstance(instruction, program.Enter):
+            inside, position = _block(instructions, position, conditions)
+            loop: dict[str, Any] = {"step": "repeat", "times": instruction.times}
+            if instruction.source is not None:
+                loop = {
+                    "step": "for_each",
+                    "data": instruction.source,
+                    "epochs": instruction.times // instruction.pass_length,
+                    "times": instruction.times,
+                }
+            steps.append({**loop, "steps": inside})
+            continue
+        beside: dict[str, Any] = {}
+        if instruction.every is not None:
+            beside["every"] = instruction.every
+        if instruction.when is not None:
+            beside["when"] = conditions[instruction.when.config_path[:-1]]
+        if isinstance(instruction, program.Leave):
+            steps.append({"step": "stop", **beside})
+        else:
+            steps.append(
+                {"step": instruction.kind, **_details(instruction.argument), **beside, "row": instruction.rows}
+            )
+    return steps, position
+
+
+def _details(argument: program.Argument) -> Mapping[str, Any]:
+    """What a step acts on, by the fields that kinds of steps share."""
+    found: dict[str, Any] = {}
+    evaluation = getattr(argument, "evaluation", None)
+    if evaluation is not None:
+        outputs = evaluation.computation.outputs
+        if evaluation.objective is not None:
+            found["objective"] = outputs[evaluation.objective].name
+        found["computes"] = [output.name for output in outputs]
+        if evaluation.sources:
+            found["data"] = list(evaluation.sources)
+    for name in ("optimizers", "parameters", "targets", "sources"):
+        value = getattr(argument, name, None)
+        if value:
+            found[name] = list(value)
+    if isinstance(argument, program.Expect):
+        found["expectations"] = [expectation.text for expectation in argument.expectations]
+    return found

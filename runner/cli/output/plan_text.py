@@ -1,0 +1,170 @@
+"""A described plan as text for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+Described = Mapping[str, Any]
+
+
+def page(plan: Described) -> str:
+    """The text of `steprun show`: one section after another."""
+    sections = (_head, _tensors, _scalars, _objectives, _optimizers, _program, _log, _memory)
+    blocks = ["\n".join(section(plan)) for section in sections]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def table(rows: Iterable[Iterable[object]], indent: str = "  ") -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in cells
+    ]
+
+
+def size(count: int) -> str:
+    """Bytes for people: `2.0 MiB`."""
+    from runner.language.inference.inference import readable_bytes
+
+    return readable_bytes(count)
+
+
+def _head(plan: Described) -> Iterator[str]:
+    yield plan["name"] + (f": {plan['description']}" if plan["description"] else "")
+    several = f", up to {plan['at_once']} iterations at once" if plan["at_once"] > 1 else ""
+    yield f"seed {plan['seed']}, {plan['dtype']}, {plan['device']}, {plan['engine']} engine{several}"
+
+
+def _tensors(plan: Described) -> Iterator[str]:
+    yield "tensors"
+    yield from table(
+        [
+            ("name", "role", "shape", "dtype", "init", "size"),
+            *(
+                (
+                    tensor["name"],
+                    tensor["role"] + ("" if tensor["requires_grad"] or tensor["role"] == "constant" else ", frozen"),
+                    _shape(tensor["shape"]),
+                    tensor["dtype"],
+                    _shortened(tensor["init"]),
+                    size(tensor["bytes"]),
+                )
+                for tensor in plan["tensors"]
+            ),
+        ]
+    )
+
+
+def _scalars(plan: Described) -> Iterator[str]:
+    if plan["scalars"]:
+        yield "scalar constants"
+        yield from table((name, "=", repr(value)) for name, value in plan["scalars"].items())
+
+
+def _objectives(plan: Described) -> Iterator[str]:
+    for number, (name, objective) in enumerate(plan["objectives"].items()):
+        if number:
+            yield ""
+        reached = ", ".join(objective["reached_by"])
+        yield f"objective {name}: " + (f"reached by {reached}" if reached else "no trainable parameter reaches it")
+        rows = [
+            (
+                node["value"] or node["node"],
+                "=",
+                f"{node['operation']}({', '.join(node['arguments'])})",
+                _shape(node["shape"]),
+                node["dtype"],
+            )
+            for node in objective["graph"]
+        ]
+        if rows:
+            yield from table(rows)
+
+
+def _optimizers(plan: Described) -> Iterator[str]:
+    if not plan["optimizers"]:
+        return
+    yield "optimizers"
+    for optimizer in plan["optimizers"]:
+        name = "" if optimizer["name"] == "optimizer" else f"{optimizer['name']}: "
+        if optimizer["update"] is None:
+            yield f"  {name}{optimizer['kind']}({_options(optimizer['options'])})"
+        else:
+            yield f"  {name}{optimizer['kind']}"
+            yield from (f"    {line}" for line in optimizer["update"])
+        for group in optimizer["groups"]:
+            own = f", with {_options(group['options'])}" if group["options"] else ""
+            yield f"    holds {', '.join(group['parameters'])}{own}"
+        if optimizer["state"]:
+            yield f"    keeps {', '.join(optimizer['state'])}"
+
+
+def _program(plan: Described) -> Iterator[str]:
+    yield "program"
+    yield from _steps(plan["program"], "  ")
+
+
+def _steps(steps: list[Described], indent: str) -> Iterator[str]:
+    for number, step in enumerate(steps, 1):
+        yield f"{indent}{number}. {_step(step)}"
+        if "steps" in step:
+            yield from _steps(step["steps"], indent + "   ")
+
+
+def _step(step: Described) -> str:
+    words = [step["step"]]
+    if "times" in step:
+        words.append(f"{step['times']:,} times")
+    for key, text in (
+        ("objective", "{}"),
+        ("data", "over {}"),
+        ("optimizers", "with {}"),
+        ("targets", "{}"),
+        ("expectations", "{}"),
+    ):
+        value = step.get(key)
+        if value and value != ["optimizer"]:
+            words.append(text.format(value if isinstance(value, str) else ", ".join(value)))
+    if "every" in step:
+        words.append(f"every {step['every']} iterations")
+    if "when" in step:
+        words.append(f"when {step['when']}")
+    return " ".join(words)
+
+
+def _log(plan: Described) -> Iterator[str]:
+    log, counted = plan["log"], plan["log_bytes"]
+    every = "" if log["every"] == 1 else f", every {log['every']} iterations"
+    rows = f"{counted['rows']:,} row{'' if counted['rows'] == 1 else 's'}"
+    yield f"log: {rows} of {size(counted['row'])}{every}: {size(counted['total'])} before compression"
+    yield from (table(map(_logged, log["columns"])) if log["columns"] else ())
+
+
+def _logged(column: Described) -> tuple[str, ...]:
+    kept = "" if column["kept"] == "full" else column["kept"]
+    return column["name"], column["role"], _shape(column["shape"]), column["dtype"], kept
+
+
+def _memory(plan: Described) -> Iterator[str]:
+    memory = plan["memory_bytes"]
+    names = ("tensors", "gradients", "state", "values", "data", "rows")
+    parts = ", ".join(f"{name} {size(memory[name])}" for name in names if memory[name])
+    process, run = size(memory["process"]), size(memory["total"] + memory["rows"])
+    yield f"memory: about {size(memory['peak'])}: {process} of Python, torch and pyarrow, {run} of the run ({parts})"
+
+
+def _shape(shape: list[int] | None) -> str:
+    return "?" if shape is None else json.dumps(shape)
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
+def _shortened(text: str, width: int = 40) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"

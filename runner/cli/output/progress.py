@@ -1,0 +1,98 @@
+"""The progress of a long run, on a terminal only."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from runner.cli.output.bar import Bar
+    from runner.engine import Row
+
+PATIENCE = 1.0  # seconds before the bar appears
+INTERVAL = 0.1  # seconds between two pictures of it
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Whether a line that is drawn over again makes sense there: on a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class Progress:
+    """Follows the rows of a run and, once it takes long, shows how far it is.
+
+    A row costs a look at the clock; rich is imported when the bar is drawn first.
+
+    Args:
+        stream: the terminal.
+        total: rows at most.
+        objective: the column to show, the first of these that a row has.
+        clock: seconds, always rising.
+    """
+
+    def __init__(
+        self, stream: TextIO, total: int, objective: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream
+        self._total = total
+        self._objective = objective
+        self._clock = clock
+        self._begun = clock()
+        self._next = self._begun + PATIENCE
+        self._first: int | None = None  # number of the first row seen: a run that goes on has others behind it
+        self._told = ""
+        self._bar: Bar | None = None
+
+    def __call__(self, row: Row) -> None:
+        """One more row."""
+        if self._first is None:
+            self._first = row.number
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + INTERVAL
+            self._draw(row, self._first, now - self._begun)
+
+    def _draw(self, row: Row, first: int, elapsed: float) -> None:
+        if self._bar is None:
+            from runner.cli.output.bar import Bar
+
+            self._bar = Bar(self._stream, self._total)
+        self._told = self._objective_of(row) or self._told
+        self._bar.show(row.number + 1, (row.number + 1 - first) / elapsed, self._told)
+
+    def _objective_of(self, row: Row) -> str | None:
+        for name in self._objective:
+            if name in row and (value := row[name]) is not None and value.numel() == 1:
+                return f"{name} {value.item():.5g}"
+        return None
+
+    def clear(self) -> None:
+        """Remove the bar, so that something else can be printed; the next picture brings it back."""
+        if self._bar is not None:
+            self._bar.hide()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.clear()
+
+
+def told_of_compiling(stream: TextIO, quiet: bool) -> Callable[[str, float | None], None] | None:
+    """Writes a line for each compilation as it begins, and over it what it took; on a terminal only, unless `quiet`."""
+    if quiet or not can_draw(stream):
+        return None
+
+    def tell(path: str, seconds: float | None) -> None:
+        if seconds is None:
+            stream.write(f"\r\x1b[2Kcompiling {path} …")
+        else:
+            stream.write(f"\r\x1b[2Kcompiled {path} in {seconds:.1f} s\n")
+        stream.flush()
+
+    return tell

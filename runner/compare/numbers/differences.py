@@ -1,0 +1,312 @@
+"""How one tensor differs from what was expected of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from runner.compare.numbers.tolerances import CHUNK, Bounds, Measured, Tolerance, root_mean_square
+from runner.compare.numbers.ulp import FARTHEST, ulp_distance
+from runner.engine.watch.reports import index_of
+from runner.plan.dtypes import dtype_name
+from runner.record.rows.digest import bits
+
+Number = bool | int | float | complex
+
+Kind = Literal["missing", "new", "dtype", "shape", "value", "digest"]
+"""`missing`: there is no tensor where one was expected; `new`: there is one where none was; `digest`: of a tensor whose
+elements were not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element that differs."""
+
+    index: tuple[int, ...]
+    expected: Number
+    found: Number
+    absolute: float  # |found - expected|; inf where one is not finite
+    relative: float  # of |expected|; inf where that is 0
+    ulps: int | None  # None: not a real floating dtype, or one of the two is NaN
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """The smallest tolerances under which nothing would differ; None where there is none, as beside a NaN."""
+
+    rtol: float | None  # beside the `atol` that was used
+    beside_atol: float
+    atol: float | None  # alone
+    ulp: int | None  # alone
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """A difference in units of the uncertainty of what was expected."""
+
+    times: float  # inf where it is exact, or something is not finite
+    allowed: float
+    rms: float  # S, absolute
+    size: float  # root mean square of what was expected
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The elements that differ by more than the tolerance."""
+
+    worst: Element  # with the largest absolute difference, the first of these
+    first: Element  # in memory order
+    count: int  # beyond the tolerance
+    unequal: int  # that are not the same number, within the tolerance or beyond
+    elements: int
+    error: (
+        float  # norm of found - expected, relative to that of expected; inf where that is 0 or something is not finite
+    )
+    passing: Passing
+    one_sided_nan: int  # elements where one is NaN and the other is not
+    uncertainty: Apart | None = None  # where that was the tolerance
+
+    @property
+    def share(self) -> float:
+        """Of the elements, from 0 to 1."""
+        return self.count / self.elements
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a tensor differs: in being there, in dtype, in shape, or, where these agree, in values."""
+
+    kind: Kind
+    expected: str | None  # dtype and shape: "float32 [64, 128]"
+    found: str | None
+    dtype: torch.dtype
+    values: Values | None = None  # of kind `value`
+    statistics: tuple[str, ...] = ()  # of kind `digest`: those that moved
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far a tensor is from what was expected of it."""
+
+    beyond: bool  # the tolerance
+    error: float  # as in `Values`
+
+
+_SAME = Deviation(False, 0.0)
+
+
+def difference(
+    found: Tensor | None, expected: Tensor | None, tolerance: Tolerance, largest: float = 0.0
+) -> Difference | None:
+    """How `found` differs from `expected` by more than the tolerance; None where it does not.
+
+    Args:
+        found, expected: `(*s)` of any dtype, on any device; None where there is no such tensor, as for a gradient.
+        tolerance: dtype and shape must agree under any. NaN must stand where NaN is expected, with any bits but under
+            `bitwise`; -0 differs from 0 under `bitwise` alone.
+        largest: of a scaled tolerance, see `Tolerance.bounds`.
+    """
+    if found is None or expected is None:
+        if found is expected:
+            return None
+        one = found if expected is None else expected
+        assert one is not None
+        kind: Kind = "new" if expected is None else "missing"
+        return Difference(kind, _described(expected), _described(found), one.dtype)
+    if found is expected:
+        return None
+    if found.dtype != expected.dtype or found.shape != expected.shape:
+        kind = "shape" if found.shape != expected.shape else "dtype"
+        return Difference(kind, _described(expected), _described(found), expected.dtype)
+    left, right = _flat(found), _flat(expected)
+    unequal = [start for start, a, b in _parts(left, right) if not torch.equal(bits(a), bits(b))]
+    if not unequal:
+        return None
+    bounds = tolerance.bounds(expected, largest)
+    tally = _Tally(bounds)
+    for start in unequal:
+        tally.add(start, left[start : start + CHUNK], right[start : start + CHUNK])
+    if tally.count == 0 or tally.holds(left.numel()):
+        return None
+    values = _values(tally, left, right, tuple(expected.shape))
+    return Difference("value", _described(expected), _described(found), expected.dtype, values)
+
+
+def deviation(found: Tensor | None, expected: Tensor | None, tolerance: Tolerance, largest: float = 0.0) -> Deviation:
+    """Whether `difference` would find one, and how large the error is, for less: nothing else is looked for."""
+    if found is None or expected is None or found.dtype != expected.dtype or found.shape != expected.shape:
+        return _SAME if found is expected else Deviation(True, math.inf)
+    bounds = tolerance.bounds(expected, largest)
+    beyond, apart, size, largest = False, 0.0, 0.0, 0.0
+    for _, left, right in _parts(_flat(found), _flat(expected)):
+        delta, sizes, unequal = _apart(left, right)
+        beyond = beyond or bool(_wrong(bounds, left, right, delta, sizes, unequal).any())
+        apart, size = math.hypot(apart, _norm(delta)), math.hypot(size, _finite_norm(sizes))
+        largest = max(largest, float(delta.max()))
+    if bounds.measured is not None:
+        beyond = beyond and not bounds.measured.holds(apart / math.sqrt(found.numel()), largest)
+    return Deviation(beyond, _ratio(apart, size))
+
+
+def _ratio(apart: float, size: float) -> float:
+    if apart == 0:
+        return 0.0
+    return apart / size if size and math.isfinite(apart) else math.inf
+
+
+def described(dtype: torch.dtype, shape: Sequence[int]) -> str:
+    """`float32 [64, 128]`."""
+    return f"{dtype_name(dtype)} {list(shape)}"
+
+
+def _described(tensor: Tensor | None) -> str | None:
+    return None if tensor is None else described(tensor.dtype, tensor.shape)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+
+
+def _parts(left: Tensor, right: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    for start in range(0, left.numel(), CHUNK):
+        yield start, left[start : start + CHUNK], right[start : start + CHUNK]
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.complex128 if tensor.dtype.is_complex else torch.float64)
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor))
+
+
+def _finite_norm(sizes: Tensor) -> float:
+    norm = _norm(sizes)
+    return norm if math.isfinite(norm) else _norm(sizes[sizes.isfinite()])
+
+
+def _wrong(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Tensor, unequal: Tensor) -> Tensor:
+    """Which elements of two chunks `(n,)` differ by more than the tolerance."""
+    if bounds.bitwise:
+        differing = bits(left) != bits(right)
+        return differing.any(dim=-1) if left.dtype.is_complex else differing
+    wrong = unequal
+    if bounds.measured is not None:  # the tensor as a whole decides; these are what takes it beyond
+        return wrong & ~((delta <= bounds.measured.factor * bounds.measured.rms) & delta.isfinite())
+    if bounds.rtol or bounds.atol:
+        wrong = wrong & ~((delta <= bounds.atol + bounds.rtol * size) & delta.isfinite())
+    if bounds.ulp and left.dtype.is_floating_point:
+        wrong = wrong & (ulp_distance(left, right) > bounds.ulp)
+    return wrong
+
+
+class _Tally:
+    """What is known of the differing elements after some chunks."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.count = 0
+        self.unequal = 0
+        self.one_sided_nan = 0
+        self.first = -1
+        self.worst = -1
+        self.largest = -1.0  # absolute difference, of `worst`
+        self.apart = 0.0  # norm of the difference
+        self.rtol = 0.0  # needed beside the atol that was used
+        self.atol = 0.0  # needed alone
+        self.ulp = 0
+
+    def add(self, start: int, left: Tensor, right: Tensor) -> None:
+        """Two chunks `(n,)` that begin at `start`."""
+        delta, size, unequal = _apart(left, right)
+        wrong = _wrong(self.bounds, left, right, delta, size, unequal)
+        self.unequal += int(unequal.sum())
+        self.apart = math.hypot(self.apart, _norm(delta))
+        count = int(wrong.sum())
+        if count == 0:
+            return
+        self.count += count
+        if self.first < 0:
+            self.first = start + int(wrong.to(torch.uint8).argmax())
+        beyond = delta.masked_fill(~wrong, -1.0)
+        place = int(beyond.argmax())
+        if float(beyond[place]) > self.largest:
+            self.largest, self.worst = float(beyond[place]), start + place
+        if left.dtype.is_floating_point or left.dtype.is_complex:
+            self.one_sided_nan += int((left.isnan() ^ right.isnan()).sum())
+        self.atol = max(self.atol, float(delta.max()))
+        over = delta - self.bounds.atol
+        needed = torch.where(over > 0, over / size, 0.0)  # inf / inf is what no tolerance lets pass
+        self.rtol = max(self.rtol, float(needed.nan_to_num_(nan=math.inf, posinf=math.inf).max()))
+        if left.dtype.is_floating_point:
+            self.ulp = max(self.ulp, int(ulp_distance(left, right).max()))
+
+    def holds(self, elements: int) -> bool:
+        """Whether all chunks together are within a measured uncertainty."""
+        measured = self.bounds.measured
+        return measured is not None and measured.holds(self.apart / math.sqrt(elements), self.atol)
+
+
+def _apart(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Absolute differences and sizes of what is expected as float64 `(n,)`, and which are not the same number."""
+    if not (left.dtype.is_floating_point or left.dtype.is_complex):
+        a, b = left.to(torch.float64), right.to(torch.float64)
+        unequal = bits(left) != bits(right)
+        exact = (left.to(torch.int64) - right.to(torch.int64)).abs().to(torch.float64)
+        delta = torch.where((a - b).abs() < 2.0**53, exact, (a - b).abs())  # large integers that lie close together
+        return torch.where(unequal, delta, 0.0), b.abs(), unequal
+    a, b = _widened(left), _widened(right)
+    same = (a == b) | (a.isnan() & b.isnan())
+    delta = (a - b).abs().nan_to_num_(nan=math.inf, posinf=math.inf)
+    return delta.masked_fill_(same, 0.0), b.abs(), ~same
+
+
+def _values(tally: _Tally, left: Tensor, right: Tensor, shape: tuple[int, ...]) -> Values:
+    size = 0.0
+    for start in range(0, right.numel(), CHUNK):
+        size = math.hypot(size, _finite_norm(_widened(right[start : start + CHUNK])))
+    return Values(
+        worst=_element(left, right, tally.worst, shape),
+        first=_element(left, right, tally.first, shape),
+        count=tally.count,
+        unequal=tally.unequal,
+        elements=left.numel(),
+        error=_ratio(tally.apart, size),
+        passing=_passing(tally, left.dtype),
+        one_sided_nan=tally.one_sided_nan,
+        uncertainty=None if tally.bounds.measured is None else _in_units(tally, tally.bounds.measured, right),
+    )
+
+
+def _in_units(tally: _Tally, measured: Measured, expected: Tensor) -> Apart:
+    times = measured.times(tally.apart / math.sqrt(expected.numel()), tally.atol)
+    return Apart(times, measured.factor, measured.rms, root_mean_square(expected))
+
+
+def _passing(tally: _Tally, dtype: torch.dtype) -> Passing:
+    if tally.unequal == 0:  # bits of zeros or NaN: the same numbers
+        return Passing(0.0, tally.bounds.atol, 0.0, 0 if dtype.is_floating_point else None)
+    return Passing(
+        rtol=_upwards(tally.rtol),
+        beside_atol=tally.bounds.atol,
+        atol=tally.atol if math.isfinite(tally.atol) else None,
+        ulp=tally.ulp if dtype.is_floating_point and tally.ulp < FARTHEST else None,
+    )
+
+
+def _upwards(needed: float) -> float | None:
+    """A little more than computed: `atol + rtol * |expected|` is rounded once more when it is used."""
+    return needed * (1 + 2.0**-50) if math.isfinite(needed) else None
+
+
+def _element(left: Tensor, right: Tensor, place: int, shape: tuple[int, ...]) -> Element:
+    a, b = left[place : place + 1], right[place : place + 1]
+    delta, size, _ = _apart(a, b)
+    absolute = float(delta)
+    ulps = int(ulp_distance(a, b)) if a.dtype.is_floating_point and not (a.isnan() ^ b.isnan()).any() else None
+    return Element(index_of(place, shape), b.item(), a.item(), absolute, _ratio(absolute, float(size)), ulps)

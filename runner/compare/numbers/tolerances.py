@@ -1,0 +1,188 @@
+"""How far apart two values may be: bit for bit, by units in the last place, by torch's table, or as a person says."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from runner.compare.numbers.bounds import FACTOR, Uncertainty, floored
+from runner.engine.steps.expectations import TOLERANCES
+from runner.plan.rows.columns import Column
+
+COMPOUNDING = 5.0
+"""What `dtype` multiplies torch's table by: that is for one operation, and here many follow one another."""
+
+NOISE = 16.0
+"""Units of rounding of the largest gradient so far below which no gradient tells anything."""
+
+CHUNK = 1 << 15
+"""Elements that are looked at together: few enough for a processor's cache, and for torch to start no threads for."""
+
+Mode = Literal["bitwise", "ulp", "dtype", "explicit", "measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A tolerance as numbers for one tensor.
+
+    An element holds where `|found - expected| <= atol + rtol * |expected|`, or where the two lie at most `ulp` units in
+    the last place apart. NaN holds where NaN is expected, an infinity where the same one is. With `bitwise`, only the
+    same bits hold.
+    """
+
+    bitwise: bool = False
+    rtol: float = 0.0
+    atol: float = 0.0
+    ulp: int = 0
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An uncertainty as a bound for one tensor of one row.
+
+    It holds where the root mean square difference is at most `factor` times `rms`, and no difference is more than
+    twice `factor` times `largest`. What is not finite must stand where it is expected.
+    """
+
+    rms: float
+    largest: float
+    factor: float
+
+    def times(self, rms: float, largest: float) -> float:
+        """How many times its uncertainty a tensor is apart, of which `factor` are allowed.
+
+        Args:
+            rms, largest: of the differences.
+        """
+        parts = [_over(rms, self.rms), _over(largest, 2 * self.largest)]
+        return max(parts)
+
+    def holds(self, rms: float, largest: float) -> bool:
+        return self.times(rms, largest) <= self.factor
+
+
+def _over(apart: float, uncertainty: float) -> float:
+    if apart == 0 or math.isinf(uncertainty):
+        return 0.0
+    return apart / uncertainty if uncertainty else math.inf
+
+
+EXACT = Bounds(bitwise=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a tensor may be from what is expected.
+
+    `bitwise`: the same bits. `ulp`: `ulp` units in the last place. `dtype`: `torch.testing`'s table for the tensor's
+    dtype, times `COMPOUNDING`; integers and booleans are exact. `explicit`: `rtol` and `atol`. `measured`: `factor`
+    times the uncertainty of the tensor in the row.
+
+    With `scaled`, which is for gradients, `atol` counts in units of the root mean square of what is expected:
+    an element holds where `|found - expected| <= atol * norm / sqrt(elements) + rtol * |expected|`. An absolute
+    tolerance is a statement about numbers of size 1; a gradient of size 1e-6 would hide under it whole, and one of size
+    1e6, whose small elements are what cancellation left of large ones, could not meet it.
+    """
+
+    mode: Mode = "bitwise"
+    rtol: float = 0.0
+    atol: float = 0.0
+    ulp: int = 0
+    scaled: bool = False
+    spread: float = 0.0  # absolute, of repeated runs that were measured: allowed in any case
+    factor: float = FACTOR  # of `measured`
+    uncertainty: Uncertainty | None = None  # of `measured`: that of the tensor in the row that is compared
+
+    def of_row(self, uncertainty: Uncertainty | None) -> Tolerance:
+        """The tolerance for a tensor that is that uncertain in one row; None where it is exact."""
+        return replace(self, uncertainty=uncertainty) if self.mode == "measured" else self
+
+    def bounds(self, expected: Tensor, largest: float = 0.0) -> Bounds:
+        """The tolerance as numbers.
+
+        Args:
+            expected: `(*s)`, whose dtype and size decide.
+            largest: the largest root mean square that this gradient has had; what is left of it after cancellation,
+                `NOISE` units of rounding of it, is allowed. Without that, a gradient at a minimum, all rounding, could
+                never be compared between two machines.
+        """
+        if self.mode == "bitwise":
+            return EXACT
+        if self.mode == "ulp":
+            return Bounds(ulp=self.ulp)
+        if self.mode == "measured":
+            if self.uncertainty is None:
+                return EXACT
+            size = root_mean_square(expected), largest_magnitude(expected)
+            return Bounds(measured=Measured(*floored(self.uncertainty, expected.dtype, *size), self.factor))
+        rtol, atol = self.rtol, self.atol
+        if self.mode == "dtype":
+            rtol, atol = _by_dtype(expected.dtype)
+        if self.scaled:
+            atol = max(atol * root_mean_square(expected), NOISE * rounding(expected.dtype) * largest)
+        return Bounds(rtol=rtol, atol=max(atol, self.spread))
+
+
+BITWISE = Tolerance("bitwise")
+BY_DTYPE = Tolerance("dtype")
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """The tolerance of each column: the first glob that matches its name, else `default`; digests are the same or not.
+
+    For gradients, `dtype` is scaled, and so is an absolute tolerance of `default`; one that a glob gives is meant as it
+    is written.
+    """
+
+    default: Tolerance = BITWISE
+    by_name: Sequence[tuple[str, Tolerance]] = ()
+
+    def __call__(self, column: Column) -> Tolerance:
+        if column.is_digest:
+            return BITWISE
+        found = next((given for pattern, given in self.by_name if fnmatch.fnmatchcase(column.name, pattern)), None)
+        tolerance = found or self.default
+        if column.of is not None and tolerance.mode == "dtype" and column.dtype.is_floating_point:
+            rtol, atol = _by_dtype(column.rounded)  # statistics are float64, and no more exact than their tensor
+            tolerance = replace(tolerance, mode="explicit", rtol=rtol, atol=atol, scaled=column.role == "gradient")
+        if column.role == "gradient" and (tolerance.mode == "dtype" or (tolerance.mode == "explicit" and not found)):
+            return replace(tolerance, scaled=True)
+        return tolerance
+
+
+def _by_dtype(dtype: torch.dtype) -> tuple[float, float]:
+    rtol, atol = TOLERANCES.get(dtype, (0.0, 0.0))
+    return COMPOUNDING * rtol, COMPOUNDING * atol
+
+
+def root_mean_square(tensor: Tensor) -> float:
+    """`norm / sqrt(elements)` of the finite elements, in float64; 0 where there are none."""
+    norm, count = 0.0, 0
+    flat = tensor.detach().reshape(-1)
+    for start in range(0, flat.numel(), CHUNK):
+        part = flat[start : start + CHUNK]
+        wide = part.to(torch.complex128).abs() if part.dtype.is_complex else part.to(torch.float64)
+        finite = wide.isfinite()
+        norm = math.hypot(norm, float(torch.linalg.vector_norm(wide if finite.all() else wide[finite])))
+        count += int(finite.sum())
+    return norm / math.sqrt(count) if count else 0.0
+
+
+def largest_magnitude(tensor: Tensor) -> float:
+    """The largest magnitude of a finite element; 0 where there is none."""
+    magnitude = tensor.detach().reshape(-1).to(torch.complex128 if tensor.dtype.is_complex else torch.float64).abs()
+    finite = magnitude[magnitude.isfinite()]
+    return float(finite.max()) if finite.numel() else 0.0
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """The relative distance from 1 to the next number of a floating or complex dtype; 0 for others."""
+    return torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0

@@ -1,0 +1,193 @@
+"""What the first row that differs points to, in sentences a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from torch import Tensor
+
+from runner.compare.numbers.differences import Difference
+from runner.compare.numbers.relations import accumulated, relation, update_relation
+from runner.compare.rows.verdict import Divergence, Parting
+from runner.errors import listing
+from runner.plan.rows.columns import Column, Role
+
+START = "start"
+_MOST_NAMES = 6
+
+
+BATCH, RANDOM = "the batch", "a random draw"
+"""What a step may draw, which no row holds."""
+
+
+def causes(parting: Parting, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> tuple[str, ...]:
+    """What the first row that differs points to: where the difference was born, then what it looks like.
+
+    Args:
+        draws: which of `BATCH` and `RANDOM` the steps draw.
+        every: iterations of a loop from one row to the next.
+    """
+    unseen = every > 1 and parting.place.step != START
+    between = (f"a row is kept every {every} iterations: it may have begun in one between",) if unseen else ()
+    return (*_birth(parting, draws), *_looks(parting), *between)
+
+
+# --- where it was born
+
+
+def _birth(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+    role = parting.divergences[0].column.role
+    if parting.place.step == START:
+        yield f"the initial values of {_names(parting, role)} differ: look at their `init`, the seed and the files"
+        return
+    yield from _BIRTHS[role](parting, draws)
+
+
+def _value(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+    born = parting.divergences[0].column.name
+    later = [each.column.name for each in parting.divergences if each.column.role == "value"][1:]
+    equal_before = [column.name for column in parting.equal if column.role == "value"]
+    if parting.place.step == "evaluate":
+        yield f"the weights hold and `{born}` differs: look at what is evaluated, and at its data"
+        return
+    if later:
+        yield f"`{born}` differs before `{later[-1]}` does: look at the expression of `{born}`"
+    else:
+        yield f"the weights hold and `{born}` differs: look at its expression"
+    if equal_before:
+        random = f"; it may also be {RANDOM}" if RANDOM in draws else ""
+        yield f"{_listed(equal_before)} {_are(equal_before)} bit-equal in this row{random}"
+    elif draws:
+        yield f"nothing computed in this row is equal: it may also be {' or '.join(draws)}"
+
+
+def _norm(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+    yield "the values hold and the norm of the gradients differs: look at `clip_grad_norm`, or at a gradient before it"
+
+
+def _gradient(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+    names = _names(parting, "gradient")
+    parameters = [each.column.name.removesuffix(".grad") for each in _of(parting, "gradient")]
+    differ = "differs" if len(parameters) == 1 else "differ"
+    kinds = {each.difference.kind for each in _of(parting, "gradient")}
+    if kinds == {"missing"}:
+        yield f"there is no gradient in {names}, where one was expected"
+    elif kinds == {"new"}:
+        yield f"there is a gradient in {names}, where none was expected: is a `zero_grad` missing?"
+    elif not _computes(parting):
+        yield f"nothing is computed in `{parting.place.path}`, and {names} {differ}: look at that step"
+    elif [column for column in (*parting.equal, *parting.within) if column.role == "gradient"]:
+        held = f"values and other gradients {_held(parting, 'value', 'gradient')}"
+        yield f"{held}, {names} {differ}: look at how {_listed(parameters)} enters the expression"
+    else:
+        yield f"values {_held(parting, 'value')}, {names} {differ}: look at `backward` and what follows it"
+    yield from _accumulation(parting)
+
+
+def _weight(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+    names = _names(parting, "weight")
+    if parting.place.step == "assign":
+        yield f"what came before holds, and {names} differs: look at the `assign` in `{parting.place.path}`"
+        return
+    gradients = [column for column in parting.equal if column.role == "gradient"]
+    held = f"gradients {_held(parting, 'gradient')}" if gradients else "what came before holds"
+    yield f"{held}, update of {names} differs: look at the optimizer"
+    state = [each.column.name for each in _of(parting, "state")]
+    if state:
+        yield f"its state differs too: {_listed(state)}"
+
+
+def _state(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+    yield f"weights {_held(parting, 'weight')}, state {_names(parting, 'state')} differs: look at the optimizer"
+
+
+_BIRTHS: Mapping[Role, Callable[[Parting, Collection[str]], Iterator[str]]] = {
+    "value": _value,
+    "norm": _norm,
+    "gradient": _gradient,
+    "weight": _weight,
+    "state": _state,
+}
+
+
+def _accumulation(parting: Parting) -> Iterator[str]:
+    for each in _of(parting, "gradient"):
+        found, expected, before = _tensors(parting, each.column)
+        if found is None or expected is None or before is None:
+            continue
+        if accumulated(found, expected, before):
+            yield f"`{each.column.name}` still holds the gradient of the row before: a `zero_grad` is missing"
+            return
+        if accumulated(expected, found, before):
+            yield f"`{each.column.name}` no longer holds the gradient of the row before: a `zero_grad` is new"
+            return
+
+
+# --- what it looks like
+
+
+def _looks(parting: Parting) -> Iterator[str]:
+    first = parting.divergences[0]
+    found, expected, before = _tensors(parting, first.column)
+    told = None
+    if found is not None and expected is not None:
+        if first.column.role == "weight" and before is not None and parting.place.step != "assign":
+            told = update_relation(found, expected, before)
+        else:
+            seen = relation(found, expected)
+            told = None if seen is None else f"`{first.column.name}` {seen}"
+    if told is not None:
+        yield told
+    values = first.difference.values
+    if values is not None and values.one_sided_nan:
+        yield _nan(first.difference, first.column.name)
+
+
+def _nan(difference: Difference, name: str) -> str:
+    values = difference.values
+    assert values is not None
+    count = f"{values.one_sided_nan:,} of {values.elements:,} elements"
+    arrives = values.worst.found != values.worst.found
+    return (
+        f"`{name}` {'is' if arrives else 'is no longer'} NaN in {count}"
+        if values.elements > 1
+        else (f"`{name}` {'is' if arrives else 'is no longer'} NaN")
+    )
+
+
+def _tensors(parting: Parting, column: Column) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """A column as it was found, as it was expected, and as it stood before the step."""
+    sides = [parting.found, parting.expected, parting.before]
+    values = [None if row is None or column.name not in row else row[column.name] for row in sides]
+    found, expected, before = (value if isinstance(value, Tensor) else None for value in values)
+    return found, expected, before
+
+
+# --- words
+
+
+def _of(parting: Parting, role: Role) -> list[Divergence]:
+    return [each for each in parting.divergences if each.column.role == role]
+
+
+def _computes(parting: Parting) -> bool:
+    return any(column.role == "value" for column in (*parting.equal, *parting.within)) or bool(_of(parting, "value"))
+
+
+def _held(parting: Parting, *roles: Role) -> str:
+    """How nearly the columns of some roles hold in this row."""
+    compared = [column for column in parting.equal if column.role in roles]
+    others = [each for each in parting.within if each.role in roles]
+    return "bit-equal" if compared and not others else "within the tolerance"
+
+
+def _names(parting: Parting, role: Role) -> str:
+    return _listed([each.column.name for each in _of(parting, role)])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return listing([f"`{name}`" for name in names], _MOST_NAMES)
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"

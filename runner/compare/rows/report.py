@@ -1,0 +1,411 @@
+"""A verdict for people, one screen at most, and as plain values for programs."""
+
+from __future__ import annotations
+
+import cmath
+import math
+import re
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from runner.compare.numbers.bounds import significant_digits
+from runner.compare.numbers.differences import Apart, Difference, Element, Number, Passing, Values
+from runner.compare.numbers.digested import Condensed
+from runner.compare.numbers.growth import GrowthKind
+from runner.compare.numbers.numerals import to_text
+from runner.compare.rows.causes import BATCH, RANDOM, causes
+from runner.compare.rows.verdict import Parting, Place, Rows, Tally, Verdict
+from runner.errors import listing
+from runner.plan.dtypes import dtype_name
+from runner.plan.rows.columns import Column
+
+TALLEST = 24
+WIDEST = 100
+"""Lines and columns of one screen, which no verdict goes beyond."""
+
+_MOST_NAMES = 4
+_MOST_STATISTICS = 7
+_SHORTEST_TABLE = 3
+_INDENT = 12
+_NOTABLE = 1.5
+_KINDS: dict[GrowthKind, str] = {"drift": "a drift", "rounding": "rounding, no growth", "jump": "a jump"}
+
+
+def report(
+    verdict: Verdict,
+    *,
+    draws: Collection[str] = (BATCH, RANDOM),
+    every: int = 1,
+    height: int = TALLEST,
+    width: int = WIDEST,
+    first: Sequence[str] = (),
+) -> list[str]:
+    """The verdict as lines of text; none where everything holds.
+
+    Args:
+        draws, every: as in `causes`.
+        first: causes that come before those.
+        height, width: lines and characters that it may take.
+    """
+    lines = [*structure(verdict)]
+    if verdict.parting is not None:
+        lines.append(_place(verdict.parting))
+        told = [*first, *causes(verdict.parting, draws=draws, every=every)]
+        lines += _labelled(_numbers(verdict.parting), width)
+        lines += _labelled((("" if number else "cause", text) for number, text in enumerate(told)), width)
+        lines += _labelled([*_since(verdict), *_growth(verdict)], width)
+        room = height - len(lines)
+        if len(verdict.tallies) > 1 and room >= _SHORTEST_TABLE:
+            lines += _table(verdict.tallies, room)
+    return [_cut(line, width) for line in lines[:height]]
+
+
+def birth(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: int = WIDEST) -> list[str]:
+    """Where the first difference was born, and what it points to; nothing where there is none."""
+    if verdict.parting is None:
+        return []
+    born = textwrap.wrap(f"born in {_place(verdict.parting)}", width, subsequent_indent=" " * _INDENT)
+    told = (("" if number else "cause", text) for number, text in enumerate(causes(verdict.parting, draws=draws)))
+    return [*born, *_labelled(told, width)]
+
+
+def to_json(
+    verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1, first: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The verdict as values that JSON has; numbers that are not finite are text."""
+    parting, growth = verdict.parting, verdict.growth
+    return {
+        "holds": verdict.holds,
+        "rows": verdict.compared,
+        "missing_rows": _rows_json(verdict.missing_rows),
+        "new_rows": _rows_json(verdict.new_rows),
+        "missing_tensors": [column.name for column in verdict.missing_columns],
+        "new_tensors": [column.name for column in verdict.new_columns],
+        "redeclared": [
+            {"name": each.expected.name, "expected": _declared(each.expected), "found": _declared(each.found)}
+            for each in verdict.redeclared
+        ],
+        "first": None if parting is None else _parting_json(parting),
+        "causes": [] if parting is None else [*first, *causes(parting, draws=draws, every=every)],
+        "unequal_since": None
+        if verdict.unequal_since is None
+        else {**_place_json(verdict.unequal_since[0]), "tensor": verdict.unequal_since[1].name},
+        "growth": None
+        if growth is None
+        else {
+            "tensor": growth.column.name,
+            "kind": growth.kind,
+            "before": _finite(growth.before),
+            "first": _finite(growth.first),
+            "last": _finite(growth.last),
+            "last_row": growth.last_number,
+            "largest": _finite(growth.largest),
+            "largest_row": growth.largest_number,
+            "leap": None
+            if growth.leap is None
+            else {
+                "row": growth.leap.number,
+                "before": _finite(growth.leap.before),
+                "error": _finite(growth.leap.error),
+            },
+        },
+        "tensors": [
+            {
+                "name": tally.column.name,
+                "role": tally.column.role,
+                "first_row": tally.first_number,
+                "rows": tally.differing,
+                "of": tally.compared,
+                "largest_error": None if math.isnan(tally.largest) else _finite(tally.largest),
+            }
+            for tally in verdict.tallies
+        ],
+    }
+
+
+# --- text
+
+
+def structure(verdict: Verdict) -> Iterator[str]:
+    """What does not line up: tensors and rows that one side has alone."""
+    for word, columns in (("missing", verdict.missing_columns), ("new", verdict.new_columns)):
+        if columns:
+            names = listing([f"`{column.name}`" for column in columns], _MOST_NAMES)
+            yield f"{_counted(len(columns), 'tensor')} {_be(len(columns))} {word}: {names}"
+    for each in verdict.redeclared[:_MOST_NAMES]:
+        yield f"`{each.expected.name}` is {_declared(each.found)}, expected {_declared(each.expected)}"
+    if len(verdict.redeclared) > _MOST_NAMES:
+        more = len(verdict.redeclared) - _MOST_NAMES
+        yield f"and {_counted(more, 'more tensor')} {'has' if more == 1 else 'have'} another dtype or shape"
+    for word, rows in (("missing", verdict.missing_rows), ("new", verdict.new_rows)):
+        if rows.first is not None:
+            where = f"row {rows.first.number}, {rows.first.path}"
+            first = where if rows.count == 1 else f"the first is {where}"
+            yield f"{_counted(rows.count, 'row')} {_be(rows.count)} {word}: {first}"
+
+
+def _labelled(told: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
+    """Texts beside their labels, as many lines each as it needs."""
+    for label, text in told:
+        first, *more = textwrap.wrap(text, width - _INDENT, break_long_words=False) or [""]
+        yield f"  {label:<9} {first}"
+        yield from (" " * _INDENT + line for line in more)
+
+
+def _place(parting: Parting) -> str:
+    first = parting.divergences[0]
+    others = [each.column.name for each in parting.divergences[1:]]
+    verb = (_do if first.difference.kind in ("value", "digest") else _be)(len(others))
+    also = f"; so {verb} {listing([f'`{name}`' for name in others], _MOST_NAMES)}" if others else ""
+    return f"row {_shown_place(parting.place)}: `{first.column.name}` {_what(first.difference)}{also}"
+
+
+def _shown_place(place: Place) -> str:
+    return f"{place.number}" if place.path == place.step == "" else f"{place.number}, {place.path}"
+
+
+def _what(difference: Difference) -> str:
+    match difference.kind:
+        case "missing":
+            return f"is missing, expected {difference.expected}"
+        case "new":
+            return f"is new, {difference.found}"
+        case "shape" | "dtype":
+            return f"is {difference.found}, expected {difference.expected}"
+        case "digest":
+            return "differs in its digest"
+    return "differs"
+
+
+def _numbers(parting: Parting) -> Iterator[tuple[str, str]]:
+    difference = parting.divergences[0].difference
+    values = difference.values
+    for moved in difference.statistics[:_MOST_STATISTICS]:
+        yield "moved", moved
+    if difference.kind == "digest" and not difference.statistics:
+        yield "apart", f"how far is not known: {_untold(parting)}"
+    if values is None:
+        return
+    worst = values.worst
+    where = f" at {list(worst.index)}" if worst.index else ""
+    expected, found = shown(worst.expected, difference.dtype), shown(worst.found, difference.dtype)
+    yield "expected", f"{expected}{where}{_digits(values, difference.dtype)}"
+    yield "found", found
+    yield "apart", f"{_times(values)}{_apart(worst, difference.dtype)}"
+    if values.elements > 1:
+        first = f", the first at {list(values.first.index)}" if values.first.index != worst.index else ""
+        yield "elements", f"{values.count:,} of {values.elements:,} differ ({_percent(values.share)}){first}"
+    yield "passes at", _passing(values.passing)
+
+
+def _digits(values: Values, dtype: torch.dtype) -> str:
+    apart = values.uncertainty
+    if apart is None:
+        return ""
+    return f", about {significant_digits(apart.rms, apart.size, dtype):.1f} digits significant"
+
+
+def _times(values: Values) -> str:
+    apart = values.uncertainty
+    if apart is None or not math.isfinite(apart.times):
+        return ""
+    times = f"{apart.times:,.0f}" if apart.times >= 10 else f"{apart.times:.2g}"
+    return f"{times} times its uncertainty ({apart.allowed:g} are allowed); "
+
+
+def _untold(parting: Parting) -> str:
+    expected = parting.expected[parting.divergences[0].column.name]
+    if isinstance(expected, Condensed) and expected.summary is not None:
+        return "the statistics that were kept are the same in all of their digits"
+    return "digests alone were kept"
+
+
+def _apart(element: Element, dtype: torch.dtype) -> str:
+    if element.absolute == 0:
+        return "other bits of the same number"
+    if not (cmath.isfinite(element.expected) and cmath.isfinite(element.found)):
+        return "no number: not both are finite"
+    parts = [f"abs {element.absolute:.3g}", f"rel {element.relative:.3g}"]
+    if element.ulps is not None:
+        parts.append(f"{element.ulps:,} ULP of {dtype_name(dtype)}")
+    return ", ".join(parts)
+
+
+def _passing(passing: Passing) -> str:
+    if passing.atol is None:
+        return "no tolerance: what is not finite must stand where it is expected"
+    parts = []
+    if passing.rtol is not None:
+        beside = f" with atol {passing.beside_atol:.3g}" if passing.beside_atol else ""
+        parts.append(f"rtol {_rounded_up(passing.rtol)}{beside}")
+    parts.append(f"atol {_rounded_up(passing.atol)}" + (" alone" if passing.rtol is not None else ""))
+    if passing.ulp is not None:
+        parts.append(f"ulp {passing.ulp:,}")
+    return ", or ".join(parts)
+
+
+def _since(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    if verdict.unequal_since is not None:
+        place, column = verdict.unequal_since
+        where = f"row {_shown_place(place)}"
+        yield "since", f"the bits of `{column.name}` differ within the tolerance from {where} on"
+
+
+def _growth(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    growth, parting = verdict.growth, verdict.parting
+    if growth is None or parting is None or growth.last_number == parting.place.number:
+        return
+    kind, first = _KINDS[growth.kind], f"{_error(growth.first)} in row {parting.place.number}"
+    if growth.leap is not None:
+        kind = f"{kind} in row {growth.leap.number}"
+        told = f"{_error(growth.leap.error)} in row {growth.leap.number}"
+        first += f", at most {_error(growth.leap.before)} until then, {told}"
+    last = f"{_error(growth.last)} in row {growth.last_number}"
+    most = (
+        f", at most {_error(growth.largest)} in row {growth.largest_number}"
+        if growth.largest > _NOTABLE * max(growth.first, growth.last)
+        else ""
+    )
+    yield "growth", f"{kind}: error {first}, {last}{most}"
+
+
+def _table(tallies: Sequence[Tally], room: int) -> list[str]:
+    shown_tallies = tallies[: room - 1 if len(tallies) <= room - 1 else room - 2]
+    rows = [("tensor", "differs in", "from row", "largest error")]
+    rows += [
+        (
+            tally.column.name,
+            f"{tally.differing:,} of {tally.compared:,} rows",
+            str(tally.first_number),
+            _error(tally.largest),
+        )
+        for tally in shown_tallies
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    left_out = len(tallies) - len(shown_tallies)
+    return [*lines, f"  and {_counted(left_out, 'more tensor')}"] if left_out else lines
+
+
+def shown(number: Number, dtype: torch.dtype) -> str:
+    """A number with the digits that tell it from its neighbours in its dtype, and no more."""
+    return to_text(torch.tensor(number, dtype=dtype))
+
+
+def _declared(column: Column) -> str:
+    return f"{dtype_name(column.dtype)} {'of varying shape' if column.shape is None else list(column.shape)}"
+
+
+def _rounded_up(number: float) -> str:
+    """Three digits, none of them too small to pass."""
+    text = f"{number:.2e}"
+    if float(text) < number:
+        exponent = int(text.partition("e")[2])
+        text = f"{float(text) + 10.0 ** (exponent - 2):.2e}"
+    return re.sub(r"\.?0*e", "e", text) if number and not 1e-4 <= number < 1000 else f"{float(text):g}"
+
+
+def _error(error: float) -> str:
+    if math.isnan(error):
+        return "unknown"
+    return "no number" if math.isinf(error) else f"{error:.2g}"
+
+
+def _percent(share: float) -> str:
+    return "100%" if share == 1 else f"{min(99.9, 100 * share):.3g}%"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _do(count: int) -> str:
+    return "does" if count == 1 else "do"
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+# --- JSON
+
+
+def _parting_json(parting: Parting) -> dict[str, Any]:
+    return {
+        **_place_json(parting.place),
+        "tensors": [
+            {"name": each.column.name, "role": each.column.role, **_difference_json(each.difference)}
+            for each in parting.divergences
+        ],
+    }
+
+
+def _difference_json(difference: Difference) -> dict[str, Any]:
+    return {
+        "kind": difference.kind,
+        "expected": difference.expected,
+        "found": difference.found,
+        **({} if difference.values is None else _values_json(difference.values)),
+        **({"statistics": list(difference.statistics)} if difference.kind == "digest" else {}),
+    }
+
+
+def _values_json(values: Values) -> dict[str, Any]:
+    passing = values.passing
+    return {
+        "worst": _element_json(values.worst),
+        "first": _element_json(values.first),
+        "differing": values.count,
+        "unequal": values.unequal,
+        "elements": values.elements,
+        "error": _finite(values.error),
+        "uncertainty": None if values.uncertainty is None else _apart_json(values.uncertainty),
+        "passes_at": {
+            "rtol": passing.rtol,
+            "beside_atol": _finite(passing.beside_atol),
+            "atol": passing.atol,
+            "ulp": passing.ulp,
+        },
+    }
+
+
+def _apart_json(apart: Apart) -> dict[str, Any]:
+    return {"times": _finite(apart.times), "allowed": apart.allowed, "rms": _finite(apart.rms)}
+
+
+def _element_json(element: Element) -> dict[str, Any]:
+    return {
+        "index": list(element.index),
+        "expected": _number(element.expected),
+        "found": _number(element.found),
+        "absolute": _finite(element.absolute),
+        "relative": _finite(element.relative),
+        "ulps": element.ulps,
+    }
+
+
+def _place_json(place: Place) -> dict[str, Any]:
+    return {"row": place.number, "step": place.step, "path": place.path}
+
+
+def _rows_json(rows: Rows) -> dict[str, Any]:
+    return {"count": rows.count, "first": None if rows.first is None else _place_json(rows.first)}
+
+
+def _number(number: Number) -> Any:
+    if isinstance(number, complex):
+        return [_finite(number.real), _finite(number.imag)]
+    return _finite(number) if isinstance(number, float) else number
+
+
+def _finite(number: float) -> float | str:
+    return number if math.isfinite(number) else str(number)

@@ -1,0 +1,440 @@
+"""Two sequences of rows: where they part first, why, and what becomes of it.
+
+The rows may be those of two recorded runs, of two engines in lockstep, or of a run and its snapshot: all that is asked
+of a row is its number, its step and its values.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from torch import Tensor
+
+from runner.compare.numbers.bounds import Uncertainty
+from runner.compare.numbers.differences import Deviation, Difference
+from runner.compare.numbers.digested import Condensed
+from runner.compare.numbers.growth import Growth, Trace
+from runner.compare.numbers.observed import deviation, difference, is_same
+from runner.compare.numbers.tolerances import Tolerance, root_mean_square, rounding
+from runner.plan.rows.columns import Column, Role
+
+CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
+"""Within a step: what is computed, the gradients of it, the update, and what the optimizer keeps."""
+
+
+class AnyRow(Protocol):
+    """What is asked of a row; `runner.engine.Row` is one."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def step(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    def __getitem__(self, name: str) -> Tensor | Condensed | None: ...
+    def __contains__(self, name: object) -> bool: ...
+
+
+Pair = tuple[AnyRow | None, AnyRow | None]
+"""A row as it was found and as it was expected; None where the other side has none."""
+
+Tolerate = Callable[[Column], Tolerance]
+
+Uncertain = Callable[[AnyRow, str], Uncertainty | None]
+"""How uncertain a tensor of an expected row is; None where it is exact."""
+
+
+def certain(row: AnyRow, name: str) -> Uncertainty | None:
+    """Of rows of which nothing was measured."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row, to a person."""
+
+    number: int
+    step: str
+    path: str
+
+    @classmethod
+    def of(cls, row: AnyRow) -> Place:
+        return cls(row.number, row.step, row.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows that only one side has."""
+
+    count: int
+    first: Place | None  # None where there are none
+
+
+@dataclass(frozen=True, slots=True)
+class Redeclared:
+    """A column whose dtype or shape is not the expected one."""
+
+    expected: Column
+    found: Column
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One tensor of one row that differs."""
+
+    column: Column
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """One tensor over all rows."""
+
+    column: Column
+    differing: int  # rows
+    compared: int
+    first_number: int
+    largest: float  # relative error; inf where it was missing, new or not finite, NaN where digests alone are known
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """The first row that differs, with the rows around it: what a cause is found from."""
+
+    place: Place
+    divergences: tuple[Divergence, ...]  # in causal order
+    equal: tuple[Column, ...]  # columns with the same bits in this row, where both have a value; in causal order
+    within: tuple[Column, ...]  # those that differ within the tolerance
+    found: AnyRow
+    expected: AnyRow
+    before: AnyRow | None  # the row before, as it was expected
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How two sequences of rows differ."""
+
+    compared: int  # rows that both have
+    missing_rows: Rows
+    new_rows: Rows
+    missing_columns: tuple[Column, ...]
+    new_columns: tuple[Column, ...]
+    redeclared: tuple[Redeclared, ...]
+    parting: Parting | None
+    unequal_since: tuple[Place, Column] | None  # where bits differed first, though within the tolerance
+    growth: Growth | None  # of the first tensor that differs
+    tallies: tuple[Tally, ...]  # tensors that differ, in the order in which they part
+    same_bits: bool = False  # whether every compared tensor has the expected bits
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs by more than the tolerance."""
+        structure = (self.missing_columns, self.new_columns, self.redeclared)
+        return self.parting is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
+
+
+def align(
+    found: Iterable[AnyRow], expected: Iterable[AnyRow], about: Callable[[AnyRow], Hashable] | None = None
+) -> Iterator[Pair]:
+    """Rows of both sides in pairs, the same step of the same iteration beside each other.
+
+    Where a step was added or removed, the rows after it still find their partners: rows are passed over, at most
+    `WINDOW` at once, until the steps agree again.
+
+    Args:
+        about: what two rows have in common that are a pair; step and iteration unless given.
+    """
+    about = about or _step_of
+    left, right = _Side(found, about), _Side(expected, about)
+    while (a := left.head()) is not None and (b := right.head()) is not None:
+        if about(a) == about(b):
+            yield left.take(), right.take()
+            continue
+        passed_left, passed_right = left.distance(about(b)), right.distance(about(a))
+        if passed_left is None and passed_right is None:
+            passed_left = passed_right = 1
+        elif passed_left is None or (passed_right is not None and passed_right < passed_left):
+            passed_left = 0
+        else:
+            passed_right = 0
+        for _ in range(passed_left or 0):
+            yield left.take(), None
+        for _ in range(passed_right or 0):
+            yield None, right.take()
+    while left.head() is not None:
+        yield left.take(), None
+    while right.head() is not None:
+        yield None, right.take()
+
+
+def align_edited(found: Sequence[AnyRow], expected: Sequence[AnyRow], values: Sequence[str]) -> Iterator[Pair]:
+    """Rows of a run and of the snapshot of another version of its config in pairs, in order.
+
+    Rows of the same step and iteration are pairs. Between these, the kind of step and what it computes decide: the
+    steps may stand in other loops than before.
+
+    Args:
+        values: the named values that both sides declare.
+    """
+
+    def kind(row: AnyRow) -> Hashable:
+        return row.step, *(row[name] is not None for name in values)
+
+    left, right = 0, 0
+    for at, of in _anchors(found, expected):
+        yield from align(found[left:at], expected[right:of], kind)
+        yield found[at], expected[of]
+        left, right = at + 1, of + 1
+    yield from align(found[left:], expected[right:], kind)
+
+
+def _anchors(found: Sequence[AnyRow], expected: Sequence[AnyRow]) -> Iterator[tuple[int, int]]:
+    """Places of rows whose step and iteration stands once on either side, in an order that both have."""
+    counts = [Counter(map(_step_of, rows)) for rows in (found, expected)]
+    places = {_step_of(row): place for place, row in enumerate(expected)}
+    last = -1
+    for place, row in enumerate(found):
+        step = _step_of(row)
+        if all(count[step] == 1 for count in counts) and places[step] > last:
+            last = places[step]
+            yield place, last
+
+
+WINDOW = 64
+"""Rows that are looked through for the partner of one."""
+
+_ORDINAL = re.compile(r"(?<![^.])\d+\.")
+
+
+def _step_of(row: AnyRow) -> tuple[str, str]:
+    """What a row is about, wherever its step stands in its list: `train`, `repeat[12].train`."""
+    return row.step, _ORDINAL.sub("", row.path)
+
+
+class _Side:
+    """Rows that can be looked at before they are taken."""
+
+    def __init__(self, rows: Iterable[AnyRow], about: Callable[[AnyRow], Hashable]) -> None:
+        self._rows = iter(rows)
+        self._about = about
+        self._ahead: deque[AnyRow] = deque()
+
+    def head(self) -> AnyRow | None:
+        self._look(1)
+        return self._ahead[0] if self._ahead else None
+
+    def take(self) -> AnyRow:
+        return self._ahead.popleft()
+
+    def distance(self, step: Hashable) -> int | None:
+        """Rows before the first one of a step; None where it does not come soon."""
+        self._look(WINDOW)
+        return next((place for place, row in enumerate(self._ahead) if self._about(row) == step), None)
+
+    def _look(self, count: int) -> None:
+        while len(self._ahead) < count:
+            row = next(self._rows, None)
+            if row is None:
+                return
+            self._ahead.append(row)
+
+
+def compare(
+    pairs: Iterable[Pair],
+    found_columns: Sequence[Column],
+    expected_columns: Sequence[Column],
+    tolerate: Tolerate,
+    uncertain: Uncertain = certain,
+) -> Verdict:
+    """The verdict over rows, which are read once, one pair at a time.
+
+    Args:
+        pairs: as `align` gives them.
+        found_columns, expected_columns: of either side. A column whose dtype differs is compared no further; one whose
+            shape differs is, so that a step shows where.
+        tolerate: the tolerance of each column; `Tolerances` is one.
+        uncertain: of the expected rows, where the tolerance of a column is `measured`.
+    """
+    watch = Watch(found_columns, expected_columns, tolerate, uncertain)
+    for found, expected in pairs:
+        watch(found, expected)
+    return watch.verdict()
+
+
+def in_causal_order(columns: Iterable[Column]) -> list[Column]:
+    """Columns in the order in which a step makes them: named values as the text has them, gradients, weights, state."""
+    return sorted(columns, key=lambda column: CAUSAL_ORDER.index(column.role))
+
+
+@dataclass(slots=True)
+class Series:
+    """What is known of one column after some rows."""
+
+    column: Column
+    tolerance: Tolerance
+    size: float = 0.0  # the largest root mean square of a scaled gradient
+    compared: int = 0
+    differing: int = 0
+    first_number: int = -1
+    error: float = 0.0  # in the last compared row
+    before: float = 0.0
+    first: float = 0.0
+    last_number: int = -1
+    largest: float = 0.0
+    largest_number: int = -1  # stays where no error is known
+    trace: Trace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trace = Trace(rounding(self.column.rounded))
+
+    def add(
+        self,
+        number: int,
+        found: Tensor | None,
+        expected: Tensor | Condensed | None,
+        same: bool,
+        whole: bool,
+        uncertainty: Uncertainty | None = None,
+    ) -> Difference | None:
+        """Compare the values of one row; what differs is told where the `whole` of it is asked for."""
+        self.compared += 1
+        if self.tolerance.scaled and isinstance(expected, Tensor):
+            self.size = max(self.size, root_mean_square(expected))
+        previous, self.last_number = self.error, number
+        if same:
+            self.error = 0.0
+            self.trace.add(number, 0.0)
+            return None
+        tolerance = self.tolerance.of_row(uncertainty)
+        told = difference(found, expected, tolerance, self.size) if whole else None
+        if self.column.is_digest and found is not None and expected is not None:
+            told = None if told is None else replace(told, kind="digest", values=None)
+            deviates = Deviation(True, math.nan)
+        elif told is not None and told.values is not None:
+            deviates = Deviation(True, told.values.error)
+        else:
+            deviates = deviation(found, expected, tolerance, self.size)
+        self.error = deviates.error
+        self.trace.add(number, self.error)
+        if not deviates.beyond:
+            return None
+        if self.differing == 0:
+            self.first_number, self.before, self.first = number, previous, self.error
+        self.differing += 1
+        if self.error >= self.largest:
+            self.largest, self.largest_number = self.error, number
+        return told
+
+    def tally(self) -> Tally:
+        largest = math.nan if self.differing and self.largest_number < 0 else self.largest
+        return Tally(self.column, self.differing, self.compared, self.first_number, largest)
+
+    def growth(self) -> Growth | None:
+        """None where no error is known."""
+        if self.largest_number < 0:
+            return None
+        kind = self.trace.kind(self.before, self.first)
+        leap = self.trace.leap
+        return Growth(
+            self.column,
+            kind,
+            self.before,
+            self.first,
+            self.error,
+            self.last_number,
+            self.largest,
+            self.largest_number,
+            None if leap is None or leap.number == self.first_number else leap,
+        )
+
+
+@dataclass(slots=True)
+class Watch:
+    """Takes pairs of rows one by one, and tells how the columns differ that both sides declare."""
+
+    found_columns: Sequence[Column]
+    expected_columns: Sequence[Column]
+    tolerate: Tolerate
+    uncertain: Uncertain = certain
+    series: dict[str, Series] = field(default_factory=dict)
+    compared: int = 0
+    missing: int = 0
+    new: int = 0
+    first_missing: Place | None = None
+    first_new: Place | None = None
+    parting: Parting | None = None
+    unequal_since: tuple[Place, Column] | None = None
+    before: AnyRow | None = None
+
+    def __post_init__(self) -> None:
+        found = {column.name: column for column in self.found_columns}
+        for column in in_causal_order(self.expected_columns):
+            if column.name in found and found[column.name].dtype == column.dtype:
+                self.series[column.name] = Series(column, self.tolerate(column))
+
+    def __call__(self, found: AnyRow | None, expected: AnyRow | None) -> None:
+        if found is not None and expected is not None:
+            self._compare(found, expected)
+        elif expected is not None:
+            self.missing += 1
+            self.first_missing = self.first_missing or Place.of(expected)
+        elif found is not None:
+            self.new += 1
+            self.first_new = self.first_new or Place.of(found)
+
+    def _compare(self, found: AnyRow, expected: AnyRow) -> None:
+        self.compared += 1
+        divergences: list[Divergence] = []
+        equal: list[Column] = []
+        within: list[Column] = []
+        for name, series in self.series.items():
+            left, right = found[name], expected[name]
+            if left is None and right is None:
+                continue
+            assert not isinstance(left, Condensed)  # only what is expected may be that
+            same = left is not None and right is not None and is_same(left, right)
+            uncertainty = self.uncertain(expected, name) if series.tolerance.mode == "measured" and not same else None
+            difference = series.add(expected.number, left, right, same, self.parting is None, uncertainty)
+            if not same and self.unequal_since is None:
+                self.unequal_since = Place.of(expected), series.column
+            if difference is not None:
+                divergences.append(Divergence(series.column, difference))
+            else:
+                (equal if same else within).append(series.column)
+        if divergences and self.parting is None:
+            self.parting = Parting(
+                Place.of(expected), tuple(divergences), tuple(equal), tuple(within), found, expected, self.before
+            )
+        self.before = expected
+
+    def verdict(self) -> Verdict:
+        found = {column.name: column for column in self.found_columns}
+        expected = {column.name: column for column in self.expected_columns}
+        parting = self.parting
+        born = self.unequal_since
+        if parting is not None and born is not None and born[0] == parting.place:
+            born = None
+        differing = [series for series in self.series.values() if series.differing]
+        differing.sort(key=lambda series: series.first_number)  # stable: in causal order within a row
+        return Verdict(
+            compared=self.compared,
+            missing_rows=Rows(self.missing, self.first_missing),
+            new_rows=Rows(self.new, self.first_new),
+            missing_columns=tuple(column for name, column in expected.items() if name not in found),
+            new_columns=tuple(column for name, column in found.items() if name not in expected),
+            redeclared=tuple(
+                Redeclared(column, found[name])
+                for name, column in expected.items()
+                if name in found and (column.dtype, column.shape) != (found[name].dtype, found[name].shape)
+            ),
+            parting=parting,
+            unequal_since=born,
+            growth=None if parting is None else self.series[parting.divergences[0].column.name].growth(),
+            tallies=tuple(series.tally() for series in differing),
+            same_bits=self.unequal_since is None,
+        )

@@ -1,0 +1,151 @@
+"""Two recorded runs: how their configs, their environments and their rows differ."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.compare.numbers.tolerances import BITWISE, BY_DTYPE, Tolerances
+from runner.compare.rows.causes import BATCH, RANDOM
+from runner.compare.rows.verdict import Verdict, align, compare
+from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, dotted, plain
+from runner.errors import Mark, Problem, UsageError
+from runner.record import Run
+
+ABSENT = object()
+"""Stands where one of two has no such key."""
+
+ENVIRONMENT = (
+    "versions.steprun", "versions.torch", "versions.python", "engine", "environment.device", "environment.device_name",
+    "environment.cpu_capability", "environment.threads", "git.commit", "git.dirty", "process.host",
+)  # fmt: skip
+"""What of two manifests is held against one another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A value, and where a config says it."""
+
+    value: Any  # `ABSENT` where it does not
+    mark: Mark | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDifference:
+    """One key of two configs, or of two environments."""
+
+    key: str
+    expected: Written
+    found: Written
+
+
+@dataclass(frozen=True, slots=True)
+class RunDifference:
+    """How two runs differ."""
+
+    config: tuple[KeyDifference, ...]
+    environment: tuple[KeyDifference, ...]
+    tolerance: str  # "bitwise", "dtype", or as a person says
+    cut: int | None  # rows that were looked at where a run has not come to its end; None: all
+    verdict: Verdict
+    draws: tuple[str, ...]  # what of `BATCH` and `RANDOM` may differ
+    every: int  # iterations from one row to the next
+
+
+def compare_runs(found: Run, expected: Run, tolerances: Tolerances | None = None, name: str = "") -> RunDifference:
+    """The differences of two runs. Of one that is not finished the rows that it has are compared.
+
+    Args:
+        tolerances: called `name`; unless given, the same bits under the same fingerprint, else by dtype.
+    Raises:
+        UsageError: a run has no rows, or its config cannot be read.
+    """
+    for run in (expected, found):
+        if not len(run):
+            hint = "wait for its first row" if run.status == "running" else "take another run"
+            raise UsageError(Problem(f"{run.path} is {run.status} and has no rows", hint))
+    if tolerances is None:
+        same = _fingerprint(found) == _fingerprint(expected)
+        tolerances, name = Tolerances(BITWISE if same else BY_DTYPE), "bitwise" if same else "dtype"
+    unfinished = [len(run) for run in (expected, found) if run.status != "finished"]
+    cut = min(unfinished) if unfinished and min(unfinished) < max(len(expected), len(found)) else None
+    pairs = align(itertools.islice(found.rows(), cut), itertools.islice(expected.rows(), cut))
+    keys = tuple(config_differences(found, expected))
+    configs, every = [found.config, expected.config], expected.config.log.every
+    may_differ = ((BATCH, any(config.data for config in configs)), (RANDOM, configs[0].seed != configs[1].seed))
+    return RunDifference(
+        keys,
+        tuple(environment_differences(found, expected)),
+        name,
+        cut,
+        compare(pairs, found.columns, expected.columns, tolerances),
+        tuple(name for name, differs in may_differ if differs),
+        every if isinstance(every, int) else 1,
+    )
+
+
+def _fingerprint(run: Run) -> tuple[Any, Any]:
+    return run.manifest.get("environment"), run.manifest.get("engine")
+
+
+# --- configs
+
+
+def config_differences(found: Run, expected: Run) -> Iterator[KeyDifference]:
+    """The keys of the resolved configs that differ, each with its place."""
+    yield from _differences((), expected.config.document.root, found.config.document.root)
+
+
+def _differences(path: tuple[str | int, ...], expected: Node, found: Node) -> Iterator[KeyDifference]:
+    if isinstance(expected, MapNode) and isinstance(found, MapNode):
+        sides = [{key: entry.value for key, entry in node.entries.items()} for node in (expected, found)]
+    elif isinstance(expected, ListNode) and isinstance(found, ListNode) and _of_mappings(expected, found):
+        sides = [{str(index): item for index, item in enumerate(node.items)} for node in (expected, found)]
+    else:
+        if _value(expected) != _value(found):
+            yield KeyDifference(dotted(path), _written(expected), _written(found))
+        return
+    for key in dict.fromkeys([*sides[0], *sides[1]]):
+        one, other = sides[0].get(key), sides[1].get(key)
+        if one is not None and other is not None:
+            yield from _differences((*path, key), one, other)
+        else:
+            yield KeyDifference(dotted((*path, key)), _written(one), _written(other))
+
+
+def _of_mappings(*lists: ListNode) -> bool:
+    """Whether lists hold more than plain values, as steps do: a list of numbers is one value."""
+    return all(any(not isinstance(item, ScalarNode) for item in node.items) for node in lists)
+
+
+def _value(node: Node) -> tuple[type, Any]:
+    """What a node says; true is not 1, and NaN is NaN."""
+    value = plain(node)
+    return type(value), repr(value) if value != value else value
+
+
+def _written(node: Node | None) -> Written:
+    if node is None:
+        return Written(ABSENT, None)
+    return Written(plain(node), node.source.mark(node.start))
+
+
+# --- environments
+
+
+def environment_differences(found: Run, expected: Run) -> Iterator[KeyDifference]:
+    """What of the environments of two runs differs: versions, device, threads, the commit."""
+    for key in ENVIRONMENT:
+        values = [_entry(run.manifest, key) for run in (expected, found)]
+        if values[0] != values[1]:
+            name = key.removeprefix("environment.").removeprefix("versions.").removeprefix("process.")
+            yield KeyDifference(name.replace(".", " ").replace("_", " "), *(Written(value, None) for value in values))
+
+
+def _entry(manifest: Mapping[str, Any], key: str) -> Any:
+    value: Any = manifest
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

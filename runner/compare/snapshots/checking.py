@@ -1,0 +1,364 @@
+"""One config run again and held to its snapshot."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from runner.compare.environment import environment_of
+from runner.compare.numbers.digested import Condensed
+from runner.compare.rows.causes import BATCH, RANDOM
+from runner.compare.rows.report import WIDEST, report, structure, to_json
+from runner.compare.rows.verdict import AnyRow, Pair, Verdict, align, align_edited, compare
+from runner.compare.snapshots.capture import files_of, kept, measured, plan_of, tolerances_of
+from runner.compare.snapshots.edits import START, Edit, edits, explains, field_digests
+from runner.compare.snapshots.model import FIRST_FORMAT, Snapshot, snapshot_path, uncertainty_of
+from runner.compare.snapshots.reading import read
+from runner.compare.snapshots.restarts import Restarted, compare_restarts, take
+from runner.compare.snapshots.updating import Update, changes, updated
+from runner.compare.snapshots.writing import write
+from runner.engine import Row, execute
+from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError, listing
+from runner.plan import Plan
+
+Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
+"""`missing`: a config without a snapshot; `orphan`: a snapshot without its config; `damaged`: one that cannot be read;
+`failed`: a config that is not valid or whose run fails; `skipped`: one that an engine asked for cannot do."""
+
+FINE: tuple[Status, ...] = ("holds", "skipped", "written", "updated")
+ENGINE = "engine="
+DIFFERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A config and the file of its snapshot."""
+
+    config: str | None  # None: whatever the snapshot says it is of
+    snapshot: str
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self.config or self.snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of every target."""
+
+    update: Update | None = None
+    overrides: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    width: int = WIDEST  # of a line that tells what differs
+    runs: int | None = None  # with perturbed rounding, where a snapshot is written; None: as the config says
+    budget: float | None = None  # seconds of these
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one target; plain values only, so that it can come from another process."""
+
+    name: str
+    status: Status
+    exit_code: int = 0
+    lines: tuple[str, ...] = ()  # what a person is told
+    rows: int = 0
+    seconds: float = 0.0
+    exact: bool = True  # compared bit for bit
+    details: dict[str, Any] = field(default_factory=dict)  # for programs
+
+
+def check(target: Target, request: Request) -> Outcome:
+    """Run a config and compare with its snapshot; whatever is wrong with either becomes the outcome."""
+    began = time.perf_counter()
+    outcome = _checked(target, request)
+    return replace(outcome, seconds=time.perf_counter() - began)
+
+
+def _checked(target: Target, request: Request) -> Outcome:
+    path = Path(target.snapshot)
+    if not os.path.lexists(path):
+        if request.update is not None and target.config is not None:
+            return _guarded(target.name, request, lambda: _new(target.name, Path(str(target.config)), path, request))
+        hint = f"`steprun snapshot {target.name}` takes one"
+        return _fault(target.name, "missing", SteprunError(Problem(f"{target.name} has no snapshot", hint)), DIFFERS)
+    try:
+        snapshot, of = read(path)
+    except (SnapshotError, UsageError) as error:
+        return _fault(target.name, "damaged", error, error.exit_code)
+    config = path.parent.parent / of
+    name = target.config or os.path.normpath(config)
+    if target.config is not None and Path(target.config).name != of:
+        message = f"{path} is of {of}, not of {target.config}"
+        hint = "give one of the two configs a `name` of its own"
+        return _fault(name, "damaged", SnapshotError(Problem(message, hint)), SnapshotError.exit_code)
+    if not config.is_file():
+        told = Problem(f"{path} is of {of}, which is not there", "restore the config, or remove this file")
+        return _fault(str(path), "orphan", SnapshotError(told), DIFFERS)
+    return _guarded(name, request, lambda: _held(name, config, path, snapshot, request))
+
+
+def _guarded(name: str, request: Request, work: Callable[[], Outcome]) -> Outcome:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            return work()
+    except SteprunError as error:
+        if isinstance(error, EngineError) and any(given.startswith(ENGINE) for given in request.overrides):
+            return _skipped(name, error)
+        return _fault(name, "failed", error, error.exit_code)
+
+
+def _new(name: str, config: Path, path: Path, request: Request) -> Outcome:
+    plan = plan_of(config, request.overrides, request.allow)
+    rows = list(execute(plan))
+    snapshot = _taken(config, plan, rows, request)
+    write(snapshot, path, config.name)
+    return Outcome(name, "written", rows=len(snapshot.rows), lines=(f"wrote {path}",))
+
+
+def _taken(config: Path, plan: Plan, rows: Sequence[Row], request: Request, before: Snapshot | None = None) -> Snapshot:
+    """The snapshot of a run, its uncertainty measured as for the one before, unless something else is asked for."""
+    runs, how = request.runs, None if before is None else before.measured
+    if runs is None and how is None and before is not None and before.format != FIRST_FORMAT:
+        runs = 0
+    uncertainty = measured(
+        config, plan, rows, request.overrides, request.allow, runs=runs, before=how, budget=request.budget
+    )
+    if uncertainty is not None:
+        from runner.compare.uncertainty.meaning import check_meaning  # imports torch's compiler
+
+        check_meaning(str(config), rows, uncertainty)
+    return kept(plan, rows, uncertainty, take(plan, uncertainty, request.allow))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A run compared with its snapshot."""
+
+    verdict: Verdict
+    exact: bool  # by bits, for the environment is the same and the config was not edited
+    measured: bool  # by the uncertainty that was measured, where not by bits
+    edited: tuple[Edit, ...]
+    matches: bool  # whether any row after the start has a partner
+    restarts: tuple[Restarted, ...] = ()
+
+    @property
+    def compared_by(self) -> str:
+        if self.exact:
+            return "bits"
+        return "uncertainty" if self.measured else "tolerance"
+
+    @property
+    def holds(self) -> bool:
+        return self.agrees(self.verdict) and not self.differing
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether a config was edited and its bits stay: then its digests alone are new."""
+        verdicts = [self.verdict, *(each.verdict for each in self.restarts if each.verdict is not None)]
+        return bool(self.edited) and self.holds and all(verdict.same_bits for verdict in verdicts)
+
+    @property
+    def differing(self) -> list[tuple[int, Verdict]]:
+        """The rows from whose recorded state other numbers came, with how these differ."""
+        found = [(each.after, each.verdict) for each in self.restarts if each.verdict is not None]
+        return [(after, verdict) for after, verdict in found if not self.agrees(verdict)]
+
+    def agrees(self, verdict: Verdict) -> bool:
+        """Whether a verdict holds; what is new in an edited config is no difference."""
+        return _only_new(verdict) if self.edited else verdict.holds
+
+
+def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Request) -> Outcome:
+    plan = plan_of(config, request.overrides, request.allow)
+    if plan.name != path.stem:
+        message = f"{path} is of {config}, whose name is `{plan.name}`"
+        hint = f"`steprun snapshot {config}` takes {snapshot_path(config, plan.name).name}; remove this one"
+        return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
+    rows: list[Row] | None = list(execute(plan)) if request.update else None
+    judged = judge(plan, snapshot, rows)
+    if judged.edited and not judged.matches and request.update is None:
+        return _unmatched(name, plan, snapshot, judged)
+    stored = tuple(restart.after for restart in snapshot.restarts) == plan.snapshot.restart
+    fresh = judged.holds and stored and not judged.edited and request.update != "all"
+    if request.update is None or (fresh and snapshot.format != FIRST_FORMAT):
+        return _told(name, plan, snapshot, judged, request.width)
+    assert rows is not None
+    if request.update == "new":
+        if judged.differing or not _only_new(judged.verdict):
+            write(updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), path, config.name)
+            return _told(name, plan, snapshot, judged, request.width)
+        new = replace(
+            updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), config=field_digests(plan.config)
+        )
+    elif judged.refreshes and stored and request.update == "differing" and _has_same_shape(judged):
+        new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
+    else:
+        new = updated(snapshot, _taken(config, plan, rows, request, snapshot), request.update)
+    write(new, path, config.name)
+    return _written(name, path, snapshot, new, judged)
+
+
+def _written(name: str, path: Path, before: Snapshot, new: Snapshot, judged: Judged) -> Outcome:
+    count = changes(before, new)
+    told = f"wrote {path}: {count:,} tensor{'' if count == 1 else 's'} changed"
+    if judged.edited:
+        told += f", {_counted_edits(judged.edited)}"
+    if new.environment != before.environment:
+        told += ", taken whole in this environment"
+    return Outcome(name, "updated", rows=judged.verdict.compared, lines=(told,), exact=judged.exact)
+
+
+def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None) -> Judged:
+    """A run of a plan compared with its snapshot.
+
+    Args:
+        found: the rows of the run; it is run unless they are given.
+    """
+    edited = edits(plan.config, snapshot.config, first_format=snapshot.format == FIRST_FORMAT)
+    expected, same = snapshot.seen_from(environment_of(plan))
+    exact = same and not edited
+    tolerances = tolerances_of(plan, exact, snapshot)
+    rows = execute(plan) if found is None else found
+    if edited:
+        kept = {column.name for column in snapshot.columns}
+        common = [column.name for column in plan.columns if column.role == "value" and column.name in kept]
+        pairs = align_edited(list(rows), expected, common)
+    else:
+        pairs = align(rows, expected)
+    matched: list[str] = []
+    verdict = compare(_noting(pairs, matched), plan.columns, snapshot.columns, tolerances, uncertainty_of)
+    restarts = compare_restarts(plan, snapshot, tolerances, edited=bool(edited))
+    measured_elsewhere = tolerances.default.mode == "measured"
+    matches = any(step != START for step in matched) or len(expected) < 2
+    return Judged(verdict, exact, measured_elsewhere, edited, matches, tuple(restarts))
+
+
+def _noting(pairs: Iterable[Pair], matched: list[str]) -> Iterator[Pair]:
+    """The pairs; the step of each row that has a partner is added to `matched`."""
+    for found, expected in pairs:
+        if found is not None and expected is not None:
+            matched.append(expected.step)
+        yield found, expected
+
+
+def _unmatched(name: str, plan: Plan, snapshot: Snapshot, judged: Judged) -> Outcome:
+    message = "the config was edited, and no step of its run is one that the snapshot has"
+    hint = "`steprun check --update` takes the numbers of the edited config"
+    lines = (message, *_edits_lines(judged.edited), *_notes(plan, snapshot, judged), f"= {hint}")
+    details = {"edited": [_edit_json(edit) for edit in judged.edited]}
+    return Outcome(name, "stale", DIFFERS, lines, details=details)
+
+
+MOST_EDITS = 6
+
+
+def _counted_edits(edited: Sequence[Edit]) -> str:
+    return f"{len(edited)} field{'' if len(edited) == 1 else 's'} of the config edited"
+
+
+def _edits_lines(edited: Sequence[Edit]) -> list[str]:
+    shown = [str(edit) for edit in edited[:MOST_EDITS]]
+    return [*shown, f"and {len(edited) - MOST_EDITS} fields more"] if len(edited) > MOST_EDITS else shown
+
+
+def _edit_json(edit: Edit) -> dict[str, Any]:
+    return {"field": edit.name, "kind": edit.kind, "file": edit.source, "line": edit.line}
+
+
+def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int) -> Outcome:
+    verdict = judged.verdict
+    bits = verdict.same_bits and all(each.verdict is None or each.verdict.same_bits for each in judged.restarts)
+    details = {
+        "edited": [_edit_json(edit) for edit in judged.edited],
+        "compared_by": judged.compared_by,
+        "bits": bits,
+    }
+    notes = [*_edits_lines(judged.edited), *_notes(plan, snapshot, judged)]
+    if judged.holds:
+        lines = (*notes, *(structure(verdict) if judged.edited else ()))
+        return Outcome(name, "holds", rows=verdict.compared, exact=judged.exact, lines=lines, details=details)
+    now = files_of(plan) if snapshot.files else {}
+    others = [file for file, digest in snapshot.files.items() if now.get(file, digest) != digest]
+    changed = [f"`{file}` is not the file that the snapshot was taken with" for file in others]
+    draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
+    first = _explained(judged, plan)
+    every = plan.log.every
+    told = [*notes, *changed]
+    if not judged.agrees(verdict):
+        told += report(verdict, draws=draws, every=every, width=width, first=first)
+    restarts: list[dict[str, Any]] = []
+    for after, restarted in judged.differing:
+        told.append(f"started from the recorded state after row {after}:")
+        told += report(restarted, draws=draws, every=1, width=width)
+        restarts.append({"after": after, **to_json(restarted, draws=draws, every=1)})
+    details |= to_json(verdict, draws=draws, every=every, first=first)
+    details |= {"changed_files": others, "restarts": restarts}
+    return Outcome(name, "differs", DIFFERS, tuple(told), verdict.compared, exact=judged.exact, details=details)
+
+
+def _explained(judged: Judged, plan: Plan) -> list[str]:
+    """The edits that can be why the first difference is there: the first of its causes."""
+    parting = judged.verdict.parting
+    if parting is None:
+        return []
+    return [f"{edit}, which can explain this" for edit in judged.edited if explains(edit, parting, plan)][:MOST_EDITS]
+
+
+def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
+    if snapshot.format == FIRST_FORMAT:
+        yield "the snapshot has format 1, without uncertainties: `steprun snapshot` takes it again"
+    digests = sum(
+        kept.uncertainty is None and isinstance(kept.value, Condensed) and kept.value.summary is None
+        for row in snapshot.rows
+        for kept in row.values.values()
+    )
+    if digests and not judged.exact and not judged.verdict.same_bits:
+        told = "is known by a digest" if digests == 1 else "are known by digests"
+        yield f"{digests:,} tensor{'' if digests == 1 else 's'} of rows {told} alone, and cannot be compared elsewhere"
+    for restart in judged.restarts:
+        if restart.verdict is None:
+            yield f"the state after row {restart.after} does not fit the edited config: {restart.misfit}"
+    missing = sorted({*plan.snapshot.restart} - {restart.after for restart in snapshot.restarts})
+    if missing:
+        rows = f"row{'' if len(missing) == 1 else 's'} {listing([str(row) for row in missing], 6)}"
+        yield f"the snapshot has no state after {rows}: `steprun check --update` stores it"
+
+
+def _has_same_shape(judged: Judged) -> bool:
+    """Whether an edited config has no more rows and tensors than its snapshot, whose states still fit it."""
+    verdict = judged.verdict
+    fitting = all(each.verdict is not None for each in judged.restarts)
+    return fitting and not verdict.new_columns and verdict.new_rows.count == 0
+
+
+def _only_new(verdict: Verdict) -> bool:
+    gone = (verdict.missing_columns, verdict.redeclared, verdict.parting)
+    return not any(gone) and verdict.missing_rows.count == 0
+
+
+def _skipped(name: str, error: EngineError) -> Outcome:
+    """What the engine has against a config, which does not name it: the first reason, and how many more there are."""
+    first, *more = error.problems
+    others = f" (and {len(more)} more)" if more else ""
+    details = {"problems": [problem.to_json() for problem in error.problems]}
+    return Outcome(name, "skipped", lines=(f"line {first.line}: {first.message}{others}",), details=details)
+
+
+def _fault(name: str, status: Status, error: SteprunError, code: int) -> Outcome:
+    lines: list[str] = []
+    for problem in error.problems:
+        if problem.mark is None:
+            lines += [problem.message, *([f"= {problem.hint}"] if problem.hint else [])]
+        else:
+            lines += problem.render().splitlines()
+    return Outcome(
+        name, status, code, tuple(lines), details={"problems": [problem.to_json() for problem in error.problems]}
+    )

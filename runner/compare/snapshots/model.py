@@ -1,0 +1,177 @@
+"""What a snapshot holds: the rows of one run of a config, each tensor as text beside its value."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from runner.compare.environment import Environment
+from runner.compare.numbers.bounds import Uncertainty
+from runner.compare.numbers.digested import Condensed
+from runner.plan.rows.columns import Column
+from runner.safe_files import Folder
+
+FORMAT = 2
+FIRST_FORMAT = 1
+"""The one before: without uncertainties, and with an environment that does not fix the bits."""
+FOLDER = "snapshots"
+SUFFIX = ".yaml"
+SIDECAR_SUFFIX = ".safetensors"
+
+Value = Tensor | Condensed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One tensor of one row."""
+
+    text: str  # as it stands in the file
+    value: Value  # the tensor itself, where its elements were kept; None is no gradient
+    uncertainty: Uncertainty | None = None  # None: it is exact, or nothing was measured
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRow:
+    """One row. A tensor that is not named has no value in it."""
+
+    number: int
+    path: str
+    values: Mapping[str, Kept]
+
+    @property
+    def step(self) -> str:
+        return self.path.rpartition(".")[2]
+
+    def __getitem__(self, name: str) -> Value:
+        kept = self.values.get(name)
+        return None if kept is None else kept.value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
+
+
+def _as_uncertain(values: Mapping[str, Kept], row: KeptRow) -> dict[str, Kept]:
+    """The tensors of an overlay, each as uncertain as that of the row below it."""
+    return {name: Kept(kept.text, kept.value, uncertainty_of(row, name)) for name, kept in values.items()}
+
+
+def uncertainty_of(row: object, name: str) -> Uncertainty | None:
+    """How uncertain a tensor of a row of a snapshot is; None where it is exact, or nothing was measured."""
+    assert isinstance(row, KeptRow)
+    return row.values[name].uncertainty if name in row.values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How the uncertainties of a snapshot were measured."""
+
+    rules: int  # the version of the perturbation's rules
+    runs: int
+    asked: int  # for how many; more than `runs` where the time did not suffice
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far repeated runs lay apart, and which these were: in snapshots of the first format only."""
+
+    runs: int
+    over: str  # "threads 1, 2"
+    torch: str
+    spread: Mapping[str, float]  # tensor → largest absolute difference from the snapshot in any row
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The tensors whose values are others in another environment."""
+
+    environment: Environment
+    rows: Mapping[int, Mapping[str, Kept]]  # row number → tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The state of a run after one of its rows, and the rows of the steps that were started from it."""
+
+    after: int  # the number of the row
+    state: bytes  # as `restart_state.encoded` gives it
+    rows: tuple[KeptRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The rows of one run of a config."""
+
+    config: Mapping[str, str]  # dotted field → digest; of the first format, top-level key → digest
+    environment: Environment
+    large: str  # how tensors of more than `LARGEST_WHOLE` elements are kept: full, stats or digest
+    columns: tuple[Column, ...]
+    rows: tuple[KeptRow, ...]
+    calibration: Calibration | None = None
+    overlays: tuple[Overlay, ...] = field(default=())
+    files: Mapping[str, str] = field(default_factory=dict)  # data file, from the config's folder → digest of its bytes
+    measured: Measured | None = None  # None: `uncertainty: false`, or of the first format
+    format: int = FORMAT
+    sidecar: str | None = None  # the file beside it that holds its large tensors, as it was read
+    restarts: tuple[Restart, ...] = ()
+
+    def seen_from(self, environment: Environment) -> tuple[tuple[KeptRow, ...], bool]:
+        """The rows to expect in an environment, and whether they were taken in that very one.
+
+        The overlay of the same environment comes first, then the snapshot's own, then an overlay of the same device.
+        """
+        if environment == self.environment:
+            return self.rows, True
+        for overlay in self.overlays:
+            if overlay.environment == environment:
+                return self.overlaid(overlay), True
+        if self.environment["device"] != environment["device"]:
+            for overlay in self.overlays:
+                if overlay.environment["device"] == environment["device"]:
+                    return self.overlaid(overlay), False
+        return self.rows, False
+
+    def overlaid(self, overlay: Overlay) -> tuple[KeptRow, ...]:
+        return tuple(
+            KeptRow(row.number, row.path, {**row.values, **_as_uncertain(overlay.rows[row.number], row)})
+            if row.number in overlay.rows
+            else row
+            for row in self.rows
+        )
+
+
+@contextmanager
+def folder_of(snapshot: Path, *, create: bool = False) -> Iterator[Folder]:
+    """The folder of a snapshot, open; it is none where it is a link, for that may lead anywhere.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    parent = Path(os.path.abspath(snapshot)).parent
+    with Folder(parent.parent) as above, above.folder(parent.name, create=create) as folder:
+        yield folder
+
+
+def snapshot_path(config: Path, name: str) -> Path:
+    """Where the snapshot of a config is: `snapshots/NAME.yaml` beside it."""
+    return config.parent / FOLDER / f"{name}{SUFFIX}"
+
+
+def sidecar_path(snapshot: Path, digest: str) -> Path:
+    """Where large tensors are: `snapshots/NAME.0123456789abcdef.safetensors`, named by their content."""
+    return snapshot.with_suffix(f".{digest}{SIDECAR_SUFFIX}")
+
+
+def state_path(snapshot: Path, state: bytes) -> Path:
+    """Where the state of a restart is: named by its content, as large tensors are."""
+    return sidecar_path(snapshot, hashlib.sha256(state).hexdigest()[:16])
+
+
+def first_sidecar_path(snapshot: Path) -> Path:
+    """Where they are of a snapshot of the first format."""
+    return snapshot.with_suffix(SIDECAR_SUFFIX)

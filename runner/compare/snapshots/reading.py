@@ -1,0 +1,472 @@
+"""Files to snapshots: every fault of one that was edited, cut off or separated from its tensors, at its place."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from runner.compare.environment import Environment
+from runner.compare.numbers import bounds, digested, numerals
+from runner.compare.numbers.bounds import Uncertainty, UncertaintyError
+from runner.compare.numbers.numerals import NumeralError
+from runner.compare.snapshots.model import (
+    FIRST_FORMAT,
+    FORMAT,
+    SIDECAR_SUFFIX,
+    Calibration,
+    Kept,
+    KeptRow,
+    Measured,
+    Overlay,
+    Restart,
+    Snapshot,
+    first_sidecar_path,
+    folder_of,
+    state_path,
+)
+from runner.compare.snapshots.restart_state import StateError, check_content
+from runner.compare.snapshots.wholeness import AGAIN, check_whole
+from runner.compare.snapshots.writing import LARGEST_FILE, UNSTORED
+from runner.compare.uncertainty.rules import RULES
+from runner.config.limits import Limits
+from runner.config.text.compose import compose
+from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, describe, plain
+from runner.config.text.source import Source, decode, text_source
+from runner.errors import ConfigError, Problem, SnapshotError, UsageError, did_you_mean
+from runner.plan.dtypes import dtype_name
+from runner.plan.rows.columns import Column, Role
+from runner.record.rows.digest import digest_of
+from runner.record.rows.storage import dtype_named
+
+LARGEST_SIDECAR = 16 << 30
+KEPT = ("full", "stats", "digest")
+
+_RESTORE = "restore the file that belongs to this snapshot, or take it again"
+LARGEST_SPREAD = 2.0**20
+"""Times the largest number of a dtype that an uncertainty of it may be: a norm sums over many elements."""
+
+_PUT_BACK = "put back what stood there, or take it again: remove the file first"
+_WIDEST_MARK = 23
+_NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
+_OPTIONAL = {
+    FORMAT: ("files", "uncertainty", "elements", "overlays", "restarts"),
+    FIRST_FORMAT: ("files", "calibration", "overlays"),
+}
+_FIRST_ENVIRONMENT: Mapping[str, tuple[type | None, ...]] = {
+    "torch": (str,), "device": (str,), "device_name": (str, None), "dtype": (str,), "cpu_capability": (str,),
+    "threads": (int,), "engine": (str,),
+}  # fmt: skip
+_ENVIRONMENT = {
+    FORMAT: {**_FIRST_ENVIRONMENT, "processor": (str,), "libraries": (str,), "battery": (str,)},
+    FIRST_FORMAT: _FIRST_ENVIRONMENT,
+}
+_UNCERTAIN = re.compile(r"(.*) ~(\S*)", re.DOTALL)
+_COLUMN = re.compile(r"(\w+) (\w+) (varying|\[(?:\d+(?:, \d+)*)?\])")
+_ROW = re.compile(r"(\d+) (\S+)")
+_SHAPE = re.compile(r"\(((?:\d+(?:, \d+)*)?)\) (.*)", re.DOTALL)
+
+
+def read(path: Path) -> tuple[Snapshot, str]:
+    """The snapshot in a file, and the name of the config's file it is of.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        SnapshotError: it is damaged, of another format, or its large tensors are not beside it; every fault is told.
+    """
+    content = _content(path)
+    while True:
+        try:
+            return _parsed(path, content)
+        except SnapshotError:
+            before, content = content, _content(path)
+            if content == before:
+                raise  # and not because another process has written it meanwhile
+
+
+def _parsed(path: Path, content: bytes) -> tuple[Snapshot, str]:
+    try:
+        source = text_source(decode(str(path), content), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
+        check_whole(source)
+        problems: list[Problem] = []
+        root = compose(source, Limits(file_bytes=LARGEST_FILE), problems)
+    except ConfigError as error:
+        raise SnapshotError(error.problems) from error
+    if problems:
+        raise SnapshotError(problems)
+    assert isinstance(root, MapNode)
+    return _Reader(source, path).snapshot(root)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with folder_of(path) as folder:
+            return folder.read(path.name, LARGEST_FILE)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {path}") from error
+    except OSError as error:
+        told = error.strerror or str(error)
+        hint = "put the snapshot there as an ordinary file, in a folder `snapshots` that is no link"
+        raise UsageError(Problem(f"cannot read {path}: {told.lower()}", hint)) from error
+
+
+class _Reader:
+    """One file while it is read; collects its faults."""
+
+    def __init__(self, source: Source, path: Path) -> None:
+        self._source = source
+        self._path = path
+        self._problems: list[Problem] = []
+        self._stored: dict[str, Tensor] | None = None
+        self._columns: dict[str, Column] = {}
+        self._large = "full"
+        self._format = FORMAT
+        self._overlaid = False
+        self._measured: Measured | None = None
+        self._sidecar = first_sidecar_path(path).name
+
+    def snapshot(self, root: MapNode) -> tuple[Snapshot, str]:
+        first = "format" in root.entries and plain(root.entries["format"].value) == FIRST_FORMAT
+        self._format = FIRST_FORMAT if first else FORMAT
+        self._check_keys(root, _NEEDED, _OPTIONAL[self._format], "a snapshot")
+        self._raise()
+        entries = {key: entry.value for key, entry in root.entries.items()}
+        of = self._text(entries["of"], "the name of a config's file")
+        if Path(of).name != of:
+            message = "a snapshot is of a config in the folder above it, and this is no file's name there"
+            self._add(entries["of"], message, "write the name of the config's file, without folders")
+        config = self._texts(entries["config"], "config")
+        files = self._texts(entries["files"], "files") if "files" in entries else {}
+        environment = self._environment(entries["environment"])
+        self._large = self._text(entries["large"], "`full`, `stats` or `digest`")
+        if self._large not in KEPT:
+            self._add(entries["large"], f"large tensors are not kept as `{self._large}`", f"write {', '.join(KEPT)}")
+        self._columns = {column.name: column for column in self._read_columns(entries["tensors"])}
+        self._measured = self._read_measured(entries["uncertainty"]) if "uncertainty" in entries else None
+        if "elements" in entries:
+            self._sidecar = self._read_sidecar_name(entries["elements"])
+        self._raise()
+        rows = tuple(self._rows(entries["rows"]))
+        calibration = self._calibration(entries["calibration"]) if "calibration" in entries else None
+        overlays = tuple(self._overlays(entries["overlays"], rows)) if "overlays" in entries else ()
+        restarts = tuple(self._restarts(entries["restarts"], rows)) if "restarts" in entries else ()
+        self._raise()
+        columns = tuple(self._columns.values())
+        sidecar = self._sidecar if "elements" in entries else None
+        return (
+            Snapshot(
+                config, environment, self._large, columns, rows, calibration, overlays, files, self._measured,
+                self._format, sidecar, restarts,
+            ),
+            of,
+        )  # fmt: skip
+
+    # --- faults
+
+    def _add(self, node: Node, message: str, hint: str | None = AGAIN) -> None:
+        end = min(node.end, node.start + _WIDEST_MARK)
+        self._problems.append(self._source.problem(node.start, end, message, hint))
+
+    def _raise(self) -> None:
+        if self._problems:
+            shown = self._problems[:10]
+            if len(shown) < len(self._problems):
+                shown.append(Problem(f"and {len(self._problems) - len(shown)} faults more"))
+            raise SnapshotError(shown)
+
+    def _check_keys(self, node: MapNode, needed: tuple[str, ...], optional: tuple[str, ...], noun: str) -> None:
+        for key, entry in node.entries.items():
+            if key not in needed and key not in optional:
+                hint = did_you_mean(key, [*needed, *optional], AGAIN)
+                self._add(entry.key, f"{noun} has no key `{key}`", hint)
+        missing = [key for key in needed if key not in node.entries]
+        if missing:
+            self._add(node, f"{noun} needs {', '.join(f'`{key}`' for key in missing)}")
+
+    # --- parts
+
+    def _map(self, node: Node, what: str) -> MapNode:
+        if not isinstance(node, MapNode):
+            self._add(node, f"expected a mapping of {what}, found {describe(plain(node))}")
+            self._raise()
+        assert isinstance(node, MapNode)
+        return node
+
+    def _raw(self, node: ScalarNode) -> str:
+        return str(node.value) if node.style else self._source.text[node.start : node.end]
+
+    def _text(self, node: Node, what: str) -> str:
+        if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
+            self._add(node, f"expected {what}, found {describe(plain(node))}")
+            return ""
+        return node.value
+
+    def _texts(self, node: Node, what: str) -> dict[str, str]:
+        entries = self._map(node, what).entries
+        return {key: self._text(entry.value, "a digest in quotes") for key, entry in entries.items()}
+
+    def _environment(self, node: Node) -> Environment:
+        found = self._map(node, "the environment")
+        known = _ENVIRONMENT[self._format]
+        self._check_keys(found, tuple(known), (), "the environment")
+        values: Mapping[str, Any] = plain(found)
+        for key, entry in found.entries.items():
+            kind = None if values[key] is None else type(values[key])
+            if kind not in known.get(key, (kind,)):
+                wanted = "a number" if int in known[key] else "a text in quotes"
+                self._add(entry.value, f"expected {wanted}, found {describe(values[key])}")
+        return values
+
+    def _read_measured(self, node: Node) -> Measured | None:
+        found = self._map(node, "how uncertainties were measured")
+        self._check_keys(found, ("rules", "runs"), ("asked",), "`uncertainty`")
+        self._raise()
+        values: Mapping[str, Any] = plain(found)
+        for key, entry in found.entries.items():
+            if not isinstance(values[key], int) or isinstance(values[key], bool) or values[key] < 1:
+                self._add(entry.value, f"expected a count from 1, found {describe(values[key])}")
+        self._raise()
+        if values["rules"] > RULES:
+            message = f"uncertainties were measured by version {values['rules']} of the rules, and this version of "
+            message += f"steprun knows up to {RULES}"
+            self._add(found.entries["rules"].value, message, "update steprun, or take the snapshot again")
+        return Measured(values["rules"], values["runs"], values.get("asked", values["runs"]))
+
+    def _read_sidecar_name(self, node: Node) -> str:
+        name = self._text(node, "the name of a file beside this one")
+        if name and (Path(name).name != name or not name.endswith(SIDECAR_SUFFIX)):
+            self._add(node, f"`{name}` is no name of a {SIDECAR_SUFFIX} file beside this one", AGAIN)
+        return name
+
+    def _calibration(self, node: Node) -> Calibration | None:
+        found = self._map(node, "what was measured")
+        self._check_keys(found, ("runs", "over", "torch", "spread"), (), "a calibration")
+        self._raise()
+        entries = {key: entry.value for key, entry in found.entries.items()}
+        runs = plain(entries["runs"])
+        spread = self._map(entries["spread"], "a spread for each tensor")
+        for name, entry in spread.entries.items():
+            value = plain(entry.value)
+            if name not in self._columns:
+                self._add(entry.key, f"there is no tensor `{name}` in this snapshot")
+            elif not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+                self._add(entry.value, f"a spread is a number, 0 or more, found {describe(value)}")
+        if not isinstance(runs, int) or runs < 1:
+            self._add(entries["runs"], f"expected how many runs, found {describe(runs)}")
+        over = self._text(entries["over"], "what the runs differed in")
+        version = self._text(entries["torch"], "torch's version")
+        self._raise()
+        return Calibration(int(runs), over, version, {key: float(value) for key, value in plain(spread).items()})
+
+    def _read_columns(self, node: Node) -> Iterator[Column]:
+        for name, entry in self._map(node, "tensors").entries.items():
+            text = self._text(entry.value, "`weight float32 [2, 3]`")
+            column = _column(name, text)
+            if column is not None:
+                yield column
+            elif text:
+                self._add(entry.value, f"`{text}` does not declare a tensor", "write `weight float32 [2, 3]`")
+
+    def _rows(self, node: Node) -> Iterator[KeptRow]:
+        last = -1
+        for key, entry in self._map(node, "rows").entries.items():
+            found = _ROW.fullmatch(key)
+            if found is None:
+                self._add(entry.key, f"`{key}` is no row", "write its number and path, as in `17 repeat[17].1.train`")
+                continue
+            number = int(found[1])
+            if number <= last:
+                self._add(entry.key, f"row {number} stands after row {last}", "put the rows back in order")
+            last = number
+            yield KeptRow(number, found[2], self._values(entry.value))
+
+    def _overlays(self, node: Node, rows: tuple[KeptRow, ...]) -> Iterator[Overlay]:
+        if not isinstance(node, ListNode):
+            self._add(node, f"expected a list of overlays, found {describe(plain(node))}")
+            return
+        paths = {row.number: row.path for row in rows}
+        for item in node.items:
+            found = self._map(item, "an overlay")
+            self._check_keys(found, ("environment", "rows"), (), "an overlay")
+            self._raise()
+            environment = self._environment(found.entries["environment"].value)
+            values: dict[int, Mapping[str, Kept]] = {}
+            self._overlaid = True  # its lines have the uncertainty of those below
+            for row in self._rows(found.entries["rows"].value):
+                if paths.get(row.number) != row.path:
+                    message = f"the overlay has a row `{row.number} {row.path}`, and the snapshot has not"
+                    self._add(found.entries["rows"].key, message)
+                values[row.number] = row.values
+            yield Overlay(environment, values)
+
+    def _restarts(self, node: Node, rows: tuple[KeptRow, ...]) -> Iterator[Restart]:
+        if not isinstance(node, ListNode):
+            self._add(node, f"expected a list of restarts, found {describe(plain(node))}")
+            return
+        numbers = [row.number for row in rows]
+        for item in node.items:
+            found = self._map(item, "a restart")
+            self._check_keys(found, ("after", "state", "rows"), (), "a restart")
+            self._raise()
+            entries = {key: entry.value for key, entry in found.entries.items()}
+            after = plain(entries["after"])
+            if type(after) is not int or after not in numbers:
+                self._add(entries["after"], f"expected the number of a row above, found {describe(after)}")
+                continue
+            yield Restart(after, self._state(entries["state"]), tuple(self._rows(entries["rows"])))
+
+    def _state(self, node: Node) -> bytes:
+        """The content of the file of a restart's state."""
+        name = self._read_sidecar_name(node)
+        content = self._file(node, name, f"the state is in {name}") if name else None
+        if content is None:
+            return b""
+        try:
+            if state_path(self._path, content).name != name:
+                raise StateError("its digest is not the one in its name")
+            check_content(content)
+        except StateError as error:
+            self._add(node, f"{name} is damaged: {error}", _RESTORE)
+        return content
+
+    def _values(self, node: Node) -> dict[str, Kept]:
+        values: dict[str, Kept] = {}
+        for name, entry in self._map(node, "the row's tensors").entries.items():
+            column = self._columns.get(name)
+            if column is None:
+                hint = did_you_mean(name, self._columns, "declare it under `tensors`")
+                self._add(entry.key, f"there is no tensor `{name}` in this snapshot", hint)
+            elif not isinstance(entry.value, ScalarNode):
+                self._add(entry.value, f"expected the numbers of `{name}`, found {describe(plain(entry.value))}")
+            else:
+                values[name] = self._kept(column, entry.value)
+        return values
+
+    def _kept(self, column: Column, node: ScalarNode) -> Kept:
+        raw = self._raw(node)
+        if raw == "null":
+            return Kept(raw, None)
+        text, uncertainty = self._uncertainty(node, column, raw)
+        shape = column.shape
+        if shape is None:
+            found = _SHAPE.fullmatch(text)
+            if found is None:
+                self._add(node, f"the shape of `{column.name}` varies, and this begins with none", "write `(2, 3) …`")
+                return Kept(raw, None)
+            shape, text = tuple(map(int, filter(None, found[1].split(", ")))), found[2]
+        kept = digested.from_text(text, column.dtype, shape)
+        if kept is not None:
+            value = self._stored_tensor(node, column, kept) if self._large == "full" else kept
+            if self._large != "digest":
+                self._check_measured(node, column, uncertainty)
+            return Kept(raw, value, uncertainty)
+        if text.startswith("sha256:"):
+            self._add(node, "this is not how a large tensor is written", AGAIN)
+            return Kept(raw, None)
+        try:
+            value = numerals.from_text(text, column.dtype, shape)
+            if value.numel():
+                self._check_measured(node, column, uncertainty)
+            return Kept(f"'{raw}'" if node.style else raw, value, uncertainty)
+        except NumeralError as error:
+            self._add(node, f"`{column.name}`: {error}", _PUT_BACK)
+            return Kept(raw, None)
+
+    def _uncertainty(self, node: Node, column: Column, text: str) -> tuple[str, Uncertainty | None]:
+        """A line without its uncertainty, and that."""
+        found = _UNCERTAIN.fullmatch(text)
+        try:
+            if found is not None:
+                return found[1], bounds.from_text(found[2])
+            if "~" in text and "sha256:" in text:
+                bare, statistics = digested.statistics_of(text)
+                bare_names = [name for name in digested.STATISTICS if f" {name} " in bare]
+                if sorted(statistics) != sorted(bare_names):
+                    missing = next(name for name in bare_names if name not in statistics)
+                    raise UncertaintyError(f"the {missing} has no uncertainty here, and other statistics have one")
+                largest = max(statistics.values(), default=0.0)
+                return bare, Uncertainty(math.inf if math.isinf(largest) else 0.0, largest, statistics)
+        except UncertaintyError as error:
+            self._add(node, f"`{column.name}`: {error}", _PUT_BACK)
+            return text.partition("~")[0].rstrip(), bounds.UNKNOWN
+        return text, None
+
+    def _check_measured(self, node: Node, column: Column, uncertainty: Uncertainty | None) -> None:
+        rounds = column.dtype.is_floating_point or column.dtype.is_complex
+        if uncertainty is not None and rounds and not uncertainty.unknown:
+            most = max(uncertainty.largest, *uncertainty.statistics.values(), 0.0)
+            if most > LARGEST_SPREAD * torch.finfo(column.dtype).max:
+                message = f"`{column.name}`: this uncertainty is beyond all numbers of {dtype_name(column.dtype)}"
+                self._add(node, message, _PUT_BACK)
+        if self._measured is not None and uncertainty is None and rounds and not self._overlaid:
+            self._add(node, f"`{column.name}` has no uncertainty here, and other lines have one", _PUT_BACK)
+        elif self._measured is None and uncertainty is not None:
+            message = f"`{column.name}` has an uncertainty, and the snapshot does not say by which rules"
+            self._add(node, message, "write `uncertainty: {rules: 1, runs: 8}` above `large`, or take it again")
+
+    # --- large tensors
+
+    def _stored_tensor(self, node: Node, column: Column, digested: digested.Condensed) -> Tensor | None:
+        if self._stored is None:
+            self._stored = self._read_sidecar(node)
+        stored = self._stored.get(digested.digest)
+        if stored is None:
+            self._add(node, f"{self._sidecar} does not hold this tensor", _RESTORE)
+            return None
+        if column.dtype in UNSTORED:
+            stored = stored.view(column.dtype) if not column.dtype.is_complex else _complex(stored, column.dtype)
+        if (
+            stored.dtype != column.dtype
+            or tuple(stored.shape) != digested.shape
+            or digest_of(stored) != digested.digest
+        ):
+            message = f"what {self._sidecar} holds of `{column.name}` has another digest than this"
+            self._add(node, message, _RESTORE)
+            return None
+        return stored
+
+    def _read_sidecar(self, node: Node) -> dict[str, Tensor]:
+        content = self._file(node, self._sidecar, f"its elements are in {self._sidecar}")
+        try:
+            return {} if content is None else load(content)
+        except SafetensorError as error:
+            self._add(node, f"{self._sidecar} is damaged: {error}", _RESTORE)
+        finally:
+            self._raise()
+        return {}
+
+    def _file(self, node: Node, name: str, what: str) -> bytes | None:
+        """The content of a file beside the snapshot; None, and a fault, where it cannot be read."""
+        try:
+            with folder_of(self._path) as folder:
+                return folder.read(name, LARGEST_SIDECAR)
+        except FileNotFoundError:
+            self._add(node, f"{what}, and there is no such file", _RESTORE)
+        except OSError as error:
+            self._add(node, f"{name} cannot be read: {(error.strerror or str(error)).lower()}", _RESTORE)
+        return None
+
+
+def _column(name: str, text: str) -> Column | None:
+    found = _COLUMN.fullmatch(text)
+    if found is None or found[1] not in get_args(Role):
+        return None
+    try:
+        dtype = dtype_named(found[2])
+    except (AttributeError, ValueError):
+        return None
+    shape = None if found[3] == "varying" else tuple(map(int, re.findall(r"\d+", found[3])))
+    role: Any = found[1]
+    return Column(name, role, dtype, shape)
+
+
+def _complex(stored: Tensor, dtype: torch.dtype) -> Tensor:
+    part = torch.float64 if dtype == torch.complex128 else torch.float16
+    return torch.view_as_complex(stored.view(part))

@@ -1,0 +1,103 @@
+"""What becomes of a snapshot whose numbers are to be those of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from runner.compare.snapshots.capture import is_kept_alike, overlay_of
+from runner.compare.snapshots.model import Kept, KeptRow, Snapshot
+from runner.compare.snapshots.restarts import merged
+
+Update = Literal["new", "differing", "all"]
+UPDATES: tuple[Update, ...] = ("new", "differing", "all")
+
+
+def updated(old: Snapshot, taken: Snapshot, update: Update) -> Snapshot:
+    """The snapshot to write after a run.
+
+    `new` adds rows and tensors that were not there and touches no other. `differing` writes what differs in its bits,
+    and drops what is gone; a snapshot of another environment is taken whole, for half of one and half of the other
+    would hold bit for bit on neither. `all` takes everything, and so does an update by which uncertainties come or go.
+
+    Args:
+        taken: the snapshot of the run.
+    """
+    if update == "all":
+        return taken
+    if (old.measured is None) != (taken.measured is None):
+        return old if update == "new" else taken
+    if update == "new":
+        return _with_new(old, taken)
+    if old.environment == taken.environment:
+        rows = _merged(old.rows, taken.rows)
+        overlays = old.overlays if has_same_rows(old, taken) else ()
+        return replace(taken, rows=rows, overlays=overlays)
+    overlaid = any(each.environment == taken.environment for each in old.overlays)
+    return with_overlay(old, taken) if overlaid and has_same_rows(old, taken) else taken
+
+
+def with_overlay(old: Snapshot, taken: Snapshot) -> Snapshot:
+    """The snapshot with what is other in the environment of `taken`, which has the same rows, as an overlay."""
+    kept = tuple(each for each in old.overlays if each.environment != taken.environment)
+    return replace(old, overlays=(*kept, overlay_of(taken, old)))
+
+
+def changes(old: Snapshot, new: Snapshot) -> int:
+    """How many tensors of rows were written, added or dropped."""
+    before, after = (_values_of(each) for each in (old, new))
+    count = 0
+    for place in {**before, **after}:
+        left, right = before.get(place, {}), after.get(place, {})
+        count += sum(_text(left, name) != _text(right, name) for name in {**left, **right})
+    return count + sum(a != b for a, b in zip(old.overlays, new.overlays, strict=False))
+
+
+def _values_of(snapshot: Snapshot) -> dict[tuple[int, int], Mapping[str, Kept]]:
+    """The values of every row, by the row that the run was started from, -1 for its start, and its own number."""
+    found = {(-1, row.number): row.values for row in snapshot.rows}
+    return found | {(each.after, row.number): row.values for each in snapshot.restarts for row in each.rows}
+
+
+def _text(values: Mapping[str, Kept], name: str) -> str | None:
+    kept = values.get(name)
+    return None if kept is None else kept.text
+
+
+def _merged(old: tuple[KeptRow, ...], new: tuple[KeptRow, ...]) -> tuple[KeptRow, ...]:
+    """The new rows, with the old text of each tensor that is the same."""
+    before = {(row.number, row.path): row for row in old}
+    rows = []
+    for row in new:
+        known = before.get((row.number, row.path))
+        values = dict(row.values)
+        for name, kept in row.values.items():
+            previous = None if known is None else known.values.get(name)
+            if previous is not None and is_kept_alike(previous, kept):
+                values[name] = previous
+        rows.append(KeptRow(row.number, row.path, values))
+    return tuple(rows)
+
+
+def _with_new(old: Snapshot, taken: Snapshot) -> Snapshot:
+    known = {column.name for column in old.columns}
+    columns = tuple(
+        next((each for each in old.columns if each.name == column.name), column) for column in taken.columns
+    )
+    columns += tuple(column for column in old.columns if column.name not in {each.name for each in columns})
+    before = {(row.number, row.path): row for row in old.rows}
+    rows = list(old.rows)
+    for row in taken.rows:
+        same = before.get((row.number, row.path))
+        if same is not None:
+            added = {name: kept for name, kept in row.values.items() if name not in known}
+            rows[rows.index(same)] = KeptRow(same.number, same.path, {**same.values, **added})
+        elif all(row.number != each.number for each in old.rows):
+            rows.append(row)
+    restarts = merged(old.restarts, taken.restarts)
+    return replace(old, columns=columns, rows=tuple(sorted(rows, key=lambda row: row.number)), restarts=restarts)
+
+
+def has_same_rows(old: Snapshot, taken: Snapshot) -> bool:
+    return [(row.number, row.path) for row in old.rows] == [(row.number, row.path) for row in taken.rows]

@@ -1,0 +1,204 @@
+"""The course of two variants for people, one screen at most, and as plain values for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from runner.compare.numbers.growth import Growth
+from runner.compare.rows.report import birth, structure, to_json
+from runner.compare.variants.error_table import Cell, Course, Line, Trend
+from runner.errors import listing
+
+_GAP = "  "
+_FEWEST_TRENDS = 2
+_ABSENT = ""
+_LEFT_OUT = "…"
+
+
+def course_page(course: Course, *, width: int, height: int) -> list[str]:
+    """A table of the error by row and tensor, one of the tensors, and where the difference was born.
+
+    Args:
+        width: characters that a line may take.
+        height: lines that it should take; a table of fewer rows and tensors has no sense, and may be longer.
+    """
+    lines = [*structure(course.verdict)]
+    if not course.trends:
+        counts = f"{_counted(course.tensors, 'tensor')} in {_counted(course.rows, 'row')}"
+        return [*lines, f"nothing {'else ' if lines else ''}differs: {counts}"]
+    told = birth(course.verdict, draws=course.draws, width=width)
+    born = ["", *told] if told else []
+    lines += [*_rows_table(course, width), ""]
+    lines += [*_trends_table(course, width, max(height - len(lines) - len(born) - 1, _FEWEST_TRENDS)), *born]
+    if len(lines) > height:
+        lines = [line for line in lines if line]
+    return [line[: width - 1] + _LEFT_OUT if len(line) > width else line for line in lines]
+
+
+# --- by row
+
+
+def _rows_table(course: Course, width: int) -> Iterator[str]:
+    """One line a row; the tensors with the largest errors, as many as fit."""
+    head = [("row", "step"), *((f"{line.place.number}", line.place.path) for line in course.lines)]
+    fixed = _aligned(head, right=(True, False))
+    parting = course.verdict.parting
+    born = None if parting is None else parting.divergences[0].column.name
+    ranked = sorted(course.trends, key=lambda trend: (trend.name == born, _largest(trend)), reverse=True)
+    taken: set[str] = set()
+    columns = {trend.name: _column(course, trend.name) for trend in course.trends}
+    room = width - len(fixed[0])
+    for trend in ranked:
+        needed = len(columns[trend.name][0]) + len(_GAP)
+        if needed <= room:
+            room -= needed
+            taken.add(trend.name)
+    shown = [trend.name for trend in course.trends if trend.name in taken]
+    yield "relative error" + (", and that of the step alone" if course.reinjected else "")
+    previous: int | None = None
+    for number, start in enumerate(fixed):
+        if number:
+            row = course.lines[number - 1].place.number
+            if previous is not None and row > previous + 1:
+                yield f"{_GAP}{_LEFT_OUT} {_counted(row - previous - 1, 'row')} {_LEFT_OUT}"
+            previous = row
+        yield _GAP.join([start, *(columns[name][number] for name in shown)]).rstrip()
+    left_out = len(course.trends) - len(shown)
+    if left_out:
+        yield f"{_GAP}and {_counted(left_out, 'more tensor')}, which the screen has no room for"
+
+
+def _column(course: Course, name: str) -> list[str]:
+    """A tensor's errors as cells of one width, its name on top; two of them where steps were taken anew."""
+    found = [line.cells.get(name) for line in course.lines]
+    errors = [name, *(_ABSENT if cell is None else _shown(cell.error) for cell in found)]
+    if not course.reinjected:
+        return _aligned([(text,) for text in errors], right=(True,), indent="")
+    local = ["alone", *(_ABSENT if cell is None or cell.local is None else _shown(cell.local) for cell in found)]
+    return _aligned(list(zip(errors, local, strict=True)), right=(True, True), indent="")
+
+
+# --- by tensor
+
+
+def _trends_table(course: Course, width: int, room: int) -> list[str]:
+    shown = sorted(course.trends, key=_largest, reverse=True)
+    shown = shown if len(shown) <= room else shown[: room - 1]
+    trends = [trend for trend in course.trends if trend in shown]
+    columns = [(title, cell) for title, cell in _TREND_COLUMNS.items() if course.reinjected or title not in _LOCAL]
+    lines: list[str] = []
+    for dropped in ("", *_DISPENSABLE):
+        columns = [(title, cell) for title, cell in columns if title != dropped]
+        rows = [tuple(title for title, _ in columns), *(tuple(cell(trend) for _, cell in columns) for trend in trends)]
+        lines = _aligned(rows, right=(False, *(True,) * (len(columns) - 2), False))
+        if len(lines[0]) <= width:
+            break
+    left_out = [trend.name for trend in course.trends if trend not in shown]
+    if left_out:
+        lines.append(f"{_GAP}and {len(left_out)} more: {listing(left_out, 4)}")
+    return [line.rstrip() for line in lines]
+
+
+def _of_growth(field: Callable[[Growth], str], otherwise: str) -> Callable[[Trend], str]:
+    return lambda trend: otherwise if trend.growth is None else field(trend.growth)
+
+
+_TREND_COLUMNS: Mapping[str, Callable[[Trend], str]] = {
+    "tensor": lambda trend: trend.name,
+    "born": lambda trend: "" if trend.born is None else f"{trend.born:,}",
+    "first": _of_growth(lambda growth: _shown(growth.first), "0"),
+    "last": _of_growth(lambda growth: _shown(growth.last), "0"),
+    "largest": _of_growth(lambda growth: _shown(growth.largest), "0"),
+    "in row": _of_growth(lambda growth: f"{growth.largest_number:,}", ""),
+    "ULP": lambda trend: "" if trend.ulp is None else f"{trend.ulp:,}",
+    "alone": lambda trend: _shown(trend.local),
+    "alone in row": lambda trend: "" if trend.local_number is None else f"{trend.local_number:,}",
+    "growth": _of_growth(lambda growth: _kind(growth), "alone"),
+}
+_LOCAL = ("alone", "alone in row")
+_DISPENSABLE = ("alone in row", "last", "ULP", "first", "in row")
+"""What a narrow table goes without, in this order."""
+
+
+def _kind(growth: Growth) -> str:
+    return growth.kind if growth.leap is None else f"{growth.kind} in row {growth.leap.number:,}"
+
+
+def _largest(trend: Trend) -> float:
+    return max(trend.growth.largest if trend.growth else 0.0, trend.local)
+
+
+def _shown(error: float) -> str:
+    return "0" if error == 0 else f"{error:.1e}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], right: tuple[bool, ...], indent: str = _GAP) -> list[str]:
+    """Rows of cells as lines of one width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        indent
+        + _GAP.join(
+            cell.rjust(width) if to_the_right else cell.ljust(width)
+            for cell, width, to_the_right in zip(row, widths, right, strict=True)
+        )
+        for row in rows
+    ]
+
+
+# --- JSON
+
+
+def course_json(course: Course) -> dict[str, Any]:
+    """The whole course as values that JSON has; numbers that are not finite are text."""
+    return {
+        "rows": course.rows,
+        "compared": course.tensors,
+        "reinjected": course.reinjected,
+        "equal": course.verdict.holds,
+        "within_tolerance": None if course.within is None else course.within.holds,
+        "tensors": [_trend_json(trend) for trend in course.trends],
+        "steps": [_line_json(line) for line in course.lines],
+        "verdict": to_json(course.verdict, draws=course.draws),
+    }
+
+
+def _trend_json(trend: Trend) -> dict[str, Any]:
+    growth = trend.growth
+    return {
+        "name": trend.name,
+        "born": trend.born,
+        "rows": trend.rows,
+        "growth": None if growth is None else growth.kind,
+        "first": None if growth is None else _finite(growth.first),
+        "last": None if growth is None else _finite(growth.last),
+        "largest": None if growth is None else _finite(growth.largest),
+        "largest_row": None if growth is None else growth.largest_number,
+        "leap_row": None if growth is None or growth.leap is None else growth.leap.number,
+        "ulp": trend.ulp,
+        "largest_local": _finite(trend.local),
+        "largest_local_row": trend.local_number,
+    }
+
+
+def _line_json(line: Line) -> dict[str, Any]:
+    return {
+        "row": line.place.number,
+        "step": line.place.step,
+        "path": line.place.path,
+        "tensors": {name: _cell_json(cell) for name, cell in line.cells.items()},
+    }
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    local = None if cell.local is None else _finite(cell.local)
+    return {"error": _finite(cell.error), "ulp": cell.ulp, "local": local}
+
+
+def _finite(number: float) -> float | str:
+    return number if math.isfinite(number) else str(number)

@@ -1,0 +1,195 @@
+"""How the error of each tensor runs over the rows of two variants."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from runner.compare.numbers.growth import Growth
+from runner.compare.numbers.tolerances import Tolerance, Tolerances
+from runner.compare.numbers.ulp import FARTHEST, ulp_distance
+from runner.compare.rows.causes import BATCH, RANDOM
+from runner.compare.rows.verdict import Place, Series, Verdict, Watch
+from runner.compare.variants.lockstep import Beside, common_columns
+from runner.plan.plan import Plan
+
+SAME_NUMBERS = Tolerance("ulp", ulp=0)
+"""What a variant is held to: 0 and -0 are one number, and so are all NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One tensor of one row: norm of the difference relative to the norm of this side's, and the largest distance."""
+
+    error: float = 0.0
+    ulp: int | None = 0  # of the dtype that both are compared in; None where there is no such distance
+    local: float | None = None  # the error had the other side begun this step from this side's state
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of both sides."""
+
+    place: Place
+    cells: Mapping[str, Cell]  # of the tensors that either side has in it
+
+    @property
+    def worst(self) -> float:
+        return max((max(cell.error, cell.local or 0.0) for cell in self.cells.values()), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """One tensor that differs in some row."""
+
+    growth: Growth | None  # None: it differs in the steps taken anew alone
+    name: str
+    born: int | None  # the row in which it first differs
+    rows: int  # in which it differs
+    ulp: int | None  # the largest distance
+    local: float  # the largest error of one step
+    local_number: int | None  # the row of it
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Two variants compared."""
+
+    rows: int  # that both have
+    tensors: int  # that are compared
+    lines: tuple[Line, ...]  # in the order of the rows; not all of them where that was asked
+    trends: tuple[Trend, ...]  # in causal order
+    verdict: Verdict  # any difference counts
+    within: Verdict | None  # those beyond the tolerance that was asked for count
+    reinjected: bool
+    draws: tuple[str, ...]  # what of `BATCH` and `RANDOM` the steps draw
+
+
+def follow(
+    besides: Iterable[Beside],
+    this: Plan,
+    other: Plan,
+    *,
+    reinjected: bool = False,
+    tolerances: Tolerances | None = None,
+    most: int | None = None,
+) -> Course:
+    """Compare the rows of two variants, one pair at a time.
+
+    Args:
+        besides: as `lockstep` gives them.
+        tolerances: what the difference is held to; None for nothing.
+        most: lines to keep: of the first rows, the last, and the worst of each stretch between; None for all.
+    """
+    mine, theirs = common_columns(this, other)
+    watch = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
+    again = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
+    held = None if tolerances is None else Watch(theirs, mine, tolerances)
+    kept = _Kept(most, max(this.estimates.rows, 1))
+    extremes: dict[str, _Extreme] = {name: _Extreme() for name in watch.series}
+    for beside in besides:
+        watch(beside.other, beside.this)
+        if held is not None:
+            held(beside.other, beside.this)
+        if beside.this is None or beside.other is None:
+            continue
+        if beside.local is not None:
+            again(beside.local, beside.this)
+        cells = {}
+        for name, series in watch.series.items():
+            found, expected = beside.other[name], beside.this[name]
+            if found is None and expected is None:
+                continue
+            local = None if beside.local is None else _error(again.series[name], beside.this.number)
+            cells[name] = cell = Cell(series.error, _ulp(found, expected) if series.error else 0, local)
+            extremes[name].add(beside.this.number, cell)
+        kept.add(Line(Place.of(beside.this), cells))
+    trends = [_trend(name, watch, extreme) for name, extreme in extremes.items() if extreme.differs]
+    return Course(
+        watch.compared,
+        len(watch.series),
+        kept.lines(),
+        tuple(trends),
+        watch.verdict(),
+        None if held is None else held.verdict(),
+        reinjected,
+        tuple(name for name, drawn in ((BATCH, this.sources), (RANDOM, this.random)) if drawn),
+    )
+
+
+def _error(series: Series, number: int) -> float:
+    """The error in one row, which is 0 where neither side has a value."""
+    return series.error if series.last_number == number else 0.0
+
+
+def _ulp(found: object, expected: object) -> int | None:
+    """The largest distance of two elements; None where there is none, or one of the two is NaN."""
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor):
+        return None
+    if found.shape != expected.shape or not expected.dtype.is_floating_point:
+        return None
+    distance = int(ulp_distance(found, expected).max())
+    return None if distance == FARTHEST else distance
+
+
+def _trend(name: str, watch: Watch, extreme: _Extreme) -> Trend:
+    series = watch.series[name]
+    differs = series.differing > 0
+    return Trend(
+        series.growth() if differs else None,
+        name,
+        series.first_number if differs else None,
+        series.differing,
+        extreme.ulp,
+        extreme.local,
+        extreme.local_number,
+    )
+
+
+@dataclass(slots=True)
+class _Extreme:
+    """The largest that one tensor has shown."""
+
+    differs: bool = False
+    ulp: int | None = 0
+    local: float = 0.0
+    local_number: int | None = None
+
+    def add(self, number: int, cell: Cell) -> None:
+        local = cell.local or 0.0
+        self.differs = self.differs or cell.error > 0 or local > 0
+        self.ulp = None if self.ulp is None or cell.ulp is None else max(self.ulp, cell.ulp)
+        if local > self.local:
+            self.local, self.local_number = local, number
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The first and the last lines, and the worst of each stretch between; all of them for None."""
+
+    most: int | None
+    expected: int  # rows at most, from which the stretches are cut
+    first: list[Line] = field(default_factory=list)
+    last: deque[Line] = field(default_factory=deque)
+    worst: dict[int, Line] = field(default_factory=dict)  # by stretch
+
+    def add(self, line: Line) -> None:
+        if self.most is None:
+            self.first.append(line)
+            return
+        share = self.most // 3
+        if len(self.first) < self.most - 2 * share:
+            self.first.append(line)
+            return
+        self.last.append(line)
+        if len(self.last) > share:
+            passed = self.last.popleft()
+            stretch = min(passed.place.number * share // self.expected, share - 1)
+            if stretch not in self.worst or passed.worst > self.worst[stretch].worst:
+                self.worst[stretch] = passed
+
+    def lines(self) -> tuple[Line, ...]:
+        return (*self.first, *self.worst.values(), *self.last)

@@ -1,0 +1,72 @@
+"""Data sources: columns as names or lists of names, dtypes held to those there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.config.fields import FieldError, check_columns, check_dtype
+from runner.config.models import DataDeclaration
+from runner.config.sections.faults import Faults
+from runner.config.text.nodes import Path, describe
+
+_EXAMPLE = "write `{file: data.npz, columns: {x: images, y: labels}, batch_size: 64}`"
+
+
+def read_sources(written: Any, faults: Faults) -> dict[str, DataDeclaration]:
+    """Declarations of `data:`, those with faults left out."""
+    if written is None:
+        return {}
+    if not isinstance(written, dict):
+        hint = "write `train: {file: …, columns: …}` below it"
+        faults.add(("data",), f"expected a mapping of names to data sources, found {describe(written)}", hint)
+        return {}
+    found = {name: _source(declared, ("data", name), faults) for name, declared in written.items()}
+    return {name: source for name, source in found.items() if source is not None}
+
+
+def _source(written: Any, path: Path, faults: Faults) -> DataDeclaration | None:
+    if not isinstance(written, dict):
+        faults.add(path, f"expected a data source, found {describe(written)}", _EXAMPLE, key=written is None)
+        return None
+    before = faults.count
+    data = dict(written)
+    for key in ("file", "batch_size"):
+        if data.get(key, "") is None:
+            del data[key]
+    if "columns" in data:
+        data["columns"] = _columns(data["columns"], (*path, "columns"), faults)
+    if "dtype" in data:
+        data["dtype"] = _dtypes(data["dtype"], (*path, "dtype"), faults)
+    source = faults.build(DataDeclaration, data, path)
+    return source if faults.count == before else None
+
+
+def _columns(written: Any, path: Path, faults: Faults) -> dict[str, Any]:
+    if not isinstance(written, dict) or not written:
+        found = describe(written) if written != {} else "an empty mapping"
+        hint = "write `columns: {x: images, y: labels}`"
+        faults.add(path, f"expected a mapping of names to columns, found {found}", hint, key=written is None)
+        return {}
+    found_columns: dict[str, Any] = {}
+    for name, spec in written.items():
+        try:
+            columns = check_columns(spec)
+        except FieldError as error:
+            faults.add((*path, name), error.message, error.hint)
+            continue
+        if columns is None:
+            hint = f"write `{name}: {name}`, after the name in the file"
+            faults.add((*path, name), f"the batch column `{name}` names no column", hint, key=True)
+        else:
+            found_columns[name] = columns
+    return found_columns
+
+
+def _dtypes(written: Any, path: Path, faults: Faults) -> dict[str, str]:
+    if not isinstance(written, dict):
+        hint = "write `dtype: {x: float32}`"
+        faults.add(path, f"expected a mapping of batch columns to dtypes, found {describe(written)}", hint)
+        return {}
+    if not faults.check_each(written.items(), check_dtype, path):
+        return {}
+    return {name: check_dtype(dtype) for name, dtype in written.items()}

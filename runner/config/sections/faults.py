@@ -1,0 +1,126 @@
+"""One fault of a config after another, each at the place that a person wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from runner.config.document import Document
+from runner.config.fields import FieldError
+from runner.config.models import Frozen
+from runner.config.text.nodes import Path, describe
+from runner.errors import Problem, listing, nearest
+
+Model = TypeVar("Model", bound=Frozen)
+
+
+class EnoughFaults(Exception):
+    """More faults than a person reads: looking further would only take time and memory."""
+
+
+class Faults:
+    """Collects the problems of a document while its values are built."""
+
+    def __init__(self, document: Document, problems: list[Problem], most: int) -> None:
+        self.document = document
+        self.problems = problems
+        self.count = 0
+        self.misspelt: set[str] = set()
+        """Top-level keys that were written another way, and so are not missing."""
+        self._most = len(problems) + most
+
+    def add(self, path: Path, message: str, hint: str | None, *, key: bool = False) -> None:
+        """Add a fault; raises EnoughFaults at the first that is more than a person reads."""
+        self.count += 1
+        self.problems.append(self.document.problem(path, message, hint, key=key))
+        if len(self.problems) > self._most:
+            raise EnoughFaults
+
+    def unknown(self, path: Path, name: str, owner: str, names: Iterable[str]) -> None:
+        """A name under `path` that `owner` does not have, with the nearest and what there is."""
+        hint = takes(names, name)
+        if ":" in name:
+            hint = f"put a space after `:`; {hint}"
+        self.add((*path, name), f"{owner} has no key `{name}`", hint, key=True)
+
+    def build(
+        self, model: type[Model], data: Mapping[str, Any], path: Path, within: Mapping[str, Path] | None = None
+    ) -> Model | None:
+        """A frozen model of `data`, or None after its faults were added.
+
+        Args:
+            data: values under the keys that a person writes.
+            path: where they stand.
+            within: where a key's value stands instead, for one that the short form does not name.
+        """
+        keys = keys_of(model)
+        unknown = [key for key in data if key not in keys]
+        for key in unknown:
+            self.unknown(path, key, model.noun, keys)
+        try:
+            built = model.model_validate({key: value for key, value in data.items() if key in keys})
+        except ValidationError as error:
+            meant = {nearest(name, keys) for name in unknown} | set(self.misspelt if not path else ())
+            for fault in error.errors(include_url=False):
+                if fault["type"] != "missing" or fault["loc"][-1] not in meant:
+                    self._add_fault(model, fault, path, within or {})
+            return None
+        return None if unknown else built
+
+    def check_each(self, items: Iterable[tuple[str | int, Any]], check: Callable[[object], object], path: Path) -> bool:
+        """Check values under `path` one by one; True where all are fine."""
+        before = self.count
+        for key, value in items:
+            try:
+                check(value)
+            except FieldError as error:
+                self.add((*path, key), error.message, error.hint)
+        return self.count == before
+
+    def _add_fault(self, model: type[Frozen], fault: Any, path: Path, within: Mapping[str, Path]) -> None:
+        location: Path = fault["loc"]
+        first = location[0] if location else ""
+        place = (*within[str(first)], *location[1:]) if first in within else (*path, *location)
+        kind = fault["type"]
+        if kind == "missing":
+            self.add(
+                path,
+                f"{model.noun} needs `{location[-1]}`",
+                f"`{location[-1]}`: {description_of(model, str(location[-1]))}",
+                key=True,
+            )
+        elif kind == "value_error" and isinstance(fault["ctx"]["error"], FieldError):
+            self.add(place, fault["ctx"]["error"].message, fault["ctx"]["error"].hint)
+        elif kind in _CONTAINERS:
+            what, hint = _CONTAINERS[kind]
+            self.add(place, f"expected {what}, found {describe(fault['input'])}", hint)
+        else:
+            raise AssertionError(f"a fault of a kind that no model has: {fault}")
+
+
+_CONTAINERS: dict[str, tuple[str, str | None]] = {
+    "tuple_type": ("a list", "write it in `[…]`"),
+    "dict_type": ("a mapping", "write `name: value` lines below the key"),
+}
+
+
+def keys_of(model: type[Frozen]) -> list[str]:
+    """The keys that a person may write, in the order of the model."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def description_of(model: type[Frozen], key: str) -> str:
+    for name, field in model.model_fields.items():
+        if key in (name, field.alias):
+            return field.description or key
+    return key
+
+
+def takes(names: Iterable[str], wrong: str) -> str:
+    """What there is, and the nearest to what was written."""
+    names = list(names)
+    found = nearest(wrong, names)
+    shown = f"it takes {listing(names)}" if names else "it takes none"
+    return f"{shown}; did you mean `{found}`?" if found else shown

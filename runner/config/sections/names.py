@@ -1,0 +1,105 @@
+"""What may be called what: one namespace for parameters and constants, and the words that nobody may take."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import Any
+
+from runner.config.sections.faults import Faults
+
+RESERVED = frozenset(keyword.kwlist) | frozenset(
+    {"training", "iteration", "row", "step", "path", "value", "pi", "inf", "nan"}
+)
+
+_SIGNATURE = r"(?s)\s*([^\W\d]\w*)\s*\((.*)\)\s*"
+
+
+def check_name(path: tuple[str | int, ...], name: str, owner: str, faults: Faults) -> bool:
+    """Report a name that is no identifier or is reserved; True where it is fine."""
+    if name in RESERVED:
+        faults.add(
+            path,
+            f"`{name}` is reserved and cannot name {owner}",
+            f"call it `{name}_`",
+            key=True,
+        )
+    elif not name.isidentifier() or not _is_normal(name):
+        hint = "write letters, digits and `_`, not beginning with a digit"
+        faults.add(path, f"`{name}` cannot name {owner}", hint, key=True)
+    else:
+        return True
+    return False
+
+
+def check_tensor_names(data: dict[str, Any], faults: Faults) -> None:
+    """Names of parameters and constants: valid, and each used once."""
+    parameters = data.get("parameters")
+    constants = data.get("constants")
+    parameters = parameters if isinstance(parameters, dict) else {}
+    constants = constants if isinstance(constants, dict) else {}
+    for name in parameters:
+        check_name(("parameters", name), name, "a parameter", faults)
+    for name in constants:
+        if check_name(("constants", name), name, "a constant", faults) and name in parameters:
+            first = faults.document.mark(("parameters", name), key=True)
+            faults.add(
+                ("constants", name),
+                f"`{name}` is already a parameter",
+                f"the parameter is at {first}; rename one",
+                key=True,
+            )
+
+
+def check_data_names(data: dict[str, Any], faults: Faults) -> None:
+    """Names of data sources, and of their columns, which share a namespace with parameters and constants."""
+    sources = data.get("data")
+    for source, declared in sources.items() if isinstance(sources, dict) else ():
+        check_name(("data", source), source, "a data source", faults)
+        columns = declared.get("columns") if isinstance(declared, dict) else None
+        for name in columns if isinstance(columns, dict) else ():
+            path = ("data", source, "columns", name)
+            if not check_name(path, name, "a batch column", faults):
+                continue
+            for key, role in (("parameters", "parameter"), ("constants", "constant")):
+                declarations = data.get(key)
+                if isinstance(declarations, dict) and name in declarations:
+                    first = faults.document.mark((key, name), key=True)
+                    hint = f"the {role} is at {first}; rename one"
+                    faults.add(path, f"`{name}` is already a {role}", hint, key=True)
+
+
+def check_metric_names(data: dict[str, Any], faults: Faults) -> None:
+    metrics = data.get("metrics")
+    for name in metrics if isinstance(metrics, dict) else ():
+        check_name(("metrics", name), name, "a metric", faults)
+
+
+def check_function_names(data: dict[str, Any], faults: Faults) -> None:
+    """Signatures of `functions:`: a name before a parenthesis, each name once."""
+    functions = data.get("functions")
+    seen: dict[str, str] = {}
+    for signature in functions if isinstance(functions, dict) else ():
+        path = ("functions", signature)
+        match = re.fullmatch(_SIGNATURE, signature)
+        if match is None:
+            faults.add(
+                path, f"`{signature}` is not written like a function", "write `name(argument, …): body`", key=True
+            )
+            continue
+        name = match[1]
+        if not check_name(path, name, "a function", faults):
+            continue
+        if name in seen:
+            first = faults.document.mark(("functions", seen[name]), key=True)
+            faults.add(path, f"the function `{name}` stands twice", f"the first is at {first}; rename one", key=True)
+        seen.setdefault(name, signature)
+
+
+def _is_normal(name: str) -> bool:
+    """Whether Python's parser keeps the name as it is written."""
+    if name.isascii():
+        return True
+    import unicodedata
+
+    return unicodedata.normalize("NFKC", name) == name

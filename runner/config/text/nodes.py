@@ -1,0 +1,92 @@
+"""The tree of a config text: every value knows the text and the place it was written in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.config.text.scalars import ScalarValue
+from runner.config.text.source import Source
+
+Path = tuple[str | int, ...]
+"""The way from the top of a config to a value: keys, and list indices from 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ScalarNode:
+    value: ScalarValue
+    source: Source
+    start: int
+    end: int
+    style: str = ""  # "" plain, else the character that opens it: ' " | >
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ListNode:
+    items: tuple[Node, ...]
+    source: Source
+    start: int
+    end: int
+    flow: bool = False
+    weight: int = 1  # nodes in it, aliases counted each time
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Entry:
+    key: ScalarNode
+    value: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class MapNode:
+    entries: Mapping[str, Entry]
+    source: Source
+    start: int
+    end: int
+    flow: bool = False
+    weight: int = 1
+
+
+Node = ScalarNode | ListNode | MapNode
+
+
+def plain(node: Node) -> Any:
+    """The value of a node as dicts, lists and scalars."""
+    if isinstance(node, ScalarNode):
+        return node.value
+    if isinstance(node, ListNode):
+        return [plain(item) for item in node.items]
+    return {key: plain(entry.value) for key, entry in node.entries.items()}
+
+
+def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+    """Every node under `node`, itself first, with its path."""
+    yield path, node
+    if isinstance(node, ListNode):
+        for index, item in enumerate(node.items):
+            yield from walk(item, (*path, index))
+    elif isinstance(node, MapNode):
+        for key, entry in node.entries.items():
+            yield from walk(entry.value, (*path, key))
+
+
+def dotted(path: Path) -> str:
+    """A path as an override writes it."""
+    return ".".join(str(part) for part in path)
+
+
+def describe(value: object) -> str:
+    """A value in a sentence: ``found a list``, ``found the text `abc` ``."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if value == "":
+        return "empty text"
+    if isinstance(value, str):
+        shown = " ".join(value.split())
+        return f"the text `{shown[:40]}{'…' if len(shown) > 40 else ''}`"
+    return "a mapping" if isinstance(value, Mapping) else "a list"

@@ -1,0 +1,277 @@
+"""What libyaml says about text that is not YAML, told to a person who wrote an expression."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from yaml import MarkedYAMLError, YAMLError
+
+from runner.config.text.source import Source, whole_file_problem
+from runner.errors import Problem
+
+QUOTE_OR_BLOCK = "quote it, or write it in block form: `|` after the key and the text indented below"
+_BRACKET = re.compile(r"[()\[\]{}]")
+_LONGEST_KEY = 1024
+_CLOSER = {"[": "]", "{": "}", "(": ")"}
+_OPENER = {closer: opener for opener, closer in _CLOSER.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Fault:
+    """libyaml's own report, with its places as offsets."""
+
+    source: Source
+    problem: str
+    context: str
+    at: int
+    context_at: int
+
+    @property
+    def char(self) -> str:
+        return self.source.text[self.at : self.at + 1]
+
+    @property
+    def line(self) -> str:
+        return self.source.excerpt(self.source.mark(self.at).line)
+
+    def at_place(self, start: int, end: int, message: str, hint: str) -> Problem:
+        return self.source.problem(start, end, message, hint)
+
+
+def unbalanced(text: str) -> str | None:
+    """The first bracket in `text` that has no partner, or None. Brackets within quotes do not count."""
+    if not _BRACKET.search(text):
+        return None
+    opened: list[str] = []
+    quote = ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        elif char in _CLOSER:
+            opened.append(char)
+        elif char in _OPENER:
+            if not opened or opened.pop() != _OPENER[char]:
+                return char
+        elif char == "#":
+            break
+    return opened[0] if opened else None
+
+
+def explain(error: YAMLError, source: Source, shift: int) -> Problem:
+    """A fault that libyaml found, in words, at its place.
+
+    Args:
+        shift: characters of the source that libyaml did not see.
+    """
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return whole_file_problem(source.name, f"not YAML: {str(error).lower()}", "rewrite the file as plain text")
+    at = min(error.problem_mark.index + shift, len(source.text))
+    context_at = error.context_mark.index + shift if error.context_mark else at
+    fault = _Fault(source, error.problem or "", error.context or "", at, context_at)
+    for pattern, tell in _TABLE:
+        if re.search(pattern, f"{fault.context}: {fault.problem}"):
+            return tell(fault)
+    return fault.at_place(at, at + 1, f"not YAML: {fault.problem}", QUOTE_OR_BLOCK)
+
+
+def _unquoted_start(fault: _Fault) -> Problem:
+    if fault.char == "\t":
+        return _tab(fault)
+    shown = "a backtick" if fault.char == "`" else f"`{fault.char}`"
+    return fault.at_place(fault.at, fault.at + 1, f"no value begins with {shown} in YAML", QUOTE_OR_BLOCK)
+
+
+def _tab(fault: _Fault) -> Problem:
+    return fault.at_place(
+        fault.at, fault.at + 1, "a tab in the indentation", "indent with spaces: YAML takes no tabs there"
+    )
+
+
+def _second_colon(fault: _Fault) -> Problem:
+    start = fault.source.line_starts[fault.source.mark(fault.at).line - 1]
+    before = fault.source.text[start : fault.at]
+    key = re.match(r"\s*(?:- +)*([^\s:][^:]*?)\s*:\s", before)
+    bracket = unbalanced(before)
+    if len(before) > _LONGEST_KEY:
+        message = f"a key longer than {_LONGEST_KEY:,} characters"
+        return fault.at_place(
+            fault.at, fault.at + 1, message, "write it after `? ` on a line of its own, or shorten it"
+        )
+    if bracket in _CLOSER:
+        message = f"`{bracket}` is still open where YAML reads `: ` as the end of a key"
+    elif key:
+        message = f"a second `: ` in the value of `{key[1]}`"
+    else:
+        message = "a `: ` where no key can stand: the line is indented as part of the value above it"
+        return fault.at_place(fault.at, fault.at + 1, message, "indent it like the key above, or " + QUOTE_OR_BLOCK)
+    return fault.at_place(fault.at, fault.at + 1, message, QUOTE_OR_BLOCK)
+
+
+def _open_collection(fault: _Fault) -> Problem:
+    opener = fault.source.text[fault.context_at : fault.context_at + 1]
+    kind = "list" if opener == "[" else "mapping"
+    closer = _CLOSER.get(opener, "")
+    rest = fault.source.text[fault.at :].strip()
+    if not rest or fault.char == "":
+        message = f"this `{opener}` is never closed"
+        return fault.at_place(
+            fault.context_at,
+            fault.context_at + 1,
+            message,
+            f"close it with `{closer}`, or quote the text that holds it",
+        )
+    if fault.char in _OPENER and fault.char != closer:
+        message = f"`{fault.char}` where the {kind} that began with `{opener}` needs `{closer}`"
+        return fault.at_place(fault.at, fault.at + 1, message, f"close it with `{closer}`")
+    if fault.char in _CLOSER:
+        message = f"an expression with `{fault.char}` stands unquoted within `{opener}…{closer}`"
+        return fault.at_place(fault.at, fault.at + 1, message, QUOTE_OR_BLOCK)
+    if fault.char == ":":
+        message = f"a second `: ` in one item of the {kind}"
+        return fault.at_place(fault.at, fault.at + 1, message, f"put `,` between items, or {QUOTE_OR_BLOCK}")
+    began = fault.source.mark(fault.context_at).line
+    since = f" that began on line {began}" if began != fault.source.mark(fault.at).line else ""
+    message = f"the {kind}{since} needs `,` or `{closer}` here"
+    return fault.at_place(fault.at, fault.at + 1, message, f"close it with `{closer}`, or {QUOTE_OR_BLOCK}")
+
+
+def _no_value(fault: _Fault) -> Problem:
+    written = len(fault.source.text.rstrip())
+    if fault.at >= written:
+        message = "the text ends where a value should begin"
+        return fault.at_place(max(0, written - 1), written, message, "close the brackets, or finish the value")
+    if fault.char in _OPENER:
+        return fault.at_place(
+            fault.at, fault.at + 1, f"`{fault.char}` closes nothing", "remove it, or " + QUOTE_OR_BLOCK
+        )
+    shown = f"`{fault.char}`" if fault.char.strip() else "the line's end"
+    return fault.at_place(fault.at, fault.at + 1, f"{shown} where a value should begin", QUOTE_OR_BLOCK)
+
+
+def _no_key(fault: _Fault) -> Problem:
+    start = fault.source.line_starts[fault.source.mark(fault.at).line - 1]
+    before = fault.source.text[start : fault.at]
+    special = re.search(r"(?:^|[:\-,\[{]\s+)([*&]\S*)\s+$", before)
+    if special:
+        kind = "an alias" if special[1][0] == "*" else "an anchor"
+        place = start + special.start(1)
+        message = f"YAML reads `{special[1]}` as {kind}, and more text follows"
+        return fault.at_place(place, place + len(special[1]), message, QUOTE_OR_BLOCK)
+    if re.search(r"[\"']\s*$", before):
+        message = "text follows a closing quote"
+        return fault.at_place(
+            fault.at,
+            fault.at + 1,
+            message,
+            "quote the whole value, or write it in block form: `|` after the key and the text indented below",
+        )
+    if fault.char == ":" and not before.strip():
+        return fault.at_place(fault.at, fault.at + 1, "a key is missing before `:`", "name it, or quote the text")
+    if not before.strip():
+        if fault.source.text.startswith("- ", fault.at):
+            message = "a list item where a key of the mapping should stand"
+        else:
+            message = "this line's indentation matches no line above"
+        return fault.at_place(fault.at, fault.at + 1, message, "indent it like the lines that it belongs to")
+    return fault.at_place(fault.at, fault.at + 1, "a key of the mapping should stand here", QUOTE_OR_BLOCK)
+
+
+def _no_colon(fault: _Fault) -> Problem:
+    line = fault.source.mark(fault.context_at).line
+    end = fault.source.line_starts[line - 1] + len(fault.source.excerpt(line))
+    message = "a key without `: ` and a value"
+    return fault.at_place(
+        fault.context_at, end, message, "put a space after `:`, or indent the line as part of the value above it"
+    )
+
+
+def _special_name(fault: _Fault) -> Problem:
+    kind = "an alias" if "alias" in fault.context else "an anchor"
+    char = fault.source.text[fault.context_at : fault.context_at + 1]
+    return fault.at_place(fault.context_at, fault.at, f"YAML reads `{char}` as the start of {kind}", QUOTE_OR_BLOCK)
+
+
+def _colon(fault: _Fault) -> Problem:
+    message = "a `:` with no space after it"
+    return fault.at_place(fault.at, fault.at + 1, message, "put a space after `:`, or quote the text")
+
+
+def _open_quote(fault: _Fault) -> Problem:
+    quote = fault.source.text[fault.context_at : fault.context_at + 1]
+    return fault.at_place(
+        fault.context_at, fault.context_at + 1, f"this {quote} is never closed", f"close it with {quote}"
+    )
+
+
+def _escape(fault: _Fault) -> Problem:
+    shown = fault.source.text[fault.at : fault.at + 2]
+    hint = "write `\\\\` for a backslash, or use single quotes"
+    return fault.at_place(
+        fault.at, fault.at + len(shown), "an escape that YAML does not know in a double-quoted text", hint
+    )
+
+
+def _list_item(fault: _Fault) -> Problem:
+    return fault.at_place(
+        fault.at, fault.at + 1, "a list item on the line of its key", "begin the list on the next line, or write `[…]`"
+    )
+
+
+def _question_mark(fault: _Fault) -> Problem:
+    return fault.at_place(fault.at, fault.at + 1, "YAML reads `? ` as the start of a key", QUOTE_OR_BLOCK)
+
+
+def _block_header(fault: _Fault) -> Problem:
+    indicator = fault.source.text[fault.context_at : fault.context_at + 1]
+    return fault.at_place(
+        fault.at, fault.at + 1, f"text on the line of `{indicator}`", "begin the text on the next line, indented"
+    )
+
+
+def _tag(fault: _Fault) -> Problem:
+    return fault.at_place(
+        fault.at, fault.at + 1, "YAML reads `!` as the start of a tag, and a config takes none", QUOTE_OR_BLOCK
+    )
+
+
+def _outside(fault: _Fault) -> Problem:
+    return fault.at_place(
+        fault.at,
+        fault.at + 1,
+        "text after the end of the config",
+        "indent it like the first key; a file holds one config",
+    )
+
+
+def _directive(fault: _Fault) -> Problem:
+    return fault.at_place(
+        fault.context_at,
+        fault.context_at + 1,
+        "a line that begins with `%` is a YAML directive",
+        "a config takes none: remove it",
+    )
+
+
+_TABLE: tuple[tuple[str, Callable[[_Fault], Problem]], ...] = (
+    ("tab character", _tab),
+    ("cannot start any token", _unquoted_start),
+    ("mapping values are not allowed", _second_colon),
+    ("block sequence entries are not allowed", _list_item),
+    ("mapping keys are not allowed", _question_mark),
+    ("flow (mapping|sequence): did not find expected ',' or", _open_collection),
+    ("did not find expected node content", _no_value),
+    ("scanning an? (alias|anchor)", _special_name),
+    ("quoted scalar: found unexpected (end of stream|document indicator)", _open_quote),
+    ("quoted scalar: ", _escape),
+    ("block scalar: ", _block_header),
+    ("found unexpected ':'", _colon),
+    ("(directive|%|incompatible YAML)", _directive),
+    ("(tag|%TAG)", _tag),
+    ("expected (key|'-' indicator)", _no_key),
+    ("could not find expected ':'", _no_colon),
+    ("expected <document start>", _outside),
+)

@@ -1,0 +1,111 @@
+"""What a region has computed: its rows, and the state of the run after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from runner.engine.binding import Binding
+from runner.engine.compiled.building import Built
+from runner.engine.data.batches import Batches
+from runner.engine.rows import Block
+from runner.optim import Stepper
+from runner.plan.program.instructions import Train
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Iterations that have been computed, and have not yet become the state."""
+
+    built: Built
+    iterations: int
+    cursors: Mapping[str, Batches]  # after the last iteration
+    numbers: Tensor
+    after: list[Tensor]  # the carry of the last iteration
+    outputs: list[Tensor]  # stacked, of every iteration
+
+
+def block_of(binding: Binding, argument: Train, computed: Computed, shared: bool) -> Block:
+    """The values of the rows: what the iterations gave, and what is as it was before.
+
+    Args:
+        shared: the rows may share memory with the run and with each other.
+    """
+    built, numbers, plan = computed.built, computed.numbers, binding.plan
+    columns = list(binding.latest)
+    stacked = [False] * len(columns)
+    for name in argument.parameters:
+        position = binding.layout.positions.get(f"{name}.grad")
+        if position is not None:
+            columns[position] = None
+    found = dict(zip(built.columns, computed.outputs, strict=False))
+    found.update((column, numbers[:, number]) for column, number in built.scalars)
+    found.update((column, numbers[:, number] + 1) for column, number in built.counts)
+    for position, value in found.items():
+        columns[position], stacked[position] = value.to(plan.columns[position].dtype), True
+    return Block(columns, stacked, shared)
+
+
+def sound(computed: Computed) -> int:
+    """How many iterations come before the first that holds something which is watched and not finite."""
+    if not computed.built.training.watched:
+        return computed.iterations
+    found: list[bool] = computed.outputs[-1].tolist()
+    return found.index(False) if False in found else computed.iterations
+
+
+def settle(binding: Binding, argument: Train, computed: Computed, block: Block) -> None:
+    """Bring the state to where the last iteration left it; the loop's count of iterations is the caller's."""
+    state, training = binding.state, computed.built.training
+    for name, weight in zip(training.stepped, computed.after, strict=False):
+        parameter = state.parameters[name]
+        parameter.data = weight if parameter.is_contiguous() else torch.empty_like(parameter).copy_(weight)
+    _settle_optimizers(binding, argument, computed)
+    _settle_values(binding, argument, computed)
+    for position, column in enumerate(binding.plan.columns):
+        if column.role not in ("value", "norm"):
+            value = block.columns[position]
+            binding.latest[position] = value[-1] if block.stacked[position] and value is not None else value
+    for name, cursor in computed.cursors.items():
+        state.batches[name].catch_up(cursor)
+
+
+def _settle_optimizers(binding: Binding, argument: Train, computed: Computed) -> None:
+    state, training = binding.state, computed.built.training
+    entries: dict[str, dict[str, Tensor]] = {name: {} for name in training.stepped}
+    for (name, entry), value in zip(training.states, computed.after[len(training.stepped) :], strict=False):
+        entries[name][entry] = value
+    for optimizer in argument.optimizers:
+        stepper = state.steppers[optimizer]
+        if isinstance(stepper, Stepper):
+            for schedule in state.schedules[optimizer]:
+                last = schedule.value(stepper.steps + computed.iterations)
+                stepper.set_option(schedule.group, schedule.option, last)
+        held = {name: value for name, value in entries.items() if stepper.holds(name)}
+        stepper.advance(held, computed.iterations)
+
+
+def _settle_values(binding: Binding, argument: Train, computed: Computed) -> None:
+    """Gradients and named values as they are after the last iteration."""
+    state, built = binding.state, computed.built
+    training = built.training
+    last = {
+        (output.kind, output.name): value
+        for output, value in zip(
+            training.finals, computed.after[len(computed.after) - len(training.finals) :], strict=True
+        )
+    }
+    for output, value in zip(training.outputs, computed.outputs, strict=False):
+        if output.kind == "gradient":
+            last["gradient", output.name] = value[-1].clone()
+    for name in argument.parameters:
+        state.parameters[name].grad = None
+    for name in built.gradients:
+        state.parameters[name].grad = last["gradient", name]
+    for name, place in built.results.items():
+        state.values[name] = last["result", name] if place is None else computed.outputs[place][-1]
+    for name, (number, kind) in built.numbers_kept.items():
+        state.values[name] = kind(computed.numbers[-1, number])

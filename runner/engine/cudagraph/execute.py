@@ -1,0 +1,54 @@
+"""The engine of CUDA graphs: the eager engine's program, its `train` steps recorded once and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from runner.engine import eager
+from runner.engine.binding import Binding
+from runner.engine.cudagraph.addresses import Addresses
+from runner.engine.cudagraph.capture import Capture, CudaGraphs
+from runner.engine.cudagraph.train import CapturedTrain
+from runner.engine.rows import Row
+from runner.engine.state import State
+from runner.engine.steps.step_code import Run
+from runner.engine.watch.watch import Watch
+from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Train
+
+
+def execute(
+    plan: Plan,
+    state: State | None = None,
+    *,
+    checkpoint: Callable[[str | None], None] | None = None,
+    shared: bool = False,
+    watch: Watch | None = None,
+    capture: Capture | None = None,
+) -> Iterator[Row]:
+    """Run a plan as the eager engine does, and yield the same rows, bit for bit.
+
+    Args:
+        plan: as `compile` gives it for `engine: cudagraph`.
+        state, checkpoint, shared, watch: as in the eager engine.
+        capture: how steps are recorded; as CUDA graphs unless given.
+    Raises:
+        RunError: a step fails, or cannot be recorded; the problem names the place in the config.
+        ExpectationError: an `expect` step does not hold.
+    """
+    bind = _Binder(CudaGraphs(plan.device) if capture is None else capture)
+    return eager.execute(plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind)
+
+
+class _Binder:
+    """Binds `train` steps to what records them, and others as the eager engine does."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._addresses: Addresses | None = None
+
+    def __call__(self, binding: Binding, position: int, action: Action) -> Run:
+        addresses = self._addresses = self._addresses or Addresses(binding)
+        if isinstance(action.argument, Train):
+            return CapturedTrain(binding, action.argument, action.loops, addresses, self._capture).run
+        return eager.bind_step(binding, position, action)

@@ -1,0 +1,291 @@
+"""The cursors of data sources: each has its current batch, counts its own passes, and draws in an order of its own."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from runner.engine.data.placing import placed
+from runner.engine.data.samples import ColumnFault, Samples, open_samples
+from runner.errors import DataWarning, Problem, RunError
+from runner.optim.updates import ALIGNMENT
+from runner.plan.data.files import FileFault
+from runner.plan.data.sources import SourcePlan
+from runner.plan.faults import ConfigPath
+from runner.plan.plan import Plan
+from runner.plan.streams import stream_seed
+
+Batch = dict[str, Tensor]
+
+TOGETHER_BYTES = 1 << 20
+"""Bytes of batches that are gathered at once, where they are shuffled: of small ones, many take as long as one."""
+
+MOST_TOGETHER = 64
+"""Batches that are gathered at once at most."""
+
+
+def order(seed: int, source: str, epoch: int, samples: int, groups: tuple[int, ...] = ()) -> Tensor:
+    """The order of a source's samples in one pass: a function of (seed, source, epoch) and the source's layout alone.
+
+    It is `torch.randperm(samples)` from a generator seeded with `stream_seed(seed, "shuffle", source, epoch)`. A
+    Parquet file of several row groups is shuffled so that it can be read in parts: `torch.randperm` of the groups
+    first, then of the rows of each group in that order, all from one generator.
+
+    Args:
+        epoch: the pass, from 1.
+        groups: rows of each row group; one or none is no layout.
+    Returns:
+        int64 `(samples,)`.
+    """
+    generator = torch.Generator().manual_seed(stream_seed(seed, "shuffle", source, epoch))
+    if len(groups) < 2:
+        return torch.randperm(samples, generator=generator)
+    starts = torch.tensor((0, *groups)).cumsum(0)
+    drawn = torch.randperm(len(groups), generator=generator).tolist()
+    return torch.cat([starts[group] + torch.randperm(groups[group], generator=generator) for group in drawn])
+
+
+class UnreadableData(RuntimeError):
+    """A batch could not be read; `path` is in the config that of the source, or of a column with a value that its dtype
+    does not hold.
+    """
+
+    def __init__(self, path: ConfigPath, fault: FileFault) -> None:
+        super().__init__(fault.message)
+        self.path = _path_of(fault, path)
+        self.hint = fault.hint
+
+
+def _path_of(fault: FileFault, source: ConfigPath) -> ConfigPath:
+    return fault.path if isinstance(fault, ColumnFault) else source
+
+
+class Batches:
+    """The cursor of one source: its current batch, and where in which pass the next one begins.
+
+    Everything about it that changes is `epoch`, `position` and whether a batch has been drawn, so that `restore`
+    brings it back.
+
+    Args:
+        together: how many batches are gathered at once, where they are shuffled.
+    """
+
+    __slots__ = (
+        "_first",
+        "_gathered",
+        "_order",
+        "_samples",
+        "_seed",
+        "_together",
+        "batch",
+        "epoch",
+        "length",
+        "plan",
+        "position",
+        "seen",
+        "taken",
+    )
+
+    def __init__(self, plan: SourcePlan, samples: Samples, seed: int, together: int = 1) -> None:
+        self.plan = plan
+        self._samples = samples
+        self._seed = seed
+        self._together = together if plan.shuffle else 1
+        self._order: Tensor | None = None
+        self._gathered: list[tuple[Tensor | slice, Batch]] = []  # of this pass: the samples' numbers, and the batch
+        self._first = 0  # the position of the first of them
+        self.epoch = 0  # the pass of the current batch, from 1; 0 before the first
+        self.position = plan.batches  # batches drawn in this pass
+        self.batch: Batch = {}  # the current one; empty before the first
+        self.length = 0  # of the current batch
+        self.taken: Batch = {}  # the batch that was read last, by `evaluate` too
+        self.seen: Tensor | slice = slice(0, 0)  # its samples: int64 `(length,)` where they are shuffled
+
+    def next(self) -> None:
+        """Draw the next batch; past the end the next pass begins."""
+        if self.position >= self.plan.batches:
+            self.begin()
+        self._draw(self.position)
+        self.position += 1
+
+    def begin(self) -> None:
+        """Begin the next pass."""
+        plan = self.plan
+        self.epoch += 1
+        self.position = 0
+        self._gathered = []
+        self._order = None  # before the next one is there: each takes eight bytes a sample
+        self._order = order(self._seed, plan.name, self.epoch, plan.samples, plan.groups) if plan.shuffle else None
+
+    def ahead(self) -> Batches:
+        """A cursor at the same place, which goes its own way."""
+        return copy.copy(self)
+
+    def catch_up(self, other: Batches) -> None:
+        """Go to where a cursor of the same source is."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
+
+    def lengths(self, count: int) -> list[int]:
+        """How many samples each of the next batches has."""
+        size, batches = self.plan.batch_size, self.plan.batches
+        last = min(size, self.plan.samples - (batches - 1) * size)
+        return [last if (self.position + place) % batches == batches - 1 else size for place in range(count)]
+
+    def several(self, count: int, *, anew: bool = True) -> Batch:
+        """Draw batches of one length, at least one, and give them stacked: `(count, samples, *shape)`.
+
+        Args:
+            anew: else the first of them is the current one.
+        """
+        if not anew:
+            self.position -= 1
+        parts: list[Batch] = []
+        left, length = count, self.lengths(1)[0]
+        while left:
+            if self.position >= self.plan.batches:
+                self.begin()
+            taken = min(left, self.plan.batches - self.position)
+            start = self.position * self.plan.batch_size
+            parts.append(self._samples_of(start, start + taken * length))
+            self.position += taken
+            left -= taken
+        columns = {name: [part[name] for part in parts] for name in parts[0]}
+        joined = {name: found[0] if len(found) == 1 else torch.cat(found) for name, found in columns.items()}
+        stacked = {name: found.reshape(count, length, *found.shape[1:]) for name, found in joined.items()}
+        self.batch = self.taken = {name: found[-1] for name, found in stacked.items()}
+        self.length = length
+        self.seen = self._numbers(start + (taken - 1) * length, start + taken * length)
+        return stacked
+
+    def current(self) -> Batch:
+        """The current batch; the first is drawn on first use."""
+        if not self.batch:
+            self.next()
+        return self.batch
+
+    @property
+    def drawn(self) -> bool:
+        return bool(self.batch)
+
+    @property
+    def place(self) -> tuple[int, int, bool]:
+        """Everything about it that changes, for `restore`."""
+        return self.epoch, self.position, self.drawn
+
+    def restore(self, epoch: int, position: int, drawn: bool) -> None:
+        """Go to a place that `epoch`, `position` and `drawn` told before."""
+        self.epoch = epoch - 1
+        if epoch:
+            self.begin()
+        self.epoch, self.position = epoch, position
+        self.batch = {}
+        if drawn and position:
+            self._draw(position - 1)
+
+    def whole_pass(self) -> Iterator[Batch]:
+        """Every batch of a pass in the order of the file, the last one included; the cursor stays where it is."""
+        size, before = self.plan.batch_size, (self.taken, self.seen)
+        for start in range(0, self.plan.samples, size):
+            self.seen = slice(start, min(start + size, self.plan.samples))
+            self.taken = self._read(self.seen.start, self.seen.stop)
+            yield self.taken
+        self.taken, self.seen = before
+
+    def _draw(self, position: int) -> None:
+        place = position - self._first
+        if not 0 <= place < len(self._gathered):
+            self._gather(position)
+            place = 0
+        self.seen, self.batch = self._gathered[place]
+        self.taken = self.batch
+        self.length = self.length_taken
+
+    def _gather(self, position: int) -> None:
+        """Gather the batch at a position of this pass, and some that follow it."""
+        size = self.plan.batch_size
+        start, end = position * size, min((position + self._together) * size, self.plan.samples)
+        seen = self._numbers(start, end)
+        samples = self._samples_at(seen)
+        self._first = position
+        if isinstance(seen, slice) or end - start <= size:
+            self._gathered = [(seen, samples)]
+            return
+        parts = zip(*[torch.split(column, size) for column in samples.values()], strict=True)
+        self._gathered = [
+            (numbers, dict(zip(samples, part, strict=True)))
+            for numbers, part in zip(torch.split(seen, size), parts, strict=True)
+        ]
+
+    @property
+    def length_taken(self) -> int:
+        """Of the batch that was taken last."""
+        return len(range(*self.seen.indices(self.plan.samples))) if isinstance(self.seen, slice) else len(self.seen)
+
+    def _numbers(self, start: int, end: int) -> Tensor | slice:
+        """Which samples stand between two places of this pass."""
+        return slice(start, end) if self._order is None else self._order[start:end]
+
+    def _samples_of(self, start: int, end: int) -> Batch:
+        return self._samples_at(self._numbers(start, end))
+
+    def _samples_at(self, seen: Tensor | slice) -> Batch:
+        return self._read(seen.start, seen.stop) if isinstance(seen, slice) else self._taken(seen)
+
+    def sample(self, place: int) -> int:
+        """Which sample of the source, from 0, stands at a place of the batch that was taken last."""
+        seen = self.seen
+        return seen.start + place if isinstance(seen, slice) else int(seen[place])
+
+    def _read(self, start: int, end: int) -> Batch:
+        try:
+            return self._samples.between(start, end)
+        except FileFault as fault:
+            raise UnreadableData(self.plan.path, fault) from fault
+
+    def _taken(self, chosen: Tensor) -> Batch:
+        try:
+            return self._samples.at(chosen)
+        except FileFault as fault:
+            raise UnreadableData(self.plan.path, fault) from fault
+
+
+def open_batches(plan: Plan, told: list[Problem] | None = None) -> dict[str, Batches]:
+    """The cursors of a run's sources, before their first batch.
+
+    Sources that fit into memory are read here. One that holds NaN is told of in a `DataWarning`, with its first row.
+
+    Args:
+        told: what is told in warnings is appended.
+    Raises:
+        RunError: a file cannot be read, or has changed since planning.
+    """
+    document = plan.config.document
+    found: dict[str, Batches] = {}
+    for name, source in plan.sources.items():
+        try:
+            samples = open_samples(source)
+        except FileFault as fault:
+            path = _path_of(fault, source.path)
+            raise RunError(document.problem(path, fault.message, fault.hint, key=path == source.path)) from fault
+        for column, row in samples.first_nan():
+            message = f"nan-in-data: sample {row} of `{column}` in `{name}` is NaN"
+            problem = document.problem(source[column].path, message, "clean it, or replace it with `nan_to_num`")
+            if told is not None:
+                told.append(problem)
+            warnings.warn(DataWarning(problem.render()), stacklevel=3)
+        together = gathered_together(source) if plan.device == "cpu" else 1
+        found[name] = Batches(source, placed(samples, source, plan.device), plan.seed, together)
+    return found
+
+
+def gathered_together(source: SourcePlan) -> int:
+    """How many shuffled batches of a source in memory are gathered at once: each begins where its own tensor could."""
+    sizes = [column.bytes * source.batch_size for column in source.columns]
+    if source.streams or any(size % ALIGNMENT for size in sizes):
+        return 1
+    return max(1, min(MOST_TOGETHER, TOGETHER_BYTES // max(1, sum(sizes))))

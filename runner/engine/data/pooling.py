@@ -1,0 +1,65 @@
+"""Values of several batches as one of all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.plan.program.instructions import Part
+
+
+class Pooling:
+    """One output over several batches, in float64 or complex128."""
+
+    __slots__ = ("_part", "_total", "_weight")
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self._total: Tensor | None = None
+        self._weight = 0.0
+
+    def add(self, value: Any, length: int, results: Sequence[Any]) -> None:
+        """Add a batch of some samples, given all outputs of its evaluation."""
+        pool, total = self._part.pool, self._total
+        if pool == "last":
+            return
+        own = wide(value)
+        if pool in ("max", "min"):
+            extreme = torch.maximum if pool == "max" else torch.minimum
+            self._total = own if total is None else extreme(total, own)
+            return
+        weight = 1.0 if pool == "sum" else float(length) if pool == "mean" else class_weight(self._part, results)
+        self._weight += weight
+        own = own * weight if weight else torch.zeros_like(own)  # a batch that is ignored whole gives NaN
+        self._total = own if total is None else total + own
+
+    def whole(self) -> Tensor:
+        """The value of all batches together, of which there is one at least."""
+        if self._total is None:  # what is computed from others
+            return torch.tensor(math.nan, dtype=torch.float64)
+        return self._total / self._weight if self._part.pool in ("mean", "weighted") else self._total
+
+
+def class_weight(part: Part, results: Sequence[Any]) -> float:
+    """What the mean of a loss over class indices is divided by: the weights of the targets that are not ignored."""
+    assert part.weights is not None
+    target, weight, ignored = part.weights
+    valid = results[target] != ignored
+    if weight is None:
+        return float(valid.sum())
+    classes = results[target][valid].to(torch.int64)
+    return float(results[weight].detach().cpu().double()[classes.cpu()].sum())
+
+
+def wide(value: Any) -> Tensor:
+    """A detached copy in float64 or complex128."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(value, dtype=torch.float64)
+    copied = value.detach()
+    if copied.device.type == "mps":  # which has no float64
+        copied = copied.cpu()
+    return copied.to(torch.complex128 if value.is_complex() else torch.float64)

@@ -1,0 +1,168 @@
+"""The samples of a data source: held in memory, or read from its files in parts."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from runner.plan.data.files import CastFault, FileFault, cast, read, read_group
+from runner.plan.data.row_files import Rows
+from runner.plan.data.sources import BatchColumn, SourcePlan
+
+Batch = dict[str, Tensor]
+
+
+class Samples(Protocol):
+    """Samples by their numbers, from 0: every column on the CPU, in the dtype of its batches."""
+
+    def between(self, start: int, end: int) -> Batch:
+        """Samples `start` to `end - 1`."""
+        ...
+
+    def at(self, chosen: Tensor) -> Batch:
+        """The samples whose numbers are given, in that order."""
+        ...
+
+    def first_nan(self) -> Iterator[tuple[str, int]]:
+        """The columns that hold NaN, each with its first sample; nothing of what is not in memory."""
+        ...
+
+
+def open_samples(plan: SourcePlan) -> Samples:
+    """The samples of a source, as its plan says.
+
+    Raises:
+        FileFault: a file cannot be read, or has changed since planning.
+    """
+    if not plan.streams:
+        return HeldSamples(plan)
+    return GroupedSamples(plan) if plan.groups else RowSamples(plan)
+
+
+class HeldSamples:
+    """Columns that are in memory whole; batches of a pass without shuffling are views of them."""
+
+    __slots__ = ("_columns", "_take")
+
+    def __init__(self, plan: SourcePlan) -> None:
+        self._columns: Batch = {}
+        self._take: dict[str, Callable[[Tensor], Tensor]] = {}
+        for column in plan.columns:
+            values = read(column.array)
+            _check_shape(values.shape, column, plan.samples)
+            self._columns[column.name] = values = _cast(values, column)
+            self._take[column.name] = _taking(values)
+
+    def between(self, start: int, end: int) -> Batch:
+        return {name: column[start:end] for name, column in self._columns.items()}
+
+    def at(self, chosen: Tensor) -> Batch:
+        return {name: take(chosen) for name, take in self._take.items()}
+
+    def first_nan(self) -> Iterator[tuple[str, int]]:
+        for name, column in self._columns.items():
+            if (column.is_floating_point() and column.dtype.itemsize > 1) or column.is_complex():
+                found = column.isnan().reshape(len(column), -1).any(1)
+                if bool(found.any()):
+                    yield name, int(found.nonzero()[0])
+
+
+_INDEXED = frozenset({torch.uint16, torch.uint32, torch.uint64})
+"""Dtypes that `index_select` does not take where `column[chosen]` does, at twice its cost."""
+
+
+def _taking(column: Tensor) -> Callable[[Tensor], Tensor]:
+    """The samples of a column by their numbers."""
+    return column.__getitem__ if column.dtype in _INDEXED else functools.partial(torch.index_select, column, 0)
+
+
+class RowSamples:
+    """Columns of files whose rows lie one after another; each batch is read when it is drawn."""
+
+    __slots__ = ("_columns", "_rows")
+
+    def __init__(self, plan: SourcePlan) -> None:
+        self._columns = plan.columns
+        self._rows = [Rows(column.array) for column in plan.columns]
+        for column, rows in zip(self._columns, self._rows, strict=True):
+            _check_shape(rows.shape, column, plan.samples)
+
+    def between(self, start: int, end: int) -> Batch:
+        pairs = zip(self._columns, self._rows, strict=True)
+        return {column.name: _cast(rows.between(start, end), column, range(start, end)) for column, rows in pairs}
+
+    def at(self, chosen: Tensor) -> Batch:
+        positions = chosen.tolist()
+        pairs = zip(self._columns, self._rows, strict=True)
+        return {column.name: _cast(rows.at(positions), column, positions) for column, rows in pairs}
+
+    def first_nan(self) -> Iterator[tuple[str, int]]:
+        return iter(())
+
+
+class GroupedSamples:
+    """Columns of one Parquet file, of which one row group at a time is in memory."""
+
+    __slots__ = ("_columns", "_ends", "_group", "_held")
+
+    def __init__(self, plan: SourcePlan) -> None:
+        self._columns = plan.columns
+        self._ends = list(itertools.accumulate(plan.groups))
+        self._group = -1
+        self._held: Batch = {}
+
+    def between(self, start: int, end: int) -> Batch:
+        return self._gathered(range(start, end))
+
+    def at(self, chosen: Tensor) -> Batch:
+        return self._gathered(chosen.tolist())
+
+    def first_nan(self) -> Iterator[tuple[str, int]]:
+        return iter(())
+
+    def _gathered(self, positions: Sequence[int]) -> Batch:
+        parts: list[Batch] = []
+        for group, inside in itertools.groupby(positions, lambda position: bisect.bisect_right(self._ends, position)):
+            held, first = self._load(group), self._ends[group - 1] if group else 0
+            at = torch.tensor([position - first for position in inside])
+            parts.append({name: column[at] for name, column in held.items()})
+        return {column.name: torch.cat([part[column.name] for part in parts]) for column in self._columns}
+
+    def _load(self, group: int) -> Batch:
+        if group != self._group:
+            self._held = {}  # let go of the last one before the next is there
+            first = self._ends[group - 1] if group else 0
+            length = self._ends[group] - first
+            for column in self._columns:
+                values = read_group(column.array, group)
+                _check_shape(values.shape, column, length)
+                self._held[column.name] = _cast(values, column, range(first, first + length))
+            self._group = group
+        return self._held
+
+
+class ColumnFault(CastFault):
+    """A value of a file that the dtype of its batch column does not hold."""
+
+    def __init__(self, fault: CastFault, column: BatchColumn) -> None:
+        super().__init__(fault.message, fault.hint)
+        self.path = column.dtype_path
+
+
+def _cast(values: Tensor, column: BatchColumn, rows: Sequence[int] | None = None) -> Tensor:
+    try:
+        return cast(values, column.dtype, column.array, rows)
+    except CastFault as fault:
+        raise ColumnFault(fault, column) from fault
+
+
+def _check_shape(shape: Sequence[int], column: BatchColumn, samples: int) -> None:
+    if tuple(shape) != (samples, *column.shape):
+        message = f"{column.array.name} has shape {tuple(shape)}, and had another when the run was planned"
+        raise FileFault(message, "leave data files alone while a run reads them")

@@ -1,0 +1,93 @@
+"""`evaluate`: means over a whole data source, which leave the run as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.engine.binding import Binding
+from runner.engine.data.pooling import Pooling, wide
+from runner.language.graph.computation import Computation
+from runner.language.inference.generators import manual_seed
+from runner.plan.program.instructions import Evaluate
+from runner.plan.streams import stream_seed
+
+
+def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[], list[Tensor]]:
+    """Each result over all samples: its batches pooled in float64 as the plan says, or computed from what is.
+
+    Random numbers come from streams of their own, the same at every call: `stream_seed(seed, "evaluate", source,
+    batch)`, so that neither those of training nor its counters move.
+    """
+    source, evaluation, plan = argument.source, argument.evaluation, binding.plan
+    batches = binding.state.batches[source]
+    current: dict[str, Tensor] = {}
+
+    def bound(computation: Computation) -> Callable[[], tuple[Any, ...]]:
+        function = computation.function
+        found = [
+            (None, _reading(current, name)) if name in batches.plan else binding.getter(name, loops)
+            for name in computation.inputs
+        ]
+        mode = torch.enable_grad if computation.gradients else torch.no_grad
+
+        def call() -> tuple[Any, ...]:
+            with mode():
+                return function(None, *(tensor if get is None else get() for tensor, get in found))
+
+        return call
+
+    variants = {lengths[0]: bound(computation) for lengths, computation in evaluation.variants}
+    only = None if variants else bound(evaluation.computation)
+    random = any(computation.random for computation in evaluation.computations())
+    column = next(name for name, _ in evaluation.batches)
+    derived = _derived(binding, argument, loops)
+
+    def whole() -> list[Tensor]:
+        pools = [Pooling(part) for part in argument.parts]
+        for number, batch in enumerate(batches.whole_pass()):
+            current.update(batch)
+            length = len(batch[column])
+            if random:
+                manual_seed(stream_seed(plan.seed, "evaluate", source, number), plan.device)
+            results = variants[length]() if only is None else only()
+            for pool, value in zip(pools, results, strict=True):
+                pool.add(value, length, results)
+        current.clear()
+        wholes = [pool.whole() for pool in pools]
+        found = derived(wholes)
+        return [
+            (wholes[result.output] if result.derived is None else found[result.derived]).to(plan.device, result.dtype)
+            for result in argument.results
+        ]
+
+    return whole
+
+
+def _derived(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    """What is computed from pooled outputs, once they are there."""
+    computation = argument.derived
+    if computation is None:
+        return lambda wholes: []
+    outputs, device = argument.evaluation.computation.outputs, binding.plan.device
+    mode = torch.enable_grad if computation.gradients else torch.no_grad
+
+    def value(name: str, wholes: Sequence[Tensor]) -> Any:
+        if name.isdecimal():
+            return wholes[int(name)].to(device, outputs[int(name)].dtype)
+        tensor, get = binding.getter(name, loops)
+        return tensor if get is None else get()
+
+    def compute(wholes: Sequence[Tensor]) -> list[Tensor]:
+        inputs = [value(name, wholes) for name in computation.inputs]
+        with mode():
+            return [wide(result) for result in computation.function(None, *inputs)]
+
+    return compute
+
+
+def _reading(current: dict[str, Tensor], name: str) -> Callable[[], Tensor]:
+    return lambda: current[name]

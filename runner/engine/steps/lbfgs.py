@@ -1,0 +1,145 @@
+"""Steps of L-BFGS, which evaluates the objective again and again: each row holds the first evaluation of its step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from runner.engine.binding import Binding
+from runner.engine.state import Values
+from runner.engine.steps.autograd import Differentiate
+from runner.engine.steps.optimizer_step import measured, owned, stepping
+from runner.engine.steps.step_code import Loops, Run, Straight
+from runner.plan.program.instructions import Evaluation, Step, Train
+
+
+def step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
+    """The steps of several optimizers, of which L-BFGS evaluates the objective again: each row holds the first time."""
+    reached = binding.plan.objectives[evaluation.computation.outputs[evaluation.objective].name]
+    captured = binding.parameters(argument.parameters)
+    seen: list[tuple[Any, ...]] = []
+    observe = _observing(binding, evaluation, argument.parameters, loops)
+
+    def first(results: tuple[Any, ...]) -> None:
+        if not seen:
+            seen.append(owned(evaluation, results))
+            observe(results)
+
+    takes = []
+    for name in argument.optimizers:
+        plan = binding.plan.optimizers[name]
+        inputs = [parameter for parameter in plan.parameters if parameter in reached]
+        closure = _closure(binding, name, evaluation, loops, plan.parameters, inputs, first)
+        takes.append(stepping(binding, name, closure))
+    step = Straight(binding, loops)
+    step.call(seen.clear, "clear")
+    _take_by_closure(binding, step, takes, argument, lambda: seen[0], evaluation)
+    return _then_capturing(binding, step.function(), captured)
+
+
+def train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
+    """L-BFGS: the row holds the first evaluation of its step, and the weights after it."""
+    name, evaluation = argument.optimizers[0], argument.evaluation
+    seen: list[tuple[Any, ...]] = []
+    observe = _observing(binding, evaluation, argument.parameters, loops)
+
+    def first(results: tuple[Any, ...]) -> None:
+        seen[:] = [owned(evaluation, results)]
+        observe(results)
+
+    closure = _closure(binding, name, evaluation, loops, argument.parameters, argument.inputs, first)
+    step = Straight(binding, loops)
+    for source in argument.draws:
+        step.call(binding.state.batches[source].next, f"next_{source}")
+    _take_by_closure(binding, step, [stepping(binding, name, closure)], argument, lambda: seen[0], evaluation)
+    return _then_capturing(binding, step.function(), binding.parameters(argument.parameters))
+
+
+def _observing(
+    binding: Binding, evaluation: Evaluation, parameters: Sequence[str], loops: Loops
+) -> Callable[[tuple[Any, ...]], None]:
+    """What is done with the first evaluation of a step of L-BFGS: its gradients stand in the row."""
+    captured = binding.parameters(parameters)
+    look = binding.watch.computed(binding, evaluation, loops, parameters)
+    measures = binding.health.gradients(captured)
+
+    def observe(results: tuple[Any, ...]) -> None:
+        if look is not None:
+            look(results)
+        for measure in measures:
+            measure()
+        binding.capture_gradients(captured)
+
+    return observe
+
+
+def _take_by_closure(
+    binding: Binding,
+    step: Straight,
+    takes: Sequence[Callable[[], None]],
+    argument: Step | Train,
+    first: Callable[[], tuple[Any, ...]],
+    evaluation: Evaluation,
+) -> None:
+    """Steps that evaluate the objective again, and what rows hold after them."""
+    for take in measured(binding, takes, argument.optimizers):
+        step.call(take, "update")
+    step.look(binding.watch.updated(binding, argument.optimizers, argument.parameters))
+    step.keep_weights(argument.parameters)
+    step.keep_state()
+    step.keep_results(evaluation, step.results(first, evaluation))
+
+
+def _then_capturing(binding: Binding, run: Run, parameters: Mapping[str, Parameter]) -> Run:
+    """L-BFGS: a step's own row holds the gradients of its first evaluation, the rows to come those of its last."""
+
+    def step() -> Values | None:
+        row = run()
+        binding.capture_gradients(parameters)
+        return row
+
+    return step
+
+
+def _closure(
+    binding: Binding,
+    name: str,
+    evaluation: Evaluation,
+    loops: Loops,
+    zeroed: Sequence[str],
+    inputs: Sequence[str] | None,
+    first: Callable[[tuple[Any, ...]], None],
+) -> Callable[[], Tensor]:
+    """What L-BFGS evaluates again and again within a step: the same batch, the same random numbers.
+
+    The gradients of `zeroed` are removed, those of `inputs`, or all, computed. `first` is given the results of a
+    step's first evaluation.
+    """
+    state, objective = binding.state, evaluation.objective
+    stepper = state.steppers[name]
+    parameters = list(binding.parameters(zeroed).values())
+    differentiate = Differentiate(binding.trained(inputs))
+    call = binding.evaluate(evaluation, loops, detached=False)
+    step = draws = -1
+
+    def evaluate() -> Tensor:
+        nonlocal step, draws
+        again = step == stepper.steps
+        if not again:
+            step, draws = stepper.steps, state.evaluations
+        state.evaluations = draws
+        with torch.enable_grad():
+            for parameter in parameters:
+                parameter.grad = None
+            results = call()
+            differentiate(results[objective])
+        if not again:
+            first(results)
+        value: Tensor = results[objective]
+        return value
+
+    return evaluate

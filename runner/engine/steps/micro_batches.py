@@ -1,0 +1,126 @@
+"""The micro-batches of a step as one batch: the share of each, and the values of all together."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.engine.data.batches import Batches
+from runner.engine.data.pooling import class_weight
+from runner.language.graph.computation import Computation
+from runner.plan.program.instructions import Classes, Part, Train
+
+Share = tuple[float, float]
+"""A fraction, numerator and denominator: `(1, k)` for each of k micro-batches of one length."""
+
+
+def shares_of(weights: Sequence[float]) -> list[Share]:
+    """The shares of micro-batches that are weighted so, in lowest terms."""
+    if len(set(weights)) == 1 and weights[0]:
+        return [(1, len(weights))] * len(weights)
+    total = math.fsum(weights)
+    if all(float(weight).is_integer() for weight in weights) and total:
+        common = math.gcd(*map(int, weights))
+        return [(int(weight) // common, int(total) // common) for weight in weights]
+    return [(weight, total) for weight in weights]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What part of a step each of its micro-batches is."""
+
+    objective: Sequence[Share]  # by which its objective is scaled before its backward
+    samples: Sequence[Share]
+
+
+def shares_by_length(argument: Train, lengths: Sequence[int]) -> Shares:
+    """The shares of micro-batches of some lengths; an objective that is a sum has none, and adds."""
+    assert argument.accumulation is not None
+    samples = shares_of(lengths)
+    return Shares([(1, 1)] * len(lengths) if argument.accumulation.adds else samples, samples)
+
+
+def scaled(value: Tensor, share: Share) -> Tensor:
+    """A share of a value, of the same dtype; that of one in k is `value / k` bit for bit."""
+    numerator, denominator = share
+    part = value if numerator == 1 else value * numerator
+    return part if denominator == 1 else part / denominator
+
+
+def together(parts: Sequence[Part], micro: Sequence[Sequence[Any]], shares: Shares) -> tuple[Any, ...]:
+    """The results of all micro-batches as those of one batch; `parts` are aligned with the results of each."""
+    return tuple(_together(part, [results[place] for results in micro], shares) for place, part in enumerate(parts))
+
+
+def without_last(parts: Sequence[Part], results: Sequence[Any]) -> tuple[Any, ...]:
+    """Results of a micro-batch that is not the last one: what only that one gives need not be held."""
+    return tuple(None if part.pool == "last" else value for part, value in zip(parts, results, strict=True))
+
+
+def _together(part: Part, values: Sequence[Any], shares: Shares) -> Any:
+    if part.pool == "last" or not isinstance(values[-1], Tensor):
+        return values[-1]
+    tensors = [value.detach() for value in values]
+    if part.pool == "rows":
+        return torch.cat(tensors, part.dim)
+    if part.pool in ("max", "min"):
+        return functools.reduce(torch.maximum if part.pool == "max" else torch.minimum, tensors)
+    if part.pool == "sum":
+        return functools.reduce(torch.add, tensors)
+    own = shares.objective if part.pool == "weighted" else shares.samples
+    numerators = [tensor if share[0] == 1 else tensor * share[0] for tensor, share in zip(tensors, own, strict=True)]
+    total, denominator = functools.reduce(torch.add, numerators), own[0][1]
+    return total if denominator == 1 else total / denominator
+
+
+def weighing(argument: Train, batches: Mapping[str, Batches], constants: Mapping[str, Tensor]) -> Callable[[], Shares]:
+    """What gives the shares of the micro-batches to come, the first of which is the current one."""
+    accumulation = argument.accumulation
+    assert accumulation is not None
+    count, evaluation = argument.accumulate, argument.evaluation
+    equal = shares_by_length(argument, [1] * count)
+    again = [name for name in evaluation.sources if name in argument.draws_again]
+    by_length: Callable[[], Shares] = lambda: equal  # noqa: E731
+    if evaluation.variants and again:
+        first = batches[again[0]]
+        by_length = lambda: shares_by_length(argument, [first.length, *first.lengths(count - 1)])  # noqa: E731
+    if accumulation.classes is None or not again:
+        return by_length
+    weigh = _by_classes(argument, accumulation.classes, batches, constants)
+    return lambda: Shares(weigh(), by_length().samples)
+
+
+def _by_classes(
+    argument: Train, classes: Classes, batches: Mapping[str, Batches], constants: Mapping[str, Tensor]
+) -> Callable[[], list[Share]]:
+    evaluation, count = argument.evaluation, argument.accumulate
+    sources, columns, variants = evaluation.sources, dict(evaluation.batches), dict(classes.variants)
+
+    def weight(cursors: Mapping[str, Batches]) -> float:
+        lengths = tuple(cursors[name].length for name in sources)
+        computation: Computation = variants.get(lengths, classes.computation)
+        inputs = [
+            cursors[columns[name]].batch[name] if name in columns else constants[name] for name in computation.inputs
+        ]
+        with torch.no_grad():
+            return class_weight(classes.part, computation.function(None, *inputs))
+
+    def weigh() -> list[Share]:
+        cursors = {name: batches[name].ahead() for name in sources}
+        for cursor in cursors.values():
+            if not cursor.batch:
+                cursor.next()
+        weights = [weight(cursors)]
+        for _ in range(count - 1):
+            for name in argument.draws_again:
+                cursors[name].next()
+            weights.append(weight(cursors))
+        return shares_of(weights)
+
+    return weigh

@@ -1,0 +1,92 @@
+"""The step of an optimizer at work, and what rows hold after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from runner.engine.binding import Binding
+from runner.engine.faults import LateOption
+from runner.engine.steps.step_code import Straight
+from runner.engine.watch.checks import Look
+from runner.optim import Scheduled, Stepper
+from runner.plan.program.instructions import Evaluation
+
+_KEPT_FOR: Mapping[object, str] = {"max_exp_avg_sq": "amsgrad", "grad_avg": "centered", "momentum_buffer": "momentum"}
+"""Entries of an optimizer's state that torch makes in a parameter's first step if an option is on, and not later."""
+
+
+def measured(
+    binding: Binding, takes: Sequence[Callable[[], None]], optimizers: Sequence[str]
+) -> list[Callable[[], None]]:
+    """The steps of optimizers, under the rules of health about updates."""
+    held = [name for optimizer in optimizers for name in binding.plan.optimizers[optimizer].parameters]
+    return binding.health.updates(takes, binding.parameters(held))
+
+
+def stepping(
+    binding: Binding, name: str, closure: Callable[[], Tensor] | None = None, *, in_place: bool = False
+) -> Callable[[], None]:
+    """One optimizer's step, with its hyperparameters for the next `t`.
+
+    Args:
+        in_place: weights keep their storage.
+    """
+    stepper, schedules = binding.state.steppers[name], binding.state.schedules[name]
+    take = stepper.step_in_place if in_place else stepper.step
+    if not isinstance(stepper, Stepper):  # a rule, which has no closure and no hyperparameters
+        return take
+    if closure is not None and binding.plan.optimizers[name].needs_closure:
+
+        def take() -> None:
+            stepper.step_closure(closure)
+
+    if not schedules:
+        return take
+
+    def scheduled() -> None:
+        t = stepper.steps + 1
+        for schedule in schedules:
+            stepper.set_option(schedule.group, schedule.option, schedule.value(t))
+        try:
+            take()
+        except KeyError as error:  # of a parameter's state
+            late = _late(binding, name, t, error.args[0])
+            if late is None:
+                raise
+            raise late from error
+
+    return scheduled
+
+
+def _late(binding: Binding, name: str, t: int, entry: object) -> LateOption | None:
+    """The fault of a hyperparameter that needs an entry of the state, and was off in the first step of a parameter."""
+    plan = binding.plan.optimizers[name]
+    for _, option, scheduled in plan.scheduled():
+        if option == _KEPT_FOR.get(entry) and isinstance(scheduled, Scheduled):
+            message = f"`{option}` is on at t = {t}, and `{plan.class_name}` keeps no `{entry}` for a parameter"
+            return LateOption(f"{message} in whose first step it was off", scheduled.path)
+    return None
+
+
+def take_steps(
+    binding: Binding, step: Straight, optimizers: Sequence[str], look: Look | None, results: Sequence[str] = ()
+) -> None:
+    """The steps of some optimizers, a look at what they leave, and what rows hold after them."""
+    for take in measured(binding, [stepping(binding, name) for name in optimizers], optimizers):
+        step.call(take, "update")
+    step.look(look, results)
+    for name in optimizers:
+        step.keep_weights(binding.plan.optimizers[name].parameters)
+    step.keep_state()
+
+
+def owned(evaluation: Evaluation, results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Results of an evaluation, those copied that share memory with a weight, which is written next."""
+    outputs = evaluation.computation.outputs
+    return tuple(
+        value.detach().clone() if told.aliases and isinstance(value, Tensor) else value
+        for told, value in zip(outputs, results, strict=True)
+    )

@@ -1,0 +1,212 @@
+"""Steps as straight-line Python: the text of a step is made once from what its plan says, and run as it stands.
+
+What a step touches is bound to the names in its text beforehand, so that running it looks nothing up, asks nothing and
+builds nothing but its row.
+
+Rows keep the tensors themselves, not copies: **who writes a weight or a gradient gives it new storage first**, where a
+row may hold the old one. So optimizers `keep` weights, and `renew_gradients` stands before what accumulates or clips.
+"""
+
+from __future__ import annotations
+
+import cmath
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from runner.language.graph.computation import Computation
+from runner.plan.program.instructions import Evaluation
+
+if TYPE_CHECKING:
+    from runner.engine.binding import Binding
+    from runner.engine.state import Values
+    from runner.engine.watch.checks import Look
+
+_FILE = "<steprun step>"
+
+Run = Callable[[], "Values | None"]
+"""One step: does it, and gives the values of its row, where it logs one."""
+
+Loops = Sequence[int]
+"""The loops around a step, outermost first."""
+
+
+class Straight:
+    """The text of one step in the making.
+
+    Args:
+        binding: the run that the step belongs to.
+        loops: those around the step, outermost first.
+    """
+
+    def __init__(self, binding: Binding, loops: Sequence[int]) -> None:
+        self._binding = binding
+        self._loops = loops
+        self._lines: list[str] = []
+        self._names: dict[str, Any] = {"latest": binding.latest, "values": binding.state.values}
+        self._known: dict[int, str] = {}  # id of a bound value → its name
+        self._row: dict[int, str] = {}  # column → what stands there in this step's row alone
+        self._owned: set[str] = set()  # results that share no memory with anything any more
+
+    def name(self, value: Any, hint: str) -> str:
+        """The name of a value in the text; the same value keeps its name."""
+        known = self._known.get(id(value))
+        if known is None:
+            known = f"{re.sub(r'[^0-9a-zA-Z_]', '_', hint)}_{len(self._known)}"
+            self._known[id(value)] = known
+            self._names[known] = value
+        return known
+
+    def call(self, function: Callable[..., object], hint: str, *arguments: str) -> None:
+        """Call a function with names of the text."""
+        self._lines.append(f"{self.name(function, hint)}({', '.join(arguments)})")
+
+    def look(self, look: Look | None, results: Sequence[str] = ()) -> None:
+        """Let what watches a run look at results of the step, and at what it has changed."""
+        if look is None:
+            return
+        given = f"({''.join(f'{result}, ' for result in results)})"
+        elements = [f"{results[position]}.item()" for position in look.results]
+        elements += [f"{self.name(weight, 'weight')}.item()" for weight in look.weights]
+        if elements:
+            finite = f"{self.name(cmath.isfinite, 'isfinite')}(sum(({', '.join(elements)},)))"
+            self._lines.append(f"if not {finite}: {self.name(look.alarm, 'alarm')}({given})")
+        if look.more is not None:
+            self.call(look.more, "look", given)
+
+    def assign(self, name: str, value: str) -> None:
+        """Another name for a name of the text."""
+        self._lines.append(f"{name} = {value}")
+
+    def remove_gradients(self, parameters: Iterable[str]) -> None:
+        """`parameter.grad = None`, as `zero_grad` does."""
+        for name in parameters:
+            self._lines.append(f"{self.name(self._binding.state.parameters[name], name)}.grad = None")
+
+    def renew_gradients(self, parameters: Iterable[str]) -> None:
+        """Before gradients are written in place: those that a row may hold are copied."""
+        for name in parameters:
+            if self._binding.position(f"{name}.grad") is not None:
+                held = self.name(self._binding.state.parameters[name], name)
+                self._lines.append(f"if {held}.grad is not None: {held}.grad = {held}.grad.clone()")
+
+    def evaluate(self, evaluation: Evaluation) -> list[str]:
+        """Compute an evaluation over the current batches, with gradients; gives the names of its results."""
+        computation, binding = evaluation.computation, self._binding
+        variants = dict(evaluation.variants)
+        alike = all(
+            (other.inputs, other.random) == (computation.inputs, computation.random) for other in variants.values()
+        )
+        arguments = self._arguments(computation, dict(evaluation.batches)) if alike else None
+        if arguments is None:
+            return self.results(binding.evaluate(evaluation, self._loops, detached=False), evaluation)
+        for source in evaluation.sources:
+            batches = self.name(binding.state.batches[source], source)
+            self._lines.append(f"if not {batches}.batch: {batches}.next()")
+        if computation.random:
+            self.call(binding.draw_seed, "draw_seed")
+        function = self.name(computation.function, "forward")
+        if variants:
+            functions = {lengths: other.function for lengths, other in variants.items()}
+            lengths = "".join(
+                f"{self.name(binding.state.batches[source], source)}.length, " for source in evaluation.sources
+            )
+            function = f"{self.name(functions, 'forward_of')}[{lengths}]"
+        return self._results(f"{function}({', '.join(['None', *arguments])})", evaluation)
+
+    def results(self, compute: Callable[[], tuple[Any, ...]], evaluation: Evaluation) -> list[str]:
+        """The same from a function that gives all results of an evaluation."""
+        return self._results(f"{self.name(compute, 'compute')}()", evaluation)
+
+    def _results(self, call: str, evaluation: Evaluation) -> list[str]:
+        results = [f"r{number}" for number in range(len(evaluation.computation.outputs))]
+        self._lines.append(f"{', '.join(results)}, = {call}")
+        return results
+
+    def _arguments(self, computation: Computation, sources: Mapping[str, str]) -> list[str] | None:
+        """The inputs of a computation as text; None where one may not exist yet."""
+        state, found = self._binding.state, []
+        for name in computation.inputs:
+            tensor, get = self._binding.getter(name, self._loops, sources)
+            if get is None:
+                found.append(self.name(tensor, name))
+            elif name in sources:
+                found.append(f"{self.name(state.batches[sources[name]], sources[name])}.batch[{name!r}]")
+            elif name == "iteration":
+                iterations = self.name(state.iterations, "iterations")
+                found.append(f"{iterations}[{self._loops[-1]}]" if self._loops else "1")
+            else:
+                return None
+        return found
+
+    def clip(self, clip: Callable[[], Tensor | None], column: int | None, number: int = 0) -> None:
+        """Clip gradients in place, and put their norm before it into the row, where it is logged."""
+        norm = f"norm_{number}"
+        self._lines.append(f"{norm} = {self.name(clip, 'clip')}()")
+        if column is not None:
+            self._row[column] = norm
+
+    def keep_weights(self, parameters: Iterable[str]) -> None:
+        """The weights of these parameters have changed: rows hold them from now on."""
+        self._keep(parameters, "", ".detach()")
+
+    def keep_gradients(self, parameters: Iterable[str]) -> None:
+        """The gradients of these parameters have changed."""
+        self._keep(parameters, ".grad", ".grad")
+
+    def keep_state(self) -> None:
+        """The state of the optimizers has changed."""
+        if self._binding.state_columns:
+            self.call(self._binding.capture_state, "capture_state")
+
+    def _keep(self, parameters: Iterable[str], suffix: str, attribute: str) -> None:
+        for name in parameters:
+            position = self._binding.position(name + suffix)
+            if position is not None:
+                parameter = self.name(self._binding.state.parameters[name], name)
+                self._lines.append(f"latest[{position}] = {parameter}{attribute}")
+
+    def own_results(self, evaluation: Evaluation, results: Sequence[str]) -> None:
+        """Before weights are written in place: copy the results that share memory with one."""
+        for told, result in zip(evaluation.computation.outputs, results, strict=True):
+            if told.aliases and not told.scalar:
+                self._lines.append(f"{result} = {result}.detach().clone()")
+                self._owned.add(result)
+
+    def keep_results(self, evaluation: Evaluation, results: Sequence[str]) -> None:
+        """Remember named values for later steps, and put those that are logged into this step's row."""
+        outputs = evaluation.computation.outputs
+        columns, names = dict(evaluation.columns), dict(evaluation.kept)
+        for output in sorted({*columns, *names}):
+            told, result = outputs[output], results[output]
+            if not told.scalar and result not in self._owned:
+                self._lines.append(f"{result} = {result}.detach(){'.clone()' if told.aliases else ''}")
+            if output in names:
+                self._lines.append(f"values[{names[output]!r}] = {result}")
+            if output in columns:
+                made = f"{self.name(_as_tensor(told.dtype), 'as_tensor')}({result})" if told.scalar else result
+                self._row[columns[output]] = made
+
+    def function(self) -> Callable[[], tuple[Tensor | None, ...]]:
+        """The step as a function that gives the values of its row."""
+        columns = range(len(self._binding.latest))
+        row = "".join(f"{self._row.get(column, f'latest[{column}]')}, " for column in columns)
+        text = "def step():\n" + "".join(f"    {line}\n" for line in (*self._lines, f"return ({row})"))
+        exec(_code(text), self._names)  # made of the names above alone
+        made: Callable[[], tuple[Tensor | None, ...]] = self._names["step"]
+        return made
+
+
+@functools.lru_cache(maxsize=256)
+def _code(text: str) -> CodeType:
+    """A run that is bound anew, to go on from another state, finds the code of its steps here."""
+    return compile(text, _FILE, "exec")
+
+
+def _as_tensor(dtype: torch.dtype) -> Callable[[Any], Tensor]:
+    return functools.partial(torch.tensor, dtype=dtype)

@@ -1,0 +1,351 @@
+"""The step kinds at work: each binds its instruction once to a function that does it and gives its row's values.
+
+What few configs need is imported where one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from runner.engine.binding import Binding
+from runner.engine.faults import does_not_hold
+from runner.engine.state import Values
+from runner.engine.steps import clipping
+from runner.engine.steps.autograd import Differentiate
+from runner.engine.steps.expectations import mismatch
+from runner.engine.steps.optimizer_step import take_steps
+from runner.engine.steps.step_code import Loops, Run, Straight
+from runner.engine.watch.checks import Look
+from runner.plan.program.instructions import (
+    Argument,
+    Assign,
+    Backward,
+    Checkpoint,
+    Clip,
+    ClipGradients,
+    Evaluate,
+    Expect,
+    Expectation,
+    Forward,
+    Next,
+    Step,
+    Train,
+    ZeroGrad,
+)
+
+
+def bind(binding: Binding, argument: Argument, loops: Loops) -> Run:
+    """The step that an instruction describes, over the tensors of a run."""
+    return _BINDERS[type(argument)](binding, argument, loops)
+
+
+def _forward(binding: Binding, argument: Forward, loops: Loops) -> Run:
+    step = Straight(binding, loops)
+    results = step.results(binding.evaluate(argument.evaluation, loops), argument.evaluation)
+    step.look(binding.watch.computed(binding, argument.evaluation, loops), results)
+    step.keep_results(argument.evaluation, results)
+    return step.function()
+
+
+def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
+    evaluation = argument.evaluation
+    step = Straight(binding, loops)
+    results = step.evaluate(evaluation)
+    value = results[evaluation.objective]
+    step.renew_gradients(argument.parameters)
+    inputs = binding.trained(argument.inputs)
+    cotangent: list[Tensor] = []
+    later_draws = int(argument.gradient is not None and argument.gradient.random)
+    look = binding.watch.computed(
+        binding, evaluation, loops, argument.parameters, cotangent=cotangent, later_draws=later_draws
+    )
+    if argument.gradient is None:
+        step.call(Differentiate(inputs), "differentiate", value)
+        step.look(look, results)
+        step.keep_results(evaluation, results)
+    else:
+        gradient = binding.call(argument.gradient, loops)
+        aliases = argument.gradient.outputs[0].aliases  # a parameter's, which would become another one's gradient
+
+        def backward(value: Tensor) -> None:
+            given = gradient()[0]
+            cotangent[:] = [_as_gradient(given.clone() if aliases and isinstance(given, Tensor) else given, value)]
+            value.backward(cotangent[0], inputs=inputs)  # type: ignore[no-untyped-call]
+
+        step.assign("objective", value)
+        step.keep_results(evaluation, results)  # the gradient may read what this step has just computed
+        step.call(backward, "backward", "objective")
+        step.look(look, results)
+    _measure(binding, step, argument.parameters)
+    step.keep_gradients(argument.parameters)
+    return step.function()
+
+
+def _measure(binding: Binding, step: Straight, parameters: Sequence[str]) -> None:
+    """The rules of health about gradients."""
+    for measure in binding.health.gradients(binding.parameters(parameters)):
+        step.call(measure, "measure")
+
+
+def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
+    if not isinstance(gradient, Tensor):
+        gradient = torch.full((), gradient, dtype=value.dtype, device=value.device)  # made there, not sent
+    expanded: Tensor = gradient.to(value.dtype).expand(value.shape)
+    return expanded
+
+
+def _step(binding: Binding, argument: Step, loops: Loops) -> Run:
+    if argument.closure is not None:
+        from runner.engine.steps.lbfgs import step_by_closure
+
+        return step_by_closure(binding, argument, argument.closure, loops)
+    step = Straight(binding, loops)
+    if binding.rewrites_gradients:
+        step.renew_gradients(argument.parameters)
+    take_steps(binding, step, argument.optimizers, binding.watch.updated(binding, argument.optimizers))
+    if binding.rewrites_gradients:
+        step.keep_gradients(argument.parameters)
+    return step.function()
+
+
+def _checkpoint(binding: Binding, argument: Checkpoint, loops: Loops) -> Run:
+    def run() -> None:
+        if binding.watch.sound():
+            binding.checkpoint(argument.tag)
+
+    return run
+
+
+def _zero_grad(binding: Binding, argument: ZeroGrad, loops: Loops) -> Run:
+    step = Straight(binding, loops)
+    parameters = binding.parameters(argument.parameters)
+    if argument.set_to_none:
+        step.remove_gradients(parameters)
+    else:
+        step.call(lambda: _zero(parameters), "zero")
+    step.keep_gradients(parameters)
+    return step.function()
+
+
+def _zero(parameters: Mapping[str, Parameter]) -> None:
+    for parameter in parameters.values():
+        if parameter.grad is not None:
+            parameter.grad = torch.zeros_like(parameter.grad)
+
+
+def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
+    if argument.closure:
+        from runner.engine.steps.lbfgs import train_by_closure
+
+        return train_by_closure(binding, argument, loops)
+    evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
+    differentiate = Differentiate(binding.trained(argument.inputs))
+    step = Straight(binding, loops)
+    for source in argument.draws:
+        step.call(binding.state.batches[source].next, f"next_{source}")
+    step.remove_gradients(parameters)
+    look, look_after, remembering = binding.watch.trained(binding, argument, loops)
+    if argument.accumulate > 1:
+        results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
+    else:
+        results = step.evaluate(evaluation)
+        step.call(differentiate, "differentiate", results[evaluation.objective])
+        step.look(look, results)
+    for number, clip in enumerate(argument.clips):
+        step.clip(_clip(binding, clip), clip.column, number)
+    _measure(binding, step, argument.parameters)
+    step.own_results(evaluation, results)
+    take_steps(binding, step, argument.optimizers, look_after, results)
+    for stepper in remembering:
+        step.call(stepper.forget, "forget")
+    step.keep_gradients(parameters)
+    step.keep_results(evaluation, results)
+    return step.function()
+
+
+def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
+    """Draws the next batch of some sources."""
+    draws = [binding.state.batches[source].next for source in sources]
+
+    def draw() -> None:
+        for take in draws:
+            take()
+
+    return draw
+
+
+def _accumulated(
+    binding: Binding, argument: Train, differentiate: Differentiate, look: Look | None, loops: Loops
+) -> Callable[[], tuple[Any, ...]]:
+    """Gradients of several evaluations, a share of each; the results are those of all their batches together."""
+    from runner.engine.steps.micro_batches import together, weighing, without_last
+
+    call = binding.evaluate(argument.evaluation, loops, detached=False)
+    draw_again = _drawing(binding, argument.draws_again)
+    objective = argument.evaluation.objective
+    assert argument.accumulation is not None
+    parts = argument.accumulation.parts
+    weigh = weighing(argument, binding.state.batches, binding.state.constants)
+
+    def compute() -> tuple[Any, ...]:
+        shares = weigh()
+        micro: list[tuple[Any, ...]] = []
+        for number, share in enumerate(shares.objective):
+            if number:
+                draw_again()
+                micro[-1] = without_last(parts, micro[-1])
+            results = call()
+            differentiate(results[objective], share)
+            if look is not None:
+                look(results)
+            micro.append(tuple(value.detach() if isinstance(value, Tensor) else value for value in results))
+        return together(parts, micro, shares)
+
+    return compute
+
+
+def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
+    """Clipping as a function that gives the norm, where there is one."""
+    parameters = list(binding.parameters(clip.parameters).values())
+    if clip.value is not None:
+        value = clip.value
+        return lambda: clipping.by_value(parameters, value)
+    assert clip.max_norm is not None
+    max_norm, norm_type = clip.max_norm, clip.norm_type
+    return lambda: clipping.by_norm(parameters, max_norm, norm_type)
+
+
+def _clip(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
+    """The same with its norm looked at, in the dtype in which it is logged."""
+    clipped: Callable[[], Any] = clipping_of(binding, clip)
+    if clip.value is None:
+        clipped = binding.watch.clipped(clipped)
+    if clip.column is None:
+        return clipped
+    dtype = binding.plan.columns[clip.column].dtype
+    return lambda: clipped().to(dtype)
+
+
+def _clip_gradients(binding: Binding, argument: ClipGradients, loops: Loops) -> Run:
+    step = Straight(binding, loops)
+    parameters = binding.parameters(argument.clip.parameters)
+    step.renew_gradients(parameters)
+    step.clip(_clip(binding, argument.clip), argument.clip.column)
+    step.keep_gradients(parameters)
+    return step.function()
+
+
+def _assign(binding: Binding, argument: Assign, loops: Loops) -> Run:
+    calls = [binding.call(computation, loops) for computation in argument.computations]
+    weights = binding.parameters([target for target in argument.targets if not target.endswith(".grad")])
+    of_gradients = [target.removesuffix(".grad") for target in argument.targets if target.endswith(".grad")]
+    gradients = binding.parameters(of_gradients)
+    look, look_again = binding.watch.assigned(binding, argument, loops)
+
+    def run() -> Values:
+        results = [call()[0] for call in calls]
+        if look is not None:
+            look(results)
+        for target, result in zip(argument.targets, results, strict=True):
+            _write(binding, target, result)
+        if look_again is not None:
+            look_again(results)
+        binding.capture_weights(weights)
+        binding.capture_gradients(gradients)
+        return tuple(binding.latest)
+
+    return run
+
+
+def _write(binding: Binding, target: str, result: Any) -> None:
+    """Write a weight or a gradient: into new storage, since rows may hold the old."""
+    parameter = binding.state.parameters[target.removesuffix(".grad")]
+    new = torch.empty_like(parameter, requires_grad=False)
+    if isinstance(result, Tensor):
+        new.copy_(result)
+    else:
+        new.fill_(result)
+    if target.endswith(".grad"):
+        parameter.grad = new
+    else:
+        parameter.data = new
+
+
+def _expect(binding: Binding, argument: Expect, loops: Loops) -> Run:
+    checks = [_expectation(binding, entry, loops) for entry in argument.expectations]
+
+    def run() -> None:
+        failures = [failure for failure in (check() for check in checks) if failure is not None]
+        if failures:
+            raise does_not_hold(binding.plan, binding.state, failures)
+
+    return run
+
+
+def _expectation(binding: Binding, entry: Expectation, loops: Loops) -> Callable[[], tuple[Expectation, str] | None]:
+    gradient_of = None if entry.field is None else binding.state.parameters.get(entry.field.removesuffix(".grad"))
+    if entry.actual is None:
+
+        def absent() -> tuple[Expectation, str] | None:
+            if gradient_of is None or gradient_of.grad is None:
+                return None
+            return entry, f"expected no gradient, and `{entry.field}` exists"
+
+        return absent
+    actual = binding.call(entry.actual, loops, observes=True)
+    expected = None if entry.expected is None else binding.call(entry.expected, loops, observes=True)
+
+    def holds() -> tuple[Expectation, str] | None:
+        if gradient_of is not None and gradient_of.grad is None:
+            return entry, "there is no gradient"
+        value = entry.value if expected is None else expected()[0]
+        difference = mismatch(actual()[0], value, entry.rtol, entry.atol)
+        return None if difference is None else (entry, str(difference))
+
+    return holds
+
+
+def _next(binding: Binding, argument: Next, loops: Loops) -> Run:
+    return _drawing(binding, argument.sources)
+
+
+def _evaluate(binding: Binding, argument: Evaluate, loops: Loops) -> Run:
+    """The mean of each value over all samples of a source; nothing but these values is left behind."""
+    from runner.engine.steps.evaluating import whole_pass
+
+    whole = whole_pass(binding, argument, loops)
+    look = binding.watch.evaluated(binding, argument, loops)
+    values = binding.state.values
+
+    def run() -> Values:
+        means = whole()
+        if look is not None:
+            look(means)
+        row = list(binding.latest)
+        for result, mean in zip(argument.results, means, strict=True):
+            values[result.name] = mean
+            if result.column is not None:
+                row[result.column] = mean
+        return tuple(row)
+
+    return run
+
+
+_BINDERS: Mapping[type[Argument], Callable[[Binding, Any, Loops], Run]] = {
+    Checkpoint: _checkpoint,
+    Forward: _forward,
+    Backward: _backward,
+    Step: _step,
+    ZeroGrad: _zero_grad,
+    Train: _train,
+    ClipGradients: _clip_gradients,
+    Assign: _assign,
+    Expect: _expect,
+    Next: _next,
+    Evaluate: _evaluate,
+}

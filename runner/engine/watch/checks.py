@@ -1,0 +1,131 @@
+"""The quick look in every step: whether the tensors that it computed or changed are finite."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from runner.language.graph.computation import Output
+from runner.optim import AnyStepper
+
+Results = Sequence[Any]
+Named = list[tuple[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is looked at together, in the order in which it is told."""
+
+    outputs: tuple[tuple[str, int], ...] = ()  # of a computation: name, position
+    gradients: Mapping[str, Parameter] = field(default_factory=dict)  # by the parameter's name
+    weights: Mapping[str, Parameter] = field(default_factory=dict)
+    summed: Sequence[AnyStepper] = ()  # optimizers that tell a sum over their weights
+
+    def named(self, results: Results) -> Named:
+        """Each tensor that is there, with the name that a person knows it by."""
+        found = [(name, results[position]) for name, position in self.outputs]
+        for name, parameter in self.gradients.items():
+            if parameter.grad is not None:
+                found.append((f"{name}.grad", parameter.grad))
+        found += self.weights.items()
+        return [(name, tensor.detach()) for name, tensor in found]
+
+
+Act = Callable[[Results], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """A look at what a computation gave, where there is one, and at what a step has made of it.
+
+    It runs in every step. Elements are summed and norms taken, so the alarm may be false where finite ones overflow.
+    """
+
+    results: tuple[int, ...]  # positions of results of one element
+    weights: tuple[Parameter, ...]  # of one element
+    more: Act | None  # looks at everything else
+    alarm: Act  # called where something is not finite
+
+    def __call__(self, results: Results = ()) -> None:
+        elements = [results[position].item() for position in self.results]
+        elements += [weight.item() for weight in self.weights]
+        if not cmath.isfinite(sum(elements)):
+            self.alarm(results)
+        if self.more is not None:
+            self.more(results)
+
+
+def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
+    """The look at a target.
+
+    Args:
+        outputs: of the computation whose results the look is given.
+    """
+    large = [position for _, position in target.outputs if not _is_one(outputs[position])]
+    small_of = [parameter for parameter in target.gradients.values() if parameter.numel() == 1]
+    large_of = [parameter for parameter in target.gradients.values() if parameter.numel() != 1]
+    large_weights = [weight for weight in target.weights.values() if weight.numel() != 1]
+
+    def elements(results: Results) -> None:
+        present = [gradient for parameter in small_of if (gradient := parameter.grad) is not None]
+        if not cmath.isfinite(sum([gradient.item() for gradient in present])):
+            alarm(results)
+
+    def norms(results: Results) -> None:
+        found = [_measurable(results[position]) for position in large]
+        found += [_measurable(gradient) for parameter in large_of if (gradient := parameter.grad) is not None]
+        found += map(_measurable, large_weights)
+        if found and not cmath.isfinite(sum([norm.item() for norm in torch._foreach_norm(found)])):
+            alarm(results)
+
+    def sums(results: Results) -> None:
+        if not cmath.isfinite(sum([stepper.total() for stepper in target.summed])):
+            alarm(results)
+
+    looks = [
+        *([elements] if small_of else []),
+        *([norms] if large or large_of or large_weights else []),
+        *([sums] if target.summed else []),
+    ]
+
+    def every(results: Results) -> None:
+        for look in looks:
+            look(results)
+
+    return Look(
+        results=tuple(position for _, position in target.outputs if _is_one(outputs[position])),
+        weights=tuple(weight for weight in target.weights.values() if weight.numel() == 1),
+        more=every if len(looks) > 1 else looks[0] if looks else None,
+        alarm=alarm,
+    )
+
+
+def has_elements(output: Output) -> bool:
+    """Whether an output can be non-finite: no integer, boolean or Python number."""
+    return not output.scalar and (output.dtype.is_floating_point or output.dtype.is_complex)
+
+
+def _is_one(output: Output) -> bool:
+    return output.shape is not None and math.prod(output.shape) == 1
+
+
+def _measurable(tensor: Tensor) -> Tensor:
+    """A tensor that torch can take the norm of, without its history."""
+    return tensor.detach() if tensor.dtype.itemsize > 1 else tensor.detach().float()
+
+
+def finite_on_device(tensors: Sequence[Tensor]) -> Tensor:
+    """Whether each of some tensors with elements is finite: bool `(len(tensors),)`, without waiting for the device."""
+    norms = torch._foreach_norm(list(map(_real, tensors)), math.inf)  # of which that of finite elements is finite
+    return torch.stack([torch.isfinite(norm) for norm in norms])
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else _measurable(tensor)

@@ -1,0 +1,332 @@
+"""What went non-finite, as a person reads it: which tensor, where in it, in which step, and what made it so."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from runner.config.text.nodes import ScalarNode
+from runner.engine.state import State
+from runner.engine.watch.origin import Origin, origin_of_gradient, origin_of_value
+from runner.errors import Problem
+from runner.language.graph.computation import Computation
+from runner.language.inference.generators import manual_seed
+from runner.language.text.faults import LanguageError, Place
+from runner.plan.faults import ConfigPath, KeyPath, place
+from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Assign, Evaluate, Evaluation, Result
+from runner.plan.streams import stream_seed
+
+if TYPE_CHECKING:
+    from runner.engine.binding import Binding
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+GO_ON = "`on_nonfinite: warn` goes on"
+_LONGEST = 60
+"""Characters of an operation that are quoted."""
+
+_OF_VALUES: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("log", "log2", "log10", "log1p", "log_"), "keep what it is given above 0, as with `clamp(min=1e-6)`"
+    ),
+    **dict.fromkeys(("sqrt", "rsqrt"), "keep what it is given above 0, as with `clamp(min=0)`"),
+    **dict.fromkeys(("exp", "exp2", "expm1", "cosh", "sinh"), "keep what it is given small: `logsumexp`, `softmax`"),
+    **dict.fromkeys(("truediv", "div", "divide", "true_divide", "reciprocal"), "keep the divisor away from 0"),
+    "softmax": "leave in each slice something that is not -inf",
+}
+_OF_DERIVATIVES: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("sqrt", "rsqrt", "pow", "power", "log"),
+        "its derivative is infinite at 0: add a small number to what it is given",
+    ),
+}
+
+
+def where(plan: Plan, state: State) -> str:
+    """The step that is being done, for the end of a message."""
+    action = plan.program[state.position] if state.row else None
+    path = action.path.format(*state.iterations) if isinstance(action, Action) else "start"
+    return f"(row {state.row}, {path})"
+
+
+def index_of(place: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """The index of the element that has `place` others before it in memory order.
+
+    As `torch.unravel_index` gives it, which imports sympy to look at its arguments: most of a second.
+    """
+    index: list[int] = []
+    for length in reversed(shape):
+        place, last = divmod(place, length)
+        index.append(last)
+    return tuple(reversed(index))
+
+
+def told(name: str, tensor: Tensor, source: str = "") -> str:
+    """`h` is nan at [1, 2], from `log(x)`: 1 nan of 8 elements."""
+    flat = tensor.detach().reshape(-1)
+    nans, infinities = torch.isnan(flat), torch.isinf(flat)
+    first = int((nans | infinities).nonzero()[0])
+    element = flat[first]
+    kind = "nan" if bool(nans[first]) else "infinite" if flat.is_complex() else str(float(element))
+    if tensor.numel() == 1:
+        return f"`{name}` is {kind}{source}"
+    index = list(index_of(first, tensor.shape))
+    counts = {"nan": int(nans.sum()), "inf": int(infinities.sum())}
+    count = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+    return f"`{name}` is {kind} at {index}{source}: {count} of {tensor.numel()} elements"
+
+
+def at_step(plan: Plan, state: State, message: str, hint: str) -> Problem:
+    """A finding that is placed at the step that is being done."""
+    action = plan.program[state.position]
+    path = action.config_path if isinstance(action, Action) else ("steps",)
+    return plan.config.document.problem(path, f"{message} {where(plan, state)}", hint)
+
+
+class Scene:
+    """What an evaluation was computed from, while all of that is still there."""
+
+    __slots__ = ("before", "binding", "evaluation", "later_draws", "loops")
+
+    def __init__(
+        self,
+        binding: Binding,
+        evaluation: Evaluation,
+        loops: Sequence[int],
+        later_draws: int = 0,
+        before: Collection[str] = (),
+    ) -> None:
+        """Args:
+        later_draws: computations with random numbers that the step has done since.
+        before: parameters that the step has changed since; they were as the row before has them, or as their
+            optimizer remembers them.
+        """
+        self.binding = binding
+        self.evaluation = evaluation
+        self.loops = loops
+        self.later_draws = later_draws
+        self.before = before
+
+    def of_value(self, position: int, tensor: Tensor) -> Problem:
+        """An output of the evaluation that is not finite."""
+        computation, inputs = self._computed()
+
+        def find() -> Origin | None:
+            return origin_of_value(computation, inputs, position, _roles(self.binding.plan))
+
+        origin = self._replayed(computation, find)
+        name = computation.outputs[position].name
+        return value_problem(self.binding, computation, name, tensor, origin)
+
+    def of_gradient(self, parameter: str, tensor: Tensor, cotangent: Tensor | None) -> Problem:
+        """The gradient of a parameter that is not finite, where the objective is."""
+        plan, state = self.binding.plan, self.binding.state
+        computation, inputs = self._computed()
+        objective = self.evaluation.objective
+
+        def find() -> Origin | None:
+            return origin_of_gradient(computation, inputs, objective, cotangent, parameter, _roles(plan))
+
+        origin = self._replayed(computation, find)
+        name = f"{parameter}.grad"
+        if origin is None:
+            return at_step(plan, state, told(name, tensor), f"scale the objective down; {GO_ON}")
+        if origin.masked is not None:
+            return _of_masked(self.binding, computation, origin, name, tensor, origin.masked)
+        hint = _OF_DERIVATIVES.get(_operation(origin), GO_ON)
+        return _placed(
+            plan, state, computation, origin, lambda text: told(name, tensor, f", from the derivative of {text}"), hint
+        )
+
+    def _computed(self) -> tuple[Computation, list[Any]]:
+        """The computation for the current batches, with what it read."""
+        evaluation, binding = self.evaluation, self.binding
+        computation = evaluation.computation
+        if evaluation.variants:
+            lengths = tuple(binding.state.batches[source].length for source in evaluation.sources)
+            computation = dict(evaluation.variants)[lengths]
+        sources = dict(evaluation.batches)
+
+        def value(name: str) -> Any:
+            if name not in self.before:
+                return _read(binding, name, self.loops, sources)
+            position = binding.position(name)
+            weight = binding.stepper(name).before(name) if position is None else binding.latest[position]
+            assert weight is not None
+            return weight.detach().requires_grad_()
+
+        return computation, [value(name) for name in computation.inputs]
+
+    def _replayed(self, computation: Computation, find: Callable[[], Origin | None]) -> Origin | None:
+        plan = self.binding.plan
+        number = self.binding.state.evaluations - self.later_draws
+        return seeded(plan, computation, stream_seed(plan.seed, "expression", "", number), find)
+
+
+def seeded(plan: Plan, computation: Computation, seed: int, find: Callable[[], Origin | None]) -> Origin | None:
+    """What a replay finds with the random numbers of the step; None where it takes memory that is not there."""
+    if computation.random:
+        manual_seed(seed, plan.device)
+    try:
+        return find()
+    except (RuntimeError, MemoryError):  # a replay keeps everything, and so takes more than the step did
+        return None
+
+
+def value_problem(
+    binding: Binding, computation: Computation, name: str, tensor: Tensor, origin: Origin | None
+) -> Problem:
+    """A value that is not finite, at the operation that it came from, under the first name that holds it."""
+    plan, state = binding.plan, binding.state
+    if origin is None:
+        return at_step(plan, state, told(name, tensor), GO_ON)
+    if origin.name is not None and origin.value is not None:
+        name, tensor = origin.name, origin.value
+    if origin.input is not None:
+        return _of_input(binding, origin.input, name, tensor)
+    hint = _OF_VALUES.get(_operation(origin), f"lower the learning rate, or make what it is given smaller; {GO_ON}")
+    return _placed(plan, state, computation, origin, lambda text: told(name, tensor, f", from {text}"), hint)
+
+
+def assigned_problem(
+    binding: Binding, argument: Assign, loops: Sequence[int], position: int, tensor: Tensor
+) -> Problem:
+    """What an `assign` has computed for a target, before it is written."""
+    plan, state = binding.plan, binding.state
+    computation = argument.computations[position]
+    later = sum(computation.random for computation in argument.computations[position + 1 :])
+    inputs = [_read(binding, name, loops) for name in computation.inputs]
+
+    def find() -> Origin | None:
+        return origin_of_value(computation, inputs, 0, _roles(plan))
+
+    origin = seeded(plan, computation, stream_seed(plan.seed, "expression", "", state.evaluations - later), find)
+    target = argument.targets[position]
+    if origin is None or origin.input is not None:
+        message = f"{told(target, tensor)} {where(plan, state)}"
+        return plan.config.document.problem(argument.config_paths[position], message, GO_ON)
+    return value_problem(binding, computation, target, tensor, replace(origin, name=None))
+
+
+def evaluated_problem(
+    binding: Binding, argument: Evaluate, loops: Sequence[int], result: Result, mean: Tensor
+) -> Problem:
+    """A mean of an `evaluate` step, in the first batch that made it so."""
+    plan, state = binding.plan, binding.state
+    batches = state.batches[argument.source]
+    before = batches.taken, batches.seen
+    variants = dict(argument.evaluation.variants)
+    column = argument.evaluation.batches[0][0]
+    try:
+        for number, batch in enumerate(batches.whole_pass()):
+            length = len(batch[column])
+            computation = variants.get((length,), argument.evaluation.computation)
+            inputs = [
+                batch[name] if name in batches.plan else _read(binding, name, loops) for name in computation.inputs
+            ]
+            seed = stream_seed(plan.seed, "evaluate", argument.source, number)
+            find = functools.partial(origin_of_value, computation, inputs, result.output, _roles(plan))
+            origin = seeded(plan, computation, seed, find)
+            if origin is not None:
+                return value_problem(binding, computation, result.name, mean, replace(origin, name=None))
+    finally:
+        batches.taken, batches.seen = before
+    return at_step(plan, state, told(result.name, mean), GO_ON)
+
+
+def _read(binding: Binding, name: str, loops: Sequence[int], sources: Mapping[str, str] = NOTHING) -> Any:
+    """An input of a computation as it is now."""
+    tensor, get = binding.getter(name, loops, sources)
+    return tensor if get is None else get()
+
+
+def _of_input(binding: Binding, given: str, name: str, tensor: Tensor, found: Tensor | None = None) -> Problem:
+    """A value that is not finite because something that it was computed from was not."""
+    plan, state = binding.plan, binding.state
+    document = plan.config.document
+    for source, declared in plan.sources.items():
+        batches = state.batches[source]
+        if given in declared and given in batches.taken:
+            column = batches.taken[given]
+            spoilt = (~torch.isfinite(column)).reshape(len(column), -1).any(1).nonzero()
+            if len(spoilt):
+                sample = batches.sample(int(spoilt[0]))
+                message = told(name, tensor, f", from sample {sample} of `{given}` in `{source}`")
+                hint = "clean it, or replace it with `nan_to_num`"
+                return document.problem(declared[given].path, f"{message} {where(plan, state)}", hint)
+    role = plan.tensors[given].role + "s" if given in plan.tensors else "steps"
+    end = "" if found is None else f", which is {_first(found)}"
+    message = told(name, tensor, f", from the {role.removesuffix('s')} `{given}`{end}")
+    return document.problem((role, given), f"{message} {where(plan, state)}", GO_ON, key=True)
+
+
+_MASK_BOTH = "its derivative is 0 times that: also mask it before, `where(isfinite({0}), {0}, 0)`, not only the result"
+
+
+def _of_masked(
+    binding: Binding, computation: Computation, origin: Origin, name: str, tensor: Tensor, masked: Tensor
+) -> Problem:
+    """A gradient that is not finite because of a value that the result leaves out: 0 times NaN is NaN."""
+    if origin.input is not None:
+        problem = _of_input(binding, origin.input, name, tensor, masked)
+        return replace(problem, hint=_MASK_BOTH.format(origin.input))
+
+    def message(text: str) -> str:
+        return told(name, tensor, f", from {text}, which is {_first(masked)}")
+
+    return _placed(binding.plan, binding.state, computation, origin, message, _MASK_BOTH.format("x"))
+
+
+def _first(tensor: Tensor) -> str:
+    """`nan at [0]`: the first element that is not finite."""
+    flat = tensor.reshape(-1)
+    place = int((~torch.isfinite(flat)).nonzero()[0])
+    kind = "nan" if bool(torch.isnan(flat[place])) else "infinite"
+    return kind if tensor.dim() == 0 else f"{kind} at {list(index_of(place, tensor.shape))}"
+
+
+def _placed(
+    plan: Plan, state: State, computation: Computation, origin: Origin, message: Callable[[str], str], hint: str
+) -> Problem:
+    """A finding at its operation; the message is given the operation as it is written."""
+    meta = origin.node.meta
+    at = meta.get("origin", computation.origin)
+    path: ConfigPath = ("expression",) if at is None else at
+    where_in = meta.get("place")
+    text = _written(plan, path, where_in)
+    said = f"{message(f'`{text}`' if text else 'this')} {where(plan, state)}"
+    if where_in is None:
+        return plan.config.document.problem(path, said, hint)
+    return place(plan.config.document, path, LanguageError(said, hint, where_in, at))
+
+
+def _written(plan: Plan, path: ConfigPath, within: Place | None) -> str:
+    """The text of an operation as the config has it."""
+    node = plan.config.document.node(path)
+    if within is None or isinstance(path, KeyPath) or not isinstance(node, ScalarNode):
+        return ""
+    lines = str(node.value).split("\n")
+    if within.line > len(lines):
+        return ""
+    text = lines[within.line - 1][within.column : within.column + within.width].strip()
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _operation(origin: Origin) -> str:
+    target = origin.node.target
+    return target if isinstance(target, str) else getattr(target, "__name__", "")
+
+
+def _roles(plan: Plan) -> dict[str, str]:
+    return {name: tensor.role for name, tensor in plan.tensors.items()}
+
+
+def as_warning(problem: Problem) -> Problem:
+    """A finding after which the run goes on."""
+    return replace(problem, message=f"non-finite: {problem.message}")

@@ -1,0 +1,362 @@
+"""The watch over what a run computes and changes: the first value, gradient or weight that is not finite is told."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from runner.engine.state import State
+from runner.engine.watch.checks import Look, Named, Results, Target, finite_on_device, has_elements, quick_look
+from runner.engine.watch.replay import kind_of
+from runner.engine.watch.reports import (
+    GO_ON,
+    Scene,
+    as_warning,
+    assigned_problem,
+    at_step,
+    evaluated_problem,
+    told,
+    where,
+)
+from runner.errors import HealthWarning, Problem
+from runner.language.graph.computation import Output
+from runner.optim import AnyStepper
+from runner.plan.plan import Plan
+from runner.plan.program.demand import NORM_COLUMN
+from runner.plan.program.instructions import Action, Assign, Evaluate, Evaluation, Train
+
+if TYPE_CHECKING:
+    from runner.engine.binding import Binding
+
+BLOCK = 64
+"""Rows that are looked at together where looking at each would wait for the device."""
+
+MOST_WAITING = 8 * BLOCK
+"""Looks that wait at most, where the log leaves rows out."""
+
+HANDING_ON = frozenset(("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "sgd"))
+"""Optimizers whose step makes a weight NaN or infinite where its gradient is, whatever their hyperparameters."""
+
+LOWER = f"lower the learning rate; {GO_ON}"
+_NORM = Output(NORM_COLUMN, torch.float32, (), False, False)
+
+
+def tell_as_warning(problem: Problem) -> None:
+    warnings.warn(HealthWarning(problem.render()), stacklevel=2)
+
+
+Find = Callable[[str, Tensor, Results], Problem]
+"""What is told of a tensor that is not finite, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What will be looked at later."""
+
+    row: int
+    position: int
+    iterations: tuple[int, ...]
+    names: tuple[str, ...]
+    finite: Tensor  # bool `(names,)`, on the device
+
+
+class Watch:
+    """Looks at what steps compute and change, and keeps the first that is not finite.
+
+    On the CPU each step is looked at while everything is there that it was computed from, so that the operation can
+    be told. Elsewhere that would wait for the device in every step: the norms of `BLOCK` rows are collected and looked
+    at together, and the row and the tensor are told.
+
+    `failure` is what ends the run once the row of the step is out; it stays None where the run goes on.
+    """
+
+    __slots__ = ("_defers", "_over", "_plan", "_state", "_waiting", "failure", "tell")
+
+    def __init__(
+        self, plan: Plan, state: State, tell: Callable[[Problem], None] = tell_as_warning, *, defers: bool | None = None
+    ) -> None:
+        """Args:
+        tell: is given what is found where the run goes on.
+        defers: whether rows are looked at in blocks; where the device is not the CPU unless given.
+        """
+        self.failure: Problem | None = None
+        self.tell = tell
+        self._plan = plan
+        self._state = state
+        self._defers = plan.device != "cpu" if defers is None else defers
+        self._over = plan.on_nonfinite == "ignore"  # nothing is looked at, any more or at all
+        self._waiting: list[_Waiting] = []
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is looked at, and nothing has been found yet."""
+        return not self._over
+
+    def start(self) -> None:
+        """Look at the weights before the first step."""
+        if not self._over:
+            parameters = {name: self._state.parameters[name] for name in self._plan.trainable}
+            target = Target(weights=parameters)
+            quick_look(target, (), functools.partial(self._search, target, self._initial))()
+
+    def sound(self) -> bool:
+        """Whether nothing that ends the run has been found; whatever waits is looked at."""
+        self.settle()
+        return self.failure is None
+
+    # what steps call; each is None where nothing is to be looked at
+
+    def computed(
+        self,
+        binding: Binding,
+        evaluation: Evaluation,
+        loops: Sequence[int],
+        parameters: Sequence[str] = (),
+        *,
+        cotangent: Sequence[Tensor] = (),
+        later_draws: int = 0,
+    ) -> Look | None:
+        """A look at the objective and the metrics of an evaluation, and at the gradients that it gave.
+
+        Args:
+            parameters: whose gradients.
+            cotangent: holds the gradient of the objective, where it is not one.
+            later_draws: computations with random numbers between the evaluation and the look.
+        """
+        scene = Scene(binding, evaluation, loops, later_draws)
+        positions = self._watched(evaluation)
+
+        def find(name: str, tensor: Tensor, results: Results) -> Problem:
+            if name in positions:
+                return scene.of_value(positions[name], tensor)
+            return scene.of_gradient(name.removesuffix(".grad"), tensor, cotangent[0] if cotangent else None)
+
+        target = Target(tuple(positions.items()), binding.parameters(parameters))
+        return self._look(target, find, evaluation.computation.outputs)
+
+    def trained(
+        self, binding: Binding, argument: Train, loops: Sequence[int]
+    ) -> tuple[Look | None, Look | None, Sequence[AnyStepper]]:
+        """A look at what a `train` step computes, before its optimizers step, and one at what they leave.
+
+        Most optimizers make a weight NaN or infinite where its gradient is. With those the first look is not taken:
+        the gradients are looked at where a weight is not finite. The row before has the weights that they are of;
+        those that no row holds are remembered by their optimizers, which are given as well, for the step to let
+        them `forget`.
+        """
+        evaluation, optimizers = argument.evaluation, argument.optimizers
+        held = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
+        objective = evaluation.computation.outputs[evaluation.objective].name
+        differentiated = {*argument.parameters} & {*self._plan.objectives[objective]}
+        unlogged = [name for name in held if binding.position(name) is None]
+        hand_on = (
+            all(self._plan.optimizers[name].kind in HANDING_ON for name in optimizers)
+            and not argument.clips
+            and argument.accumulate == 1
+            and not binding.rewrites_gradients
+            and differentiated.issubset(held)
+            and all(binding.stepper(name).remembers_cheaply for name in unlogged)
+        )
+        if not hand_on:
+            looks = self.computed(binding, evaluation, loops, argument.parameters)
+            return looks, self.updated(binding, optimizers), ()
+        scene = Scene(binding, evaluation, loops, before=held)
+        positions = self._watched(evaluation)
+        of_weight = self._finding_weights(optimizers)
+
+        def find(name: str, tensor: Tensor, results: Results) -> Problem:
+            if name in positions:
+                return scene.of_value(positions[name], tensor)
+            if name in held:
+                return of_weight(name, tensor, results)
+            return scene.of_gradient(name.removesuffix(".grad"), tensor, None)
+
+        gradients = [name for name in argument.parameters if name in differentiated]
+        quick = self._stepped(binding, optimizers, tuple(positions.items()))
+        whole = Target(tuple(positions.items()), binding.parameters(gradients), binding.parameters(held))
+        look = self._look(quick, find, evaluation.computation.outputs, whole)
+        if look is None:
+            return None, None, ()
+        steppers = [self._state.steppers[name] for name in optimizers]
+        remembering = [stepper for stepper in steppers if any(map(stepper.holds, unlogged))]
+        for stepper in remembering:
+            stepper.remembers = True
+        return None, look, remembering
+
+    def _watched(self, evaluation: Evaluation) -> dict[str, int]:
+        """The outputs of an evaluation that are looked at, the objective first, by their positions."""
+        outputs = evaluation.computation.outputs
+        found = [evaluation.objective]
+        found += [position for position, output in enumerate(outputs) if output.name in self._plan.lowered.metrics]
+        return {outputs[position].name: position for position in found if has_elements(outputs[position])}
+
+    def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Look | None:
+        """A look at the weights that optimizers hold, after their step.
+
+        Args:
+            gradients: the parameters whose gradients the step has computed again; those that a line search leaves
+                are of a point that it may have rejected, and not looked at.
+        """
+        plan, state = self._plan, self._state
+        if any(group.options.get("line_search_fn") for name in optimizers for group in plan.optimizers[name].groups):
+            gradients = ()
+        held = [name for optimizer in optimizers for name in plan.optimizers[optimizer].parameters]
+        of_weight = self._finding_weights(optimizers)
+
+        def find(name: str, tensor: Tensor, results: Results) -> Problem:
+            if name in held:
+                return of_weight(name, tensor, results)
+            return at_step(plan, state, told(name, tensor, ", in a later evaluation of the step"), LOWER)
+
+        whole = Target(gradients=binding.parameters(gradients), weights=binding.parameters(held))
+        quick = replace(self._stepped(binding, optimizers), gradients=whole.gradients)
+        return self._look(quick, find, whole=whole)
+
+    def _stepped(
+        self, binding: Binding, optimizers: Sequence[str], outputs: tuple[tuple[str, int], ...] = ()
+    ) -> Target:
+        """Outputs, and the weights that optimizers hold, or their sum: taken from now on, where it costs less."""
+        summed = [stepper for name in optimizers if (stepper := self._state.steppers[name]).sums_cheaply]
+        for stepper in summed:
+            stepper.sums = self.active and not self._defers
+        apart = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
+        apart = [name for name in apart if binding.stepper(name) not in summed]
+        return Target(outputs, weights=binding.parameters(apart), summed=summed)
+
+    def _finding_weights(self, optimizers: Sequence[str]) -> Find:
+        """What is told of a weight that one of some optimizers has stepped."""
+        plan, state = self._plan, self._state
+        holders = {name: optimizer for optimizer in optimizers for name in plan.optimizers[optimizer].parameters}
+
+        def find(name: str, tensor: Tensor, results: Results) -> Problem:
+            optimizer = plan.optimizers[holders[name]]
+            message = told(name, tensor, f", after step {state.steppers[optimizer.name].steps} of `{optimizer.kind}`")
+            return plan.config.document.problem(optimizer.path, f"{message} {where(plan, state)}", LOWER)
+
+        return find
+
+    def clipped(self, norm: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """A norm of gradients that is looked at."""
+        plan, state = self._plan, self._state
+
+        def find(name: str, tensor: Tensor, results: Results) -> Problem:
+            message = told(name, tensor, ", and the gradients are finite")
+            return at_step(plan, state, message, f"scale the objective down; {GO_ON}")
+
+        look = self._look(Target(((NORM_COLUMN, 0),)), find, [_NORM])
+        if look is None:
+            return norm
+
+        def looked() -> Tensor:
+            found = norm()
+            look((found,))
+            return found
+
+        return looked
+
+    def assigned(self, binding: Binding, argument: Assign, loops: Sequence[int]) -> tuple[Look | None, Look | None]:
+        """Looks at what an `assign` has computed, before it is written, and at what it has written."""
+        plan, state = self._plan, self._state
+        positions = {target: position for position, target in enumerate(argument.targets)}
+        watched = [target for target in argument.targets if target.removesuffix(".grad") in plan.trainable]
+        outputs = [computation.outputs[0] for computation in argument.computations]
+
+        def of_computation(name: str, tensor: Tensor, results: Results) -> Problem:
+            return assigned_problem(binding, argument, loops, positions[name], tensor)
+
+        def of_target(name: str, tensor: Tensor, results: Results) -> Problem:
+            path = argument.config_paths[positions[name]]
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            message = f"{told(name, tensor, f', written as {dtype}')} {where(plan, state)}"
+            return plan.config.document.problem(path, message, GO_ON)
+
+        computed = [(name, positions[name]) for name in watched if has_elements(outputs[positions[name]])]
+        written = Target(
+            gradients=binding.parameters([name.removesuffix(".grad") for name in watched if name.endswith(".grad")]),
+            weights=binding.parameters([name for name in watched if not name.endswith(".grad")]),
+        )
+        return self._look(Target(tuple(computed)), of_computation, outputs), self._look(written, of_target)
+
+    def evaluated(self, binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Look | None:
+        """Looks at the means that an `evaluate` gives."""
+        results = argument.results
+
+        def find(name: str, tensor: Tensor, means: Results) -> Problem:
+            result = next(result for result in results if result.name == name)
+            return evaluated_problem(binding, argument, loops, result, tensor)
+
+        outputs = [argument.evaluation.computation.outputs[result.output] for result in results]
+        target = Target(tuple((result.name, position) for position, result in enumerate(results)))
+        return self._look(target, find, outputs)
+
+    # looking
+
+    def _look(
+        self, target: Target, find: Find, outputs: Sequence[Output] = (), whole: Target | None = None
+    ) -> Look | None:
+        """A look at a target; what is told is then looked for in `whole`, which is the target unless given."""
+        whole = target if whole is None else whole
+        if self._over or not (target.outputs or target.gradients or target.weights or target.summed):
+            return None
+        if self._defers:
+            later = whole
+
+            def defer(results: Results) -> None:
+                self._defer(later.named(results))
+
+            return Look((), (), defer, defer)
+        return quick_look(target, outputs, functools.partial(self._search, whole, find))
+
+    def _search(self, target: Target, find: Find, results: Results) -> None:
+        if self._over:
+            return
+        for name, tensor in target.named(results):
+            if kind_of(tensor):
+                self._found(find(name, tensor, results))
+                return
+
+    def _found(self, problem: Problem) -> None:
+        self._over = True
+        if self._plan.on_nonfinite == "stop":
+            self.failure = problem
+        else:
+            self.tell(as_warning(problem))
+
+    def _initial(self, name: str, tensor: Tensor, results: Results) -> Problem:
+        hint = f"start from finite values; {GO_ON}"
+        message = f"{told(name, tensor, ', an initial value')} {where(self._plan, self._state)}"
+        return self._plan.config.document.problem(("parameters", name), message, hint)
+
+    # rows that are looked at together
+
+    def _defer(self, named: Named) -> None:
+        state, waiting = self._state, self._waiting
+        if waiting and (state.row >= waiting[0].row + BLOCK or len(waiting) >= MOST_WAITING):
+            self.settle()
+        held = [(name, tensor) for name, tensor in named if tensor.numel()]
+        if held and not self._over:
+            finite = finite_on_device([tensor for _, tensor in held])
+            names = tuple(name for name, _ in held)
+            self._waiting.append(_Waiting(state.row, state.position, tuple(state.iterations), names, finite))
+
+    def settle(self) -> None:
+        """Look at whatever waits."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting or self._over:
+            return
+        finite = torch.cat([entry.finite for entry in waiting]).tolist()
+        if all(finite):
+            return
+        names = [(entry, name) for entry in waiting for name in entry.names]
+        entry, name = names[finite.index(False)]
+        action = self._plan.program[entry.position]
+        assert isinstance(action, Action)
+        message = f"`{name}` is not finite (row {entry.row}, {action.path.format(*entry.iterations)})"
+        hint = f"`device: cpu` says which operation made it so; {GO_ON}"
+        self._found(self._plan.config.document.problem(action.config_path, message, hint))

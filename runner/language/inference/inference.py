@@ -1,0 +1,161 @@
+"""What every node of an expression is: found by running it once, on real or on fake tensors, before step 1."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from runner.language.inference.costs import is_costly
+from runner.language.inference.generators import generators
+from runner.language.inference.guards import check_alone
+from runner.language.inference.room import NODE_BYTES, NODES_AT_ONCE, widen
+
+MAX_NODES = 50_000
+MAX_DIMENSIONS = 64  # what torch's own loops take
+
+
+class Clock:
+    """Measures how long planning takes, and what came before it took: `spent`."""
+
+    def __init__(self, seconds: float, spent: float = 0) -> None:
+        self.seconds = seconds
+        self._began = time.monotonic() - spent
+        self._computed = time.thread_time() - spent
+
+    def is_over(self) -> bool:
+        passed = time.monotonic() - self._began
+        return passed > self.seconds and is_over(passed, time.thread_time() - self._computed, self.seconds)
+
+
+def is_over(passed: float, computed: float, seconds: float) -> bool:
+    """Whether work takes longer than `seconds`: by the clock, of which it has had the processor for half at least."""
+    return passed > seconds and computed > seconds / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large an expression may become."""
+
+    nodes: int = MAX_NODES
+    bytes: int = 1 << 40  # of one tensor, counted before it is believed, views included
+    clock: Clock | None = None
+
+
+class TooLarge(Exception):
+    """A node passes a bound; the text says which and how to raise it."""
+
+
+@dataclass(slots=True)
+class Inference:
+    """Runs nodes as they are lowered, so that the next one knows the shapes of its operands.
+
+    With `gradients`, autograd records what runs, which `grad(y, x)` needs.
+    """
+
+    bounds: Bounds = field(default_factory=Bounds)
+    gradients: bool = False
+    device: str = "cpu"
+    nodes: int = 0
+    bytes: int = 0  # of all results together, views counted once
+    largest: int = 0
+    _streams: list[tuple[torch.Generator, Tensor]] = field(default_factory=list)  # as they were
+    _storages: set[int] = field(default_factory=set)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Everything inferred inside leaves the process's random state and grad mode as they were."""
+        log = logging.getLogger("torch._subclasses.fake_tensor")  # prints a traceback for each fault
+        quiet, log.disabled = log.disabled, True
+        try:
+            with torch.set_grad_enabled(self.gradients):
+                yield
+        finally:
+            log.disabled = quiet
+            for generator, state in self._streams:
+                generator.set_state(state)
+            self._streams = []
+
+    def count(self) -> None:
+        """One more node of the graph.
+
+        Raises:
+            TooLarge: there are too many.
+        """
+        self.nodes += 1
+        if self.nodes > self.bounds.nodes:
+            raise self.too_many()
+        clock = self.bounds.clock
+        if clock is not None and clock.is_over():
+            raise TooLarge(f"planning takes longer than {clock.seconds:g} seconds; raise it with --max-seconds")
+        if self.nodes % NODES_AT_ONCE == 0:
+            widen(NODES_AT_ONCE * NODE_BYTES)
+
+    def is_full(self) -> bool:
+        """Whether the bound of operations or of time has been reached: what follows would only say so again."""
+        clock = self.bounds.clock
+        return self.nodes > self.bounds.nodes or (clock is not None and clock.is_over())
+
+    def too_many(self) -> TooLarge:
+        """That an expression passes the bound of its operations."""
+        return TooLarge(f"the expression has more than {self.bounds.nodes:,} operations; raise it with --max-nodes")
+
+    def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], random: bool) -> Any:
+        """The example result of one node. What torch raises passes through."""
+        if random and not self._streams:
+            self._streams = [(generator, generator.get_state()) for generator in generators(self.device)]
+        result = _shaped(function, args, kwargs) if is_costly(function, args, kwargs) else function(*args, **kwargs)
+        self._measure(result)
+        return result
+
+    def _measure(self, result: Any) -> None:
+        if isinstance(result, Tensor):
+            size = result.numel() * result.element_size()
+            if size > self.bounds.bytes:
+                raise TooLarge(
+                    f"the result has shape {tuple(result.shape)}: {readable_bytes(size)}, more than the limit of "
+                    f"{readable_bytes(self.bounds.bytes)}; raise it with --max-memory"
+                )
+            if result.dim() > MAX_DIMENSIONS:
+                raise TooLarge(f"the result has {result.dim():,} dimensions; use at most {MAX_DIMENSIONS}")
+            self.largest = max(self.largest, size)
+            storage = result.untyped_storage()
+            if storage._cdata not in self._storages:
+                self._storages.add(storage._cdata)
+                self.bytes += storage.nbytes()
+        elif isinstance(result, (tuple, list)):
+            for item in result:
+                self._measure(item)
+
+
+def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Zeros, and ones of integers, of the shapes and dtypes that `function` gives, without computing it."""
+    check_alone(function, args, kwargs)
+    device = next((value.device for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)), None)
+    positional, named = tree_map_only(Tensor, lambda value: value.to("meta"), (args, kwargs))
+    try:
+        made = function(*positional, **named)
+    except NotImplementedError:  # torch knows no shapes of it
+        return function(*args, **kwargs)
+
+    def stand_in(x: Tensor) -> Tensor:
+        value = 0 if x.is_floating_point() or x.is_complex() else 1  # a valid count or pivot
+        return torch.full(x.shape, value, dtype=x.dtype, device=device)
+
+    return tree_map_only(Tensor, stand_in, made)
+
+
+def readable_bytes(size: float) -> str:
+    """A size for people: `2.0 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024 or unit == "PiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError

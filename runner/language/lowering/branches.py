@@ -1,0 +1,197 @@
+"""Conditions and the branches that they choose between: `a if c else b`, `and`, `or`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from runner.language.graph.codegen import compile_graph
+from runner.language.inference.runtime import branch, gradient, number_as
+from runner.language.lowering.conditions import iteration_where
+from runner.language.lowering.values import describe, differ, dtype_name, example_of
+
+if TYPE_CHECKING:
+    from runner.language.lowering.lower import Lowering
+
+BRANCH_WORK = 250  # what a branch costs, in steps of lowering: its two sides are compiled
+
+FOR_TENSORS: Mapping[str, str] = {
+    "and": "`logical_and(a, b)` or `a & b`",
+    "or": "`logical_or(a, b)` or `a | b`",
+    "not": "`logical_not(a)` or `~a`",
+    "if": "`where(condition, a, b)`",
+    "chain": "`(a < b) & (b < c)`",
+}
+"""What stands for a scalar construct where the operands are tensors."""
+
+
+def boolean(lowering: Lowering, node: ast.BoolOp) -> Any:
+    construct = "and" if isinstance(node.op, ast.And) else "or"
+    first = condition(lowering, node.values[0], construct)
+    rest = (
+        node.values[1]
+        if len(node.values) == 2
+        else ast.copy_location(ast.BoolOp(node.op, node.values[1:]), node.values[1])
+    )
+
+    def remaining(lowering: Lowering) -> Any:
+        return condition(lowering, rest, construct)
+
+    def known(lowering: Lowering) -> Any:
+        return lowering.lift(first)
+
+    if construct == "and":
+        return choose(lowering, node, first, remaining, known)
+    return choose(lowering, node, first, known, remaining)
+
+
+def conditional(lowering: Lowering, node: ast.IfExp) -> Any:
+    return choose(
+        lowering,
+        node,
+        condition(lowering, node.test, "if"),
+        lambda inner: inner.value(node.body),
+        lambda inner: inner.value(node.orelse),
+    )
+
+
+def condition(lowering: Lowering, node: ast.expr, construct: str) -> Any:
+    value = lowering.plain(lowering.value(node))
+    if not lowering.is_scalar(value):
+        found = f"`{lowering.shown(node)}` is {describe(value)}"
+        raise lowering.fault(
+            node, f"{found}; `{construct}` takes scalar conditions", f"for tensors write {FOR_TENSORS[construct]}"
+        )
+    return value
+
+
+def choose(
+    lowering: Lowering,
+    node: ast.AST,
+    condition: Any,
+    chosen: Callable[[Lowering], Any],
+    otherwise: Callable[[Lowering], Any],
+) -> Any:
+    """Only the chosen side is computed: now where the condition is fixed, else at run time."""
+    if not isinstance(condition, fx.Node):
+        return chosen(lowering) if condition else otherwise(lowering)
+    lowering.work(node, BRANCH_WORK)
+    left = _side(lowering, condition, chosen, True)
+    right = _side(lowering, condition, otherwise, False)
+    left.result, right.result = _agree(lowering, node, left, right, left.result, right.result)
+    captured = [*left.lowering.captured, *right.lowering.captured]
+    target = branch(_compiled(left), _compiled(right), len(left.lowering.captured))
+    made = lowering.emit(
+        node,
+        "call_function",
+        target,
+        (condition, *(lowering.lift(value) for value in captured)),
+        example=_example(left.result, right.result, bool(condition.meta["example"])),
+        dynamic=_differ(left.result, right.result),
+    )
+    nodes = [*left.lowering.graph.nodes, *right.lowering.graph.nodes]
+    made.meta.update(
+        branch=True,
+        sides=(left.lowering.graph, right.lowering.graph, len(left.lowering.captured)),
+        random=any(inner.meta.get("random") for inner in nodes),
+        gradients=any(inner.meta.get("gradients") or inner.target is gradient for inner in nodes),
+    )
+    return made
+
+
+@dataclass(slots=True)
+class _Side:
+    lowering: Lowering
+    result: Any
+
+
+def _side(lowering: Lowering, condition: fx.Node, lower: Callable[[Lowering], Any], wanted: bool) -> _Side:
+    """One side in a graph of its own, inferred at an iteration at which it is the chosen one."""
+    inner = lowering.inside(lowering.text, lowering.origin, fx.Graph())
+    shared = lowering.shared
+    before = shared.iteration
+    shared.iteration = iteration_where(condition, wanted, before) or before
+    try:
+        return _Side(inner, inner.plain(lower(inner)))
+    finally:
+        shared.iteration = before
+
+
+def _compiled(side: _Side) -> Callable[..., Any]:
+    side.lowering.graph.output(side.result)
+    return compile_graph(side.lowering.graph, side.lowering.origin)
+
+
+def _agree(lowering: Lowering, node: ast.AST, left: _Side, right: _Side, one: Any, other: Any) -> tuple[Any, Any]:
+    """Both sides as values of one kind and dtype: a number beside a tensor becomes one."""
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)) and len(one) == len(other):
+        pairs = [_agree(lowering, node, left, right, *pair) for pair in zip(one, other, strict=True)]
+        return tuple(first for first, _ in pairs), tuple(second for _, second in pairs)
+    first, second = example_of(one), example_of(other)
+    if isinstance(first, Tensor) and isinstance(second, (bool, int, float)):
+        other = _as_tensor(right, other, second, first.dtype)
+    elif isinstance(second, Tensor) and isinstance(first, (bool, int, float)):
+        one = _as_tensor(left, one, first, second.dtype)
+    first, second = example_of(one), example_of(other)
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        if first.dtype != second.dtype:
+            names = f"{dtype_name(first.dtype)}, the other {dtype_name(second.dtype)}"
+            raise lowering.fault(node, f"one side is {names}", "cast one of them: `x.to(float32)`")
+        return one, other
+    for value in (first, second):
+        if not isinstance(value, (bool, int, float, Tensor, tuple, list)):
+            raise lowering.fault(
+                node,
+                f"one side is {describe(value)}, and the condition changes while it runs",
+                "only tensors and numbers can be chosen then",
+            )
+    if isinstance(first, (bool, int, float)) and isinstance(second, (bool, int, float)):
+        return one, other
+    if isinstance(one, fx.Node) and isinstance(other, fx.Node) and _alike(first, second):
+        return one, other
+    raise lowering.fault(
+        node, f"one side is {describe(first)}, the other {describe(second)}", "give both sides the same kind of value"
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype
+    return type(one) is type(other)
+
+
+def _as_tensor(side: _Side, value: Any, example: Any, dtype: torch.dtype) -> Any:
+    inner = side.lowering
+    if isinstance(example, float) and not (dtype.is_floating_point or dtype.is_complex):
+        dtype = inner.scope.dtype
+    return inner.emit(None, "call_function", number_as, (value, dtype, inner.scope.device))
+
+
+def _example(one: Any, other: Any, chosen: bool) -> Any:
+    """The example of a branch: that of the chosen side, and a float where either side may be one."""
+    if isinstance(one, (tuple, list)):
+        return tuple(_example(*pair, chosen) for pair in zip(one, other, strict=True))
+    first, second = example_of(one), example_of(other)
+    example = first if chosen else second
+    if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape != second.shape:
+        return max(first, second, key=Tensor.dim)  # what is computed from it then varies too, unless it is reduced
+    if isinstance(example, (bool, int, float)):
+        widest = max(type(first), type(second), key=(bool, int, float).index)
+        return widest(example)
+    return example
+
+
+def _differ(one: Any, other: Any) -> bool:
+    if isinstance(one, (tuple, list)):
+        return any(map(_differ, one, other))
+    first, second = example_of(one), example_of(other)
+    if isinstance(first, (tuple, list)):
+        return any(map(_differ, first, second))
+    return differ(first, second)

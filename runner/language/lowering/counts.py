@@ -1,0 +1,89 @@
+"""Counts that torch would be busy with for ever, and could not be interrupted: refused before anything is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor
+
+from runner.catalogue import Operation
+from runner.language.lowering.values import MAX_DISPLAY, example_of
+
+_LARGEST: Mapping[tuple[str, str], int] = {
+    ("*lowrank", "niter"): 1_000,
+    ("lobpcg", "niter"): 10_000,
+    ("*_polynomial_*", "n"): 10_000,
+    ("multigammaln", "p"): 10_000,
+    ("mvlgamma", "p"): 10_000,
+    ("matrix_power", "n"): 2**31,
+    ("multi_dot", "tensors"): 100,
+}
+"""The largest count by operation, a function or a method, and argument."""
+
+_WINDOWS = {"kernel_size", "stride", "padding", "dilation", "output_padding"}
+_LARGEST_WINDOW = 2**24
+
+
+def _by_size(size: int, each: int) -> int:
+    return -(-size // max(each, 1))
+
+
+def _as_many(size: int, count: int) -> int:
+    return count
+
+
+_PIECES: Mapping[str, Callable[[int, int], int]] = {
+    "split": _by_size,
+    "split_copy": _by_size,
+    "unsafe_split": _by_size,
+    "chunk": min,
+    "unsafe_chunk": min,
+    "tensor_split": _as_many,
+    "hsplit": _as_many,
+    "vsplit": _as_many,
+    "dsplit": _as_many,
+    "unbind": lambda size, _: size,
+    "unbind_copy": lambda size, _: size,
+}
+"""How many tensors an operation gives, from the size that it divides and what it is asked for."""
+
+
+def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, Any]) -> str | None:
+    """What is too many in a call, in words; None where nothing is.
+
+    Args:
+        operands: what is given by position, the tensor of a method first.
+    """
+    given = {**_by_name(operation, operands), **named}
+    for (name, argument), largest in _LARGEST.items():
+        value = given.get(argument)
+        count = len(value) if isinstance(value, (tuple, list)) else value
+        if isinstance(count, (int, float)) and abs(count) > largest and fnmatchcase(operation.bare_name, name):
+            return f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}"
+    for argument in _WINDOWS & given.keys():
+        sizes = given[argument] if isinstance(given[argument], (tuple, list)) else [given[argument]]
+        if any(isinstance(size, int) and abs(size) > _LARGEST_WINDOW for size in sizes):
+            return f"`{argument}` of `{operation.bare_name}` is larger than 2^24"
+    pieces = _pieces(operation, operands, given)
+    if pieces > MAX_DISPLAY:
+        return f"`{operation.bare_name}` would give {pieces:,} tensors, and at most {MAX_DISPLAY:,}"
+    return None
+
+
+def _by_name(operation: Operation, operands: Sequence[Any]) -> dict[str, Any]:
+    names = operation.argument_names
+    return dict(zip(("input", *names) if operation.name.startswith(".") else names, operands, strict=False))
+
+
+def _pieces(operation: Operation, operands: Sequence[Any], given: Mapping[str, Any]) -> int:
+    rule = _PIECES.get(operation.bare_name)
+    tensor = example_of(operands[0] if operands else given.get("input"))
+    if rule is None or not isinstance(tensor, Tensor):
+        return 0
+    dim = given.get("dim", 0)
+    counts = [value for name, value in given.items() if name != "dim" and isinstance(value, int)]
+    if not isinstance(dim, int) or not -tensor.dim() <= dim < tensor.dim():
+        return 0
+    return rule(tensor.shape[dim], counts[0] if counts else 1)

@@ -1,0 +1,151 @@
+"""What torch raises about an operation, in the words of the expression."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from runner.language.text.faults import LanguageError, place_of, source_of
+
+_NOISE = (
+    re.compile(r"^\[enforce fail at [^\]]*\]\s*\.?\s*"),
+    re.compile(r"\n.*", re.DOTALL),
+    re.compile(r", but you set 'torch\.use_deterministic_algorithms.*"),
+    re.compile(r"\s*\(Could this error message be improved\?.*"),
+    re.compile(r"\s*Exception raised from.*", re.DOTALL),
+)
+_BROADCASTING = {
+    operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow,
+    operator.and_, operator.or_, operator.xor,
+    operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
+}  # fmt: skip
+_DATA_DEPENDENT = {"DynamicOutputShapeException", "DataDependentOutputException", "UnsupportedOperatorException"}
+"""What tensors without memory raise where an operation has to look at values."""
+
+_OF_DTYPES = re.compile(r"expected scalar type|same dtype|must match.*dtype|dtype.*must match")
+"""What torch says of tensors whose dtypes do not go together."""
+
+_COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
+_ALLOCATION = re.compile(
+    r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc|out of memory", re.DOTALL
+)
+
+
+class AllocationError(LanguageError):
+    """An operation wanted more memory than the process may take; `bytes` of it, where torch says how many."""
+
+    bytes: int | None = None
+
+
+def explain(
+    error: Exception,
+    node: ast.AST,
+    text: str,
+    origin: Hashable | None,
+    target: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> LanguageError:
+    """The fault of one operation: the shapes that do not fit, else what torch says, at the operation's place."""
+    place = place_of(node, text)
+    shown = source_of(node, text)
+    memory = memory_message(error)
+    if memory is not None:
+        more = "make it smaller, or raise the limit with --max-memory"
+        fault = AllocationError(f"`{shown}` {memory}", more, place, origin)
+        fault.bytes = _bytes_tried(error)
+        return fault
+    if type(error).__name__ in _DATA_DEPENDENT:
+        message = f"what `{shown}` gives depends on data, and a config of more than 64 MiB is planned without its data"
+        return LanguageError(message, "write it with a mask: `where(x > 0, x, 0)`", place, origin)
+    message = _shapes(node, text, target, args) or torch_message(error)
+    hint = _hint(message, target)
+    if not message.startswith(("shapes", "inner")):
+        message = f"`{shown}`: {message}"
+        tensors = [value for value in args if isinstance(value, Tensor)]
+        shapes = [f"{tuple(value.shape)}" for value in tensors]
+        if hint is None and len(shapes) == 1:
+            hint = f"its tensor has the shape {shapes[0]}"
+        elif hint is None and len({value.dtype for value in tensors}) > 1:
+            dtypes = [str(value.dtype).removeprefix("torch.") for value in tensors]
+            hint = f"its tensors are {', '.join(map(' '.join, zip(dtypes, shapes, strict=True)))}"
+        elif hint is None and shapes:
+            hint = f"its tensors have the shapes {', '.join(shapes)}"
+        elif hint is None and isinstance(node, ast.Call):
+            hint = f"`steprun ops {source_of(node.func, text)}` shows what it takes"
+        elif hint is None:
+            hint = "use a smaller index" if isinstance(node, ast.Subscript) else "change what it is made of"
+    return LanguageError(message, hint, place, origin)
+
+
+def memory_message(error: BaseException) -> str | None:
+    """What an allocation that failed is told as; None where the error is about something else."""
+    if not isinstance(error, MemoryError) and not _ALLOCATION.search(str(error)):
+        return None
+    tried = _bytes_tried(error)
+    return "does not fit into memory" + ("" if tried is None else f": it needs {tried / 2**30:,.1f} GiB")
+
+
+def _bytes_tried(error: BaseException) -> int | None:
+    tried = _ALLOCATION.search(str(error))
+    return int(tried[1]) if tried and tried[1] else None
+
+
+def device_hint(message: str) -> str | None:
+    """What to do about an operation that gives other bits each time on this device, which torch then refuses."""
+    return "use another operation, or `device: cpu`" if "deterministic implementation" in message else None
+
+
+def torch_message(error: BaseException) -> str:
+    """The first line of what torch says, without its prefixes and full stop."""
+    text = str(error)
+    for noise in _NOISE:
+        text = noise.sub("", text)
+    taken = _COMBINATION.search(text)
+    if taken:
+        return f"it does not take ({taken[1]})"
+    text = text.strip().rstrip(".:")
+    if re.match(r"[A-Z][a-z]*\b", text):
+        text = text[0].lower() + text[1:]
+    return text or type(error).__name__
+
+
+def _shapes(node: ast.AST, text: str, target: Any, args: tuple[Any, ...]) -> str | None:
+    if (
+        not isinstance(node, (ast.BinOp, ast.Compare))
+        or len(args) != 2
+        or not all(isinstance(value, Tensor) for value in args)
+    ):
+        return None
+    left, right = (tuple(value.shape) for value in args)
+    sides = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.left, node.comparators[0])
+    names = [source_of(side, text) for side in sides]
+    operands = f"`{names[0]}` is {left}, `{names[1]}` is {right}"
+    if target is operator.matmul and left and right and left[-1] != right[-2 if len(right) > 1 else -1]:
+        return f"inner sizes {left[-1]} and {right[-2 if len(right) > 1 else -1]} of a product differ: {operands}"
+    if target in _BROADCASTING and not _broadcast(left, right):
+        return f"shapes {left} and {right} do not broadcast: {operands}"
+    return None
+
+
+def _broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
+    return all(a == b or a == 1 or b == 1 for a, b in zip(reversed(left), reversed(right), strict=False))
+
+
+def _hint(message: str, target: Any) -> str | None:
+    if message.startswith("inner sizes"):
+        return "transpose one side with `.mT`, or change its shape"
+    if message.startswith("shapes"):
+        return "sizes are compared from the last dimension on; `unsqueeze` or `reshape` one side"
+    if target is operator.xor:
+        return "`^` is exclusive or; a power is `x ** 2`"
+    if "result type" in message:
+        return "cast one side: `x.to(float32)`, or give a batch column a `dtype`"
+    if _OF_DTYPES.search(message):
+        return "cast one side: `x.to(float32)`"
+    return device_hint(message)

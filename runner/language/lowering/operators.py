@@ -1,0 +1,135 @@
+"""Operators and comparisons: scalar arithmetic where both sides are scalars, else torch's."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from runner.language.inference.guards import guarded_operator
+from runner.language.inference.runtime import power
+from runner.language.lowering.branches import FOR_TENSORS, condition
+from runner.language.lowering.values import MAX_DISPLAY, describe, nodes_of, worst_of
+from runner.language.text.scalars import BINARY, COMPARE, UNARY
+
+if TYPE_CHECKING:
+    from runner.language.lowering.lower import Lowering
+
+_TENSOR_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.MatMult: operator.matmul,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+}
+_TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Invert: operator.invert,
+}
+
+
+_NAMED: Mapping[Callable[[Any, Any], Any], str] = {operator.floordiv: "floor_divide", operator.mod: "remainder"}
+"""Operators that compute what an operation with a guard computes."""
+
+ELEMENTWISE = frozenset((power, *_TENSOR_BINARY.values(), *_TENSOR_UNARY.values(), *COMPARE.values()))
+"""What gives the same shape whatever its numbers are."""
+
+
+def binary(lowering: Lowering, node: ast.BinOp) -> Any:
+    spine = [node]
+    while isinstance(spine[-1].left, ast.BinOp):
+        spine.append(spine[-1].left)
+    left = lowering.plain(lowering.value(spine[-1].left))
+    for part in reversed(spine):
+        left = combine(lowering, part, left, lowering.plain(lowering.value(part.right)))
+    return left
+
+
+def combine(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
+    if lowering.is_scalar(left) and lowering.is_scalar(right):
+        function = BINARY.get(type(node.op))
+        if function is None:
+            raise lowering.fault(node, "`@` needs tensors", "multiply numbers with `*`")
+        return lowering.scalar_call(node, function, [left, right])
+    if isinstance(left, (tuple, list)) or isinstance(right, (tuple, list)):
+        return join(lowering, node, left, right)
+    refuse_text(lowering, node, left, right)
+    target = _TENSOR_BINARY[type(node.op)]
+    if target is operator.pow and not isinstance(left, fx.Node):
+        target = power  # torch.fx would write `-2 ** x`, which Python reads as `-(2 ** x)`
+    if target in _NAMED:
+        target = guarded_operator(_NAMED[target], target, worst_of(left), worst_of(right)) or target
+    return lowering.emit(node, "call_function", target, (left, right))
+
+
+def join(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
+    lowering.walk(node, left)
+    lowering.walk(node, right)
+    if isinstance(node.op, ast.Add) and type(left) is type(right) and len(left) + len(right) <= MAX_DISPLAY:
+        return left + right
+    if isinstance(node.op, ast.Mult):
+        items, times = (left, right) if isinstance(left, (tuple, list)) else (right, left)
+        if isinstance(times, int) and len(items) * times <= MAX_DISPLAY:
+            return items * times
+    raise lowering.fault(
+        node,
+        f"`{lowering.shown(node)}` is not available on lists",
+        "make a tensor of it: `tensor([…])` or `stack([…])`",
+    )
+
+
+def refuse_text(lowering: Lowering, node: ast.AST, *values: Any) -> None:
+    for value in values:
+        if isinstance(value, str) or value is None or value is Ellipsis or isinstance(value, torch.dtype):
+            raise lowering.fault(
+                node, f"`{lowering.shown(node)}` computes with {describe(value)}", "use tensors and numbers"
+            )
+
+
+def unary(lowering: Lowering, node: ast.UnaryOp) -> Any:
+    if isinstance(node.op, ast.Not):
+        return lowering.scalar_call(node, UNARY[ast.Not], [condition(lowering, node.operand, "not")])
+    value = lowering.plain(lowering.value(node.operand))
+    if lowering.is_scalar(value):
+        return lowering.scalar_call(node, UNARY[type(node.op)], [value])
+    if isinstance(value, complex) and isinstance(node.op, ast.USub):
+        return -value
+    refuse_text(lowering, node, value)
+    return lowering.emit(node, "call_function", _TENSOR_UNARY[type(node.op)], (value,))
+
+
+def compare(lowering: Lowering, node: ast.Compare) -> Any:
+    values = [lowering.plain(lowering.value(part)) for part in (node.left, *node.comparators)]
+    if len(node.ops) == 1 and not all(lowering.is_scalar(value) for value in values):
+        if all(isinstance(value, (str, torch.dtype, tuple, list, type(None))) for value in values):
+            if nodes_of(values):
+                raise lowering.fault(
+                    node,
+                    f"`{lowering.shown(node)}` compares lists of computed values",
+                    "compare their elements one by one, or tensors made with `stack`",
+                )
+            return lowering.scalar_call(node, COMPARE[type(node.ops[0])], values)
+        refuse_text(lowering, node, *values)
+        return lowering.emit(node, "call_function", COMPARE[type(node.ops[0])], tuple(values))
+    for value, part in zip(values, (node.left, *node.comparators), strict=True):
+        if not lowering.is_scalar(value):
+            found = f"`{lowering.shown(part)}` is {describe(value)}"
+            raise lowering.fault(
+                part, f"{found}; a chain of comparisons takes scalars", f"for tensors write {FOR_TENSORS['chain']}"
+            )
+    result: Any = True
+    for op, left, right in zip(node.ops, values, values[1:], strict=False):
+        test = lowering.scalar_call(node, COMPARE[type(op)], [left, right])
+        result = test if result is True else lowering.scalar_call(node, operator.and_, [result, test])
+    return result

@@ -1,0 +1,123 @@
+"""What the names of an expression may stand for, and the helper functions it may call."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.catalogue import find_operation
+from runner.language.text.faults import LanguageError, place_of
+from runner.language.text.parse import Header, parse_header, parse_statements
+from runner.language.text.scalars import FUNCTIONS, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A helper declared under `functions:`; inlined at every call."""
+
+    header: Header
+    text: str
+    statements: tuple[ast.stmt, ...]
+    declaration: str  # its head, as written
+
+    @property
+    def origin(self) -> Hashable:
+        """Which text of the config a place in this body belongs to."""
+        return ("functions", self.declaration)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The names that an expression can read."""
+
+    tensors: Mapping[str, Tensor]  # example tensors by name: parameters, constants, columns, named values
+    roles: Mapping[str, str] = field(default_factory=dict)  # "parameter", "constant", … by name, for messages
+    scalars: Mapping[str, Scalar] = field(default_factory=dict)  # scalar constants
+    tables: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)  # the elements of 1-d constants
+    running: Mapping[str, Scalar] = field(default_factory=dict)  # `iteration`, `t`: an example of each
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # `training`, and named values that are no tensors
+    fields: Mapping[str, Tensor | Scalar] = field(default_factory=dict)  # "x1.grad", "x1.exp_avg": an example of each
+    functions: Mapping[str, Function] = field(default_factory=dict)
+    varying: frozenset[str] = frozenset()  # tensors whose shape is not always that of their example
+    dtype: torch.dtype = torch.float32  # of what factories make
+    device: str = "cpu"
+    elsewhere: Mapping[str, str] = field(default_factory=dict)  # what is declared and cannot be read here: name → role
+    writable: bool = True  # whether `name = …` makes a named value
+
+    def values(self) -> set[str]:
+        return {*self.tensors, *self.scalars, *self.running, *self.fixed}
+
+    def describe(self, name: str) -> str | None:
+        """What a declared name is, for a message; None where it is not declared."""
+        if name in self.roles:
+            return self.roles[name]
+        return "scalar constant" if name in self.scalars else None
+
+
+def declare_functions(
+    declarations: Mapping[str, str],
+) -> tuple[dict[str, Function], list[tuple[str, bool, LanguageError]]]:
+    """The helpers of a config by name, and the faults found: (declaration, in its head, fault).
+
+    A helper may not take the name of an operation, nor call itself, directly or through others.
+    """
+    functions: dict[str, Function] = {}
+    faults: list[tuple[str, bool, LanguageError]] = []
+    for declaration, body in declarations.items():
+        try:
+            header = parse_header(declaration)
+            if header.name in functions:
+                raise LanguageError(f"`{header.name}` is declared twice", "remove one of them, or rename it")
+            if find_operation(header.name) or header.name in FUNCTIONS or header.name in ("grad", "len", "range"):
+                raise LanguageError(f"`{header.name}` is an operation already", "choose another name")
+        except LanguageError as error:
+            faults.append((declaration, True, error))
+            continue
+        try:
+            statements = tuple(parse_statements(body))
+        except LanguageError as error:
+            faults.append((declaration, False, error))
+            continue
+        functions[header.name] = Function(header, body, statements, declaration)
+    faults.extend(_recursion(functions))
+    return functions, faults
+
+
+def _calls(function: Function, names: Mapping[str, Any]) -> dict[str, ast.Call]:
+    found: dict[str, ast.Call] = {}
+    for statement in function.statements:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+                found.setdefault(node.func.id, node)
+    return found
+
+
+def _recursion(functions: Mapping[str, Function]) -> list[tuple[str, bool, LanguageError]]:
+    calls = {name: _calls(function, functions) for name, function in functions.items()}
+    finished: set[str] = set()
+    faults: list[tuple[str, bool, LanguageError]] = []
+    for start in functions:
+        if start in finished:
+            continue
+        trail, pending = [start], [iter(calls[start])]
+        while pending:
+            callee = next(pending[-1], None)
+            if callee is None:
+                finished.add(trail.pop())
+                pending.pop()
+            elif callee in trail:
+                cycle = [*trail[trail.index(callee) :], callee]
+                caller = functions[trail[-1]]
+                message = " calls ".join(f"`{name}`" for name in cycle)
+                place = place_of(calls[trail[-1]][callee], caller.text)
+                hint = "a function may not call itself: write a `for` loop"
+                faults.append((caller.declaration, False, LanguageError(message, hint, place)))
+            elif callee not in finished:
+                trail.append(callee)
+                pending.append(iter(calls[callee]))
+    return faults

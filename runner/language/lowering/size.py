@@ -1,0 +1,60 @@
+"""How many operations an expression has at least, told from its text: what is far too large is refused at once."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from runner.language.lowering.scope import Scope
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import FAULTS, evaluate
+
+
+def too_large(trees: Iterable[ast.AST], scope: Scope, most: int) -> ast.AST | None:
+    """The first of some trees with which they have more than `most` operations for certain, else None.
+
+    Counted are the trips of loops and the calls of helper functions, with those inside them. A loop counts as one trip
+    where its bounds are not plain scalars, or are themselves beyond `most`, which lowering tells in more detail.
+    """
+    counter, count = _Counter(scope, most), 0
+    for tree in trees:
+        try:
+            count += counter.tree(tree)
+        except RecursionError:  # functions within functions: lowering bounds those
+            return None
+        if count > most:
+            return tree
+    return None
+
+
+class _Counter:
+    def __init__(self, scope: Scope, most: int) -> None:
+        self.scope = scope
+        self.most = most
+        self.bodies: dict[str, int] = {}
+
+    def trees(self, trees: Iterable[ast.AST]) -> int:
+        return sum(self.tree(tree) for tree in trees)
+
+    def tree(self, tree: ast.AST) -> int:
+        """Of a statement, or of an expression."""
+        if isinstance(tree, ast.For):
+            return self.trips(tree.iter) * (1 + self.trees(tree.body))
+        called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        names = [function.id for function in called if isinstance(function, ast.Name)]
+        return sum(1 + self.body(name) for name in names if name in self.scope.functions)
+
+    def body(self, name: str) -> int:
+        if name not in self.bodies:
+            self.bodies[name] = 0  # functions do not recurse; were it so, this would end it
+            self.bodies[name] = self.trees(self.scope.functions[name].statements)
+        return self.bodies[name]
+
+    def trips(self, call: ast.expr) -> int:
+        assert isinstance(call, ast.Call)
+        try:
+            bounds = [evaluate(ast.unparse(argument), self.scope.scalars) for argument in call.args]
+            trips = len(range(*bounds))  # type: ignore[arg-type]  # range itself refuses what is no integer
+        except (LanguageError, *FAULTS):
+            return 1
+        return trips if trips <= self.most else 1

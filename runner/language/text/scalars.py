@@ -1,0 +1,469 @@
+"""Scalar expressions: numbers, Python's `math`, and nothing that can grow without bound. Knows no torch.
+
+Used wherever the language wants a number (shapes, counts, hyperparameters), and by lowering for the arithmetic of
+sizes and scalar constants.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.errors import did_you_mean
+from runner.language.text.faults import LanguageError, place_of, source_of
+from runner.language.text.parse import MAX_INTEGER, TOO_DEEP, parse_expression
+
+Scalar = int | float | bool
+Names = Mapping[str, Any]
+"""Scalars by name, and tuples of scalars for 1-d constants."""
+
+_UNBOUNDED_SIZES = {"factorial": 20, "comb": 10_000, "perm": 10_000}
+_NOT_SCALAR = {"fsum", "prod", "dist", "sumprod", "frexp", "modf"}
+
+
+class ScalarError(Exception):
+    """Scalar arithmetic failed: out of bounds, division by zero, outside a function's domain."""
+
+
+def bounded(result: Any) -> Any:
+    """`result` itself where it fits; exact integers end at 2^63.
+
+    Raises:
+        ScalarError: an integer beyond that.
+    """
+    if isinstance(result, int) and abs(result) > MAX_INTEGER:
+        raise ScalarError("the result is an integer larger than 2^63")
+    return result
+
+
+def power(base: Scalar, exponent: Scalar) -> Any:
+    """`base ** exponent`, refused before it grows beyond 2^63."""
+    exact = isinstance(base, int) and isinstance(exponent, int) and exponent > 0 and abs(base) > 1
+    if exact and exponent * math.log2(abs(base)) > 64:
+        raise ScalarError("the result is an integer larger than 2^63")
+    result = base**exponent
+    if isinstance(result, complex):
+        raise ScalarError("a negative number to a fractional power is not real")
+    return bounded(result)
+
+
+def _bounded_operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def apply(left: Any, right: Any) -> Any:
+        return bounded(function(left, right))
+
+    apply.__name__ = function.__name__
+    return apply
+
+
+COUNTERS = frozenset(("iteration", "row", "step", "epoch"))
+"""What people expect to count here, as it does in other places or in other tools."""
+
+BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: _bounded_operator(operator.add),
+    ast.Sub: _bounded_operator(operator.sub),
+    ast.Mult: _bounded_operator(operator.mul),
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: power,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+}
+UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Not: operator.not_,
+    ast.Invert: operator.invert,
+}
+COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+
+def _sized(name: str, function: Callable[..., Any], largest: int) -> Callable[..., Any]:
+    def apply(*arguments: Any) -> Any:
+        if any(argument > largest for argument in arguments):
+            raise ScalarError(f"`{name}` takes numbers up to {largest} here")
+        return bounded(function(*arguments))
+
+    return apply
+
+
+def _functions() -> dict[str, Callable[..., Any]]:
+    table: dict[str, Callable[..., Any]] = {
+        name: function
+        for name, function in vars(math).items()
+        if callable(function) and not name.startswith("_") and name not in _NOT_SCALAR
+    }
+    for name, largest in _UNBOUNDED_SIZES.items():
+        table[name] = _sized(name, table[name], largest)
+    table["pow"] = power
+    for name in ("floor", "ceil", "trunc", "gcd", "lcm", "isqrt"):
+        table[name] = _bounded_call(table[name])
+    table.update(abs=abs, min=min, max=max, round=_rounded, int=_bounded_call(_integer), float=_real)
+    return table
+
+
+def _bounded_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(*arguments: Any) -> Any:
+        return bounded(function(*arguments))
+
+    return apply
+
+
+def _rounded(number: Scalar, digits: int | None = None) -> Any:
+    if digits is not None and abs(digits) > 400:
+        raise ScalarError("`round` takes at most 400 digits")
+    return bounded(round(number, digits))
+
+
+def _integer(number: Scalar) -> int:
+    return int(number)
+
+
+def _real(number: Scalar) -> float:
+    return float(number)
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = _functions()
+"""Scalar functions: Python's `math`, and `abs min max round int float`."""
+
+CONSTANTS: Mapping[str, float] = {"pi": math.pi, "inf": math.inf, "nan": math.nan}
+
+FAULTS = (ScalarError, ArithmeticError, ValueError, TypeError, IndexError)
+"""What scalar arithmetic may raise; every caller turns these into a placed fault."""
+
+
+def fault_text(error: Exception) -> str:
+    """A scalar fault in words."""
+    if isinstance(error, ZeroDivisionError):
+        return "division by zero"
+    if isinstance(error, OverflowError):
+        return "the result is too large"
+    if isinstance(error, ValueError) and "domain" in str(error):
+        return "outside the function's domain"
+    text = str(error).rstrip(".")
+    operands = _OPERANDS.search(text)
+    if operands:
+        return f"`{operands[1]}` does not take {_article(operands[2])} and {_article(operands[3])}"
+    return text[:1].lower() + text[1:]
+
+
+_OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+?):? '(\w+)' and '(\w+)'")
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def evaluate(text: str, names: Names) -> Scalar:
+    """The number that a scalar expression stands for.
+
+    Args:
+        text: for instance ``epochs * 10`` or ``lr / sqrt(width)``.
+        names: scalars by name; a tuple for a 1-d constant that may be indexed.
+    Raises:
+        LanguageError: the text is not a scalar expression, or a name in it is unknown.
+    """
+    result = compile_scalar(text, names)({})
+    assert isinstance(result, (int, float))
+    return result
+
+
+def names_in(text: str) -> set[str]:
+    """The value names that an expression reads. Raises `LanguageError` where it is not an expression."""
+    nodes = list(ast.walk(parse_expression(text)))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
+
+
+def calls_in(text: str) -> set[str]:
+    """The bare names that an expression calls. Raises `LanguageError` where it is not an expression."""
+    calls = (node.func for node in ast.walk(parse_expression(text)) if isinstance(node, ast.Call))
+    return {function.id for function in calls if isinstance(function, ast.Name)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunningFunction:
+    """A function that reads the running names besides its arguments, which are checked by their names.
+
+    `call(values, arguments)` is given the running names' values, and each argument that is written as a function of
+    such values, or as a tuple of them where a list is written: what it does not call is not computed.
+    """
+
+    arguments: tuple[str, ...]
+    required: frozenset[str]
+    call: Callable[[Names, Mapping[str, Any]], Any]
+    refused: Mapping[str, str] = field(default_factory=dict)  # argument → reason
+
+
+def compile_scalar(
+    text: str,
+    names: Names,
+    running: Sequence[str] = (),
+    extra: Mapping[str, RunningFunction] | None = None,
+    refused: Mapping[str, str] | None = None,
+) -> Callable[[Names], Scalar]:
+    """A function from the running names' values to the number; everything else is looked up once, here.
+
+    Args:
+        text: a scalar expression.
+        names: fixed scalars by name (tuples may be indexed).
+        running: names whose values come with each call (`t`, `iteration`).
+        extra: functions beside `FUNCTIONS` (schedules).
+        refused: functions that a person may look for here, and why there are none.
+    Raises:
+        LanguageError: now, for faults of the text; with each call, where the arithmetic fails.
+    """
+    compiler = _Compiler(text, names, frozenset(running), extra or {}, refused or {})
+    try:
+        compiled = compiler.compile(parse_expression(text))
+    except RecursionError:
+        raise LanguageError(*TOO_DEEP) from None
+
+    def call(values: Names) -> Scalar:
+        try:
+            result = compiled(values)
+        except RecursionError:  # where a higher limit has let it come so far
+            raise LanguageError(*TOO_DEEP) from None
+        if not isinstance(result, (int, float)):
+            raise LanguageError(
+                f"`{text.strip()}` is not a number", "write a number or an expression over scalar constants"
+            )
+        return result
+
+    return call
+
+
+_Compiled = Callable[[Names], Any]
+
+
+class _Compiler:
+    def __init__(
+        self,
+        text: str,
+        names: Names,
+        running: frozenset[str],
+        extra: Mapping[str, RunningFunction],
+        refused: Mapping[str, str],
+    ) -> None:
+        self.text, self.names, self.running, self.extra, self.refused = text, names, running, extra, refused
+
+    def fault(self, node: ast.AST, message: str, hint: str | None = None) -> LanguageError:
+        return LanguageError(message, hint, place_of(node, self.text))
+
+    def compile(self, node: ast.expr) -> _Compiled:
+        method = getattr(self, f"compile_{type(node).__name__.lower()}", None)
+        if method is None:
+            raise self.fault(
+                node,
+                f"`{source_of(node, self.text)}` is not a scalar expression",
+                "use numbers, scalar constants and `math` functions",
+            )
+        compiled: _Compiled = method(node)
+        return compiled
+
+    def guarded(self, node: ast.AST, function: Callable[..., Any], *parts: _Compiled) -> _Compiled:
+        def call(values: Names) -> Any:
+            arguments = [part(values) for part in parts]
+            try:
+                return function(*arguments)
+            except FAULTS as error:
+                shown = source_of(node, self.text)
+                raise self.fault(node, f"`{shown}`: {fault_text(error)}", "change the numbers it is made of") from None
+
+        return call
+
+    def compile_constant(self, node: ast.Constant) -> _Compiled:
+        value = node.value
+        if not isinstance(value, (int, float)):
+            raise self.fault(
+                node, f"`{source_of(node, self.text)}` is not a number", "use numbers and scalar constants"
+            )
+        return lambda values: value
+
+    def compile_name(self, node: ast.Name) -> _Compiled:
+        name = node.id
+        if name in self.running:
+            return lambda values: values[name]
+        if name in self.names:
+            value = self.names[name]
+        elif name in CONSTANTS:
+            value = CONSTANTS[name]
+        else:
+            known = [*self.names, *self.running]
+            raise self.fault(node, f"`{name}` is not a scalar constant", self.instead_of(name, known))
+        return lambda values: value
+
+    def instead_of(self, name: str, known: Sequence[str]) -> str:
+        """One thing to do about a name that is no number here."""
+        if name in COUNTERS:
+            return (
+                "`t` counts the steps of an optimizer"
+                if "t" in self.running
+                else "this is computed once, before the first step: use numbers and scalar constants"
+            )
+        if not known:
+            return "declare it under `constants:` as a bare number"
+        found = did_you_mean(name, known)
+        return found or f"scalar constants are {', '.join(sorted(known))}"
+
+    def compile_attribute(self, node: ast.Attribute) -> _Compiled:
+        if (
+            isinstance(node.value, ast.Name)
+            and node.value.id in ("math", "torch")
+            and isinstance(getattr(math, node.attr, None), float)
+        ):
+            value = getattr(math, node.attr)
+            return lambda values: value
+        raise self.fault(node, f"`{source_of(node, self.text)}` is not a scalar", "use numbers and scalar constants")
+
+    def compile_binop(self, node: ast.BinOp) -> _Compiled:
+        spine: list[ast.BinOp] = [node]
+        while isinstance(spine[-1].left, ast.BinOp):
+            spine.append(spine[-1].left)
+        compiled = self.compile(spine[-1].left)
+        for part in reversed(spine):
+            function = BINARY.get(type(part.op))
+            if function is None:
+                raise self.fault(part, "`@` needs tensors", "multiply numbers with `*`")
+            compiled = self.guarded(part, function, compiled, self.compile(part.right))
+        return compiled
+
+    def compile_unaryop(self, node: ast.UnaryOp) -> _Compiled:
+        return self.guarded(node, UNARY[type(node.op)], self.compile(node.operand))
+
+    def compile_boolop(self, node: ast.BoolOp) -> _Compiled:
+        parts = [self.compile(value) for value in node.values]
+        if isinstance(node.op, ast.And):
+
+            def every(values: Names) -> Any:
+                result: Any = True
+                for part in parts:
+                    result = part(values)
+                    if not result:
+                        break
+                return result
+
+            return every
+
+        def some(values: Names) -> Any:
+            result: Any = False
+            for part in parts:
+                result = part(values)
+                if result:
+                    break
+            return result
+
+        return some
+
+    def compile_compare(self, node: ast.Compare) -> _Compiled:
+        parts = [self.compile(value) for value in (node.left, *node.comparators)]
+        tests = [COMPARE[type(op)] for op in node.ops]
+
+        def compare(values: Names) -> bool:
+            left = parts[0](values)
+            for test, part in zip(tests, parts[1:], strict=True):
+                right = part(values)
+                if not test(left, right):
+                    return False
+                left = right
+            return True
+
+        return self.guarded(node, lambda result: result, compare)
+
+    def compile_ifexp(self, node: ast.IfExp) -> _Compiled:
+        test, body, otherwise = self.compile(node.test), self.compile(node.body), self.compile(node.orelse)
+        return lambda values: body(values) if test(values) else otherwise(values)
+
+    def compile_tuple(self, node: ast.Tuple | ast.List) -> _Compiled:
+        parts = [self.compile(element) for element in node.elts]
+        return lambda values: tuple(part(values) for part in parts)
+
+    compile_list = compile_tuple
+
+    def compile_subscript(self, node: ast.Subscript) -> _Compiled:
+        if isinstance(node.slice, (ast.Slice, ast.Tuple)):
+            raise self.fault(node, "a scalar is indexed by one number", "write for instance `rates[t - 1]`")
+        return self.guarded(node, _item, self.compile(node.value), self.compile(node.slice))
+
+    def compile_call(self, node: ast.Call) -> _Compiled:
+        name = source_of(node.func, self.text)
+        if name in self.extra:
+            return self.compile_running_call(node, name, self.extra[name])
+        bare = name.removeprefix("math.")
+        function = FUNCTIONS.get(bare)
+        if function is None and bare in self.refused:
+            raise self.fault(node.func, f"`{bare}` is not available here", self.refused[bare])
+        if function is None:
+            hint = did_you_mean(
+                bare,
+                [*self.extra, *FUNCTIONS],
+                "scalar functions are Python's `math`, and abs, min, max, round, int, float",
+            )
+            raise self.fault(node.func, f"`{name}` is not a scalar function", hint)
+        if node.keywords:
+            raise self.fault(node.keywords[0], f"`{name}` takes no argument by name", "write it by position")
+        return self.guarded(node, function, *[self.compile(argument) for argument in node.args])
+
+    def compile_running_call(self, node: ast.Call, name: str, function: RunningFunction) -> _Compiled:
+        bound: dict[str, ast.expr] = {}
+        known = ", ".join(function.arguments)
+        if len(node.args) > len(function.arguments):
+            message = f"`{name}` takes {len(function.arguments)} arguments, {len(node.args)} are given"
+            raise self.fault(node, message, f"they are {known}")
+        bound.update(zip(function.arguments, node.args, strict=False))
+        for keyword in node.keywords:
+            argument = keyword.arg or ""
+            if argument in function.refused:
+                message = f"the argument `{argument}` of `{name}` is refused"
+                raise self.fault(keyword, message, function.refused[argument])
+            if argument not in function.arguments:
+                hint = did_you_mean(argument, function.arguments, f"it takes {known}")
+                raise self.fault(keyword, f"`{name}` has no argument `{argument}`", hint)
+            if argument in bound:
+                raise self.fault(keyword, f"the argument `{argument}` is given twice", "remove one of them")
+            bound[argument] = keyword.value
+        missing = [argument for argument in function.arguments if argument in function.required - bound.keys()]
+        if missing:
+            raise self.fault(node, f"`{name}` needs `{missing[0]}`", f"it takes {known}")
+        arguments = {argument: self.compile_argument(value) for argument, value in bound.items()}
+
+        def call(values: Names) -> Any:
+            try:
+                return function.call(values, arguments)
+            except FAULTS as error:
+                shown = source_of(node, self.text)
+                raise self.fault(node, f"`{shown}`: {fault_text(error)}", "change its arguments") from None
+
+        return call
+
+    def compile_argument(self, node: ast.expr) -> Any:
+        """An argument as it is evaluated with each call: words and None too, and each element of a list by itself."""
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return tuple(self.compile(element) for element in node.elts)
+        if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, str)):
+            value = node.value
+            return lambda values: value
+        return self.compile(node)
+
+
+def _item(values: Any, index: Any) -> Any:
+    if not isinstance(values, tuple):
+        raise TypeError("a number cannot be indexed")
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise TypeError("an index is an integer")
+    if not -len(values) <= index < len(values):
+        raise IndexError(f"index {index} is outside 0 … {len(values) - 1}")
+    return values[index]

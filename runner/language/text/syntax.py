@@ -1,0 +1,165 @@
+"""Syntax that the language does not have, in the words of somebody who knows Python and PyTorch."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+
+from runner.language.text.faults import LanguageError, Place
+
+_WRITE_A_FUNCTION = "give it a name under `functions:` and call it"
+_COMPREHENSION = ("a comprehension is not available", "write a `for i in range(n):` loop, or a tensor operation")
+_IMPORT = ("an import is not available", "operations are called by their names: `relu(x)`, `linalg.det(x)`")
+_GLOBAL = ("a function writes no names but its own", "give it the value as an argument, and use what it returns")
+_YIELD = ("`yield` is not available", "the last line is the value")
+_ASYNC = ("`async` is not available", "leave it out")
+_TRY = ("`try` is not available", "leave it out")
+
+NOT_AVAILABLE: Mapping[type[ast.AST], tuple[str, str]] = {
+    ast.Lambda: ("a lambda is not available", _WRITE_A_FUNCTION),
+    ast.ListComp: _COMPREHENSION,
+    ast.SetComp: _COMPREHENSION,
+    ast.DictComp: _COMPREHENSION,
+    ast.GeneratorExp: _COMPREHENSION,
+    ast.JoinedStr: ("an f-string is not available", "write a plain string"),
+    ast.NamedExpr: ("`:=` is not available", "assign the name on a line of its own"),
+    ast.Dict: ("a dictionary is not available", "pass arguments by name"),
+    ast.Set: ("a set is not available", "write a list"),
+    ast.Starred: ("`*` before a value is not available", "write the values out"),
+    ast.AugAssign: ("an augmented assignment is not available", "write `x = x + …`"),
+    ast.AnnAssign: ("an annotation is not available", "write `name = …`"),
+    ast.Return: ("`return` is not needed", "the last line is the value: write it alone"),
+    ast.If: ("an `if` statement is not available", "write `a if condition else b`"),
+    ast.Match: ("a `match` statement is not available", "write `a if condition else b`"),
+    ast.While: ("a `while` loop is not available", "write `for i in range(n):`, or a `repeat` step"),
+    ast.FunctionDef: ("a `def` is not available here", "declare it under `functions:`"),
+    ast.ClassDef: ("a class is not available", _WRITE_A_FUNCTION),
+    ast.Import: _IMPORT,
+    ast.ImportFrom: _IMPORT,
+    ast.With: ("a `with` block is not available", "write its lines alone"),
+    ast.Is: ("`is` is not available", "write `==`"),
+    ast.IsNot: ("`is not` is not available", "write `!=`"),
+    ast.In: ("`in` is not available", "compare with `==`, or use `isin`"),
+    ast.NotIn: ("`not in` is not available", "compare with `!=`, or use `isin`"),
+    ast.LShift: ("`<<` is not available", "use `bitwise_left_shift`"),
+    ast.RShift: ("`>>` is not available", "use `bitwise_right_shift`"),
+    ast.Delete: ("`del` is not available", "leave the name as it is"),
+    ast.Assert: ("`assert` is not available", "write an `expect` step"),
+    ast.Raise: ("`raise` is not available", "write an `expect` step"),
+    ast.Pass: ("`pass` is not available", "leave the line out"),
+    ast.Break: ("`break` is not available", "write the number of rounds in `range(n)`"),
+    ast.Continue: ("`continue` is not available", "write `a if condition else b`"),
+    ast.Global: _GLOBAL,
+    ast.Nonlocal: _GLOBAL,
+    ast.Yield: _YIELD,
+    ast.YieldFrom: _YIELD,
+    ast.Await: ("`await` is not available", "leave it out"),
+    ast.AsyncFunctionDef: _ASYNC,
+    ast.AsyncFor: _ASYNC,
+    ast.AsyncWith: _ASYNC,
+    ast.Try: _TRY,
+    ast.TryStar: _TRY,
+}
+"""What to say about syntax of Python that the language leaves out."""
+
+_DETACH = "write `x.detach()` where no gradient shall flow"
+_BLOCKS: Mapping[str, str] = {
+    "autocast": "write `x.to(bfloat16)` where lower precision is wanted",
+    **dict.fromkeys(("no_grad", "inference_mode", "set_grad_enabled"), _DETACH),
+    "enable_grad": "gradients flow everywhere: write its lines alone",
+    "fork_rng": "every step has a random stream of its own: write its lines alone",
+    "detect_anomaly": "what makes a value non-finite is told by itself: write its lines alone",
+}
+
+
+def instead_of_block(block: ast.With) -> str:
+    """One thing to do instead of a `with` block, by what it opens."""
+    opened = block.items[0].context_expr
+    called = opened.func if isinstance(opened, ast.Call) else opened
+    name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+    return _BLOCKS.get(name, NOT_AVAILABLE[ast.With][1])
+
+
+_HABITS: tuple[tuple[str, str, str], ...] = (
+    (r"&&", "`&&` is not an operator", "write `a & b` for tensors, `a and b` for scalars"),
+    (r"\|\|", "`||` is not an operator", "write `a | b` for tensors, `a or b` for scalars"),
+    (r"!", "`!` is not an operator", "write `~x` for tensors, `not x` for scalars"),
+    (r"\?", "`?` is not an operator", "write `a if condition else b`"),
+    (r"<>", "`<>` is not an operator", "write `!=`"),
+    (r"=>", "`=>` is not an operator", "write `>=`"),
+    (r"=<", "`=<` is not an operator", "write `<=`"),
+    (r"->", "`->` is not an operator", "declare functions under `functions:`"),
+    (r":=", "`:=` is not available", "write `name = …` on a line of its own"),
+    (r"=", "an assignment cannot stand here", "compare with `==`; only an expression of statements assigns names"),
+    (r"`", "a backtick is not available", "write the name alone"),
+    (r"\$", "`$` is not available", "write the name alone"),
+)
+"""What other languages write, by what stands where Python stops reading."""
+
+_CHARACTERS: Mapping[str, str] = {
+    "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", "—": "-", "≤": "<=", "≥": ">=",
+    "≠": "!=", "²": "** 2", "³": "** 3", "‘": "'", "’": "'", "“": '"', "”": '"', "∗": "*", "⊙": "*",
+}  # fmt: skip
+
+_MESSAGES: tuple[tuple[str, str | None, str], ...] = (
+    ("too many nested parentheses", "the expression is nested too deeply", "split it into several named lines"),
+    ("exceeds the limit", "this integer is larger than 2^63", "write it as a float: `1e20`"),
+    ("forgot a comma", "an operator or a comma is missing", "write `a * b`, `a, b` or two lines"),
+    ("unexpected indent", None, "start every line at the same column; only the body of a `for` is indented"),
+    ("unindent", None, "start every line at the same column; only the body of a `for` is indented"),
+    ("expected an indented block", "the body of this block is missing", "indent the lines below it"),
+    ("was never closed", None, "close every bracket that is opened"),
+    ("unmatched", None, "close every bracket that is opened"),
+    ("does not match", None, "close every bracket that is opened"),
+    ("f-string", "an f-string is not available", "write a plain string"),
+    ("maybe you meant '=='", "an assignment cannot stand here", "compare with `==`, or assign to a plain name"),
+    ("cannot assign", None, "assign to a plain name: `name = …`"),
+    ("unterminated", "this string is not closed", "close it with the quote that it starts with"),
+    ("unicodeescape", "this string has an escape that is not complete", "write `\\\\` for a backslash"),
+    ("invalid decimal literal", "this is not a number", "write `2 * x` for a product; names do not start with a digit"),
+    ("leading zeros", "a number does not start with a zero", "leave the zero out"),
+    ("missing parentheses in call", "a call takes brackets", "write `f(x)`"),
+    ("generator expression", *_COMPREHENSION),
+    ("expected 'else'", "`if` needs its `else`", "write `a if condition else b`"),
+    ("expected ':'", "a colon is missing", "write `for i in range(n):`"),
+)
+"""Messages of Python's parser (in lower case), what to say instead (None: the same), and what to do."""
+
+_HINT = "this is Python's expression syntax, one statement a line"
+
+
+def syntax_fault(error: SyntaxError, shift: int, text: str) -> LanguageError:
+    """What Python's parser says about `text`, whose first line it saw `shift` columns further to the left."""
+    lines = text.split("\n")
+    number = min(max(error.lineno or 1, 1), len(lines))
+    column = (error.offset or 1) - 1 + (shift if number == 1 else 0)
+    line = lines[number - 1]
+    place = Place(number, min(max(column, 0), max(len(line) - 1, 0)), 1)
+    said = (error.msg or "invalid syntax").split(" (")[0].rstrip(".")
+    said = said[:1].lower() + said[1:]
+    for part, message, hint in _MESSAGES:
+        if part in (error.msg or "").lower():
+            return LanguageError(message or said, hint, place)
+    if said.startswith("invalid character"):
+        character = line[place.column : place.column + 1]
+        instead = _CHARACTERS.get(character)
+        hint = f"write `{instead}`" if instead else "write it with the characters of a keyboard"
+        return LanguageError(f"the character `{character}` is not available here", hint, place)
+    if said != "invalid syntax":
+        return LanguageError(said, _HINT, place)
+    return _habit(line, max(column, 0), place)
+
+
+def _habit(line: str, column: int, place: Place) -> LanguageError:
+    rest = line[column:]
+    around = line[max(column - 1, 0) :]
+    for pattern, message, hint in _HABITS:
+        for start in (around, rest):
+            if re.match(pattern, start) and not re.match(r"[=<>!]=", start):
+                return LanguageError(message, hint, place)
+    if not rest.split("#")[0].strip():
+        return LanguageError("the line ends too early", "write what is missing after its last operator", place)
+    if re.match(r"[\w(\[]", rest) and re.search(r"[\w)\]]\s+\Z", line[:column]):
+        return LanguageError("an operator or a comma is missing", "write `a * b`, `a, b` or two lines", place)
+    return LanguageError("invalid syntax", _HINT, place)

@@ -1,0 +1,141 @@
+"""What `engine: compile` cannot take, found before step 1: each step with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from runner.language.graph.computation import Computation
+from runner.language.graph.scalar_split import set_apart
+from runner.language.text.faults import LanguageError
+from runner.optim import OptimizerPlan, Scheduled
+from runner.plan.checks.whole_steps import EAGER, check_draws, check_whole_steps
+from runner.plan.faults import ConfigPath, Faults
+from runner.plan.program.instructions import Action, Again, Enter, Instruction, Train
+from runner.plan.rows.health import HealthPlan
+
+LONGEST = 256
+"""Iterations that are taken at once, at most."""
+
+_OPTIMIZERS: Mapping[str, str] = {
+    "lbfgs": "evaluates the objective again within its step",
+    "adafactor": "reads numbers back from its tensors in every step",
+}
+"""Optimizers whose step is no function of tensors alone, and why."""
+
+_OPTIONS = ("foreach", "fused")
+"""Options that choose between torch's own ways to compute an update."""
+
+_ASKED_ABOUT: Mapping[str, str] = {
+    "weight_decay": "whether it is 0",
+    "momentum": "whether it is 0",
+    "ns_steps": "how large it is",
+}
+"""Options by which torch decides what to compute, and what it asks; a compiled step computes the same each time."""
+
+_NOT_ASKED = frozenset({("muon", "weight_decay"), ("muon", "momentum")})
+"""Optimizers that compute with such an option whatever it is."""
+
+
+def decides(kind: str, option: str) -> bool:
+    """Whether what an optimizer computes, not only the numbers in it, depends on an option."""
+    return option in _ASKED_ABOUT and (kind, option) not in _NOT_ASKED
+
+
+def loop_around(program: Sequence[Instruction], position: int) -> Enter | None:
+    """The loop around a step, where the step is all that is in it and is done every time."""
+    if position == 0 or position + 1 == len(program):
+        return None
+    before, action, after = program[position - 1 : position + 2]
+    assert isinstance(action, Action)
+    conditional = action.every is not None or action.when is not None
+    if isinstance(before, Enter) and isinstance(after, Again) and before.loop == after.loop and not conditional:
+        return before
+    return None
+
+
+def most_at_once(program: Sequence[Instruction]) -> int:
+    """How many iterations of a loop are taken at once, at most; fewer where an iteration touches many bytes."""
+    for position, action in enumerate(program):
+        if isinstance(action, Action) and isinstance(action.argument, Train) and loop_around(program, position):
+            computations = action.argument.evaluation.computations()
+            if not any(computation.random for computation in computations):
+                return LONGEST
+    return 1
+
+
+def check_compilable(
+    program: Sequence[Instruction], optimizers: Mapping[str, OptimizerPlan], health: HealthPlan, faults: Faults
+) -> None:
+    """Collect a fault for each step and optimizer that cannot be compiled, and for rules of health."""
+    if health != HealthPlan():
+        message = "`engine: compile` takes many steps at once, and `health` looks at each"
+        faults.add(("health",), message, f"remove `health`, or write {EAGER}", key=True)
+    stepping: dict[str, ConfigPath] = {}
+
+    def check(action: Action, train: Train) -> None:
+        _check_train(action, train, faults)
+
+    check_whole_steps(program, "`engine: compile` compiles", faults, check)
+    for action in program:
+        if isinstance(action, Action) and isinstance(action.argument, Train):
+            for name in action.argument.optimizers:
+                stepping.setdefault(name, action.config_path)
+    for name, path in stepping.items():
+        _check_optimizer(optimizers[name], path, faults)
+
+
+def _check_train(action: Action, train: Train, faults: Faults) -> None:
+    if check_draws(action, train, "compile", faults):
+        return
+    for computation in train.evaluation.computations():
+        for error in _faults_of(computation):
+            faults.language(("expression",), error)
+            return
+
+
+def _faults_of(computation: Computation) -> Iterator[LanguageError]:
+    for node in computation.graph.nodes:
+        if node.meta.get("dynamic") and "place" in node.meta:
+            message = "`engine: compile` cannot compile this: its shape depends on data"
+            origin = node.meta.get("origin", computation.origin)
+            yield LanguageError(message, f"write {EAGER}", node.meta["place"], origin)
+            return
+    try:
+        set_apart(computation)
+    except LanguageError as error:
+        error.message = f"`engine: compile` cannot compile this: {error.message}"
+        error.hint = f"{error.hint}, or write {EAGER}"
+        yield error
+
+
+def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults) -> None:
+    kind = optimizer.kind
+    if kind in _OPTIMIZERS:
+        message = f"`engine: compile` cannot compile this step: `{kind}` {_OPTIMIZERS[kind]}"
+        faults.add(path, message, f"use another optimizer, or write {EAGER}", key=True)
+    groups = [optimizer.options, *(group.options for group in optimizer.groups)]
+    for option in _OPTIONS:
+        if any(options.get(option) for options in groups):
+            message = f"`engine: compile` takes no `{option}`: the whole update is compiled"
+            at = (*optimizer.path, kind, option)
+            faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
+    if optimizer.rule is not None:
+        _check_rule(optimizer.rule.update.values(), (*optimizer.path, kind, "update"), faults)
+        return
+    changing = {option.path: name for _, name, option in optimizer.scheduled() if isinstance(option, Scheduled)}
+    for at, name in changing.items():
+        if decides(kind, name):
+            message = f"`engine: compile` takes no `{name}` that changes: torch asks {_ASKED_ABOUT[name]} in each step"
+            faults.add(at, message, f"write a number, or {EAGER}")
+
+
+def _check_rule(updates: Iterable[Computation], path: ConfigPath, faults: Faults) -> None:
+    for computation in updates:
+        if computation.random:
+            message = "`engine: compile` cannot compile this rule: it draws random numbers"
+            faults.add(path, message, f"write {EAGER}", key=True)
+            return
+        for error in _faults_of(computation):
+            error.origin = error.origin or computation.origin
+            faults.language(path, error)
+            return

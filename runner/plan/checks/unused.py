@@ -1,0 +1,92 @@
+"""Nothing that is declared is silently ignored: what no step, expression or field of a config uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from runner.config import Config
+from runner.config.text.nodes import MapNode, ScalarNode, walk
+from runner.plan.faults import Faults
+from runner.plan.program.expressions import Values
+from runner.plan.tensors.initial import Computed
+
+_WORD = re.compile(r"(?P<name>[^\W\d]\w*)(?P<call>\s*\()?")
+
+
+def check_use(config: Config, values: Values, objectives: Mapping[str, Iterable[str]], stepped: bool) -> None:
+    """Faults and warnings for tensors, scalars, functions and optimizers that are not used.
+
+    Args:
+        config: what declares them.
+        values: what the program reads.
+        objectives: what some step computes, with the parameters that its derivative flows to.
+        stepped: whether some step uses the optimizers.
+    """
+    faults: Faults = values.faults
+    for tensor in values.tensors.values():
+        if isinstance(tensor.init, Computed):
+            values.read.update(tensor.init.reads)
+    if faults.problems:
+        return
+    reaching = {name for reached in objectives.values() for name in reached}
+    if not objectives and any(
+        tensor.role == "parameter" and tensor.name not in values.read for tensor in values.tensors.values()
+    ):
+        faults.add(("steps",), "no step computes an objective", "add `backward`, `forward` or `train` to the steps")
+        return
+    for name, tensor in values.tensors.items():
+        path = (f"{tensor.role}s", name)
+        if tensor.role == "constant":
+            continue
+        if name not in values.read:
+            message = f"the parameter `{name}` never reaches the objective"
+            faults.add(path, message, "use it in the expression, or remove it", key=True)
+        elif tensor.requires_grad and name not in reaching:
+            message = f"the parameter `{name}` never reaches an objective, and has no gradient"
+            faults.warn(path, message, "freeze it with `requires_grad: false`, or use it in the expression", key=True)
+    _check_data(config, values)
+    _check_constants_and_functions(config, values)
+    if config.optimizers and not stepped:
+        key = "optimizer" if config.single_optimizer else "optimizers"
+        faults.warn((key,), "no step uses the optimizer", "add `step` or `train` to the steps", key=True)
+
+
+def _check_data(config: Config, values: Values) -> None:
+    """Warn of data sources and columns that no step reads."""
+    supply = values.supply
+    for name, source in supply.sources.items():
+        if name not in supply.drawn:
+            message = f"no step uses the data source `{name}`"
+            values.faults.warn(("data", name), message, f"name it in a step, such as `evaluate: {name}`", key=True)
+            continue
+        for column in source.columns:
+            if (name, column.name) not in supply.used:
+                message = f"the column `{column.name}` of `{name}` is not used"
+                values.faults.warn(column.path, message, "remove it, or use it", key=True)
+
+
+def _check_constants_and_functions(config: Config, values: Values) -> None:
+    """Warn of those whose name, or call `name(`, stands nowhere else in the config."""
+    unread = [name for name in config.constants if name not in values.read]
+    sought = re.compile("|".join(map(re.escape, (*unread, *values.functions))))
+    if not sought.pattern:
+        return
+    words: dict[str, set[tuple[str | int, ...]]] = {}
+    calls: dict[str, set[tuple[str | int, ...]]] = {}
+    for path, node in walk(config.document.root):
+        texts = [(path, node.value)] if isinstance(node, ScalarNode) else []
+        if isinstance(node, MapNode):
+            texts += [((*path, key), key) for key in node.entries]
+        for where, text in texts:
+            for found in _WORD.finditer(text) if isinstance(text, str) and sought.search(text) else ():
+                kind = calls if found["call"] else words
+                kind.setdefault(found["name"], set()).add(where[:2])
+    for name in unread:
+        path = ("constants", name)
+        if words[name] <= {path}:
+            values.faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
+    for name, function in values.functions.items():
+        path = ("functions", function.declaration)
+        if calls[name] <= {path}:
+            values.faults.warn(path, f"the function `{name}` is not used", "remove it, or call it", key=True)

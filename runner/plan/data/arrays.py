@@ -1,0 +1,255 @@
+"""Files of named arrays: `.npy`, `.npz` and `.safetensors`; headers within bounds, never pickle."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import math
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from runner.errors import did_you_mean, listing
+from runner.language.inference.inference import readable_bytes
+from runner.plan.data.sandbox import FileFault, open_ordinary
+
+_LARGEST_HEADER = 16 * 2**20
+_LARGEST_NPY_HEADER = 10_000
+_LARGEST_LENGTH = 2**63
+_MOST_DIMENSIONS = 64  # torch's own bound
+_WIDEST = 16  # bytes of an element
+_REWRITE = "write the file again"
+_SAVE = "write it with `numpy.save`"
+_NUMBERS = "bool, int8 to int64, uint8 to uint64, float16 to float64, complex64 or complex128"
+_NPY_HEADER = (
+    re.compile(r"""['"]descr['"]:['"]([^'"]{2,20})['"]"""),
+    re.compile(r"""['"]fortran_order['"]:(True|False)"""),
+    re.compile(r"""['"]shape['"]:\(((?:[0-9]{1,18}L?,)*(?:[0-9]{1,18}L?)?)\)"""),
+)
+"""The three entries of a header without its spaces; numpy evaluates it as Python, and here it is only read."""
+
+_NUMPY: Mapping[str, torch.dtype] = {
+    "b1": torch.bool,
+    "i1": torch.int8,
+    "i2": torch.int16,
+    "i4": torch.int32,
+    "i8": torch.int64,
+    "u1": torch.uint8,
+    "u2": torch.uint16,
+    "u4": torch.uint32,
+    "u8": torch.uint64,
+    "f2": torch.float16,
+    "f4": torch.float32,
+    "f8": torch.float64,
+    "c8": torch.complex64,
+    "c16": torch.complex128,
+}
+_SAFETENSORS: Mapping[str, torch.dtype] = {
+    "BOOL": torch.bool,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of one array before its values."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    big_endian: bool = False
+    fortran_order: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@contextmanager
+def open_npy(path: Path, key: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
+    """The header of a `.npy` file, and the stream at its first value."""
+    with open_ordinary(path) as file:
+        header = _npy_header(file, path.name)
+        _check_length(header.bytes, os.fstat(file.fileno()).st_size - file.tell(), path.name)
+        yield header, file
+
+
+@contextmanager
+def open_npz(path: Path, key: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
+    """The header of one array of a `.npz` file, and the stream at its first value."""
+    with open_ordinary(path) as file, _archive_faults(path.name):
+        archive = zipfile.ZipFile(file)
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        key = _chosen(key, entries, path.name)
+        with archive.open(entries[key]) as stream:
+            header = _npy_header(stream, f"{path.name}#{key}")
+            _check_length(header.bytes, entries[key].file_size - stream.tell(), f"{path.name}#{key}")
+            yield header, stream
+
+
+@contextmanager
+def open_safetensors(path: Path, key: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
+    """The header of one tensor of a `.safetensors` file, and the stream at its first value."""
+    with open_ordinary(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        start, entries = _safetensors_entries(file, size, path.name)
+        key = _chosen(key, entries, path.name)
+        header, begin, end = _safetensors_header(entries[key], f"{path.name}#{key}")
+        _check_length(header.bytes, end - begin, f"{path.name}#{key}")
+        if begin < 0 or start + end > size:
+            raise FileFault(f"{path.name}#{key} ends beyond the file: it is truncated", _REWRITE)
+        file.seek(start + begin)
+        yield header, file
+
+
+def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
+    """The array that follows its header.
+
+    Raises:
+        FileFault: the stream ends early.
+    """
+    buffer = bytearray(header.bytes)
+    view, filled = memoryview(buffer), 0
+    while filled < len(buffer):
+        count = stream.readinto(view[filled:])  # type: ignore[attr-defined]  # every stream used here has it
+        if not count:
+            raise FileFault(f"{name} is truncated: {filled:,} of {len(buffer):,} bytes are there", _REWRITE)
+        filled += count
+    return values_of(header, buffer)
+
+
+def values_of(header: Header, buffer: bytearray) -> Tensor:
+    """The array that a header describes, over the memory of its bytes where they are as torch wants them."""
+    if header.big_endian:
+        width = header.dtype.itemsize // (2 if header.dtype.is_complex else 1)
+        numpy.frombuffer(buffer, dtype=f"u{width}").byteswap(inplace=True)
+    if not buffer:
+        return torch.zeros(header.shape, dtype=header.dtype)
+    if header.dtype == torch.bool:  # any byte may stand in a file, and torch wants 0 or 1
+        return torch.frombuffer(buffer, dtype=torch.uint8).ne(0).reshape(header.shape)
+    flat = torch.frombuffer(buffer, dtype=header.dtype)
+    if header.fortran_order:
+        backwards = flat.reshape(header.shape[::-1])
+        return backwards.permute(*reversed(range(backwards.dim()))).contiguous()
+    return flat.reshape(header.shape)
+
+
+def _npy_header(stream: IO[bytes], name: str) -> Header:
+    prefix = stream.read(8)
+    if len(prefix) < 8 or not prefix.startswith(b"\x93NUMPY"):
+        raise FileFault(f"{name} is not a `.npy` array", _SAVE)
+    size = 2 if prefix[6] == 1 else 4
+    length = int.from_bytes(stream.read(size), "little")
+    if length > _LARGEST_NPY_HEADER:
+        raise FileFault(f"{name} has a header of {length:,} bytes", "save a plain array; named fields are not read")
+    text = stream.read(length).decode("latin-1")
+    kind, order, lengths = (pattern.search("".join(text.split())) for pattern in _NPY_HEADER)
+    if kind is None or order is None or lengths is None:
+        raise FileFault(f"{name} has named fields or a malformed header: {text.strip()[:80]}", "save a plain array")
+    code = kind[1]
+    if code.endswith("O"):
+        message = f"{name} holds Python objects, which would need pickle"
+        raise FileFault(message, "save numbers, for instance `array.astype(float)`")
+    dtype = _NUMPY.get(code[1:])
+    if dtype is None or code[0] not in "<>|=":
+        raise FileFault(f"{name} holds values of the type {code}, which torch does not have", f"save {_NUMBERS}")
+    shape = tuple(int(part) for part in lengths[1].replace("L", "").split(",") if part)
+    _check_shape(shape, name)
+    return Header(shape, dtype, code[0] == ">", order[1] == "True")
+
+
+def _check_shape(shape: Sequence[int], name: str) -> None:
+    """Refuse what torch has no tensor for; an empty array may claim any lengths beside its 0."""
+    strides = math.prod(max(length, 1) for length in shape[:_MOST_DIMENSIONS])
+    if len(shape) > _MOST_DIMENSIONS or strides * _WIDEST >= _LARGEST_LENGTH:
+        shown = listing([str(length) for length in shape], 6)
+        raise FileFault(f"{name} claims the shape ({shown}), which no tensor has", _REWRITE)
+
+
+def _check_length(needed: int, there: int, name: str) -> None:
+    if needed > there:
+        raise FileFault(f"{name} is truncated: {max(there, 0):,} of {needed:,} bytes are there", _REWRITE)
+    if needed < there:
+        raise FileFault(
+            f"{name} has {there - needed:,} bytes more than its header says", "keep one array in it, or use `.npz`"
+        )
+
+
+def _chosen(key: str | None, entries: Mapping[str, Any], name: str) -> str:
+    held = f"it holds {listing(sorted(entries))}" if entries else "it holds nothing"
+    if key is None:
+        if len(entries) == 1:
+            return next(iter(entries))
+        raise FileFault(f"{name} holds {len(entries)} arrays, and none is named", f"write `{name}#key`; {held}")
+    if key not in entries:
+        raise FileFault(f"{name} holds no array `{key}`", did_you_mean(key, entries, held))
+    return key
+
+
+@contextmanager
+def _archive_faults(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error) as error:
+        raise FileFault(f"{name} is not a whole `.npz` archive: {error}", "write it with `numpy.savez`") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise FileFault(f"{name} cannot be unpacked: {error}", "write it with `numpy.savez`") from error
+
+
+def _safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, dict[str, Any]]:
+    prefix = file.read(8)
+    length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+    if not 2 <= length <= size - 8:
+        raise FileFault(f"{name} is not a whole `.safetensors` file: its header claims {length:,} bytes", _REWRITE)
+    if length > _LARGEST_HEADER:
+        raise FileFault(
+            f"{name} has a header of {readable_bytes(length)}", f"at most {readable_bytes(_LARGEST_HEADER)} are read"
+        )
+    try:
+        entries = json.loads(file.read(length))
+    except (ValueError, RecursionError) as error:
+        raise FileFault(f"{name} is not a `.safetensors` file: its header is not JSON", _REWRITE) from error
+    if not isinstance(entries, dict):
+        raise FileFault(f"{name} is not a `.safetensors` file: its header is not a mapping", _REWRITE)
+    entries.pop("__metadata__", None)
+    return 8 + length, entries
+
+
+def _safetensors_header(entry: Any, name: str) -> tuple[Header, int, int]:
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if all(
+            type(number) is int and 0 <= number < _LARGEST_LENGTH for number in (*shape, begin, end)
+        ):
+            known = _SAFETENSORS.get(dtype)
+            if known is None:
+                raise FileFault(
+                    f"{name} holds values of the type {dtype}, which is not read",
+                    f"save one of {listing(_SAFETENSORS, 20)}",
+                )
+            _check_shape(shape, name)
+            return Header(tuple(shape), known), begin, end
+    raise FileFault(f"{name} has a malformed entry in the file's header", _REWRITE)

@@ -1,0 +1,325 @@
+"""The named values of a config: what of the expression each step computes, and what other expressions may read."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, fx
+
+from runner.errors import did_you_mean, listing
+from runner.language.graph.computation import (
+    Computation,
+    computed_with,
+    differentiable_inputs,
+    extract,
+    inputs_of,
+    loggable,
+)
+from runner.language.inference.inference import Inference
+from runner.language.lowering.lower import Lowered, lower_expression, uses_grad
+from runner.language.lowering.scope import Function, Scope
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import Scalar
+from runner.optim import OptimizerPlan
+from runner.plan.data.batch_choice import MOST_VARIANTS, Choice, Supply
+from runner.plan.dtypes import dtype_name
+from runner.plan.faults import ConfigPath, Faults, KeyPath
+from runner.plan.program.instructions import Evaluation
+from runner.plan.rows.columns import Column
+from runner.plan.tensors.tensors import TensorPlan
+
+LowerAgain = Callable[[Mapping[str, Tensor], bool], Lowered]
+"""Lowers the expression for other batches than the first source's full ones, with `training` or without."""
+
+NewInference = Callable[[bool], Inference]
+"""Makes an inference over the plan's examples; with True, one that records gradients."""
+
+
+@dataclass(slots=True)
+class Values:
+    """Everything that the expressions of a program can be about."""
+
+    faults: Faults
+    lowered: Lowered
+    tensors: Mapping[str, TensorPlan]
+    examples: Mapping[str, Tensor]
+    scalars: Mapping[str, Scalar]
+    tables: Mapping[str, tuple[Scalar, ...]]
+    functions: Mapping[str, Function]
+    dtype: torch.dtype
+    device: str
+    optimizers: Mapping[str, OptimizerPlan]
+    declared_optimizers: frozenset[str]  # those with faults included
+    infer: NewInference
+    infer_again: Callable[[LanguageError], None]  # leaves this plan for another where the fault is one of inference
+    supply: Supply
+    lower_again: LowerAgain
+    measures: bool = False  # an expression may ask how long a batch is
+    columns: list[Column] = field(default_factory=list)
+    varying: set[str] = field(default_factory=set)  # named values whose shape is not the same for every batch
+    results: dict[str, Tensor] = field(default_factory=dict)  # "test.loss": an example of each result of `evaluate`
+    demanded: set[str] = field(default_factory=set)  # named values that `assign`, `expect`, `when` or `gradient` reads
+    read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
+    _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)
+    _lowered: dict[tuple[object, ...], Lowered | None] = field(default_factory=dict)
+    _others: list[Lowered] = field(default_factory=list)  # expressions of `assign`, `expect` and `when`
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        return tuple(
+            name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad
+        )
+
+    def objective(self, name: str | None, path: ConfigPath) -> str | None:
+        """The named value that a step is about; a fault, and None, where there is none of that name."""
+        name = name or self.lowered.result
+        value = self.lowered.values.get(name)
+        if value is None:
+            known = [key for key, node in self.lowered.values.items() if loggable(node)]
+            otherwise = f"named values are {', '.join(known)}" if known else None
+            self.faults.add(
+                path, f"`{name}` is not a named value of `expression`", did_you_mean(name, known, otherwise)
+            )
+            return None
+        if not isinstance(value, fx.Node) or not isinstance(value.meta["example"], Tensor):
+            self.faults.add(path, f"the objective `{name}` is not a tensor", "an objective is computed from parameters")
+            return None
+        return name
+
+    def example(self, name: str) -> Tensor:
+        example = self.lowered.values[name].meta["example"]
+        assert isinstance(example, Tensor)
+        return example
+
+    def reaching(self, objective: str) -> tuple[str, ...]:
+        """The trainable parameters that the derivative of an objective flows to, in the order of the file."""
+        inputs = set(differentiable_inputs(self.lowered, objective))
+        return tuple(name for name in self.trainable if name in inputs)
+
+    def metrics(self, computed: Collection[str]) -> list[str]:
+        """The metrics that a step can supply: those that read no other named values than it computes."""
+        supplied = set(computed)
+        return [name for name in self.lowered.metrics if supplied.issuperset(computed_with(self.lowered, [name]))]
+
+    def wanted(self, objective: str) -> list[str]:
+        """An objective with all that is named on the way, its metrics, and what later steps read."""
+        wanted = computed_with(self.lowered, [objective])
+        wanted += [name for name in computed_with(self.lowered, sorted(self.demanded)) if name not in wanted]
+        return wanted + self.metrics(wanted)
+
+    def evaluation(self, objective: str, preferred: Sequence[str] = ()) -> Evaluation:
+        """The computation of what is wanted with an objective, its batches from the `preferred` sources first."""
+        wanted = self.wanted(objective)
+        choice = self.supply.choose(preferred)
+        key = (objective, tuple(choice.values()), *wanted)
+        if key not in self._evaluations:
+            computation, batches, variants = self.computations(wanted, choice, objective=objective)
+            positions = {
+                column.name: position for position, column in enumerate(self.columns) if column.role == "value"
+            }
+            columns = tuple((output, positions[name]) for output, name in enumerate(wanted) if name in positions)
+            kept = tuple((output, name) for output, name in enumerate(wanted) if name in self.demanded)
+            evaluation = Evaluation(computation, wanted.index(objective), columns, kept, batches, variants)
+            self._evaluations[key] = evaluation
+        return self._evaluations[key]
+
+    # batches: an expression is lowered once for every combination of lengths that a step can meet
+
+    def computations(
+        self,
+        wanted: Sequence[str],
+        choice: Choice,
+        *,
+        objective: str | None = None,
+        training: bool = True,
+        whole: bool = False,
+    ) -> tuple[Computation, tuple[tuple[str, str], ...], tuple[tuple[tuple[int, ...], Computation], ...]]:
+        """The computation of some values, the batch columns with their sources, and a variant for each length.
+
+        Args:
+            choice: the source of each batch column.
+            objective: computed before what else is wanted, whose random draws so leave its own alone.
+            whole: for passes that leave nothing out.
+        """
+        first = extract(self.lowered, wanted, first=objective)
+        self.read.update(first.inputs)
+        read = [name for name in first.inputs if name in choice]
+        if not read and training:
+            return first, (), ()
+        self.supply.note(choice, read)
+        sources = list(dict.fromkeys(choice[name] for name in read))
+        variants: list[tuple[tuple[int, ...], Computation]] = []
+        for lengths in self.lengths(sources, whole):
+            lowered = self.lowered_for(choice, lengths, training)
+            if lowered is not None:
+                variants.append((tuple(lengths.values()), extract(lowered, wanted, first=objective)))
+        if not variants:  # a fault has been told
+            return first, (), ()
+        batches = tuple((name, choice[name]) for name in read)
+        found = merged([computation for _, computation in variants])
+        return found, batches, tuple(variants) if len(variants) > 1 else ()
+
+    def reads(self, wanted: Iterable[str]) -> list[str]:
+        """The batch columns that some values are computed from."""
+        return [name for name in inputs_of(self.lowered, wanted) if name in self.supply.columns]
+
+    def lengths(self, sources: Sequence[str], whole: bool) -> list[dict[str, int]]:
+        """The combinations of lengths that the batches of some sources have; a fault where there are too many."""
+        found = list(self.supply.combinations(sources, whole))
+        if len(found) > MOST_VARIANTS:
+            message = f"the batches of {len(sources)} sources have {len(found)} combinations of lengths"
+            self.faults.add(("data",), message, "write `drop_last: true` for some of them", key=True)
+            return found[:1]
+        return found
+
+    def lowered_for(self, choice: Choice, lengths: Mapping[str, int], training: bool) -> Lowered | None:
+        """The expression for batches of these lengths; None after its fault was told."""
+        key = (training, *self.supply.signature(choice, lengths))
+        if key == (True, *self.supply.signature(self.supply.choose(), {})):
+            return self.lowered
+        if key not in self._lowered:
+            try:
+                self._lowered[key] = self.lower_again(self.supply.examples(choice, lengths), training)
+            except LanguageError as error:
+                self.infer_again(error)
+                error.message = f"{error.message}, {_circumstances(lengths, training)}"
+                short = [name for name, length in lengths.items() if length < self.supply.sources[name].batch_size]
+                if short and training:
+                    error.hint = f"write `drop_last: true` for `{short[0]}`, which leaves its last batch out"
+                self.faults.language(("expression",), error)
+                self._lowered[key] = None
+        return self._lowered[key]
+
+    def lowered_besides(self) -> Iterator[Lowered]:
+        """The expression for other batches than the first, and the expressions of steps."""
+        yield from (lowered for lowered in self._lowered.values() if lowered is not None)
+        yield from self._others
+
+    def look_at_batches(self, preferred: Sequence[str], names: Sequence[str]) -> None:
+        """Find which of some values vary in shape over the batches that a step with these sources meets."""
+        choice = self.supply.choose(preferred)
+        read = [name for name in inputs_of(self.lowered, names) if name in choice]
+        sources = list(dict.fromkeys(choice[name] for name in read))
+        for lengths in self.lengths(sources, whole=False):
+            lowered = self.lowered_for(choice, lengths, training=True)
+            if lowered is None:
+                continue
+            for name in names:
+                expected, found = _example(self.lowered[name]), _example(lowered[name])
+                if not isinstance(expected, Tensor) or not isinstance(found, Tensor):
+                    continue
+                if found.shape != expected.shape:
+                    self.varying.add(name)
+                if found.dtype != expected.dtype:
+                    message = f"`{name}` is {dtype_name(expected.dtype)}, and with batches of {listing(sources, 3)} "
+                    hint = "give the columns of both sources one dtype: `dtype: {…}`"
+                    self.faults.add(("data",), f"{message}{dtype_name(found.dtype)}", hint, key=True)
+
+    def parameters(self, patterns: Sequence[str] | None, path: ConfigPath) -> tuple[str, ...]:
+        """The trainable parameters that names or globs stand for; all of them for None."""
+        if patterns is None:
+            return self.trainable
+        found: list[str] = []
+        for number, pattern in enumerate(patterns):
+            matching = [name for name in self.trainable if fnmatch.fnmatchcase(name, pattern)]
+            if not matching:
+                hint = did_you_mean(pattern, self.trainable, f"trainable parameters are {', '.join(self.trainable)}")
+                self.faults.add((*path, number), f"`{pattern}` is not a trainable parameter", hint)
+            found.extend(name for name in matching if name not in found)
+        return tuple(found)
+
+    # expressions about the state of a run: `assign`, `expect`, `when`
+
+    def scope(self) -> Scope:
+        """What `assign`, `expect` and `when` may read."""
+        tensors = dict(self.examples)
+        fixed: dict[str, object] = {}
+        running: dict[str, Scalar] = {"iteration": 1}
+        for name, value in self.lowered.values.items():
+            example = _example(value)
+            if isinstance(example, Tensor):
+                tensors[name] = example
+            elif isinstance(value, fx.Node) and isinstance(example, (bool, int, float)):
+                running[name] = example
+            elif not isinstance(value, fx.Node):
+                fixed[name] = value
+        roles = {name: tensor.role for name, tensor in self.tensors.items()}
+        return Scope(
+            tensors=tensors,
+            roles=roles,
+            scalars=self.scalars,
+            tables=self.tables,
+            running=running,
+            fixed=fixed,
+            fields=self._fields(),
+            functions=self.functions,
+            varying=frozenset(self.varying),
+            elsewhere=self._elsewhere(),
+            dtype=self.dtype,
+            device=self.device,
+            writable=False,
+        )
+
+    def _elsewhere(self) -> dict[str, str]:
+        """Batch columns and metrics are read where batches are used: in the expression and its metrics."""
+        found = dict.fromkeys(self.supply.sources, "a data source with no such result")
+        for result in self.results:
+            found[result.partition(".")[0]] = f"a data source with the results {listing(sorted(self.results), 6)}"
+        found |= dict.fromkeys(self.supply.columns, "a batch column")
+        return found | dict.fromkeys(self.lowered.metrics, "a metric")
+
+    def _fields(self) -> dict[str, Tensor | Scalar]:
+        fields: dict[str, Tensor | Scalar] = dict(self.results)
+        fields |= {f"{name}.grad": self.examples[name] for name in self.trainable}
+        for optimizer in self.optimizers.values():
+            for name, entries in optimizer.state.items():
+                for entry in entries:
+                    fields[f"{name}.{entry.name}"] = self.examples[name].new_zeros(entry.shape, dtype=entry.dtype)
+        return fields
+
+    def compile(self, text: str, path: ConfigPath, *, key: bool = False) -> Computation | None:
+        """One expression over the state of the run; a fault, and None, where it has one."""
+        scope = self.scope()
+        try:
+            lowered = lower_expression(text, scope, self.infer(uses_grad(text, scope)))
+            if not loggable(lowered.values["value"]) and not isinstance(lowered.values["value"], (bool, int, float)):
+                raise LanguageError("this is neither a tensor nor a number", "write an expression with one value")
+            computation = extract(lowered, ["value"], KeyPath(path) if key else path)
+        except LanguageError as error:
+            self.infer_again(error)
+            self.faults.language(path, error, key=key)
+            return None
+        self._others.append(lowered)
+        self.note_reads(computation.inputs)
+        return computation
+
+    def note_reads(self, inputs: Iterable[str]) -> None:
+        """Remember what an expression reads: named values have to be computed, tensors are in use."""
+        for name in inputs:
+            owner = name.partition(".")[0]
+            self.read.add(owner)
+            if name in self.lowered.values:
+                self.demanded.add(name)
+                self.read.update(inputs_of(self.lowered, [name]))
+
+
+def _example(value: object) -> object:
+    return value.meta["example"] if isinstance(value, fx.Node) else value
+
+
+def merged(computations: Sequence[Computation]) -> Computation:
+    """The first of several computations, whose outputs tell what is true of all."""
+    first = computations[0]
+    outputs = []
+    for output, *others in zip(*(computation.outputs for computation in computations), strict=True):
+        shape = output.shape if all(other.shape == output.shape for other in others) else None
+        outputs.append(replace(output, shape=shape, aliases=any(found.aliases for found in (output, *others))))
+    return replace(first, outputs=tuple(outputs))
+
+
+def _circumstances(lengths: Mapping[str, int], training: bool) -> str:
+    batches = " and ".join(f"{length} of `{source}`" for source, length in lengths.items())
+    return f"with a batch of {batches}" + ("" if training else " in `evaluate`")

@@ -1,0 +1,52 @@
+"""Values of a config as text of the expression language."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import torch
+
+from runner.language.text.faults import LanguageError
+from runner.language.text.parse import parse_expression
+from runner.plan.dtypes import dtype_name
+
+
+def gradient_name(text: str) -> str | None:
+    """`x1.grad` where an expression is exactly that, else None."""
+    try:
+        tree = parse_expression(text)
+    except LanguageError:
+        return None
+    if isinstance(tree, ast.Attribute) and isinstance(tree.value, ast.Name) and tree.attr == "grad":
+        return f"{tree.value.id}.grad"
+    return None
+
+
+def expression_text(value: Any, dtype: torch.dtype | None = None) -> str:
+    """A number, a nested list or an expression of a config as text of the expression language.
+
+    The numbers of a list become floating-point or complex `dtype` where that is given; fractions that are held
+    against integers or booleans keep all their digits.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)):
+        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex) and _holds_fraction(value):
+            dtype = torch.float64
+        if dtype is not None and (dtype.is_floating_point or dtype.is_complex):
+            return f"tensor({_display(value)}, dtype={dtype_name(dtype)})"
+        return f"tensor({_display(value)})"
+    return _display(value)
+
+
+def _holds_fraction(value: Any) -> bool:
+    return any(map(_holds_fraction, value)) if isinstance(value, (list, tuple)) else isinstance(value, float)
+
+
+def _display(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_display(item) for item in value) + "]"
+    if isinstance(value, str):
+        return f"({value})"
+    return repr(value)

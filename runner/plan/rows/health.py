@@ -1,0 +1,70 @@
+"""The rules of health of a config: thresholds of what is told as a warning while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.config import models
+from runner.language.text.scalars import Scalar
+from runner.plan.faults import Faults
+from runner.plan.scalars import integer, number
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPlan:
+    """Thresholds; None is a rule that is off."""
+
+    vanishing_gradient: float | None = None  # norm of a gradient
+    exploding_gradient: float | None = None
+    unchanged: int | None = None  # updates in a row
+    update_ratio: tuple[float, float] | None = None  # least and most of ‖Δw‖ / ‖w‖
+
+    @property
+    def of_gradients(self) -> bool:
+        return self.vanishing_gradient is not None or self.exploding_gradient is not None
+
+    @property
+    def of_updates(self) -> bool:
+        return self.unchanged is not None or self.update_ratio is not None
+
+
+def plan_health(written: models.Health, scalars: Mapping[str, Scalar], faults: Faults) -> HealthPlan:
+    """The thresholds of a config as numbers; a fault for each that is none."""
+    unchanged = None
+    if written.unchanged is not None:
+        unchanged = integer(written.unchanged, ("health", "unchanged"), scalars, faults, least=1)
+    return HealthPlan(
+        _threshold(written.vanishing_gradient, "vanishing_gradient", scalars, faults),
+        _threshold(written.exploding_gradient, "exploding_gradient", scalars, faults),
+        unchanged,
+        _range(written.update_ratio, scalars, faults),
+    )
+
+
+def _threshold(value: object, rule: str, scalars: Mapping[str, Scalar], faults: Faults) -> float | None:
+    if value is None:
+        return None
+    path = ("health", rule)
+    found = number(value, path, scalars, faults)
+    if found is not None and not found > 0:
+        faults.add(path, f"expected a number above 0, found {found!r}", "write a positive number, or remove the rule")
+    return found
+
+
+def _range(
+    written: tuple[object, ...] | None, scalars: Mapping[str, Scalar], faults: Faults
+) -> tuple[float, float] | None:
+    if written is None:
+        return None
+    path = ("health", "update_ratio")
+    hint = "write the least and the most that is healthy: `[1e-6, 1e-1]`"
+    if len(written) != 2:
+        faults.add(path, f"expected two numbers, found {len(written)}", hint)
+        return None
+    least, most = (number(value, (*path, place), scalars, faults) for place, value in enumerate(written))
+    if least is None or most is None:
+        return None
+    if not 0 <= least < most:
+        faults.add(path, f"expected 0 <= least < most, found {least!r} and {most!r}", hint)
+    return least, most

@@ -1,0 +1,132 @@
+"""The initial values of all tensors of a config, in the order in which they read one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, fx
+
+from runner.language.inference.inference import Bounds, Inference
+from runner.language.lowering.lower import lower_expression, uses_grad
+from runner.language.lowering.scope import Function, Scope
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import Scalar
+from runner.plan.streams import stream_seed
+from runner.plan.tensors.initial import Computed, Drawn
+from runner.plan.tensors.tensors import TensorPlan, initial_order, materialise
+
+MAX_TABLE = 65_536
+"""Elements up to which a 1-d constant can be indexed as a scalar."""
+
+
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What initial expressions may use besides the tensors."""
+
+    seed: int
+    scalars: Mapping[str, Scalar]
+    functions: Mapping[str, Function]
+    dtype: torch.dtype
+    bounds: Bounds
+
+
+class Drawings:
+    """Random initial values that planning has drawn, for the first run of the plan to start from: drawing them takes
+    longer than much of the rest.
+    """
+
+    __slots__ = ("_drawn",)
+
+    def __init__(self, tensors: Mapping[str, TensorPlan], values: Mapping[str, Tensor]) -> None:
+        drawn = [name for name in values if isinstance(tensors[name].init, Drawn)]
+        self._drawn = {name: (values[name].detach(), values[name]._version) for name in drawn}
+
+    def take(self) -> dict[str, Tensor]:
+        """Those that nothing has written since, once: a second run draws its own."""
+        drawn, self._drawn = self._drawn, {}
+        return {name: value for name, (value, version) in drawn.items() if value._version == version}
+
+
+def initial_values(
+    tensors: Mapping[str, TensorPlan],
+    around: Surroundings,
+    names: Iterable[str] | None = None,
+    given: Mapping[str, Tensor] = NOTHING,
+    drawn: Mapping[str, Tensor] = NOTHING,
+) -> dict[str, Tensor]:
+    """The initial value of every tensor, or of `names` and what they read, on the CPU, without gradients.
+
+    Args:
+        given: what some tensors start from instead; initial expressions read that.
+        drawn: values that have been drawn already, and are taken over.
+    Raises:
+        PlacedFault: a data file or an initial expression does not give what was planned.
+        LanguageError: an initial expression fails.
+    """
+    wanted = set(tensors) if names is None else _closure(names, tensors)
+    values: dict[str, Tensor] = {}
+    for name in initial_order(tensors):
+        if name in given:
+            values[name] = given[name].detach().to("cpu", tensors[name].dtype, copy=True)
+        elif name in drawn:
+            values[name] = drawn[name]
+        elif name in wanted:
+            values[name] = materialise(tensors[name], partial(computed_value, name=name, values=values, around=around))
+    return {name: values[name] for name in tensors if name in values}
+
+
+def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], around: Surroundings) -> Tensor:
+    """The value of an initial expression over the initial values made so far, drawn from the tensor's own stream."""
+    scope = Scope(
+        tensors=values,
+        scalars=around.scalars,
+        tables=tables(values),
+        functions=around.functions,
+        dtype=around.dtype,
+        writable=False,
+    )
+    state = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(stream_seed(around.seed, "init", name))
+        lowered = lower_expression(computed.text, scope, Inference(around.bounds, uses_grad(computed.text, scope)))
+    finally:
+        torch.set_rng_state(state)
+    value = lowered.values["value"]
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if isinstance(example, Tensor):
+        return example.detach()
+    if isinstance(example, (bool, int, float)):
+        return torch.tensor(example, dtype=None if isinstance(example, bool) else around.dtype)
+    raise LanguageError("this initial expression is not a tensor", "write an expression with one value")
+
+
+def tables(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Scalar, ...]]:
+    """The elements of 1-d tensors as Python numbers."""
+    return {
+        name: tuple(tensor.tolist()) for name, tensor in tensors.items() if is_table(tuple(tensor.shape), tensor.dtype)
+    }
+
+
+def is_table(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether a constant of this shape and dtype can be read as a list of numbers."""
+    return len(shape) == 1 and shape[0] <= MAX_TABLE and not dtype.is_complex
+
+
+def _closure(names: Iterable[str], tensors: Mapping[str, TensorPlan]) -> set[str]:
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in found and name in tensors:
+            found.add(name)
+            init = tensors[name].init
+            if isinstance(init, Computed):
+                pending.extend(init.reads)
+    return found

@@ -1,0 +1,154 @@
+"""Where a declared tensor takes its values from: a number, a list, an initialiser, an expression or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import torch
+
+from runner.catalogue import initialisers
+from runner.config import Document, InitCall, InitExpression, TensorDeclaration
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import Names, names_in
+from runner.optim.arguments import Scope, argument_value, integer, scalar
+from runner.optim.faults import PlacedFault
+from runner.optim.plans import Path
+from runner.plan.data.files import FileFault, describe, open_array
+from runner.plan.dtypes import Number
+from runner.plan.streams import stream_seed
+from runner.plan.tensors.initial import Computed, Drawn, Fill, Initial, Listed, Loaded
+
+_MOST_DIMENSIONS = 64  # torch's own bound
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What declarations may refer to."""
+
+    document: Document
+    scalars: Names
+    default_dtype: torch.dtype
+    seed: int
+    allowed: tuple[FilePath, ...]
+    limit: int  # bytes of the largest tensor
+    tensors: frozenset[str]  # every declared name
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where values come from, with the shape and the kind of number that they bring along."""
+
+    init: Initial
+    shape: tuple[int, ...] | None  # None: any
+    kind: torch.dtype
+
+
+def declared_shape(lengths: Sequence[int | float | str], path: Path, scalars: Names) -> tuple[int, ...]:
+    """The shape that a declaration writes.
+
+    Raises:
+        PlacedFault: a length is no integer or negative, or there are too many.
+    """
+    if len(lengths) > _MOST_DIMENSIONS:
+        raise PlacedFault(path, f"a shape of {len(lengths)} dimensions", f"tensors have at most {_MOST_DIMENSIONS}")
+    shape = []
+    for position, length in enumerate(lengths):
+        count = integer(length, (*path, position), scalars)
+        if count < 0:
+            shown = f"`{length}` is {count}" if isinstance(length, str) else f"found {count}"
+            raise PlacedFault((*path, position), f"a length cannot be negative, {shown}", "write 0 or more")
+        shape.append(count)
+    return tuple(shape)
+
+
+def source_of(name: str, declared: TensorDeclaration, path: Path, around: Surroundings) -> Source:
+    """Where the values of a declared tensor come from; of a file the header is read.
+
+    Raises:
+        PlacedFault: an expression, an argument or a file has a fault.
+    """
+    at = init_path(path, around.document)
+    if declared.file is not None:
+        return _loaded(declared, declared.file, path, around)
+    match declared.init:
+        case None:
+            return Source(Fill(0), None, around.default_dtype)
+        case tuple() as nested:
+            return _listed(nested, at, around.scalars)
+        case InitExpression(expression=text):
+            return _computed(text, (*at, "expression"), around)
+        case InitCall() as call:
+            return _drawn(name, call, declared.stacked, path, around)
+        case bool() as value:
+            return Source(Fill(value), None, torch.bool)
+        case value:
+            return Source(Fill(scalar(value, at, around.scalars)), None, around.default_dtype)
+
+
+def init_path(path: Path, document: Document) -> Path:
+    """Where a tensor's values are written: beside `init`, or alone in the short form."""
+    written = (*path, "init")
+    return path if document.node(written) is None else written
+
+
+def _loaded(declared: TensorDeclaration, text: str, path: Path, around: Surroundings) -> Source:
+    at = (*path, "file")
+    folders = (*map(FilePath, around.document.sandbox.folders), *around.allowed)
+    try:
+        array = open_array(text, around.document.folder(at), folders, declared.columns)
+        shape, kind = describe(array, around.limit)
+    except FileFault as fault:
+        raise PlacedFault((*path, "columns") if fault.about_columns else at, fault.message, fault.hint) from fault
+    dtype_path = at if declared.dtype is None else (*path, "dtype")
+    return Source(Loaded(array, at, dtype_path), shape, kind)
+
+
+def _listed(nested: Sequence[Any], path: Path, scalars: Names) -> Source:
+    shape: list[int] = []
+    inner: Any = nested
+    while isinstance(inner, tuple):
+        shape.append(len(inner))
+        inner = inner[0] if inner else None
+    numbers = tuple(_flatten(nested, path, scalars))
+    if all(isinstance(number, bool) for number in numbers):
+        kind = torch.bool if numbers else torch.float64
+    else:
+        kind = torch.float64 if any(isinstance(number, float) for number in numbers) else torch.int64
+    return Source(Listed(numbers), tuple(shape), kind)
+
+
+def _flatten(nested: Sequence[Any], path: Path, scalars: Names) -> Iterable[Number]:
+    for position, element in enumerate(nested):
+        if isinstance(element, tuple):
+            yield from _flatten(element, (*path, position), scalars)
+        else:
+            yield scalar(element, (*path, position), scalars)
+
+
+def _computed(text: str, path: Path, around: Surroundings) -> Source:
+    try:
+        reads = names_in(text)
+    except LanguageError as error:
+        raise PlacedFault.within(path, error) from None
+    return Source(Computed(text, path, tuple(sorted(reads & around.tensors))), None, around.default_dtype)
+
+
+def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, around: Surroundings) -> Source:
+    entry = initialisers()[call.name]
+    table = {argument.name: argument for argument in entry.arguments}
+    place, scope = (*path, "init", call.name), Scope(around.scalars)
+    arguments: dict[str, Number | str] = {}
+    for key, written in call.arguments.items():
+        value = argument_value(table[key], written, (*place, key), scope)
+        assert isinstance(value, (int, float, str))
+        arguments[key] = value
+    leading = integer(stacked, (*path, "stacked"), around.scalars)
+    if leading < 0:
+        raise PlacedFault(
+            (*path, "stacked"), f"`stacked` counts leading dimensions, found {leading}", "write 0 or more"
+        )
+    seed = stream_seed(around.seed, "init", name)
+    return Source(Drawn(entry.name, entry.function, arguments, leading, seed), None, around.default_dtype)

@@ -1,0 +1,276 @@
+"""What a checkpoint tells of a state, held against the plan before any of it is taken over.
+
+A digest shows that a file is as it was written, and not who wrote it. So a checkpoint is refused unless its counters,
+positions, names and shapes can be those of a run of this plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from runner.engine.data.batches import Batches
+from runner.engine.state import State
+from runner.optim import AnyStepper, Stepper
+from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Again, Backward, Enter, Evaluate, Evaluation, Forward, Step, Train
+from runner.plan.rows.columns import Column
+from runner.record.json_fields import COUNT, FLAG, Kind, fault_in
+
+MOST_STEPS = 1 << 53
+"""Steps of an optimizer: beyond it torch's own count, a float, stands still."""
+
+SMALLEST_LIMIT = 16 << 20
+COPIES = 16
+"""A checkpoint has at most as many bytes as this many copies of what a run has in memory, or `SMALLEST_LIMIT`."""
+
+
+class Forged(ValueError):
+    """A checkpoint tells what no run of the plan can come to."""
+
+
+def check_state(plan: Plan, state: State, told: Any) -> None:
+    """Raise `Forged` unless the state that a checkpoint tells can be one of a run of `plan`.
+
+    Args:
+        state: the state before step 1.
+        told: decoded, its tensors as they were stored.
+    """
+    _has(told, "it", _CHECKS)
+    for name, check in _CHECKS.items():
+        check(plan, state, told[name])
+    _check_around(plan, told["position"], told["iterations"])
+
+
+def largest_checkpoint(plan: Plan, state: State) -> int:
+    """Bytes that the tensors of a checkpoint of a run can have at most."""
+    held = [*state.parameters.values(), *state.constants.values()]
+    for name, stepper in state.steppers.items():
+        for parameter in plan.optimizers[name].parameters:
+            held += [value for value in stepper.state(parameter).values() if isinstance(value, Tensor)]
+    histories = [int(optimizer.options.get("history_size", 100)) for optimizer in _with_history(plan)]
+    copies = COPIES + 2 * max(histories, default=0)
+    row = sum((column.elements or 0) * column.dtype.itemsize for column in plan.columns)
+    return max(SMALLEST_LIMIT, copies * (sum(tensor.nbytes for tensor in held) + row * max(1, len(plan.program))))
+
+
+def _with_history(plan: Plan) -> Iterable[Any]:
+    return (optimizer for optimizer in plan.optimizers.values() if optimizer.class_name == "LBFGS")
+
+
+# --- tensors
+
+
+def _check_weights(plan: Plan, state: State, told: Any) -> None:
+    _has(told, "`weights`", state.parameters)
+    for name, parameter in state.parameters.items():
+        _like(told[name], parameter, f"the weight of `{name}`")
+
+
+def _check_gradients(plan: Plan, state: State, told: Any) -> None:
+    _has(told, "`gradients`", state.parameters)
+    for name, parameter in state.parameters.items():
+        if told[name] is not None:
+            _like(told[name], parameter, f"the gradient of `{name}`")
+
+
+def _check_optimizers(plan: Plan, state: State, told: Any) -> None:
+    _has(told, "`optimizers`", state.steppers)
+    for name, stepper in state.steppers.items():
+        held = plan.optimizers[name].parameters
+        _has(told[name], f"the optimizer `{name}`", ("steps", "state"))
+        _is(COUNT, told[name]["steps"], f"the steps of the optimizer `{name}`", most=MOST_STEPS)
+        _has(told[name]["state"], f"the state of the optimizer `{name}`", held)
+        elements = sum(state.parameters[each].numel() for each in held)
+        for each in held:
+            _check_entries(stepper, state.parameters[each], each, told[name]["state"][each], elements)
+
+
+def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, told: Any, elements: int) -> None:
+    """The state of one parameter is as torch makes it before the first step, or of shapes that optimizers have."""
+    if not isinstance(told, dict):
+        raise Forged(f"the optimizer's state of `{name}` is not a mapping")
+    entries = _reference(stepper, name)
+    if entries and told:
+        _has(told, f"the optimizer's state of `{name}`", entries)
+    shape = tuple(parameter.shape)
+    shapes = {shape, (), (1,), (elements,), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:])}
+    for key, value in told.items():
+        what = f"`{key}` of the optimizer's state of `{name}`"
+        if isinstance(entries.get(key), Tensor):
+            _like(value, entries[key], what)
+            continue
+        for tensor in value if isinstance(value, list) else [value]:
+            if isinstance(tensor, Tensor) and tuple(tensor.shape) not in shapes:
+                raise Forged(f"{what} has the shape {tuple(tensor.shape)}")
+            if not isinstance(tensor, (Tensor, int, float, type(None))):
+                raise Forged(f"{what} is not a number, a tensor, or a list of them")
+
+
+def _reference(stepper: AnyStepper, name: str) -> Mapping[str, Any]:
+    """A parameter's state as it is before its first step, as far as it is made then; values are arbitrary."""
+    if isinstance(stepper, Stepper):
+        stepper.prepare(name, ())
+    return stepper.state(name)
+
+
+def _like(value: Any, tensor: Tensor, what: str) -> None:
+    if not isinstance(value, Tensor) or value.shape != tensor.shape or value.dtype != tensor.dtype:
+        expected = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+        raise Forged(f"{what} is not a tensor of {expected}")
+
+
+def _fits(value: Any, column: Column, what: str) -> None:
+    if isinstance(value, Tensor) and value.dtype == column.dtype and column.shape in (None, tuple(value.shape)):
+        return
+    raise Forged(f"{what} is not a tensor of the column `{column.name}`")
+
+
+# --- values and rows
+
+
+def _check_values(plan: Plan, state: State, told: Any) -> None:
+    if not isinstance(told, dict):
+        raise Forged("`values` is not a mapping")
+    known = _named_values(plan)
+    columns = {column.name: column for column in plan.columns if column.role == "value"}
+    for name, value in told.items():
+        if name not in known:
+            raise Forged(f"`values` names `{name}`, which no step computes")
+        if name in columns and isinstance(value, Tensor):
+            _fits(value, columns[name], f"the value `{name}`")
+        elif not isinstance(value, (Tensor, int, float, list)):
+            raise Forged(f"the value `{name}` is no value")
+
+
+def _named_values(plan: Plan) -> set[str]:
+    names: set[str] = set()
+    for item in plan.program:
+        match item:
+            case Action(argument=Evaluate() as argument):
+                names.update(result.name for result in argument.results)
+                names.update(name for _, name in argument.evaluation.kept)
+            case Action(
+                argument=Forward(evaluation)
+                | Backward(evaluation=evaluation)
+                | Train(evaluation=evaluation)
+                | Step(closure=Evaluation() as evaluation)
+            ):
+                names.update(name for _, name in evaluation.kept)
+    return names
+
+
+def _check_withheld(plan: Plan, state: State, told: Any) -> None:
+    if not isinstance(told, list):
+        raise Forged("`withheld` is not a list")
+    for entry in told:
+        if not isinstance(entry, list) or len(entry) != 3:
+            raise Forged("`withheld` holds what is no loop with its iteration and rows")
+        loop, iteration, rows = entry
+        _is(COUNT, loop, "a loop in `withheld`", most=len(state.iterations) - 1)
+        _is(COUNT, iteration, "an iteration in `withheld`", most=_times(plan)[loop])
+        _check_rows(plan, state, rows)
+
+
+def _check_rows(plan: Plan, state: State, told: Any) -> None:
+    if not isinstance(told, list):
+        raise Forged("rows that are withheld are not a list")
+    for row in told:
+        if not isinstance(row, list) or len(row) != 2 or not isinstance(row[1], list):
+            raise Forged("a row that is withheld is not a position with its values")
+        position, values = row
+        _is(COUNT, position, "the position of a row that is withheld", most=len(plan.program) - 1)
+        if not isinstance(plan.program[position], Action) or len(values) != len(plan.columns):
+            raise Forged("a row that is withheld is not one of a step")
+        for value, column in zip(values, plan.columns, strict=True):
+            if value is not None:
+                _fits(value, column, f"`{column.name}` in a row that is withheld")
+
+
+# --- counters
+
+
+def _check_position(plan: Plan, state: State, told: Any) -> None:
+    _is(COUNT, told, "`position`", most=len(plan.program))
+
+
+def _check_iterations(plan: Plan, state: State, told: Any) -> None:
+    times = _times(plan)
+    if not isinstance(told, list) or len(told) != len(state.iterations):
+        raise Forged(f"`iterations` is not a list of {len(state.iterations)} numbers")
+    for loop, iteration in enumerate(told):
+        _is(COUNT, iteration, f"the iteration of loop {loop}", most=times[loop])
+
+
+def _check_around(plan: Plan, position: int, iterations: list[int]) -> None:
+    """A position inside loops is in an iteration of each."""
+    if position == len(plan.program):
+        return
+    item = plan.program[position]
+    around = (item.loop,) if isinstance(item, Again) else item.loops
+    if any(iterations[loop] == 0 for loop in around):
+        raise Forged("`position` is in a loop that has not begun")
+
+
+def _times(plan: Plan) -> dict[int, int]:
+    return {item.loop: item.times for item in plan.program if isinstance(item, Enter)}
+
+
+def _check_count(plan: Plan, state: State, told: Any) -> None:
+    _is(COUNT, told, "a counter")
+
+
+def _check_batches(plan: Plan, state: State, told: Any) -> None:
+    _has(told, "`batches`", state.batches)
+    for name, batches in state.batches.items():
+        _check_cursor(batches, name, told[name])
+
+
+def _check_cursor(batches: Batches, name: str, told: Any) -> None:
+    _has(told, f"the data source `{name}`", ("epoch", "position", "drawn"))
+    fault = fault_in(told, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
+    if fault is not None:
+        raise Forged(f"of the data source `{name}` {fault}")
+    _is(COUNT, told["position"], f"the position in the data source `{name}`", most=batches.plan.batches)
+    if told["epoch"] == 0 and (told["drawn"] or told["position"] != batches.plan.batches):
+        raise Forged(f"the data source `{name}` is in a pass that has not begun")
+
+
+_CHECKS = {
+    "weights": _check_weights,
+    "gradients": _check_gradients,
+    "optimizers": _check_optimizers,
+    "values": _check_values,
+    "iterations": _check_iterations,
+    "position": _check_position,
+    "row": _check_count,
+    "evaluations": _check_count,
+    "observations": _check_count,
+    "withheld": _check_withheld,
+    "last": _check_rows,
+    "batches": _check_batches,
+}
+
+
+def _has(told: Any, what: str, names: Iterable[str]) -> None:
+    """Whether something is a mapping of exactly these names."""
+    if not isinstance(told, dict) or set(told) != set(names):
+        raise Forged(f"{what} does not hold exactly {', '.join(names) or 'nothing'}")
+
+
+def _is(kind: Kind, value: Any, what: str, most: int | None = None) -> None:
+    if not kind.takes(value):
+        raise Forged(f"{what} is not {kind.name}")
+    if most is not None and value > most:
+        raise Forged(f"{what} is {value:,}, and at most {most:,}")
+
+
+def check_complex(tensor: Tensor) -> Tensor:
+    """A stored complex tensor, an axis of 2 last, as a complex one."""
+    if not tensor.is_floating_point() or tensor.dim() == 0 or tensor.shape[-1] != 2:
+        raise Forged("a complex tensor is stored as something else")
+    return torch.view_as_complex(tensor.contiguous())

@@ -1,0 +1,293 @@
+"""The full state of a run on disk: tensors as safetensors, everything else as JSON beside them; never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.engine.state import State, Withheld
+from runner.errors import Problem, RunError
+from runner.plan.plan import Plan
+from runner.record.checkpoints.state import Forged, check_complex, check_state, largest_checkpoint
+from runner.record.config_fields import config_fields, difference
+from runner.record.directory import write_atomically
+from runner.record.json_fields import COUNT, LARGEST_JSON, TEXT, fault_in, mapping_of, parse_json
+from runner.safe_files import Folder
+
+FORMAT = 3
+CHECKPOINTS_FOLDER = "checkpoints"
+FIELDS = {
+    "torch": TEXT,
+    "config": mapping_of(TEXT, "a mapping of texts"),
+    "row": COUNT,
+    "tensors": TEXT,
+    "sha256": TEXT,
+}
+_UNTAGGED = re.compile(r"\d{8,}\.json")
+_TENSORS = re.compile(r"(?:[A-Za-z0-9_-]+-)?\d{8,}\.safetensors")
+"""The names that files of tensors have; nothing else in the folder is removed."""
+
+
+def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None = None) -> Path:
+    """Write the state of a run below its directory, and give the path of the JSON.
+
+    A tagged checkpoint replaces the last one of its tag; of those without, the newest two are kept. Both files are
+    written whole or not at all, the JSON last: it names the tensors' file, and holds the digests of that and of itself.
+    """
+    from safetensors.torch import save
+
+    folder = directory / CHECKPOINTS_FOLDER
+    tensors: dict[str, Tensor] = {}
+    contents = encode(state_contents(plan, state), tensors)
+    data = save({key: value.contiguous() for key, value in tensors.items()})
+    name = f"{state.row:08}" if tag is None else f"{tag}-{state.row:08}"
+    told = {
+        "format": FORMAT,
+        "torch": torch.__version__,
+        "config": config_fields(plan.config.document),
+        "row": state.row,
+        "tensors": f"{name}.safetensors",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "state": contents,
+    }
+    told["digest"] = _digest(told)
+    path = folder / f"{name if tag is None else tag}.json"
+    try:
+        write_atomically(folder / f"{name}.safetensors", data, through=directory)
+        write_atomically(path, json.dumps(told).encode(), through=directory)
+        _tidy(directory)
+    except OSError as error:
+        message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
+        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
+    return path
+
+
+def _tidy(directory: Path) -> None:
+    """Remove all but the newest two untagged checkpoints, and tensors that no JSON names; nothing else.
+
+    The tensors of a JSON that cannot be read stay.
+    """
+    with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
+        tensors = {name: _tensors_named(folder, name) for name in folder.names(".json")}
+        untagged = [name for name in tensors if _UNTAGGED.fullmatch(name) and tensors[name] == _beside(name)]
+        for name in untagged[:-2]:
+            folder.remove(name)
+            del tensors[name]
+        named = set(tensors.values())
+        for name in folder.names(".safetensors"):
+            if _TENSORS.fullmatch(name) and name not in named:
+                folder.remove(name)
+
+
+def _tensors_named(folder: Folder, name: str) -> str:
+    try:
+        return str(read_checkpoint(folder.path / name)["tensors"])
+    except RunError:
+        return _beside(name)
+
+
+def _beside(name: str) -> str:
+    """What the tensors of an untagged checkpoint are called."""
+    return name.removesuffix(".json") + ".safetensors"
+
+
+def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
+    """Bring a freshly made state to where a checkpoint was written.
+
+    Raises:
+        RunError: the checkpoint is damaged, of another format, or of another config; the text says which.
+    """
+    told = read_checkpoint(path)
+    if told["torch"] != torch.__version__:
+        message = f"the checkpoint {path.name} was written under torch {told['torch']}, and this is {torch.__version__}"
+        raise RunError(Problem(message, "the bits that follow may differ: resume under that version"))
+    differing = difference(told["config"], config_fields(plan.config.document))
+    if differing is not None:
+        hint = "put that back to go on, or run the changed config as a run of its own"
+        raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
+    tensors = _tensors(path, told["tensors"], told["sha256"], largest_checkpoint(plan, state))
+    try:
+        contents = decode(told["state"], tensors)
+        check_state(plan, state, contents)
+    except Forged as error:
+        raise _damaged(f"the checkpoint {path.name} is none of this run: {error}", path) from error
+    if contents["row"] != told["row"]:
+        raise _damaged(f"the checkpoint {path.name} is none of this run: it tells two counts of rows", path)
+    restore_state(state, contents, plan.device)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What the JSON of a checkpoint tells.
+
+    Raises:
+        RunError: it cannot be read, is damaged, or is of another format.
+    """
+    try:
+        told = parse_json(_read(path.parent.parent, path.name, LARGEST_JSON))
+    except OSError as error:
+        raise _damaged(f"the checkpoint {path.name} cannot be read: {error.strerror}", path) from error
+    except ValueError as error:
+        raise _damaged(f"the checkpoint {path.name} is truncated or damaged: it is not JSON", path) from error
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        found = told.get("format") if isinstance(told, dict) else None
+        message = f"the checkpoint {path.name} has format {found!r}, and this version reads {FORMAT}"
+        raise RunError(Problem(message, "resume with the version that wrote it"))
+    if told.pop("digest", None) != _digest(told):
+        raise _damaged(f"the checkpoint {path.name} is damaged: its digest is another", path)
+    fault = fault_in(told, FIELDS)
+    if fault is not None:
+        raise _damaged(f"the checkpoint {path.name} is damaged: {fault}", path)
+    return told
+
+
+def _read(directory: Path, name: str, limit: int) -> bytes:
+    """A file of a checkpoint, which is an ordinary one in the run's own folder of checkpoints."""
+    with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
+        return folder.read(name, limit)
+
+
+def _digest(told: Mapping[str, Any]) -> str:
+    """Of what a JSON tells, as it is written."""
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _damaged(message: str, path: Path) -> RunError:
+    where = f"{CHECKPOINTS_FOLDER}/{path.name}"
+    return RunError(Problem(message, f"remove {where} to go on from an earlier checkpoint, else from the start"))
+
+
+def latest_checkpoint(directory: Path, rows: int) -> Path | None:
+    """The newest checkpoint of a run that needs no more than its first `rows` rows; None where there is none.
+
+    Raises:
+        RunError: there is something in the place of checkpoints that cannot be read.
+    """
+    folder = directory / CHECKPOINTS_FOLDER
+    try:
+        with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as opened:
+            names = opened.names(".json")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        message = f"checkpoints cannot be read from {folder}: {error.strerror}"
+        raise RunError(Problem(message, f"remove {CHECKPOINTS_FOLDER} to go on from the start")) from error
+    found = [(read_checkpoint(folder / name)["row"], folder / name) for name in names]
+    usable = [(row, path) for row, path in found if row <= rows]
+    return max(usable)[1] if usable else None
+
+
+def state_contents(plan: Plan, state: State) -> dict[str, Any]:
+    """Everything that a run changes, as mappings, lists, numbers and tensors; the tensors are the run's own."""
+    return {
+        "weights": {name: parameter.detach() for name, parameter in state.parameters.items()},
+        "gradients": {name: parameter.grad for name, parameter in state.parameters.items()},
+        "optimizers": {
+            name: {
+                "steps": stepper.steps,
+                "state": {key: dict(stepper.state(key)) for key in plan.optimizers[name].parameters},
+            }
+            for name, stepper in state.steppers.items()
+        },
+        "values": {
+            name: value.detach() if isinstance(value, Tensor) else value for name, value in state.values.items()
+        },
+        "iterations": list(state.iterations),
+        "position": state.position,
+        "row": state.row,
+        "evaluations": state.evaluations,
+        "observations": state.observations,
+        "withheld": [
+            [loop, iteration, rows]
+            for loop, (iteration, rows) in state.withheld.items()
+            if iteration == state.iterations[loop]
+        ],
+        "last": state.last,
+        "batches": {
+            name: {"epoch": batches.epoch, "position": batches.position, "drawn": batches.drawn}
+            for name, batches in state.batches.items()
+        },
+    }
+
+
+def restore_state(state: State, told: Mapping[str, Any], device: str) -> None:
+    """Bring a freshly made state to what `state_contents` gave; tensors of the optimizers are taken over."""
+    with torch.no_grad():
+        for name, parameter in state.parameters.items():
+            parameter.copy_(told["weights"][name])
+            gradient = told["gradients"][name]
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+    for name, stepper in state.steppers.items():
+        optimizer = told["optimizers"][name]
+        stepper.load_state(optimizer["state"], optimizer["steps"])
+    state.values.update((name, _moved(value, device)) for name, value in told["values"].items())
+    state.iterations[:] = told["iterations"]
+    state.position, state.row = told["position"], told["row"]
+    state.evaluations, state.observations = told["evaluations"], told["observations"]
+    state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in told["withheld"])
+    state.last[:] = _rows(told["last"], device)
+    for name, batches in state.batches.items():
+        batches.restore(**told["batches"][name])
+
+
+def _rows(told: Sequence[Sequence[Any]], device: str) -> list[Withheld]:
+    return [(position, tuple(_moved(value, device) for value in values)) for position, values in told]
+
+
+def _moved(value: Any, device: str) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """A nested value as JSON, its tensors set aside and named."""
+    if isinstance(value, Tensor):
+        key = f"t{len(tensors)}"
+        kept = value.detach().cpu()
+        tensors[key] = torch.view_as_real(kept).clone() if kept.is_complex() else kept.clone()
+        return {"tensor": key, "complex": kept.is_complex()}
+    if isinstance(value, Mapping):
+        return {"mapping": [[key, encode(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {"list": [encode(item, tensors) for item in value]}
+    return value
+
+
+def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `encode`; raises `Forged` for what it never makes."""
+    match value:
+        case {"tensor": str(key), "complex": bool(is_complex)} if key in tensors:
+            return check_complex(tensors[key]) if is_complex else tensors[key]
+        case {"mapping": [*pairs]} if all(_is_pair(pair) for pair in pairs):
+            return {key: decode(item, tensors) for key, item in pairs}
+        case {"list": [*items]}:
+            return [decode(item, tensors) for item in items]
+        case dict() | list():
+            raise Forged("it holds what is no value")
+    return value
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+
+
+def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor]:
+    """What the tensors' file beside a JSON holds."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        data = _read(path.parent.parent, name, limit)
+    except OSError as error:
+        raise _damaged(f"the checkpoint's tensors {name} cannot be read: {error.strerror}", path) from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest is another", path)
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(f"the checkpoint's tensors {name} are not a `.safetensors` file", path) from error

@@ -1,0 +1,189 @@
+"""Rows stacked by column on the thread that computes them, so that the writer thread needs little of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from runner.engine.rows import Block, Row
+from runner.record.rows.storage import StoredColumn, stack
+from runner.record.rows.transfer import Handle, Transfer
+
+T = TypeVar("T")
+
+STACKED = ("scalar", "tensor")
+"""Layouts whose rows are one tensor `(rows, *shape)`; rows of any other are a tensor each."""
+
+ROW_BYTES = 200
+"""What a row's number, step, path and iteration take as Python objects, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One column of some rows.
+
+    Fixed small shapes `(*s)` are stacked: `(rows, *s)` in the true dtype. Others stay a tensor a row, the same one
+    where rows share it.
+    """
+
+    values: Tensor | Sequence[Tensor | None]
+    present: Sequence[bool] | None  # of stacked values: which are there; None: all
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some consecutive rows, by column."""
+
+    numbers: Sequence[int]
+    steps: Sequence[str]
+    paths: Sequence[str]
+    iterations: Sequence[int]
+    columns: Sequence[Packed]
+    bytes: int  # that it takes in memory
+
+
+def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
+    """The rows, which are at least one, by column.
+
+    Args:
+        rows: rows of one run, their layout holding every column by name.
+        columns: what to record.
+        blanks: a tensor of each column's shape and dtype that stands where a row has none.
+    """
+    return merge([_packed(list(run), columns, blanks) for _, run in groupby(rows, key=_block_of)])
+
+
+def _block_of(row: Row) -> int | None:
+    return None if row.block is None else id(row.block)
+
+
+def _packed(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
+    """Rows of one block, or of none."""
+    layout, block = rows[0].layout, rows[0].block
+    if block is not None:
+        places = [row.place for row in rows]
+        packed = [
+            _of_block(stored, block, layout.position(stored.column.name), places, blank)
+            for stored, blank in zip(columns, blanks, strict=True)
+        ]
+        return _batch(rows, packed)
+    by_position = list(zip(*[row.values for row in rows], strict=True))
+    packed = [
+        _pack(stored, by_position[layout.position(stored.column.name)], blank)
+        for stored, blank in zip(columns, blanks, strict=True)
+    ]
+    return _batch(rows, packed)
+
+
+def _of_block(stored: StoredColumn, block: Block, position: int, places: Sequence[int], blank: Tensor) -> Packed:
+    """A column of rows that were computed together, some of them, without taking it apart."""
+    value = block.columns[position]
+    if value is None or not block.stacked[position] or stored.layout not in STACKED:
+        return _pack(stored, [block.value(position, place) for place in places], blank)
+    first, count = places[0], len(places)
+    whole = places[-1] - first + 1 == count
+    found = (value[first : first + count] if whole else value[list(places)]).detach()
+    _checked(found[0], stored)
+    return Packed(found, None)
+
+
+def _batch(rows: Sequence[Row], packed: Sequence[Packed]) -> Batch:
+    return Batch(
+        [row.number for row in rows],
+        [row.step for row in rows],
+        [row.path for row in rows],
+        [row.iteration for row in rows],
+        packed,
+        sum(map(_bytes, packed)) + ROW_BYTES * len(rows),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A batch on its way to the CPU."""
+
+    batch: Batch
+    tensors: Sequence[int]  # by `id`: each is sent once, however many rows share it
+    handle: Handle
+
+    def landed(self) -> Batch:
+        """The batch with its tensors on the CPU; waits until they are there. To be called once."""
+        arrived = dict(zip(self.tensors, self.handle.result(), strict=True))
+        columns = []
+        for packed in self.batch.columns:
+            if isinstance(packed.values, Tensor):
+                columns.append(replace(packed, values=arrived[id(packed.values)]))
+            else:
+                values = [None if value is None else arrived[id(value)] for value in packed.values]
+                columns.append(replace(packed, values=values))
+        return replace(self.batch, columns=columns)
+
+
+def send(batch: Batch, transfer: Transfer) -> Sent:
+    """Begin to bring the tensors of a batch to the CPU."""
+    tensors: dict[int, Tensor] = {}
+    for packed in batch.columns:
+        values = [packed.values] if isinstance(packed.values, Tensor) else packed.values
+        tensors.update((id(value), value) for value in values if value is not None)
+    return Sent(batch, tuple(tensors), transfer.begin(list(tensors.values())))
+
+
+def merge(batches: Sequence[Batch]) -> Batch:
+    """Consecutive batches of the same columns, at least one, as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        _chained(batch.numbers for batch in batches),
+        _chained(batch.steps for batch in batches),
+        _chained(batch.paths for batch in batches),
+        _chained(batch.iterations for batch in batches),
+        [_merge(packed) for packed in zip(*[batch.columns for batch in batches], strict=True)],
+        sum(batch.bytes for batch in batches),
+    )
+
+
+def _merge(parts: Sequence[Packed]) -> Packed:
+    stacked = [packed.values for packed in parts if isinstance(packed.values, Tensor)]
+    if not stacked:
+        return Packed(_chained(packed.values for packed in parts), None)
+    if all(packed.present is None for packed in parts):
+        return Packed(torch.cat(stacked), None)
+    present = (packed.present or [True] * len(packed.values) for packed in parts)
+    return Packed(torch.cat(stacked), _chained(present))
+
+
+def _chained(parts: Iterable[Iterable[T]]) -> list[T]:
+    return list(chain.from_iterable(parts))
+
+
+def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) -> Packed:
+    if stored.layout not in STACKED:
+        kept = {id(value): _checked(value.detach(), stored) for value in values if value is not None}
+        return Packed([None if value is None else kept[id(value)] for value in values], None)
+    stacked, present = stack(values, blank)
+    _checked(stacked[0], stored)
+    return Packed(stacked, present)
+
+
+def _checked(value: Tensor, stored: StoredColumn) -> Tensor:
+    """The value, of the column's shape and dtype: Arrow is given its address and believes us."""
+    column = stored.column
+    assert column.shape is None or value.shape == column.shape, f"{column.name} is {tuple(value.shape)}"
+    assert value.dtype == column.dtype, f"{column.name} is {value.dtype}"
+    return value
+
+
+def _bytes(packed: Packed) -> int:
+    if isinstance(packed.values, Tensor):
+        return packed.values.nbytes
+    return sum(value.nbytes for value in packed.values if value is not None)
+
+
+def blank_of(stored: StoredColumn) -> Tensor:
+    """Zeros of one row of a column, for `pack`."""
+    return torch.zeros(stored.column.shape or (), dtype=stored.column.dtype)

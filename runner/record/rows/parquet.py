@@ -1,0 +1,54 @@
+"""Parquet parts: how a table becomes the bytes of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow
+import pyarrow.parquet
+
+from runner.record.rows.arrow import FIXED_FIELDS, element_path
+from runner.record.rows.storage import StoredColumn
+
+PAGE_BYTES = 1 << 20
+"""Bytes of tensors, stored as bytes, that are encoded before they are compressed: pyarrow counts values instead, and by
+its default it would put hundreds of large tensors into one page, which no cache holds."""
+
+MOST_VALUES = 1024
+"""Values that pyarrow encodes at a time by its default."""
+
+_FIXED_ENCODINGS = {"row": "DELTA_BINARY_PACKED", "path": "DELTA_BYTE_ARRAY", "iteration": "DELTA_BINARY_PACKED"}
+
+
+def encode(tables: Sequence[pyarrow.Table], columns: Sequence[StoredColumn]) -> pyarrow.Buffer:
+    """Tables of one schema as the bytes of one Parquet file.
+
+    Numbers are split by byte, which zstd compresses well; tensors stored as bytes are compressed as they lie.
+    """
+    table = pyarrow.concat_tables(tables)
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.parquet.ParquetWriter(
+        sink,
+        table.schema,
+        compression="zstd",
+        compression_level=1,
+        data_page_version="2.0",
+        write_page_checksum=True,
+        write_batch_size=_values_at_a_time(columns),
+        use_dictionary=["step"],
+        column_encoding=_FIXED_ENCODINGS
+        | {element_path(part): _encoding(part) for column in columns for part in column.parts},
+        write_statistics=[field.name for field in FIXED_FIELDS],
+    ) as writer:
+        writer.write_table(table, row_group_size=max(1, len(table)))
+    return sink.getvalue()
+
+
+def _values_at_a_time(columns: Sequence[StoredColumn]) -> int:
+    widest = max((part.bytes for column in columns for part in column.parts if part.layout == "bytes"), default=1)
+    return max(1, min(MOST_VALUES, PAGE_BYTES // widest))
+
+
+def _encoding(column: StoredColumn) -> str:
+    splits = column.layout not in ("bytes", "hex") and column.dtype.itemsize >= 4
+    return "BYTE_STREAM_SPLIT" if splits else "PLAIN"

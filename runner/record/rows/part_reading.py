@@ -1,0 +1,102 @@
+"""The part files of a recorded run, opened: ordinary files of `rows/` whose columns are what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runner.errors import UsageError
+from runner.plan.rows.columns import Column
+from runner.record.directory import ROWS_FOLDER
+from runner.record.rows.part_digests import damaged
+from runner.safe_files import Folder
+
+if TYPE_CHECKING:
+    import pyarrow
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part as it was when the run was opened; a run that goes on may have made it longer since."""
+
+    directory: Path
+    name: str
+    rows: int
+    schema: pyarrow.Schema
+
+    @property
+    def path(self) -> Path:
+        return self.directory / ROWS_FOLDER / self.name
+
+    def read(self, convert: Callable[[pyarrow.Table], T], names: list[str] | None = None) -> T:
+        """What `convert` makes of the rows; of some columns, or of all.
+
+        Raises:
+            RunError: the part is damaged.
+        """
+        with _opened(self.directory, self.name) as file:
+            return convert(file.read(columns=names).slice(0, self.rows))
+
+
+def parts_of(directory: Path) -> list[Part]:
+    """The parts of a run, in the order of their rows.
+
+    Raises:
+        RunError: one is damaged.
+        UsageError: the folder of rows is a link, or no folder.
+    """
+    try:
+        with Folder(directory) as run, run.folder(ROWS_FOLDER) as folder:
+            names = folder.names(".parquet")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"cannot read {directory / ROWS_FOLDER}: {error.strerror}") from error
+    return [_part(directory, name) for name in names]
+
+
+def check_columns(parts: Sequence[Part], columns: Sequence[Column]) -> None:
+    """Compare the columns of parts with those that the manifest of their run tells.
+
+    Raises:
+        RunError: a part has others.
+    """
+    from runner.record.rows.arrow import columns_of, schema_of
+    from runner.record.rows.storage import stored_column
+
+    for part in parts:
+        with _told_of(part.path):
+            expected = schema_of([stored_column(column) for column in columns])
+            if part.schema != expected or tuple(columns_of(part.schema)) != tuple(columns):
+                raise ValueError("its columns are not those of the run")
+
+
+def _part(directory: Path, name: str) -> Part:
+    with _opened(directory, name) as file:
+        return Part(directory, name, file.metadata.num_rows, file.schema_arrow)
+
+
+@contextmanager
+def _opened(directory: Path, name: str) -> Iterator[Any]:
+    import pyarrow.parquet
+
+    path = directory / ROWS_FOLDER / name
+    with _told_of(path), Folder(directory) as run, run.folder(ROWS_FOLDER) as folder, folder.open(name) as file:
+        yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """What reading a part raises becomes a fault that names it."""
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, pyarrow.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        raise damaged(path, reason.rstrip(".")[:200]) from error

@@ -1,0 +1,58 @@
+"""A row as one JSON object, for `--json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.engine.rows import Row
+from runner.plain_text import json_text
+from runner.record.rows.storage import LARGEST_LISTED, dtype_name
+from runner.record.rows.summary import summarize
+
+
+def row_json(row: Row, largest: int = LARGEST_LISTED) -> str:
+    """A row as valid JSON on one line: `row`, `step`, `path`, `iteration`, then every column by name.
+
+    A tensor is a number or nested lists, a complex number `[real, imaginary]`; a tensor of more than `largest` elements
+    is an object with its shape and statistics. Numbers that JSON has not are the strings "nan", "inf" and "-inf".
+    """
+    content: dict[str, Any] = {
+        "row": row.number,
+        "step": row.step,
+        "path": row.path,
+        "iteration": row.iteration,
+    }
+    for column, value in zip(row.columns, row.values, strict=True):
+        content[column.name] = None if value is None else _plain(value, largest)
+    return json_text(content)
+
+
+def _plain(tensor: Tensor, largest: int) -> Any:
+    if tensor.numel() > largest:
+        summary = dataclasses.asdict(summarize(tensor))
+        summary["dtype"] = dtype_name(tensor.dtype)
+        return _finite(summary)
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.complex32:
+        tensor = tensor.to(torch.complex64)
+    if tensor.dtype.is_complex:
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.dtype.is_floating_point and tensor.dtype.itemsize < 4:
+        tensor = tensor.float()
+    return _finite(tensor.tolist())
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+    return value

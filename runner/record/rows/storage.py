@@ -1,0 +1,200 @@
+"""How a column's tensors are stored: in which layout and dtype, and the way there and back, bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from runner.plan.rows.columns import Column, Kept, Role, recorded
+
+LARGEST_LISTED = 4096
+"""Elements up to which a tensor is stored element by element; a larger one is stored as its bytes."""
+
+Layout = Literal["scalar", "tensor", "list", "bytes", "stats", "digest", "hex"]
+
+_STORED_DTYPES = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float8_e4m3fn: torch.float32,
+    torch.float8_e4m3fnuz: torch.float32,
+    torch.float8_e5m2: torch.float32,
+    torch.float8_e5m2fnuz: torch.float32,
+    torch.float8_e8m0fnu: torch.float32,
+    torch.complex32: torch.float32,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
+_INTEGER_OF_WIDTH = {1: torch.uint8, 2: torch.int16}
+_QUIET_NAN = 0x7FC00000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredColumn:
+    """A column and how it is stored.
+
+    `scalar`: one number a row. `tensor`: a list of fixed length. `list`: a list whose length varies, with the shape
+    beside it; also for shapes without elements. `bytes`: the elements' little-endian bytes. `stats`, `digest`: the
+    tensor is not stored, but its statistics, or its digest, in columns of their own. `hex`: such a digest, as text.
+    """
+
+    column: Column
+    layout: Layout
+    dtype: torch.dtype  # of the stored elements: never half precision, never complex
+    shape: tuple[int, ...] | None  # of the stored elements: a complex column has a trailing axis of 2
+
+    @property
+    def elements(self) -> int:
+        """Stored elements of one row; 0 where the shape varies."""
+        return math.prod(self.shape) if self.shape is not None else 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one row before it is written; 0 where the shape varies."""
+        return self.elements * self.dtype.itemsize
+
+    @property
+    def parts(self) -> tuple[StoredColumn, ...]:
+        """What there is of it in a file: itself, or the columns that tell of its tensors."""
+        told = recorded(self.column)
+        return (self,) if told == (self.column,) else tuple(map(stored_column, told))
+
+
+def stored_column(column: Column) -> StoredColumn:
+    """How `column` is stored."""
+    if column.kept != "full":
+        return StoredColumn(column, column.kept, column.dtype, column.shape)
+    if column.is_digest:
+        return StoredColumn(column, "hex", column.dtype, column.shape)
+    dtype = _STORED_DTYPES.get(column.dtype, column.dtype)
+    if column.shape is None:
+        return StoredColumn(column, "list", dtype, None)
+    shape = (*column.shape, 2) if column.dtype.is_complex else column.shape
+    return StoredColumn(column, _layout(shape), dtype, shape)
+
+
+def _layout(shape: tuple[int, ...]) -> Layout:
+    elements = math.prod(shape)
+    if not shape:
+        return "scalar"
+    if elements == 0:
+        return "list"
+    return "tensor" if elements <= LARGEST_LISTED else "bytes"
+
+
+def column_json(column: Column) -> dict[str, Any]:
+    """A column as JSON has it; `from_column_json` gives it back."""
+    told: dict[str, Any] = {
+        "name": column.name,
+        "role": column.role,
+        "dtype": dtype_name(column.dtype),
+        "shape": None if column.shape is None else list(column.shape),
+    }
+    if column.kept != "full":
+        told["kept"] = column.kept
+    if column.of is not None:
+        told["of"] = column_json(column.of)
+    return told
+
+
+def from_column_json(told: Mapping[str, Any]) -> Column:
+    """The inverse of `column_json`.
+
+    Raises:
+        ValueError: this describes no column.
+    """
+    match told:
+        case {"name": str(name), "role": role, "dtype": str(dtype), "shape": None | [*_] as shape} if (
+            role in get_args(Role) and told.get("kept", "full") in get_args(Kept) and _are_lengths(shape or ())
+        ):
+            of = told.get("of")
+            if of is not None and not isinstance(of, Mapping):
+                raise ValueError("a column is described as none is")
+            return Column(
+                name,
+                role,
+                dtype_named(dtype),
+                None if shape is None else tuple(shape),
+                told.get("kept", "full"),
+                None if of is None else from_column_json({**of, "of": None}),
+            )
+    raise ValueError("a column is described as none is")
+
+
+def _are_lengths(shape: Sequence[Any]) -> bool:
+    return all(type(length) is int and length >= 0 for length in shape) and math.prod(shape) < 1 << 48
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The inverse of `dtype_name`."""
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{name} is not a dtype")
+    return dtype
+
+
+def stack(values: Sequence[Tensor | None], blank: Tensor) -> tuple[Tensor, list[bool] | None]:
+    """Tensors of one shape `(*s)` as one `(rows, *s)` on their device, and which are present (None: all).
+
+    Zeros like `blank` `(*s)` stand where there is None.
+    """
+    with torch.no_grad():
+        try:
+            return torch.stack(values), None  # type: ignore[arg-type]
+        except TypeError:  # asking each value first would cost more than stacking them
+            present = [value is not None for value in values]
+            device = next((value.device for value in values if value is not None), blank.device)
+            filler = torch.zeros_like(blank, device=device)  # made there: sending it would wait for the device
+            return torch.stack([filler if value is None else value for value in values]), present
+
+
+def to_stored(tensor: Tensor) -> Tensor:
+    """A tensor `(*s)` as it is stored: contiguous, on the CPU, half precision widened, complex as an axis of 2."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    if tensor.dtype.is_complex:
+        tensor = torch.view_as_real(tensor)
+    return widen(tensor) if tensor.dtype.itemsize < 4 and tensor.dtype.is_floating_point else tensor
+
+
+def from_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The inverse of `to_stored`: the tensor in its true `dtype`, with the same bits."""
+    if dtype == torch.complex32:
+        return torch.view_as_complex(narrow(tensor, torch.float16))
+    if dtype.is_complex:
+        return torch.view_as_complex(tensor)
+    return narrow(tensor, dtype) if tensor.dtype != dtype else tensor
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """A tensor of 8 or 16-bit floats as float32 of the same values.
+
+    A NaN becomes the float32 NaN 0x7FC00000 with the original bits in its lowest places, so that `narrow` gives them
+    back; the processor's own conversion would change them.
+    """
+    wide = tensor.to(torch.float32)
+    nan = wide.isnan()
+    if nan.any():
+        width = tensor.dtype.itemsize
+        bits = tensor.view(_INTEGER_OF_WIDTH[width]).to(torch.int32) & ((1 << 8 * width) - 1)
+        wide = torch.where(nan, bits | _QUIET_NAN, wide.view(torch.int32)).view(torch.float32)
+    return wide
+
+
+def narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The inverse of `widen`: float32 `(*s)` as `dtype`, an 8 or 16-bit float."""
+    narrowed = tensor.to(dtype)
+    nan = tensor.isnan()
+    if nan.any():
+        integer = _INTEGER_OF_WIDTH[dtype.itemsize]
+        bits = (tensor.view(torch.int32) & ((1 << 8 * dtype.itemsize) - 1)).to(integer)
+        narrowed = torch.where(nan, bits, narrowed.view(integer)).view(dtype)
+    return narrowed

@@ -1,0 +1,263 @@
+"""Rows to Parquet on a background thread, with a bound on what waits for it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from runner.engine.rows import Row
+from runner.errors import Problem, RunError
+from runner.plan.estimates import PART_BYTES, QUEUE_BYTES
+from runner.plan.rows.columns import Column
+from runner.record.directory import ROWS_FOLDER
+from runner.record.rows.batch import Sent, blank_of, pack, send
+from runner.record.rows.storage import stored_column
+from runner.record.rows.transfer import Direct, Transfer
+
+if TYPE_CHECKING:
+    from runner.record.rows.parts import PartWriter
+
+MIB = 1 << 20
+SWITCH_INTERVAL = 1e-4
+"""Seconds after which a thread yields to one that waits; at Python's 5 ms a step may wait that long for the writer."""
+
+
+class RowWriter:
+    """Writes rows into `directory/rows/`; use it in a `with` statement or call `close`.
+
+    `write` costs an append. Every so many rows, they are stacked on the calling thread and handed to the writer
+    thread, which waits for those that come from a device, converts and writes. A row is on disk `interval` seconds
+    after it was written, or later by what writing takes, however slowly the next ones come.
+
+    Args:
+        columns: what to record, found by name in each row's layout.
+        batch_rows, batch_bytes: rows are handed over when either is reached.
+        queue_bytes: with more than that handed over and not yet converted, `write` waits.
+        part_bytes: the size of a finished part in memory.
+        parts, rows: how many are there already, of a run that goes on.
+        transfer: how rows come from the run's device.
+        opening: what must be on disk before any row; done on the writer thread, so that no step waits for it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        columns: Sequence[Column],
+        *,
+        batch_rows: int = 128,
+        batch_bytes: int = 16 * MIB,
+        queue_bytes: int = QUEUE_BYTES,
+        part_bytes: int = PART_BYTES,
+        interval: float = 2.0,
+        parts: int = 0,
+        rows: int = 0,
+        transfer: Transfer | None = None,
+        opening: Callable[[], None] | None = None,
+    ) -> None:
+        self._folder = directory / ROWS_FOLDER
+        self._columns = [stored_column(column) for column in columns]
+        self._blanks = [blank_of(column) for column in self._columns]
+        self._batch_rows = max(1, min(batch_rows, batch_bytes // max(1, sum(column.bytes for column in self._columns))))
+        self._queue_bytes = queue_bytes
+        self._wake_bytes = min(batch_bytes // 2, queue_bytes)  # a batch of large rows is never quite full
+        self._part_bytes = part_bytes
+        self._interval = interval
+        self._existing_parts = parts
+        self._existing_rows = rows
+        self._transfer = transfer or Direct()
+        self._opening = opening or (lambda: None)
+
+        self._limit = 1  # pending rows at which `write` hands over: the first one starts the thread
+        self._pending: list[Row] = []
+        self._draining = threading.Lock()  # held by whoever takes rows out of `_pending`; appending needs no lock
+        self._changed = threading.Condition()
+        self._queue: deque[Sent] = deque()
+        self._queued_bytes = 0
+        self._closing = False
+        self._flushing = False  # somebody waits for the disk
+        self._error: BaseException | None = None
+        self._parts: PartWriter | None = None
+        self._thread: threading.Thread | None = None
+        self._switch_interval = sys.getswitchinterval()
+
+    @property
+    def rows_on_disk(self) -> int:
+        return self._parts.rows_on_disk if self._parts else 0
+
+    # --- on the thread that computes
+
+    def write(self, row: Row) -> None:
+        """Take a row; its tensors must not be written any more.
+
+        Raises:
+            RunError: an earlier row could not be written.
+        """
+        self._pending.append(row)
+        if len(self._pending) >= self._limit:
+            self._hand_over()
+
+    def flush(self) -> None:
+        """Wait until every row given so far is on disk.
+
+        Raises:
+            RunError: some could not be written.
+        """
+        if self._pending:
+            self._hand_over()
+        if self._thread is not None:
+            with self._changed:
+                self._flushing = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._flushing or self._error is not None)
+        self._raise_error()
+
+    def close(self) -> None:
+        """Wait until every row is on disk.
+
+        Raises:
+            RunError: some could not be written; those in the folder open.
+        """
+        try:
+            if self._pending and self._error is None:
+                self._hand_over()
+        finally:
+            self._stop()
+        self._raise_error()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except RunError as second:
+            if not isinstance(error, RunError):
+                error.add_note(str(second))
+
+    def _hand_over(self) -> None:
+        self._raise_error()
+        if self._thread is None:
+            self._start()
+        with self._draining:
+            rows = self._pending[:]
+            if rows:
+                self._enqueue(self._sent(rows), len(rows))
+        self._raise_error()
+
+    def _sent(self, rows: Sequence[Row]) -> Sent:
+        return send(pack(rows, self._columns, self._blanks), self._transfer)
+
+    def _enqueue(self, sent: Sent, rows: int) -> None:
+        size = sent.batch.bytes
+        with self._changed:
+            while self._queue and self._queued_bytes + size > self._queue_bytes and self._error is None:
+                self._changed.notify_all()
+                self._changed.wait()
+            self._queued_bytes += size
+            del self._pending[:rows]  # an interrupt between these two loses rows at the end, rather than doubling them
+            self._queue.append(sent)
+            if self._queued_bytes >= self._wake_bytes:
+                self._changed.notify_all()
+
+    def _start(self) -> None:
+        from runner.record.rows.parts import PartWriter  # and pyarrow: on the other thread this one would wait longer
+
+        self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval, self._existing_parts)
+        self._limit = self._batch_rows
+        sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
+        self._thread = threading.Thread(target=self._run, args=(self._parts,), name="steprun-rows", daemon=True)
+        self._thread.start()
+
+    def _stop(self) -> None:
+        if self._thread is None:
+            try:
+                self._opening()
+            except OSError as error:
+                self._error = error
+            return
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        sys.setswitchinterval(self._switch_interval)
+
+    def _raise_error(self) -> None:
+        if self._error is None:
+            return
+        if not isinstance(self._error, OSError):
+            raise self._error
+        rows = self._existing_rows + self.rows_on_disk
+        there = "1 row is" if rows == 1 else f"{rows:,} rows are"
+        resumed = f"`steprun resume {self._folder.parent}` goes on"
+        raise RunError(
+            Problem(
+                f"cannot write rows to {self._folder}: {self._error.strerror or self._error}",
+                hint=f"{there} there and open; free space, and {resumed}, or log less",
+            )
+        ) from self._error
+
+    # --- on the writer thread
+
+    def _run(self, parts: PartWriter) -> None:
+        try:
+            self._opening()
+            self._transfer.attach()
+            self._write_parts(parts)
+        except BaseException as error:  # raised again on the other thread
+            with self._changed:
+                self._error = error
+                self._limit = 1  # so that the next row learns of it
+                self._changed.notify_all()
+
+    def _write_parts(self, parts: PartWriter) -> None:
+        while not self._closing or self._queue:  # in this order: nothing is put into the queue after closing
+            sent = self._take(parts) or self._drain()
+            if sent is not None:
+                parts.add(sent.landed())
+            if not self._queue and self._flushing:
+                parts.flush()
+                self._flushed()
+            elif not self._queue and parts.seconds_left() <= 0:
+                parts.write()
+        parts.close()
+
+    def _flushed(self) -> None:
+        with self._changed:
+            self._flushing = False
+            self._changed.notify_all()
+
+    def _take(self, parts: PartWriter) -> Sent | None:
+        """The next batch, waited for until there is one, the part is due, or the writer is closing."""
+        with self._changed:
+            while not (self._queue or self._closing or self._flushing) and parts.seconds_left() > 0:
+                self._changed.wait(parts.seconds_left())
+            if not self._queue:
+                return None
+            sent = self._queue.popleft()
+            self._queued_bytes -= sent.batch.bytes
+            self._changed.notify_all()
+            return sent
+
+    def _drain(self) -> Sent | None:
+        """Rows that have waited since the part was last written because the next ones are slow to come."""
+        if not self._draining.acquire(blocking=False):
+            return None  # a batch is on its way
+        try:
+            if self._queue:
+                return None  # it holds earlier rows
+            rows = self._pending[:]
+            sent = self._sent(rows) if rows else None
+            del self._pending[: len(rows)]  # more may have been appended behind them
+            return sent
+        finally:
+            self._draining.release()
