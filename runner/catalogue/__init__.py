@@ -1,4 +1,8 @@
-"""The closed catalogue of what a config may name: operations, optimizers, schedules, initialisers. Knows no torch."""
+"""The closed catalogue of what a config may name: operations, optimizers, schedules, initialisers.
+
+In: reviewed text tables and rule files. Out: `Operation`, `Optimizer` and other entries, found by name.
+It imports no torch, so that the schema and completion start quickly.
+"""
 
 from runner.catalogue.calls import ALIASES, CallFault, check_call
 from runner.catalogue.shipped import shipped_rules

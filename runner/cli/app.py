@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from runner.cli.input.completion import complete_config
 from runner.cli.input.options import examples
 from runner.cli.output.faults import ARGUMENTS_KEY, exit_code_of
 from runner.cli.output.printing import say
+from runner.errors import Problem, UsageError, nearest
 
 DEFAULT_COMMAND = "run"
 
@@ -29,6 +31,7 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Invoke the command; a fault becomes a message on standard error and an exit code."""
         try:
+            check_is_no_command(ctx.meta[ARGUMENTS_KEY], self.commands)
             return super().invoke(ctx)
         except (Exception, KeyboardInterrupt) as error:
             code = exit_code_of(error, ctx.meta)
@@ -50,6 +53,20 @@ def with_command(arguments: list[str], commands: Collection[str], options: Colle
     if first in commands or first in options:
         return arguments
     return [DEFAULT_COMMAND, *arguments]
+
+
+def check_is_no_command(arguments: Sequence[str], commands: Collection[str]) -> None:
+    """`steprun shwo linear.yaml` reads as a config called `shwo`.
+
+    Raises:
+        UsageError: the first argument is a word that names neither a command nor a file; suggests the nearest command.
+    """
+    name = arguments[0] if arguments else ""
+    if not name.isidentifier() or name in commands or Path(name).exists():
+        return
+    meant = nearest(name, commands)
+    hint = f"did you mean the command `{meant}`?" if meant else "commands are " + ", ".join(sorted(commands))
+    raise UsageError(Problem(f"there is no command and no file `{name}`", hint))
 
 
 def _show_version(value: bool) -> None:

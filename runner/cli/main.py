@@ -8,7 +8,9 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from typing import NoReturn
+
+from runner.cli.output.streams import flushed
 
 
 def entry() -> NoReturn:
@@ -19,7 +21,7 @@ def entry() -> NoReturn:
     """
     gc.disable()
     code = main()
-    if not _flushed():
+    if not flushed():
         code = code or 1
     if threading.active_count() > 1:
         sys.exit(code)
@@ -36,22 +38,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
-
-
-def _flushed() -> bool:
-    """Flush both streams; a reader that went away (`| head`) is no reason to complain at the end."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def silence(stream: TextIO) -> None:
-    """Point a standard stream at the null device, so that nothing fails on it any more."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)

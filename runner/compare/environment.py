@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from runner.language.dtypes import dtype_name
 from runner.plan import Plan
-from runner.plan.dtypes import dtype_name
 from runner.record.manifest import fingerprint
 from runner.record.rows.digest import bits
 

@@ -6,6 +6,7 @@ import ast
 from typing import Any
 
 from runner.catalogue import Argument, Initialiser, Optimizer, initialisers, optimizers
+from runner.config.keys import ENGINES, ON_NONFINITE, TENSOR_LOGS
 from runner.config.models import (
     STEP_MODELS,
     Config,
@@ -25,7 +26,6 @@ from runner.config.models import (
     ToleranceDeclaration,
     UncertaintyDeclaration,
 )
-from runner.config.sections.build import ENGINES, ON_NONFINITE, TENSOR_LOGS
 from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
 from runner.config.sections.steps import BARE
 

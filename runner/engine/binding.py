@@ -13,8 +13,6 @@ from torch.nn import Parameter
 from runner.engine.data.batches import Batches
 from runner.engine.rows import Columns
 from runner.engine.state import State
-from runner.engine.watch.health import Health
-from runner.engine.watch.watch import Watch
 from runner.language.graph.computation import Computation
 from runner.language.inference.generators import manual_seed
 from runner.optim import AnyStepper
@@ -28,18 +26,9 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 class Binding:
     """What the steps of a run share: its plan, its state, and what the next row holds."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        state: State,
-        checkpoint: Callable[[str | None], None] | None = None,
-        watch: Watch | None = None,
-    ) -> None:
+    def __init__(self, plan: Plan, state: State) -> None:
         self.plan = plan
         self.state = state
-        self.watch = Watch(plan, state) if watch is None else watch
-        self.health = Health(plan, state, self.watch.tell)
-        self.checkpoint = checkpoint or (lambda tag: None)
         self.layout = Columns(plan.columns)
         self.latest: list[Tensor | None] = [None] * len(plan.columns)  # weights and gradients as of now
         self.results = _results(plan)

@@ -13,6 +13,7 @@ import torch
 from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
 from runner.engine.rows import Row
+from runner.engine.session import SaveCheckpoint, Session, open_session
 from runner.engine.state import State, Values, initial_state
 from runner.engine.steps import steps
 from runner.engine.steps.step_code import Run
@@ -26,23 +27,23 @@ from runner.plan.program.instructions import Action, Again, Enter, Instruction, 
 Jump = Callable[[int], int]
 """A loop's head or foot: from its own position to the next one."""
 
-Bind = Callable[[Binding, int, Action], Run]
+Bind = Callable[[Session, int, Action], Run]
 """Makes a step, which stands at a position of the program."""
 
 Several = Mapping[int, Callable[[], Iterator[Row]]]
 """By position, steps that are taken several at a time: each yields their rows, and leaves the state at what is next."""
 
 
-def bind_step(binding: Binding, position: int, action: Action) -> Run:
+def bind_step(session: Session, position: int, action: Action) -> Run:
     """A step over the tensors of a run, which are computed as it is called."""
-    return steps.bind(binding, action.argument, action.loops)
+    return steps.bind(session, action.argument, action.loops)
 
 
 def execute(
     plan: Plan,
     state: State | None = None,
     *,
-    checkpoint: Callable[[str | None], None] | None = None,
+    checkpoint: SaveCheckpoint | None = None,
     shared: bool = False,
     watch: Watch | None = None,
     bind: Bind = bind_step,
@@ -65,9 +66,9 @@ def execute(
         ExpectationError: an `expect` step does not hold.
     """
     state = initial_state(plan) if state is None else state
-    binding = Binding(plan, state, checkpoint, watch)
-    watch = binding.watch
-    program = [_bind(binding, position, instruction, bind) for position, instruction in enumerate(plan.program)]
+    session = open_session(plan, state, checkpoint=checkpoint, watch=watch)
+    binding, watch = session.binding, session.watch
+    program = [_bind(session, position, instruction, bind) for position, instruction in enumerate(plan.program)]
     program = [(run, None if position in several else action) for position, (run, action) in enumerate(program)]
     layout, iterations, last = binding.layout, state.iterations, state.last
 
@@ -124,7 +125,7 @@ def execute(
             if watch.failure is not None:
                 break
         watch.settle()
-        binding.health.conclude()
+        session.health.conclude()
         if watch.failure is not None:
             raise RunError(watch.failure)
     except FAULTS as error:
@@ -139,8 +140,9 @@ def copied(values: Values) -> Values:
 
 
 def _bind(
-    binding: Binding, position: int, instruction: Instruction, bind: Bind
+    session: Session, position: int, instruction: Instruction, bind: Bind
 ) -> tuple[Callable[..., Any], Action | None]:
+    binding = session.binding
     match instruction:
         case Enter():
             return _enter(binding, instruction), None
@@ -149,7 +151,7 @@ def _bind(
         case Leave():
             return _leave(binding, instruction), None
         case Action():
-            return _action(binding, position, instruction, bind), instruction
+            return _action(session, position, instruction, bind), instruction
 
 
 def _enter(binding: Binding, instruction: Enter) -> Jump:
@@ -232,24 +234,26 @@ def _leave(binding: Binding, instruction: Leave) -> Jump:
     return run
 
 
-def _action(binding: Binding, position: int, action: Action, bind: Bind) -> Run:
-    run = bind(binding, position, action)
+def _action(session: Session, position: int, action: Action, bind: Bind) -> Run:
+    binding = session.binding
+    run = bind(session, position, action)
     if not torch.is_grad_enabled():
         run = _with_gradients(run)
     if action.rows and action.loops and binding.plan.log.every > 1:
-        run = _every_row(binding, run, position, action)
+        run = _every_row(session, run, position, action)
     if action.every is not None or action.when is not None:
         run = _if_due(run, _due(binding, action.every, action.when, action.loops))
     return run
 
 
-def _every_row(binding: Binding, run: Run, position: int, action: Action) -> Run:
+def _every_row(session: Session, run: Run, position: int, action: Action) -> Run:
     """Drop the rows of iterations that the log does not keep; the last iteration, and what ends a run, is kept."""
+    binding = session.binding
     every, loop, iterations = binding.plan.log.every, action.loops[-1], binding.state.iterations
     program = binding.plan.program
     times = next(item.times for item in program if isinstance(item, Enter) and item.loop == loop)
     stops = any(isinstance(item, Leave) and item.loops[-1] == loop for item in program)
-    withheld, watch = binding.state.withheld, binding.watch
+    withheld, watch = binding.state.withheld, session.watch
 
     def kept() -> Values | None:
         values = run()

@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runner.engine import eager
-from runner.engine.rows import Row
+from runner.engine.rows import Compiling, Row
 from runner.engine.state import State
 from runner.engine.watch.watch import Watch
 from runner.plan.plan import Plan
-
-Compiling = Callable[[str, float | None], None]
-"""Told of each compilation: the path of the step as it begins, and again with the seconds that it took."""
 
 
 def execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -10,6 +10,9 @@ from runner.errors import did_you_mean
 from runner.plan.rows.columns import Column
 
 Values = tuple[Tensor | None, ...]
+
+Compiling = Callable[[str, float | None], None]
+"""Is called at each compilation: with the path of the step as it begins, and again with the seconds that it took."""
 
 
 class Columns:

@@ -1,1 +1,5 @@
-"""The expression language: parsing, scalars, lowering to torch.fx, shape inference, run-time places."""
+"""The expression language: text to a `torch.fx` graph.
+
+In: the text of an expression and what its names stand for. Out: a graph, and functions that compute its values.
+No text of the user's is ever evaluated as Python.
+"""

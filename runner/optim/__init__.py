@@ -1,4 +1,8 @@
-"""`torch.optim` by name, and rules: planned from a config, and at work."""
+"""Optimizers: the classes of `torch.optim` by name, and rules written as equations.
+
+In: the optimizers of a config. Out: frozen plans, and steppers that update parameters by them.
+torch's own classes validate the hyperparameters while planning.
+"""
 
 from runner.optim.planning import plan_optimizers
 from runner.optim.plans import GroupPlan, InitialState, OptimizerPlan, Option, Rule, Scheduled, StateEntry, resolve

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.catalogue import Optimizer, optimizers
 from runner.errors import Problem, did_you_mean, listing
+from runner.language.dtypes import dtype_name
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import Names, Scalar, names_in
 from runner.optim.arguments import Scope, argument_value, scalar
@@ -252,7 +253,7 @@ def _unheld(kind: Optimizer, names: Sequence[str], place: Path, around: _Around,
             take_a_step(kind.class_name, {}, [((name,), {})], around.parameters)
         except REFUSALS as reason:
             shaped = around.parameters[name]
-            shape, dtype = list(shaped.shape), str(shaped.dtype).removeprefix("torch.")
+            shape, dtype = list(shaped.shape), dtype_name(shaped.dtype)
             text = sentence(reason).split(" whereas ")[0]  # what follows tells the shape of the stand-in
             message = f"{kind.name} cannot hold `{name}`, {dtype} of shape {shape}: {text}"
             return PlacedFault(place, message, "name other parameters under `parameters`", key=True)

@@ -19,11 +19,13 @@ from torch import Tensor, fx
 from torch.nn import Parameter
 
 from runner.errors import nearest
+from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation, Output, extract, forget_examples
+from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Inference
-from runner.language.lowering.lower import Lowered, lower_expression, lower_statements, uses_grad
+from runner.language.lowering.lower import lower_expression, lower_statements, uses_grad
 from runner.language.lowering.scope import Scope
-from runner.language.lowering.values import describe, dtype_name
+from runner.language.lowering.values import describe
 from runner.language.text.faults import START, LanguageError, Place, place_of
 from runner.language.text.parse import assigned_names, parse_statements
 from runner.optim.faults import PlacedFault

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from runner.config import Config
 from runner.errors import ConfigError, EngineError
+from runner.language.dtypes import DTYPES
 from runner.language.graph.computation import forget_examples
+from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import MAX_NODES, Bounds, Clock, Inference
 from runner.language.lowering.diagnosis import AllocationError
-from runner.language.lowering.lower import Lowered, lower_statements, uses_grad
-from runner.language.lowering.operations import DTYPES
+from runner.language.lowering.lower import lower_statements, uses_grad
 from runner.language.lowering.scope import Function, Scope, declare_functions
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import assigned_names, parse_statements
@@ -42,8 +43,8 @@ from runner.plan.program.instructions import Instruction
 from runner.plan.program.planner import ProgramPlanner
 from runner.plan.rows.health import plan_health
 from runner.plan.rows.log import LogPlan, columns_of, kept_columns, plan_log
-from runner.plan.rows.snapshots import plan_snapshot
 from runner.plan.scalars import scalar_constants
+from runner.plan.snapshots import plan_snapshot
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import Drawings, Surroundings, computed_value, initial_values, is_table, tables
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors

@@ -10,7 +10,7 @@ import torch
 
 from runner.config import Config
 from runner.errors import Problem
-from runner.language.lowering.lower import Lowered
+from runner.language.graph.lowered import Lowered
 from runner.language.lowering.scope import Function
 from runner.language.text.scalars import Scalar
 from runner.optim import OptimizerPlan
@@ -20,7 +20,7 @@ from runner.plan.program.instructions import Action, Instruction
 from runner.plan.rows.columns import Column
 from runner.plan.rows.health import HealthPlan
 from runner.plan.rows.log import LogPlan
-from runner.plan.rows.snapshots import SnapshotPlan
+from runner.plan.snapshots import SnapshotPlan
 from runner.plan.tensors.initial import Loaded
 from runner.plan.tensors.initial_values import Drawings
 from runner.plan.tensors.tensors import TensorPlan

@@ -1,5 +1,6 @@
-"""Recording: the run directory, rows as Parquet and on the console, and reading them back.
+"""Records runs: the run directory, rows as Parquet and on the console, and reading them back.
 
+In: a plan and its rows. Out: a directory that opens at any moment, and a `Run` read from one.
 Names are imported when they are first used: listing runs needs no torch, and printing rows no pyarrow.
 """
 

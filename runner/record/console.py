@@ -14,8 +14,8 @@ import torch._tensor_str
 from torch import Tensor
 
 from runner.engine.rows import Row
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
-from runner.record.rows.storage import dtype_name
 from runner.record.rows.summary import Summary, summarize
 
 LARGEST_WHOLE = 64

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
 from runner.record.directory import CONFIG_FILE, MANIFEST_FILE
 from runner.record.manifest import read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import check_columns, parts_of
-from runner.record.rows.storage import dtype_name, from_column_json, stored_column
+from runner.record.rows.storage import from_column_json, stored_column
 from runner.safe_files import Folder
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.engine.engines import Compiling
-from runner.engine.rows import Row
+from runner.engine.rows import Compiling, Row
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
 from runner.record.checkpoints.store import latest_checkpoint

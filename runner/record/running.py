@@ -14,6 +14,7 @@ from runner.engine import Compiling, execute, initial_state
 from runner.engine.rows import Row
 from runner.engine.watch.watch import Watch, tell_as_warning
 from runner.errors import Problem
+from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
@@ -23,7 +24,6 @@ from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
 from runner.record.recorder import Recorded, recording
-from runner.record.rows.storage import dtype_name
 from runner.record.rows.transfer import transfer_from
 
 CONFIG_FIELDS = "config_fields"

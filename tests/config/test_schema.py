@@ -12,9 +12,8 @@ from hypothesis import example, given, settings
 
 from runner.catalogue import initialisers, optimizers
 from runner.config import json_schema, load, loads
-from runner.config.keys import TOP_LEVEL
+from runner.config.keys import RESERVED, TOP_LEVEL_KEYS
 from runner.config.models import STEP_MODELS
-from runner.config.sections.build import TOP_LEVEL_KEYS
 from runner.config.text.nodes import plain
 from runner.errors import ConfigError
 from tests.config.strategies import LINEAR, mutated
@@ -73,7 +72,7 @@ def test_a_faulty_config_does_not(text: str) -> None:
 
 
 def test_every_key_step_optimizer_and_initialiser_can_be_completed() -> None:
-    assert set(SCHEMA["properties"]) == set(TOP_LEVEL_KEYS) - set(TOP_LEVEL)
+    assert set(SCHEMA["properties"]) == set(TOP_LEVEL_KEYS) - set(RESERVED)
     step = SCHEMA["$defs"]["step"]["anyOf"][1]["properties"]
     assert set(step) == {*STEP_MODELS, "every", "when"}
     optimizer = SCHEMA["$defs"]["optimizer"]["anyOf"][0]["properties"]

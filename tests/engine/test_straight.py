@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 import runner
 from runner.engine import execute, initial_state
-from runner.engine.binding import Binding
+from runner.engine.session import open_session
 from runner.engine.steps import steps
 from runner.optim.updates import PIECE
 from runner.plan.program.instructions import Action
@@ -185,10 +185,10 @@ def test_weights_that_no_row_holds_stay_where_they_are() -> None:
 
 def test_what_weights_were_is_let_go_of_with_the_step() -> None:
     plan = compiled(UNLOGGED)
-    binding = Binding(plan, initial_state(plan))
+    session = open_session(plan, initial_state(plan))
     action = next(instruction for instruction in plan.program if isinstance(instruction, Action))
-    step = steps.bind(binding, action.argument, action.loops)
-    stepper = binding.stepper("x")
+    step = steps.bind(session, action.argument, action.loops)
+    stepper = session.binding.stepper("x")
     assert stepper.remembers
     for _ in range(3):
         step()

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from runner.language.graph.computation import Computation, extract
+from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Bounds, Inference
-from runner.language.lowering.lower import Lowered, lower_statements, uses_grad
+from runner.language.lowering.lower import lower_statements, uses_grad
 from runner.language.lowering.scope import Function, Scope, declare_functions
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import Scalar

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from runner.language.graph.computation import extract, loggable
+from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Bounds, Inference
-from runner.language.lowering.lower import Lowered, lower_expression, lower_statements, uses_grad
+from runner.language.lowering.lower import lower_expression, lower_statements, uses_grad
 from runner.language.lowering.scope import Scope, declare_functions
 from runner.language.text.faults import LanguageError
 from tests.language.expressions import PLAUSIBLE, WELL_FORMED, python_names, tensors

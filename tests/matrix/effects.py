@@ -28,7 +28,7 @@ from runner.compare.snapshots.writing import write
 from runner.compare.uncertainty.measuring import Measurement, difference_of
 from runner.engine import Row, execute
 from runner.plan import Plan
-from runner.plan.rows.snapshots import TolerancePlan
+from runner.plan.snapshots import TolerancePlan
 from tests.matrix.environments import HARSHEST, PLAIN, Environment, python
 from tests.matrix.faults import Change
 

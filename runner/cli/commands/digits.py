@@ -13,10 +13,10 @@ from runner.compare.uncertainty.meaning import digits
 from runner.compare.uncertainty.measuring import Measurement, Progress, measure
 from runner.config import Config
 from runner.engine import Row, execute
+from runner.language.dtypes import dtype_name
 from runner.plan import Plan
-from runner.plan.dtypes import dtype_name
 from runner.plan.rows.columns import Column
-from runner.plan.rows.snapshots import observed_by_snapshot
+from runner.plan.snapshots import observed_by_snapshot
 
 MOST_ROWS = 40
 """Rows that a table shows; of more, the first, the last, and others at equal distances."""

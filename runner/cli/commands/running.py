@@ -141,7 +141,7 @@ def read_to_the_end(more: str = "") -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        from runner.cli.main import silence
+        from runner.cli.output.streams import silence
 
         silence(sys.stdout)
         if not more:  # nothing is kept that could be gone on with, and `head` has what it wanted

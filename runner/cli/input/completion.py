@@ -50,11 +50,10 @@ def complete_override(context: typer.Context, incomplete: str) -> list[str]:
 def _names(document: dict[str, Any]) -> list[str]:
     """What may be set: top-level keys, scalar constants, what the config says, and its optimizers' arguments."""
     from runner.catalogue import optimizers
-    from runner.config.keys import TOP_LEVEL
-    from runner.config.sections.build import TOP_LEVEL_KEYS
+    from runner.config.keys import RESERVED, TOP_LEVEL_KEYS
 
     constants = document.get("constants") or {}
-    names = [key for key in TOP_LEVEL_KEYS if key != "extends" and key not in TOP_LEVEL]
+    names = [key for key in TOP_LEVEL_KEYS if key != "extends" and key not in RESERVED]
     names += [name for name, value in constants.items() if not isinstance(value, (dict, list))]
     names += _dotted({key: value for key, value in document.items() if key in names})
     for name in tuple(names):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.cli.input.options import Request
 from runner.cli.output.printing import say
-from runner.errors import DataWarning, HealthWarning, Problem, UsageError, nearest
+from runner.errors import DataWarning, HealthWarning, Problem
 
 if TYPE_CHECKING:
     from runner.config import Config
@@ -36,7 +36,6 @@ def read_config(request: Request) -> Config:
     if request.config == STDIN:
         data = sys.stdin.buffer.read(limits.file_bytes + 1)
         return loads(data, overrides=request.overrides, limits=limits, allowed_folders=request.allow)
-    _check_is_no_command(request.config)
     return load(request.config, request.overrides, limits=limits, allowed_folders=request.allow)
 
 
@@ -80,15 +79,3 @@ def run_warnings_told() -> Iterator[None]:
 
         python_warnings.showwarning = show
         yield
-
-
-def _check_is_no_command(name: str) -> None:
-    """`steprun shwo linear.yaml` reads as a config called `shwo`: say what was meant."""
-    from runner.cli.app import application
-
-    if Path(name).exists() or not name.isidentifier():
-        return
-    commands = [command.callback.__name__ for command in application.registered_commands if command.callback]
-    meant = nearest(name, commands)
-    hint = f"did you mean the command `{meant}`?" if meant else "commands are " + ", ".join(sorted(commands))
-    raise UsageError(Problem(f"there is no command and no file `{name}`", hint))

@@ -74,7 +74,7 @@ def _computed(thread: int) -> float:
 
 def _problem(thread: int, seconds: float, config: Config) -> Problem:
     """The fault at the operation that the thread is in, else of the whole expression."""
-    from runner.language.lowering.lower import Lowering
+    from runner.language.lowering.context import Lowering
     from runner.language.text.faults import LanguageError, place_of
     from runner.plan.faults import place
 

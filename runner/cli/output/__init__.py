@@ -1,1 +1,5 @@
-"""TODO."""
+"""What the command line prints: plans, progress, faults.
+
+In: plans, reports and exceptions. Out: text that is safe for a terminal, JSON, and exit codes.
+Nothing here reads a config.
+"""

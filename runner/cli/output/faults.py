@@ -30,7 +30,7 @@ def exit_code_of(error: BaseException, meta: Mapping[str, Any]) -> int | None:
     if type(error).__module__.partition(".")[0] in ("typer", "click"):
         return _of_usage(error, meta.get(ARGUMENTS_KEY, ()))
     if isinstance(error, BrokenPipeError):
-        from runner.cli.main import silence
+        from runner.cli.output.streams import silence
 
         silence(sys.stdout)
         return 0
@@ -112,6 +112,6 @@ def write_fault(fault: SteprunError, code: int, report: Format) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except BrokenPipeError:  # `2>&1 | head`
-        from runner.cli.main import silence
+        from runner.cli.output.streams import silence
 
         silence(sys.stderr)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from runner.config import ForEach, Repeat, Step
+from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import extract
 from runner.language.inference.runtime import gradient
 from runner.optim import OptimizerPlan
@@ -28,7 +29,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "name": plan.name,
         "description": plan.config.description,
         "seed": plan.seed,
-        "dtype": _dtype(plan.dtype),
+        "dtype": dtype_name(plan.dtype),
         "device": plan.device,
         "engine": plan.config.engine,
         "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
@@ -67,7 +68,7 @@ def _tensor(tensor: TensorPlan) -> dict[str, Any]:
         "name": tensor.name,
         "role": tensor.role,
         "shape": list(tensor.shape),
-        "dtype": _dtype(tensor.dtype),
+        "dtype": dtype_name(tensor.dtype),
         "requires_grad": tensor.requires_grad,
         "init": str(tensor.init),
         "bytes": tensor.bytes,
@@ -83,7 +84,12 @@ def _source(source: SourcePlan) -> dict[str, Any]:
         "shuffle": source.shuffle,
         "streams": source.streams,
         "columns": [
-            {"name": column.name, "shape": list(column.shape), "dtype": _dtype(column.dtype), "file": column.array.name}
+            {
+                "name": column.name,
+                "shape": list(column.shape),
+                "dtype": dtype_name(column.dtype),
+                "file": column.array.name,
+            }
             for column in source.columns
         ],
     }
@@ -95,13 +101,9 @@ def _column(column: Column) -> dict[str, Any]:
         "name": column.name,
         "role": column.role,
         "shape": shape,
-        "dtype": _dtype(column.dtype),
+        "dtype": dtype_name(column.dtype),
         "kept": column.kept,
     }
-
-
-def _dtype(dtype: object) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 # --- graphs
@@ -147,7 +149,7 @@ def _argument(argument: Any, names: Mapping[int, str]) -> str:
 def _example(node: fx.Node) -> dict[str, Any]:
     example = node.meta.get("example")
     if isinstance(example, Tensor):
-        return {"shape": None if node.meta.get("dynamic") else list(example.shape), "dtype": _dtype(example.dtype)}
+        return {"shape": None if node.meta.get("dynamic") else list(example.shape), "dtype": dtype_name(example.dtype)}
     return {"shape": None, "dtype": type(example).__name__}
 
 

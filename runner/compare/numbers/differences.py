@@ -13,7 +13,7 @@ from torch import Tensor
 from runner.compare.numbers.tolerances import CHUNK, Bounds, Measured, Tolerance, root_mean_square
 from runner.compare.numbers.ulp import FARTHEST, ulp_distance
 from runner.engine.watch.reports import index_of
-from runner.plan.dtypes import dtype_name
+from runner.language.dtypes import dtype_name
 from runner.record.rows.digest import bits
 
 Number = bool | int | float | complex

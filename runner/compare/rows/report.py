@@ -19,7 +19,7 @@ from runner.compare.numbers.numerals import to_text
 from runner.compare.rows.causes import BATCH, RANDOM, causes
 from runner.compare.rows.verdict import Parting, Place, Rows, Tally, Verdict
 from runner.errors import listing
-from runner.plan.dtypes import dtype_name
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
 
 TALLEST = 24

@@ -1,1 +1,5 @@
-"""TODO."""
+"""Takes, stores, checks and updates snapshots.
+
+In: configs and the files in `snapshots/`. Out: those files, and an outcome for each config that is checked.
+Serves `steprun snapshot`, `steprun check` and the pytest plugin.
+"""

@@ -23,7 +23,7 @@ from runner.config import load
 from runner.engine import Row, execute
 from runner.errors import ConfigError, Problem
 from runner.plan import Plan, compile
-from runner.plan.rows.snapshots import TolerancePlan, observed_by_snapshot
+from runner.plan.snapshots import TolerancePlan, observed_by_snapshot
 
 if TYPE_CHECKING:
     from runner.compare.uncertainty.measuring import Measurement, Progress

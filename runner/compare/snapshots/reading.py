@@ -41,7 +41,7 @@ from runner.config.text.compose import compose
 from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, describe, plain
 from runner.config.text.source import Source, decode, text_source
 from runner.errors import ConfigError, Problem, SnapshotError, UsageError, did_you_mean
-from runner.plan.dtypes import dtype_name
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column, Role
 from runner.record.rows.digest import digest_of
 from runner.record.rows.storage import dtype_named

@@ -12,8 +12,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from runner.engine import State
+from runner.language.dtypes import dtype_name
 from runner.plan import Plan
-from runner.plan.dtypes import dtype_name
 from runner.plan.program.instructions import Action
 from runner.record.checkpoints.state import Forged, check_state
 from runner.record.checkpoints.store import decode, encode, restore_state, state_contents

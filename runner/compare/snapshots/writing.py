@@ -30,7 +30,7 @@ from runner.compare.snapshots.model import (
 )
 from runner.config.text.scalars import LARGEST_INTEGER
 from runner.errors import RunError
-from runner.plan.dtypes import dtype_name
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
 from runner.record.rows.digest import bits, digest_of
 

@@ -19,7 +19,7 @@ from runner.compare.uncertainty.discrete import discrete_columns
 from runner.compare.uncertainty.perturbation import Perturbation
 from runner.compare.uncertainty.rules import BUDGET, FEWEST
 from runner.engine import Row, State, eager, initial_state
-from runner.engine.binding import Binding
+from runner.engine.session import Session
 from runner.engine.steps.step_code import Run
 from runner.errors import RunError
 from runner.plan import Plan
@@ -135,9 +135,9 @@ def _perturbed_rows(plan: Plan, seed: int, start: Start | None, most: int) -> It
             yield row
 
 
-def _bind_but_expectations(binding: Binding, position: int, action: Action) -> Run:
+def _bind_but_expectations(session: Session, position: int, action: Action) -> Run:
     """As `eager.bind_step`; an `expect` step does nothing, for it may not hold where rounding is perturbed."""
-    return (lambda: None) if isinstance(action.argument, Expect) else eager.bind_step(binding, position, action)
+    return (lambda: None) if isinstance(action.argument, Expect) else eager.bind_step(session, position, action)
 
 
 def _seed(plan: Plan, number: int) -> int:

@@ -1,6 +1,6 @@
 """What is fixed of the measurement, apart from it: reading a snapshot or a config needs no more."""
 
-from runner.plan.rows.snapshots import FEWEST_RUNS
+from runner.plan.snapshots import FEWEST_RUNS
 
 RULES = 1
 """The version of how results are perturbed; a snapshot names the one that it was measured by."""

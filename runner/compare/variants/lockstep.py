@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runner.compare.rows.verdict import AnyRow, align
 from runner.engine import Row, State, eager, execute, initial_state
-from runner.engine.binding import Binding
+from runner.engine.session import Session, open_session
 from runner.engine.state import Values
 from runner.engine.state_transfer import transfer
 from runner.engine.steps.step_code import Run
@@ -200,7 +200,7 @@ class _Again:
         self.state = initial_state(other.plan, start)
         self.optimizers = _alike(this.plan, other.plan)
         self.dtypes = {one: another for one, another in _dtype_pairs(this.plan, other.plan) if one != another}
-        self.binding = Binding(replace(other.plan, health=HealthPlan()), self.state)
+        self.session = open_session(replace(other.plan, health=HealthPlan()), self.state)
         self.bound: dict[int, Run] = {}  # by position in the program
 
     def step(self, state: State) -> Row | None:
@@ -216,18 +216,18 @@ class _Again:
     def _rows(self) -> Iterator[Row]:
         if self.side.plan.config.engine != "eager":
             return execute(self.side.plan, self.state, by_row=True)
-        binding, parameters = self.binding, self.state.parameters
+        binding, parameters = self.session.binding, self.state.parameters
         binding.capture_weights(parameters)
         binding.capture_gradients(parameters)
         binding.capture_state()
-        return eager.execute(self.side.plan, self.state, watch=binding.watch, bind=self._bind)
+        return eager.execute(self.side.plan, self.state, watch=self.session.watch, bind=self._bind)
 
-    def _bind(self, binding: Binding, position: int, action: Action) -> Run:
+    def _bind(self, session: Session, position: int, action: Action) -> Run:
         """A step that is bound when it is first taken, and then kept: all rows begin from one state."""
 
         def run() -> Values | None:
             if position not in self.bound:
-                self.bound[position] = eager.bind_step(self.binding, position, action)
+                self.bound[position] = eager.bind_step(self.session, position, action)
             return self.bound[position]()
 
         return run

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.config.document import Document
 from runner.config.fields import LONGEST_NAME, check_expression
-from runner.config.keys import TOP_LEVEL, not_built
+from runner.config.keys import ENGINES, ON_NONFINITE, RESERVED, TENSOR_LOGS, TOP_LEVEL_KEYS, not_built
 from runner.config.models import Config, Health, Log
 from runner.config.sections.data import read_sources
 from runner.config.sections.faults import EnoughFaults, Faults
@@ -20,17 +20,7 @@ from runner.config.sections.tensors import read_constants, read_parameters, scal
 from runner.config.text.nodes import describe, plain
 from runner.errors import Problem, did_you_mean, nearest
 
-TOP_LEVEL_KEYS = (
-    "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
-    "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
-    "health", "snapshot",
-)  # fmt: skip
-"""What a person may write at the top, in the order of the language."""
-
 _MAPPINGS = ("functions", "metrics")
-ENGINES = ("eager", "compile", "cudagraph")
-TENSOR_LOGS = ("full", "stats", "digest", "none")
-ON_NONFINITE = ("stop", "warn", "ignore")
 
 
 def build_config(document: Document, problems: list[Problem], most: int) -> Config | None:
@@ -87,8 +77,8 @@ def run_name(stem: str) -> str:
 
 def _check_keys(data: dict[str, Any], faults: Faults) -> None:
     for key in data:
-        if key in TOP_LEVEL:
-            faults.add((key,), not_built(f"`{key}`"), TOP_LEVEL[key], key=True)
+        if key in RESERVED:
+            faults.add((key,), not_built(f"`{key}`"), RESERVED[key], key=True)
         elif key not in TOP_LEVEL_KEYS:
             faults.misspelt |= {nearest(key, TOP_LEVEL_KEYS) or ""}
             hint = _elsewhere(key, data[key]) or did_you_mean(

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from runner.config.keys import TOP_LEVEL_KEYS
 from runner.config.limits import Limits
-from runner.config.sections.build import TOP_LEVEL_KEYS
 from runner.config.text.compose import compose
 from runner.config.text.merge import deletes_with_null, is_null, merge, rivals, with_entries, with_items
 from runner.config.text.nodes import Entry, ListNode, MapNode, Node, Path, ScalarNode, describe, dotted

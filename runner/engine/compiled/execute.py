@@ -8,8 +8,8 @@ from runner.engine import eager
 from runner.engine.binding import Binding
 from runner.engine.compiled.library import CompilationFault, Library
 from runner.engine.compiled.trainer import Trainer
-from runner.engine.engines import Compiling
-from runner.engine.rows import Row
+from runner.engine.rows import Compiling, Row
+from runner.engine.session import Session
 from runner.engine.state import State, initial_state
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
@@ -76,14 +76,15 @@ class _Binder:
         self._by_row = by_row
         self.several: dict[int, Callable[[], Iterator[Row]]] = {}
 
-    def __call__(self, binding: Binding, position: int, action: Action) -> Run:
+    def __call__(self, session: Session, position: int, action: Action) -> Run:
         if not isinstance(action.argument, Train):
-            return eager.bind_step(binding, position, action)
+            return eager.bind_step(session, position, action)
+        binding = session.binding
         libraries = binding.state.compiled
         if not libraries:
             libraries.update(_libraries(binding, self._compiling))
         loop = loop_around(binding.plan.program, position)
-        trainer = Trainer(binding, position, loop, libraries[position], shared=self._shared, by_row=self._by_row)
+        trainer = Trainer(session, position, loop, libraries[position], shared=self._shared, by_row=self._by_row)
         if loop is not None:
             self.several[position] = trainer.rows
         return trainer.run

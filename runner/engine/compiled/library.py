@@ -15,7 +15,7 @@ from runner.engine.binding import Binding
 from runner.engine.compiled.building import Built, Drawn, Lengths, build
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
 from runner.engine.compiled.training import step_function
-from runner.engine.engines import Compiling
+from runner.engine.rows import Compiling
 from runner.plan.checks.compilable import LONGEST
 from runner.plan.program.instructions import Train
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from runner.engine.binding import Binding
 from runner.engine.compiled.drawing import Cursors, Drawing
 from runner.engine.compiled.library import Compiled, Library
 from runner.engine.compiled.preparing import Preparing
@@ -15,6 +14,7 @@ from runner.engine.compiled.write_back import Computed, block_of, settle, sound
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
 from runner.engine.rows import Block, Row
+from runner.engine.session import Session
 from runner.engine.state import Values
 from runner.engine.steps import steps
 from runner.language.inference.generators import manual_seed
@@ -35,7 +35,7 @@ class Trainer:
 
     def __init__(
         self,
-        binding: Binding,
+        session: Session,
         position: int,
         loop: Enter | None,
         library: Library,
@@ -43,10 +43,12 @@ class Trainer:
         shared: bool,
         by_row: bool,
     ) -> None:
+        binding = session.binding
         action = binding.plan.program[position]
         assert isinstance(action, Action)
         assert isinstance(action.argument, Train)
         self._binding = binding
+        self._watch = session.watch
         self._position = position
         self._action = action
         self._argument = action.argument
@@ -56,7 +58,7 @@ class Trainer:
         self._by_row = by_row
         self._drawing = Drawing(binding.state, action.argument, loop)
         self._preparing = Preparing(binding.plan, binding.state, action.argument)
-        self._eager = steps.bind(binding, action.argument, action.loops)
+        self._eager = steps.bind(session, action.argument, action.loops)
         self._random = any(computation.random for computation in action.argument.evaluation.computations())
 
     def run(self) -> Values:
@@ -98,7 +100,7 @@ class Trainer:
         state, path, iteration = self._binding.state, self._path(), self._iteration()
         values = self._eagerly()
         state.position = self._position + 1
-        if self._kept(iteration, 1) or self._binding.watch.failure is not None:
+        if self._kept(iteration, 1) or self._watch.failure is not None:
             state.row += 1
             yield self._row(state.row - 1, iteration, path, self._given(values), None, 0)
 
@@ -154,7 +156,7 @@ class Trainer:
                     raise
                 most = min(most, self._library.longest) // 2 or 1
                 continue
-            if computed is None or not self._binding.watch.active:
+            if computed is None or not self._watch.active:
                 return computed
             most = sound(computed)
             if most == computed.iterations:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from runner.engine import eager
-from runner.engine.binding import Binding
 from runner.engine.cudagraph.addresses import Addresses
 from runner.engine.cudagraph.capture import Capture, CudaGraphs
 from runner.engine.cudagraph.train import CapturedTrain
 from runner.engine.rows import Row
+from runner.engine.session import Session
 from runner.engine.state import State
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
@@ -47,8 +47,8 @@ class _Binder:
         self._capture = capture
         self._addresses: Addresses | None = None
 
-    def __call__(self, binding: Binding, position: int, action: Action) -> Run:
-        addresses = self._addresses = self._addresses or Addresses(binding)
+    def __call__(self, session: Session, position: int, action: Action) -> Run:
+        addresses = self._addresses = self._addresses or Addresses(session.binding)
         if isinstance(action.argument, Train):
-            return CapturedTrain(binding, action.argument, action.loops, addresses, self._capture).run
-        return eager.bind_step(binding, position, action)
+            return CapturedTrain(session, action.argument, action.loops, addresses, self._capture).run
+        return eager.bind_step(session, position, action)

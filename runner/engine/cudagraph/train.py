@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from runner.engine.binding import Binding
 from runner.engine.cudagraph.addresses import Addresses
 from runner.engine.cudagraph.capture import Capture
 from runner.engine.cudagraph.recording import Recording
 from runner.engine.data.batches import Batches
+from runner.engine.session import Session
 from runner.engine.state import Values
 from runner.engine.steps import steps
 from runner.engine.steps.optimizer_step import measured, stepping
@@ -36,15 +36,16 @@ class CapturedTrain:
     """
 
     def __init__(
-        self, binding: Binding, argument: Train, loops: Sequence[int], addresses: Addresses, capture: Capture
+        self, session: Session, argument: Train, loops: Sequence[int], addresses: Addresses, capture: Capture
     ) -> None:
-        self._binding = binding
+        self._session = session
+        self._binding = session.binding
         self._argument = argument
         self._addresses = addresses
         self._loops = loops
         self._capture = capture
-        self._eager = steps.bind(binding, argument, loops)
-        self._sources = {name: binding.state.batches[name] for name in argument.evaluation.sources}
+        self._eager = steps.bind(session, argument, loops)
+        self._sources = {name: session.binding.state.batches[name] for name in argument.evaluation.sources}
         self._computations = dict(argument.evaluation.variants)
         self._done: dict[Lengths, int] = {}  # how often it was done step by step
         self._recorded: dict[Lengths, Callable[[], Values]] = {}
@@ -91,8 +92,8 @@ class CapturedTrain:
         replay = self._capture.record(recording.all if not beside else recording.compute)
         looks = [*self._looks(recording), *(_counting(stepper) for stepper in inner)]
         takes = [stepping(binding, name, in_place=True) for name in beside]
-        looks += measured(binding, takes, argument.optimizers)
-        left = binding.watch.updated(binding, argument.optimizers)
+        looks += measured(self._session, takes, argument.optimizers)
+        left = self._session.watch.updated(binding, argument.optimizers)
         if left is not None:
             looks.append(functools.partial(left, ()))
         if beside:
@@ -117,11 +118,11 @@ class CapturedTrain:
         """What looks at results, gradients and norms after the replay; they are always the same tensors."""
         binding, argument = self._binding, self._argument
         looks: list[Callable[[], object]] = []
-        computed = binding.watch.computed(binding, argument.evaluation, self._loops, argument.parameters)
+        computed = self._session.watch.computed(binding, argument.evaluation, self._loops, argument.parameters)
         if computed is not None:
             looks.append(functools.partial(computed, recording.results))
-        looks += [binding.watch.clipped(functools.partial(_same, norm)) for norm in recording.norms]
-        return [*looks, *binding.health.gradients(binding.parameters(argument.parameters))]
+        looks += [self._session.watch.clipped(functools.partial(_same, norm)) for norm in recording.norms]
+        return [*looks, *self._session.health.gradients(binding.parameters(argument.parameters))]
 
 
 def _same(norm: Tensor) -> Tensor:

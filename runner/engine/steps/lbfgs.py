@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from runner.engine.binding import Binding
+from runner.engine.session import Session
 from runner.engine.state import Values
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.optimizer_step import measured, owned, stepping
@@ -17,12 +18,13 @@ from runner.engine.steps.step_code import Loops, Run, Straight
 from runner.plan.program.instructions import Evaluation, Step, Train
 
 
-def step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
+def step_by_closure(session: Session, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
     """The steps of several optimizers, of which L-BFGS evaluates the objective again: each row holds the first time."""
+    binding = session.binding
     reached = binding.plan.objectives[evaluation.computation.outputs[evaluation.objective].name]
     captured = binding.parameters(argument.parameters)
     seen: list[tuple[Any, ...]] = []
-    observe = _observing(binding, evaluation, argument.parameters, loops)
+    observe = _observing(session, evaluation, argument.parameters, loops)
 
     def first(results: tuple[Any, ...]) -> None:
         if not seen:
@@ -37,15 +39,16 @@ def step_by_closure(binding: Binding, argument: Step, evaluation: Evaluation, lo
         takes.append(stepping(binding, name, closure))
     step = Straight(binding, loops)
     step.call(seen.clear, "clear")
-    _take_by_closure(binding, step, takes, argument, lambda: seen[0], evaluation)
+    _take_by_closure(session, step, takes, argument, lambda: seen[0], evaluation)
     return _then_capturing(binding, step.function(), captured)
 
 
-def train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
+def train_by_closure(session: Session, argument: Train, loops: Loops) -> Run:
     """L-BFGS: the row holds the first evaluation of its step, and the weights after it."""
+    binding = session.binding
     name, evaluation = argument.optimizers[0], argument.evaluation
     seen: list[tuple[Any, ...]] = []
-    observe = _observing(binding, evaluation, argument.parameters, loops)
+    observe = _observing(session, evaluation, argument.parameters, loops)
 
     def first(results: tuple[Any, ...]) -> None:
         seen[:] = [owned(evaluation, results)]
@@ -55,17 +58,18 @@ def train_by_closure(binding: Binding, argument: Train, loops: Loops) -> Run:
     step = Straight(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
-    _take_by_closure(binding, step, [stepping(binding, name, closure)], argument, lambda: seen[0], evaluation)
+    _take_by_closure(session, step, [stepping(binding, name, closure)], argument, lambda: seen[0], evaluation)
     return _then_capturing(binding, step.function(), binding.parameters(argument.parameters))
 
 
 def _observing(
-    binding: Binding, evaluation: Evaluation, parameters: Sequence[str], loops: Loops
+    session: Session, evaluation: Evaluation, parameters: Sequence[str], loops: Loops
 ) -> Callable[[tuple[Any, ...]], None]:
     """What is done with the first evaluation of a step of L-BFGS: its gradients stand in the row."""
+    binding = session.binding
     captured = binding.parameters(parameters)
-    look = binding.watch.computed(binding, evaluation, loops, parameters)
-    measures = binding.health.gradients(captured)
+    look = session.watch.computed(binding, evaluation, loops, parameters)
+    measures = session.health.gradients(captured)
 
     def observe(results: tuple[Any, ...]) -> None:
         if look is not None:
@@ -78,7 +82,7 @@ def _observing(
 
 
 def _take_by_closure(
-    binding: Binding,
+    session: Session,
     step: Straight,
     takes: Sequence[Callable[[], None]],
     argument: Step | Train,
@@ -86,9 +90,10 @@ def _take_by_closure(
     evaluation: Evaluation,
 ) -> None:
     """Steps that evaluate the objective again, and what rows hold after them."""
-    for take in measured(binding, takes, argument.optimizers):
+    binding = session.binding
+    for take in measured(session, takes, argument.optimizers):
         step.call(take, "update")
-    step.look(binding.watch.updated(binding, argument.optimizers, argument.parameters))
+    step.look(session.watch.updated(binding, argument.optimizers, argument.parameters))
     step.keep_weights(argument.parameters)
     step.keep_state()
     step.keep_results(evaluation, step.results(first, evaluation))

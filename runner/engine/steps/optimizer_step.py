@@ -9,6 +9,7 @@ from torch import Tensor
 
 from runner.engine.binding import Binding
 from runner.engine.faults import LateOption
+from runner.engine.session import Session
 from runner.engine.steps.step_code import Straight
 from runner.engine.watch.checks import Look
 from runner.optim import Scheduled, Stepper
@@ -19,11 +20,12 @@ _KEPT_FOR: Mapping[object, str] = {"max_exp_avg_sq": "amsgrad", "grad_avg": "cen
 
 
 def measured(
-    binding: Binding, takes: Sequence[Callable[[], None]], optimizers: Sequence[str]
+    session: Session, takes: Sequence[Callable[[], None]], optimizers: Sequence[str]
 ) -> list[Callable[[], None]]:
     """The steps of optimizers, under the rules of health about updates."""
+    binding = session.binding
     held = [name for optimizer in optimizers for name in binding.plan.optimizers[optimizer].parameters]
-    return binding.health.updates(takes, binding.parameters(held))
+    return session.health.updates(takes, binding.parameters(held))
 
 
 def stepping(
@@ -72,10 +74,11 @@ def _late(binding: Binding, name: str, t: int, entry: object) -> LateOption | No
 
 
 def take_steps(
-    binding: Binding, step: Straight, optimizers: Sequence[str], look: Look | None, results: Sequence[str] = ()
+    session: Session, step: Straight, optimizers: Sequence[str], look: Look | None, results: Sequence[str] = ()
 ) -> None:
     """The steps of some optimizers, a look at what they leave, and what rows hold after them."""
-    for take in measured(binding, [stepping(binding, name) for name in optimizers], optimizers):
+    binding = session.binding
+    for take in measured(session, [stepping(binding, name) for name in optimizers], optimizers):
         step.call(take, "update")
     step.look(look, results)
     for name in optimizers:

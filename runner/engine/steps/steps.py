@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from runner.engine.binding import Binding
 from runner.engine.faults import does_not_hold
+from runner.engine.session import Session
 from runner.engine.state import Values
 from runner.engine.steps import clipping
 from runner.engine.steps.autograd import Differentiate
@@ -39,20 +40,22 @@ from runner.plan.program.instructions import (
 )
 
 
-def bind(binding: Binding, argument: Argument, loops: Loops) -> Run:
+def bind(session: Session, argument: Argument, loops: Loops) -> Run:
     """The step that an instruction describes, over the tensors of a run."""
-    return _BINDERS[type(argument)](binding, argument, loops)
+    return _BINDERS[type(argument)](session, argument, loops)
 
 
-def _forward(binding: Binding, argument: Forward, loops: Loops) -> Run:
+def _forward(session: Session, argument: Forward, loops: Loops) -> Run:
+    binding = session.binding
     step = Straight(binding, loops)
     results = step.results(binding.evaluate(argument.evaluation, loops), argument.evaluation)
-    step.look(binding.watch.computed(binding, argument.evaluation, loops), results)
+    step.look(session.watch.computed(binding, argument.evaluation, loops), results)
     step.keep_results(argument.evaluation, results)
     return step.function()
 
 
-def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
+def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
+    binding = session.binding
     evaluation = argument.evaluation
     step = Straight(binding, loops)
     results = step.evaluate(evaluation)
@@ -61,7 +64,7 @@ def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
     inputs = binding.trained(argument.inputs)
     cotangent: list[Tensor] = []
     later_draws = int(argument.gradient is not None and argument.gradient.random)
-    look = binding.watch.computed(
+    look = session.watch.computed(
         binding, evaluation, loops, argument.parameters, cotangent=cotangent, later_draws=later_draws
     )
     if argument.gradient is None:
@@ -81,14 +84,15 @@ def _backward(binding: Binding, argument: Backward, loops: Loops) -> Run:
         step.keep_results(evaluation, results)  # the gradient may read what this step has just computed
         step.call(backward, "backward", "objective")
         step.look(look, results)
-    _measure(binding, step, argument.parameters)
+    _measure(session, step, argument.parameters)
     step.keep_gradients(argument.parameters)
     return step.function()
 
 
-def _measure(binding: Binding, step: Straight, parameters: Sequence[str]) -> None:
+def _measure(session: Session, step: Straight, parameters: Sequence[str]) -> None:
     """The rules of health about gradients."""
-    for measure in binding.health.gradients(binding.parameters(parameters)):
+    binding = session.binding
+    for measure in session.health.gradients(binding.parameters(parameters)):
         step.call(measure, "measure")
 
 
@@ -99,29 +103,31 @@ def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
     return expanded
 
 
-def _step(binding: Binding, argument: Step, loops: Loops) -> Run:
+def _step(session: Session, argument: Step, loops: Loops) -> Run:
+    binding = session.binding
     if argument.closure is not None:
         from runner.engine.steps.lbfgs import step_by_closure
 
-        return step_by_closure(binding, argument, argument.closure, loops)
+        return step_by_closure(session, argument, argument.closure, loops)
     step = Straight(binding, loops)
     if binding.rewrites_gradients:
         step.renew_gradients(argument.parameters)
-    take_steps(binding, step, argument.optimizers, binding.watch.updated(binding, argument.optimizers))
+    take_steps(session, step, argument.optimizers, session.watch.updated(binding, argument.optimizers))
     if binding.rewrites_gradients:
         step.keep_gradients(argument.parameters)
     return step.function()
 
 
-def _checkpoint(binding: Binding, argument: Checkpoint, loops: Loops) -> Run:
+def _checkpoint(session: Session, argument: Checkpoint, loops: Loops) -> Run:
     def run() -> None:
-        if binding.watch.sound():
-            binding.checkpoint(argument.tag)
+        if session.watch.sound():
+            session.checkpoint(argument.tag)
 
     return run
 
 
-def _zero_grad(binding: Binding, argument: ZeroGrad, loops: Loops) -> Run:
+def _zero_grad(session: Session, argument: ZeroGrad, loops: Loops) -> Run:
+    binding = session.binding
     step = Straight(binding, loops)
     parameters = binding.parameters(argument.parameters)
     if argument.set_to_none:
@@ -138,18 +144,19 @@ def _zero(parameters: Mapping[str, Parameter]) -> None:
             parameter.grad = torch.zeros_like(parameter.grad)
 
 
-def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
+def _train(session: Session, argument: Train, loops: Loops) -> Run:
+    binding = session.binding
     if argument.closure:
         from runner.engine.steps.lbfgs import train_by_closure
 
-        return train_by_closure(binding, argument, loops)
+        return train_by_closure(session, argument, loops)
     evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
     differentiate = Differentiate(binding.trained(argument.inputs))
     step = Straight(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     step.remove_gradients(parameters)
-    look, look_after, remembering = binding.watch.trained(binding, argument, loops)
+    look, look_after, remembering = session.watch.trained(binding, argument, loops)
     if argument.accumulate > 1:
         results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
     else:
@@ -157,10 +164,10 @@ def _train(binding: Binding, argument: Train, loops: Loops) -> Run:
         step.call(differentiate, "differentiate", results[evaluation.objective])
         step.look(look, results)
     for number, clip in enumerate(argument.clips):
-        step.clip(_clip(binding, clip), clip.column, number)
-    _measure(binding, step, argument.parameters)
+        step.clip(_clip(session, clip), clip.column, number)
+    _measure(session, step, argument.parameters)
     step.own_results(evaluation, results)
-    take_steps(binding, step, argument.optimizers, look_after, results)
+    take_steps(session, step, argument.optimizers, look_after, results)
     for stepper in remembering:
         step.call(stepper.forget, "forget")
     step.keep_gradients(parameters)
@@ -220,32 +227,35 @@ def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
     return lambda: clipping.by_norm(parameters, max_norm, norm_type)
 
 
-def _clip(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
+def _clip(session: Session, clip: Clip) -> Callable[[], Tensor | None]:
     """The same with its norm looked at, in the dtype in which it is logged."""
+    binding = session.binding
     clipped: Callable[[], Any] = clipping_of(binding, clip)
     if clip.value is None:
-        clipped = binding.watch.clipped(clipped)
+        clipped = session.watch.clipped(clipped)
     if clip.column is None:
         return clipped
     dtype = binding.plan.columns[clip.column].dtype
     return lambda: clipped().to(dtype)
 
 
-def _clip_gradients(binding: Binding, argument: ClipGradients, loops: Loops) -> Run:
+def _clip_gradients(session: Session, argument: ClipGradients, loops: Loops) -> Run:
+    binding = session.binding
     step = Straight(binding, loops)
     parameters = binding.parameters(argument.clip.parameters)
     step.renew_gradients(parameters)
-    step.clip(_clip(binding, argument.clip), argument.clip.column)
+    step.clip(_clip(session, argument.clip), argument.clip.column)
     step.keep_gradients(parameters)
     return step.function()
 
 
-def _assign(binding: Binding, argument: Assign, loops: Loops) -> Run:
+def _assign(session: Session, argument: Assign, loops: Loops) -> Run:
+    binding = session.binding
     calls = [binding.call(computation, loops) for computation in argument.computations]
     weights = binding.parameters([target for target in argument.targets if not target.endswith(".grad")])
     of_gradients = [target.removesuffix(".grad") for target in argument.targets if target.endswith(".grad")]
     gradients = binding.parameters(of_gradients)
-    look, look_again = binding.watch.assigned(binding, argument, loops)
+    look, look_again = session.watch.assigned(binding, argument, loops)
 
     def run() -> Values:
         results = [call()[0] for call in calls]
@@ -276,7 +286,8 @@ def _write(binding: Binding, target: str, result: Any) -> None:
         parameter.data = new
 
 
-def _expect(binding: Binding, argument: Expect, loops: Loops) -> Run:
+def _expect(session: Session, argument: Expect, loops: Loops) -> Run:
+    binding = session.binding
     checks = [_expectation(binding, entry, loops) for entry in argument.expectations]
 
     def run() -> None:
@@ -310,16 +321,18 @@ def _expectation(binding: Binding, entry: Expectation, loops: Loops) -> Callable
     return holds
 
 
-def _next(binding: Binding, argument: Next, loops: Loops) -> Run:
+def _next(session: Session, argument: Next, loops: Loops) -> Run:
+    binding = session.binding
     return _drawing(binding, argument.sources)
 
 
-def _evaluate(binding: Binding, argument: Evaluate, loops: Loops) -> Run:
+def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
     """The mean of each value over all samples of a source; nothing but these values is left behind."""
+    binding = session.binding
     from runner.engine.steps.evaluating import whole_pass
 
     whole = whole_pass(binding, argument, loops)
-    look = binding.watch.evaluated(binding, argument, loops)
+    look = session.watch.evaluated(binding, argument, loops)
     values = binding.state.values
 
     def run() -> Values:
@@ -336,7 +349,7 @@ def _evaluate(binding: Binding, argument: Evaluate, loops: Loops) -> Run:
     return run
 
 
-_BINDERS: Mapping[type[Argument], Callable[[Binding, Any, Loops], Run]] = {
+_BINDERS: Mapping[type[Argument], Callable[[Session, Any, Loops], Run]] = {
     Checkpoint: _checkpoint,
     Forward: _forward,
     Backward: _backward,

@@ -25,6 +25,7 @@ from runner.engine.watch.reports import (
     where,
 )
 from runner.errors import HealthWarning, Problem
+from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Output
 from runner.optim import AnyStepper
 from runner.plan.plan import Plan
@@ -272,7 +273,7 @@ class Watch:
 
         def of_target(name: str, tensor: Tensor, results: Results) -> Problem:
             path = argument.config_paths[positions[name]]
-            dtype = str(tensor.dtype).removeprefix("torch.")
+            dtype = dtype_name(tensor.dtype)
             message = f"{told(name, tensor, f', written as {dtype}')} {where(plan, state)}"
             return plan.config.document.problem(path, message, GO_ON)
 

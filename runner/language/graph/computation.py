@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx
 
 from runner.language.graph.codegen import compile_nodes
+from runner.language.graph.lowered import Lowered
 from runner.language.inference.runtime import gradient
-from runner.language.lowering.lower import Lowered
 
 
 @dataclass(frozen=True, slots=True)

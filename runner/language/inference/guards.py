@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from runner.catalogue import Operation
+from runner.language.dtypes import dtype_name
 from runner.language.inference.recurrent import check_cell, check_network
 
 Arguments = Mapping[str, Any]
@@ -150,7 +151,7 @@ def _check_division(given: Arguments) -> None:
     dtype = torch.result_type(left, right)
     info = torch.iinfo(dtype)
     overflows = _equals(left, info.min, dtype) & _equals(right, -1, dtype)
-    name = str(dtype).removeprefix("torch.")
+    name = dtype_name(dtype)
     _require(~overflows.any(), f"-2^{info.bits - 1} divided by -1 does not fit into {name}")
 
 

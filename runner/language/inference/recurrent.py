@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.language.dtypes import dtype_name
+
 Shape = tuple[int, ...]
 Check = Callable[[Mapping[str, Any]], None]
 
@@ -112,7 +114,7 @@ def _compare(what: str, tensors: Sequence[Tensor], wanted: Sequence[Shape]) -> N
 def _check_dtypes(tensors: Sequence[Tensor]) -> None:
     dtypes = {tensor.dtype for tensor in tensors}
     if len(dtypes) > 1:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        names = ", ".join(sorted(dtype_name(dtype) for dtype in dtypes))
         raise ValueError(f"input, states and weights have different dtypes: {names}")
 
 

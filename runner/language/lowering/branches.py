@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
+from runner.language.dtypes import dtype_name
 from runner.language.graph.codegen import compile_graph
 from runner.language.inference.runtime import branch, gradient, number_as
 from runner.language.lowering.conditions import iteration_where
-from runner.language.lowering.values import describe, differ, dtype_name, example_of
+from runner.language.lowering.values import describe, differ, example_of
 
 if TYPE_CHECKING:
-    from runner.language.lowering.lower import Lowering
+    from runner.language.lowering.context import Lowering
 
 BRANCH_WORK = 250  # what a branch costs, in steps of lowering: its two sides are compiled
 

@@ -14,11 +14,12 @@ from runner.language.inference.costs import has_longer_history
 from runner.language.inference.runtime import gradient, watch
 from runner.language.lowering import operations
 from runner.language.lowering.scope import Function
+from runner.language.lowering.statements import block
 from runner.language.lowering.values import describe
 from runner.language.text.faults import LanguageError
 
 if TYPE_CHECKING:
-    from runner.language.lowering.lower import Lowering
+    from runner.language.lowering.context import Lowering
 
 MAX_INLINED = 64  # functions within functions
 INLINING_WORK = 5  # what inlining a function costs, in steps of lowering
@@ -143,7 +144,7 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
         if name in inner.watched and isinstance(value, fx.Node) and isinstance(value.meta["example"], Tensor):
             value = lowering.emit(node, "call_function", watch, (value,))
         inner.local[name] = value
-    result = inner.named[inner.block(function.statements)]
+    result = inner.named[block(inner, function.statements)]
     lowering.shared.inlined -= 1
     return result
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from runner.language.dtypes import dtype_name
 from runner.language.text.faults import LanguageError, place_of, source_of
 
 _NOISE = (
@@ -72,7 +73,7 @@ def explain(
         if hint is None and len(shapes) == 1:
             hint = f"its tensor has the shape {shapes[0]}"
         elif hint is None and len({value.dtype for value in tensors}) > 1:
-            dtypes = [str(value.dtype).removeprefix("torch.") for value in tensors]
+            dtypes = [dtype_name(value.dtype) for value in tensors]
             hint = f"its tensors are {', '.join(map(' '.join, zip(dtypes, shapes, strict=True)))}"
         elif hint is None and shapes:
             hint = f"its tensors have the shapes {', '.join(shapes)}"

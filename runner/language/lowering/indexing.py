@@ -14,7 +14,7 @@ from runner.language.lowering.values import Lookup, describe, example_of, is_mas
 from runner.language.text.hints import PREFIXES, suggestion
 
 if TYPE_CHECKING:
-    from runner.language.lowering.lower import Lowering
+    from runner.language.lowering.context import Lowering
 
 
 def subscript(lowering: Lowering, node: ast.Subscript) -> Any:

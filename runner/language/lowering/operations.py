@@ -23,6 +23,7 @@ from runner.catalogue import (
     refusal,
 )
 from runner.errors import did_you_mean, nearest
+from runner.language.dtypes import DTYPES
 from runner.language.inference.guards import guarded
 from runner.language.lowering.counts import excess
 from runner.language.lowering.values import Lookup, describe, example_of, worst_of
@@ -31,26 +32,7 @@ from runner.language.text.hints import FOREIGN, PREFIXES, cast_hint, module_hint
 from runner.language.text.scalars import FUNCTIONS
 
 if TYPE_CHECKING:
-    from runner.language.lowering.lower import Lowering
-
-DTYPES: Mapping[str, torch.dtype] = {
-    name: getattr(torch, name)
-    for name in (
-        "float16", "bfloat16", "float32", "float64", "half", "float", "double",
-        "complex64", "complex128", "cfloat", "cdouble",
-        "uint8", "int8", "int16", "int32", "int64", "short", "int", "long", "bool",
-        "float8_e4m3fn", "float8_e5m2",
-    )
-}  # fmt: skip
-"""The dtypes by their names in torch."""
-
-PYTHON_TYPES: Mapping[str, torch.dtype] = {
-    "bool": torch.bool,
-    "int": torch.int64,
-    "float": torch.float64,
-    "complex": torch.complex128,
-}
-"""The dtypes that torch understands by Python's own types: `x.to(int)` is int64, where `torch.int` is int32."""
+    from runner.language.lowering.context import Lowering
 
 _LISTED = "`steprun ops` lists what is"
 

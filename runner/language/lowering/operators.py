@@ -13,37 +13,14 @@ from torch import fx
 from runner.language.inference.guards import guarded_operator
 from runner.language.inference.runtime import power
 from runner.language.lowering.branches import FOR_TENSORS, condition
-from runner.language.lowering.values import MAX_DISPLAY, describe, nodes_of, worst_of
+from runner.language.lowering.values import MAX_DISPLAY, TENSOR_BINARY, TENSOR_UNARY, describe, nodes_of, worst_of
 from runner.language.text.scalars import BINARY, COMPARE, UNARY
 
 if TYPE_CHECKING:
-    from runner.language.lowering.lower import Lowering
-
-_TENSOR_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.MatMult: operator.matmul,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-}
-_TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Invert: operator.invert,
-}
-
+    from runner.language.lowering.context import Lowering
 
 _NAMED: Mapping[Callable[[Any, Any], Any], str] = {operator.floordiv: "floor_divide", operator.mod: "remainder"}
 """Operators that compute what an operation with a guard computes."""
-
-ELEMENTWISE = frozenset((power, *_TENSOR_BINARY.values(), *_TENSOR_UNARY.values(), *COMPARE.values()))
-"""What gives the same shape whatever its numbers are."""
 
 
 def binary(lowering: Lowering, node: ast.BinOp) -> Any:
@@ -65,7 +42,7 @@ def combine(lowering: Lowering, node: ast.BinOp, left: Any, right: Any) -> Any:
     if isinstance(left, (tuple, list)) or isinstance(right, (tuple, list)):
         return join(lowering, node, left, right)
     refuse_text(lowering, node, left, right)
-    target = _TENSOR_BINARY[type(node.op)]
+    target = TENSOR_BINARY[type(node.op)]
     if target is operator.pow and not isinstance(left, fx.Node):
         target = power  # torch.fx would write `-2 ** x`, which Python reads as `-(2 ** x)`
     if target in _NAMED:
@@ -106,7 +83,7 @@ def unary(lowering: Lowering, node: ast.UnaryOp) -> Any:
     if isinstance(value, complex) and isinstance(node.op, ast.USub):
         return -value
     refuse_text(lowering, node, value)
-    return lowering.emit(node, "call_function", _TENSOR_UNARY[type(node.op)], (value,))
+    return lowering.emit(node, "call_function", TENSOR_UNARY[type(node.op)], (value,))
 
 
 def compare(lowering: Lowering, node: ast.Compare) -> Any:

@@ -7,15 +7,44 @@ is what it gives on the example tensors. A node whose example is a number is a *
 from __future__ import annotations
 
 import ast
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from runner.language.dtypes import dtype_name
+from runner.language.inference.runtime import power
+from runner.language.text.scalars import COMPARE
+
 MAX_DISPLAY = 10_000  # elements of a list or tuple
 MAX_NESTED = 32  # lists within lists
 MAX_SIZE = 1_000_000  # of values in a list or tuple and all within it; more than any expression may walk
+
+
+TENSOR_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.MatMult: operator.matmul,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+}
+TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Invert: operator.invert,
+}
+
+ELEMENTWISE = frozenset((power, *TENSOR_BINARY.values(), *TENSOR_UNARY.values(), *COMPARE.values()))
+"""What gives the same shape whatever its numbers are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +96,6 @@ def differ(left: Any, right: Any) -> bool:
     """Whether two values are tensors of different shapes."""
     one, other = example_of(left), example_of(right)
     return isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape != other.shape
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def describe(value: Any) -> str:

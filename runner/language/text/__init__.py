@@ -1,1 +1,5 @@
-"""TODO."""
+"""The text of expressions: parsing, scalar arithmetic, hints.
+
+In: text. Out: checked Python syntax, or a number.
+Imports no torch.
+"""

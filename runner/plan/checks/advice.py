@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from runner.config.text.nodes import ScalarNode
-from runner.language.lowering.lower import Lowered
+from runner.language.graph.lowered import Lowered
 from runner.language.text.faults import LanguageError
 from runner.plan.faults import ConfigPath, Faults, KeyPath, place
 from runner.plan.program.instructions import Action, Evaluate, Instruction

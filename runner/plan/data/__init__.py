@@ -1,1 +1,5 @@
-"""TODO."""
+"""Data files and sources: headers, shapes, dtypes, casts.
+
+In: paths and columns of a config. Out: source plans, and arrays or rows when asked.
+Reads only files that the sandbox allows, within bounds.
+"""

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from runner.plan.dtypes import Number, misfit
+from runner.plan.data.dtypes import Number, misfit
 
 Misfit = tuple[tuple[int, ...], Number, str]
 """The index of an element, its value, and why a dtype does not hold it."""

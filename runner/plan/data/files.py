@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
+from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.plan.data.arrays import open_npy, open_npz, open_safetensors, read_values
 from runner.plan.data.casting import first_misfit
+from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, locate
 from runner.plan.data.tables import Columns, describe_parquet, names_in_parquet, read_parquet, row_groups
-from runner.plan.dtypes import WIDENED, dtype_name
 from runner.plan.memory import machine_memory
 
 __all__ = [

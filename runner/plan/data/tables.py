@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
+from runner.language.dtypes import dtype_name
 from runner.plan.data.casting import first_misfit
+from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, open_ordinary
-from runner.plan.dtypes import WIDENED, dtype_name
 
 _REWRITE = "write the file again"
 

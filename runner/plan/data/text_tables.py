@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from runner.errors import listing
+from runner.plan.data.dtypes import EXACT
 from runner.plan.data.sandbox import FileFault, open_ordinary
 from runner.plan.data.tables import Columns, check_alike, chosen_of
-from runner.plan.dtypes import EXACT
 
 Block = NDArray[numpy.generic]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from runner.errors import did_you_mean, listing
+from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import (
     Computation,
     computed_with,
@@ -18,14 +19,14 @@ from runner.language.graph.computation import (
     inputs_of,
     loggable,
 )
+from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Inference
-from runner.language.lowering.lower import Lowered, lower_expression, uses_grad
+from runner.language.lowering.lower import lower_expression, uses_grad
 from runner.language.lowering.scope import Function, Scope
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.data.batch_choice import MOST_VARIANTS, Choice, Supply
-from runner.plan.dtypes import dtype_name
 from runner.plan.faults import ConfigPath, Faults, KeyPath
 from runner.plan.program.instructions import Evaluation
 from runner.plan.rows.columns import Column

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from runner.language.dtypes import dtype_name
 from runner.language.text.faults import LanguageError
 from runner.language.text.parse import parse_expression
-from runner.plan.dtypes import dtype_name
 
 
 def gradient_name(text: str) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from runner.language.graph.computation import Computation, computed_from, extract_values
-from runner.language.lowering.lower import Lowered
+from runner.language.graph.lowered import Lowered
 from runner.language.pooling.pooling import Constant, Derived, Mixed, Pooling, Rows, State, Term, operation, twins
 from runner.language.text.faults import LanguageError
 from runner.plan import faults

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from runner.language.dtypes import dtype_name
 from runner.optim.plans import Path
 from runner.plan.data.casting import first_misfit
+from runner.plan.data.dtypes import Number
 from runner.plan.data.files import ArrayFile, cast, read
-from runner.plan.dtypes import Number, dtype_name
 
 
 @dataclass(frozen=True, slots=True)

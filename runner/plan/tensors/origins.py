@@ -16,8 +16,8 @@ from runner.language.text.scalars import Names, names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
 from runner.optim.faults import PlacedFault
 from runner.optim.plans import Path
+from runner.plan.data.dtypes import Number
 from runner.plan.data.files import FileFault, describe, open_array
-from runner.plan.dtypes import Number
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.initial import Computed, Drawn, Fill, Initial, Listed, Loaded
 

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from runner.config import Config, Document, TensorDeclaration
 from runner.errors import Problem
+from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import Names
 from runner.optim.faults import Collector, PlacedFault, sentence
 from runner.optim.plans import Path, broadcasts
+from runner.plan.data.dtypes import Number, default_of_kind, has_gradient, misfit
 from runner.plan.data.files import CastFault, FileFault, check_cast
-from runner.plan.dtypes import Number, default_of_kind, dtype_name, has_gradient, misfit
 from runner.plan.memory import machine_memory
 from runner.plan.tensors.initial import Computed, Drawn, Evaluate, Fill, Initial, Listed, Loaded, draw, make
 from runner.plan.tensors.origins import Surroundings, declared_shape, init_path, source_of

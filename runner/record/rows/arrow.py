@@ -17,10 +17,11 @@ import pyarrow
 import torch
 from torch import Tensor
 
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import STATISTICS, Column
 from runner.record.rows.batch import Batch, Packed
 from runner.record.rows.digest import digest_of
-from runner.record.rows.storage import StoredColumn, column_json, dtype_name, from_column_json, to_stored
+from runner.record.rows.storage import StoredColumn, column_json, from_column_json, to_stored
 from runner.record.rows.summary import summarize
 
 T = TypeVar("T")

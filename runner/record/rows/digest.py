@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from runner.plan.dtypes import dtype_name
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import DIGEST_BYTES
 
 _INTEGER_OF_WIDTH = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from runner.engine.rows import Row
+from runner.language.dtypes import dtype_name
 from runner.plain_text import json_text
-from runner.record.rows.storage import LARGEST_LISTED, dtype_name
+from runner.record.rows.storage import LARGEST_LISTED
 from runner.record.rows.summary import summarize
 
 

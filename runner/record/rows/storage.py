@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column, Kept, Role, recorded
 
 LARGEST_LISTED = 4096
@@ -127,11 +128,6 @@ def from_column_json(told: Mapping[str, Any]) -> Column:
 
 def _are_lengths(shape: Sequence[Any]) -> bool:
     return all(type(length) is int and length >= 0 for length in shape) and math.prod(shape) < 1 << 48
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`float32` for `torch.float32`."""
-    return str(dtype).removeprefix("torch.")
 
 
 def dtype_named(name: str) -> torch.dtype:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
+from runner.language.dtypes import dtype_name
+
 Number = int | float | bool
 
 WIDENED: Mapping[torch.dtype, torch.dtype] = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
@@ -14,11 +16,6 @@ WIDENED: Mapping[torch.dtype, torch.dtype] = dict.fromkeys((torch.uint16, torch.
 
 EXACT = 2**53
 """Up to here float64 holds every integer."""
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`float64` for `torch.float64`."""
-    return str(dtype).removeprefix("torch.")
 
 
 def default_of_kind(kind: torch.dtype, default: torch.dtype) -> torch.dtype:

@@ -1,0 +1,42 @@
+"""One run under way: the binding of its plan, what watches over its numbers, and what saves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runner.engine.binding import Binding
+from runner.engine.state import State
+from runner.engine.watch.health import Health
+from runner.engine.watch.watch import Watch
+from runner.plan.plan import Plan
+
+SaveCheckpoint = Callable[[str | None], None]
+"""Saves the state of the run under a tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the steps of a run share."""
+
+    binding: Binding
+    watch: Watch
+    health: Health
+    checkpoint: SaveCheckpoint
+
+
+def open_session(
+    plan: Plan, state: State, *, checkpoint: SaveCheckpoint | None = None, watch: Watch | None = None
+) -> Session:
+    """A session over the tensors of `state`.
+
+    Args:
+        checkpoint: what `checkpoint` steps call; they do nothing without it.
+        watch: over `state`; one that reports as Python warnings unless given.
+    """
+    watch = Watch(plan, state) if watch is None else watch
+    return Session(Binding(plan, state), watch, Health(plan, state, watch.tell), checkpoint or _saves_nothing)
+
+
+def _saves_nothing(tag: str | None) -> None:
+    """Of a run that is not recorded."""

@@ -1,0 +1,25 @@
+"""The graph of a whole expression, with the names of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """An expression's graph, before anything is cut."""
+
+    graph: fx.Graph
+    values: Mapping[str, Any]  # named values in order: nodes, fixed scalars, tuples of nodes
+    result: str  # the name of the last statement's value
+    random: bool
+    gradients: bool  # whether it holds `grad(y, x)`
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # values of expressions over the named values
+
+    def __getitem__(self, name: str) -> Any:
+        """The named value or metric `name`."""
+        return self.values[name] if name in self.values else self.metrics[name]

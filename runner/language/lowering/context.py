@@ -1,0 +1,398 @@
+"""What the lowering of one text knows and does: names, nodes, faults.
+
+`lower` passes in the functions that lower each kind of syntax; those get the `Lowering` as their first argument.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+
+from runner.catalogue import find_operation
+from runner.errors import did_you_mean, listing
+from runner.language.dtypes import DTYPES, PYTHON_TYPES
+from runner.language.inference.inference import Inference, TooLarge
+from runner.language.inference.runtime import lookup, watch
+from runner.language.lowering.conditions import example_at, examples_at
+from runner.language.lowering.diagnosis import explain
+from runner.language.lowering.scope import Scope
+from runner.language.lowering.values import (
+    ELEMENTWISE,
+    MAX_DISPLAY,
+    MAX_NESTED,
+    Lookup,
+    example_of,
+    extent,
+    nodes_of,
+)
+from runner.language.text.faults import Consequence, LanguageError, place_of, source_of
+from runner.language.text.hints import NAMES
+from runner.language.text.scalars import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault_text
+
+LATER = (2, 3, 10)
+"""Iterations at which a shape is looked at again."""
+
+ABSENT: Any = object()
+"""What `Lowering.find` returns for a name without a meaning."""
+
+WORK_A_NODE = 10  # steps of lowering for each operation that is allowed
+
+
+Handlers = Mapping[type[ast.expr], Callable[["Lowering", Any], Any]]
+"""The function that lowers each kind of syntax to a value."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What one expression, its functions and its branches have in common."""
+
+    handlers: Handlers
+    scope: Scope
+    inference: Inference
+    random: bool = False
+    gradients: bool = False
+    inlined: int = 0
+    work: int = 0  # nodes of syntax lowered, elements of displays walked
+    iteration: int | None = None  # at which the branch that is being lowered is chosen
+
+
+class Lowering:
+    """Lowers one text into one graph. Functions and branches get one of their own over the same `Shared`."""
+
+    def __init__(
+        self,
+        text: str,
+        origin: Hashable | None,
+        shared: Shared,
+        graph: fx.Graph,
+        local: dict[str, Any],
+        watched: frozenset[str],
+        parent: Lowering | None = None,
+    ) -> None:
+        self.text = text
+        self.origin = origin
+        self.shared = shared
+        self.scope = shared.scope
+        self.graph = graph
+        self.local = local
+        self.named: dict[str, Any] = {}
+        self.faulty: set[str] = set()  # names whose own statements have faults
+        self.watched = watched
+        self.parent = parent  # of a branch: the graph it captures from
+        self.inputs: dict[str, fx.Node] = {}
+        self.captured: dict[fx.Node, fx.Node] = {}
+
+    def inside(
+        self, text: str, origin: Hashable | None, graph: fx.Graph, watched: frozenset[str] = frozenset()
+    ) -> Lowering:
+        """A lowering of a branch or a function within this one."""
+        return Lowering(text, origin, self.shared, graph, {}, watched, self)
+
+    # faults
+
+    def fault(self, node: ast.AST, message: str, hint: str | None = None) -> LanguageError:
+        return LanguageError(message, hint, place_of(node, self.text), self.origin)
+
+    def shown(self, node: ast.AST) -> str:
+        return source_of(node, self.text)
+
+    # values
+
+    def value(self, node: ast.expr) -> Any:
+        """Lower one expression to a value."""
+        self.work(node)
+        return self.shared.handlers[type(node)](self, node)
+
+    def work(self, node: ast.AST, amount: int = 1) -> None:
+        """Count what lowering itself costs, so that functions and loops that give no operations are bounded too."""
+        self.shared.work += amount
+        if self.shared.work > WORK_A_NODE * self.shared.inference.bounds.nodes:
+            raise self.fault(
+                node,
+                "the expression takes too long to write out",
+                "use fewer loops, or functions that call fewer others",
+            )
+
+    def walk(self, node: ast.AST, value: Any) -> None:
+        """Count a tuple or list with all that it holds, since whoever takes it goes through all of it."""
+        if isinstance(value, (tuple, list)):
+            size, depth = extent(value)
+            self.work(node, size)
+            if depth > MAX_NESTED:
+                raise self.fault(
+                    node, "lists are nested too deeply", "make a tensor of it: `tensor([…])` or `stack([…])`"
+                )
+
+    def constant(self, node: ast.Constant) -> Any:
+        return node.value
+
+    def name(self, node: ast.Name) -> Any:
+        name = node.id
+        found = self.find(name)
+        if found is not ABSENT:
+            self.walk(node, found)
+            return self.lift(found)
+        scope = self.scope
+        if name in scope.tensors:
+            return self.input(name, scope.tensors[name])
+        if name in scope.scalars:
+            return scope.scalars[name]
+        if name in scope.running:
+            return self.input(name, scope.running[name])
+        if name in scope.fixed:
+            return scope.fixed[name]
+        if name in CONSTANTS:
+            return CONSTANTS[name]
+        if name in PYTHON_TYPES:
+            return PYTHON_TYPES[name]
+        if name in DTYPES:
+            return DTYPES[name]
+        raise self.unknown(node)
+
+    def find(self, name: str) -> Any:
+        """The value of a local or named value here or around; a function sees what was named before its call."""
+        for lowering in self.visible():
+            if name in lowering.local and (lowering.origin == self.origin):
+                return lowering.local[name]
+            if name in lowering.named:
+                return lowering.named[name]
+        return ABSENT
+
+    def visible(self) -> Iterator[Lowering]:
+        """This text and what encloses it: a branch is inside its text; a function is inside the whole expression."""
+        lowering: Lowering | None = self
+        while lowering is not None:
+            yield lowering
+            parent = lowering.parent
+            while parent is not None and parent.origin not in (lowering.origin, None):
+                parent = parent.parent
+            lowering = parent
+
+    def unknown(self, node: ast.Name) -> LanguageError:
+        name = node.id
+        if any(name in lowering.faulty for lowering in self.visible()):
+            return Consequence(f"`{name}` has a fault of its own", None, place_of(node, self.text), self.origin)
+        if name in self.scope.elsewhere:
+            message = f"`{name}` is {self.scope.elsewhere[name]}, and cannot be read here"
+            return self.fault(node, message, f"names in scope are {listing(sorted(self.scope.values()))}")
+        if find_operation(name) or name in self.scope.functions or name in FUNCTIONS:
+            return self.fault(node, f"`{name}` is a function", f"call it: `{name}(…)`")
+        if name in ("iteration", "training", "t"):
+            return self.fault(
+                node, f"`{name}` is not known here", "it is a running scalar of steps and hyperparameters"
+            )
+        if name in NAMES:
+            return self.fault(node, f"`{name}` is not declared", NAMES[name])
+        known = self.scope.values()
+        for lowering in self.visible():
+            known |= {*lowering.named, *(lowering.local if lowering.origin == self.origin else ())}
+        known -= {"value", name}
+        otherwise = (
+            f"known names are {listing(sorted(known))}" if known else "declare it under `parameters:` or `constants:`"
+        )
+        return self.fault(node, f"`{name}` is not declared", did_you_mean(name, known, otherwise))
+
+    def input(self, name: str, example: Any) -> fx.Node:
+        """The placeholder of a name that comes from outside the expression."""
+        root = self
+        while root.parent is not None:
+            root = root.parent
+        if name not in root.inputs:
+            placeholder = root.graph.placeholder("v_" + name.replace(".", "_"))
+            placeholder.meta = {"example": example, "input": name}
+            if name in self.scope.varying:
+                placeholder.meta["dynamic"] = True
+            root.inputs[name] = placeholder
+            if name in root.watched and isinstance(example, Tensor):
+                root.inputs[name] = root.emit(None, "call_function", watch, (placeholder,))
+        found: fx.Node = self.lift(root.inputs[name])
+        return found
+
+    def lift(self, value: Any) -> Any:
+        """`value`, usable in this graph: a branch captures what its surroundings computed."""
+        if isinstance(value, fx.Node):
+            if value.graph is self.graph:
+                return value
+            if value not in self.captured:
+                inner = self.graph.placeholder(f"c{len(self.captured)}")
+                example = example_at(value, self.shared.iteration)
+                inner.meta = {"example": example, "dynamic": value.meta.get("dynamic", False), "outer": value}
+                self.captured[value] = inner
+            return self.captured[value]
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.lift(item) for item in value)
+        if isinstance(value, Lookup):
+            return Lookup(value.name, self.lift(value.index), value.element, value.node)
+        return value
+
+    def display(self, node: ast.Tuple | ast.List) -> Any:
+        items = [self.value(element) for element in node.elts]
+        self.walk(node, items)
+        return tuple(items) if isinstance(node, ast.Tuple) else items
+
+    # scalars
+
+    def plain(self, value: Any) -> Any:
+        """`value` with lookups as the scalars they are."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.plain(item) for item in value)
+        if isinstance(value, Lookup):
+            if value.element is not None:
+                return value.element
+            table = lookup(value.name, self.scope.tables[value.name])
+            return self.emit(value.node, "call_function", table, (value.index,))
+        return value
+
+    def is_scalar(self, value: Any) -> bool:
+        if isinstance(value, fx.Node):
+            return isinstance(value.meta["example"], (bool, int, float))
+        return isinstance(value, (bool, int, float))
+
+    def integer(self, node: ast.expr) -> int:
+        value = self.plain(self.value(node))
+        if isinstance(value, fx.Node):
+            raise self.fault(
+                node, f"`{self.shown(node)}` is not fixed before the run", "use numbers, scalar constants and sizes"
+            )
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.fault(node, f"`{self.shown(node)}` is not an integer", "write an integer, or `int(…)`")
+        return value
+
+    def scalar_call(self, node: ast.AST, function: Callable[..., Any], arguments: list[Any]) -> Any:
+        """Scalar arithmetic: done now where all is fixed, else a node that runs."""
+        if not any(isinstance(argument, fx.Node) for argument in arguments):
+            try:
+                return bounded(function(*arguments))
+            except FAULTS as error:
+                hint = "change the numbers it is made of"
+                raise self.fault(node, f"`{self.shown(node)}`: {fault_text(error)}", hint) from None
+        return self.emit(node, "call_function", function, tuple(arguments))
+
+    # elements, and whether a name means something
+
+    def parts(self, value: Any) -> list[Any] | None:
+        """The elements of a tuple, a list, or a node that gives several values."""
+        if isinstance(value, (tuple, list)):
+            return list(value)
+        if isinstance(value, fx.Node):
+            example = value.meta["example"]
+            if isinstance(example, (tuple, list)):
+                return [self.emit(None, "call_function", operator.getitem, (value, i)) for i in range(len(example))]
+            if (
+                isinstance(example, Tensor)
+                and example.dim() > 0
+                and not value.meta.get("dynamic")
+                and example.shape[0] <= MAX_DISPLAY
+            ):
+                return [self.emit(None, "call_function", operator.getitem, (value, i)) for i in range(example.shape[0])]
+        return None
+
+    def is_named(self, name: str) -> bool:
+        """Whether the expression itself gives `name` a meaning: an argument, a loop variable, a named value."""
+        return self.find(name) is not ABSENT
+
+    def is_declared(self, name: str) -> bool:
+        return self.is_named(name) or name in self.scope.values()
+
+    # calls
+
+    def arguments(self, node: ast.Call) -> tuple[list[Any], dict[str, Any]]:
+        """The lowered arguments of a call; a name given twice is a fault."""
+        positional = [self.value(argument) for argument in node.args]
+        named: dict[str, Any] = {}
+        for keyword in node.keywords:
+            assert keyword.arg is not None
+            if keyword.arg in named:
+                raise self.fault(keyword, f"argument `{keyword.arg}` is given twice", "remove one of them")
+            named[keyword.arg] = self.value(keyword.value)
+        return positional, named
+
+    # nodes
+
+    def count(self, node: ast.AST | None) -> None:
+        try:
+            self.shared.inference.count()
+        except TooLarge as error:
+            raise self.too_large(node, error) from None
+
+    def too_large(self, node: ast.AST | None, error: TooLarge) -> LanguageError:
+        if node is None:
+            return LanguageError(str(error), None, origin=self.origin)
+        text = str(error)
+        message, _, hint = text.partition("; ")
+        return self.fault(
+            node, f"`{self.shown(node)}`: {message}" if not isinstance(node, ast.For) else message, hint or None
+        )
+
+    def emit(
+        self,
+        node: ast.AST | None,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+        *,
+        random: bool = False,
+        dynamic: bool = False,
+        example: Any = None,
+    ) -> fx.Node:
+        """Add one operation to the graph, and run it on the examples."""
+        kwargs = kwargs or {}
+        self.count(node)
+        operands = nodes_of((args, kwargs))
+        if example is None:
+            example = self.infer(node, kind, target, args, kwargs, random)
+        made = self.graph.create_node(kind, target, args, kwargs)
+        tainted = dynamic or any(operand.meta.get("dynamic") for operand in operands)
+        made.meta = {"example": example}
+        if node is not None:
+            tainted = tainted or self.varies(node, kind, target, args, kwargs, made)
+        made.meta["dynamic"] = tainted and not (isinstance(example, Tensor) and example.dim() == 0)
+        if random:
+            made.meta["random"] = True
+        if any(operand.meta.get("branch") for operand in operands):
+            made.meta["branch"] = True
+        if node is not None:
+            made.meta["place"] = place_of(node, self.text)
+        if self.origin is not None:
+            made.meta["origin"] = self.origin
+        self.shared.random |= random
+        return made
+
+    def infer(
+        self, node: ast.AST | None, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], random: bool
+    ) -> Any:
+        examples, named = example_of(args), example_of(kwargs)
+        function = getattr(Tensor, target) if kind == "call_method" else target
+        try:
+            return self.shared.inference.run(function, examples, named, random)
+        except TooLarge as error:
+            raise self.too_large(node, error) from None
+        except RecursionError:
+            raise
+        except Exception as error:  # torch raises what it likes; each becomes a fault at its place
+            if node is None:
+                raise
+            raise explain(error, node, self.text, self.origin, target, examples, named) from error
+
+    def varies(self, node: ast.AST, kind: str, target: Any, args: Any, kwargs: Any, made: fx.Node) -> bool:
+        """Whether a running scalar is in the shape of a result (`x[:iteration]`): later iterations are tried."""
+        example = made.meta["example"]
+        if target in ELEMENTWISE or not isinstance(example, Tensor):
+            return False
+        if not any(map(self.is_scalar, made.all_input_nodes)):
+            return False
+        for iteration in LATER:
+            try:
+                later, named = examples_at((args, kwargs), iteration)
+                found = self.infer(node, kind, target, later, named, True)
+            except LanguageError:  # it need not hold there; where it is run and does not, that is told
+                continue
+            if isinstance(found, Tensor) and found.shape != example.shape:
+                return True
+        return False
