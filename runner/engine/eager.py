@@ -22,7 +22,7 @@ from runner.errors import RunError
 from runner.language.inference.generators import left_alone
 from runner.plan.determinism import deterministic
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Again, Enter, Instruction, Leave, When
+from runner.plan.program.instructions import Action, Break, Instruction, LoopEnd, LoopStart, When
 
 Jump = Callable[[int], int]
 """A loop's head or foot: from its own position to the next one."""
@@ -144,17 +144,17 @@ def _bind(
 ) -> tuple[Callable[..., Any], Action | None]:
     binding = session.binding
     match instruction:
-        case Enter():
+        case LoopStart():
             return _enter(binding, instruction), None
-        case Again():
+        case LoopEnd():
             return _again(binding, instruction), None
-        case Leave():
+        case Break():
             return _leave(binding, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
 
 
-def _enter(binding: Binding, instruction: Enter) -> Jump:
+def _enter(binding: Binding, instruction: LoopStart) -> Jump:
     if instruction.source is not None:
         return _enter_pass(binding, instruction, instruction.source)
     iterations, loop, times, end = binding.state.iterations, instruction.loop, instruction.times, instruction.exit
@@ -171,7 +171,7 @@ def _enter(binding: Binding, instruction: Enter) -> Jump:
     return run
 
 
-def _enter_pass(binding: Binding, instruction: Enter, source: str) -> Jump:
+def _enter_pass(binding: Binding, instruction: LoopStart, source: str) -> Jump:
     """The head of a `for_each`: a fresh pass, and its first batch."""
     enter = _enter(binding, replace(instruction, source=None))
     batches, end = binding.state.batches[source], instruction.exit
@@ -186,7 +186,7 @@ def _enter_pass(binding: Binding, instruction: Enter, source: str) -> Jump:
     return run
 
 
-def _again(binding: Binding, instruction: Again) -> Jump:
+def _again(binding: Binding, instruction: LoopEnd) -> Jump:
     if instruction.source is not None:
         return _again_pass(binding, instruction, instruction.source)
     iterations, loop, times, start = binding.state.iterations, instruction.loop, instruction.times, instruction.start
@@ -200,7 +200,7 @@ def _again(binding: Binding, instruction: Again) -> Jump:
     return run
 
 
-def _again_pass(binding: Binding, instruction: Again, source: str) -> Jump:
+def _again_pass(binding: Binding, instruction: LoopEnd, source: str) -> Jump:
     """The foot of a `for_each`: the next batch, or that of a fresh pass."""
     again = _again(binding, replace(instruction, source=None))
     batches, start = binding.state.batches[source], instruction.start
@@ -217,7 +217,7 @@ def _again_pass(binding: Binding, instruction: Again, source: str) -> Jump:
     return run
 
 
-def _leave(binding: Binding, instruction: Leave) -> Jump:
+def _leave(binding: Binding, instruction: Break) -> Jump:
     """Out of the loop; the rows of this iteration turn out to be its last ones, which the log keeps."""
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
     state, end, loop = binding.state, instruction.exit, instruction.loops[-1]
@@ -251,8 +251,8 @@ def _every_row(session: Session, run: Run, position: int, action: Action) -> Run
     binding = session.binding
     every, loop, iterations = binding.plan.log.every, action.loops[-1], binding.state.iterations
     program = binding.plan.program
-    times = next(item.times for item in program if isinstance(item, Enter) and item.loop == loop)
-    stops = any(isinstance(item, Leave) and item.loops[-1] == loop for item in program)
+    times = next(item.times for item in program if isinstance(item, LoopStart) and item.loop == loop)
+    stops = any(isinstance(item, Break) and item.loops[-1] == loop for item in program)
     withheld, watch = binding.state.withheld, session.watch
 
     def kept() -> Values | None:

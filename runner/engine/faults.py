@@ -14,7 +14,7 @@ from runner.language.lowering.diagnosis import device_hint, memory_message, torc
 from runner.language.text.faults import LanguageError
 from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Again, Expectation
+from runner.plan.program.instructions import Action, Expectation, LoopEnd
 
 
 class LateOption(RuntimeError):
@@ -49,7 +49,7 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     elif isinstance(instruction, Action):
         message, hint = _of_label(state, instruction, error) or (message, hint)
     path: ConfigPath = ("steps",)
-    if not isinstance(instruction, Again):
+    if not isinstance(instruction, LoopEnd):
         path = instruction.config_path
     if isinstance(instruction, Action):
         message = f"{message} (at {instruction.path.format(*iterations)})"

@@ -16,8 +16,8 @@ from runner.language.graph.codegen import fault_place
 from runner.language.inference.generators import left_alone, manual_seed
 from runner.language.inference.inference import Bounds
 from runner.language.lowering.diagnosis import torch_message
+from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Scalar
 from runner.optim import (
     AnyStepper,
     InitialState,
@@ -34,10 +34,10 @@ from runner.plan.data.files import text_read_once
 from runner.plan.data.sources import columns_read
 from runner.plan.faults import place
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Enter
+from runner.plan.program.instructions import LoopStart
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.initial import Computed
-from runner.plan.tensors.initial_values import NOTHING, Surroundings, computed_value, initial_values
+from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed_value, initial_values
 
 Values = tuple[Tensor | None, ...]
 Withheld = tuple[int, Values]
@@ -101,9 +101,9 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
 
 def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
     document = plan.config.document
-    around = Surroundings(plan.seed, plan.scalars, plan.functions, plan.dtype, Bounds())
+    context = InitialContext(plan.seed, plan.environment, Bounds())
     try:
-        values = initial_values(plan.tensors, around, given=given, drawn=plan.drawings.take())
+        values = initial_values(plan.tensors, context, given=given, drawn=plan.drawings.take())
     except PlacedFault as fault:
         raise RunError(fault.problem(document)) from fault
     except LanguageError as error:
@@ -117,12 +117,12 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
             parameters[name] = Parameter(moved, requires_grad=tensor.requires_grad)
         else:
             constants[name] = moved
-    loops = sum(isinstance(instruction, Enter) for instruction in plan.program)
+    loops = sum(isinstance(instruction, LoopStart) for instruction in plan.program)
 
     def initial(entry: InitialState) -> Tensor | int | float | bool:
         if not isinstance(entry.value, str):
             return entry.value
-        return computed_value(Computed(entry.value, entry.path, ()), "state", values, around).to(plan.device)
+        return computed_value(Computed(entry.value, entry.path, ()), "state", values, context).to(plan.device)
 
     def stepper(optimizer: OptimizerPlan) -> AnyStepper:
         if optimizer.rule is None:

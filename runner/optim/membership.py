@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Membership:
     """What one optimizer holds: a set of parameters for each of its groups, and the rest."""
 
     rest: tuple[str, ...]
@@ -29,7 +29,7 @@ class Held:
 
 def held_by(
     declared: OptimizerDeclaration, parameters: Mapping[str, Shaped], alone: bool, faults: Collector
-) -> Held | None:
+) -> Membership | None:
     """Which parameters an optimizer holds.
 
     With `parameters`, those; without, a single optimizer holds every trainable parameter, and one of several those
@@ -59,7 +59,7 @@ def held_by(
     if len(faults.problems) > before:
         return None
     rest = tuple(name for name in base if name not in taken) if declared.parameters is not None or alone else ()
-    held = Held(rest, tuple(groups))
+    held = Membership(rest, tuple(groups))
     if held.all:
         return held
     faults.add(
@@ -83,7 +83,7 @@ def _group(
 
 
 def report_twice(
-    name: str, declared: OptimizerDeclaration, held: Held, holders: dict[str, str], faults: Collector
+    name: str, declared: OptimizerDeclaration, held: Membership, holders: dict[str, str], faults: Collector
 ) -> None:
     """Note who holds what, and collect a fault for what an earlier optimizer holds already."""
     twice = [parameter for parameter in held.all if parameter in holders]

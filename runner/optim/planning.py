@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from runner.catalogue import Optimizer, optimizers
 from runner.errors import Problem, did_you_mean, listing
 from runner.language.dtypes import dtype_name
+from runner.language.text.arithmetic import Names, Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Names, Scalar, names_in
+from runner.language.text.scalars import names_in
 from runner.optim.arguments import Scope, argument_value, scalar
 from runner.optim.faults import Collector, PlacedFault, sentence
-from runner.optim.membership import Held, held_by, report_twice
+from runner.optim.membership import Membership, held_by, report_twice
 from runner.optim.plans import (
     GroupPlan,
     InitialState,
@@ -141,7 +142,7 @@ class _Written:
         return cls(options, {name: (*place, name) for name in options})
 
 
-def _plan(name: str, declared: OptimizerDeclaration, held: Held | None, around: _Around) -> OptimizerPlan | None:
+def _plan(name: str, declared: OptimizerDeclaration, held: Membership | None, around: _Around) -> OptimizerPlan | None:
     if declared.rule is not None:
         return _plan_rule(name, declared, declared.rule, held, around)
     faults = around.faults
@@ -174,7 +175,7 @@ def _plan(name: str, declared: OptimizerDeclaration, held: Held | None, around: 
 
 
 def _plan_rule(
-    name: str, declared: OptimizerDeclaration, written: RuleDeclaration, held: Held | None, around: _Around
+    name: str, declared: OptimizerDeclaration, written: RuleDeclaration, held: Membership | None, around: _Around
 ) -> OptimizerPlan | None:
     faults = around.faults
     before = len(faults.problems)
@@ -276,7 +277,7 @@ def _initial_state(
     parameter: str,
     entries: Mapping[str, Any],
     state: Mapping[str, tuple[StateEntry, ...]],
-    held: Held,
+    held: Membership,
     path: Path,
     around: _Around,
 ) -> dict[str, InitialState]:

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 
 from runner.config import Config
+from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Scalar, evaluate, names_in
+from runner.language.text.scalars import evaluate, names_in
 from runner.plan.faults import ConfigPath, Faults
 
 

@@ -16,7 +16,7 @@ from runner.catalogue import shipped_rules
 from runner.compare.variants.error_table import follow
 from runner.compare.variants.lockstep import (
     WHOLE_LOG,
-    Beside,
+    RowPair,
     Side,
     common_columns,
     common_dtype,
@@ -313,7 +313,7 @@ def test_a_side_runs_on_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None
     before = torch.get_num_threads()
     plan = plan_of(DESCENT, "steps=2")
     for row in lockstep(Side(plan), Side(plan, threads=before + 2)):
-        assert isinstance(row, Beside)
+        assert isinstance(row, RowPair)
         assert torch.get_num_threads() == before
     assert sorted(seen) == [before] * 3 + [before + 2] * 3
 

@@ -13,8 +13,8 @@ from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Bounds, Inference
 from runner.language.lowering.lower import lower_statements, uses_grad
 from runner.language.lowering.scope import Function, Scope, declare_functions
+from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Scalar
 
 SCALARS: Mapping[str, Scalar] = {"n": 3, "rate": 0.1, "flag": True}
 ROLES = {"x": "parameter", "w": "parameter", "b": "constant", "c": "constant", "k": "constant", "z": "constant"}

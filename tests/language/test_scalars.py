@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.language.text.arithmetic import FUNCTIONS
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import FUNCTIONS, compile_scalar, evaluate, names_in
+from runner.language.text.scalars import compile_scalar, evaluate, names_in
 
 NAMES = {"d": 64, "heads": 4, "rate": 0.5, "flag": True, "rates": (0.5, 0.25, 0.125)}
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import runner
-from runner.plan import compiler
+from runner.plan import PlanLimits
 from runner.plan.program.instructions import Action
+from runner.plan.tensors import examples
 from tests.engine.running import compiled
 
 TEXT = """\
@@ -86,7 +87,7 @@ def test_a_small_plan_needs_no_fake_tensors() -> None:
 @pytest.mark.slow
 def test_planning_without_memory_gives_the_same_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     real = compiled(TEXT)
-    monkeypatch.setattr(compiler, "SMALL", 64)
+    monkeypatch.setattr(examples, "SMALL", 64)
     fake = compiled(TEXT)
     assert fake.columns == real.columns
     assert fake.objectives == real.objectives
@@ -141,7 +142,7 @@ def test_too_many_operations_are_refused() -> None:
     text = "parameters: {x: 1.0}\nexpression: |\n  h = x\n  for i in range(90):\n    h = h * 2 + i\n  f = h\n"
     config = runner.loads(text)
     with pytest.raises(runner.ConfigError, match="more than 100 operations"):
-        runner.compile(config, limits=compiler.PlanLimits(nodes=100))
+        runner.compile(config, limits=PlanLimits(nodes=100))
     assert runner.compile(config)
 
 

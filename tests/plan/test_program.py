@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 import runner
-from runner.plan.program.instructions import Action, Again, Enter, Leave
+from runner.plan.program.instructions import Action, Break, LoopEnd, LoopStart
 from tests.engine.running import compiled, rows_of
 
 HEAD = "parameters: {x: 0.0, y: 0.0}\nexpression: f = x + y\nsteps: "
@@ -17,13 +17,22 @@ def test_loops_are_jumps() -> None:
         HEAD
         + "[forward, {repeat: {times: 3, steps: [backward, {stop: , when: f > 1}, {repeat: {times: 2, steps: [forward]}}]}}]"
     )
-    assert [type(item) for item in plan.program] == [Action, Enter, Action, Leave, Enter, Action, Again, Again]
+    assert [type(item) for item in plan.program] == [
+        Action,
+        LoopStart,
+        Action,
+        Break,
+        LoopStart,
+        Action,
+        LoopEnd,
+        LoopEnd,
+    ]
     outer, leave, inner, again, last = (plan.program[position] for position in (1, 3, 4, 6, 7))
-    assert isinstance(outer, Enter)
-    assert isinstance(leave, Leave)
-    assert isinstance(inner, Enter)
-    assert isinstance(again, Again)
-    assert isinstance(last, Again)
+    assert isinstance(outer, LoopStart)
+    assert isinstance(leave, Break)
+    assert isinstance(inner, LoopStart)
+    assert isinstance(again, LoopEnd)
+    assert isinstance(last, LoopEnd)
     assert (outer.exit, leave.exit, inner.exit, again.start, last.start) == (8, 8, 7, 5, 2)
     assert (outer.loops, inner.loops) == ((), (0,))
 

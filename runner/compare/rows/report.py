@@ -17,7 +17,7 @@ from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import GrowthKind
 from runner.compare.numbers.numerals import to_text
 from runner.compare.rows.causes import BATCH, RANDOM, causes
-from runner.compare.rows.verdict import Parting, Place, Rows, Tally, Verdict
+from runner.compare.rows.verdict import FirstDifference, Place, Rows, Tally, Verdict
 from runner.errors import listing
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
@@ -155,7 +155,7 @@ def _labelled(told: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
         yield from (" " * _INDENT + line for line in more)
 
 
-def _place(parting: Parting) -> str:
+def _place(parting: FirstDifference) -> str:
     first = parting.divergences[0]
     others = [each.column.name for each in parting.divergences[1:]]
     verb = (_do if first.difference.kind in ("value", "digest") else _be)(len(others))
@@ -180,7 +180,7 @@ def _what(difference: Difference) -> str:
     return "differs"
 
 
-def _numbers(parting: Parting) -> Iterator[tuple[str, str]]:
+def _numbers(parting: FirstDifference) -> Iterator[tuple[str, str]]:
     difference = parting.divergences[0].difference
     values = difference.values
     for moved in difference.statistics[:_MOST_STATISTICS]:
@@ -216,7 +216,7 @@ def _times(values: Values) -> str:
     return f"{times} times its uncertainty ({apart.allowed:g} are allowed); "
 
 
-def _untold(parting: Parting) -> str:
+def _untold(parting: FirstDifference) -> str:
     expected = parting.expected[parting.divergences[0].column.name]
     if isinstance(expected, Condensed) and expected.summary is not None:
         return "the statistics that were kept are the same in all of their digits"
@@ -339,7 +339,7 @@ def _cut(line: str, width: int) -> str:
 # --- JSON
 
 
-def _parting_json(parting: Parting) -> dict[str, Any]:
+def _parting_json(parting: FirstDifference) -> dict[str, Any]:
     return {
         **_place_json(parting.place),
         "tensors": [

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from runner.compare.rows.verdict import Parting
+from runner.compare.rows.verdict import FirstDifference
 from runner.config import Config
 from runner.config.text.nodes import Path, dotted
 from runner.errors import Problem
@@ -74,7 +74,7 @@ def edits(config: Config, then: Mapping[str, str], *, first_format: bool = False
     return (*found, *(Edit(name, "removed") for name in then if name not in now))
 
 
-def explains(edit: Edit, parting: Parting, plan: Plan) -> bool:
+def explains(edit: Edit, parting: FirstDifference, plan: Plan) -> bool:
     """Whether an edited field can be why the first difference is where it is."""
     first = parting.divergences[0].column
     section, _, rest = edit.name.partition(".")
@@ -92,7 +92,7 @@ def explains(edit: Edit, parting: Parting, plan: Plan) -> bool:
     return True
 
 
-def _is_before_any_update(parting: Parting, plan: Plan) -> bool:
+def _is_before_any_update(parting: FirstDifference, plan: Plan) -> bool:
     """Whether what the first row that differs computes comes before all optimizer steps."""
     return plan.log.every == 1 and (parting.before is None or parting.before.step == START)
 

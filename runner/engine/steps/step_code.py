@@ -25,7 +25,7 @@ from runner.plan.program.instructions import Evaluation
 if TYPE_CHECKING:
     from runner.engine.binding import Binding
     from runner.engine.state import Values
-    from runner.engine.watch.checks import Look
+    from runner.engine.watch.checks import Check
 
 _FILE = "<steprun step>"
 
@@ -36,7 +36,7 @@ Loops = Sequence[int]
 """The loops around a step, outermost first."""
 
 
-class Straight:
+class StepCode:
     """The text of one step in the making.
 
     Args:
@@ -66,7 +66,7 @@ class Straight:
         """Call a function with names of the text."""
         self._lines.append(f"{self.name(function, hint)}({', '.join(arguments)})")
 
-    def look(self, look: Look | None, results: Sequence[str] = ()) -> None:
+    def look(self, look: Check | None, results: Sequence[str] = ()) -> None:
         """Let what watches a run look at results of the step, and at what it has changed."""
         if look is None:
             return

@@ -20,8 +20,8 @@ from runner.engine.steps import clipping
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.expectations import mismatch
 from runner.engine.steps.optimizer_step import take_steps
-from runner.engine.steps.step_code import Loops, Run, Straight
-from runner.engine.watch.checks import Look
+from runner.engine.steps.step_code import Loops, Run, StepCode
+from runner.engine.watch.checks import Check
 from runner.plan.program.instructions import (
     Argument,
     Assign,
@@ -47,7 +47,7 @@ def bind(session: Session, argument: Argument, loops: Loops) -> Run:
 
 def _forward(session: Session, argument: Forward, loops: Loops) -> Run:
     binding = session.binding
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     results = step.results(binding.evaluate(argument.evaluation, loops), argument.evaluation)
     step.look(session.watch.computed(binding, argument.evaluation, loops), results)
     step.keep_results(argument.evaluation, results)
@@ -57,7 +57,7 @@ def _forward(session: Session, argument: Forward, loops: Loops) -> Run:
 def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
     binding = session.binding
     evaluation = argument.evaluation
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     results = step.evaluate(evaluation)
     value = results[evaluation.objective]
     step.renew_gradients(argument.parameters)
@@ -89,7 +89,7 @@ def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
     return step.function()
 
 
-def _measure(session: Session, step: Straight, parameters: Sequence[str]) -> None:
+def _measure(session: Session, step: StepCode, parameters: Sequence[str]) -> None:
     """The rules of health about gradients."""
     binding = session.binding
     for measure in session.health.gradients(binding.parameters(parameters)):
@@ -109,7 +109,7 @@ def _step(session: Session, argument: Step, loops: Loops) -> Run:
         from runner.engine.steps.lbfgs import step_by_closure
 
         return step_by_closure(session, argument, argument.closure, loops)
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     if binding.rewrites_gradients:
         step.renew_gradients(argument.parameters)
     take_steps(session, step, argument.optimizers, session.watch.updated(binding, argument.optimizers))
@@ -128,7 +128,7 @@ def _checkpoint(session: Session, argument: Checkpoint, loops: Loops) -> Run:
 
 def _zero_grad(session: Session, argument: ZeroGrad, loops: Loops) -> Run:
     binding = session.binding
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     parameters = binding.parameters(argument.parameters)
     if argument.set_to_none:
         step.remove_gradients(parameters)
@@ -152,7 +152,7 @@ def _train(session: Session, argument: Train, loops: Loops) -> Run:
         return train_by_closure(session, argument, loops)
     evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
     differentiate = Differentiate(binding.trained(argument.inputs))
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     step.remove_gradients(parameters)
@@ -187,7 +187,7 @@ def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
 
 
 def _accumulated(
-    binding: Binding, argument: Train, differentiate: Differentiate, look: Look | None, loops: Loops
+    binding: Binding, argument: Train, differentiate: Differentiate, look: Check | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
     """Gradients of several evaluations, a share of each; the results are those of all their batches together."""
     from runner.engine.steps.micro_batches import together, weighing, without_last
@@ -241,7 +241,7 @@ def _clip(session: Session, clip: Clip) -> Callable[[], Tensor | None]:
 
 def _clip_gradients(session: Session, argument: ClipGradients, loops: Loops) -> Run:
     binding = session.binding
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     parameters = binding.parameters(argument.clip.parameters)
     step.renew_gradients(parameters)
     step.clip(_clip(session, argument.clip), argument.clip.column)

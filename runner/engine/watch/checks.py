@@ -42,7 +42,7 @@ Act = Callable[[Results], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class Check:
     """A look at what a computation gave, where there is one, and at what a step has made of it.
 
     It runs in every step. Elements are summed and norms taken, so the alarm may be false where finite ones overflow.
@@ -62,7 +62,7 @@ class Look:
             self.more(results)
 
 
-def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
+def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Check:
     """The look at a target.
 
     Args:
@@ -99,7 +99,7 @@ def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
         for look in looks:
             look(results)
 
-    return Look(
+    return Check(
         results=tuple(position for _, position in target.outputs if _is_one(outputs[position])),
         weights=tuple(weight for weight in target.weights.values() if weight.numel() == 1),
         more=every if len(looks) > 1 else looks[0] if looks else None,

@@ -15,7 +15,7 @@ from runner.engine.watch.reports import where
 from runner.errors import Problem
 from runner.plan.plan import Plan
 
-Check = Callable[[], None]
+Measure = Callable[[], None]
 
 _ACTIONS: Mapping[str, str] = {
     "vanishing_gradient": "look at what saturates between `{}` and the objective, or start it from larger values",
@@ -48,11 +48,11 @@ class Health:
         self._held: dict[tuple[str, str], _Held] = {}  # by rule and parameter
         self._still: dict[str, int] = {}  # parameter → updates in a row that did not change it
 
-    def gradients(self, parameters: Mapping[str, Parameter]) -> list[Check]:
+    def gradients(self, parameters: Mapping[str, Parameter]) -> list[Measure]:
         """Measures the gradients of some parameters, as they are; nothing where no rule is about them."""
         return [lambda: self._measure(parameters)] if self._rules.of_gradients and parameters else []
 
-    def updates(self, takes: Sequence[Check], parameters: Mapping[str, Parameter]) -> list[Check]:
+    def updates(self, takes: Sequence[Measure], parameters: Mapping[str, Parameter]) -> list[Measure]:
         """Steps of optimizers, with a look at what they hold before and after; as given where no rule is about that."""
         if not self._rules.of_updates or not parameters:
             return list(takes)

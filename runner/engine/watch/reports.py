@@ -89,7 +89,7 @@ def at_step(plan: Plan, state: State, message: str, hint: str) -> Problem:
     return plan.config.document.problem(path, f"{message} {where(plan, state)}", hint)
 
 
-class Scene:
+class Replayable:
     """What an evaluation was computed from, while all of that is still there."""
 
     __slots__ = ("before", "binding", "evaluation", "later_draws", "loops")

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from runner.engine.state import State
-from runner.engine.watch.checks import Look, Named, Results, Target, finite_on_device, has_elements, quick_look
+from runner.engine.watch.checks import Check, Named, Results, Target, finite_on_device, has_elements, quick_look
 from runner.engine.watch.replay import kind_of
 from runner.engine.watch.reports import (
     GO_ON,
-    Scene,
+    Replayable,
     as_warning,
     assigned_problem,
     at_step,
@@ -122,7 +122,7 @@ class Watch:
         *,
         cotangent: Sequence[Tensor] = (),
         later_draws: int = 0,
-    ) -> Look | None:
+    ) -> Check | None:
         """A look at the objective and the metrics of an evaluation, and at the gradients that it gave.
 
         Args:
@@ -130,7 +130,7 @@ class Watch:
             cotangent: holds the gradient of the objective, where it is not one.
             later_draws: computations with random numbers between the evaluation and the look.
         """
-        scene = Scene(binding, evaluation, loops, later_draws)
+        scene = Replayable(binding, evaluation, loops, later_draws)
         positions = self._watched(evaluation)
 
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
@@ -143,7 +143,7 @@ class Watch:
 
     def trained(
         self, binding: Binding, argument: Train, loops: Sequence[int]
-    ) -> tuple[Look | None, Look | None, Sequence[AnyStepper]]:
+    ) -> tuple[Check | None, Check | None, Sequence[AnyStepper]]:
         """A look at what a `train` step computes, before its optimizers step, and one at what they leave.
 
         Most optimizers make a weight NaN or infinite where its gradient is. With those the first look is not taken:
@@ -167,7 +167,7 @@ class Watch:
         if not hand_on:
             looks = self.computed(binding, evaluation, loops, argument.parameters)
             return looks, self.updated(binding, optimizers), ()
-        scene = Scene(binding, evaluation, loops, before=held)
+        scene = Replayable(binding, evaluation, loops, before=held)
         positions = self._watched(evaluation)
         of_weight = self._finding_weights(optimizers)
 
@@ -197,7 +197,7 @@ class Watch:
         found += [position for position, output in enumerate(outputs) if output.name in self._plan.lowered.metrics]
         return {outputs[position].name: position for position in found if has_elements(outputs[position])}
 
-    def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Look | None:
+    def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Check | None:
         """A look at the weights that optimizers hold, after their step.
 
         Args:
@@ -261,7 +261,7 @@ class Watch:
 
         return looked
 
-    def assigned(self, binding: Binding, argument: Assign, loops: Sequence[int]) -> tuple[Look | None, Look | None]:
+    def assigned(self, binding: Binding, argument: Assign, loops: Sequence[int]) -> tuple[Check | None, Check | None]:
         """Looks at what an `assign` has computed, before it is written, and at what it has written."""
         plan, state = self._plan, self._state
         positions = {target: position for position, target in enumerate(argument.targets)}
@@ -284,7 +284,7 @@ class Watch:
         )
         return self._look(Target(tuple(computed)), of_computation, outputs), self._look(written, of_target)
 
-    def evaluated(self, binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Look | None:
+    def evaluated(self, binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Check | None:
         """Looks at the means that an `evaluate` gives."""
         results = argument.results
 
@@ -300,7 +300,7 @@ class Watch:
 
     def _look(
         self, target: Target, find: Find, outputs: Sequence[Output] = (), whole: Target | None = None
-    ) -> Look | None:
+    ) -> Check | None:
         """A look at a target; what is told is then looked for in `whole`, which is the target unless given."""
         whole = target if whole is None else whole
         if self._over or not (target.outputs or target.gradients or target.weights or target.summed):
@@ -311,7 +311,7 @@ class Watch:
             def defer(results: Results) -> None:
                 self._defer(later.named(results))
 
-            return Look((), (), defer, defer)
+            return Check((), (), defer, defer)
         return quick_look(target, outputs, functools.partial(self._search, whole, find))
 
     def _search(self, target: Target, find: Find, results: Results) -> None:

@@ -30,9 +30,9 @@ from runner.language.lowering.values import (
     extent,
     nodes_of,
 )
+from runner.language.text.arithmetic import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault_text
 from runner.language.text.faults import Consequence, LanguageError, place_of, source_of
 from runner.language.text.hints import NAMES
-from runner.language.text.scalars import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault_text
 
 LATER = (2, 3, 10)
 """Iterations at which a shape is looked at again."""

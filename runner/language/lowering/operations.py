@@ -27,9 +27,9 @@ from runner.language.dtypes import DTYPES
 from runner.language.inference.guards import guarded
 from runner.language.lowering.counts import excess
 from runner.language.lowering.values import Lookup, describe, example_of, worst_of
+from runner.language.text.arithmetic import FUNCTIONS
 from runner.language.text.faults import LanguageError
 from runner.language.text.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
-from runner.language.text.scalars import FUNCTIONS
 
 if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering

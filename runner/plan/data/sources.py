@@ -13,7 +13,7 @@ from runner.config import Config, DataDeclaration, TensorDeclaration
 from runner.errors import did_you_mean, listing
 from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
-from runner.language.text.scalars import Scalar
+from runner.language.text.arithmetic import Scalar
 from runner.optim.faults import PlacedFault
 from runner.plan.data.dtypes import default_of_kind
 from runner.plan.data.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array

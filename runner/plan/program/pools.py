@@ -129,11 +129,11 @@ def _reference(
         return None
     long = min(first.values()) > 1
     shorter = [other for lengths, other in found if all(lengths[name] < first[name] for name in sources)]
-    if long and (shorter or not values.measures):
+    if long and (shorter or not values.expression.asks_lengths):
         return lowered, shorter[0] if shorter else None
     try:
         longer = {name: length + 1 for name, length in first.items()}
-        again = values.lower_again(values.supply.examples(choice, longer), training)
+        again = values.expression.lower(values.supply.examples(choice, longer), training)
     except LanguageError:
         return None
     return again, lowered

@@ -118,7 +118,7 @@ def expectation(values: Values, step: models.Step, text: str, entry: models.Expe
 def tolerance(values: Values, written: Any, path: ConfigPath) -> float | None:
     if written is None:
         return None
-    found = number(written, path, values.scalars, values.faults)
+    found = number(written, path, values.environment.scalars, values.faults)
     if found is not None and not found >= 0:
         values.faults.add(path, f"a tolerance cannot be negative, found {found!r}", "write 0 or more")
     return found

@@ -17,8 +17,8 @@ from runner.config import Config, Document, TensorDeclaration
 from runner.errors import Problem
 from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
+from runner.language.text.arithmetic import Names
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Names
 from runner.optim.faults import Collector, PlacedFault, sentence
 from runner.optim.plans import Path, broadcasts
 from runner.plan.data.dtypes import Number, default_of_kind, has_gradient, misfit
