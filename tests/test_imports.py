@@ -16,7 +16,7 @@ import runner
 ROOT = Path(runner.__file__).parent
 
 LAYERS = {
-    "plain_text": -1,
+    "text": -1,
     "errors": 0,
     "safe_files": 0,
     "catalogue": 1,
@@ -36,9 +36,7 @@ HEAVY = ("torch", "pyarrow", "numpy", "pandas")
 
 def modules() -> list[Path]:
     return sorted(
-        path
-        for path in ROOT.rglob("*.py")
-        if path.parent != ROOT or path.stem in ("errors", "plain_text", "safe_files")
+        path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in ("errors", "text", "safe_files")
     )
 
 

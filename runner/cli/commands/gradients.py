@@ -14,6 +14,7 @@ from runner.cli.input.options import FaultFormat, Json, Request, examples, reads
 from runner.cli.input.requests import make_plan, read_config, tell_warnings
 from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, listing
+from runner.text import finite_json
 
 if TYPE_CHECKING:
     from runner.compare.gradients.check import Checked, Element, ObjectiveReport, Precision
@@ -204,7 +205,7 @@ def _described(config: Config, precision: Precision, reports: Iterable[Objective
             {
                 "objective": report.name,
                 "data": list(report.sources),
-                "value": _finite(report.value),
+                "value": finite_json(report.value),
                 "holds": report.holds,
                 "gradients": [_gradient(checked) for checked in report.parameters],
                 "cut": list(report.cut),
@@ -222,16 +223,16 @@ def _gradient(checked: Checked) -> dict[str, Any]:
         "checked": checked.checked,
         "outcome": checked.outcome,
         "torch_agrees": checked.torch_agrees,
-        "largest_error": _finite(checked.largest_error),
-        "largest_relative": _finite(checked.largest_relative),
+        "largest_error": finite_json(checked.largest_error),
+        "largest_relative": finite_json(checked.largest_relative),
         "worst": None
         if worst is None
         else {
             "index": list(worst.index),
-            "autograd": _finite(worst.autograd),
-            "numeric": _finite(worst.numeric),
-            "left": _finite(worst.left),
-            "right": _finite(worst.right),
+            "autograd": finite_json(worst.autograd),
+            "numeric": finite_json(worst.numeric),
+            "left": finite_json(worst.left),
+            "right": finite_json(worst.right),
             "outcome": worst.outcome,
         },
         "causes": [
@@ -239,7 +240,3 @@ def _gradient(checked: Checked) -> dict[str, Any]:
             for cause in checked.causes
         ],
     }
-
-
-def _finite(number: float) -> float | str:
-    return number if math.isfinite(number) else str(number)

@@ -8,7 +8,7 @@ import typer
 
 from runner.cli.input.options import FaultFormat, Json, RunsDir, examples
 from runner.cli.output.printing import say, say_json
-from runner.plain_text import printable_line
+from runner.text import printable_line
 
 if TYPE_CHECKING:
     from runner.record.listing import RunSummary

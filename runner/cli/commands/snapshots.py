@@ -17,7 +17,7 @@ from runner.cli.input.completion import complete_config
 from runner.cli.input.options import Allow, FaultFormat, examples
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, SnapshotError, UsageError
-from runner.plain_text import printable_line
+from runner.text import counted, printable_line
 
 if TYPE_CHECKING:
     from runner.compare.snapshots.checking import Outcome
@@ -172,7 +172,7 @@ def snapshot(
             for doubt in () if measurement is None else doubts(plan, rows, measurement):
                 say(f"{name}: {doubt}", err=True)
         write(taken, path, config.name)
-        size = f"{_counted(len(taken.rows), 'row')}, {_counted(len(taken.columns), 'tensor')}"
+        size = f"{counted(len(taken.rows), 'row')}, {counted(len(taken.columns), 'tensor')}"
         if not quiet:
             say(f"{path}  {size}{_measured(taken)}")
 
@@ -323,7 +323,7 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
     skipped = targets - len(outcomes)
     if skipped:
         told.append(f"{skipped:,} not checked")
-    say(f"{_counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
+    say(f"{counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
 
 
 def _compared_by(outcome: Outcome) -> str:
@@ -337,7 +337,3 @@ def _compared_by(outcome: Outcome) -> str:
 
 def _several(status: str, count: int) -> str:
     return _PLURALS.get(status, _STATUSES[status]) if count > 1 else _STATUSES[status]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

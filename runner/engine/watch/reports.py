@@ -22,6 +22,7 @@ from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Assign, Evaluate, Evaluation, Result
 from runner.plan.streams import stream_seed
+from runner.text import shortened
 
 if TYPE_CHECKING:
     from runner.engine.binding import Binding
@@ -315,7 +316,7 @@ def _written(plan: Plan, path: ConfigPath, within: Place | None) -> str:
     if within.line > len(lines):
         return ""
     text = lines[within.line - 1][within.column : within.column + within.width].strip()
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return shortened(text, _LONGEST)
 
 
 def _operation(origin: Origin) -> str:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.plain_text import json_text, printable, printable_line
+from runner.text import json_text, printable, printable_line
 
 CLIPBOARD = "\x1b]52;c;cHduZWQ=\x07"
 HOSTILE = [

@@ -7,6 +7,8 @@ passes `printable`, and everything that is printed as JSON comes from `json_text
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -38,6 +40,45 @@ def json_text(value: Any, indent: int | None = None) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+
+
+def finite_json(value: Any) -> Any:
+    """A value with each number that JSON does not have (nan, inf) as text, in lists and dictionaries too."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case list() | tuple():
+            return [finite_json(item) for item in value]
+        case dict():
+            return {key: finite_json(item) for key, item in value.items()}
+    return value
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `1,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, or its beginning and `…` where it is longer than `width` characters."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def aligned(rows: Iterable[Sequence[str]], right: Sequence[bool] = (), indent: str = "  ") -> list[str]:
+    """Rows of cells as lines of one width, their columns under one another.
+
+    Args:
+        right: for each column whether its cells end, rather than begin, at one place.
+    """
+    cells = list(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    to_the_right = [*right, *[False] * (len(widths) - len(right))]
+    lines = []
+    for row in cells:
+        places = zip(row, widths, to_the_right, strict=True)
+        padded = (cell.rjust(width) if ends else cell.ljust(width) for cell, width, ends in places)
+        lines.append(indent + "  ".join(padded))
+    return lines
 
 
 def _escaped(char: str) -> str:
