@@ -43,6 +43,8 @@ from runner.plan.written import expression_text
 
 _WITHOUT_ROW = {"expect", "checkpoint", "next"}
 
+MOST_MICRO_BATCHES = 1_000_000
+
 
 @dataclass(slots=True)
 class ProgramPlanner:
@@ -406,6 +408,13 @@ class ProgramPlanner:
         accumulate = integer(
             argument.accumulate, (*path, "accumulate"), self.values.scalars, self.values.faults, least=1
         )
+        if accumulate is not None and accumulate > MOST_MICRO_BATCHES:
+            self.values.faults.add(
+                (*path, "accumulate"),
+                f"`accumulate` is {accumulate:,}, and at most {MOST_MICRO_BATCHES:,}: a step keeps the values of each",
+                "use fewer micro-batches, and larger ones",
+            )
+            return None
         if closure and accumulate != 1:
             self.values.faults.add(
                 (*path, "accumulate"),
