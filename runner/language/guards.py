@@ -348,10 +348,10 @@ def _for_each(dimensions: int, sizes: Any) -> tuple[int, ...]:
 
 
 def _has_zero(given: Arguments) -> bool:
-    return any(
-        value.numel() == 0 if isinstance(value, Tensor) else 0 in value if isinstance(value, (tuple, list)) else False
-        for value in given.values()
-    )
+    """Whether nothing bounds the sizes of a call: one of them is zero, or in a tensor."""
+    found = given.get("output_size", given.get("size"))
+    sizes = found if isinstance(found, (tuple, list)) else [found]
+    return given["input"].numel() == 0 or any(isinstance(size, Tensor) or size == 0 for size in sizes)
 
 
 def _check_resized(dimensions: int | None) -> Callable[[Arguments], None]:
@@ -379,6 +379,8 @@ def _check_affine(given: Arguments) -> None:
 
 
 def _check_empty(sizes: Sequence[float]) -> None:
+    if any(isinstance(size, Tensor) for size in sizes):
+        raise ValueError("a size is a tensor, and a number is needed")
     if 0 in sizes and prod(size for size in sizes if size > 0) > MAX_EMPTY:
         raise ValueError(f"the result would have no elements, and its other sizes make more than {MAX_EMPTY:,}")
 
@@ -456,7 +458,7 @@ _TABLE: tuple[Guard, ...] = (
         for n in (1, 2, 3)
     ),
     Guard(("interpolate", "upsample", "upsample_nearest", "upsample_bilinear"), _check_resized(None), _has_zero),
-    Guard(("affine_grid", "affine_grid_generator"), _check_affine, _has_zero),
+    Guard(("affine_grid", "affine_grid_generator"), _check_affine),
     Guard(_POLYNOMIALS, _check_order("n")),
     Guard(("zeta",), _check_zeta("other")),
     Guard(("polygamma",), _check_zeta("input")),

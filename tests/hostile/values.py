@@ -89,7 +89,8 @@ def changed(value: Any, kind: str, random: random.Random) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return random.choice((value + 1, value - 1, -value, *INTEGERS, *INTEGERS))
+        other = random.choice((value + 1, value - 1, -value, *INTEGERS, *INTEGERS))
+        return other if random.random() < 0.9 else torch.tensor(min(max(other, -(2**63)), 2**63 - 1))
     if isinstance(value, float):
         return random.choice(FLOATS)
     if isinstance(value, torch.dtype):

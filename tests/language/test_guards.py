@@ -183,6 +183,13 @@ def test_a_result_without_elements_is_torchs_while_its_sizes_are_few(text: str) 
     assert same(value_of(text, given={"e": e}), EMPTY[text](e))
 
 
+def test_a_size_in_a_tensor_is_refused_where_sizes_are_bounded() -> None:
+    fault = fault_of("F.adaptive_max_pool2d(ones(5, 2, 1), [tensor(2 ** 40), 0])")
+    assert "a size is a tensor, and a number is needed" in fault.message
+    fault = fault_of("affine_grid_generator(ones(1, 2, 3), [1, 1, tensor(2 ** 40), 0], True)")
+    assert "a size is a tensor, and a number is needed" in fault.message
+
+
 def test_groups_that_are_normalized_are_torchs() -> None:
     given = {"g": torch.arange(24.0).reshape(2, 4, 3), "s": torch.tensor([1.0, 2, 3, 4])}
     expected = torch.native_group_norm(given["g"], given["s"], None, 2, 4, 3, 2, 1e-5)[0]
