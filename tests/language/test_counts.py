@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.language.lowering import fault_of, same, tensors, value_of
 
@@ -26,12 +27,29 @@ from tests.language.lowering import fault_of, same, tensors, value_of
         ("chunk(zeros(10 ** 6), 10 ** 5)", "`chunk` would give 100,000 tensors, and at most 10,000"),
         ("zeros(3, 10 ** 6).unbind(dim=1)", "`unbind` would give 1,000,000 tensors, and at most 10,000"),
         ("tensor_split(x, 10 ** 9)", "`tensor_split` would give 1,000,000,000 tensors, and at most 10,000"),
+        ("tensor_split(x, tensor(10 ** 9))", "`tensor_split` would give 1,000,000,000 tensors, and at most 10,000"),
+        ("max_pool1d(x, huge[0])", "`kernel_size` of `max_pool1d` is larger than 2^24"),
+        ("max_pool1d(x, [iteration * 2 ** 40])", "`kernel_size` of `max_pool1d` is larger than 2^24"),
         ("x.hsplit(10 ** 8)", "`hsplit` would give 100,000,000 tensors, and at most 10,000"),
     ],
 )
 def test_an_endless_count_is_refused(text: str, message: str) -> None:
-    fault = fault_of(text)
+    given = {**tensors(), "huge": torch.tensor([2**40])}
+    fault = fault_of(text, given=given, tables={"huge": (2**40,)})
     assert (fault.message, fault.hint) == (message, "use fewer")
+
+
+@pytest.mark.parametrize(
+    ("text", "argument"),
+    [
+        ("max_pool1d(x, [tensor(2 ** 62)])", "`kernel_size` of `max_pool1d`"),
+        ("F.avg_pool1d(x, 1, padding=[tensor(2 ** 62)])", "`padding` of `avg_pool1d`"),
+        ("matrix_power(x @ w, tensor(2 ** 62))", "`n` of `matrix_power`"),
+        ("svd_lowrank(x, niter=tensor(10 ** 9))", "`niter` of `svd_lowrank`"),
+    ],
+)
+def test_a_count_in_a_tensor_is_refused_where_it_is_bounded(text: str, argument: str) -> None:
+    assert fault_of(text).message == f"{argument} is a tensor, and a number is needed, which is bounded"
 
 
 def test_what_is_finite_is_computed() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 import runner
 from runner.language.graph.computation import extract
@@ -82,6 +85,13 @@ def test_a_division_of_floats_has_no_guard() -> None:
         ("torch.embedding_bag(w, tensor([0]), tensor([[0]]))", "`offsets` has shape (1, 1), and 1 size is needed"),
         ("F.embedding_bag(tensor([0, 1]), w, tensor([0, 2 ** 62, 1]))", "an offset is outside the indices"),
         ("F.embedding_bag(tensor([0, 1]), w, tensor([0, 2, 1]))", "`offsets` decreases"),
+        ("torch.embedding_bag(w, tensor([0, 1]), tensor([0])[:0])[0]", "`offsets` is empty, and there are 2 indices"),
+        (
+            "torch.native_group_norm(zeros(2, 0, 3), ones(6), ones(6), 2, 6, 2 ** 62, 2, 1.0)[0]",
+            "`N`, `C` and `HxW` are (2, 6, 4611686018427387904), which are not the sizes of (2, 0, 3)",
+        ),
+        ("torch.native_group_norm(zeros(2, 4, 3), ones(4), ones(4), 2, 4, 4, 2, 1.0)[0]", "the sizes of (2, 4, 3)"),
+        ("torch.native_group_norm(zeros(0), ones(0), ones(0), 2 ** 62, 0, 0, 2, 1.0)[0]", "the sizes of (0,)"),
         (
             "scaled_dot_product_attention(zeros(1, 6, 8), zeros(1, 3, 8), zeros(1, 6, 8), is_causal=True)",
             "the key has shape (1, 3, 8), the value (1, 6, 8), of another length",
@@ -132,6 +142,58 @@ def test_a_division_of_floats_has_no_guard() -> None:
 )
 def test_what_native_code_does_not_check_is_a_fault(text: str, message: str) -> None:
     assert message in fault_of(text).message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "adaptive_max_pool1d(zeros(0, 2, 3), 2 ** 40)",
+        "F.adaptive_max_pool2d(zeros(5, 2, 1), [2 ** 32 + 1, 0], True)",
+        "F.adaptive_max_pool3d(zeros(5, 2, 1, 1), [2 ** 32 + 1, 1, 0])",
+        "F.adaptive_max_pool3d(zeros(0, 5, 2, 1, 1), 2 ** 20)",
+        "F.interpolate(zeros(0, 5, 2), [2 ** 31 - 1])",
+        "F.interpolate(zeros(0, 5, 2, 1), [2 ** 31 - 1, 3], mode='bilinear')",
+        "F.interpolate(zeros(0, 5, 2, 1), [2 ** 31 - 1, 3], mode='bicubic')",
+        "F.interpolate(zeros(0, 5, 2, 1), scale_factor=2 ** 20)",
+        "F.upsample_nearest(zeros(0, 5, 2, 1), scale_factor=2 ** 20)",
+        "affine_grid_generator(ones(1, 2, 3), [1, 1, 2 ** 32 + 1, 0], True)",
+        "zeros(2 ** 40, 0).geqrf()[0]",
+        "zeros(2 ** 31, 0, 2).qr()[0]",
+        "zeros(2 ** 40, 0).diff(2 ** 40)",
+        "e.diff(dim=0)",
+    ],
+)
+def test_sizes_beside_zero_are_bounded_for_native_code_loops_over_them(text: str) -> None:
+    given = {"e": torch.zeros(2**40, 0)}
+    assert "elements, and its other sizes make more than 268,435,456" in fault_of(text, given=given).message
+
+
+EMPTY: dict[str, Callable[[Tensor], Tensor]] = {
+    "F.adaptive_max_pool2d(e, [3, 0])": lambda e: F.adaptive_max_pool2d(e, [3, 0]),
+    "F.adaptive_max_pool2d(e, [3, 2])": lambda e: F.adaptive_max_pool2d(e, [3, 2]),
+    "F.interpolate(e, [5, 7], mode='bilinear')": lambda e: F.interpolate(e, [5, 7], mode="bilinear"),
+    "F.interpolate(e, scale_factor=2)": lambda e: F.interpolate(e, scale_factor=2),
+    "e.expand(0, 2, 2 ** 13, 2 ** 14).sum(3)": lambda e: e.expand(0, 2, 2**13, 2**14).sum(3),
+}
+
+
+@pytest.mark.parametrize("text", EMPTY)
+def test_a_result_without_elements_is_torchs_while_its_sizes_are_few(text: str) -> None:
+    e = torch.zeros(0, 2, 1, 1)
+    assert same(value_of(text, given={"e": e}), EMPTY[text](e))
+
+
+def test_a_size_in_a_tensor_is_refused_where_sizes_are_bounded() -> None:
+    fault = fault_of("F.adaptive_max_pool2d(ones(5, 2, 1), [tensor(2 ** 40), 0])")
+    assert "a size is a tensor, and a number is needed" in fault.message
+    fault = fault_of("affine_grid_generator(ones(1, 2, 3), [1, 1, tensor(2 ** 40), 0], True)")
+    assert "a size is a tensor, and a number is needed" in fault.message
+
+
+def test_groups_that_are_normalized_are_torchs() -> None:
+    given = {"g": torch.arange(24.0).reshape(2, 4, 3), "s": torch.tensor([1.0, 2, 3, 4])}
+    expected = torch.native_group_norm(given["g"], given["s"], None, 2, 4, 3, 2, 1e-5)[0]
+    assert same(value_of("torch.native_group_norm(g, s, None, 2, 4, 3, 2, 1e-5)[0]", given=given), expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 6, 7, 8, 20])

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from runner.catalogue import Operation
-from runner.language.lowering.values import MAX_DISPLAY, example_of
+from runner.language.lowering.values import MAX_DISPLAY, Lookup, example_of
 
 _LARGEST: Mapping[tuple[str, str], int] = {
     ("*lowrank", "niter"): 1_000,
@@ -56,20 +56,42 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
     Args:
         operands: what is given by position, the tensor of a method first.
     """
-    given = {**_by_name(operation, operands), **named}
+    given = {name: _plain(value) for name, value in (_by_name(operation, operands) | dict(named)).items()}
     for (name, argument), largest in _LARGEST.items():
         value = given.get(argument)
         count = len(value) if isinstance(value, (tuple, list)) else value
+        if isinstance(count, Tensor) and fnmatchcase(operation.bare_name, name) and _is_number(operation, argument):
+            return _unbounded(operation, argument)
         if isinstance(count, (int, float)) and abs(count) > largest and fnmatchcase(operation.bare_name, name):
             return f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}"
     for argument in _WINDOWS & given.keys():
         sizes = given[argument] if isinstance(given[argument], (tuple, list)) else [given[argument]]
+        if any(isinstance(size, Tensor) for size in sizes):
+            return _unbounded(operation, argument)
         if any(isinstance(size, int) and abs(size) > _LARGEST_WINDOW for size in sizes):
             return f"`{argument}` of `{operation.bare_name}` is larger than 2^24"
-    pieces = _pieces(operation, operands, given)
+    pieces = _pieces(operation, _plain(operands[0]) if operands else given.get("input"), given)
     if pieces > MAX_DISPLAY:
         return f"`{operation.bare_name}` would give {pieces:,} tensors, and at most {MAX_DISPLAY:,}"
     return None
+
+
+def _plain(value: Any) -> Any:
+    """What a value is while planning: of a node its example, of an element of a constant the number."""
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value.element if isinstance(value, Lookup) else example_of(value)
+
+
+def _is_number(operation: Operation, argument: str) -> bool:
+    """Whether an argument is never a tensor, though torch takes one of a single integer in its place."""
+    return not any(
+        "Tensor" in each.type for overload in operation.overloads for each in overload if each.name == argument
+    )
+
+
+def _unbounded(operation: Operation, argument: str) -> str:
+    return f"`{argument}` of `{operation.bare_name}` is a tensor, and a number is needed, which is bounded"
 
 
 def _by_name(operation: Operation, operands: Sequence[Any]) -> dict[str, Any]:
@@ -77,13 +99,19 @@ def _by_name(operation: Operation, operands: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(("input", *names) if operation.name.startswith(".") else names, operands, strict=False))
 
 
-def _pieces(operation: Operation, operands: Sequence[Any], given: Mapping[str, Any]) -> int:
+def _pieces(operation: Operation, tensor: Any, given: Mapping[str, Any]) -> int:
     rule = _PIECES.get(operation.bare_name)
-    tensor = example_of(operands[0] if operands else given.get("input"))
     if rule is None or not isinstance(tensor, Tensor):
         return 0
     dim = given.get("dim", 0)
-    counts = [value for name, value in given.items() if name != "dim" and isinstance(value, int)]
+    counts = [_count(value) for name, value in given.items() if name != "dim" and value is not tensor]
     if not isinstance(dim, int) or not -tensor.dim() <= dim < tensor.dim():
         return 0
-    return rule(tensor.shape[dim], counts[0] if counts else 1)
+    return rule(tensor.shape[dim], next((count for count in counts if count is not None), 1))
+
+
+def _count(value: Any) -> int | None:
+    """What is asked for, also in a tensor of one integer."""
+    if isinstance(value, Tensor):
+        return int(value) if type(value) is Tensor and value.dim() == 0 and not value.is_floating_point() else None
+    return value if isinstance(value, int) else None

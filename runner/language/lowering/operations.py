@@ -357,7 +357,7 @@ def _operand(lowering: Lowering, operation: Operation, key: int | str, value: An
         else:
             arguments = [argument for argument in overload if argument.name == key]
         if any(argument.type.startswith("Tensor") or not argument.type for argument in arguments):
-            tensor = lowering.input(value.name, lowering.scope.tensors[value.name])
+            tensor = lowering.input(value.name, lowering.scope.tensors[value.name], value.node)
             return lowering.emit(value.node, "call_function", _element, (tensor, value.index))
     return lowering.plain(value)
 

@@ -27,6 +27,8 @@ from runner.plan.program.state_steps import assign, expect
 from runner.plan.program.step_context import StepContext
 from runner.plan.scalars import integer
 
+MOST_MICRO_BATCHES = 1_000_000
+
 
 def _forward(context: StepContext, step: models.Step, argument: models.Forward) -> Forward | None:
     path = (*step.path, "forward")
@@ -109,6 +111,13 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
     accumulate = integer(
         argument.accumulate, (*path, "accumulate"), context.values.environment.scalars, context.values.faults, least=1
     )
+    if accumulate is not None and accumulate > MOST_MICRO_BATCHES:
+        context.values.faults.add(
+            (*path, "accumulate"),
+            f"`accumulate` is {accumulate:,}, and at most {MOST_MICRO_BATCHES:,}: a step keeps the values of each",
+            "use fewer micro-batches, and larger ones",
+        )
+        return None
     if closure and accumulate != 1:
         context.values.faults.add(
             (*path, "accumulate"),

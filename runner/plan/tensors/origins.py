@@ -144,7 +144,9 @@ def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, ar
     arguments: dict[str, Number | str] = {}
     for key, written in call.arguments.items():
         value = argument_value(table[key], written, (*place, key), scope)
-        assert isinstance(value, (int, float, str))
+        if not isinstance(value, (int, float, str)):
+            message = f"`{written}` changes while a run goes on, and an initial value is made before"
+            raise PlacedFault((*place, key), message, "use numbers and scalar constants")
         arguments[key] = value
     leading = integer(stacked, (*path, "stacked"), around.scalars)
     if leading < 0:
