@@ -13,13 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.compare.restart_state import StateError, encoded, misfits, restore
+from runner.compare.restart_state import LARGEST_STATE, StateError, encoded, misfits, restore
 from runner.compare.snapshots import Restart, Snapshot, uncertainty_of
 from runner.compare.taking import kept_row
 from runner.compare.tolerances import Tolerances
 from runner.compare.verdict import Verdict, align, compare
 from runner.engine import Row, State, execute, initial_state
 from runner.errors import Problem, SnapshotError, listing
+from runner.language.inference import readable_bytes
 from runner.plan import Plan, compile
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def take(plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = (
         if not rows:
             message = f"the run ends before a step follows row {after}"
             problem = plan.config.document.problem(("snapshot", "restart", place), message, "write an earlier row")
+            raise SnapshotError(problem)
+        if len(states[after]) > LARGEST_STATE:
+            size, most = readable_bytes(len(states[after])), readable_bytes(LARGEST_STATE)
+            message = f"the state after row {after} takes {size}, and at most {most} are stored"
+            problem = plan.config.document.problem(("snapshot", "restart", place), message, "leave it out")
             raise SnapshotError(problem)
         own = None if measurement is None else _measured(plan, states[after], rows, measurement.runs, allowed)
         kept = tuple(kept_row(row, plan.snapshot.tensors, own) for row in rows)

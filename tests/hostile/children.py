@@ -26,7 +26,13 @@ class Finding:
 
 
 def tried(
-    attempt: Callable[[int], str | None], first: int, last: int, *, seconds: float = 5, room: int | None = None
+    attempt: Callable[[int], str | None],
+    first: int,
+    last: int,
+    *,
+    seconds: float = 5,
+    room: int | None = None,
+    patience: float = 60,
 ) -> Iterator[Finding]:
     """Try the cases from `first` up to `last` in children; yields what went wrong, in the order of cases.
 
@@ -34,6 +40,7 @@ def tried(
         attempt: tries a case in a child and gives what is wrong in words, or None; what it raises is wrong too.
         seconds: of processor time that a case may take.
         room: bytes of address space that a child may take besides what it starts with.
+        patience: seconds that a case may take in all: one that waits for a pipe takes no processor time.
     """
     page = mmap.mmap(-1, 1 << 16)
     case = first
@@ -43,7 +50,7 @@ def tried(
         child = os.fork()
         if child == 0:
             _child(attempt, case, end, page, room)
-        ended = _watched(child, page, case, seconds)
+        ended = _watched(child, page, case, seconds, patience)
         at, length = _PAGE.unpack_from(page)
         if ended == "found":
             yield Finding(at, page[_PAGE.size : _PAGE.size + length].decode(errors="replace"))
@@ -80,9 +87,9 @@ def _child(attempt: Callable[[int], str | None], first: int, end: int, page: mma
     os._exit(0)
 
 
-def _watched(child: int, page: mmap.mmap, first: int, seconds: float) -> str | None:
+def _watched(child: int, page: mmap.mmap, first: int, seconds: float, patience: float) -> str | None:
     """How a child ended: None where it has done its cases, "found" where it has left words."""
-    case, since, pause = first, _processor_seconds(child), 0.001
+    case, since, began, pause = first, _processor_seconds(child), time.monotonic(), 0.001
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -92,8 +99,8 @@ def _watched(child: int, page: mmap.mmap, first: int, seconds: float) -> str | N
             return None if code == 0 else "found" if code == 1 else f"exit: {code}"
         now = _PAGE.unpack_from(page)[0]
         if now != case:
-            case, since = now, _processor_seconds(child)
-        elif _processor_seconds(child) - since > seconds:
+            case, since, began = now, _processor_seconds(child), time.monotonic()
+        elif _processor_seconds(child) - since > seconds or time.monotonic() - began > patience:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
