@@ -23,6 +23,7 @@ from runner.errors import SteprunError
 from runner.plan.compiler import PlanLimits, compile
 from runner.plan.memory import limited_data
 from tests.hostile.children import Finding, tried
+from tests.hostile.memory import forget_peak, peak
 from tests.hostile.texts import CONFIGS, any_text
 
 MEMORY = 512 << 20
@@ -33,8 +34,8 @@ ROWS = 20
 
 def attempt(text: str) -> str | None:
     """Plan a config and run some of its rows; gives in words what it takes that it may not."""
-    _forget_peak()
-    before = _peak()
+    forget_peak()
+    before = peak()
     try:
         config = runner.loads(text, base=CONFIGS)
         limits = PlanLimits(memory=MEMORY, seconds=3)
@@ -49,19 +50,8 @@ def attempt(text: str) -> str | None:
                     break
     except SteprunError:
         pass
-    grown = _peak() - before
+    grown = peak() - before
     return f"memory: grew by {grown:.0f} MiB" if grown > GROWTH else None
-
-
-def _forget_peak() -> None:
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
-
-
-def _peak() -> float:
-    with open("/proc/self/status", encoding="ascii") as file:
-        line = next(line for line in file if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def warm() -> None:

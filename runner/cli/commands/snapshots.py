@@ -135,6 +135,7 @@ def snapshot(
     machine. A snapshot that is there is taken again, whole.
     """
     from runner.compare.snapshots.capture import kept, measured, plan_of
+    from runner.compare.snapshots.model import FIRST_FORMAT
     from runner.compare.snapshots.restarts import take
     from runner.compare.snapshots.targets import target_of
     from runner.compare.snapshots.updating import has_same_rows, with_overlay
@@ -154,6 +155,9 @@ def snapshot(
             taken = kept(plan, rows)
             if before is None:
                 raise UsageError(Problem(f"{name} has no snapshot to lay over", "take one without --overlay first"))
+            if before.format == FIRST_FORMAT:
+                message = f"the snapshot of {name} has format {FIRST_FORMAT}, which has no uncertainties"
+                raise SnapshotError(Problem(message, "take it again without --overlay first"))
             if not has_same_rows(before, taken):
                 message = f"the run of {name} has other rows than its snapshot"
                 raise SnapshotError(

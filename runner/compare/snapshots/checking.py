@@ -188,7 +188,8 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         return _unmatched(name, plan, snapshot, judged)
     stored = tuple(restart.after for restart in snapshot.restarts) == plan.snapshot.restart
     fresh = judged.holds and stored and not judged.edited and request.update != "all"
-    if request.update is None or (fresh and snapshot.format != FIRST_FORMAT):
+    first = snapshot.format == FIRST_FORMAT
+    if request.update is None or (first and request.update == "new") or (fresh and not first):
         return _told(name, plan, snapshot, judged, request.width)
     assert rows is not None
     if request.update == "new":
@@ -198,7 +199,7 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         new = replace(
             updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), config=field_digests(plan.config)
         )
-    elif judged.refreshes and stored and request.update == "differing" and _has_same_shape(judged):
+    elif judged.refreshes and stored and request.update == "differing" and _can_be_refreshed(snapshot, judged):
         new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
     else:
         new = updated(snapshot, _taken(config, plan, rows, request, snapshot), request.update)
@@ -332,9 +333,11 @@ def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
         yield f"the snapshot has no state after {rows}: `steprun check --update` stores it"
 
 
-def _has_same_shape(judged: Judged) -> bool:
+def _can_be_refreshed(snapshot: Snapshot, judged: Judged) -> bool:
     """Whether an edited config has no more rows and tensors than its snapshot, whose states still fit it."""
     verdict = judged.verdict
+    if snapshot.format == FIRST_FORMAT:  # what it says of its environment is too little for the format that is written
+        return False
     fitting = all(each.verdict is not None for each in judged.restarts)
     return fitting and not verdict.new_columns and verdict.new_rows.count == 0
 

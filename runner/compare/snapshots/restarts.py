@@ -17,9 +17,10 @@ from runner.compare.numbers.tolerances import Tolerances
 from runner.compare.rows.verdict import Verdict, align, compare
 from runner.compare.snapshots.capture import kept_row
 from runner.compare.snapshots.model import Restart, Snapshot, uncertainty_of
-from runner.compare.snapshots.restart_state import StateError, encoded, misfits, restore
+from runner.compare.snapshots.restart_state import LARGEST_STATE, StateError, encoded, misfits, restore
 from runner.engine import Row, State, execute, initial_state
 from runner.errors import Problem, SnapshotError, listing
+from runner.language.inference.inference import readable_bytes
 from runner.plan import Plan, compile
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def take(plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = (
         if not rows:
             message = f"the run ends before a step follows row {after}"
             problem = plan.config.document.problem(("snapshot", "restart", place), message, "write an earlier row")
+            raise SnapshotError(problem)
+        if len(states[after]) > LARGEST_STATE:
+            size, most = readable_bytes(len(states[after])), readable_bytes(LARGEST_STATE)
+            message = f"the state after row {after} takes {size}, and at most {most} are stored"
+            problem = plan.config.document.problem(("snapshot", "restart", place), message, "leave it out")
             raise SnapshotError(problem)
         own = None if measurement is None else _measured(plan, states[after], rows, measurement.runs, allowed)
         kept = tuple(kept_row(row, plan.snapshot.tensors, own) for row in rows)
