@@ -43,18 +43,18 @@ def register(application: typer.Typer) -> None:
             "steprun diff runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d",
             "steprun diff runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d --tolerance ulp=4",
         ),
-        short_help="Tell how two recorded runs differ.",
+        short_help="Show how two recorded runs differ.",
     )(diff)
 
 
 def diff(
     expected: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
-    found: Annotated[str, typer.Argument(metavar="RUN", help="The one to hold against it.", show_default=False)],
+    found: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.", show_default=False)],
     tolerance: ToleranceOption = None,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Tell how two recorded runs differ: in their configs, in their environments, and in which row first.
+    """Show how two recorded runs differ: their configs, their environments, and the first row that differs.
 
     Rows are compared bit for bit where both ran under the same environment, and by the tolerance of their dtype
     otherwise. Of a run that is not finished the rows that it has are compared. Exits with 3 where rows differ.
@@ -83,13 +83,13 @@ def compare(
         typer.Option(
             "--with",
             metavar="KEY=VALUE",
-            help="How the other side differs: an override, threads=N, or optimizer=rule:NAME; all of them together.",
+            help="What the variant changes: an override, threads=N, or optimizer=rule:NAME. May be repeated.",
             autocompletion=complete_override,
             show_default=False,
         ),
     ] = None,
     reinject: Annotated[
-        bool, typer.Option("--reinject", help="Also take each step of the other side from this side's state.")
+        bool, typer.Option("--reinject", help="Also start each step of the variant from the state of the config.")
     ] = False,
     tolerance: ToleranceOption = None,
     rows: Annotated[
@@ -98,14 +98,14 @@ def compare(
             "--rows",
             metavar="N",
             min=3,
-            help="Rows of the table: the first, the worst and the last; what fits the screen unless given.",
+            help="Rows of the table: the first, the worst and the last. As many as fit the screen unless given.",
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run a config and a variant of it side by side, and tell how far apart each tensor is in each row.
+    """Run a config and a variant of it side by side, and show how far apart each tensor is in each row.
 
     Both sides are compared in the narrower of their dtypes, every step of them, whatever `log` leaves out. With
     --reinject each step of the other side is also taken from this side's state: what a step adds to the error parts

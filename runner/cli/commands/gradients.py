@@ -31,7 +31,7 @@ def register(application: typer.Typer) -> None:
             "steprun gradcheck configs/digits.yaml --elements 200",
             "steprun gradcheck configs/physics.yaml --json",
         ),
-        short_help="Check gradients against finite differences.",
+        short_help="Compare gradients with finite differences.",
     )(gradcheck)
 
 
@@ -44,10 +44,12 @@ def gradcheck(
             "--elements",
             metavar="N",
             min=1,
-            help="Elements of a parameter that are checked one by one: all of a smaller one, a sample of a larger.",
+            help="Elements to check in each parameter: all of a smaller one, a sample of a larger one.",
         ),
     ] = 32,
-    step: Annotated[float, typer.Option("--step", metavar="SIZE", help="Distance to both sides of a weight.")] = 1e-6,
+    step: Annotated[
+        float, typer.Option("--step", metavar="SIZE", help="Distance of both points from a weight.")
+    ] = 1e-6,
     rtol: Annotated[float, typer.Option("--rtol", metavar="R", help="Relative tolerance.")] = 1e-3,
     atol: Annotated[
         float,

@@ -33,7 +33,7 @@ def register(application: typer.Typer) -> None:
             "steprun schema > steprun.schema.json",
             "# in a config, for editors: # yaml-language-server: $schema=steprun.schema.json",
         ),
-        short_help="Write the JSON Schema of configs.",
+        short_help="Print the JSON Schema of configs.",
     )(schema)
     application.command(
         epilog=examples("steprun ops", "steprun ops softmax", "steprun ops 'linalg.*' --json"),
@@ -42,7 +42,7 @@ def register(application: typer.Typer) -> None:
 
 
 def schema(report: FaultFormat = "text") -> None:
-    """Write the JSON Schema of configs, for editors and other programs."""
+    """Print the JSON Schema of configs, for editors and other programs."""
     from runner.config import json_schema
 
     say_json(json_schema())
@@ -52,15 +52,15 @@ def ops(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME|PATTERN]",
-            help="One name, or a pattern such as 'log*'; all of them without.",
+            metavar="NAME|PATTERN",
+            help="A name, or a pattern such as 'log*'. Lists everything without it.",
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """List what a config may name, with signatures: operations, optimizers, schedules, initialisers; or show one."""
+    """List the operations, optimizers, schedules and initialisers that a config may name, or show one of them."""
     entries = list(_entries())
     whole = name is not None and not any(mark in name for mark in "*?[")
     if whole:

@@ -47,13 +47,13 @@ _PLURALS = {"holds": "hold", "differs": "differ"}
 
 Configs = Annotated[
     list[str],
-    typer.Argument(metavar="CONFIG...", help="YAML configs.", autocompletion=complete_config, show_default=False),
+    typer.Argument(metavar="CONFIG", help="YAML configs.", autocompletion=complete_config, show_default=False),
 ]
 Paths = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="PATH...",
-        help="Configs, snapshots, or folders with snapshots below; the working directory by default.",
+        metavar="PATH",
+        help="Configs, snapshots, or folders that contain snapshots; the working directory by default.",
         autocompletion=complete_config,
         show_default=False,
     ),
@@ -70,7 +70,7 @@ Uncertainty = Annotated[
         "--uncertainty",
         metavar="[=N]",
         min=0,
-        help="Perturbed runs that measure how uncertain a snapshot is; 8 by default, 0 for none.",
+        help="Perturbed runs that measure the uncertainty of each number; 8 by default, 0 for none.",
         show_default=False,
     ),
 ]
@@ -80,11 +80,11 @@ Budget = Annotated[
         "--budget",
         metavar="SECONDS",
         min=0,
-        help="Time for the perturbed runs of a config, of which 3 are made at least; 60 by default.",
+        help="Time for the perturbed runs of one config; 60 by default. At least 3 are made.",
         show_default=False,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print what does not hold and the last line only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what differs, and the last line.")]
 
 
 class BareOptions(TyperCommand):
@@ -102,7 +102,7 @@ def register(application: typer.Typer) -> None:
             "steprun snapshot configs/*.yaml --budget 10",
             "steprun snapshot configs/linear.yaml --set device=cuda --overlay",
         ),
-        short_help="Keep the numbers of configs.",
+        short_help="Store the numbers of configs as snapshots.",
     )(snapshot)
     application.command(
         cls=BareOptions,
@@ -113,7 +113,7 @@ def register(application: typer.Typer) -> None:
             "steprun check configs --set engine=compile",
             "steprun check configs --junit build/steprun.xml",
         ),
-        short_help="Run configs again and compare them with their snapshots.",
+        short_help="Re-run configs and compare them with their snapshots.",
     )(check)
 
 
@@ -129,7 +129,7 @@ def snapshot(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")] = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run configs and keep every number of their rows in `snapshots/NAME.yaml` beside each.
+    """Run configs and store every number of their rows in `snapshots/NAME.yaml` beside each config.
 
     Each config is run several times more with perturbed rounding, which measures how uncertain each number is on any
     machine. A snapshot that is there is taken again, whole.
@@ -213,12 +213,16 @@ def check(
         typer.Option(
             "--update",
             metavar="[=new|differing|all]",
-            help="Write what is new, what differs (bare), or everything.",
+            help="Rewrite the snapshots that are new, that differ (the default), or all.",
             show_default=False,
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", metavar="N", min=0, help="Processes; 0 for one a core.")] = 1,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first that does not hold.")] = False,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", metavar="N", min=0, help="Processes to run in; 0 for one per core.")
+    ] = 1,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", "-x", help="Stop at the first snapshot that does not match.")
+    ] = False,
     sets: Set = None,
     allow: Allow = None,
     uncertainty: Uncertainty = None,
@@ -230,7 +234,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Write the outcomes to standard output as JSON.")] = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run configs again and compare every number with their snapshots.
+    """Re-run configs and compare every number with their snapshots.
 
     In the environment of a snapshot the bits are compared; in another one, or where the config was edited, the numbers,
     within the uncertainty that was measured when the snapshot was taken. Exits with 3 where something differs.
