@@ -22,6 +22,7 @@ LAYERS = {
     "catalogue": 1,
     "config": 2,
     "language": 2,
+    "faults": 2.5,
     "optim": 3,
     "plan": 4,
     "engine": 5,
@@ -36,7 +37,9 @@ HEAVY = ("torch", "pyarrow", "numpy", "pandas")
 
 def modules() -> list[Path]:
     return sorted(
-        path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in ("errors", "text", "safe_files")
+        path
+        for path in ROOT.rglob("*.py")
+        if path.parent != ROOT or path.stem in ("errors", "faults", "text", "safe_files")
     )
 
 

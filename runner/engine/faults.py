@@ -9,10 +9,10 @@ from runner.engine.data.batches import UnreadableData
 from runner.engine.state import State
 from runner.engine.watch.labels import label_fault
 from runner.errors import ExpectationError, Problem, RunError
+from runner.faults import ConfigPath, KeyPath, place
 from runner.language.graph.codegen import fault_call, fault_place
 from runner.language.lowering.diagnosis import device_hint, memory_message, torch_message
 from runner.language.text.faults import LanguageError
-from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Expectation, LoopEnd
 

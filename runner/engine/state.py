@@ -12,6 +12,7 @@ from torch.nn import Parameter
 
 from runner.engine.data.batches import Batches, open_batches
 from runner.errors import Problem, RunError
+from runner.faults import PlacedFault, place
 from runner.language.graph.codegen import fault_place
 from runner.language.inference.generators import left_alone, manual_seed
 from runner.language.inference.inference import Bounds
@@ -29,10 +30,8 @@ from runner.optim import (
     compile_schedule,
     resolve,
 )
-from runner.optim.faults import PlacedFault
 from runner.plan.data.files import text_read_once
 from runner.plan.data.sources import columns_read
-from runner.plan.faults import place
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import LoopStart
 from runner.plan.streams import stream_seed

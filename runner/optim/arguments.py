@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.catalogue import Argument
+from runner.faults import PlacedFault
 from runner.language.text.arithmetic import COUNTERS, FUNCTIONS, Names, Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import calls_in, evaluate, names_in
-from runner.optim.faults import PlacedFault
 from runner.optim.plans import Element, Option, Path, Scheduled, Value
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from runner.catalogue import Optimizer, optimizers
 from runner.errors import Problem, did_you_mean, listing
+from runner.faults import Faults, PlacedFault, sentence
 from runner.language.dtypes import dtype_name
 from runner.language.text.arithmetic import Names, Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import names_in
 from runner.optim.arguments import Scope, argument_value, scalar
-from runner.optim.faults import Collector, PlacedFault, sentence
 from runner.optim.membership import Membership, held_by, report_twice
 from runner.optim.plans import (
     GroupPlan,
@@ -69,7 +69,7 @@ def plan_optimizers(
         unread: those of `constants` that no hyperparameter can read, because they are no list of numbers.
     """
     tensors = dict(constants or {})
-    faults = Collector(config.document, problems)
+    faults = Faults(config.document, problems)
     unreadable = frozenset(name for name in unread if name not in scalars)
     unknown = frozenset(name for name in tensors if name not in scalars) - unreadable
     around = _Around(
@@ -117,7 +117,7 @@ def _assigned(steps: Iterable[Step]) -> set[str]:
 class _Around:
     """What planning one optimizer needs to know of the config."""
 
-    faults: Collector
+    faults: Faults
     parameters: Mapping[str, Shaped]
     constants: Mapping[str, Shaped]
     scope: Scope

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from runner.config import Config
 from runner.errors import ConfigError, EngineError
+from runner.faults import Faults, PlacedFault
 from runner.language.dtypes import DTYPES
 from runner.language.graph.computation import forget_examples
 from runner.language.graph.lowered import Lowered
@@ -24,7 +25,6 @@ from runner.language.inference.inference import MAX_NODES, Bounds, Clock
 from runner.language.lowering.scope import Environment, declare_functions
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
-from runner.optim.faults import PlacedFault
 from runner.plan.checks.advice import advise, leave_to_advice, torch_quiet
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax
@@ -34,7 +34,6 @@ from runner.plan.data.files import text_read_once
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
 from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
-from runner.plan.faults import Faults
 from runner.plan.memory import machine_memory
 from runner.plan.plan import Plan
 from runner.plan.program.demand import prepare

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from runner.faults import Faults
 from runner.language.inference.inference import readable_bytes
 from runner.optim import OptimizerPlan
 from runner.plan.data.sources import SourcePlan
-from runner.plan.faults import Faults
 from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart
 from runner.plan.rows.columns import recorded
 from runner.plan.rows.log import LogPlan

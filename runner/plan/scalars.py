@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Mapping
 
 from runner.config import Config
+from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import evaluate, names_in
-from runner.plan.faults import ConfigPath, Faults
 
 
 def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:

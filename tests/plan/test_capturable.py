@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy
 import pytest
 
+from runner.faults import Faults
 from runner.plan.checks.capturable import check_capturable, steps_within
-from runner.plan.faults import Faults
 from tests.engine.running import compiled
 
 

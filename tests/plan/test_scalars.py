@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import runner
-from runner.plan.faults import Faults
+from runner.faults import Faults
 from runner.plan.scalars import scalar_constants
 from tests.engine.running import compiled
 

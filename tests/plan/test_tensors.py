@@ -13,7 +13,7 @@ from torch import nn
 from runner.catalogue import initialisers
 from runner.config import loads
 from runner.errors import Problem
-from runner.optim.faults import PlacedFault
+from runner.faults import PlacedFault
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.tensors import TensorPlan, initial_order, materialise, plan_tensors

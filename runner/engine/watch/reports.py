@@ -15,10 +15,10 @@ from runner.config.text.nodes import ScalarNode
 from runner.engine.state import State
 from runner.engine.watch.origin import Origin, origin_of_gradient, origin_of_value
 from runner.errors import Problem
+from runner.faults import ConfigPath, KeyPath, place
 from runner.language.graph.computation import Computation
 from runner.language.inference.generators import manual_seed
 from runner.language.text.faults import LanguageError, Place
-from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Assign, Evaluate, Evaluation, Result
 from runner.plan.streams import stream_seed

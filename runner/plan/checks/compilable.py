@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from runner.faults import ConfigPath, Faults
 from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import set_apart
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, Scheduled
 from runner.plan.checks.whole_steps import EAGER, check_draws, check_whole_steps
-from runner.plan.faults import ConfigPath, Faults
 from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart, Train
 from runner.plan.rows.health import HealthPlan
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from runner.config import Config
+from runner.faults import Faults
 from runner.plan.determinism import configure
-from runner.plan.faults import Faults
 
 _DEVICE_COUNTS: Mapping[str, Callable[[], int]] = {
     "cpu": lambda: 1,

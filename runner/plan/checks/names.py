@@ -6,9 +6,9 @@ import ast
 from collections.abc import Iterator
 
 from runner.config import Config
+from runner.faults import ConfigPath, Faults
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import assigned_names, parse_statements
-from runner.plan.faults import ConfigPath, Faults
 
 
 def check_syntax(config: Config, faults: Faults) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from runner.config import Config
 from runner.config.text.nodes import MapNode, ScalarNode, walk
-from runner.plan.faults import Faults
+from runner.faults import Faults
 from runner.plan.program.expressions import Values
 from runner.plan.tensors.initial import Computed
 

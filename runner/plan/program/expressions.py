@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor, fx
 
 from runner.errors import did_you_mean, listing
+from runner.faults import ConfigPath, Faults, KeyPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import (
     Computation,
@@ -25,7 +26,6 @@ from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan
 from runner.plan.data.batch_choice import MOST_VARIANTS, Choice, Supply
-from runner.plan.faults import ConfigPath, Faults, KeyPath
 from runner.plan.program.instructions import Evaluation
 from runner.plan.program.whole_expression import WholeExpression
 from runner.plan.rows.columns import Column

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runner.config import models
-from runner.plan.faults import ConfigPath
+from runner.faults import ConfigPath
 from runner.plan.program.instructions import (
     Action,
     Break,

@@ -8,10 +8,10 @@ import torch
 
 from runner.config import models
 from runner.errors import did_you_mean
+from runner.faults import ConfigPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
 from runner.optim.plans import broadcasts
-from runner.plan.faults import ConfigPath
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
     Assign,

@@ -7,11 +7,11 @@ from typing import Any
 
 from runner.config import models
 from runner.errors import did_you_mean
+from runner.faults import ConfigPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
 from runner.language.text.faults import LanguageError
 from runner.optim.plans import broadcasts
-from runner.plan.faults import ConfigPath
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
     Clip,

@@ -11,11 +11,11 @@ import torch
 
 from runner.catalogue import initialisers
 from runner.config import Document, InitCall, InitExpression, TensorDeclaration
+from runner.faults import PlacedFault
 from runner.language.text.arithmetic import Names
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
-from runner.optim.faults import PlacedFault
 from runner.optim.plans import Path
 from runner.plan.data.dtypes import Number
 from runner.plan.data.files import FileFault, describe, open_array
