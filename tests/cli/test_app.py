@@ -95,7 +95,7 @@ def test_a_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
             "--chekpoint-every (Possible options: --checkpoint-every)",
         ),
         (["linear.yaml", "--checkpoint-every", "0"], "Invalid value for '--checkpoint-every'"),
-        (["snapshot"], "Missing argument 'CONFIG...'."),
+        (["snapshot"], "Missing argument 'CONFIG'."),
         (["check", "--lr=3"], "No such option: --lr"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

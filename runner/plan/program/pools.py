@@ -170,11 +170,11 @@ def accumulation(
         elif name == objective:
             parts.append(Part("mean"))
             if evaluation.variants and not isinstance(own, Constant):
-                _warn_of_objective(values, name, found.blamed(place) or values.lowered[name], path)
+                _warn_of_objective(values, name, found.blamed(output) or values.lowered[name], path)
         else:
             parts.append(Part("last"))
-            if place in recorded and not isinstance(own, Constant):
-                _warn_of_last(values, name, found.blamed(place) or values.lowered[name], path)
+            if output in recorded and not isinstance(own, Constant):
+                _warn_of_last(values, name, found.blamed(output) or values.lowered[name], path)
     return Accumulation(tuple(parts), isinstance(state, Term) and state.pool == "sum", classes)
 
 
