@@ -1,4 +1,4 @@
-"""Faults of a run, placed in the config."""
+"""Faults of a run, each at its place in the config."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.plan.program.instructions import Action, Expectation, LoopEnd
 
 
 class LateOption(RuntimeError):
-    """A hyperparameter needs state that torch makes in a parameter's first step alone; `path` is where it stands."""
+    """A hyperparameter needs state that torch creates only in the first step of a parameter; `path` is its place."""
 
     def __init__(self, message: str, path: ConfigPath) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class Uncapturable(RuntimeError):
 
 
 FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
-"""What a step may raise; each is told with its place in the config."""
+"""What a step may raise; each becomes a `RunError` with its place in the config."""
 
 
 def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> RunError:
-    """What a step raised, at the operation it happened in, else at the step."""
+    """The error of a step as a `RunError`, at the operation that raised it, or at the step."""
     document, iterations = plan.config.document, state.iterations
     instruction = plan.program[position]
     if isinstance(error, UnreadableData):
@@ -63,7 +63,7 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
 
 
 def _of_label(state: State, action: Action, error: BaseException) -> tuple[str, str] | None:
-    """Which sample holds the label that torch refuses, and a hint; None where it is about something else."""
+    """Which sample has the label that torch refuses, and a hint; None if the error is about something else."""
     evaluation = getattr(action.argument, "evaluation", None) or getattr(action.argument, "closure", None)
     call = fault_call(error.__traceback__)
     if call is None or evaluation is None:
@@ -72,7 +72,7 @@ def _of_label(state: State, action: Action, error: BaseException) -> tuple[str, 
 
 
 def does_not_hold(plan: Plan, state: State, failures: Sequence[tuple[Expectation, str]]) -> ExpectationError:
-    """Every expectation of a step that does not hold."""
+    """The error for every expectation of a step that failed."""
     problems: list[Problem] = []
     for expectation, difference in failures:
         message = f"`{expectation.text}`: {difference}"

@@ -40,16 +40,16 @@ from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed
 
 Values = tuple[Tensor | None, ...]
 Withheld = tuple[int, Values]
-"""A row that the log keeps only if its iteration turns out to be the last one, and its step's place in the program."""
+"""A row that the log keeps only if its iteration is the last one, with the position of its step in the program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A hyperparameter that changes with `t`."""
+    """A hyperparameter that depends on `t`."""
 
     group: int
     option: str
-    value: Callable[[int], Any]  # of t, the step that is about to be taken, from 1
+    value: Callable[[int], Any]  # a function of t, the number of the next step, from 1
 
 
 @dataclass(slots=True)
@@ -60,17 +60,19 @@ class State:
     constants: dict[str, Tensor]
     steppers: dict[str, AnyStepper]
     schedules: dict[str, tuple[Schedule, ...]]
-    iterations: list[int]  # of each loop, from 1; 0 before it is entered
-    values: dict[str, Any] = field(default_factory=dict)  # named values as they were last computed
-    position: int = 0  # in the program
+    iterations: list[int]  # the iteration of each loop, from 1; 0 before it starts
+    values: dict[str, Any] = field(default_factory=dict)  # the last value of each named value
+    position: int = 0  # of the next instruction
     row: int = 0  # the number of the next row
     batches: dict[str, Batches] = field(default_factory=dict)  # the cursor of each data source
-    evaluations: int = 0  # computations with random numbers done; each has a stream of its own
-    compiled: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)  # for steps of the program
-    observations: int = 0  # the same of `expect` and `when`, which leave the streams of the others alone
+    evaluations: int = 0  # how many computations have drawn random numbers; each has its own stream
+    compiled: dict[int, Any] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # compiled code by the position of its step
+    observations: int = 0  # the same for `expect` and `when`, which have separate streams
     withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
-    last: list[Withheld] = field(default_factory=list)  # rows of a loop that was left, which are out next
-    warnings: tuple[Problem, ...] = ()  # what was found odd about the data, and told
+    last: list[Withheld] = field(default_factory=list)  # rows of a loop that ended, which are yielded next
+    warnings: tuple[Problem, ...] = ()  # warnings about the data
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; only what exists."""
@@ -90,9 +92,9 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     """The state before step 1.
 
     Args:
-        given: initial values that some tensors take instead of their own.
+        given: values that replace the initial values of some tensors.
     Raises:
-        RunError: an initial value cannot be made any more: a data file has changed since planning.
+        RunError: an initial value cannot be made, because a data file has changed since planning.
     """
     with text_read_once(columns_read(plan.config)):
         return _initial_state(plan, given)
@@ -156,7 +158,7 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
 
 
 def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:
-    """What torch raised while the state of an optimizer was made."""
+    """The error that torch raised while it created the state of an optimizer."""
     path, found = (*optimizer.path, "state"), fault_place(error.__traceback__)
     if found is None:
         return RunError(plan.config.document.problem(path, torch_message(error)))
@@ -172,7 +174,7 @@ def _at_step(plan: Plan, name: str, option: Option) -> Callable[[int], Any]:
 
 
 def _scheduled(plan: Plan, option: Scheduled, least: float = -math.inf) -> Callable[[int], Scalar]:
-    """The value of an expression of `t`; what it raises is placed in the config."""
+    """The value of an expression of `t`; an error in it has its place in the config."""
     document = plan.config.document
     try:
         compiled = compile_schedule(option.text, {**plan.tables, **plan.scalars})
