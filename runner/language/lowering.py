@@ -24,7 +24,7 @@ from runner.language.hints import NAMES
 from runner.language.inference import Inference, TooLarge
 from runner.language.parse import assigned_names, parse_expression, parse_statements
 from runner.language.runtime import lookup, watch
-from runner.language.scalars import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault_text
+from runner.language.scalars import CONSTANTS, COUNTERS, FAULTS, FUNCTIONS, bounded, fault_text
 from runner.language.scope import Scope
 from runner.language.size import too_large
 from runner.language.values import MAX_DISPLAY, MAX_NESTED, Lookup, example_of, extent, nodes_of
@@ -392,6 +392,8 @@ class Lowering:
             return self.fault(node, message, f"names in scope are {listing(sorted(self.scope.values()))}")
         if operations.find(name) or name in self.scope.functions or name in FUNCTIONS:
             return self.fault(node, f"`{name}` is a function", f"call it: `{name}(…)`")
+        if name in COUNTERS and "t" in self.scope.running:
+            return self.fault(node, f"`{name}` is not known here", "`t` counts the steps of an optimizer")
         if name in ("iteration", "training", "t"):
             return self.fault(
                 node, f"`{name}` is not known here", "it is a running scalar of steps and hyperparameters"

@@ -10,7 +10,7 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,7 @@ def _bounded_operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any
     return apply
 
 
-COUNTERS = frozenset(("iteration", "row", "step", "epoch"))
+COUNTERS = frozenset(("iteration", "row", "step", "epoch", "iter", "global_step", "iterations", "steps", "epochs"))
 """What people expect to count here, as it does in other places or in other tools."""
 
 BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -238,12 +238,16 @@ def compile_scalar(
         except RecursionError:  # where a higher limit has let it come so far
             raise LanguageError(*TOO_DEEP) from None
         if not isinstance(result, (int, float)):
-            raise LanguageError(
-                f"`{text.strip()}` is not a number", "write a number or an expression over scalar constants"
-            )
+            raise LanguageError(f"`{text.strip()}` is not a number", _instead_of_a_list(text.strip(), result, running))
         return result
 
     return call
+
+
+def _instead_of_a_list(text: str, found: object, running: Collection[str]) -> str:
+    if text.isidentifier() and isinstance(found, Sequence):
+        return f"take an element of it: `{text}[{'t - 1' if 't' in running else '0'}]`"
+    return "write a number or an expression over scalar constants"
 
 
 _Compiled = Callable[[Names], Any]

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from runner.config import Config
+from runner.errors import listing
 from runner.language.faults import LanguageError
 from runner.language.scalars import Scalar, evaluate, names_in
 from runner.plan.faults import ConfigPath, Faults
@@ -67,7 +68,7 @@ def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:
             continue
         path = list(trail)
         names = sorted(path[path.index(name) :])
-        shown = ", ".join(f"`{each}`" for each in names)
+        shown = listing((f"`{each}`" for each in names), 6)
         faults.add(
             ("constants", names[0]),
             f"these constants are computed from one another: {shown}",
