@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from runner.engine.binding import MissingValue
@@ -33,6 +34,10 @@ FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, Memo
 """What a step may raise; each becomes a `RunError` with its place in the config."""
 
 
+NO_DERIVATIVE = re.compile(r"derivative for (?:'|aten::)(\w+)[^']*'? is not implemented")
+"""What torch says in a backward pass, which no operation of the expression raises."""
+
+
 def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> RunError:
     """The error of a step as a `RunError`, at the operation that raised it, or at the step."""
     document, iterations = plan.config.document, state.iterations
@@ -53,6 +58,12 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
         path = instruction.config_path
     if isinstance(instruction, Action):
         message = f"{message} (at {instruction.path.format(*iterations)})"
+    underived = NO_DERIVATIVE.search(message)
+    if underived is not None:
+        path, hint = (
+            ("expression",),
+            f"no gradient flows through `{underived[1]}`: write `.detach()` after what it reads",
+        )
     if isinstance(error, MissingValue) and isinstance(error.origin, tuple):
         return RunError(document.problem(error.origin, message, key=isinstance(error.origin, KeyPath)))
     found = fault_place(error.__traceback__)

@@ -102,7 +102,7 @@ def _element(argument: Argument, base: str, value: object, path: Path, scope: Sc
         raise PlacedFault(path, f"`{value}` is a string, not a boolean", "write `true` or `false`")
     if isinstance(value, str):
         _check_reads_numbers(value, path, scope.unreadable)
-    if isinstance(value, str) and _runs(value, path, {*scope.running, *COUNTERS}):
+    if isinstance(value, str) and _runs(value, path, {*scope.running, *COUNTERS - scope.names.keys()}):
         return Scheduled(value, path)
     result = scalar(value, path, scope.names)
     if not fits(base, result):

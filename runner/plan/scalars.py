@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from runner.config import Config
+from runner.errors import listing
 from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
@@ -68,7 +69,7 @@ def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:
             continue
         path = list(trail)
         names = sorted(path[path.index(name) :])
-        shown = ", ".join(f"`{each}`" for each in names)
+        shown = listing((f"`{each}`" for each in names), 6)
         faults.add(
             ("constants", names[0]),
             f"these constants are computed from one another: {shown}",

@@ -19,6 +19,17 @@ steps:
 """
 
 
+@pytest.mark.parametrize("operation", ["igamma", "igammac", "binomial"])
+def test_a_derivative_that_torch_does_not_have_names_the_operation_and_what_to_write(operation: str) -> None:
+    text = f"parameters: {{x: [1.0, 2.0]}}\nexpression: loss = {operation}(x, x * 0.5).sum()\n"
+    with pytest.raises(runner.RunError, match=f"derivative for .*{operation}.* is not implemented") as caught:
+        rows_of(text)
+    problem = caught.value.problems[0]
+    assert problem.line == 2
+    assert problem.hint == f"no gradient flows through `{operation}`: write `.detach()` after what it reads"
+    rows_of(text.replace("(x, x * 0.5)", "(x.detach(), x.detach() * 0.5)").replace("loss =", "loss = x.sum() +"))
+
+
 @pytest.mark.parametrize(
     ("steps", "marked", "message"),
     [

@@ -110,7 +110,7 @@ LARGE = "the result is an integer larger than 2^63"
         ("rates[0.5]", "`rates[0.5]`: an index is an integer", NUMBERS),
         ("rates[0:2]", "a scalar is indexed by one number", "write for instance `rates[t - 1]`"),
         ("d[0]", "`d[0]`: a number cannot be indexed", NUMBERS),
-        ("rates", "`rates` is not a number", "write a number or an expression over scalar constants"),
+        ("rates", "`rates` is not a number", "take an element of it: `rates[0]`"),
         ("(1, 2)", "`(1, 2)` is not a number", "write a number or an expression over scalar constants"),
     ],
 )

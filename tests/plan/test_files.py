@@ -20,6 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.plan.data import text_tables
 from runner.plan.data.files import FileFault, describe, open_array, read
 
 
@@ -132,11 +133,52 @@ def test_quoted_cells_and_windows_line_ends_are_read(tmp_path):
     assert torch.equal(load(tmp_path, "a.csv", "x, m"), torch.tensor([1]))
 
 
+def test_the_columns_of_a_wide_table_are_found_in_linear_time(tmp_path, monkeypatch):
+    class Counted(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+        def strip(self):
+            return self
+
+    class Reader:
+        def __init__(self, *arguments, **options):
+            self.rows = make_reader(*arguments, **options)
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            row = next(self.rows)
+            return [Counted(cell) for cell in row] if self.line_num == 1 else row
+
+        @property
+        def line_num(self):
+            return self.rows.line_num
+
+    def comparisons(width):
+        names = ",".join(f"c{n}" for n in range(width))
+        (tmp_path / "a.csv").write_text(f"{names}\n" + ",".join(map(str, range(width))) + "\n")
+        before = Counted.compared
+        assert torch.equal(load(tmp_path, "a.csv"), torch.arange(width)[None])
+        assert torch.equal(load(tmp_path, "a.csv", tuple(f"c{n}" for n in range(width))), torch.arange(width)[None])
+        return Counted.compared - before
+
+    make_reader = text_tables.csv.reader
+    monkeypatch.setattr(text_tables.csv, "reader", Reader)
+    assert comparisons(2000) < 5 * comparisons(500) + 5000
+
+
 TEXT_FAULTS = [
     ("", None, "a.csv is empty"),
+    ("\nx,y\n1,2\n", "x", "a.csv:1 is blank"),
     ("x,y\n", "x", "a.csv has a header and no rows"),
     ("1,2\n3,4\n", "x", "a.csv names no columns: its first line is 1, 2"),
-    ("x,y\n1,2\n3\n", "x", "a.csv:3 has 1 cells, and its header names 2 columns"),
+    ("x,y\n1,2\n3\n", "x", "a.csv:3 has 1 cell, and its header names 2 columns"),
     ("x,y\n1,2\n3,abc\n", "y", "a.csv:3 holds `abc`, which is not a number in the column `y`"),
     ("x,y\n1,2\n3,\n", "y", "a.csv:3 holds nothing in the column `y`"),
     ("x\n2024_01\n", "x", "a.csv:2 holds `2024_01`, which is not a number in the column `x`"),

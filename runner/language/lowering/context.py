@@ -30,7 +30,7 @@ from runner.language.lowering.values import (
     extent,
     nodes_of,
 )
-from runner.language.text.arithmetic import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault_text
+from runner.language.text.arithmetic import CONSTANTS, COUNTERS, FAULTS, FUNCTIONS, bounded, fault_text
 from runner.language.text.faults import Consequence, LanguageError, place_of, source_of
 from runner.language.text.hints import NAMES
 
@@ -182,6 +182,8 @@ class Lowering:
             return self.fault(node, message, f"names in scope are {listing(sorted(self.scope.values()))}")
         if find_operation(name) or name in self.scope.functions or name in FUNCTIONS:
             return self.fault(node, f"`{name}` is a function", f"call it: `{name}(…)`")
+        if name in COUNTERS and "t" in self.scope.running:
+            return self.fault(node, f"`{name}` is not known here", "`t` counts the steps of an optimizer")
         if name in ("iteration", "training", "t"):
             return self.fault(
                 node, f"`{name}` is not known here", "it is a running scalar of steps and hyperparameters"

@@ -56,7 +56,7 @@ def _bounded_operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any
     return apply
 
 
-COUNTERS = frozenset(("iteration", "row", "step", "epoch"))
+COUNTERS = frozenset(("iteration", "row", "step", "epoch", "iter", "global_step", "iterations", "steps", "epochs"))
 """What people expect to count here, as it does in other places or in other tools."""
 
 BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,12 +100,16 @@ def compile_scalar(
         except RecursionError:  # where a higher limit has let it come so far
             raise LanguageError(*TOO_DEEP) from None
         if not isinstance(result, (int, float)):
-            raise LanguageError(
-                f"`{text.strip()}` is not a number", "write a number or an expression over scalar constants"
-            )
+            raise LanguageError(f"`{text.strip()}` is not a number", _instead_of_a_list(text.strip(), result, running))
         return result
 
     return call
+
+
+def _instead_of_a_list(text: str, found: object, running: Collection[str]) -> str:
+    if text.isidentifier() and isinstance(found, Sequence):
+        return f"take an element of it: `{text}[{'t - 1' if 't' in running else '0'}]`"
+    return "write a number or an expression over scalar constants"
 
 
 _Compiled = Callable[[Names], Any]
