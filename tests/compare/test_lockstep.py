@@ -13,6 +13,7 @@ from torch import Tensor
 
 import runner
 from runner.catalogue import shipped_rules
+from runner.compare.variants import lockstep as module
 from runner.compare.variants.error_table import follow
 from runner.compare.variants.lockstep import (
     WHOLE_LOG,
@@ -25,7 +26,6 @@ from runner.compare.variants.lockstep import (
     unstopped,
 )
 from runner.compare.variants.rule_override import rule_override
-from runner.compare.variants.variant import lockstep as module
 from runner.config import overridden
 from runner.engine import initial_state
 from runner.engine.binding import Binding
