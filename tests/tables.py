@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+Row = tuple[str, tuple[Any, ...]]
+"""What a row is called, and its values."""
+
 Rows = Iterable[Any] | Callable[[], Iterable[Any]]
 
 
-def over(names: str | tuple[str, ...], rows: Rows) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def over(
+    names: str | tuple[str, ...], rows: Rows, *, split: Callable[..., str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make one test of a function and a table, where `pytest.mark.parametrize` makes one test a row.
 
     It is for rows that are cheap and independent: one item starts and ends once, and not a thousand times.
@@ -22,45 +27,59 @@ def over(names: str | tuple[str, ...], rows: Rows) -> Callable[[Callable[..., No
     Args:
         names: the arguments that a row gives, as for `pytest.mark.parametrize`.
         rows: the rows, or a function that makes them when the test runs.
+        split: the name of a row's group, from its values: one test for each group, for tables that take long.
     """
     given = tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else names
     single = isinstance(names, str) and len(given) == 1
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
-        parameters = inspect.signature(test).parameters
+        parameters = [each for name, each in inspect.signature(test).parameters.items() if name not in given]
 
         @functools.wraps(test)
-        def table(**fixtures: Any) -> None:
-            faults, count = [], 0
-            for label, values in _labelled(rows() if callable(rows) else rows, single):
-                count += 1
-                if "tmp_path" in fixtures:
-                    folder = fixtures["tmp_path"] / f"row-{count}"
-                    folder.mkdir()
-                    own = {**fixtures, "tmp_path": folder}
-                else:
-                    own = fixtures
-                try:
-                    test(**own, **dict(zip(given, values, strict=True)))
-                except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # neither is an `Exception`
-                    faults.append(_noted(AssertionError(str(outcome)).with_traceback(outcome.__traceback__), label))
-                except Exception as error:  # raised again below, with those of the other rows
-                    faults.append(_noted(error, label))
-            assert count > 0, "the table has no rows"
-            if faults:
-                raise ExceptionGroup(f"{len(faults)} of {count} rows fail", faults)
+        def whole(**fixtures: Any) -> None:
+            _run(test, given, _labelled(rows() if callable(rows) else rows, single), fixtures)
 
-        table.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [parameter for name, parameter in parameters.items() if name not in given]
-        )
-        return table
+        @functools.wraps(test)
+        def part(group: list[Row], **fixtures: Any) -> None:
+            _run(test, given, group, fixtures)
+
+        if split is None:
+            whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+            return whole
+        groups: dict[str, list[Row]] = {}
+        for row in _labelled(rows() if callable(rows) else rows, single):
+            groups.setdefault(split(*row[1]), []).append(row)
+        own = inspect.Parameter("group", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        part.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
+        mark = pytest.mark.parametrize("group", list(groups.values()), ids=list(groups))
+        return mark(part)
 
     return decorate
 
 
-def _labelled(rows: Iterable[Any], single: bool) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _run(test: Callable[..., None], names: tuple[str, ...], rows: Iterable[Row], fixtures: dict[str, Any]) -> None:
+    faults, count = [], 0
+    for label, values in rows:
+        count += 1
+        own = dict(fixtures)
+        if "tmp_path" in own:
+            own["tmp_path"] = own["tmp_path"] / f"row-{count}"
+            own["tmp_path"].mkdir()
+        try:
+            test(**own, **dict(zip(names, values, strict=True)))
+        except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # neither is an `Exception`
+            faults.append(_noted(AssertionError(str(outcome)).with_traceback(outcome.__traceback__), label))
+        except Exception as error:  # raised again below, with those of the other rows
+            faults.append(_noted(error, label))
+    assert count > 0, "the table has no rows"
+    if faults:
+        raise ExceptionGroup(f"{len(faults)} of {count} rows fail", faults)
+
+
+def _labelled(rows: Iterable[Any], single: bool) -> Iterator[Row]:
     for row in rows:
         if isinstance(row, type(pytest.param())):
+            assert not row.marks, "a row of a table has no marks of its own"
             yield str(row.id or row.values), row.values
         else:
             values = (row,) if single else tuple(row)

@@ -53,3 +53,9 @@ def test_each_row_gets_a_folder_of_its_own(name: str, tmp_path: Path) -> None:
 @over("other", [pytest.param(3, id="three"), pytest.param(4)])
 def test_tables_multiply(one: int, other: int) -> None:
     assert (one, other) in {(1, 3), (1, 4), (2, 3), (2, 4)}
+
+
+@over("number", [1, 2, 3, 4], split=lambda number: "odd" if number % 2 else "even")
+def test_a_table_may_be_one_test_for_each_group(number: int, request: pytest.FixtureRequest) -> None:
+    assert request.node.callspec.id == ("odd" if number % 2 else "even")
+    assert len(request.node.callspec.params["group"]) == 2

@@ -7,6 +7,7 @@ import torch
 
 import runner
 from tests.engine.running import rows_of
+from tests.tables import over
 
 START = """\
 parameters: {x: [1.0, 2.0], w: {shape: [], init: 3}}
@@ -19,7 +20,7 @@ steps:
 """
 
 
-@pytest.mark.parametrize(
+@over(
     ("steps", "marked", "message"),
     [
         ("  - assign: {x: x.grad}\n  - forward\n", "x.grad", "`x.grad` does not exist: no gradient has been computed"),

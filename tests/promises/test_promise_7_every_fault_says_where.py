@@ -122,7 +122,7 @@ def test_a_clash_names_both_places() -> None:
     assert "2:3" in hints[1]
 
 
-@pytest.mark.parametrize(
+@over(
     ("body", "line", "column"),
     [
         ("expression: loss = (x + ones(3)).sum()", 2, 21),
