@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import steprun
+from tests.tables import over
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,7 +31,7 @@ def test_continuous_integration_takes_both_commands_from_the_readme() -> None:
     assert all(f"{command}\n" in blocks for command in shown)
 
 
-@pytest.mark.parametrize("part", ["pip install", "constraints.txt", "[dev]", "pytest", "ruff check", "mypy --strict"])
+@over("part", ["pip install", "constraints.txt", "[dev]", "pytest", "ruff check", "mypy --strict"])
 def test_the_first_command_tests_everything(part: str) -> None:
     assert part in commands()[0]
 

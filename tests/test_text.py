@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.text import json_text, printable, printable_line
+from tests.tables import over
 
 CLIPBOARD = "\x1b]52;c;cHduZWQ=\x07"
 HOSTILE = [
@@ -44,7 +45,7 @@ def dangerous(text: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+@over("text", HOSTILE)
 def test_what_is_no_text_is_replaced(text: str) -> None:
     assert dangerous(text)
     for clean in (printable, printable_line):
@@ -52,7 +53,7 @@ def test_what_is_no_text_is_replaced(text: str) -> None:
         assert len(clean(f"a{text}b")) == len(f"a{text}b")
 
 
-@pytest.mark.parametrize("text", KEPT)
+@over("text", KEPT)
 def test_text_in_any_script_stays(text: str) -> None:
     assert printable(text) == printable_line(text) == text
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from runner import catalogue
+from tests.tables import over
 from tools.catalogue.denied import argument_refusal, refusal
 from tools.catalogue.flags import flagged_names
 from tools.catalogue.tables import NAMESPACES, all_tables, public_functions, public_members
@@ -29,13 +30,13 @@ ENTRIES = {**catalogue.operations(), **catalogue.methods(), **catalogue.attribut
 
 
 @pinned_torch
-@pytest.mark.parametrize(("name", "text"), all_tables().items(), ids=lambda value: value if len(value) < 30 else "")
+@over(("name", "text"), all_tables().items())
 def test_the_committed_table_is_what_the_generator_writes(name: str, text: str) -> None:
     committed = (TABLES / name).read_text(encoding="utf-8")
     assert committed == text, f"{name} is out of date: run `python -m tools.catalogue` and look through the difference"
 
 
-@pytest.mark.parametrize("name", sorted(all_tables()))
+@over("name", sorted(all_tables()))
 def test_a_table_is_sorted_and_says_nothing_twice(name: str) -> None:
     lines = (TABLES / name).read_text(encoding="utf-8").splitlines()
     keys = [re.split(r"[(:]| ", line, maxsplit=1)[0] for line in lines[2 if name == "denied.txt" else 0 :]]

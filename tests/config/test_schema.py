@@ -17,6 +17,7 @@ from runner.config.models import STEP_MODELS
 from runner.config.text.nodes import plain
 from runner.errors import ConfigError
 from tests.config.strategies import LINEAR, mutated
+from tests.tables import over
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SCHEMA = json_schema()
@@ -28,7 +29,7 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@over("path", CONFIGS)
 def test_every_example_satisfies_the_schema(path: Path) -> None:
     VALIDATOR.validate(plain(load(path).document.root))
 
@@ -44,7 +45,7 @@ def test_every_config_that_loads_satisfies_the_schema(text: str) -> None:
     VALIDATOR.validate(plain(config.document.root))
 
 
-@pytest.mark.parametrize(
+@over(
     "text",
     [
         "parmeters: {x: 1}",

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.tables import over
+
 from .cases import DTYPES, Case, expected_results
 from .comparison import differences, same_bits
 from .configs import job_of, missing_keys
@@ -407,7 +409,7 @@ def test_values_are_written_in_flow_style(value: Any, text: str) -> None:
     assert flow(value) == text
 
 
-@pytest.mark.parametrize(
+@over(
     ("found", "expected", "near"),
     [
         (1.0, 1.05, True),

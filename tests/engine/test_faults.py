@@ -7,6 +7,7 @@ import torch
 
 import runner
 from tests.engine.running import rows_of
+from tests.tables import over
 
 START = """\
 parameters: {x: [1.0, 2.0], w: {shape: [], init: 3}}
@@ -30,7 +31,7 @@ def test_a_derivative_that_torch_does_not_have_names_the_operation_and_what_to_w
     rows_of(text.replace("(x, x * 0.5)", "(x.detach(), x.detach() * 0.5)").replace("loss =", "loss = x.sum() +"))
 
 
-@pytest.mark.parametrize(
+@over(
     ("steps", "marked", "message"),
     [
         ("  - assign: {x: x.grad}\n  - forward\n", "x.grad", "`x.grad` does not exist: no gradient has been computed"),

@@ -16,6 +16,7 @@ from torch.nn import Parameter
 import runner
 from runner.catalogue import optimizers
 from runner.optim.classes import optimizer_class
+from tests.tables import over
 
 STEPS, CHANGE = 6, 3
 CONFIG = """
@@ -79,7 +80,7 @@ def text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-@pytest.mark.parametrize(("kind", "name", "first", "then"), changing())
+@over(("kind", "name", "first", "then"), changing(), split=lambda kind, *_: kind)
 def test_an_option_that_changes_is_followed_or_refused(kind: str, name: str, first: Any, then: Any) -> None:
     beside = BESIDE.get(name, {})
     written = {key: text(value) for key, value in beside.items()} | {name: f'"{first} if t < {CHANGE} else {then}"'}

@@ -22,6 +22,7 @@ from runner.plan.compiler import PlanLimits
 from runner.record.directory import create_run_directory
 from runner.record.running import run_recorded
 from tests.engine.running import compiled, rows_of
+from tests.tables import over
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,7 +136,7 @@ steps: [{repeat: {times: 4, steps: [backward, {step: , every: 2}, zero_grad]}}, 
     assert plan.estimates.row == 8 + 400 + 400 + 20
 
 
-@pytest.mark.parametrize(
+@over(
     "text",
     [
         "steps: 7\nlog: {every: 3}",

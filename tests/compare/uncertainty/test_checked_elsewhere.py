@@ -24,6 +24,7 @@ from runner.compare.snapshots.writing import write
 from runner.safe_files import Folder
 from tests.cli.commands import steprun
 from tests.compare.snapshotting import LINEAR, WIDE, checked, contents, edit, sidecar_of, sidecars_of, taken
+from tests.tables import over
 
 LARGE = """\
 parameters: {w: {shape: [512, 512], init: {normal: {}}}}
@@ -49,7 +50,7 @@ def checked_with(path: Path, folder: Path, old: str, new: str) -> Outcome:
     return checked(folder)
 
 
-@pytest.mark.parametrize("number", [0.0, 1.0, 0.75, 3e-30, 1e300, 2.0**-1074, math.inf])
+@over("number", [0.0, 1.0, 0.75, 3e-30, 1e300, 2.0**-1074, math.inf])
 def test_an_uncertainty_survives_its_text_rounded_up_to_a_power_of_two(number: float) -> None:
     whole = Uncertainty(number / 2, number)
     back = from_text(to_text(whole))
@@ -60,9 +61,7 @@ def test_an_uncertainty_survives_its_text_rounded_up_to_a_power_of_two(number: f
     assert power(1.0) == "2^0"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "2^1", "2^x,2^1", "1,2", "2^1,2^0", "2^1,2^1,2^1", "nan", "any,2^1", "2^1,any", "2^-9999,2^1"]
-)
+@over("text", ["", "2^1", "2^x,2^1", "1,2", "2^1,2^0", "2^1,2^1,2^1", "nan", "any,2^1", "2^1,any", "2^-9999,2^1"])
 def test_what_is_no_uncertainty_is_refused(text: str) -> None:
     with pytest.raises(UncertaintyError, match=r"."):
         from_text(text)

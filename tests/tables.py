@@ -1,0 +1,91 @@
+"""One test for a whole table of cases, which goes through all rows and reports every row that fails."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+Row = tuple[str, tuple[Any, ...]]
+"""What a row is called, and its values."""
+
+Rows = Iterable[Any] | Callable[[], Iterable[Any]]
+
+
+def over(
+    names: str | tuple[str, ...], rows: Rows, *, split: Callable[..., str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make one test of a function and a table, where `pytest.mark.parametrize` makes one test a row.
+
+    It is for rows that are cheap and independent: one item starts and ends once, and not a thousand times.
+    Every row runs, and the test fails after the last one with the errors of all rows that failed, each with its row.
+    A `tmp_path` is a new folder for each row; every other fixture is shared by the rows.
+
+    Args:
+        names: the arguments that a row gives, as for `pytest.mark.parametrize`.
+        rows: the rows, or a function that makes them when the test runs.
+        split: the name of a row's group, from its values: one test for each group, for tables that take long.
+    """
+    given = tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else names
+    single = isinstance(names, str) and len(given) == 1
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        parameters = [each for name, each in inspect.signature(test).parameters.items() if name not in given]
+
+        @functools.wraps(test)
+        def whole(**fixtures: Any) -> None:
+            _run(test, given, _labelled(rows() if callable(rows) else rows, single), fixtures)
+
+        @functools.wraps(test)
+        def part(group: list[Row], **fixtures: Any) -> None:
+            _run(test, given, group, fixtures)
+
+        if split is None:
+            whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+            return whole
+        groups: dict[str, list[Row]] = {}
+        for row in _labelled(rows() if callable(rows) else rows, single):
+            groups.setdefault(split(*row[1]), []).append(row)
+        own = inspect.Parameter("group", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        part.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
+        mark = pytest.mark.parametrize("group", list(groups.values()), ids=list(groups))
+        return mark(part)
+
+    return decorate
+
+
+def _run(test: Callable[..., None], names: tuple[str, ...], rows: Iterable[Row], fixtures: dict[str, Any]) -> None:
+    faults, count = [], 0
+    for label, values in rows:
+        count += 1
+        own = dict(fixtures)
+        if "tmp_path" in own:
+            own["tmp_path"] = own["tmp_path"] / f"row-{count}"
+            own["tmp_path"].mkdir()
+        try:
+            test(**own, **dict(zip(names, values, strict=True)))
+        except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # neither is an `Exception`
+            faults.append(_noted(AssertionError(str(outcome)).with_traceback(outcome.__traceback__), label))
+        except Exception as error:  # raised again below, with those of the other rows
+            faults.append(_noted(error, label))
+    assert count > 0, "the table has no rows"
+    if faults:
+        raise ExceptionGroup(f"{len(faults)} of {count} rows fail", faults)
+
+
+def _labelled(rows: Iterable[Any], single: bool) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row, type(pytest.param())):
+            assert not row.marks, "a row of a table has no marks of its own"
+            yield str(row.id or row.values), row.values
+        else:
+            values = (row,) if single else tuple(row)
+            yield ", ".join(map(repr, values)), values
+
+
+def _noted(error: Exception, label: str) -> Exception:
+    error.add_note(f"in the row {label}")
+    return error
