@@ -97,8 +97,8 @@ def test_every_part_has_its_layer() -> None:
 
 
 def rooms(folder: Path) -> dict[str, list[Path]]:
-    """The modules and sub-packages of a folder, each with its files; the folder's own `__init__` is none of them."""
-    found = {path.stem: [path] for path in folder.glob("*.py") if path.stem != "__init__"}
+    """The modules and sub-packages of a folder, each with its files; not `__init__` or `__main__`."""
+    found = {path.stem: [path] for path in folder.glob("*.py") if not path.stem.startswith("__")}
     return found | {
         each.name: sorted(each.rglob("*.py")) for each in folder.iterdir() if (each / "__init__.py").exists()
     }

@@ -43,7 +43,7 @@ def register(application: typer.Typer) -> None:
             "steprun diff runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d",
             "steprun diff runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d --tolerance ulp=4",
         ),
-        short_help="Show how two recorded runs differ.",
+        short_help="Compare two recorded runs.",
     )(diff)
 
 
@@ -54,10 +54,10 @@ def diff(
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Show how two recorded runs differ: their configs, their environments, and the first row that differs.
+    """Compare two recorded runs: their configs, their environments, and the first row that differs.
 
-    Rows are compared bit for bit where both ran under the same environment, and by the tolerance of their dtype
-    otherwise. Of a run that is not finished the rows that it has are compared. Exits with 3 where rows differ.
+    Rows are compared bit for bit if the environments are equal, and by the tolerance of their dtype otherwise. Of an
+    unfinished run, the recorded rows are compared. The exit code is 3 if rows differ.
     """
     from runner.compare.runs.difference import compare_runs
     from runner.compare.runs.report import runs_json, runs_page
@@ -105,11 +105,11 @@ def compare(
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run a config and a variant of it side by side, and show how far apart each tensor is in each row.
+    """Run a config and a variant of it in lockstep, and report the error of each tensor in each row.
 
-    Both sides are compared in the narrower of their dtypes, every step of them, whatever `log` leaves out. With
-    --reinject each step of the other side is also taken from this side's state: what a step adds to the error parts
-    from what it has inherited. Exits with 0, or with 3 where a --tolerance is given and passed.
+    Every step is compared, in the narrower dtype of the two sides, whatever `log` leaves out. With --reinject, each
+    step of the variant also starts from the state of the config, which separates the error of a step from the error
+    that it inherits. The exit code is 3 if --tolerance is given and exceeded.
     """
     from runner.compare.rows.causes import RANDOM
     from runner.compare.variants.error_report import course_json, course_page

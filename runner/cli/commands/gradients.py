@@ -60,7 +60,7 @@ def gradcheck(
 ) -> None:
     """Compare the gradient of every objective with finite differences, in float64, at the initial values.
 
-    Exits with 3 where one does not hold. A point without a derivative, such as relu at 0, is told and holds.
+    The exit code is 3 if a gradient differs. A point without a derivative, such as relu at 0, is reported and passes.
     """
     from runner.compare.gradients.check import Precision, check_gradients, in_double_precision
     from runner.config import overridden

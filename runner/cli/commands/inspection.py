@@ -94,8 +94,8 @@ def show(
 ) -> None:
     """Show the plan: tensors, graph, program, memory and log size, and what reaches each objective.
 
-    With rule:NAME instead of a config, print an optimizer that is written as equations. With --uncertainty, run the
-    config, and show how many digits of each tensor are significant in each row.
+    With rule:NAME instead of a config, print an optimizer as equations. With --uncertainty, run the config and show
+    how many digits of each tensor are significant in each row.
     """
     if request.config.startswith(RULE):
         name = request.config.removeprefix(RULE)

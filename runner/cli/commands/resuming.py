@@ -40,7 +40,7 @@ def resume(
 ) -> None:
     """Resume a run that was interrupted, killed or failed, from its newest checkpoint or from its start.
 
-    It ends in the same bits as a run that was never stopped.
+    The result has the same bits as that of a run that was never stopped.
     """
     from runner.record.resuming import resume as go_on
 

@@ -131,8 +131,8 @@ def snapshot(
 ) -> None:
     """Run configs and store every number of their rows in `snapshots/NAME.yaml` beside each config.
 
-    Each config is run several times more with perturbed rounding, which measures how uncertain each number is on any
-    machine. A snapshot that is there is taken again, whole.
+    Each config also runs several times with perturbed rounding, to measure how uncertain each number is on any
+    machine. An existing snapshot is replaced.
     """
     from runner.compare.snapshots.capture import kept, measured, plan_of
     from runner.compare.snapshots.model import FIRST_FORMAT
@@ -231,13 +231,13 @@ def check(
         Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False)
     ] = None,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the outcomes to standard output as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     report: FaultFormat = "text",
 ) -> None:
     """Re-run configs and compare every number with their snapshots.
 
-    In the environment of a snapshot the bits are compared; in another one, or where the config was edited, the numbers,
-    within the uncertainty that was measured when the snapshot was taken. Exits with 3 where something differs.
+    In the environment of the snapshot, bits are compared. In another environment, or if the config was edited, numbers
+    are compared within the uncertainty that the snapshot measured. The exit code is 3 if something differs.
     """
     from runner.compare.rows.report import WIDEST
     from runner.compare.snapshots import results
