@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.cli.page import table
+from runner.compare import taking
 from runner.compare.tolerances import root_mean_square
 from runner.compare.uncertainty.bounds import Uncertainty, significant_digits
 from runner.compare.uncertainty.meaning import digits
@@ -28,7 +29,7 @@ Described = Mapping[str, Any]
 
 def measurable(config: Config) -> Config:
     """The config with the rows that its snapshot keeps, for the eager engine on the CPU: what can be perturbed."""
-    return observed_by_snapshot(config).model_copy(update={"engine": "eager", "device": "cpu"})
+    return taking.measurable(observed_by_snapshot(config))
 
 
 def describe_digits(plan: Plan, runs: int, budget: float, progress: Progress | None = None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runner.compare.tolerances import BITWISE, Tolerance, rounding
-from runner.compare.uncertainty.bounds import Uncertainty, UncertaintyError, from_power, power
+from runner.compare.tolerances import BITWISE, Tolerance
+from runner.compare.uncertainty.bounds import Uncertainty, UncertaintyError, from_power, power, rounding
 from runner.record.digest import digest_of
 from runner.record.summary import Summary, summarize
 

@@ -19,8 +19,8 @@ from runner.compare.condensed import Condensed
 from runner.compare.differences import Deviation, Difference
 from runner.compare.growth import Growth, Trace
 from runner.compare.observed import deviation, difference, is_same
-from runner.compare.tolerances import Tolerance, root_mean_square, rounding
-from runner.compare.uncertainty.bounds import Uncertainty
+from runner.compare.tolerances import Tolerance, root_mean_square
+from runner.compare.uncertainty.bounds import Uncertainty, rounding
 from runner.plan.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
