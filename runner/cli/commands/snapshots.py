@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from runner.text import counted, printable_line
 if TYPE_CHECKING:
     from runner.compare.snapshots.checking import Outcome
     from runner.compare.snapshots.model import Snapshot
+    from runner.compare.uncertainty.measuring import Progress
 
 INDENT = "  "
 NARROWEST = 40
@@ -167,18 +168,25 @@ def snapshot(
         else:
             with Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
                 measurement = measured(
-                    name, plan, rows, overrides, allowed, runs=uncertainty,
-                    before=None if before is None else before.measured, budget=budget, progress=counter.at,
+                    plan, rows, allowed, runs=uncertainty, before=None if before is None else before.measured,
+                    budget=budget, progress=counter.at,
                 )  # fmt: skip
             if measurement is not None:
                 check_meaning(name, rows, measurement)
-            taken = kept(plan, rows, measurement, take(plan, measurement, allowed))
+            with Counter("", shown=sys.stderr.isatty() and not quiet) as counter:
+                restarts = take(plan, measurement, allowed, _from_row(counter, name))
+            taken = kept(plan, rows, measurement, restarts)
             for doubt in () if measurement is None else doubts(plan, rows, measurement):
                 say(f"{name}: {doubt}", err=True)
         write(taken, path, config.name)
         size = f"{counted(len(taken.rows), 'row')}, {counted(len(taken.columns), 'tensor')}"
         if not quiet:
             say(f"{path}  {size}{_measured(taken)}")
+
+
+def _from_row(counter: Counter, name: str) -> Callable[[int], Progress]:
+    """What shows the progress of the perturbed runs that start from the state after a row."""
+    return lambda after: counter.telling(f"measuring {name} from row {after}: perturbed run").at
 
 
 def _check_count(uncertainty: int | None) -> None:
@@ -290,6 +298,10 @@ class Counter:
 
     def __exit__(self, *error: object) -> None:
         self.clear()
+
+    def telling(self, told: str) -> Counter:
+        self._told = told
+        return self
 
     def at(self, number: int, total: int) -> None:
         if self._shown and number <= total:

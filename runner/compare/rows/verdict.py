@@ -15,12 +15,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from runner.compare.numbers.bounds import Uncertainty
+from runner.compare.numbers.bounds import Uncertainty, rounding
 from runner.compare.numbers.differences import Deviation, Difference
 from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import Growth, Trace
 from runner.compare.numbers.observed import deviation, difference, is_same
-from runner.compare.numbers.tolerances import Tolerance, root_mean_square, rounding
+from runner.compare.numbers.tolerances import Tolerance, root_mean_square
 from runner.plan.rows.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")

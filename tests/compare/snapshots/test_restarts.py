@@ -12,9 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from runner.compare.snapshots.capture import measured, plan_of
 from runner.compare.snapshots.checking import Request, check
 from runner.compare.snapshots.model import KeptRow
 from runner.compare.snapshots.reading import read
+from runner.compare.snapshots.restarts import take
+from runner.engine import execute
 from runner.errors import SnapshotError
 from tests.cli.commands import steprun, steprun_process
 from tests.compare.snapshotting import checked, edit, taken, target
@@ -65,6 +68,16 @@ def test_the_first_steps_from_a_state_are_certain_where_the_run_is_not(tmp_path:
     assert own is not None
     assert inherited.rms > 1
     assert own.rms < 2 * 1e-4  # a stored uncertainty is up to twice what was measured
+
+
+def test_the_perturbed_runs_from_each_state_are_announced(tmp_path: Path) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text(CHAOTIC, encoding="utf-8")
+    plan = plan_of(path)
+    seen: list[tuple[int, int, int]] = []
+    measurement = measured(plan, list(execute(plan)), runs=3)
+    take(plan, measurement, announce=lambda after: lambda number, total: seen.append((after, number, total)))
+    assert seen == [(after, number, 3) for after in (1, 12) for number in (1, 2, 3)]
 
 
 def test_a_refactored_expression_holds_after_each_restart(tmp_path: Path) -> None:

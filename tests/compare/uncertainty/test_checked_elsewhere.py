@@ -343,7 +343,34 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert "it is a link" in done.err
     assert contents(outside) == before
     outcome = checked(inside)
-    assert (outcome.status, outcome.lines[0]) == ("damaged", f"cannot read {path}: it is a link")
+    told = (f"{path.parent} is no folder for snapshots: it is a link", "= put a folder of its own in its place")
+    assert (outcome.status, outcome.lines) == ("damaged", told)
+
+
+def test_an_update_warns_where_a_number_means_little(tmp_path: Path) -> None:
+    text = "parameters: {x: 0.3}\nexpression: y = 3.9 * x * (1 - x)\nsteps:\n"
+    taken(tmp_path, text + "  - repeat: {times: 40, steps: [forward, {assign: {x: y}}]}\n", runs=3)
+    outcome = checked(tmp_path, "all", runs=3)
+    assert outcome.status == "updated"
+    assert any(
+        re.fullmatch(r"from row \d+ on `y`.* uncertain to .*: keep earlier rows", line) for line in outcome.lines
+    )
+
+
+def test_the_details_count_what_is_kept_as_a_digest_alone(tmp_path: Path) -> None:
+    taken(tmp_path, WIDE + "snapshot: {tensors: digest}\n", runs=3)
+    assert checked(tmp_path).details["digests"] == 5  # `w` after each of 3 rows, `w.grad` after 2
+
+
+def test_an_empty_mapping_that_gets_entries_is_no_field_that_was_removed(tmp_path: Path) -> None:
+    path = taken(tmp_path, WIDE)
+    edit(tmp_path / "model.yaml", "normal: {}", "normal: {std: 1.0}")
+    assert [each["field"] for each in checked(tmp_path).details["edited"]] == ["parameters.w.init.normal.std"]
+    path.unlink()
+    assert checked(tmp_path, "new").status == "written"
+    edit(tmp_path / "model.yaml", "normal: {std: 1.0}", "normal: {}")
+    found = [(each["field"], each["kind"]) for each in checked(tmp_path).details["edited"]]
+    assert found == [("parameters.w.init.normal.std", "removed")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")

@@ -59,7 +59,7 @@ def test_a_count_of_steps_in_float32_leaves_float64_as_certain_as_it_is(tmp_path
     path.write_text(FLOAT64.replace("OPTIMIZER", optimizer), encoding="utf-8")
     plan = plan_of(path)
     rows = list(execute(plan))
-    measurement = measured(path, plan, rows)
+    measurement = measured(plan, rows)
     assert measurement is not None
     last = rows[-1]
     assert last["w"] is not None
