@@ -40,7 +40,7 @@ def tried(
         attempt: tries a case in a child and gives what is wrong in words, or None; what it raises is wrong too.
         seconds: of processor time that a case may take.
         room: bytes of address space that a child may take besides what it starts with.
-        patience: seconds that a case may take in all: one that waits for a pipe takes no processor time.
+        patience: seconds that a case may wait without any processor time, as one that has opened a pipe does.
     """
     page = mmap.mmap(-1, 1 << 16)
     case = first
@@ -89,7 +89,8 @@ def _child(attempt: Callable[[int], str | None], first: int, end: int, page: mma
 
 def _watched(child: int, page: mmap.mmap, first: int, seconds: float, patience: float) -> str | None:
     """How a child ended: None where it has done its cases, "found" where it has left words."""
-    case, since, began, pause = first, _processor_seconds(child), time.monotonic(), 0.001
+    case, since, pause = first, _processor_seconds(child), 0.001
+    last, moved = since, time.monotonic()
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -97,10 +98,12 @@ def _watched(child: int, page: mmap.mmap, first: int, seconds: float, patience: 
                 return f"crash: {signal.Signals(os.WTERMSIG(status)).name}"
             code = os.waitstatus_to_exitcode(status)
             return None if code == 0 else "found" if code == 1 else f"exit: {code}"
-        now = _PAGE.unpack_from(page)[0]
+        now, spent = _PAGE.unpack_from(page)[0], _processor_seconds(child)
+        if spent != last:
+            last, moved = spent, time.monotonic()
         if now != case:
-            case, since, began = now, _processor_seconds(child), time.monotonic()
-        elif _processor_seconds(child) - since > seconds or time.monotonic() - began > patience:
+            case, since, moved = now, spent, time.monotonic()
+        elif spent - since > seconds or time.monotonic() - moved > patience:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
