@@ -111,7 +111,7 @@ def _reader(whole: pyarrow.Table, *, guarded: bool) -> Callable[[Path, Path], st
 
     def read(folder: Path, path: Path) -> str:
         run = folder / "run"
-        parts = (path.name, str(run))
+        parts = (path.name, str(run), "data.npy")  # whose digest is in `run.json`: either may have been flipped
         try:
             opened = runner.open_run(run)
             for _ in opened.rows():

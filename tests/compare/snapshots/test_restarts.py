@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from runner.compare.snapshots import restarts
 from runner.compare.snapshots.capture import measured, plan_of
 from runner.compare.snapshots.checking import Request, check
 from runner.compare.snapshots.model import KeptRow
@@ -228,6 +230,15 @@ def broken(path: Path, kind: str) -> str:
         case "link":
             state.rename(path.parent / "elsewhere")
             state.symlink_to(path.parent / "elsewhere")
+        case "hole":
+            state.write_bytes(b"")
+            os.truncate(state, 3 << 30)
+        case "digits":
+            content = save({"state": torch.frombuffer(bytearray(b"9" * 5000), dtype=torch.uint8)})
+            other = f"model.{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+            (path.parent / other).write_bytes(content)
+            edit(path, name, other)
+            return other
         case "other":
             content = save({"state": torch.zeros(4, dtype=torch.uint8)})
             other = f"model.{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
@@ -244,7 +255,9 @@ def broken(path: Path, kind: str) -> str:
         ("flipped", "{} is damaged: its digest is not the one in its name"),
         ("empty", "{} is damaged: its digest is not the one in its name"),
         ("link", "{} cannot be read: it is a link"),
+        ("hole", "{} cannot be read: it has 3,221,225,472 bytes, and at most 268,435,456 are read"),
         ("other", "{} is damaged: it is not the state of a run"),
+        ("digits", "{} is damaged: it is not the state of a run"),
     ],
 )
 def test_a_state_that_cannot_be_read_is_reported_at_its_line(tmp_path: Path, kind: str, message: str) -> None:
@@ -255,6 +268,18 @@ def test_a_state_that_cannot_be_read_is_reported_at_its_line(tmp_path: Path, kin
     lines = path.read_text().splitlines()
     assert [lines[int(each.line or 0) - 1].strip() for each in caught.value.problems] == [f'state: "{name}"']
     assert check(target(tmp_path), Request()).status == "damaged"
+
+
+def test_a_state_that_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.yaml").write_text(CHAOTIC)
+    monkeypatch.setattr(restarts, "LARGEST_STATE", 100)
+    outcome = checked(tmp_path, "new")
+    assert (outcome.status, outcome.lines[0].strip()) == (
+        "failed",
+        f"{tmp_path / 'model.yaml'}:8:22  snapshot.restart.0",
+    )
+    assert re.search(r"the state after row 1 takes [\d.]+ (B|KiB), and at most 100 B are stored$", outcome.lines[2])
+    assert not (tmp_path / "snapshots").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -318,6 +322,57 @@ def test_large_tensors_that_are_not_beside_the_snapshot_are_told(tmp_path: Path)
     assert told["cut"].startswith(f"{name} is damaged: ")
     assert told["of another"] == f"{name} does not hold this tensor"
     assert re.fullmatch(rf"what {re.escape(name)} holds of `w(\.grad)?` has another digest than this", told["flipped"])
+
+
+HEADERS = {
+    "no header": (b"", "is damaged: its header claims 0 bytes"),
+    "too large a header": (struct.pack("<Q", 200 << 20), "is damaged: its header claims 209,715,200 bytes"),
+    "no JSON": (struct.pack("<Q", 100), "is damaged: its header is not JSON"),
+    "no mapping": (struct.pack("<Q", 3) + b"[1]", "is damaged: its header is not a mapping"),
+    "no place": (struct.pack("<Q", 7) + b'{"x":1}', "is damaged: an entry of its header has no place"),
+    "too short": (
+        struct.pack("<Q", 57) + b'{"x": {"dtype": "U8", "shape": [9], "data_offsets":[0,9]}}'[:57],
+        "is damaged: ",
+    ),
+}
+
+
+def beyond(path: Path, digest: str) -> bytes:
+    """The start of a file whose only tensor has the digest, and 3 GiB."""
+    size = 3 << 30
+    header = json.dumps({digest: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header
+
+
+@pytest.mark.parametrize("kind", [*HEADERS, "a tensor of another size"])
+def test_a_hole_of_gigabytes_in_the_place_of_large_tensors_takes_no_memory(tmp_path: Path, kind: str) -> None:
+    path = taken(tmp_path, WIDE)
+    sidecar = sidecar_of(path)
+    digest = re.findall(r"sha256:([0-9a-f]{16})", path.read_text())[0]
+    start, message = HEADERS.get(kind) or (beyond(path, digest), "has another digest than this")
+    sidecar.write_bytes(start)
+    os.truncate(sidecar, len(start) + (3 << 30))
+    tracemalloc.start()
+    try:
+        with pytest.raises(SnapshotError, match=re.escape(message)):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_hole_in_the_text_is_reported_at_its_first_byte_and_read_once_at_a_time(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR)
+    size = len(path.read_bytes())
+    os.truncate(path, 200 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SnapshotError, match=r"a NUL byte in the text") as caught:
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 450 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.problems[0].line == path.read_bytes()[:size].count(b"\n") + 1
 
 
 def test_writing_again_changes_nothing(tmp_path: Path) -> None:

@@ -245,6 +245,19 @@ def test_a_snapshot_of_the_first_format_is_compared_by_dtype_and_says_how_to_tak
     assert checked(tmp_path).lines == ()
 
 
+def test_a_snapshot_of_the_first_format_is_never_written_as_half_of_the_second(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR)
+    path.write_text(FIRST)
+    before = contents(tmp_path)
+    assert checked(tmp_path, "new").lines[-1].startswith("the snapshot has format 1, without uncertainties")
+    assert contents(tmp_path) == before
+    done = steprun("snapshot", "model.yaml", "--overlay", cwd=tmp_path)
+    assert (done.code, contents(tmp_path)) == (2, before)
+    assert "the snapshot of model.yaml has format 1, which has no uncertainties" in done.err
+    assert checked(tmp_path, "differing", runs=3).status == "updated"
+    assert checked(tmp_path).lines == ()
+
+
 # --- the environment
 
 

@@ -274,6 +274,19 @@ def test_parquet_faults_name_the_column(tmp_path):
     assert "a.parquet has no column `y`" in fault(tmp_path, "a.parquet", "y").message
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_parquet_page_that_is_not_what_its_checksum_says_is_refused(tmp_path, compression):
+    path = tmp_path / "f.parquet"
+    table = pyarrow.table({"v": numpy.random.default_rng(0).standard_normal(1000)})
+    pyarrow.parquet.write_table(
+        table, path, compression=compression, use_dictionary=False, write_page_checksum=True, write_statistics=False
+    )
+    content = bytearray(path.read_bytes())
+    content[4000] ^= 16  # of its 8,000 bytes of values
+    path.write_bytes(content)
+    assert fault(tmp_path, "f.parquet", "v").message.startswith("f.parquet is not a whole Parquet file: ")
+
+
 def test_parquet_larger_than_the_limit_is_refused_before_it_is_unpacked(tmp_path):
     write_parquet(tmp_path / "a.parquet", x=pyarrow.array(numpy.zeros(1_000_000)))
     assert (tmp_path / "a.parquet").stat().st_size < 50_000
