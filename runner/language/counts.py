@@ -19,6 +19,7 @@ _LARGEST: Mapping[tuple[str, str], int] = {
     ("mvlgamma", "p"): 10_000,
     ("matrix_power", "n"): 2**31,
     ("multi_dot", "tensors"): 100,
+    ("combinations", "r"): 64,  # which are as many dimensions
 }
 """The largest count by operation, a function or a method, and argument."""
 
