@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from runner.config import Config
+from runner.config.text.scalars import LARGEST_INTEGER
 from runner.errors import listing
 from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
@@ -90,7 +91,7 @@ def number(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], fault
 
 
 def integer(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults, least: int) -> int | None:
-    """A numeric field as an integer of at least `least`; None, and a fault, where it is none."""
+    """A numeric field as an integer of at least `least`, below 2^63; None, and a fault, where it is none."""
     found = number(value, path, scalars, faults)
     if found is None:
         return None
@@ -99,5 +100,8 @@ def integer(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faul
         return None
     if found < least:
         faults.add(path, f"expected at least {least}, found {int(found)}", "write a larger number")
+        return None
+    if found > LARGEST_INTEGER:
+        faults.add(path, f"expected an integer below 2^63, found {found!r}", "write a smaller number")
         return None
     return int(found)

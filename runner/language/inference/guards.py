@@ -24,7 +24,7 @@ Arguments = Mapping[str, Any]
 MAX_ORDER = 10_000
 """The largest order of a polynomial, and how far left of zero zeta functions are summed from, one term at a time."""
 
-MAX_EMPTY = 2**28
+MAX_EMPTY = 2**26
 """The product of the sizes besides zero of a tensor without elements: native loops run over them all the same."""
 
 _ALONE = "__check"

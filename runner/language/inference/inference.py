@@ -167,6 +167,8 @@ def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 
 def readable_bytes(size: float) -> str:
     """A size for people: `2.0 MiB`."""
+    if size > 1 << 70:  # which need not fit into a float
+        return "more than 1 ZiB"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024 or unit == "PiB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -19,6 +19,7 @@ _LARGEST: Mapping[tuple[str, str], int] = {
     ("mvlgamma", "p"): 10_000,
     ("matrix_power", "n"): 2**31,
     ("multi_dot", "tensors"): 100,
+    ("combinations", "r"): 64,  # which are as many dimensions
 }
 """The largest count by operation, a function or a method, and argument."""
 
@@ -56,21 +57,24 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
     Args:
         operands: what is given by position, the tensor of a method first.
     """
-    given = {name: _plain(value) for name, value in (_by_name(operation, operands) | dict(named)).items()}
+    given = {**_by_name(operation, operands), **named}
     for (name, argument), largest in _LARGEST.items():
-        value = given.get(argument)
+        if argument not in given or not fnmatchcase(operation.bare_name, name):
+            continue
+        value = _plain(given[argument])
         count = len(value) if isinstance(value, (tuple, list)) else value
-        if isinstance(count, Tensor) and fnmatchcase(operation.bare_name, name) and _is_number(operation, argument):
+        if isinstance(count, Tensor) and _is_number(operation, argument):
             return _unbounded(operation, argument)
-        if isinstance(count, (int, float)) and abs(count) > largest and fnmatchcase(operation.bare_name, name):
+        if isinstance(count, (int, float)) and abs(count) > largest:
             return f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}"
     for argument in _WINDOWS & given.keys():
-        sizes = given[argument] if isinstance(given[argument], (tuple, list)) else [given[argument]]
+        value = _plain(given[argument])
+        sizes = value if isinstance(value, (tuple, list)) else [value]
         if any(isinstance(size, Tensor) for size in sizes):
             return _unbounded(operation, argument)
         if any(isinstance(size, int) and abs(size) > _LARGEST_WINDOW for size in sizes):
             return f"`{argument}` of `{operation.bare_name}` is larger than 2^24"
-    pieces = _pieces(operation, _plain(operands[0]) if operands else given.get("input"), given)
+    pieces = _pieces(operation, operands, given)
     if pieces > MAX_DISPLAY:
         return f"`{operation.bare_name}` would give {pieces:,} tensors, and at most {MAX_DISPLAY:,}"
     return None
@@ -99,12 +103,14 @@ def _by_name(operation: Operation, operands: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(("input", *names) if operation.name.startswith(".") else names, operands, strict=False))
 
 
-def _pieces(operation: Operation, tensor: Any, given: Mapping[str, Any]) -> int:
+def _pieces(operation: Operation, operands: Sequence[Any], given: Mapping[str, Any]) -> int:
     rule = _PIECES.get(operation.bare_name)
+    divided = operands[0] if operands else given.get("input")
+    tensor = example_of(divided)
     if rule is None or not isinstance(tensor, Tensor):
         return 0
-    dim = given.get("dim", 0)
-    counts = [_count(value) for name, value in given.items() if name != "dim" and value is not tensor]
+    dim = _plain(given.get("dim", 0))
+    counts = [_count(_plain(value)) for name, value in given.items() if name != "dim" and value is not divided]
     if not isinstance(dim, int) or not -tensor.dim() <= dim < tensor.dim():
         return 0
     return rule(tensor.shape[dim], next((count for count in counts if count is not None), 1))
@@ -112,6 +118,6 @@ def _pieces(operation: Operation, tensor: Any, given: Mapping[str, Any]) -> int:
 
 def _count(value: Any) -> int | None:
     """What is asked for, also in a tensor of one integer."""
-    if isinstance(value, Tensor):
-        return int(value) if type(value) is Tensor and value.dim() == 0 and not value.is_floating_point() else None
+    if type(value) is Tensor and value.dim() == 0 and not (value.is_floating_point() or value.is_complex()):
+        return int(value)
     return value if isinstance(value, int) else None

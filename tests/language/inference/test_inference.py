@@ -75,7 +75,10 @@ def test_a_session_leaves_grad_mode_and_random_state_as_they_were() -> None:
 
 @over(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (1 << 62, "4096.0 PiB")],
+    [
+        *((0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB")),
+        *((1 << 62, "4096.0 PiB"), (1 << 1200, "more than 1 ZiB")),
+    ],
 )
 def test_sizes_are_written_for_people(size: int, text: str) -> None:
     assert readable_bytes(size) == text

@@ -21,6 +21,7 @@ from tests.tables import over
         ("matrix_power(x @ w, -2 ** 33)", "`n` of `matrix_power` is -8,589,934,592, and at most 2,147,483,648"),
         ("(x @ w).matrix_power(2 ** 33)", "`n` of `matrix_power` is 8,589,934,592, and at most 2,147,483,648"),
         ("linalg.multi_dot([x @ w] * 5000)", "`tensors` of `multi_dot` is 5,000, and at most 100"),
+        ("combinations(x[0, :0], 2 ** 31)", "`r` of `combinations` is 2,147,483,648, and at most 64"),
         ("max_pool1d(x, 2 ** 62)", "`kernel_size` of `max_pool1d` is larger than 2^24"),
         ("F.avg_pool1d(x, kernel_size=(2 ** 62,))", "`kernel_size` of `avg_pool1d` is larger than 2^24"),
         ("zeros(10 ** 6).split(1)", "`split` would give 1,000,000 tensors, and at most 10,000"),
