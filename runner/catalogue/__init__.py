@@ -1,4 +1,6 @@
-"""The closed catalogue of what a config may name: operations, optimizers, schedules, initialisers. Knows no torch."""
+"""The closed catalogue of what a config may name: operations, optimizers, schedules, initialisers. Imports no torch.
+
+`installed` alone does, and is called where a plan is made."""
 
 from runner.catalogue.calls import ALIASES, CallFault, check_call
 from runner.catalogue.shipped import shipped_rules
@@ -25,6 +27,7 @@ from runner.catalogue.training import (
     optimizers,
     schedules,
 )
+from runner.catalogue.versions import absence, argument_absence, installed, newer_arguments, spans
 
 __all__ = [
     "ALIASES",
@@ -36,6 +39,8 @@ __all__ = [
     "Optimizer",
     "Overload",
     "ScheduleEntry",
+    "absence",
+    "argument_absence",
     "argument_refusal",
     "attributes",
     "bare_names",
@@ -45,11 +50,14 @@ __all__ = [
     "find_method",
     "find_operation",
     "initialisers",
+    "installed",
     "methods",
+    "newer_arguments",
     "operations",
     "optimizers",
     "refusal",
     "schedules",
     "shipped_rules",
     "signature_text",
+    "spans",
 ]
