@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 import runner
-from runner.catalogue import optimizers
+from runner.catalogue import installed, optimizers
 from runner.optim.classes import optimizer_class
 
 STEPS, CHANGE = 6, 3
@@ -41,7 +41,7 @@ VALUES_OF = {
 def changing() -> list[Any]:
     """Every option that is one number or truth value, from a lesser value to a greater one and back."""
     found = []
-    for kind, optimizer in optimizers().items():
+    for kind, optimizer in {kind: installed(entry) for kind, entry in optimizers().items()}.items():
         for argument in optimizer.arguments:
             base = argument.type.split("|")[0]
             if base in VALUES and not (kind == "lbfgs" and argument.name in ("history_size", "max_eval")):
