@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.catalogue import Optimizer, optimizers
+import torch
+
+from runner.catalogue import Optimizer, argument_absence, installed, optimizers
 from runner.errors import Problem, did_you_mean, listing
 from runner.faults import Faults, PlacedFault, sentence
 from runner.language.dtypes import dtype_name
@@ -147,7 +149,7 @@ def _plan(name: str, declared: OptimizerDeclaration, held: Membership | None, ar
         return _plan_rule(name, declared, declared.rule, held, around)
     faults = around.faults
     before = len(faults.problems)
-    kind = optimizers()[declared.kind]
+    kind = installed(optimizers()[declared.kind])
     place = (*declared.path, declared.kind)
     options = _options(kind, declared.arguments, place, around)
     written = [_Written.at(place, options)]
@@ -204,6 +206,8 @@ def _options(
             if name in ignored:
                 message = f"{kind.name} reads `{name}` once for all parameters, never from a group"
                 raise PlacedFault(at, message, "write it beside the other arguments of the class", key=True)
+            if name not in table:
+                raise PlacedFault(at, *argument_absence(kind, name, torch.__version__), key=True)
             option = argument_value(table[name], value, at, around.scope)
             if name in _ONLY_FOR_ALL.get(kind.name, ()) and changes(option):
                 raise PlacedFault(at, f"{kind.name} reads `{name}` once, before the first step", "write a number")

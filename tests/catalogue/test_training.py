@@ -8,7 +8,15 @@ import inspect
 import torch
 from torch import nn
 
-from runner.catalogue import REFUSED_OPTIMIZERS, Optimizer, initialisers, optimizers, schedules
+from runner.catalogue import (
+    REFUSED_OPTIMIZERS,
+    Optimizer,
+    initialisers,
+    installed,
+    optimizers,
+    schedules,
+    spans,
+)
 from runner.optim import schedules as closed_forms
 from tests.tables import over
 
@@ -25,7 +33,7 @@ def test_every_class_of_torch_optim_is_in_the_table_or_refused() -> None:
     assert set(REFUSED_OPTIMIZERS) == {"sparseadam"}
 
 
-@over("optimizer", optimizers().values())
+@over("optimizer", [*map(installed, optimizers().values())])
 def test_an_optimizers_arguments_are_those_of_its_class(optimizer: Optimizer) -> None:
     parameters = dict(inspect.signature(NATIVE[optimizer.class_name]).parameters)
     del parameters["params"]
@@ -39,6 +47,18 @@ def test_an_optimizers_arguments_are_those_of_its_class(optimizer: Optimizer) ->
 
 
 @over("optimizer", optimizers().values())
+def test_the_table_has_what_the_installed_class_has_and_names_what_it_lacks(optimizer: Optimizer) -> None:
+    here = installed(optimizer)
+    assert {argument.name for argument in here.arguments} <= {argument.name for argument in optimizer.arguments}
+    lacking = [argument.name for argument in optimizer.arguments if argument not in here.arguments]
+    assert lacking == [
+        argument.name
+        for argument in optimizer.arguments
+        if (span := spans().get(f"{optimizer.name}({argument.name})")) and not span.includes(torch.__version__)
+    ]
+
+
+@over("optimizer", [*map(installed, optimizers().values())])
 def test_the_tables_defaults_make_the_optimizer_that_torch_makes(optimizer: Optimizer) -> None:
     weights = [nn.Parameter(torch.ones(2, 2))]
     defaults = {argument.name: ast.literal_eval(argument.default or "") for argument in optimizer.arguments}

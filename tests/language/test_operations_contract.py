@@ -27,21 +27,27 @@ DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128, torch
 SAMPLES = 8
 SEED = 42  # the database's own, where an operation draws
 
+PINNED = re.search(r"^torch==(\S+)", (FOLDER.parents[1] / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[
+    1
+]  # type: ignore[index]
+NOT_IN_EVERY_RELEASE = {"torch.ops.aten._scaled_dot_product_flash_attention_for_cpu"}  # of torch: in 2.14's database
 NAMES = sorted({entry.name for entry in op_db})
 REACHED = [entry for entry in op_db if entry.name not in UNREACHABLE]
 
 
 def test_every_unreachable_function_is_one_of_the_database() -> None:
     assert list(UNREACHABLE) == sorted(UNREACHABLE)
-    assert set(UNREACHABLE) <= set(NAMES)
+    assert set(UNREACHABLE) - set(NAMES) <= NOT_IN_EVERY_RELEASE
 
 
 def test_the_readme_says_how_many_functions_are_reachable() -> None:
     readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
     stated = re.search(r"(\d+) of the (\d+) functions", readme)
     assert stated is not None, f"say in the README: {len(NAMES) - len(UNREACHABLE)} of the {len(NAMES)} functions"
-    assert len(NAMES) - len(UNREACHABLE) >= int(stated[1])
-    assert len(NAMES) == int(stated[2])
+    reached = len(NAMES) - len(UNREACHABLE.keys() & set(NAMES))
+    if torch.__version__.partition("+")[0] == PINNED:
+        assert (reached, len(NAMES)) == (int(stated[1]), int(stated[2]))
+    assert reached / len(NAMES) > 0.9
 
 
 @over("name", sorted(UNREACHABLE))

@@ -82,6 +82,7 @@ def _entries() -> Iterator[dict[str, Any]]:
     """Everything the catalogue holds, as plain values: group, name, signatures, target, notes."""
     from runner import catalogue
 
+    spans = catalogue.spans()
     for group, table in (
         ("operations", catalogue.operations()),
         ("methods", catalogue.methods()),
@@ -93,7 +94,7 @@ def _entries() -> Iterator[dict[str, Any]]:
                 "name": operation.name,
                 "signatures": [catalogue.signature_text(operation.name, overload) for overload in operation.overloads],
                 "target": operation.target,
-                "notes": sorted(operation.flags),
+                "notes": [*sorted(operation.flags), *([str(spans[operation.name])] if operation.name in spans else [])],
             }
     yield {
         "group": "derivatives",
@@ -108,7 +109,14 @@ def _entries() -> Iterator[dict[str, Any]]:
             "name": optimizer.name,
             "signatures": [catalogue.signature_text(optimizer.name, optimizer.arguments)],
             "target": f"torch.optim.{optimizer.class_name}",
-            "notes": [f"`{argument}` is refused: {reason}" for argument, reason in optimizer.refused.items()],
+            "notes": [
+                *(f"`{argument}` is refused: {reason}" for argument, reason in optimizer.refused.items()),
+                *(
+                    f"`{argument.name}`: {spans[key]}"
+                    for argument in optimizer.arguments
+                    if (key := f"{optimizer.name}({argument.name})") in spans
+                ),
+            ],
         }
     for schedule in catalogue.schedules().values():
         yield {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from runner.catalogue import newer_arguments, optimizers
 from runner.faults import ConfigPath, Faults
 from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import set_apart
@@ -114,6 +115,12 @@ def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults)
         message = f"`engine: compile` cannot compile this step: `{kind}` {_OPTIMIZERS[kind]}"
         faults.add(path, message, f"use another optimizer, or write {EAGER}", key=True)
     groups = [optimizer.options, *(group.options for group in optimizer.groups)]
+    newer = newer_arguments(optimizers()[kind]) if optimizer.rule is None else ()
+    for option in newer:
+        if any(option in options for options in groups):
+            message = f"`engine: compile` takes no `{option}`: it is newer than what is compiled"
+            at = (*optimizer.path, kind, option)
+            faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
     for option in _OPTIONS:
         if any(options.get(option) for options in groups):
             message = f"`engine: compile` takes no `{option}`: the whole update is compiled"
