@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -33,11 +34,12 @@ def over(
     single = isinstance(names, str) and len(given) == 1
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        made = rows if callable(rows) else list(rows)
         parameters = [each for name, each in inspect.signature(test).parameters.items() if name not in given]
 
         @functools.wraps(test)
         def whole(**fixtures: Any) -> None:
-            _run(test, given, _labelled(rows() if callable(rows) else rows, single), fixtures)
+            _run(test, given, _labelled(made() if callable(made) else made, single), fixtures)
 
         @functools.wraps(test)
         def part(group: list[Row], **fixtures: Any) -> None:
@@ -47,7 +49,7 @@ def over(
             whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
             return whole
         groups: dict[str, list[Row]] = {}
-        for row in _labelled(rows() if callable(rows) else rows, single):
+        for row in _labelled(made() if callable(made) else made, single):
             groups.setdefault(split(*row[1]), []).append(row)
         own = inspect.Parameter("group", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         part.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
@@ -58,7 +60,8 @@ def over(
 
 
 def _run(test: Callable[..., None], names: tuple[str, ...], rows: Iterable[Row], fixtures: dict[str, Any]) -> None:
-    faults, count = [], 0
+    faults: dict[str, Exception] = {}
+    count = 0
     for label, values in rows:
         count += 1
         own = dict(fixtures)
@@ -68,12 +71,15 @@ def _run(test: Callable[..., None], names: tuple[str, ...], rows: Iterable[Row],
         try:
             test(**own, **dict(zip(names, values, strict=True)))
         except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # neither is an `Exception`
-            faults.append(_noted(AssertionError(str(outcome)).with_traceback(outcome.__traceback__), label))
+            faults[f"row {count}: {label}"] = AssertionError(str(outcome)).with_traceback(outcome.__traceback__)
         except Exception as error:  # raised again below, with those of the other rows
-            faults.append(_noted(error, label))
+            faults[f"row {count}: {label}"] = error
     assert count > 0, "the table has no rows"
+    for label, error in faults.items():
+        error.add_note(label)
     if faults:
-        raise ExceptionGroup(f"{len(faults)} of {count} rows fail", faults)
+        failed = "".join(f"\n  {textwrap.shorten(label, 100)}" for label in faults)  # a traceback shows some of them
+        raise ExceptionGroup(f"{len(faults)} of {count} rows fail:{failed}", list(faults.values()))
 
 
 def _labelled(rows: Iterable[Any], single: bool) -> Iterator[Row]:
@@ -84,8 +90,3 @@ def _labelled(rows: Iterable[Any], single: bool) -> Iterator[Row]:
         else:
             values = (row,) if single else tuple(row)
             yield ", ".join(map(repr, values)), values
-
-
-def _noted(error: Exception, label: str) -> Exception:
-    error.add_note(f"in the row {label}")
-    return error
