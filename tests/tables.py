@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ Rows = Iterable[Any] | Callable[[], Iterable[Any]]
 
 
 def over(
-    names: str | tuple[str, ...], rows: Rows, *, split: Callable[..., str] | None = None
+    names: str | tuple[str, ...], rows: Rows, *, split: Callable[..., str] | None = None, slow: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make one test of a function and a table, where `pytest.mark.parametrize` makes one test a row.
 
@@ -29,6 +29,7 @@ def over(
         names: the arguments that a row gives, as for `pytest.mark.parametrize`.
         rows: the rows, or a function that makes them when the test runs.
         split: the name of a row's group, from its values: one test for each group, for tables that take long.
+        slow: the groups that are marked so.
     """
     given = tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else names
     single = isinstance(names, str) and len(given) == 1
@@ -53,8 +54,9 @@ def over(
             groups.setdefault(split(*row[1]), []).append(row)
         own = inspect.Parameter("group", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         part.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
-        mark = pytest.mark.parametrize("group", list(groups.values()), ids=list(groups))
-        return mark(part)
+        marks = {name: [pytest.mark.slow] for name in slow}
+        tests = [pytest.param(group, id=name, marks=marks.get(name, ())) for name, group in groups.items()]
+        return pytest.mark.parametrize("group", tests)(part)
 
     return decorate
 
