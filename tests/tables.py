@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ Rows = Iterable[Any] | Callable[[], Iterable[Any]]
 
 
 def over(
-    names: str | tuple[str, ...], rows: Rows, *, split: Callable[..., str] | None = None
+    names: str | tuple[str, ...], rows: Rows, *, split: Callable[..., str] | None = None, slow: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make one test of a function and a table, where `pytest.mark.parametrize` makes one test a row.
 
@@ -28,16 +29,18 @@ def over(
         names: the arguments that a row gives, as for `pytest.mark.parametrize`.
         rows: the rows, or a function that makes them when the test runs.
         split: the name of a row's group, from its values: one test for each group, for tables that take long.
+        slow: the groups that are marked so.
     """
     given = tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else names
     single = isinstance(names, str) and len(given) == 1
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        made = rows if callable(rows) else list(rows)
         parameters = [each for name, each in inspect.signature(test).parameters.items() if name not in given]
 
         @functools.wraps(test)
         def whole(**fixtures: Any) -> None:
-            _run(test, given, _labelled(rows() if callable(rows) else rows, single), fixtures)
+            _run(test, given, _labelled(made() if callable(made) else made, single), fixtures)
 
         @functools.wraps(test)
         def part(group: list[Row], **fixtures: Any) -> None:
@@ -47,18 +50,20 @@ def over(
             whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
             return whole
         groups: dict[str, list[Row]] = {}
-        for row in _labelled(rows() if callable(rows) else rows, single):
+        for row in _labelled(made() if callable(made) else made, single):
             groups.setdefault(split(*row[1]), []).append(row)
         own = inspect.Parameter("group", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         part.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
-        mark = pytest.mark.parametrize("group", list(groups.values()), ids=list(groups))
-        return mark(part)
+        marks = {name: [pytest.mark.slow] for name in slow}
+        tests = [pytest.param(group, id=name, marks=marks.get(name, ())) for name, group in groups.items()]
+        return pytest.mark.parametrize("group", tests)(part)
 
     return decorate
 
 
 def _run(test: Callable[..., None], names: tuple[str, ...], rows: Iterable[Row], fixtures: dict[str, Any]) -> None:
-    faults, count = [], 0
+    faults: dict[str, Exception] = {}
+    count = 0
     for label, values in rows:
         count += 1
         own = dict(fixtures)
@@ -68,12 +73,15 @@ def _run(test: Callable[..., None], names: tuple[str, ...], rows: Iterable[Row],
         try:
             test(**own, **dict(zip(names, values, strict=True)))
         except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # neither is an `Exception`
-            faults.append(_noted(AssertionError(str(outcome)).with_traceback(outcome.__traceback__), label))
+            faults[f"row {count}: {label}"] = AssertionError(str(outcome)).with_traceback(outcome.__traceback__)
         except Exception as error:  # raised again below, with those of the other rows
-            faults.append(_noted(error, label))
+            faults[f"row {count}: {label}"] = error
     assert count > 0, "the table has no rows"
+    for label, error in faults.items():
+        error.add_note(label)
     if faults:
-        raise ExceptionGroup(f"{len(faults)} of {count} rows fail", faults)
+        failed = "".join(f"\n  {textwrap.shorten(label, 100)}" for label in faults)  # a traceback shows some of them
+        raise ExceptionGroup(f"{len(faults)} of {count} rows fail:{failed}", list(faults.values()))
 
 
 def _labelled(rows: Iterable[Any], single: bool) -> Iterator[Row]:
@@ -84,8 +92,3 @@ def _labelled(rows: Iterable[Any], single: bool) -> Iterator[Row]:
         else:
             values = (row,) if single else tuple(row)
             yield ", ".join(map(repr, values)), values
-
-
-def _noted(error: Exception, label: str) -> Exception:
-    error.add_note(f"in the row {label}")
-    return error

@@ -22,7 +22,8 @@ def test_every_row_runs_and_every_fault_is_reported_with_its_row() -> None:
     with pytest.raises(ExceptionGroup, match="2 of 4 rows fail") as caught:
         halves()
     assert seen == [1, 2, 3, 5]
-    assert [error.__notes__ for error in caught.value.exceptions] == [["in the row 3, 2"], ["in the row 5, 1"]]
+    assert str(caught.value).startswith("2 of 4 rows fail:\n  row 3: 3, 2\n  row 4: 5, 1 ")
+    assert [error.__notes__ for error in caught.value.exceptions] == [["row 3: 3, 2"], ["row 4: 5, 1"]]
 
 
 def test_a_row_that_skips_fails() -> None:

@@ -135,6 +135,7 @@ def called(*arguments: str) -> None:
     main(list(arguments))
 
 
+@pytest.mark.slow
 def test_every_string_of_a_manifest_is_printed_as_text(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,9 +177,8 @@ def samples(entry: Any, dtype: torch.dtype, gradients: bool) -> Iterator[Any]:
 
 
 def initial(entry: Any) -> str:
-    """The namespace and the first letter of a function's name: what tests of the whole database are grouped by."""
-    namespace, dot, name = entry.name.rpartition(".")
-    return f"{namespace}{dot}{name.lstrip('_')[0]}"
+    """The first letter of a function's name: what tests of the whole database are grouped by."""
+    return str(entry.name.rpartition(".")[2].lstrip("_")[0])
 
 
 def said_samples(entry: Any, dtype: torch.dtype, gradients: bool, count: int, tries: int = 60) -> Iterator[Said]:

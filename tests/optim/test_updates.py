@@ -193,7 +193,7 @@ def test_strided_parameters_are_left_to_torch() -> None:
 
 @over("remembers", [False, True])
 @over(("whose", "joined"), [*zip(KEPT, (3, 2, 3), strict=True)])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])  # two wait for each other busily
 @pytest.mark.parametrize("small", [1, 3], ids=["apart", "with joined ones"])
 def test_large_parameters_have_the_bits_of_torch_piece_by_piece(
     small: int, threads: int, whose: str, joined: int, remembers: bool

@@ -509,6 +509,7 @@ for _ in range(30):
 """
 
 
+@pytest.mark.slow
 def test_of_two_updates_at_once_each_leaves_a_whole_snapshot(tmp_path: Path) -> None:
     path = taken(tmp_path, WIDE)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
