@@ -1,4 +1,4 @@
-"""The samples of a data source: held in memory, or read from its files in parts."""
+"""The samples of a data source, in memory or read from its files in parts."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Batch = dict[str, Tensor]
 
 
 class Samples(Protocol):
-    """Samples by their numbers, from 0: every column on the CPU, in the dtype of its batches."""
+    """Samples by index, from 0. Every column is on the CPU, in the dtype of its batches."""
 
     def between(self, start: int, end: int) -> Batch:
-        """Samples `start` to `end - 1`."""
+        """Returns samples `start` to `end - 1`."""
         ...
 
     def at(self, chosen: Tensor) -> Batch:
-        """The samples whose numbers are given, in that order."""
+        """Returns the samples at the given indices, in that order."""
         ...
 
     def first_nan(self) -> Iterator[tuple[str, int]]:
-        """The columns that hold NaN, each with its first sample; nothing of what is not in memory."""
+        """Yields each in-memory column that contains NaN, with its first such sample."""
         ...
 
 
 def open_samples(plan: SourcePlan) -> Samples:
-    """The samples of a source, as its plan says.
+    """Opens the samples of a source.
 
     Raises:
         FileFault: a file cannot be read, or has changed since planning.
@@ -46,7 +46,7 @@ def open_samples(plan: SourcePlan) -> Samples:
 
 
 class HeldSamples:
-    """Columns that are in memory whole; batches of a pass without shuffling are views of them."""
+    """Columns that are entirely in memory. Batches of an unshuffled pass are views of them."""
 
     __slots__ = ("_columns", "_take")
 
@@ -74,16 +74,16 @@ class HeldSamples:
 
 
 _INDEXED = frozenset({torch.uint16, torch.uint32, torch.uint64})
-"""Dtypes that `index_select` does not take where `column[chosen]` does, at twice its cost."""
+"""Dtypes that `index_select` does not support. `column[chosen]` does, at twice the cost."""
 
 
 def _taking(column: Tensor) -> Callable[[Tensor], Tensor]:
-    """The samples of a column by their numbers."""
+    """Returns a function that selects samples of a column by index."""
     return column.__getitem__ if column.dtype in _INDEXED else functools.partial(torch.index_select, column, 0)
 
 
 class RowSamples:
-    """Columns of files whose rows lie one after another; each batch is read when it is drawn."""
+    """Columns of files with contiguous rows. Each batch is read when it is drawn."""
 
     __slots__ = ("_columns", "_rows")
 
@@ -107,7 +107,7 @@ class RowSamples:
 
 
 class GroupedSamples:
-    """Columns of one Parquet file, of which one row group at a time is in memory."""
+    """Columns of one Parquet file. One row group at a time is in memory."""
 
     __slots__ = ("_columns", "_ends", "_group", "_held")
 
@@ -136,7 +136,7 @@ class GroupedSamples:
 
     def _load(self, group: int) -> Batch:
         if group != self._group:
-            self._held = {}  # let go of the last one before the next is there
+            self._held = {}  # frees the last group before the next is read
             first = self._ends[group - 1] if group else 0
             length = self._ends[group] - first
             for column in self._columns:
@@ -148,7 +148,7 @@ class GroupedSamples:
 
 
 class ColumnFault(CastFault):
-    """A value of a file that the dtype of its batch column does not hold."""
+    """The dtype of a batch column cannot represent a value of its file."""
 
     def __init__(self, fault: CastFault, column: BatchColumn) -> None:
         super().__init__(fault.message, fault.hint)
