@@ -24,8 +24,8 @@ class Addresses:
     def hold(self, *steppers: AnyStepper) -> None:
         """Gives every weight fixed storage, and fixes the current storage of some optimizers' state."""
         if not self._weights:
-            held = [(parameter, parameter.detach().clone()) for parameter in self._parameters.values()]
-            self._weights = [(parameter, weight, weight.data_ptr()) for parameter, weight in held]
+            fixed = [(parameter, parameter.detach().clone()) for parameter in self._parameters.values()]
+            self._weights = [(parameter, weight, weight.data_ptr()) for parameter, weight in fixed]
         for stepper in steppers:
             if id(stepper) not in self._known:
                 self._known.add(id(stepper))
@@ -39,13 +39,13 @@ class Addresses:
             if parameter.data_ptr() != address:
                 weight.copy_(parameter.detach())
                 parameter.data = weight
-        for stepper, name, held in self._states:
+        for stepper, name, fixed in self._states:
             now = _tensors(stepper, name)
-            left = {entry for entry, tensor in held.items() if now[entry] is not tensor}
+            left = {entry for entry, tensor in fixed.items() if now[entry] is not tensor}
             for entry in left:
-                held[entry].copy_(now[entry])
+                fixed[entry].copy_(now[entry])
             if left:
-                stepper.load_state({name: {**stepper.state(name), **held}}, stepper.steps)
+                stepper.load_state({name: {**stepper.state(name), **fixed}}, stepper.steps)
 
 
 def _tensors(stepper: AnyStepper, name: str) -> dict[str, Tensor]:

@@ -132,12 +132,12 @@ class Recording:
 
         columns, names = dict(evaluation.columns), dict(evaluation.kept)
         for output in sorted({*columns, *names}):
-            told, value = evaluation.computation.outputs[output], self.results[output]
+            declared, value = evaluation.computation.outputs[output], self.results[output]
             column, name = columns.get(output), names.get(output)
             if isinstance(value, Tensor):
                 add(value, column, name)
             elif column is not None:
-                self._fixed.append((column, torch.tensor(value, dtype=told.dtype)))
+                self._fixed.append((column, torch.tensor(value, dtype=declared.dtype)))
         for column, norm in norms:
             add(norm.to(binding.plan.columns[column].dtype), column)
         for name, gradient in self._gradients.items():

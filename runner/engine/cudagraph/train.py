@@ -84,21 +84,21 @@ class CapturedTrain:
         binding, argument = self._binding, self._argument
         state, plan = binding.state, binding.plan
         # health reads values between the gradients and the updates
-        apart = plan.health.of_gradients or plan.health.of_updates
-        within = [] if apart else [name for name in argument.optimizers if steps_within(plan.optimizers[name])]
-        beside = [name for name in argument.optimizers if name not in within]
-        inner = [state.steppers[name] for name in within]
+        observed = plan.health.of_gradients or plan.health.of_updates
+        inside = [] if observed else [name for name in argument.optimizers if steps_within(plan.optimizers[name])]
+        outside = [name for name in argument.optimizers if name not in inside]
+        inner = [state.steppers[name] for name in inside]
         self._addresses.hold(*inner)
         recording = Recording(binding, argument, lengths, [stepper.update_in_place for stepper in inner])
-        replay = self._capture.record(recording.all if not beside else recording.compute)
-        looks = [*self._looks(recording), *(_counting(stepper) for stepper in inner)]
-        takes = [stepping(binding, name, in_place=True) for name in beside]
-        looks += measured(self._session, takes, argument.optimizers)
-        left = self._session.watch.updated(binding, argument.optimizers)
-        if left is not None:
-            looks.append(functools.partial(left, ()))
-        if beside:
-            looks.append(recording.gather)
+        replay = self._capture.record(recording.all if not outside else recording.compute)
+        checks = [*self._checks(recording), *(_counting(stepper) for stepper in inner)]
+        optimizer_steps = [stepping(binding, name, in_place=True) for name in outside]
+        checks += measured(self._session, optimizer_steps, argument.optimizers)
+        after_update = self._session.watch.updated(binding, argument.optimizers)
+        if after_update is not None:
+            checks.append(functools.partial(after_update, ()))
+        if outside:
+            checks.append(recording.gather)
         draw_seed = binding.draw_seed if recording.random else None
         settle, draw, restore, row = self._addresses.settle, recording.draw, recording.restore, recording.row
 
@@ -109,21 +109,21 @@ class CapturedTrain:
                 draw_seed()
             replay()
             restore()
-            for look in looks:
-                look()
+            for check in checks:
+                check()
             return row()
 
         return run
 
-    def _looks(self, recording: Recording) -> list[Callable[[], object]]:
+    def _checks(self, recording: Recording) -> list[Callable[[], object]]:
         """Returns the checks of results, gradients and norms after the replay; they are always the same tensors."""
         binding, argument = self._binding, self._argument
-        looks: list[Callable[[], object]] = []
+        checks: list[Callable[[], object]] = []
         computed = self._session.watch.computed(binding, argument.evaluation, self._loops, argument.parameters)
         if computed is not None:
-            looks.append(functools.partial(computed, recording.results))
-        looks += [self._session.watch.clipped(functools.partial(_same, norm)) for norm in recording.norms]
-        return [*looks, *self._session.health.gradients(binding.parameters(argument.parameters))]
+            checks.append(functools.partial(computed, recording.results))
+        checks += [self._session.watch.clipped(functools.partial(_same, norm)) for norm in recording.norms]
+        return [*checks, *self._session.health.gradients(binding.parameters(argument.parameters))]
 
 
 def _same(norm: Tensor) -> Tensor:

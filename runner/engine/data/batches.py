@@ -136,13 +136,13 @@ class Batches:
         last = min(size, self.plan.samples - (batches - 1) * size)
         return [last if (self.position + place) % batches == batches - 1 else size for place in range(count)]
 
-    def several(self, count: int, *, anew: bool = True) -> Batch:
+    def several(self, count: int, *, advance: bool = True) -> Batch:
         """Draws `count` batches of equal length, at least one, and returns them stacked: `(count, samples, *shape)`.
 
         Args:
-            anew: if false, the current batch is the first of them.
+            advance: if false, the current batch is the first of them.
         """
-        if not anew:
+        if not advance:
             self.position -= 1
         parts: list[Batch] = []
         left, length = count, self.lengths(1)[0]
@@ -254,13 +254,13 @@ class Batches:
             raise UnreadableData(self.plan.path, fault) from fault
 
 
-def open_batches(plan: Plan, told: list[Problem] | None = None) -> dict[str, Batches]:
+def open_batches(plan: Plan, problems: list[Problem] | None = None) -> dict[str, Batches]:
     """Opens a cursor over each source of a run, before its first batch.
 
     Reads the sources that fit into memory. Warns with a `DataWarning` for each column with NaN, naming its first row.
 
     Args:
-        told: collects the warnings, if given.
+        problems: collects the warnings, if given.
     Raises:
         RunError: a file cannot be read, or has changed since planning.
     """
@@ -275,8 +275,8 @@ def open_batches(plan: Plan, told: list[Problem] | None = None) -> dict[str, Bat
         for column, row in samples.first_nan():
             message = f"nan-in-data: sample {row} of `{column}` in `{name}` is NaN"
             problem = document.problem(source[column].path, message, "clean it, or replace it with `nan_to_num`")
-            if told is not None:
-                told.append(problem)
+            if problems is not None:
+                problems.append(problem)
             warnings.warn(DataWarning(problem.render()), stacklevel=3)
         together = gathered_together(source) if plan.device == "cpu" else 1
         found[name] = Batches(source, placed(samples, source, plan.device), plan.seed, together)

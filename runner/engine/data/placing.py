@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from runner.engine.data.samples import Batch, HeldSamples, Samples
+from runner.engine.data.samples import Batch, MemorySamples, Samples
 from runner.plan.data.sources import SourcePlan
 
 RESIDENT_BYTES = 1 << 28
@@ -33,7 +33,7 @@ def placed(samples: Samples, plan: SourcePlan, device: str) -> Samples:
     """Wraps CPU samples from `open_samples` so that their batches are on the device."""
     if device == "cpu":
         return samples
-    if isinstance(samples, HeldSamples) and plan.bytes <= RESIDENT_BYTES:
+    if isinstance(samples, MemorySamples) and plan.bytes <= RESIDENT_BYTES:
         return ResidentSamples(samples.between(0, plan.samples), sender(device))
     return SentSamples(samples, sender(device))
 

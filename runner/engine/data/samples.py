@@ -41,11 +41,11 @@ def open_samples(plan: SourcePlan) -> Samples:
         FileFault: a file cannot be read, or has changed since planning.
     """
     if not plan.streams:
-        return HeldSamples(plan)
+        return MemorySamples(plan)
     return GroupedSamples(plan) if plan.groups else RowSamples(plan)
 
 
-class HeldSamples:
+class MemorySamples:
     """Columns that are entirely in memory. Batches of an unshuffled pass are views of them."""
 
     __slots__ = ("_columns", "_take")
@@ -109,13 +109,13 @@ class RowSamples:
 class GroupedSamples:
     """Columns of one Parquet file. One row group at a time is in memory."""
 
-    __slots__ = ("_columns", "_ends", "_group", "_held")
+    __slots__ = ("_columns", "_ends", "_group", "_loaded")
 
     def __init__(self, plan: SourcePlan) -> None:
         self._columns = plan.columns
         self._ends = list(itertools.accumulate(plan.groups))
         self._group = -1
-        self._held: Batch = {}
+        self._loaded: Batch = {}
 
     def between(self, start: int, end: int) -> Batch:
         return self._gathered(range(start, end))
@@ -129,22 +129,22 @@ class GroupedSamples:
     def _gathered(self, positions: Sequence[int]) -> Batch:
         parts: list[Batch] = []
         for group, inside in itertools.groupby(positions, lambda position: bisect.bisect_right(self._ends, position)):
-            held, first = self._load(group), self._ends[group - 1] if group else 0
+            columns, first = self._load(group), self._ends[group - 1] if group else 0
             at = torch.tensor([position - first for position in inside])
-            parts.append({name: column[at] for name, column in held.items()})
+            parts.append({name: column[at] for name, column in columns.items()})
         return {column.name: torch.cat([part[column.name] for part in parts]) for column in self._columns}
 
     def _load(self, group: int) -> Batch:
         if group != self._group:
-            self._held = {}  # frees the last group before the next is read
+            self._loaded = {}  # frees the last group before the next is read
             first = self._ends[group - 1] if group else 0
             length = self._ends[group] - first
             for column in self._columns:
                 values = read_group(column.array, group)
                 _check_shape(values.shape, column, length)
-                self._held[column.name] = _cast(values, column, range(first, first + length))
+                self._loaded[column.name] = _cast(values, column, range(first, first + length))
             self._group = group
-        return self._held
+        return self._loaded
 
 
 class ColumnFault(CastFault):

@@ -45,7 +45,7 @@ class SplitComputation:
     scalars: tuple[tuple[int, int], ...]  # (output, number) of each output that is a number
 
 
-def set_apart(computation: Computation) -> SplitComputation:
+def split_scalars(computation: Computation) -> SplitComputation:
     """The two parts of a computation.
 
     Raises:

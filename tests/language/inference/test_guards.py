@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import runner
 from runner.language.graph.computation import extract
-from runner.language.graph.scalar_split import set_apart
+from runner.language.graph.scalar_split import split_scalars
 from tests.language.lowering import fault_of, lower, same, tensors, value_of
 from tests.tables import over
 
@@ -328,7 +328,7 @@ steps: [{repeat: {times: 4, steps: [forward]}}]
 
 def test_a_guarded_division_by_a_running_scalar_is_still_only_an_operand() -> None:
     lowered = lower("y = k // (iteration - 5)\ny % iteration", given={"k": torch.tensor([5, 7])}, roles={}, tables={})
-    apart = set_apart(extract(lowered, ["y"]))
+    apart = split_scalars(extract(lowered, ["y"]))
     (number,) = apart.numbers(None, 3)
     (value,) = apart.function(None, torch.tensor([5, 7]), torch.tensor(number))
     assert same(value, torch.tensor([5, 7]) // -2)
