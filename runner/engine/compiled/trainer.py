@@ -10,7 +10,7 @@ from torch import Tensor
 from runner.engine.compiled.drawing import Cursors, Drawing
 from runner.engine.compiled.library import Compiled, Library
 from runner.engine.compiled.preparing import Preparing
-from runner.engine.compiled.write_back import Computed, block_of, write_back, finite_iterations
+from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, write_back
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
 from runner.engine.rows import Block, Row
