@@ -1,4 +1,4 @@
-"""The shapes that recurrent networks need: torch's native code takes them for granted."""
+"""Checks the shapes of recurrent networks, which torch's native code does not check."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Check = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    """The sizes of a recurrent network, as its input and its states have them."""
+    """The sizes of a recurrent network, from its input and its states."""
 
     gates: int
     features: int  # of the input
     hidden: int
-    output: int  # of one direction: `hidden`, unless an lstm projects
+    output: int  # of one direction: `hidden`, except in an LSTM with projections
     layers: int
     directions: int
 
     def weights(self, biases: bool) -> list[Shape]:
-        """The shapes of all weights, in torch's order."""
+        """Returns the shapes of all weights, in torch's order."""
         found: list[Shape] = []
         rows = self.gates * self.hidden
         for layer in range(self.layers):
@@ -39,10 +39,10 @@ class _Sizes:
 
 
 def check_network(gates: int) -> Check:
-    """The check of a recurrent network with so many gates: a padded batch or a packed one, its states and weights.
+    """Returns a check of a recurrent network with `gates` gates: its padded or packed batch, states and weights.
 
-    The check raises ValueError for a shape, a dtype or a number of weights that the network cannot have, and
-    RuntimeError for sizes of a packed batch that do not fit.
+    The check raises ValueError for an invalid shape, dtype or number of weights, and RuntimeError for invalid
+    sizes of a packed batch.
     """
 
     def check(given: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ def check_network(gates: int) -> Check:
 
 
 def check_cell(gates: int) -> Check:
-    """The check of one recurrent cell; it raises ValueError for a shape or a dtype that the cell cannot have."""
+    """Returns a check of one recurrent cell. It raises ValueError for an invalid shape or dtype."""
 
     def check(given: Mapping[str, Any]) -> None:
         x, states = given["input"], _states(given["hx"], gates)

@@ -1,4 +1,4 @@
-"""Counts that torch would be busy with for ever, and could not be interrupted: refused before anything is called."""
+"""Rejects counts that would keep torch busy forever, uninterruptibly, before any call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST: Mapping[tuple[str, str], int] = {
     ("matrix_power", "n"): 2**31,
     ("multi_dot", "tensors"): 100,
 }
-"""The largest count by operation, a function or a method, and argument."""
+"""The largest count for each operation (function or method) and argument."""
 
 _WINDOWS = {"kernel_size", "stride", "padding", "dilation", "output_padding"}
 _LARGEST_WINDOW = 2**24
@@ -47,14 +47,14 @@ _PIECES: Mapping[str, Callable[[int, int], int]] = {
     "unbind": lambda size, _: size,
     "unbind_copy": lambda size, _: size,
 }
-"""How many tensors an operation gives, from the size that it divides and what it is asked for."""
+"""The number of tensors that an operation returns, from the size that it splits and the requested count or size."""
 
 
 def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, Any]) -> str | None:
-    """What is too many in a call, in words; None where nothing is.
+    """Returns a message about a count that is too large in a call; None if there is none.
 
     Args:
-        operands: what is given by position, the tensor of a method first.
+        operands: the positional arguments, with the tensor of a method first.
     """
     given = {name: _plain(value) for name, value in (_by_name(operation, operands) | dict(named)).items()}
     for (name, argument), largest in _LARGEST.items():
@@ -77,14 +77,14 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
 
 
 def _plain(value: Any) -> Any:
-    """What a value is while planning: of a node its example, of an element of a constant the number."""
+    """Returns a value during planning: the example of a node, the number of an element of a constant."""
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value.element if isinstance(value, Lookup) else example_of(value)
 
 
 def _is_number(operation: Operation, argument: str) -> bool:
-    """Whether an argument is never a tensor, though torch takes one of a single integer in its place."""
+    """Whether an argument is declared as a number, although torch accepts a one-element integer tensor instead."""
     return not any(
         "Tensor" in each.type for overload in operation.overloads for each in overload if each.name == argument
     )
@@ -111,7 +111,7 @@ def _pieces(operation: Operation, tensor: Any, given: Mapping[str, Any]) -> int:
 
 
 def _count(value: Any) -> int | None:
-    """What is asked for, also in a tensor of one integer."""
+    """Returns a requested count, also from a 0-d integer tensor; None if it is not one."""
     if isinstance(value, Tensor):
         return int(value) if type(value) is Tensor and value.dim() == 0 and not value.is_floating_point() else None
     return value if isinstance(value, int) else None

@@ -1,4 +1,4 @@
-"""What to do instead of what people know from Python, PyTorch and other libraries."""
+"""Hints for names that users know from Python, PyTorch and other libraries."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from runner.errors import nearest
 from runner.language.text.arithmetic import FUNCTIONS
 
 PREFIXES = ("torch", "F", "nn", "functional", "linalg", "special", "fft", "masked", "signal", "math")
-"""First names of dotted operations; a value of the same name hides them."""
+"""First parts of dotted operation names. A value of the same name shadows them."""
 
 FOREIGN = ("np", "numpy", "jnp", "jax", "tf", "scipy")
-"""First names of other libraries' functions, which are torch's here."""
+"""First parts of other libraries' function names. Here all operations are torch's."""
 
 _REARRANGE = "axes have no names here: write `x.permute(…)`, `x.reshape(…)` or `x.unflatten(…)`"
 
@@ -41,7 +41,7 @@ _BUILTINS: Mapping[str, str] = {
     "type": "the dtype of a tensor is `x.dtype`",
     "isinstance": "the dtype of a tensor is `x.dtype`",
 }
-"""Functions of Python and PyTorch, and what to do instead."""
+"""Hints for functions of Python and PyTorch that are not operations."""
 
 NAMES: Mapping[str, str] = {
     "true": "write `True`",
@@ -53,11 +53,11 @@ NAMES: Mapping[str, str] = {
     "einops": _REARRANGE,
     **dict.fromkeys(FOREIGN, "operations are torch's, and need no prefix: `sin(x)`"),
 }
-"""What to do about names that people bring from elsewhere."""
+"""Hints for names from other languages and libraries."""
 
 
 def suggestion(name: str) -> str:
-    """One thing to do about an operation that does not exist."""
+    """Returns a hint for an operation that does not exist."""
     prefix, _, bare = name.rpartition(".")
     prefix = prefix.removeprefix("torch.").removeprefix("torch").removeprefix("nn.functional")
     pool: set[str] = {*bare_names(), *FUNCTIONS, "grad"}
@@ -69,12 +69,12 @@ def suggestion(name: str) -> str:
 
 
 def other_words(name: str) -> str | None:
-    """What to do instead of calling `name`, where it is something of Python or PyTorch; None where it is not."""
+    """Returns a hint for calling `name`, if it is a function of Python or PyTorch; else None."""
     return _BUILTINS.get(name) or module_hint(name)
 
 
 def module_hint(name: str) -> str | None:
-    """The function that computes what a module of `torch.nn` does: `nn.ReLU` is `relu`; None where none does."""
+    """Returns a hint for a module of `torch.nn`, naming its function: `relu` for `nn.ReLU`. None if it is no module."""
     prefix, _, bare = name.rpartition(".")
     if prefix not in ("nn", "torch.nn", "") or not bare[:1].isupper():
         return None

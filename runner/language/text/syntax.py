@@ -1,4 +1,4 @@
-"""Syntax that the language does not have, in the words of somebody who knows Python and PyTorch."""
+"""Messages for syntax that the language does not have, for users who know Python and PyTorch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ NOT_AVAILABLE: Mapping[type[ast.AST], tuple[str, str]] = {
     ast.Try: _TRY,
     ast.TryStar: _TRY,
 }
-"""What to say about syntax of Python that the language leaves out."""
+"""The message and hint for each kind of Python syntax that the language does not have."""
 
 _DETACH = "write `x.detach()` where no gradient shall flow"
 _BLOCKS: Mapping[str, str] = {
@@ -74,7 +74,7 @@ _BLOCKS: Mapping[str, str] = {
 
 
 def instead_of_block(block: ast.With) -> str:
-    """One thing to do instead of a `with` block, by what it opens."""
+    """Returns a hint for a `with` block, by its context manager."""
     opened = block.items[0].context_expr
     called = opened.func if isinstance(opened, ast.Call) else opened
     name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
@@ -95,7 +95,7 @@ _HABITS: tuple[tuple[str, str, str], ...] = (
     (r"`", "a backtick is not available", "write the name alone"),
     (r"\$", "`$` is not available", "write the name alone"),
 )
-"""What other languages write, by what stands where Python stops reading."""
+"""Syntax of other languages, by the text at which Python's parser stops."""
 
 _CHARACTERS: Mapping[str, str] = {
     "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", "—": "-", "≤": "<=", "≥": ">=",
@@ -124,38 +124,38 @@ _MESSAGES: tuple[tuple[str, str | None, str], ...] = (
     ("expected 'else'", "`if` needs its `else`", "write `a if condition else b`"),
     ("expected ':'", "a colon is missing", "write `for i in range(n):`"),
 )
-"""Messages of Python's parser (in lower case), what to say instead (None: the same), and what to do."""
+"""Parts of messages of Python's parser (in lower case), our message (None: unchanged) and hint."""
 
 _HINT = "this is Python's expression syntax, one statement a line"
 
 
 def syntax_fault(error: SyntaxError, shift: int, text: str) -> LanguageError:
-    """What Python's parser says about `text`, whose first line it saw `shift` columns further to the left."""
+    """Converts an error of Python's parser about `text`. The parser saw its first line `shift` columns further left."""
     lines = text.split("\n")
     number = min(max(error.lineno or 1, 1), len(lines))
     column = (error.offset or 1) - 1 + (shift if number == 1 else 0)
     line = lines[number - 1]
     place = Place(number, min(max(column, 0), max(len(line) - 1, 0)), 1)
-    said = (error.msg or "invalid syntax").split(" (")[0].rstrip(".")
-    said = said[:1].lower() + said[1:]
+    message_text = (error.msg or "invalid syntax").split(" (")[0].rstrip(".")
+    message_text = message_text[:1].lower() + message_text[1:]
     for part, message, hint in _MESSAGES:
         if part in (error.msg or "").lower():
-            return LanguageError(message or said, hint, place)
-    if said.startswith("invalid character"):
+            return LanguageError(message or message_text, hint, place)
+    if message_text.startswith("invalid character"):
         character = line[place.column : place.column + 1]
         instead = _CHARACTERS.get(character)
         hint = f"write `{instead}`" if instead else "write it with the characters of a keyboard"
         return LanguageError(f"the character `{character}` is not available here", hint, place)
-    if said != "invalid syntax":
-        return LanguageError(said, _HINT, place)
+    if message_text != "invalid syntax":
+        return LanguageError(message_text, _HINT, place)
     return _habit(line, max(column, 0), place)
 
 
 def _habit(line: str, column: int, place: Place) -> LanguageError:
     rest = line[column:]
-    around = line[max(column - 1, 0) :]
+    earlier = line[max(column - 1, 0) :]
     for pattern, message, hint in _HABITS:
-        for start in (around, rest):
+        for start in (earlier, rest):
             if re.match(pattern, start) and not re.match(r"[=<>!]=", start):
                 return LanguageError(message, hint, place)
     if not rest.split("#")[0].strip():
