@@ -59,7 +59,9 @@ def _compilation_fault(plan: Plan, position: int, error: CompilationFault) -> Ru
     assert isinstance(action, Action)
     if error.no_compiler:
         hint = "install g++ or clang++, or name one in the environment variable CXX; or write `engine: eager`"
-        return RunError(document.problem(("engine",), "`engine: compile` needs a C++ compiler, and finds none", hint))
+        return RunError(
+            document.problem(("engine",), "`engine: compile` needs a C++ compiler, but none was found", hint)
+        )
     message = f"torch cannot compile this step: {error}"
     return RunError(document.problem(action.config_path, message, "write `engine: eager`", key=True))
 

@@ -164,5 +164,5 @@ def _cast(values: Tensor, column: BatchColumn, rows: Sequence[int] | None = None
 
 def _check_shape(shape: Sequence[int], column: BatchColumn, samples: int) -> None:
     if tuple(shape) != (samples, *column.shape):
-        message = f"{column.array.name} has shape {tuple(shape)}, and had another when the run was planned"
-        raise FileFault(message, "leave data files alone while a run reads them")
+        message = f"{column.array.name} has shape {tuple(shape)}, which differs from its shape when the run was planned"
+        raise FileFault(message, "do not change data files during a run")

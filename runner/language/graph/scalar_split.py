@@ -92,7 +92,7 @@ def _unreadable(number: fx.Node, user: fx.Node) -> LanguageError:
     if user.target is not None and getattr(user.target, "__name__", "") == "choose":
         message, hint = f"`{name}` decides which branch is computed", "use the condition as a factor"
     else:
-        message, hint = f"`{name}` is more than an operand here", "use it in `+ - * / **` or comparisons"
+        message, hint = f"`{name}` can only be an operand here", "use it in `+ - * / **` or comparisons"
     return LanguageError(message, hint, user.meta.get("place", START), user.meta.get("origin"))
 
 

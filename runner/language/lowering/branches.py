@@ -148,8 +148,8 @@ def _agree(lowering: Lowering, node: ast.AST, left: _Side, right: _Side, one: An
         if not isinstance(value, (bool, int, float, Tensor, tuple, list)):
             raise lowering.fault(
                 node,
-                f"one side is {describe(value)}, and the condition changes while it runs",
-                "only tensors and numbers can be chosen then",
+                f"one side is {describe(value)}, but the condition is only known at run time",
+                "choose between tensors or numbers",
             )
     if isinstance(first, (bool, int, float)) and isinstance(second, (bool, int, float)):
         return one, other

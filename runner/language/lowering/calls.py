@@ -47,7 +47,9 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
                 name, f"`{lowering.shown(name)}` is not a name", "differentiate by a name: give the value one first"
             )
     if not names:
-        raise lowering.fault(by, "`grad` by nothing", "name what to differentiate by: `grad(y, [x1, x2])`")
+        raise lowering.fault(
+            by, "`grad` has nothing to differentiate by", "name what to differentiate by: `grad(y, [x1, x2])`"
+        )
     xs = [lowering.value(name) for name in names]
     for value, source in ((y, node.args[0]), *zip(xs, names, strict=True)):
         if not isinstance(value, fx.Node) or not isinstance(value.meta["example"], Tensor):
@@ -73,7 +75,7 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
     if stale is not None:
         raise lowering.fault(
             node,
-            f"`{stale}` stands here for the value last computed, which remembers no derivative",
+            f"`{stale}` is the last computed value here, and has no autograd history",
             "write out what it is computed from, or read a gradient after `backward`",
         )
     most = lowering.shared.inference.bounds.nodes
@@ -136,7 +138,7 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
             f"it is declared as `{function.declaration}`",
         )
     if lowering.shared.inlined >= MAX_INLINED:
-        raise lowering.fault(node, "functions call one another too deeply", "write some of them as one")
+        raise lowering.fault(node, "functions are nested too deeply", "merge some of them")
     lowering.work(node, INLINING_WORK)
     lowering.shared.inlined += 1
     inner = lowering.inside(function.text, function.origin, lowering.graph, differentiated(function.statements))

@@ -114,7 +114,7 @@ class Lowering:
         if self.shared.work > WORK_A_NODE * self.shared.inference.bounds.nodes:
             raise self.fault(
                 node,
-                "the expression takes too long to write out",
+                "the expression takes too long to expand",
                 "use fewer loops, or functions that call fewer others",
             )
 
@@ -276,7 +276,7 @@ class Lowering:
             try:
                 return bounded(function(*arguments))
             except FAULTS as error:
-                hint = "change the numbers it is made of"
+                hint = "change the numbers in it"
                 raise self.fault(node, f"`{self.shown(node)}`: {fault_text(error)}", hint) from None
         return self.emit(node, "call_function", function, tuple(arguments))
 

@@ -63,7 +63,7 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
         if isinstance(count, Tensor) and fnmatchcase(operation.bare_name, name) and _is_number(operation, argument):
             return _unbounded(operation, argument)
         if isinstance(count, (int, float)) and abs(count) > largest and fnmatchcase(operation.bare_name, name):
-            return f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}"
+            return f"`{argument}` of `{operation.bare_name}` is {count:,}; the maximum is {largest:,}"
     for argument in _WINDOWS & given.keys():
         sizes = given[argument] if isinstance(given[argument], (tuple, list)) else [given[argument]]
         if any(isinstance(size, Tensor) for size in sizes):
@@ -72,7 +72,7 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
             return f"`{argument}` of `{operation.bare_name}` is larger than 2^24"
     pieces = _pieces(operation, _plain(operands[0]) if operands else given.get("input"), given)
     if pieces > MAX_DISPLAY:
-        return f"`{operation.bare_name}` would give {pieces:,} tensors, and at most {MAX_DISPLAY:,}"
+        return f"`{operation.bare_name}` would return {pieces:,} tensors; the maximum is {MAX_DISPLAY:,}"
     return None
 
 
@@ -91,7 +91,7 @@ def _is_number(operation: Operation, argument: str) -> bool:
 
 
 def _unbounded(operation: Operation, argument: str) -> str:
-    return f"`{argument}` of `{operation.bare_name}` is a tensor, and a number is needed, which is bounded"
+    return f"`{argument}` of `{operation.bare_name}` is a tensor; it must be a number"
 
 
 def _by_name(operation: Operation, operands: Sequence[Any]) -> dict[str, Any]:

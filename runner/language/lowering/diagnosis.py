@@ -62,7 +62,7 @@ def explain(
         fault.bytes = _bytes_tried(error)
         return fault
     if type(error).__name__ in _DATA_DEPENDENT:
-        message = f"what `{shown}` gives depends on data, and a config of more than 64 MiB is planned without its data"
+        message = f"the result of `{shown}` depends on data, but a config of more than 64 MiB is planned without it"
         return LanguageError(message, "write it with a mask: `where(x > 0, x, 0)`", place, origin)
     message = _shapes(node, text, target, args) or torch_message(error)
     hint = _hint(message, target)
@@ -80,7 +80,7 @@ def explain(
         elif hint is None and isinstance(node, ast.Call):
             hint = f"`steprun ops {source_of(node.func, text)}` shows what it takes"
         elif hint is None:
-            hint = "use a smaller index" if isinstance(node, ast.Subscript) else "change what it is made of"
+            hint = "use a smaller index" if isinstance(node, ast.Subscript) else "change its operands"
     return LanguageError(message, hint, place, origin)
 
 

@@ -103,7 +103,7 @@ def lower_call(lowering: Lowering, node: ast.Call) -> Any:
         operation = find_operation(dotted)
         if operation is None:
             given = next((value for value in plain if not lowering.is_scalar(value)), None)
-            raise lowering.fault(node, f"`{dotted}` takes scalars, and is given {describe(given)}", cast_hint(dotted))
+            raise lowering.fault(node, f"`{dotted}` takes scalars, not {describe(given)}", cast_hint(dotted))
         return _emit_operation(lowering, node, operation, dotted, positional, named)
     operation = find_operation(dotted)
     if operation is None:
@@ -220,7 +220,7 @@ def _scalar_function(lowering: Lowering, node: ast.Call, name: str, shown: str) 
                 if find_operation(name)
                 else "scalars are numbers, scalar constants, sizes and `iteration`"
             )
-            raise lowering.fault(node, f"`{shown}` takes scalars, and is given {describe(value)}", hint)
+            raise lowering.fault(node, f"`{shown}` takes scalars, not {describe(value)}", hint)
     return lowering.scalar_call(node, FUNCTIONS[name], plain)
 
 
@@ -238,7 +238,7 @@ def _length(lowering: Lowering, node: ast.Call) -> Any:
     raise lowering.fault(
         node,
         f"`{lowering.shown(node.args[0])}` is {describe(value)} and has no length",
-        "`len` is that of the first dimension",
+        "`len` is the size of the first dimension",
     )
 
 

@@ -95,7 +95,7 @@ def _loop(lowering: Lowering, statement: ast.For) -> str | None:
     if len(counts) > lowering.shared.inference.bounds.nodes:
         raise lowering.fault(
             statement.iter,
-            f"this loop runs {len(counts):,} times, and is unrolled",
+            f"this loop would be unrolled {len(counts):,} times",
             "use a `repeat` step, or a tensor operation",
         )
     name = statement.target.id

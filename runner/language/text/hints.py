@@ -25,19 +25,19 @@ _BUILTINS: Mapping[str, str] = {
     "zip": "write the lines out, or a loop over an index",
     "enumerate": "write `for i in range(len(x)):`",
     "map": "write a tensor operation, or a loop",
-    "no_grad": "write `x.detach()` where no gradient shall flow",
-    "torch.no_grad": "write `x.detach()` where no gradient shall flow",
-    "autocast": "write `x.to(bfloat16)` where lower precision is wanted",
+    "no_grad": "write `x.detach()` to stop the gradient",
+    "torch.no_grad": "write `x.detach()` to stop the gradient",
+    "autocast": "write `x.to(bfloat16)` for lower precision",
     "rearrange": _REARRANGE,
     "backward": "write a `backward` step",
     "Parameter": "declare it under `parameters:`",
     "nn.Parameter": "declare it under `parameters:`",
     "torch.nn.Parameter": "declare it under `parameters:`",
-    "super": "nothing of Python itself can be reached; `steprun ops` lists what can",
-    "eval": "nothing of Python itself can be reached; `steprun ops` lists what can",
-    "exec": "nothing of Python itself can be reached; `steprun ops` lists what can",
-    "open": "nothing of Python itself can be reached; `steprun ops` lists what can",
-    "getattr": "nothing of Python itself can be reached; `steprun ops` lists what can",
+    "super": "built-ins of Python are not available; `steprun ops` lists what is",
+    "eval": "built-ins of Python are not available; `steprun ops` lists what is",
+    "exec": "built-ins of Python are not available; `steprun ops` lists what is",
+    "open": "built-ins of Python are not available; `steprun ops` lists what is",
+    "getattr": "built-ins of Python are not available; `steprun ops` lists what is",
     "type": "the dtype of a tensor is `x.dtype`",
     "isinstance": "the dtype of a tensor is `x.dtype`",
 }
@@ -48,7 +48,7 @@ NAMES: Mapping[str, str] = {
     "false": "write `False`",
     "null": "write `None`",
     "none": "write `None`",
-    "self": "parameters and constants go by their own names: `w`, not `self.w`",
+    "self": "read parameters and constants by name: `w`, not `self.w`",
     **dict.fromkeys(PREFIXES, "it is the first part of an operation's name: `linalg.det(x)`"),
     "einops": _REARRANGE,
     **dict.fromkeys(FOREIGN, "operations are torch's, and need no prefix: `sin(x)`"),
@@ -82,8 +82,8 @@ def module_hint(name: str) -> str | None:
     for wanted in (plain, plain.removesuffix("loss")):
         for found in sorted(bare_names()):
             if found.replace("_", "") == wanted:
-                return f"modules hold parameters of their own: declare those, and write `{found}(…)`"
-    return "modules hold parameters of their own: declare those, and write the computation"
+                return f"modules have their own parameters: declare them, and write `{found}(…)`"
+    return "modules have their own parameters: declare them, and write the computation"
 
 
 @functools.cache

@@ -185,7 +185,7 @@ def _syntax_tree(text: str, mode: str, shift: int, original: str) -> ast.Module 
     except (RecursionError, MemoryError):
         raise LanguageError(*TOO_DEEP) from None
     except ValueError as error:
-        raise LanguageError(f"the expression cannot be read: {error}", "write it anew") from None
+        raise LanguageError(f"the expression cannot be read: {error}", "rewrite it") from None
 
 
 def _quietly(text: str, mode: str) -> ast.Module | ast.Expression:
@@ -198,7 +198,7 @@ def _check_text(text: str) -> None:
     if len(text.encode(errors="replace")) > MAX_EXPRESSION_BYTES:
         raise LanguageError(
             f"the expression is longer than {MAX_EXPRESSION_BYTES // 1024} KiB",
-            "use `for`, or `functions:`, to say it shorter",
+            "shorten it with `for` or `functions:`",
         )
     if text.replace("\n", "").replace("\t", "").isprintable():
         return
@@ -232,7 +232,7 @@ def _check_nodes(tree: ast.AST, text: str) -> None:
         if isinstance(node, ast.Name) and node.id.startswith("__"):
             raise LanguageError(
                 f"`{node.id}` is not available",
-                "nothing of Python itself can be reached; `steprun ops` lists what can",
+                "built-ins of Python are not available; `steprun ops` lists what is",
                 place_of(node, text),
             )
         if isinstance(node, ast.Name) and not node.id.isascii():
@@ -256,7 +256,9 @@ def _check_statement(statement: ast.stmt, text: str) -> None:
     if isinstance(statement, ast.Assign):
         if len(statement.targets) != 1:
             raise LanguageError(
-                "one assignment a line", "write `a = …` and `b = a` on two lines", place_of(statement.targets[1], text)
+                "a chained assignment is not available",
+                "write `a = …` and `b = a` on two lines",
+                place_of(statement.targets[1], text),
             )
         for name in assigned_names(statement, text):
             fault = name_fault(name.id)

@@ -147,7 +147,7 @@ class _Compiler:
                 return function(*arguments)
             except FAULTS as error:
                 shown = source_of(node, self.text)
-                raise self.fault(node, f"`{shown}`: {fault_text(error)}", "change the numbers it is made of") from None
+                raise self.fault(node, f"`{shown}`: {fault_text(error)}", "change the numbers in it") from None
 
         return call
 

@@ -11,7 +11,7 @@ from runner.language.text.faults import LanguageError, Place
 _WRITE_A_FUNCTION = "give it a name under `functions:` and call it"
 _COMPREHENSION = ("a comprehension is not available", "write a `for i in range(n):` loop, or a tensor operation")
 _IMPORT = ("an import is not available", "operations are called by their names: `relu(x)`, `linalg.det(x)`")
-_GLOBAL = ("a function writes no names but its own", "give it the value as an argument, and use what it returns")
+_GLOBAL = ("a function cannot assign outer names", "pass the value as an argument, and use the result")
 _YIELD = ("`yield` is not available", "the last line is the value")
 _ASYNC = ("`async` is not available", "leave it out")
 _TRY = ("`try` is not available", "leave it out")
@@ -37,7 +37,7 @@ NOT_AVAILABLE: Mapping[type[ast.AST], tuple[str, str]] = {
     ast.ClassDef: ("a class is not available", _WRITE_A_FUNCTION),
     ast.Import: _IMPORT,
     ast.ImportFrom: _IMPORT,
-    ast.With: ("a `with` block is not available", "write its lines alone"),
+    ast.With: ("a `with` block is not available", "keep only its body"),
     ast.Is: ("`is` is not available", "write `==`"),
     ast.IsNot: ("`is not` is not available", "write `!=`"),
     ast.In: ("`in` is not available", "compare with `==`, or use `isin`"),
@@ -63,13 +63,13 @@ NOT_AVAILABLE: Mapping[type[ast.AST], tuple[str, str]] = {
 }
 """The message and hint for each kind of Python syntax that the language does not have."""
 
-_DETACH = "write `x.detach()` where no gradient shall flow"
+_DETACH = "write `x.detach()` to stop the gradient"
 _BLOCKS: Mapping[str, str] = {
-    "autocast": "write `x.to(bfloat16)` where lower precision is wanted",
+    "autocast": "write `x.to(bfloat16)` for lower precision",
     **dict.fromkeys(("no_grad", "inference_mode", "set_grad_enabled"), _DETACH),
-    "enable_grad": "gradients flow everywhere: write its lines alone",
-    "fork_rng": "every step has a random stream of its own: write its lines alone",
-    "detect_anomaly": "what makes a value non-finite is told by itself: write its lines alone",
+    "enable_grad": "gradients flow everywhere: keep only its body",
+    "fork_rng": "every step has its own random stream: keep only its body",
+    "detect_anomaly": "non-finite values are reported without it: keep only its body",
 }
 
 
@@ -91,7 +91,7 @@ _HABITS: tuple[tuple[str, str, str], ...] = (
     (r"=<", "`=<` is not an operator", "write `<=`"),
     (r"->", "`->` is not an operator", "declare functions under `functions:`"),
     (r":=", "`:=` is not available", "write `name = …` on a line of its own"),
-    (r"=", "an assignment cannot stand here", "compare with `==`; only an expression of statements assigns names"),
+    (r"=", "an assignment is not available here", "compare with `==`; only an expression of statements assigns names"),
     (r"`", "a backtick is not available", "write the name alone"),
     (r"\$", "`$` is not available", "write the name alone"),
 )
@@ -113,7 +113,7 @@ _MESSAGES: tuple[tuple[str, str | None, str], ...] = (
     ("unmatched", None, "close every bracket that is opened"),
     ("does not match", None, "close every bracket that is opened"),
     ("f-string", "an f-string is not available", "write a plain string"),
-    ("maybe you meant '=='", "an assignment cannot stand here", "compare with `==`, or assign to a plain name"),
+    ("maybe you meant '=='", "an assignment is not available here", "compare with `==`, or assign to a plain name"),
     ("cannot assign", None, "assign to a plain name: `name = …`"),
     ("unterminated", "this string is not closed", "close it with the quote that it starts with"),
     ("unicodeescape", "this string has an escape that is not complete", "write `\\\\` for a backslash"),
@@ -159,7 +159,7 @@ def _habit(line: str, column: int, place: Place) -> LanguageError:
             if re.match(pattern, start) and not re.match(r"[=<>!]=", start):
                 return LanguageError(message, hint, place)
     if not rest.split("#")[0].strip():
-        return LanguageError("the line ends too early", "write what is missing after its last operator", place)
+        return LanguageError("the line ends too early", "complete it after its last operator", place)
     if re.match(r"[\w(\[]", rest) and re.search(r"[\w)\]]\s+\Z", line[:column]):
         return LanguageError("an operator or a comma is missing", "write `a * b`, `a, b` or two lines", place)
     return LanguageError("invalid syntax", _HINT, place)
