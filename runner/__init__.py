@@ -1,6 +1,6 @@
-"""steprun: a training computation in one YAML file, run step by step, every gradient and weight recorded.
+"""steprun runs a training computation from one YAML file, step by step, and records every gradient and weight.
 
-In: a config. Out: a plan, rows of named tensors one by one, or a recorded run.
+In: a config. Out: a plan, an iterator over rows of named tensors, or a recorded run.
 
     config = runner.load("configs/linear.yaml", overrides=["learning_rate=0.1"])
     plan = runner.compile(config)
@@ -10,7 +10,7 @@ In: a config. Out: a plan, rows of named tensors one by one, or a recorded run.
     run = runner.run("configs/linear.yaml", runs_dir="runs")
     run.tensor("x1.grad")
 
-Names are imported when they are first used, so `import runner` imports no torch.
+Names are imported on first use, so `import runner` does not import torch.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _HOMES = {
     "resume": "runner.record",
     "run": "runner.record",
 }
-"""Where each public name lives; `__getattr__` fetches it from there."""
+"""The module that defines each public name. `__getattr__` imports it."""
 
 __all__ = [
     "Column",

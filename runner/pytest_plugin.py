@@ -1,4 +1,4 @@
-"""`pytest --steprun`: every snapshot below the tested paths is a test. Without the option, nothing is imported."""
+"""`pytest --steprun` collects every snapshot below the tested paths as a test. Imports nothing without the option."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     named = parent.session.isinitpath(file_path) and (file_path.parent / FOLDER).is_dir()
     if not (named or _is_snapshot(file_path)):
-        return None  # somebody else's, or a config that its snapshot stands for
+        return None  # not a snapshot, or a config whose snapshot is collected
     collector: pytest.Collector = SnapshotFile.from_parent(parent, path=file_path)
     return collector
 
@@ -49,14 +49,14 @@ def _is_snapshot(path: Path) -> bool:
 
 
 class SnapshotFile(pytest.File):
-    """One snapshot, or the config of one."""
+    """A snapshot file, or the config that a snapshot belongs to."""
 
     def collect(self) -> Iterator[pytest.Item]:
         yield SnapshotItem.from_parent(self, name=self.path.stem)
 
 
 class SnapshotDiffers(Exception):
-    """A run does not hold to its snapshot."""
+    """A run differs from its snapshot."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__("\n".join(outcome.lines))
@@ -64,7 +64,7 @@ class SnapshotDiffers(Exception):
 
 
 class SnapshotItem(pytest.Item):
-    """The run of a config, held to its snapshot."""
+    """Runs a config and compares it with its snapshot."""
 
     def runtest(self) -> None:
         from runner.compare.snapshots.checking import FINE, Request, Target, check

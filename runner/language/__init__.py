@@ -1,5 +1,5 @@
 """The expression language: text to a `torch.fx` graph.
 
-In: the text of an expression and what its names stand for. Out: a graph, and functions that compute its values.
-No text of the user's is ever evaluated as Python.
+In: the text of an expression and the meaning of its names. Out: a graph, and functions that compute its values.
+User text is never evaluated as Python.
 """

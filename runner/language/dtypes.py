@@ -1,4 +1,4 @@
-"""The dtypes by name."""
+"""Dtypes by name."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PYTHON_TYPES: Mapping[str, torch.dtype] = {
     "float": torch.float64,
     "complex": torch.complex128,
 }
-"""The dtypes that torch understands by Python's own types: `x.to(int)` is int64, where `torch.int` is int32."""
+"""The dtypes that Python's types mean to torch: `x.to(int)` is int64, although `torch.int` is int32."""
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """`float32` for `torch.float32`."""
+    """Returns the name of a dtype without its prefix: `float32` for `torch.float32`."""
     return str(dtype).removeprefix("torch.")

@@ -1,5 +1,5 @@
-"""The engine `compile`: many iterations of a `train` step as one call of compiled code.
+"""The engine `compile`: runs many iterations of a `train` step in one call of compiled code.
 
-In: a session and its `train` instructions. Out: the rows and the state that the eager engine would give.
+In: a session and its `train` instructions. Out: the rows and the state of the eager engine.
 Everything else in the program runs as in the eager engine.
 """

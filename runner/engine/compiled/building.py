@@ -1,4 +1,4 @@
-"""A `train` instruction made into a step over tensors: what it reads, what it carries, what it gives."""
+"""Builds a step over tensors from a `train` instruction: its inputs, its carry and its outputs."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from torch import Tensor
 from runner.engine.binding import Binding
 from runner.engine.compiled.differentiated import Differentiated, differentiated
 from runner.engine.compiled.numbers import Numbers, computed, counted, flat
-from runner.engine.compiled.training import Batch, Held, Micro, Output, Training
+from runner.engine.compiled.training import Batch, Micro, Output, Training, UpdateGroup
 from runner.engine.compiled.updates import STEP, Changing, rule_update, torch_update
 from runner.engine.steps.micro_batches import Share, Shares, shares_by_length
 from runner.engine.watch.checks import has_elements
 from runner.engine.watch.watch import HANDING_ON
 from runner.language.graph.computation import Computation
-from runner.language.graph.scalar_split import SplitComputation, set_apart
+from runner.language.graph.scalar_split import SplitComputation, split_scalars
 from runner.optim import Stepper
 from runner.optim.plans import OptimizerPlan
 from runner.plan.program.instructions import Train
 
 Lengths = tuple[tuple[int, ...], ...]
-"""The lengths of the batches of each micro-batch's sources."""
+"""The batch length of each source, for each micro-batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A step over tensors, and how a run's state is laid out for it."""
+    """A step over tensors, and the layout of the run's state for it."""
 
     training: Training
     numbers: Numbers
     fixed: tuple[str, ...]  # inputs that no iteration changes
-    drawn: tuple[tuple[str, int], ...]  # (batch column, micro-batch) of each tensor that every iteration has its own of
+    drawn: tuple[tuple[str, int], ...]  # (batch column, micro-batch) of each tensor that changes with the iteration
     gradients: tuple[str, ...]  # parameters with a gradient
-    columns: tuple[int, ...]  # of the row, of each output
-    counts: tuple[tuple[int, int], ...]  # (column, number) of the counts of steps before an iteration
+    columns: tuple[int, ...]  # the column of each output in the row
+    counts: tuple[tuple[int, int], ...]  # (column, number) of the step counts before an iteration
     scalars: tuple[tuple[int, int], ...]  # (column, number) of named values that are numbers
-    results: Mapping[str, int | None]  # kept values that are tensors → which output holds them; None: a final
+    results: Mapping[str, int | None]  # kept values that are tensors → the index of their output; None: a final
     numbers_kept: Mapping[str, tuple[int, type]]  # kept values that are numbers
     finals: tuple[Tensor, ...]  # zeros of the shape and dtype of each final
-    bytes: int  # of one iteration, an estimate of what it costs
+    bytes: int  # an estimate of the bytes that one iteration touches
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The batch columns of a step: those of each micro-batch as examples, and which stay the same."""
+    """The batch columns of a step: example batches of each micro-batch, and the columns that change."""
 
     examples: Sequence[Mapping[str, Tensor]]
     moving: frozenset[str]
@@ -54,19 +54,19 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One evaluation of a step: its numbers stand at `where` among those of an iteration."""
+    """One evaluation of a step. Its numbers are at `where` among those of an iteration."""
 
     computation: Computation
-    apart: SplitComputation
+    split: SplitComputation
     function: Differentiated
     where: slice
 
 
 def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, iteration: Callable[[], int]) -> Built:
-    """The step for batches of some lengths.
+    """Builds the step for certain batch lengths.
 
     Args:
-        iteration: of the innermost loop, as it is when a region begins.
+        iteration: returns the iteration of the innermost loop at the start of a region.
     """
     plan, state, evaluation = binding.plan, binding.state, argument.evaluation
     numbers = Numbers()
@@ -74,8 +74,10 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
     last = parts[-1]
     gradients = tuple(name for name in plan.trainable if any(name in part.function.reached for part in parts))
     optimizers = [plan.optimizers[name] for name in argument.optimizers]
-    holds = [hold for optimizer in optimizers for hold in _holds(binding, optimizer, gradients, numbers)]
-    stepped = tuple(name for hold in holds for name in hold.parameters)
+    update_groups = [
+        group for optimizer in optimizers for group in _update_groups(binding, optimizer, gradients, numbers)
+    ]
+    stepped = tuple(name for group in update_groups for name in group.parameters)
     fixed: dict[str, int] = {}
     each: dict[tuple[str, int], int] = {}
 
@@ -89,25 +91,33 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
     batches = tuple(
         Batch(
             part.function,
-            tuple(source(name, place) for name in part.apart.inputs),
-            slice(part.where.start, part.where.start + part.apart.read),
+            tuple(source(name, place) for name in part.split.inputs),
+            slice(part.where.start, part.where.start + part.split.read),
         )
         for place, part in enumerate(parts)
     )
-    outputs, positions, counts = _outputs(binding, argument, gradients, holds, last.apart)
-    scalars = {output: last.where.start + number for output, number in last.apart.scalars}
+    outputs, positions, counts = _outputs(binding, argument, gradients, update_groups, last.split)
+    scalars = {output: last.where.start + number for output, number in last.split.scalars}
     results, finals = _kept(argument, last, outputs, gradients)
-    objective = last.apart.tensors.index(evaluation.objective)
+    objective = last.split.tensors.index(evaluation.objective)
     watched = _watched(binding, argument, last, gradients, stepped)
     taken = sum(part.function.bytes for part in parts)
     accumulation = argument.accumulation
     micro = None
     if accumulation is not None:
-        micro = Micro(tuple(accumulation.parts[output] for output in last.apart.tensors), _shares(argument, lengths))
+        micro = Micro(tuple(accumulation.parts[output] for output in last.split.tensors), _shares(argument, lengths))
     weights = sum(state.parameters[name].nbytes for name in stepped)
     return Built(
         training=Training(
-            batches, objective, argument.clips, tuple(holds), stepped, tuple(outputs), tuple(finals), watched, micro
+            batches,
+            objective,
+            argument.clips,
+            tuple(update_groups),
+            stepped,
+            tuple(outputs),
+            tuple(finals),
+            watched,
+            micro,
         ),
         numbers=numbers,
         fixed=tuple(fixed),
@@ -123,21 +133,21 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
             if output in scalars
         },
         finals=tuple(_zeros(binding, output, last) for output in finals),
-        bytes=2 * taken + 4 * weights,  # read and written; weights with their gradients and state
+        bytes=2 * taken + 4 * weights,  # reads and writes; weights, their gradients and their state
     )
 
 
 def _watched(
     binding: Binding, argument: Train, last: _Part, gradients: Sequence[str], stepped: Sequence[str]
 ) -> tuple[Output, ...]:
-    """What is looked at in every iteration: what the eager engine looks at, so that its step can tell what it is."""
+    """Returns the tensors to check in every iteration: those that the eager engine checks too."""
     plan = binding.plan
     if plan.on_nonfinite == "ignore":
         return ()
     hand_on = not argument.clips and all(plan.optimizers[name].kind in HANDING_ON for name in argument.optimizers)
     found = [
         Output("result", place)
-        for place, output in enumerate(last.apart.tensors)
+        for place, output in enumerate(last.split.tensors)
         if output == argument.evaluation.objective
         or (
             last.computation.outputs[output].name in plan.lowered.metrics
@@ -151,7 +161,7 @@ def _watched(
 
 
 _TYPES: Mapping[torch.dtype, type] = {torch.bool: bool, torch.int64: int}
-"""Of the dtypes in which numbers are logged."""
+"""The Python types of the dtypes in which numbers are logged; others are floats."""
 
 
 def _parts(
@@ -162,7 +172,7 @@ def _parts(
     iteration: Callable[[], int],
     numbers: Numbers,
 ) -> list[_Part]:
-    """The evaluations of a step; one computation is recorded once."""
+    """Returns the evaluations of a step. Each distinct computation is recorded once."""
     trainable = argument.inputs or binding.plan.trainable
     variants = dict(argument.evaluation.variants)
     recorded: dict[tuple[int, Share], _Part] = {}
@@ -171,16 +181,16 @@ def _parts(
         computation = variants.get(found, argument.evaluation.computation)
         key = (id(computation), share)
         if key not in recorded:
-            apart = set_apart(computation)
-            function = _record(binding, apart, argument, trainable, drawn.examples[place], iteration(), share)
-            ahead = computed(lambda count, apart=apart: apart.numbers(None, count), iteration)  # type: ignore[misc]
-            recorded[key] = _Part(computation, apart, function, numbers.add(apart.count, ahead))
+            split = split_scalars(computation)
+            function = _record(binding, split, argument, trainable, drawn.examples[place], iteration(), share)
+            ahead = computed(lambda count, split=split: split.numbers(None, count), iteration)  # type: ignore[misc]
+            recorded[key] = _Part(computation, split, function, numbers.add(split.count, ahead))
         parts.append(recorded[key])
     return parts
 
 
 def _shares(argument: Train, lengths: Lengths) -> Shares:
-    """The share of each micro-batch in the step."""
+    """Returns the share of each micro-batch in the step."""
     if argument.accumulation is None:
         return Shares([(1, 1)], [(1, 1)])
     sources = argument.evaluation.sources
@@ -191,13 +201,13 @@ def _shares(argument: Train, lengths: Lengths) -> Shares:
 def _kept(
     argument: Train, last: _Part, outputs: Sequence[Output], gradients: Sequence[str]
 ) -> tuple[dict[str, int | None], list[Output]]:
-    """Where the named values that later steps read are found, and what the last iteration gives besides the outputs."""
+    """Returns where to find the named values that later steps read, and the extra outputs of the last iteration."""
     logged = {(output.kind, output.place, output.name): place for place, output in enumerate(outputs)}
     results: dict[str, int | None] = {}
     finals: list[Output] = []
     for output, name in argument.evaluation.kept:
-        if output in last.apart.tensors:
-            result = last.apart.tensors.index(output)
+        if output in last.split.tensors:
+            result = last.split.tensors.index(output)
             results[name] = logged.get(("result", result, ""))
             if results[name] is None:
                 finals.append(Output("result", result, name))
@@ -208,14 +218,14 @@ def _kept(
 def _zeros(binding: Binding, output: Output, last: _Part) -> Tensor:
     if output.kind == "gradient":
         return torch.zeros_like(binding.state.parameters[output.name], memory_format=torch.contiguous_format)
-    found = last.computation.outputs[last.apart.tensors[output.place]]
+    found = last.computation.outputs[last.split.tensors[output.place]]
     assert found.shape is not None
     return torch.zeros(found.shape, dtype=found.dtype, device=binding.plan.device)
 
 
 def _record(
     binding: Binding,
-    apart: SplitComputation,
+    split: SplitComputation,
     argument: Train,
     trainable: Sequence[str],
     batch: Mapping[str, Tensor],
@@ -225,49 +235,51 @@ def _record(
     state = binding.state
     examples = [
         batch[name] if name in batch else state.constants[name] if name in state.constants else state.parameters[name]
-        for name in apart.inputs
+        for name in split.inputs
     ]
-    given = apart.numbers(None, *[iteration for _ in apart.running])[: apart.read] if apart.running else ()
+    given = split.numbers(None, *[iteration for _ in split.running])[: split.read] if split.running else ()
     numbers = [torch.tensor(float(value), dtype=torch.float64, device=binding.plan.device) for value in given]
     return differentiated(
-        apart,
-        apart.tensors.index(argument.evaluation.objective),
+        split,
+        split.tensors.index(argument.evaluation.objective),
         trainable,
         share,
         [value.detach() for value in (*examples, *numbers)],
     )
 
 
-def _holds(binding: Binding, optimizer: OptimizerPlan, gradients: Sequence[str], numbers: Numbers) -> list[Held]:
-    """The updates of an optimizer: one for each group, or for each parameter of a rule."""
+def _update_groups(
+    binding: Binding, optimizer: OptimizerPlan, gradients: Sequence[str], numbers: Numbers
+) -> list[UpdateGroup]:
+    """Returns the updates of an optimizer: one for each group, or for each parameter of a rule."""
     stepper = binding.state.steppers[optimizer.name]
     if isinstance(stepper, Stepper):
         return [
-            _group(binding, optimizer, stepper, number, held, numbers)
+            _group(binding, optimizer, stepper, number, names, numbers)
             for number, group in enumerate(optimizer.groups)
-            if (held := tuple(name for name in group.parameters if name in gradients))
+            if (names := tuple(name for name in group.parameters if name in gradients))
         ]
     assert optimizer.rule is not None
-    holds: list[Held] = []
+    update_groups: list[UpdateGroup] = []
     shared: dict[int, tuple[SplitComputation, slice]] = {}
     for name in optimizer.parameters:
         if name not in gradients:
             continue
         computation = optimizer.rule.update[name]
         if id(computation) not in shared:
-            apart = set_apart(computation)
-            ahead = computed(lambda t, apart=apart: apart.numbers(None, t), lambda: stepper.steps + 1)  # type: ignore[misc]
-            shared[id(computation)] = (apart, numbers.add(apart.count, ahead))
-        apart, where = shared[id(computation)]
+            split = split_scalars(computation)
+            ahead = computed(lambda t, split=split: split.numbers(None, t), lambda: stepper.steps + 1)  # type: ignore[misc]
+            shared[id(computation)] = (split, numbers.add(split.count, ahead))
+        split, where = shared[id(computation)]
         dtypes = {entry.name: entry.dtype for entry in optimizer.state[name]}
-        update = rule_update(apart, computation.names, dtypes)
-        holds.append(Held(update, (name,), (tuple(dtypes),), (), where))
-    return holds
+        update = rule_update(split, computation.names, dtypes)
+        update_groups.append(UpdateGroup(update, (name,), (tuple(dtypes),), (), where))
+    return update_groups
 
 
 def _group(
     binding: Binding, optimizer: OptimizerPlan, stepper: Stepper, number: int, names: tuple[str, ...], numbers: Numbers
-) -> Held:
+) -> UpdateGroup:
     kept = [stepper.state(name) for name in names]
     entries = tuple(
         tuple(entry for entry, value in found.items() if entry != STEP and isinstance(value, Tensor)) for found in kept
@@ -292,7 +304,7 @@ def _group(
 
     where = numbers.add(sum(change.count or 1 for change in changing), computed(at, lambda: stepper.steps + 1))
     options = {name: value for name, value in stepper.group(number).items() if name != "params"}
-    return Held(torch_update(optimizer.class_name, options, changing), names, entries, tuple(steps), where)
+    return UpdateGroup(torch_update(optimizer.class_name, options, changing), names, entries, tuple(steps), where)
 
 
 def _taken(stepper: Stepper, name: str) -> float:
@@ -300,14 +312,18 @@ def _taken(stepper: Stepper, name: str) -> float:
 
 
 def _outputs(
-    binding: Binding, argument: Train, gradients: Sequence[str], holds: Sequence[Held], apart: SplitComputation
+    binding: Binding,
+    argument: Train,
+    gradients: Sequence[str],
+    update_groups: Sequence[UpdateGroup],
+    split: SplitComputation,
 ) -> tuple[list[Output], list[int], list[tuple[int, int]]]:
-    """What of a step the rows hold: the outputs, their columns, and the columns of counts of steps."""
+    """Returns the outputs of a step that rows contain, their columns, and the columns of step counts."""
     plan = binding.plan
     outputs: list[Output] = []
     columns: list[int] = []
     counts: list[tuple[int, int]] = []
-    tensors = {output: result for result, output in enumerate(apart.tensors)}
+    tensors = {output: result for result, output in enumerate(split.tensors)}
     for output, column in argument.evaluation.columns:
         if output in tensors:
             outputs.append(Output("result", tensors[output]))
@@ -316,8 +332,8 @@ def _outputs(
         if clip.column is not None:
             outputs.append(Output("norm", place, dtype=plan.columns[clip.column].dtype))
             columns.append(clip.column)
-    entries = {name: own for hold in holds for name, own in zip(hold.parameters, hold.entries, strict=True)}
-    taken = {name: step for hold in holds for name, step in zip(hold.parameters, hold.steps, strict=False)}
+    entries = {name: own for group in update_groups for name, own in zip(group.parameters, group.entries, strict=True)}
+    taken = {name: step for group in update_groups for name, step in zip(group.parameters, group.steps, strict=False)}
     for position, quantity in enumerate(plan.columns):
         if quantity.role == "gradient" and (name := quantity.name.removesuffix(".grad")) in gradients:
             outputs.append(Output("gradient", 0, name))

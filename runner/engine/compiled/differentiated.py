@@ -1,4 +1,4 @@
-"""An evaluation and its gradients as one function over tensors, recorded while torch computes it."""
+"""An evaluation and its gradients as one function over tensors, traced while torch computes it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from runner.language.graph.scalar_split import SplitComputation
 
 @dataclass(frozen=True, slots=True)
 class Differentiated:
-    """`function(*inputs, *numbers)` gives the results that are tensors, then the gradients."""
+    """`function(*inputs, *numbers)` returns the results that are tensors, then the gradients."""
 
     function: Callable[..., list[Tensor]]
     results: int
-    reached: tuple[str, ...]  # the parameters that have a gradient
-    bytes: int  # of everything it computes, an estimate of what a step costs
+    reached: tuple[str, ...]  # the parameters that get a gradient
+    bytes: int  # of all intermediate results, an estimate of the cost of a step
 
 
 def differentiated(
-    apart: SplitComputation, objective: int, parameters: Sequence[str], share: Share, examples: Sequence[Tensor]
+    split: SplitComputation, objective: int, parameters: Sequence[str], share: Share, examples: Sequence[Tensor]
 ) -> Differentiated:
-    """Record the backward of a share of an objective with respect to some parameters.
+    """Traces the backward pass of a share of an objective with respect to some parameters.
 
-    What is recorded are the operations that torch itself performs, so a parameter has a gradient here exactly where
+    The trace contains the operations that torch itself performs. So a parameter has a gradient here exactly if
     `.backward()` gives it one.
 
     Args:
-        objective: which result of `apart.function` it is.
-        examples: the inputs and numbers to record with.
+        objective: its index among the results of `split.function`.
+        examples: the inputs and numbers to trace with.
     """
-    places = [place for place, name in enumerate(apart.inputs) if name in parameters]
+    places = [place for place, name in enumerate(split.inputs) if name in parameters]
     reached: list[str] = []
     count = 0
 
@@ -46,11 +46,11 @@ def differentiated(
             inputs = [value.detach() for value in given]
             for place in places:
                 inputs[place].requires_grad_()
-            results = apart.function(None, *inputs)
+            results = split.function(None, *inputs)
             value = results[objective]
             one = scaled(torch.ones_like(value), share)
             found = torch.autograd.grad((value,), [inputs[place] for place in places], (one,), allow_unused=True)
-        reached[:] = [apart.inputs[place] for place, value in zip(places, found, strict=True) if value is not None]
+        reached[:] = [split.inputs[place] for place, value in zip(places, found, strict=True) if value is not None]
         count = len(results)
         return [value.detach() for value in (*results, *found) if value is not None]
 

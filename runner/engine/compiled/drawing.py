@@ -1,4 +1,4 @@
-"""The batches of the iterations to come, drawn ahead by cursors of their own."""
+"""Draws the batches of the next iterations ahead, with separate cursors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Cursors = Mapping[str, Batches]
 
 
 class Drawing:
-    """How the iterations of a `train` step draw batches.
+    """Draws batches for the iterations of a `train` step.
 
     Args:
-        loop: the loop whose body it is alone, where there is one; each of its iterations but the first begins with
-            the next batch of the loop's source.
+        loop: the loop whose body is only this step, if any. Each of its iterations but the first starts with the next
+            batch of the loop's source.
     """
 
     def __init__(self, state: State, argument: Train, loop: LoopStart | None) -> None:
@@ -37,13 +37,13 @@ class Drawing:
         self.moving = frozenset(column for column, name in self._columns if self._draws[name])
 
     def _per_iteration(self, name: str) -> int:
-        """How many batches of a source an iteration takes; 0: it keeps the one there is."""
+        """Returns how many batches of a source one iteration draws; 0 if it reuses the current one."""
         if name in self._first or name in self._again:
             return self._micro
         return int(name == self._loop)
 
     def cursors(self) -> Cursors:
-        """Cursors at the place of the run's own, with a current batch as a step finds it."""
+        """Returns copies of the run's cursors, with the current batch that the step will see."""
         cursors = {name: self._batches[name].ahead() for name in self._draws}
         for name, cursor in cursors.items():
             if not cursor.batch and name not in self._first:
@@ -51,7 +51,7 @@ class Drawing:
         return cursors
 
     def lengths(self, cursors: Cursors, iterations: int) -> list[Lengths]:
-        """The lengths of the batches of each of the next iterations."""
+        """Returns the batch lengths of each of the next iterations."""
         if not self._variants:
             return [((),) * self._micro] * iterations
         count = iterations * self._micro
@@ -65,7 +65,7 @@ class Drawing:
         return [cursor.length, *cursor.lengths(count - 1)] if self._draws[name] else [cursor.length] * count
 
     def examples(self, cursors: Cursors) -> Drawn:
-        """The batches of the next iteration; the cursors stay where they are."""
+        """Returns the batches of the next iteration. The cursors do not move."""
         cursors = {name: cursor.ahead() for name, cursor in cursors.items()}
         for name in self._first:
             cursors[name].next()
@@ -78,9 +78,9 @@ class Drawing:
         return Drawn(examples, self.moving)
 
     def stacked(self, cursors: Cursors, iterations: int) -> dict[tuple[str, int], Tensor]:
-        """The moving columns of the next iterations, by column and micro-batch: `(iterations, samples, *shape)`.
+        """Returns the changing columns by column and micro-batch, stacked: `(iterations, samples, *shape)`.
 
-        The cursors are moved behind them.
+        Moves the cursors past these batches.
         """
         stacked: dict[tuple[str, int], Tensor] = {}
         for name, draws in self._draws.items():
@@ -94,10 +94,10 @@ class Drawing:
         return stacked
 
     def _drawn(self, name: str, cursor: Batches, iterations: int, draws: int) -> list[Batch]:
-        """The batches of a source, each micro-batch stacked over the iterations."""
+        """Returns the batches of a source; each micro-batch is stacked over the iterations."""
         count = iterations * draws
         if len(set(self._lengths(name, cursor, count))) == 1:
-            together = cursor.several(count, anew=name in self._first)
+            together = cursor.several(count, advance=name in self._first)
             return [{column: value[place::draws] for column, value in together.items()} for place in range(draws)]
         drawn: list[Batch] = [] if name in self._first else [cursor.batch]
         while len(drawn) < count:
@@ -107,6 +107,6 @@ class Drawing:
         return [{column: torch.stack([one[column] for one in found]) for column in found[0]} for found in micro]
 
     def kept(self, cursors: Cursors, column: str) -> Tensor | None:
-        """A batch column that no iteration draws anew; None where it is no batch column."""
+        """Returns a batch column that no iteration redraws; None if `column` is not a batch column."""
         source = dict(self._columns).get(column)
         return None if source is None else cursors[source].batch[column]

@@ -1,4 +1,4 @@
-"""The compiled engine: the eager engine's program, its `train` steps taken in compiled regions."""
+"""The `compile` engine: runs the eager engine's program, but its `train` steps in compiled regions."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def execute(
     compiling: Compiling | None = None,
     by_row: bool = False,
 ) -> Iterator[Row]:
-    """Run a plan as the eager engine does, and yield the same rows.
+    """Runs a plan as the eager engine does, and yields the same rows.
 
-    A loop whose body is one `train` step is taken in regions of many iterations; whatever else stands beside `train`
-    steps is done as in the eager engine.
+    A loop whose body is one `train` step runs in regions of many iterations. All other steps run as in the eager
+    engine.
 
     Args:
-        plan: as `compile` gives it for `engine: compile`.
-        state, checkpoint, shared, watch: as in the eager engine. What is saved in the middle of a region is the state
-            at its begin.
-        compiling: told of each compilation.
-        by_row: regions are of one iteration.
+        plan: from `compile`, for `engine: compile`.
+        state, checkpoint, shared, watch: as in the eager engine. A checkpoint inside a region saves the state at the
+            start of the region.
+        compiling: called at each compilation.
+        by_row: whether each region has only one iteration.
     Raises:
         RunError: a step fails; the problem names the place in the config.
         ExpectationError: an `expect` step does not hold.
@@ -54,20 +54,22 @@ def execute(
 
 
 def _compilation_fault(plan: Plan, position: int, error: CompilationFault) -> RunError:
-    """What torch's compiler has against a step, or that a compiler is missing."""
+    """Builds the error for a step that torch cannot compile, or for a missing C++ compiler."""
     document, action = plan.config.document, plan.program[position]
     assert isinstance(action, Action)
     if error.no_compiler:
         hint = "install g++ or clang++, or name one in the environment variable CXX; or write `engine: eager`"
-        return RunError(document.problem(("engine",), "`engine: compile` needs a C++ compiler, and finds none", hint))
+        return RunError(
+            document.problem(("engine",), "`engine: compile` needs a C++ compiler, but none was found", hint)
+        )
     message = f"torch cannot compile this step: {error}"
     return RunError(document.problem(action.config_path, message, "write `engine: eager`", key=True))
 
 
 class _Binder:
-    """Binds `train` steps to what compiles them, and others as the eager engine does.
+    """Binds `train` steps to compiled code, and other steps as the eager engine does.
 
-    `several` has those that are alone in a loop, once they are bound.
+    `several` maps the position of each bound step that is alone in a loop to its iterator over rows.
     """
 
     def __init__(self, compiling: Compiling, *, shared: bool, by_row: bool) -> None:
@@ -91,7 +93,7 @@ class _Binder:
 
 
 def _libraries(binding: Binding, compiling: Compiling) -> dict[int, Library]:
-    """What is compiled for each `train` of the program, by its position; those that do the same share it."""
+    """Returns the compiled code of each `train` step by its position. Steps with equal keys share one compilation."""
     plan = binding.plan
     found: dict[int, tuple[_Same, LoopStart | None]] = {}
     for position, instruction in enumerate(plan.program):
@@ -110,10 +112,10 @@ def _libraries(binding: Binding, compiling: Compiling) -> dict[int, Library]:
 
 
 _Same = tuple[Train, tuple[int, ...]]
-"""Steps of which this is equal do the same."""
+"""The key of a step. Steps with equal keys share one compilation."""
 
 
 def _same(action: Action, argument: Train) -> _Same:
-    """What a step does, and where that depends on it the loops whose iteration it reads."""
+    """Returns the key of a step: its argument, and the loops whose iteration it reads, if any."""
     reads = any("iteration" in computation.inputs for computation in argument.evaluation.computations())
     return argument, action.loops if reads else ()

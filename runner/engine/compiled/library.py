@@ -1,4 +1,4 @@
-"""What has been compiled in a run, by what it is for."""
+"""The compiled steps of a run, by what they were compiled for."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from runner.plan.checks.compilable import LONGEST
 from runner.plan.program.instructions import Train
 
 REGION_BYTES = 64 << 20
-"""What the iterations of a region touch together, about: a region is over in a fraction of a second."""
+"""The approximate bytes that all iterations of a region touch: it limits a region to a fraction of a second."""
 
 
-_AS_IT_IS = {"automatic_dynamic_shapes": False, "specialize_float": True}
-"""What a step is compiled for is its own shapes and numbers: torch would take those that differ from what it has
-compiled before, in this process or in another, for variables, and so compute otherwise."""
+_STATIC = {"automatic_dynamic_shapes": False, "specialize_float": True}
+"""Settings that compile a step for its own shapes and numbers. By default torch makes those variable that differ from
+an earlier compilation, in this process or another, and then computes differently."""
 
 
 class CompilationFault(Exception):
-    """torch does not compile a step; `compiler` says whether it is because there is no C++ compiler."""
+    """torch cannot compile a step. `no_compiler` is true if there is no C++ compiler."""
 
     def __init__(self, error: BaseException) -> None:
         causes = [error]
         while (cause := getattr(causes[-1], "inner_exception", None) or causes[-1].__cause__) is not None:
             causes.append(cause)
-        told = str(causes[-1]).strip() or type(causes[-1]).__name__
-        super().__init__(told.splitlines()[0])
+        message = str(causes[-1]).strip() or type(causes[-1]).__name__
+        super().__init__(message.splitlines()[0])
         self.no_compiler = any(isinstance(cause, InvalidCxxCompiler) for cause in causes)
 
 
 @dataclass(slots=True)
 class Compiled:
-    """A step for batches of some lengths, compiled at its first call."""
+    """A step for certain batch lengths, compiled at its first call."""
 
     built: Built
     region: Region
-    longest: int  # iterations that it takes at most
-    begun: float  # when its making began
-    told: Callable[[float], None]
+    longest: int  # the maximum number of iterations per call
+    begun: float  # when the build started
+    report: Callable[[float], None]  # called with the seconds of the compilation
     called: bool = False
 
     def call(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The carry after the iterations that `each` is for, and their outputs, stacked.
+        """Runs the iterations in `each`. Returns the carry after them, and their stacked outputs.
 
         Raises:
-            CompilationFault: torch cannot compile it.
+            CompilationFault: torch cannot compile the step.
         """
         with torch.no_grad():
             if not self.called:
@@ -64,22 +64,22 @@ class Compiled:
                 except TorchDynamoException as error:
                     raise CompilationFault(error) from error
                 self.called = True
-                self.told(time.perf_counter() - self.begun)
+                self.report(time.perf_counter() - self.begun)
             return self.region(carry, each, fixed)
 
     def _compile(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> None:
-        with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_AS_IT_IS):
+        with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_STATIC):
             if self.longest > 1:
-                each = [torch.cat([value, value]) for value in each]  # a length of 1 would be taken for a constant
+                each = [torch.cat([value, value]) for value in each]  # torch would specialize on a length of 1
                 mark_length(each)
             self.region(carry, each, fixed)
 
 
 class Library:
-    """What is compiled for `train` steps that do the same.
+    """The compiled code of `train` steps that are equal.
 
     Args:
-        several: whether one of them is taken in regions of several iterations.
+        several: whether one of the steps runs in regions of several iterations.
     """
 
     def __init__(self, binding: Binding, argument: Train, several: bool, compiling: Compiling) -> None:
@@ -93,7 +93,7 @@ class Library:
     def compiled(
         self, key: Hashable, lengths: Lengths, drawn: Callable[[], Drawn], iteration: Callable[[], int], path: str
     ) -> Compiled:
-        """The step for some batches; what `key` does not tell apart is the same step."""
+        """Returns the compiled step for some batches. Calls with equal keys share one compilation."""
         if key not in self._compiled:
             self._compiled[key] = self._made(lengths, drawn(), iteration, path)
         return self._compiled[key]

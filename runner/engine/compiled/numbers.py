@@ -1,4 +1,4 @@
-"""The numbers that change from iteration to iteration, computed in Python for the iterations to come."""
+"""The numbers that change between iterations, computed in Python for the next iterations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 Number = bool | int | float
 
 Ahead = Callable[[int], Tensor]
-"""Of a number of iterations: their numbers, float64 `(iterations, count)`."""
+"""Maps a number of iterations to their numbers, float64 `(iterations, count)`."""
 
 
 def counted(start: Callable[[], float]) -> Ahead:
-    """One number that grows by one."""
+    """Returns one number that increases by one in each iteration."""
 
     def ahead(iterations: int) -> Tensor:
         first = start()
@@ -25,7 +25,7 @@ def counted(start: Callable[[], float]) -> Ahead:
 
 
 def computed(values: Callable[[int], Sequence[Number]], first: Callable[[], int]) -> Ahead:
-    """Numbers that are a function of a count; `first` is the count of the first iteration."""
+    """Returns numbers that are a function of a counter; `first` returns the counter of the first iteration."""
 
     def ahead(iterations: int) -> Tensor:
         start = first()
@@ -35,7 +35,7 @@ def computed(values: Callable[[int], Sequence[Number]], first: Callable[[], int]
 
 
 class Numbers:
-    """What is computed ahead, side by side."""
+    """All numbers of an iteration, computed ahead."""
 
     __slots__ = ("_parts", "count")
 
@@ -44,19 +44,19 @@ class Numbers:
         self.count = 0
 
     def add(self, count: int, ahead: Ahead) -> slice:
-        """Where these numbers stand among all."""
+        """Adds numbers, and returns their positions among all."""
         if count:
             self._parts.append(ahead)
         self.count += count
         return slice(self.count - count, self.count)
 
     def ahead(self, iterations: int, device: str) -> Tensor:
-        """float64 `(iterations, count)`."""
+        """Returns all numbers of the next iterations: float64 `(iterations, count)`."""
         if not self._parts:
             return torch.zeros(iterations, 0, dtype=torch.float64, device=device)
         return torch.cat([part(iterations) for part in self._parts], 1).to(device)
 
 
 def flat(value: Any) -> tuple[Number, ...]:
-    """An option's elements, or itself."""
+    """Returns the elements of an option, or a tuple of the option itself."""
     return tuple(value) if isinstance(value, tuple) else (value,)

@@ -1,4 +1,4 @@
-"""Regions: many iterations of a step as one call of compiled code."""
+"""Regions: many iterations of a step in one call of compiled code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from runner.engine.compiled.scalars import ScalarsOnce
 from runner.engine.compiled.training import Step, Tensors
 
 Region = Callable[[Tensors, Tensors, Tensors], tuple[Tensors, Tensors]]
-"""`(carry, each, fixed)` to the carry after the last iteration, and the outputs stacked: `(iterations, *shape)`.
+"""Maps `(carry, each, fixed)` to the carry after the last iteration and the stacked outputs, `(iterations, *shape)`.
 
-`each` is stacked the same; the length of the first axis is the number of iterations.
+`each` is stacked in the same way. The size of its first dimension is the number of iterations.
 """
 
 OPTIONS: Mapping[str, str | int | bool | Callable[..., object]] = {
@@ -25,15 +25,15 @@ OPTIONS: Mapping[str, str | int | bool | Callable[..., object]] = {
     "fallback_random": True,
     "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
 }
-"""What inductor is given: no Python around its kernels, no processes of its own, torch's own random numbers, and no
-guards, for which `compiled_region` says why."""
+"""Options of inductor: no Python between kernels, no worker processes, torch's own random numbers, and no guards.
+`compiled_region` explains why guards are not needed."""
 
 
 def compiled_region(step: Step, *, several: bool) -> Region:
-    """A step compiled, alone or within a loop over any number of iterations.
+    """Compiles a step, alone or in a loop over any number of iterations.
 
-    The loop is part of the compiled code, which so neither grows with the number of iterations nor is compiled anew
-    for another. It is called for tensors of one set of shapes and dtypes: nothing checks that at each call.
+    The loop is part of the compiled code. So the code does not grow with the number of iterations, and another number
+    needs no recompilation. Callers must always pass the same shapes and dtypes: no call checks them.
     """
     if several:
 
@@ -55,13 +55,13 @@ def compiled_region(step: Step, *, several: bool) -> Region:
 
 
 def mark_length(each: Tensors) -> None:
-    """Say of example tensors that their first axis has any length."""
+    """Marks the first dimension of example tensors as dynamic."""
     for value in each:
         torch._dynamo.mark_dynamic(value, 0)
 
 
 def _with_own_code(function: Region) -> Region:
-    """The function with a code object of its own: torch keeps what it compiled for each, and two would be mixed up."""
+    """Returns a copy of the function with its own code object: torch keys compiled code by code object."""
     made: Any = types.FunctionType(
         function.__code__.replace(),
         function.__globals__,

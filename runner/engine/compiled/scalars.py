@@ -1,4 +1,4 @@
-"""Numbers of a step computed once, rather than again for each element that they meet."""
+"""Computes the numbers of a step once, instead of again for each element that uses them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_file
 
 
 class ScalarsOnce(CustomGraphPass):
-    """Puts numbers into memory before they meet tensors.
+    """Materializes numbers before operations with tensors read them.
 
-    inductor computes a tensor without dimensions wherever it is read: in a fused loop, as often as the loop turns. Of
-    Adam that is two powers in double precision for a few elements, more than everything else that the loop does. A
-    view by strides is what inductor needs its operand in memory for.
+    inductor recomputes a 0-d tensor wherever it is read: in a fused loop, once per loop iteration. For Adam these are
+    two double-precision powers for a few elements, more than all other work of the loop. The pass inserts an
+    `as_strided`, because inductor materializes the operand of a strided view.
     """
 
     def __call__(self, graph: fx.Graph) -> None:
@@ -30,7 +30,7 @@ class ScalarsOnce(CustomGraphPass):
 
 
 def _is_computed_number(node: fx.Node) -> bool:
-    """Whether a node computes a number. One that is taken out of a tensor has a place in it, which must stay."""
+    """Whether a node computes a number. A number that is read out of a tensor has a storage offset, which must stay."""
     value, target = node.meta.get("val"), node.target
     computes = isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
     return computes and isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()

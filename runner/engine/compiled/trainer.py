@@ -1,4 +1,4 @@
-"""A `train` step at work in regions: the iterations to come computed at once, their rows given one by one."""
+"""Runs a `train` step in regions: computes many iterations at once, and yields their rows one by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from runner.engine.compiled.drawing import Cursors, Drawing
 from runner.engine.compiled.library import Compiled, Library
 from runner.engine.compiled.preparing import Preparing
-from runner.engine.compiled.write_back import Computed, block_of, settle, sound
+from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, write_back
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
 from runner.engine.rows import Block, Row
@@ -26,11 +26,11 @@ class Trainer:
     """One `train` instruction of a run.
 
     Args:
-        position: its own in the program.
-        loop: the loop whose body it is alone, where there is one.
-        library: what is compiled for it, shared with steps that do the same.
-        shared: its rows may share memory with the run.
-        by_row: it takes one iteration at a time.
+        position: the position of the instruction in the program.
+        loop: the loop whose body is only this instruction, if any.
+        library: its compiled code, shared with equal steps.
+        shared: whether its rows may share memory with the run.
+        by_row: whether it runs one iteration at a time.
     """
 
     def __init__(
@@ -62,24 +62,24 @@ class Trainer:
         self._random = any(computation.random for computation in action.argument.evaluation.computations())
 
     def run(self) -> Values:
-        """Take one iteration, and give the values of its row."""
-        computed = self._sound(1)
+        """Runs one iteration, and returns the values of its row."""
+        computed = self._next_finite(1)
         if computed is None:
             return self._eagerly()
         block = block_of(self._binding, self._argument, computed, self._shared)
-        self._settle(computed, block)
+        self._write_back(computed, block)
         return block.values(0)
 
     def rows(self) -> Iterator[Row]:
-        """Take the next iterations of the loop, at least one, and give those of their rows that the log keeps.
+        """Runs the next iterations of the loop, at least one, and yields those of their rows that the log keeps.
 
-        Until the last of them is given, the state is that of the region's begin: a run that goes on from there takes
-        the same region again. Then it is that of its end, with the loop at the region's last iteration.
+        Until the last row is yielded, the state is that at the start of the region: a run that resumes there repeats
+        the region. Then the state is that at its end, with the loop at the region's last iteration.
         """
         assert self._loop is not None
         state, first = self._binding.state, self._iteration()
         number, path, left = state.row, self._path(), 1 if self._by_row else self._loop.times - first + 1
-        computed = self._sound(left)
+        computed = self._next_finite(left)
         if computed is None:
             yield from self._one()
             return
@@ -88,7 +88,7 @@ class Trainer:
         for place in kept[:-1]:
             yield self._row(number, first + place, path, None, block, place)
             number += 1
-        self._settle(computed, block)
+        self._write_back(computed, block)
         state.iterations[self._loop.loop] += computed.iterations - 1
         state.position = self._position + 1
         if kept:
@@ -96,7 +96,7 @@ class Trainer:
             yield self._row(number, first + kept[-1], path, None, block, kept[-1])
 
     def _one(self) -> Iterator[Row]:
-        """Take one iteration as the eager engine does."""
+        """Runs one iteration as the eager engine does."""
         state, path, iteration = self._binding.state, self._path(), self._iteration()
         values = self._eagerly()
         state.position = self._position + 1
@@ -112,7 +112,7 @@ class Trainer:
         return Row(number, self._action.kind, where, iteration, self._binding.layout, values, block, place)
 
     def _path(self) -> tuple[str, str]:
-        """What stands in the rows' paths before and after the loop's iteration."""
+        """Returns the parts of the rows' paths before and after the iteration of the loop."""
         assert self._loop is not None
         given: list[Any] = list(self._binding.state.iterations)
         given[self._loop.loop] = "\0"
@@ -124,7 +124,7 @@ class Trainer:
         return self._binding.state.iterations[loops[-1]] if loops else 1
 
     def _kept(self, first: int, iterations: int) -> Sequence[int]:
-        """The places of the iterations whose rows the log keeps."""
+        """Returns the indices of the iterations whose rows the log keeps."""
         assert self._loop is not None
         every, times = self._binding.plan.log.every, self._loop.times
         if every == 1:
@@ -141,11 +141,11 @@ class Trainer:
 
     # a region
 
-    def _sound(self, most: int) -> Computed | None:
-        """The next iterations computed, before one that fails or holds something that is not finite.
+    def _next_finite(self, most: int) -> Computed | None:
+        """Computes the next iterations, up to one that fails or has a non-finite value.
 
-        None where that is the next one, or where it is another computation than those to come: the eager engine's
-        step takes it, and tells what is wrong at its place in the config.
+        Returns None if that is the very next one, or if the next one computes something else than those after it.
+        The eager step then runs it, and reports any fault at its place in the config.
         """
         while True:
             try:
@@ -158,15 +158,15 @@ class Trainer:
                 continue
             if computed is None or not self._watch.active:
                 return computed
-            most = sound(computed)
+            most = finite_iterations(computed)
             if most == computed.iterations:
                 return computed
             if not most:
                 return None
 
     def _next(self, most: int) -> Computed | None:
-        """The next iterations computed, the state as it was; None where the next one is the eager step's."""
-        if self._preparing.begins_apart():
+        """Computes the next iterations without changing the state; None if the eager step must run the next one."""
+        if self._preparing.first_step_differs():
             return None
         self._preparing.prepare()
         cursors = self._drawing.cursors()
@@ -186,7 +186,7 @@ class Trainer:
         return Computed(compiled.built, iterations, cursors, each[0], after, outputs)
 
     def _inputs(self, compiled: Compiled, cursors: Cursors, iterations: int) -> tuple[list[Tensor], list[Tensor]]:
-        """What every iteration has its own of, stacked, and what they share."""
+        """Returns the stacked inputs that differ between iterations, and the inputs that they share."""
         state, built = self._binding.state, compiled.built
         stacked = self._drawing.stacked(cursors, iterations)
         each = [built.numbers.ahead(iterations, self._binding.plan.device)]
@@ -200,12 +200,12 @@ class Trainer:
         return each, fixed
 
     def _seed(self) -> None:
-        """The random numbers of the next evaluation, as the eager engine draws them."""
+        """Seeds the random numbers of the next evaluation as the eager engine does."""
         if self._random:
             plan, number = self._binding.plan, self._binding.state.evaluations + 1
             manual_seed(stream_seed(plan.seed, "expression", "", number), plan.device)
 
-    def _settle(self, computed: Computed, block: Block) -> None:
-        settle(self._binding, self._argument, computed, block)
+    def _write_back(self, computed: Computed, block: Block) -> None:
+        write_back(self._binding, self._argument, computed, block)
         if self._random:
             self._binding.state.evaluations += 1

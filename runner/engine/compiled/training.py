@@ -19,33 +19,33 @@ Tensors = list[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The parameters of one update, and where its numbers stand among those of an iteration."""
+class UpdateGroup:
+    """The parameters of one update, and the positions of its numbers among those of an iteration."""
 
     update: Update
     parameters: tuple[str, ...]
-    entries: tuple[tuple[str, ...], ...]  # of each parameter, without the count of steps
-    steps: tuple[int, ...]  # which number is the count of steps of each parameter; none for a rule
+    entries: tuple[tuple[str, ...], ...]  # of each parameter, without the step count
+    steps: tuple[int, ...]  # the index of the number that is each parameter's step count; empty for a rule
     numbers: slice
 
     @property
     def kept(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Each parameter with its entries."""
+        """Pairs of a parameter and its entries."""
         return tuple(zip(self.parameters, self.entries, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One evaluation of a step: what it computes, and where it takes its inputs from."""
+    """One evaluation of a step: its function, and the sources of its inputs."""
 
     differentiated: Differentiated
-    sources: tuple[tuple[str, int], ...]  # of each input: "weight", "fixed" or "each", and its place there
+    sources: tuple[tuple[str, int], ...]  # of each input: "weight", "fixed" or "each", and its index there
     numbers: slice
 
 
 @dataclass(frozen=True, slots=True)
 class Micro:
-    """How the results of micro-batches become those of the step."""
+    """How to combine the results of micro-batches into those of the step."""
 
     parts: tuple[Part, ...]  # aligned with the results
     shares: Shares  # of the micro-batches
@@ -53,44 +53,44 @@ class Micro:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a step is made of.
+    """The parts of a step.
 
-    `carry` of a step is what it hands to the next one: weights and state, then what only its last row needs.
+    The `carry` of a step is its input to the next one: weights and state, then tensors that only the last row needs.
     """
 
-    batches: tuple[Batch, ...]  # one, or a micro-batch each
-    objective: int  # which result of a batch
+    batches: tuple[Batch, ...]  # one, or one for each micro-batch
+    objective: int  # the index among the results of a batch
     clips: tuple[Clip, ...]
-    holds: tuple[Held, ...]
+    update_groups: tuple[UpdateGroup, ...]
     stepped: tuple[str, ...]  # the parameters that change, in the order of the carry
     outputs: tuple[Output, ...]  # of every iteration
     finals: tuple[Output, ...]  # of the last iteration
-    watched: tuple[Output, ...]  # whether all of them are finite is the last output of every iteration; none: no output
-    micro: Micro | None = None  # None: there is one batch
+    watched: tuple[Output, ...]  # if any: the last output of an iteration is whether all are finite
+    micro: Micro | None = None  # None: there is only one batch
 
     @property
     def states(self) -> tuple[tuple[str, str], ...]:
-        """(parameter, entry) of the state in the carry."""
-        return tuple((name, entry) for held in self.holds for name, entries in held.kept for entry in entries)
+        """The (parameter, entry) pairs of the state in the carry."""
+        return tuple((name, entry) for group in self.update_groups for name, entries in group.kept for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tensor that a step gives."""
+    """A tensor that a step returns."""
 
-    kind: str  # "result", "gradient", "unclipped" (a gradient too), "weight", "state", "norm"
-    place: int  # of a result or norm
-    name: str = ""  # of a parameter
+    kind: str  # "result", "gradient", "unclipped" (a gradient before clipping), "weight", "state", "norm"
+    place: int  # the index of a result or norm
+    name: str = ""  # the parameter
     entry: str = ""
-    dtype: torch.dtype | None = None  # None: its own
+    dtype: torch.dtype | None = None  # None: unchanged
 
 
 Step = Callable[[Tensors, Tensors, Tensors], tuple[Tensors, Tensors]]
-"""`(carry, each, fixed)` to the next carry and the outputs of this iteration; `each[0]` are the numbers."""
+"""Maps `(carry, each, fixed)` to the next carry and the outputs of this iteration. `each[0]` contains the numbers."""
 
 
 def step_function(training: Training) -> Step:
-    """The step as a function that writes nothing it is given; every tensor it gives is its own."""
+    """Returns the step as a pure function: it modifies no argument, and its results share no memory with them."""
     count, states = len(training.stepped), training.states
     lengths = len(states)
 
@@ -101,18 +101,18 @@ def step_function(training: Training) -> Step:
         results, gradients = _gradients(training, carry, each, fixed, numbers)
         unclipped = dict(gradients)
         norms = [_clip(gradients, clip) for clip in training.clips]
-        for held in training.holds:
-            new, entries = held.update(
-                [weights[name] for name in held.parameters],
-                [gradients[name] for name in held.parameters],
+        for group in training.update_groups:
+            new, entries = group.update(
+                [weights[name] for name in group.parameters],
+                [gradients[name] for name in group.parameters],
                 [
                     {entry: state[name, entry] for entry in own}
-                    for name, own in zip(held.parameters, held.entries, strict=True)
+                    for name, own in zip(group.parameters, group.entries, strict=True)
                 ],
-                [numbers[place] for place in held.steps],
-                numbers[held.numbers],
+                [numbers[place] for place in group.steps],
+                numbers[group.numbers],
             )
-            for name, weight, kept in zip(held.parameters, new, entries, strict=True):
+            for name, weight, kept in zip(group.parameters, new, entries, strict=True):
                 weights[name] = weight
                 state.update(((name, entry), value) for entry, value in kept.items())
         carried = [*[weights[name] for name in training.stepped], *[state[key] for key in states]]
@@ -142,7 +142,7 @@ def step_function(training: Training) -> Step:
 
 
 def _are_finite(tensors: Tensors) -> Tensor:
-    """Whether every element is: bool, without dimensions. The largest of finite elements is finite."""
+    """Whether every element is finite: bool `()`. Checks the maximum magnitude, which is finite if all elements are."""
     real = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
     found = [torch.isfinite(tensor.abs().amax()) for tensor in real]
     return functools.reduce(torch.logical_and, found)
@@ -151,7 +151,7 @@ def _are_finite(tensors: Tensors) -> Tensor:
 def _gradients(
     training: Training, carry: Tensors, each: Tensors, fixed: Tensors, numbers: Tensors
 ) -> tuple[Tensors, dict[str, Tensor]]:
-    """The results and the gradients of all evaluations together."""
+    """Returns the results and gradients over all evaluations of the step."""
     gradients: dict[str, Tensor] = {}
     results: Tensors = []
     each_of: list[Tensors] = []
@@ -169,7 +169,7 @@ def _gradients(
 
 
 def _clip(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
-    """Replace gradients by clipped ones; the norm before, or nothing of use where they are clipped by value.
+    """Replaces gradients with clipped ones, and returns the norm before; a dummy zero when clipping by value.
 
     The arithmetic is that of `torch.nn.utils.clip_grad_norm_` and `clip_grad_value_`, out of place.
     """

@@ -1,4 +1,4 @@
-"""Updates as functions: new weights and new state of an optimizer from old ones, out of place."""
+"""Optimizer updates as pure functions from old weights and state to new ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from runner.language.graph.scalar_split import SplitComputation
 
 Entries = list[dict[str, Tensor]]
-"""What an optimizer keeps, for each parameter."""
+"""The optimizer state of each parameter."""
 
 STEP = "step"
-"""The entry in which torch counts the steps of a parameter."""
+"""The state entry in which torch counts the steps of a parameter."""
 
 _ENTRIES: Mapping[str, str] = {
     "momentum_buffer_list": "momentum_buffer",
@@ -38,10 +38,10 @@ _ENTRIES: Mapping[str, str] = {
     "etas": "eta",
     "state_steps": STEP,
 }
-"""The lists that torch's functions take, and the entry of a parameter's state that each holds."""
+"""The list arguments of torch's functions, and the state entry that each one contains."""
 
 _COUNTERS = (STEP, "mu_product", "mu", "eta")
-"""Entries without dimensions, whatever the shape of the parameter."""
+"""Entries that are 0-d tensors, whatever the shape of the parameter."""
 
 _PARTS: Mapping[str, tuple[str, int]] = {
     "beta1": ("betas", 0),
@@ -64,27 +64,27 @@ _FIXED: Mapping[str, Any] = {
 }
 
 Update = Callable[[list[Tensor], Sequence[Tensor], Entries, Sequence[Tensor], Sequence[Tensor]], Any]
-"""`(weights, gradients, entries, steps, numbers)` to new weights and new entries; all tensors, none written.
+"""Maps `(weights, gradients, entries, steps, numbers)` to new weights and new entries; modifies no argument.
 
-`steps` counts the steps each parameter has taken before; `numbers` are what changes with `t`. All are float64 and
-without dimensions.
+`steps` are the numbers of steps that each parameter has taken before. `numbers` are the values that change with `t`.
+All are float64 0-d tensors.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Changing:
-    """An option of a group that is an expression of `t`, or whose elements are."""
+    """An option of a group that is a function of `t`, or has elements that are."""
 
     option: str
-    count: int | None  # of elements; None: it is one number
+    count: int | None  # the number of elements; None: a single number
 
 
 def torch_update(class_name: str, options: Mapping[str, Any], changing: Sequence[Changing]) -> Update:
-    """The update of one parameter group by torch's own function for a class of `torch.optim`.
+    """Returns the update of one parameter group, by torch's own function for a class of `torch.optim`.
 
     Args:
-        options: of the group, as torch completes them.
-        changing: those that `numbers` holds instead, in this order.
+        options: the options of the group, with torch's defaults filled in.
+        changing: the options whose values are in `numbers` instead, in this order.
     """
     function = _function(class_name)
     names = list(inspect.signature(function).parameters)[2:]
@@ -130,7 +130,7 @@ def torch_update(class_name: str, options: Mapping[str, Any], changing: Sequence
 
 
 def _own(value: Tensor) -> Tensor:
-    """A copy to write to; one without dimensions is given one, so that numbers beside it keep their rank."""
+    """Returns a copy to modify; a 0-d tensor becomes 1-d, so that 0-d numbers do not change its dtype."""
     return value.reshape(1).clone() if value.dim() == 0 else value.clone()
 
 
@@ -142,18 +142,18 @@ def _option(options: Mapping[str, Any], argument: str) -> Any:
 
 
 def _function(class_name: str) -> Callable[..., Any]:
-    """`torch.optim.adam.adam` of `Adam`."""
+    """Returns the functional form of an optimizer class: `torch.optim.adam.adam` for `Adam`."""
     module = sys.modules[getattr(torch.optim, class_name)._init_group.__module__]
     found: Callable[..., Any] = getattr(module, module.__name__.rpartition(".")[2].removeprefix("_"))
     return found
 
 
-def rule_update(apart: SplitComputation, outputs: Sequence[str], dtypes: Mapping[str, torch.dtype]) -> Update:
-    """The update of one parameter by a rule.
+def rule_update(split: SplitComputation, outputs: Sequence[str], dtypes: Mapping[str, torch.dtype]) -> Update:
+    """Returns the update of one parameter by a rule.
 
     Args:
         outputs: `param`, and the entries that the rule assigns.
-        dtypes: of the entries.
+        dtypes: the dtypes of the entries.
     """
 
     def update(
@@ -165,11 +165,11 @@ def rule_update(apart: SplitComputation, outputs: Sequence[str], dtypes: Mapping
     ) -> tuple[list[Tensor], Entries]:
         (weight,), (gradient,), (kept,) = weights, gradients, entries
         known = {**kept, "param": weight, "grad": gradient}
-        results = apart.function(None, *[known[name] for name in apart.inputs], *numbers[: apart.read])
+        results = split.function(None, *[known[name] for name in split.inputs], *numbers[: split.read])
         new = dict(kept)
-        for output, result in zip(apart.tensors, results, strict=True):
+        for output, result in zip(split.tensors, results, strict=True):
             new[outputs[output]] = result
-        for output, number in apart.scalars:
+        for output, number in split.scalars:
             new[outputs[output]] = numbers[number]
         changed = new.pop("param")
         return [_like(changed, weight, weight.dtype)], [

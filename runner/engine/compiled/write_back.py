@@ -1,4 +1,4 @@
-"""What a region has computed: its rows, and the state of the run after it."""
+"""Turns the results of a region into rows, and writes them back to the state of the run."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from runner.plan.program.instructions import Train
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Iterations that have been computed, and have not yet become the state."""
+    """Iterations that have been computed but not yet written back to the state."""
 
     built: Built
     iterations: int
-    cursors: Mapping[str, Batches]  # after the last iteration
+    cursors: Mapping[str, Batches]  # positions after the last iteration
     numbers: Tensor
-    after: list[Tensor]  # the carry of the last iteration
-    outputs: list[Tensor]  # stacked, of every iteration
+    after: list[Tensor]  # the carry after the last iteration
+    outputs: list[Tensor]  # of all iterations, stacked
 
 
 def block_of(binding: Binding, argument: Train, computed: Computed, shared: bool) -> Block:
-    """The values of the rows: what the iterations gave, and what is as it was before.
+    """Returns the values of the rows: the results of the iterations, and the columns that did not change.
 
     Args:
-        shared: the rows may share memory with the run and with each other.
+        shared: whether rows may share memory with the run and with each other.
     """
     built, numbers, plan = computed.built, computed.numbers, binding.plan
     columns = list(binding.latest)
@@ -49,22 +49,22 @@ def block_of(binding: Binding, argument: Train, computed: Computed, shared: bool
     return Block(columns, stacked, shared)
 
 
-def sound(computed: Computed) -> int:
-    """How many iterations come before the first that holds something which is watched and not finite."""
+def finite_iterations(computed: Computed) -> int:
+    """Returns the number of iterations before the first one with a non-finite watched value."""
     if not computed.built.training.watched:
         return computed.iterations
     found: list[bool] = computed.outputs[-1].tolist()
     return found.index(False) if False in found else computed.iterations
 
 
-def settle(binding: Binding, argument: Train, computed: Computed, block: Block) -> None:
-    """Bring the state to where the last iteration left it; the loop's count of iterations is the caller's."""
+def write_back(binding: Binding, argument: Train, computed: Computed, block: Block) -> None:
+    """Sets the state to that after the last iteration. The caller updates the iteration count of the loop."""
     state, training = binding.state, computed.built.training
     for name, weight in zip(training.stepped, computed.after, strict=False):
         parameter = state.parameters[name]
         parameter.data = weight if parameter.is_contiguous() else torch.empty_like(parameter).copy_(weight)
-    _settle_optimizers(binding, argument, computed)
-    _settle_values(binding, argument, computed)
+    _write_optimizers(binding, argument, computed)
+    _write_values(binding, argument, computed)
     for position, column in enumerate(binding.plan.columns):
         if column.role not in ("value", "norm"):
             value = block.columns[position]
@@ -73,7 +73,7 @@ def settle(binding: Binding, argument: Train, computed: Computed, block: Block) 
         state.batches[name].catch_up(cursor)
 
 
-def _settle_optimizers(binding: Binding, argument: Train, computed: Computed) -> None:
+def _write_optimizers(binding: Binding, argument: Train, computed: Computed) -> None:
     state, training = binding.state, computed.built.training
     entries: dict[str, dict[str, Tensor]] = {name: {} for name in training.stepped}
     for (name, entry), value in zip(training.states, computed.after[len(training.stepped) :], strict=False):
@@ -84,12 +84,12 @@ def _settle_optimizers(binding: Binding, argument: Train, computed: Computed) ->
             for schedule in state.schedules[optimizer]:
                 last = schedule.value(stepper.steps + computed.iterations)
                 stepper.set_option(schedule.group, schedule.option, last)
-        held = {name: value for name, value in entries.items() if stepper.holds(name)}
-        stepper.advance(held, computed.iterations)
+        own = {name: value for name, value in entries.items() if stepper.holds(name)}
+        stepper.advance(own, computed.iterations)
 
 
-def _settle_values(binding: Binding, argument: Train, computed: Computed) -> None:
-    """Gradients and named values as they are after the last iteration."""
+def _write_values(binding: Binding, argument: Train, computed: Computed) -> None:
+    """Sets gradients and named values to those after the last iteration."""
     state, built = binding.state, computed.built
     training = built.training
     last = {

@@ -1,4 +1,4 @@
-"""Weights and optimizer state at addresses that recorded computations know."""
+"""Weights and optimizer state at the fixed addresses that recorded computations use."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from runner.optim import AnyStepper
 
 
 class Addresses:
-    """Storage that weights, and the state of optimizers stepped within a recording, keep from one replay to the next.
+    """Fixed storage for weights, and for the state of optimizers that step inside a recording.
 
-    Whoever else writes them gives them new storage; `settle` brings them back. No row holds this storage.
+    Other steps may replace a weight's storage; `settle` copies it back. Rows never share this storage.
     """
 
     def __init__(self, binding: Binding) -> None:
         self._parameters = binding.state.parameters
-        self._weights: list[tuple[Parameter, Tensor, int]] = []  # with where that is
+        self._weights: list[tuple[Parameter, Tensor, int]] = []  # the parameter, its storage, and the address of that
         self._states: list[tuple[AnyStepper, str, dict[str, Tensor]]] = []
         self._known: set[int] = set()
 
     def hold(self, *steppers: AnyStepper) -> None:
-        """Give every weight storage of its own, and keep what the state of some optimizers has."""
+        """Gives every weight fixed storage, and fixes the current storage of some optimizers' state."""
         if not self._weights:
-            held = [(parameter, parameter.detach().clone()) for parameter in self._parameters.values()]
-            self._weights = [(parameter, weight, weight.data_ptr()) for parameter, weight in held]
+            fixed = [(parameter, parameter.detach().clone()) for parameter in self._parameters.values()]
+            self._weights = [(parameter, weight, weight.data_ptr()) for parameter, weight in fixed]
         for stepper in steppers:
             if id(stepper) not in self._known:
                 self._known.add(id(stepper))
@@ -34,18 +34,18 @@ class Addresses:
         self.settle()
 
     def settle(self) -> None:
-        """Bring weights and state to their addresses, where they have left them."""
+        """Copies weights and state back to their addresses if their storage has changed."""
         for parameter, weight, address in self._weights:
             if parameter.data_ptr() != address:
                 weight.copy_(parameter.detach())
                 parameter.data = weight
-        for stepper, name, held in self._states:
+        for stepper, name, fixed in self._states:
             now = _tensors(stepper, name)
-            left = {entry for entry, tensor in held.items() if now[entry] is not tensor}
+            left = {entry for entry, tensor in fixed.items() if now[entry] is not tensor}
             for entry in left:
-                held[entry].copy_(now[entry])
+                fixed[entry].copy_(now[entry])
             if left:
-                stepper.load_state({name: {**stepper.state(name), **held}}, stepper.steps)
+                stepper.load_state({name: {**stepper.state(name), **fixed}}, stepper.steps)
 
 
 def _tensors(stepper: AnyStepper, name: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A computation recorded once and replayed: `torch.cuda.CUDAGraph`, and what the engine needs of it."""
+"""Records a computation once and replays it: `torch.cuda.CUDAGraph`, and the interface that the engine needs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ class Capture(Protocol):
     """A way to record computations on one device."""
 
     def warm(self, run: Callable[[], T]) -> T:
-        """Call what will be recorded later, so that libraries have made what they need."""
+        """Runs a computation before it is recorded, so that libraries initialize."""
         ...
 
     def record(self, function: Callable[[], object]) -> Callable[[], object]:
-        """Record what `function` does to tensors; gives what does it again, at the same addresses.
+        """Records the tensor operations of `function`. Returns a function that replays them at the same addresses.
 
-        Python runs once, here. What `function` computes is there once the replay has been called, not before.
+        Python code runs only once, here. The results of `function` are valid only after the replay has been called.
 
         Raises:
-            Uncapturable: it does what a recording cannot hold.
+            Uncapturable: `function` does something that cannot be recorded.
         """
         ...
 
 
 class CudaGraphs:
-    """CUDA graphs, recorded on a stream of their own, replayed on the current one.
+    """Records CUDA graphs on a side stream and replays them on the current one.
 
-    Source: PyTorch, "CUDA semantics", section "CUDA Graphs": warm-up and recording on a side stream that waits for the
-    current one; the device's default generator belongs to every graph, and is read when it is replayed.
+    Source: PyTorch, "CUDA semantics", section "CUDA Graphs". Warm-up and recording run on a side stream that waits for
+    the current one. The device's default generator is registered with every graph, and is read at replay.
     """
 
     def __init__(self, device: str) -> None:
@@ -55,7 +55,7 @@ class CudaGraphs:
         try:
             with (
                 torch.cuda.device(self._device),
-                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),  # a writer may go on
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),  # writers use CUDA too
             ):
                 function()
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The engine of CUDA graphs: the eager engine's program, its `train` steps recorded once and replayed."""
+"""The `cudagraph` engine: runs the eager engine's program, but records each `train` step once and replays it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def execute(
     watch: Watch | None = None,
     capture: Capture | None = None,
 ) -> Iterator[Row]:
-    """Run a plan as the eager engine does, and yield the same rows, bit for bit.
+    """Runs a plan as the eager engine does, and yields the same rows, bit for bit.
 
     Args:
-        plan: as `compile` gives it for `engine: cudagraph`.
+        plan: from `compile`, for `engine: cudagraph`.
         state, checkpoint, shared, watch: as in the eager engine.
-        capture: how steps are recorded; as CUDA graphs unless given.
+        capture: records the steps; CUDA graphs by default.
     Raises:
         RunError: a step fails, or cannot be recorded; the problem names the place in the config.
         ExpectationError: an `expect` step does not hold.
@@ -41,7 +41,7 @@ def execute(
 
 
 class _Binder:
-    """Binds `train` steps to what records them, and others as the eager engine does."""
+    """Binds `train` steps to a recorder, and other steps as the eager engine does."""
 
     def __init__(self, capture: Capture) -> None:
         self._capture = capture

@@ -1,4 +1,4 @@
-"""What of a `train` step is recorded: a function of tensors that stay where they are, with those that it leaves."""
+"""The recorded part of a `train` step: a function over tensors at fixed addresses, and its results."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from runner.plan.program.instructions import Train
 class Recording:
     """The computation of a step for one combination of batch lengths.
 
-    `compute` and `gather` are for a recording, or do their work when they are called; `draw` comes before, `restore`
-    and `row` after. `results`, `norms` and the gradients are the same tensors from the first `compute` on.
+    `compute` and `gather` can be recorded or called directly. Call `draw` before them, `restore` and `row` after.
+    `results`, `norms` and the gradients are the same tensors from the first `compute` on.
     """
 
     def __init__(
         self, binding: Binding, argument: Train, lengths: Sequence[int], updates: Sequence[Callable[[], None]]
     ) -> None:
         """Args:
-        lengths: of the batch of each source, in each micro-batch; none where they are always the same.
-        updates: what `compute` ends with.
+        lengths: the batch length of each source, in each micro-batch; empty if they never change.
+        updates: called at the end of `compute`.
         """
         self._binding = binding
         self._argument = argument
@@ -75,7 +75,7 @@ class Recording:
         self._calls.append(lambda: function(None, *inputs))
 
     def draw(self) -> None:
-        """Draw the batches of the step, as the eager engine does, into their storage."""
+        """Draws the batches of the step, as the eager engine does, into their storage."""
         argument, batches = self._argument, self._binding.state.batches
         for number, storage in enumerate(self._batches):
             for name in argument.draws_again if number else argument.draws:
@@ -92,7 +92,7 @@ class Recording:
         self.gather()
 
     def compute(self) -> None:
-        """Remove the gradients, compute them and the results, clip, and update."""
+        """Clears the gradients, computes results and gradients, clips, and updates."""
         objective = self._argument.evaluation.objective
         for parameter in self._parameters.values():
             parameter.grad = None
@@ -116,14 +116,14 @@ class Recording:
         self._prepare([(column, norm) for column, norm in norms if column is not None and norm is not None])
 
     def restore(self) -> None:
-        """Give the parameters the gradients that were computed, whatever they have been given since."""
+        """Assigns the computed gradients to the parameters again; later code may have replaced them."""
         for name, gradient in self._gradients.items():
             self._parameters[name].grad = gradient
 
-    # what rows hold
+    # the tensors of a row
 
     def _prepare(self, norms: Sequence[tuple[int, Tensor]]) -> None:
-        """Find what rows hold, and make room for it in one place for each dtype."""
+        """Collects the tensors of a row, and allocates one buffer for each dtype."""
         binding, evaluation = self._binding, self._argument.evaluation
         gathered: dict[torch.dtype, _Gathered] = {}
 
@@ -132,12 +132,12 @@ class Recording:
 
         columns, names = dict(evaluation.columns), dict(evaluation.kept)
         for output in sorted({*columns, *names}):
-            told, value = evaluation.computation.outputs[output], self.results[output]
+            declared, value = evaluation.computation.outputs[output], self.results[output]
             column, name = columns.get(output), names.get(output)
             if isinstance(value, Tensor):
                 add(value, column, name)
             elif column is not None:
-                self._fixed.append((column, torch.tensor(value, dtype=told.dtype)))
+                self._fixed.append((column, torch.tensor(value, dtype=declared.dtype)))
         for column, norm in norms:
             add(norm.to(binding.plan.columns[column].dtype), column)
         for name, gradient in self._gradients.items():
@@ -154,13 +154,13 @@ class Recording:
             found.make()
 
     def gather(self) -> None:
-        """Copy what the row holds to one place."""
+        """Copies the tensors of the row into the buffers."""
         with torch.no_grad():
             for gathered in self._gathered:
                 torch._foreach_copy_(gathered.parts, gathered.sources)
 
     def row(self) -> Values:
-        """The row, in memory of its own; what named values, weights and gradients are for later rows."""
+        """Returns the row in its own memory, and updates the named values, weights and gradients for later rows."""
         binding, evaluation = self._binding, self._argument.evaluation
         latest, values = binding.latest, binding.state.values
         own: list[tuple[int, Tensor]] = list(self._fixed)
@@ -188,20 +188,20 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a tensor of a row goes."""
+    """The destination of a tensor in a row."""
 
     column: int | None
-    name: str | None  # of the named value that it is
-    lasts: bool  # later rows hold it too
+    name: str | None  # of the named value, if it is one
+    lasts: bool  # later rows contain it too
 
 
 @dataclass(slots=True)
 class _Gathered:
-    """What rows hold of one dtype."""
+    """The tensors of a row that have one dtype."""
 
     sources: list[Tensor] = field(default_factory=list)
     places: list[_Place] = field(default_factory=list)
-    parts: list[Tensor] = field(default_factory=list)  # of `whole`, in the shapes of the sources
+    parts: list[Tensor] = field(default_factory=list)  # views of `whole`, in the shapes of the sources
     whole: Tensor | None = None
 
     def add(self, source: Tensor, place: _Place) -> None:
@@ -209,13 +209,13 @@ class _Gathered:
         self.places.append(place)
 
     def make(self) -> None:
-        """Make room for the sources."""
+        """Allocates the buffer for the sources."""
         size = sum(source.numel() for source in self.sources)
         self.whole = torch.empty(size, dtype=self.sources[0].dtype, device=self.sources[0].device)
         self.parts = self._cut(self.whole)
 
     def taken(self) -> list[Tensor]:
-        """What was gathered last, as tensors that nothing writes any more."""
+        """Returns the last gathered tensors as copies that nothing overwrites."""
         assert self.whole is not None
         return self._cut(self.whole.clone())
 

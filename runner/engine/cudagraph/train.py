@@ -1,4 +1,4 @@
-"""A `train` step over tensors that stay where they are, so that it can be recorded once and replayed."""
+"""A `train` step over tensors at fixed addresses, so that it can be recorded once and replayed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from runner.plan.checks.capturable import steps_within
 from runner.plan.program.instructions import Train
 
 WARM = 3
-"""Times that a step is done as the eager engine does it before it is recorded: torch's own number for its graphs."""
+"""The number of eager warm-up runs of a step before it is recorded: the number that torch uses for its graphs."""
 
 Lengths = tuple[int, ...]
-"""How many samples each batch of a step has: of each source, in each micro-batch."""
+"""The number of samples in each batch of a step: for each source, in each micro-batch."""
 
 
 class CapturedTrain:
-    """One `train` step: eager a few times, then recorded and replayed, for each combination of batch lengths.
+    """One `train` step. For each combination of batch lengths it runs eagerly a few times, then as a recording.
 
-    What is recorded is a function of tensors at fixed addresses: the gradients are removed, the objective and its
-    gradients computed for each micro-batch, clipped, and where an update is the same in every step the weights are
-    updated. Other optimizers step after the replay, into the same addresses. So both halves are what the eager engine
-    does, in the same kernels. Everything that a row holds is copied out together.
+    The recording is a function of tensors at fixed addresses. It clears the gradients, computes the objective and the
+    gradients of each micro-batch, and clips them. It also steps the optimizers whose update is the same in every step.
+    Other optimizers step after the replay, into the same addresses. Both halves run the kernels of the eager engine.
+    All tensors of a row are copied out together.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class CapturedTrain:
         self._eager = steps.bind(session, argument, loops)
         self._sources = {name: session.binding.state.batches[name] for name in argument.evaluation.sources}
         self._computations = dict(argument.evaluation.variants)
-        self._done: dict[Lengths, int] = {}  # how often it was done step by step
+        self._done: dict[Lengths, int] = {}  # the number of eager runs so far
         self._recorded: dict[Lengths, Callable[[], Values]] = {}
 
     def run(self) -> Values | None:
-        """Take the step."""
+        """Runs the step once."""
         lengths = self._lengths()
         recorded = self._recorded.get(lengths)
         if recorded is not None:
@@ -64,14 +64,14 @@ class CapturedTrain:
         return recorded()
 
     def _lengths(self) -> Lengths:
-        """The lengths of the batches that the step will see."""
+        """Returns the lengths of the batches that the step will use."""
         if not self._computations:
             return ()
         of_sources = [self._of_source(name, batches) for name, batches in self._sources.items()]
         return tuple(length for micro_batch in zip(*of_sources, strict=True) for length in micro_batch)
 
     def _of_source(self, name: str, batches: Batches) -> list[int]:
-        """Of one source, in each micro-batch."""
+        """Returns the batch length of one source in each micro-batch."""
         argument = self._argument
         first = name in argument.draws or not batches.drawn
         again = (argument.accumulate - 1) * (name in argument.draws_again)
@@ -83,21 +83,22 @@ class CapturedTrain:
     def _record(self, lengths: Lengths) -> Callable[[], Values]:
         binding, argument = self._binding, self._argument
         state, plan = binding.state, binding.plan
-        apart = plan.health.of_gradients or plan.health.of_updates  # it looks between the gradients and the updates
-        within = [] if apart else [name for name in argument.optimizers if steps_within(plan.optimizers[name])]
-        beside = [name for name in argument.optimizers if name not in within]
-        inner = [state.steppers[name] for name in within]
+        # health reads values between the gradients and the updates
+        observed = plan.health.of_gradients or plan.health.of_updates
+        inside = [] if observed else [name for name in argument.optimizers if steps_within(plan.optimizers[name])]
+        outside = [name for name in argument.optimizers if name not in inside]
+        inner = [state.steppers[name] for name in inside]
         self._addresses.hold(*inner)
         recording = Recording(binding, argument, lengths, [stepper.update_in_place for stepper in inner])
-        replay = self._capture.record(recording.all if not beside else recording.compute)
-        looks = [*self._looks(recording), *(_counting(stepper) for stepper in inner)]
-        takes = [stepping(binding, name, in_place=True) for name in beside]
-        looks += measured(self._session, takes, argument.optimizers)
-        left = self._session.watch.updated(binding, argument.optimizers)
-        if left is not None:
-            looks.append(functools.partial(left, ()))
-        if beside:
-            looks.append(recording.gather)
+        replay = self._capture.record(recording.all if not outside else recording.compute)
+        checks = [*self._checks(recording), *(_counting(stepper) for stepper in inner)]
+        optimizer_steps = [stepping(binding, name, in_place=True) for name in outside]
+        checks += measured(self._session, optimizer_steps, argument.optimizers)
+        after_update = self._session.watch.updated(binding, argument.optimizers)
+        if after_update is not None:
+            checks.append(functools.partial(after_update, ()))
+        if outside:
+            checks.append(recording.gather)
         draw_seed = binding.draw_seed if recording.random else None
         settle, draw, restore, row = self._addresses.settle, recording.draw, recording.restore, recording.row
 
@@ -108,21 +109,21 @@ class CapturedTrain:
                 draw_seed()
             replay()
             restore()
-            for look in looks:
-                look()
+            for check in checks:
+                check()
             return row()
 
         return run
 
-    def _looks(self, recording: Recording) -> list[Callable[[], object]]:
-        """What looks at results, gradients and norms after the replay; they are always the same tensors."""
+    def _checks(self, recording: Recording) -> list[Callable[[], object]]:
+        """Returns the checks of results, gradients and norms after the replay; they are always the same tensors."""
         binding, argument = self._binding, self._argument
-        looks: list[Callable[[], object]] = []
+        checks: list[Callable[[], object]] = []
         computed = self._session.watch.computed(binding, argument.evaluation, self._loops, argument.parameters)
         if computed is not None:
-            looks.append(functools.partial(computed, recording.results))
-        looks += [self._session.watch.clipped(functools.partial(_same, norm)) for norm in recording.norms]
-        return [*looks, *self._session.health.gradients(binding.parameters(argument.parameters))]
+            checks.append(functools.partial(computed, recording.results))
+        checks += [self._session.watch.clipped(functools.partial(_same, norm)) for norm in recording.norms]
+        return [*checks, *self._session.health.gradients(binding.parameters(argument.parameters))]
 
 
 def _same(norm: Tensor) -> Tensor:

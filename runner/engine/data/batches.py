@@ -1,4 +1,4 @@
-"""The cursors of data sources: each has its current batch, counts its own passes, and draws in an order of its own."""
+"""Cursors over data sources. Each has a current batch, a count of its passes and its own sample order."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from runner.plan.streams import stream_seed
 Batch = dict[str, Tensor]
 
 TOGETHER_BYTES = 1 << 20
-"""Bytes of batches that are gathered at once, where they are shuffled: of small ones, many take as long as one."""
+"""Bytes of shuffled batches to gather at once. Gathering many small batches takes as long as gathering one."""
 
 MOST_TOGETHER = 64
-"""Batches that are gathered at once at most."""
+"""The maximum number of batches to gather at once."""
 
 
 def order(seed: int, source: str, epoch: int, samples: int, groups: tuple[int, ...] = ()) -> Tensor:
-    """The order of a source's samples in one pass: a function of (seed, source, epoch) and the source's layout alone.
+    """Returns the order of a source's samples in one pass: a function of (seed, source, epoch) and the file layout.
 
-    It is `torch.randperm(samples)` from a generator seeded with `stream_seed(seed, "shuffle", source, epoch)`. A
-    Parquet file of several row groups is shuffled so that it can be read in parts: `torch.randperm` of the groups
-    first, then of the rows of each group in that order, all from one generator.
+    The order is `torch.randperm(samples)` from a generator seeded with `stream_seed(seed, "shuffle", source, epoch)`.
+    A Parquet file with several row groups is shuffled so that it can be read in parts. One generator draws
+    `torch.randperm` of the groups first, then of the rows of each group in that order.
 
     Args:
         epoch: the pass, from 1.
-        groups: rows of each row group; one or none is no layout.
+        groups: the number of rows in each row group. The layout matters only with two or more groups.
     Returns:
         int64 `(samples,)`.
     """
@@ -50,8 +50,9 @@ def order(seed: int, source: str, epoch: int, samples: int, groups: tuple[int, .
 
 
 class UnreadableData(RuntimeError):
-    """A batch could not be read; `path` is in the config that of the source, or of a column with a value that its dtype
-    does not hold.
+    """A batch could not be read.
+
+    `path` is the config path of the source, or of a column if its dtype cannot represent a value.
     """
 
     def __init__(self, path: ConfigPath, fault: FileFault) -> None:
@@ -65,13 +66,12 @@ def _path_of(fault: FileFault, source: ConfigPath) -> ConfigPath:
 
 
 class Batches:
-    """The cursor of one source: its current batch, and where in which pass the next one begins.
+    """The cursor of one source: its current batch, and the position of the next one.
 
-    Everything about it that changes is `epoch`, `position` and whether a batch has been drawn, so that `restore`
-    brings it back.
+    Its state is `epoch`, `position` and whether a batch has been drawn. `restore` recreates it from these.
 
     Args:
-        together: how many batches are gathered at once, where they are shuffled.
+        together: the number of shuffled batches to gather at once.
     """
 
     __slots__ = (
@@ -96,53 +96,53 @@ class Batches:
         self._seed = seed
         self._together = together if plan.shuffle else 1
         self._order: Tensor | None = None
-        self._gathered: list[tuple[Tensor | slice, Batch]] = []  # of this pass: the samples' numbers, and the batch
-        self._first = 0  # the position of the first of them
+        self._gathered: list[tuple[Tensor | slice, Batch]] = []  # of this pass: the sample indices, and the batch
+        self._first = 0  # the position of the first gathered batch
         self.epoch = 0  # the pass of the current batch, from 1; 0 before the first
-        self.position = plan.batches  # batches drawn in this pass
-        self.batch: Batch = {}  # the current one; empty before the first
+        self.position = plan.batches  # the number of batches drawn in this pass
+        self.batch: Batch = {}  # the current batch; empty before the first
         self.length = 0  # of the current batch
-        self.taken: Batch = {}  # the batch that was read last, by `evaluate` too
-        self.seen: Tensor | slice = slice(0, 0)  # its samples: int64 `(length,)` where they are shuffled
+        self.taken: Batch = {}  # the last batch that was read, also by `evaluate`
+        self.seen: Tensor | slice = slice(0, 0)  # the sample indices of `taken`: int64 `(length,)` if shuffled
 
     def next(self) -> None:
-        """Draw the next batch; past the end the next pass begins."""
+        """Draws the next batch. Past the end, starts the next pass."""
         if self.position >= self.plan.batches:
             self.begin()
         self._draw(self.position)
         self.position += 1
 
     def begin(self) -> None:
-        """Begin the next pass."""
+        """Starts the next pass."""
         plan = self.plan
         self.epoch += 1
         self.position = 0
         self._gathered = []
-        self._order = None  # before the next one is there: each takes eight bytes a sample
+        self._order = None  # frees the old order before the new one exists: each takes eight bytes per sample
         self._order = order(self._seed, plan.name, self.epoch, plan.samples, plan.groups) if plan.shuffle else None
 
     def ahead(self) -> Batches:
-        """A cursor at the same place, which goes its own way."""
+        """Returns an independent cursor at the same position."""
         return copy.copy(self)
 
     def catch_up(self, other: Batches) -> None:
-        """Go to where a cursor of the same source is."""
+        """Moves to the position of another cursor over the same source."""
         for name in self.__slots__:
             setattr(self, name, getattr(other, name))
 
     def lengths(self, count: int) -> list[int]:
-        """How many samples each of the next batches has."""
+        """Returns the number of samples in each of the next `count` batches."""
         size, batches = self.plan.batch_size, self.plan.batches
         last = min(size, self.plan.samples - (batches - 1) * size)
         return [last if (self.position + place) % batches == batches - 1 else size for place in range(count)]
 
-    def several(self, count: int, *, anew: bool = True) -> Batch:
-        """Draw batches of one length, at least one, and give them stacked: `(count, samples, *shape)`.
+    def several(self, count: int, *, advance: bool = True) -> Batch:
+        """Draws `count` batches of equal length, at least one, and returns them stacked: `(count, samples, *shape)`.
 
         Args:
-            anew: else the first of them is the current one.
+            advance: if false, the current batch is the first of them.
         """
-        if not anew:
+        if not advance:
             self.position -= 1
         parts: list[Batch] = []
         left, length = count, self.lengths(1)[0]
@@ -163,7 +163,7 @@ class Batches:
         return stacked
 
     def current(self) -> Batch:
-        """The current batch; the first is drawn on first use."""
+        """Returns the current batch. Draws the first one on first use."""
         if not self.batch:
             self.next()
         return self.batch
@@ -174,11 +174,11 @@ class Batches:
 
     @property
     def place(self) -> tuple[int, int, bool]:
-        """Everything about it that changes, for `restore`."""
+        """The state of the cursor, for `restore`."""
         return self.epoch, self.position, self.drawn
 
     def restore(self, epoch: int, position: int, drawn: bool) -> None:
-        """Go to a place that `epoch`, `position` and `drawn` told before."""
+        """Moves to a position that `place` returned before."""
         self.epoch = epoch - 1
         if epoch:
             self.begin()
@@ -188,7 +188,7 @@ class Batches:
             self._draw(position - 1)
 
     def whole_pass(self) -> Iterator[Batch]:
-        """Every batch of a pass in the order of the file, the last one included; the cursor stays where it is."""
+        """Yields every batch of one pass in file order, including the last. The cursor does not move."""
         size, before = self.plan.batch_size, (self.taken, self.seen)
         for start in range(0, self.plan.samples, size):
             self.seen = slice(start, min(start + size, self.plan.samples))
@@ -206,7 +206,7 @@ class Batches:
         self.length = self.length_taken
 
     def _gather(self, position: int) -> None:
-        """Gather the batch at a position of this pass, and some that follow it."""
+        """Gathers the batch at a position of this pass, and some that follow it."""
         size = self.plan.batch_size
         start, end = position * size, min((position + self._together) * size, self.plan.samples)
         seen = self._numbers(start, end)
@@ -223,11 +223,11 @@ class Batches:
 
     @property
     def length_taken(self) -> int:
-        """Of the batch that was taken last."""
+        """The number of samples in the last batch that was read."""
         return len(range(*self.seen.indices(self.plan.samples))) if isinstance(self.seen, slice) else len(self.seen)
 
     def _numbers(self, start: int, end: int) -> Tensor | slice:
-        """Which samples stand between two places of this pass."""
+        """Returns the sample indices between two positions of this pass."""
         return slice(start, end) if self._order is None else self._order[start:end]
 
     def _samples_of(self, start: int, end: int) -> Batch:
@@ -237,7 +237,7 @@ class Batches:
         return self._read(seen.start, seen.stop) if isinstance(seen, slice) else self._taken(seen)
 
     def sample(self, place: int) -> int:
-        """Which sample of the source, from 0, stands at a place of the batch that was taken last."""
+        """Returns the index in the source, from 0, of one sample of the last batch that was read."""
         seen = self.seen
         return seen.start + place if isinstance(seen, slice) else int(seen[place])
 
@@ -254,13 +254,13 @@ class Batches:
             raise UnreadableData(self.plan.path, fault) from fault
 
 
-def open_batches(plan: Plan, told: list[Problem] | None = None) -> dict[str, Batches]:
-    """The cursors of a run's sources, before their first batch.
+def open_batches(plan: Plan, problems: list[Problem] | None = None) -> dict[str, Batches]:
+    """Opens a cursor over each source of a run, before its first batch.
 
-    Sources that fit into memory are read here. One that holds NaN is told of in a `DataWarning`, with its first row.
+    Reads the sources that fit into memory. Warns with a `DataWarning` for each column with NaN, naming its first row.
 
     Args:
-        told: what is told in warnings is appended.
+        problems: collects the warnings, if given.
     Raises:
         RunError: a file cannot be read, or has changed since planning.
     """
@@ -275,8 +275,8 @@ def open_batches(plan: Plan, told: list[Problem] | None = None) -> dict[str, Bat
         for column, row in samples.first_nan():
             message = f"nan-in-data: sample {row} of `{column}` in `{name}` is NaN"
             problem = document.problem(source[column].path, message, "clean it, or replace it with `nan_to_num`")
-            if told is not None:
-                told.append(problem)
+            if problems is not None:
+                problems.append(problem)
             warnings.warn(DataWarning(problem.render()), stacklevel=3)
         together = gathered_together(source) if plan.device == "cpu" else 1
         found[name] = Batches(source, placed(samples, source, plan.device), plan.seed, together)
@@ -284,7 +284,7 @@ def open_batches(plan: Plan, told: list[Problem] | None = None) -> dict[str, Bat
 
 
 def gathered_together(source: SourcePlan) -> int:
-    """How many shuffled batches of a source in memory are gathered at once: each begins where its own tensor could."""
+    """Returns how many shuffled batches of an in-memory source to gather at once; each must start aligned."""
     sizes = [column.bytes * source.batch_size for column in source.columns]
     if source.streams or any(size % ALIGNMENT for size in sizes):
         return 1

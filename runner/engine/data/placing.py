@@ -1,4 +1,4 @@
-"""Samples and batches on the run's device, without waiting for it in any step."""
+"""Puts samples and batches on the run's device without synchronizing in any step."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from runner.engine.data.samples import Batch, HeldSamples, Samples
+from runner.engine.data.samples import Batch, MemorySamples, Samples
 from runner.plan.data.sources import SourcePlan
 
 RESIDENT_BYTES = 1 << 28
-"""Bytes of a source up to which it is kept on the device whole; batches of a larger one are sent one by one."""
+"""The largest source, in bytes, that stays on the device as a whole. Larger ones are copied batch by batch."""
 
 Send = Callable[[Tensor], Tensor]
-"""Brings a tensor from the CPU to the device."""
+"""Copies a tensor from the CPU to the device."""
 
 
 def sender(device: str) -> Send:
-    """The way to a device that does not wait for it, where there is one.
+    """Returns a function that copies to a device, asynchronously if the device supports it.
 
-    To CUDA a copy goes through pinned memory, which torch's allocator keeps until the device has read it.
+    Copies to CUDA go through pinned memory, which torch's allocator keeps until the device has read it.
     """
     kind = device.partition(":")[0]
     if kind == "cpu":
@@ -30,16 +30,16 @@ def sender(device: str) -> Send:
 
 
 def placed(samples: Samples, plan: SourcePlan, device: str) -> Samples:
-    """The samples of a source with their batches on the device, as `open_samples` gives them on the CPU."""
+    """Wraps CPU samples from `open_samples` so that their batches are on the device."""
     if device == "cpu":
         return samples
-    if isinstance(samples, HeldSamples) and plan.bytes <= RESIDENT_BYTES:
+    if isinstance(samples, MemorySamples) and plan.bytes <= RESIDENT_BYTES:
         return ResidentSamples(samples.between(0, plan.samples), sender(device))
     return SentSamples(samples, sender(device))
 
 
 class ResidentSamples:
-    """Columns that are on the device whole: of a batch, only the numbers of its samples are sent."""
+    """Columns that are entirely on the device. For a batch, only its sample indices are copied."""
 
     __slots__ = ("_columns", "_send")
 
@@ -48,7 +48,7 @@ class ResidentSamples:
         self._columns = {name: send(column) for name, column in columns.items()}
 
     def between(self, start: int, end: int) -> Batch:
-        """Copies, not views: libraries choose their kernels by how a tensor is aligned too."""
+        """Returns copies, not views: libraries also choose kernels by the alignment of a tensor."""
         return {name: column[start:end].clone() for name, column in self._columns.items()}
 
     def at(self, chosen: Tensor) -> Batch:
@@ -56,11 +56,11 @@ class ResidentSamples:
         return {name: column[there] for name, column in self._columns.items()}
 
     def first_nan(self) -> Iterator[tuple[str, int]]:
-        return iter(())  # they were looked at on the CPU
+        return iter(())  # checked on the CPU before
 
 
 class SentSamples:
-    """Samples of a source that stays where it is; each batch is sent when it is drawn."""
+    """Samples of a source that stays on the CPU. Each batch is copied when it is drawn."""
 
     __slots__ = ("_samples", "_send")
 
@@ -75,7 +75,7 @@ class SentSamples:
         return self._sent(self._samples.at(chosen))
 
     def first_nan(self) -> Iterator[tuple[str, int]]:
-        return iter(())  # they were looked at on the CPU
+        return iter(())  # checked on the CPU before
 
     def _sent(self, batch: Batch) -> Batch:
         return {name: self._send(column) for name, column in batch.items()}

@@ -1,4 +1,4 @@
-"""Values of several batches as one of all of them."""
+"""Combines the values of several batches into one value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.plan.program.instructions import Part
 
 
 class Pooling:
-    """One output over several batches, in float64 or complex128."""
+    """Accumulates one output over several batches, in float64 or complex128."""
 
     __slots__ = ("_part", "_total", "_weight")
 
@@ -23,7 +23,7 @@ class Pooling:
         self._weight = 0.0
 
     def add(self, value: Any, length: int, results: Sequence[Any]) -> None:
-        """Add a batch of some samples, given all outputs of its evaluation."""
+        """Adds the value of a batch of `length` samples; `results` are all outputs of its evaluation."""
         pool, total = self._part.pool, self._total
         if pool == "last":
             return
@@ -34,18 +34,18 @@ class Pooling:
             return
         weight = 1.0 if pool == "sum" else float(length) if pool == "mean" else class_weight(self._part, results)
         self._weight += weight
-        own = own * weight if weight else torch.zeros_like(own)  # a batch that is ignored whole gives NaN
+        own = own * weight if weight else torch.zeros_like(own)  # a batch whose targets are all ignored gives NaN
         self._total = own if total is None else total + own
 
     def whole(self) -> Tensor:
-        """The value of all batches together, of which there is one at least."""
-        if self._total is None:  # what is computed from others
+        """Returns the value over all batches; needs at least one."""
+        if self._total is None:  # computed from other outputs
             return torch.tensor(math.nan, dtype=torch.float64)
         return self._total / self._weight if self._part.pool in ("mean", "weighted") else self._total
 
 
 def class_weight(part: Part, results: Sequence[Any]) -> float:
-    """What the mean of a loss over class indices is divided by: the weights of the targets that are not ignored."""
+    """Returns the divisor of a class-index loss's mean: the summed weights of the targets that are not ignored."""
     assert part.weights is not None
     target, weight, ignored = part.weights
     valid = results[target] != ignored
@@ -56,10 +56,10 @@ def class_weight(part: Part, results: Sequence[Any]) -> float:
 
 
 def wide(value: Any) -> Tensor:
-    """A detached copy in float64 or complex128."""
+    """Returns a detached copy in float64 or complex128."""
     if not isinstance(value, Tensor):
         return torch.tensor(value, dtype=torch.float64)
     copied = value.detach()
-    if copied.device.type == "mps":  # which has no float64
+    if copied.device.type == "mps":  # MPS has no float64
         copied = copied.cpu()
     return copied.to(torch.complex128 if value.is_complex() else torch.float64)

@@ -1,4 +1,4 @@
-"""The samples of a data source: held in memory, or read from its files in parts."""
+"""The samples of a data source, in memory or read from its files in parts."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ Batch = dict[str, Tensor]
 
 
 class Samples(Protocol):
-    """Samples by their numbers, from 0: every column on the CPU, in the dtype of its batches."""
+    """Samples by index, from 0. Every column is on the CPU, in the dtype of its batches."""
 
     def between(self, start: int, end: int) -> Batch:
-        """Samples `start` to `end - 1`."""
+        """Returns samples `start` to `end - 1`."""
         ...
 
     def at(self, chosen: Tensor) -> Batch:
-        """The samples whose numbers are given, in that order."""
+        """Returns the samples at the given indices, in that order."""
         ...
 
     def first_nan(self) -> Iterator[tuple[str, int]]:
-        """The columns that hold NaN, each with its first sample; nothing of what is not in memory."""
+        """Yields each in-memory column that contains NaN, with its first such sample."""
         ...
 
 
 def open_samples(plan: SourcePlan) -> Samples:
-    """The samples of a source, as its plan says.
+    """Opens the samples of a source.
 
     Raises:
         FileFault: a file cannot be read, or has changed since planning.
     """
     if not plan.streams:
-        return HeldSamples(plan)
+        return MemorySamples(plan)
     return GroupedSamples(plan) if plan.groups else RowSamples(plan)
 
 
-class HeldSamples:
-    """Columns that are in memory whole; batches of a pass without shuffling are views of them."""
+class MemorySamples:
+    """Columns that are entirely in memory. Batches of an unshuffled pass are views of them."""
 
     __slots__ = ("_columns", "_take")
 
@@ -74,16 +74,16 @@ class HeldSamples:
 
 
 _INDEXED = frozenset({torch.uint16, torch.uint32, torch.uint64})
-"""Dtypes that `index_select` does not take where `column[chosen]` does, at twice its cost."""
+"""Dtypes that `index_select` does not support. `column[chosen]` does, at twice the cost."""
 
 
 def _taking(column: Tensor) -> Callable[[Tensor], Tensor]:
-    """The samples of a column by their numbers."""
+    """Returns a function that selects samples of a column by index."""
     return column.__getitem__ if column.dtype in _INDEXED else functools.partial(torch.index_select, column, 0)
 
 
 class RowSamples:
-    """Columns of files whose rows lie one after another; each batch is read when it is drawn."""
+    """Columns of files with contiguous rows. Each batch is read when it is drawn."""
 
     __slots__ = ("_columns", "_rows")
 
@@ -107,15 +107,15 @@ class RowSamples:
 
 
 class GroupedSamples:
-    """Columns of one Parquet file, of which one row group at a time is in memory."""
+    """Columns of one Parquet file. One row group at a time is in memory."""
 
-    __slots__ = ("_columns", "_ends", "_group", "_held")
+    __slots__ = ("_columns", "_ends", "_group", "_loaded")
 
     def __init__(self, plan: SourcePlan) -> None:
         self._columns = plan.columns
         self._ends = list(itertools.accumulate(plan.groups))
         self._group = -1
-        self._held: Batch = {}
+        self._loaded: Batch = {}
 
     def between(self, start: int, end: int) -> Batch:
         return self._gathered(range(start, end))
@@ -129,26 +129,26 @@ class GroupedSamples:
     def _gathered(self, positions: Sequence[int]) -> Batch:
         parts: list[Batch] = []
         for group, inside in itertools.groupby(positions, lambda position: bisect.bisect_right(self._ends, position)):
-            held, first = self._load(group), self._ends[group - 1] if group else 0
+            columns, first = self._load(group), self._ends[group - 1] if group else 0
             at = torch.tensor([position - first for position in inside])
-            parts.append({name: column[at] for name, column in held.items()})
+            parts.append({name: column[at] for name, column in columns.items()})
         return {column.name: torch.cat([part[column.name] for part in parts]) for column in self._columns}
 
     def _load(self, group: int) -> Batch:
         if group != self._group:
-            self._held = {}  # let go of the last one before the next is there
+            self._loaded = {}  # frees the last group before the next is read
             first = self._ends[group - 1] if group else 0
             length = self._ends[group] - first
             for column in self._columns:
                 values = read_group(column.array, group)
                 _check_shape(values.shape, column, length)
-                self._held[column.name] = _cast(values, column, range(first, first + length))
+                self._loaded[column.name] = _cast(values, column, range(first, first + length))
             self._group = group
-        return self._held
+        return self._loaded
 
 
 class ColumnFault(CastFault):
-    """A value of a file that the dtype of its batch column does not hold."""
+    """The dtype of a batch column cannot represent a value of its file."""
 
     def __init__(self, fault: CastFault, column: BatchColumn) -> None:
         super().__init__(fault.message, fault.hint)
@@ -164,5 +164,5 @@ def _cast(values: Tensor, column: BatchColumn, rows: Sequence[int] | None = None
 
 def _check_shape(shape: Sequence[int], column: BatchColumn, samples: int) -> None:
     if tuple(shape) != (samples, *column.shape):
-        message = f"{column.array.name} has shape {tuple(shape)}, and had another when the run was planned"
-        raise FileFault(message, "leave data files alone while a run reads them")
+        message = f"{column.array.name} has shape {tuple(shape)}, which differs from its shape when the run was planned"
+        raise FileFault(message, "do not change data files during a run")

@@ -1,4 +1,4 @@
-"""Graphs to Python functions, and a run-time fault back to the node it happened in."""
+"""Compiles graphs to Python functions, and maps a run-time error back to its node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FILE = "<steprun expression {}>"
 _FIRST = 2  # the line of the first operation
 _MANY = 1_000
 _ORIGIN = "__origin"
-"""The global of a generated function that says where it is from: the origin of its text, and the node of each line."""
+"""The global of a generated function that stores its source: the origin of its text, and the node of each line."""
 
 _numbers = itertools.count(1)
 
@@ -45,109 +45,109 @@ _OPERATORS: Mapping[Any, str] = {
     operator.ge: "{} >= {}",
     operator.getitem: "{}[{}]",
 }
-"""How Python writes what would otherwise be a call."""
+"""Python's syntax for operators."""
 
 
 def compile_graph(graph: fx.Graph, origin: Hashable | None = None) -> Callable[..., Any]:
-    """A whole graph, its output included, as a Python function `(None, *inputs)`."""
+    """Compiles a whole graph, including its output, to a Python function `(None, *inputs)`."""
     *nodes, output = graph.nodes
     return compile_nodes(nodes, output.args[0], origin)
 
 
 def compile_nodes(nodes: Sequence[fx.Node], result: Any, origin: Hashable | None = None) -> Callable[..., Any]:
-    """Nodes in the order of their computation as a Python function `(None, *inputs)` that returns `result`.
+    """Compiles nodes, in execution order, to a Python function `(None, *inputs)` that returns `result`.
 
-    The text is made from the nodes, whose targets are catalogue entries; nothing of the user's text is in it but names
-    and literals. Each operation is one line, which lets go of what nothing further reads; by its number `fault_place`
-    finds the node.
+    The code is generated from the nodes, whose targets are catalogue entries. Of the user's text it contains only names
+    and literals. Each operation is one line, which also frees the values that nothing reads later. `fault_place` finds
+    the node by its line number.
     """
     known: dict[str, Any] = {}
     inputs = [node for node in nodes if node.op == "placeholder"]
     operations = [node for node in nodes if node.op != "placeholder"]
     if not operations and isinstance(result, tuple) and list(result) == inputs:
         return _given
-    done = _last_used(operations, result)
+    frees = _frees(operations, result)
     lines = [f"def forward({', '.join(('self', *(node.name for node in inputs)))}):"]
-    lines += [f" {node.name} = {_call(node, known)}{done.get(node, '')}" for node in operations]
-    lines.append(f" return {_written(result, known)}")
+    lines += [f" {node.name} = {_call(node, known)}{frees.get(node, '')}" for node in operations]
+    lines.append(f" return {_source(result, known)}")
     file = _FILE.format(next(_numbers))
-    if len(lines) > _MANY:  # for which Python's compiler takes some kilobytes each
+    if len(lines) > _MANY:  # Python's compiler needs some kilobytes for each line
         with lifted_limit():
             exec(compile("\n".join(lines), file, "exec"), known)
     else:
         exec(compile("\n".join(lines), file, "exec"), known)  # generated from the nodes alone
-    function: Callable[..., Any] = known.pop("forward")  # which would keep itself alive
+    function: Callable[..., Any] = known.pop("forward")  # a reference cycle otherwise
     known[_ORIGIN] = (origin, {line: node for line, node in enumerate(operations, _FIRST) if "place" in node.meta})
     return function
 
 
 def _given(_: None, *inputs: Any) -> tuple[Any, ...]:
-    """What a computation without operations gives, such as `x1.grad` alone."""
+    """The function of a computation without operations, such as `x1.grad` alone."""
     return inputs
 
 
-def _last_used(operations: Sequence[fx.Node], result: Any) -> dict[fx.Node, str]:
-    """For each operation the end of its line: its operands that are neither read later nor returned let go."""
+def _frees(operations: Sequence[fx.Node], result: Any) -> dict[fx.Node, str]:
+    """Returns the end of each operation's line: it frees the operands that are neither read later nor returned."""
     kept: set[fx.Node] = set()
     fx.node.map_arg(result, kept.add)
-    done: dict[fx.Node, str] = {}
+    frees: dict[fx.Node, str] = {}
     for node in reversed(operations):
         last = [operand for operand in node.all_input_nodes if operand not in kept and operand.op != "placeholder"]
         kept.update(last)
         if last:
-            done[node] = "; " + " = ".join([operand.name for operand in last]) + " = None"
-    return done
+            frees[node] = "; " + " = ".join([operand.name for operand in last]) + " = None"
+    return frees
 
 
 def _call(node: fx.Node, known: dict[str, Any]) -> str:
-    arguments = [_written(argument, known) for argument in node.args]
+    arguments = [_source(argument, known) for argument in node.args]
     if node.target in _OPERATORS:
         return _OPERATORS[node.target].format(*arguments)
     assert node.op in ("call_function", "call_method")
     called = f"{arguments.pop(0)}.{node.target}" if node.op == "call_method" else _global(node.target, known)
-    arguments += [f"{name}={_written(value, known)}" for name, value in node.kwargs.items()]
+    arguments += [f"{name}={_source(value, known)}" for name, value in node.kwargs.items()]
     return f"{called}({', '.join(arguments)})"
 
 
-def _written(value: Any, known: dict[str, Any]) -> str:
-    """An argument as Python text; what has no certain text of its own becomes a global of the function."""
+def _source(value: Any, known: dict[str, Any]) -> str:
+    """Returns an argument as Python source. A value without an exact literal becomes a global of the function."""
     kind = type(value)
     if kind is fx.Node:
         return str(value.name)
     if value is None or value is Ellipsis or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
         return repr(value)
     if isinstance(value, (tuple, list)):
-        items = "".join(f"{_written(item, known)}, " for item in value)
+        items = "".join(f"{_source(item, known)}, " for item in value)
         return f"({items})" if isinstance(value, tuple) else f"[{items}]"
     if kind is slice:
-        return f"slice({', '.join(_written(part, known) for part in (value.start, value.stop, value.step))})"
+        return f"slice({', '.join(_source(part, known) for part in (value.start, value.stop, value.step))})"
     return _global(value, known)
 
 
 def _global(value: Any, known: dict[str, Any]) -> str:
-    """A name for `value` that no node has: those start with one underscore at most."""
+    """Returns a global name for `value`. It cannot clash with nodes: their names start with at most one underscore."""
     name = f"__{len(known)}"
     known[name] = value
     return name
 
 
 def fault_place(traceback: TracebackType | None) -> tuple[Place, Hashable | None] | None:
-    """Where in an expression a run-time fault happened: the innermost generated line of its traceback."""
+    """Returns where in an expression a run-time error occurred: the innermost generated line of its traceback."""
     found = None
-    around: Hashable | None = None  # of the text that the innermost code so far was made from
+    enclosing: Hashable | None = None  # the origin of the innermost generated code so far
     while traceback is not None:
         own, nodes = _origin_of(traceback)
         if nodes is not None:
-            around = own if own is not None else around
+            enclosing = own if own is not None else enclosing
             node = nodes.get(traceback.tb_lineno)
-            origin = around if node is None else node.meta.get("origin")
-            found = START if node is None else node.meta["place"], origin if origin is not None else around
+            origin = enclosing if node is None else node.meta.get("origin")
+            found = START if node is None else node.meta["place"], origin if origin is not None else enclosing
         traceback = traceback.tb_next
     return found
 
 
 def _origin_of(traceback: TracebackType) -> tuple[Hashable | None, Mapping[int, fx.Node] | None]:
-    """What a generated function says of itself; None for the nodes of any other."""
+    """Returns the origin and nodes of a generated function; `(None, None)` for any other."""
     found: tuple[Hashable | None, Mapping[int, fx.Node] | None] = traceback.tb_frame.f_globals.get(
         _ORIGIN, (None, None)
     )
@@ -156,7 +156,7 @@ def _origin_of(traceback: TracebackType) -> tuple[Hashable | None, Mapping[int, 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of an operation: its name, as a function or a method, and what it was given."""
+    """A call of an operation: the name of its function or method, and its arguments."""
 
     name: str
     args: tuple[Any, ...]
@@ -164,7 +164,7 @@ class Call:
 
 
 def fault_call(traceback: TracebackType | None) -> Call | None:
-    """The call that failed at run time, read from the innermost generated frame of a traceback."""
+    """Returns the call that failed at run time, from the innermost generated frame of a traceback."""
     found = None
     while traceback is not None:
         _, nodes = _origin_of(traceback)

@@ -1,4 +1,4 @@
-"""The part of a lowered expression that gives some of its values, as one function."""
+"""The part of a lowered expression that computes some of its values, as one function."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Output:
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...] | None  # None: depends on data
-    aliases: bool  # may share memory with an input, so that a later write would change it
+    aliases: bool  # may share memory with an input, so a later write to that may change it
     scalar: bool  # a Python number, not a tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Computation:
-    """Some values of an expression: `function(None, *inputs)` gives a tuple aligned with `outputs`."""
+    """Computes some values of an expression: `function(None, *inputs)` returns a tuple aligned with `outputs`."""
 
     function: Callable[..., tuple[Any, ...]]
-    inputs: tuple[str, ...]  # names of tensors, "x1.grad", "iteration"
+    inputs: tuple[str, ...]  # names: tensors, "x1.grad", "iteration"
     outputs: tuple[Output, ...]
     random: bool  # draws random numbers
-    gradients: bool  # holds `grad(y, x)`: needs autograd even where no gradient is wanted
-    nodes: tuple[fx.Node, ...]  # of the expression, in the order in which `function` runs them
-    results: tuple[Any, ...]  # what each output is: a node, a number, or a tuple of them
-    origin: Hashable | None = None  # of the places in it, where that is not the caller's text
+    gradients: bool  # contains `grad(y, x)`, so it needs autograd even if no gradient is requested
+    nodes: tuple[fx.Node, ...]  # of the expression, in execution order
+    results: tuple[Any, ...]  # the value of each output: a node, a number, or a tuple of them
+    origin: Hashable | None = None  # of its places, if not the caller's text
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ class Computation:
 
     @property
     def graph(self) -> fx.Graph:
-        """The same as a graph of its own, made anew each time."""
+        """The computation as a new graph."""
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
         for node in self.nodes:
@@ -55,24 +55,24 @@ class Computation:
 
 
 def loggable(value: Any) -> bool:
-    """Whether a named value is something that a step computes: a tensor or a running scalar."""
+    """Whether a step computes a named value: it is a tensor or a running scalar."""
     return isinstance(value, fx.Node) and isinstance(value.meta["example"], (Tensor, bool, int, float))
 
 
 def computed_with(lowered: Lowered, wanted: Iterable[str]) -> list[str]:
-    """The named values that are computed on the way to `wanted`, and those themselves, in the order of the text."""
+    """Returns `wanted` and the named values that they depend on, in text order."""
     needed = _ancestors([lowered[name] for name in wanted])
     return [name for name, value in lowered.values.items() if loggable(value) and value in needed]
 
 
 def inputs_of(lowered: Lowered, wanted: Iterable[str]) -> list[str]:
-    """The names of the inputs that reach `wanted`."""
+    """Returns the names of the inputs that `wanted` depend on."""
     needed = _ancestors([lowered[name] for name in wanted])
     return [node.meta["input"] for node in lowered.graph.nodes if node.op == "placeholder" and node in needed]
 
 
 def differentiable_inputs(lowered: Lowered, wanted: str) -> list[str]:
-    """The names of the inputs that a derivative of `wanted` flows to: not through `detach`, integers or booleans."""
+    """Returns the inputs that gradients of `wanted` reach: none flow through `detach`, integers or booleans."""
     needed = _ancestors([lowered[wanted]], stop=_has_no_derivative)
     return [node.meta["input"] for node in lowered.graph.nodes if node.op == "placeholder" and node in needed]
 
@@ -89,11 +89,11 @@ def _has_no_derivative(node: fx.Node) -> bool:
 def extract(
     lowered: Lowered, wanted: Iterable[str], origin: Hashable | None = None, *, first: str | None = None
 ) -> Computation:
-    """The computation of the named values and metrics `wanted`, and nothing else.
+    """Extracts the computation of the named values and metrics `wanted`, and nothing else.
 
     Args:
-        origin: which text of the config its places belong to, where that is not the caller's.
-        first: the value that is computed before the others, so that they do not move its random draws.
+        origin: the text of the config that its places belong to, if not the caller's.
+        first: the value to compute before the others, so that they do not change its random numbers.
     """
     names = list(wanted)
     return extract_values(lowered, names, [lowered[name] for name in names], origin, first=first)
@@ -107,7 +107,7 @@ def extract_values(
     *,
     first: str | None = None,
 ) -> Computation:
-    """The same of any values of the graph: nodes, numbers, or tuples of them, under the names that they are given."""
+    """Like `extract`, for any values of the graph: nodes, numbers, or tuples of them, with the given names."""
     values = tuple(values)
     needed = _ancestors(values)
     early = needed if first is None else _ancestors([lowered[first]])
@@ -127,7 +127,7 @@ def extract_values(
 
 
 def computed_from(parts: Mapping[fx.Node, str], names: Sequence[str], values: Sequence[fx.Node]) -> Computation:
-    """Values as a computation from some nodes on the way to them, which become its inputs under the given names."""
+    """Returns the computation of values from some intermediate nodes, which become its inputs with the given names."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
 
@@ -165,7 +165,7 @@ def computed_from(parts: Mapping[fx.Node, str], names: Sequence[str], values: Se
 
 
 def forget_examples(lowered: Lowered) -> None:
-    """Let go of the memory of all example tensors; their shapes and dtypes stay."""
+    """Frees the memory of all example tensors. Their shapes and dtypes stay."""
     _forget(lowered.graph)
 
 
@@ -211,5 +211,5 @@ def _output(name: str, value: Any, inputs: list[fx.Node]) -> Output:
 
 
 def scalar_dtype(number: object) -> torch.dtype:
-    """The dtype that a Python number is logged in."""
+    """Returns the dtype in which a Python number is logged."""
     return {bool: torch.bool, int: torch.int64}.get(type(number), torch.float64)

@@ -11,15 +11,15 @@ from torch import fx
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """An expression's graph, before anything is cut."""
+    """The complete graph of an expression."""
 
     graph: fx.Graph
-    values: Mapping[str, Any]  # named values in order: nodes, fixed scalars, tuples of nodes
+    values: Mapping[str, Any]  # named values in text order: nodes, fixed scalars, tuples of nodes
     result: str  # the name of the last statement's value
     random: bool
-    gradients: bool  # whether it holds `grad(y, x)`
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # values of expressions over the named values
+    gradients: bool  # whether it contains `grad(y, x)`
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # expressions over the named values
 
     def __getitem__(self, name: str) -> Any:
-        """The named value or metric `name`."""
+        """Returns the named value or metric `name`."""
         return self.values[name] if name in self.values else self.metrics[name]

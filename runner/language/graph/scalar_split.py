@@ -1,4 +1,4 @@
-"""Running scalars set apart: the numbers that change from step to step, computed before the tensors that read them."""
+"""Splits a computation into its running scalars, which change with every step, and the tensors that read them."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ _READERS: frozenset[Callable[..., Any]] = frozenset(
         *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.where),
     }
 )
-"""Operations that mean the same of a number and of a tensor without dimensions."""
+"""Operations with the same meaning for a number and for a 0-d tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitComputation:
     """A computation in two parts: its running scalars, and its tensors.
 
-    `numbers(None, *running)` gives Python numbers, of which the first `read` are handed on; `function(None, *tensors,
-    *read)`, these as tensors without dimensions, gives the outputs that are tensors.
+    `numbers(None, *running)` returns Python numbers. The first `read` of them, as 0-d tensors, are the last arguments
+    of `function(None, *tensors, *read)`, which returns the outputs that are tensors.
     """
 
     running: tuple[str, ...]  # inputs of `numbers`: "iteration", "t"
     numbers: Callable[..., tuple[Number, ...]]
-    count: int  # of the numbers
+    count: int  # how many numbers there are
     read: int
     inputs: tuple[str, ...]  # of `function`, before the numbers
     function: Callable[..., tuple[Any, ...]]
-    tensors: tuple[int, ...]  # which output of the computation each result of `function` is
+    tensors: tuple[int, ...]  # the output of the computation that each result of `function` is
     scalars: tuple[tuple[int, int], ...]  # (output, number) of each output that is a number
 
 
-def set_apart(computation: Computation) -> SplitComputation:
-    """The two parts of a computation.
+def split_scalars(computation: Computation) -> SplitComputation:
+    """Splits a computation into its two parts.
 
     Raises:
-        LanguageError: a running scalar decides what is computed, and is not only a number in it.
+        LanguageError: a running scalar controls what is computed, instead of being only an operand.
     """
     nodes = list(computation.graph.nodes)
     results: Any = next(node for node in nodes if node.op == "output").args[0]
@@ -92,7 +92,7 @@ def _unreadable(number: fx.Node, user: fx.Node) -> LanguageError:
     if user.target is not None and getattr(user.target, "__name__", "") == "choose":
         message, hint = f"`{name}` decides which branch is computed", "use the condition as a factor"
     else:
-        message, hint = f"`{name}` is more than an operand here", "use it in `+ - * / **` or comparisons"
+        message, hint = f"`{name}` can only be an operand here", "use it in `+ - * / **` or comparisons"
     return LanguageError(message, hint, user.meta.get("place", START), user.meta.get("origin"))
 
 
@@ -132,7 +132,7 @@ def _tensor_part(
         if node.op == "placeholder" or is_number:
             continue
         cast = {
-            number: graph.call_method("to", (copies[number], _dtype_beside(number, node)))
+            number: graph.call_method("to", (copies[number], _dtype_as_tensor(number, node)))
             for number in node.all_input_nodes
             if found[number]
         }
@@ -142,13 +142,13 @@ def _tensor_part(
     return compile_graph(graph, computation.origin)
 
 
-def _dtype_beside(number: fx.Node, user: fx.Node) -> torch.dtype:
-    """The dtype in which a number stands beside a tensor, so that the result has the one it has with a number."""
+def _dtype_as_tensor(number: fx.Node, user: fx.Node) -> torch.dtype:
+    """Returns the dtype for a number as a 0-d tensor, so that the result has the same dtype as with a number."""
     example, result = number.meta["example"], user.meta["example"]
     if isinstance(example, bool):
         return torch.bool
-    beside = [node.meta["example"].dtype for node in user.all_input_nodes if isinstance(node.meta["example"], Tensor)]
-    dtype = beside[-1] if beside else torch.float64
+    dtypes = [node.meta["example"].dtype for node in user.all_input_nodes if isinstance(node.meta["example"], Tensor)]
+    dtype = dtypes[-1] if dtypes else torch.float64
     if isinstance(example, float) and not (dtype.is_floating_point or dtype.is_complex):
         return result.dtype if isinstance(result, Tensor) and result.is_floating_point() else torch.float64
     return torch.int64 if dtype == torch.bool else dtype

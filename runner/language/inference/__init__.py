@@ -1,5 +1,5 @@
-"""Finds what each node of an expression is, by running it once.
+"""Infers the shape and dtype of each node of an expression by running it once.
 
-In: an operation and example operands. Out: its example result, within bounds of memory, nodes and time.
-Guards refuse arguments on which torch's native code would crash.
+In: an operation and example operands. Out: its example result, within limits on memory, nodes and time.
+Guards reject arguments on which torch's native code would crash.
 """

@@ -1,4 +1,4 @@
-"""What an operation costs, told from the shapes of its operands: what takes long is inferred without computing it."""
+"""Estimates the cost of an operation from its operands' shapes. Costly operations are inferred without computing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from torch import Tensor
 
 MOST_WORK = 3e9
-"""Multiplications that an operation may take while planning: about half a second."""
+"""The maximum number of multiplications of an operation while planning: about half a second."""
 
 Work = Callable[[list[Tensor]], float]
 
 
 def is_costly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call is better inferred by shapes alone: it may take for ever on a few elements, or seconds on many."""
+    """Whether to infer a call from shapes alone: it may never end on a few elements, or take seconds on many."""
     name = getattr(function, "__name__", "").removeprefix("linalg_")
-    if "_polynomial_" in name:  # which recur as often as asked
+    if "_polynomial_" in name:  # their recurrence has as many steps as requested
         return True
     if name == "einsum":
         return _indices(args) > MOST_WORK
@@ -29,7 +29,7 @@ def is_costly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappi
 
 
 def has_longer_history(y: Tensor, most: int) -> bool:
-    """Whether autograd has recorded more than `most` operations that `y` is computed by."""
+    """Whether the autograd graph of `y` has more than `most` operations."""
     seen: set[Any] = set()
     pending = [y.grad_fn]
     while pending:
@@ -50,7 +50,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _cubic(factor: float) -> Work:
-    """Of a decomposition: each matrix of (m, n) takes `factor` times m n min(m, n)."""
+    """Work of a decomposition: `factor` * m * n * min(m, n) for each matrix of shape (m, n)."""
 
     def work(tensors: list[Tensor]) -> float:
         return max((factor * x.numel() * min(x.shape[-2:]) for x in tensors if x.dim() >= 2), default=0)
@@ -59,7 +59,7 @@ def _cubic(factor: float) -> Work:
 
 
 def _product(tensors: list[Tensor]) -> float:
-    """Of a product of two or more: all rows of one times all of the other."""
+    """Work of a product of two or more matrices: each row of one times each column of the other."""
     matrices = [tensor for tensor in tensors if tensor.dim() >= 2]
     if len(matrices) < 2:
         return 0
@@ -69,13 +69,13 @@ def _product(tensors: list[Tensor]) -> float:
 
 
 def _pairs(tensors: list[Tensor]) -> float:
-    """Of distances: each row of one with each of the other."""
+    """Work of pairwise distances: each row of one with each row of the other."""
     first, last = tensors[0], tensors[-1]
     return 10.0 * first.numel() * (last.shape[-2] if last.dim() >= 2 else 1)
 
 
 def _windows(tensors: list[Tensor]) -> float:
-    """Of a convolution: at most each weight with each element."""
+    """Work of a convolution: at most each weight with each element."""
     if len(tensors) < 2 or tensors[1].dim() < 2:
         return 0
     x, weight = tensors[:2]
@@ -83,7 +83,7 @@ def _windows(tensors: list[Tensor]) -> float:
 
 
 def _indices(args: tuple[Any, ...]) -> float:
-    """Of `einsum`: one product for each value of all its indices; 0 where the equation is not understood."""
+    """Work of `einsum`: one product for each combination of its indices; 0 if the equation cannot be parsed."""
     equation, *operands = _flat(args)
     if not isinstance(equation, str):
         return 0
@@ -114,4 +114,4 @@ _WORK: Mapping[str, Work] = {
     **dict.fromkeys((f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)), _windows),
     **dict.fromkeys(("convolution", "conv_tbc"), _windows),
 }
-"""How many multiplications an operation takes at most, by its bare name."""
+"""Upper bounds on the number of multiplications of an operation, by its bare name."""

@@ -1,4 +1,4 @@
-"""The generators of torch that operations on a device draw from."""
+"""The random generators of torch that operations on a device use."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 
 def generators(device: str) -> tuple[torch.Generator, ...]:
-    """The global generators that something on `device` may draw from: the CPU's, and the device's own."""
+    """Returns the global generators that operations on `device` may use: the CPU's, and the device's own."""
     kind, _, index = device.partition(":")
     return torch.default_generator, *_OF_DEVICE[kind](int(index or 0))
 
 
 def _of_cuda(index: int) -> tuple[torch.Generator, ...]:
-    torch.cuda.init()  # type: ignore[no-untyped-call]  # there are none before
+    torch.cuda.init()  # type: ignore[no-untyped-call]  # creates the generators
     return (torch.cuda.default_generators[index],)
 
 
@@ -27,14 +27,14 @@ _OF_DEVICE: Mapping[str, Callable[[int], tuple[torch.Generator, ...]]] = {
 
 
 def manual_seed(seed: int, device: str) -> None:
-    """Seed what operations on `device` draw from."""
+    """Seeds the generators that operations on `device` use."""
     for generator in generators(device):
         generator.manual_seed(seed)
 
 
 @contextmanager
 def left_alone(device: str, draws: bool = True) -> Iterator[None]:
-    """Put the global generators of a device back where they were at the end, where something `draws` from them."""
+    """Restores the global generators of a device on exit; does nothing unless the body `draws` from them."""
     before = [(generator, generator.get_state()) for generator in generators(device)] if draws else []
     try:
         yield

@@ -1,7 +1,7 @@
-"""What is checked before operations whose native code trusts its arguments and would end the process on others.
+"""Checks arguments before operations whose native code does not check them and would crash the process.
 
-Each entry of the table says which operations it is for, for which calls it is needed (decided while planning, so that
-others pay nothing), and what it checks when such a call is made, while planning and in every step.
+Each entry of the table names its operations, the calls that need it, and its check. Planning decides which calls need
+it, so that others cost nothing. The check runs at each such call, while planning and in every step.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.recurrent import check_cell, check_network
 
 Arguments = Mapping[str, Any]
-"""The arguments of a call by their names."""
+"""The arguments of a call by name."""
 
 MAX_ORDER = 10_000
-"""The largest order of a polynomial, and how far left of zero zeta functions are summed from, one term at a time."""
+"""The largest order of a polynomial, and the largest distance below zero at which zeta functions start their sum."""
 
 MAX_EMPTY = 2**26
-"""The product of the sizes besides zero of a tensor without elements: native loops run over them all the same."""
+"""The largest product of the nonzero sizes of a tensor without elements: native loops still run over them."""
 
 _ALONE = "__check"
 
@@ -34,7 +34,7 @@ _OF_KINDS = (AttributeError, TypeError, KeyError)
 _OF_ROWS = "a pivot is none of the rows, which count from 1 to {}"
 
 _TRAPPING = frozenset({torch.int32, torch.int64})
-"""Dtypes in which a processor divides by an instruction that ends the process where the quotient does not fit."""
+"""Dtypes whose division instruction crashes the process if the quotient overflows."""
 
 
 def _always(given: Arguments) -> bool:
@@ -43,7 +43,7 @@ def _always(given: Arguments) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What is checked before some operations."""
+    """A check before some operations."""
 
     names: tuple[str, ...]  # without prefixes; functions and methods alike
     check: Callable[[Arguments], None]  # raises ValueError, or RuntimeError where it looks at elements
@@ -51,17 +51,17 @@ class Guard:
 
 
 def guarded(operation: Operation, call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """`call` behind the guard of `operation`; None where none is needed.
+    """Wraps `call` in the guard of `operation`; returns None if it needs none.
 
     Args:
-        call: what the operation computes with, a method as a function of its tensor.
-        args, kwargs: the arguments of one call as they are while planning; others have the same types and dtypes.
+        call: the function of the operation; a method as a function of its tensor.
+        args, kwargs: the arguments of one call while planning; others have the same types and dtypes.
     """
     return _behind(operation.bare_name, call, parameters_of(operation, args, kwargs), args, kwargs)
 
 
 def guarded_operator(name: str, call: Callable[..., Any], left: Any, right: Any) -> Any:
-    """`call` of two operands behind the guard of the operation `name`; None where none is needed."""
+    """Wraps the binary operator `call` in the guard of the operation `name`; returns None if it needs none."""
     return _behind(name, call, ("input", "other"), (left, right), {})
 
 
@@ -96,19 +96,19 @@ def _is_needed(guard: Guard, given: Arguments) -> bool:
 
 
 def check_alone(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Check the arguments of a function that `guarded` gave, without computing it; of any other, nothing."""
+    """Checks the arguments of a function that `guarded` returned, without computing it; checks nothing for others."""
     check = getattr(function, _ALONE, None)
     if check is not None:
         check(args, kwargs)
 
 
 def is_guarded_division(function: Any) -> bool:
-    """Whether a function that `guarded` gave divides, and so means the same of a number and of a tensor of it."""
+    """Whether `guarded` returned this function for a division, which treats a number and a 0-d tensor alike."""
     return hasattr(function, _ALONE) and GUARDS[function.__name__].check is _check_division
 
 
 def parameters_of(operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of what a call gives by position, the tensor of a method included, by the overload that fits."""
+    """Returns the names of the positional arguments, with the tensor of a method, by the overload that matches."""
     before = ("input",) if operation.name.startswith(".") else ()
     given = args[len(before) :]
     for overload in operation.overloads:
@@ -129,7 +129,7 @@ def _is_of(value: Any, kind: str) -> bool:
 
 
 def _require(holds: Tensor, message: str) -> None:
-    """Raise RuntimeError unless `holds`, also from compiled code; what has no values is not looked at."""
+    """Raises RuntimeError unless `holds`, also in compiled code; skips tensors without values."""
     torch._assert_async(holds, message)
 
 
@@ -160,7 +160,7 @@ def _check_division(given: Arguments) -> None:
 
 
 def _equals(value: Any, number: int, dtype: torch.dtype) -> Any:
-    """Whether elements, converted to `dtype` as torch does before it divides, are `number`."""
+    """Whether elements equal `number` after conversion to `dtype`, as torch does before a division."""
     if isinstance(value, Tensor):
         return value.to(dtype) == number
     return (value - number) % 2 ** torch.iinfo(dtype).bits == 0
@@ -349,14 +349,14 @@ def _for_each(dimensions: int, sizes: Any) -> tuple[int, ...]:
 
 
 def _has_zero(given: Arguments) -> bool:
-    """Whether nothing bounds the sizes of a call: one of them is zero, or in a tensor."""
+    """Whether the sizes of a call are unbounded: one of them is zero, or in a tensor."""
     found = given.get("output_size", given.get("size"))
     sizes = found if isinstance(found, (tuple, list)) else [found]
     return given["input"].numel() == 0 or any(isinstance(size, Tensor) or size == 0 for size in sizes)
 
 
 def _check_resized(dimensions: int | None) -> Callable[[Arguments], None]:
-    """Check what the last dimensions become, by default all but two."""
+    """Checks the new sizes of the last dimensions, by default all but two."""
 
     def check(given: Arguments) -> None:
         shape = given["input"].shape

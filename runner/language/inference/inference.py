@@ -1,4 +1,4 @@
-"""What every node of an expression is: found by running it once, on real or on fake tensors, before step 1."""
+"""Infers the value of every node of an expression by running it once, on real or fake tensors, before step 1."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from runner.language.inference.guards import MAX_EMPTY, check_alone
 from runner.language.inference.room import NODE_BYTES, NODES_AT_ONCE, widen
 
 MAX_NODES = 50_000
-MAX_DIMENSIONS = 64  # what torch's own loops take
+MAX_DIMENSIONS = 64  # the limit of torch's own loops
 
 
 class Clock:
-    """Measures how long planning takes, and what came before it took: `spent`."""
+    """Measures the time of planning. `spent` is the time that earlier work took."""
 
     def __init__(self, seconds: float, spent: float = 0) -> None:
         self.seconds = seconds
@@ -37,43 +37,43 @@ class Clock:
 
 
 def is_over(passed: float, computed: float, seconds: float) -> bool:
-    """Whether work takes longer than `seconds`: by the clock, of which it has had the processor for half at least."""
+    """Whether work takes longer than `seconds` of wall time; at least half of them must be processor time."""
     return passed > seconds and computed > seconds / 2
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How large an expression may become."""
+    """Limits on the size of an expression."""
 
     nodes: int = MAX_NODES
-    bytes: int = 1 << 40  # of one tensor, counted before it is believed, views included
+    bytes: int = 1 << 40  # of one tensor by its shape, also for views
     clock: Clock | None = None
 
 
 class TooLarge(Exception):
-    """A node passes a bound; the text says which and how to raise it."""
+    """A node exceeds a limit. The message says which one, and how to raise it."""
 
 
 @dataclass(slots=True)
 class Inference:
-    """Runs nodes as they are lowered, so that the next one knows the shapes of its operands.
+    """Runs nodes as they are lowered, so that the shapes of the next node's operands are known.
 
-    With `gradients`, autograd records what runs, which `grad(y, x)` needs.
+    With `gradients`, autograd records the operations, which `grad(y, x)` needs.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
     gradients: bool = False
     device: str = "cpu"
     nodes: int = 0
-    bytes: int = 0  # of all results together, views counted once
+    bytes: int = 0  # of all results together; shared storage counts once
     largest: int = 0
-    _streams: list[tuple[torch.Generator, Tensor]] = field(default_factory=list)  # as they were
+    _streams: list[tuple[torch.Generator, Tensor]] = field(default_factory=list)  # generators, and their state
     _storages: set[int] = field(default_factory=set)
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Everything inferred inside leaves the process's random state and grad mode as they were."""
-        log = logging.getLogger("torch._subclasses.fake_tensor")  # prints a traceback for each fault
+        """Restores the process's random state and grad mode on exit."""
+        log = logging.getLogger("torch._subclasses.fake_tensor")  # logs a traceback for each error
         quiet, log.disabled = log.disabled, True
         try:
             with torch.set_grad_enabled(self.gradients):
@@ -85,10 +85,10 @@ class Inference:
             self._streams = []
 
     def count(self) -> None:
-        """One more node of the graph.
+        """Counts one more node of the graph.
 
         Raises:
-            TooLarge: there are too many.
+            TooLarge: the graph has too many nodes, or planning takes too long.
         """
         self.nodes += 1
         if self.nodes > self.bounds.nodes:
@@ -100,16 +100,16 @@ class Inference:
             widen(NODES_AT_ONCE * NODE_BYTES)
 
     def is_full(self) -> bool:
-        """Whether the bound of operations or of time has been reached: what follows would only say so again."""
+        """Whether the limit on operations or time has been reached; any further error would repeat this."""
         clock = self.bounds.clock
         return self.nodes > self.bounds.nodes or (clock is not None and clock.is_over())
 
     def too_many(self) -> TooLarge:
-        """That an expression passes the bound of its operations."""
+        """Returns the error for an expression with too many operations."""
         return TooLarge(f"the expression has more than {self.bounds.nodes:,} operations; raise it with --max-nodes")
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], random: bool) -> Any:
-        """The example result of one node. What torch raises passes through."""
+        """Runs one node, and returns its example result. Exceptions of torch propagate."""
         if random and not self._streams:
             self._streams = [(generator, generator.get_state()) for generator in generators(self.device)]
         result = _shaped(function, args, kwargs) if is_costly(function, args, kwargs) else function(*args, **kwargs)
@@ -139,23 +139,23 @@ class Inference:
 
 
 def check_empty(x: Tensor) -> None:
-    """Refuse a tensor without elements over whose other sizes a native loop would run for ever.
+    """Rejects a tensor without elements whose other sizes would make a native loop run forever.
 
     Raises:
-        TooLarge: it has such sizes.
+        TooLarge: the product of its nonzero sizes is too large.
     """
     if x.numel() == 0 and prod(size for size in x.shape if size) > MAX_EMPTY:
         raise TooLarge(f"the shape {tuple(x.shape)} has no elements, and its other sizes make more than {MAX_EMPTY:,}")
 
 
 def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Zeros, and ones of integers, of the shapes and dtypes that `function` gives, without computing it."""
+    """Returns stand-ins with the shapes and dtypes of the result, without computing it: zeros, or ones if integer."""
     check_alone(function, args, kwargs)
     device = next((value.device for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)), None)
     positional, named = tree_map_only(Tensor, lambda value: value.to("meta"), (args, kwargs))
     try:
         made = function(*positional, **named)
-    except NotImplementedError:  # torch knows no shapes of it
+    except NotImplementedError:  # torch cannot infer its shapes
         return function(*args, **kwargs)
 
     def stand_in(x: Tensor) -> Tensor:
@@ -166,8 +166,8 @@ def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 
 
 def readable_bytes(size: float) -> str:
-    """A size for people: `2.0 MiB`."""
-    if size > 1 << 70:  # which need not fit into a float
+    """Returns a size in readable units: `2.0 MiB`."""
+    if size > 1 << 70:  # it may not fit into a float
         return "more than 1 ZiB"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024 or unit == "PiB":

@@ -1,4 +1,4 @@
-"""The shapes that recurrent networks need: torch's native code takes them for granted."""
+"""Checks the shapes of recurrent networks, which torch's native code does not check."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Check = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    """The sizes of a recurrent network, as its input and its states have them."""
+    """The sizes of a recurrent network, from its input and its states."""
 
     gates: int
     features: int  # of the input
     hidden: int
-    output: int  # of one direction: `hidden`, unless an lstm projects
+    output: int  # of one direction: `hidden`, except in an LSTM with projections
     layers: int
     directions: int
 
     def weights(self, biases: bool) -> list[Shape]:
-        """The shapes of all weights, in torch's order."""
+        """Returns the shapes of all weights, in torch's order."""
         found: list[Shape] = []
         rows = self.gates * self.hidden
         for layer in range(self.layers):
@@ -39,10 +39,10 @@ class _Sizes:
 
 
 def check_network(gates: int) -> Check:
-    """The check of a recurrent network with so many gates: a padded batch or a packed one, its states and weights.
+    """Returns a check of a recurrent network with `gates` gates: its padded or packed batch, states and weights.
 
-    The check raises ValueError for a shape, a dtype or a number of weights that the network cannot have, and
-    RuntimeError for sizes of a packed batch that do not fit.
+    The check raises ValueError for an invalid shape, dtype or number of weights, and RuntimeError for invalid
+    sizes of a packed batch.
     """
 
     def check(given: Mapping[str, Any]) -> None:
@@ -50,13 +50,13 @@ def check_network(gates: int) -> Check:
         states, params = _states(given["hx"], gates), list(given["params"])
         x = given["data"] if packed is not None else given["input"]
         if not 1 <= layers <= len(params):
-            raise ValueError(f"`num_layers` is {layers:,}, and {len(params)} weights are given")
+            raise ValueError(f"`num_layers` is {layers:,}, but {len(params)} weights are given")
         wanted = 3 if packed is None else 2
         if x.dim() != wanted or 0 in x.shape:
-            raise ValueError(f"the input has shape {tuple(x.shape)}, and {wanted} sizes above zero are needed")
+            raise ValueError(f"the input has shape {tuple(x.shape)}, but {wanted} nonzero sizes are needed")
         if any(state.dim() != 3 or 0 in state.shape for state in states):
             shapes = " and ".join(str(tuple(state.shape)) for state in states)
-            raise ValueError(f"the states have the shape {shapes}, and 3 sizes above zero are needed")
+            raise ValueError(f"the states have the shape {shapes}, but 3 nonzero sizes are needed")
         directions = 2 if given["bidirectional"] else 1
         if packed is None:
             batch = x.shape[0 if given.get("batch_first") else 1]
@@ -73,15 +73,15 @@ def check_network(gates: int) -> Check:
 
 
 def check_cell(gates: int) -> Check:
-    """The check of one recurrent cell; it raises ValueError for a shape or a dtype that the cell cannot have."""
+    """Returns a check of one recurrent cell. It raises ValueError for an invalid shape or dtype."""
 
     def check(given: Mapping[str, Any]) -> None:
         x, states = given["input"], _states(given["hx"], gates)
         biases = [given.get("b_ih"), given.get("b_hh")]
         if x.dim() != 2:
-            raise ValueError(f"the input has shape {tuple(x.shape)}, and 2 sizes are needed")
+            raise ValueError(f"the input has shape {tuple(x.shape)}, but 2 sizes are needed")
         if any(state.dim() != 2 for state in states):
-            raise ValueError(f"a state has shape {tuple(states[0].shape)}, and 2 sizes are needed")
+            raise ValueError(f"a state has shape {tuple(states[0].shape)}, but 2 sizes are needed")
         if (biases[0] is None) != (biases[1] is None):
             raise ValueError("one of the two biases is missing: give both or none")
         hidden = states[0].shape[1]
@@ -105,10 +105,10 @@ def _states(hx: Any, gates: int) -> list[Tensor]:
 
 def _compare(what: str, tensors: Sequence[Tensor], wanted: Sequence[Shape]) -> None:
     if len(tensors) != len(wanted):
-        raise ValueError(f"{len(wanted)} {what}s are needed, and {len(tensors)} are given")
+        raise ValueError(f"expected {len(wanted)} {what}s, but {len(tensors)} are given")
     for position, (tensor, shape) in enumerate(zip(tensors, wanted, strict=True)):
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"{what} {position} has shape {tuple(tensor.shape)}, and {shape} is needed")
+            raise ValueError(f"{what} {position} has shape {tuple(tensor.shape)}, but {shape} is needed")
 
 
 def _check_dtypes(tensors: Sequence[Tensor]) -> None:
@@ -122,5 +122,5 @@ def _check_packed(sizes: Tensor, rows: int, batch: int) -> None:
     if sizes.dim() != 1 or sizes.dtype != torch.int64 or sizes.shape[0] == 0:
         raise ValueError("`batch_sizes` is a list of int64, one size for each step in time")
     fits = (sizes > 0).all() & (sizes <= batch).all() & (sizes[0] == batch) & (sizes.diff() <= 0).all()
-    message = "`batch_sizes` has to start with the batch, never to grow, and to add up to the rows of the data"
+    message = "`batch_sizes` must start with the batch size, never increase, and add up to the rows of the data"
     torch._assert_async(fits & (sizes.sum() == rows), message)

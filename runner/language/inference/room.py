@@ -1,4 +1,4 @@
-"""Room under a limit of the process's memory: for what Python itself takes besides the operations it bounds."""
+"""Headroom under a memory limit of the process, for the memory of Python itself besides the limited operations."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from types import ModuleType
 
 NODES_AT_ONCE = 1_000
 NODE_BYTES = 8 << 10
-"""What the graph, the syntax tree and the example of an operation take, where its elements are few."""
+"""Bytes for the graph node, the syntax tree and the example of an operation on few elements."""
 
 
 def resource_module() -> ModuleType | None:
-    """Python's `resource`, where the system limits the memory of a process."""
+    """Returns the module `resource`, if the system can limit the memory of a process; else None."""
     if sys.platform != "linux":
         return None
     return importlib.import_module("resource")
 
 
 def address_space() -> int:
-    """Bytes of address space that this process has."""
+    """Returns the size of this process's address space in bytes."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def widen(room: int) -> None:
-    """Allow the process `room` bytes more, where its address space is limited."""
+    """Raises the process's address space limit, if there is one, by `room` bytes."""
     resource = resource_module()
     if resource is None:
         return
@@ -45,7 +45,7 @@ def _limit(resource: ModuleType, soft: int, hard: int) -> None:
 
 @contextmanager
 def lifted_limit() -> Iterator[None]:
-    """Inside, no limit of address space holds; what is taken there counts for none afterwards either."""
+    """Lifts the address space limit inside. Memory allocated there does not count against the limit afterwards."""
     resource = resource_module()
     if resource is None:
         yield

@@ -10,20 +10,20 @@ from torch import Tensor
 
 
 def watch(x: Tensor) -> Tensor:
-    """`x`, as something that `gradient` can differentiate by: a leaf of its own where it has no history."""
+    """Returns `x` so that `gradient` can differentiate by it: as a new leaf if it has no autograd history."""
     if not (x.is_floating_point() or x.is_complex()):
         return x
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
 def gradient(y: Tensor, xs: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-    """The derivative of the one-element `y` with respect to `xs`, itself differentiable.
+    """Computes the derivative of the one-element `y` with respect to `xs`; the result is differentiable.
 
     Args:
         y: one element, any shape.
         xs: a tensor, or several.
     Returns:
-        A tensor of the shape of `xs`, or a tuple of them; zeros where `y` does not depend on it.
+        A tensor of the shape of `xs`, or a tuple of them; zeros if `y` does not depend on it.
     """
     single = isinstance(xs, Tensor)
     targets: tuple[Tensor, ...] = (xs,) if isinstance(xs, Tensor) else tuple(xs)
@@ -35,7 +35,7 @@ def gradient(y: Tensor, xs: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor,
 
 
 def branch(chosen: Callable[..., Any], otherwise: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """`a if condition else b` as one call: `(condition, *captured)`, of which the first `count` are `a`'s."""
+    """Returns `a if condition else b` as a function `(condition, *captured)`; the first `count` captures are `a`'s."""
 
     def choose(condition: Any, *captured: Any) -> Any:
         return chosen(None, *captured[:count]) if condition else otherwise(None, *captured[count:])
@@ -45,17 +45,17 @@ def branch(chosen: Callable[..., Any], otherwise: Callable[..., Any], count: int
 
 
 def power(base: Any, exponent: Any) -> Any:
-    """`base ** exponent`."""
+    """Returns `base ** exponent`."""
     return base**exponent
 
 
 def number_as(number: float, dtype: torch.dtype, device: str) -> Tensor:
-    """A number as a tensor without dimensions."""
+    """Returns a number as a 0-d tensor."""
     return torch.scalar_tensor(number, dtype=dtype, device=device)
 
 
 def lookup(name: str, values: tuple[Any, ...]) -> Callable[[int], Any]:
-    """The elements of the 1-d constant `name` as Python numbers, by a running index."""
+    """Returns a function from a running index to the element of the 1-d constant `name`, as a Python number."""
 
     def item(index: int) -> Any:
         if not -len(values) <= index < len(values):

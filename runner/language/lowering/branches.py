@@ -1,4 +1,4 @@
-"""Conditions and the branches that they choose between: `a if c else b`, `and`, `or`."""
+"""Lowers conditions and their branches: `a if c else b`, `and`, `or`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.language.lowering.values import describe, differ, example_of
 if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering
 
-BRANCH_WORK = 250  # what a branch costs, in steps of lowering: its two sides are compiled
+BRANCH_WORK = 250  # the cost of a branch in lowering steps: both sides are compiled
 
 FOR_TENSORS: Mapping[str, str] = {
     "and": "`logical_and(a, b)` or `a & b`",
@@ -28,7 +28,7 @@ FOR_TENSORS: Mapping[str, str] = {
     "if": "`where(condition, a, b)`",
     "chain": "`(a < b) & (b < c)`",
 }
-"""What stands for a scalar construct where the operands are tensors."""
+"""The tensor equivalent of each scalar construct."""
 
 
 def boolean(lowering: Lowering, node: ast.BoolOp) -> Any:
@@ -78,7 +78,7 @@ def choose(
     chosen: Callable[[Lowering], Any],
     otherwise: Callable[[Lowering], Any],
 ) -> Any:
-    """Only the chosen side is computed: now where the condition is fixed, else at run time."""
+    """Lowers a branch, of which only the chosen side is computed. A fixed condition chooses now, others at run time."""
     if not isinstance(condition, fx.Node):
         return chosen(lowering) if condition else otherwise(lowering)
     lowering.work(node, BRANCH_WORK)
@@ -112,7 +112,7 @@ class _Side:
 
 
 def _side(lowering: Lowering, condition: fx.Node, lower: Callable[[Lowering], Any], wanted: bool) -> _Side:
-    """One side in a graph of its own, inferred at an iteration at which it is the chosen one."""
+    """Lowers one side into its own graph, inferred at an iteration that takes this side."""
     inner = lowering.inside(lowering.text, lowering.origin, fx.Graph())
     shared = lowering.shared
     before = shared.iteration
@@ -129,7 +129,7 @@ def _compiled(side: _Side) -> Callable[..., Any]:
 
 
 def _agree(lowering: Lowering, node: ast.AST, left: _Side, right: _Side, one: Any, other: Any) -> tuple[Any, Any]:
-    """Both sides as values of one kind and dtype: a number beside a tensor becomes one."""
+    """Returns both sides as values of one type and dtype: a number becomes a tensor if the other side is one."""
     if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)) and len(one) == len(other):
         pairs = [_agree(lowering, node, left, right, *pair) for pair in zip(one, other, strict=True)]
         return tuple(first for first, _ in pairs), tuple(second for _, second in pairs)
@@ -148,8 +148,8 @@ def _agree(lowering: Lowering, node: ast.AST, left: _Side, right: _Side, one: An
         if not isinstance(value, (bool, int, float, Tensor, tuple, list)):
             raise lowering.fault(
                 node,
-                f"one side is {describe(value)}, and the condition changes while it runs",
-                "only tensors and numbers can be chosen then",
+                f"one side is {describe(value)}, but the condition is only known at run time",
+                "choose between tensors or numbers",
             )
     if isinstance(first, (bool, int, float)) and isinstance(second, (bool, int, float)):
         return one, other
@@ -176,13 +176,13 @@ def _as_tensor(side: _Side, value: Any, example: Any, dtype: torch.dtype) -> Any
 
 
 def _example(one: Any, other: Any, chosen: bool) -> Any:
-    """The example of a branch: that of the chosen side, and a float where either side may be one."""
+    """Returns the example of a branch: that of the chosen side, widened to the number type of either side."""
     if isinstance(one, (tuple, list)):
         return tuple(_example(*pair, chosen) for pair in zip(one, other, strict=True))
     first, second = example_of(one), example_of(other)
     example = first if chosen else second
     if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape != second.shape:
-        return max(first, second, key=Tensor.dim)  # what is computed from it then varies too, unless it is reduced
+        return max(first, second, key=Tensor.dim)  # so values computed from it vary too, unless they are reduced
     if isinstance(example, (bool, int, float)):
         widest = max(type(first), type(second), key=(bool, int, float).index)
         return widest(example)

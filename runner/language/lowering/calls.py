@@ -1,4 +1,4 @@
-"""Calls: helper functions are inlined, `grad(y, x)` differentiates, everything else is an operation."""
+"""Lowers calls: inlines helper functions, differentiates with `grad(y, x)`, and treats all others as operations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from runner.text import counted
 if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering
 
-MAX_INLINED = 64  # functions within functions
-INLINING_WORK = 5  # what inlining a function costs, in steps of lowering
+MAX_INLINED = 64  # nested functions
+INLINING_WORK = 5  # the cost of inlining a function in lowering steps
 
 
 def call(lowering: Lowering, node: ast.Call) -> Any:
@@ -35,7 +35,7 @@ def call(lowering: Lowering, node: ast.Call) -> Any:
 
 
 def differentiate(lowering: Lowering, node: ast.Call) -> Any:
-    """`grad(y, x)`."""
+    """Lowers `grad(y, x)`."""
     if len(node.args) != 2 or node.keywords:
         raise lowering.fault(node, "`grad` takes two arguments", "write `grad(y, x)` or `grad(y, [x1, x2])`")
     y = lowering.plain(lowering.value(node.args[0]))
@@ -47,7 +47,9 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
                 name, f"`{lowering.shown(name)}` is not a name", "differentiate by a name: give the value one first"
             )
     if not names:
-        raise lowering.fault(by, "`grad` by nothing", "name what to differentiate by: `grad(y, [x1, x2])`")
+        raise lowering.fault(
+            by, "`grad` has nothing to differentiate by", "name what to differentiate by: `grad(y, [x1, x2])`"
+        )
     xs = [lowering.value(name) for name in names]
     for value, source in ((y, node.args[0]), *zip(xs, names, strict=True)):
         if not isinstance(value, fx.Node) or not isinstance(value.meta["example"], Tensor):
@@ -73,7 +75,7 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
     if stale is not None:
         raise lowering.fault(
             node,
-            f"`{stale}` stands here for the value last computed, which remembers no derivative",
+            f"`{stale}` is the last computed value here, and has no autograd history",
             "write out what it is computed from, or read a gradient after `backward`",
         )
     most = lowering.shared.inference.bounds.nodes
@@ -87,7 +89,7 @@ def differentiate(lowering: Lowering, node: ast.Call) -> Any:
 
 
 def without_history(lowering: Lowering, y: fx.Node, xs: Sequence[fx.Node]) -> str | None:
-    """A named value that `y` is computed from, in an `assign`, `expect` or `when`; `xs` themselves are leaves."""
+    """Returns a named value that cuts the autograd history of `y` before `xs`, in `assign`, `expect` or `when`."""
     scope = lowering.scope
     if not scope.fields:
         return None
@@ -136,7 +138,7 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
             f"it is declared as `{function.declaration}`",
         )
     if lowering.shared.inlined >= MAX_INLINED:
-        raise lowering.fault(node, "functions call one another too deeply", "write some of them as one")
+        raise lowering.fault(node, "functions are nested too deeply", "merge some of them")
     lowering.work(node, INLINING_WORK)
     lowering.shared.inlined += 1
     inner = lowering.inside(function.text, function.origin, lowering.graph, differentiated(function.statements))
@@ -151,7 +153,7 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
 
 
 def default_value(lowering: Lowering, node: ast.Call, function: Function, name: str, default: ast.expr) -> Any:
-    """The value of a default, which reads no names but those of the whole config; its faults are the call's."""
+    """Lowers a default value, which can only read names of the whole config. Its errors are placed at the call."""
     inner = lowering.inside(function.declaration, function.origin, lowering.graph)
     inner.captured = lowering.captured
     try:
@@ -162,7 +164,7 @@ def default_value(lowering: Lowering, node: ast.Call, function: Function, name: 
 
 @functools.lru_cache(maxsize=256)
 def differentiated(trees: tuple[ast.AST, ...]) -> frozenset[str]:
-    """The names that some `grad(y, names)` in these trees differentiates by."""
+    """Returns the names by which some `grad(y, names)` in these trees differentiates."""
     found: set[str] = set()
     for tree in trees:
         for node in ast.walk(tree):

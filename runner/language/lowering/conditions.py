@@ -1,4 +1,4 @@
-"""At which iteration a condition holds: what a branch is inferred on, so that it is only tried where it is chosen."""
+"""Finds an iteration at which a condition holds, so that a branch is only inferred where it would be taken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST: tuple[int, ...] = (*range(1, 101), 1_000, 10_000, 100_000, 1_000_000)
 
 
 def example_at(node: fx.Node, iteration: int | None) -> Any:
-    """The example of `node`, with its scalars as they are at an iteration; its own for None and for tensors."""
+    """Returns the example of `node` at an iteration; its own example for None and for tensors."""
     if iteration is None:
         return node.meta["example"]
     try:
@@ -24,14 +24,14 @@ def example_at(node: fx.Node, iteration: int | None) -> Any:
 
 
 def examples_at(value: Any, iteration: int) -> Any:
-    """`value` with every node replaced by its example at an iteration."""
+    """Returns `value` with every node replaced by its example at an iteration."""
     return fx.node.map_arg(value, lambda node: example_at(node, iteration))
 
 
 def iteration_where(condition: fx.Node, wanted: bool, near: int | None) -> int | None:
-    """An iteration at which `condition` is `wanted`, looked for at `near` first; None where none is found.
+    """Finds an iteration at which `condition` is `wanted`, starting with `near`; None if there is none.
 
-    Numbers that the condition itself is made of are tried too, so that `iteration > 2500` finds 2501.
+    Also tries the numbers in the condition itself, so that `iteration > 2500` finds 2501.
     """
     candidates: list[int] = [near or 1]
     for number in _numbers(condition):
@@ -72,7 +72,7 @@ def _computed_at(node: fx.Node, iteration: int, known: dict[fx.Node, Any]) -> An
 
 
 def _numbers(condition: fx.Node) -> Iterator[int]:
-    """The integers that a condition is computed from."""
+    """Yields the integers that a condition is computed from."""
     seen: set[fx.Node] = set()
     pending = [condition]
     while pending:

@@ -1,6 +1,6 @@
-"""What the lowering of one text knows and does: names, nodes, faults.
+"""The state and operations of lowering one text: names, nodes, errors.
 
-`lower` passes in the functions that lower each kind of syntax; those get the `Lowering` as their first argument.
+`lower` passes in the functions that lower each kind of syntax. Their first argument is the `Lowering`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from runner.language.text.faults import Consequence, LanguageError, place_of, so
 from runner.language.text.hints import NAMES
 
 LATER = (2, 3, 10)
-"""Iterations at which a shape is looked at again."""
+"""Iterations at which a shape is inferred again."""
 
 ABSENT: Any = object()
-"""What `Lowering.find` returns for a name without a meaning."""
+"""The result of `Lowering.find` for an unknown name."""
 
-WORK_A_NODE = 10  # steps of lowering for each operation that is allowed
+WORK_A_NODE = 10  # the maximum number of lowering steps for each allowed operation
 
 
 Handlers = Mapping[type[ast.expr], Callable[["Lowering", Any], Any]]
@@ -49,7 +49,7 @@ Handlers = Mapping[type[ast.expr], Callable[["Lowering", Any], Any]]
 
 @dataclass(slots=True)
 class Shared:
-    """What one expression, its functions and its branches have in common."""
+    """The state that one expression, its functions and its branches share."""
 
     handlers: Handlers
     scope: Scope
@@ -57,12 +57,12 @@ class Shared:
     random: bool = False
     gradients: bool = False
     inlined: int = 0
-    work: int = 0  # nodes of syntax lowered, elements of displays walked
-    iteration: int | None = None  # at which the branch that is being lowered is chosen
+    work: int = 0  # syntax nodes lowered, and elements of lists and tuples visited
+    iteration: int | None = None  # an iteration that takes the branch being lowered
 
 
 class Lowering:
-    """Lowers one text into one graph. Functions and branches get one of their own over the same `Shared`."""
+    """Lowers one text into one graph. Functions and branches get their own `Lowering` with the same `Shared`."""
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class Lowering:
         self.graph = graph
         self.local = local
         self.named: dict[str, Any] = {}
-        self.faulty: set[str] = set()  # names whose own statements have faults
+        self.faulty: set[str] = set()  # names whose own statements have errors
         self.watched = watched
-        self.parent = parent  # of a branch: the graph it captures from
+        self.parent = parent  # the enclosing lowering, from which a branch captures
         self.inputs: dict[str, fx.Node] = {}
         self.captured: dict[fx.Node, fx.Node] = {}
 
     def inside(
         self, text: str, origin: Hashable | None, graph: fx.Graph, watched: frozenset[str] = frozenset()
     ) -> Lowering:
-        """A lowering of a branch or a function within this one."""
+        """Returns a lowering for a branch or a function inside this one."""
         return Lowering(text, origin, self.shared, graph, {}, watched, self)
 
     # faults
@@ -104,22 +104,22 @@ class Lowering:
     # values
 
     def value(self, node: ast.expr) -> Any:
-        """Lower one expression to a value."""
+        """Lowers one expression to a value."""
         self.work(node)
         return self.shared.handlers[type(node)](self, node)
 
     def work(self, node: ast.AST, amount: int = 1) -> None:
-        """Count what lowering itself costs, so that functions and loops that give no operations are bounded too."""
+        """Counts lowering steps, to limit functions and loops that add no operations too."""
         self.shared.work += amount
         if self.shared.work > WORK_A_NODE * self.shared.inference.bounds.nodes:
             raise self.fault(
                 node,
-                "the expression takes too long to write out",
+                "the expression takes too long to expand",
                 "use fewer loops, or functions that call fewer others",
             )
 
     def walk(self, node: ast.AST, value: Any) -> None:
-        """Count a tuple or list with all that it holds, since whoever takes it goes through all of it."""
+        """Counts a tuple or list with all its elements, because every use visits all of them."""
         if isinstance(value, (tuple, list)):
             size, depth = extent(value)
             self.work(node, size)
@@ -155,7 +155,7 @@ class Lowering:
         raise self.unknown(node)
 
     def find(self, name: str) -> Any:
-        """The value of a local or named value here or around; a function sees what was named before its call."""
+        """Returns the local or named value `name`, here or enclosing. A function sees values named before its call."""
         for lowering in self.visible():
             if name in lowering.local and (lowering.origin == self.origin):
                 return lowering.local[name]
@@ -164,7 +164,7 @@ class Lowering:
         return ABSENT
 
     def visible(self) -> Iterator[Lowering]:
-        """This text and what encloses it: a branch is inside its text; a function is inside the whole expression."""
+        """Yields this lowering and those that enclose it: the text of a branch; the whole expression of a function."""
         lowering: Lowering | None = self
         while lowering is not None:
             yield lowering
@@ -200,7 +200,7 @@ class Lowering:
         return self.fault(node, f"`{name}` is not declared", did_you_mean(name, known, otherwise))
 
     def input(self, name: str, example: Any, node: ast.AST | None = None) -> fx.Node:
-        """The placeholder of a name that comes from outside the expression, which reads it at `node`."""
+        """Returns the placeholder of an input of the expression, which reads it at `node`."""
         root = self
         while root.parent is not None:
             root = root.parent
@@ -221,7 +221,7 @@ class Lowering:
         return found
 
     def lift(self, value: Any) -> Any:
-        """`value`, usable in this graph: a branch captures what its surroundings computed."""
+        """Returns `value` for use in this graph: a branch captures the values of enclosing graphs."""
         if isinstance(value, fx.Node):
             if value.graph is self.graph:
                 return value
@@ -245,7 +245,7 @@ class Lowering:
     # scalars
 
     def plain(self, value: Any) -> Any:
-        """`value` with lookups as the scalars they are."""
+        """Returns `value` with each lookup replaced by its scalar."""
         if isinstance(value, (tuple, list)):
             return type(value)(self.plain(item) for item in value)
         if isinstance(value, Lookup):
@@ -271,19 +271,19 @@ class Lowering:
         return value
 
     def scalar_call(self, node: ast.AST, function: Callable[..., Any], arguments: list[Any]) -> Any:
-        """Scalar arithmetic: done now where all is fixed, else a node that runs."""
+        """Computes scalar arithmetic now if all arguments are fixed; else adds a node."""
         if not any(isinstance(argument, fx.Node) for argument in arguments):
             try:
                 return bounded(function(*arguments))
             except FAULTS as error:
-                hint = "change the numbers it is made of"
+                hint = "change the numbers in it"
                 raise self.fault(node, f"`{self.shown(node)}`: {fault_text(error)}", hint) from None
         return self.emit(node, "call_function", function, tuple(arguments))
 
-    # elements, and whether a name means something
+    # elements, and whether a name is known
 
     def parts(self, value: Any) -> list[Any] | None:
-        """The elements of a tuple, a list, or a node that gives several values."""
+        """Returns the elements of a tuple, a list, or a node with several values; None for other values."""
         if isinstance(value, (tuple, list)):
             return list(value)
         if isinstance(value, fx.Node):
@@ -300,7 +300,7 @@ class Lowering:
         return None
 
     def is_named(self, name: str) -> bool:
-        """Whether the expression itself gives `name` a meaning: an argument, a loop variable, a named value."""
+        """Whether the expression itself defines `name`: as an argument, a loop variable or a named value."""
         return self.find(name) is not ABSENT
 
     def is_declared(self, name: str) -> bool:
@@ -309,7 +309,7 @@ class Lowering:
     # calls
 
     def arguments(self, node: ast.Call) -> tuple[list[Any], dict[str, Any]]:
-        """The lowered arguments of a call; a name given twice is a fault."""
+        """Lowers the arguments of a call. Raises `LanguageError` if a name is given twice."""
         positional = [self.value(argument) for argument in node.args]
         named: dict[str, Any] = {}
         for keyword in node.keywords:
@@ -348,7 +348,7 @@ class Lowering:
         dynamic: bool = False,
         example: Any = None,
     ) -> fx.Node:
-        """Add one operation to the graph, and run it on the examples."""
+        """Adds one operation to the graph, and runs it on the examples."""
         kwargs = kwargs or {}
         self.count(node)
         operands = nodes_of((args, kwargs))
@@ -382,13 +382,13 @@ class Lowering:
             raise self.too_large(node, error) from None
         except RecursionError:
             raise
-        except Exception as error:  # torch raises what it likes; each becomes a fault at its place
+        except Exception as error:  # torch raises any type; each becomes an error at its place
             if node is None:
                 raise
             raise explain(error, node, self.text, self.origin, target, examples, named) from error
 
     def varies(self, node: ast.AST, kind: str, target: Any, args: Any, kwargs: Any, made: fx.Node) -> bool:
-        """Whether a running scalar is in the shape of a result (`x[:iteration]`): later iterations are tried."""
+        """Whether the shape of a result depends on a running scalar (`x[:iteration]`); tries later iterations."""
         example = made.meta["example"]
         if target in ELEMENTWISE or not isinstance(example, Tensor):
             return False
@@ -398,7 +398,7 @@ class Lowering:
             try:
                 later, named = examples_at((args, kwargs), iteration)
                 found = self.infer(node, kind, target, later, named, True)
-            except LanguageError:  # it need not hold there; where it is run and does not, that is told
+            except LanguageError:  # it may be invalid there; if it runs there, the run reports that
                 continue
             if isinstance(found, Tensor) and found.shape != example.shape:
                 return True

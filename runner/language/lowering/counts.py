@@ -1,4 +1,4 @@
-"""Counts that torch would be busy with for ever, and could not be interrupted: refused before anything is called."""
+"""Rejects counts that would keep torch busy forever, uninterruptibly, before any call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST: Mapping[tuple[str, str], int] = {
     ("multi_dot", "tensors"): 100,
     ("combinations", "r"): 64,  # which are as many dimensions
 }
-"""The largest count by operation, a function or a method, and argument."""
+"""The largest count for each operation (function or method) and argument."""
 
 _WINDOWS = {"kernel_size", "stride", "padding", "dilation", "output_padding"}
 _LARGEST_WINDOW = 2**24
@@ -48,14 +48,14 @@ _PIECES: Mapping[str, Callable[[int, int], int]] = {
     "unbind": lambda size, _: size,
     "unbind_copy": lambda size, _: size,
 }
-"""How many tensors an operation gives, from the size that it divides and what it is asked for."""
+"""The number of tensors that an operation returns, from the size that it splits and the requested count or size."""
 
 
 def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, Any]) -> str | None:
-    """What is too many in a call, in words; None where nothing is.
+    """Returns a message about a count that is too large in a call; None if there is none.
 
     Args:
-        operands: what is given by position, the tensor of a method first.
+        operands: the positional arguments, with the tensor of a method first.
     """
     given = {**_by_name(operation, operands), **named}
     for (name, argument), largest in _LARGEST.items():
@@ -66,7 +66,7 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
         if isinstance(count, Tensor) and _is_number(operation, argument):
             return _unbounded(operation, argument)
         if isinstance(count, (int, float)) and abs(count) > largest:
-            return f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}"
+            return f"`{argument}` of `{operation.bare_name}` is {count:,}; the maximum is {largest:,}"
     for argument in _WINDOWS & given.keys():
         value = _plain(given[argument])
         sizes = value if isinstance(value, (tuple, list)) else [value]
@@ -76,26 +76,26 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
             return f"`{argument}` of `{operation.bare_name}` is larger than 2^24"
     pieces = _pieces(operation, operands, given)
     if pieces > MAX_DISPLAY:
-        return f"`{operation.bare_name}` would give {pieces:,} tensors, and at most {MAX_DISPLAY:,}"
+        return f"`{operation.bare_name}` would return {pieces:,} tensors; the maximum is {MAX_DISPLAY:,}"
     return None
 
 
 def _plain(value: Any) -> Any:
-    """What a value is while planning: of a node its example, of an element of a constant the number."""
+    """Returns a value during planning: the example of a node, the number of an element of a constant."""
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value.element if isinstance(value, Lookup) else example_of(value)
 
 
 def _is_number(operation: Operation, argument: str) -> bool:
-    """Whether an argument is never a tensor, though torch takes one of a single integer in its place."""
+    """Whether an argument is declared as a number, although torch accepts a one-element integer tensor instead."""
     return not any(
         "Tensor" in each.type for overload in operation.overloads for each in overload if each.name == argument
     )
 
 
 def _unbounded(operation: Operation, argument: str) -> str:
-    return f"`{argument}` of `{operation.bare_name}` is a tensor, and a number is needed, which is bounded"
+    return f"`{argument}` of `{operation.bare_name}` is a tensor; it must be a number"
 
 
 def _by_name(operation: Operation, operands: Sequence[Any]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _pieces(operation: Operation, operands: Sequence[Any], given: Mapping[str, A
 
 
 def _count(value: Any) -> int | None:
-    """What is asked for, also in a tensor of one integer."""
+    """Returns a requested count, also from a 0-d integer tensor; None if it is not one."""
     if type(value) is Tensor and value.dim() == 0 and not (value.is_floating_point() or value.is_complex()):
         return int(value)
     return value if isinstance(value, int) else None

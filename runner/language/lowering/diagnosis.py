@@ -1,4 +1,4 @@
-"""What torch raises about an operation, in the words of the expression."""
+"""Converts exceptions of torch about an operation into errors in terms of the expression."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _BROADCASTING = {
     operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
 }  # fmt: skip
 _DATA_DEPENDENT = {"DynamicOutputShapeException", "DataDependentOutputException", "UnsupportedOperatorException"}
-"""What tensors without memory raise where an operation has to look at values."""
+"""Exceptions of tensors without memory, if an operation reads their values."""
 
 _OF_DTYPES = re.compile(r"expected scalar type|same dtype|must match.*dtype|dtype.*must match")
-"""What torch says of tensors whose dtypes do not go together."""
+"""Messages of torch about incompatible dtypes."""
 
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
 _ALLOCATION = re.compile(
@@ -38,7 +38,7 @@ _ALLOCATION = re.compile(
 
 
 class AllocationError(LanguageError):
-    """An operation wanted more memory than the process may take; `bytes` of it, where torch says how many."""
+    """An operation needs more memory than the process may use: `bytes`, if torch reports the number."""
 
     bytes: int | None = None
 
@@ -52,7 +52,7 @@ def explain(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> LanguageError:
-    """The fault of one operation: the shapes that do not fit, else what torch says, at the operation's place."""
+    """Builds the error of one operation, at its place: the mismatched shapes, else the message of torch."""
     place = place_of(node, text)
     shown = source_of(node, text)
     memory = memory_message(error)
@@ -62,7 +62,7 @@ def explain(
         fault.bytes = _bytes_tried(error)
         return fault
     if type(error).__name__ in _DATA_DEPENDENT:
-        message = f"what `{shown}` gives depends on data, and a config of more than 64 MiB is planned without its data"
+        message = f"the result of `{shown}` depends on data, but a config of more than 64 MiB is planned without it"
         return LanguageError(message, "write it with a mask: `where(x > 0, x, 0)`", place, origin)
     message = _shapes(node, text, target, args) or torch_message(error)
     hint = _hint(message, target)
@@ -80,12 +80,12 @@ def explain(
         elif hint is None and isinstance(node, ast.Call):
             hint = f"`steprun ops {source_of(node.func, text)}` shows what it takes"
         elif hint is None:
-            hint = "use a smaller index" if isinstance(node, ast.Subscript) else "change what it is made of"
+            hint = "use a smaller index" if isinstance(node, ast.Subscript) else "change its operands"
     return LanguageError(message, hint, place, origin)
 
 
 def memory_message(error: BaseException) -> str | None:
-    """What an allocation that failed is told as; None where the error is about something else."""
+    """Returns the message for a failed allocation; None for any other error."""
     if not isinstance(error, MemoryError) and not _ALLOCATION.search(str(error)):
         return None
     tried = _bytes_tried(error)
@@ -98,12 +98,12 @@ def _bytes_tried(error: BaseException) -> int | None:
 
 
 def device_hint(message: str) -> str | None:
-    """What to do about an operation that gives other bits each time on this device, which torch then refuses."""
+    """Returns a hint for an operation that torch rejects as nondeterministic on this device; else None."""
     return "use another operation, or `device: cpu`" if "deterministic implementation" in message else None
 
 
 def torch_message(error: BaseException) -> str:
-    """The first line of what torch says, without its prefixes and full stop."""
+    """Returns the first line of a message of torch, without its prefixes and full stop."""
     text = str(error)
     for noise in _NOISE:
         text = noise.sub("", text)

@@ -1,4 +1,4 @@
-"""Subscripts and attributes."""
+"""Lowers subscripts and attributes."""
 
 from __future__ import annotations
 

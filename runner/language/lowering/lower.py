@@ -1,7 +1,6 @@
-"""The syntax tree of an expression to a `torch.fx.Graph`, node by node, with every fault placed.
+"""Lowers the syntax tree of an expression to a `torch.fx.Graph`, node by node. Every error has a place.
 
-What values are while they are lowered stands in `values`; statements, operators, subscripts and calls have modules of
-their own.
+`values` documents the values during lowering. Statements, operators, subscripts and calls have their own modules.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from runner.language.text.parse import parse_expression, parse_statements
 def lower_statements(
     text: str, scope: Scope, inference: Inference, metrics: Mapping[Hashable, str] | None = None
 ) -> Lowered:
-    """Lower the statements of an `expression`, and metrics over its named values.
+    """Lowers the statements of an `expression`, and metrics over its named values.
 
     Args:
         text: the statements.
-        scope: what their names stand for.
-        inference: finds the shapes.
-        metrics: expressions; each key is the origin of faults in it, and its last part the metric's name.
+        scope: the meaning of their names.
+        inference: infers the shapes.
+        metrics: expressions. Each key is the origin of errors in it; its last part is the metric's name.
     Raises:
-        LanguageError: any fault, at its place in the text (or, with `origin`, in a function's or metric's).
-        TooLarge: a bound of `inference` is passed.
+        LanguageError: any error, at its place in the text (or, with `origin`, in that of a function or metric).
+        TooLarge: the expression exceeds a limit of `inference`.
     """
     statements = parse_statements(text)
     trees: list[ast.AST] = [*statements]
@@ -69,7 +68,7 @@ def lower_statements(
 
 
 def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
-    """Lower one expression; its value is named `value`. Raises as `lower_statements` does."""
+    """Lowers one expression; its value is named `value`. Raises as `lower_statements` does."""
     expression = parse_expression(text)
     _check_size(text, [expression], scope, inference)
     lowering = _start(text, [expression], scope, inference)
@@ -79,7 +78,7 @@ def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
 
 
 def _check_size(text: str, trees: Sequence[ast.AST], scope: Scope, inference: Inference) -> None:
-    """Refuse at once what its text alone shows to be too large, rather than after inferring it node by node."""
+    """Rejects a text that is certainly too large at once, instead of after inferring it node by node."""
     tree = too_large(trees, scope, inference.bounds.nodes)
     if tree is not None:
         message, _, hint = str(inference.too_many()).partition("; ")
@@ -96,7 +95,7 @@ def _bounded_recursion() -> Iterator[None]:
 
 
 def uses_grad(text: str, scope: Scope) -> bool:
-    """Whether an expression, or a function it may call, differentiates: then inference needs autograd."""
+    """Whether an expression, or a function it may call, uses `grad`: then inference needs autograd."""
     bodies = [text, *(function.text for function in scope.functions.values())]
     return any("grad" in body for body in bodies)
 

@@ -1,4 +1,4 @@
-"""Calls of torch's operations, methods and attributes, checked against the catalogue and lowered to nodes."""
+"""Checks calls of torch's operations, methods and attributes against the catalogue, and lowers them to nodes."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 _LISTED = "`steprun ops` lists what is"
 
 _DETERMINISTIC: Mapping[tuple[str, str], Mapping[str, Any]] = {("linalg.lstsq", "cpu"): {"driver": "gelsd"}}
-"""What is passed by operation and device where torch's own choice gives other bits each time: `gelsy`, its driver of
-least squares on the CPU, starts from uninitialised memory."""
+"""Arguments by operation and device whose default in torch is nondeterministic: `gelsy`, the default driver of
+least squares on the CPU, reads uninitialised memory."""
 
 find = find_operation
 
 
 def dotted_name(node: ast.expr) -> str | None:
-    """`torch.linalg.det` of a chain of attributes that starts with a name."""
+    """Returns the dotted name of a chain of attributes, such as `torch.linalg.det`; None if it starts with no name."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -57,7 +57,7 @@ def dotted_name(node: ast.expr) -> str | None:
 
 
 def dotted_constant(name: str) -> Any:
-    """`math.pi`, `torch.inf`, `torch.float64`: a number or a dtype; else None."""
+    """Returns the number or dtype of a name such as `math.pi`, `torch.inf` or `torch.float64`; else None."""
     module, _, rest = name.rpartition(".")
     if module in ("math", "torch") and rest in ("pi", "e", "inf", "nan", "tau"):
         return getattr(math, rest)
@@ -65,10 +65,10 @@ def dotted_constant(name: str) -> Any:
 
 
 def lower_call(lowering: Lowering, node: ast.Call) -> Any:
-    """A call of a scalar function, an operation or a method.
+    """Lowers a call of a scalar function, an operation or a method.
 
     Raises:
-        LanguageError: no such operation or argument, or the operation refuses its operands.
+        LanguageError: there is no such operation or argument, or the operation rejects its operands.
     """
     dotted = dotted_name(node.func)
     if dotted is None:
@@ -104,7 +104,7 @@ def lower_call(lowering: Lowering, node: ast.Call) -> Any:
         operation = find_operation(dotted)
         if operation is None:
             given = next((value for value in plain if not lowering.is_scalar(value)), None)
-            raise lowering.fault(node, f"`{dotted}` takes scalars, and is given {describe(given)}", cast_hint(dotted))
+            raise lowering.fault(node, f"`{dotted}` takes scalars, not {describe(given)}", cast_hint(dotted))
         return _emit_operation(lowering, node, operation, dotted, positional, named)
     operation = find_operation(dotted)
     if operation is None:
@@ -113,7 +113,7 @@ def lower_call(lowering: Lowering, node: ast.Call) -> Any:
 
 
 def read_attribute(lowering: Lowering, node: ast.Attribute, value: Any) -> Any:
-    """`x.T`, `x.shape`, `x.dtype`, and the fields of a result with names (`max(x, dim=1).values`)."""
+    """Lowers `x.T`, `x.shape`, `x.dtype`, and the fields of a named tuple (`max(x, dim=1).values`)."""
     name = node.attr
     shown = lowering.shown(node.value)
     example = value.meta["example"] if isinstance(value, fx.Node) else value
@@ -136,7 +136,7 @@ def read_attribute(lowering: Lowering, node: ast.Attribute, value: Any) -> Any:
             raise lowering.fault(
                 node,
                 f"`.{name}` is not available here: {message}",
-                _elsewhere(name) or hint or _LISTED,
+                _gradient_hint(name) or hint or _LISTED,
             )
         if find_method(name):
             raise lowering.fault(node, f"`.{name}` is a method", f"call it: `{shown}.{name}(…)`")
@@ -156,7 +156,7 @@ def read_attribute(lowering: Lowering, node: ast.Attribute, value: Any) -> Any:
     return lowering.emit(node, "call_function", getattr, (value, name))
 
 
-def _elsewhere(name: str) -> str | None:
+def _gradient_hint(name: str) -> str | None:
     return "gradients are read in `assign`, `expect` and `when`" if name == "grad" else None
 
 
@@ -164,10 +164,10 @@ def _getitem(values: Any, index: int) -> Any:
     return values[index]
 
 
-def unknown_beside(lowering: Lowering, tree: ast.AST) -> list[LanguageError]:
-    """The faults of calls in a syntax tree of what no operation and no function is called, in the order of the text.
+def unknown_calls(lowering: Lowering, tree: ast.AST) -> list[LanguageError]:
+    """Returns errors for the calls of unknown operations and functions in a syntax tree, in text order.
 
-    Branches and loops are left out: not all of them is lowered.
+    Skips branches and loops, because they may not be lowered.
     """
     known = {"grad", "len", "range", *lowering.scope.functions, *FUNCTIONS}
     found = []
@@ -197,11 +197,11 @@ def _unknown_operation(lowering: Lowering, node: ast.Call, name: str) -> Languag
         return lowering.fault(
             node.func, f"`{name}` is a value and cannot be called", "multiply with `*`, index with `[…]`"
         )
-    mine = nearest(name, lowering.scope.functions)
+    helper = nearest(name, lowering.scope.functions)
     if name.partition(".")[0] in FOREIGN:
         hint = suggestion(name.rpartition(".")[2])
     else:
-        hint = f"did you mean `{mine}`?" if mine else other_words(name) or suggestion(name)
+        hint = f"did you mean `{helper}`?" if helper else other_words(name) or suggestion(name)
     return lowering.fault(node.func, f"there is no operation `{name}`", hint)
 
 
@@ -221,7 +221,7 @@ def _scalar_function(lowering: Lowering, node: ast.Call, name: str, shown: str) 
                 if find_operation(name)
                 else "scalars are numbers, scalar constants, sizes and `iteration`"
             )
-            raise lowering.fault(node, f"`{shown}` takes scalars, and is given {describe(value)}", hint)
+            raise lowering.fault(node, f"`{shown}` takes scalars, not {describe(value)}", hint)
     return lowering.scalar_call(node, FUNCTIONS[name], plain)
 
 
@@ -239,7 +239,7 @@ def _length(lowering: Lowering, node: ast.Call) -> Any:
     raise lowering.fault(
         node,
         f"`{lowering.shown(node.args[0])}` is {describe(value)} and has no length",
-        "`len` is that of the first dimension",
+        "`len` is the size of the first dimension",
     )
 
 
@@ -299,11 +299,11 @@ def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
     args = (value, *(_operand(lowering, method, position, item) for position, item in enumerate(positional)))
     kwargs = {key: _operand(lowering, method, key, item) for key, item in named.items()}
     target = _existing(lowering, node, method, shown, getattr(Tensor, name, None))
-    behind = guarded(method, target, worst_of(args), worst_of(kwargs))
+    guarded_method = guarded(method, target, worst_of(args), worst_of(kwargs))
     made = lowering.emit(
         node,
-        "call_method" if behind is None else "call_function",
-        behind or name,
+        "call_method" if guarded_method is None else "call_function",
+        guarded_method or name,
         args,
         kwargs,
         random="random" in method.flags,
@@ -313,7 +313,7 @@ def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
 
 
 def _folded(lowering: Lowering, operation: Operation, made: fx.Node) -> Any:
-    """Sizes, counts and dtypes are known now: the value itself in place of its node."""
+    """Replaces the node of a size, count or dtype, which is known now, by its value."""
     if "scalar" not in operation.flags or any(argument.meta.get("dynamic") for argument in made.all_input_nodes):
         return made
     if any(not isinstance(argument.meta["example"], Tensor) for argument in made.all_input_nodes):
@@ -332,7 +332,7 @@ def _check(
     named: dict[str, Any],
     receiver: fx.Node | None = None,
 ) -> None:
-    """Keep out what the tables leave out (arguments by name or by position, values of them), and endless counts."""
+    """Rejects arguments and values that the catalogue does not allow, and counts that are too large."""
     fault = check_call(operation, positional, named, shown)
     if fault is None:
         operands = positional if receiver is None else [receiver, *positional]
@@ -346,7 +346,7 @@ def _check(
 
 
 def _operand(lowering: Lowering, operation: Operation, key: int | str, value: Any) -> Any:
-    """A value as an argument: an element of a constant is a tensor where the operation wants one."""
+    """Returns a value as an argument: an element of a constant becomes a tensor if the operation needs one."""
     if isinstance(value, (tuple, list)):
         return type(value)(_operand(lowering, operation, key, item) for item in value)
     if not isinstance(value, Lookup):
@@ -369,7 +369,7 @@ def _element(x: Tensor, index: int) -> Tensor:
 def _factory_arguments(
     lowering: Lowering, node: ast.Call, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The dtype and device that the config supplies to operations that make tensors."""
+    """Returns the dtype and device that the config supplies to factory functions."""
     if "factory" not in operation.flags:
         return {}
     supplied: dict[str, Any] = {}
@@ -414,7 +414,7 @@ def _existing(
 
 
 def _target(path: str) -> Callable[..., Any] | None:
-    """The function at a dotted path; None where this version of torch has none."""
+    """Returns the function at a dotted path; None if this version of torch has none."""
     module, _, name = path.rpartition(".")
     try:
         function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)

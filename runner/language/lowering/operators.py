@@ -1,4 +1,4 @@
-"""Operators and comparisons: scalar arithmetic where both sides are scalars, else torch's."""
+"""Lowers operators and comparisons: to scalar arithmetic if both sides are scalars, else to torch's operators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering
 
 _NAMED: Mapping[Callable[[Any, Any], Any], str] = {operator.floordiv: "floor_divide", operator.mod: "remainder"}
-"""Operators that compute what an operation with a guard computes."""
+"""Operators that are equivalent to an operation with a guard."""
 
 
 def binary(lowering: Lowering, node: ast.BinOp) -> Any:

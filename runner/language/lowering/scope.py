@@ -1,4 +1,4 @@
-"""What the names of an expression may stand for, and the helper functions it may call."""
+"""The names that an expression can read, and the helper functions that it can call."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from runner.language.text.parse import Header, parse_header, parse_statements
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A helper declared under `functions:`; inlined at every call."""
+    """A helper function declared under `functions:`. It is inlined at every call."""
 
     header: Header
     text: str
     statements: tuple[ast.stmt, ...]
-    declaration: str  # its head, as written
+    declaration: str  # its header, as written
 
     @property
     def origin(self) -> Hashable:
-        """Which text of the config a place in this body belongs to."""
+        """The text of the config that places in this body belong to."""
         return ("functions", self.declaration)
 
 
@@ -40,20 +40,20 @@ class Scope:
     scalars: Mapping[str, Scalar] = field(default_factory=dict)  # scalar constants
     tables: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)  # the elements of 1-d constants
     running: Mapping[str, Scalar] = field(default_factory=dict)  # `iteration`, `t`: an example of each
-    fixed: Mapping[str, Any] = field(default_factory=dict)  # `training`, and named values that are no tensors
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # `training`, and named values that are not tensors
     fields: Mapping[str, Tensor | Scalar] = field(default_factory=dict)  # "x1.grad", "x1.exp_avg": an example of each
     functions: Mapping[str, Function] = field(default_factory=dict)
-    varying: frozenset[str] = frozenset()  # tensors whose shape is not always that of their example
-    dtype: torch.dtype = torch.float32  # of what factories make
+    varying: frozenset[str] = frozenset()  # tensors whose shape may differ from that of their example
+    dtype: torch.dtype = torch.float32  # of the results of factory functions
     device: str = "cpu"
-    elsewhere: Mapping[str, str] = field(default_factory=dict)  # what is declared and cannot be read here: name → role
-    writable: bool = True  # whether `name = …` makes a named value
+    elsewhere: Mapping[str, str] = field(default_factory=dict)  # declared names that cannot be read here → their role
+    writable: bool = True  # whether `name = …` defines a named value
 
     def values(self) -> set[str]:
         return {*self.tensors, *self.scalars, *self.running, *self.fixed}
 
     def describe(self, name: str) -> str | None:
-        """What a declared name is, for a message; None where it is not declared."""
+        """Returns the role of a declared name for a message; None if it is not declared."""
         if name in self.roles:
             return self.roles[name]
         return "scalar constant" if name in self.scalars else None
@@ -61,7 +61,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What every expression of a config may read besides tensors."""
+    """What every expression of a config can read besides tensors."""
 
     scalars: Mapping[str, Scalar]
     tables: Mapping[str, tuple[Scalar, ...]]
@@ -70,10 +70,10 @@ class Environment:
     device: str
 
     def scope(self, tensors: Mapping[str, Tensor], **names: Any) -> Scope:
-        """The scope of one expression.
+        """Returns the scope of one expression.
 
         Args:
-            tensors: examples of the tensors that it may read.
+            tensors: examples of the tensors that it can read.
             names: the other fields of `Scope`.
         """
         return Scope(
@@ -90,9 +90,9 @@ class Environment:
 def declare_functions(
     declarations: Mapping[str, str],
 ) -> tuple[dict[str, Function], list[tuple[str, bool, LanguageError]]]:
-    """The helpers of a config by name, and the faults found: (declaration, in its head, fault).
+    """Returns the helper functions of a config by name, and the errors: (declaration, whether in its header, error).
 
-    A helper may not take the name of an operation, nor call itself, directly or through others.
+    A helper must not have the name of an operation, nor call itself, directly or through others.
     """
     functions: dict[str, Function] = {}
     faults: list[tuple[str, bool, LanguageError]] = []

@@ -1,4 +1,4 @@
-"""How many operations an expression has at least, told from its text: what is far too large is refused at once."""
+"""Computes a lower bound on the operations of an expression from its text, to reject very large ones at once."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from runner.language.text.scalars import evaluate
 
 
 def too_large(trees: Iterable[ast.AST], scope: Scope, most: int) -> ast.AST | None:
-    """The first of some trees with which they have more than `most` operations for certain, else None.
+    """Returns the first tree at which the total certainly exceeds `most` operations, else None.
 
-    Counted are the trips of loops and the calls of helper functions, with those inside them. A loop counts as one trip
-    where its bounds are not plain scalars, or are themselves beyond `most`, which lowering tells in more detail.
+    Counts the iterations of loops and the calls of helper functions, also nested ones. A loop counts as one iteration
+    if its bounds are not plain scalars. So does a loop with more than `most` iterations: lowering reports it in detail.
     """
     counter, count = _Counter(scope, most), 0
     for tree in trees:
         try:
             count += counter.tree(tree)
-        except RecursionError:  # functions within functions: lowering bounds those
+        except RecursionError:  # nested functions: lowering limits those
             return None
         if count > most:
             return tree
@@ -38,7 +38,7 @@ class _Counter:
         return sum(self.tree(tree) for tree in trees)
 
     def tree(self, tree: ast.AST) -> int:
-        """Of a statement, or of an expression."""
+        """Counts the operations of a statement or an expression."""
         if isinstance(tree, ast.For):
             return self.trips(tree.iter) * (1 + self.trees(tree.body))
         called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
@@ -47,7 +47,7 @@ class _Counter:
 
     def body(self, name: str) -> int:
         if name not in self.bodies:
-            self.bodies[name] = 0  # functions do not recurse; were it so, this would end it
+            self.bodies[name] = 0  # functions cannot recurse; this would end a recursion
             self.bodies[name] = self.trees(self.scope.functions[name].statements)
         return self.bodies[name]
 
@@ -55,7 +55,7 @@ class _Counter:
         assert isinstance(call, ast.Call)
         try:
             bounds = [evaluate(ast.unparse(argument), self.scope.scalars) for argument in call.args]
-            trips = len(range(*bounds))  # type: ignore[arg-type]  # range itself refuses what is no integer
+            trips = len(range(*bounds))  # type: ignore[arg-type]  # range rejects non-integers
         except (LanguageError, *FAULTS):
             return 1
         return trips if trips <= self.most else 1

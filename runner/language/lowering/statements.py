@@ -12,16 +12,16 @@ from torch import Tensor, fx
 from runner.language.inference.runtime import watch
 from runner.language.lowering.context import ABSENT, Lowering
 from runner.language.lowering.diagnosis import AllocationError
-from runner.language.lowering.operations import unknown_beside
+from runner.language.lowering.operations import unknown_calls
 from runner.language.text.faults import Consequence, LanguageError
 from runner.language.text.parse import assigned_names
 
 MAX_FAULTS = 10
-"""The most faults that are reported of one expression."""
+"""The maximum number of errors reported for one expression."""
 
 
 def program(lowering: Lowering, statements: Sequence[ast.stmt], faults: list[LanguageError]) -> str:
-    """Lower the statements of a whole expression; a fault in one does not hide those in the next."""
+    """Lowers the statements of a whole expression. An error in one statement does not hide those in the next."""
     last = "value"
     for position, statement in enumerate(statements):
         done = False
@@ -32,7 +32,7 @@ def program(lowering: Lowering, statements: Sequence[ast.stmt], faults: list[Lan
             targets = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
             names = {node.id for node in targets if isinstance(node.ctx, ast.Store)} or {"value"}
             lowering.faulty |= names
-            for name in names:  # what it was before is not what is meant
+            for name in names:  # the earlier value is not meant
                 lowering.named.pop(name, None)
                 lowering.local.pop(name, None)
     return last
@@ -40,11 +40,11 @@ def program(lowering: Lowering, statements: Sequence[ast.stmt], faults: list[Lan
 
 @contextlib.contextmanager
 def collecting(lowering: Lowering, faults: list[LanguageError], tree: ast.AST) -> Iterator[None]:
-    """A fault in the lowering of `tree` is collected, with other names in it that no operation has; what comes
-    after is lowered all the same.
+    """Collects an error in the lowering of `tree`, and unknown operations elsewhere in it. Lowering continues after it.
 
     Raises:
-        LanguageError: the first fault with all others, where there are many or no memory is left.
+        LanguageError: the first error with all others, if there are too many or a limit has been reached.
+        AllocationError: an operation does not fit into memory.
     """
     try:
         yield
@@ -53,8 +53,8 @@ def collecting(lowering: Lowering, faults: list[LanguageError], tree: ast.AST) -
     except LanguageError as error:
         if not isinstance(error, Consequence):
             faults.append(error)
-        beside = unknown_beside(lowering, tree)
-        faults += [other for other in beside if other.place != error.place or other.origin != error.origin]
+        others = unknown_calls(lowering, tree)
+        faults += [other for other in others if other.place != error.place or other.origin != error.origin]
         del faults[MAX_FAULTS:]
         if len(faults) == MAX_FAULTS or (faults and lowering.shared.inference.is_full()):
             faults[0].others = tuple(faults[1:])
@@ -62,7 +62,7 @@ def collecting(lowering: Lowering, faults: list[LanguageError], tree: ast.AST) -
 
 
 def block(lowering: Lowering, statements: Sequence[ast.stmt]) -> str:
-    """Lower statements in order; the name of the last one's value."""
+    """Lowers statements in order. Returns the name of the last one's value."""
     last = "value"
     for position, statement in enumerate(statements):
         last = _statement(lowering, statement, position == len(statements) - 1) or last
@@ -70,7 +70,7 @@ def block(lowering: Lowering, statements: Sequence[ast.stmt]) -> str:
 
 
 def _statement(lowering: Lowering, statement: ast.stmt, final: bool) -> str | None:
-    """Lower one statement; the name of its value, None where a loop has none."""
+    """Lowers one statement. Returns the name of its value, or None for a loop without one."""
     if isinstance(statement, ast.Assign):
         return _assign(lowering, statement)
     if isinstance(statement, ast.For):
@@ -95,7 +95,7 @@ def _loop(lowering: Lowering, statement: ast.For) -> str | None:
     if len(counts) > lowering.shared.inference.bounds.nodes:
         raise lowering.fault(
             statement.iter,
-            f"this loop runs {len(counts):,} times, and is unrolled",
+            f"this loop would be unrolled {len(counts):,} times",
             "use a `repeat` step, or a tensor operation",
         )
     name = statement.target.id

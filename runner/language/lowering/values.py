@@ -1,7 +1,7 @@
-"""What expressions compute with while they are lowered.
+"""The values of expressions during lowering.
 
-Python numbers, strings, tuples and lists are *fixed*; an `fx.Node` is computed by the graph, and its `meta["example"]`
-is what it gives on the example tensors. A node whose example is a number is a *running* scalar.
+Python numbers, strings, tuples and lists are *fixed*. An `fx.Node` is computed by the graph; its `meta["example"]` is
+its value on the example tensors. A node whose example is a number is a *running* scalar.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runner.language.text.arithmetic import COMPARE
 
 MAX_DISPLAY = 10_000  # elements of a list or tuple
 MAX_NESTED = 32  # lists within lists
-MAX_SIZE = 1_000_000  # of values in a list or tuple and all within it; more than any expression may walk
+MAX_SIZE = 1_000_000  # values in a list or tuple, nested ones included; more than any expression can visit
 
 
 TENSOR_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -44,31 +44,31 @@ TENSOR_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
 }
 
 ELEMENTWISE = frozenset((power, *TENSOR_BINARY.values(), *TENSOR_UNARY.values(), *COMPARE.values()))
-"""What gives the same shape whatever its numbers are."""
+"""Operations whose result shape does not depend on the values of numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """An element of a 1-d constant: a scalar, but a tensor where an operation wants one."""
+    """An element of a 1-d constant: a scalar, but a tensor if an operation needs one."""
 
     name: str
     index: Any  # an int, or a running scalar's node
     element: Any  # the number, or None for a running index
-    node: ast.AST  # where it stands
+    node: ast.AST  # its place
 
 
 def example_of(value: Any) -> Any:
-    """`value` with every node replaced by its example."""
+    """Returns `value` with every node replaced by its example."""
     return fx.node.map_arg(value, lambda node: node.meta["example"])
 
 
 def worst_of(value: Any) -> Any:
-    """`example_of`, with -1 in place of running integers, which may become anything."""
+    """Like `example_of`, but with -1 for running integers, which may take any value."""
     return fx.node.map_arg(value, lambda node: -1 if type(node.meta["example"]) is int else node.meta["example"])
 
 
 def extent(value: Any) -> tuple[int, int]:
-    """How many values a tuple or list holds, itself and all within it (at most `MAX_SIZE`), and how deep they nest."""
+    """Returns how many values a tuple or list contains, itself included (at most `MAX_SIZE`), and its nesting depth."""
     count, deepest, pending = 0, 0, [(value, 0)]
     while pending and count < MAX_SIZE:
         item, depth = pending.pop()
@@ -80,14 +80,14 @@ def extent(value: Any) -> tuple[int, int]:
 
 
 def nodes_of(value: Any) -> list[fx.Node]:
-    """Every node in a value, tuples and lists gone through."""
+    """Returns every node in a value, also inside tuples and lists."""
     found: list[fx.Node] = []
     fx.node.map_arg(value, lambda node: found.append(node) or node)  # type: ignore[func-returns-value]
     return found
 
 
 def is_mask(node: fx.Node) -> bool:
-    """Whether indexing with `node` gives a shape that depends on data."""
+    """Whether indexing with `node` results in a data-dependent shape."""
     example = node.meta["example"]
     return isinstance(example, Tensor) and example.dtype in (torch.bool, torch.uint8)
 
@@ -99,7 +99,7 @@ def differ(left: Any, right: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-    """What a value is, for a message."""
+    """Returns a description of a value for a message."""
     example = value.meta["example"] if isinstance(value, fx.Node) else value
     if isinstance(example, Tensor):
         return f"a tensor of shape {tuple(example.shape)}, {dtype_name(example.dtype)}"

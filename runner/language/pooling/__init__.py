@@ -1,5 +1,5 @@
-"""Finds how a value of a whole source is made from those of its batches.
+"""Finds how to combine the values of batches into the value over a whole source.
 
-In: a lowered expression. Out: for each value a rule: a mean, a sum, a weighted mean, or none that is exact.
+In: a lowered expression. Out: a rule for each value: a mean, a sum, a weighted mean, or none that is exact.
 `evaluate` and `accumulate` use it.
 """

@@ -1,9 +1,9 @@
-"""How the values of a whole are made from those of its batches, as far as an expression shows it.
+"""Finds how to compute the values over a whole source from those of its batches, by analysing the expression.
 
-Every operation of a graph is looked at once. What depends on no batch is constant; what has an entry for each sample,
-computed from that sample alone, is per sample; a mean, a sum or an extreme over all samples is a term, which the terms
-of several batches give exactly; what is computed from terms and constants is derived, and computed from the terms of
-the whole. Any operation that mixes samples otherwise is where exactness ends.
+Each node of a graph gets one state. A constant depends on no batch. Rows have an entry for each sample, computed from
+that sample alone. A term is a mean, a sum or an extreme over all samples; the terms of several batches combine exactly.
+A derived value is computed from terms and constants, so it is computed from the combined terms. Any other operation
+mixes samples, and its value cannot be computed exactly from batches.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = ["Constant", "Derived", "Mixed", "Pool", "Pooling", "Rows", "State", "
 
 
 class Pooling:
-    """The states of all nodes of a graph.
+    """Computes the states of all nodes of a graph.
 
     Args:
-        nodes: in the order of their computation.
+        nodes: the nodes in execution order.
         columns: the inputs that have an entry for each sample in dimension 0.
-        other: the same nodes of the graph for batches of another length, by which numbers that depend on it are found;
-            None where no number does.
+        other: maps each node to its twin in the graph for another batch length. Numbers that differ depend on the
+            length. None if no number does.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Pooling:
             self._states[node] = self._state(node)
 
     def of(self, value: Any) -> State:
-        """The state of a node; a number is constant."""
+        """Returns the state of a node; a number is constant."""
         return self._states[value] if isinstance(value, fx.Node) else CONSTANT
 
     def parts(self, node: fx.Node) -> list[fx.Node]:
-        """The terms that a derived value is computed from."""
+        """Returns the terms that a derived value is computed from."""
         found: dict[fx.Node, None] = {}
         pending, seen = [node], {node}
         while pending:
@@ -95,7 +95,7 @@ class Pooling:
         return Mixed(node) if rule is None else rule(self, node) or Mixed(node)
 
     def _constant(self, node: fx.Node, name: str) -> State:
-        """What reads no batch; it may still have been made as long as one."""
+        """Returns the state of a node that reads no batch; its length may still depend on the batch length."""
         twin = self._other.get(node)
         if node.meta.get("random"):
             return Mixed(node) if self._other and shape_of(node) != shape_of(twin) else CONSTANT
@@ -107,7 +107,7 @@ class Pooling:
         return Rows(places[0]) if name in FACTORIES and len(places) == 1 else Mixed(node)
 
     def length_scale(self, node: fx.Node) -> bool | None:
-        """Whether a number among the arguments is in proportion to the length of the batch; None where none changes."""
+        """Returns True if an argument depends on the length of the batch, else None."""
         twin = self._other.get(node)
         return True if twin is not None and differ(node, twin) else None
 
@@ -115,7 +115,7 @@ class Pooling:
         terms = [state for state in states if isinstance(state, Term)]
         if length is not None:
             return self._scaled(node, name, terms)
-        if name == "gradient":  # of a mean the mean of gradients; what is derived has none once it is cut off
+        if name == "gradient":  # the gradient of a mean is the mean of gradients; derived values are detached
             y = self.of(node.args[0])
             return y if len(terms) == 1 and isinstance(y, Term) and y.pool in LINEAR else Mixed(node)
         if len(terms) == len(states) - sum(isinstance(state, Constant) for state in states) and terms:
@@ -131,7 +131,7 @@ class Pooling:
         return DERIVED
 
     def _is_kept(self, node: fx.Node, name: str, term: Term) -> bool:
-        """Whether what an operation makes of one term and constants is of the same pool."""
+        """Whether the result of an operation on one term and constants combines by the same rule as the term."""
         if sum(isinstance(self.of(operand), Term) for operand in node.args) != 1:
             return False
         if name == "add":
@@ -141,7 +141,7 @@ class Pooling:
         return name in ("mul", "matmul") and term.pool in LINEAR
 
     def _scaled(self, node: fx.Node, name: str, terms: Sequence[Term]) -> State:
-        """A sum divided by the length is a mean."""
+        """Returns the state of an operation with the batch length: a sum divided by the length is a mean."""
         if name in ("truediv", "div") and len(terms) == 1 and isinstance(node.args[0], fx.Node):
             twin = self._other[node]
             one, two = cast(tuple[object, object], (node.args[1], twin.args[1]))
@@ -151,7 +151,7 @@ class Pooling:
         return Mixed(node)
 
     def _lengths(self) -> tuple[int, int] | None:
-        """Of the batch, in this graph and in the other."""
+        """Returns the length of the batch in this graph and in the other."""
         for node, twin in self._other.items():
             if node.op == "placeholder" and node.meta["input"] in self._columns:
                 return shape_of(node)[0], shape_of(twin)[0]
@@ -159,7 +159,7 @@ class Pooling:
 
 
 def twins(nodes: Sequence[fx.Node], others: Sequence[fx.Node]) -> dict[fx.Node, fx.Node] | None:
-    """The nodes of one graph with those of another that was made of the same text; None where they do not match."""
+    """Maps the nodes of one graph to those of another from the same text; None if they do not match."""
     if len(nodes) != len(others):
         return None
     if any(name_of(one) != name_of(two) for one, two in zip(nodes, others, strict=True)):

@@ -1,4 +1,4 @@
-"""What each operation makes of values that have an entry for each sample."""
+"""The states of nodes, and rules for operations on values with an entry for each sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pool = Literal["mean", "sum", "max", "min", "weighted", "rows", "same", "last"]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What a mean over class indices is weighted by: the class weights of the targets that are not ignored."""
+    """The weights of a mean over class indices: the class weights of the targets that are not ignored."""
 
     target: fx.Node
     weight: fx.Node | None
@@ -23,19 +23,19 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Depends on no batch."""
+    """The value depends on no batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Has an entry for each sample, or several, along one dimension, each computed from that sample alone."""
+    """The value has one or more entries for each sample along one dimension, each computed from that sample alone."""
 
     dim: int
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Of several batches, the whole's is their mean by length, their sum, their largest, or their weighted mean."""
+    """The value over several batches is the mean (by length), sum, extreme or weighted mean of the batches' values."""
 
     pool: Pool
     weights: Weights | None = None
@@ -43,14 +43,14 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """Computed from terms and constants alone."""
+    """The value is computed from terms and constants alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Mixes samples in a way that the values of batches do not give."""
+    """The value mixes samples, and cannot be computed exactly from the values of batches."""
 
-    node: fx.Node  # where that begins
+    node: fx.Node  # the first node that mixes samples
 
 
 State = Constant | Rows | Term | Derived | Mixed
@@ -60,19 +60,19 @@ LINEAR: frozenset[Pool] = frozenset({"mean", "sum", "weighted"})
 
 
 class States(Protocol):
-    """The states of the nodes before one."""
+    """The states of the preceding nodes."""
 
     def of(self, value: Any) -> State:
-        """The state of a node; a number is constant."""
+        """Returns the state of a node; a number is constant."""
         ...
 
 
 Rule = Callable[[States, fx.Node], State | None]
-"""The state of a node with such an operand; None where it mixes samples."""
+"""Returns the state of a node with a `Rows` operand; None if the node mixes samples."""
 
 
 def broadcast(states: States, operands: Iterable[Any]) -> int | None:
-    """The dimension of the samples in what operands give element by element."""
+    """Returns the sample dimension, from the right, of an element-wise result; None if the operands disagree on it."""
     rights: set[int] = set()
     sizes: dict[int, set[int]] = {}
     nodes = [operand for operand in operands if isinstance(operand, fx.Node) and is_tensor(operand)]
@@ -94,7 +94,7 @@ def broadcast(states: States, operands: Iterable[Any]) -> int | None:
 
 
 def operation(node: fx.Node) -> str:
-    """What an operation is called, for a sentence."""
+    """Returns the name of an operation for a message."""
     symbol = _SYMBOLS.get(name_of(node))
     return symbol if symbol is not None else name_of(node).strip("_")
 
@@ -150,7 +150,7 @@ def _literals(node: fx.Node) -> str:
 
 
 def keeps_fractions(node: fx.Node) -> bool:
-    """Whether a conversion, if it is one, keeps the fractions of a mean."""
+    """Whether an operation keeps the fractional part of a mean: it does not convert to integers."""
     before, after = node.all_input_nodes[0].meta["example"], node.meta["example"]
     if not isinstance(before, Tensor) or not isinstance(after, Tensor):
         return True
@@ -167,7 +167,7 @@ def elementwise(states: States, node: fx.Node) -> State | None:
 
 
 def single_operand(states: States, node: fx.Node) -> tuple[fx.Node, int, tuple[int, ...]] | None:
-    """The first operand with its dimension of samples and its shape, where it is what has one."""
+    """Returns the first operand, its sample dimension and its shape, if it is the only operand with samples."""
     operand = argument_of(node, 0, "input")
     state = states.of(operand)
     if not isinstance(state, Rows) or not is_tensor(operand):
@@ -210,7 +210,7 @@ def reduction(pool: Pool | None, place: int = 1, *, whole_only: bool = False) ->
 
 
 def _left(node: fx.Node, dim: int, over: Sequence[int]) -> Rows:
-    """The dimension of samples once others are reduced, which are kept with length 1 or not."""
+    """Returns the sample dimension after a reduction over other dimensions, with or without `keepdim`."""
     example = node.meta["example"]
     rank = len(shape_of(node))
     operand = argument_of(node, 0, "input")
@@ -219,7 +219,7 @@ def _left(node: fx.Node, dim: int, over: Sequence[int]) -> Rows:
 
 
 def along(default: int | None, place: int = 1) -> Rule:
-    """What mixes the entries of one dimension, and keeps the shape."""
+    """The rule of an operation that mixes the entries of one dimension, and keeps the shape."""
 
     def rule(states: States, node: fx.Node) -> State | None:
         found = single_operand(states, node)
@@ -248,13 +248,13 @@ def reshape(states: States, node: fx.Node) -> State | None:
     start = 0
     while start < len(after) and after[start] == 1 and before[dim] != 1:
         start += 1
-    if before[dim] == 1:  # of a batch of one, any reshape may move the dimension
+    if before[dim] == 1:  # in a batch of one, any reshape may move the dimension
         return None
     return Rows(start) if start < len(after) and after[start] % before[dim] == 0 else None
 
 
 def moved(states: States, node: fx.Node) -> State | None:
-    """`transpose`, `permute`, `unsqueeze`, `squeeze` and the attributes `T` and `mT`."""
+    """The rule of `transpose`, `permute`, `unsqueeze`, `squeeze` and the attributes `T` and `mT`."""
     found = single_operand(states, node)
     if found is None:
         return None
@@ -287,11 +287,11 @@ def moved(states: States, node: fx.Node) -> State | None:
 def getitem(states: States, node: fx.Node) -> State | None:
     operand, index = node.args
     state = states.of(operand)
-    if isinstance(operand, fx.Node) and not is_tensor(operand):  # one of several results, all alike
+    if isinstance(operand, fx.Node) and not is_tensor(operand):  # one of several results, which have the same state
         return state
     parts = index if isinstance(index, tuple) else (index,)
     assert isinstance(operand, fx.Node)
-    if isinstance(state, Constant):  # a table looked up by an index of each sample
+    if isinstance(state, Constant):  # a table indexed by each sample
         return states.of(parts[0]) if len(parts) == 1 and isinstance(parts[0], fx.Node) else None
     if not isinstance(state, Rows):
         return None

@@ -1,4 +1,4 @@
-"""The rule of each operation that is known to keep samples apart, or to pool them."""
+"""The rule of each operation that is known to keep samples separate, or to reduce over them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _linear(states: States, node: fx.Node) -> State | None:
 
 
 def _batched(rank: int) -> Rule:
-    """What takes each entry of dimension 0 by itself, where its operand has so many dimensions."""
+    """The rule of an operation that treats each entry of dimension 0 separately, for an operand of this rank."""
 
     def rule(states: States, node: fx.Node) -> State | None:
         found = single_operand(states, node)
@@ -70,7 +70,7 @@ def _batched(rank: int) -> Rule:
 
 
 def _at_least(rank: int) -> Rule:
-    """What takes each entry of the leading dimensions by itself, and mixes the last ones."""
+    """The rule of an operation that mixes the last `rank` dimensions, and treats each leading entry separately."""
 
     def rule(states: States, node: fx.Node) -> State | None:
         found = single_operand(states, node)
@@ -140,7 +140,7 @@ def _einsum(states: States, node: fx.Node) -> State | None:
 
 
 def _loss(elements: int) -> Rule:
-    """A loss whose first operands are taken element by element, and reduced as `reduction` says."""
+    """The rule of a loss that is computed element by element, and reduced as its `reduction` says."""
 
     def rule(states: States, node: fx.Node) -> State | None:
         operands = [operand for operand in node.all_input_nodes if is_tensor(operand)]
@@ -161,7 +161,7 @@ def _loss(elements: int) -> Rule:
 
 
 def _by_class(states: States, node: fx.Node) -> State | None:
-    """`cross_entropy` and `nll_loss`: their mean is over the weights of the targets that are not ignored."""
+    """The rule of `cross_entropy` and `nll_loss`. Their mean is weighted by the targets that are not ignored."""
     logits, target = argument_of(node, 0, "input"), argument_of(node, 1, "target")
     weight = argument_of(node, 2, "weight")
     if (
@@ -185,7 +185,7 @@ def _words(text: str) -> list[str]:
 
 
 TAKE_LENGTHS = frozenset({"reshape", "view", "flatten", "unflatten", "getitem", "view_as", "reshape_as"})
-"""Operations that may be given lengths of the batch: what they give is looked at instead."""
+"""Operations with the batch length as a valid argument; their results are checked instead."""
 
 FACTORIES = frozenset({"zeros", "ones", "full"})
 
@@ -242,7 +242,7 @@ RULES: Mapping[str, Rule] = {
     "rms_norm": _layer_norm,
     "batch_norm": _batch_norm,
     "group_norm": _at_least(1),
-    "dropout": _embedding,  # one that draws nothing: where it does, it mixes
+    "dropout": _embedding,  # without random numbers; with them it is `Mixed`
     **dict.fromkeys(
         _words("conv1d conv_transpose1d max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d"),
         _batched(3),

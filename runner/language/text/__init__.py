@@ -1,5 +1,5 @@
 """The text of expressions: parsing, scalar arithmetic, hints.
 
 In: text. Out: checked Python syntax, or a number.
-Imports no torch.
+Does not import torch.
 """

@@ -1,6 +1,6 @@
-"""Scalar arithmetic: Python's operators and functions of `math`, with bounds on what can grow.
+"""Scalar arithmetic: Python's operators and `math` functions, with limits on the size of results.
 
-Imports no torch.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from runner.language.text.parse import MAX_INTEGER
 
 Scalar = int | float | bool
 Names = Mapping[str, Any]
-"""Scalars by name, and tuples of scalars for 1-d constants."""
+"""Scalars by name; a tuple of scalars for a 1-d constant."""
 
 _UNBOUNDED_SIZES = {"factorial": 20, "comb": 10_000, "perm": 10_000}
 _NOT_SCALAR = {"fsum", "prod", "dist", "sumprod", "frexp", "modf"}
 
 
 class ScalarError(Exception):
-    """Scalar arithmetic failed: out of bounds, division by zero, outside a function's domain."""
+    """Scalar arithmetic failed: a result out of bounds, a division by zero, an argument outside a function's domain."""
 
 
 def bounded(result: Any) -> Any:
-    """`result` itself where it fits; exact integers end at 2^63.
+    """Returns `result` unchanged.
 
     Raises:
-        ScalarError: an integer beyond that.
+        ScalarError: `result` is an integer beyond 2^63.
     """
     if isinstance(result, int) and abs(result) > MAX_INTEGER:
         raise ScalarError("the result is an integer larger than 2^63")
@@ -38,7 +38,7 @@ def bounded(result: Any) -> Any:
 
 
 def power(base: Scalar, exponent: Scalar) -> Any:
-    """`base ** exponent`, refused before it grows beyond 2^63."""
+    """Returns `base ** exponent`. Raises `ScalarError` before computing an integer beyond 2^63."""
     exact = isinstance(base, int) and isinstance(exponent, int) and exponent > 0 and abs(base) > 1
     if exact and exponent * math.log2(abs(base)) > 64:
         raise ScalarError("the result is an integer larger than 2^63")
@@ -57,7 +57,7 @@ def _bounded_operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any
 
 
 COUNTERS = frozenset(("iteration", "row", "step", "epoch", "iter", "global_step", "iterations", "steps", "epochs"))
-"""What people expect to count here, as it does in other places or in other tools."""
+"""Names that users expect to be counters, as they are in other sections or in other tools."""
 
 BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: _bounded_operator(operator.add),
@@ -133,16 +133,16 @@ def _real(number: Scalar) -> float:
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = _functions()
-"""Scalar functions: Python's `math`, and `abs min max round int float`."""
+"""Scalar functions: those of Python's `math`, and `abs`, `min`, `max`, `round`, `int` and `float`."""
 
 CONSTANTS: Mapping[str, float] = {"pi": math.pi, "inf": math.inf, "nan": math.nan}
 
 FAULTS = (ScalarError, ArithmeticError, ValueError, TypeError, IndexError)
-"""What scalar arithmetic may raise; every caller turns these into a placed fault."""
+"""The exceptions of scalar arithmetic. Every caller converts these into an error with a place."""
 
 
 def fault_text(error: Exception) -> str:
-    """A scalar fault in words."""
+    """Returns the message for an exception of scalar arithmetic."""
     if isinstance(error, ZeroDivisionError):
         return "division by zero"
     if isinstance(error, OverflowError):

@@ -1,4 +1,4 @@
-"""Faults of an expression, placed within its own text."""
+"""Errors in an expression, with their place in its text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.text import shortened
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place inside an expression's text."""
+    """A place in the text of an expression."""
 
     line: int  # from 1
     column: int  # from 0, in characters
@@ -26,7 +26,7 @@ START = Place(1, 0, 1)
 
 
 class LanguageError(Exception):
-    """An expression is not valid. The caller knows the file and turns this into a `Problem` there."""
+    """An expression is invalid. The caller knows the file and converts this into a `Problem`."""
 
     def __init__(
         self, message: str, hint: str | None = None, place: Place = START, origin: Hashable | None = None
@@ -35,16 +35,16 @@ class LanguageError(Exception):
         self.message = message
         self.hint = hint
         self.place = place
-        self.origin = origin  # the text that the place is in, where that is not the caller's: a function's body
-        self.others: tuple[LanguageError, ...] = ()  # further faults of the same expression, in its order
+        self.origin = origin  # the text that contains the place, if not the caller's: a function's body
+        self.others: tuple[LanguageError, ...] = ()  # further errors in the same expression, in text order
 
 
 class Consequence(LanguageError):
-    """An expression reads a value whose own statement has a fault, which alone is told."""
+    """An expression reads a value whose own statement has an error; only that error is reported."""
 
 
 def place_of(node: ast.AST, text: str) -> Place:
-    """Where `node` stands in `text`; columns counted in characters, cut to its first line."""
+    """Returns the place of `node` in `text`, cut to its first line, with columns in characters."""
     line = getattr(node, "lineno", 1)
     lines = _lines(text)
     content = lines[line - 1] if line <= len(lines) else b""
@@ -57,7 +57,7 @@ def place_of(node: ast.AST, text: str) -> Place:
 
 
 def source_of(node: ast.AST, text: str) -> str:
-    """The text that `node` was parsed from, on one line and cut to 60 characters."""
+    """Returns the source text of `node` on one line, cut to 60 characters."""
     first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", None) or 1
     lines = [*_lines(text)[first - 1 : last]]
     if not lines:

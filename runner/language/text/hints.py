@@ -1,4 +1,4 @@
-"""What to do instead of what people know from Python, PyTorch and other libraries."""
+"""Hints for names that users know from Python, PyTorch and other libraries."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from runner.errors import nearest
 from runner.language.text.arithmetic import FUNCTIONS
 
 PREFIXES = ("torch", "F", "nn", "functional", "linalg", "special", "fft", "masked", "signal", "math")
-"""First names of dotted operations; a value of the same name hides them."""
+"""First parts of dotted operation names. A value of the same name shadows them."""
 
 FOREIGN = ("np", "numpy", "jnp", "jax", "tf", "scipy")
-"""First names of other libraries' functions, which are torch's here."""
+"""First parts of other libraries' function names. Here all operations are torch's."""
 
 _REARRANGE = "axes have no names here: write `x.permute(…)`, `x.reshape(…)` or `x.unflatten(…)`"
 
@@ -25,39 +25,39 @@ _BUILTINS: Mapping[str, str] = {
     "zip": "write the lines out, or a loop over an index",
     "enumerate": "write `for i in range(len(x)):`",
     "map": "write a tensor operation, or a loop",
-    "no_grad": "write `x.detach()` where no gradient shall flow",
-    "torch.no_grad": "write `x.detach()` where no gradient shall flow",
-    "autocast": "write `x.to(bfloat16)` where lower precision is wanted",
+    "no_grad": "write `x.detach()` to stop the gradient",
+    "torch.no_grad": "write `x.detach()` to stop the gradient",
+    "autocast": "write `x.to(bfloat16)` for lower precision",
     "rearrange": _REARRANGE,
     "backward": "write a `backward` step",
     "Parameter": "declare it under `parameters:`",
     "nn.Parameter": "declare it under `parameters:`",
     "torch.nn.Parameter": "declare it under `parameters:`",
-    "super": "nothing of Python itself can be reached; `steprun ops` lists what can",
-    "eval": "nothing of Python itself can be reached; `steprun ops` lists what can",
-    "exec": "nothing of Python itself can be reached; `steprun ops` lists what can",
-    "open": "nothing of Python itself can be reached; `steprun ops` lists what can",
-    "getattr": "nothing of Python itself can be reached; `steprun ops` lists what can",
+    "super": "built-ins of Python are not available; `steprun ops` lists what is",
+    "eval": "built-ins of Python are not available; `steprun ops` lists what is",
+    "exec": "built-ins of Python are not available; `steprun ops` lists what is",
+    "open": "built-ins of Python are not available; `steprun ops` lists what is",
+    "getattr": "built-ins of Python are not available; `steprun ops` lists what is",
     "type": "the dtype of a tensor is `x.dtype`",
     "isinstance": "the dtype of a tensor is `x.dtype`",
 }
-"""Functions of Python and PyTorch, and what to do instead."""
+"""Hints for functions of Python and PyTorch that are not operations."""
 
 NAMES: Mapping[str, str] = {
     "true": "write `True`",
     "false": "write `False`",
     "null": "write `None`",
     "none": "write `None`",
-    "self": "parameters and constants go by their own names: `w`, not `self.w`",
+    "self": "read parameters and constants by name: `w`, not `self.w`",
     **dict.fromkeys(PREFIXES, "it is the first part of an operation's name: `linalg.det(x)`"),
     "einops": _REARRANGE,
     **dict.fromkeys(FOREIGN, "operations are torch's, and need no prefix: `sin(x)`"),
 }
-"""What to do about names that people bring from elsewhere."""
+"""Hints for names from other languages and libraries."""
 
 
 def suggestion(name: str) -> str:
-    """One thing to do about an operation that does not exist."""
+    """Returns a hint for an operation that does not exist."""
     prefix, _, bare = name.rpartition(".")
     prefix = prefix.removeprefix("torch.").removeprefix("torch").removeprefix("nn.functional")
     pool: set[str] = {*bare_names(), *FUNCTIONS, "grad"}
@@ -69,12 +69,12 @@ def suggestion(name: str) -> str:
 
 
 def other_words(name: str) -> str | None:
-    """What to do instead of calling `name`, where it is something of Python or PyTorch; None where it is not."""
+    """Returns a hint for calling `name`, if it is a function of Python or PyTorch; else None."""
     return _BUILTINS.get(name) or module_hint(name)
 
 
 def module_hint(name: str) -> str | None:
-    """The function that computes what a module of `torch.nn` does: `nn.ReLU` is `relu`; None where none does."""
+    """Returns a hint for a module of `torch.nn`, naming its function: `relu` for `nn.ReLU`. None if it is no module."""
     prefix, _, bare = name.rpartition(".")
     if prefix not in ("nn", "torch.nn", "") or not bare[:1].isupper():
         return None
@@ -82,8 +82,8 @@ def module_hint(name: str) -> str | None:
     for wanted in (plain, plain.removesuffix("loss")):
         for found in sorted(bare_names()):
             if found.replace("_", "") == wanted:
-                return f"modules hold parameters of their own: declare those, and write `{found}(…)`"
-    return "modules hold parameters of their own: declare those, and write the computation"
+                return f"modules have their own parameters: declare them, and write `{found}(…)`"
+    return "modules have their own parameters: declare them, and write the computation"
 
 
 @functools.cache

@@ -1,6 +1,6 @@
-"""Text of the expression language to a checked Python syntax tree. Nothing is evaluated.
+"""Parses the text of an expression into a checked Python syntax tree. Evaluates nothing.
 
-The syntax is Python's, cut down to a closed set of node kinds; everything else is refused here with one thing to do.
+The syntax is a closed subset of Python's. All other syntax is rejected here, with a hint what to write instead.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ MAX_DEPTH = 100
 TOO_DEEP = ("the expression is nested too deeply", "split it into several named lines")
 MAX_INTEGER = 2**63
 MAX_HEADER = 2_000  # characters
-REMEMBERED = 1_000  # characters of a text whose tree is kept: planning reads most expressions more than once
+REMEMBERED = 1_000  # characters; shorter texts are cached, since planning parses most expressions more than once
 
 RESERVED = frozenset({"training", "iteration", "row", "step", "path", "value", "pi", "inf", "nan"})
-"""Names that mean something to the language itself, besides Python's keywords."""
+"""Names with a meaning in the language itself, besides Python's keywords."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -47,7 +47,7 @@ _ALLOWED = frozenset(_OPERATORS + _EXPRESSIONS + _STATEMENTS)
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The head of a helper function: `name(a, b=0.1)`."""
+    """The header of a helper function: `name(a, b=0.1)`."""
 
     name: str
     arguments: tuple[str, ...]
@@ -55,7 +55,7 @@ class Header:
 
 
 def parse_statements(text: str) -> list[ast.stmt]:
-    """The statements of an `expression` or a function body, in order; the last one is its value.
+    """Parses the statements of an `expression` or a function body. The last one is its value.
 
     Raises:
         LanguageError: the text is empty, too long, too deep, not Python syntax, or uses syntax outside the language.
@@ -76,7 +76,7 @@ def parse_statements(text: str) -> list[ast.stmt]:
 
 
 def parse_expression(text: str) -> ast.expr:
-    """One expression, without statements, as a tree that nobody changes. Raises as `parse_statements` does."""
+    """Parses one expression. The tree is cached: do not modify it. Raises as `parse_statements`."""
     return _remembered(text) if len(text) <= REMEMBERED else _expression(text)
 
 
@@ -86,7 +86,7 @@ def _expression(text: str) -> ast.expr:
     lead = len(text) - len(text.lstrip(" \t"))
     several = "\n" in text
     if several:
-        _parse(f"[{text[lead:]}\n]", "eval", lead - 1, text)  # no bracket of the text closes the one added around it
+        _parse(f"[{text[lead:]}\n]", "eval", lead - 1, text)  # the text must not close the added bracket
     body = _parse(f"({text[lead:]}\n)" if several else text[lead:], "eval", lead - several, text).body
     assert isinstance(body, ast.expr)
     return body
@@ -96,10 +96,10 @@ _remembered = functools.lru_cache(maxsize=256)(_expression)
 
 
 def parse_header(text: str) -> Header:
-    """The head of a function: `attention(x, w, heads=4)`.
+    """Parses the header of a function: `attention(x, w, heads=4)`.
 
     Raises:
-        LanguageError: it is not a name with arguments in brackets.
+        LanguageError: the text is not a name with arguments in brackets.
     """
     hint = "write `name(a, b)`: a name, and its arguments in brackets"
     if len(text) > MAX_HEADER:
@@ -135,7 +135,7 @@ _DEFINITION = "def {}: 0"
 
 
 def _definition(text: str) -> ast.FunctionDef | None:
-    """The function of which `text` is the head, with nothing as its body; None where it is no head."""
+    """Returns the function with the header `text` and an empty body; None if `text` is not a header."""
     if not re.match(r"\s*[^\W\d]\w*\s*\(.*\)\s*\Z", text, re.DOTALL):
         return None
     try:
@@ -149,7 +149,7 @@ def _definition(text: str) -> ast.FunctionDef | None:
 
 
 def name_fault(name: str, reserved: bool = True) -> tuple[str, str] | None:
-    """Why `name` cannot be declared or assigned, and what to do; None where it can."""
+    """Returns why `name` cannot be declared or assigned, and a hint; None if it can."""
     if not _IDENTIFIER.match(name):
         return f"`{name}` is not a name", "names are letters, digits and `_`, and do not start with a digit"
     if keyword.iskeyword(name):
@@ -162,7 +162,7 @@ def name_fault(name: str, reserved: bool = True) -> tuple[str, str] | None:
 
 
 def _parse(text: str, mode: str, shift: int = 0, original: str | None = None) -> ast.Module | ast.Expression:
-    """The checked tree of `text`, with the places of `original`, whose first line stands `shift` columns further on."""
+    """Returns the checked tree of `text`, with positions in `original`; its first line starts `shift` columns later."""
     original = text if original is None else original
     _check_text(original)
     tree = _syntax_tree(text, mode, shift, original)
@@ -185,7 +185,7 @@ def _syntax_tree(text: str, mode: str, shift: int, original: str) -> ast.Module 
     except (RecursionError, MemoryError):
         raise LanguageError(*TOO_DEEP) from None
     except ValueError as error:
-        raise LanguageError(f"the expression cannot be read: {error}", "write it anew") from None
+        raise LanguageError(f"the expression cannot be read: {error}", "rewrite it") from None
 
 
 def _quietly(text: str, mode: str) -> ast.Module | ast.Expression:
@@ -198,7 +198,7 @@ def _check_text(text: str) -> None:
     if len(text.encode(errors="replace")) > MAX_EXPRESSION_BYTES:
         raise LanguageError(
             f"the expression is longer than {MAX_EXPRESSION_BYTES // 1024} KiB",
-            "use `for`, or `functions:`, to say it shorter",
+            "shorten it with `for` or `functions:`",
         )
     if text.replace("\n", "").replace("\t", "").isprintable():
         return
@@ -232,7 +232,7 @@ def _check_nodes(tree: ast.AST, text: str) -> None:
         if isinstance(node, ast.Name) and node.id.startswith("__"):
             raise LanguageError(
                 f"`{node.id}` is not available",
-                "nothing of Python itself can be reached; `steprun ops` lists what can",
+                "built-ins of Python are not available; `steprun ops` lists what is",
                 place_of(node, text),
             )
         if isinstance(node, ast.Name) and not node.id.isascii():
@@ -256,7 +256,9 @@ def _check_statement(statement: ast.stmt, text: str) -> None:
     if isinstance(statement, ast.Assign):
         if len(statement.targets) != 1:
             raise LanguageError(
-                "one assignment a line", "write `a = …` and `b = a` on two lines", place_of(statement.targets[1], text)
+                "a chained assignment is not available",
+                "write `a = …` and `b = a` on two lines",
+                place_of(statement.targets[1], text),
             )
         for name in assigned_names(statement, text):
             fault = name_fault(name.id)
@@ -289,7 +291,7 @@ def _check_statement(statement: ast.stmt, text: str) -> None:
 
 
 def assigned_names(statement: ast.Assign, text: str) -> list[ast.Name]:
-    """The plain names that an assignment writes.
+    """Returns the plain names that an assignment writes.
 
     Raises:
         LanguageError: a target is not a plain name (`x[0] = …`, `x.data = …`).

@@ -1,7 +1,7 @@
-"""Scalar expressions: text to a number, or to a function of the names that change during a run.
+"""Compiles a scalar expression to a number, or to a function of the names that change during a run.
 
-Used wherever the language wants a number (shapes, counts, hyperparameters), and by lowering for the arithmetic of
-sizes and scalar constants. Imports no torch.
+Used wherever the language needs a number (shapes, counts, hyperparameters), and by lowering for the arithmetic of
+sizes and scalar constants. Does not import torch.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from runner.language.text.parse import TOO_DEEP, parse_expression
 
 
 def evaluate(text: str, names: Names) -> Scalar:
-    """The number that a scalar expression stands for.
+    """Evaluates a scalar expression to a number.
 
     Args:
         text: for instance ``epochs * 10`` or ``lr / sqrt(width)``.
-        names: scalars by name; a tuple for a 1-d constant that may be indexed.
+        names: scalars by name; a tuple for a 1-d constant that can be indexed.
     Raises:
         LanguageError: the text is not a scalar expression, or a name in it is unknown.
     """
@@ -44,24 +44,24 @@ def evaluate(text: str, names: Names) -> Scalar:
 
 
 def names_in(text: str) -> set[str]:
-    """The value names that an expression reads. Raises `LanguageError` where it is not an expression."""
+    """Returns the value names that an expression reads. Raises `LanguageError` if the text is not an expression."""
     nodes = list(ast.walk(parse_expression(text)))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
 
 
 def calls_in(text: str) -> set[str]:
-    """The bare names that an expression calls. Raises `LanguageError` where it is not an expression."""
+    """Returns the bare names that an expression calls. Raises `LanguageError` if the text is not an expression."""
     calls = (node.func for node in ast.walk(parse_expression(text)) if isinstance(node, ast.Call))
     return {function.id for function in calls if isinstance(function, ast.Name)}
 
 
 @dataclass(frozen=True, slots=True)
 class RunningFunction:
-    """A function that reads the running names besides its arguments, which are checked by their names.
+    """A function that also reads the running names. Its arguments are checked by name.
 
-    `call(values, arguments)` is given the running names' values, and each argument that is written as a function of
-    such values, or as a tuple of them where a list is written: what it does not call is not computed.
+    `call(values, arguments)` gets the values of the running names and the arguments of the call. Each argument is a
+    function of such values, or a tuple of functions for a list. Arguments are computed only when called.
     """
 
     arguments: tuple[str, ...]
@@ -77,16 +77,16 @@ def compile_scalar(
     extra: Mapping[str, RunningFunction] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> Callable[[Names], Scalar]:
-    """A function from the running names' values to the number; everything else is looked up once, here.
+    """Compiles a scalar expression to a function of the running names. All other names are resolved once, here.
 
     Args:
         text: a scalar expression.
-        names: fixed scalars by name (tuples may be indexed).
-        running: names whose values come with each call (`t`, `iteration`).
-        extra: functions beside `FUNCTIONS` (schedules).
-        refused: functions that a person may look for here, and why there are none.
+        names: fixed scalars by name (tuples can be indexed).
+        running: names whose values are arguments of each call (`t`, `iteration`).
+        extra: functions in addition to `FUNCTIONS` (schedules).
+        refused: functions that users may expect here, and why they are not available.
     Raises:
-        LanguageError: now, for faults of the text; with each call, where the arithmetic fails.
+        LanguageError: now, if the text is invalid; at a call, if the arithmetic fails.
     """
     compiler = _Compiler(text, names, frozenset(running), extra or {}, refused or {})
     try:
@@ -97,7 +97,7 @@ def compile_scalar(
     def call(values: Names) -> Scalar:
         try:
             result = compiled(values)
-        except RecursionError:  # where a higher limit has let it come so far
+        except RecursionError:  # compiled under a higher recursion limit
             raise LanguageError(*TOO_DEEP) from None
         if not isinstance(result, (int, float)):
             raise LanguageError(f"`{text.strip()}` is not a number", _instead_of_a_list(text.strip(), result, running))
@@ -147,7 +147,7 @@ class _Compiler:
                 return function(*arguments)
             except FAULTS as error:
                 shown = source_of(node, self.text)
-                raise self.fault(node, f"`{shown}`: {fault_text(error)}", "change the numbers it is made of") from None
+                raise self.fault(node, f"`{shown}`: {fault_text(error)}", "change the numbers in it") from None
 
         return call
 
@@ -173,7 +173,7 @@ class _Compiler:
         return lambda values: value
 
     def instead_of(self, name: str, known: Sequence[str]) -> str:
-        """One thing to do about a name that is no number here."""
+        """Returns a hint for a name that is not a number here."""
         if name in COUNTERS:
             return (
                 "`t` counts the steps of an optimizer"
@@ -316,7 +316,7 @@ class _Compiler:
         return call
 
     def compile_argument(self, node: ast.expr) -> Any:
-        """An argument as it is evaluated with each call: words and None too, and each element of a list by itself."""
+        """Compiles an argument for evaluation at each call; also strings and None, and a list element by element."""
         if isinstance(node, (ast.List, ast.Tuple)):
             return tuple(self.compile(element) for element in node.elts)
         if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, str)):

@@ -1,4 +1,4 @@
-"""Syntax that the language does not have, in the words of somebody who knows Python and PyTorch."""
+"""Messages for syntax that the language does not have, for users who know Python and PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.language.text.faults import LanguageError, Place
 _WRITE_A_FUNCTION = "give it a name under `functions:` and call it"
 _COMPREHENSION = ("a comprehension is not available", "write a `for i in range(n):` loop, or a tensor operation")
 _IMPORT = ("an import is not available", "operations are called by their names: `relu(x)`, `linalg.det(x)`")
-_GLOBAL = ("a function writes no names but its own", "give it the value as an argument, and use what it returns")
+_GLOBAL = ("a function cannot assign outer names", "pass the value as an argument, and use the result")
 _YIELD = ("`yield` is not available", "the last line is the value")
 _ASYNC = ("`async` is not available", "leave it out")
 _TRY = ("`try` is not available", "leave it out")
@@ -37,7 +37,7 @@ NOT_AVAILABLE: Mapping[type[ast.AST], tuple[str, str]] = {
     ast.ClassDef: ("a class is not available", _WRITE_A_FUNCTION),
     ast.Import: _IMPORT,
     ast.ImportFrom: _IMPORT,
-    ast.With: ("a `with` block is not available", "write its lines alone"),
+    ast.With: ("a `with` block is not available", "keep only its body"),
     ast.Is: ("`is` is not available", "write `==`"),
     ast.IsNot: ("`is not` is not available", "write `!=`"),
     ast.In: ("`in` is not available", "compare with `==`, or use `isin`"),
@@ -61,20 +61,20 @@ NOT_AVAILABLE: Mapping[type[ast.AST], tuple[str, str]] = {
     ast.Try: _TRY,
     ast.TryStar: _TRY,
 }
-"""What to say about syntax of Python that the language leaves out."""
+"""The message and hint for each kind of Python syntax that the language does not have."""
 
-_DETACH = "write `x.detach()` where no gradient shall flow"
+_DETACH = "write `x.detach()` to stop the gradient"
 _BLOCKS: Mapping[str, str] = {
-    "autocast": "write `x.to(bfloat16)` where lower precision is wanted",
+    "autocast": "write `x.to(bfloat16)` for lower precision",
     **dict.fromkeys(("no_grad", "inference_mode", "set_grad_enabled"), _DETACH),
-    "enable_grad": "gradients flow everywhere: write its lines alone",
-    "fork_rng": "every step has a random stream of its own: write its lines alone",
-    "detect_anomaly": "what makes a value non-finite is told by itself: write its lines alone",
+    "enable_grad": "gradients flow everywhere: keep only its body",
+    "fork_rng": "every step has its own random stream: keep only its body",
+    "detect_anomaly": "non-finite values are reported without it: keep only its body",
 }
 
 
 def instead_of_block(block: ast.With) -> str:
-    """One thing to do instead of a `with` block, by what it opens."""
+    """Returns a hint for a `with` block, by its context manager."""
     opened = block.items[0].context_expr
     called = opened.func if isinstance(opened, ast.Call) else opened
     name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
@@ -91,11 +91,11 @@ _HABITS: tuple[tuple[str, str, str], ...] = (
     (r"=<", "`=<` is not an operator", "write `<=`"),
     (r"->", "`->` is not an operator", "declare functions under `functions:`"),
     (r":=", "`:=` is not available", "write `name = …` on a line of its own"),
-    (r"=", "an assignment cannot stand here", "compare with `==`; only an expression of statements assigns names"),
+    (r"=", "an assignment is not available here", "compare with `==`; only an expression of statements assigns names"),
     (r"`", "a backtick is not available", "write the name alone"),
     (r"\$", "`$` is not available", "write the name alone"),
 )
-"""What other languages write, by what stands where Python stops reading."""
+"""Syntax of other languages, by the text at which Python's parser stops."""
 
 _CHARACTERS: Mapping[str, str] = {
     "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", "—": "-", "≤": "<=", "≥": ">=",
@@ -113,7 +113,7 @@ _MESSAGES: tuple[tuple[str, str | None, str], ...] = (
     ("unmatched", None, "close every bracket that is opened"),
     ("does not match", None, "close every bracket that is opened"),
     ("f-string", "an f-string is not available", "write a plain string"),
-    ("maybe you meant '=='", "an assignment cannot stand here", "compare with `==`, or assign to a plain name"),
+    ("maybe you meant '=='", "an assignment is not available here", "compare with `==`, or assign to a plain name"),
     ("cannot assign", None, "assign to a plain name: `name = …`"),
     ("unterminated", "this string is not closed", "close it with the quote that it starts with"),
     ("unicodeescape", "this string has an escape that is not complete", "write `\\\\` for a backslash"),
@@ -124,42 +124,42 @@ _MESSAGES: tuple[tuple[str, str | None, str], ...] = (
     ("expected 'else'", "`if` needs its `else`", "write `a if condition else b`"),
     ("expected ':'", "a colon is missing", "write `for i in range(n):`"),
 )
-"""Messages of Python's parser (in lower case), what to say instead (None: the same), and what to do."""
+"""Parts of messages of Python's parser (in lower case), our message (None: unchanged) and hint."""
 
 _HINT = "this is Python's expression syntax, one statement a line"
 
 
 def syntax_fault(error: SyntaxError, shift: int, text: str) -> LanguageError:
-    """What Python's parser says about `text`, whose first line it saw `shift` columns further to the left."""
+    """Converts an error of Python's parser about `text`. The parser saw its first line `shift` columns further left."""
     lines = text.split("\n")
     number = min(max(error.lineno or 1, 1), len(lines))
     column = (error.offset or 1) - 1 + (shift if number == 1 else 0)
     line = lines[number - 1]
     place = Place(number, min(max(column, 0), max(len(line) - 1, 0)), 1)
-    said = (error.msg or "invalid syntax").split(" (")[0].rstrip(".")
-    said = said[:1].lower() + said[1:]
+    message_text = (error.msg or "invalid syntax").split(" (")[0].rstrip(".")
+    message_text = message_text[:1].lower() + message_text[1:]
     for part, message, hint in _MESSAGES:
         if part in (error.msg or "").lower():
-            return LanguageError(message or said, hint, place)
-    if said.startswith("invalid character"):
+            return LanguageError(message or message_text, hint, place)
+    if message_text.startswith("invalid character"):
         character = line[place.column : place.column + 1]
         instead = _CHARACTERS.get(character)
         hint = f"write `{instead}`" if instead else "write it with the characters of a keyboard"
         return LanguageError(f"the character `{character}` is not available here", hint, place)
-    if said != "invalid syntax":
-        return LanguageError(said, _HINT, place)
+    if message_text != "invalid syntax":
+        return LanguageError(message_text, _HINT, place)
     return _habit(line, max(column, 0), place)
 
 
 def _habit(line: str, column: int, place: Place) -> LanguageError:
     rest = line[column:]
-    around = line[max(column - 1, 0) :]
+    earlier = line[max(column - 1, 0) :]
     for pattern, message, hint in _HABITS:
-        for start in (around, rest):
+        for start in (earlier, rest):
             if re.match(pattern, start) and not re.match(r"[=<>!]=", start):
                 return LanguageError(message, hint, place)
     if not rest.split("#")[0].strip():
-        return LanguageError("the line ends too early", "write what is missing after its last operator", place)
+        return LanguageError("the line ends too early", "complete it after its last operator", place)
     if re.match(r"[\w(\[]", rest) and re.search(r"[\w)\]]\s+\Z", line[:column]):
         return LanguageError("an operator or a comma is missing", "write `a * b`, `a, b` or two lines", place)
     return LanguageError("invalid syntax", _HINT, place)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from runner.catalogue import newer_arguments, optimizers
 from runner.faults import ConfigPath, Faults
 from runner.language.graph.computation import Computation
-from runner.language.graph.scalar_split import set_apart
+from runner.language.graph.scalar_split import split_scalars
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, Scheduled
 from runner.plan.checks.whole_steps import EAGER, check_draws, check_whole_steps
@@ -102,7 +102,7 @@ def _faults_of(computation: Computation) -> Iterator[LanguageError]:
             yield LanguageError(message, f"write {EAGER}", node.meta["place"], origin)
             return
     try:
-        set_apart(computation)
+        split_scalars(computation)
     except LanguageError as error:
         error.message = f"`engine: compile` cannot compile this: {error.message}"
         error.hint = f"{error.hint}, or write {EAGER}"

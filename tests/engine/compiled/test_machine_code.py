@@ -63,7 +63,7 @@ def test_without_a_compiler_the_error_says_what_to_do(tmp_path: Path) -> None:
     assert done.err == (
         "<stdin>:1:9  engine\n"
         "    1 | engine: compile\n"
-        "      |         ^^^^^^^ `engine: compile` needs a C++ compiler, and finds none\n"
+        "      |         ^^^^^^^ `engine: compile` needs a C++ compiler, but none was found\n"
         "      = install g++ or clang++, or name one in the environment variable CXX; or write `engine: eager`\n"
     )
 

@@ -289,7 +289,9 @@ def test_a_file_that_changed_since_planning_is_refused(folder: Path) -> None:
     )
     plan = compiled(text, folder)
     write_arrays(folder, samples=7)
-    with pytest.raises(runner.RunError, match=r"x\.npy has shape \(7, 3\), and had another when the run was planned"):
+    with pytest.raises(
+        runner.RunError, match=r"x\.npy has shape \(7, 3\), which differs from its shape when the run was planned"
+    ):
         list(runner.execute(plan))
 
 

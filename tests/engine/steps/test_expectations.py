@@ -233,8 +233,11 @@ steps: [backward, expect: {"grad((x * x).sum(), x)": x.grad, "grad((y ** 2).sum(
         ("{n.grad: 1}", "n.grad|`n` has no"),
         ("{x: {value: 1, rtol: -1}}", "a tolerance cannot be negative, found -1"),
         ("{x: {value: 1, atol: .nan}}", "a tolerance cannot be negative, found nan"),
-        ("{'grad(f, x)': 0}", "`f` stands here for the value last computed, which remembers no derivative"),
-        ("{'grad(f if iteration == 1 else x.sum(), x) if iteration < 2 else x': 0}", "`f` stands here for the value"),
+        ("{'grad(f, x)': 0}", "`f` is the last computed value here, and has no autograd history"),
+        (
+            "{'grad(f if iteration == 1 else x.sum(), x) if iteration < 2 else x': 0}",
+            "`f` is the last computed value here",
+        ),
     ],
 )
 def test_an_expectation_that_means_nothing_is_refused_before_the_run(entries: str, message: str) -> None:

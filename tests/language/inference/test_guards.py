@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import runner
 from runner.language.graph.computation import extract
-from runner.language.graph.scalar_split import set_apart
+from runner.language.graph.scalar_split import split_scalars
 from tests.language.lowering import fault_of, lower, same, tensors, value_of
 from tests.tables import over
 
@@ -133,12 +133,12 @@ def test_a_division_of_floats_has_no_guard() -> None:
         ("special.zeta(x, -1e15)", "at most 10,000"),
         ("polygamma(2, x - 2 ** 52)", "at most 10,000"),
         ("x.polygamma(2) + (x - 2 ** 52).polygamma(2)", "at most 10,000"),
-        ("special.laguerre_polynomial_l(x, 1e15)", "at most 10,000"),
+        ("special.laguerre_polynomial_l(x, 1e15)", "the maximum is 10,000"),
         ("special.laguerre_polynomial_l(x, tensor([1e15]))", "an order in `n` is larger than 10,000"),
         ("special.shifted_chebyshev_polynomial_w(x, tensor(2 ** 62))", "an order in `n` is larger than 10,000"),
-        ("mvlgamma(b, 2 ** 32)", "at most 10,000"),
-        ("b.mvlgamma(2 ** 32)", "at most 10,000"),
-        ("w.mT.mm(w).matrix_power(2 ** 62)", "at most 2,147,483,648"),
+        ("mvlgamma(b, 2 ** 32)", "the maximum is 10,000"),
+        ("b.mvlgamma(2 ** 32)", "the maximum is 10,000"),
+        ("w.mT.mm(w).matrix_power(2 ** 62)", "the maximum is 2,147,483,648"),
     ],
 )
 def test_what_native_code_does_not_check_is_a_fault(text: str, message: str) -> None:
@@ -274,12 +274,12 @@ def test_a_weight_or_state_of_another_shape_is_a_fault(kind: str, name: str, sha
 @over(
     ("old", "new", "message"),
     [
-        ("[w0, w1, w2, w3]", "[]", "`num_layers` is 1, and 0 weights are given"),
-        ("[w0, w1, w2, w3]", "[w0, w1]", "4 weights are needed, and 2 are given"),
-        ("[w0, w1, w2, w3], True", "[w0, w1, w2, w3], False", "2 weights are needed, and 4 are given"),
+        ("[w0, w1, w2, w3]", "[]", "`num_layers` is 1, but 0 weights are given"),
+        ("[w0, w1, w2, w3]", "[w0, w1]", "expected 4 weights, but 2 are given"),
+        ("[w0, w1, w2, w3], True", "[w0, w1, w2, w3], False", "expected 2 weights, but 4 are given"),
         ("True, 1,", "True, 2,", "a"),
-        ("True, 1,", "True, 2 ** 62,", "`num_layers` is 4,611,686,018,427,387,904, and 4 weights are given"),
-        ("True, 1,", "True, -1,", "`num_layers` is -1, and 4 weights are given"),
+        ("True, 1,", "True, 2 ** 62,", "`num_layers` is 4,611,686,018,427,387,904, but 4 weights are given"),
+        ("True, 1,", "True, -1,", "`num_layers` is -1, but 4 weights are given"),
         ("False, False, False)", "False, True, False)", "a"),
         ("[w0,", "[w0.double(),", "different dtypes: float32, float64"),
     ],
@@ -296,7 +296,7 @@ def test_a_recurrent_network_with_another_number_of_weights_is_a_fault(
 def test_sizes_of_a_packed_batch_have_to_fit(kind: str, sizes: str) -> None:
     text, given = network(kind, s=(6, 3))
     packed = text.replace("(s, ", f"(s, tensor({sizes}), ").replace("False, False, False)", "False, False)")
-    assert "`batch_sizes` has to start with the batch" in fault_of(packed, given=given).message
+    assert "`batch_sizes` must start with the batch size" in fault_of(packed, given=given).message
 
 
 @over("kind", KINDS)
@@ -328,7 +328,7 @@ steps: [{repeat: {times: 4, steps: [forward]}}]
 
 def test_a_guarded_division_by_a_running_scalar_is_still_only_an_operand() -> None:
     lowered = lower("y = k // (iteration - 5)\ny % iteration", given={"k": torch.tensor([5, 7])}, roles={}, tables={})
-    apart = set_apart(extract(lowered, ["y"]))
+    apart = split_scalars(extract(lowered, ["y"]))
     (number,) = apart.numbers(None, 3)
     (value,) = apart.function(None, torch.tensor([5, 7]), torch.tensor(number))
     assert same(value, torch.tensor([5, 7]) // -2)

@@ -192,20 +192,20 @@ def test_what_is_random_in_a_side_is_known() -> None:
         (
             "'a' if iteration > 1 else 'b'",
             (1, 0, 29),
-            "one side is the string 'a', and the condition changes while it runs",
-            "only tensors and numbers can be chosen then",
+            "one side is the string 'a', but the condition is only known at run time",
+            "choose between tensors or numbers",
         ),
         (
             "None if iteration > 1 else x",
             (1, 0, 28),
-            "one side is `None`, and the condition changes while it runs",
-            "only tensors and numbers can be chosen then",
+            "one side is `None`, but the condition is only known at run time",
+            "choose between tensors or numbers",
         ),
         (
             "float32 if iteration > 1 else float64",
             (1, 0, 37),
-            "one side is the dtype float32, and the condition changes while it runs",
-            "only tensors and numbers can be chosen then",
+            "one side is the dtype float32, but the condition is only known at run time",
+            "choose between tensors or numbers",
         ),
         (
             "(x, w) if iteration > 1 else x",
@@ -230,7 +230,7 @@ def test_conditions_and_sides_that_do_not_fit_are_told(
 
 def test_a_denied_argument_cannot_be_chosen_while_it_runs() -> None:
     assert (
-        "the condition changes while it runs"
+        "the condition is only known at run time"
         in fault_of("mse_loss(x, x, reduction='sum' if iteration > 1 else 'mean')").message
     )
     assert same(

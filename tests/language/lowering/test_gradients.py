@@ -114,7 +114,12 @@ def test_without_grad_mode_a_computation_that_differentiates_nothing_runs() -> N
         ("grad(x.sum(), x.T)", (1, 14, 3), "`x.T` is not a name", "differentiate by a name: give the value one first"),
         ("grad(x.sum())", (1, 0, 13), "`grad` takes two arguments", "write `grad(y, x)` or `grad(y, [x1, x2])`"),
         ("grad(x.sum(), wrt=x)", (1, 0, 20), "`grad` takes two arguments", "write `grad(y, x)` or `grad(y, [x1, x2])`"),
-        ("grad(x.sum(), [])", (1, 14, 2), "`grad` by nothing", "name what to differentiate by: `grad(y, [x1, x2])`"),
+        (
+            "grad(x.sum(), [])",
+            (1, 14, 2),
+            "`grad` has nothing to differentiate by",
+            "name what to differentiate by: `grad(y, [x1, x2])`",
+        ),
         ("grad(x.sum(), n)", (1, 14, 1), "`n` is a number", "`grad` takes tensors"),
         ("grad(3.0, x)", (1, 5, 3), "`3.0` is a number", "`grad` takes tensors"),
         (

@@ -166,7 +166,7 @@ FAULTS: list[tuple[str, tuple[int, int, int], str, str | None]] = [
         "self.w * x",
         (1, 0, 4),
         "`self` is not declared",
-        "parameters and constants go by their own names: `w`, not `self.w`",
+        "read parameters and constants by name: `w`, not `self.w`",
     ),
     ("relu * x", (1, 0, 4), "`relu` is a function", "call it: `relu(…)`"),
     ("torch.relu + x", (1, 0, 10), "`torch.relu` is a function", "call it: `torch.relu(…)`"),
@@ -199,7 +199,7 @@ FAULTS: list[tuple[str, tuple[int, int, int], str, str | None]] = [
     (
         "for i in range(10 ** 18):\n  y = x\ny",
         (1, 9, 15),
-        "this loop runs 1,000,000,000,000,000,000 times, and is unrolled",
+        "this loop would be unrolled 1,000,000,000,000,000,000 times",
         "use a `repeat` step, or a tensor operation",
     ),
     # calls
@@ -221,18 +221,18 @@ FAULTS: list[tuple[str, tuple[int, int, int], str, str | None]] = [
         "give the result a name instead",
     ),
     ("range(3)", (1, 0, 8), "`range` is for loops", "write `for i in range(n):`, or `arange(n)` for a tensor"),
-    ("len(3)", (1, 0, 6), "`3` is a number and has no length", "`len` is that of the first dimension"),
+    ("len(3)", (1, 0, 6), "`3` is a number and has no length", "`len` is the size of the first dimension"),
     ("len(x, x)", (1, 0, 9), "`len` takes one argument", "write `len(x)`"),
     (
         "math.sin(x)",
         (1, 0, 11),
-        "`math.sin` takes scalars, and is given a tensor of shape (2, 3), float32",
+        "`math.sin` takes scalars, not a tensor of shape (2, 3), float32",
         "write `sin` for tensors",
     ),
     (
         "int(x)",
         (1, 0, 6),
-        "`int` takes scalars, and is given a tensor of shape (2, 3), float32",
+        "`int` takes scalars, not a tensor of shape (2, 3), float32",
         "cast a tensor with `x.to(int)`",
     ),
     (
@@ -289,25 +289,25 @@ FAULTS: list[tuple[str, tuple[int, int, int], str, str | None]] = [
         "nn.Linear(2, 3)(x)",
         (1, 0, 15),
         "`nn.Linear(2, 3)` cannot be called",
-        "modules hold parameters of their own: declare those, and write `linear(…)`",
+        "modules have their own parameters: declare them, and write `linear(…)`",
     ),
     (
         "torch.nn.ReLU()(x)",
         (1, 0, 15),
         "`torch.nn.ReLU()` cannot be called",
-        "modules hold parameters of their own: declare those, and write `relu(…)`",
+        "modules have their own parameters: declare them, and write `relu(…)`",
     ),
     (
         "nn.CrossEntropyLoss()(x, k)",
         (1, 0, 21),
         "`nn.CrossEntropyLoss()` cannot be called",
-        "modules hold parameters of their own: declare those, and write `cross_entropy(…)`",
+        "modules have their own parameters: declare them, and write `cross_entropy(…)`",
     ),
     (
         "nn.Sequential(x)",
         (1, 0, 13),
         "there is no operation `nn.Sequential`",
-        "modules hold parameters of their own: declare those, and write the computation",
+        "modules have their own parameters: declare them, and write the computation",
     ),
     (
         "x.backward()",
@@ -328,7 +328,7 @@ FAULTS: list[tuple[str, tuple[int, int, int], str, str | None]] = [
         "getattr(x, 'T')",
         (1, 0, 7),
         "there is no operation `getattr`",
-        "nothing of Python itself can be reached; `steprun ops` lists what can",
+        "built-ins of Python are not available; `steprun ops` lists what is",
     ),
     (
         "x.grad",
@@ -341,7 +341,7 @@ FAULTS: list[tuple[str, tuple[int, int, int], str, str | None]] = [
         "torch.no_grad()",
         (1, 0, 13),
         "there is no operation `torch.no_grad`",
-        "write `x.detach()` where no gradient shall flow",
+        "write `x.detach()` to stop the gradient",
     ),
     # lists
     ("[1] + (2,)", (1, 0, 10), "`[1] + (2,)` is not available on lists", LISTS),
@@ -359,9 +359,9 @@ FAULTS: list[tuple[str, tuple[int, int, int], str, str | None]] = [
         "9 ** 9 ** 9 * x",
         (1, 0, 11),
         "`9 ** 9 ** 9`: the result is an integer larger than 2^63",
-        "change the numbers it is made of",
+        "change the numbers in it",
     ),
-    ("x * (1 / 0)", (1, 5, 5), "`1 / 0`: division by zero", "change the numbers it is made of"),
+    ("x * (1 / 0)", (1, 5, 5), "`1 / 0`: division by zero", "change the numbers in it"),
     ("x + None", (1, 0, 8), "`x + None` computes with `None`", "use tensors and numbers"),
     ("x + ...", (1, 0, 7), "`x + ...` computes with `...`", "use tensors and numbers"),
 ]
@@ -396,10 +396,10 @@ DOUBLING = {f"f{i}(a)": f"f{i + 1}(a) + f{i + 1}(a)" for i in range(40)} | {"f40
         ("y = x\nfor i in range(90):\n  y = y + 1 + i\ny", {}, "more than 99 operations"),
         ("f0(x)", DOUBLING, "more than 99 operations"),
         ("f0(1) * x", DOUBLING, "more than 99 operations"),
-        ("y = (1, 1)\nfor i in range(90):\n  y = (y, y)\nx", {}, "takes too long to write out"),
-        ("y = [1]\nfor i in range(90):\n  y = y + [y]\nx", {}, "takes too long to write out"),
+        ("y = (1, 1)\nfor i in range(90):\n  y = (y, y)\nx", {}, "takes too long to expand"),
+        ("y = [1]\nfor i in range(90):\n  y = y + [y]\nx", {}, "takes too long to expand"),
         ("for i in range(90):\n  for j in range(90):\n    y = 1\nx", {}, "more than 99 operations"),
-        ("y = x\nfor i in range(50):\n  y = x if iteration > i else y\ny", {}, "takes too long to write out"),
+        ("y = x\nfor i in range(50):\n  y = x if iteration > i else y\ny", {}, "takes too long to expand"),
     ],
 )
 def test_what_would_grow_without_end_is_refused(text: str, declarations: dict[str, str], message: str) -> None:
@@ -459,5 +459,5 @@ def test_fields_of_tensors_are_read_where_the_scope_has_them() -> None:
 
 
 def test_an_expression_alone_takes_no_statements() -> None:
-    with pytest.raises(LanguageError, match=re.escape("an assignment cannot stand here")):
+    with pytest.raises(LanguageError, match=re.escape("an assignment is not available here")):
         lower_expression("y = x", scope(tensors()), Inference())

@@ -127,7 +127,7 @@ def test_fixed_values_are_compared_and_joined_before_the_run(text: str, expected
         ("1 @ 2", (1, 0, 5), "`@` needs tensors", "multiply numbers with `*`"),
         ("-'a'", (1, 0, 4), "`-'a'` computes with the string 'a'", "use tensors and numbers"),
         ("x * float32", (1, 0, 11), "`x * float32` computes with the dtype float32", "use tensors and numbers"),
-        ("2.0 ^ 3", (1, 0, 7), "`2.0 ^ 3`: `^` does not take a float and an int", "change the numbers it is made of"),
+        ("2.0 ^ 3", (1, 0, 7), "`2.0 ^ 3`: `^` does not take a float and an int", "change the numbers in it"),
     ],
 )
 def test_operands_that_do_not_fit_are_told(text: str, place: tuple[int, int, int], message: str, hint: str) -> None:

@@ -106,7 +106,7 @@ NOT_AVAILABLE = [
     (
         "__import__('os')",
         "`__import__` is not available",
-        "nothing of Python itself can be reached; `steprun ops` lists what can",
+        "built-ins of Python are not available; `steprun ops` lists what is",
     ),
     ("é + 1", "`é` is not a name", "names are letters, digits and `_`"),
     ("9223372036854775809", "this integer is larger than 2^63", "write it as a float: `1e20`"),
@@ -132,7 +132,7 @@ STATEMENTS = [
     (
         "with torch.no_grad():\n  y = x",
         "a `with` block is not available",
-        "write `x.detach()` where no gradient shall flow",
+        "write `x.detach()` to stop the gradient",
     ),
     ("del x", "`del` is not available", "leave the name as it is"),
     ("assert x", "`assert` is not available", "write an `expect` step"),
@@ -140,13 +140,13 @@ STATEMENTS = [
     ("pass", "`pass` is not available", "leave the line out"),
     ("for i in range(2):\n  break\nx", "`break` is not available", "write the number of rounds in `range(n)`"),
     ("for i in range(2):\n  continue\nx", "`continue` is not available", "write `a if condition else b`"),
-    ("global x", "a function writes no names but its own", "give it the value as an argument, and use what it returns"),
+    ("global x", "a function cannot assign outer names", "pass the value as an argument, and use the result"),
     ("yield x", "`yield` is not available", "the last line is the value"),
     ("yield from x", "`yield` is not available", "the last line is the value"),
     ("await x", "`await` is not available", "leave it out"),
     ("async def f(): x", "`async` is not available", "leave it out"),
     ("try:\n  x\nexcept A:\n  y", "`try` is not available", "leave it out"),
-    ("a = b = x", "one assignment a line", "write `a = …` and `b = a` on two lines"),
+    ("a = b = x", "a chained assignment is not available", "write `a = …` and `b = a` on two lines"),
     ("for i, j in range(3):\n  a = x\nx", "a loop has one variable", "write `for i in range(n):`"),
     ("for i in x:\n  a = x\nx", "a loop runs over `range(…)`", "write `for i in range(n):`"),
     ("for i in range(2):\n  a = x\nelse:\n  a = x\nx", "`else` after a loop is not available", "leave it out"),
@@ -189,12 +189,12 @@ SYNTAX = [
     ("2x", 0, "this is not a number", "write `2 * x` for a product; names do not start with a digit"),
     ("2 x", 2, "an operator or a comma is missing", "write `a * b`, `a, b` or two lines"),
     ("f(a b)", 2, "an operator or a comma is missing", "write `a * b`, `a, b` or two lines"),
-    ("x +", 2, "the line ends too early", "write what is missing after its last operator"),
-    ("y = ", 3, "the line ends too early", "write what is missing after its last operator"),
+    ("x +", 2, "the line ends too early", "complete it after its last operator"),
+    ("y = ", 3, "the line ends too early", "complete it after its last operator"),
     ("x)", 1, "unmatched ')'", BRACKETS),
     ("x[1", 1, "'[' was never closed", BRACKETS),
     ("'abc", 0, "this string is not closed", "close it with the quote that it starts with"),
-    ("a + b = 3", 0, "an assignment cannot stand here", "compare with `==`, or assign to a plain name"),
+    ("a + b = 3", 0, "an assignment is not available here", "compare with `==`, or assign to a plain name"),
     ("x × y", 2, "the character `×` is not available here", "write `*`"),
     ("x²", 1, "the character `²` is not available here", "write `** 2`"),
     ("x → y", 2, "the character `→` is not available here", "write it with the characters of a keyboard"),
@@ -229,7 +229,7 @@ def test_what_cannot_be_read_is_told_at_its_place(text: str, column: int, messag
 
 
 def test_an_assignment_in_an_expression_says_so() -> None:
-    with pytest.raises(LanguageError, match="an assignment cannot stand here") as caught:
+    with pytest.raises(LanguageError, match="an assignment is not available here") as caught:
         parse_expression("a = 3")
     assert caught.value.place.as_tuple() == (1, 2, 1)
 

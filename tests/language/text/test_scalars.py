@@ -64,7 +64,7 @@ def test_nan_is_a_number() -> None:
     assert math.isnan(evaluate("nan", {}))
 
 
-NUMBERS = "change the numbers it is made of"
+NUMBERS = "change the numbers in it"
 LARGE = "the result is an integer larger than 2^63"
 
 
