@@ -98,7 +98,9 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
                 return _compile(config, allowed, limits, wrong.fake)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"
-        problem = config.document.problem(("expression",), "there is not enough memory to plan this", hint, key=True)
+        problem = config.document.problem(
+            ("expression",), "there is not enough memory to plan this config", hint, key=True
+        )
         raise ConfigError([problem]) from error
 
 
@@ -107,7 +109,6 @@ def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake
 
     Args:
         fake: whether to infer shapes on fake tensors, after the other way failed; None chooses by size.
-
     Raises:
         WrongInference: shapes must be inferred the other way.
     """

@@ -84,14 +84,14 @@ def check_size(estimates: Estimates, memory: int, budget: int, faults: Faults, *
     if estimates.memory > memory:
         report(
             ("expression",),
-            f"this run takes about {readable_bytes(estimates.memory)}, and there are {readable_bytes(memory)}",
+            f"this run needs about {readable_bytes(estimates.memory)}, but only {readable_bytes(memory)} are available",
             "make its tensors smaller, or raise the limit with --max-memory",
         )
     if estimates.log > budget:
         size = f"{estimates.rows:,} rows of {readable_bytes(estimates.row)} take {readable_bytes(estimates.log)}"
         report(
             ("log",),
-            f"the log would pass its budget of {readable_bytes(budget)}: {size}",
+            f"the log would exceed its budget of {readable_bytes(budget)}: {size}",
             "write `log: {tensors: none}`, `log: {every: 100}` or a larger `log: {budget: …}`",
             key=True,
         )

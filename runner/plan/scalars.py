@@ -72,7 +72,7 @@ def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:
         shown = listing((f"`{each}`" for each in names), 6)
         faults.add(
             ("constants", names[0]),
-            f"these constants are computed from one another: {shown}",
+            f"these constants depend on each other: {shown}",
             "give one of them a number",
         )
 

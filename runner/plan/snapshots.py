@@ -89,7 +89,7 @@ def _restart(
         if row is None:
             continue
         if found and row <= found[-1]:
-            problem = "stands twice" if row in found else f"stands after row {found[-1]}"
+            problem = "is listed twice" if row in found else f"comes after row {found[-1]}"
             faults.add((*path, place), f"row {row} {problem}", "write each row once, in order")
         elif row >= rows:
             faults.add((*path, place), f"there is no row {row}: the last is {rows - 1}", hint)
@@ -110,7 +110,7 @@ def _uncertainty(
     factor = number(given.factor, (*path, "factor"), scalars, faults)
     if factor is not None and not 1 <= factor < math.inf:
         hint = "write one such as 5; `uncertainty: false` compares by dtype"
-        faults.add((*path, "factor"), f"the factor is 1 or more, and this is {factor}", hint)
+        faults.add((*path, "factor"), f"expected a factor of at least 1, found {factor}", hint)
     return runs or FEWEST_RUNS, float(factor or 1.0)
 
 
@@ -149,7 +149,7 @@ def _not_negative(value: object, path: ConfigPath, scalars: Mapping[str, Scalar]
     if found is None:
         return 0.0
     if not found >= 0:
-        faults.add(path, f"a tolerance is 0 or more, and this is {found}", "write one such as 1e-5")
+        faults.add(path, f"a tolerance cannot be negative, found {found}", "write one such as 1e-5")
     return float(found)
 
 
@@ -174,5 +174,5 @@ def _check_use(pattern: str, path: ConfigPath, before: Sequence[str], kept: Sequ
         faults.add(path, message, "add it to `include`, or remove its tolerance", key=True)
     elif all(_matches(name, before) for name in matched):
         earlier = [f"`{glob}`" for glob in before if any(_matches(name, [glob]) for name in matched)]
-        message = f"every column that `{pattern}` matches takes the tolerance of {listing(earlier, 4)} before it"
-        faults.add(path, message, "put the more special one first", key=True)
+        message = f"every column that `{pattern}` matches already has the tolerance of {listing(earlier, 4)}"
+        faults.add(path, message, "put the more specific one first", key=True)

@@ -60,7 +60,7 @@ def advise(lowered: Lowered, program: Iterable[Instruction], declared: Collectio
     for node, shapes in pairs:
         one, other, both = map(_shown, shapes)
         hint = "give both one shape: `squeeze(1)` the column, or `unsqueeze(1)` the row"
-        _warn(node, f"{one} against {other} is every pair, {both}", hint, faults)
+        _warn(node, f"{one} against {other} broadcasts to every pair, {both}", hint, faults)
     warned: set[Any] = set()
     for item in program:
         if isinstance(item, Action) and isinstance(item.argument, Evaluate):
@@ -128,7 +128,7 @@ def _hint(node: fx.Node, faults: Faults) -> str:
     has_training = _has_training(node)
     if has_training and text.endswith(")") and "training" not in text:
         return f"write `{text[:-1]}, training=training)`"
-    return "give it `training=training`" if has_training else "write it for training alone: `… if training else …`"
+    return "give it `training=training`" if has_training else "use it only in training: `… if training else …`"
 
 
 def _written(node: fx.Node, faults: Faults) -> str:

@@ -77,5 +77,5 @@ def _faults_of(computation: Computation) -> Iterator[LanguageError]:
             message = "`engine: cudagraph` cannot record this: its shape depends on data"
             yield LanguageError(message, f"write {EAGER}", node.meta["place"], origin)
         elif node.target in _SENT:
-            message = "`engine: cudagraph` cannot record this: its numbers are sent to the device in every step"
+            message = "`engine: cudagraph` cannot record this: its numbers are copied to the device in every step"
             yield LanguageError(message, f"declare it in `constants`, or write {EAGER}", node.meta["place"], origin)

@@ -68,7 +68,7 @@ def check_compilable(
 ) -> None:
     """Report each step and optimizer that cannot be compiled, and any `health` rules."""
     if health != HealthPlan():
-        message = "`engine: compile` takes many steps at once, and `health` looks at each"
+        message = "`engine: compile` runs many steps at once, and `health` checks each"
         faults.add(("health",), message, f"remove `health`, or write {EAGER}", key=True)
     stepping: dict[str, ConfigPath] = {}
 
@@ -116,7 +116,7 @@ def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults)
     groups = [optimizer.options, *(group.options for group in optimizer.groups)]
     for option in _OPTIONS:
         if any(options.get(option) for options in groups):
-            message = f"`engine: compile` takes no `{option}`: the whole update is compiled"
+            message = f"`engine: compile` does not support `{option}`: the whole update is compiled"
             at = (*optimizer.path, kind, option)
             faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
     if optimizer.rule is not None:
@@ -125,7 +125,8 @@ def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults)
     changing = {option.path: name for _, name, option in optimizer.scheduled() if isinstance(option, Scheduled)}
     for at, name in changing.items():
         if decides(kind, name):
-            message = f"`engine: compile` takes no `{name}` that changes: torch asks {_BRANCHED_ON[name]} in each step"
+            why = f"torch checks {_BRANCHED_ON[name]} in each step"
+            message = f"`engine: compile` does not support a changing `{name}`: {why}"
             faults.add(at, message, f"write a number, or {EAGER}")
 
 

@@ -42,11 +42,13 @@ def check_draws(action: Action, train: Train, engine: str, faults: Faults) -> bo
     """
     classes = None if train.accumulation is None else train.accumulation.classes
     if classes is not None and classes.explicit:
-        message = f"`engine: {engine}` weighs micro-batches by their length, and this objective by its targets"
+        message = (
+            f"`engine: {engine}` weights micro-batches by their length, and this objective needs weights by its targets"
+        )
         faults.add(action.config_path, message, f"remove `accumulate`, or write {EAGER}", key=True)
         return True
     several = train.accumulate > 1 and any(computation.random for computation in train.evaluation.computations())
     if several:
-        message = f"`engine: {engine}` draws random numbers once a step, and this one would in each micro-batch"
+        message = f"`engine: {engine}` draws random numbers once a step, and this step would in each micro-batch"
         faults.add(action.config_path, message, f"remove `accumulate`, or write {EAGER}", key=True)
     return several

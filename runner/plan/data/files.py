@@ -82,7 +82,7 @@ def open_array(text: str, folder: Path, allowed: Iterable[Path] = (), columns: C
         hint = did_you_mean(suffix, _SUFFIXES, f"data files are {listing(_SUFFIXES)}")
         raise FileFault(f"`{text}` is not a kind of file that is read", hint)
     if columns is not None and suffix in _OPENERS:
-        hint = "write `#key` after the file's name" if suffix != ".npy" else "take `columns` out"
+        hint = "write `#key` after the file's name" if suffix != ".npy" else "remove `columns`"
         raise FileFault(f"a `{suffix}` file has no columns", hint, about_columns=True)
     return ArrayFile(locate(written, folder, allowed), key, columns)
 
@@ -158,7 +158,7 @@ def cast(values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[in
     if rows is not None:
         index = (rows[index[0]], *index[1:])
     message = f"{_located(array, index, str(value))}, which does not fit {dtype_name(dtype)}: it {reason}"
-    raise CastFault(message, "write a `dtype` that holds it, or mend the value")
+    raise CastFault(message, "write a `dtype` that holds it, or correct the value")
 
 
 def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
@@ -244,7 +244,7 @@ def _bytes_of(found: dict[Columns, Tensor | FileFault]) -> int:
 
 def _check_size(array: ArrayFile, size: int, limit: int) -> None:
     if size > limit:
-        message = f"{array.name} takes {readable_bytes(size)}, and at most {readable_bytes(limit)} are read"
+        message = f"{array.name} needs {readable_bytes(size)}, and the limit is {readable_bytes(limit)}"
         raise FileFault(message, "use a smaller file, or a machine with more memory")
 
 

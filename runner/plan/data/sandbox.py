@@ -46,7 +46,7 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
     except FileNotFoundError:
         if (Path(folder) / text).is_symlink():
             message = f"{text} is a link to {path}, which is not there"
-            raise FileFault(message, "mend the link, or name another file") from None
+            raise FileFault(message, "fix the link, or name another file") from None
         raise FileFault(f"there is no file {text}", _nearest_name(path)) from None
     except OSError as error:
         raise FileFault(f"{text} cannot be read: {_reason(error)}", "check the path and its permissions") from error
@@ -65,7 +65,7 @@ def open_ordinary(path: Path) -> BufferedReader:
     """
     try:
         if os.path.realpath(path) != os.fspath(path):
-            raise FileFault(f"{path.name} has been replaced by a link since it was looked at", "put the file back")
+            raise FileFault(f"{path.name} has been replaced by a link since it was checked", "put the file back")
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise FileFault(f"{path.name} is not an ordinary file", "write the path of a data file")
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)

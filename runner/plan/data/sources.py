@@ -197,13 +197,13 @@ def _read_in_parts(source: SourcePlan, context: SourceContext) -> SourcePlan:
     source = replace(source, groups=groups, streams=streams)
     if source.order_bytes > context.memory:
         size, available = readable_bytes(source.order_bytes), readable_bytes(context.memory)
-        message = f"the order of {source.samples:,} shuffled samples takes {size}, and there are {available}"
-        hint = "draw them in the order of the file, which may be shuffled once, or raise the limit with --max-memory"
+        message = f"the order of {source.samples:,} shuffled samples needs {size}, but only {available} are available"
+        hint = "draw them in the order of the file, which you can shuffle once, or raise the limit with --max-memory"
         raise PlacedFault((*source.path, "shuffle"), message, hint, key=True)
     needed = source.bytes + source.reading_bytes
     if not streams and needed > context.memory:
         size, available = readable_bytes(needed), readable_bytes(context.memory)
-        message = f"the source `{source.name}` takes {size}, and there are {available}"
+        message = f"the source `{source.name}` needs {size}, but only {available} are available"
         hint = "save it as `.npy` files in C order or as one `.parquet` file, which are read in parts"
         raise PlacedFault(source.path, message, hint, key=True)
     return source

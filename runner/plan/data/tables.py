@@ -97,7 +97,7 @@ def _layout(parquet: Any, columns: Columns, file: str) -> _Layout:
         return _Layout(chosen, shape, dtype)
     check_alike([dtype == torch.bool for _, dtype in kinds], chosen, file)
     if any(other != shape for other, _ in kinds):
-        raise FileFault(f"columns of {file} have different shapes, and cannot be stacked", "read them apart")
+        raise FileFault(f"columns of {file} have different shapes, and cannot be stacked", "read them separately")
     return _Layout(chosen, (len(chosen), *shape), _common([dtype for _, dtype in kinds]))
 
 
@@ -114,7 +114,7 @@ def _check_fits(values: Tensor, dtype: torch.dtype, file: str, column: str, star
     if found is not None:
         index, value, reason = found
         message = f"{file} holds {value} in row {start + index[0]} of the column `{column}`, which {reason}"
-        raise FileFault(message, "read the column apart from those of another kind")
+        raise FileFault(message, "read the column separately from those of another kind")
 
 
 def chosen_of(columns: Columns, names: Sequence[str], file: str) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def check_alike(booleans: Sequence[bool], names: Sequence[str], file: str) -> No
     """
     if any(booleans) and not all(booleans):
         shown = listing([f"`{name}`" for name, boolean in zip(names, booleans, strict=True) if boolean], 4)
-        raise FileFault(f"{shown} of {file} holds booleans and other columns numbers", "read them apart")
+        raise FileFault(f"{shown} of {file} holds booleans and other columns numbers", "read them separately")
 
 
 @contextmanager

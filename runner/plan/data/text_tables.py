@@ -112,7 +112,7 @@ class _Table:
                     raise FileFault(message, "give every row the same number of cells")
             needed += 16 * columns * len(chunk)  # eight bytes per number, twice while they are assembled
             if needed > limit:
-                message = f"{file} takes more than the {limit >> 20:,} MiB that there are while it is read"
+                message = f"reading {file} needs more than the {limit >> 20:,} MiB available"
                 raise FileFault(message, "use a smaller file, or raise the limit with --max-memory")
             self._parts.append(self._part(chunk))
         if not self._parts:
@@ -244,20 +244,20 @@ def _first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: 
     for line, text in zip(lines, texts, strict=True):
         if not _is_number(text):
             shown = f"`{text[:40]}`, which is not a number" if text else "nothing"
-            hint = "write `nan` for a missing number" if not text else "take other columns, or mend the cell"
+            hint = "write `nan` for a missing number" if not text else "take other columns, or correct the cell"
             return FileFault(f"{file}:{line} holds {shown} in the column `{column}`", hint)
         reason = _float64_misfit(text)
         if reason is not None and "exactly" in reason:
             return _inexact(file, line, text, column)
         if reason is not None:
             message = f"{file}:{line} holds `{text[:40]}`, {reason} in the column `{column}`"
-            return FileFault(message, "write `inf` if that is meant, or mend the cell")
+            return FileFault(message, "write `inf` if that is meant, or correct the cell")
     raise AssertionError
 
 
 def _inexact(file: str, line: int, text: str, column: str) -> FileFault:
     message = f"{file}:{line} holds `{text[:40]}`, which no float64 holds exactly, in the column `{column}`"
-    return FileFault(message, "write integers alone in that column and those read with it, or read it apart")
+    return FileFault(message, "write integers alone in that column and those read with it, or read it separately")
 
 
 def _is_number(text: str) -> bool:

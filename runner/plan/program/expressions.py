@@ -65,7 +65,7 @@ class Values:
         )
 
     def objective(self, name: str | None, path: ConfigPath) -> str | None:
-        """The name of a step's objective, `result` by default; None after reporting that it is not one."""
+        """The name of a step's objective, by default the expression's result; None after reporting a problem."""
         name = name or self.lowered.result
         value = self.lowered.values.get(name)
         if value is None:

@@ -76,7 +76,7 @@ class Loops:
             if loop.source == source:
                 if conditional:
                     message = f"this step draws more batches of `{source}`, and may be skipped"
-                    hint = "remove its condition: the loop's passes have to come out even"
+                    hint = "remove its condition: every pass of the loop must draw equally many batches"
                     self.faults.add(path, message, hint, key=True)
                     return
                 loop.more += times

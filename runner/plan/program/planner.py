@@ -70,7 +70,7 @@ class ProgramPlanner:
         epochs = self._count(argument.epochs, (*where, "epochs"))
         outer, every, when = self._loops.numbers, self.context.every(step), self.context.when(step)
         if name in self._loops.sources:
-            message = f"this loop over `{name}` stands inside another loop over it"
+            message = f"this loop over `{name}` is inside another loop over it"
             hint = "declare the source twice, under two names"
             self.context.values.faults.add((*where, "data"), message, hint)
         loop = self._loops.new(step, source=name)

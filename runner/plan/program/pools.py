@@ -206,21 +206,21 @@ def _classes(values: Values, evaluation: Evaluation, found: Outputs, state: Stat
 def _warn_of_objective(values: Values, name: str, blamed: fx.Node, path: ConfigPath) -> None:
     message = (
         f"the micro-batches of a step that accumulates are weighted by their length: `{operation(blamed)}` makes "
-        f"`{name}` no mean or sum of samples"
+        f"`{name}` neither a mean nor a sum over samples"
     )
     _warn_at(values, blamed, message, "write `drop_last: true`, or a mean or a sum over samples", path)
 
 
 def _warn_of_last(values: Values, name: str, blamed: fx.Node, path: ConfigPath) -> None:
-    what = "draws random numbers" if blamed.meta.get("random") else "is no mean, sum or extreme of samples"
-    message = f"`{name}` of a step that accumulates is that of its last micro-batch: `{operation(blamed)}` {what}"
+    what = "draws random numbers" if blamed.meta.get("random") else "is not a mean, sum or extreme over samples"
+    message = f"`{name}` of a step that accumulates is the value of its last micro-batch: `{operation(blamed)}` {what}"
     _warn_at(values, blamed, message, "write it with means and sums over samples, or `evaluate` it", path)
 
 
 def _warn(values: Values, source: SourcePlan, name: str, blamed: fx.Node, path: ConfigPath) -> None:
     if blamed.meta.get("random"):
         return  # `advise` warns of every draw in `evaluate`
-    what = f"`{operation(blamed)}` is no mean, sum or extreme of them"
+    what = f"`{operation(blamed)}` is not a mean, sum or extreme over them"
     message = f"`{name}` of `{source.name}` depends on how its samples are batched: {what}"
     hint = f"leave `batch_size` out for `{source.name}`, or write it with means and sums over samples"
     _warn_at(values, blamed, message, hint, path)

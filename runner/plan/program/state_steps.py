@@ -87,7 +87,7 @@ def expectation(values: Values, step: models.Step, text: str, entry: models.Expe
         if field_name is None or field_name.removesuffix(".grad") not in values.tensors:
             values.faults.add(
                 path,
-                "`null` stands for a gradient that does not exist",
+                "`null` means that there is no gradient",
                 "write for instance `x1.grad: null`",
                 key=True,
             )

@@ -92,7 +92,7 @@ class StepContext:
         if name in self.values.supply.sources and name not in evaluation.sources and not self.values.faults.problems:
             objective = evaluation.computation.outputs[evaluation.objective].name
             message = f"`{objective}` reads no column of `{name}`"
-            self.values.faults.add(path, message, "name another source, or take `data` out")
+            self.values.faults.add(path, message, "name another source, or remove `data`")
 
     def gradient(self, value: Any, objective: str, path: ConfigPath) -> Computation | None:
         """The computation of the `gradient` of a backward step; None after reporting a problem."""
@@ -174,7 +174,7 @@ class StepContext:
         inputs = tuple(name for name in self.values.reaching(objective) if name in optimized)
         if not inputs and optimizers:
             names = ", ".join(f"`{name}`" for name in optimizers)
-            message = f"the objective `{objective}` does not depend on what {names} holds"
+            message = f"the objective `{objective}` does not depend on the parameters of {names}"
             self.values.faults.add(path, message, "name another objective or optimizer")
         return inputs
 

@@ -201,7 +201,7 @@ def _evaluate(context: StepContext, step: models.Step, argument: models.Evaluate
     derived = {place: output for output, place in enumerate(pooled.places)}
     for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=False)):
         if output.shape is None:
-            message = f"`{value}` has another shape with every batch, and has no mean over them"
+            message = f"`{value}` has a different shape in every batch, and no mean over them"
             values.faults.add(path, message, "reduce it with `.mean()`", key=True)
         column = f"{name}.{value}"
         if column not in values.results:  # the problem was already reported

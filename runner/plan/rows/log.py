@@ -91,6 +91,6 @@ def _check_recorded(columns: Iterable[Column], faults: Faults) -> None:
         if other is not stored and of is not None:
             faults.add(
                 ("log", "tensors"),
-                f"`{stored.name}`, which would tell of `{of.name}` in the log, is the name of another column",
+                f"the log needs the name `{stored.name}` for `{of.name}`, and another column has it",
                 "rename one of the two, or write `log: {tensors: full}`",
             )

@@ -147,7 +147,7 @@ def infer_initial(
     """
     if sum(tensors[name].bytes for name in computed.reads if name in tensors) > SMALL:
         raise LanguageError(
-            "this initial expression reads more than 64 MiB", "declare its shape, or initialise it otherwise"
+            "this initial expression reads more than 64 MiB", "declare its shape, or initialise it in another way"
         )
     values = initial_values(tensors, context, computed.reads)
     with bounded_memory(ROOM):

@@ -145,7 +145,7 @@ def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, co
     for key, written in call.arguments.items():
         value = argument_value(table[key], written, (*place, key), scope)
         if not isinstance(value, (int, float, str)):
-            message = f"`{written}` changes while a run goes on, and an initial value is made before"
+            message = f"`{written}` changes during a run, and initial values are computed before it"
             raise PlacedFault((*place, key), message, "use numbers and scalar constants")
         arguments[key] = value
     leading = integer(stacked, (*path, "stacked"), context.scalars)

@@ -87,7 +87,7 @@ def initial_order(plans: Mapping[str, TensorPlan]) -> tuple[str, ...]:
         computed = [name for name in sorter.static_order() if name in waiting]
     except CycleError as error:
         circle = list(reversed(error.args[1]))
-        message = f"the initial values read one another in a circle: {' → '.join(circle)}"
+        message = f"the initial values depend on each other in a cycle: {' → '.join(circle)}"
         raise PlacedFault((*plans[circle[0]].path, "init"), message, "start one of them from numbers") from None
     return (*(name for name in plans if name not in waiting), *computed)
 
@@ -187,7 +187,7 @@ def _requires_grad(name: str, role: Role, declared: TensorDeclaration, dtype: to
 def _check_size(plan: TensorPlan, limit: int) -> None:
     if plan.bytes > limit:
         kind, needed, available = dtype_name(plan.dtype), readable_bytes(plan.bytes), readable_bytes(limit)
-        message = f"a tensor of shape {list(plan.shape)} and {kind} takes {needed}, and there are {available}"
+        message = f"a tensor of shape {list(plan.shape)} and {kind} needs {needed}, but only {available} are available"
         raise PlacedFault((*plan.path, "shape"), message, "make it smaller")
 
 
@@ -243,7 +243,7 @@ def _check_draw(plan: TensorPlan, init: Drawn, path: Path) -> list[str]:
             message = (
                 f"`{init.name}` does not fit {dtype_name(plan.dtype)} of shape {list(plan.shape)}: {sentence(error)}"
             )
-            raise PlacedFault(path, message, "choose another initialiser, or change what it is given") from error
+            raise PlacedFault(path, message, "choose another initialiser, or change its arguments") from error
     return [sentence(warning.message) for warning in caught]
 
 

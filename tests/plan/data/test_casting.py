@@ -251,7 +251,7 @@ def test_many_columns_take_no_more_than_their_numbers_twice_and_some_cells(tmp_p
 def test_a_table_whose_numbers_do_not_fit_is_refused_while_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("a,b\n" + "1,2\n" * 200_000)
     text = "parameters: {w: 1.0}\ndata: {train: {file: d.csv, columns: {x: [a, b]}}}\nexpression: f = w * x.sum()\n"
-    with pytest.raises(runner.ConfigError, match=r"d.csv takes more than the 4 MiB that there are while it is read"):
+    with pytest.raises(runner.ConfigError, match=r"reading d.csv needs more than the 4 MiB available"):
         runner.compile(runner.loads(text, base=str(tmp_path)), limits=PlanLimits(memory=4 << 20))
 
 

@@ -277,7 +277,7 @@ def test_parquet_faults_name_the_column(tmp_path):
 def test_parquet_larger_than_the_limit_is_refused_before_it_is_unpacked(tmp_path):
     write_parquet(tmp_path / "a.parquet", x=pyarrow.array(numpy.zeros(1_000_000)))
     assert (tmp_path / "a.parquet").stat().st_size < 50_000
-    assert "takes 7.6 MiB, and at most 1.0 MiB are read" in fault(tmp_path, "a.parquet", "x", limit=2**20).message
+    assert "needs 7.6 MiB, and the limit is 1.0 MiB" in fault(tmp_path, "a.parquet", "x", limit=2**20).message
 
 
 def test_a_python_object_is_never_unpickled(tmp_path):
@@ -390,7 +390,7 @@ def test_a_zip_bomb_is_refused_by_what_it_unpacks_to(tmp_path):
             file.write(bytes(2**20))
     assert (tmp_path / "a.npz").stat().st_size < 2**19
     found = fault(tmp_path, "a.npz#x", limit=64 * 2**20)
-    assert found.message == "a.npz#x takes 256.0 MiB, and at most 64.0 MiB are read"
+    assert found.message == "a.npz#x needs 256.0 MiB, and the limit is 64.0 MiB"
 
 
 def test_a_zip_entry_that_unpacks_to_more_than_it_claims_is_refused(tmp_path):
@@ -459,7 +459,7 @@ def test_a_link_to_what_is_not_there_is_told_with_its_target(tmp_path):
     (tmp_path / "x.npy").symlink_to(tmp_path / "gone.npy")
     found = fault(tmp_path, "x.npy")
     assert found.message == f"x.npy is a link to {tmp_path}/gone.npy, which is not there"
-    assert found.hint == "mend the link, or name another file"
+    assert found.hint == "fix the link, or name another file"
 
 
 NAME_FAULTS = [
@@ -498,7 +498,7 @@ def test_a_sparse_file_larger_than_memory_is_refused_by_its_size(tmp_path):
             file.truncate(len(header) + 2**40)
         except OSError:
             pytest.skip("this file system has no sparse files of that size")
-    assert fault(tmp_path, "a.npy").message.startswith("a.npy takes 1.0 TiB, and at most")
+    assert fault(tmp_path, "a.npy").message.startswith("a.npy needs 1.0 TiB, and the limit")
     with (tmp_path / "a.csv").open("wb") as file:
         file.truncate(2**40)
     assert fault(tmp_path, "a.csv", "x").message.startswith("a.csv takes 1.0 TiB, and at most")
@@ -559,6 +559,6 @@ def test_a_file_that_is_replaced_after_planning_is_not_read(tmp_path: Path, what
     else:
         path.parent.rmdir()
         (folder / "data").symlink_to(secret)
-    told = "is not an ordinary file" if what == "a pipe" else "has been replaced by a link since it was looked at"
+    told = "is not an ordinary file" if what == "a pipe" else "has been replaced by a link since it was checked"
     with pytest.raises(FileFault, match=told):
         read(array)
