@@ -501,7 +501,7 @@ def test_a_sparse_file_larger_than_memory_is_refused_by_its_size(tmp_path):
     assert fault(tmp_path, "a.npy").message.startswith("a.npy needs 1.0 TiB, and the limit")
     with (tmp_path / "a.csv").open("wb") as file:
         file.truncate(2**40)
-    assert fault(tmp_path, "a.csv", "x").message.startswith("a.csv takes 1.0 TiB, and at most")
+    assert fault(tmp_path, "a.csv", "x").message.startswith("a.csv needs 1.0 TiB, and the limit")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
