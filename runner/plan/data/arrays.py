@@ -176,7 +176,7 @@ def _npy_header(stream: IO[bytes], name: str) -> Header:
         raise FileFault(message, "save numbers, for instance `array.astype(float)`")
     dtype = _NUMPY.get(code[1:])
     if dtype is None or code[0] not in "<>|=":
-        raise FileFault(f"{name} holds values of the type {code}, which torch does not have", f"save {_NUMBERS}")
+        raise FileFault(f"{name} holds values of the type {code}, which torch does not support", f"save {_NUMBERS}")
     shape = tuple(int(part) for part in lengths[1].replace("L", "").split(",") if part)
     _check_shape(shape, name)
     return Header(shape, dtype, code[0] == ">", order[1] == "True")
@@ -187,7 +187,7 @@ def _check_shape(shape: Sequence[int], name: str) -> None:
     strides = math.prod(max(length, 1) for length in shape[:_MOST_DIMENSIONS])
     if len(shape) > _MOST_DIMENSIONS or strides * _WIDEST >= _LARGEST_LENGTH:
         shown = listing([str(length) for length in shape], 6)
-        raise FileFault(f"{name} claims the shape ({shown}), which no tensor has", _REWRITE)
+        raise FileFault(f"{name} claims the shape ({shown}), which torch does not support", _REWRITE)
 
 
 def _check_length(needed: int, available: int, name: str) -> None:
@@ -200,7 +200,7 @@ def _check_length(needed: int, available: int, name: str) -> None:
 
 
 def _chosen(key: str | None, entries: Mapping[str, Any], name: str) -> str:
-    contents = f"it holds {listing(sorted(entries))}" if entries else "it holds nothing"
+    contents = f"it holds {listing(sorted(entries))}" if entries else "it is empty"
     if key is None:
         if len(entries) == 1:
             return next(iter(entries))
@@ -215,7 +215,7 @@ def _archive_faults(name: str) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error) as error:
-        raise FileFault(f"{name} is not a whole `.npz` archive: {error}", "write it with `numpy.savez`") from error
+        raise FileFault(f"{name} is not a valid `.npz` archive: {error}", "write it with `numpy.savez`") from error
     except (NotImplementedError, RuntimeError) as error:
         raise FileFault(f"{name} cannot be unpacked: {error}", "write it with `numpy.savez`") from error
 
@@ -224,7 +224,7 @@ def _safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, di
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
     if not 2 <= length <= size - 8:
-        raise FileFault(f"{name} is not a whole `.safetensors` file: its header claims {length:,} bytes", _REWRITE)
+        raise FileFault(f"{name} is not a valid `.safetensors` file: its header claims {length:,} bytes", _REWRITE)
     if length > _LARGEST_HEADER:
         raise FileFault(
             f"{name} has a header of {readable_bytes(length)}", f"at most {readable_bytes(_LARGEST_HEADER)} are read"
@@ -247,7 +247,7 @@ def _safetensors_header(entry: Any, name: str) -> tuple[Header, int, int]:
             known = _SAFETENSORS.get(dtype)
             if known is None:
                 raise FileFault(
-                    f"{name} holds values of the type {dtype}, which is not read",
+                    f"{name} holds values of the type {dtype}, which is not supported",
                     f"save one of {listing(_SAFETENSORS, 20)}",
                 )
             _check_shape(shape, name)

@@ -42,7 +42,7 @@ def misfit(value: int | float | bool, dtype: torch.dtype) -> str | None:
         return None if value in (0, 1) else "is not a boolean"
     if has_gradient(dtype):
         if isinstance(value, int) and abs(value) > EXACT and not _is_exact(value):
-            return "is an integer that no float64 holds exactly"
+            return "is an integer that float64 cannot represent exactly"
         largest = torch.finfo(dtype).max
         return f"is beyond {largest:.6g}, the largest {dtype_name(dtype)}" if largest < abs(value) < math.inf else None
     if not math.isfinite(value) or int(value) != value:

@@ -80,7 +80,7 @@ def open_array(text: str, folder: Path, allowed: Iterable[Path] = (), columns: C
         raise FileFault(f"a `{suffix.partition('#')[0]}` file has no `#key`", "`columns:` names the columns of a table")
     if suffix not in _SUFFIXES:
         hint = did_you_mean(suffix, _SUFFIXES, f"data files are {listing(_SUFFIXES)}")
-        raise FileFault(f"`{text}` is not a kind of file that is read", hint)
+        raise FileFault(f"`{text}` is not a supported file type", hint)
     if columns is not None and suffix in _OPENERS:
         hint = "write `#key` after the file's name" if suffix != ".npy" else "remove `columns`"
         raise FileFault(f"a `{suffix}` file has no columns", hint, about_columns=True)

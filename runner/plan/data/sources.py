@@ -173,7 +173,7 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
             message = f"`{batch_name}` has {length} samples, and `{first}` has {count}"
             raise PlacedFault((*path, "columns", batch_name), message, "give the columns of a source equal lengths")
     if count == 0:
-        raise PlacedFault(path, f"the source `{name}` has no samples", "use a file that holds some", key=True)
+        raise PlacedFault(path, f"the source `{name}` has no samples", "use a file with samples", key=True)
     where = (*path, "batch_size")
     written = count if declared.batch_size is None else declared.batch_size
     batch_size = integer(written, where, context.scalars, context.faults, 1)
@@ -249,7 +249,7 @@ def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> i
 def _open(spec: str | tuple[str, ...], file: str | None, folder: Path, allowed: tuple[Path, ...]) -> ArrayFile:
     if file is None:
         if not isinstance(spec, str):
-            raise FileFault("these columns name no file", "write `file:` beside `columns:`")
+            raise FileFault("these columns name no file", "write `file:` next to `columns:`")
         return open_array(spec, folder, allowed)
     suffix = Path(file).suffix.lower()
     if suffix in _KEYED:

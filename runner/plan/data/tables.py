@@ -33,7 +33,7 @@ def describe_parquet(path: Path, columns: Columns) -> tuple[tuple[int, ...], tor
     with _parquet(path) as (parquet, name):
         layout = _layout(parquet, columns, name)
         if parquet.metadata.num_rows < 0:
-            raise FileFault(f"{name} is not a whole Parquet file: its footer counts no rows", _REWRITE)
+            raise FileFault(f"{name} is not a valid Parquet file: its footer counts no rows", _REWRITE)
         return (parquet.metadata.num_rows, *layout.shape), layout.dtype
 
 
@@ -64,14 +64,14 @@ def read_parquet(path: Path, columns: Columns, group: int | None = None) -> Tens
             start = 0
             for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column]):
                 if start + len(batch) > rows:
-                    raise FileFault(f"{name} is not a whole Parquet file: its footer counts {rows:,} rows", _REWRITE)
+                    raise FileFault(f"{name} is not a valid Parquet file: its footer counts {rows:,} rows", _REWRITE)
                 values = _arrow_values(batch.column(0), name, column, before + start)
                 values = values.reshape(len(batch), *target.shape[1:])
                 _check_fits(values, layout.dtype, name, column, before + start)
                 target[start : start + len(batch)] = values
                 start += len(batch)
             if start != rows:
-                raise FileFault(f"{name} is not a whole Parquet file: `{column}` has {start:,} rows", _REWRITE)
+                raise FileFault(f"{name} is not a valid Parquet file: `{column}` has {start:,} rows", _REWRITE)
     return result
 
 
@@ -157,7 +157,7 @@ def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
             yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True), path.name
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it cannot be read"
-            raise FileFault(f"{path.name} is not a whole Parquet file: {reason}", _REWRITE) from error
+            raise FileFault(f"{path.name} is not a valid Parquet file: {reason}", _REWRITE) from error
 
 
 def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
@@ -176,7 +176,8 @@ def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
     dtype = _ARROW.get(str(kind))
     if dtype is None:
         raise FileFault(
-            f"the column `{field.name}` of {file} holds {field.type}, not numbers", "take another column, or convert it"
+            f"the column `{field.name}` of {file} holds {field.type}, not numbers",
+            "select another column, or convert it",
         )
     return tuple(shape), WIDENED.get(dtype, dtype)
 

@@ -232,7 +232,7 @@ def _float64_misfit(text: str) -> str | None:
     if math.isinf(value) and "n" not in text.lower():
         return "which is beyond 1.79769e+308, the largest float64,"
     if text.lstrip("+-").isdecimal() and math.isfinite(value) and not _same_integer(text, value):
-        return "which no float64 holds exactly,"
+        return "which float64 cannot represent exactly,"
     return None
 
 
@@ -244,7 +244,7 @@ def _first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: 
     for line, text in zip(lines, texts, strict=True):
         if not _is_number(text):
             shown = f"`{text[:40]}`, which is not a number" if text else "nothing"
-            hint = "write `nan` for a missing number" if not text else "take other columns, or correct the cell"
+            hint = "write `nan` for a missing number" if not text else "select other columns, or correct the cell"
             return FileFault(f"{file}:{line} holds {shown} in the column `{column}`", hint)
         reason = _float64_misfit(text)
         if reason is not None and "exactly" in reason:
@@ -256,7 +256,7 @@ def _first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: 
 
 
 def _inexact(file: str, line: int, text: str, column: str) -> FileFault:
-    message = f"{file}:{line} holds `{text[:40]}`, which no float64 holds exactly, in the column `{column}`"
+    message = f"{file}:{line} holds `{text[:40]}`, which float64 cannot represent exactly, in the column `{column}`"
     return FileFault(message, "write integers alone in that column and those read with it, or read it separately")
 
 

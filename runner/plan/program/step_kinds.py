@@ -107,7 +107,9 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
             "remove the clipping, or use another optimizer",
         )
     if closure and len(optimizers) > 1:
-        context.values.faults.add(path, "`lbfgs` trains alone", "name it: `train: {optimizer: …}`")
+        context.values.faults.add(
+            path, "`lbfgs` cannot share a step with other optimizers", "name it: `train: {optimizer: …}`"
+        )
     accumulate = integer(
         argument.accumulate, (*path, "accumulate"), context.values.environment.scalars, context.values.faults, least=1
     )

@@ -88,7 +88,7 @@ def initial_order(plans: Mapping[str, TensorPlan]) -> tuple[str, ...]:
     except CycleError as error:
         circle = list(reversed(error.args[1]))
         message = f"the initial values depend on each other in a cycle: {' → '.join(circle)}"
-        raise PlacedFault((*plans[circle[0]].path, "init"), message, "start one of them from numbers") from None
+        raise PlacedFault((*plans[circle[0]].path, "init"), message, "initialise one of them with numbers") from None
     return (*(name for name in plans if name not in waiting), *computed)
 
 

@@ -193,17 +193,17 @@ TEXT_FAULTS = [
     (
         "x\n9007199254740993\n0.5\n",
         "x",
-        "a.csv:2 holds `9007199254740993`, which no float64 holds exactly, in the column `x`",
+        "a.csv:2 holds `9007199254740993`, which float64 cannot represent exactly, in the column `x`",
     ),
     (
         "x,y\n\n9007199254740993,0.5\n",
         None,
-        "a.csv:3 holds `9007199254740993`, which no float64 holds exactly, in the column `x`",
+        "a.csv:3 holds `9007199254740993`, which float64 cannot represent exactly, in the column `x`",
     ),
     (
         "x\n" + "1\n" * 70000 + "-9007199254740993\n" + "1\n" * 70000 + "0.5\n",
         "x",
-        "a.csv:70002 holds `-9007199254740993`, which no float64 holds exactly, in the column `x`",
+        "a.csv:70002 holds `-9007199254740993`, which float64 cannot represent exactly, in the column `x`",
     ),
     ("x\n1\n\n2\n", "x", "a.csv:3 holds nothing in the column `x`"),
     ("x\n1\n2\n\n", None, "a.csv:4 holds nothing in the column `x`"),
@@ -305,9 +305,9 @@ def test_truncated_files_are_refused(tmp_path):
         (tmp_path / name).write_bytes(whole[: len(whole) - 100])
         messages.append(fault(tmp_path, name, "x" if name == "a.parquet" else None).message)
     assert messages[0] == "a.npy is truncated: 700 of 800 bytes are there"
-    assert messages[1] == "a.npz is not a whole `.npz` archive: File is not a zip file"
+    assert messages[1] == "a.npz is not a valid `.npz` archive: File is not a zip file"
     assert messages[2] == "a.safetensors#w ends beyond the file: it is truncated"
-    assert messages[3].startswith("a.parquet is not a whole Parquet file:")
+    assert messages[3].startswith("a.parquet is not a valid Parquet file:")
 
 
 def npy_bytes(header: str) -> bytes:
@@ -320,7 +320,7 @@ NPY_FAULTS = [
         "is truncated: 0 of 80,000,000",
     ),
     (npy_bytes("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}"), "malformed header"),
-    (npy_bytes("{'descr': 'S3', 'fortran_order': False, 'shape': (1,)}"), "which torch does not have"),
+    (npy_bytes("{'descr': 'S3', 'fortran_order': False, 'shape': (1,)}"), "which torch does not support"),
     (npy_bytes("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,)}"), "has named fields"),
     (npy_bytes("__import__('os').getcwd()"), "malformed header: __import__"),
     (npy_bytes("(" * 9000), "malformed header: ((("),
@@ -362,8 +362,8 @@ SAFETENSORS_FAULTS = [
     (safetensors_bytes(entry(offsets=(False, 4)), b"\0" * 4), "malformed entry"),
     (safetensors_bytes(entry(shape=(10**30,)), b"\0" * 4), "malformed entry"),
     (safetensors_bytes(b'{"w": {"shape": [' + b"9" * 8000 + b"]}}"), "its header is not JSON"),
-    (safetensors_bytes(entry(shape=(0, 2**62, 2**62), offsets=(0, 0))), "which no tensor has"),
-    (safetensors_bytes(entry(shape=(0, *[1] * 64), offsets=(0, 0))), "which no tensor has"),
+    (safetensors_bytes(entry(shape=(0, 2**62, 2**62), offsets=(0, 0))), "which torch does not support"),
+    (safetensors_bytes(entry(shape=(0, *[1] * 64), offsets=(0, 0))), "which torch does not support"),
 ]
 
 
@@ -400,7 +400,7 @@ def test_a_zip_entry_that_unpacks_to_more_than_it_claims_is_refused(tmp_path):
     central = content.rindex(b"PK\x01\x02")
     content[central + 24 : central + 28] = struct.pack("<I", 500)
     (tmp_path / "a.npz").write_bytes(content)
-    assert fault(tmp_path, "a.npz#x").message == "a.npz is not a whole `.npz` archive: Bad CRC-32 for file 'x.npy'"
+    assert fault(tmp_path, "a.npz#x").message == "a.npz is not a valid `.npz` archive: Bad CRC-32 for file 'x.npy'"
 
 
 def test_an_encrypted_archive_is_refused(tmp_path):
@@ -463,9 +463,9 @@ def test_a_link_to_what_is_not_there_is_told_with_its_target(tmp_path):
 
 
 NAME_FAULTS = [
-    ("a.pkl", None, "`a.pkl` is not a kind of file that is read"),
-    ("a.pt", None, "`a.pt` is not a kind of file that is read"),
-    ("a", None, "`a` is not a kind of file that is read"),
+    ("a.pkl", None, "`a.pkl` is not a supported file type"),
+    ("a.pt", None, "`a.pt` is not a supported file type"),
+    ("a", None, "`a` is not a supported file type"),
     ("a.csv#x", None, "a `.csv` file has no `#key`"),
     ("a.npy", "x", "a `.npy` file has no columns"),
     ("a.npz", "x", "a `.npz` file has no columns"),
