@@ -1,4 +1,4 @@
-"""The errors a person sees: where, what is wrong with the offending text, one thing to do."""
+"""The errors a user sees: where, what is wrong with the offending text, one thing to do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 from runner.text import printable
 
 EXCERPT_WIDTH = 100
-"""Characters of an offending line that are shown; longer lines are cut around the fault."""
+"""Maximum characters shown of an offending line; longer lines are cut around the problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in a config: where a person should look."""
+    """A place in a config: where the user should look."""
 
     source: str
     line: int  # from 1
@@ -27,14 +27,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: its place, the config path it belongs to, what is wrong, and one thing to do."""
+    """One problem: its place, its config path, what is wrong, and one thing to do."""
 
     message: str
     hint: str | None = None
     mark: Mark | None = None
     path: str = ""
     excerpt: str | None = None  # the whole text of the marked line
-    width: int = 1  # characters the fault covers in that line
+    width: int = 1  # characters of that line to underline
 
     @property
     def source(self) -> str | None:
@@ -79,7 +79,7 @@ class Problem:
 
 
 class SteprunError(Exception):
-    """A fault that a person can mend; carries every problem found.
+    """An error that the user can fix; carries every problem found.
 
     The command line shows `str(error)` and exits with `exit_code`.
     """
@@ -96,55 +96,55 @@ class SteprunError(Exception):
 
 
 class ConfigError(SteprunError):
-    """A config, an expression or an override is not valid. Nothing was run."""
+    """A config, an expression or an override is invalid. Nothing was run."""
 
     exit_code = 2
 
 
 class EngineError(ConfigError):
-    """A config is valid, and the engine that it names cannot do what it asks."""
+    """A valid config that the chosen engine does not support."""
 
 
 class UsageError(SteprunError):
-    """The command was given something it cannot work with: a missing file, a bad option."""
+    """The command line is invalid: a missing file, a bad option."""
 
     exit_code = 2
 
 
 class RunError(SteprunError):
-    """A valid run failed while it was running or recording."""
+    """A valid run failed while running or recording."""
 
     exit_code = 1
 
 
 class ExpectationError(RunError):
-    """An `expect` step or a snapshot does not hold."""
+    """An `expect` step or a snapshot comparison failed."""
 
     exit_code = 3
 
 
 class ComparisonError(SteprunError):
-    """Two values, or two runs, cannot be compared with one another."""
+    """Two values, or two runs, cannot be compared."""
 
     exit_code = 2
 
 
 class SnapshotError(SteprunError):
-    """A snapshot cannot be read, or is not one of the config beside it. It was left as it is."""
+    """A snapshot cannot be read, or belongs to another config. The snapshot was not changed."""
 
     exit_code = 2
 
 
 class DataWarning(UserWarning):
-    """Something about the data of a run that may be meant, found when they are read."""
+    """Warns of data that may be a mistake, found while reading them."""
 
 
 class HealthWarning(UserWarning):
-    """Something about the numbers of a run that may be meant, found while it runs."""
+    """Warns of numbers that may be a mistake, found during a run."""
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that was most likely meant by `name`, or None."""
+    """The candidate most similar to `name`, or None if none is similar."""
     pool = sorted(set(candidates))
     for candidate in pool:
         if candidate.lower() == name.lower():
@@ -157,10 +157,10 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     initials = "".join(word[:1] for word in name.split("_"))
     if len(initials) > 1 and initials in pool:
         return initials
-    holding = [
+    containing = [
         candidate for candidate in pool if name in candidate or (len(candidate) > 1 and candidate in name.split("_"))
     ]
-    return min(holding, key=len) if holding else None
+    return min(containing, key=len) if containing else None
 
 
 def did_you_mean(name: str, candidates: Iterable[str], otherwise: str | None = None) -> str | None:
@@ -170,7 +170,7 @@ def did_you_mean(name: str, candidates: Iterable[str], otherwise: str | None = N
 
 
 def listing(names: Iterable[str], limit: int = 12) -> str:
-    """Names for a sentence, comma-separated in the given order, cut with an ellipsis."""
+    """Joins names with commas in the given order; an ellipsis replaces those past `limit`."""
     names = list(names)
     return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
 

@@ -1,4 +1,4 @@
-"""Collects every fault of a config while it is planned, each at its place in the file."""
+"""Collects every problem of a config during planning, each with its place in the file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ConfigPath = tuple[str | int, ...]
 
 
 class KeyPath(tuple[str | int, ...]):
-    """A config path whose key, rather than its value, holds the text that is meant."""
+    """A config path that refers to the key itself rather than to its value."""
 
     __slots__ = ()
 
 
 class PlacedFault(Exception):
-    """A fault with its place in the config."""
+    """A problem with its place in the config."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class PlacedFault(Exception):
         super().__init__(message)
         self.path, self.message, self.hint = path, message, hint
         self.at = at  # line, column, width inside the string at `path`
-        self.key = key  # the key at `path` is marked, not its value
+        self.key = key  # mark the key at `path`, not its value
 
     @classmethod
     def within(cls, path: ConfigPath, error: LanguageError) -> PlacedFault:
-        """The fault of an expression that stands at `path`, or in a function that it calls."""
+        """The problem of the expression at `path`, or of a function that it calls."""
         place = path if error.origin is None else error.origin
         assert isinstance(place, tuple)
         return cls(place, error.message, error.hint, at=error.place.as_tuple())
@@ -49,7 +49,7 @@ class PlacedFault(Exception):
 
 @dataclass(slots=True)
 class Faults:
-    """The faults and warnings found so far."""
+    """The problems and warnings found so far."""
 
     document: Document
     problems: list[Problem] = field(default_factory=list)
@@ -62,34 +62,34 @@ class Faults:
         self.warnings.append(self.document.problem(path, message, hint, key=key))
 
     def language(self, path: ConfigPath, error: LanguageError, *, key: bool = False) -> None:
-        """The faults inside the expression at `path`, or in the functions that it calls."""
+        """Add the problems of the expression at `path`, and of the functions that it calls."""
         for found in (error, *error.others):
             self.problems.append(place(self.document, path, found, key=key))
 
     def note(self, fault: PlacedFault) -> None:
-        """Add a fault that was raised."""
+        """Add a problem that was raised."""
         self.problems.append(fault.problem(self.document))
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """The block ends at its first fault, which is added; what follows the block goes on."""
+        """Context manager that adds the block's first `PlacedFault`; execution continues after the block."""
         try:
             yield
         except PlacedFault as fault:
             self.note(fault)
 
     def stop(self, error: type[ConfigError] = ConfigError) -> None:
-        """Raise what has been found.
+        """Raise all problems found so far.
 
         Raises:
-            ConfigError: there is at least one fault.
+            ConfigError: there is at least one problem.
         """
         if self.problems:
             raise error(_in_order(self.problems))
 
 
 def place(document: Document, path: ConfigPath, error: LanguageError, *, key: bool = False) -> Problem:
-    """A fault of the expression at `path` as a problem of the file."""
+    """Converts an error in the expression at `path` into a problem with its place in the file."""
     if error.origin is not None:
         assert isinstance(error.origin, tuple)
         path, key = error.origin, isinstance(error.origin, KeyPath)
@@ -102,6 +102,6 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 
 
 def sentence(error: object) -> str:
-    """The first line of what torch or Python says, as it reads within a message."""
+    """The first line of an error from torch or Python, without a capital letter or full stop."""
     text = str(error).split("\n")[0].rstrip(".")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -1,7 +1,7 @@
-"""Config to plan: everything that can be decided before step 1.
+"""Turns a config into a plan: everything that can be decided before step 1.
 
-In: a config, and limits of the machine. Out: a frozen `Plan`, or every fault of the config at its place.
-`compiler` names the stages in order; each has a sub-package.
+In: a config and size limits. Out: a frozen `Plan`, or every problem of the config with its place.
+`compiler` lists the stages in order; each has a sub-package.
 """
 
 from runner.plan.compiler import PlanLimits, compile

@@ -1,10 +1,10 @@
-"""Config → Plan, as a line of stages.
+"""Config → Plan, in three stages.
 
     declare   names, tensors and data sources            → Declarations
     express   the expression, optimizers and the program → Program
     finish    log, snapshot, estimates, engine checks    → Plan
 
-Each stage collects every fault that it finds, and the next one starts only where there is none.
+Each stage collects every problem that it finds; the next stage runs only if there are none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from runner.language.inference.inference import MAX_NODES, Bounds, Clock
 from runner.language.lowering.scope import Environment, declare_functions
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
-from runner.plan.checks.advice import advise, leave_to_advice, torch_quiet
+from runner.plan.checks.advice import advise, hide_torch_warning, silence_torch_warning
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax
 from runner.plan.checks.unused import check_use
@@ -60,33 +60,33 @@ from runner.plan.tensors.initial_values import Drawings, InitialContext, is_tabl
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
 ANY_SIZE = 1 << 60
-"""More bytes than any machine has."""
+"""Bytes; larger than the memory of any machine."""
 
-COMPILER = 1 << 30
-"""Bytes that torch's compiler may take in a process besides what it compiles."""
+COMPILER_BYTES = 1 << 30
+"""Bytes that torch's compiler itself may allocate in the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
-    """How large a config may become; each has a flag of the command line."""
+    """Limits on the size of a config; most have a command-line flag."""
 
     nodes: int = MAX_NODES  # --max-nodes
-    memory: int | None = None  # --max-memory, bytes; what the machine has unless given
-    seconds: float = 20  # --max-seconds, of planning
-    spent: float = 0  # of these, on reading the config
-    runs: bool = True  # whether the plan is run, here: one that is only looked at may be larger than `memory`
+    memory: int | None = None  # --max-memory, bytes; None: the memory of the machine
+    seconds: float = 20  # --max-seconds, for planning
+    spent: float = 0  # seconds of those already spent on reading the config
+    runs: bool = True  # whether the plan runs on this machine; if not, it may exceed `memory`
 
 
 def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits | None = None) -> Plan:
-    """Resolve a config into the plan that an engine follows.
+    """Resolve a config into the plan that an engine runs.
 
     Args:
-        config: as `load` or `loads` gives it.
-        allowed: folders from which data files may be read, besides the config's own.
-        limits: how large it may become.
+        config: a config, as `load` or `loads` returns it.
+        allowed: folders from which data files may be read, in addition to the config's own.
+        limits: limits on its size.
     Raises:
-        ConfigError: the config is not valid; every fault found, each at its place.
-        EngineError: a `ConfigError`: the config is valid, and its engine cannot do what it asks.
+        ConfigError: the config is invalid; carries every problem found, with its place.
+        EngineError: a `ConfigError`: the config is valid, but its engine does not support it.
     """
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
@@ -98,15 +98,19 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
                 return _compile(config, allowed, limits, wrong.fake)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"
-        problem = config.document.problem(("expression",), "there is not enough memory to plan this", hint, key=True)
+        problem = config.document.problem(
+            ("expression",), "there is not enough memory to plan this config", hint, key=True
+        )
         raise ConfigError([problem]) from error
 
 
 def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake: bool | None) -> Plan:
-    """One attempt; `fake` says how shapes are inferred where the other way has failed.
+    """One attempt to plan.
 
+    Args:
+        fake: whether to infer shapes on fake tensors, after the other way failed; None chooses by size.
     Raises:
-        WrongInference: shapes have to be inferred the other way.
+        WrongInference: shapes must be inferred the other way.
     """
     request = _Request(config, allowed, limits, Faults(config.document), limits.memory or machine_memory())
     prepare_device(config, request.faults)
@@ -117,23 +121,23 @@ def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is planned, within which limits."""
+    """The config to plan, and its limits."""
 
     config: Config
     allowed: tuple[Path, ...]
     limits: PlanLimits
-    faults: Faults  # collects what the stages find
-    memory: int  # bytes that the run may take
+    faults: Faults  # the problems that the stages find
+    memory: int  # bytes that the run may allocate
 
     @property
     def most(self) -> int:
-        """Bytes that one value may have."""
+        """Maximum bytes of one value."""
         return self.memory if self.limits.runs else ANY_SIZE
 
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """What a config declares."""
+    """The tensors and data sources that a config declares."""
 
     context: InitialContext
     tensors: Mapping[str, TensorPlan]
@@ -146,7 +150,7 @@ class Declarations:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a config computes, step by step."""
+    """The computations of a config, step by step."""
 
     environment: Environment
     drawings: Drawings
@@ -154,9 +158,9 @@ class Program:
     optimizers: Mapping[str, OptimizerPlan]
     objectives: Mapping[str, tuple[str, ...]]
     instructions: tuple[Instruction, ...]
-    possible: tuple[Column, ...]  # columns that rows can have
-    columns: tuple[Column, ...]  # those that the log keeps
-    value_bytes: int  # of all values of one evaluation
+    possible: tuple[Column, ...]  # all columns that rows can have
+    columns: tuple[Column, ...]  # the columns that the log keeps
+    value_bytes: int  # bytes of all values of one evaluation
 
 
 # declare
@@ -165,7 +169,7 @@ class Program:
 def _declare(request: _Request) -> Declarations:
     config, faults, limits = request.config, request.faults, request.limits
     scalars = scalar_constants(config, faults)
-    if faults.problems:  # whatever reads these constants would be reported too
+    if faults.problems:  # further checks would also report every reader of these constants
         check_syntax(config, faults)
         faults.stop()
     functions, wrong = declare_functions(config.functions)
@@ -201,7 +205,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
     small = fits(tensors, supply.example_bytes())
     shapes = Shapes(declared.context.bounds, config.device, not small if fake is None else fake, fake is not None)
     memory = min(request.memory, ROOM) if small else request.memory
-    with deterministic(config.device), torch_quiet(), _examples(request, declared, shapes, memory) as examples:
+    with deterministic(config.device), hide_torch_warning(), _examples(request, declared, shapes, memory) as examples:
         environment = replace(declared.environment, tables=examples.tables)
         expression = WholeExpression(config, tensors, examples.tensors, environment, shapes)
         lowered = _lower(expression, supply, faults)
@@ -227,10 +231,10 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
         steps = StepContext(values)
         instructions = ProgramPlanner(steps).plan(config.steps)
         pairs = advise(lowered, instructions, tensors, faults)
-        for besides in values.lowered_besides():
-            forget_examples(besides)
+        for other in values.other_lowered():
+            forget_examples(other)
     if pairs:
-        leave_to_advice()
+        silence_torch_warning()
     check_use(config, values, steps.objectives, steps.stepped)
     return Program(
         environment,
@@ -247,7 +251,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
 
 @contextmanager
 def _examples(request: _Request, declared: Declarations, shapes: Shapes, memory: int) -> Iterator[Examples]:
-    """The example tensors of a config; a fault where an initial value cannot be made."""
+    """Provides the example tensors of a config; raises if an initial value cannot be computed."""
     faults = request.faults
     with ExitStack() as stack:
         try:
@@ -261,7 +265,7 @@ def _examples(request: _Request, declared: Declarations, shapes: Shapes, memory:
 
 
 def _lower(expression: WholeExpression, supply: Supply, faults: Faults) -> Lowered | None:
-    """The expression for full batches, while training; None after its faults were collected."""
+    """The expression lowered for full training batches; None after its problems were collected."""
     try:
         return expression.lower(supply.examples(supply.choose(), {}), True)
     except LanguageError as error:
@@ -329,7 +333,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         sources={name: source for name, source in supply.sources.items() if name in supply.drawn},
         on_nonfinite=config.on_nonfinite,
         health=health,
-        memory=_room(request),
+        memory=_memory_limit(request),
         drawings=program.drawings,
     )
 
@@ -348,12 +352,14 @@ def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimat
 
 
 def _check_engine(config: Config, tensors: Mapping[str, TensorPlan], program: Program, health: HealthPlan) -> None:
-    """Raises:
-    EngineError: the config's engine cannot do what it asks.
+    """Check that the engine supports the config.
+
+    Raises:
+        EngineError: it does not.
     """
     refusals = Faults(config.document)
     if config.engine == "cudagraph":
-        from runner.plan.checks.capturable import check_capturable  # not for the engines that need nothing of it
+        from runner.plan.checks.capturable import check_capturable  # other engines do not need it
 
         check_capturable(program.instructions, tensors, refusals)
     elif config.engine == "compile":
@@ -363,11 +369,11 @@ def _check_engine(config: Config, tensors: Mapping[str, TensorPlan], program: Pr
     refusals.stop(EngineError)
 
 
-def _room(request: _Request) -> int | None:
-    """What the run may allocate: on the CPU as much as `memory`; the estimate bounds a device's own memory."""
+def _memory_limit(request: _Request) -> int | None:
+    """Bytes that the run may allocate on the CPU; None on other devices, where only the estimate is checked."""
     if request.config.device != "cpu":
         return None
-    return request.memory + (COMPILER if request.config.engine == "compile" else 0)
+    return request.memory + (COMPILER_BYTES if request.config.engine == "compile" else 0)
 
 
 __all__ = ["ConfigError", "PlanLimits", "compile"]

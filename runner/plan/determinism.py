@@ -1,4 +1,4 @@
-"""The same bits twice on a device whose fastest implementations do not give them."""
+"""Bitwise reproducible results on devices whose fastest implementations are nondeterministic."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 import torch
 
 WORKSPACE, CONFIGURED = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-"""The setting under which cuBLAS computes the same in every call, which it reads once.
+"""The environment variable and value that make cuBLAS deterministic; cuBLAS reads it once.
 
 Source: cuBLAS library documentation, "Results Reproducibility".
 """
 
 
 def configure(device: str) -> None:
-    """Set what a device's libraries read when they are first used; what a person has set stays."""
+    """Set the environment variables that a device's libraries read on first use; keep the user's values."""
     if is_cuda(device):
         os.environ.setdefault(WORKSPACE, CONFIGURED)
 
 
 @contextmanager
 def deterministic(device: str) -> Iterator[None]:
-    """Let torch use deterministic implementations on CUDA, and refuse operations that have none.
+    """Use deterministic implementations on CUDA, and raise an error for operations that have none.
 
-    On the CPU torch's own choice is deterministic, and nothing is changed.
+    On the CPU, torch's defaults are deterministic, and nothing changes.
     """
     if not is_cuda(device):
         yield
@@ -39,7 +39,7 @@ def deterministic(device: str) -> Iterator[None]:
 
 
 class _Mode:
-    """Torch's own switches, which are the process's: on from the first run that enters to the last that leaves."""
+    """Torch's process-wide switches: on from the first run that enters until the last that leaves."""
 
     def __init__(self) -> None:
         self.entered = 0
@@ -51,7 +51,7 @@ class _Mode:
             self._before = torch.get_deterministic_debug_mode(), cudnn.benchmark, memory.fill_uninitialized_memory
             torch.use_deterministic_algorithms(True)
             _choose_by_measuring(False)
-            memory.fill_uninitialized_memory = False  # no operation of the language gives memory that is not written
+            memory.fill_uninitialized_memory = False  # no operation of the language returns uninitialized memory
         self.entered += 1
 
     def leave(self) -> None:
@@ -64,12 +64,12 @@ class _Mode:
 
 
 def _choose_by_measuring(choose: bool) -> None:
-    """Set how cuDNN chooses its algorithms, also where torch forbids to assign it (its test utilities do)."""
+    """Set `cudnn.benchmark`, even where torch forbids assigning it, as its test utilities do."""
     torch.backends.cudnn.set_flags(_benchmark=choose, _fp32_precision=None)  # type: ignore[no-untyped-call]
 
 
 def _memory() -> Any:
-    """The module, whose one switch is a property that its type does not tell."""
+    """The module `torch.utils.deterministic`, untyped: its type does not declare the property used here."""
     return torch.utils.deterministic
 
 

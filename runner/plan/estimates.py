@@ -1,4 +1,4 @@
-"""What a run will take, in bytes, before it starts."""
+"""Estimates the memory and log size of a run before it starts."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from runner.plan.rows.columns import recorded
 from runner.plan.rows.log import LogPlan
 
 PROCESS_BYTES = 290 << 20
-"""What a process takes that runs and records next to nothing: Python, torch's CPU build and pyarrow, on Linux."""
+"""Memory of a process that runs and records almost nothing: Python, torch's CPU build and pyarrow, on Linux."""
 
 QUEUE_BYTES = 64 << 20
-"""Rows that may wait for the thread that writes them."""
+"""Maximum bytes of rows that wait for the writer thread."""
 
 PART_BYTES = 32 << 20
-"""Rows that a file of the log holds, before compression."""
+"""Bytes of rows in one file of the log, before compression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """What a run will take, in bytes, before it starts."""
+    """The estimated sizes of a run, in bytes."""
 
     tensors: int  # parameters and constants
     gradients: int
-    state: int  # of the optimizers
-    values: int  # all results of the expression together, an upper bound of its peak
+    state: int  # optimizer state
+    values: int  # all results of the expression together, an upper bound on its peak
     row: int  # one row as it is logged, before compression
     rows: int  # at most
-    data: int = 0  # of the sources held in memory, what streamed ones take, and what reading and shuffling them does
+    data: int = 0  # sources in memory, buffers of streamed ones, and the cost of reading and shuffling
 
     @property
     def memory(self) -> int:
@@ -43,12 +43,12 @@ class Estimates:
 
     @property
     def waiting(self) -> int:
-        """Rows on the way to the disk, each as it was logged and as it is written."""
+        """Bytes of rows not yet on disk, counted both as logged and as written."""
         return min(2 * self.log, QUEUE_BYTES + PART_BYTES)
 
     @property
     def peak(self) -> int:
-        """The most memory that the process of a recorded run on the CPU takes."""
+        """Peak memory of the process of a recorded run on the CPU."""
         return PROCESS_BYTES + self.memory + self.waiting
 
     @property
@@ -57,48 +57,48 @@ class Estimates:
 
 
 def state_bytes(optimizers: Iterable[OptimizerPlan]) -> int:
-    """Bytes that optimizers keep for their parameters."""
+    """Bytes of the state that optimizers keep for their parameters."""
     entries = [entry for optimizer in optimizers for found in optimizer.state.values() for entry in found]
     return sum(torch.Size(entry.shape).numel() * entry.dtype.itemsize for entry in entries)
 
 
 def data_bytes(sources: Iterable[SourcePlan]) -> int:
-    """Bytes of the sources of a run, the orders in which they are shuffled, and what reading one of them takes."""
-    found = list(sources)
-    held = sum(source.bytes + source.order_bytes for source in found)
-    return held + max((source.reading_bytes for source in found), default=0)
+    """Bytes of the sources of a run, their shuffled orders, and the buffers for reading the largest."""
+    all_sources = list(sources)
+    stored = sum(source.bytes + source.order_bytes for source in all_sources)
+    return stored + max((source.reading_bytes for source in all_sources), default=0)
 
 
 def row_bytes(log: LogPlan) -> int:
-    """Bytes of one row as it is logged, before compression; what varies in shape counts as nothing."""
-    return sum((told.elements or 0) * told.dtype.itemsize for column in log.columns for told in recorded(column))
+    """Bytes of one row as logged, before compression; columns of varying shape count as 0."""
+    return sum((stored.elements or 0) * stored.dtype.itemsize for column in log.columns for stored in recorded(column))
 
 
 def check_size(estimates: Estimates, memory: int, budget: int, faults: Faults, *, runs: bool = True) -> None:
-    """Collect a fault where a run takes more than `memory` bytes, or its log more than `budget`.
+    """Report a run that needs more than `memory` bytes, or a log larger than `budget` bytes.
 
     Args:
-        runs: whether the plan is run; both are warnings otherwise.
+        runs: whether the plan is run; if not, both problems are only warnings.
     """
-    tell = faults.add if runs else faults.warn
+    report = faults.add if runs else faults.warn
     if estimates.memory > memory:
-        tell(
+        report(
             ("expression",),
-            f"this run takes about {readable_bytes(estimates.memory)}, and there are {readable_bytes(memory)}",
+            f"this run needs about {readable_bytes(estimates.memory)}, but only {readable_bytes(memory)} are available",
             "make its tensors smaller, or raise the limit with --max-memory",
         )
     if estimates.log > budget:
         size = f"{estimates.rows:,} rows of {readable_bytes(estimates.row)} take {readable_bytes(estimates.log)}"
-        tell(
+        report(
             ("log",),
-            f"the log would pass its budget of {readable_bytes(budget)}: {size}",
+            f"the log would exceed its budget of {readable_bytes(budget)}: {size}",
             "write `log: {tensors: none}`, `log: {every: 100}` or a larger `log: {budget: …}`",
             key=True,
         )
 
 
 def count_rows(program: tuple[Instruction, ...], every: int = 1) -> int:
-    """How many rows a program logs at most, the starting row included."""
+    """The maximum number of rows that a program logs, including the starting row."""
     rows, scale = 1, [1]
     counts: list[int] = []
     for instruction in program:

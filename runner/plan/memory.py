@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it a piece of work may take."""
+"""The memory of the machine, and limits on how much of it a block of code may allocate."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from runner.language.inference.room import address_space, resource_module
 
 LEAST_ROOM = 64 << 20
-"""Bytes that torch needs to report an error rather than end the process."""
+"""Bytes that torch needs in order to raise an error instead of aborting the process."""
 
 
 def machine_memory() -> int:
-    """Bytes of memory that this machine has, or that its control group allows."""
+    """Bytes of memory of this machine, or the limit of its control group if that is lower."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
@@ -28,10 +28,10 @@ def machine_memory() -> int:
 
 @contextmanager
 def bounded_memory(room: int) -> Iterator[None]:
-    """Inside, the process may take at most `room` bytes more than it has; what wants more fails at once.
+    """Context manager that limits the process to `room` bytes above its current address space.
 
-    An operation then raises torch's error about memory instead of taking the machine's. Nothing is bounded where the
-    system has no such limit.
+    An operation that needs more raises torch's out-of-memory error. On systems without such a limit, nothing is
+    limited.
     """
     with _limited("RLIMIT_AS", address_space, room):
         yield
@@ -39,10 +39,10 @@ def bounded_memory(room: int) -> Iterator[None]:
 
 @contextmanager
 def limited_data(room: int | None) -> Iterator[None]:
-    """Inside, the process may allocate at most `room` bytes more than it has; None limits nothing.
+    """Context manager that limits allocations to `room` bytes above the current ones; None sets no limit.
 
-    Unlike `bounded_memory`, files that are mapped and address space that is only reserved do not count, so that a run
-    may stream data larger than memory.
+    Unlike in `bounded_memory`, mapped files and reserved address space do not count. A run can therefore stream data
+    larger than memory.
     """
     if room is None:
         yield
@@ -53,7 +53,7 @@ def limited_data(room: int | None) -> Iterator[None]:
 
 @contextmanager
 def _limited(kind: str, taken: Callable[[], int], room: int) -> Iterator[None]:
-    """One limit of the process, `room` bytes above what is `taken`, or the limit that it has where that is lower."""
+    """Set one resource limit to `taken()` plus `room` bytes, or keep the current limit if that is lower."""
     resource = resource_module()
     if resource is None:
         yield
@@ -78,7 +78,7 @@ def _allocated() -> int:
 
 @functools.cache
 def _warm_threads() -> None:
-    """Start torch's threads while there is room: libgomp ends the process where it cannot start one."""
+    """Start torch's threads before memory is limited: libgomp aborts the process if it cannot start one."""
     if torch.get_num_threads() > 1:
         torch.ones(1 << 16).add_(1)
         torch.ones(1 << 17).sum()

@@ -1,4 +1,4 @@
-"""A config, fully resolved: everything that can be decided before step 1 has been decided."""
+"""The fully resolved form of a config: everything that can be decided before step 1."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from runner.plan.tensors.tensors import TensorPlan
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an engine follows; it decides nothing itself."""
+    """The input of an engine, which makes no decisions of its own."""
 
     config: Config
     name: str
@@ -40,22 +40,22 @@ class Plan:
     functions: Mapping[str, Function]
     tensors: Mapping[str, TensorPlan]
     lowered: Lowered = field(repr=False)
-    objectives: Mapping[str, tuple[str, ...]]  # objective → the trainable parameters that reach it
+    objectives: Mapping[str, tuple[str, ...]]  # objective → the trainable parameters it depends on
     optimizers: Mapping[str, OptimizerPlan]
     program: tuple[Instruction, ...] = field(repr=False)
     log: LogPlan
     snapshot: SnapshotPlan
     estimates: Estimates
     warnings: tuple[Problem, ...]
-    sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # those that some step uses
+    sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # the sources that some step uses
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
-    memory: int | None = None  # bytes that its execution may allocate; where the process's memory can be limited
+    memory: int | None = None  # bytes that the run may allocate, where the system can limit them
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 
     @property
     def environment(self) -> Environment:
-        """What expressions read besides tensors."""
+        """Everything except tensors that expressions can read."""
         return Environment(self.scalars, self.tables, self.functions, self.dtype, self.device)
 
     @property
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The data files that the run reads, with every link followed, each once."""
+        """The data files that the run reads, with links resolved and without duplicates."""
         arrays = [tensor.init.array for tensor in self.tensors.values() if isinstance(tensor.init, Loaded)]
         arrays += [column.array for source in self.sources.values() for column in source.columns]
         return tuple(dict.fromkeys(array.path for array in arrays))

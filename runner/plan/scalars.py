@@ -1,4 +1,4 @@
-"""Scalar constants: numbers, and strings that compute numbers from the others."""
+"""Scalar constants: numbers, and expressions over other scalar constants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.language.text.scalars import evaluate, names_in
 
 
 def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
-    """The value of every scalar constant, in the order of the file; those with a fault are left out."""
+    """The value of every scalar constant, in the order of the file, except those with a problem."""
     declared = {name: value for name, value in config.constants.items() if isinstance(value, (bool, int, float, str))}
     values: dict[str, Scalar] = {name: value for name, value in declared.items() if not isinstance(value, str)}
     waiting: dict[str, set[str]] = {}
@@ -47,7 +47,7 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
             missing[reader] -= 1
             if missing[reader] == 0:
                 ready.append(reader)
-    while doomed:  # what reads a constant with a fault is not reported besides
+    while doomed:  # don't also report the readers of an invalid constant
         for reader in readers.get(doomed.pop(), ()):
             if waiting.pop(reader, None) is not None:
                 doomed.append(reader)
@@ -57,7 +57,7 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
 
 
 def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:
-    """Report each circle once; what only reads one of them, or a constant with a fault, is in none."""
+    """Report each cycle once. Constants that only read a cycle are not part of it."""
     done: set[str] = set()
     for start in waiting:
         trail: dict[str, None] = {}
@@ -73,13 +73,13 @@ def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:
         shown = listing((f"`{each}`" for each in names), 6)
         faults.add(
             ("constants", names[0]),
-            f"these constants are computed from one another: {shown}",
+            f"these constants depend on each other: {shown}",
             "give one of them a number",
         )
 
 
 def number(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults) -> float | int | None:
-    """A numeric field as a number; None, and a fault, where it is none."""
+    """The value of a numeric field; None after reporting a problem."""
     if isinstance(value, str):
         try:
             return evaluate(value, scalars)
@@ -91,7 +91,7 @@ def number(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], fault
 
 
 def integer(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults, least: int) -> int | None:
-    """A numeric field as an integer of at least `least`, below 2^63; None, and a fault, where it is none."""
+    """The value of a numeric field as an integer from `least` to 2^63 - 1; None after reporting a problem."""
     found = number(value, path, scalars, faults)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What a snapshot of a config keeps, and how nearly it is held."""
+"""What a snapshot of a config stores, and the tolerances of its comparison."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from runner.plan.rows.columns import Column
 from runner.plan.scalars import integer, number
 
 FEWEST_RUNS = 3
-"""Perturbed runs from which an uncertainty may be estimated."""
+"""Minimum number of perturbed runs to estimate an uncertainty from."""
 
 
 @dataclass(frozen=True, slots=True)
 class TolerancePlan:
-    """A tolerance as a config gives it."""
+    """A tolerance as declared in a config."""
 
     mode: Literal["bitwise", "ulp", "dtype", "explicit"]
     rtol: float = 0.0
@@ -36,13 +36,13 @@ class TolerancePlan:
 class SnapshotPlan:
     """The `snapshot` section."""
 
-    tensors: str = "full"  # how large ones are kept: full, stats or digest
+    tensors: str = "full"  # how large tensors are stored: full, stats or digest
     exact: bool = True
-    default: TolerancePlan | None = None  # None: by what was measured, or by dtype
+    default: TolerancePlan | None = None  # None: from the measured uncertainty, or by dtype
     by_glob: tuple[tuple[str, TolerancePlan], ...] = ()
-    runs: int = 0  # with perturbed rounding; 0: no uncertainty is measured
-    factor: float = 5.0  # times its uncertainty that a tensor may be apart in another environment
-    restart: tuple[int, ...] = ()  # numbers of rows whose state is stored
+    runs: int = 0  # runs with perturbed rounding; 0: don't measure uncertainty
+    factor: float = 5.0  # in another environment a tensor may differ by this many times its uncertainty
+    restart: tuple[int, ...] = ()  # the rows whose state is stored
 
 
 def plan_snapshot(
@@ -52,7 +52,7 @@ def plan_snapshot(
     scalars: Mapping[str, Scalar],
     faults: Faults,
 ) -> SnapshotPlan:
-    """The plan of the `snapshot` section; `columns` are all that a row could have."""
+    """The plan of the `snapshot` section; `columns` are all columns that a row can have."""
     declared = config.snapshot
     path: ConfigPath = ("snapshot",)
     own = declared.every is not None
@@ -74,14 +74,14 @@ def plan_snapshot(
 
 
 def _every_of_log(config: Config, scalars: Mapping[str, Scalar]) -> int | None:
-    """`log.every`, whose own faults are reported by the plan of `log`."""
+    """The value of `log.every`; `plan_log` reports its problems."""
     return integer(config.log.every, ("log", "every"), scalars, Faults(config.document), 1)
 
 
 def _restart(
     declared: SnapshotDeclaration, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults, rows: int
 ) -> tuple[int, ...]:
-    """The rows of `restart`, of a run that has at most `rows`."""
+    """The rows of `restart`, in a run with at most `rows` rows."""
     found: list[int] = []
     hint = f"write one from 0 to {rows - 2}" if rows > 1 else "remove `restart`: the run has no steps"
     for place, written in enumerate(declared.restart):
@@ -89,7 +89,7 @@ def _restart(
         if row is None:
             continue
         if found and row <= found[-1]:
-            problem = "stands twice" if row in found else f"stands after row {found[-1]}"
+            problem = "is listed twice" if row in found else f"comes after row {found[-1]}"
             faults.add((*path, place), f"row {row} {problem}", "write each row once, in order")
         elif row >= rows:
             faults.add((*path, place), f"there is no row {row}: the last is {rows - 1}", hint)
@@ -110,12 +110,12 @@ def _uncertainty(
     factor = number(given.factor, (*path, "factor"), scalars, faults)
     if factor is not None and not 1 <= factor < math.inf:
         hint = "write one such as 5; `uncertainty: false` compares by dtype"
-        faults.add((*path, "factor"), f"the factor is 1 or more, and this is {factor}", hint)
+        faults.add((*path, "factor"), f"expected a factor of at least 1, found {factor}", hint)
     return runs or FEWEST_RUNS, float(factor or 1.0)
 
 
 def observed_by_snapshot(config: Config) -> Config:
-    """The config with the log that its snapshot keeps: that of a run, unless `snapshot` names other rows or columns."""
+    """The config with its log changed to the rows and columns that `snapshot` selects, if it selects any."""
     log, snapshot = config.log, config.snapshot
     changes: dict[str, object] = {}
     if snapshot.every is not None:
@@ -149,7 +149,7 @@ def _not_negative(value: object, path: ConfigPath, scalars: Mapping[str, Scalar]
     if found is None:
         return 0.0
     if not found >= 0:
-        faults.add(path, f"a tolerance is 0 or more, and this is {found}", "write one such as 1e-5")
+        faults.add(path, f"a tolerance cannot be negative, found {found}", "write one such as 1e-5")
     return float(found)
 
 
@@ -167,12 +167,12 @@ def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], fault
 
 
 def _check_use(pattern: str, path: ConfigPath, before: Sequence[str], kept: Sequence[str], faults: Faults) -> None:
-    """A tolerance that no column takes is a fault: the first glob that matches a column is its own."""
+    """Report a tolerance that applies to no column. The first glob that matches a column wins."""
     matched = [name for name in kept if _matches(name, [pattern])]
     if not matched:
         message = f"`{pattern}` matches no column that the snapshot keeps"
         faults.add(path, message, "add it to `include`, or remove its tolerance", key=True)
     elif all(_matches(name, before) for name in matched):
         earlier = [f"`{glob}`" for glob in before if any(_matches(name, [glob]) for name in matched)]
-        message = f"every column that `{pattern}` matches takes the tolerance of {listing(earlier, 4)} before it"
-        faults.add(path, message, "put the more special one first", key=True)
+        message = f"every column that `{pattern}` matches already has the tolerance of {listing(earlier, 4)}"
+        faults.add(path, message, "put the more specific one first", key=True)

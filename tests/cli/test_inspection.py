@@ -283,5 +283,5 @@ def test_show_shows_a_model_that_is_larger_than_the_machine(tmp_path: Path) -> N
     done = steprun("show", "large.yaml", "--max-memory", "1GB", cwd=tmp_path)
     assert done.code == 0
     assert "warning: large.yaml:1:" in done.err
-    assert "this run takes about 72.8 TiB, and there are 953.7 MiB" in done.err
+    assert "this run needs about 72.8 TiB, but only 953.7 MiB are available" in done.err
     assert "x     parameter  [10000, 1000000000]  float32  normal  36.4 TiB" in done.out

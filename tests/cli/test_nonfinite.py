@@ -19,7 +19,7 @@ expression: |
 optimizer: {sgd: {lr: 1}}
 steps: 5
 """
-TOLD = """\
+REDUCED = """\
 spring.yaml:3:7  expression
     3 |   h = log(x)
       |       ^^^^^^ `h` is nan at [1], from `log(x)`: 1 nan of 2 elements (row 3, repeat[3].train)
@@ -50,13 +50,13 @@ def test_a_stop_exits_with_1_and_tells_the_operation(folder: Path) -> None:
         optimizer.step()
     assert finite[:3] == [True, True, False]
     done = steprun("spring.yaml", "--no-record", cwd=folder)
-    assert (done.code, done.err) == (1, TOLD)
+    assert (done.code, done.err) == (1, REDUCED)
     assert [line for line in done.out.splitlines() if line.startswith("row ")][-1] == "row 3  repeat[3].train"
 
 
 def test_the_run_directory_opens_and_holds_the_row(folder: Path) -> None:
     done = steprun("spring.yaml", "--quiet", cwd=folder)
-    assert (done.code, done.err.partition("recorded until then in ")[2].partition("\n")[2]) == (1, TOLD)
+    assert (done.code, done.err.partition("recorded until then in ")[2].partition("\n")[2]) == (1, REDUCED)
     run = runner.open_run(only_run(folder))
     assert run.status == "failed"
     assert run.tensor("h")[-1].isnan().tolist() == [False, True]
@@ -96,7 +96,7 @@ def test_a_failed_run_goes_on_under_another_on_nonfinite(folder: Path) -> None:
 
 def test_a_warning_goes_to_standard_error_and_into_the_manifest(folder: Path) -> None:
     done = steprun("spring.yaml", "--quiet", "on_nonfinite=warn", cwd=folder)
-    said = TOLD.replace("`h` is", "non-finite: `h` is", 1)
+    said = REDUCED.replace("`h` is", "non-finite: `h` is", 1)
     assert (done.code, done.err) == (0, "warning: " + said)
     run = runner.open_run(only_run(folder))
     assert (run.status, len(run)) == ("finished", 6)

@@ -112,12 +112,12 @@ def test_memory_that_ends_while_planning_is_a_fault_of_the_config(monkeypatch: p
 
 def test_what_is_only_looked_at_may_be_larger_than_the_machine() -> None:
     config = runner.loads("{parameters: {x: {shape: [10000, 1000000000], init: normal}}, expression: x.sum()}")
-    with pytest.raises(runner.ConfigError, match=r"takes 36\.4 TiB"):
+    with pytest.raises(runner.ConfigError, match=r"needs 36\.4 TiB"):
         runner.compile(config)
     plan = runner.compile(config, limits=PlanLimits(memory=1 << 30, runs=False))
     assert {problem.message for problem in plan.warnings} == {
-        "the log would pass its budget of 1.0 GiB: 2 rows of 72.8 TiB take 145.5 TiB",
-        "this run takes about 72.8 TiB, and there are 1.0 GiB",
+        "the log would exceed its budget of 1.0 GiB: 2 rows of 72.8 TiB take 145.5 TiB",
+        "this run needs about 72.8 TiB, but only 1.0 GiB are available",
     }
 
 
@@ -210,7 +210,7 @@ def test_the_estimate_is_near_what_a_run_takes() -> None:
 
 def test_a_run_that_takes_more_than_the_limit_is_refused() -> None:
     config = runner.loads("{parameters: {w: {shape: [1000, 1000], init: ones}}, expression: (w * 2).sum()}")
-    with pytest.raises(runner.ConfigError, match=r"more than the limit of 8.0 MiB|takes about .* MiB, and there are"):
+    with pytest.raises(runner.ConfigError, match=r"more than the limit of 8.0 MiB|needs about .* MiB, but only"):
         runner.compile(config, limits=PlanLimits(memory=8 << 20))
     assert runner.compile(config, limits=PlanLimits(memory=64 << 20))
 
@@ -218,7 +218,7 @@ def test_a_run_that_takes_more_than_the_limit_is_refused() -> None:
 def test_a_log_past_its_budget_is_refused_with_what_to_write_instead() -> None:
     text = "parameters: {w: {shape: [1000], init: ones}}\nexpression: w.sum()\noptimizer: {sgd: {}}\nsteps: 1000\nlog: %s\n"
     with pytest.raises(
-        runner.ConfigError, match=r"the log would pass its budget of 1.0 MiB: 1,001 rows of 7.8 KiB take"
+        runner.ConfigError, match=r"the log would exceed its budget of 1.0 MiB: 1,001 rows of 7.8 KiB take"
     ) as caught:
         compiled(text % "{budget: 1048576}")
     (problem,) = caught.value.problems

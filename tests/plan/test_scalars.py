@@ -40,8 +40,8 @@ def test_constants_stay_in_the_order_of_the_file() -> None:
 @over(
     ("constants", "message"),
     [
-        ("a: b, b: a", "computed from one another: `a`, `b`"),
-        ("a: a + 1", "computed from one another: `a`"),
+        ("a: b, b: a", "depend on each other: `a`, `b`"),
+        ("a: a + 1", "depend on each other: `a`"),
         ("a: nothing + 1", "`nothing` is not a scalar constant"),
         ("a: 9 ** 9 ** 9", "larger than 2\\^63"),
         ("a: 1 / 0", "division by zero"),

@@ -46,7 +46,7 @@ expression: |
 optimizers: {one: {sgd: {}, parameters: [x]}, two: {sgd: {}, parameters: [y]}}
 steps: [train: {objective: a, optimizer: two}, train]
 """,
-        "the objective `a` does not depend on what `two` holds",
+        "the objective `a` does not depend on the parameters of `two`",
     ),
     "a step without an optimizer": (
         "{parameters: {x: 1}, expression: x, steps: [backward, step]}",

@@ -1,5 +1,5 @@
-"""Finds what a config means to do and cannot, or does and seldom means.
+"""Finds steps that cannot work, and code that is probably a mistake.
 
-In: a program and its expressions. Out: problems and warnings, each at its place.
-Checks change nothing in a plan.
+In: a program and its expressions. Out: problems and warnings, each with its place.
+Checks do not change the plan.
 """

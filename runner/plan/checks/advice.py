@@ -1,4 +1,4 @@
-"""What an expression does that is seldom meant: columns against rows, and random numbers in an `evaluate` step."""
+"""Warns of likely mistakes in an expression: accidental broadcasting, and random numbers in an `evaluate` step."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from runner.plan.program.instructions import Action, Evaluate, Instruction
 Shape = tuple[int, ...]
 
 LOSSES = frozenset(("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss"))
-"""Operations over pairs of a prediction and its target, which torch broadcasts."""
+"""Losses over a prediction and its target, which torch broadcasts."""
 
 _PAIRING = frozenset(("sub", "subtract", "eq", "ne"))
-"""Operations by which a loss or a count of hits is written by hand."""
+"""Operations that hand-written losses and accuracies use."""
 
 _RESHAPING = frozenset(
     (
@@ -30,50 +30,50 @@ _RESHAPING = frozenset(
         *("swapaxes", "swapdims", "mT", "T"),
     )
 )
-"""Operations whose author has the shape in mind: `x[:, None] - y` is every pair on purpose."""
+"""Operations that set a shape on purpose: in `x[:, None] - y` the broadcasting is intended."""
 
 TORCH_WARNS = "Using a target size"
-"""How torch's own warning begins, which names no place in a config."""
+"""The start of torch's own warning, which has no place in the config."""
 
 
 @contextmanager
-def torch_quiet() -> Iterator[None]:
-    """While an expression is planned, torch's warning of what `advise` tells is left out."""
+def hide_torch_warning() -> Iterator[None]:
+    """Context manager that hides torch's warning about broadcasting, which `advise` replaces."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=TORCH_WARNS, category=UserWarning)
         yield
 
 
-def leave_to_advice() -> None:
-    """From now on, torch does not warn again of what `advise` has told."""
+def silence_torch_warning() -> None:
+    """Hide torch's warning about broadcasting from now on: `advise` has already reported it."""
     warnings.filterwarnings("ignore", message=TORCH_WARNS, category=UserWarning)
 
 
 def advise(lowered: Lowered, program: Iterable[Instruction], declared: Collection[str], faults: Faults) -> bool:
-    """Warn of what is seldom meant, at its place; gives whether columns are held against rows.
+    """Warn of likely mistakes; returns whether an operation broadcasts a column against a row.
 
     Args:
-        lowered: the expression, its examples still there.
-        declared: parameters and constants, whose shapes are written down.
+        lowered: the expression, with its examples.
+        declared: the names of parameters and constants, whose shapes are declared.
     """
     pairs = list(_column_against_row(lowered.graph, declared))
     for node, shapes in pairs:
         one, other, both = map(_shown, shapes)
         hint = "give both one shape: `squeeze(1)` the column, or `unsqueeze(1)` the row"
-        _warn(node, f"{one} against {other} is every pair, {both}", hint, faults)
-    told: set[Any] = set()
+        _warn(node, f"{one} against {other} broadcasts to every pair, {both}", hint, faults)
+    warned: set[Any] = set()
     for item in program:
         if isinstance(item, Action) and isinstance(item.argument, Evaluate):
             for node in _random(item.argument.evaluation.computation.graph):
                 where = node.meta.get("origin"), node.meta["place"]
-                if where not in told:
-                    told.add(where)
+                if where not in warned:
+                    warned.add(where)
                     _warn(node, f"`{_name(node)}` draws random numbers in `evaluate`", _hint(node, faults), faults)
     return bool(pairs)
 
 
 def _column_against_row(graph: fx.Graph, declared: Collection[str]) -> Iterator[tuple[fx.Node, Sequence[Shape]]]:
-    """The operations that broadcast `(n, 1)` against `(n,)`, with both shapes and that of all pairs."""
+    """The operations that broadcast `(n, 1)` against `(n,)`, with both shapes and the resulting `(n, n)`."""
     for node in graph.nodes:
         name = _name(node)
         if "place" not in node.meta or (name not in LOSSES and name not in _PAIRING):
@@ -90,14 +90,14 @@ def _column_against_row(graph: fx.Graph, declared: Collection[str]) -> Iterator[
 
 
 def _is_meant(node: fx.Node, declared: Collection[str]) -> bool:
-    """Whether whoever wrote an operand of shape `(n, 1)` gave it that shape on purpose."""
+    """Whether an operand has the shape `(n, 1)` on purpose."""
     if node.op == "placeholder":
         return node.meta["input"] in declared
     return _name(node) in _RESHAPING or bool(node.kwargs.get("keepdim"))
 
 
 def _random(graph: fx.Graph) -> Iterator[fx.Node]:
-    """The operations that draw, which those do not that are told that this is no training."""
+    """The operations that draw random numbers, except those with `training=False`."""
     return (
         node
         for node in graph.nodes
@@ -106,16 +106,16 @@ def _random(graph: fx.Graph) -> Iterator[fx.Node]:
 
 
 def _switches(node: fx.Node) -> Iterator[Any]:
-    """The arguments that may say whether this is training."""
-    if _takes_training(node):
+    """The arguments that may be the training flag."""
+    if _has_training(node):
         bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
         yield bound.arguments.get("training")
-    else:  # torch's own functions do not say how their arguments are called
+    else:  # torch's own functions have no parameter names to inspect
         yield from node.args
         yield node.kwargs.get("train")
 
 
-def _takes_training(node: fx.Node) -> bool:
+def _has_training(node: fx.Node) -> bool:
     try:
         return callable(node.target) and "training" in inspect.signature(node.target).parameters
     except ValueError:
@@ -123,21 +123,21 @@ def _takes_training(node: fx.Node) -> bool:
 
 
 def _hint(node: fx.Node, faults: Faults) -> str:
-    """One thing to do about an operation that draws where nothing is learnt."""
+    """The hint for an operation that draws random numbers in `evaluate`."""
     text = _written(node, faults)
-    takes = _takes_training(node)
-    if takes and text.endswith(")") and "training" not in text:
+    has_training = _has_training(node)
+    if has_training and text.endswith(")") and "training" not in text:
         return f"write `{text[:-1]}, training=training)`"
-    return "give it `training=training`" if takes else "write it for training alone: `… if training else …`"
+    return "give it `training=training`" if has_training else "use it only in training: `… if training else …`"
 
 
 def _written(node: fx.Node, faults: Faults) -> str:
-    """The text of an operation on one line, as the config has it."""
-    held = faults.document.node(_path(node))
+    """The text of an operation in the config; "" if it is not available."""
+    found = faults.document.node(_path(node))
     at = node.meta["place"]
-    if isinstance(_path(node), KeyPath) or not isinstance(held, ScalarNode):
+    if isinstance(_path(node), KeyPath) or not isinstance(found, ScalarNode):
         return ""
-    lines = str(held.value).split("\n")
+    lines = str(found.value).split("\n")
     return lines[at.line - 1][at.column : at.column + at.width] if at.line <= len(lines) else ""
 
 

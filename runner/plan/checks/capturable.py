@@ -1,4 +1,4 @@
-"""What `engine: cudagraph` cannot record, found before step 1: each step with the reason."""
+"""Reports each step that `engine: cudagraph` cannot record, with the reason, before step 1."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from runner.plan.determinism import is_cuda
 from runner.plan.program.instructions import Action, Instruction, Train
 
 _SENT = frozenset({torch.tensor, torch.as_tensor})
-"""Operations that make a tensor of Python numbers, and send it to the device in every step."""
+"""Operations that build a tensor from Python numbers and copy it to the device in every step."""
 
 
 def check_device(device: str, faults: Faults) -> None:
-    """Collect a fault where the device has no graphs."""
+    """Report a device without CUDA graphs."""
     if not is_cuda(device):
         message = f"`engine: cudagraph` needs a CUDA device, and this config runs on `{device}`"
         faults.add(("engine",), message, f"write `device: cuda`, or {EAGER}")
 
 
 def steps_within(optimizer: OptimizerPlan) -> bool:
-    """Whether an optimizer's step is the same function of tensors every time, so that a recording may hold it.
+    """Whether an optimizer's step can be part of the recorded graph: the same function of tensors every time.
 
-    Those of most classes are not: torch computes with the number of the step in Python. They step after the replay.
+    Most optimizers compute with the step number in Python, so they step after the replay.
     """
     if optimizer.rule is not None:
         updates = optimizer.rule.update.values()
@@ -37,10 +37,10 @@ def steps_within(optimizer: OptimizerPlan) -> bool:
 
 
 def check_capturable(program: Iterable[Instruction], fixed: Iterable[str], faults: Faults) -> None:
-    """Collect a fault for each step that cannot be recorded.
+    """Report each step that cannot be recorded.
 
     Args:
-        fixed: the names that a recording may read besides batch columns: parameters and constants.
+        fixed: the parameters and constants, which a recording may read in addition to batch columns.
     """
     names = frozenset(fixed)
 
@@ -77,5 +77,5 @@ def _faults_of(computation: Computation) -> Iterator[LanguageError]:
             message = "`engine: cudagraph` cannot record this: its shape depends on data"
             yield LanguageError(message, f"write {EAGER}", node.meta["place"], origin)
         elif node.target in _SENT:
-            message = "`engine: cudagraph` cannot record this: its numbers are sent to the device in every step"
+            message = "`engine: cudagraph` cannot record this: its numbers are copied to the device in every step"
             yield LanguageError(message, f"declare it in `constants`, or write {EAGER}", node.meta["place"], origin)

@@ -1,4 +1,4 @@
-"""What `engine: compile` cannot take, found before step 1: each step with the reason."""
+"""Reports each step that `engine: compile` cannot compile, with the reason, before step 1."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopS
 from runner.plan.rows.health import HealthPlan
 
 LONGEST = 256
-"""Iterations that are taken at once, at most."""
+"""Maximum number of iterations in one compiled call."""
 
 _OPTIMIZERS: Mapping[str, str] = {
     "lbfgs": "evaluates the objective again within its step",
     "adafactor": "reads numbers back from its tensors in every step",
 }
-"""Optimizers whose step is no function of tensors alone, and why."""
+"""Optimizers whose step is not a function of tensors alone, and why."""
 
 _OPTIONS = ("foreach", "fused")
-"""Options that choose between torch's own ways to compute an update."""
+"""Options that select one of torch's implementations of an update."""
 
-_ASKED_ABOUT: Mapping[str, str] = {
+_BRANCHED_ON: Mapping[str, str] = {
     "weight_decay": "whether it is 0",
     "momentum": "whether it is 0",
     "ns_steps": "how large it is",
 }
-"""Options by which torch decides what to compute, and what it asks; a compiled step computes the same each time."""
+"""Options that torch branches on, and its condition; a compiled step cannot change branches."""
 
-_NOT_ASKED = frozenset({("muon", "weight_decay"), ("muon", "momentum")})
-"""Optimizers that compute with such an option whatever it is."""
+_NOT_BRANCHED_ON = frozenset({("muon", "weight_decay"), ("muon", "momentum")})
+"""Exceptions: optimizers that do not branch on such an option."""
 
 
 def decides(kind: str, option: str) -> bool:
-    """Whether what an optimizer computes, not only the numbers in it, depends on an option."""
-    return option in _ASKED_ABOUT and (kind, option) not in _NOT_ASKED
+    """Whether an optimizer branches on the value of an option."""
+    return option in _BRANCHED_ON and (kind, option) not in _NOT_BRANCHED_ON
 
 
 def loop_around(program: Sequence[Instruction], position: int) -> LoopStart | None:
-    """The loop around a step, where the step is all that is in it and is done every time."""
+    """The loop around a step, if the loop contains only that step and it runs in every iteration."""
     if position == 0 or position + 1 == len(program):
         return None
     before, action, after = program[position - 1 : position + 2]
@@ -55,7 +55,7 @@ def loop_around(program: Sequence[Instruction], position: int) -> LoopStart | No
 
 
 def most_at_once(program: Sequence[Instruction]) -> int:
-    """How many iterations of a loop are taken at once, at most; fewer where an iteration touches many bytes."""
+    """The maximum number of loop iterations in one compiled call; large iterations reduce it further."""
     for position, action in enumerate(program):
         if isinstance(action, Action) and isinstance(action.argument, Train) and loop_around(program, position):
             computations = action.argument.evaluation.computations()
@@ -67,9 +67,9 @@ def most_at_once(program: Sequence[Instruction]) -> int:
 def check_compilable(
     program: Sequence[Instruction], optimizers: Mapping[str, OptimizerPlan], health: HealthPlan, faults: Faults
 ) -> None:
-    """Collect a fault for each step and optimizer that cannot be compiled, and for rules of health."""
+    """Report each step and optimizer that cannot be compiled, and any `health` rules."""
     if health != HealthPlan():
-        message = "`engine: compile` takes many steps at once, and `health` looks at each"
+        message = "`engine: compile` runs many steps at once, and `health` checks each"
         faults.add(("health",), message, f"remove `health`, or write {EAGER}", key=True)
     stepping: dict[str, ConfigPath] = {}
 
@@ -123,7 +123,7 @@ def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults)
             faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
     for option in _OPTIONS:
         if any(options.get(option) for options in groups):
-            message = f"`engine: compile` takes no `{option}`: the whole update is compiled"
+            message = f"`engine: compile` does not support `{option}`: the whole update is compiled"
             at = (*optimizer.path, kind, option)
             faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
     if optimizer.rule is not None:
@@ -132,7 +132,8 @@ def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults)
     changing = {option.path: name for _, name, option in optimizer.scheduled() if isinstance(option, Scheduled)}
     for at, name in changing.items():
         if decides(kind, name):
-            message = f"`engine: compile` takes no `{name}` that changes: torch asks {_ASKED_ABOUT[name]} in each step"
+            why = f"torch checks {_BRANCHED_ON[name]} in each step"
+            message = f"`engine: compile` does not support a changing `{name}`: {why}"
             faults.add(at, message, f"write a number, or {EAGER}")
 
 

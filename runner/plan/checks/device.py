@@ -1,4 +1,4 @@
-"""Checks that this machine has the device of a config."""
+"""Checks that the device of a config is available."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DEVICE_COUNTS: Mapping[str, Callable[[], int]] = {
 
 
 def prepare_device(config: Config, faults: Faults) -> None:
-    """Make the device of a config compute the same bits each time.
+    """Check the device of a config, and configure it for reproducible results.
 
     Raises:
-        ConfigError: this machine has no such device, or the config's engine does not run on it.
+        ConfigError: this machine has no such device, or the config's engine does not support it.
     """
     device = config.device
     if config.engine == "cudagraph":

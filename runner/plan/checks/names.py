@@ -1,4 +1,4 @@
-"""Checks the text of an expression on its own: its syntax, and that its names are free."""
+"""Checks the text of an expression alone: its syntax and its assigned names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.language.text.parse import assigned_names, parse_statements
 
 
 def check_syntax(config: Config, faults: Faults) -> None:
-    """Report what is wrong with the text alone, where faults elsewhere keep it from being lowered."""
+    """Report syntax errors when other problems prevent lowering the expression."""
     try:
         parse_statements(config.expression)
     except LanguageError as error:
@@ -20,7 +20,7 @@ def check_syntax(config: Config, faults: Faults) -> None:
 
 
 def check_names(config: Config, faults: Faults) -> None:
-    """Report named values that have the name of a parameter, a constant or a batch column."""
+    """Report named values whose name is already a parameter, a constant or a batch column."""
     text = config.expression
     try:
         statements = parse_statements(text)
@@ -40,7 +40,7 @@ def check_names(config: Config, faults: Faults) -> None:
 
 
 def _declared(config: Config) -> Iterator[tuple[str, str, ConfigPath, str]]:
-    """The names that are taken: what each is, the hint about its place, its path, the name."""
+    """The declared names, each as `(role, hint, path, name)`; the hint has a placeholder for the location."""
     for key, names in (("parameters", config.parameters), ("constants", config.constants)):
         role = key.removesuffix("s")
         yield from ((role, f"the {role} is at {{}}; rename one of them", (key, name), name) for name in names)

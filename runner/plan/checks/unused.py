@@ -1,4 +1,4 @@
-"""Nothing that is declared is silently ignored: what no step, expression or field of a config uses."""
+"""Reports declarations that no step, expression or field of a config uses."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _WORD = re.compile(r"(?P<name>[^\W\d]\w*)(?P<call>\s*\()?")
 
 
 def check_use(config: Config, values: Values, objectives: Mapping[str, Iterable[str]], stepped: bool) -> None:
-    """Faults and warnings for tensors, scalars, functions and optimizers that are not used.
+    """Report unused tensors, scalars, functions, data columns and optimizers.
 
     Args:
-        config: what declares them.
-        values: what the program reads.
-        objectives: what some step computes, with the parameters that its derivative flows to.
+        config: the config that declares them.
+        values: the values that the program reads.
+        objectives: the objectives that steps compute, each with the parameters that it depends on.
         stepped: whether some step uses the optimizers.
     """
     faults: Faults = values.faults
@@ -67,7 +67,7 @@ def _check_data(config: Config, values: Values) -> None:
 
 
 def _check_constants_and_functions(config: Config, values: Values) -> None:
-    """Warn of those whose name, or call `name(`, stands nowhere else in the config."""
+    """Warn of constants and functions whose name, or call `name(`, appears nowhere else in the config."""
     unread = [name for name in config.constants if name not in values.read]
     sought = re.compile("|".join(map(re.escape, (*unread, *values.environment.functions))))
     if not sought.pattern:

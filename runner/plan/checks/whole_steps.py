@@ -1,4 +1,4 @@
-"""What is common to the engines that take a `train` step as a whole: its parts are refused, and each is looked at."""
+"""Checks shared by the engines that run only whole `train` steps."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from runner.plan.program.instructions import Action, Instruction, Train
 EAGER = "`engine: eager`"
 
 PARTS = frozenset({"backward", "step", "zero_grad", "clip_grad_norm", "clip_grad_value"})
-"""The steps of which a `train` is made."""
+"""The steps that `train` combines."""
 
 
 def check_whole_steps(
-    program: Iterable[Instruction], takes: str, faults: Faults, check: Callable[[Action, Train], None]
+    program: Iterable[Instruction], prefix: str, faults: Faults, check: Callable[[Action, Train], None]
 ) -> None:
-    """Collect a fault for each part of a `train` that is a step of its own, and let `check` look at each `train`.
+    """Report each separate part of a `train` step, and call `check` for each `train` step.
 
     Args:
-        takes: what an engine does with whole steps: "`engine: compile` compiles".
-        check: called once for steps that share their evaluation.
+        prefix: the start of the message, such as "`engine: compile` compiles".
+        check: called once for all steps that share an evaluation.
     """
     seen: set[int] = set()
     for action in program:
         if not isinstance(action, Action):
             continue
         if action.kind in PARTS:
-            message = f"{takes} whole `train` steps, and `{action.kind}` is a part of one"
+            message = f"{prefix} whole `train` steps, and `{action.kind}` is a part of one"
             faults.add(action.config_path, message, f"write `train`, or {EAGER}", key=True)
         elif isinstance(action.argument, Train) and id(action.argument.evaluation) not in seen:
             seen.add(id(action.argument.evaluation))
@@ -35,16 +35,20 @@ def check_whole_steps(
 
 
 def check_draws(action: Action, train: Train, engine: str, faults: Faults) -> bool:
-    """Collect a fault where each micro-batch would draw random numbers, which are drawn once a step, or where its share
-    depends on its targets; True: there is.
+    """Report a step whose micro-batches would draw random numbers, or are weighted by their targets.
+
+    Returns:
+        whether a problem was found.
     """
     classes = None if train.accumulation is None else train.accumulation.classes
     if classes is not None and classes.explicit:
-        message = f"`engine: {engine}` weighs micro-batches by their length, and this objective by its targets"
+        message = (
+            f"`engine: {engine}` weights micro-batches by their length, and this objective needs weights by its targets"
+        )
         faults.add(action.config_path, message, f"remove `accumulate`, or write {EAGER}", key=True)
         return True
     several = train.accumulate > 1 and any(computation.random for computation in train.evaluation.computations())
     if several:
-        message = f"`engine: {engine}` draws random numbers once a step, and this one would in each micro-batch"
+        message = f"`engine: {engine}` draws random numbers once a step, and this step would in each micro-batch"
         faults.add(action.config_path, message, f"remove `accumulate`, or write {EAGER}", key=True)
     return several

@@ -1,4 +1,4 @@
-"""Files of named arrays: `.npy`, `.npz` and `.safetensors`; headers within bounds, never pickle."""
+"""Array files: `.npy`, `.npz` and `.safetensors`. Headers are limited in size, and pickle is never used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LARGEST_HEADER = 16 * 2**20
 _LARGEST_NPY_HEADER = 10_000
 _LARGEST_LENGTH = 2**63
 _MOST_DIMENSIONS = 64  # torch's own bound
-_WIDEST = 16  # bytes of an element
+_WIDEST = 16  # bytes of the widest element
 _REWRITE = "write the file again"
 _SAVE = "write it with `numpy.save`"
 _NUMBERS = "bool, int8 to int64, uint8 to uint64, float16 to float64, complex64 or complex128"
@@ -37,7 +37,7 @@ _NPY_HEADER = (
     re.compile(r"""['"]fortran_order['"]:(True|False)"""),
     re.compile(r"""['"]shape['"]:\(((?:[0-9]{1,18}L?,)*(?:[0-9]{1,18}L?)?)\)"""),
 )
-"""The three entries of a header without its spaces; numpy evaluates it as Python, and here it is only read."""
+"""Patterns for the three entries of a header without spaces; numpy evaluates the header as Python code."""
 
 _NUMPY: Mapping[str, torch.dtype] = {
     "b1": torch.bool,
@@ -77,7 +77,7 @@ _SAFETENSORS: Mapping[str, torch.dtype] = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of one array before its values."""
+    """The description of one array in a file."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -91,7 +91,7 @@ class Header:
 
 @contextmanager
 def open_npy(path: Path, key: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
-    """The header of a `.npy` file, and the stream at its first value."""
+    """Provides the header of a `.npy` file, and the stream at its first value."""
     with open_ordinary(path) as file:
         header = _npy_header(file, path.name)
         _check_length(header.bytes, os.fstat(file.fileno()).st_size - file.tell(), path.name)
@@ -100,7 +100,7 @@ def open_npy(path: Path, key: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
 
 @contextmanager
 def open_npz(path: Path, key: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
-    """The header of one array of a `.npz` file, and the stream at its first value."""
+    """Provides the header of one array of a `.npz` file, and the stream at its first value."""
     with open_ordinary(path) as file, _archive_faults(path.name):
         archive = zipfile.ZipFile(file)
         entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
@@ -113,7 +113,7 @@ def open_npz(path: Path, key: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
 
 @contextmanager
 def open_safetensors(path: Path, key: str | None) -> Iterator[tuple[Header, IO[bytes]]]:
-    """The header of one tensor of a `.safetensors` file, and the stream at its first value."""
+    """Provides the header of one tensor of a `.safetensors` file, and the stream at its first value."""
     with open_ordinary(path) as file:
         size = os.fstat(file.fileno()).st_size
         start, entries = _safetensors_entries(file, size, path.name)
@@ -127,7 +127,7 @@ def open_safetensors(path: Path, key: str | None) -> Iterator[tuple[Header, IO[b
 
 
 def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
-    """The array that follows its header.
+    """Read the values of an array from a stream after its header.
 
     Raises:
         FileFault: the stream ends early.
@@ -135,7 +135,7 @@ def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
     buffer = bytearray(header.bytes)
     view, filled = memoryview(buffer), 0
     while filled < len(buffer):
-        count = stream.readinto(view[filled:])  # type: ignore[attr-defined]  # every stream used here has it
+        count = stream.readinto(view[filled:])  # type: ignore[attr-defined]  # all streams used here have it
         if not count:
             raise FileFault(f"{name} is truncated: {filled:,} of {len(buffer):,} bytes are there", _REWRITE)
         filled += count
@@ -143,13 +143,13 @@ def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
 
 
 def values_of(header: Header, buffer: bytearray) -> Tensor:
-    """The array that a header describes, over the memory of its bytes where they are as torch wants them."""
+    """The array of a header and its bytes; shares their memory if torch can use the layout."""
     if header.big_endian:
         width = header.dtype.itemsize // (2 if header.dtype.is_complex else 1)
         numpy.frombuffer(buffer, dtype=f"u{width}").byteswap(inplace=True)
     if not buffer:
         return torch.zeros(header.shape, dtype=header.dtype)
-    if header.dtype == torch.bool:  # any byte may stand in a file, and torch wants 0 or 1
+    if header.dtype == torch.bool:  # a file may have any byte, and torch needs 0 or 1
         return torch.frombuffer(buffer, dtype=torch.uint8).ne(0).reshape(header.shape)
     flat = torch.frombuffer(buffer, dtype=header.dtype)
     if header.fortran_order:
@@ -176,37 +176,37 @@ def _npy_header(stream: IO[bytes], name: str) -> Header:
         raise FileFault(message, "save numbers, for instance `array.astype(float)`")
     dtype = _NUMPY.get(code[1:])
     if dtype is None or code[0] not in "<>|=":
-        raise FileFault(f"{name} holds values of the type {code}, which torch does not have", f"save {_NUMBERS}")
+        raise FileFault(f"{name} holds values of the type {code}, which torch does not support", f"save {_NUMBERS}")
     shape = tuple(int(part) for part in lengths[1].replace("L", "").split(",") if part)
     _check_shape(shape, name)
     return Header(shape, dtype, code[0] == ">", order[1] == "True")
 
 
 def _check_shape(shape: Sequence[int], name: str) -> None:
-    """Refuse what torch has no tensor for; an empty array may claim any lengths beside its 0."""
+    """Reject shapes that torch does not support; an empty array may claim any other lengths."""
     strides = math.prod(max(length, 1) for length in shape[:_MOST_DIMENSIONS])
     if len(shape) > _MOST_DIMENSIONS or strides * _WIDEST >= _LARGEST_LENGTH:
         shown = listing([str(length) for length in shape], 6)
-        raise FileFault(f"{name} claims the shape ({shown}), which no tensor has", _REWRITE)
+        raise FileFault(f"{name} claims the shape ({shown}), which torch does not support", _REWRITE)
 
 
-def _check_length(needed: int, there: int, name: str) -> None:
-    if needed > there:
-        raise FileFault(f"{name} is truncated: {max(there, 0):,} of {needed:,} bytes are there", _REWRITE)
-    if needed < there:
+def _check_length(needed: int, available: int, name: str) -> None:
+    if needed > available:
+        raise FileFault(f"{name} is truncated: {max(available, 0):,} of {needed:,} bytes are there", _REWRITE)
+    if needed < available:
         raise FileFault(
-            f"{name} has {there - needed:,} bytes more than its header says", "keep one array in it, or use `.npz`"
+            f"{name} has {available - needed:,} bytes more than its header says", "keep one array in it, or use `.npz`"
         )
 
 
 def _chosen(key: str | None, entries: Mapping[str, Any], name: str) -> str:
-    held = f"it holds {listing(sorted(entries))}" if entries else "it holds nothing"
+    contents = f"it holds {listing(sorted(entries))}" if entries else "it is empty"
     if key is None:
         if len(entries) == 1:
             return next(iter(entries))
-        raise FileFault(f"{name} holds {len(entries)} arrays, and none is named", f"write `{name}#key`; {held}")
+        raise FileFault(f"{name} holds {len(entries)} arrays, and none is named", f"write `{name}#key`; {contents}")
     if key not in entries:
-        raise FileFault(f"{name} holds no array `{key}`", did_you_mean(key, entries, held))
+        raise FileFault(f"{name} holds no array `{key}`", did_you_mean(key, entries, contents))
     return key
 
 
@@ -215,7 +215,7 @@ def _archive_faults(name: str) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error) as error:
-        raise FileFault(f"{name} is not a whole `.npz` archive: {error}", "write it with `numpy.savez`") from error
+        raise FileFault(f"{name} is not a valid `.npz` archive: {error}", "write it with `numpy.savez`") from error
     except (NotImplementedError, RuntimeError) as error:
         raise FileFault(f"{name} cannot be unpacked: {error}", "write it with `numpy.savez`") from error
 
@@ -224,7 +224,7 @@ def _safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, di
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
     if not 2 <= length <= size - 8:
-        raise FileFault(f"{name} is not a whole `.safetensors` file: its header claims {length:,} bytes", _REWRITE)
+        raise FileFault(f"{name} is not a valid `.safetensors` file: its header claims {length:,} bytes", _REWRITE)
     if length > _LARGEST_HEADER:
         raise FileFault(
             f"{name} has a header of {readable_bytes(length)}", f"at most {readable_bytes(_LARGEST_HEADER)} are read"
@@ -247,7 +247,7 @@ def _safetensors_header(entry: Any, name: str) -> tuple[Header, int, int]:
             known = _SAFETENSORS.get(dtype)
             if known is None:
                 raise FileFault(
-                    f"{name} holds values of the type {dtype}, which is not read",
+                    f"{name} holds values of the type {dtype}, which is not supported",
                     f"save one of {listing(_SAFETENSORS, 20)}",
                 )
             _check_shape(shape, name)

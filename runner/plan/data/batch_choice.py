@@ -1,4 +1,4 @@
-"""Which data source gives a step its batch columns, and what their batches look like before there are any."""
+"""Chooses the data source of each batch column of a step, and creates example batches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from runner.plan.data.sources import BatchColumn, SourcePlan
 
 MOST_VARIANTS = 16
-"""Combinations of batch lengths that one step may meet."""
+"""Maximum number of combinations of batch lengths in one step."""
 
 Lengths = Mapping[str, int]
-"""Of each source's batch."""
+"""Source → length of its batch."""
 
 Choice = Mapping[str, str]
 """Batch column → source."""
@@ -23,19 +23,19 @@ Choice = Mapping[str, str]
 
 @dataclass(slots=True)
 class Supply:
-    """The sources of a config, in its order, and what of them its steps use."""
+    """The sources of a config, in the order of the file, and the parts of them that its steps use."""
 
     sources: Mapping[str, SourcePlan]
     device: str
     used: set[tuple[str, str]] = field(default_factory=set)  # (source, column)
-    drawn: set[str] = field(default_factory=set)  # sources that a step names
+    drawn: set[str] = field(default_factory=set)  # sources that some step uses
 
     @property
     def columns(self) -> frozenset[str]:
         return frozenset(column.name for source in self.sources.values() for column in source.columns)
 
     def choose(self, preferred: Sequence[str] = ()) -> dict[str, str]:
-        """The source of every batch column: the first preferred one that has it, else the first declared."""
+        """The source of every batch column: the first preferred one that has it, otherwise the first declared one."""
         order = [*(name for name in preferred if name in self.sources), *self.sources]
         chosen: dict[str, str] = {}
         for name in order:
@@ -44,10 +44,10 @@ class Supply:
         return chosen
 
     def combinations(self, used: Iterable[str], whole: bool = False) -> Iterator[dict[str, int]]:
-        """Every combination of the lengths that the batches of some sources have, full ones first.
+        """Every combination of the batch lengths of some sources, full batches first.
 
         Args:
-            whole: of passes that leave nothing out.
+            whole: whether a pass includes the last batch that `drop_last` would drop.
         """
         names = list(used)
         lengths = [self.sources[name].all_lengths if whole else self.sources[name].lengths for name in names]
@@ -55,7 +55,7 @@ class Supply:
             yield dict(zip(names, combination, strict=True))
 
     def examples(self, chosen: Choice, lengths: Lengths) -> dict[str, Tensor]:
-        """A stand-in for each column's batch: normal numbers, or zeros where they are not floating."""
+        """An example of each column's batch: normal random numbers, or zeros if not floating-point."""
         return {
             name: self._example(self.sources[source][name], lengths.get(source, self.sources[source].batch_size))
             for name, source in chosen.items()
@@ -69,7 +69,7 @@ class Supply:
         return made
 
     def signature(self, chosen: Choice, lengths: Lengths) -> tuple[tuple[object, ...], ...]:
-        """What decides how an expression is lowered: the shape and dtype of each column's batch."""
+        """The key that determines how an expression is lowered: the shape and dtype of each column's batch."""
         found = []
         for name, source in sorted(chosen.items()):
             column = self.sources[source][name]
@@ -77,11 +77,11 @@ class Supply:
         return tuple(found)
 
     def example_bytes(self) -> int:
-        """What the examples of every source together take."""
+        """Bytes of the examples of all sources together."""
         return sum(source.batch_size * column.bytes for source in self.sources.values() for column in source.columns)
 
     def note(self, chosen: Choice, columns: Iterable[str]) -> None:
-        """Remember that a step uses these columns."""
+        """Record that a step uses these columns."""
         for name in columns:
             self.used.add((chosen[name], name))
             self.drawn.add(chosen[name])

@@ -1,7 +1,7 @@
-"""Casts that keep every value: what a dtype does not hold is an error, never another number.
+"""Casts that preserve every value: a value that the dtype cannot represent is an error.
 
-Rounding to the precision of a floating dtype is allowed. What is not: a value past the range, a fraction or NaN to an
-integer, a number other than 0 and 1 to a boolean, and an integer past 2^53 that no float64 holds.
+Rounding to the precision of a floating-point dtype is allowed. These are errors: a value out of range, a fraction or
+NaN as an integer, a number other than 0 and 1 as a boolean, and an integer beyond 2^53 that float64 cannot represent.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 from runner.plan.data.dtypes import Number, misfit
 
 Misfit = tuple[tuple[int, ...], Number, str]
-"""The index of an element, its value, and why a dtype does not hold it."""
+"""The index of an element, its value, and why a dtype cannot represent it."""
 
-_ROOMY: frozenset[tuple[torch.dtype, torch.dtype]] = frozenset(
+_LOSSLESS: frozenset[tuple[torch.dtype, torch.dtype]] = frozenset(
     (source, target)
     for ladder in (
         (torch.int8, torch.int16, torch.int32, torch.int64),
@@ -30,17 +30,17 @@ _ROOMY: frozenset[tuple[torch.dtype, torch.dtype]] = frozenset(
     for position, source in enumerate(ladder)
     for target in ladder[position:]
 )
-"""Pairs of dtypes of which the second holds every value of the first, up to rounding."""
+"""Pairs of dtypes whose second one can represent every value of the first, up to rounding."""
 
 
 def first_misfit(values: Tensor, dtype: torch.dtype) -> Misfit | None:
-    """The first element, in row-major order, that a dtype does not hold; None where it holds all.
+    """The first element, in row-major order, that a dtype cannot represent, or None.
 
     Args:
-        values: of any shape and dtype.
-        dtype: complex where `values` are.
+        values: a tensor of any shape and dtype.
+        dtype: the dtype to check; complex if `values` are complex.
     """
-    if values.dtype in (dtype, torch.bool) or (values.dtype, dtype) in _ROOMY:
+    if values.dtype in (dtype, torch.bool) or (values.dtype, dtype) in _LOSSLESS:
         return None
     if values.dtype.is_complex:
         found = first_misfit(torch.view_as_real(values), dtype.to_real())
@@ -56,7 +56,7 @@ def first_misfit(values: Tensor, dtype: torch.dtype) -> Misfit | None:
 
 
 def _lost(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Which elements a dtype does not hold: bool, of the same shape."""
+    """A mask of the elements that a dtype cannot represent: bool, of the same shape."""
     if dtype == torch.bool:
         return (values != 0) & (values != 1)
     if values.dtype.is_floating_point:
@@ -65,19 +65,21 @@ def _lost(values: Tensor, dtype: torch.dtype) -> Tensor:
         info = torch.iinfo(dtype)
         return (values < max(info.min, -(2**63))) | (values > min(info.max, 2**63 - 1))
     wide = values.to(torch.float64)
-    beyond = wide >= 2.0**63  # where a conversion back is undefined
+    beyond = wide >= 2.0**63  # converting back to int64 is undefined
     changed = beyond | (torch.where(beyond, 0.0, wide).to(torch.int64) != values.to(torch.int64))
     return changed | _lost_as_float(wide, dtype)
 
 
 def _lost_as_float(values: Tensor, dtype: torch.dtype) -> Tensor:
-    if dtype.itemsize == 1:  # some of these saturate
+    if dtype.itemsize == 1:  # some float8 casts saturate
         return values.isfinite() & (values.abs() > torch.finfo(dtype).max)
     return values.isfinite() & values.to(dtype).isinf()
 
 
 def _lost_as_integer(values: Tensor, dtype: torch.dtype) -> Tensor:
     info = torch.iinfo(dtype)
-    above = math.ldexp(1.0, info.max.bit_length())  # the first power of two that is too large: floats hold it exactly
+    above = math.ldexp(
+        1.0, info.max.bit_length()
+    )  # the first power of two out of range, which floats represent exactly
     wide = values.to(torch.float64)
     return ~((wide.trunc() == wide) & (wide >= float(info.min)) & (wide < above))

@@ -1,4 +1,4 @@
-"""What dtypes hold: defaults by kind of number, and which numbers fit."""
+"""The values of dtypes: default dtypes by kind of number, and which numbers a dtype can represent."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from runner.language.dtypes import dtype_name
 Number = int | float | bool
 
 WIDENED: Mapping[torch.dtype, torch.dtype] = dict.fromkeys((torch.uint16, torch.uint32, torch.uint64), torch.int64)
-"""Unsigned integers that torch can hardly compute with, read as int64."""
+"""Unsigned dtypes that few torch operations support; they are read as int64."""
 
 EXACT = 2**53
-"""Up to here float64 holds every integer."""
+"""Float64 represents every integer up to this one."""
 
 
 def default_of_kind(kind: torch.dtype, default: torch.dtype) -> torch.dtype:
-    """What numbers of a kind become where nothing is declared.
+    """The default dtype for a kind of number.
 
-    Integers become int64, booleans bool, floating numbers the default, complex ones the complex of its precision.
+    It is int64 for integers, bool for booleans, `default` for floating-point numbers, and the complex dtype of the
+    precision of `default` for complex numbers.
     """
     if kind.is_complex:
         return torch.complex128 if default in (torch.float64, torch.complex128) else torch.complex64
@@ -31,17 +32,17 @@ def default_of_kind(kind: torch.dtype, default: torch.dtype) -> torch.dtype:
 
 
 def has_gradient(dtype: torch.dtype) -> bool:
-    """Whether tensors of a dtype can require a gradient."""
+    """Whether tensors of a dtype can require gradients."""
     return dtype.is_floating_point or dtype.is_complex
 
 
 def misfit(value: int | float | bool, dtype: torch.dtype) -> str | None:
-    """Why a number cannot be stored in a dtype, or None where it can; non-finite ones fit what is floating."""
+    """Why a dtype cannot represent a number, or None; floating-point dtypes represent non-finite numbers."""
     if dtype == torch.bool:
         return None if value in (0, 1) else "is not a boolean"
     if has_gradient(dtype):
         if isinstance(value, int) and abs(value) > EXACT and not _is_exact(value):
-            return "is an integer that no float64 holds exactly"
+            return "is an integer that float64 cannot represent exactly"
         largest = torch.finfo(dtype).max
         return f"is beyond {largest:.6g}, the largest {dtype_name(dtype)}" if largest < abs(value) < math.inf else None
     if not math.isfinite(value) or int(value) != value:

@@ -1,4 +1,4 @@
-"""Data files as tensors: shape and dtype from the header, values when asked."""
+"""Data files as tensors: shape and dtype from the header, values on request."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _KEYED = re.compile(r"(?P<file>.*\.(?:npz|safetensors))#(?P<key>.*)", re.IGNOREC
 
 @dataclass(frozen=True, slots=True)
 class ArrayFile:
-    """One array of a data file that may be read."""
+    """One array of a data file that the config may read."""
 
-    path: Path  # with every link followed
-    key: str | None  # of `.npz` and `.safetensors`
-    columns: Columns  # of tables
+    path: Path  # with links resolved
+    key: str | None  # the array in a `.npz` or `.safetensors` file
+    columns: Columns  # the columns of a table
 
     @property
     def suffix(self) -> str:
@@ -62,16 +62,16 @@ class ArrayFile:
 
 
 def open_array(text: str, folder: Path, allowed: Iterable[Path] = (), columns: Columns = None) -> ArrayFile:
-    """The array that a config names; nothing of it is read yet.
+    """The array that a config names, without reading it.
 
     Args:
-        text: for instance `data/points.csv` or `weights.npz#w1`, relative to `folder` or absolute.
-        folder: of the config that writes it.
-        allowed: folders from which reading is allowed besides.
-        columns: of a table; one name, several, or None for all.
+        text: for example `data/points.csv` or `weights.npz#w1`, relative to `folder` or absolute.
+        folder: the folder of the config file with the path.
+        allowed: additional folders from which reading is allowed.
+        columns: the columns of a table: one name, several, or None for all.
     Raises:
-        FileFault: outside the allowed folders, missing, not an ordinary file, an unknown kind, or a key or
-            columns that this kind does not have.
+        FileFault: the file is outside the allowed folders, missing, not an ordinary file, of an unknown type, or of a
+            type without a key or columns.
     """
     keyed = _KEYED.fullmatch(text)
     written, key = (keyed["file"], keyed["key"]) if keyed else (text, None)
@@ -80,20 +80,20 @@ def open_array(text: str, folder: Path, allowed: Iterable[Path] = (), columns: C
         raise FileFault(f"a `{suffix.partition('#')[0]}` file has no `#key`", "`columns:` names the columns of a table")
     if suffix not in _SUFFIXES:
         hint = did_you_mean(suffix, _SUFFIXES, f"data files are {listing(_SUFFIXES)}")
-        raise FileFault(f"`{text}` is not a kind of file that is read", hint)
+        raise FileFault(f"`{text}` is not a supported file type", hint)
     if columns is not None and suffix in _OPENERS:
-        hint = "write `#key` after the file's name" if suffix != ".npy" else "take `columns` out"
+        hint = "write `#key` after the file's name" if suffix != ".npy" else "remove `columns`"
         raise FileFault(f"a `{suffix}` file has no columns", hint, about_columns=True)
     return ArrayFile(locate(written, folder, allowed), key, columns)
 
 
 def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...], torch.dtype]:
-    """Shape and dtype of an array, from the file's header; a `.csv` or `.tsv` is read through.
+    """The shape and dtype of an array, from the file's header; a `.csv` or `.tsv` file is read completely.
 
     Args:
-        limit: the largest array in bytes; what the machine has unless given.
+        limit: maximum bytes of the array; the memory of the machine by default.
     Raises:
-        FileFault: malformed, truncated, no such key or column, or larger than the limit.
+        FileFault: the file is malformed, truncated, without that key or column, or larger than the limit.
     """
     limit = machine_memory() if limit is None else limit
     if array.suffix in _OPENERS:
@@ -109,10 +109,10 @@ def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...
 
 
 def read(array: ArrayFile, limit: int | None = None) -> Tensor:
-    """The values of an array, contiguous, on the CPU, of the dtype that `describe` tells.
+    """The values of an array, contiguous, on the CPU, with the dtype that `describe` returns.
 
     Raises:
-        FileFault: as `describe`, and for values that cannot be read.
+        FileFault: as `describe`, or if values cannot be read.
     """
     limit = machine_memory() if limit is None else limit
     if array.suffix in _OPENERS:
@@ -129,27 +129,27 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
 
 
 def groups_of(array: ArrayFile) -> tuple[int, ...]:
-    """The rows of each row group of a Parquet file; none for any other."""
+    """The number of rows of each row group of a Parquet file; empty for other files."""
     return row_groups(array.path) if array.suffix == ".parquet" else ()
 
 
 def read_group(array: ArrayFile, group: int) -> Tensor:
-    """The values of one row group of a Parquet file, as `read` gives those of all. Raises as `read` does."""
+    """The values of one row group of a Parquet file. Returns and raises as `read`."""
     return widened(read_parquet(array.path, array.columns, group), array.name)
 
 
 class CastFault(FileFault):
-    """A value of a file that the dtype it is read in does not hold."""
+    """A file has a value that the requested dtype cannot represent."""
 
 
 def cast(values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[int] | None = None) -> Tensor:
-    """Values of an array in another dtype, each of them kept, up to rounding.
+    """Cast values of an array to another dtype, preserving each up to rounding.
 
     Args:
-        values: as `read` gives them, or some rows.
-        rows: which ones these are; all unless given.
+        values: the values that `read` returns, or some rows of them.
+        rows: the numbers of those rows; all rows by default.
     Raises:
-        CastFault: the dtype does not hold one of them; with its row and column.
+        CastFault: the dtype cannot represent a value; the message has its row and column.
     """
     found = first_misfit(values, dtype)
     if found is None:
@@ -157,12 +157,12 @@ def cast(values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[in
     index, value, reason = found
     if rows is not None:
         index = (rows[index[0]], *index[1:])
-    message = f"{_placed(array, index, str(value))}, which does not fit {dtype_name(dtype)}: it {reason}"
-    raise CastFault(message, "write a `dtype` that holds it, or mend the value")
+    message = f"{_located(array, index, str(value))}, which does not fit {dtype_name(dtype)}: it {reason}"
+    raise CastFault(message, "write a `dtype` that holds it, or correct the value")
 
 
-def _placed(array: ArrayFile, index: Sequence[int], shown: str) -> str:
-    """Where in a file a value stands, and that it does: "points.csv:3 holds 1.5 in the column `y`"."""
+def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
+    """A value and its place in a file: "points.csv:3 holds 1.5 in the column `y`"."""
     if array.suffix in _DELIMITERS:
         from runner.plan.data.text_tables import place_in_text
 
@@ -181,7 +181,7 @@ def _placed(array: ArrayFile, index: Sequence[int], shown: str) -> str:
 
 
 def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -> None:
-    """Check before a run, where that costs no more than planning has read already: the values of a table of text.
+    """Check the values of a text table before a run. Planning has read them already; other files are not checked.
 
     Raises:
         FileFault: as `cast`.
@@ -190,41 +190,41 @@ def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -
         cast(read(array, limit), dtype, array)
 
 
-_Held = dict[tuple[Path, int, int], dict[Columns, Tensor | FileFault]]
-_held: _Held | None = None
+_Cache = dict[tuple[Path, int, int], dict[Columns, Tensor | FileFault]]
+_cache: _Cache | None = None
 _specs: tuple[Columns, ...] = ()
 
-HELD_BYTES = 256 << 20
-"""What tables of text may take together while they are held for those who read them next."""
+CACHE_BYTES = 256 << 20
+"""Maximum bytes of all cached text tables together."""
 
 
 @contextmanager
 def text_read_once(specs: Iterable[Columns]) -> Iterator[None]:
-    """Inside, a table of text is read once, for whichever of these columns it has; its values are held until the end.
+    """Context manager that reads each text table only once, and caches its values until the end.
 
     Args:
-        specs: every choice of columns that may be read of any file.
+        specs: all selections of columns that may be read from any file.
     """
-    global _held, _specs
-    before = _held, _specs
-    _held, _specs = {}, tuple(dict.fromkeys(specs))
+    global _cache, _specs
+    before = _cache, _specs
+    _cache, _specs = {}, tuple(dict.fromkeys(specs))
     try:
         yield
     finally:
-        _held, _specs = before
+        _cache, _specs = before
 
 
 def _read_text(array: ArrayFile, limit: int) -> Tensor:
     status = array.path.stat()
     _check_size(array, status.st_size, limit)
     key = (array.path, status.st_mtime_ns, status.st_size)
-    found = {} if _held is None else _held.get(key, {})
+    found = {} if _cache is None else _cache.get(key, {})
     if array.columns not in found:
-        from runner.plan.data.text_tables import read_text  # for configs that read one
+        from runner.plan.data.text_tables import read_text  # only for configs that read one
 
         found = read_text(array.path, _DELIMITERS[array.suffix], (array.columns, *_others(array)), limit)
-        if _held is not None and _bytes_of(found) + sum(map(_bytes_of, _held.values())) <= HELD_BYTES:
-            _held.setdefault(key, {}).update(found)
+        if _cache is not None and _bytes_of(found) + sum(map(_bytes_of, _cache.values())) <= CACHE_BYTES:
+            _cache.setdefault(key, {}).update(found)
     result = found[array.columns]
     if isinstance(result, FileFault):
         raise result
@@ -232,8 +232,8 @@ def _read_text(array: ArrayFile, limit: int) -> Tensor:
 
 
 def _others(array: ArrayFile) -> list[Columns]:
-    """What else may be read of a table; of one that may not be held, nothing."""
-    if _held is None or array.path.stat().st_size > HELD_BYTES // 8:
+    """The other columns that may be read from a table; none if it is too large to cache."""
+    if _cache is None or array.path.stat().st_size > CACHE_BYTES // 8:
         return []
     return [columns for columns in _specs if columns is not None and columns != array.columns]
 
@@ -244,15 +244,15 @@ def _bytes_of(found: dict[Columns, Tensor | FileFault]) -> int:
 
 def _check_size(array: ArrayFile, size: int, limit: int) -> None:
     if size > limit:
-        message = f"{array.name} takes {readable_bytes(size)}, and at most {readable_bytes(limit)} are read"
+        message = f"{array.name} needs {readable_bytes(size)}, and the limit is {readable_bytes(limit)}"
         raise FileFault(message, "use a smaller file, or a machine with more memory")
 
 
 def widened(tensor: Tensor, name: str) -> Tensor:
-    """A contiguous tensor, its unsigned integers as int64.
+    """Make a tensor contiguous, and convert unsigned integers of 16 bits or more to int64.
 
     Raises:
-        FileFault: one of them is beyond 2^63.
+        FileFault: one of the integers is 2^63 or more.
     """
     wide = WIDENED.get(tensor.dtype)
     if wide is None:

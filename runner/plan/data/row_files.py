@@ -1,7 +1,7 @@
-"""Some rows of an array in a file, without reading the others: what a source larger than memory is drawn from.
+"""Reads single rows of an array in a file, for sources larger than memory.
 
-Rows are read at their offsets rather than mapped into memory: what has been read leaves no pages behind, and a file
-that became shorter is a fault, where touching a mapping would end the process.
+Rows are read at their offsets rather than mapped into memory: reading leaves no pages behind, and a file that was
+truncated raises an error, whereas accessing a mapping would abort the process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OPENERS = {".npy": open_npy, ".safetensors": open_safetensors}
 
 
 def has_rows(array: ArrayFile) -> bool:
-    """Whether the rows of an array lie one after another in its file."""
+    """Whether the rows of an array are contiguous in its file."""
     if array.suffix not in _OPENERS:
         return False
     with _OPENERS[array.suffix](array.path, array.key) as (header, _):
@@ -48,13 +48,13 @@ class Rows:
         return self._header.shape
 
     def between(self, start: int, end: int) -> Tensor:
-        """Rows `start` to `end - 1`, in the dtype that `describe` tells."""
+        """Rows `start` to `end - 1`, with the dtype that `describe` returns."""
         buffer = bytearray((end - start) * self._width)
         self._fill(memoryview(buffer), start)
         return self._tensor(buffer)
 
     def at(self, positions: list[int]) -> Tensor:
-        """The rows at some positions, in that order."""
+        """The rows at the given positions, in that order."""
         buffer, width = bytearray(len(positions) * self._width), self._width
         view = memoryview(buffer)
         for place, position in enumerate(positions):

@@ -1,4 +1,4 @@
-"""Which files a config may read: ordinary ones below its own folder and the folders that the caller allows."""
+"""Restricts the files that a config may read: ordinary files below its own folder and the allowed folders."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pathlib import Path
 from runner.errors import did_you_mean, listing
 
 _LISTED = 10_000
-"""Entries of a folder that are looked at for a nearest name."""
+"""Maximum entries of a folder to search for a similar name."""
 
 
 class FileFault(Exception):
-    """A data file is missing, forbidden or malformed; the caller knows the place in the config."""
+    """A data file is missing, forbidden or malformed; the caller adds the place in the config."""
 
     def __init__(self, message: str, hint: str | None = None, *, about_columns: bool = False) -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
-        self.about_columns = about_columns  # the fault is with the columns that are named, not with the file
+        self.about_columns = about_columns  # the problem is in the selected columns, not in the file
 
 
 def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
-    """The ordinary file that a config names, with every link followed.
+    """The path of the ordinary file that a config names, with links resolved.
 
     Args:
         text: the path as written, relative to `folder` or absolute.
-        folder: of the config that writes it.
-        allowed: folders from which reading is allowed besides.
+        folder: the folder of the config file with the path.
+        allowed: additional folders from which reading is allowed.
     Raises:
-        FileFault: outside these folders, missing, or not an ordinary file.
+        FileFault: the file is outside these folders, missing, or not an ordinary file.
     """
     roots = [Path(root).resolve() for root in (folder, *allowed)]
     try:
@@ -46,7 +46,7 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
     except FileNotFoundError:
         if (Path(folder) / text).is_symlink():
             message = f"{text} is a link to {path}, which is not there"
-            raise FileFault(message, "mend the link, or name another file") from None
+            raise FileFault(message, "fix the link, or name another file") from None
         raise FileFault(f"there is no file {text}", _nearest_name(path)) from None
     except OSError as error:
         raise FileFault(f"{text} cannot be read: {_reason(error)}", "check the path and its permissions") from error
@@ -57,15 +57,15 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
 
 
 def open_ordinary(path: Path) -> BufferedReader:
-    """Open a located file for reading, as long as it is where `locate` has found it.
+    """Open a file that `locate` returned, if it has not been replaced since.
 
     Raises:
-        FileFault: it cannot be opened, is no ordinary file any more, or has been replaced by a link, or a folder above
-            it, which would lead elsewhere.
+        FileFault: the file cannot be opened or is no longer an ordinary file, or a link replaced it or a folder above
+            it.
     """
     try:
         if os.path.realpath(path) != os.fspath(path):
-            raise FileFault(f"{path.name} has been replaced by a link since it was looked at", "put the file back")
+            raise FileFault(f"{path.name} has been replaced by a link since it was checked", "put the file back")
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise FileFault(f"{path.name} is not an ordinary file", "write the path of a data file")
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)

@@ -1,4 +1,4 @@
-"""Tables: which of their columns are read, and numeric columns of `.parquet` files."""
+"""Tables: the selection of columns, and numeric columns of `.parquet` files."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from runner.plan.data.sandbox import FileFault, open_ordinary
 _REWRITE = "write the file again"
 
 Columns = str | tuple[str, ...] | None
-"""One column, several that are stacked along a new last dimension, or all of them."""
+"""A selection of columns: one, several to stack along a new last dimension, or None for all."""
 
 ROWS_AT_ONCE = 1 << 16
-"""Rows of a Parquet file that are unpacked at a time."""
+"""Rows of a Parquet file to decode at a time."""
 
 
 def describe_parquet(path: Path, columns: Columns) -> tuple[tuple[int, ...], torch.dtype]:
-    """Shape and dtype of columns of a Parquet file, from its footer alone."""
+    """The shape and dtype of columns of a Parquet file, from its footer."""
     with _parquet(path) as (parquet, name):
         layout = _layout(parquet, columns, name)
         if parquet.metadata.num_rows < 0:
-            raise FileFault(f"{name} is not a whole Parquet file: its footer counts no rows", _REWRITE)
+            raise FileFault(f"{name} is not a valid Parquet file: its footer counts no rows", _REWRITE)
         return (parquet.metadata.num_rows, *layout.shape), layout.dtype
 
 
 def row_groups(path: Path) -> tuple[int, ...]:
-    """How many rows each row group of a Parquet file has."""
+    """The number of rows of each row group of a Parquet file."""
     with _parquet(path) as (parquet, _):
         metadata = parquet.metadata
         return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
 
 
 def read_parquet(path: Path, columns: Columns, group: int | None = None) -> Tensor:
-    """Columns of a Parquet file: `(rows, *shape)` for one, `(rows, columns, *shape)` for a list.
+    """Read columns of a Parquet file: `(rows, *shape)` for one, `(rows, columns, *shape)` for a list.
 
-    With `group`, only of that row group. Besides the result, some thousand rows are in memory at a time.
+    With `group`, reads only that row group. Besides the result, at most `ROWS_AT_ONCE` rows are in memory at a time.
 
     Raises:
-        FileFault: malformed, no such column, a column that holds no numbers, nulls, or a number that the common dtype
-            of several columns does not hold.
+        FileFault: the file is malformed, a column is missing, not numeric or has nulls, or the common dtype of several
+            columns cannot represent a number.
     """
     with _parquet(path) as (parquet, name):
         layout, metadata = _layout(parquet, columns, name), parquet.metadata
@@ -64,19 +64,19 @@ def read_parquet(path: Path, columns: Columns, group: int | None = None) -> Tens
             start = 0
             for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column]):
                 if start + len(batch) > rows:
-                    raise FileFault(f"{name} is not a whole Parquet file: its footer counts {rows:,} rows", _REWRITE)
+                    raise FileFault(f"{name} is not a valid Parquet file: its footer counts {rows:,} rows", _REWRITE)
                 values = _arrow_values(batch.column(0), name, column, before + start)
                 values = values.reshape(len(batch), *target.shape[1:])
-                _check_held(values, layout.dtype, name, column, before + start)
+                _check_fits(values, layout.dtype, name, column, before + start)
                 target[start : start + len(batch)] = values
                 start += len(batch)
             if start != rows:
-                raise FileFault(f"{name} is not a whole Parquet file: `{column}` has {start:,} rows", _REWRITE)
+                raise FileFault(f"{name} is not a valid Parquet file: `{column}` has {start:,} rows", _REWRITE)
     return result
 
 
 def names_in_parquet(path: Path, columns: Columns) -> tuple[str, ...]:
-    """The columns that are read, in their order."""
+    """The names of the selected columns, in their order."""
     with _parquet(path) as (parquet, name):
         return chosen_of(columns, parquet.schema_arrow.names, name)
 
@@ -84,12 +84,12 @@ def names_in_parquet(path: Path, columns: Columns) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class _Layout:
     columns: tuple[str, ...]
-    shape: tuple[int, ...]  # of one row
+    shape: tuple[int, ...]  # the shape of one row
     dtype: torch.dtype
 
 
 def _layout(parquet: Any, columns: Columns, file: str) -> _Layout:
-    """What is read of a Parquet file, from its footer."""
+    """The layout of the selected columns of a Parquet file, from its footer."""
     chosen = chosen_of(columns, parquet.schema_arrow.names, file)
     kinds = [_arrow_kind(parquet.schema_arrow.field(column), file) for column in chosen]
     shape, dtype = kinds[0]
@@ -97,31 +97,31 @@ def _layout(parquet: Any, columns: Columns, file: str) -> _Layout:
         return _Layout(chosen, shape, dtype)
     check_alike([dtype == torch.bool for _, dtype in kinds], chosen, file)
     if any(other != shape for other, _ in kinds):
-        raise FileFault(f"columns of {file} have different shapes, and cannot be stacked", "read them apart")
+        raise FileFault(f"columns of {file} have different shapes, and cannot be stacked", "read them separately")
     return _Layout(chosen, (len(chosen), *shape), _common([dtype for _, dtype in kinds]))
 
 
 def _common(dtypes: Sequence[torch.dtype]) -> torch.dtype:
-    """The dtype of several columns together: one that holds the integers of each as exactly as float64 does."""
+    """The common dtype of several columns, which represents integers at least as exactly as float64."""
     if len(set(dtypes)) == 1:
         return dtypes[0]
     common: torch.dtype = getattr(torch, numpy.result_type(*map(dtype_name, dtypes)).name)
     return common
 
 
-def _check_held(values: Tensor, dtype: torch.dtype, file: str, column: str, start: int) -> None:
+def _check_fits(values: Tensor, dtype: torch.dtype, file: str, column: str, start: int) -> None:
     found = first_misfit(values, dtype)
     if found is not None:
         index, value, reason = found
         message = f"{file} holds {value} in row {start + index[0]} of the column `{column}`, which {reason}"
-        raise FileFault(message, "read the column apart from those of another kind")
+        raise FileFault(message, "read the column separately from those of another kind")
 
 
 def chosen_of(columns: Columns, names: Sequence[str], file: str) -> tuple[str, ...]:
-    """The names of the columns that are meant.
+    """The names of the selected columns.
 
     Raises:
-        FileFault: there is no such column, or there are several.
+        FileFault: a column is missing, or several have its name.
     """
     chosen = (columns,) if isinstance(columns, str) else tuple(names) if columns is None else columns
     if not chosen:
@@ -137,14 +137,14 @@ def chosen_of(columns: Columns, names: Sequence[str], file: str) -> tuple[str, .
 
 
 def check_alike(booleans: Sequence[bool], names: Sequence[str], file: str) -> None:
-    """Columns that are read together hold booleans all, or none of them.
+    """Check that all or none of the columns that are read together are boolean.
 
     Raises:
-        FileFault: some do.
+        FileFault: only some are boolean.
     """
     if any(booleans) and not all(booleans):
         shown = listing([f"`{name}`" for name, boolean in zip(names, booleans, strict=True) if boolean], 4)
-        raise FileFault(f"{shown} of {file} holds booleans and other columns numbers", "read them apart")
+        raise FileFault(f"{shown} of {file} holds booleans and other columns numbers", "read them separately")
 
 
 @contextmanager
@@ -157,11 +157,11 @@ def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
             yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True), path.name
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it cannot be read"
-            raise FileFault(f"{path.name} is not a whole Parquet file: {reason}", _REWRITE) from error
+            raise FileFault(f"{path.name} is not a valid Parquet file: {reason}", _REWRITE) from error
 
 
 def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
-    """Shape of one row and dtype of a column."""
+    """The shape of one row and the dtype of a column."""
     import pyarrow
 
     shape: list[int] = []
@@ -176,7 +176,8 @@ def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
     dtype = _ARROW.get(str(kind))
     if dtype is None:
         raise FileFault(
-            f"the column `{field.name}` of {file} holds {field.type}, not numbers", "take another column, or convert it"
+            f"the column `{field.name}` of {file} holds {field.type}, not numbers",
+            "select another column, or convert it",
         )
     return tuple(shape), WIDENED.get(dtype, dtype)
 
@@ -194,7 +195,7 @@ _ARROW: Mapping[str, torch.dtype] = {
 
 
 def _arrow_values(array: Any, file: str, column: str, start: int) -> Tensor:
-    """The numbers of some rows of a column, the first of which is row `start`; unsigned ones as int64."""
+    """The numbers of some rows of a column, starting at row `start`; unsigned ones as int64."""
     import pyarrow
 
     rows = len(array)

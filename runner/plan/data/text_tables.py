@@ -1,4 +1,4 @@
-"""Tables of text: numeric columns of `.csv` and `.tsv` files."""
+"""Text tables: numeric columns of `.csv` and `.tsv` files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.plan.data.tables import Columns, check_alike, chosen_of
 Block = NDArray[numpy.generic]
 
 CELLS_AT_ONCE = 1 << 16
-"""Cells that are Python objects at a time: each takes some 60 bytes, however short it is."""
+"""Maximum cells that are Python objects at a time; each needs about 60 bytes, even if short."""
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -33,15 +33,15 @@ _BOOLEANS = {"true": True, "false": False}
 def read_text(
     path: Path, delimiter: str, specs: Sequence[Columns], limit: int | None = None
 ) -> dict[Columns, Tensor | FileFault]:
-    """Several choices of columns of a table of text, in one pass over the file; its first line names the columns.
+    """Read several selections of columns of a text table in one pass. Its first line names the columns.
 
     Args:
-        limit: bytes that the numbers may take while they are read.
+        limit: maximum bytes of the numbers during reading.
     Returns:
-        for each choice `(rows)` for one column and `(rows, columns)` for a list; int64, bool or else float64. Or its
-        fault: no such column, or a cell that is no number, with its line.
+        for each selection, a tensor `(rows)` for one column or `(rows, columns)` for a list, of int64, bool or
+        float64; or its error: a missing column, or a cell that is not a number, with its line.
     Raises:
-        FileFault: not UTF-8, malformed, ragged rows, or larger than the limit.
+        FileFault: the file is not UTF-8, malformed, has ragged rows, or is larger than the limit.
     """
     with _rows_of(path, delimiter) as (names, rows):
         chosen: dict[Columns, tuple[str, ...] | FileFault] = {}
@@ -60,7 +60,7 @@ def read_text(
 
 
 def place_in_text(path: Path, delimiter: str, columns: Columns, index: Sequence[int]) -> tuple[int, str]:
-    """The line of an element of what `read_text` gives, from 1, and the name of its column."""
+    """The line, from 1, and the column name of an element of a tensor that `read_text` returns."""
     with _rows_of(path, delimiter) as (names, rows):
         chosen = chosen_of(columns, names, path.name)
         line, _ = next(itertools.islice(rows, index[0], None))
@@ -78,7 +78,7 @@ def _result(table: _Table, columns: Columns, chosen: Sequence[str]) -> Tensor | 
 
 @dataclass(slots=True)
 class _Part:
-    """Some consecutive rows: one block `(rows, columns)` where all cells are of one kind, else a block a column."""
+    """Consecutive rows: one block `(rows, columns)` if all cells are of one kind, otherwise a block per column."""
 
     rows: int
     whole: Block | None
@@ -89,7 +89,7 @@ class _Part:
 
 
 class _Table:
-    """The numbers of some columns."""
+    """The numbers of the selected columns."""
 
     def __init__(self, path: Path, delimiter: str, wanted: Sequence[str], names: Sequence[str]) -> None:
         self._path, self._delimiter = path, delimiter
@@ -103,16 +103,16 @@ class _Table:
     def read(self, rows: Iterator[tuple[int, list[str]]], limit: int) -> None:
         """Read all rows."""
         file, columns = self._path.name, max(1, len(self._wanted))
-        held = 0
+        needed = 0
         while chunk := list(itertools.islice(rows, max(1, CELLS_AT_ONCE // columns))):
             for line, row in chunk:
                 if len(row) != self._width:
                     cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
                     message = f"{file}:{line} has {cells}, and its header names {self._width} columns"
                     raise FileFault(message, "give every row the same number of cells")
-            held += 16 * columns * len(chunk)  # eight bytes a number, twice while they are put together
-            if held > limit:
-                message = f"{file} takes more than the {limit >> 20:,} MiB that there are while it is read"
+            needed += 16 * columns * len(chunk)  # eight bytes per number, twice while they are assembled
+            if needed > limit:
+                message = f"reading {file} needs more than the {limit >> 20:,} MiB available"
                 raise FileFault(message, "use a smaller file, or raise the limit with --max-memory")
             self._parts.append(self._part(chunk))
         if not self._parts:
@@ -133,10 +133,10 @@ class _Table:
         return _first_fault(lines, texts, name, self._path.name) if found is None else found
 
     def filled(self, chosen: Sequence[str]) -> Block:
-        """Some columns `(rows, columns)`, of the one dtype that holds them all.
+        """Some columns as an array `(rows, columns)`, with their common dtype.
 
         Raises:
-            FileFault: a cell is no number, or the columns have no dtype in common.
+            FileFault: a cell is not a number, or the columns have no common dtype.
         """
         places = [self._place[name] for name in chosen]
         kinds = [self._kind(place) for place in places]
@@ -182,7 +182,7 @@ class _Table:
 
 
 def _of_one_kind(texts: Sequence[str]) -> Block | None:
-    """Cells of several columns where each of these is of the same kind; None where they may not be."""
+    """The cells of several columns if all are of one kind; None if they may not be."""
     found = _integers(texts)
     if found is None and not any(text.lstrip("+-").isdecimal() for text in texts):
         found = _booleans(texts)
@@ -191,7 +191,7 @@ def _of_one_kind(texts: Sequence[str]) -> Block | None:
 
 
 def _numbers(texts: Sequence[str]) -> Block | None:
-    """The cells of one column: int64, bool or else float64; None where one is no number."""
+    """The cells of one column as int64, bool or float64; None if one is not a number."""
     for read in (_integers, _floats, _booleans):
         found = read(texts)
         if found is not None:
@@ -200,7 +200,7 @@ def _numbers(texts: Sequence[str]) -> Block | None:
 
 
 def _integers(texts: Sequence[str]) -> Block | None:
-    if "_" in "".join(texts):  # Python reads 1_000 as a number; in a table it is rather a name
+    if "_" in "".join(texts):  # Python parses 1_000 as a number; in a table it is more likely a name
         return None
     try:
         return numpy.array(list(map(int, texts)), dtype=numpy.int64)
@@ -215,7 +215,7 @@ def _booleans(texts: Sequence[str]) -> Block | None:
 
 
 def _floats(texts: Sequence[str]) -> Block | None:
-    """Cells as float64; None where one is no number, or is one that float64 does not hold."""
+    """The cells as float64; None if one is not a number that float64 can represent."""
     if "_" in "".join(texts):
         return None
     try:
@@ -223,16 +223,16 @@ def _floats(texts: Sequence[str]) -> Block | None:
     except ValueError:
         return None
     large = numpy.nonzero(abs(found) >= EXACT)[0].tolist()
-    return None if any(_unheld(texts[place]) for place in large) else found
+    return None if any(_float64_misfit(texts[place]) for place in large) else found
 
 
-def _unheld(text: str) -> str | None:
-    """Why float64 does not hold a number that is written so; None where it does, up to rounding."""
+def _float64_misfit(text: str) -> str | None:
+    """Why float64 cannot represent a number, given as text, even with rounding; None if it can."""
     value = float(text)
     if math.isinf(value) and "n" not in text.lower():
         return "which is beyond 1.79769e+308, the largest float64,"
     if text.lstrip("+-").isdecimal() and math.isfinite(value) and not _same_integer(text, value):
-        return "which no float64 holds exactly,"
+        return "which float64 cannot represent exactly,"
     return None
 
 
@@ -244,20 +244,20 @@ def _first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: 
     for line, text in zip(lines, texts, strict=True):
         if not _is_number(text):
             shown = f"`{text[:40]}`, which is not a number" if text else "nothing"
-            hint = "write `nan` for a missing number" if not text else "take other columns, or mend the cell"
+            hint = "write `nan` for a missing number" if not text else "select other columns, or correct the cell"
             return FileFault(f"{file}:{line} holds {shown} in the column `{column}`", hint)
-        reason = _unheld(text)
+        reason = _float64_misfit(text)
         if reason is not None and "exactly" in reason:
             return _inexact(file, line, text, column)
         if reason is not None:
             message = f"{file}:{line} holds `{text[:40]}`, {reason} in the column `{column}`"
-            return FileFault(message, "write `inf` if that is meant, or mend the cell")
+            return FileFault(message, "write `inf` if that is meant, or correct the cell")
     raise AssertionError
 
 
 def _inexact(file: str, line: int, text: str, column: str) -> FileFault:
-    message = f"{file}:{line} holds `{text[:40]}`, which no float64 holds exactly, in the column `{column}`"
-    return FileFault(message, "write integers alone in that column and those read with it, or read it apart")
+    message = f"{file}:{line} holds `{text[:40]}`, which float64 cannot represent exactly, in the column `{column}`"
+    return FileFault(message, "write integers alone in that column and those read with it, or read it separately")
 
 
 def _is_number(text: str) -> bool:
@@ -270,9 +270,9 @@ def _is_number(text: str) -> bool:
 
 @contextmanager
 def _rows_of(path: Path, delimiter: str) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]]]]]:
-    """The names in the first line of a table, and the rows below it, each with its line.
+    """Provides the column names in the first line of a table, and the rows below, each with its line.
 
-    A blank line is a row of one blank cell where there is one column, and nothing where there are more.
+    A blank line is a row with one blank cell if there is one column, and is skipped if there are more.
     """
     with open_ordinary(path) as file, _long_cells(), _faults(path.name):
         lines = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), delimiter=delimiter, strict=True)
@@ -283,7 +283,7 @@ def _rows_of(path: Path, delimiter: str) -> Iterator[tuple[list[str], Iterator[t
 
 
 def _check_header(names: Sequence[str], file: str, read: int) -> None:
-    """A fault where the first line, the last of `read` lines, does not name the columns."""
+    """Check that the first line names the columns; `read` is the number of lines read so far."""
     if not any(names):
         found = f"{file}:1 is blank" if read else f"{file} is empty"
         raise FileFault(found, "its first line names the columns")
@@ -295,7 +295,7 @@ def _check_header(names: Sequence[str], file: str, read: int) -> None:
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    """Cells of any length: the file has been bounded, and Python's own bound is one of the process."""
+    """Context manager that allows cells of any length: the file is limited already, and Python's limit is global."""
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield

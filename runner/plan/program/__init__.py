@@ -1,5 +1,5 @@
-"""The steps of a config as a flat program.
+"""Plans the steps of a config as a flat program.
 
-In: steps, and the values that expressions define. Out: instructions; a position among them is one number.
+In: steps, and the values that expressions define. Out: a list of instructions, so that a position is one number.
 Loops are jumps.
 """

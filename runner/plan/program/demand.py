@@ -1,4 +1,4 @@
-"""What a program will compute and read, known before its steps are planned: the columns of rows depend on it."""
+"""Finds what a program computes and reads before its steps are planned: the columns of rows depend on it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from runner.plan.program.literals import expression_text
 from runner.plan.rows.columns import Column
 
 NORM_COLUMN = "total_norm"
-"""The column that a clipping step writes, named as torch's `clip_grad_norm_` names its result."""
+"""The column for the norm of a clipping step, named after the result of torch's `clip_grad_norm_`."""
 
 
 def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
-    """Find what the program will compute and read, before its steps are planned: the columns depend on it."""
+    """Find what the program will compute and read, and set `values.columns` from it."""
     values.demanded |= {name for text in reads_of(steps) for name in _names(text) if name in values.lowered.values}
     wanted = {name for name in _objectives(steps, values.lowered.result) if loggable(values.lowered.values.get(name))}
     wanted |= {name for name in values.demanded if loggable(values.lowered.values[name])}
     computed = computed_with(values.lowered, sorted(wanted))
     supplied = values.metrics(computed)
     for sources in batchings(steps, values.supply.sources):
-        values.look_at_batches(sources, [*computed, *supplied])
+        values.find_varying(sources, [*computed, *supplied])
         if any(_accumulates(step) for step in _flat(steps)):
-            _look_at_micro_batches(values, sources, [*computed, *supplied])
+            _find_varying_in_micro_batches(values, sources, [*computed, *supplied])
     values.columns += [
         _value_column(name, values.lowered[name], name in values.varying) for name in (*computed, *supplied)
     ]
@@ -52,8 +52,8 @@ def _accumulates(step: models.Step) -> bool:
     return isinstance(step.argument, models.Train) and step.argument.accumulate != 1
 
 
-def _look_at_micro_batches(values: Values, preferred: Sequence[str], names: Sequence[str]) -> None:
-    """Values that have an entry for each sample have those of all micro-batches in the row of a step."""
+def _find_varying_in_micro_batches(values: Values, preferred: Sequence[str], names: Sequence[str]) -> None:
+    """Mark values with an entry per sample as varying: a row has the entries of all micro-batches."""
     from runner.language.pooling.pooling import Rows
     from runner.plan.program.pools import micro_outputs
 
@@ -65,7 +65,7 @@ def _look_at_micro_batches(values: Values, preferred: Sequence[str], names: Sequ
 
 
 def reads_of(steps: tuple[models.Step, ...]) -> list[str]:
-    """Every expression that `assign`, `expect`, `when` and `gradient` hold, in the order of the file."""
+    """Every expression in `assign`, `expect`, `when` and `gradient`, in the order of the file."""
     texts: list[str] = []
     for step in _flat(steps):
         if step.when is not None:
@@ -82,13 +82,13 @@ def reads_of(steps: tuple[models.Step, ...]) -> list[str]:
 
 
 def evaluated(values: Values, argument: models.Evaluate) -> list[str]:
-    """What an `evaluate` step computes: the objective and metrics."""
+    """The names that an `evaluate` step computes: the objective and metrics."""
     metrics = argument.metrics or list(values.lowered.metrics)
     return list(dict.fromkeys([values.lowered.result, *(name for name in metrics if name in values.lowered.metrics)]))
 
 
 def _evaluated_columns(values: Values, steps: tuple[models.Step, ...]) -> list[Column]:
-    """A column for each result of the `evaluate` steps, which later steps may read too."""
+    """A column for each result of the `evaluate` steps; `values.results` gets an example for later steps to read."""
     for step in _flat(steps):
         argument = step.argument
         if not isinstance(argument, models.Evaluate) or argument.data not in values.supply.sources:
@@ -112,25 +112,25 @@ def _evaluated_columns(values: Values, steps: tuple[models.Step, ...]) -> list[C
 
 
 def batchings(steps: tuple[models.Step, ...], sources: Mapping[str, SourcePlan]) -> list[tuple[str, ...]]:
-    """Whose batches the steps of a program take first: each combination once."""
+    """The preferred sources of the steps of a program, without duplicates: a step's own, then its loops'."""
     if not sources:
         return []
     found: dict[tuple[str, ...], None] = {}
     kinds = (models.Forward, models.Backward, models.Train)
 
-    def look(inside: tuple[models.Step, ...], around: tuple[str, ...]) -> None:
-        for step in inside:
+    def collect(block: tuple[models.Step, ...], enclosing: tuple[str, ...]) -> None:
+        for step in block:
             argument = step.argument
             if isinstance(argument, models.ForEach):
-                look(argument.steps, (argument.data or next(iter(sources)), *around))
+                collect(argument.steps, (argument.data or next(iter(sources)), *enclosing))
             elif isinstance(argument, models.Repeat):
-                look(argument.steps, around)
+                collect(argument.steps, enclosing)
             elif isinstance(argument, kinds):
-                found[(*(() if argument.data is None else (argument.data,)), *around)] = None
+                found[(*(() if argument.data is None else (argument.data,)), *enclosing)] = None
             elif step.kind == "step":
-                found[around] = None
+                found[enclosing] = None
 
-    look(steps, ())
+    collect(steps, ())
     return list(found)
 
 
@@ -147,11 +147,11 @@ def _check_metrics(values: Values, supplied: Sequence[str]) -> None:
     for name in values.lowered.metrics:
         path = ("metrics", name)
         tensor = values.tensors.get(name)
-        taken = "a named value" if name in values.lowered.values else ""
+        owner = "a named value" if name in values.lowered.values else ""
         if tensor is not None and tensor.role == "parameter":
-            taken = "a parameter"
-        if taken:
-            message = f"the metric `{name}` and {taken} would share a column"
+            owner = "a parameter"
+        if owner:
+            message = f"the metric `{name}` and {owner} would share a column"
             values.faults.add(path, message, "rename one of them", key=True)
         elif name not in supplied and not any(result.endswith(f".{name}") for result in values.results):
             message = f"no step computes what the metric `{name}` reads"

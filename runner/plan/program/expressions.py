@@ -1,4 +1,4 @@
-"""The named values of a config: what of the expression each step computes, and what other expressions may read."""
+"""The named values of a config: the ones that each step computes, and those that other expressions can read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from runner.plan.tensors.tensors import TensorPlan
 
 @dataclass(slots=True)
 class Values:
-    """Everything that the expressions of a program can be about."""
+    """Everything that the expressions of a program can refer to."""
 
     faults: Faults
     lowered: Lowered
@@ -43,14 +43,16 @@ class Values:
     examples: Mapping[str, Tensor]
     environment: Environment
     optimizers: Mapping[str, OptimizerPlan]
-    declared_optimizers: frozenset[str]  # those with faults included
+    declared_optimizers: frozenset[str]  # including those with problems
     shapes: Shapes
     supply: Supply
     expression: WholeExpression
     columns: list[Column] = field(default_factory=list)
-    varying: set[str] = field(default_factory=set)  # named values whose shape is not the same for every batch
-    results: dict[str, Tensor] = field(default_factory=dict)  # "test.loss": an example of each result of `evaluate`
-    demanded: set[str] = field(default_factory=set)  # named values that `assign`, `expect`, `when` or `gradient` reads
+    varying: set[str] = field(default_factory=set)  # named values whose shape varies from batch to batch
+    results: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # an example of each result of `evaluate`, by name: "test.loss"
+    demanded: set[str] = field(default_factory=set)  # named values that `assign`, `expect`, `when` or `gradient` read
     read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
     _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)
     _lowered: dict[tuple[object, ...], Lowered | None] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Values:
         )
 
     def objective(self, name: str | None, path: ConfigPath) -> str | None:
-        """The named value that a step is about; a fault, and None, where there is none of that name."""
+        """The name of a step's objective, by default the expression's result; None after reporting a problem."""
         name = name or self.lowered.result
         value = self.lowered.values.get(name)
         if value is None:
@@ -84,23 +86,23 @@ class Values:
         return example
 
     def reaching(self, objective: str) -> tuple[str, ...]:
-        """The trainable parameters that the derivative of an objective flows to, in the order of the file."""
+        """The trainable parameters that an objective depends on, in the order of the file."""
         inputs = set(differentiable_inputs(self.lowered, objective))
         return tuple(name for name in self.trainable if name in inputs)
 
     def metrics(self, computed: Collection[str]) -> list[str]:
-        """The metrics that a step can supply: those that read no other named values than it computes."""
+        """The metrics that a step can supply: those that only read named values it computes."""
         supplied = set(computed)
         return [name for name in self.lowered.metrics if supplied.issuperset(computed_with(self.lowered, [name]))]
 
     def wanted(self, objective: str) -> list[str]:
-        """An objective with all that is named on the way, its metrics, and what later steps read."""
+        """The names to compute for an objective: its named intermediates, metrics, and values that later steps read."""
         wanted = computed_with(self.lowered, [objective])
         wanted += [name for name in computed_with(self.lowered, sorted(self.demanded)) if name not in wanted]
         return wanted + self.metrics(wanted)
 
     def evaluation(self, objective: str, preferred: Sequence[str] = ()) -> Evaluation:
-        """The computation of what is wanted with an objective, its batches from the `preferred` sources first."""
+        """The computation for an objective, with batches from the `preferred` sources first."""
         wanted = self.wanted(objective)
         choice = self.supply.choose(preferred)
         key = (objective, tuple(choice.values()), *wanted)
@@ -115,7 +117,7 @@ class Values:
             self._evaluations[key] = evaluation
         return self._evaluations[key]
 
-    # batches: an expression is lowered once for every combination of lengths that a step can meet
+    # batches: an expression is lowered once for every combination of batch lengths of a step
 
     def computations(
         self,
@@ -126,12 +128,12 @@ class Values:
         training: bool = True,
         whole: bool = False,
     ) -> tuple[Computation, tuple[tuple[str, str], ...], tuple[tuple[tuple[int, ...], Computation], ...]]:
-        """The computation of some values, the batch columns with their sources, and a variant for each length.
+        """The computation of some values, its batch columns with their sources, and a variant for each length.
 
         Args:
             choice: the source of each batch column.
-            objective: computed before what else is wanted, whose random draws so leave its own alone.
-            whole: for passes that leave nothing out.
+            objective: computed first, so that the random draws of other values do not affect it.
+            whole: whether a pass includes the last batch that `drop_last` would drop.
         """
         first = extract(self.lowered, wanted, first=objective)
         self.read.update(first.inputs)
@@ -145,18 +147,18 @@ class Values:
             lowered = self.lowered_for(choice, lengths, training)
             if lowered is not None:
                 variants.append((tuple(lengths.values()), extract(lowered, wanted, first=objective)))
-        if not variants:  # a fault has been told
+        if not variants:  # the problem was already reported
             return first, (), ()
         batches = tuple((name, choice[name]) for name in read)
         found = merged([computation for _, computation in variants])
         return found, batches, tuple(variants) if len(variants) > 1 else ()
 
     def reads(self, wanted: Iterable[str]) -> list[str]:
-        """The batch columns that some values are computed from."""
+        """The batch columns that some values depend on."""
         return [name for name in inputs_of(self.lowered, wanted) if name in self.supply.columns]
 
     def lengths(self, sources: Sequence[str], whole: bool) -> list[dict[str, int]]:
-        """The combinations of lengths that the batches of some sources have; a fault where there are too many."""
+        """The combinations of batch lengths of some sources; reports a problem if there are too many."""
         found = list(self.supply.combinations(sources, whole))
         if len(found) > MOST_VARIANTS:
             message = f"the batches of {len(sources)} sources have {len(found)} combinations of lengths"
@@ -165,7 +167,7 @@ class Values:
         return found
 
     def lowered_for(self, choice: Choice, lengths: Mapping[str, int], training: bool) -> Lowered | None:
-        """The expression for batches of these lengths; None after its fault was told."""
+        """The expression lowered for batches of these lengths; None after its problem was reported."""
         key = (training, *self.supply.signature(choice, lengths))
         if key == (True, *self.supply.signature(self.supply.choose(), {})):
             return self.lowered
@@ -182,13 +184,13 @@ class Values:
                 self._lowered[key] = None
         return self._lowered[key]
 
-    def lowered_besides(self) -> Iterator[Lowered]:
-        """The expression for other batches than the first, and the expressions of steps."""
+    def other_lowered(self) -> Iterator[Lowered]:
+        """The expression lowered for all further batch lengths, and the expressions of steps."""
         yield from (lowered for lowered in self._lowered.values() if lowered is not None)
         yield from self._others
 
-    def look_at_batches(self, preferred: Sequence[str], names: Sequence[str]) -> None:
-        """Find which of some values vary in shape over the batches that a step with these sources meets."""
+    def find_varying(self, preferred: Sequence[str], names: Sequence[str]) -> None:
+        """Find the values whose shape varies over the batches of a step with these sources."""
         choice = self.supply.choose(preferred)
         read = [name for name in inputs_of(self.lowered, names) if name in choice]
         sources = list(dict.fromkeys(choice[name] for name in read))
@@ -208,7 +210,7 @@ class Values:
                     self.faults.add(("data",), f"{message}{dtype_name(found.dtype)}", hint, key=True)
 
     def parameters(self, patterns: Sequence[str] | None, path: ConfigPath) -> tuple[str, ...]:
-        """The trainable parameters that names or globs stand for; all of them for None."""
+        """The trainable parameters that match names or globs; all of them for None."""
         if patterns is None:
             return self.trainable
         found: list[str] = []
@@ -220,10 +222,10 @@ class Values:
             found.extend(name for name in matching if name not in found)
         return tuple(found)
 
-    # expressions about the state of a run: `assign`, `expect`, `when`
+    # expressions over the state of a run: `assign`, `expect`, `when`
 
     def scope(self) -> Scope:
-        """What `assign`, `expect` and `when` may read."""
+        """The scope of `assign`, `expect` and `when`."""
         tensors = dict(self.examples)
         fixed: dict[str, object] = {}
         running: dict[str, Scalar] = {"iteration": 1}
@@ -248,7 +250,7 @@ class Values:
         )
 
     def _elsewhere(self) -> dict[str, str]:
-        """Batch columns and metrics are read where batches are used: in the expression and its metrics."""
+        """Names that only the expression and its metrics can read, each with what it is, for error messages."""
         found = dict.fromkeys(self.supply.sources, "a data source with no such result")
         for result in self.results:
             found[result.partition(".")[0]] = f"a data source with the results {listing(sorted(self.results), 6)}"
@@ -265,7 +267,7 @@ class Values:
         return fields
 
     def compile(self, text: str, path: ConfigPath, *, key: bool = False) -> Computation | None:
-        """One expression over the state of the run; a fault, and None, where it has one."""
+        """The computation of one expression over the state of the run; None after reporting a problem."""
         scope = self.scope()
         try:
             lowered = lower_expression(text, scope, self.shapes.inference(uses_grad(text, scope)))
@@ -281,7 +283,7 @@ class Values:
         return computation
 
     def note_reads(self, inputs: Iterable[str]) -> None:
-        """Remember what an expression reads: named values have to be computed, tensors are in use."""
+        """Record what an expression reads: named values must be computed, and tensors are in use."""
         for name in inputs:
             owner = name.partition(".")[0]
             self.read.add(owner)
@@ -295,7 +297,7 @@ def _example(value: object) -> object:
 
 
 def merged(computations: Sequence[Computation]) -> Computation:
-    """The first of several computations, whose outputs tell what is true of all."""
+    """The first of several computations, with output shapes and aliases that are valid for all."""
     first = computations[0]
     outputs = []
     for output, *others in zip(*(computation.outputs for computation in computations), strict=True):

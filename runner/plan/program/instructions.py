@@ -1,4 +1,4 @@
-"""The program of a run as a flat list of instructions; loops are jumps, so a position in it is one number."""
+"""The program of a run as a flat list of instructions. Loops are jumps, so a position is one number."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ ConfigPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A computation, and what of it a row records."""
+    """A computation, and which of its outputs a row records."""
 
     computation: Computation
-    objective: int  # which output is the objective
-    columns: tuple[tuple[int, int], ...]  # (output, column) of each value a row records
-    kept: tuple[tuple[int, str], ...]  # (output, name) of each value that later steps may read
-    batches: tuple[tuple[str, str], ...] = ()  # (batch column, source) of each column that it reads
+    objective: int  # the index of the objective's output
+    columns: tuple[tuple[int, int], ...]  # (output, column) of each value that a row records
+    kept: tuple[tuple[int, str], ...]  # (output, name) of each value that later steps can read
+    batches: tuple[tuple[str, str], ...] = ()  # (batch column, source) of each batch column that it reads
     variants: tuple[tuple[tuple[int, ...], Computation], ...] = ()  # by the lengths of the batches of `sources`
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The sources whose batches it reads."""
+        """The sources of its batches."""
         return tuple(dict.fromkeys(source for _, source in self.batches))
 
     def computations(self) -> Iterator[Computation]:
-        """Itself, or one for each combination of lengths."""
+        """The computation itself, or all its variants."""
         if not self.variants:
             yield self.computation
         yield from (computation for _, computation in self.variants)
@@ -41,11 +41,13 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How an output of several batches becomes that of all of them together."""
+    """How to combine an output over several batches."""
 
     pool: Pool
-    weights: tuple[int, int | None, int] | None = None  # outputs: targets and class weights; the ignored class
-    dim: int = 0  # of the samples, where the outputs have an entry for each
+    weights: tuple[int, int | None, int] | None = (
+        None  # indices of the outputs with targets and class weights; the ignored class
+    )
+    dim: int = 0  # the dimension of the samples, if outputs have an entry per sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Clip:
     max_norm: float | None = None
     norm_type: float = 2.0
     value: float | None = None
-    column: int | None = None  # of the norm
+    column: int | None = None  # the column of the norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ class Forward:
 @dataclass(frozen=True, slots=True)
 class Backward:
     evaluation: Evaluation
-    gradient: Computation | None  # of the objective, where that is not one element
-    parameters: tuple[str, ...]  # whose gradients it may change
+    gradient: Computation | None  # the gradient of an objective with several elements
+    parameters: tuple[str, ...]  # the parameters whose gradients it may change
     inputs: tuple[str, ...] | None  # torch's `inputs`
 
 
@@ -76,7 +78,7 @@ class Backward:
 class Step:
     optimizers: tuple[str, ...]
     parameters: tuple[str, ...]
-    closure: Evaluation | None  # what lbfgs evaluates again
+    closure: Evaluation | None  # the evaluation that lbfgs repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +89,21 @@ class ZeroGrad:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """The targets of a loss over class indices, and their weights: what the share of each micro-batch is made from."""
+    """The targets of a loss over class indices, and their weights, which determine the share of each micro-batch."""
 
-    computation: Computation  # of the targets and the class weights, where there are any
+    computation: Computation  # computes the targets, and the class weights if there are any
     variants: tuple[tuple[tuple[int, ...], Computation], ...]  # by the lengths of the batches
     part: Part
-    explicit: bool  # classes are weighted or ignored by what the expression says
+    explicit: bool  # whether the expression sets class weights or an ignored class
 
 
 @dataclass(frozen=True, slots=True)
 class Accumulation:
-    """How the micro-batches of a step become one: the objective of each is scaled before its backward."""
+    """How to combine the micro-batches of a step: each objective is scaled before its backward."""
 
     parts: tuple[Part, ...]  # aligned with the outputs of the evaluation
-    adds: bool = False  # the objective is a sum: its micro-batches have no share, and add
-    classes: Classes | None = None  # None: shares are by length
+    adds: bool = False  # whether the objective is a sum, which micro-batches add to without scaling
+    classes: Classes | None = None  # None: shares are proportional to length
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,8 @@ class Train:
     closure: bool
     accumulate: int = 1
     draws: tuple[str, ...] = ()  # sources that draw their next batch before the first evaluation
-    draws_again: tuple[str, ...] = ()  # and before each further micro-batch
-    accumulation: Accumulation | None = None  # None: there is one batch
+    draws_again: tuple[str, ...] = ()  # sources that draw again before each further micro-batch
+    accumulation: Accumulation | None = None  # None: a single batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class ClipGradients:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """All computations are done before any target is written."""
+    """An `assign` step: computes all new values before it writes any target."""
 
     targets: tuple[str, ...]  # "x1", "w.grad"
     computations: tuple[Computation, ...]  # the new value of each target
@@ -137,10 +139,10 @@ class Expectation:
     """One entry of an `expect` step."""
 
     text: str
-    actual: Computation | None  # None: `field` is read as it is
+    actual: Computation | None  # None: compare `field` itself
     field: str | None
     expected: Computation | None
-    value: Any  # a number or nested list where `expected` is None; None means no gradient
+    value: Any  # a number or nested list if `expected` is None; None means no gradient
     rtol: float | None
     atol: float | None
     config_path: ConfigPath
@@ -160,26 +162,26 @@ class Next:
 class Result:
     """One value of an `evaluate` step, over all samples."""
 
-    output: int  # of the evaluation
+    output: int  # the index of the evaluation's output
     name: str  # "test.loss"
     dtype: torch.dtype
     column: int | None  # None: not logged
-    derived: int | None = None  # output of what is computed from pooled values, where it is one of those
+    derived: int | None = None  # the index among the outputs of `Evaluate.derived`, if it is one
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
     source: str
-    evaluation: Evaluation  # `training` false; a variant for every length of the source's batches
+    evaluation: Evaluation  # with `training` false, and a variant for every length of the source's batches
     results: tuple[Result, ...]
 
     parts: tuple[Part, ...] = ()  # aligned with the outputs of the evaluation
-    derived: Computation | None = None  # results that are computed from parts: its inputs are "0", "1", … and tensors
+    derived: Computation | None = None  # results computed from combined outputs; its inputs are "0", "1", … and tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Save the full state, where the run is recorded."""
+    """A `checkpoint` step: saves the full state if the run is recorded."""
 
     tag: str | None
 
@@ -189,7 +191,7 @@ Argument = Checkpoint | Forward | Backward | Step | ZeroGrad | Train | ClipGradi
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """The condition of a step, read just before it."""
+    """The condition of a step, evaluated just before the step."""
 
     computation: Computation
     config_path: ConfigPath
@@ -197,24 +199,24 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step that does something."""
+    """One step other than a loop or `stop`."""
 
     kind: str  # "backward"
     path: str  # "repeat[{0}].2.train": a template over the iterations of `loops`
-    loops: tuple[int, ...]  # the loops around it, outermost first
+    loops: tuple[int, ...]  # the enclosing loops, outermost first
     argument: Argument
     every: int | None
     when: When | None
-    rows: bool  # whether it logs a row
+    rows: bool  # whether the step logs a row
     config_path: ConfigPath
 
     @property
     def draws(self) -> bool:
-        """Whether it draws random numbers."""
+        """Whether the step draws random numbers."""
         return any(computation.random for computation in self.computations())
 
     def computations(self) -> Iterator[Computation]:
-        """Every computation of the step, its condition included."""
+        """Every computation of the step, including its condition."""
         if self.when is not None:
             yield self.when.computation
         match self.argument:
@@ -235,22 +237,22 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class LoopStart:
-    """The head of a loop."""
+    """The start of a loop."""
 
     loop: int
     times: int
     exit: int
-    loops: tuple[int, ...]  # around it, outermost first
+    loops: tuple[int, ...]  # the enclosing loops, outermost first
     every: int | None
     when: When | None
     config_path: ConfigPath
-    source: str | None = None  # of a `for_each`: each iteration begins with the source's next batch
-    pass_length: int = 0  # iterations of one pass over it
+    source: str | None = None  # for a `for_each`: each iteration starts with the source's next batch
+    pass_length: int = 0  # iterations in one pass over the source
 
 
 @dataclass(frozen=True, slots=True)
 class LoopEnd:
-    """The foot of a loop: back to `start` until its times are done."""
+    """The end of a loop: jumps back to `start` until `times` iterations are done."""
 
     loop: int
     times: int
@@ -261,7 +263,7 @@ class LoopEnd:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """`stop`: out of the innermost loop."""
+    """A `stop` step: leaves the innermost loop."""
 
     exit: int
     loops: tuple[int, ...]

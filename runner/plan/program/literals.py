@@ -1,4 +1,4 @@
-"""Values of a config as text of the expression language."""
+"""Converts values of a config to text of the expression language."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.language.text.parse import parse_expression
 
 
 def gradient_name(text: str) -> str | None:
-    """`x1.grad` where an expression is exactly that, else None."""
+    """The name `x1.grad` if an expression is exactly that, else None."""
     try:
         tree = parse_expression(text)
     except LanguageError:
@@ -24,15 +24,15 @@ def gradient_name(text: str) -> str | None:
 
 
 def expression_text(value: Any, dtype: torch.dtype | None = None) -> str:
-    """A number, a nested list or an expression of a config as text of the expression language.
+    """Converts a number, a nested list or an expression of a config to text of the expression language.
 
-    The numbers of a list become floating-point or complex `dtype` where that is given; fractions that are held
-    against integers or booleans keep all their digits.
+    A list becomes a tensor of `dtype` if that is floating-point or complex. A list of fractions becomes float64 if
+    `dtype` is integer or boolean, to keep all digits.
     """
     if isinstance(value, str):
         return value
     if isinstance(value, (list, tuple)):
-        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex) and _holds_fraction(value):
+        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex) and _has_fraction(value):
             dtype = torch.float64
         if dtype is not None and (dtype.is_floating_point or dtype.is_complex):
             return f"tensor({_display(value)}, dtype={dtype_name(dtype)})"
@@ -40,8 +40,8 @@ def expression_text(value: Any, dtype: torch.dtype | None = None) -> str:
     return _display(value)
 
 
-def _holds_fraction(value: Any) -> bool:
-    return any(map(_holds_fraction, value)) if isinstance(value, (list, tuple)) else isinstance(value, float)
+def _has_fraction(value: Any) -> bool:
+    return any(map(_has_fraction, value)) if isinstance(value, (list, tuple)) else isinstance(value, float)
 
 
 def _display(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The loops around the step that is being planned, and how many batches an iteration of them draws."""
+"""The loops that enclose the step being planned, and the number of batches that their iterations draw."""
 
 from __future__ import annotations
 
@@ -16,46 +16,49 @@ class Loop:
     """A `repeat` or `for_each` whose steps are being planned."""
 
     number: int
-    times: int  # of a `repeat`
-    source: str | None  # of a `for_each`
-    conditional: bool  # may be skipped
-    leaves: list[int] = field(default_factory=list)  # positions of the `stop`s that leave it
-    more: int = 0  # batches of the source that an iteration draws after its own
-    more_path: ConfigPath = ()  # where it says so
+    times: int  # iterations, for a `repeat`
+    source: str | None  # the source, for a `for_each`
+    conditional: bool  # whether it may be skipped
+    leaves: list[int] = field(default_factory=list)  # positions of the `stop` steps that leave it
+    more: int = 0  # additional batches of the source that an iteration draws
+    more_path: ConfigPath = ()  # the path of the step that draws them
 
 
 @dataclass(slots=True)
 class Loops:
-    """The loops of a program, numbered from 0 as they begin; `around` are those not closed yet, outermost first."""
+    """The loops of a program, numbered from 0 in the order of their starts.
+
+    `enclosing` has the loops around the current step, outermost first.
+    """
 
     faults: Faults
-    around: list[Loop] = field(default_factory=list)
+    enclosing: list[Loop] = field(default_factory=list)
     count: int = 0
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Those around the step, outermost first."""
-        return tuple(loop.number for loop in self.around)
+        """The numbers of the enclosing loops, outermost first."""
+        return tuple(loop.number for loop in self.enclosing)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Those that the loops around the step draw from, innermost first."""
-        return tuple(loop.source for loop in reversed(self.around) if loop.source is not None)
+        """The sources of the enclosing loops, innermost first."""
+        return tuple(loop.source for loop in reversed(self.enclosing) if loop.source is not None)
 
     def new(self, step: models.Step, *, times: int = 0, source: str | None = None) -> Loop:
-        """The next loop, whose steps are not planned yet."""
+        """Returns a new loop with the next number."""
         self.count += 1
         return Loop(self.count - 1, times, source, _may_be_skipped(step))
 
     @contextmanager
     def within(self, loop: Loop) -> Iterator[None]:
-        """What is planned here stands in that loop."""
-        self.around.append(loop)
+        """Context manager: steps planned in its block are inside the loop."""
+        self.enclosing.append(loop)
         yield
-        self.around.pop()
+        self.enclosing.pop()
 
     def pass_length(self, source: SourcePlan, loop: Loop) -> int:
-        """The iterations of one pass over a source, each of which draws one batch or more."""
+        """The number of iterations in one pass over a source; each draws one batch or more."""
         draws = loop.more + 1
         if source.batches % draws:
             message = f"an iteration draws {draws} batches of `{source.name}`, which has {source.batches} in a pass"
@@ -67,13 +70,13 @@ class Loops:
         return source.batches // draws
 
     def draw_more(self, source: str, count: int, step: models.Step, path: ConfigPath) -> None:
-        """A step draws `count` batches of a source; inside a loop over it, those belong to the loop's pass."""
+        """Record that a step draws `count` batches of a source; inside a loop over it, they count towards the pass."""
         times, conditional = count, _may_be_skipped(step)
-        for loop in reversed(self.around):
+        for loop in reversed(self.enclosing):
             if loop.source == source:
                 if conditional:
                     message = f"this step draws more batches of `{source}`, and may be skipped"
-                    hint = "remove its condition: the loop's passes have to come out even"
+                    hint = "remove its condition: every pass of the loop must draw equally many batches"
                     self.faults.add(path, message, hint, key=True)
                     return
                 loop.more += times

@@ -1,4 +1,4 @@
-"""The steps of a config as a flat program: loops become jumps."""
+"""Converts the steps of a config to a flat program, with jumps for loops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WITHOUT_ROW = {"expect", "checkpoint", "next"}
 
 @dataclass(slots=True)
 class ProgramPlanner:
-    """Plans steps one by one."""
+    """Plans steps one by one, and appends their instructions."""
 
     context: StepContext
     instructions: list[Instruction] = field(default_factory=list)
@@ -34,7 +34,7 @@ class ProgramPlanner:
         return self.context.loops
 
     def plan(self, steps: tuple[models.Step, ...]) -> tuple[Instruction, ...]:
-        """The whole program of a config."""
+        """Returns the whole program of a config."""
         self._block(steps, "")
         return tuple(self.instructions)
 
@@ -70,7 +70,7 @@ class ProgramPlanner:
         epochs = self._count(argument.epochs, (*where, "epochs"))
         outer, every, when = self._loops.numbers, self.context.every(step), self.context.when(step)
         if name in self._loops.sources:
-            message = f"this loop over `{name}` stands inside another loop over it"
+            message = f"this loop over `{name}` is inside another loop over it"
             hint = "declare the source twice, under two names"
             self.context.values.faults.add((*where, "data"), message, hint)
         loop = self._loops.new(step, source=name)
@@ -96,7 +96,7 @@ class ProgramPlanner:
             self._block(steps, prefix)
 
     def _close(self, start: int, head: LoopStart, loop: Loop) -> None:
-        """End the loop here: each `stop` in it jumps behind it."""
+        """End the loop here, and set the exit of the loop and of its `stop` steps."""
         after = len(self.instructions)
         self.instructions[start] = replace(head, exit=after)
         for position in loop.leaves:
@@ -105,11 +105,11 @@ class ProgramPlanner:
             self.instructions[position] = replace(leave, exit=after)
 
     def _stop(self, step: models.Step) -> None:
-        if not self._loops.around:
+        if not self._loops.enclosing:
             hint = "put it inside a `repeat` or `for_each`, or remove it"
             self.context.values.faults.add(step.path, "`stop` stands outside a loop", hint)
             return
-        self._loops.around[-1].leaves.append(len(self.instructions))
+        self._loops.enclosing[-1].leaves.append(len(self.instructions))
         every, when = self.context.every(step), self.context.when(step)
         self.instructions.append(Break(-1, self._loops.numbers, every, when, step.path))
 

@@ -1,4 +1,4 @@
-"""How `evaluate` makes the values of a whole source from those of its batches, and where that is not exact."""
+"""How to combine values over the batches of `evaluate` and over micro-batches, and when that is not exact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.plan.program.instructions import Accumulation, Classes, Evaluation, 
 class Pooled:
     """An evaluation whose outputs can be pooled over batches.
 
-    Its first outputs are the values that are wanted; those of `derived` are the ones among them at `places`.
+    Its first outputs are the requested values. `derived` computes those at `places` from pooled outputs.
     """
 
     evaluation: Evaluation
@@ -32,7 +32,7 @@ class Pooled:
 
 
 def pool(values: Values, source: SourcePlan, wanted: Sequence[str], choice: Choice, path: ConfigPath) -> Pooled:
-    """The evaluation of some values over a whole source; a warning for each that depends on how it is batched."""
+    """The evaluation of some values over a whole source; warns of each value that depends on the batching."""
     computation, batches, variants = values.computations(wanted, choice, training=False, whole=True)
     plain = Evaluation(computation, 0, (), (), batches, variants)
     reference = _reference(values, [source.name], choice, False) if source.samples > source.batch_size else None
@@ -61,11 +61,11 @@ def pool(values: Values, source: SourcePlan, wanted: Sequence[str], choice: Choi
 
 
 class Outputs:
-    """The outputs of a pooled evaluation: the values that are wanted, and behind them what these are made from.
+    """The outputs of a pooled evaluation: the requested values, followed by the values to compute them from.
 
     Args:
-        columns: the batch columns that have an entry for each sample.
-        other: the same expression for batches of another length, where numbers in it may depend on that.
+        columns: the batch columns, which have an entry per sample.
+        other: the same expression for another batch length, if numbers in it may depend on the length.
     """
 
     def __init__(self, lowered: Lowered, wanted: Sequence[str], columns: Sequence[str], other: Lowered | None) -> None:
@@ -87,21 +87,21 @@ class Outputs:
             self.parts[position] = Part("last") if isinstance(state, Derived) else self._part(state)
 
     def blamed(self, place: int) -> fx.Node | None:
-        """The operation by which a value depends on how the samples are batched."""
+        """The operation that makes a value depend on the batching, or None."""
         state, value = self.states[place], self._values[place]
         if isinstance(state, Mixed):
             return state.node
         return value if isinstance(state, Rows) and isinstance(value, fx.Node) else None
 
     def derived(self) -> Computation | None:
-        """The values that are computed from pooled ones."""
+        """The computation of the values at `places` from pooled outputs; None if there are none."""
         if not self.places:
             return None
         inputs = {node: str(output) for node, output in self._cuts.items()}
         return computed_from(inputs, [self._names[at] for at in self.places], [self._values[at] for at in self.places])
 
     def _output(self, node: fx.Node) -> int:
-        """Where a node stands among the outputs."""
+        """The index of a node among the outputs; appends the node if it is new."""
         if node not in self._known:
             self._known[node] = len(self.parts)
             self.extra.append(node)
@@ -121,7 +121,10 @@ class Outputs:
 def _reference(
     values: Values, sources: Sequence[str], choice: Choice, training: bool
 ) -> tuple[Lowered, Lowered | None] | None:
-    """The expression for batches of two lengths, the second where numbers in it may depend on that; None: unknown."""
+    """The expression lowered for two batch lengths; None if it cannot be lowered for one of them.
+
+    The second is None if the expression does not depend on the length.
+    """
     found = [(lengths, values.lowered_for(choice, lengths, training)) for lengths in values.lengths(sources, True)]
     first, lowered = found[0]
     if any(other is None for _, other in found) or lowered is None:
@@ -139,7 +142,7 @@ def _reference(
 
 
 def micro_outputs(values: Values, sources: Sequence[str], choice: Choice, wanted: Sequence[str]) -> Outputs | None:
-    """What micro-batches make of some values; None where nothing can be said of it."""
+    """How to combine some values over micro-batches; None if that is unknown."""
     reference = _reference(values, sources, choice, True) if sources else None
     if reference is None:
         return None
@@ -150,7 +153,7 @@ def micro_outputs(values: Values, sources: Sequence[str], choice: Choice, wanted
 def accumulation(
     values: Values, evaluation: Evaluation, choice: Choice, objective: str, path: ConfigPath
 ) -> Accumulation:
-    """How the micro-batches of a step become one; a warning for each value that is that of the last one alone."""
+    """How to combine the micro-batches of a step; warns of each value that comes from the last one alone."""
     wanted = evaluation.computation.names
     found = micro_outputs(values, evaluation.sources, choice, wanted)
     last = tuple(Part("mean" if name == objective else "last") for name in wanted)
@@ -179,7 +182,7 @@ def accumulation(
 
 
 def _classes(values: Values, evaluation: Evaluation, found: Outputs, state: State) -> Classes | None:
-    """What the shares of an objective over class indices are made from, where that is there before the objective is."""
+    """The targets and class weights of an objective over class indices; None unless computable before it."""
     if not isinstance(state, Term) or state.weights is None:
         return None
     weights = state.weights
@@ -203,21 +206,21 @@ def _classes(values: Values, evaluation: Evaluation, found: Outputs, state: Stat
 def _warn_of_objective(values: Values, name: str, blamed: fx.Node, path: ConfigPath) -> None:
     message = (
         f"the micro-batches of a step that accumulates are weighted by their length: `{operation(blamed)}` makes "
-        f"`{name}` no mean or sum of samples"
+        f"`{name}` neither a mean nor a sum over samples"
     )
     _warn_at(values, blamed, message, "write `drop_last: true`, or a mean or a sum over samples", path)
 
 
 def _warn_of_last(values: Values, name: str, blamed: fx.Node, path: ConfigPath) -> None:
-    what = "draws random numbers" if blamed.meta.get("random") else "is no mean, sum or extreme of samples"
-    message = f"`{name}` of a step that accumulates is that of its last micro-batch: `{operation(blamed)}` {what}"
+    what = "draws random numbers" if blamed.meta.get("random") else "is not a mean, sum or extreme over samples"
+    message = f"`{name}` of a step that accumulates is the value of its last micro-batch: `{operation(blamed)}` {what}"
     _warn_at(values, blamed, message, "write it with means and sums over samples, or `evaluate` it", path)
 
 
 def _warn(values: Values, source: SourcePlan, name: str, blamed: fx.Node, path: ConfigPath) -> None:
     if blamed.meta.get("random"):
         return  # `advise` warns of every draw in `evaluate`
-    what = f"`{operation(blamed)}` is no mean, sum or extreme of them"
+    what = f"`{operation(blamed)}` is not a mean, sum or extreme over them"
     message = f"`{name}` of `{source.name}` depends on how its samples are batched: {what}"
     hint = f"leave `batch_size` out for `{source.name}`, or write it with means and sums over samples"
     _warn_at(values, blamed, message, hint, path)

@@ -1,4 +1,4 @@
-"""`assign` and `expect`: steps about the state of a run rather than about an objective."""
+"""Plans `assign` and `expect`, the steps that work on the state of a run rather than on an objective."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def expectation(values: Values, step: models.Step, text: str, entry: models.Expe
         if field_name is None or field_name.removesuffix(".grad") not in values.tensors:
             values.faults.add(
                 path,
-                "`null` stands for a gradient that does not exist",
+                "`null` means that there is no gradient",
                 "write for instance `x1.grad: null`",
                 key=True,
             )
@@ -127,7 +127,7 @@ def tolerance(values: Values, written: Any, path: ConfigPath) -> float | None:
 def check_tolerances(
     values: Values, text: str, entry: models.Expectation, dtype: torch.dtype, path: ConfigPath
 ) -> None:
-    """Tolerances of integers and booleans would be ignored: those are compared exactly."""
+    """Report tolerances for integers and booleans, which are compared exactly."""
     if not (dtype.is_floating_point or dtype.is_complex):
         for name, tolerance in (("rtol", entry.rtol), ("atol", entry.atol)):
             if tolerance not in (None, 0):
@@ -136,7 +136,7 @@ def check_tolerances(
 
 
 def check_cast(values: Values, computation: Computation, dtype: torch.dtype, what: str, path: ConfigPath) -> None:
-    """A fault where writing the value into `what` would lose its fraction or its imaginary part."""
+    """Report a value that would lose its fraction or imaginary part when written to `what`."""
     found = computation.outputs[0].dtype
     if not torch.can_cast(found, dtype):
         values.faults.add(

@@ -1,4 +1,4 @@
-"""What planning one step needs: the values of expressions, the loops around it, and what steps above it did."""
+"""The context for planning one step: the values of expressions, the enclosing loops, and earlier steps."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from runner.plan.scalars import integer, number
 
 @dataclass(slots=True)
 class StepContext:
-    """The program so far; faults are collected in `values.faults`."""
+    """The state of planning so far; `values.faults` collects problems."""
 
     values: Values
     loops: Loops = field(init=False)
-    objective: str | None = None  # of the last `backward` above
-    preferred: tuple[str, ...] = ()  # its sources
-    objectives: dict[str, tuple[str, ...]] = field(default_factory=dict)  # with the parameters that reach them
-    stepped: bool = False
+    objective: str | None = None  # the objective of the last `backward` or `train`
+    preferred: tuple[str, ...] = ()  # its preferred sources
+    objectives: dict[str, tuple[str, ...]] = field(default_factory=dict)  # objective → parameters it depends on
+    stepped: bool = False  # whether any step uses the optimizers
 
     def __post_init__(self) -> None:
         self.loops = Loops(self.values.faults)
@@ -42,7 +42,7 @@ class StepContext:
         if step.every is None:
             return None
         path = (*step.path, "every")
-        if not self.loops.around:
+        if not self.loops.enclosing:
             self.values.faults.add(
                 path,
                 "`every` stands outside a loop",
@@ -68,7 +68,7 @@ class StepContext:
         return When(computation, path)
 
     def source(self, name: str | None, path: ConfigPath) -> str | None:
-        """A data source that a step names, or the first one; a fault, and None, where there is none."""
+        """The data source that a step names, or the first one; None after reporting that there is none."""
         sources = self.values.supply.sources
         if name is None and sources:
             return next(iter(sources))
@@ -83,19 +83,19 @@ class StepContext:
         return None
 
     def batches(self, name: str | None, path: ConfigPath) -> tuple[str, ...]:
-        """Whose batches a step takes, before the first declared source's: the one it names, those of its loops."""
+        """The preferred sources of a step: the source it names, then those of its loops."""
         named = None if name is None else self.source(name, path)
         return (*(() if named is None else (named,)), *self.loops.sources)
 
     def check_named(self, name: str | None, evaluation: Evaluation, path: ConfigPath) -> None:
-        """A fault where a step names a source of which nothing is read."""
+        """Report a step that names a source but reads none of its columns."""
         if name in self.values.supply.sources and name not in evaluation.sources and not self.values.faults.problems:
             objective = evaluation.computation.outputs[evaluation.objective].name
             message = f"`{objective}` reads no column of `{name}`"
-            self.values.faults.add(path, message, "name another source, or take `data` out")
+            self.values.faults.add(path, message, "name another source, or remove `data`")
 
     def gradient(self, value: Any, objective: str, path: ConfigPath) -> Computation | None:
-        """The `gradient` of a backward step as a computation."""
+        """The computation of the `gradient` of a backward step; None after reporting a problem."""
         computation = self.values.compile(expression_text(value), path)
         if computation is None:
             return None
@@ -110,7 +110,7 @@ class StepContext:
         return computation
 
     def differentiable(self, name: str | None, path: ConfigPath, gradient: bool = False) -> str | None:
-        """The objective of a step that differentiates it."""
+        """The objective of a step that differentiates it; None after reporting a problem."""
         values = self.values
         objective = values.objective(name, path)
         if objective is None:
@@ -148,7 +148,7 @@ class StepContext:
         self.values.faults.language(("expression",), error)
 
     def optimizers(self, names: tuple[str, ...] | None, path: ConfigPath) -> tuple[str, ...]:
-        """The optimizers that a step is about: all of them where none is named."""
+        """The optimizers that a step names, or all of them."""
         self.stepped = True
         known = self.values.optimizers
         if names is None:
@@ -163,18 +163,18 @@ class StepContext:
                 self.values.faults.add(path, f"there is no optimizer `{name}`", hint)
         return tuple(name for name in names if name in known)
 
-    def held(self, optimizers: tuple[str, ...]) -> tuple[str, ...]:
-        held = {name for optimizer in optimizers for name in self.values.optimizers[optimizer].parameters}
-        return tuple(name for name in self.values.trainable if name in held)
+    def optimized(self, optimizers: tuple[str, ...]) -> tuple[str, ...]:
+        optimized = {name for optimizer in optimizers for name in self.values.optimizers[optimizer].parameters}
+        return tuple(name for name in self.values.trainable if name in optimized)
 
     def differentiates(
-        self, objective: str, optimizers: tuple[str, ...], held: tuple[str, ...], path: ConfigPath
+        self, objective: str, optimizers: tuple[str, ...], optimized: tuple[str, ...], path: ConfigPath
     ) -> tuple[str, ...]:
-        """What of the parameters that some optimizers hold an objective depends on; a fault where it is nothing."""
-        inputs = tuple(name for name in self.values.reaching(objective) if name in held)
+        """The optimizers' parameters that an objective depends on; reports a problem if there are none."""
+        inputs = tuple(name for name in self.values.reaching(objective) if name in optimized)
         if not inputs and optimizers:
             names = ", ".join(f"`{name}`" for name in optimizers)
-            message = f"the objective `{objective}` does not depend on what {names} holds"
+            message = f"the objective `{objective}` does not depend on the parameters of {names}"
             self.values.faults.add(path, message, "name another objective or optimizer")
         return inputs
 

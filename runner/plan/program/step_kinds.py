@@ -1,4 +1,4 @@
-"""The step kinds, each planned from what the config writes to an instruction's argument."""
+"""Plans each step kind: converts its argument in the config to the argument of an instruction."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def _step(context: StepContext, step: models.Step, argument: models.OptimizerSte
     if any(context.values.optimizers[name].needs_closure for name in optimizers):
         objective = context.objective or context.differentiable(None, step.path)
         if objective is not None:
-            context.differentiates(objective, optimizers, context.held(optimizers), step.path)
+            context.differentiates(objective, optimizers, context.optimized(optimizers), step.path)
             closure = context.values.evaluation(objective, context.preferred or context.batches(None, step.path))
-    return Step(optimizers, context.held(optimizers), closure) if optimizers else None
+    return Step(optimizers, context.optimized(optimizers), closure) if optimizers else None
 
 
 def _checkpoint(context: StepContext, step: models.Step, argument: models.Checkpoint) -> Checkpoint:
@@ -80,7 +80,7 @@ def _zero_grad(context: StepContext, step: models.Step, argument: models.ZeroGra
     if argument.optimizers is None:
         parameters = context.values.trainable
     else:
-        parameters = context.held(context.optimizers(argument.optimizers, (*step.path, "zero_grad")))
+        parameters = context.optimized(context.optimizers(argument.optimizers, (*step.path, "zero_grad")))
     context.stepped = stepped
     return ZeroGrad(parameters, argument.set_to_none)
 
@@ -90,12 +90,12 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
     optimizers = context.optimizers(argument.optimizers, (*path, "optimizer"))
     objective = context.differentiable(argument.objective, (*path, "objective"))
     clips: list[Clip] = []
-    held = context.held(optimizers)
+    optimized = context.optimized(optimizers)
     if argument.clip_grad_norm is not None:
-        clips.append(context.norm_clip(argument.clip_grad_norm, (*path, "clip_grad_norm"), held))
+        clips.append(context.norm_clip(argument.clip_grad_norm, (*path, "clip_grad_norm"), optimized))
     if argument.clip_grad_value is not None:
         value = context.positive(argument.clip_grad_value, (*path, "clip_grad_value"))
-        clips.append(Clip(held, value=value))
+        clips.append(Clip(optimized, value=value))
     if objective is None or not optimizers:
         return None
     context.objective = objective
@@ -107,7 +107,9 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
             "remove the clipping, or use another optimizer",
         )
     if closure and len(optimizers) > 1:
-        context.values.faults.add(path, "`lbfgs` trains alone", "name it: `train: {optimizer: …}`")
+        context.values.faults.add(
+            path, "`lbfgs` cannot share a step with other optimizers", "name it: `train: {optimizer: …}`"
+        )
     accumulate = integer(
         argument.accumulate, (*path, "accumulate"), context.values.environment.scalars, context.values.faults, least=1
     )
@@ -128,8 +130,8 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
     inputs = None
     parameters = context.values.trainable
     if argument.optimizers is not None:
-        parameters = held
-        inputs = context.differentiates(objective, optimizers, held, path)
+        parameters = optimized
+        inputs = context.differentiates(objective, optimizers, optimized, path)
     context.preferred = context.batches(argument.data, (*path, "data"))
     evaluation = context.values.evaluation(objective, context.preferred)
     context.check_named(argument.data, evaluation, (*path, "data"))
@@ -142,12 +144,12 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
         made = replace(made, accumulation=found)
     if argument.keeps_batch:
         return made
-    around = context.loops.sources
+    enclosing = context.loops.sources
     again = evaluation.sources if made.accumulate > 1 else ()
     for source in again:
-        if source in around:
+        if source in enclosing:
             context.loops.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"))
-    draws = tuple(source for source in evaluation.sources if source not in around)
+    draws = tuple(source for source in evaluation.sources if source not in enclosing)
     return replace(made, draws=draws, draws_again=again)
 
 
@@ -192,7 +194,7 @@ def _evaluate(context: StepContext, step: models.Step, argument: models.Evaluate
         values.faults.add(at, f"`{name}` cannot be evaluated: {said}", "name another source")
         return None
     choice = values.supply.choose([name])
-    from runner.plan.program.pools import pool  # for the steps that need it alone
+    from runner.plan.program.pools import pool  # imported only if needed
 
     pooled = pool(values, source, wanted, choice, path)
     computation = pooled.evaluation.computation
@@ -201,10 +203,10 @@ def _evaluate(context: StepContext, step: models.Step, argument: models.Evaluate
     derived = {place: output for output, place in enumerate(pooled.places)}
     for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=False)):
         if output.shape is None:
-            message = f"`{value}` has another shape with every batch, and has no mean over them"
+            message = f"`{value}` has a different shape in every batch, and no mean over them"
             values.faults.add(path, message, "reduce it with `.mean()`", key=True)
         column = f"{name}.{value}"
-        if column not in values.results:  # whose fault has been told
+        if column not in values.results:  # the problem was already reported
             return None
         dtype = values.results[column].dtype
         results.append(Result(position, column, dtype, positions.get(column), derived.get(position)))
@@ -226,4 +228,4 @@ PLANNERS: Mapping[str, Callable[[StepContext, models.Step, Any], Argument | None
     "next": _next,
     "evaluate": _evaluate,
 }
-"""How each kind is planned; None after its fault was collected."""
+"""The planner of each kind; it returns None after reporting a problem."""

@@ -1,4 +1,4 @@
-"""The `expression` of a config with its metrics, lowered for the batches that a step meets."""
+"""Lowers the `expression` of a config and its metrics for the batches of a step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MEASURES = re.compile(r"\b(shape|size|numel|nelement|len|dim|ndim)\b")
 
 @dataclass(frozen=True, slots=True)
 class WholeExpression:
-    """An expression, and what it may read."""
+    """The expression of a config, and everything it can read."""
 
     config: Config
     tensors: Mapping[str, TensorPlan]
@@ -29,10 +29,10 @@ class WholeExpression:
     shapes: Shapes
 
     def lower(self, batches: Mapping[str, Tensor], training: bool) -> Lowered:
-        """The graph for examples of some batches, with `training` or without.
+        """Lower the expression for example batches, with `training` true or false.
 
         Raises:
-            LanguageError: the expression has a fault.
+            LanguageError: the expression is invalid.
         """
         roles: dict[str, str] = {name: tensor.role for name, tensor in self.tensors.items()}
         scope = self.environment.scope(
@@ -48,6 +48,6 @@ class WholeExpression:
 
     @property
     def asks_lengths(self) -> bool:
-        """Whether it may ask how long a batch is."""
+        """Whether the expression may depend on the length of a batch."""
         config = self.config
         return any(map(_MEASURES.search, (config.expression, *config.metrics.values(), *config.functions.values())))

@@ -1,5 +1,5 @@
-"""What rows record: columns, the log, rules of health.
+"""What rows record: columns, the log, and health rules.
 
 In: the program and the `log` section. Out: the columns of every row, in a fixed order.
-Recording and comparison read nothing else about rows.
+Recording and comparison use no other information about rows.
 """

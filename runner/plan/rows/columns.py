@@ -16,15 +16,15 @@ STATISTICS: Mapping[str, torch.dtype] = {
     **dict.fromkeys(("mean", "std", "min", "max", "norm"), torch.float64),
     **dict.fromkeys(("zeros", "nonfinite"), torch.int64),
 }
-"""What the log tells of a tensor of which it keeps statistics, in this order."""
+"""The statistics that replace a tensor in the log, in this order."""
 
 DIGEST_BYTES = 8
 
-TOLD: Mapping[Kept, Mapping[str, tuple[torch.dtype, tuple[int, ...]]]] = {
+REDUCED: Mapping[Kept, Mapping[str, tuple[torch.dtype, tuple[int, ...]]]] = {
     "stats": {name: (dtype, ()) for name, dtype in STATISTICS.items()},
     "digest": {"digest": (torch.uint8, (DIGEST_BYTES,))},
 }
-"""What the log tells of a tensor that it does not keep in full: dtype and shape of each column."""
+"""The columns that replace a tensor that the log does not store in full: dtype and shape of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +35,30 @@ class Column:
     role: Role
     dtype: torch.dtype
     shape: tuple[int, ...] | None  # None: varies from row to row
-    kept: Kept = "full"  # what the log keeps of its tensors, which rows have whole
-    of: Column | None = None  # in a log: the column that this one is a statistic or the digest of
+    kept: Kept = "full"  # how the log stores its tensors; rows always have them in full
+    of: Column | None = None  # in a log: the original column of a statistic or digest
 
     @property
     def elements(self) -> int | None:
-        """Of one value; None where the shape varies."""
+        """Number of elements of one value; None if the shape varies."""
         return None if self.shape is None else math.prod(self.shape)
 
     @property
     def is_digest(self) -> bool:
-        """Whether its numbers are the bytes of a digest, which are the same or not, and no more."""
+        """Whether its numbers are the bytes of a digest, which can only be equal or different."""
         return self.of is not None and self.of.kept == "digest"
 
     @property
     def rounded(self) -> torch.dtype:
-        """The dtype that its numbers were rounded to as they were computed."""
+        """The dtype in which its numbers were computed, before any statistic."""
         return self.dtype if self.of is None else self.of.dtype
 
 
 def recorded(column: Column) -> tuple[Column, ...]:
-    """The columns of the log that tell of a column: itself, or `w1.mean` and its like, or `w1.digest`."""
+    """The columns of the log for a column: the column itself, or its statistics such as `w1.mean`, or `w1.digest`."""
     if column.kept == "full":
         return (column,)
     return tuple(
         Column(f"{column.name}.{name}", column.role, dtype, shape, of=column)
-        for name, (dtype, shape) in TOLD[column.kept].items()
+        for name, (dtype, shape) in REDUCED[column.kept].items()
     )

@@ -1,4 +1,4 @@
-"""The rules of health of a config: thresholds of what is told as a warning while a run goes on."""
+"""The health rules of a config: thresholds for warnings during a run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from runner.plan.scalars import integer, number
 
 @dataclass(frozen=True, slots=True)
 class HealthPlan:
-    """Thresholds; None is a rule that is off."""
+    """The thresholds of the health rules; None turns a rule off."""
 
     vanishing_gradient: float | None = None  # norm of a gradient
     exploding_gradient: float | None = None
-    unchanged: int | None = None  # updates in a row
-    update_ratio: tuple[float, float] | None = None  # least and most of ‖Δw‖ / ‖w‖
+    unchanged: int | None = None  # number of consecutive updates
+    update_ratio: tuple[float, float] | None = None  # minimum and maximum of ‖Δw‖ / ‖w‖
 
     @property
     def of_gradients(self) -> bool:
@@ -30,7 +30,7 @@ class HealthPlan:
 
 
 def plan_health(written: models.Health, scalars: Mapping[str, Scalar], faults: Faults) -> HealthPlan:
-    """The thresholds of a config as numbers; a fault for each that is none."""
+    """The thresholds of a config as numbers; reports each that is invalid."""
     unchanged = None
     if written.unchanged is not None:
         unchanged = integer(written.unchanged, ("health", "unchanged"), scalars, faults, least=1)

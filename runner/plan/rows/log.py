@@ -1,4 +1,4 @@
-"""What rows record: the columns that a row can have, and those that the log keeps."""
+"""The columns that a row can have, and the columns that the log keeps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from runner.errors import did_you_mean
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.rows.columns import TOLD, Column, recorded
+from runner.plan.rows.columns import REDUCED, Column, recorded
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan
 
 
 @dataclass(frozen=True, slots=True)
 class LogPlan:
-    """What the rows record."""
+    """The plan of the `log` section."""
 
     every: int
     columns: tuple[Column, ...]
@@ -33,8 +33,10 @@ def columns_of(
     *,
     state: bool,
 ) -> list[Column]:
-    """Every column that a row can have, in order: values, then weights, each with its gradient and, of the optimizer,
-    its `state`."""
+    """Every column that a row can have, in order: values, then each weight with its gradient.
+
+    With `state`, each weight also has its optimizer state.
+    """
     columns = list(values)
     for name, tensor in tensors.items():
         if tensor.role != "parameter":
@@ -50,7 +52,7 @@ def columns_of(
 
 
 def kept_columns(log: Log, columns: Sequence[Column], faults: Faults) -> list[Column]:
-    """The columns that the log keeps, each with what it keeps of its tensors."""
+    """The columns that the log keeps, each with how it stores its tensors."""
     kept = [_recorded_as(log, column) for column in columns if _is_kept(log, column)]
     _check_recorded(kept, faults)
     for number, pattern in enumerate(log.include or ()):
@@ -62,7 +64,7 @@ def kept_columns(log: Log, columns: Sequence[Column], faults: Faults) -> list[Co
 
 
 def plan_log(log: Log, columns: Iterable[Column], scalars: Mapping[str, Scalar], faults: Faults) -> LogPlan:
-    """The log of these columns; its numbers may be expressions of scalar constants."""
+    """The plan of a log with these columns; its numbers may be expressions over scalar constants."""
     every = integer(log.every, ("log", "every"), scalars, faults, 1)
     budget = integer(log.budget, ("log", "budget"), scalars, faults, 0)
     return LogPlan(every or 1, tuple(columns), budget or 0)
@@ -75,20 +77,20 @@ def _is_kept(log: Log, column: Column) -> bool:
 
 
 def _recorded_as(log: Log, column: Column) -> Column:
-    """The column with what the log keeps of its tensors; one element is kept in any case."""
-    told = next((kept for kept in TOLD if kept == log.tensors), None)
-    return column if told is None or column.elements == 1 else replace(column, kept=told)
+    """The column with how the log stores its tensors; a single element is always stored."""
+    stored = next((kept for kept in REDUCED if kept == log.tensors), None)
+    return column if stored is None or column.elements == 1 else replace(column, kept=stored)
 
 
 def _check_recorded(columns: Iterable[Column], faults: Faults) -> None:
-    """Report what the log would call by the name of another column."""
+    """Report columns of the log that would have the same name."""
     known: dict[str, Column] = {}
-    for told in itertools.chain.from_iterable(map(recorded, columns)):
-        other = known.setdefault(told.name, told)
-        of = other.of or told.of
-        if other is not told and of is not None:
+    for stored in itertools.chain.from_iterable(map(recorded, columns)):
+        other = known.setdefault(stored.name, stored)
+        of = other.of or stored.of
+        if other is not stored and of is not None:
             faults.add(
                 ("log", "tensors"),
-                f"`{told.name}`, which would tell of `{of.name}` in the log, is the name of another column",
+                f"the log needs the name `{stored.name}` for `{of.name}`, and another column has it",
                 "rename one of the two, or write `log: {tensors: full}`",
             )

@@ -1,5 +1,5 @@
 """Parameters and constants: where their values come from.
 
-In: declarations of a config. Out: tensor plans, and the initial values when asked.
-Planning allocates no tensor of the run.
+In: declarations of a config. Out: tensor plans, and initial values on request.
+Planning does not allocate the tensors of the run.
 """

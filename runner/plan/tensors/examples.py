@@ -1,4 +1,4 @@
-"""How shapes are inferred while planning: the inferences of a plan, and the example tensors that they run on."""
+"""Shape inference during planning: the inferences of a plan, and their example tensors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from runner.plan.tensors.initial_values import Drawings, InitialContext, compute
 from runner.plan.tensors.tensors import TensorPlan
 
 SMALL = 64 << 20
-"""Bytes of declared tensors up to which shapes are inferred on the tensors themselves."""
+"""Maximum bytes of declared tensors for inferring shapes on real tensors."""
 
 ROOM = 192 << 20
-"""Bytes that inference on real tensors may take besides; what wants more is inferred without allocating."""
+"""Additional bytes that inference on real tensors may allocate; larger expressions are inferred on fake tensors."""
 
 
 class WrongInference(Exception):
-    """Shapes have to be inferred the other way: without allocating, or on the tensors themselves."""
+    """Shapes must be inferred the other way: on fake tensors, or on real ones."""
 
     def __init__(self, fake: bool) -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class WrongInference(Exception):
 
 @dataclass(slots=True)
 class Shapes:
-    """The inferences of one plan, all over the same bounds.
+    """The inferences of one plan, which share their bounds.
 
-    `fake` says whether example tensors have no memory; `final` that the other way has failed already.
+    `fake` is whether example tensors are fake; `final` is whether the other way has already failed.
     """
 
     bounds: Bounds
@@ -47,16 +47,16 @@ class Shapes:
     made: list[Inference] = field(default_factory=list)
 
     def inference(self, gradients: bool = False) -> Inference:
-        """A new inference; with `gradients`, one that records them."""
+        """Returns a new inference, which records gradients if `gradients` is true."""
         inference = Inference(self.bounds, gradients, self.device)
         self.made.append(inference)
         return inference
 
     def retry(self, error: LanguageError) -> None:
-        """Give this plan up where the fault is not the config's but of how shapes were inferred.
+        """Abandon this plan if the error comes from the way of inferring shapes and not from the config.
 
         Raises:
-            WrongInference: there is no room for real tensors, or torch cannot compute with fake ones.
+            WrongInference: memory is too small for real tensors, or torch cannot compute with fake ones.
         """
         if self.final:
             return
@@ -67,12 +67,12 @@ class Shapes:
 
     @property
     def bytes(self) -> int:
-        """The most that the values of one expression take."""
+        """Maximum bytes of the values of one expression."""
         return max((inference.bytes for inference in self.made), default=0)
 
 
 def _unfakeable() -> tuple[type[BaseException], ...]:
-    """What fake tensors raise where a shape depends on data, or where torch has no rule for it."""
+    """The exceptions of fake tensors if a shape depends on data, or if torch has no rule for an operation."""
     from torch._subclasses import fake_tensor
 
     return (
@@ -85,7 +85,7 @@ def _unfakeable() -> tuple[type[BaseException], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A tensor for each declared one, with its shape and dtype; of a small config its initial value."""
+    """An example of each declared tensor, with its shape and dtype; small configs have the initial values."""
 
     tensors: Mapping[str, Tensor]
     tables: Mapping[str, tuple[Scalar, ...]]  # the elements of short 1-d constants
@@ -93,7 +93,7 @@ class Examples:
 
 
 def fits(tensors: Mapping[str, TensorPlan], batches: int) -> bool:
-    """Whether tensors, and `batches` bytes of batches, are small enough to infer shapes on the tensors themselves."""
+    """Whether tensors, and `batches` bytes of batches, are small enough to infer shapes on real tensors."""
     return sum(tensor.bytes for tensor in tensors.values()) + batches <= SMALL
 
 
@@ -101,13 +101,13 @@ def fits(tensors: Mapping[str, TensorPlan], batches: int) -> bool:
 def example_tensors(
     tensors: Mapping[str, TensorPlan], context: InitialContext, *, fake: bool, memory: int
 ) -> Iterator[Examples]:
-    """Examples of all tensors; while they are in use, memory is bounded, or torch computes on fake tensors.
+    """Context manager with examples of all tensors; limits memory, or makes torch compute on fake tensors.
 
     Args:
-        fake: tensors have no memory.
-        memory: bytes that operations on real tensors may take.
+        fake: whether to use fake tensors, which have no memory.
+        memory: bytes that operations on real tensors may allocate.
     Raises:
-        PlacedFault: an initial value cannot be made.
+        PlacedFault: an initial value cannot be computed.
     """
     device = context.environment.device
 
@@ -140,14 +140,14 @@ def example_tensors(
 def infer_initial(
     computed: Computed, tensors: Mapping[str, TensorPlan], context: InitialContext
 ) -> tuple[tuple[int, ...], torch.dtype]:
-    """Shape and dtype of an initial expression.
+    """The shape and dtype of an initial expression.
 
     Raises:
-        LanguageError: it has a fault, or reads more than is computed with while planning.
+        LanguageError: it is invalid, or reads more bytes than planning computes with.
     """
     if sum(tensors[name].bytes for name in computed.reads if name in tensors) > SMALL:
         raise LanguageError(
-            "this initial expression reads more than 64 MiB", "declare its shape, or initialise it otherwise"
+            "this initial expression reads more than 64 MiB", "declare its shape, or initialise it in another way"
         )
     values = initial_values(tensors, context, computed.reads)
     with bounded_memory(ROOM):

@@ -1,4 +1,4 @@
-"""Initial values of tensors: what a plan says of them, and making them."""
+"""Initial values of tensors: their plans, and their computation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.plan.data.files import ArrayFile, cast, read
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One number everywhere."""
+    """All elements have one value."""
 
     value: Number
 
@@ -39,12 +39,12 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A function of `torch.nn.init`, random or not, from a stream of its own."""
+    """A function of `torch.nn.init`, random or not, with its own random stream."""
 
     name: str  # "normal"
     function: str  # "normal_"
     arguments: Mapping[str, Number | str]
-    stacked: int  # leading dimensions; each of their slices is drawn by itself, in order
+    stacked: int  # number of leading dimensions, whose slices are drawn separately, in order
     seed: int
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Computed:
 
     text: str
     path: Path
-    reads: tuple[str, ...]  # tensors that must be there first
+    reads: tuple[str, ...]  # tensors that must be computed first
 
     def __str__(self) -> str:
         return self.text.strip()
@@ -66,11 +66,11 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An array of a data file."""
+    """An array in a data file."""
 
     array: ArrayFile
     path: Path
-    dtype_path: Path  # where the dtype is written, else `path`
+    dtype_path: Path  # the path of the declared dtype, or `path`
 
     def __str__(self) -> str:
         return self.array.name
@@ -81,17 +81,17 @@ Evaluate = Callable[[Computed], Tensor]
 
 
 def make(init: Initial, shape: tuple[int, ...], dtype: torch.dtype, evaluate: Evaluate) -> Tensor:
-    """The initial value of a tensor, on the CPU, its memory its own.
+    """The initial value of a tensor, on the CPU, in its own memory.
 
     Args:
-        init: what its plan says.
-        shape, dtype: of the result.
-        evaluate: the value of an expression, over initial values that are there already.
+        init: the plan of the value.
+        shape, dtype: shape and dtype of the result.
+        evaluate: returns the value of an expression over the initial values computed so far.
     Raises:
         FileFault: a data file has changed since planning, or its values cannot be read.
-        ValueError: an expression or a file does not give the planned shape, or an expression gives a value that the
-            dtype does not hold.
-        RuntimeError: torch refuses the dtype.
+        ValueError: an expression or a file does not have the planned shape, or an expression has a value that the
+            dtype cannot represent.
+        RuntimeError: torch does not support the dtype.
     """
     match init:
         case Fill(value):
@@ -99,11 +99,11 @@ def make(init: Initial, shape: tuple[int, ...], dtype: torch.dtype, evaluate: Ev
         case Listed(values):
             return torch.tensor(values, dtype=dtype).reshape(shape)
         case Drawn():
-            with warnings.catch_warnings(action="ignore"):  # planning has shown them
+            with warnings.catch_warnings(action="ignore"):  # planning already reported them
                 return draw(init, shape, dtype)
         case Computed():
             computed = _expanded(evaluate(init).detach(), shape)
-            _check_held(computed, dtype)
+            _check_fits(computed, dtype)
             return computed.to(dtype).clone(memory_format=torch.contiguous_format)
         case Loaded(array):
             tensor = read(array)
@@ -115,9 +115,9 @@ def make(init: Initial, shape: tuple[int, ...], dtype: torch.dtype, evaluate: Ev
 
 
 def draw(init: Drawn, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """What `torch.manual_seed(init.seed)` and the function give for an empty tensor; the global stream is untouched.
+    """Fill an empty tensor by calling the function after `torch.manual_seed(init.seed)`; restores the global stream.
 
-    With `stacked`, the function is called on each leading slice in turn, in one stream.
+    With `stacked`, the function is called on each leading slice in order, with one stream.
     """
     tensor = torch.empty(shape, dtype=dtype)
     function = getattr(torch.nn.init, init.function)
@@ -129,7 +129,7 @@ def draw(init: Drawn, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _filled(value: Number, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    if dtype.itemsize == 1 and dtype.is_floating_point:  # torch fills no float8
+    if dtype.itemsize == 1 and dtype.is_floating_point:  # torch cannot fill float8
         return torch.full(shape, value, dtype=torch.float32).to(dtype)
     return torch.full(shape, value, dtype=dtype)
 
@@ -141,7 +141,7 @@ def _expanded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise ValueError(f"the expression has shape {tuple(tensor.shape)}, and {shape} is declared") from error
 
 
-def _check_held(value: Tensor, dtype: torch.dtype) -> None:
+def _check_fits(value: Tensor, dtype: torch.dtype) -> None:
     if value.dtype.is_complex and not dtype.is_complex:
         raise ValueError(f"the expression is {dtype_name(value.dtype)}, and {dtype_name(dtype)} has no imaginary part")
     found = first_misfit(value, dtype)
@@ -153,7 +153,7 @@ def _check_held(value: Tensor, dtype: torch.dtype) -> None:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    generator = torch.default_generator  # not every initialiser draws from the generator it is given
+    generator = torch.default_generator  # not every initialiser uses a generator that it is given
     state = generator.get_state()
     generator.manual_seed(seed)
     try:

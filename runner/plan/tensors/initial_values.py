@@ -1,4 +1,4 @@
-"""The initial values of all tensors of a config, in the order in which they read one another."""
+"""The initial values of all tensors of a config, computed in the order of their dependencies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.plan.tensors.initial import Computed, Drawn
 from runner.plan.tensors.tensors import TensorPlan, initial_order, materialise
 
 MAX_TABLE = 65_536
-"""Elements up to which a 1-d constant can be indexed as a scalar."""
+"""Maximum number of elements of a 1-d constant that can be indexed as a scalar."""
 
 
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -28,7 +28,7 @@ NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class InitialContext:
-    """What initial expressions may use besides the tensors."""
+    """The context of initial expressions, in addition to the tensors."""
 
     seed: int
     environment: Environment
@@ -36,8 +36,9 @@ class InitialContext:
 
 
 class Drawings:
-    """Random initial values that planning has drawn, for the first run of the plan to start from: drawing them takes
-    longer than much of the rest.
+    """Random initial values drawn during planning, for the first run of the plan to reuse.
+
+    Drawing them again would take longer than much of the rest of starting a run.
     """
 
     __slots__ = ("_drawn",)
@@ -47,7 +48,7 @@ class Drawings:
         self._drawn = {name: (values[name].detach(), values[name]._version) for name in drawn}
 
     def take(self) -> dict[str, Tensor]:
-        """Those that nothing has written since, once: a second run draws its own."""
+        """Returns the values that were not modified since. A second call returns none: a second run draws its own."""
         drawn, self._drawn = self._drawn, {}
         return {name: value for name, (value, version) in drawn.items() if value._version == version}
 
@@ -59,13 +60,13 @@ def initial_values(
     given: Mapping[str, Tensor] = NOTHING,
     drawn: Mapping[str, Tensor] = NOTHING,
 ) -> dict[str, Tensor]:
-    """The initial value of every tensor, or of `names` and what they read, on the CPU, without gradients.
+    """The initial value of every tensor, or of `names` and their dependencies, on the CPU, without gradients.
 
     Args:
-        given: what some tensors start from instead; initial expressions read that.
-        drawn: values that have been drawn already, and are taken over.
+        given: values that replace the initial values of some tensors; initial expressions read them.
+        drawn: values that were already drawn, and are reused.
     Raises:
-        PlacedFault: a data file or an initial expression does not give what was planned.
+        PlacedFault: a data file or an initial expression does not match the plan.
         LanguageError: an initial expression fails.
     """
     wanted = set(tensors) if names is None else _closure(names, tensors)
@@ -83,7 +84,7 @@ def initial_values(
 
 
 def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], context: InitialContext) -> Tensor:
-    """The value of an initial expression over the initial values made so far, drawn from the tensor's own stream."""
+    """The value of an initial expression over the initial values computed so far, with the tensor's random stream."""
     environment = replace(context.environment, tables=tables(values), device="cpu")
     scope = environment.scope(values, writable=False)
     state = torch.get_rng_state()
@@ -109,7 +110,7 @@ def tables(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Scalar, ...]]:
 
 
 def is_table(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
-    """Whether a constant of this shape and dtype can be read as a list of numbers."""
+    """Whether a constant of this shape and dtype can be indexed as a list of numbers."""
     return len(shape) == 1 and shape[0] <= MAX_TABLE and not dtype.is_complex
 
 

@@ -1,4 +1,4 @@
-"""Where a declared tensor takes its values from: a number, a list, an initialiser, an expression or a file."""
+"""The source of a declared tensor's values: a number, a list, an initialiser, an expression or a file."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _MOST_DIMENSIONS = 64  # torch's own bound
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What declarations may refer to."""
+class DeclarationContext:
+    """The context of tensor declarations."""
 
     document: Document
     scalars: Names
     default_dtype: torch.dtype
     seed: int
     allowed: tuple[FilePath, ...]
-    limit: int  # bytes of the largest tensor
+    limit: int  # maximum bytes of a tensor
     tensors: frozenset[str]  # every declared name
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where values come from, with the shape and the kind of number that they bring along."""
+    """The source of a tensor's values, with the shape and kind of number that it determines."""
 
     init: Initial
     shape: tuple[int, ...] | None  # None: any
@@ -48,10 +48,10 @@ class Source:
 
 
 def declared_shape(lengths: Sequence[int | float | str], path: Path, scalars: Names) -> tuple[int, ...]:
-    """The shape that a declaration writes.
+    """The shape in a declaration.
 
     Raises:
-        PlacedFault: a length is no integer or negative, or there are too many.
+        PlacedFault: a length is negative or not an integer, or there are too many.
     """
     if len(lengths) > _MOST_DIMENSIONS:
         raise PlacedFault(path, f"a shape of {len(lengths)} dimensions", f"tensors have at most {_MOST_DIMENSIONS}")
@@ -65,42 +65,42 @@ def declared_shape(lengths: Sequence[int | float | str], path: Path, scalars: Na
     return tuple(shape)
 
 
-def source_of(name: str, declared: TensorDeclaration, path: Path, around: Surroundings) -> Source:
-    """Where the values of a declared tensor come from; of a file the header is read.
+def source_of(name: str, declared: TensorDeclaration, path: Path, context: DeclarationContext) -> Source:
+    """The source of a declared tensor's values; for a file this reads the header.
 
     Raises:
-        PlacedFault: an expression, an argument or a file has a fault.
+        PlacedFault: an expression, an argument or a file is invalid.
     """
-    at = init_path(path, around.document)
+    at = init_path(path, context.document)
     if declared.file is not None:
-        return _loaded(declared, declared.file, path, around)
+        return _loaded(declared, declared.file, path, context)
     match declared.init:
         case None:
-            return Source(Fill(0), None, around.default_dtype)
+            return Source(Fill(0), None, context.default_dtype)
         case tuple() as nested:
-            return _listed(nested, at, around.scalars)
+            return _listed(nested, at, context.scalars)
         case InitExpression(expression=text):
-            return _computed(text, (*at, "expression"), around)
+            return _computed(text, (*at, "expression"), context)
         case InitCall() as call:
-            return _drawn(name, call, declared.stacked, path, around)
+            return _drawn(name, call, declared.stacked, path, context)
         case bool() as value:
             return Source(Fill(value), None, torch.bool)
         case value:
-            return Source(Fill(scalar(value, at, around.scalars)), None, around.default_dtype)
+            return Source(Fill(scalar(value, at, context.scalars)), None, context.default_dtype)
 
 
 def init_path(path: Path, document: Document) -> Path:
-    """Where a tensor's values are written: beside `init`, or alone in the short form."""
+    """The path of a tensor's values: its `init`, or the tensor itself in the short form."""
     written = (*path, "init")
     return path if document.node(written) is None else written
 
 
-def _loaded(declared: TensorDeclaration, text: str, path: Path, around: Surroundings) -> Source:
+def _loaded(declared: TensorDeclaration, text: str, path: Path, context: DeclarationContext) -> Source:
     at = (*path, "file")
-    folders = (*map(FilePath, around.document.sandbox.folders), *around.allowed)
+    folders = (*map(FilePath, context.document.sandbox.folders), *context.allowed)
     try:
-        array = open_array(text, around.document.folder(at), folders, declared.columns)
-        shape, kind = describe(array, around.limit)
+        array = open_array(text, context.document.folder(at), folders, declared.columns)
+        shape, kind = describe(array, context.limit)
     except FileFault as fault:
         raise PlacedFault((*path, "columns") if fault.about_columns else at, fault.message, fault.hint) from fault
     dtype_path = at if declared.dtype is None else (*path, "dtype")
@@ -129,29 +129,29 @@ def _flatten(nested: Sequence[Any], path: Path, scalars: Names) -> Iterable[Numb
             yield scalar(element, (*path, position), scalars)
 
 
-def _computed(text: str, path: Path, around: Surroundings) -> Source:
+def _computed(text: str, path: Path, context: DeclarationContext) -> Source:
     try:
         reads = names_in(text)
     except LanguageError as error:
         raise PlacedFault.within(path, error) from None
-    return Source(Computed(text, path, tuple(sorted(reads & around.tensors))), None, around.default_dtype)
+    return Source(Computed(text, path, tuple(sorted(reads & context.tensors))), None, context.default_dtype)
 
 
-def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, around: Surroundings) -> Source:
+def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, context: DeclarationContext) -> Source:
     entry = initialisers()[call.name]
     table = {argument.name: argument for argument in entry.arguments}
-    place, scope = (*path, "init", call.name), Scope(around.scalars)
+    place, scope = (*path, "init", call.name), Scope(context.scalars)
     arguments: dict[str, Number | str] = {}
     for key, written in call.arguments.items():
         value = argument_value(table[key], written, (*place, key), scope)
         if not isinstance(value, (int, float, str)):
-            message = f"`{written}` changes while a run goes on, and an initial value is made before"
+            message = f"`{written}` changes during a run, and initial values are computed before it"
             raise PlacedFault((*place, key), message, "use numbers and scalar constants")
         arguments[key] = value
-    leading = integer(stacked, (*path, "stacked"), around.scalars)
+    leading = integer(stacked, (*path, "stacked"), context.scalars)
     if leading < 0:
         raise PlacedFault(
             (*path, "stacked"), f"`stacked` counts leading dimensions, found {leading}", "write 0 or more"
         )
-    seed = stream_seed(around.seed, "init", name)
-    return Source(Drawn(entry.name, entry.function, arguments, leading, seed), None, around.default_dtype)
+    seed = stream_seed(context.seed, "init", name)
+    return Source(Drawn(entry.name, entry.function, arguments, leading, seed), None, context.default_dtype)

@@ -1,4 +1,4 @@
-"""From the declared parameters and constants of a config to frozen plans; nothing is allocated here."""
+"""Converts the declared parameters and constants of a config to frozen plans, without allocating them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.plan.data.dtypes import Number, default_of_kind, has_gradient, misfi
 from runner.plan.data.files import CastFault, FileFault, check_cast
 from runner.plan.memory import machine_memory
 from runner.plan.tensors.initial import Computed, Drawn, Evaluate, Fill, Initial, Listed, Loaded, draw, make
-from runner.plan.tensors.origins import Surroundings, declared_shape, init_path, source_of
+from runner.plan.tensors.origins import DeclarationContext, declared_shape, init_path, source_of
 
 Role = Literal["parameter", "constant"]
 Infer = Callable[[Computed, Mapping[str, "TensorPlan"]], tuple[tuple[int, ...], torch.dtype]]
@@ -33,7 +33,7 @@ Infer = Callable[[Computed, Mapping[str, "TensorPlan"]], tuple[tuple[int, ...], 
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
-    """One parameter or constant tensor: everything about it but its values."""
+    """One parameter or constant tensor: everything except its values."""
 
     name: str
     role: Role
@@ -53,13 +53,14 @@ class TensorPlan:
 
 
 def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
-    """The initial values that a plan describes: contiguous, on the CPU, without a gradient.
+    """Compute the initial values of a plan: contiguous, on the CPU, without a gradient.
 
     Args:
-        plan: one of `plan_tensors`.
-        evaluate: the value of an initial expression; the tensors it reads are made before (`initial_order`).
+        plan: a plan from `plan_tensors`.
+        evaluate: returns the value of an initial expression. Call `materialise` in the order of `initial_order`,
+            so that the tensors it reads exist.
     Raises:
-        PlacedFault: a data file or an expression does not give what was planned.
+        PlacedFault: a data file or an expression does not match the plan.
     """
     try:
         return make(plan.init, plan.shape, plan.dtype, evaluate)
@@ -73,10 +74,10 @@ def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
 
 
 def initial_order(plans: Mapping[str, TensorPlan]) -> tuple[str, ...]:
-    """Names in an order in which every initial expression finds what it reads; otherwise as declared.
+    """Names in an order in which every initial expression follows the tensors it reads; otherwise as declared.
 
     Raises:
-        PlacedFault: expressions that read one another in a circle.
+        PlacedFault: initial expressions form a cycle.
     """
     waiting = {
         name: set(plan.init.reads) & set(plans) for name, plan in plans.items() if isinstance(plan.init, Computed)
@@ -86,8 +87,8 @@ def initial_order(plans: Mapping[str, TensorPlan]) -> tuple[str, ...]:
         computed = [name for name in sorter.static_order() if name in waiting]
     except CycleError as error:
         circle = list(reversed(error.args[1]))
-        message = f"the initial values read one another in a circle: {' → '.join(circle)}"
-        raise PlacedFault((*plans[circle[0]].path, "init"), message, "start one of them from numbers") from None
+        message = f"the initial values depend on each other in a cycle: {' → '.join(circle)}"
+        raise PlacedFault((*plans[circle[0]].path, "init"), message, "initialise one of them with numbers") from None
     return (*(name for name in plans if name not in waiting), *computed)
 
 
@@ -102,20 +103,20 @@ def plan_tensors(
     warnings: list[Problem] | None = None,
     limit: int | None = None,
 ) -> dict[str, TensorPlan]:
-    """Every tensor of a config that is valid, parameters first, in the order of their declaration.
+    """Every valid tensor of a config, parameters first, in the order of their declarations.
 
     Args:
-        config: its `parameters`, `constants` and `seed` are read, and its document places the faults.
+        config: the config, whose `parameters`, `constants` and `seed` are read.
         scalars: scalar constants by name.
         default_dtype: the config's `dtype`.
-        problems: every fault is appended.
-        allowed: folders from which data may be read, besides that of the file that writes the path.
-        infer: shape and dtype of an initial expression, given the tensors planned so far; raises `LanguageError`.
-            Without it such a tensor has its declared shape, or none, and the default dtype.
-        warnings: what torch warns of is appended.
-        limit: the largest tensor in bytes; what the machine has unless given.
+        problems: the list to append every problem to.
+        allowed: folders from which data may be read, in addition to the folder of the file with the path.
+        infer: returns shape and dtype of an initial expression, given the tensors planned so far; raises
+            `LanguageError`. Without it such a tensor has its declared shape, or none, and the default dtype.
+        warnings: the list to append torch's warnings to.
+        limit: maximum bytes of a tensor; the memory of the machine by default.
     """
-    around = Surroundings(
+    context = DeclarationContext(
         config.document,
         scalars,
         default_dtype,
@@ -128,15 +129,15 @@ def plan_tensors(
     plans: dict[str, TensorPlan] = {}
     for name, role, declared in _declarations(config):
         with faults.collecting():
-            plan = _plan(name, role, declared, around)
+            plan = _plan(name, role, declared, context)
             _check_stacked(plan)
-            found = _check_values(plan, config.document, around.limit) if plan.elements else []
+            found = _check_values(plan, config.document, context.limit) if plan.elements else []
             plans[name] = plan
             for warning in found:
                 place = init_path(plan.path, config.document)
                 (warnings if warnings is not None else []).append(config.document.problem(place, warning))
     if infer is not None:
-        _infer_all(config, plans, infer, around, faults)
+        _infer_all(config, plans, infer, context, faults)
     return {name: plans[name] for name, _, _ in _declarations(config) if name in plans}
 
 
@@ -147,19 +148,19 @@ def _declarations(config: Config) -> Iterator[tuple[str, Role, TensorDeclaration
             yield name, "constant", declared
 
 
-def _plan(name: str, role: Role, declared: TensorDeclaration, around: Surroundings) -> TensorPlan:
+def _plan(name: str, role: Role, declared: TensorDeclaration, context: DeclarationContext) -> TensorPlan:
     path: Path = (f"{role}s", name)
-    shape = None if declared.shape is None else declared_shape(declared.shape, (*path, "shape"), around.scalars)
-    source = source_of(name, declared, path, around)
+    shape = None if declared.shape is None else declared_shape(declared.shape, (*path, "shape"), context.scalars)
+    source = source_of(name, declared, path, context)
     if shape is not None and source.shape is not None and shape != source.shape:
         owner = str(source.init) if isinstance(source.init, Loaded) else "the list"
         message = f"the declared shape is {list(shape)}, and {owner} has shape {list(source.shape)}"
         raise PlacedFault((*path, "shape"), message, f"write `shape: {list(source.shape)}`, or leave it out")
     shape = shape if shape is not None else source.shape or ()
-    dtype = _dtype(role, declared, source.kind, around.default_dtype, path)
+    dtype = _dtype(role, declared, source.kind, context.default_dtype, path)
     requires_grad = _requires_grad(name, role, declared, dtype, path)
     plan = TensorPlan(name, role, shape, dtype, requires_grad, source.init, path)
-    _check_size(plan, around.limit)
+    _check_size(plan, context.limit)
     return plan
 
 
@@ -185,13 +186,13 @@ def _requires_grad(name: str, role: Role, declared: TensorDeclaration, dtype: to
 
 def _check_size(plan: TensorPlan, limit: int) -> None:
     if plan.bytes > limit:
-        kind, needed, there = dtype_name(plan.dtype), readable_bytes(plan.bytes), readable_bytes(limit)
-        message = f"a tensor of shape {list(plan.shape)} and {kind} takes {needed}, and there are {there}"
+        kind, needed, available = dtype_name(plan.dtype), readable_bytes(plan.bytes), readable_bytes(limit)
+        message = f"a tensor of shape {list(plan.shape)} and {kind} needs {needed}, but only {available} are available"
         raise PlacedFault((*plan.path, "shape"), message, "make it smaller")
 
 
 def _check_values(plan: TensorPlan, document: Document, limit: int) -> list[str]:
-    """Hold what fills a tensor against its dtype and shape; returns what torch would warn of."""
+    """Check the source of a tensor's values against its dtype and shape; returns torch's warnings."""
     at = init_path(plan.path, document)
     match plan.init:
         case Loaded(array, dtype_path=dtype_path):
@@ -217,7 +218,7 @@ def _check_number(value: Number, dtype: torch.dtype, path: Path) -> None:
 
 
 def _index(position: int, shape: tuple[int, ...]) -> Iterator[int]:
-    """The index of an element, from its position in row-major order."""
+    """The index of an element at a position in row-major order."""
     for axis in range(len(shape)):
         below = math.prod(shape[axis + 1 :])
         yield position // below
@@ -232,7 +233,7 @@ def _check_stacked(plan: TensorPlan) -> None:
 
 
 def _check_draw(plan: TensorPlan, init: Drawn, path: Path) -> list[str]:
-    """Call the initialiser on a small stand-in, so that torch's own checks speak before anything is allocated."""
+    """Call the initialiser on a small stand-in, so that torch's own checks run before the tensor is allocated."""
     shape = _stand_in(plan.shape[init.stacked :], init.arguments.get("groups", 1))
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always")
@@ -242,12 +243,12 @@ def _check_draw(plan: TensorPlan, init: Drawn, path: Path) -> list[str]:
             message = (
                 f"`{init.name}` does not fit {dtype_name(plan.dtype)} of shape {list(plan.shape)}: {sentence(error)}"
             )
-            raise PlacedFault(path, message, "choose another initialiser, or change what it is given") from error
+            raise PlacedFault(path, message, "choose another initialiser, or change its arguments") from error
     return [sentence(warning.message) for warning in caught]
 
 
 def _stand_in(shape: tuple[int, ...], groups: object) -> tuple[int, ...]:
-    """A small shape that an initialiser refuses where it refuses this one; `dirac` divides the first length."""
+    """A small shape that an initialiser accepts only if it accepts this one; `dirac` divides the first length."""
     if not shape:
         return ()
     first, *others = shape
@@ -257,18 +258,18 @@ def _stand_in(shape: tuple[int, ...], groups: object) -> tuple[int, ...]:
 
 
 def _infer_all(
-    config: Config, plans: dict[str, TensorPlan], infer: Infer, around: Surroundings, faults: Faults
+    config: Config, plans: dict[str, TensorPlan], infer: Infer, context: DeclarationContext, faults: Faults
 ) -> None:
-    """Replace the plans of initial expressions by what they turn out to be; those with a fault are removed."""
+    """Replace the plans of initial expressions with their inferred shape and dtype; remove those with a problem."""
     declarations = {name: declared for name, _, declared in _declarations(config)}
     with faults.collecting():
         for name in initial_order(plans):
             init = plans[name].init
             if isinstance(init, Computed):
                 plan = plans.pop(name)
-                if plans.keys() >= declarations.keys() & set(init.reads):  # else a fault has been told already
+                if plans.keys() >= declarations.keys() & set(init.reads):  # else a problem was already reported
                     with faults.collecting():
-                        plans[name] = _inferred(plan, init, declarations[name], infer, plans, around)
+                        plans[name] = _inferred(plan, init, declarations[name], infer, plans, context)
 
 
 def _inferred(
@@ -277,7 +278,7 @@ def _inferred(
     declared: TensorDeclaration,
     infer: Infer,
     plans: Mapping[str, TensorPlan],
-    around: Surroundings,
+    context: DeclarationContext,
 ) -> TensorPlan:
     try:
         shape, kind = infer(init, plans)
@@ -288,7 +289,7 @@ def _inferred(
     elif not broadcasts(shape, plan.shape):
         message = f"the expression has shape {list(shape)}, and {list(plan.shape)} is declared"
         raise PlacedFault(init.path, message, "leave `shape` out, or change the expression")
-    dtype = _dtype(plan.role, declared, kind, around.default_dtype, plan.path)
+    dtype = _dtype(plan.role, declared, kind, context.default_dtype, plan.path)
     plan = replace(plan, dtype=dtype, requires_grad=_requires_grad(plan.name, plan.role, declared, dtype, plan.path))
-    _check_size(plan, around.limit)
+    _check_size(plan, context.limit)
     return plan

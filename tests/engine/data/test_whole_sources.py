@@ -95,15 +95,15 @@ def test_what_an_expression_shows_how_to_pool_is_exact_at_any_batch_size(folder:
 
 
 MIXING = {
-    "std": ("z.std()", "`std` is no mean, sum or extreme of them"),
-    "centred": ("((z - z.mean(0)) ** 2).mean()", "`-` is no mean, sum or extreme of them"),
-    "median": ("z.median()", "`median` is no mean, sum or extreme of them"),
-    "log_of_sum": ("z.logsumexp(0).sum()", "`logsumexp` is no mean, sum or extreme of them"),
-    "pairs": ("(z @ z.T).mean()", "`@` is no mean, sum or extreme of them"),
-    "outer": ("(z[:, 0] - y[:, :1]).mean()", "`-` is no mean, sum or extreme of them"),
-    "first": ("z[0].sum()", "`[…]` is no mean, sum or extreme of them"),
-    "batch_norm": ("batch_norm(z, None, None, training=True).abs().mean()", "`batch_norm` is no mean"),
-    "per_length": ("z.mean() * x.shape[0]", "`*` is no mean, sum or extreme of them"),
+    "std": ("z.std()", "`std` is not a mean, sum or extreme over them"),
+    "centred": ("((z - z.mean(0)) ** 2).mean()", "`-` is not a mean, sum or extreme over them"),
+    "median": ("z.median()", "`median` is not a mean, sum or extreme over them"),
+    "log_of_sum": ("z.logsumexp(0).sum()", "`logsumexp` is not a mean, sum or extreme over them"),
+    "pairs": ("(z @ z.T).mean()", "`@` is not a mean, sum or extreme over them"),
+    "outer": ("(z[:, 0] - y[:, :1]).mean()", "`-` is not a mean, sum or extreme over them"),
+    "first": ("z[0].sum()", "`[…]` is not a mean, sum or extreme over them"),
+    "batch_norm": ("batch_norm(z, None, None, training=True).abs().mean()", "`batch_norm` is not a mean"),
+    "per_length": ("z.mean() * x.shape[0]", "`*` is not a mean, sum or extreme over them"),
 }
 
 

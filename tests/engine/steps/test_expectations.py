@@ -226,7 +226,7 @@ steps: [backward, expect: {"grad((x * x).sum(), x)": x.grad, "grad((y ** 2).sum(
         ("{positive: {value: true, rtol: 0.1}}", "`positive` is bool, and compared exactly"),
         ("{x: [1, 2]}", r"the expected value has shape \(2,\), `x` has \(3,\)"),
         ("{x.sum(): [1, 2]}", r"the expected value has shape \(2,\)"),
-        ("{x: null}", "`null` stands for a gradient that does not exist"),
+        ("{x: null}", "`null` means that there is no gradient"),
         ("{q: 1}", "`q` is not declared"),
         ("{x: y}", "`y` is not declared"),
         ("{x.exp_avg: 1}", "exp_avg"),

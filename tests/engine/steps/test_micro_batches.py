@@ -80,8 +80,8 @@ def test_the_row_holds_the_values_of_the_whole_batch(folder: Path) -> None:
     plan = compiled(config("mse_loss(z, y)", metrics=metrics), folder)
     (warning,) = (found for found in plan.warnings if "cw" not in found.message)
     assert warning.message == (
-        "`root` of a step that accumulates is that of its last micro-batch: "
-        "`sqrt` is no mean, sum or extreme of samples"
+        "`root` of a step that accumulates is the value of its last micro-batch: "
+        "`sqrt` is not a mean, sum or extreme over samples"
     )
     assert warning.hint == "write it with means and sums over samples, or `evaluate` it"
     row = list(runner.execute(plan))[1]
@@ -112,14 +112,14 @@ def test_a_mean_beside_an_objective_of_another_weighting_is_weighted_by_samples(
 
 def test_the_largest_value_of_unequal_micro_batches_warns_as_an_objective(folder: Path) -> None:
     (warning,) = (found for found in compiled(config("z.max()"), folder).warnings if "cw" not in found.message)
-    assert "`max` makes `loss` no mean or sum of samples" in warning.message
+    assert "`max` makes `loss` neither a mean nor a sum over samples" in warning.message
 
 
 def test_an_objective_that_is_no_mean_warns_where_batches_are_unequal(folder: Path) -> None:
     (warning,) = (found for found in compiled(config("z.std()"), folder).warnings if "cw" not in found.message)
     assert warning.message == (
-        "the micro-batches of a step that accumulates are weighted by their length: `std` makes `loss` no mean or "
-        "sum of samples"
+        "the micro-batches of a step that accumulates are weighted by their length: `std` makes `loss` "
+        "neither a mean nor a sum over samples"
     )
     assert warning.path == "expression"
     even = compiled(config("z.std()", batch_size=5, accumulate=2), folder)
@@ -134,7 +134,9 @@ def test_shares_are_fractions_in_lowest_terms() -> None:
 
 @pytest.mark.parametrize("engine", ["compile"])
 def test_an_engine_that_weighs_by_length_refuses_an_objective_weighted_by_classes(folder: Path, engine: str) -> None:
-    with pytest.raises(runner.ConfigError, match=r"weighs micro-batches by their length, and this objective by its"):
+    with pytest.raises(
+        runner.ConfigError, match=r"weights micro-batches by their length, and this objective needs weights by its"
+    ):
         compiled(config("cross_entropy(z, t, weight=cw)", more=f"engine: {engine}\n"), folder)
 
 

@@ -28,11 +28,11 @@ def warned(folder: Path, expression: str, steps: str = "1") -> list[tuple[str, s
     text = CONFIG.replace("EXPRESSION", expression).replace("STEPS", steps)
     (folder / "c.yaml").write_text(text)
     plan = runner.compile(runner.load(folder / "c.yaml"))
-    found = [problem for problem in plan.warnings if "is every pair" in problem.message or "draws" in problem.message]
+    found = [problem for problem in plan.warnings if "every pair" in problem.message or "draws" in problem.message]
     return [(problem.message, problem.hint, problem.line, problem.column) for problem in found]
 
 
-PAIRS = "(6, 1) against (6,) is every pair, (6, 6)"
+PAIRS = "(6, 1) against (6,) broadcasts to every pair, (6, 6)"
 ONE_SHAPE = "give both one shape: `squeeze(1)` the column, or `unsqueeze(1)` the row"
 
 
@@ -111,7 +111,7 @@ EVALUATED = "[train, {evaluate: train}]"
         (
             "loss = (x @ w + randn_like(x @ w)).sum()",
             "`randn_like` draws random numbers in `evaluate`",
-            "write it for training alone: `… if training else …`",
+            "use it only in training: `… if training else …`",
         ),
     ],
 )

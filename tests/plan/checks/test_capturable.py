@@ -72,7 +72,7 @@ def test_random_numbers_of_micro_batches_are_refused(tmp_path: Path) -> None:
     assert told(text, tmp_path) == (
         "<stdin>:5:9  steps.0\n"
         "    5 | steps: [{train: {accumulate: 2}}]\n"
-        "      |         ^^^^^^^^^^^^^^^^^^^^^^^^ `engine: cudagraph` draws random numbers once a step, and this one"
+        "      |         ^^^^^^^^^^^^^^^^^^^^^^^^ `engine: cudagraph` draws random numbers once a step, and this step"
         " would in each micro-batch\n"
         "      = remove `accumulate`, or write `engine: eager`"
     )
@@ -92,7 +92,7 @@ def test_numbers_that_are_sent_in_every_step_are_refused() -> None:
     assert told(text) == (
         "<stdin>:2:22  expression\n"
         "    2 | expression: f = (x * tensor([1.0, 2.0])).sum()\n"
-        "      |                      ^^^^^^^^^^^^^^^^^^ `engine: cudagraph` cannot record this: its numbers are sent"
+        "      |                      ^^^^^^^^^^^^^^^^^^ `engine: cudagraph` cannot record this: its numbers are copied"
         " to the device in every step\n"
         "      = declare it in `constants`, or write `engine: eager`"
     )

@@ -91,8 +91,18 @@ CASTS = [
     ("uint8", [1, 255, -1], "-1", "uint8: it is not between 0 and 255"),
     ("int8", [1, 127, 128], "128", "int8: it is not between -128 and 127"),
     ("bool", [0, 1, 2], "2", "bool: it is not a boolean"),
-    ("float64", [0, 2**53, 2**53 + 1], "9007199254740993", "float64: it is an integer that no float64 holds exactly"),
-    ("float32", [0, 2**53, 2**53 + 1], "9007199254740993", "float32: it is an integer that no float64 holds exactly"),
+    (
+        "float64",
+        [0, 2**53, 2**53 + 1],
+        "9007199254740993",
+        "float64: it is an integer that float64 cannot represent exactly",
+    ),
+    (
+        "float32",
+        [0, 2**53, 2**53 + 1],
+        "9007199254740993",
+        "float32: it is an integer that float64 cannot represent exactly",
+    ),
     ("float32", [0.5, 1e38, 1e39], "1e+39", "float32: it is beyond 3.40282e+38, the largest float32"),
     ("float16", [0.5, 65504.0, -1e5], "-100000.0", "float16: it is beyond 65504, the largest float16"),
     ("int64", [0.5e1, 1.0, 1e30], "1e+30", "int64: it is not between -9223372036854775808 and 9223372036854775807"),
@@ -150,7 +160,9 @@ def test_a_streamed_source_is_cast_as_strictly(tmp_path: Path, kind: str, monkey
 
 @pytest.mark.parametrize("init", ["9007199254740993", "[0.5, 9007199254740993]", "[[1], [9007199254740993]]"])
 def test_an_inline_integer_past_2_to_the_53_becomes_no_float(init: str) -> None:
-    with pytest.raises(runner.ConfigError, match=r"9007199254740993 is an integer that no float64 holds exactly"):
+    with pytest.raises(
+        runner.ConfigError, match=r"9007199254740993 is an integer that float64 cannot represent exactly"
+    ):
         compiled(f"parameters: {{w: {{init: {init}}}}}\nexpression: f = w.sum()\n")
 
 
@@ -251,7 +263,7 @@ def test_many_columns_take_no_more_than_their_numbers_twice_and_some_cells(tmp_p
 def test_a_table_whose_numbers_do_not_fit_is_refused_while_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("a,b\n" + "1,2\n" * 200_000)
     text = "parameters: {w: 1.0}\ndata: {train: {file: d.csv, columns: {x: [a, b]}}}\nexpression: f = w * x.sum()\n"
-    with pytest.raises(runner.ConfigError, match=r"d.csv takes more than the 4 MiB that there are while it is read"):
+    with pytest.raises(runner.ConfigError, match=r"reading d.csv needs more than the 4 MiB available"):
         runner.compile(runner.loads(text, base=str(tmp_path)), limits=PlanLimits(memory=4 << 20))
 
 

@@ -193,17 +193,17 @@ TEXT_FAULTS = [
     (
         "x\n9007199254740993\n0.5\n",
         "x",
-        "a.csv:2 holds `9007199254740993`, which no float64 holds exactly, in the column `x`",
+        "a.csv:2 holds `9007199254740993`, which float64 cannot represent exactly, in the column `x`",
     ),
     (
         "x,y\n\n9007199254740993,0.5\n",
         None,
-        "a.csv:3 holds `9007199254740993`, which no float64 holds exactly, in the column `x`",
+        "a.csv:3 holds `9007199254740993`, which float64 cannot represent exactly, in the column `x`",
     ),
     (
         "x\n" + "1\n" * 70000 + "-9007199254740993\n" + "1\n" * 70000 + "0.5\n",
         "x",
-        "a.csv:70002 holds `-9007199254740993`, which no float64 holds exactly, in the column `x`",
+        "a.csv:70002 holds `-9007199254740993`, which float64 cannot represent exactly, in the column `x`",
     ),
     ("x\n1\n\n2\n", "x", "a.csv:3 holds nothing in the column `x`"),
     ("x\n1\n2\n\n", None, "a.csv:4 holds nothing in the column `x`"),
@@ -290,7 +290,7 @@ def test_a_parquet_page_that_is_not_what_its_checksum_says_is_refused(tmp_path, 
 def test_parquet_larger_than_the_limit_is_refused_before_it_is_unpacked(tmp_path):
     write_parquet(tmp_path / "a.parquet", x=pyarrow.array(numpy.zeros(1_000_000)))
     assert (tmp_path / "a.parquet").stat().st_size < 50_000
-    assert "takes 7.6 MiB, and at most 1.0 MiB are read" in fault(tmp_path, "a.parquet", "x", limit=2**20).message
+    assert "needs 7.6 MiB, and the limit is 1.0 MiB" in fault(tmp_path, "a.parquet", "x", limit=2**20).message
 
 
 def test_a_python_object_is_never_unpickled(tmp_path):
@@ -318,9 +318,9 @@ def test_truncated_files_are_refused(tmp_path):
         (tmp_path / name).write_bytes(whole[: len(whole) - 100])
         messages.append(fault(tmp_path, name, "x" if name == "a.parquet" else None).message)
     assert messages[0] == "a.npy is truncated: 700 of 800 bytes are there"
-    assert messages[1] == "a.npz is not a whole `.npz` archive: File is not a zip file"
+    assert messages[1] == "a.npz is not a valid `.npz` archive: File is not a zip file"
     assert messages[2] == "a.safetensors#w ends beyond the file: it is truncated"
-    assert messages[3].startswith("a.parquet is not a whole Parquet file:")
+    assert messages[3].startswith("a.parquet is not a valid Parquet file:")
 
 
 def npy_bytes(header: str) -> bytes:
@@ -333,7 +333,7 @@ NPY_FAULTS = [
         "is truncated: 0 of 80,000,000",
     ),
     (npy_bytes("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}"), "malformed header"),
-    (npy_bytes("{'descr': 'S3', 'fortran_order': False, 'shape': (1,)}"), "which torch does not have"),
+    (npy_bytes("{'descr': 'S3', 'fortran_order': False, 'shape': (1,)}"), "which torch does not support"),
     (npy_bytes("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,)}"), "has named fields"),
     (npy_bytes("__import__('os').getcwd()"), "malformed header: __import__"),
     (npy_bytes("(" * 9000), "malformed header: ((("),
@@ -375,8 +375,8 @@ SAFETENSORS_FAULTS = [
     (safetensors_bytes(entry(offsets=(False, 4)), b"\0" * 4), "malformed entry"),
     (safetensors_bytes(entry(shape=(10**30,)), b"\0" * 4), "malformed entry"),
     (safetensors_bytes(b'{"w": {"shape": [' + b"9" * 8000 + b"]}}"), "its header is not JSON"),
-    (safetensors_bytes(entry(shape=(0, 2**62, 2**62), offsets=(0, 0))), "which no tensor has"),
-    (safetensors_bytes(entry(shape=(0, *[1] * 64), offsets=(0, 0))), "which no tensor has"),
+    (safetensors_bytes(entry(shape=(0, 2**62, 2**62), offsets=(0, 0))), "which torch does not support"),
+    (safetensors_bytes(entry(shape=(0, *[1] * 64), offsets=(0, 0))), "which torch does not support"),
 ]
 
 
@@ -403,7 +403,7 @@ def test_a_zip_bomb_is_refused_by_what_it_unpacks_to(tmp_path):
             file.write(bytes(2**20))
     assert (tmp_path / "a.npz").stat().st_size < 2**19
     found = fault(tmp_path, "a.npz#x", limit=64 * 2**20)
-    assert found.message == "a.npz#x takes 256.0 MiB, and at most 64.0 MiB are read"
+    assert found.message == "a.npz#x needs 256.0 MiB, and the limit is 64.0 MiB"
 
 
 def test_a_zip_entry_that_unpacks_to_more_than_it_claims_is_refused(tmp_path):
@@ -413,7 +413,7 @@ def test_a_zip_entry_that_unpacks_to_more_than_it_claims_is_refused(tmp_path):
     central = content.rindex(b"PK\x01\x02")
     content[central + 24 : central + 28] = struct.pack("<I", 500)
     (tmp_path / "a.npz").write_bytes(content)
-    assert fault(tmp_path, "a.npz#x").message == "a.npz is not a whole `.npz` archive: Bad CRC-32 for file 'x.npy'"
+    assert fault(tmp_path, "a.npz#x").message == "a.npz is not a valid `.npz` archive: Bad CRC-32 for file 'x.npy'"
 
 
 def test_an_encrypted_archive_is_refused(tmp_path):
@@ -472,13 +472,13 @@ def test_a_link_to_what_is_not_there_is_told_with_its_target(tmp_path):
     (tmp_path / "x.npy").symlink_to(tmp_path / "gone.npy")
     found = fault(tmp_path, "x.npy")
     assert found.message == f"x.npy is a link to {tmp_path}/gone.npy, which is not there"
-    assert found.hint == "mend the link, or name another file"
+    assert found.hint == "fix the link, or name another file"
 
 
 NAME_FAULTS = [
-    ("a.pkl", None, "`a.pkl` is not a kind of file that is read"),
-    ("a.pt", None, "`a.pt` is not a kind of file that is read"),
-    ("a", None, "`a` is not a kind of file that is read"),
+    ("a.pkl", None, "`a.pkl` is not a supported file type"),
+    ("a.pt", None, "`a.pt` is not a supported file type"),
+    ("a", None, "`a` is not a supported file type"),
     ("a.csv#x", None, "a `.csv` file has no `#key`"),
     ("a.npy", "x", "a `.npy` file has no columns"),
     ("a.npz", "x", "a `.npz` file has no columns"),
@@ -511,10 +511,10 @@ def test_a_sparse_file_larger_than_memory_is_refused_by_its_size(tmp_path):
             file.truncate(len(header) + 2**40)
         except OSError:
             pytest.skip("this file system has no sparse files of that size")
-    assert fault(tmp_path, "a.npy").message.startswith("a.npy takes 1.0 TiB, and at most")
+    assert fault(tmp_path, "a.npy").message.startswith("a.npy needs 1.0 TiB, and the limit")
     with (tmp_path / "a.csv").open("wb") as file:
         file.truncate(2**40)
-    assert fault(tmp_path, "a.csv", "x").message.startswith("a.csv takes 1.0 TiB, and at most")
+    assert fault(tmp_path, "a.csv", "x").message.startswith("a.csv needs 1.0 TiB, and the limit")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -572,6 +572,6 @@ def test_a_file_that_is_replaced_after_planning_is_not_read(tmp_path: Path, what
     else:
         path.parent.rmdir()
         (folder / "data").symlink_to(secret)
-    told = "is not an ordinary file" if what == "a pipe" else "has been replaced by a link since it was looked at"
+    told = "is not an ordinary file" if what == "a pipe" else "has been replaced by a link since it was checked"
     with pytest.raises(FileFault, match=told):
         read(array)

@@ -127,7 +127,7 @@ def test_a_source_that_cannot_be_held_says_how_to_save_it(folder: Path) -> None:
     )
     from runner.plan.compiler import PlanLimits, compile
 
-    with pytest.raises(runner.ConfigError, match=r"points\.npz#x takes 480 B, and at most 300 B are read"):
+    with pytest.raises(runner.ConfigError, match=r"points\.npz#x needs 480 B, and the limit is 300 B"):
         compile(config, limits=PlanLimits(memory=300))
 
 
@@ -172,7 +172,7 @@ def test_the_order_of_a_shuffled_source_counts_as_memory(tmp_path: Path) -> None
     limits = PlanLimits(memory=512 << 20)
     config = runner.loads(text.replace("SHUFFLE", "true"), base=str(tmp_path))
     with pytest.raises(
-        runner.ConfigError, match=r"the order of 2,147,483,648 shuffled samples takes 16.0 GiB"
+        runner.ConfigError, match=r"the order of 2,147,483,648 shuffled samples needs 16.0 GiB"
     ) as caught:
         runner.compile(config, limits=limits)
     assert caught.value.problems[0].path == "data.train.shuffle"

@@ -246,10 +246,10 @@ def test_expressions_in_a_circle_are_refused():
     text = "parameters:\n  a: {init: {expression: b}}\n  b: {init: {expression: a + 1}}\n"
     plans, problems, _ = plan(text)
     assert not problems
-    with pytest.raises(PlacedFault, match="the initial values read one another in a circle: "):
+    with pytest.raises(PlacedFault, match="the initial values depend on each other in a cycle: "):
         initial_order(plans)
     problem = only_problem(text, infer=lambda computed, plans: ((), torch.float32))
-    assert "in a circle" in problem.message
+    assert "in a cycle" in problem.message
 
 
 def test_what_reads_a_tensor_with_a_fault_is_no_fault_of_its_own():
@@ -319,7 +319,7 @@ FAULTS = [
     ("{shape: [2, 3 + q * 2], init: 0}", "`q` is not a scalar constant", 22, 1),
     (
         "{shape: [1000000, 1000000], init: 0}",
-        "a tensor of shape [1000000, 1000000] and float32 takes 3.6 TiB, and there are 1.0 GiB",
+        "a tensor of shape [1000000, 1000000] and float32 needs 3.6 TiB, but only 1.0 GiB are available",
         14,
         18,
     ),
