@@ -115,7 +115,7 @@ LINEAR = str(ROOT.parent / "configs" / "linear.yaml")
     ("arguments", "packages", "modules"),
     [
         (["--help"], {"typer"}, 28),
-        (["schema"], {"pydantic", "typer", "yaml"}, 57),
+        (["schema"], {"pydantic", "typer", "yaml"}, 59),
         (["ops", "--help"], {"pydantic", "typer"}, 28),  # typer checks arguments with pydantic
         ([LINEAR, "--no-record"], {"numpy", "pydantic", "torch", "typer", "yaml"}, 172),
         ([LINEAR], {"numpy", "pyarrow", "pydantic", "torch", "typer", "yaml"}, 178),
