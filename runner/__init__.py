@@ -1,5 +1,7 @@
 """steprun: a training computation in one YAML file, run step by step, every gradient and weight recorded.
 
+In: a config. Out: a plan, rows of named tensors one by one, or a recorded run.
+
     config = runner.load("configs/linear.yaml", overrides=["learning_rate=0.1"])
     plan = runner.compile(config)
     for row in runner.execute(plan):

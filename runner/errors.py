@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from runner.plain_text import printable
+from runner.text import printable
 
 EXCERPT_WIDTH = 100
 """Characters of an offending line that are shown; longer lines are cut around the fault."""

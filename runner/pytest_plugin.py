@@ -19,11 +19,11 @@ _SIGNATURE = b"# the numbers of "
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("steprun", "snapshots of training computations")
-    group.addoption("--steprun", action="store_true", help="hold configs to their snapshots, one test each")
+    group.addoption("--steprun", action="store_true", help="compare configs with their snapshots, one test for each")
     group.addoption(
         "--steprun-update",
         action="store_true",
-        help="write into the snapshots what differs; implies --steprun",
+        help="rewrite snapshots that differ; implies --steprun",
     )
 
 

@@ -123,10 +123,7 @@ class Folder:
     def read(self, name: str, limit: int) -> bytes:
         """The content of an ordinary file of at most `limit` bytes."""
         with self.open(name, limit) as file:
-            content = file.read(limit + 1)
-        if len(content) > limit:
-            raise _too_large(len(content), limit)
-        return content
+            return _content(file, limit)
 
     def write(
         self, name: str, content: bytes | memoryview, *, through: Folder | None = None, synced: bool = True
@@ -265,10 +262,7 @@ def read_file(path: str | Path, limit: int) -> bytes:
     descriptor = os.open(path, _READ)
     with os.fdopen(descriptor, "rb") as file:
         _check_ordinary(os.fstat(descriptor), limit)
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise _too_large(len(content), limit)
-    return content
+        return _content(file, limit)
 
 
 def _opened(path: str | Path, below: int | None, flags: int) -> tuple[int | None, bool]:
@@ -281,6 +275,17 @@ def _opened(path: str | Path, below: int | None, flags: int) -> tuple[int | None
         if not hasattr(os, "O_PATH"):
             raise
         return os.open(path, flags | os.O_PATH, dir_fd=below), False  # one that may only be searched and written
+
+
+def _content(file: BufferedReader, limit: int) -> bytes:
+    """All that a file holds; memory is taken for the size that it has, not for `limit`."""
+    size = min(os.fstat(file.fileno()).st_size, limit)
+    content = file.read(size + 1)
+    if len(content) > size:  # it has grown since, or tells no size
+        content += file.read(limit + 1 - len(content))
+    if len(content) > limit:
+        raise _too_large(len(content), limit)
+    return content
 
 
 def _check_ordinary(status: os.stat_result, limit: int | None) -> None:

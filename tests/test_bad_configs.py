@@ -1,8 +1,4 @@
-"""Each bad config beside the exact text that a person sees, and the machine left whole by the worst of them.
-
-A file `bad_configs/NAME.yaml` is compiled, and `NAME.txt` holds the whole error. Lines `# override: TEXT` in it are
-overrides.
-"""
+"""Each bad config beside the exact text that a person sees, and the machine left whole by the worst of them."""
 
 from __future__ import annotations
 
@@ -13,48 +9,36 @@ from pathlib import Path
 
 import pytest
 
-import runner
-from runner.errors import SteprunError
+from tests.bad_config_files import BAD_CONFIGS, FOLDER, refused
+from tests.tables import over
 
-FOLDER = Path(__file__).parent / "bad_configs"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-OVERRIDE = "# override: "
-
-
-def overrides_in(text: str) -> list[str]:
-    return [line.removeprefix(OVERRIDE) for line in text.splitlines() if line.startswith(OVERRIDE)]
+MOST_FILES = 60
+"""How many files one topic may have, so that a person finds one by looking."""
 
 
-def refused(name: str) -> SteprunError:
-    """The error of a bad config, found while it is loaded or compiled."""
-    overrides = overrides_in(Path(f"{name}.yaml").read_text(encoding="utf-8"))
-    try:
-        config = runner.load(f"{name}.yaml", overrides)
-    except SteprunError as error:
-        return error
-    with pytest.raises(SteprunError, match=r".") as caught:
-        runner.compile(config)
-    return caught.value
+@over("path", BAD_CONFIGS)
+def test_a_bad_config_is_refused_with_this_text(path: Path) -> None:
+    assert str(refused(path)) + "\n" == path.with_suffix(".txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_bad_config_is_refused_with_this_text(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(FOLDER)
-    assert str(refused(name)) + "\n" == Path(f"{name}.txt").read_text(encoding="utf-8")
+def test_every_text_belongs_to_a_config_of_its_own_name() -> None:
+    assert sorted(FOLDER.rglob("*.txt")) == [path.with_suffix(".txt") for path in BAD_CONFIGS]
+    assert len({path.name for path in BAD_CONFIGS}) == len(BAD_CONFIGS) > 300
 
 
-def test_every_text_belongs_to_a_config() -> None:
-    assert sorted(path.stem for path in FOLDER.glob("*.txt")) == NAMES
+def test_topics_are_folders_of_few_files() -> None:
+    assert [path.name for path in FOLDER.iterdir() if not path.is_dir()] == []
+    files = {topic.name: sum(path.is_file() for path in topic.iterdir()) for topic in FOLDER.iterdir()}
+    assert {topic: count for topic, count in files.items() if count > MOST_FILES} == {}
 
 
-def test_errors_are_lower_case_without_a_full_stop_and_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(FOLDER)
-    for name in NAMES:
-        for problem in refused(name).problems:
-            assert problem.hint, (name, problem.message)
-            for sentence in (problem.message, problem.hint):
-                assert sentence[0] == sentence[0].lower() or sentence.startswith("YAML"), (name, sentence)
-                assert not sentence.endswith("."), (name, sentence)
+@over("path", BAD_CONFIGS)
+def test_errors_are_lower_case_without_a_full_stop_and_say_what_to_do(path: Path) -> None:
+    for problem in refused(path).problems:
+        assert problem.hint, problem.message
+        for sentence in (problem.message, problem.hint):
+            assert sentence[0] == sentence[0].lower() or sentence.startswith("YAML"), sentence
+            assert not sentence.endswith("."), sentence
 
 
 HEAD = b"parameters: {x: 1}\nexpression: f = x\n"

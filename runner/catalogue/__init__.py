@@ -1,7 +1,7 @@
 """The closed catalogue of what a config may name: operations, optimizers, schedules, initialisers.
 
 In: reviewed text tables and rule files. Out: `Operation`, `Optimizer` and other entries, found by name.
-It imports no torch, so that the schema and completion start quickly.
+Only `installed` imports torch, so that the schema and completion start quickly.
 """
 
 from runner.catalogue.calls import ALIASES, CallFault, check_call
@@ -29,6 +29,7 @@ from runner.catalogue.training import (
     optimizers,
     schedules,
 )
+from runner.catalogue.versions import absence, argument_absence, installed, newer_arguments, spans
 
 __all__ = [
     "ALIASES",
@@ -40,6 +41,8 @@ __all__ = [
     "Optimizer",
     "Overload",
     "ScheduleEntry",
+    "absence",
+    "argument_absence",
     "argument_refusal",
     "attributes",
     "bare_names",
@@ -49,11 +52,14 @@ __all__ = [
     "find_method",
     "find_operation",
     "initialisers",
+    "installed",
     "methods",
+    "newer_arguments",
     "operations",
     "optimizers",
     "refusal",
     "schedules",
     "shipped_rules",
     "signature_text",
+    "spans",
 ]

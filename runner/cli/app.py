@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup
 
 from runner import __version__
 from runner.cli.commands import comparing, gradients, history, inspection, reference, resuming, running, snapshots
@@ -20,6 +20,22 @@ from runner.errors import Problem, UsageError, nearest
 DEFAULT_COMMAND = "run"
 
 
+class NamedArgument(TyperArgument):
+    """An argument that help shows by its name: `CONFIG`, `[KEY=VALUE]...`."""
+
+    def _shown(self) -> str:
+        name = str(self.metavar)
+        return f"{name if self.required else f'[{name}]'}{'' if self.nargs == 1 else '...'}"
+
+    def get_usage_pieces(self, ctx: Any) -> list[str]:
+        """How the usage line names it."""
+        return [self._shown()]
+
+    def get_help_record(self, ctx: Any) -> tuple[str, str] | None:
+        """Its name and what it is for."""
+        return str(self.metavar), self.help or ""
+
+
 class Commands(TyperGroup):
     """The commands; a first argument that names none of them is the config of `run`."""
 
@@ -27,6 +43,14 @@ class Commands(TyperGroup):
         ctx.meta[ARGUMENTS_KEY] = args
         options = {option for parameter in self.get_params(ctx) for option in parameter.opts}
         return super().parse_args(ctx, with_command(args, self.commands, options))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name; its help names arguments without Python types."""
+        command = super().get_command(ctx, cmd_name)
+        for parameter in command.params if command is not None else ():
+            if isinstance(parameter, TyperArgument):
+                parameter.__class__ = NamedArgument
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         """Invoke the command; a fault becomes a message on standard error and an exit code."""
@@ -97,7 +121,7 @@ def steprun(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Run a training computation that is written in one YAML file, step by step, and keep every gradient and weight.
+    """Run a training computation from one YAML file, step by step, and record every gradient and weight.
 
     `steprun CONFIG` is short for `steprun run CONFIG`.
     """

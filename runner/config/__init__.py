@@ -1,8 +1,10 @@
-"""YAML text to a frozen config: marked loading, `extends`, overrides, models, checks.
+"""Reads configs: YAML with `extends` and overrides, checked against models.
 
-config = load("configs/linear.yaml", ["learning_rate=0.1"])
-config.parameters["x1"].init
-config.document.problem(("expression",), "what is wrong", at=(1, 4, 2))
+In: a file or text, and overrides. Out: a frozen `Config`, or every fault of the text at its place.
+
+    config = load("configs/linear.yaml", ["learning_rate=0.1"])
+    config.parameters["x1"].init
+    config.document.problem(("expression",), "what is wrong", at=(1, 4, 2))
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A plan bound to the tensors of one run: computations as calls without arguments, and the values of the next row."""
+"""Binds a plan to the tensors of one run: computations become calls without arguments."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Binding:
-    """What the steps of a run share: its plan, its state, and what the next row holds."""
+    """The plan and the state of a run, and the values of its next row."""
 
     def __init__(self, plan: Plan, state: State) -> None:
         self.plan = plan
         self.state = state
         self.layout = Columns(plan.columns)
-        self.latest: list[Tensor | None] = [None] * len(plan.columns)  # weights and gradients as of now
+        self.latest: list[Tensor | None] = [None] * len(plan.columns)  # the current weights and gradients
         self.results = _results(plan)
         self.state_columns: list[tuple[int, str, str]] = []
         for position, column in enumerate(plan.columns):
@@ -47,7 +47,7 @@ class Binding:
     def getter(
         self, name: str, loops: Sequence[int], sources: Mapping[str, str] = NOTHING
     ) -> tuple[Any, Callable[[], Any] | None]:
-        """An input of a computation: the tensor itself where it is always the same, else how to get it."""
+        """An input of a computation: the tensor itself if it never changes, or a function that returns it."""
         state = self.state
         if name in sources:
             return None, self.column(state.batches[sources[name]], name)
@@ -80,7 +80,7 @@ class Binding:
     def evaluate(
         self, evaluation: Evaluation, loops: Sequence[int], *, detached: bool = True
     ) -> Callable[[], tuple[Any, ...]]:
-        """The computation of an evaluation over the current batches, which are drawn where there are none yet."""
+        """The computation of an evaluation over the current batches; draws them if there are none yet."""
         if not evaluation.batches:
             return self.call(evaluation.computation, loops, detached=detached)
         sources = dict(evaluation.batches)
@@ -109,7 +109,7 @@ class Binding:
         return drawn
 
     def iteration(self, loops: Sequence[int]) -> Callable[[], int]:
-        """`iteration`: of the innermost loop, 1 outside a loop."""
+        """A function that returns `iteration`, that of the innermost loop, or 1 outside a loop."""
         iterations = self.state.iterations
         if not loops:
             return lambda: 1
@@ -125,12 +125,12 @@ class Binding:
         sources: Mapping[str, str] = NOTHING,
         observes: bool = False,
     ) -> Callable[[], tuple[Any, ...]]:
-        """The computation as a function without arguments.
+        """A computation as a function without arguments.
 
         Args:
-            detached: gives its results no gradient.
-            sources: the source of each batch column.
-            observes: it is what `expect` or `when` reads, and changes no random draw of the training.
+            detached: whether its results have no autograd history.
+            sources: the data source of each batch column.
+            observes: whether it serves `expect` or `when`, and must not change the random numbers of the training.
         """
         function, random = computation.function, computation.random
         found = [self.getter(name, loops, sources) for name in computation.inputs]
@@ -168,7 +168,7 @@ class Binding:
         return call
 
     def draw_seed(self) -> None:
-        """Each evaluation draws from a stream of its own, counted from 1."""
+        """Seed the generator for the next evaluation; each has its own stream, counted from 1."""
         state, plan = self.state, self.plan
         state.evaluations += 1
         manual_seed(stream_seed(plan.seed, "expression", "", state.evaluations), plan.device)
@@ -181,7 +181,7 @@ class Binding:
         return draw
 
     def observing(self, call: Callable[[], tuple[Any, ...]]) -> Callable[[], tuple[Any, ...]]:
-        """What `expect` and `when` compute draws from streams that nothing else draws from."""
+        """`call` with random numbers from the streams of `expect` and `when`, which nothing else uses."""
         state, plan = self.state, self.plan
 
         def draw() -> tuple[Any, ...]:
@@ -195,7 +195,7 @@ class Binding:
         return {name: self.state.parameters[name] for name in names}
 
     def trained(self, names: Sequence[str] | None) -> list[Tensor] | None:
-        """The parameters whose gradients are computed; None for all that are reached."""
+        """The parameters whose gradients are computed; None for all that the objective reaches."""
         return None if names is None else [self.state.parameters[name] for name in names]
 
     def stepper(self, name: str) -> AnyStepper:
@@ -205,25 +205,25 @@ class Binding:
     # the values of the next row
 
     def position(self, column: str) -> int | None:
-        """Where a column stands in a row; None where it is not logged."""
+        """The position of a column in a row; None if it is not logged."""
         return self.layout.positions.get(column)
 
     def capture_weights(self, parameters: Mapping[str, Parameter]) -> None:
-        """The weights of these parameters are new tensors that nobody will write again."""
+        """Put the weights of these parameters into later rows. They are new tensors, never written again."""
         for name, parameter in parameters.items():
             position = self.position(name)
             if position is not None:
                 self.latest[position] = parameter.detach()
 
     def capture_gradients(self, parameters: Mapping[str, Parameter]) -> None:
-        """The gradients of these parameters are, if there are any, new tensors that nobody will write again."""
+        """Put the gradients of these parameters into later rows. They are new tensors, never written again."""
         for name, parameter in parameters.items():
             position = self.position(name + ".grad")
             if position is not None:
                 self.latest[position] = parameter.grad
 
     def capture_state(self) -> None:
-        """The state of the optimizers has changed."""
+        """Put copies of the optimizer state into later rows."""
         for position, name, entry in self.state_columns:
             for stepper in self.state.steppers.values():
                 if stepper.holds(name):
@@ -232,20 +232,20 @@ class Binding:
 
 
 def _results(plan: Plan) -> frozenset[str]:
-    """The names under which `evaluate` steps leave their results."""
+    """The names of the results of `evaluate` steps."""
     arguments = [instruction.argument for instruction in plan.program if isinstance(instruction, Action)]
     found = [argument.results for argument in arguments if isinstance(argument, Evaluate)]
     return frozenset(result.name for results in found for result in results)
 
 
 def _rewrites_gradients(plan: Plan) -> bool:
-    """Whether an optimizer may write gradients in place, as some `foreach` and `fused` updates do."""
+    """Whether an optimizer may write gradients in place, as some `foreach` and `fused` implementations do."""
     options = [group.options for optimizer in plan.optimizers.values() for group in optimizer.groups]
     return plan.device != "cpu" or any(option.get("foreach") or option.get("fused") for option in options)
 
 
 class MissingValue(ValueError):
-    """An expression reads what does not exist yet; `origin` is the text that reads it."""
+    """An expression reads a value that does not exist yet; `origin` says which text reads it."""
 
     origin: Hashable | None = None
 
@@ -257,7 +257,7 @@ def _existing(value: Any, otherwise: str) -> Any:
 
 
 def _detached(call: Callable[[], tuple[Any, ...]], gradients: bool) -> Callable[[], tuple[Any, ...]]:
-    """A computation without gradient; one with `grad(y, x)` needs autograd within itself."""
+    """A computation whose results have no autograd history; one with `grad(y, x)` still runs autograd."""
     mode = torch.enable_grad if gradients else torch.no_grad
 
     def run() -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The eager engine: the program bound to its tensors once, then run step by step."""
+"""The eager engine: binds the program to its tensors once, then runs it step by step."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from runner.errors import RunError
 from runner.language.inference.generators import left_alone
 from runner.plan.determinism import deterministic
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Again, Enter, Instruction, Leave, When
+from runner.plan.program.instructions import Action, Break, Instruction, LoopEnd, LoopStart, When
 
 Jump = Callable[[int], int]
-"""A loop's head or foot: from its own position to the next one."""
+"""The start or end of a loop: takes its own position, and returns the next one."""
 
 Bind = Callable[[Session, int, Action], Run]
-"""Makes a step, which stands at a position of the program."""
+"""Binds the step at a position of the program."""
 
 Several = Mapping[int, Callable[[], Iterator[Row]]]
-"""By position, steps that are taken several at a time: each yields their rows, and leaves the state at what is next."""
+"""By position, steps that run several at a time: each yields their rows, and moves the state past them."""
 
 
 def bind_step(session: Session, position: int, action: Action) -> Run:
-    """A step over the tensors of a run, which are computed as it is called."""
+    """Bind a step as the eager engine runs it."""
     return steps.bind(session, action.argument, action.loops)
 
 
@@ -52,18 +52,18 @@ def execute(
     """Run a plan, and yield a row for its start and after each step.
 
     Args:
-        plan: as `compile` gives it.
-        state: where to go on from; the start unless given. It is changed in place.
-        checkpoint: what `checkpoint` steps call with their tag, to save `state`; they do nothing without it.
-        shared: rows share memory with the run, and with each other where a step left a tensor as it was. That is
-            cheaper, and for readers that write nothing; the run never writes what a row holds.
-        watch: over `state`; one that tells what it finds as Python warnings unless given.
-        bind: makes a step of what its plan says, over the tensors of the run.
-        several: looked up once all steps are made.
+        plan: the plan that `compile` returns.
+        state: the state to start from, changed in place; the initial state by default.
+        checkpoint: called by `checkpoint` steps with their tag, to save `state`.
+        shared: whether rows may share memory with the run and with each other. That is cheaper, and safe for
+            readers that do not write; the run never writes the tensors of a row.
+        watch: watches over `state`; by default it reports as Python warnings.
+        bind: binds a step to the tensors of the run.
+        several: steps that run several at a time; read after all steps are bound.
     Raises:
-        RunError: a step fails, or makes something non-finite, whose row is yielded before; the problem names the
-            place in the config.
-        ExpectationError: an `expect` step does not hold.
+        RunError: a step fails, or makes something non-finite, after its row is yielded. The problem has the place
+            in the config.
+        ExpectationError: a value differs from what an `expect` step says.
     """
     state = initial_state(plan) if state is None else state
     session = open_session(plan, state, checkpoint=checkpoint, watch=watch)
@@ -83,7 +83,7 @@ def execute(
         return Row(number, action.kind, path, iteration, layout, values if shared else copied(values))
 
     def kept_after_all() -> Iterator[Row]:
-        """The rows of a loop that was left."""
+        """The last rows of a loop that ended early."""
         while last:
             position, values = last.pop(0)
             action = plan.program[position]
@@ -135,7 +135,7 @@ def execute(
 
 
 def copied(values: Values) -> Values:
-    """The values of a row as tensors of its own."""
+    """Copies of the values of a row."""
     return tuple(None if value is None else value.clone() for value in values)
 
 
@@ -144,17 +144,17 @@ def _bind(
 ) -> tuple[Callable[..., Any], Action | None]:
     binding = session.binding
     match instruction:
-        case Enter():
+        case LoopStart():
             return _enter(binding, instruction), None
-        case Again():
+        case LoopEnd():
             return _again(binding, instruction), None
-        case Leave():
+        case Break():
             return _leave(binding, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
 
 
-def _enter(binding: Binding, instruction: Enter) -> Jump:
+def _enter(binding: Binding, instruction: LoopStart) -> Jump:
     if instruction.source is not None:
         return _enter_pass(binding, instruction, instruction.source)
     iterations, loop, times, end = binding.state.iterations, instruction.loop, instruction.times, instruction.exit
@@ -171,8 +171,8 @@ def _enter(binding: Binding, instruction: Enter) -> Jump:
     return run
 
 
-def _enter_pass(binding: Binding, instruction: Enter, source: str) -> Jump:
-    """The head of a `for_each`: a fresh pass, and its first batch."""
+def _enter_pass(binding: Binding, instruction: LoopStart, source: str) -> Jump:
+    """The start of a `for_each` loop: begins a pass and draws its first batch."""
     enter = _enter(binding, replace(instruction, source=None))
     batches, end = binding.state.batches[source], instruction.exit
 
@@ -186,7 +186,7 @@ def _enter_pass(binding: Binding, instruction: Enter, source: str) -> Jump:
     return run
 
 
-def _again(binding: Binding, instruction: Again) -> Jump:
+def _again(binding: Binding, instruction: LoopEnd) -> Jump:
     if instruction.source is not None:
         return _again_pass(binding, instruction, instruction.source)
     iterations, loop, times, start = binding.state.iterations, instruction.loop, instruction.times, instruction.start
@@ -200,8 +200,8 @@ def _again(binding: Binding, instruction: Again) -> Jump:
     return run
 
 
-def _again_pass(binding: Binding, instruction: Again, source: str) -> Jump:
-    """The foot of a `for_each`: the next batch, or that of a fresh pass."""
+def _again_pass(binding: Binding, instruction: LoopEnd, source: str) -> Jump:
+    """The end of a `for_each` loop: draws the next batch, of a new pass if this one is over."""
     again = _again(binding, replace(instruction, source=None))
     batches, start = binding.state.batches[source], instruction.start
     iterations, loop, length = binding.state.iterations, instruction.loop, instruction.pass_length
@@ -217,8 +217,8 @@ def _again_pass(binding: Binding, instruction: Again, source: str) -> Jump:
     return run
 
 
-def _leave(binding: Binding, instruction: Leave) -> Jump:
-    """Out of the loop; the rows of this iteration turn out to be its last ones, which the log keeps."""
+def _leave(binding: Binding, instruction: Break) -> Jump:
+    """Leave the loop. The rows of this iteration are its last, which the log keeps."""
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
     state, end, loop = binding.state, instruction.exit, instruction.loops[-1]
     withheld, iterations, last = state.withheld, state.iterations, state.last
@@ -247,12 +247,12 @@ def _action(session: Session, position: int, action: Action, bind: Bind) -> Run:
 
 
 def _every_row(session: Session, run: Run, position: int, action: Action) -> Run:
-    """Drop the rows of iterations that the log does not keep; the last iteration, and what ends a run, is kept."""
+    """Drop the rows of iterations that the log leaves out. It keeps the last iteration, and a row that ends the run."""
     binding = session.binding
     every, loop, iterations = binding.plan.log.every, action.loops[-1], binding.state.iterations
     program = binding.plan.program
-    times = next(item.times for item in program if isinstance(item, Enter) and item.loop == loop)
-    stops = any(isinstance(item, Leave) and item.loops[-1] == loop for item in program)
+    times = next(item.times for item in program if isinstance(item, LoopStart) and item.loop == loop)
+    stops = any(isinstance(item, Break) and item.loops[-1] == loop for item in program)
     withheld, watch = binding.state.withheld, session.watch
 
     def kept() -> Values | None:
@@ -270,7 +270,7 @@ def _every_row(session: Session, run: Run, position: int, action: Action) -> Run
 
 
 def _due(binding: Binding, every: int | None, when: When | None, loops: Sequence[int]) -> Callable[[], bool]:
-    """Whether a step with `every` or `when` runs now."""
+    """A function that returns whether a step with `every` or `when` runs now."""
     iterations = binding.state.iterations
     condition = None if when is None else binding.call(when.computation, loops, observes=True)
     loop = loops[-1] if loops else -1

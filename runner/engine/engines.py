@@ -1,4 +1,4 @@
-"""The engines by name: how each executes a plan."""
+"""The engines by name."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ def execute(
     compiling: Compiling | None = None,
     by_row: bool = False,
 ) -> Iterator[Row]:
-    """Run a plan by the engine that its config names, and yield a row for its start and after each step.
+    """Run a plan with the engine of its config, and yield a row for its start and after each step.
 
     Args:
-        plan: as `compile` gives it.
-        state: where to go on from; the start unless given. It is changed in place.
-        checkpoint: what `checkpoint` steps call with their tag, to save `state`; they do nothing without it.
-        shared: rows share memory with the run, and with each other where a step left a tensor as it was. That is
-            cheaper, and for readers that write nothing; the run never writes what a row holds.
-        watch: over `state`; one that tells what it finds as Python warnings unless given.
-        compiling: told of each compilation of `engine: compile`.
-        by_row: `state` is, as each row is given, that after it; an engine that takes several steps at once takes one.
+        plan: the plan that `compile` returns.
+        state: the state to start from, changed in place; the initial state by default.
+        checkpoint: called by `checkpoint` steps with their tag, to save `state`.
+        shared: whether rows may share memory with the run and with each other. That is cheaper, and safe for
+            readers that do not write; the run never writes the tensors of a row.
+        watch: watches over `state`; by default it reports as Python warnings.
+        compiling: called at each compilation of `engine: compile`.
+        by_row: whether `state` has to be the state after each yielded row; then no engine runs several steps at once.
     Raises:
-        RunError: a step fails, or makes something non-finite, whose row is yielded before; the problem names the
-            place in the config.
-        ExpectationError: an `expect` step does not hold.
+        RunError: a step fails, or makes something non-finite, after its row is yielded. The problem has the place
+            in the config.
+        ExpectationError: a value differs from what an `expect` step says.
     """
     engine = _ENGINES[plan.config.engine]
     return engine(plan, state, compiling, by_row, {"checkpoint": checkpoint, "shared": shared, "watch": watch})
 
 
 Given = Mapping[str, Any]
-"""What every engine takes, by name."""
+"""The keyword arguments that every engine takes."""
 
 
 def _eager(plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given) -> Iterator[Row]:

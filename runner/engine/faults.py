@@ -1,7 +1,8 @@
-"""Faults of a run, placed in the config."""
+"""Faults of a run, each at its place in the config."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from runner.engine.binding import MissingValue
@@ -9,16 +10,16 @@ from runner.engine.data.batches import UnreadableData
 from runner.engine.state import State
 from runner.engine.watch.labels import label_fault
 from runner.errors import ExpectationError, Problem, RunError
+from runner.faults import ConfigPath, KeyPath, place
 from runner.language.graph.codegen import fault_call, fault_place
 from runner.language.lowering.diagnosis import device_hint, memory_message, torch_message
 from runner.language.text.faults import LanguageError
-from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Again, Expectation
+from runner.plan.program.instructions import Action, Expectation, LoopEnd
 
 
 class LateOption(RuntimeError):
-    """A hyperparameter needs state that torch makes in a parameter's first step alone; `path` is where it stands."""
+    """A hyperparameter needs state that torch creates only in the first step of a parameter; `path` is its place."""
 
     def __init__(self, message: str, path: ConfigPath) -> None:
         super().__init__(message)
@@ -30,11 +31,15 @@ class Uncapturable(RuntimeError):
 
 
 FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
-"""What a step may raise; each is told with its place in the config."""
+"""What a step may raise; each becomes a `RunError` with its place in the config."""
+
+
+NO_DERIVATIVE = re.compile(r"derivative for (?:'|aten::)(\w+)[^']*'? is not implemented")
+"""What torch says in a backward pass, which no operation of the expression raises."""
 
 
 def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> RunError:
-    """What a step raised, at the operation it happened in, else at the step."""
+    """The error of a step as a `RunError`, at the operation that raised it, or at the step."""
     document, iterations = plan.config.document, state.iterations
     instruction = plan.program[position]
     if isinstance(error, UnreadableData):
@@ -49,10 +54,16 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
     elif isinstance(instruction, Action):
         message, hint = _of_label(state, instruction, error) or (message, hint)
     path: ConfigPath = ("steps",)
-    if not isinstance(instruction, Again):
+    if not isinstance(instruction, LoopEnd):
         path = instruction.config_path
     if isinstance(instruction, Action):
         message = f"{message} (at {instruction.path.format(*iterations)})"
+    underived = NO_DERIVATIVE.search(message)
+    if underived is not None:
+        path, hint = (
+            ("expression",),
+            f"no gradient flows through `{underived[1]}`: write `.detach()` after what it reads",
+        )
     if isinstance(error, MissingValue) and isinstance(error.origin, tuple):
         return RunError(document.problem(error.origin, message, key=isinstance(error.origin, KeyPath)))
     found = fault_place(error.__traceback__)
@@ -63,7 +74,7 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
 
 
 def _of_label(state: State, action: Action, error: BaseException) -> tuple[str, str] | None:
-    """Which sample holds the label that torch refuses, and a hint; None where it is about something else."""
+    """Which sample has the label that torch refuses, and a hint; None if the error is about something else."""
     evaluation = getattr(action.argument, "evaluation", None) or getattr(action.argument, "closure", None)
     call = fault_call(error.__traceback__)
     if call is None or evaluation is None:
@@ -72,7 +83,7 @@ def _of_label(state: State, action: Action, error: BaseException) -> tuple[str, 
 
 
 def does_not_hold(plan: Plan, state: State, failures: Sequence[tuple[Expectation, str]]) -> ExpectationError:
-    """Every expectation of a step that does not hold."""
+    """The error for every expectation of a step that failed."""
     problems: list[Problem] = []
     for expectation, difference in failures:
         message = f"`{expectation.text}`: {difference}"

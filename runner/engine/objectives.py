@@ -1,4 +1,4 @@
-"""The objectives of a run as functions of its weights, for whoever asks about their derivatives."""
+"""The objectives of a run as functions of its weights, for checking derivatives."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from runner.plan.program.instructions import Action, Backward, Evaluation, Step,
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a step differentiates."""
+    """An objective that a step differentiates."""
 
     name: str
-    sources: tuple[str, ...]  # whose first batches it is computed over
-    parameters: tuple[str, ...]  # the trainable ones that its derivative flows to
-    cut: tuple[str, ...]  # the trainable ones that it reads, and that no derivative flows to
+    sources: tuple[str, ...]  # the data sources whose first batches it uses
+    parameters: tuple[str, ...]  # the trainable parameters that its derivative reaches
+    cut: tuple[str, ...]  # the trainable parameters that it reads, and that its derivative does not reach
     computation: Computation
     value: Callable[[], Tensor]
-    """The objective at the weights as they are, one element; the same random draws at every call."""
+    """Returns the objective at the current weights, one element; every call draws the same random numbers."""
 
 
 def objectives(plan: Plan, state: State) -> list[Objective]:
-    """What the `backward`, `train` and `step` steps of a program differentiate, each once.
+    """The objectives that the `backward`, `train` and `step` steps of a program differentiate, each once.
 
-    An objective with a `gradient` is their product, summed: what `backward` differentiates then.
+    An objective with a `gradient` is the sum of their product, which `backward` then differentiates.
 
     Args:
-        state: as `initial_state` gives it. The values change its weights in no way; the first batches are drawn.
+        state: the state that `initial_state` returns. Its weights do not change; its first batches are drawn.
     """
     binding = Binding(plan, state)
     found: dict[tuple[object, ...], Objective] = {}
@@ -66,7 +66,7 @@ def _objective(
     call = binding.evaluate(evaluation, (), detached=False)
     given = None if gradient is None else binding.call(gradient, ())
     mode = torch.enable_grad if evaluation.computation.gradients else nullcontext
-    weight: list[Tensor] = []  # the `gradient`, as it is at the first call
+    weight: list[Tensor] = []  # the `gradient` at the first call
 
     def value() -> Tensor:
         state.evaluations = 0
@@ -76,7 +76,7 @@ def _objective(
                 found: Tensor = results[evaluation.objective]
                 if given is None:
                     return found.reshape(())
-                if not weight:  # which may read what has just been computed
+                if not weight:  # it may read what has just been computed
                     state.values.update({kept: _detached(results[output]) for output, kept in evaluation.kept})
                     weight.append(_as_tensor(given()[0], found))
                 product = (found * weight[0].conj()).sum()

@@ -12,11 +12,11 @@ from runner.plan.rows.columns import Column
 Values = tuple[Tensor | None, ...]
 
 Compiling = Callable[[str, float | None], None]
-"""Is called at each compilation: with the path of the step as it begins, and again with the seconds that it took."""
+"""Called as each compilation begins, with the path of the step, and as it ends, with its seconds."""
 
 
 class Columns:
-    """The columns of a run and where each stands in a row's values."""
+    """The columns of a run, and the position of each in the values of a row."""
 
     __slots__ = ("columns", "positions")
 
@@ -25,7 +25,7 @@ class Columns:
         self.positions: Mapping[str, int] = {column.name: position for position, column in enumerate(columns)}
 
     def position(self, name: str) -> int:
-        """Where `name` stands in a row's values.
+        """The position of `name` in the values of a row.
 
         Raises:
             KeyError: there is no such column; the nearest name is suggested.
@@ -38,9 +38,9 @@ class Columns:
 
 
 class Block:
-    """The values of consecutive rows that were computed together.
+    """The values of consecutive rows that one call computed.
 
-    A stacked column is one tensor `(rows, *shape)`; any other is the same in each of the rows, or none.
+    A stacked column is one tensor `(rows, *shape)`; any other column is the same in each row.
     """
 
     __slots__ = ("columns", "shared", "stacked")
@@ -48,21 +48,21 @@ class Block:
     def __init__(self, columns: Sequence[Tensor | None], stacked: Sequence[bool], shared: bool) -> None:
         self.columns = columns  # aligned with those of the rows' layout
         self.stacked = stacked
-        self.shared = shared  # a row's values may be these tensors; else they are copies
+        self.shared = shared  # whether a row may have these tensors rather than copies
 
     def values(self, place: int) -> Values:
-        """Those of one of the rows."""
+        """The values of one row."""
         found = tuple(self.value(position, place) for position in range(len(self.columns)))
         return found if self.shared else tuple(None if value is None else value.clone() for value in found)
 
     def value(self, position: int, place: int) -> Tensor | None:
-        """That of one column."""
+        """The value of one column in one row."""
         value = self.columns[position]
         return value[place] if value is not None and self.stacked[position] else value
 
 
 class Row:
-    """What one step left behind. Its tensors are never written again.
+    """The values after one step. Its tensors are never written again.
 
     `row["f"]`, `row["x1"]`, `row["x1.grad"]` are tensors of the column's shape and dtype, on the run's device,
     or None where this step did not compute the value or the gradient does not exist.
@@ -87,7 +87,7 @@ class Row:
         self.iteration = iteration  # of the innermost loop, from 1
         self.layout = layout
         self._values = values
-        self.block = block  # where the values are, if not in `_values`, at `place`
+        self.block = block  # contains the values, at `place`, if `_values` does not
         self.place = place
 
     @property

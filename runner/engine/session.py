@@ -1,4 +1,4 @@
-"""One run under way: the binding of its plan, what watches over its numbers, and what saves it."""
+"""One run in progress: its binding, its watch, its rules of health, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SaveCheckpoint = Callable[[str | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the steps of a run share."""
+    """The objects that all steps of a run share."""
 
     binding: Binding
     watch: Watch
@@ -31,12 +31,12 @@ def open_session(
     """A session over the tensors of `state`.
 
     Args:
-        checkpoint: what `checkpoint` steps call; they do nothing without it.
-        watch: over `state`; one that reports as Python warnings unless given.
+        checkpoint: called by `checkpoint` steps.
+        watch: watches over `state`; by default it reports as Python warnings.
     """
     watch = Watch(plan, state) if watch is None else watch
     return Session(Binding(plan, state), watch, Health(plan, state, watch.tell), checkpoint or _saves_nothing)
 
 
 def _saves_nothing(tag: str | None) -> None:
-    """Of a run that is not recorded."""
+    """Ignore `checkpoint` steps, for a run that is not recorded."""

@@ -12,12 +12,13 @@ from torch.nn import Parameter
 
 from runner.engine.data.batches import Batches, open_batches
 from runner.errors import Problem, RunError
+from runner.faults import PlacedFault, place
 from runner.language.graph.codegen import fault_place
 from runner.language.inference.generators import left_alone, manual_seed
 from runner.language.inference.inference import Bounds
 from runner.language.lowering.diagnosis import torch_message
+from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Scalar
 from runner.optim import (
     AnyStepper,
     InitialState,
@@ -29,28 +30,26 @@ from runner.optim import (
     compile_schedule,
     resolve,
 )
-from runner.optim.faults import PlacedFault
 from runner.plan.data.files import text_read_once
 from runner.plan.data.sources import columns_read
-from runner.plan.faults import place
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Enter
+from runner.plan.program.instructions import LoopStart
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.initial import Computed
-from runner.plan.tensors.initial_values import NOTHING, Surroundings, computed_value, initial_values
+from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed_value, initial_values
 
 Values = tuple[Tensor | None, ...]
 Withheld = tuple[int, Values]
-"""A row that the log keeps only if its iteration turns out to be the last one, and its step's place in the program."""
+"""A row that the log keeps only if its iteration is the last one, with the position of its step in the program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A hyperparameter that changes with `t`."""
+    """A hyperparameter that depends on `t`."""
 
     group: int
     option: str
-    value: Callable[[int], Any]  # of t, the step that is about to be taken, from 1
+    value: Callable[[int], Any]  # a function of t, the number of the next step, from 1
 
 
 @dataclass(slots=True)
@@ -61,17 +60,19 @@ class State:
     constants: dict[str, Tensor]
     steppers: dict[str, AnyStepper]
     schedules: dict[str, tuple[Schedule, ...]]
-    iterations: list[int]  # of each loop, from 1; 0 before it is entered
-    values: dict[str, Any] = field(default_factory=dict)  # named values as they were last computed
-    position: int = 0  # in the program
+    iterations: list[int]  # the iteration of each loop, from 1; 0 before it starts
+    values: dict[str, Any] = field(default_factory=dict)  # the last value of each named value
+    position: int = 0  # of the next instruction
     row: int = 0  # the number of the next row
     batches: dict[str, Batches] = field(default_factory=dict)  # the cursor of each data source
-    evaluations: int = 0  # computations with random numbers done; each has a stream of its own
-    compiled: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)  # for steps of the program
-    observations: int = 0  # the same of `expect` and `when`, which leave the streams of the others alone
+    evaluations: int = 0  # how many computations have drawn random numbers; each has its own stream
+    compiled: dict[int, Any] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # compiled code by the position of its step
+    observations: int = 0  # the same for `expect` and `when`, which have separate streams
     withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
-    last: list[Withheld] = field(default_factory=list)  # rows of a loop that was left, which are out next
-    warnings: tuple[Problem, ...] = ()  # what was found odd about the data, and told
+    last: list[Withheld] = field(default_factory=list)  # rows of a loop that ended, which are yielded next
+    warnings: tuple[Problem, ...] = ()  # warnings about the data
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, gradients and optimizer state by name: `x1`, `x1.grad`, `x1.exp_avg`; only what exists."""
@@ -91,9 +92,9 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     """The state before step 1.
 
     Args:
-        given: initial values that some tensors take instead of their own.
+        given: values that replace the initial values of some tensors.
     Raises:
-        RunError: an initial value cannot be made any more: a data file has changed since planning.
+        RunError: an initial value cannot be made, because a data file has changed since planning.
     """
     with text_read_once(columns_read(plan.config)):
         return _initial_state(plan, given)
@@ -101,9 +102,9 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
 
 def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
     document = plan.config.document
-    around = Surroundings(plan.seed, plan.scalars, plan.functions, plan.dtype, Bounds())
+    context = InitialContext(plan.seed, plan.environment, Bounds())
     try:
-        values = initial_values(plan.tensors, around, given=given, drawn=plan.drawings.take())
+        values = initial_values(plan.tensors, context, given=given, drawn=plan.drawings.take())
     except PlacedFault as fault:
         raise RunError(fault.problem(document)) from fault
     except LanguageError as error:
@@ -117,12 +118,12 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
             parameters[name] = Parameter(moved, requires_grad=tensor.requires_grad)
         else:
             constants[name] = moved
-    loops = sum(isinstance(instruction, Enter) for instruction in plan.program)
+    loops = sum(isinstance(instruction, LoopStart) for instruction in plan.program)
 
     def initial(entry: InitialState) -> Tensor | int | float | bool:
         if not isinstance(entry.value, str):
             return entry.value
-        return computed_value(Computed(entry.value, entry.path, ()), "state", values, around).to(plan.device)
+        return computed_value(Computed(entry.value, entry.path, ()), "state", values, context).to(plan.device)
 
     def stepper(optimizer: OptimizerPlan) -> AnyStepper:
         if optimizer.rule is None:
@@ -157,7 +158,7 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
 
 
 def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:
-    """What torch raised while the state of an optimizer was made."""
+    """The error that torch raised while it created the state of an optimizer."""
     path, found = (*optimizer.path, "state"), fault_place(error.__traceback__)
     if found is None:
         return RunError(plan.config.document.problem(path, torch_message(error)))
@@ -173,7 +174,7 @@ def _at_step(plan: Plan, name: str, option: Option) -> Callable[[int], Any]:
 
 
 def _scheduled(plan: Plan, option: Scheduled, least: float = -math.inf) -> Callable[[int], Scalar]:
-    """The value of an expression of `t`; what it raises is placed in the config."""
+    """The value of an expression of `t`; an error in it has its place in the config."""
     document = plan.config.document
     try:
         compiled = compile_schedule(option.text, {**plan.tables, **plan.scalars})

@@ -1,4 +1,4 @@
-"""The state of one run taken over by another run of the same program, in the other's dtypes and on its device."""
+"""Copies the state of one run into another run of the same program, with its dtypes and on its device."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from runner.engine.state import State
 from runner.optim import AnyStepper
 
 OF_EVERY_DTYPE = "step"
-"""The entry of an optimizer's state that torch keeps as it is, whatever its parameter is."""
+"""The entry of optimizer state that torch keeps in its own dtype, for any parameter."""
 
 
 def transfer(
     source: State, target: State, optimizers: Collection[str], dtypes: Mapping[torch.dtype, torch.dtype]
 ) -> None:
-    """Bring `target` to where `source` is: copies, so that neither writes the other's tensors.
+    """Copy the state of `source` into `target`; they share no tensors afterwards.
 
-    Weights, gradients and optimizer state become what `target` keeps them in, and data sources draw what `source`
-    has drawn.
+    Weights, gradients and optimizer state take the dtypes of `target`, and its data sources move to the position of
+    those of `source`.
 
     Args:
         source, target: states of plans with the same parameters, sources and program.
-        optimizers: those whose state is taken over; the others go on with their own.
-        dtypes: what the dtypes of named values become.
+        optimizers: the optimizers whose state is copied; the others keep their own.
+        dtypes: the dtype that replaces each dtype of named values.
     """
     with torch.no_grad():
         for name, parameter in target.parameters.items():
@@ -60,7 +60,7 @@ def _transfer_optimizer(source: AnyStepper, target: AnyStepper, parameters: Mapp
 
 
 def _entry(key: str, value: Any, parameter: Parameter, existing: Any) -> Any:
-    """One entry of an optimizer's state as the other one keeps it: in its dtype so far, else in its parameter's."""
+    """One entry of optimizer state in the dtype that the target has for it, or in that of its parameter."""
     if isinstance(value, (list, tuple)):
         return type(value)(_entry(key, item, parameter, None) for item in value)
     if not isinstance(value, Tensor):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.catalogue import Argument
+from runner.faults import PlacedFault
+from runner.language.text.arithmetic import COUNTERS, FUNCTIONS, Names, Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import COUNTERS, FUNCTIONS, Names, Scalar, calls_in, evaluate, names_in
-from runner.optim.faults import PlacedFault
+from runner.language.text.scalars import calls_in, evaluate, names_in
 from runner.optim.plans import Element, Option, Path, Scheduled, Value
 
 
@@ -101,7 +102,7 @@ def _element(argument: Argument, base: str, value: object, path: Path, scope: Sc
         raise PlacedFault(path, f"`{value}` is a string, not a boolean", "write `true` or `false`")
     if isinstance(value, str):
         _check_reads_numbers(value, path, scope.unreadable)
-    if isinstance(value, str) and _runs(value, path, {*scope.running, *COUNTERS}):
+    if isinstance(value, str) and _runs(value, path, {*scope.running, *COUNTERS - scope.names.keys()}):
         return Scheduled(value, path)
     result = scalar(value, path, scope.names)
     if not fits(base, result):

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from runner.errors import did_you_mean, listing
-from runner.optim.faults import Collector, PlacedFault
+from runner.faults import Faults, PlacedFault
 from runner.optim.plans import Path, Shaped
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Membership:
     """What one optimizer holds: a set of parameters for each of its groups, and the rest."""
 
     rest: tuple[str, ...]
@@ -28,8 +28,8 @@ class Held:
 
 
 def held_by(
-    declared: OptimizerDeclaration, parameters: Mapping[str, Shaped], alone: bool, faults: Collector
-) -> Held | None:
+    declared: OptimizerDeclaration, parameters: Mapping[str, Shaped], alone: bool, faults: Faults
+) -> Membership | None:
     """Which parameters an optimizer holds.
 
     With `parameters`, those; without, a single optimizer holds every trainable parameter, and one of several those
@@ -45,7 +45,7 @@ def held_by(
         base = _matching(declared.parameters, parameters, (*declared.path, "parameters"), faults)
     elif not alone and not declared.groups:
         hint = "write `parameters: [...]` beside it, names or globs"
-        faults.add(PlacedFault(declared.path, "one of several optimizers must name its parameters", hint, key=True))
+        faults.note(PlacedFault(declared.path, "one of several optimizers must name its parameters", hint, key=True))
     wrong = len(faults.problems) > before
     groups: list[tuple[str, ...]] = []
     taken: dict[str, int] = {}
@@ -59,10 +59,10 @@ def held_by(
     if len(faults.problems) > before:
         return None
     rest = tuple(name for name in base if name not in taken) if declared.parameters is not None or alone else ()
-    held = Held(rest, tuple(groups))
+    held = Membership(rest, tuple(groups))
     if held.all:
         return held
-    faults.add(
+    faults.note(
         PlacedFault((*declared.path, declared.kind), nothing, "take it out, or name parameters to hold", key=True)
     )
     return None
@@ -83,7 +83,7 @@ def _group(
 
 
 def report_twice(
-    name: str, declared: OptimizerDeclaration, held: Held, holders: dict[str, str], faults: Collector
+    name: str, declared: OptimizerDeclaration, held: Membership, holders: dict[str, str], faults: Faults
 ) -> None:
     """Note who holds what, and collect a fault for what an earlier optimizer holds already."""
     twice = [parameter for parameter in held.all if parameter in holders]
@@ -92,12 +92,12 @@ def report_twice(
         shown = listing([f"`{parameter}`" for parameter in twice], 5)
         verb = "is" if len(twice) == 1 else "are"
         message = f"{shown} {verb} held by the optimizer `{holders[twice[0]]}` too"
-        faults.add(PlacedFault(place, message, "two optimizers would both step it; name it in one of them"))
+        faults.note(PlacedFault(place, message, "two optimizers would both step it; name it in one of them"))
     for parameter in held.all:
         holders.setdefault(parameter, name)
 
 
-def _matching(patterns: Sequence[str], parameters: Mapping[str, Shaped], path: Path, faults: Collector) -> list[str]:
+def _matching(patterns: Sequence[str], parameters: Mapping[str, Shaped], path: Path, faults: Faults) -> list[str]:
     """The trainable parameters that names and globs stand for, in the order of their declaration.
 
     A pattern that stands for nothing, or names a frozen parameter, is a fault.
@@ -110,11 +110,11 @@ def _matching(patterns: Sequence[str], parameters: Mapping[str, Shaped], path: P
         if not found:
             message = f"`{pattern}` matches no parameter" if _is_glob(pattern) else f"there is no parameter `{pattern}`"
             hint = did_you_mean(pattern, parameters, f"parameters are {listing(parameters)}")
-            faults.add(PlacedFault((*path, position), message, hint))
+            faults.note(PlacedFault((*path, position), message, hint))
         elif not trainable:
             frozen = "is frozen" if pattern in parameters else "matches frozen parameters only"
             hint = "give it `requires_grad: true`, or take it out here"
-            faults.add(PlacedFault((*path, position), f"`{pattern}` {frozen}", hint))
+            faults.note(PlacedFault((*path, position), f"`{pattern}` {frozen}", hint))
     return [name for name in parameters if name in chosen]
 
 

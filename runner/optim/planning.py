@@ -6,14 +6,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.catalogue import Optimizer, optimizers
+import torch
+
+from runner.catalogue import Optimizer, argument_absence, installed, optimizers
 from runner.errors import Problem, did_you_mean, listing
+from runner.faults import Faults, PlacedFault, sentence
 from runner.language.dtypes import dtype_name
+from runner.language.text.arithmetic import Names, Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Names, Scalar, names_in
+from runner.language.text.scalars import names_in
 from runner.optim.arguments import Scope, argument_value, scalar
-from runner.optim.faults import Collector, PlacedFault, sentence
-from runner.optim.membership import Held, held_by, report_twice
+from runner.optim.membership import Membership, held_by, report_twice
 from runner.optim.plans import (
     GroupPlan,
     InitialState,
@@ -68,7 +71,7 @@ def plan_optimizers(
         unread: those of `constants` that no hyperparameter can read, because they are no list of numbers.
     """
     tensors = dict(constants or {})
-    faults = Collector(config.document, problems)
+    faults = Faults(config.document, problems)
     unreadable = frozenset(name for name in unread if name not in scalars)
     unknown = frozenset(name for name in tensors if name not in scalars) - unreadable
     around = _Around(
@@ -116,7 +119,7 @@ def _assigned(steps: Iterable[Step]) -> set[str]:
 class _Around:
     """What planning one optimizer needs to know of the config."""
 
-    faults: Collector
+    faults: Faults
     parameters: Mapping[str, Shaped]
     constants: Mapping[str, Shaped]
     scope: Scope
@@ -141,12 +144,12 @@ class _Written:
         return cls(options, {name: (*place, name) for name in options})
 
 
-def _plan(name: str, declared: OptimizerDeclaration, held: Held | None, around: _Around) -> OptimizerPlan | None:
+def _plan(name: str, declared: OptimizerDeclaration, held: Membership | None, around: _Around) -> OptimizerPlan | None:
     if declared.rule is not None:
         return _plan_rule(name, declared, declared.rule, held, around)
     faults = around.faults
     before = len(faults.problems)
-    kind = optimizers()[declared.kind]
+    kind = installed(optimizers()[declared.kind])
     place = (*declared.path, declared.kind)
     options = _options(kind, declared.arguments, place, around)
     written = [_Written.at(place, options)]
@@ -174,7 +177,7 @@ def _plan(name: str, declared: OptimizerDeclaration, held: Held | None, around: 
 
 
 def _plan_rule(
-    name: str, declared: OptimizerDeclaration, written: RuleDeclaration, held: Held | None, around: _Around
+    name: str, declared: OptimizerDeclaration, written: RuleDeclaration, held: Membership | None, around: _Around
 ) -> OptimizerPlan | None:
     faults = around.faults
     before = len(faults.problems)
@@ -203,6 +206,8 @@ def _options(
             if name in ignored:
                 message = f"{kind.name} reads `{name}` once for all parameters, never from a group"
                 raise PlacedFault(at, message, "write it beside the other arguments of the class", key=True)
+            if name not in table:
+                raise PlacedFault(at, *argument_absence(kind, name, torch.__version__), key=True)
             option = argument_value(table[name], value, at, around.scope)
             if name in _ONLY_FOR_ALL.get(kind.name, ()) and changes(option):
                 raise PlacedFault(at, f"{kind.name} reads `{name}` once, before the first step", "write a number")
@@ -276,7 +281,7 @@ def _initial_state(
     parameter: str,
     entries: Mapping[str, Any],
     state: Mapping[str, tuple[StateEntry, ...]],
-    held: Held,
+    held: Membership,
     path: Path,
     around: _Around,
 ) -> dict[str, InitialState]:

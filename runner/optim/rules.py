@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from torch.nn import Parameter
 
 from runner.errors import nearest
+from runner.faults import PlacedFault
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation, Output, extract, forget_examples
 from runner.language.graph.lowered import Lowered
@@ -28,7 +29,6 @@ from runner.language.lowering.scope import Scope
 from runner.language.lowering.values import describe
 from runner.language.text.faults import START, LanguageError, Place, place_of
 from runner.language.text.parse import assigned_names, parse_statements
-from runner.optim.faults import PlacedFault
 from runner.optim.plans import Path, Rule, Shaped, StateEntry, broadcasts
 from runner.optim.updates import total
 

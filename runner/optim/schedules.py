@@ -13,8 +13,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from runner.language.text.arithmetic import Names, Scalar
 from runner.language.text.faults import LanguageError, Place
-from runner.language.text.scalars import Names, RunningFunction, Scalar, compile_scalar
+from runner.language.text.scalars import RunningFunction, compile_scalar
 
 STEP_COUNT = "t"
 """The name of an optimizer's step count in its hyperparameters."""

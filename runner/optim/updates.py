@@ -26,8 +26,12 @@ SMALL_BYTES = 1 << 16
 ADAM = ("exp_avg", "exp_avg_sq")
 """What Adam keeps for a parameter."""
 
-_TORCH_ALONE = ("amsgrad", "foreach", "fused", "capturable", "differentiable")
-"""Options that leave the update to torch where they are set."""
+_FOLLOWED = frozenset(
+    {"params", "lr", "maximize", "weight_decay"}
+    | {"momentum", "dampening", "nesterov"}  # of SGD
+    | {"betas", "eps", "decoupled_weight_decay"}  # of Adam
+)
+"""What the functions here read of a group; any other option that is set leaves the update to torch."""
 
 ALIGNMENT = 64
 """Bytes at whose multiples tensors begin, whether they are parts of one or not: what torch computes may depend on it in
@@ -382,7 +386,7 @@ def _kind(optimizer: Optimizer) -> type[Optimizer] | None:
 
 def _shares(kind: type[Optimizer], group: Options, kept: Set[Parameter]) -> list[Share] | None:
     parameters: list[Parameter] = group["params"]
-    if any(group.get(option) for option in _TORCH_ALONE) or not all(map(_is_plain, parameters)):
+    if any(value for option, value in group.items() if option not in _FOLLOWED) or not all(map(_is_plain, parameters)):
         return None
     fit = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
     if kind is SGD:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from runner.faults import Faults
 from runner.language.inference.inference import readable_bytes
 from runner.optim import OptimizerPlan
 from runner.plan.data.sources import SourcePlan
-from runner.plan.faults import Faults
-from runner.plan.program.instructions import Action, Again, Enter, Instruction
+from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart
 from runner.plan.rows.columns import recorded
 from runner.plan.rows.log import LogPlan
 
@@ -102,10 +102,10 @@ def count_rows(program: tuple[Instruction, ...], every: int = 1) -> int:
     rows, scale = 1, [1]
     counts: list[int] = []
     for instruction in program:
-        if isinstance(instruction, Enter):
+        if isinstance(instruction, LoopStart):
             counts.append(instruction.times)
             scale.append(scale[-1] * instruction.times)
-        elif isinstance(instruction, Again):
+        elif isinstance(instruction, LoopEnd):
             scale.pop()
             counts.pop()
         elif isinstance(instruction, Action) and instruction.rows:

@@ -11,8 +11,8 @@ import torch
 from runner.config import Config
 from runner.errors import Problem
 from runner.language.graph.lowered import Lowered
-from runner.language.lowering.scope import Function
-from runner.language.text.scalars import Scalar
+from runner.language.lowering.scope import Environment, Function
+from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.data.sources import SourcePlan
 from runner.plan.estimates import Estimates
@@ -52,6 +52,11 @@ class Plan:
     health: HealthPlan = field(default_factory=HealthPlan)
     memory: int | None = None  # bytes that its execution may allocate; where the process's memory can be limited
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
+
+    @property
+    def environment(self) -> Environment:
+        """What expressions read besides tensors."""
+        return Environment(self.scalars, self.tables, self.functions, self.dtype, self.device)
 
     @property
     def columns(self) -> tuple[Column, ...]:

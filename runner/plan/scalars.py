@@ -6,9 +6,12 @@ from collections import deque
 from collections.abc import Mapping
 
 from runner.config import Config
+from runner.config.text.scalars import LARGEST_INTEGER
+from runner.errors import listing
+from runner.faults import ConfigPath, Faults
+from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Scalar, evaluate, names_in
-from runner.plan.faults import ConfigPath, Faults
+from runner.language.text.scalars import evaluate, names_in
 
 
 def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
@@ -67,7 +70,7 @@ def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:
             continue
         path = list(trail)
         names = sorted(path[path.index(name) :])
-        shown = ", ".join(f"`{each}`" for each in names)
+        shown = listing((f"`{each}`" for each in names), 6)
         faults.add(
             ("constants", names[0]),
             f"these constants are computed from one another: {shown}",
@@ -88,7 +91,7 @@ def number(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], fault
 
 
 def integer(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults, least: int) -> int | None:
-    """A numeric field as an integer of at least `least`; None, and a fault, where it is none."""
+    """A numeric field as an integer of at least `least`, below 2^63; None, and a fault, where it is none."""
     found = number(value, path, scalars, faults)
     if found is None:
         return None
@@ -97,5 +100,8 @@ def integer(value: object, path: ConfigPath, scalars: Mapping[str, Scalar], faul
         return None
     if found < least:
         faults.add(path, f"expected at least {least}, found {int(found)}", "write a larger number")
+        return None
+    if found > LARGEST_INTEGER:
+        faults.add(path, f"expected an integer below 2^63, found {found!r}", "write a smaller number")
         return None
     return int(found)

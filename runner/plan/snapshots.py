@@ -11,9 +11,9 @@ from typing import Literal
 from runner.config import Config
 from runner.config.models import SnapshotDeclaration, ToleranceDeclaration
 from runner.errors import did_you_mean, listing
-from runner.language.text.scalars import Scalar
+from runner.faults import ConfigPath, Faults
+from runner.language.text.arithmetic import Scalar
 from runner.plan.estimates import count_rows
-from runner.plan.faults import ConfigPath, Faults
 from runner.plan.program.instructions import Instruction
 from runner.plan.rows.columns import Column
 from runner.plan.scalars import integer, number

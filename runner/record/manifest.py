@@ -222,6 +222,9 @@ def _now() -> str:
 # --- reading
 
 
+PUT_BACK = "put back what stood there"
+
+
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a run directory; `status` is `killed` where it says running and that process is gone.
 
@@ -233,14 +236,15 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         with Folder(directory) as folder:
             content = parse_json(folder.read(MANIFEST_FILE, LARGEST_JSON))
     except OSError as error:
-        raise UsageError(f"{directory} is not a run directory: cannot read {path.name}: {error.strerror}") from error
+        message = f"{directory} is not a run directory: cannot read {path.name}: {error.strerror}"
+        raise UsageError(Problem(message, "`steprun runs` lists the recorded runs")) from error
     except ValueError as error:
         raise UsageError(f"{path} is not valid JSON") from error
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
-        raise UsageError(f"{path} is not the manifest of a run: it has no status")
+        raise UsageError(Problem(f"{path} is not the manifest of a run: it has no known status", PUT_BACK))
     fault = fault_in(content, FIELDS, required=False)
     if fault is not None:
-        raise UsageError(Problem(f"{path} is not the manifest of a run: {fault}", "put back what stood there"))
+        raise UsageError(Problem(f"{path} is not the manifest of a run: {fault}", PUT_BACK))
     if content["status"] == "running" and not _is_alive(content.get("process")):
         content["status"] = "killed"
     return content

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from runner.catalogue import Operation, check_call, find_method, find_operation, operations
+from tests.tables import over
 
 X = object()  # stands for a tensor
 
@@ -17,7 +16,7 @@ def named(name: str) -> Operation:
     return operation
 
 
-@pytest.mark.parametrize(
+@over(
     ("name", "positional", "keywords"),
     [
         ("relu", [X], {}),
@@ -54,7 +53,7 @@ def test_a_call_of_pytorch_passes(name: str, positional: list[Any], keywords: di
     assert check_call(named(name), positional, keywords) is None
 
 
-@pytest.mark.parametrize(
+@over(
     ("name", "positional", "keywords", "message", "hint", "argument"),
     [
         ("relu", [X, True], {}, "`relu` takes 1 argument by position, 2 are given", "it takes input", None),
@@ -144,7 +143,7 @@ def test_a_fault_says_what_is_wrong_and_one_thing_to_do(
     assert (fault.message, fault.hint, fault.argument) == (message, hint, argument)
 
 
-@pytest.mark.parametrize(
+@over(
     ("name", "positional", "keywords"),
     [
         (".to", ["cuda"], {}),

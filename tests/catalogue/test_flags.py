@@ -14,7 +14,8 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._pytree import tree_map
 
 from runner.catalogue import Operation, find_method, find_operation
-from tests.language.samples import UNREACHABLE, UnsayableError, samples, say
+from tests.language.samples import UNREACHABLE, UnsayableError, initial, samples, say
+from tests.tables import over
 
 SAMPLES = 6
 
@@ -37,7 +38,7 @@ def operation_of(entry: Any) -> Operation | None:
     return find_operation(f"torch.{entry.name}") or find_method(entry.name)
 
 
-@pytest.mark.parametrize("entry", entries())
+@over("entry", entries(), split=initial)
 def test_an_operation_that_draws_or_sizes_its_result_by_data_is_flagged(entry: Any) -> None:
     operation = operation_of(entry)
     assert operation is not None

@@ -5,12 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from runner import catalogue
+from tests.tables import over
 
 
-@pytest.mark.parametrize(
+@over(
     ("written", "target"),
     [
         ("softmax", "torch.nn.functional.softmax"),
@@ -43,14 +42,12 @@ def test_a_bare_name_is_functionals_before_it_is_torchs() -> None:
         assert operation.name == f"F.{name}"
 
 
-@pytest.mark.parametrize(
-    "name", ["cholesky_ex", "erfcx", "rfft", "nope", "torch.nope", "F.sum", "linalg.sum", "", ".", "T"]
-)
+@over("name", ["cholesky_ex", "erfcx", "rfft", "nope", "torch.nope", "F.sum", "linalg.sum", "", ".", "T"])
 def test_what_needs_a_prefix_or_does_not_exist_is_not_found(name: str) -> None:
     assert catalogue.find_operation(name) is None
 
 
-@pytest.mark.parametrize(
+@over(
     ("name", "reason"),
     [
         ("empty", "uninitialised memory"),
@@ -92,12 +89,12 @@ def test_a_denied_name_says_why(name: str, reason: str) -> None:
     assert reason in (catalogue.refusal(name) or "")
 
 
-@pytest.mark.parametrize("name", ["relu", "torch.sum", ".sum", ".T", "nope", "torch.linalg.nope"])
+@over("name", ["relu", "torch.sum", ".sum", ".T", "nope", "torch.linalg.nope"])
 def test_no_reason_is_given_for_what_exists_or_never_did(name: str) -> None:
     assert catalogue.refusal(name) is None
 
 
-@pytest.mark.parametrize("key", sorted(catalogue.denied()))
+@over("key", sorted(catalogue.denied()))
 def test_a_reason_reads_on_after_is_not_available(key: str) -> None:
     reason = catalogue.denied()[key]
     assert reason[0].islower()

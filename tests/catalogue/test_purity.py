@@ -14,6 +14,8 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._pytree import tree_leaves
 
 from runner.catalogue import check_call, find_attribute, find_method, find_operation
+from tests.language.samples import initial
+from tests.tables import over
 
 SAMPLES = 3
 
@@ -38,7 +40,7 @@ def process_state() -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize(("entry", "dtype"), list(entries()))
+@over(("entry", "dtype"), list(entries()), split=lambda entry, _: initial(entry))
 @pytest.mark.filterwarnings("ignore")
 def test_an_operation_leaves_its_arguments_and_the_process_as_they_were(entry: Any, dtype: torch.dtype) -> None:
     with warnings.catch_warnings(), torch.random.fork_rng():

@@ -5,12 +5,20 @@ from __future__ import annotations
 import ast
 import inspect
 
-import pytest
 import torch
 from torch import nn
 
-from runner.catalogue import REFUSED_OPTIMIZERS, Optimizer, initialisers, optimizers, schedules
+from runner.catalogue import (
+    REFUSED_OPTIMIZERS,
+    Optimizer,
+    initialisers,
+    installed,
+    optimizers,
+    schedules,
+    spans,
+)
 from runner.optim import schedules as closed_forms
+from tests.tables import over
 
 NATIVE = {
     name: value
@@ -25,7 +33,7 @@ def test_every_class_of_torch_optim_is_in_the_table_or_refused() -> None:
     assert set(REFUSED_OPTIMIZERS) == {"sparseadam"}
 
 
-@pytest.mark.parametrize("optimizer", optimizers().values(), ids=lambda optimizer: optimizer.name)
+@over("optimizer", [*map(installed, optimizers().values())])
 def test_an_optimizers_arguments_are_those_of_its_class(optimizer: Optimizer) -> None:
     parameters = dict(inspect.signature(NATIVE[optimizer.class_name]).parameters)
     del parameters["params"]
@@ -38,7 +46,19 @@ def test_an_optimizers_arguments_are_those_of_its_class(optimizer: Optimizer) ->
     assert all(reason for reason in optimizer.refused.values())
 
 
-@pytest.mark.parametrize("optimizer", optimizers().values(), ids=lambda optimizer: optimizer.name)
+@over("optimizer", optimizers().values())
+def test_the_table_has_what_the_installed_class_has_and_names_what_it_lacks(optimizer: Optimizer) -> None:
+    here = installed(optimizer)
+    assert {argument.name for argument in here.arguments} <= {argument.name for argument in optimizer.arguments}
+    lacking = [argument.name for argument in optimizer.arguments if argument not in here.arguments]
+    assert lacking == [
+        argument.name
+        for argument in optimizer.arguments
+        if (span := spans().get(f"{optimizer.name}({argument.name})")) and not span.includes(torch.__version__)
+    ]
+
+
+@over("optimizer", [*map(installed, optimizers().values())])
 def test_the_tables_defaults_make_the_optimizer_that_torch_makes(optimizer: Optimizer) -> None:
     weights = [nn.Parameter(torch.ones(2, 2))]
     defaults = {argument.name: ast.literal_eval(argument.default or "") for argument in optimizer.arguments}
@@ -72,7 +92,7 @@ def test_every_schedule_that_hyperparameters_may_call_is_in_the_table() -> None:
         assert inspect.isclass(getattr(torch.optim.lr_scheduler, entry.class_name))
 
 
-@pytest.mark.parametrize("name", [name for name in schedules() if name != "sequential_lr"])
+@over("name", [name for name in schedules() if name != "sequential_lr"])
 def test_the_arguments_of_a_schedule_have_torchs_defaults(name: str) -> None:
     entry = schedules()[name]
     native = inspect.signature(getattr(torch.optim.lr_scheduler, entry.class_name)).parameters

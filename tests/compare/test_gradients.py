@@ -12,6 +12,7 @@ import torch
 import runner
 from runner.compare.gradients.check import Checked, ObjectiveReport, Precision, check_gradients, in_double_precision
 from runner.config import overridden
+from tests.tables import over
 
 
 def reports(text: str, base: Path | str = ".", **precision: float) -> list[ObjectiveReport]:
@@ -36,7 +37,7 @@ DERIVATIVES = {
 }
 
 
-@pytest.mark.parametrize("expression", DERIVATIVES)
+@over("expression", DERIVATIVES)
 def test_a_known_derivative_is_found_both_ways(expression: str) -> None:
     checked = only(f"parameters: {{x: 0.7}}\nexpression: {expression}\n")
     known = DERIVATIVES[expression](0.7)

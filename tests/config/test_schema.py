@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from runner.config.text.nodes import plain
 from runner.errors import ConfigError
 from tests.config.bad_configs import DETECTED, readable
 from tests.config.strategies import LINEAR, mutated
+from tests.tables import over
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SCHEMA = json_schema()
@@ -59,7 +61,7 @@ def test_nothing_stands_beside_a_reference_for_draft_7_reads_nothing_there() -> 
     assert all(set(schema) == {"$ref"} for schema in references(SCHEMA))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@over("path", CONFIGS)
 def test_every_example_satisfies_the_schema(path: Path) -> None:
     value = plain(load(path).document.root)
     VALIDATOR.validate(value)
@@ -79,7 +81,7 @@ def test_what_the_schema_rejects_does_not_compile(text: str) -> None:
             runner.compile(config)
 
 
-@pytest.mark.parametrize(
+@over(
     "text",
     [
         "constants: {n: 2}\noptimizer: {sgd: }\nsteps: 3 * n",
@@ -92,25 +94,27 @@ def test_what_the_schema_rejects_does_not_compile(text: str) -> None:
         "constants: {size: 1.0, c: {init: 3, requires_grad: false}, b: true, l: [1, 2], e: 2 * size}",
         "functions: {'g (a, b=(1))': a + b}\nmetrics: {m: 2}",
         "seed: 1\nname: 7\ndtype: double\ndevice: cpu\nlog: {every: 2, tensors: none, include: x, budget: 2 ** 20}",
+        "data: {d: {columns: {y: y.npy}, batch_size: 2 * 2}}\nsteps: [backward, {next: d}, {next: {data: [d]}}]",
         "snapshot: {rtol: 0, atol: 1e-3, uncertainty: false, tolerances: {x: dtype}}",
         "health: {vanishing_gradient: 1e-9, unchanged: 3, update_ratio: [0, 1]}",
     ],
 )
-def test_short_forms_and_expressions_satisfy_the_schema(text: str) -> None:
-    config = loads("parameters: {x: 1.0}\nexpression: f = x * x\n" + text)
+def test_short_forms_and_expressions_satisfy_the_schema(text: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "y.npy", np.zeros((8, 2)))
+    config = loads("parameters: {x: 1.0}\nexpression: f = x * x\n" + text, base=str(tmp_path))
     runner.compile(config)
     VALIDATOR.validate(plain(config.document.root))
 
 
-@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1_000", "1_0.5e3", ".5", "1e-3"])
+@over("number", ["inf", "-inf", "nan", "1_000", "1_0.5e3", ".5", "1e-3"])
 def test_a_number_that_other_readers_of_yaml_take_for_text_satisfies_the_schema(number: str) -> None:
     text = f"parameters: {{x: {number}}}\nexpression: f = x"
     VALIDATOR.validate(plain(loads(text).document.root))
     VALIDATOR.validate(yaml.safe_load(text))
 
 
-@pytest.mark.parametrize(
-    ("base", "over"),
+@over(
+    ("base", "extending"),
     [
         ("optimizer: {adam: {lr: 1}}", "optimizer: {adam: {lr: null, eps: 1}}"),
         ("optimizer: {sgd: {}}", "optimizer: {groups: [{parameters: x, lr: 1}]}"),
@@ -120,15 +124,15 @@ def test_a_number_that_other_readers_of_yaml_take_for_text_satisfies_the_schema(
         ("metrics: {m: f}\non_nonfinite: warn", "metrics: {m: null}\non_nonfinite: null\nexpression: f = 2 * x"),
     ],
 )
-def test_a_file_that_extends_another_may_leave_out_and_delete(base: str, over: str, tmp_path: Path) -> None:
+def test_a_file_that_extends_another_may_leave_out_and_delete(base: str, extending: str, tmp_path: Path) -> None:
     written = "parameters: {x: {init: 1, stacked: 0}}\nexpression: f = x * x\nsteps: [backward]\n" + base
     (tmp_path / "base.yaml").write_text(written, encoding="utf-8")
-    (tmp_path / "over.yaml").write_text("extends: base.yaml\n" + over, encoding="utf-8")
+    (tmp_path / "over.yaml").write_text("extends: base.yaml\n" + extending, encoding="utf-8")
     runner.compile(load(tmp_path / "over.yaml"))
     VALIDATOR.validate(yaml.safe_load((tmp_path / "over.yaml").read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize(
+@over(
     "text",
     [
         "parmeters: {x: 1}",
@@ -180,7 +184,7 @@ def test_a_faulty_config_does_not(text: str) -> None:
     assert not VALIDATOR.is_valid(yaml.safe_load(HEAD + text))
 
 
-@pytest.mark.parametrize("text", ["", "parameters: {x: 1}", "expression: 1", "parameters: {x: {}}\nexpression: x"])
+@over("text", ["", "parameters: {x: 1}", "expression: 1", "parameters: {x: {}}\nexpression: x"])
 def test_what_a_config_needs_is_required(text: str) -> None:
     with pytest.raises(ConfigError, match=r"."):
         loads(text)
@@ -219,7 +223,7 @@ OUT_OF_RANGE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "argument", "bound", "schema"), OUT_OF_RANGE, ids=lambda value: str(value)[:30])
+@over(("name", "argument", "bound", "schema"), OUT_OF_RANGE)
 def test_torch_refuses_numbers_that_the_schema_refuses(
     name: str, argument: str, bound: str, schema: dict[str, Any]
 ) -> None:
@@ -230,9 +234,7 @@ def test_torch_refuses_numbers_that_the_schema_refuses(
         kind([torch.zeros(2, 2, requires_grad=True)], **{argument: wrong})
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in optimizers() if "betas" in in_schema(f"optimizer_{name}")["properties"]]
-)
+@over("name", [name for name in optimizers() if "betas" in in_schema(f"optimizer_{name}")["properties"]])
 def test_torch_refuses_betas_that_the_schema_refuses(name: str) -> None:
     kind = getattr(torch.optim, optimizers()[name].class_name)
     for betas in ((1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9,), (0.9, 0.9, 0.9)):

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 import runner
+from tests.configs.long_examples import LONG_EXAMPLES
+from tests.tables import over
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
@@ -191,15 +193,18 @@ def test_every_example_runs_and_its_expectations_hold(path: Path) -> None:
     assert execute(runner.load(path))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@over("path", CONFIGS)
 def test_every_example_says_what_it_is_and_expects_something(path: Path) -> None:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert document["description"]
     assert list(_expectations(document))
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new"), [(name, *change) for name, changes in PERTURBATIONS.items() for change in changes]
+@over(
+    ("name", "old", "new"),
+    [(name, *change) for name, changes in PERTURBATIONS.items() for change in changes],
+    split=lambda name, *_: name,
+    slow=LONG_EXAMPLES,
 )
 def test_an_example_that_computes_something_else_fails_an_expectation(name: str, old: str, new: str) -> None:
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
@@ -251,7 +256,7 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "place"), PLACES)
+@over(("path", "place"), PLACES, split=lambda path, _: path.stem, slow=LONG_EXAMPLES)
 def test_an_expectation_off_by_one_per_cent_does_not_hold(path: Path, place: int) -> None:
     document = copy.deepcopy(yaml.safe_load(path.read_text(encoding="utf-8")))
     holder, key = list(_expectations(document))[place]

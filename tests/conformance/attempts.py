@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .cases import DTYPES, Case, load_cases
+from torch import Tensor
+
+from .cases import DTYPES, Case, expected_results, load_cases
+from .states import COARSE, COARSE_RTOL, kept_keys
 
 NOTHING_STEPS = "no class of torch.optim meets the case, and it states no equations"
 
@@ -28,9 +31,25 @@ class Attempt:
     def slow(self) -> bool:
         return bool(self.case.record.get("slow"))
 
-    def compares(self, key: str) -> bool:
-        """Whether a result is to be compared: a source names its state as torch's optimizers do not."""
-        return key not in self.case.skipped_keys(self.dtype) and (self.optimizer == "rule" or ":state:" not in key)
+    def expected(self) -> dict[str, Tensor]:
+        """What is to be compared, by result key: with torch's optimizer only that state which it keeps too."""
+        results, skipped = expected_results(self.case), self.case.skipped_keys(self.dtype)
+        kept = kept_keys(self.case) if self.optimizer == "torch" else results
+        return {
+            key: value for key, value in results.items() if key not in skipped and (key in kept or ":state:" not in key)
+        }
+
+    def tolerances(self) -> Mapping[str, Any] | None:
+        """The case's tolerances, wider for scalars that torch keeps in float32; None where it does not hold."""
+        stated = self.case.tolerances(self.dtype)
+        if stated is None or self.optimizer != "torch":
+            return stated
+        items = dict(stated.get("items") or {})
+        for key, name in kept_keys(self.case).items():
+            if name in COARSE:
+                limits = items.get(key, stated)
+                items[key] = {"atol": limits["atol"], "rtol": max(limits["rtol"], COARSE_RTOL)}
+        return {**stated, "items": items}
 
 
 @functools.lru_cache(maxsize=1)

@@ -110,6 +110,23 @@ def expected_results(case: Case) -> dict[str, Tensor]:
     return {key: case.array(value) for key, value in EXPECTED[case.kind](case.record)}
 
 
+def given_arrays(case: Case) -> Iterator[Tensor]:
+    """Every number that the case gives to compute with."""
+    for field in ("inputs", "params", "constants"):
+        yield from case.arrays(field).values()
+    for values in (case.record.get("scheduled") or {}).values():
+        yield from map(case.array, values)
+    for probe in case.record.get("probes") or ():
+        yield from map(case.array, probe["params"].values())
+
+
+def has_nonfinite(case: Case) -> bool:
+    """Whether the case gives or expects an infinity or a NaN."""
+    return not all(
+        bool(torch.isfinite(value).all()) for value in (*given_arrays(case), *expected_results(case).values())
+    )
+
+
 def _expected_of_expr(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for output in record["outputs"]:
         if output.get("expected") is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cases import Case, expected_results
+from .cases import Case, expected_results, has_nonfinite
 from .drafting import Draft, Job, Reading
 from .expressions import Scope, UnsayableError
 from .models import Model, reaching_names, read_gradient, read_names
@@ -23,7 +23,7 @@ def job_of(case: Case, dtype: str, optimizer: str = "torch") -> Job:
     Raises:
         UnsayableError: the language has no words for the case.
     """
-    return BUILDERS[case.kind](case, Draft(case, dtype), optimizer)
+    return BUILDERS[case.kind](case, Draft(case, dtype, nonfinite=has_nonfinite(case)), optimizer)
 
 
 def _expr(case: Case, draft: Draft, optimizer: str) -> Job:
@@ -114,7 +114,7 @@ def _minimize(case: Case, draft: Draft, optimizer: str) -> Job:
 def _program(case: Case, draft: Draft, optimizer: str) -> Job:
     model = Model(case, draft)
     if "optimizer" in case.record:
-        draft.optimizer = optimizer_of(case, draft, model, optimizer)
+        draft.optimizer, model.views = optimizer_of(case, draft, model, optimizer)
     entries = {entry["after"]: entry for entry in case.record["expected"]}
     scope, loss, row, kind = model.base, None, 0, "start"
     if 0 in entries:
@@ -152,7 +152,7 @@ def _train(case: Case, draft: Draft, optimizer: str) -> Job:
     if 0 in entries:
         model.read(0, entries[0], 0, "start", None)
     alike = all(len({(value.shape, value.dtype) for value in values}) == 1 for values in scheduled.values())
-    draft.optimizer = optimizer_of(case, draft, model, optimizer)
+    draft.optimizer, model.views = optimizer_of(case, draft, model, optimizer)
     wanted = {name for entry in entries.values() for name in entry.get("values") or ()}
 
     if alike:
@@ -205,15 +205,12 @@ def _read_iteration(
         column = lets[name]
         number, kind = (before + apart.index(column) + 1, "forward") if column in apart else (row, "train")
         model.draft.read(number, Reading(f"{at}:value:{name}", column, kind))
-    for name, state in (entry.get("state") or {}).items():
-        for key in state:
-            model.draft.read(row, Reading(f"{at}:state:{name}:{key}", f"{model.parameters[name]}.{key}", "train"))
 
 
 BUILDERS = {"expr": _expr, "train": _train, "program": _program, "minimize": _minimize}
 
 
 def missing_keys(job: Job, case: Case) -> set[str]:
-    """Results that the case states and the job would not look for: a fault of the adapter."""
+    """Results that the case states and the job would not look for, beside state that torch does not keep."""
     read = {reading.key for readings in job.readings.values() for reading in readings} | set(job.known)
     return set(expected_results(case)) - read

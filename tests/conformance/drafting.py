@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .cases import DTYPES, Case, in_dtype
 from .expressions import Names, Scope
+from .states import View
 
 INLINE = 400
 """Elements that are written into the config; larger arrays go into a file."""
@@ -27,6 +28,7 @@ class Reading:
     column: str
     step: str  # the kind of step that must have left the row
     zeros: tuple[int, ...] | None = None
+    view: View | None = None  # how a source's state is read from the column
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Draft:
     optimizer: dict[str, Any] | None = None
     steps: list[Any] = field(default_factory=list)
     state_logged: bool = False
-    begins_nonfinite: bool = False  # as the case has it: a trained parameter that holds an infinity or a NaN
+    nonfinite: bool = False  # a number that the case gives or expects is an infinity or a NaN
     rows: int = 0
     readings: dict[int, list[Reading]] = field(default_factory=dict)
     known: dict[str, Tensor] = field(default_factory=dict)
@@ -97,7 +99,6 @@ class Draft:
     def parameter(self, source: str, tensor: Tensor, scope: Scope, *, trained: bool = True) -> str:
         name = self.names.give(source)
         frozen = {} if trained else {"requires_grad": False}
-        self.begins_nonfinite |= trained and not bool(torch.isfinite(tensor).all())
         self.parameters[name] = self.declaration(name, tensor) | frozen
         scope.bind(source, name)
         return name
@@ -154,7 +155,7 @@ class Draft:
         parts.append("steps:\n" + "\n".join(f"  - {flow(step)}" for step in self.steps))
         if self.state_logged:
             parts.append("log: {state: true}")
-        if self.begins_nonfinite:
+        if self.nonfinite:
             parts.append("on_nonfinite: ignore")
         return Job("\n".join(parts) + "\n", self.arrays, self.readings, self.known)
 

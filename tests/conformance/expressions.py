@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import copy
 import keyword
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
+
+from .parsing import parsed
 
 RESERVED = frozenset(
     {"training", "iteration", "row", "step", "path", "value", "pi", "inf", "nan", "grad"}
     | {"torch", "F", "nn", "math", "linalg", "special", "fft"}
     | {"true", "false", "null"}
     | set(keyword.kwlist)
+    | set(keyword.softkwlist)
 )
 """Names that a case may use for a value and a config may not, or not without confusion."""
 
@@ -29,12 +33,16 @@ class UnsayableError(Exception):
 class Names:
     """The config's names: one for each thing a case binds, none given twice."""
 
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken = set(taken)
 
     def give(self, wanted: str) -> str:
         """`wanted` where it is free and allowed, else a name like it."""
-        stem = wanted if PLAIN.fullmatch(wanted) and wanted not in RESERVED else "v_" + re.sub(r"\W", "_", wanted)
+        stem = (
+            wanted
+            if PLAIN.fullmatch(wanted) and wanted not in RESERVED
+            else "v_" + re.sub(r"[^A-Za-z0-9_]", "_", wanted)
+        )
         name, count = stem, 1
         while name in self.taken:
             count += 1
@@ -51,7 +59,7 @@ class Scope:
     ) -> None:
         self.names = dict(names)
         self.tensors = set(tensors)
-        self.literal = literal  # (values, dtype or None) -> the name of a constant that holds them
+        self.literal = literal  # (values, dtype or None) -> what stands for a tensor of them
 
     def copy(self) -> Scope:
         return Scope(self.names, self.tensors, self.literal)
@@ -65,7 +73,7 @@ class Scope:
 
     def is_tensor(self, expression: str) -> bool:
         """Whether the expression's value is a tensor rather than a number."""
-        return _is_tensor(_parsed(expression), self.tensors)
+        return _is_tensor(parsed(expression), self.tensors)
 
     def translate(self, expression: str) -> str:
         """The expression in the config's words.
@@ -73,18 +81,18 @@ class Scope:
         Raises:
             UnsayableError: the language cannot say it.
         """
-        tree = _Translation(self).visit(_parsed(expression))
+        tree = _Translation(self).visit(parsed(expression))
         return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def names_in(expression: str) -> set[str]:
     """Every name that the expression reads."""
-    return {node.id for node in ast.walk(_parsed(expression)) if isinstance(node, ast.Name)}
+    return {node.id for node in ast.walk(parsed(expression)) if isinstance(node, ast.Name)}
 
 
 def values_in(expression: str) -> set[str]:
     """The names whose values the expression reads: not those it only takes a size or a dtype of."""
-    return set(_values(_parsed(expression)))
+    return set(_values(parsed(expression)))
 
 
 def _values(node: ast.AST) -> Iterator[str]:
@@ -97,10 +105,6 @@ def _values(node: ast.AST) -> Iterator[str]:
             return
     for child in ast.iter_child_nodes(node):
         yield from _values(child)
-
-
-def _parsed(expression: str) -> ast.expr:
-    return ast.parse(expression.strip(), mode="eval").body
 
 
 SIZES = {"shape", "ndim", "dtype"}
@@ -213,7 +217,7 @@ class _Translation(ast.NodeTransformer):
             case _:
                 raise UnsayableError(f"a comprehension other than over one name: `{ast.unparse(node)}`")
         for value in _fixed_values(values):
-            yield self.visit(_Substitution(name, value).visit(_parsed(ast.unparse(node.elt))))
+            yield self.visit(_Substitution(name, value).visit(copy.deepcopy(node.elt)))
 
     def written_out(self, node: ast.Call) -> ast.expr:
         """`torch.tensor([1.0, 2.0])` is a constant of the config, in torch's default dtype or the named one."""
@@ -230,7 +234,7 @@ class _Translation(ast.NodeTransformer):
                 dtype = ""
             case _:
                 raise UnsayableError(f"the arguments of `{ast.unparse(node)}`")
-        return ast.Name(self.scope.literal(values, dtype))
+        return _expression(self.scope.literal(values, dtype))
 
     def number(self, node: ast.expr) -> ast.expr:
         """A number; of a tensor its only element, with no gradient through it, as in Python."""

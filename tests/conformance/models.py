@@ -11,6 +11,10 @@ from torch import Tensor
 from .cases import DTYPES, Case, in_dtype
 from .drafting import Draft, Reading
 from .expressions import Scope, names_in, values_in
+from .states import View
+
+Views = Mapping[str, Mapping[str, tuple[str, View]]]
+"""By parameter and a source's name of its state: the name in the run, and how the state is read from it."""
 
 
 def reaching_names(bindings: Iterable[tuple[str, str]], *expressions: str) -> set[str]:
@@ -54,6 +58,7 @@ class Model:
         self.base = draft.scope()
         self.parameters: dict[str, str] = {}
         self.tensors = case.arrays("params")
+        self.views: Views = {}
         self.written: dict[tuple[tuple[str, str], ...], tuple[str, dict[str, str]]] = {}
         assigned = {name for step in case.record.get("program") or () for name in _names_in_assign(step)}
         for name, value in self.tensors.items():
@@ -87,6 +92,11 @@ class Model:
         for name in entry.get("grads") or ():
             trained = self.parameters.get(name) if name in self.reaching else None
             read_gradient(self.draft, row, f"{at}:grad:{name}", trained, self.tensors[name], step)
+        for name, state in (entry.get("state") or {}).items():
+            for key in state.keys() & self.views.get(name, {}).keys():
+                column, view = self.views[name][key]
+                reading = Reading(f"{at}:state:{name}:{key}", f"{self.parameters[name]}.{column}", step, view=view)
+                self.draft.read(row, reading)
 
 
 def _names_in_assign(step: Any) -> set[str]:

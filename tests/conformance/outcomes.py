@@ -12,7 +12,6 @@ from torch import Tensor
 import runner
 
 from .attempts import NOTHING_STEPS, Attempt
-from .cases import expected_results
 from .comparison import Difference, differences
 from .configs import job_of
 from .expressions import UnsayableError
@@ -44,11 +43,10 @@ def missed_by(attempt: Attempt) -> list[Difference] | None:
     Raises:
         UnsayableError: the language has no words for the case.
     """
-    tolerance = attempt.case.tolerances(attempt.dtype)
+    tolerance = attempt.tolerances()
     if tolerance is None:
         return None
-    expected = {key: value for key, value in expected_results(attempt.case).items() if attempt.compares(key)}
-    return differences(found_by(attempt), expected, tolerance)
+    return differences(found_by(attempt), attempt.expected(), tolerance)
 
 
 @functools.cache

@@ -32,33 +32,31 @@ WRITTEN = f"""\
 
 <!-- Written by `{FOLDER}=FOLDER python -m tests.conformance.page`; edit `tests/conformance/page.py` instead. -->
 
-Numbers that other people have published, found again by configs. The cases are JSON records with their arrays, in a
-folder that is not part of this repository; with `{FOLDER}` naming it, `pytest tests/conformance` runs each of them as
-a test, and
+Configs that reproduce numbers published by other people. The cases are JSON records with their arrays, in a folder
+outside this repository. Set `{FOLDER}` to that folder: `pytest tests/conformance` then runs each case as a test, and
+this command writes this page:
 
 ```sh
 {FOLDER}=FOLDER python -m tests.conformance.page
 ```
-
-writes this page again.
 """
 
 CASES_SAID = """\
-Each case is run in float64 and float32 within the tolerance that it states: where it trains, with the class of
-`torch.optim` that reproduces it, and with the optimizer's equations as a rule. *Cannot be said*: the language has no
-words for it, for a reason below. *Not stated*: the source states nothing in that dtype.
+Each case runs in float64 and float32, and passes within the tolerance that it states. A case that trains runs twice:
+with the class of `torch.optim` that reproduces it, and with the optimizer's equations as a rule. *Not expressible*: the
+language lacks something, for a reason below. *Not stated*: the source states no number in that dtype.
 """
 FITS_SAID = """\
 The 27 nonlinear least-squares problems of NIST's Statistical Reference Datasets, fitted by L-BFGS in float64 from
-start 2. Each config minimises the logarithm of the sum of squares, its parameters moved along the eigenvectors of the
-Hessian at the start, or each in units of its start (*scale*). Digits are those that the worst parameter shares with its
-certified value, of which NIST gives 11: at the start, as reached here, and as the tests hold on any machine.
+start 2. Each config minimises the logarithm of the sum of squares. It moves the parameters along the eigenvectors of
+the Hessian at the start, or each in units of its start (*scale*). The digits are those that the worst parameter shares
+with its certified value, of which NIST gives 11: at the start, reached here, and required by the tests on any machine.
 """
 
 WAYS: Mapping[str, str] = {"": "–", "torch": "`torch.optim`", "rule": "rule", "nothing": "none"}
 """How each way of stepping is called in the table."""
 
-OUTCOMES = ("pass", "fail", "cannot be said", "not stated")
+OUTCOMES = ("pass", "fail", "not expressible", "not stated")
 _NIST = "nist_nonlinear"
 
 
@@ -83,7 +81,7 @@ def outcome_of(attempt: Attempt) -> Outcome:
     try:
         missed = missed_by(attempt)
     except UnsayableError as reason:
-        return Outcome(attempt, "cannot be said", str(reason))
+        return Outcome(attempt, "not expressible", str(reason))
     except runner.SteprunError as error:
         return Outcome(attempt, "fail", error.problems[0].message)
     if missed is None:
@@ -103,7 +101,7 @@ def page(outcomes: Sequence[Outcome], digits: Sequence[tuple[str, float, float]]
 
 def _environment() -> Iterator[str]:
     yield (
-        f"This one was written with PyTorch {torch.__version__} on {platform.system()}, {platform.machine()}, "
+        f"Written with PyTorch {torch.__version__} on {platform.system()}, {platform.machine()}, "
         f"{torch.backends.cpu.get_cpu_capability()}, one thread."
     )
 
@@ -132,7 +130,7 @@ def _line(source: str, way: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def _reasons(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    for kind, title in (("cannot be said", "What cannot be said, and why:"), ("fail", "What fails:")):
+    for kind, title in (("not expressible", "What is not expressible, and why:"), ("fail", "What fails:")):
         reasons = Counter((outcome.attempt.case.source, outcome.reason) for outcome in outcomes if outcome.kind == kind)
         if reasons:
             yield title
@@ -145,7 +143,7 @@ def _fits(digits: Sequence[tuple[str, float, float]]) -> Iterator[str]:
     yield "## NIST's nonlinear problems"
     yield ""
     yield FITS_SAID
-    yield "| problem | start | reached | held | directions | remark |"
+    yield "| problem | start | reached | required | directions | remark |"
     yield "| --- | ---: | ---: | ---: | --- | --- |"
     for name, begun, reached in digits:
         promise = PROMISES[name]

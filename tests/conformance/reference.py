@@ -3,32 +3,15 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .cases import DTYPES, Case, in_dtype
-
-WORDS = {
-    "torch": torch,
-    "F": F,
-    "math": math,
-    "pi": math.pi,
-    "float": float,
-    "int": int,
-    "max": max,
-    "min": min,
-    "len": len,
-    "abs": abs,
-    "range": range,
-    "slice": slice,
-}
-"""What a case's expression may name besides its own values."""
+from .evaluation import evaluated
+from .states import torch_optimizer, torch_views
 
 
 def reference_results(case: Case, dtype: str) -> dict[str, Tensor]:
@@ -37,38 +20,18 @@ def reference_results(case: Case, dtype: str) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in results.items()}
 
 
-def evaluated(expression: str, names: Mapping[str, Any]) -> Any:
-    """A case's expression as Python and torch find it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True to a scalar")  # float(x)
-        return eval(compile(expression.strip(), "<case>", "eval"), {**WORDS, **names})
-
-
 class _Reference:
     def __init__(self, case: Case, dtype: torch.dtype) -> None:
         self.case, self.record, self.dtype = case, case.record, dtype
         self.parameters = {n: v.clone().requires_grad_() for n, v in self.tensors("params").items()}
         self.constants = self.tensors("constants")
-        self.optimizer = self.make_optimizer() if "optimizer" in self.record else None
+        self.optimizer = torch_optimizer(case, self.parameters, dtype) if "optimizer" in self.record else None
 
     def tensors(self, field: str) -> dict[str, Tensor]:
         return {name: in_dtype(value, self.dtype) for name, value in self.case.arrays(field).items()}
 
     def tensor(self, number: float) -> Tensor:
         return torch.tensor(number, dtype=self.dtype if isinstance(number, float) else None)
-
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        known = self.record["optimizer"]["torch"]
-        arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in known["kwargs"].items()}
-        optimizer: torch.optim.Optimizer = getattr(torch.optim, known["class"])(self.parameters.values(), **arguments)
-        for name, state in (known.get("init_state") or {}).items():
-            optimizer.state[self.parameters[name]] = {
-                key: in_dtype(self.case.array(value), self.dtype).clone()
-                if isinstance(value, Mapping)
-                else torch.tensor(float(value))
-                for key, value in state.items()
-            }
-        return optimizer
 
     def forward(self) -> tuple[Tensor, dict[str, Any]]:
         names: dict[str, Any] = {**self.constants, **self.parameters}
@@ -103,6 +66,14 @@ class _Reference:
 
     def weight(self, name: str) -> Tensor:
         return self.parameters[name].detach().clone()
+
+    def states(self, entry: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        """The state that an entry of `expected` asks for and torch's optimizer has, by the end of its key."""
+        for name, entries in (entry.get("state") or {}).items():
+            assert self.optimizer is not None
+            kept = self.optimizer.state[self.parameters[name]]
+            for state, (key, view) in torch_views(self.case, name, entries).items():
+                yield f"state:{name}:{state}", view.read(kept[key])
 
 
 def _run_expr(reference: _Reference) -> dict[str, Tensor]:
@@ -150,6 +121,7 @@ def _run_train(reference: _Reference) -> dict[str, Tensor]:
         reference.step()
         for name in entry.get("params") or ():
             results[f"{iteration}:param:{name}"] = reference.weight(name)
+        results.update({f"{iteration}:{key}": value for key, value in reference.states(entry)})
     return results
 
 
@@ -181,6 +153,7 @@ def _run_program(reference: _Reference) -> dict[str, Tensor]:
             results[f"{position}:grad:{name}"] = reference.gradient(name)
         for name in entry.get("params") or ():
             results[f"{position}:param:{name}"] = reference.weight(name)
+        results.update({f"{position}:{key}": value for key, value in reference.states(entry)})
     return results
 
 

@@ -30,7 +30,7 @@ def run_job(job: Job, folder: Path) -> dict[str, Tensor]:
             if value is None and reading.zeros is not None:
                 value = torch.zeros(reading.zeros, dtype=plan_dtype(row.columns, reading.column))
             if value is not None:
-                found[reading.key] = value.detach()
+                found[reading.key] = reading.view.read(value.detach()) if reading.view else value.detach()
     return found
 
 

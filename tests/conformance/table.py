@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-OUTCOMES = ("passed", "failed", "cannot be said", "not stated")
-UNSAID = "cannot be said: "
+OUTCOMES = ("passed", "failed", "not expressible", "not stated")
+UNSAID = "not expressible: "
 """How the reason of a skip begins where the language has no words for a case."""
 
 
@@ -24,7 +24,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             outcome = "failed" if kind == "error" else kind
             if kind == "skipped":
                 reason = _skip_reason(report)
-                outcome = "cannot be said" if reason.startswith(UNSAID) else "not stated"
+                outcome = "not expressible" if reason.startswith(UNSAID) else "not stated"
                 reasons[f"{properties['conformance']}: {reason}"] += 1
             counts.setdefault(properties["conformance"], Counter())[outcome] += 1
     if counts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import keyword
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.tables import over
+
 from .cases import DTYPES, Case, expected_results
 from .comparison import differences, same_bits
 from .configs import job_of, missing_keys
 from .drafting import flow
-from .expressions import Names, Scope, UnsayableError
+from .expressions import Names, Scope, UnsayableError, names_in
 from .reference import reference_results
 from .running import run_job
 
@@ -35,6 +39,7 @@ X = array([[0.5, -1.5, 2.0], [3.0, 0.25, -0.75]])
 V = array([0.3, -0.7, 1.1])
 S = array(0.4)
 LARGE = array(torch.linspace(-1, 1, 900).reshape(30, 30).tolist())
+NOT_FINITE = {"dtype": "float64", "shape": [3], "data": ["nan", "-inf", 0.5]}
 EXPRESSIONS: Mapping[str, dict[str, Any]] = {
     "names that the config reserves": {
         "inputs": {
@@ -56,6 +61,25 @@ EXPRESSIONS: Mapping[str, dict[str, Any]] = {
         "outputs": outputs(mean="torch.mean(torch.exp(sum)) + exp * norm + real"),
         "loss": "mean",
         "grads": {"sum": X, "t": V},
+    },
+    "names that are keywords": {
+        "inputs": {"not": X, "lambda": V, "in": array(2.0), "match": array(0.5), "class": array([1, 0], "int64")},
+        "lets": [["and", "torch.tanh(not * lambda) + in"], ["if", "and.sum(len([1])) * match"], ["or", "(not)[class]"]],
+        "outputs": outputs(y="torch.sum(if) + not.sum() - torch.sum(or * and)", **{"is": "y * 2.0", "None_": "-in"}),
+        "loss": "is + torch.mean(lambda)",
+        "grads": {"not": X, "lambda": V, "in": S, "match": S},
+    },
+    "outputs that are keywords": {
+        "inputs": {"a": array([True, False, True], "bool"), "b": array([True, True, False], "bool")},
+        "outputs": outputs(
+            **{
+                "and": "torch.logical_and(a, b)",
+                "or": "torch.logical_or(a, b)",
+                "not": "torch.logical_not(a)",
+                "lambda": "a ^ b",
+                "for": "torch.logical_not(and)",
+            }
+        ),
     },
     "names bound again": {
         "inputs": {"x": X},
@@ -115,6 +139,12 @@ EXPRESSIONS: Mapping[str, dict[str, Any]] = {
             "none": {"dtype": "float64", "shape": [0, 3], "data": []},
         },
         "outputs": outputs(a="x * 2.0", b="torch.sum(none, dim=0)", c="torch.isnan(x)", d="1.0 / x"),
+    },
+    "results that are not finite": {
+        "inputs": {"x": array([-1.0, 0.0, 2.0])},
+        "outputs": [{"name": "y", "expr": "torch.log(x)", "expected": NOT_FINITE}, *outputs(z="torch.sum(y)")],
+        "loss": "z",
+        "grads": {"x": NOT_FINITE},
     },
     "large arrays": {
         "inputs": {
@@ -190,6 +220,21 @@ TRAINING: Mapping[str, dict[str, Any]] = {
             torch={"class": "Adam", "kwargs": {"lr": 0.1, "betas": [0.8, 0.99], "amsgrad": True, "foreach": None}}
         ),
     ),
+    "parameters that are keywords": train(
+        3,
+        *({"iteration": i, "params": {"not": P}, "grads": {"not": P}, "values": {"or": P}} for i in (1, 3)),
+        params={"not": P, "with": V},
+        constants={"from": array(0.25)},
+        lets=[["or", "not * 2.0 + with"]],
+        loss="torch.sum(or * or * pass) * from",
+        scheduled={"pass": [P, V, P]},
+    ),
+    "weights that leave the finite numbers": train(
+        4,
+        *(at(i, params={"x": NOT_FINITE}, loss={"dtype": "float64", "shape": [], "data": ["nan"]}) for i in (3, 4)),
+        loss="torch.sum(torch.exp(torch.exp(h)))",
+        optimizer=sgd(-10.0, torch={"class": "SGD", "kwargs": {"lr": 10.0, "maximize": True}}),
+    ),
     "a closure": train(
         2,
         at(1, loss=array(0.0)),
@@ -249,6 +294,26 @@ MINIMIZE = {
 }
 
 
+OVERFLOWS = {
+    "params": {"b": V},
+    "constants": {},
+    "lets": [],
+    "loss": "torch.sum(torch.exp(b))",
+    "probes": [
+        {"params": {"b": array([1.0, 2.0, 1e4])}, "loss": {"dtype": "float64", "shape": [], "data": ["inf"]}},
+        {"params": {"b": NOT_FINITE}, "loss": array(0.0), "grads": {"b": NOT_FINITE}},
+    ],
+}
+
+KEYWORD_PROGRAM = {
+    "params": {"not": P, "global": V},
+    "loss": "torch.sum(not * not) + torch.sum(global)",
+    "optimizer": sgd(),
+    "program": ["backward", "step", {"assign": {"not": "0.5 * not", "global": "global + not"}}],
+    "expected": [{"after": at, "params": {"not": P, "global": V}, "grads": {"not": P}} for at in (2, 3)],
+}
+
+
 def made(kind: str, record: dict[str, Any]) -> Case:
     return Case("made", Path("made"), {"id": "made", "kind": kind} | record)
 
@@ -258,7 +323,9 @@ MADE = [
     *(pytest.param(made("train", record), id=name) for name, record in TRAINING.items()),
     pytest.param(made("program", PROGRAM), id="a program"),
     pytest.param(made("program", AVERAGE), id="parameters beside the loss"),
+    pytest.param(made("program", KEYWORD_PROGRAM), id="a program of keywords"),
     pytest.param(made("minimize", MINIMIZE), id="probes"),
+    pytest.param(made("minimize", OVERFLOWS), id="probes that are not finite"),
 ]
 
 
@@ -270,6 +337,41 @@ def test_a_case_becomes_a_config_with_the_bits_of_torch_written_by_hand(case: Ca
     found, by_hand = run_job(job, tmp_path), reference_results(case, dtype)
     assert set(expected_results(case)) <= set(found)
     assert [key for key, value in found.items() if not same_bits(value, by_hand[key])] == []
+
+
+@pytest.mark.parametrize("word", [*keyword.kwlist, *keyword.softkwlist])
+def test_a_name_that_is_a_keyword_comes_back_as_it_was(word: str) -> None:
+    case = made("expr", {"inputs": {word: X}, "outputs": [{"name": "y", "expr": "pi * 2", "expected": array(0.0)}]})
+    record = {"inputs": {"x": X}, "outputs": outputs(**{word: "x * 2.0"})}
+    assert missing_keys(job_of(case, "float64"), case) == set()
+    assert missing_keys(job_of(made("expr", record), "float64"), made("expr", record)) == set()
+    assert set(expected_results(made("expr", record))) == {f"out:{word}"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("torch.sum(not) + x", {"torch", "not", "x"}),
+        ("x * not - and / or", {"x", "not", "and", "or"}),
+        ("lambda + in[0] * is.sum()", {"lambda", "in", "is"}),
+        ("x * lambda * -not", {"x", "lambda", "not"}),
+        ("not and not", {"not"}),
+        ("if if x else else", {"if", "x", "else"}),
+        ("not x and y", {"x", "y"}),
+        ("x if y not in z else None", {"x", "y", "z"}),
+        ("torch.where(y > 0, while, x)", {"torch", "y", "while", "x"}),
+    ],
+)
+def test_a_keyword_where_a_value_stands_is_a_name(expression: str, names: set[str]) -> None:
+    assert names_in(expression) == names
+
+
+def test_a_case_that_expects_or_gives_what_is_not_finite_ignores_it() -> None:
+    for case in (case.values[0] for case in MADE):
+        assert isinstance(case, Case)
+        words = json.dumps(case.record)
+        ignores = "on_nonfinite: ignore" in job_of(case, "float64").text
+        assert ignores == any(f'"{word}"' in words for word in ("nan", "inf", "-inf"))
 
 
 @pytest.mark.parametrize(
@@ -307,7 +409,7 @@ def test_values_are_written_in_flow_style(value: Any, text: str) -> None:
     assert flow(value) == text
 
 
-@pytest.mark.parametrize(
+@over(
     ("found", "expected", "near"),
     [
         (1.0, 1.05, True),

@@ -13,7 +13,7 @@ import pytest
 from torch import Tensor
 
 from .attempts import Attempt, attempts_in
-from .cases import FOLDER, Case, cases_folder, expected_results
+from .cases import FOLDER, Case, cases_folder
 from .comparison import differences
 from .configs import job_of
 from .reference import reference_results
@@ -113,9 +113,9 @@ def test_an_expected_value_off_by_one_per_cent_fails_the_comparison(record_prope
     noticed, hidden = 0, []
     for attempt in _sample():
         found = _run(attempt.case)
-        for key, value in _compared(attempt).items():
+        for key, value in attempt.expected().items():
             if value.dtype.is_floating_point and value.abs().max() > 0:
-                limits = attempt.case.tolerances(attempt.dtype)
+                limits = attempt.tolerances()
                 assert limits is not None
                 if differences(found, {key: value * OFF}, limits):
                     noticed += 1
@@ -135,11 +135,7 @@ def _run(case: Case) -> dict[str, Tensor]:
         return run_job(job_of(case, "float32"), Path(folder))
 
 
-def _compared(attempt: Attempt) -> dict[str, Tensor]:
-    return {key: value for key, value in expected_results(attempt.case).items() if attempt.compares(key)}
-
-
 def _misses(found: dict[str, Tensor], attempt: Attempt) -> bool:
-    tolerance = attempt.case.tolerances(attempt.dtype)
+    tolerance = attempt.tolerances()
     assert tolerance is not None
-    return bool(differences(found, _compared(attempt), tolerance))
+    return bool(differences(found, attempt.expected(), tolerance))

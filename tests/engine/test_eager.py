@@ -11,6 +11,7 @@ import torch
 import runner
 from runner.engine import initial_state
 from tests.engine.running import compiled, rows_of, same
+from tests.tables import over
 
 COUNTER = """\
 parameters: {x: 0.0, y: 0.0, z: 0.0}
@@ -144,9 +145,7 @@ def test_a_skipped_step_logs_no_row_and_takes_no_number() -> None:
     assert rows[1]["x"].item() == 0
 
 
-@pytest.mark.parametrize(
-    "condition", ["x == 0", "true", "iteration == 1", "(x == 0) & (y == 0)", "x == 0 and y == 0", "1"]
-)
+@over("condition", ["x == 0", "true", "iteration == 1", "(x == 0) & (y == 0)", "x == 0 and y == 0", "1"])
 def test_conditions_are_tensors_of_one_element_or_scalars(condition: str) -> None:
     if condition == "x == 0 and y == 0":
         with pytest.raises(runner.ConfigError, match="`and` takes scalar conditions"):

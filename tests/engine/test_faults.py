@@ -7,6 +7,7 @@ import torch
 
 import runner
 from tests.engine.running import rows_of
+from tests.tables import over
 
 START = """\
 parameters: {x: [1.0, 2.0], w: {shape: [], init: 3}}
@@ -19,7 +20,18 @@ steps:
 """
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize("operation", ["igamma", "igammac", "binomial"])
+def test_a_derivative_that_torch_does_not_have_names_the_operation_and_what_to_write(operation: str) -> None:
+    text = f"parameters: {{x: [1.0, 2.0]}}\nexpression: loss = {operation}(x, x * 0.5).sum()\n"
+    with pytest.raises(runner.RunError, match=f"derivative for .*{operation}.* is not implemented") as caught:
+        rows_of(text)
+    problem = caught.value.problems[0]
+    assert problem.line == 2
+    assert problem.hint == f"no gradient flows through `{operation}`: write `.detach()` after what it reads"
+    rows_of(text.replace("(x, x * 0.5)", "(x.detach(), x.detach() * 0.5)").replace("loss =", "loss = x.sum() +"))
+
+
+@over(
     ("steps", "marked", "message"),
     [
         ("  - assign: {x: x.grad}\n  - forward\n", "x.grad", "`x.grad` does not exist: no gradient has been computed"),

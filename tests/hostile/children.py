@@ -26,13 +26,20 @@ class Finding:
 
 
 def tried(
-    attempt: Callable[[int], str | None], first: int, last: int, *, seconds: float = 5, room: int | None = None
+    attempt: Callable[[int], str | None],
+    first: int,
+    last: int,
+    *,
+    seconds: float = 5,
+    idle: float = 30,
+    room: int | None = None,
 ) -> Iterator[Finding]:
     """Try the cases from `first` up to `last` in children; yields what went wrong, in the order of cases.
 
     Args:
         attempt: tries a case in a child and gives what is wrong in words, or None; what it raises is wrong too.
         seconds: of processor time that a case may take.
+        idle: seconds by the clock that a case may take none: it waits for what never comes.
         room: bytes of address space that a child may take besides what it starts with.
     """
     page = mmap.mmap(-1, 1 << 16)
@@ -43,7 +50,11 @@ def tried(
         child = os.fork()
         if child == 0:
             _child(attempt, case, end, page, room)
-        ended = _watched(child, page, case, seconds)
+        try:
+            ended = _watched(child, page, case, seconds, idle)
+        except KeyboardInterrupt:
+            os.kill(child, signal.SIGKILL)
+            raise
         at, length = _PAGE.unpack_from(page)
         if ended == "found":
             yield Finding(at, page[_PAGE.size : _PAGE.size + length].decode(errors="replace"))
@@ -80,9 +91,10 @@ def _child(attempt: Callable[[int], str | None], first: int, end: int, page: mma
     os._exit(0)
 
 
-def _watched(child: int, page: mmap.mmap, first: int, seconds: float) -> str | None:
+def _watched(child: int, page: mmap.mmap, first: int, seconds: float, idle: float) -> str | None:
     """How a child ended: None where it has done its cases, "found" where it has left words."""
     case, since, pause = first, _processor_seconds(child), 0.001
+    used, moved = since, time.monotonic()
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -90,14 +102,16 @@ def _watched(child: int, page: mmap.mmap, first: int, seconds: float) -> str | N
                 return f"crash: {signal.Signals(os.WTERMSIG(status)).name}"
             code = os.waitstatus_to_exitcode(status)
             return None if code == 0 else "found" if code == 1 else f"exit: {code}"
-        now = _PAGE.unpack_from(page)[0]
+        now, taken = _PAGE.unpack_from(page)[0], _processor_seconds(child)
+        if taken != used:
+            used, moved = taken, time.monotonic()
         if now != case:
-            case, since = now, _processor_seconds(child)
-        elif _processor_seconds(child) - since > seconds:
+            case, since = now, taken
+        elif taken - since > seconds or time.monotonic() - moved > idle:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return "hang"
+            return "hang" if taken - since > seconds else "hang: waits"
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
 

@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import torch
 
@@ -22,6 +23,7 @@ from runner.errors import SteprunError
 from runner.plan.compiler import PlanLimits, compile
 from runner.plan.memory import limited_data
 from tests.hostile.children import Finding, tried
+from tests.hostile.memory import forget_peak, peak
 from tests.hostile.texts import CONFIGS, any_text
 
 MEMORY = 512 << 20
@@ -32,8 +34,8 @@ ROWS = 20
 
 def attempt(text: str) -> str | None:
     """Plan a config and run some of its rows; gives in words what it takes that it may not."""
-    _forget_peak()
-    before = _peak()
+    forget_peak()
+    before = peak()
     try:
         config = runner.loads(text, base=CONFIGS)
         limits = PlanLimits(memory=MEMORY, seconds=3)
@@ -48,19 +50,8 @@ def attempt(text: str) -> str | None:
                     break
     except SteprunError:
         pass
-    grown = _peak() - before
+    grown = peak() - before
     return f"memory: grew by {grown:.0f} MiB" if grown > GROWTH else None
-
-
-def _forget_peak() -> None:
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
-
-
-def _peak() -> float:
-    with open("/proc/self/status", encoding="ascii") as file:
-        line = next(line for line in file if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def warm() -> None:
@@ -71,7 +62,7 @@ def warm() -> None:
 
 
 def findings(seed: str, seconds: float, first: int = 0, most: int = 1 << 62) -> Iterator[tuple[Finding, str]]:
-    """What goes wrong until the time is over; yields the number of cases at the end as a finding without words."""
+    """What goes wrong until the time is over; yields the number of cases now and then as a finding without words."""
     began, case = time.monotonic(), first
 
     def try_case(number: int) -> str | None:
@@ -84,7 +75,7 @@ def findings(seed: str, seconds: float, first: int = 0, most: int = 1 << 62) -> 
         for found in tried(try_case, case, last, seconds=SECONDS + 1):
             yield found, any_text(f"{seed} {found.case}")
         case = last
-    yield Finding(case, ""), ""
+        yield Finding(case, ""), ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,16 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--seed", default=str(time.time_ns()))
     parser.add_argument("--first", type=int, default=0, help="the first case")
+    parser.add_argument("--last", type=int, default=1 << 62, help="the case to stop before")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warm()
     print(f"seed {given.seed}", flush=True)
-    bad, tries = 0, 0
-    for finding, text in findings(given.seed, given.minutes * 60, given.first):
-        tries = finding.case
-        if finding.what:
-            bad += 1
-            print(f"case {finding.case}: {finding.what}\n{text}", flush=True)
+    bad, tries = 0, given.first
+    with suppress(KeyboardInterrupt):
+        for finding, text in findings(given.seed, given.minutes * 60, given.first, given.last):
+            tries = finding.case
+            if finding.what:
+                bad += 1
+                print(f"case {finding.case}: {finding.what}\n{text}", flush=True)
     print(f"{tries - given.first:,} configs, {bad} findings")
     return 1 if bad else 0
 

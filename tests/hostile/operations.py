@@ -3,6 +3,7 @@
     python -m tests.hostile.operations --minutes 60
 
 prints each call that crashes the process, hangs, or raises what is no fault of an expression; then it ends with 1.
+Ctrl-C ends it early.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -56,7 +58,7 @@ def _leaf(tensor: Tensor) -> Tensor:
 def findings(
     seed: str, seconds: float, wanted: Sequence[str], first: int = 0, most: int = 1 << 62
 ) -> Iterator[tuple[Finding, str]]:
-    """What goes wrong until the time is over; yields the number of cases at the end as a finding without words."""
+    """What goes wrong until the time is over; yields the number of cases now and then as a finding without words."""
     for name in wanted:  # once, before processes are forked
         prepare(name)
     began, case = time.monotonic(), first
@@ -75,7 +77,7 @@ def findings(
         for found in tried(try_case, case, min(case + step, most), room=ROOM):
             yield found, shown(seed, found.case, wanted)
         case = min(case + step, most)
-    yield Finding(case, ""), ""
+        yield Finding(case, ""), ""
 
 
 def shown(seed: str, case: int, wanted: Sequence[str]) -> str:
@@ -92,16 +94,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", default=str(time.time_ns()))
     parser.add_argument("--only", default="", help="operations whose names hold this")
     parser.add_argument("--first", type=int, default=0, help="the first case")
+    parser.add_argument("--last", type=int, default=1 << 62, help="the case to stop before")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     wanted = [name for name in names() if given.only in name]
     print(f"seed {given.seed}, {len(wanted)} operations", flush=True)
-    bad, tries = 0, 0
-    for finding, call in findings(given.seed, given.minutes * 60, wanted, given.first):
-        tries = finding.case
-        if finding.what:
-            bad += 1
-            print(f"case {finding.case}: {finding.what}\n{call}", flush=True)
+    bad, tries = 0, given.first
+    with suppress(KeyboardInterrupt):
+        for finding, call in findings(given.seed, given.minutes * 60, wanted, given.first, given.last):
+            tries = finding.case
+            if finding.what:
+                bad += 1
+                print(f"case {finding.case}: {finding.what}\n{call}", flush=True)
     print(f"{tries - given.first:,} calls, {bad} findings")
     return 1 if bad else 0
 

@@ -30,15 +30,18 @@ def _attempt(case: int) -> str | None:
     if case == 4:
         while True:
             time.thread_time()
+    if case == 5:
+        signal.pause()
     return "wrong" if case == 6 else None
 
 
 def test_a_crash_a_hang_and_an_exception_are_found_with_their_cases() -> None:
-    found = list(tried(_attempt, 0, 9, seconds=1.0))
+    found = list(tried(_attempt, 0, 9, seconds=1.0, idle=3.0))
     assert [(finding.case, finding.what) for finding in found] == [
         (2, "crash: SIGSEGV"),
         (3, "escaped: KeyError: 'x'"),
         (4, "hang"),
+        (5, "hang: waits"),
         (6, "wrong"),
     ]
 

@@ -19,7 +19,10 @@ DTYPES = (
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128),
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
 )
-SHAPES = ((), (0,), (1,), (2,), (7,), (0, 3), (3, 0), (1, 1), (3, 3), (2, 5), (2, 0, 2), (1, 2, 3), (2, 3, 4, 5))
+SHAPES = (
+    *((), (0,), (1,), (2,), (7,), (0, 3), (3, 0), (1, 1), (3, 3), (2, 5), (2, 0, 2), (1, 2, 3), (2, 3, 4, 5)),
+    *((2**40, 0), (0, 2**31 - 1, 3), (2, 2**32 + 1, 0, 0)),  # without elements, and loops over them do not end
+)
 
 
 def element(dtype: torch.dtype, random: random.Random) -> Any:
@@ -62,6 +65,10 @@ def changed_tensor(value: Tensor, random: random.Random) -> Tensor:
     if how == 4 and value.dim() > 0:  # one size
         shape = list(value.shape)
         shape[random.randrange(len(shape))] = random.choice((0, 1, 2, 3, 9))
+        if 0 in shape and random.random() < 0.3:
+            shape[random.randrange(len(shape))] = random.choice((2**24, 2**31 - 1, 2**32 + 1))
+        if 0 not in shape and math.prod(shape) > 2**16:
+            shape = [min(size, 9) for size in shape]
         return tensor(random, value.dtype, shape)
     if how == 5 and value.dim() > 0:
         return value.select(random.randrange(value.dim()), 0) if 0 not in value.shape else value.reshape(-1)
@@ -82,7 +89,8 @@ def changed(value: Any, kind: str, random: random.Random) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return random.choice((value + 1, value - 1, -value, *INTEGERS, *INTEGERS))
+        other = random.choice((value + 1, value - 1, -value, *INTEGERS, *INTEGERS))
+        return other if random.random() < 0.9 else torch.tensor(min(max(other, -(2**63)), 2**63 - 1))
     if isinstance(value, float):
         return random.choice(FLOATS)
     if isinstance(value, torch.dtype):

@@ -176,6 +176,11 @@ def samples(entry: Any, dtype: torch.dtype, gradients: bool) -> Iterator[Any]:
         yield sample
 
 
+def initial(entry: Any) -> str:
+    """The first letter of a function's name: what tests of the whole database are grouped by."""
+    return str(entry.name.rpartition(".")[2].lstrip("_")[0])
+
+
 def said_samples(entry: Any, dtype: torch.dtype, gradients: bool, count: int, tries: int = 60) -> Iterator[Said]:
     """Up to `count` samples that have an expression, of the first `tries`."""
     found = 0

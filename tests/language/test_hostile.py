@@ -80,6 +80,15 @@ EXPRESSIONS: list[tuple[str, dict[str, str]]] = [
     ("F.pad(x, (2 ** 62, 0))", {}),
     ("x.view(2 ** 62, 2 ** 62)", {}),
     ("max_pool1d(x, 2 ** 62)", {}),
+    ("max_pool1d(x, [tensor(2 ** 62)])", {}),
+    ("matrix_power(x, tensor(2 ** 62))", {}),
+    ("F.adaptive_max_pool2d(x[None], [2 ** 40, 0])", {}),
+    ("F.interpolate(x[None, None, :0], [2 ** 31 - 1, 3], mode='bicubic')", {}),
+    ("affine_grid_generator(x[None, :2], [1, 1, 2 ** 40, 0], True)", {}),
+    ("zeros(2 ** 40, 0).diff(2 ** 40, 0)", {}),
+    ("zeros(2 ** 31, 0, 2).qr()[0]", {}),
+    ("torch.native_group_norm(x[:0], x[0], x[0], 2, 6, 2 ** 62, 2, 1.0)[0]", {}),
+    ("torch.embedding_bag(x, tensor([1, 2]), tensor([0])[:0], mode=1)[0]", {}),
 ]
 
 

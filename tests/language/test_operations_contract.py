@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import fx
 from torch.testing._internal.common_methods_invocations import op_db
@@ -20,31 +19,38 @@ from runner.language.inference.inference import Inference
 from runner.language.lowering.lower import lower_statements
 from runner.language.lowering.scope import Scope
 from tests.language.bits import leaves, like, requires_grad, same, target
-from tests.language.samples import UNREACHABLE, Said, said_samples
+from tests.language.samples import UNREACHABLE, Said, initial, said_samples
+from tests.tables import over
 
 FOLDER = Path(__file__).parent
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64, torch.bool, torch.bfloat16)
 SAMPLES = 8
 SEED = 42  # the database's own, where an operation draws
 
+PINNED = re.search(r"^torch==(\S+)", (FOLDER.parents[1] / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[
+    1
+]  # type: ignore[index]
+NOT_IN_EVERY_RELEASE = {"torch.ops.aten._scaled_dot_product_flash_attention_for_cpu"}  # of torch: in 2.14's database
 NAMES = sorted({entry.name for entry in op_db})
 REACHED = [entry for entry in op_db if entry.name not in UNREACHABLE]
 
 
 def test_every_unreachable_function_is_one_of_the_database() -> None:
     assert list(UNREACHABLE) == sorted(UNREACHABLE)
-    assert set(UNREACHABLE) <= set(NAMES)
+    assert set(UNREACHABLE) - set(NAMES) <= NOT_IN_EVERY_RELEASE
 
 
 def test_the_readme_says_how_many_functions_are_reachable() -> None:
     readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
     stated = re.search(r"(\d+) of the (\d+) functions", readme)
     assert stated is not None, f"say in the README: {len(NAMES) - len(UNREACHABLE)} of the {len(NAMES)} functions"
-    assert len(NAMES) - len(UNREACHABLE) >= int(stated[1])
-    assert len(NAMES) == int(stated[2])
+    reached = len(NAMES) - len(UNREACHABLE.keys() & set(NAMES))
+    if torch.__version__.partition("+")[0] == PINNED:
+        assert (reached, len(NAMES)) == (int(stated[1]), int(stated[2]))
+    assert reached / len(NAMES) > 0.9
 
 
-@pytest.mark.parametrize("name", sorted(UNREACHABLE))
+@over("name", sorted(UNREACHABLE))
 def test_what_is_listed_as_unreachable_cannot_be_said(name: str) -> None:
     for entry in op_db:
         dtypes = entry.supported_dtypes("cpu") if entry.name == name else ()
@@ -54,7 +60,7 @@ def test_what_is_listed_as_unreachable_cannot_be_said(name: str) -> None:
                 assert list(said_samples(entry, dtype, False, 1)) == []
 
 
-@pytest.mark.parametrize("entry", REACHED, ids=lambda entry: f"{entry.name}-{entry.variant_test_name}".strip("-"))
+@over("entry", REACHED, split=initial)
 def test_value_and_gradients_are_bit_equal_to_the_direct_call(entry: Any) -> None:
     tried = 0
     with warnings.catch_warnings(), torch.random.fork_rng():
@@ -63,7 +69,7 @@ def test_value_and_gradients_are_bit_equal_to_the_direct_call(entry: Any) -> Non
             for said in said_samples(entry, dtype, gradients, SAMPLES):
                 tried += _compare(said, gradients)
     if tried == 0 and any(other.name == entry.name and other is not entry for other in op_db):
-        pytest.skip("another variant of this function is tried")
+        return  # another variant of this function is tried
     assert tried > 0 or not _dtypes(entry), "no sample of this function has an expression: list it as unreachable"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 from torch.testing._internal.common_methods_invocations import op_db
@@ -15,7 +14,8 @@ from torch.testing._internal.common_methods_invocations import op_db
 import runner
 from runner.catalogue import find_operation
 from tests.language.bits import leaves, requires_grad, same, target
-from tests.language.samples import UNREACHABLE, Said, said_samples
+from tests.language.samples import UNREACHABLE, Said, initial, said_samples
+from tests.tables import over
 
 DTYPES = (torch.float32, torch.complex64)
 
@@ -38,7 +38,7 @@ def _differentiable() -> list[Any]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("entry", _differentiable(), ids=lambda entry: entry.name)
+@over("entry", _differentiable(), split=initial)
 def test_a_backward_step_records_what_backward_leaves(entry: Any, tmp_path: Path) -> None:
     dtypes = [dtype for dtype in DTYPES if dtype in entry.supported_backward_dtypes("cpu")]
     with warnings.catch_warnings():

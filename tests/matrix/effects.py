@@ -74,7 +74,7 @@ def _measure(bases: Sequence[str], slugs: Sequence[str]) -> Iterator[tuple[str, 
         path = Path("base", name, f"{name}.yaml")
         plan = plan_of(path)
         rows = list(execute(plan))
-        measurement = measured(path, plan, rows)
+        measurement = measured(plan, rows)
         assert measurement is not None
         folder = path.parent / FOLDER
         folder.mkdir()

@@ -21,6 +21,7 @@ from runner.catalogue import REFUSED_OPTIMIZERS, optimizers
 from runner.optim.classes import optimizer_class
 from runner.optim.plans import GroupPlan, OptimizerPlan
 from runner.optim.stepper import Stepper, build
+from tests.tables import over
 
 STEPS = 7
 IDLE_STEP = 4
@@ -117,8 +118,8 @@ def assert_same(stepper: Stepper, ours: dict[str, Parameter], theirs: dict[str, 
             assert_same_value(found[key], value)
 
 
-@pytest.mark.parametrize("keeps", [False, True], ids=["in-place", "keeping"])
-@pytest.mark.parametrize(("kind", "options", "dtype"), inputs())
+@over("keeps", [False, True])
+@over(("kind", "options", "dtype"), inputs(), split=lambda kind, *_: kind)
 def test_seven_steps_have_the_bits_of_torch_optim(kind, options, dtype, keeps):
     theirs = parameters_of(kind, dtype)
     ours = copy.deepcopy(theirs)
@@ -146,7 +147,7 @@ def test_the_database_covers_every_optimizer_of_the_catalogue():
     assert {parameter.values[0] for parameter in inputs()} == set(optimizers())
 
 
-@pytest.mark.parametrize("kind", sorted(optimizers()))
+@over("kind", sorted(optimizers()))
 def test_steps_may_stop_and_go_on_from_their_state(kind):
     ours = parameters_of(kind, torch.float64)
     stepper = build(plan_of(kind, {}, list(ours)), ours, never, never)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 import runner
 from runner.catalogue import optimizers
+from tests.tables import over
 
 from .test_optimizers_contract import STEPS, assert_same_value, inputs
 
@@ -55,7 +55,7 @@ def loss_of(parameters: dict[str, Parameter]) -> Tensor:
     return total
 
 
-@pytest.mark.parametrize(("kind", "options", "dtype"), inputs())
+@over(("kind", "options", "dtype"), inputs(), split=lambda kind, *_: kind)
 def test_promise_1_what_you_read_is_what_ran(kind, options, dtype):
     start = starting_values(kind, dtype)
     theirs = {name: Parameter(value.clone()) for name, value in start.items()}

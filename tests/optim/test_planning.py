@@ -16,6 +16,7 @@ from runner.catalogue import REFUSED_OPTIMIZERS, optimizers
 from runner.config import loads
 from runner.errors import ConfigError, Problem
 from runner.optim import InitialState, Scheduled, StateEntry, plan_optimizers, resolve
+from tests.tables import over
 
 SCALARS = {"base": 0.1, "width": 4, "fast": True, "rates": (0.1, 0.2)}
 
@@ -158,7 +159,7 @@ def test_what_an_optimizer_keeps_is_known_before_it_runs():
     assert good("optimizer: {lbfgs: {}}")["optimizer"].state == {}
 
 
-@pytest.mark.parametrize("kind", sorted(optimizers()))
+@over("kind", sorted(optimizers()))
 def test_the_planned_state_is_what_torch_keeps_after_a_step(kind):
     shapes = {"a": (4, 3), "b": (1,), "c": (), "e": (2, 5, 3), "z": (0, 2)}
     if kind == "muon":
@@ -391,7 +392,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "message", "path", "column", "width"), FAULTS, ids=[case[0] for case in FAULTS])
+@over(("text", "message", "path", "column", "width"), FAULTS)
 def test_a_fault_of_an_optimizer_is_marked_in_its_place(text, message, path, column, width):
     problem = only_problem(text)
     assert (problem.message, problem.path) == (message, path)

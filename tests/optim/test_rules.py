@@ -14,6 +14,7 @@ import runner
 from runner.engine import initial_state
 from runner.errors import ConfigError, RunError
 from runner.plan.compiler import PlanLimits
+from tests.tables import over
 
 HEAD = """
 dtype: float64
@@ -334,7 +335,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("update", "message", "place"), FAULTS, ids=[update for update, _, _ in FAULTS])
+@over(("update", "message", "place"), FAULTS)
 def test_a_faulty_rule_is_marked_where_it_is_wrong(update, message, place):
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         compiled(rule(update, "{m: 0}"))

@@ -16,6 +16,7 @@ import runner
 from runner.errors import RunError
 from runner.language.text.faults import LanguageError
 from runner.optim.schedules import REFUSED, SCHEDULES, compile_schedule
+from tests.tables import over
 
 STEPS = 1000
 CASES: list[tuple[str, Callable[[torch.optim.Optimizer], Any]]] = [
@@ -126,7 +127,7 @@ def rates_of_torch(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> 
 
 
 @pytest.mark.filterwarnings("ignore:.*epoch parameter.*")
-@pytest.mark.parametrize(("text", "make"), CASES, ids=IDS)
+@over(("text", "make"), CASES)
 def test_a_schedule_gives_what_torch_uses_over_1000_steps(text, make):
     at = compile_schedule(text, scalars(text))
     for t, expected in enumerate(rates_of_torch(make, STEPS), 1):
@@ -134,7 +135,7 @@ def test_a_schedule_gives_what_torch_uses_over_1000_steps(text, make):
 
 
 @pytest.mark.filterwarnings("ignore:.*epoch parameter.*")
-@pytest.mark.parametrize(("text", "make"), CASES, ids=IDS)
+@over(("text", "make"), CASES)
 def test_a_config_steps_with_the_rates_of_torchs_scheduler(text, make):
     steps = 60
     quoted = text.replace("'", "''")
@@ -192,7 +193,7 @@ def test_only_the_current_part_of_a_sequence_is_computed():
         at(8)
 
 
-@pytest.mark.parametrize(
+@over(
     ("text", "message"),
     [
         ("step_lr(0.1, 3, 0.1, 4)", "`step_lr` takes 3 arguments, 4 are given"),

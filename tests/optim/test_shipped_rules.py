@@ -15,6 +15,7 @@ from runner.config import loads
 from runner.language.lowering.scope import Scope
 from runner.optim import RuleStepper, RuleSurroundings
 from runner.optim.rules import plan_rule
+from tests.tables import over
 
 STEPS = 50
 ULPS = 4
@@ -82,9 +83,9 @@ def test_every_rule_of_the_issue_is_shipped_and_all_but_lion_have_a_class():
     assert sorted(shipped_rules()) == sorted([*TWINS, "lion"])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("rate", [None, 0.1])
-@pytest.mark.parametrize("other", [False, True])
+@over("dtype", [torch.float32, torch.float64])
+@over("rate", [None, 0.1])
+@over("other", [False, True])
 @pytest.mark.parametrize("name", TWINS)
 def test_a_shipped_rule_is_within_4_ulp_of_torch_optim_over_50_steps(name, other, rate, dtype):
     constants, arguments = OTHERS.get(name, ({}, {})) if other else ({}, {})
@@ -126,7 +127,7 @@ def test_lion_is_algorithm_2_of_its_paper(decay, dtype):
         assert max(ulps(ours[key], start[key]) for key in SHAPES) <= ULPS
 
 
-@pytest.mark.parametrize("name", shipped_rules())
+@over("name", shipped_rules())
 def test_a_printed_rule_runs_where_it_is_pasted(name):
     config = "parameters: {x: [3.0, -2.0], w: {shape: [2, 2], init: 1}}\nexpression: (x ** 2).sum() + (w ** 4).sum()\n"
     plan = runner.compile(runner.loads(config + shipped_rules()[name] + "steps: 20\nlog: {state: true}\n"))
@@ -145,7 +146,7 @@ def test_a_printed_rule_is_a_base_to_extend(tmp_path):
     torch.testing.assert_close(last["x"], torch.tensor([2.5, -1.5]))
 
 
-@pytest.mark.parametrize("name", shipped_rules())
+@over("name", shipped_rules())
 def test_a_shipped_rule_names_its_source_and_fits_a_line(name):
     text = shipped_rules()[name]
     assert text.startswith("# ")

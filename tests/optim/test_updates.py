@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from runner.optim.stepper import Stepper
+from tests.tables import over
 
 CLASSES = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 SHAPES = ((), (1,), (7,), (3, 5), (129,), (16, 4), (0, 3), (33, 2))
@@ -99,8 +100,8 @@ def kept(names: Sequence[str], whose: str) -> list[str]:
 
 
 @pytest.mark.parametrize("whose", KEPT)
-@pytest.mark.parametrize("remembers", [False, True], ids=["", "remembering"])
-@pytest.mark.parametrize("seed", range(40))
+@over("remembers", [False, True])
+@over("seed", range(40))
 def test_steps_have_the_bits_of_torch(seed: int, remembers: bool, whose: str) -> None:
     twins = Twins(seed)
     twins.stepper.remembers = remembers
@@ -190,9 +191,9 @@ def test_strided_parameters_are_left_to_torch() -> None:
     assert strided.stride() == (1, 3)
 
 
-@pytest.mark.parametrize("remembers", [False, True], ids=["", "remembering"])
-@pytest.mark.parametrize(("whose", "joined"), [*zip(KEPT, (3, 2, 3), strict=True)])
-@pytest.mark.parametrize("threads", [1, 2])
+@over("remembers", [False, True])
+@over(("whose", "joined"), [*zip(KEPT, (3, 2, 3), strict=True)])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])  # two wait for each other busily
 @pytest.mark.parametrize("small", [1, 3], ids=["apart", "with joined ones"])
 def test_large_parameters_have_the_bits_of_torch_piece_by_piece(
     small: int, threads: int, whose: str, joined: int, remembers: bool
@@ -233,8 +234,8 @@ WATCHED = {
 }
 
 
-@pytest.mark.parametrize("kind", WATCHED)
-@pytest.mark.parametrize("whose", KEPT)
+@over("kind", WATCHED)
+@over("whose", KEPT)
 def test_a_total_is_finite_only_where_each_weight_is(kind: str, whose: str) -> None:
     for bad in (math.nan, math.inf, -math.inf):
         for number, shape in enumerate(WATCHED[kind]):

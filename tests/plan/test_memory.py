@@ -22,6 +22,7 @@ from runner.plan.compiler import PlanLimits
 from runner.record.directory import create_run_directory
 from runner.record.running import run_recorded
 from tests.engine.running import compiled, rows_of
+from tests.tables import over
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,10 +101,10 @@ def test_an_expression_of_28_000_operations_is_planned() -> None:
 
 
 def test_memory_that_ends_while_planning_is_a_fault_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: object) -> None:
+    def fail(*given: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(compiler._Compiler, "compile", fail)
+    monkeypatch.setattr(compiler, "_compile", fail)
     with pytest.raises(runner.ConfigError, match=r"there is not enough memory to plan this") as caught:
         runner.compile(runner.loads("{parameters: {x: 1}, expression: x}"))
     assert (caught.value.problems[0].line, caught.value.problems[0].path) == (1, "expression")
@@ -135,7 +136,7 @@ steps: [{repeat: {times: 4, steps: [backward, {step: , every: 2}, zero_grad]}}, 
     assert plan.estimates.row == 8 + 400 + 400 + 20
 
 
-@pytest.mark.parametrize(
+@over(
     "text",
     [
         "steps: 7\nlog: {every: 3}",

@@ -9,9 +9,10 @@ import sys
 import pytest
 
 import runner
-from runner.plan.faults import Faults
+from runner.faults import Faults
 from runner.plan.scalars import scalar_constants
 from tests.engine.running import compiled
+from tests.tables import over
 
 
 def scalars(constants: str) -> dict[str, float]:
@@ -36,7 +37,7 @@ def test_constants_stay_in_the_order_of_the_file() -> None:
     assert list(scalars("z: a, a: m, m: 1")) == ["z", "a", "m"]
 
 
-@pytest.mark.parametrize(
+@over(
     ("constants", "message"),
     [
         ("a: b, b: a", "computed from one another: `a`, `b`"),

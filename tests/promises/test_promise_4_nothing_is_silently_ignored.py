@@ -7,6 +7,7 @@ import pytest
 
 import runner
 from tests.engine.running import compiled
+from tests.tables import over
 
 ERRORS = {
     "a misspelt key at the top": ("{parameters: {x: 1}, expression: x ** 2, stepps: 3}", "stepps"),
@@ -109,7 +110,7 @@ steps: [train: {objective: a, optimizer: two}, train]
 }
 
 
-@pytest.mark.parametrize("what", ERRORS)
+@over("what", ERRORS)
 def test_what_would_be_ignored_is_an_error(what: str) -> None:
     text, message = ERRORS[what]
     with pytest.raises(runner.ConfigError, match=message) as caught:
@@ -151,7 +152,7 @@ WARNINGS = {
 }
 
 
-@pytest.mark.parametrize("what", WARNINGS)
+@over("what", WARNINGS)
 def test_what_may_be_meant_is_a_warning_with_its_place(what: str) -> None:
     text, message = WARNINGS[what]
     warnings = compiled(text).warnings
@@ -175,6 +176,6 @@ USED = {
 }
 
 
-@pytest.mark.parametrize("where", USED)
+@over("where", USED)
 def test_what_is_used_somewhere_is_not_warned_of(where: str) -> None:
     assert compiled(USED[where]).warnings == ()

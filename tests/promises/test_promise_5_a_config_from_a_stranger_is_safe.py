@@ -16,6 +16,7 @@ import numpy
 import pytest
 
 import runner
+from tests.tables import over
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,7 +80,7 @@ CODE = [
 ]
 
 
-@pytest.mark.parametrize("line", CODE)
+@over("line", CODE)
 def test_an_expression_reaches_nothing_but_operations(line: str, tmp_path: Path) -> None:
     text = line.replace("{mark}", str(tmp_path / "mark"))
     wheres = (
@@ -144,7 +145,7 @@ def _forbidden(*args: object, **kwargs: object) -> None:
     raise AssertionError("a config started a process or a connection")
 
 
-@pytest.mark.parametrize(
+@over(
     "path",
     [
         "../x.npy",

@@ -7,42 +7,29 @@ from pathlib import Path
 import pytest
 
 import runner
-
-BAD = Path(__file__).parents[1] / "bad_configs"
-NAMES = sorted(path.stem for path in BAD.glob("*.yaml"))
-
-
-def faults(name: str) -> runner.SteprunError:
-    path = BAD / f"{name}.yaml"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    overrides = [line.removeprefix("# override: ") for line in lines if line.startswith("# override: ")]
-    with pytest.raises(runner.SteprunError, match=r".") as caught:
-        runner.compile(runner.load(str(path), overrides))
-    return caught.value
+from tests.bad_config_files import BAD_CONFIGS, refused
+from tests.tables import over
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_fault_has_a_place_an_excerpt_and_a_hint(name: str) -> None:
-    for problem in faults(name).problems:
+@over("path", BAD_CONFIGS)
+def test_every_fault_has_a_place_an_excerpt_and_a_hint(path: Path) -> None:
+    for problem in refused(path).problems:
         assert problem.source, problem
         assert problem.hint, problem
         assert problem.line is not None, problem
         assert problem.line >= 1, problem
         assert problem.column is not None, problem
         assert problem.column >= 1, problem
-        if problem.excerpt is not None and Path(problem.source).is_file():
-            written = Path(problem.source).read_text(encoding="utf-8").splitlines()
+        source = path.parent / problem.source
+        if problem.excerpt is not None and source.is_file():
+            written = source.read_text(encoding="utf-8").splitlines()
             assert written[problem.line - 1].rstrip() == problem.excerpt.rstrip()
             assert problem.column <= len(problem.excerpt) + 1
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_faults_come_in_the_order_of_the_file(name: str) -> None:
-    places = [
-        (problem.line, problem.column)
-        for problem in faults(name).problems
-        if problem.source == str(BAD / f"{name}.yaml")
-    ]
+@over("path", BAD_CONFIGS)
+def test_faults_come_in_the_order_of_the_file(path: Path) -> None:
+    places = [(problem.line, problem.column) for problem in refused(path).problems if problem.source == path.name]
     assert places == sorted(places)
 
 
@@ -135,7 +122,7 @@ def test_a_clash_names_both_places() -> None:
     assert "2:3" in hints[1]
 
 
-@pytest.mark.parametrize(
+@over(
     ("body", "line", "column"),
     [
         ("expression: loss = (x + ones(3)).sum()", 2, 21),

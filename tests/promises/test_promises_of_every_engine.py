@@ -74,6 +74,7 @@ def test_2_watching_changes_nothing(engine: str, tmp_path: Path) -> None:
     assert [name for name in watched if not same(watched[name], unwatched[name])] == []
 
 
+@pytest.mark.slow  # promise 3 has a fast one for the eager engine
 def test_3_another_process_gives_the_same_bits(engine: str, tmp_path: Path) -> None:
     path = written(tmp_path, engine)
     program = (

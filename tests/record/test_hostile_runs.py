@@ -104,6 +104,8 @@ def test_only_ordinary_files_of_a_run_are_read(file: str, what: str, hostile: Pa
     path = hostile / file
     path.unlink()
     make(path)
+    if file.startswith("rows") and what == "sparse":
+        os.truncate(path, 2**26)  # a part may be as large as this one was: its digest just takes longer
     told = re.sub(", and at most.*", "", told)
     ended: BaseException | None = None
     for act in (open_run, resume):

@@ -86,8 +86,8 @@ def test_a_process_on_another_host_cannot_be_looked_at(tmp_path: Path) -> None:
     [
         (None, "is not a run directory: cannot read run.json: No such file or directory"),
         ("{", "run.json is not valid JSON"),
-        ("[]", "run.json is not the manifest of a run: it has no status"),
-        ('{"status": "dancing"}', "run.json is not the manifest of a run: it has no status"),
+        ("[]", "run.json is not the manifest of a run: it has no known status"),
+        ('{"status": "dancing"}', "run.json is not the manifest of a run: it has no known status"),
     ],
 )
 def test_what_is_no_manifest_is_a_usage_error(tmp_path: Path, content: str | None, message: str) -> None:

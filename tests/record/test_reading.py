@@ -17,6 +17,7 @@ from runner.record import Run, open_run
 from runner.record.manifest import RunDescription
 from runner.record.recorder import recording
 from tests.record.building import LINEAR, bits, linear_rows, rows_of, run_directory
+from tests.tables import over
 
 DESCRIPTION = RunDescription(["steprun"], "linear", 0, "cpu", "float32", "eager")
 CONFIG = "parameters: {x: 1}\nexpression: 10 * x\n"
@@ -69,7 +70,7 @@ def test_a_column_is_one_tensor_with_nan_where_there_was_no_value(linear: Run) -
     assert linear.present("x.grad").tolist() == [False, True, True, True, True]
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@over("dtype", FLOATS)
 def test_a_column_has_its_true_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
     value = torch.tensor([0.5, 2.0]).to(dtype)
     run = recorded(tmp_path / "run", [Column("w", "weight", dtype, (2,))], [[value], [None]])
@@ -87,7 +88,7 @@ def test_a_column_without_nan_asks_what_stands_for_a_missing_value(tmp_path: Pat
     assert run.tensor("b", missing=False).tolist() == [[False, False], [True, False]]
 
 
-@pytest.mark.parametrize("dtype", FLOATS + OTHERS, ids=str)
+@over("dtype", FLOATS + OTHERS)
 def test_any_column_takes_what_stands_for_a_missing_value(tmp_path: Path, dtype: torch.dtype) -> None:
     run = recorded(tmp_path / "run", [Column("w", "value", dtype, (2,))], [[None], [torch.zeros(2).to(dtype)]])
     assert bits(run.tensor("w", missing=1)) == bits(torch.tensor([[1, 1], [0, 0]]).to(dtype))

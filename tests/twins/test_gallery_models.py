@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor
 
 import runner
+from tests.configs.long_examples import marked
 from tests.twins.trainer import FOLDER, Snapshot, Start, Trainer, Twin, assert_bit_identical
 
 
@@ -283,7 +284,7 @@ TWINS: Mapping[str, Twin] = {
 }
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", marked(TWINS))
 def test_what_you_read_is_what_ran(name: str) -> None:
     assert_bit_identical(FOLDER / f"{name}.yaml", TWINS[name])
 

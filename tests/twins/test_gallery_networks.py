@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import init
 
 from runner.plan.streams import stream_seed
+from tests.configs.long_examples import marked
 from tests.twins.trainer import FOLDER, Snapshot, Start, Trainer, Twin, assert_bit_identical
 
 
@@ -409,6 +410,6 @@ TWINS: Mapping[str, Twin] = {
 }
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", marked(TWINS))
 def test_what_you_read_is_what_ran(name: str) -> None:
     assert_bit_identical(FOLDER / f"{name}.yaml", TWINS[name])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from runner.catalogue.versions import spans
 from tools.catalogue.denied import ARGUMENTS, ARGUMENTS_OF, IN_PLACE, PRIVATE, VALUES, refusal
 from tools.catalogue.flags import flags
-from tools.catalogue.signatures import Signature, parse, python_signature, render, signatures
+from tools.catalogue.signatures import Parameter, Signature, parse, python_signature, render, signatures
 from tools.catalogue.written import read_written
 
 NAMESPACES: dict[str, ModuleType] = {
@@ -59,9 +61,14 @@ def public_members() -> Iterator[tuple[str, Any]]:
 
 
 def operation_signatures() -> Iterator[tuple[str, list[Signature]]]:
-    for name, function in public_functions():
+    """Those of the installed torch, and by hand those that only another tested release has."""
+    functions = dict(public_functions())
+    for name, function in functions.items():
         if refusal(name) is None:
             yield name, _signatures(name, function)
+    for name in spans():
+        if name not in functions and name.partition(".")[0] in NAMESPACES:
+            yield name, [parse(text) for text in WRITTEN[name]]
 
 
 def method_signatures() -> Iterator[tuple[str, list[Signature]]]:
@@ -80,8 +87,17 @@ def optimizer_lines() -> Iterator[str]:
     """`adam Adam(lr: float = 0.001, …)` for every optimizer of `torch.optim` that takes dense gradients."""
     for name, value in vars(torch.optim).items():
         if inspect.isclass(value) and value is not torch.optim.Optimizer and name != "SparseAdam":
-            arguments = tuple(p for p in python_signature(value.__init__, method=True) if p.name != "params")
-            yield f"{name.lower()} {name}({render(arguments)})"
+            arguments = [p for p in python_signature(value.__init__, method=True) if p.name != "params"]
+            arguments += _elsewhere(name.lower(), {argument.name for argument in arguments})
+            yield f"{name.lower()} {name}({render(tuple(arguments))})"
+
+
+def _elsewhere(optimizer: str, here: set[str]) -> Iterator[Parameter]:
+    """The arguments, by hand, that an optimizer has in another tested release of torch only."""
+    for text in WRITTEN.get(optimizer, ()):
+        for parameter in parse(text):
+            if parameter.name not in here:
+                yield replace(parameter, keyword_only=True)
 
 
 def initialiser_lines() -> Iterator[str]:

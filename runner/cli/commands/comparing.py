@@ -43,21 +43,21 @@ def register(application: typer.Typer) -> None:
             "steprun diff runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d",
             "steprun diff runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d --tolerance ulp=4",
         ),
-        short_help="Tell how two recorded runs differ.",
+        short_help="Compare two recorded runs.",
     )(diff)
 
 
 def diff(
     expected: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
-    found: Annotated[str, typer.Argument(metavar="RUN", help="The one to hold against it.", show_default=False)],
+    found: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.", show_default=False)],
     tolerance: ToleranceOption = None,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Tell how two recorded runs differ: in their configs, in their environments, and in which row first.
+    """Compare two recorded runs: their configs, their environments, and the first row that differs.
 
-    Rows are compared bit for bit where both ran under the same environment, and by the tolerance of their dtype
-    otherwise. Of a run that is not finished the rows that it has are compared. Exits with 3 where rows differ.
+    Rows are compared bit for bit if the environments are equal, and by the tolerance of their dtype otherwise. Of an
+    unfinished run, the recorded rows are compared. The exit code is 3 if rows differ.
     """
     from runner.compare.runs.difference import compare_runs
     from runner.compare.runs.report import runs_json, runs_page
@@ -83,13 +83,13 @@ def compare(
         typer.Option(
             "--with",
             metavar="KEY=VALUE",
-            help="How the other side differs: an override, threads=N, or optimizer=rule:NAME; all of them together.",
+            help="What the variant changes: an override, threads=N, or optimizer=rule:NAME. May be repeated.",
             autocompletion=complete_override,
             show_default=False,
         ),
     ] = None,
     reinject: Annotated[
-        bool, typer.Option("--reinject", help="Also take each step of the other side from this side's state.")
+        bool, typer.Option("--reinject", help="Also start each step of the variant from the state of the config.")
     ] = False,
     tolerance: ToleranceOption = None,
     rows: Annotated[
@@ -98,18 +98,18 @@ def compare(
             "--rows",
             metavar="N",
             min=3,
-            help="Rows of the table: the first, the worst and the last; what fits the screen unless given.",
+            help="Rows of the table: the first, the worst and the last. As many as fit the screen unless given.",
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run a config and a variant of it side by side, and tell how far apart each tensor is in each row.
+    """Run a config and a variant of it in lockstep, and report the error of each tensor in each row.
 
-    Both sides are compared in the narrower of their dtypes, every step of them, whatever `log` leaves out. With
-    --reinject each step of the other side is also taken from this side's state: what a step adds to the error parts
-    from what it has inherited. Exits with 0, or with 3 where a --tolerance is given and passed.
+    Every step is compared, in the narrower dtype of the two sides, whatever `log` leaves out. With --reinject, each
+    step of the variant also starts from the state of the config, which separates the error of a step from the error
+    that it inherits. The exit code is 3 if --tolerance is given and exceeded.
     """
     from runner.compare.rows.causes import RANDOM
     from runner.compare.variants.error_report import course_json, course_page

@@ -9,6 +9,7 @@ from typing import Any
 from runner.cli.output.plan_text import table
 from runner.compare.numbers.bounds import Uncertainty, significant_digits
 from runner.compare.numbers.tolerances import root_mean_square
+from runner.compare.snapshots import capture
 from runner.compare.uncertainty.meaning import digits
 from runner.compare.uncertainty.measuring import Measurement, Progress, measure
 from runner.config import Config
@@ -28,7 +29,7 @@ Described = Mapping[str, Any]
 
 def measurable(config: Config) -> Config:
     """The config with the rows that its snapshot keeps, for the eager engine on the CPU: what can be perturbed."""
-    return observed_by_snapshot(config).model_copy(update={"engine": "eager", "device": "cpu"})
+    return capture.measurable(observed_by_snapshot(config))
 
 
 def describe_digits(plan: Plan, runs: int, budget: float, progress: Progress | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from runner.cli.input.options import FaultFormat, Json, Request, examples, reads
 from runner.cli.input.requests import make_plan, read_config, tell_warnings
 from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, listing
+from runner.text import finite_json
 
 if TYPE_CHECKING:
     from runner.compare.gradients.check import Checked, Element, ObjectiveReport, Precision
@@ -30,7 +31,7 @@ def register(application: typer.Typer) -> None:
             "steprun gradcheck configs/digits.yaml --elements 200",
             "steprun gradcheck configs/physics.yaml --json",
         ),
-        short_help="Check gradients against finite differences.",
+        short_help="Compare gradients with finite differences.",
     )(gradcheck)
 
 
@@ -43,10 +44,12 @@ def gradcheck(
             "--elements",
             metavar="N",
             min=1,
-            help="Elements of a parameter that are checked one by one: all of a smaller one, a sample of a larger.",
+            help="Elements to check in each parameter: all of a smaller one, a sample of a larger one.",
         ),
     ] = 32,
-    step: Annotated[float, typer.Option("--step", metavar="SIZE", help="Distance to both sides of a weight.")] = 1e-6,
+    step: Annotated[
+        float, typer.Option("--step", metavar="SIZE", help="Distance of both points from a weight.")
+    ] = 1e-6,
     rtol: Annotated[float, typer.Option("--rtol", metavar="R", help="Relative tolerance.")] = 1e-3,
     atol: Annotated[
         float,
@@ -57,7 +60,7 @@ def gradcheck(
 ) -> None:
     """Compare the gradient of every objective with finite differences, in float64, at the initial values.
 
-    Exits with 3 where one does not hold. A point without a derivative, such as relu at 0, is told and holds.
+    The exit code is 3 if a gradient differs. A point without a derivative, such as relu at 0, is reported and passes.
     """
     from runner.compare.gradients.check import Precision, check_gradients, in_double_precision
     from runner.config import overridden
@@ -204,7 +207,7 @@ def _described(config: Config, precision: Precision, reports: Iterable[Objective
             {
                 "objective": report.name,
                 "data": list(report.sources),
-                "value": _finite(report.value),
+                "value": finite_json(report.value),
                 "holds": report.holds,
                 "gradients": [_gradient(checked) for checked in report.parameters],
                 "cut": list(report.cut),
@@ -222,16 +225,16 @@ def _gradient(checked: Checked) -> dict[str, Any]:
         "checked": checked.checked,
         "outcome": checked.outcome,
         "torch_agrees": checked.torch_agrees,
-        "largest_error": _finite(checked.largest_error),
-        "largest_relative": _finite(checked.largest_relative),
+        "largest_error": finite_json(checked.largest_error),
+        "largest_relative": finite_json(checked.largest_relative),
         "worst": None
         if worst is None
         else {
             "index": list(worst.index),
-            "autograd": _finite(worst.autograd),
-            "numeric": _finite(worst.numeric),
-            "left": _finite(worst.left),
-            "right": _finite(worst.right),
+            "autograd": finite_json(worst.autograd),
+            "numeric": finite_json(worst.numeric),
+            "left": finite_json(worst.left),
+            "right": finite_json(worst.right),
             "outcome": worst.outcome,
         },
         "causes": [
@@ -239,7 +242,3 @@ def _gradient(checked: Checked) -> dict[str, Any]:
             for cause in checked.causes
         ],
     }
-
-
-def _finite(number: float) -> float | str:
-    return number if math.isfinite(number) else str(number)

@@ -8,7 +8,7 @@ import typer
 
 from runner.cli.input.options import FaultFormat, Json, RunsDir, examples
 from runner.cli.output.printing import say, say_json
-from runner.plain_text import printable_line
+from runner.text import printable_line
 
 if TYPE_CHECKING:
     from runner.record.listing import RunSummary
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 def register(application: typer.Typer) -> None:
     application.command(
         epilog=examples("steprun runs", "steprun runs linear", "steprun runs --json"),
-        short_help="List what has been run.",
+        short_help="List recorded runs.",
     )(runs)
 
 
 def runs(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Only the runs of this name.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="List only runs of this name.", show_default=False)
     ] = None,
     runs_dir: RunsDir = "runs",
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """List runs with their status, newest first."""
+    """List recorded runs with their status, newest first."""
     from runner.cli.output.plan_text import table
     from runner.record.listing import list_runs
 

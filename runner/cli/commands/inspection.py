@@ -28,15 +28,13 @@ Uncertainty = Annotated[
         "--uncertainty",
         metavar="[=N]",
         min=FEWEST,
-        help="Run it, and show how many decimal digits rounding leaves, from N perturbed runs; 8 by default.",
+        help="Run it and show how many digits of each number are significant, from N perturbed runs; 8 by default.",
         show_default=False,
     ),
 ]
 Budget = Annotated[
     float,
-    typer.Option(
-        "--budget", metavar="SECONDS", min=0, help="Time for the perturbed runs, of which 3 are made at least."
-    ),
+    typer.Option("--budget", metavar="SECONDS", min=0, help="Time for the perturbed runs. At least 3 are made."),
 ]
 
 
@@ -53,13 +51,13 @@ def register(application: typer.Typer) -> None:
             "steprun show configs/linear.yaml --uncertainty",
             "# an optimizer as equations, to paste into a config: steprun show rule:adam",
         ),
-        short_help="Show what a config would do.",
+        short_help="Show the plan of a config.",
     )(show)
 
 
 @reads_config
 def validate(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
-    """Check a config, all of it, without running it; every fault is told that no other one hides."""
+    """Check a whole config without running it, and report every problem not masked by another."""
     from runner.cli.input.time_limit import VALIDATING, ended_after
 
     request = replace(request, limits={"seconds": VALIDATING, **request.limits})
@@ -96,8 +94,8 @@ def show(
 ) -> None:
     """Show the plan: tensors, graph, program, memory and log size, and what reaches each objective.
 
-    With rule:NAME instead of a config, print an optimizer that is written as equations. With --uncertainty, run the
-    config, and show how many digits of each tensor are significant in each row.
+    With rule:NAME instead of a config, print an optimizer as equations. With --uncertainty, run the config and show
+    how many digits of each tensor are significant in each row.
     """
     if request.config.startswith(RULE):
         name = request.config.removeprefix(RULE)

@@ -33,7 +33,7 @@ def register(application: typer.Typer) -> None:
             "steprun schema > steprun.schema.json",
             "# yaml-language-server: $schema=steprun.schema.json     (first line of a config)",
         ),
-        short_help="Write the JSON Schema of configs.",
+        short_help="Print the JSON Schema of configs.",
     )(schema)
     application.command(
         epilog=examples("steprun ops", "steprun ops softmax", "steprun ops 'linalg.*' --json"),
@@ -43,11 +43,11 @@ def register(application: typer.Typer) -> None:
 
 def schema(
     draft: Annotated[
-        str, typer.Option("--draft", metavar="7|2020-12", help="Draft of JSON Schema; editors read draft 7.")
+        str, typer.Option("--draft", metavar="7|2020-12", help="Draft of JSON Schema. All editors read draft 7.")
     ] = "7",
     report: FaultFormat = "text",
 ) -> None:
-    """Write the JSON Schema of configs, for editors and other programs.
+    """Print the JSON Schema of configs, for editors and other programs.
 
     With yaml-language-server, an editor completes and checks a config whose first line names the schema. The path is
     relative to the config.
@@ -56,9 +56,8 @@ def schema(
     from runner.config.schema import DRAFTS
 
     if draft not in DRAFTS:
-        raise UsageError(
-            Problem(f"there is no draft `{draft}` here", f"write {' or '.join(f'`{known}`' for known in DRAFTS)}")
-        )
+        known = " or ".join(f"`{each}`" for each in DRAFTS)
+        raise UsageError(Problem(f"there is no draft `{draft}`", f"write {known}"))
     say_json(json_schema(draft))
 
 
@@ -66,15 +65,15 @@ def ops(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME|PATTERN]",
-            help="One name, or a pattern such as 'log*'; all of them without.",
+            metavar="NAME|PATTERN",
+            help="A name, or a pattern such as 'log*'. Lists everything without it.",
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """List what a config may name, with signatures: operations, optimizers, schedules, initialisers; or show one."""
+    """List the operations, optimizers, schedules and initialisers that a config may name, or show one of them."""
     entries = list(_entries())
     whole = name is not None and not any(mark in name for mark in "*?[")
     if whole:
@@ -96,6 +95,7 @@ def _entries() -> Iterator[dict[str, Any]]:
     """Everything the catalogue holds, as plain values: group, name, signatures, target, notes."""
     from runner import catalogue
 
+    spans = catalogue.spans()
     for group, table in (
         ("operations", catalogue.operations()),
         ("methods", catalogue.methods()),
@@ -107,7 +107,7 @@ def _entries() -> Iterator[dict[str, Any]]:
                 "name": operation.name,
                 "signatures": [catalogue.signature_text(operation.name, overload) for overload in operation.overloads],
                 "target": operation.target,
-                "notes": sorted(operation.flags),
+                "notes": [*sorted(operation.flags), *([str(spans[operation.name])] if operation.name in spans else [])],
             }
     yield {
         "group": "derivatives",
@@ -122,7 +122,14 @@ def _entries() -> Iterator[dict[str, Any]]:
             "name": optimizer.name,
             "signatures": [catalogue.signature_text(optimizer.name, optimizer.arguments)],
             "target": f"torch.optim.{optimizer.class_name}",
-            "notes": [f"`{argument}` is refused: {reason}" for argument, reason in optimizer.refused.items()],
+            "notes": [
+                *(f"`{argument}` is refused: {reason}" for argument, reason in optimizer.refused.items()),
+                *(
+                    f"`{argument.name}`: {spans[key]}"
+                    for argument in optimizer.arguments
+                    if (key := f"{optimizer.name}({argument.name})") in spans
+                ),
+            ],
         }
     for schedule in catalogue.schedules().values():
         yield {

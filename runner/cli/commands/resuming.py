@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def register(application: typer.Typer) -> None:
     application.command(
         epilog=examples("steprun resume runs/linear/20261123-063012-7f3a"),
-        short_help="Go on with a run that was stopped.",
+        short_help="Resume a run that was stopped.",
     )(resume)
 
 
@@ -31,16 +31,16 @@ def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
     allow: Allow = None,
     allow_changed_data: Annotated[
-        bool, typer.Option("--allow-changed-data", help="Go on where a data file is another one now, and record that.")
+        bool, typer.Option("--allow-changed-data", help="Resume although a data file has changed, and record that.")
     ] = False,
     checkpoint_every: CheckpointEvery = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Go on with a run that was interrupted, killed or failed, from its newest checkpoint, else from its start.
+    """Resume a run that was interrupted, killed or failed, from its newest checkpoint or from its start.
 
-    It ends in the same bits as a run that was never stopped.
+    The result has the same bits as that of a run that was never stopped.
     """
     from runner.record.resuming import resume as go_on
 

@@ -51,13 +51,13 @@ def register(application: typer.Typer) -> None:
 def run(
     request: Request,
     runs_dir: RunsDir = "runs",
-    record: Annotated[bool, typer.Option("--record/--no-record", help="Keep a run directory.")] = True,
+    record: Annotated[bool, typer.Option("--record/--no-record", help="Write a run directory.")] = True,
     checkpoint_every: CheckpointEvery = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run a config step by step, print each row and keep a run directory."""
+    """Run a config step by step, print each row and record the run."""
     config = read_config(request)
     with Interruption(at_once=True):
         plan = make_plan(request, config)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +17,12 @@ from runner.cli.input.completion import complete_config
 from runner.cli.input.options import Allow, FaultFormat, examples
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, SnapshotError, UsageError
-from runner.plain_text import printable_line
+from runner.text import counted, printable_line
 
 if TYPE_CHECKING:
     from runner.compare.snapshots.checking import Outcome
     from runner.compare.snapshots.model import Snapshot
+    from runner.compare.uncertainty.measuring import Progress
 
 INDENT = "  "
 NARROWEST = 40
@@ -47,13 +48,13 @@ _PLURALS = {"holds": "hold", "differs": "differ"}
 
 Configs = Annotated[
     list[str],
-    typer.Argument(metavar="CONFIG...", help="YAML configs.", autocompletion=complete_config, show_default=False),
+    typer.Argument(metavar="CONFIG", help="YAML configs.", autocompletion=complete_config, show_default=False),
 ]
 Paths = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="PATH...",
-        help="Configs, snapshots, or folders with snapshots below; the working directory by default.",
+        metavar="PATH",
+        help="Configs, snapshots, or folders that contain snapshots; the working directory by default.",
         autocompletion=complete_config,
         show_default=False,
     ),
@@ -70,7 +71,7 @@ Uncertainty = Annotated[
         "--uncertainty",
         metavar="[=N]",
         min=0,
-        help="Perturbed runs that measure how uncertain a snapshot is; 8 by default, 0 for none.",
+        help="Perturbed runs that measure the uncertainty of each number; 8 by default, 0 for none.",
         show_default=False,
     ),
 ]
@@ -80,11 +81,11 @@ Budget = Annotated[
         "--budget",
         metavar="SECONDS",
         min=0,
-        help="Time for the perturbed runs of a config, of which 3 are made at least; 60 by default.",
+        help="Time for the perturbed runs of one config; 60 by default. At least 3 are made.",
         show_default=False,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print what does not hold and the last line only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what differs, and the last line.")]
 
 
 class BareOptions(TyperCommand):
@@ -102,7 +103,7 @@ def register(application: typer.Typer) -> None:
             "steprun snapshot configs/*.yaml --budget 10",
             "steprun snapshot configs/linear.yaml --set device=cuda --overlay",
         ),
-        short_help="Keep the numbers of configs.",
+        short_help="Store the numbers of configs as snapshots.",
     )(snapshot)
     application.command(
         cls=BareOptions,
@@ -113,7 +114,7 @@ def register(application: typer.Typer) -> None:
             "steprun check configs --set engine=compile",
             "steprun check configs --junit build/steprun.xml",
         ),
-        short_help="Run configs again and compare them with their snapshots.",
+        short_help="Re-run configs and compare them with their snapshots.",
     )(check)
 
 
@@ -129,12 +130,13 @@ def snapshot(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")] = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run configs and keep every number of their rows in `snapshots/NAME.yaml` beside each.
+    """Run configs and store every number of their rows in `snapshots/NAME.yaml` beside each config.
 
-    Each config is run several times more with perturbed rounding, which measures how uncertain each number is on any
-    machine. A snapshot that is there is taken again, whole.
+    Each config also runs several times with perturbed rounding, to measure how uncertain each number is on any
+    machine. An existing snapshot is replaced.
     """
     from runner.compare.snapshots.capture import kept, measured, plan_of
+    from runner.compare.snapshots.model import FIRST_FORMAT
     from runner.compare.snapshots.restarts import take
     from runner.compare.snapshots.targets import target_of
     from runner.compare.snapshots.updating import has_same_rows, with_overlay
@@ -154,6 +156,9 @@ def snapshot(
             taken = kept(plan, rows)
             if before is None:
                 raise UsageError(Problem(f"{name} has no snapshot to lay over", "take one without --overlay first"))
+            if before.format == FIRST_FORMAT:
+                message = f"the snapshot of {name} has format {FIRST_FORMAT}, which has no uncertainties"
+                raise SnapshotError(Problem(message, "take it again without --overlay first"))
             if not has_same_rows(before, taken):
                 message = f"the run of {name} has other rows than its snapshot"
                 raise SnapshotError(
@@ -163,18 +168,25 @@ def snapshot(
         else:
             with Counter(f"measuring {name}: perturbed run", shown=sys.stderr.isatty() and not quiet) as counter:
                 measurement = measured(
-                    name, plan, rows, overrides, allowed, runs=uncertainty,
-                    before=None if before is None else before.measured, budget=budget, progress=counter.at,
+                    plan, rows, allowed, runs=uncertainty, before=None if before is None else before.measured,
+                    budget=budget, progress=counter.at,
                 )  # fmt: skip
             if measurement is not None:
                 check_meaning(name, rows, measurement)
-            taken = kept(plan, rows, measurement, take(plan, measurement, allowed))
+            with Counter("", shown=sys.stderr.isatty() and not quiet) as counter:
+                restarts = take(plan, measurement, allowed, _from_row(counter, name))
+            taken = kept(plan, rows, measurement, restarts)
             for doubt in () if measurement is None else doubts(plan, rows, measurement):
                 say(f"{name}: {doubt}", err=True)
         write(taken, path, config.name)
-        size = f"{_counted(len(taken.rows), 'row')}, {_counted(len(taken.columns), 'tensor')}"
+        size = f"{counted(len(taken.rows), 'row')}, {counted(len(taken.columns), 'tensor')}"
         if not quiet:
             say(f"{path}  {size}{_measured(taken)}")
+
+
+def _from_row(counter: Counter, name: str) -> Callable[[int], Progress]:
+    """What shows the progress of the perturbed runs that start from the state after a row."""
+    return lambda after: counter.telling(f"measuring {name} from row {after}: perturbed run").at
 
 
 def _check_count(uncertainty: int | None) -> None:
@@ -209,12 +221,16 @@ def check(
         typer.Option(
             "--update",
             metavar="[=new|differing|all]",
-            help="Write what is new, what differs (bare), or everything.",
+            help="Rewrite the snapshots that are new, that differ (the default), or all.",
             show_default=False,
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", metavar="N", min=0, help="Processes; 0 for one a core.")] = 1,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first that does not hold.")] = False,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", metavar="N", min=0, help="Processes to run in; 0 for one per core.")
+    ] = 1,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", "-x", help="Stop at the first snapshot that does not match.")
+    ] = False,
     sets: Set = None,
     allow: Allow = None,
     uncertainty: Uncertainty = None,
@@ -223,13 +239,13 @@ def check(
         Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False)
     ] = None,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the outcomes to standard output as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run configs again and compare every number with their snapshots.
+    """Re-run configs and compare every number with their snapshots.
 
-    In the environment of a snapshot the bits are compared; in another one, or where the config was edited, the numbers,
-    within the uncertainty that was measured when the snapshot was taken. Exits with 3 where something differs.
+    In the environment of the snapshot, bits are compared. In another environment, or if the config was edited, numbers
+    are compared within the uncertainty that the snapshot measured. The exit code is 3 if something differs.
     """
     from runner.compare.rows.report import WIDEST
     from runner.compare.snapshots import results
@@ -283,6 +299,10 @@ class Counter:
     def __exit__(self, *error: object) -> None:
         self.clear()
 
+    def telling(self, told: str) -> Counter:
+        self._told = told
+        return self
+
     def at(self, number: int, total: int) -> None:
         if self._shown and number <= total:
             self.clear()
@@ -323,7 +343,7 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
     skipped = targets - len(outcomes)
     if skipped:
         told.append(f"{skipped:,} not checked")
-    say(f"{_counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
+    say(f"{counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
 
 
 def _compared_by(outcome: Outcome) -> str:
@@ -337,7 +357,3 @@ def _compared_by(outcome: Outcome) -> str:
 
 def _several(status: str, count: int) -> str:
     return _PLURALS.get(status, _STATUSES[status]) if count > 1 else _STATUSES[status]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -32,7 +32,7 @@ ConfigPath = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="A YAML config; `-` reads standard input.",
+        help="A YAML config, or `-` for standard input.",
         autocompletion=complete_config,
         show_default=False,
     ),
@@ -41,7 +41,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Overrides: learning_rate=0.1 optimizer.sgd.lr=1e-3.",
+        help="Overrides, such as learning_rate=0.1 or optimizer.sgd.lr=1e-3.",
         autocompletion=complete_override,
         show_default=False,
     ),
@@ -51,47 +51,52 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Another spelling of an override.",
+        help="An override, the same as KEY=VALUE.",
         autocompletion=complete_override,
         show_default=False,
     ),
 ]
 Allow = Annotated[
     list[str] | None,
-    typer.Option("--allow", metavar="FOLDER", help="Also read data below this folder.", show_default=False),
+    typer.Option(
+        "--allow",
+        metavar="FOLDER",
+        help="Allow data files in this folder and below. May be repeated.",
+        show_default=False,
+    ),
 ]
 FaultFormat = Annotated[
     str,
     typer.Option(
         "--format",
         metavar="text|json",
-        help="How faults are written to standard error.",
+        help="Format of problems on standard error.",
         callback=_remember_format,
         is_eager=True,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RunsDir = Annotated[
-    str, typer.Option("--runs-dir", metavar="FOLDER", envvar="STEPRUN_RUNS_DIR", help="Where run directories are kept.")
+    str, typer.Option("--runs-dir", metavar="FOLDER", envvar="STEPRUN_RUNS_DIR", help="Folder of the run directories.")
 ]
 
 CheckpointEvery = Annotated[
     int | None,
     typer.Option(
-        "--checkpoint-every", metavar="ROWS", min=1, help="Save the state after every so many rows.", show_default=False
+        "--checkpoint-every", metavar="ROWS", min=1, help="Save the state every so many rows.", show_default=False
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the run directory only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print each row as one JSON object a line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print each row as a JSON object on one line.")]
 
 LIMITS = {
-    "file_bytes": "Size of one config file.  [4MiB]",
-    "nesting": "Lists and mappings inside one another.  [64]",
-    "alias_nodes": "Nodes that YAML aliases stand for.  [10000]",
-    "files": "Files that `extends` may bring in.  [100]",
-    "nodes": "Operations of one expression.  [50000]",
-    "memory": "Memory of the tensors of a run, views included, and what it may allocate on the CPU.  [the machine's]",
-    "seconds": "Seconds of planning.  [3 of `validate`, else 20]",
+    "file_bytes": "Largest config file.  [4MiB]",
+    "nesting": "Deepest nesting of lists and mappings.  [64]",
+    "alias_nodes": "Most nodes after YAML aliases are expanded.  [10000]",
+    "files": "Most files that `extends` may read.  [100]",
+    "nodes": "Most operations in one expression.  [50000]",
+    "memory": "Most memory of the run, by estimate and while it runs on the CPU.  [the machine's]",
+    "seconds": "Longest time for planning, in seconds.  [3 for `validate`, otherwise 20]",
 }
 """Each limit has a flag `--max-NAME`; the first four bound reading a config, the others a plan."""
 

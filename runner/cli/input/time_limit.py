@@ -74,9 +74,9 @@ def _computed(thread: int) -> float:
 
 def _problem(thread: int, seconds: float, config: Config) -> Problem:
     """The fault at the operation that the thread is in, else of the whole expression."""
+    from runner.faults import place
     from runner.language.lowering.context import Lowering
     from runner.language.text.faults import LanguageError, place_of
-    from runner.plan.faults import place
 
     message = f"planning takes longer than {seconds:g} seconds"
     frame: FrameType | None = sys._current_frames().get(thread)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from runner.errors import Problem, SteprunError, UsageError
-from runner.plain_text import json_text, printable, printable_line
+from runner.text import json_text, printable, printable_line
 
 Format = Literal["text", "json"]
 

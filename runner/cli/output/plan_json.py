@@ -205,9 +205,9 @@ def _block(
     while position < len(instructions):
         instruction = instructions[position]
         position += 1
-        if isinstance(instruction, program.Again):
+        if isinstance(instruction, program.LoopEnd):
             break
-        if isinstance(instruction, program.Enter):
+        if isinstance(instruction, program.LoopStart):
             inside, position = _block(instructions, position, conditions)
             loop: dict[str, Any] = {"step": "repeat", "times": instruction.times}
             if instruction.source is not None:
@@ -224,7 +224,7 @@ def _block(
             beside["every"] = instruction.every
         if instruction.when is not None:
             beside["when"] = conditions[instruction.when.config_path[:-1]]
-        if isinstance(instruction, program.Leave):
+        if isinstance(instruction, program.Break):
             steps.append({"step": "stop", **beside})
         else:
             steps.append(

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from runner.text import aligned, shortened
+
 Described = Mapping[str, Any]
 
 
@@ -18,12 +20,7 @@ def page(plan: Described) -> str:
 
 def table(rows: Iterable[Iterable[object]], indent: str = "  ") -> list[str]:
     """Rows of cells as lines, each column as wide as its widest cell."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
-        for row in cells
-    ]
+    return [line.rstrip() for line in aligned([[str(cell) for cell in row] for row in rows], indent=indent)]
 
 
 def size(count: int) -> str:
@@ -50,7 +47,7 @@ def _tensors(plan: Described) -> Iterator[str]:
                     tensor["role"] + ("" if tensor["requires_grad"] or tensor["role"] == "constant" else ", frozen"),
                     _shape(tensor["shape"]),
                     tensor["dtype"],
-                    _shortened(tensor["init"]),
+                    _one_line(tensor["init"]),
                     size(tensor["bytes"]),
                 )
                 for tensor in plan["tensors"]
@@ -165,6 +162,5 @@ def _options(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
-def _shortened(text: str, width: int = 40) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+def _one_line(text: str) -> str:
+    return shortened(" ".join(text.split()), 40)

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from runner.plain_text import json_text, printable
+from runner.text import json_text, printable
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:

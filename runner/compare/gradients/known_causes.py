@@ -10,9 +10,9 @@ from torch import Tensor, fx
 
 from runner.engine.objectives import Objective
 from runner.errors import Mark
+from runner.faults import place
 from runner.language.dtypes import dtype_name
 from runner.language.text.faults import LanguageError
-from runner.plan.faults import place
 from runner.plan.plan import Plan
 
 

@@ -99,21 +99,27 @@ def rounded_up(uncertainty: Uncertainty) -> Uncertainty:
     return Uncertainty(from_power(power(uncertainty.rms)), from_power(power(uncertainty.largest)), statistics)
 
 
+def rounding(dtype: torch.dtype) -> float:
+    """The relative distance from 1 to the next number of a floating or complex dtype; 0 for others."""
+    return torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0
+
+
 def floored(uncertainty: Uncertainty, dtype: torch.dtype, rms: float, largest: float) -> tuple[float, float]:
-    """S and M, at least one unit of rounding of what is expected.
+    """S and M, at least one unit of rounding of what is expected, and one distance between subnormal numbers.
 
     Args:
         dtype: that the numbers were rounded to.
         rms, largest: root mean square and largest magnitude of what is expected.
     """
-    eps = torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0
-    return max(uncertainty.rms, eps * rms), max(uncertainty.largest, eps * largest)
+    eps = rounding(dtype)
+    least = eps * torch.finfo(dtype).smallest_normal if eps else 0.0
+    return max(uncertainty.rms, eps * rms, least), max(uncertainty.largest, eps * largest, least)
 
 
 def significant_digits(uncertainty: float, size: float, dtype: torch.dtype) -> float:
     """Decimal digits of a number of a size that an uncertainty leaves: at most those of its dtype, at least 0."""
-    info = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else None
-    most = -math.log10(info.eps) if info else 15.0
+    eps = rounding(dtype)
+    most = -math.log10(eps) if eps else 15.0
     if uncertainty == 0 or size == 0:
         return most if uncertainty == 0 else 0.0
     return min(most, max(0.0, -math.log10(uncertainty / size))) if math.isfinite(uncertainty) else 0.0

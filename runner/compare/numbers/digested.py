@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runner.compare.numbers.bounds import Uncertainty, UncertaintyError, from_power, power
-from runner.compare.numbers.tolerances import BITWISE, Tolerance, rounding
+from runner.compare.numbers.bounds import Uncertainty, UncertaintyError, from_power, power, rounding
+from runner.compare.numbers.tolerances import BITWISE, Tolerance
 from runner.record.rows.digest import digest_of
 from runner.record.rows.summary import Summary, summarize
 

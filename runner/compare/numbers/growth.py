@@ -57,7 +57,7 @@ class Growth:
 class Trace:
     """Errors as they come, and what of them tells a leap from a spike and growth from noise."""
 
-    rounding: float  # the unit of it; see `tolerances.rounding`
+    rounding: float  # the unit of it; see `bounds.rounding`
     level: float = 0.0  # the largest so far, but for a leap
     leap: Leap | None = None
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))

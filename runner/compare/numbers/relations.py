@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from runner.compare.numbers.tolerances import rounding
+from runner.compare.numbers.bounds import rounding
 
 EXPLAINED = 1e-3
 """The part of a difference that a relation may leave unexplained."""

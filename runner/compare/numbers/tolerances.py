@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from runner.compare.numbers.bounds import FACTOR, Uncertainty, floored
+from runner.compare.numbers.bounds import FACTOR, Uncertainty, floored, rounding
 from runner.engine.steps.expectations import TOLERANCES
 from runner.plan.rows.columns import Column
 
@@ -181,8 +181,3 @@ def largest_magnitude(tensor: Tensor) -> float:
     magnitude = tensor.detach().reshape(-1).to(torch.complex128 if tensor.dtype.is_complex else torch.float64).abs()
     finite = magnitude[magnitude.isfinite()]
     return float(finite.max()) if finite.numel() else 0.0
-
-
-def rounding(dtype: torch.dtype) -> float:
-    """The relative distance from 1 to the next number of a floating or complex dtype; 0 for others."""
-    return torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from runner.compare.numbers.differences import Difference
 from runner.compare.numbers.relations import accumulated, relation, update_relation
-from runner.compare.rows.verdict import Divergence, Parting
+from runner.compare.rows.verdict import Divergence, FirstDifference
 from runner.errors import listing
 from runner.plan.rows.columns import Column, Role
 
@@ -20,7 +20,7 @@ BATCH, RANDOM = "the batch", "a random draw"
 """What a step may draw, which no row holds."""
 
 
-def causes(parting: Parting, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> tuple[str, ...]:
+def causes(parting: FirstDifference, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> tuple[str, ...]:
     """What the first row that differs points to: where the difference was born, then what it looks like.
 
     Args:
@@ -35,7 +35,7 @@ def causes(parting: Parting, *, draws: Collection[str] = (BATCH, RANDOM), every:
 # --- where it was born
 
 
-def _birth(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+def _birth(parting: FirstDifference, draws: Collection[str]) -> Iterator[str]:
     role = parting.divergences[0].column.role
     if parting.place.step == START:
         yield f"the initial values of {_names(parting, role)} differ: look at their `init`, the seed and the files"
@@ -43,7 +43,7 @@ def _birth(parting: Parting, draws: Collection[str]) -> Iterator[str]:
     yield from _BIRTHS[role](parting, draws)
 
 
-def _value(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+def _value(parting: FirstDifference, draws: Collection[str]) -> Iterator[str]:
     born = parting.divergences[0].column.name
     later = [each.column.name for each in parting.divergences if each.column.role == "value"][1:]
     equal_before = [column.name for column in parting.equal if column.role == "value"]
@@ -61,11 +61,11 @@ def _value(parting: Parting, draws: Collection[str]) -> Iterator[str]:
         yield f"nothing computed in this row is equal: it may also be {' or '.join(draws)}"
 
 
-def _norm(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+def _norm(parting: FirstDifference, draws: Collection[str]) -> Iterator[str]:
     yield "the values hold and the norm of the gradients differs: look at `clip_grad_norm`, or at a gradient before it"
 
 
-def _gradient(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+def _gradient(parting: FirstDifference, draws: Collection[str]) -> Iterator[str]:
     names = _names(parting, "gradient")
     parameters = [each.column.name.removesuffix(".grad") for each in _of(parting, "gradient")]
     differ = "differs" if len(parameters) == 1 else "differ"
@@ -84,7 +84,7 @@ def _gradient(parting: Parting, draws: Collection[str]) -> Iterator[str]:
     yield from _accumulation(parting)
 
 
-def _weight(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+def _weight(parting: FirstDifference, draws: Collection[str]) -> Iterator[str]:
     names = _names(parting, "weight")
     if parting.place.step == "assign":
         yield f"what came before holds, and {names} differs: look at the `assign` in `{parting.place.path}`"
@@ -97,11 +97,11 @@ def _weight(parting: Parting, draws: Collection[str]) -> Iterator[str]:
         yield f"its state differs too: {_listed(state)}"
 
 
-def _state(parting: Parting, draws: Collection[str]) -> Iterator[str]:
+def _state(parting: FirstDifference, draws: Collection[str]) -> Iterator[str]:
     yield f"weights {_held(parting, 'weight')}, state {_names(parting, 'state')} differs: look at the optimizer"
 
 
-_BIRTHS: Mapping[Role, Callable[[Parting, Collection[str]], Iterator[str]]] = {
+_BIRTHS: Mapping[Role, Callable[[FirstDifference, Collection[str]], Iterator[str]]] = {
     "value": _value,
     "norm": _norm,
     "gradient": _gradient,
@@ -110,7 +110,7 @@ _BIRTHS: Mapping[Role, Callable[[Parting, Collection[str]], Iterator[str]]] = {
 }
 
 
-def _accumulation(parting: Parting) -> Iterator[str]:
+def _accumulation(parting: FirstDifference) -> Iterator[str]:
     for each in _of(parting, "gradient"):
         found, expected, before = _tensors(parting, each.column)
         if found is None or expected is None or before is None:
@@ -126,7 +126,7 @@ def _accumulation(parting: Parting) -> Iterator[str]:
 # --- what it looks like
 
 
-def _looks(parting: Parting) -> Iterator[str]:
+def _looks(parting: FirstDifference) -> Iterator[str]:
     first = parting.divergences[0]
     found, expected, before = _tensors(parting, first.column)
     told = None
@@ -155,7 +155,7 @@ def _nan(difference: Difference, name: str) -> str:
     )
 
 
-def _tensors(parting: Parting, column: Column) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+def _tensors(parting: FirstDifference, column: Column) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """A column as it was found, as it was expected, and as it stood before the step."""
     sides = [parting.found, parting.expected, parting.before]
     values = [None if row is None or column.name not in row else row[column.name] for row in sides]
@@ -166,22 +166,22 @@ def _tensors(parting: Parting, column: Column) -> tuple[Tensor | None, Tensor | 
 # --- words
 
 
-def _of(parting: Parting, role: Role) -> list[Divergence]:
+def _of(parting: FirstDifference, role: Role) -> list[Divergence]:
     return [each for each in parting.divergences if each.column.role == role]
 
 
-def _computes(parting: Parting) -> bool:
+def _computes(parting: FirstDifference) -> bool:
     return any(column.role == "value" for column in (*parting.equal, *parting.within)) or bool(_of(parting, "value"))
 
 
-def _held(parting: Parting, *roles: Role) -> str:
+def _held(parting: FirstDifference, *roles: Role) -> str:
     """How nearly the columns of some roles hold in this row."""
     compared = [column for column in parting.equal if column.role in roles]
     others = [each for each in parting.within if each.role in roles]
     return "bit-equal" if compared and not others else "within the tolerance"
 
 
-def _names(parting: Parting, role: Role) -> str:
+def _names(parting: FirstDifference, role: Role) -> str:
     return _listed([each.column.name for each in _of(parting, role)])
 
 

@@ -17,10 +17,11 @@ from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import GrowthKind
 from runner.compare.numbers.numerals import to_text
 from runner.compare.rows.causes import BATCH, RANDOM, causes
-from runner.compare.rows.verdict import Parting, Place, Rows, Tally, Verdict
+from runner.compare.rows.verdict import FirstDifference, Place, Rows, Tally, Verdict
 from runner.errors import listing
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
+from runner.text import aligned, counted, finite_json, shortened
 
 TALLEST = 24
 WIDEST = 100
@@ -60,7 +61,7 @@ def report(
         room = height - len(lines)
         if len(verdict.tallies) > 1 and room >= _SHORTEST_TABLE:
             lines += _table(verdict.tallies, room)
-    return [_cut(line, width) for line in lines[:height]]
+    return [shortened(line, width) for line in lines[:height]]
 
 
 def birth(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: int = WIDEST) -> list[str]:
@@ -98,18 +99,18 @@ def to_json(
         else {
             "tensor": growth.column.name,
             "kind": growth.kind,
-            "before": _finite(growth.before),
-            "first": _finite(growth.first),
-            "last": _finite(growth.last),
+            "before": finite_json(growth.before),
+            "first": finite_json(growth.first),
+            "last": finite_json(growth.last),
             "last_row": growth.last_number,
-            "largest": _finite(growth.largest),
+            "largest": finite_json(growth.largest),
             "largest_row": growth.largest_number,
             "leap": None
             if growth.leap is None
             else {
                 "row": growth.leap.number,
-                "before": _finite(growth.leap.before),
-                "error": _finite(growth.leap.error),
+                "before": finite_json(growth.leap.before),
+                "error": finite_json(growth.leap.error),
             },
         },
         "tensors": [
@@ -119,7 +120,7 @@ def to_json(
                 "first_row": tally.first_number,
                 "rows": tally.differing,
                 "of": tally.compared,
-                "largest_error": None if math.isnan(tally.largest) else _finite(tally.largest),
+                "largest_error": None if math.isnan(tally.largest) else finite_json(tally.largest),
             }
             for tally in verdict.tallies
         ],
@@ -134,17 +135,17 @@ def structure(verdict: Verdict) -> Iterator[str]:
     for word, columns in (("missing", verdict.missing_columns), ("new", verdict.new_columns)):
         if columns:
             names = listing([f"`{column.name}`" for column in columns], _MOST_NAMES)
-            yield f"{_counted(len(columns), 'tensor')} {_be(len(columns))} {word}: {names}"
+            yield f"{counted(len(columns), 'tensor')} {_be(len(columns))} {word}: {names}"
     for each in verdict.redeclared[:_MOST_NAMES]:
         yield f"`{each.expected.name}` is {_declared(each.found)}, expected {_declared(each.expected)}"
     if len(verdict.redeclared) > _MOST_NAMES:
         more = len(verdict.redeclared) - _MOST_NAMES
-        yield f"and {_counted(more, 'more tensor')} {'has' if more == 1 else 'have'} another dtype or shape"
+        yield f"and {counted(more, 'more tensor')} {'has' if more == 1 else 'have'} another dtype or shape"
     for word, rows in (("missing", verdict.missing_rows), ("new", verdict.new_rows)):
         if rows.first is not None:
             where = f"row {rows.first.number}, {rows.first.path}"
             first = where if rows.count == 1 else f"the first is {where}"
-            yield f"{_counted(rows.count, 'row')} {_be(rows.count)} {word}: {first}"
+            yield f"{counted(rows.count, 'row')} {_be(rows.count)} {word}: {first}"
 
 
 def _labelled(told: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
@@ -155,7 +156,7 @@ def _labelled(told: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
         yield from (" " * _INDENT + line for line in more)
 
 
-def _place(parting: Parting) -> str:
+def _place(parting: FirstDifference) -> str:
     first = parting.divergences[0]
     others = [each.column.name for each in parting.divergences[1:]]
     verb = (_do if first.difference.kind in ("value", "digest") else _be)(len(others))
@@ -180,7 +181,7 @@ def _what(difference: Difference) -> str:
     return "differs"
 
 
-def _numbers(parting: Parting) -> Iterator[tuple[str, str]]:
+def _numbers(parting: FirstDifference) -> Iterator[tuple[str, str]]:
     difference = parting.divergences[0].difference
     values = difference.values
     for moved in difference.statistics[:_MOST_STATISTICS]:
@@ -216,7 +217,7 @@ def _times(values: Values) -> str:
     return f"{times} times its uncertainty ({apart.allowed:g} are allowed); "
 
 
-def _untold(parting: Parting) -> str:
+def _untold(parting: FirstDifference) -> str:
     expected = parting.expected[parting.divergences[0].column.name]
     if isinstance(expected, Condensed) and expected.summary is not None:
         return "the statistics that were kept are the same in all of their digits"
@@ -284,12 +285,9 @@ def _table(tallies: Sequence[Tally], room: int) -> list[str]:
         )
         for tally in shown_tallies
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = [line.rstrip() for line in aligned(rows)]
     left_out = len(tallies) - len(shown_tallies)
-    return [*lines, f"  and {_counted(left_out, 'more tensor')}"] if left_out else lines
+    return [*lines, f"  and {counted(left_out, 'more tensor')}"] if left_out else lines
 
 
 def shown(number: Number, dtype: torch.dtype) -> str:
@@ -320,10 +318,6 @@ def _percent(share: float) -> str:
     return "100%" if share == 1 else f"{min(99.9, 100 * share):.3g}%"
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _be(count: int) -> str:
     return "is" if count == 1 else "are"
 
@@ -332,14 +326,10 @@ def _do(count: int) -> str:
     return "does" if count == 1 else "do"
 
 
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
 # --- JSON
 
 
-def _parting_json(parting: Parting) -> dict[str, Any]:
+def _parting_json(parting: FirstDifference) -> dict[str, Any]:
     return {
         **_place_json(parting.place),
         "tensors": [
@@ -367,11 +357,11 @@ def _values_json(values: Values) -> dict[str, Any]:
         "differing": values.count,
         "unequal": values.unequal,
         "elements": values.elements,
-        "error": _finite(values.error),
+        "error": finite_json(values.error),
         "uncertainty": None if values.uncertainty is None else _apart_json(values.uncertainty),
         "passes_at": {
             "rtol": passing.rtol,
-            "beside_atol": _finite(passing.beside_atol),
+            "beside_atol": finite_json(passing.beside_atol),
             "atol": passing.atol,
             "ulp": passing.ulp,
         },
@@ -379,7 +369,7 @@ def _values_json(values: Values) -> dict[str, Any]:
 
 
 def _apart_json(apart: Apart) -> dict[str, Any]:
-    return {"times": _finite(apart.times), "allowed": apart.allowed, "rms": _finite(apart.rms)}
+    return {"times": finite_json(apart.times), "allowed": apart.allowed, "rms": finite_json(apart.rms)}
 
 
 def _element_json(element: Element) -> dict[str, Any]:
@@ -387,8 +377,8 @@ def _element_json(element: Element) -> dict[str, Any]:
         "index": list(element.index),
         "expected": _number(element.expected),
         "found": _number(element.found),
-        "absolute": _finite(element.absolute),
-        "relative": _finite(element.relative),
+        "absolute": finite_json(element.absolute),
+        "relative": finite_json(element.relative),
         "ulps": element.ulps,
     }
 
@@ -403,9 +393,5 @@ def _rows_json(rows: Rows) -> dict[str, Any]:
 
 def _number(number: Number) -> Any:
     if isinstance(number, complex):
-        return [_finite(number.real), _finite(number.imag)]
-    return _finite(number) if isinstance(number, float) else number
-
-
-def _finite(number: float) -> float | str:
-    return number if math.isfinite(number) else str(number)
+        return [finite_json(number.real), finite_json(number.imag)]
+    return finite_json(number) if isinstance(number, float) else number

@@ -15,12 +15,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from runner.compare.numbers.bounds import Uncertainty
+from runner.compare.numbers.bounds import Uncertainty, rounding
 from runner.compare.numbers.differences import Deviation, Difference
 from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import Growth, Trace
 from runner.compare.numbers.observed import deviation, difference, is_same
-from runner.compare.numbers.tolerances import Tolerance, root_mean_square, rounding
+from runner.compare.numbers.tolerances import Tolerance, root_mean_square
 from runner.plan.rows.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
@@ -103,7 +103,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
+class FirstDifference:
     """The first row that differs, with the rows around it: what a cause is found from."""
 
     place: Place
@@ -125,7 +125,7 @@ class Verdict:
     missing_columns: tuple[Column, ...]
     new_columns: tuple[Column, ...]
     redeclared: tuple[Redeclared, ...]
-    parting: Parting | None
+    parting: FirstDifference | None
     unequal_since: tuple[Place, Column] | None  # where bits differed first, though within the tolerance
     growth: Growth | None  # of the first tensor that differs
     tallies: tuple[Tally, ...]  # tensors that differ, in the order in which they part
@@ -367,7 +367,7 @@ class Watch:
     new: int = 0
     first_missing: Place | None = None
     first_new: Place | None = None
-    parting: Parting | None = None
+    parting: FirstDifference | None = None
     unequal_since: tuple[Place, Column] | None = None
     before: AnyRow | None = None
 
@@ -407,7 +407,7 @@ class Watch:
             else:
                 (equal if same else within).append(series.column)
         if divergences and self.parting is None:
-            self.parting = Parting(
+            self.parting = FirstDifference(
                 Place.of(expected), tuple(divergences), tuple(equal), tuple(within), found, expected, self.before
             )
         self.before = expected

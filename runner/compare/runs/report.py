@@ -11,8 +11,8 @@ from typing import Any
 
 from runner.compare.rows.report import TALLEST, report, to_json
 from runner.compare.runs.difference import ABSENT, KeyDifference, RunDifference, Written
-from runner.plain_text import printable_line
 from runner.record import Run
+from runner.text import counted, printable_line, shortened
 
 _MOST_KEYS = 6
 _LONGEST = 40
@@ -38,15 +38,15 @@ def _seen(difference: RunDifference) -> dict[str, Any]:
 
 
 def _run(run: Run) -> str:
-    size = f"{_counted(len(run), 'row')} of {_counted(len(run.columns), 'tensor')}"
+    size = f"{counted(len(run), 'row')} of {counted(len(run.columns), 'tensor')}"
     return f"{printable_line(str(run.path))}  {run.status}, {size}"
 
 
 def _rows(difference: RunDifference) -> str:
     verdict = difference.verdict
-    rows = _counted(verdict.compared, "row")
+    rows = counted(verdict.compared, "row")
     if difference.cut is not None:
-        rows = f"the first {_counted(difference.cut, 'row')}, all that both have so far"
+        rows = f"the first {counted(difference.cut, 'row')}, all that both have so far"
     how = "bit for bit" if difference.tolerance == "bitwise" else f"with tolerance {difference.tolerance}"
     return f"rows  {rows}, {how}{': nothing differs' if verdict.holds else ''}"
 
@@ -57,9 +57,9 @@ def _keys(differences: Sequence[KeyDifference], width: int) -> Iterator[str]:
     for each in shown:
         expected, found = _shown(each)
         line = f"  {each.key:<{widest}}  {expected} → {found}{_places(each)}"
-        yield line if len(line) <= width else line[: width - 1] + "…"
+        yield shortened(line, width)
     if len(differences) > len(shown):
-        yield f"  and {_counted(len(differences) - len(shown), 'more key')}"
+        yield f"  and {counted(len(differences) - len(shown), 'more key')}"
 
 
 def _places(difference: KeyDifference) -> str:
@@ -87,11 +87,7 @@ def _text(value: Any) -> str:
     if value is ABSENT:
         return "nothing"
     text = " ".join((value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False)).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return shortened(text, _LONGEST)
 
 
 # --- JSON

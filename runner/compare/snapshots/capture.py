@@ -19,7 +19,7 @@ from runner.compare.snapshots.edits import field_digests
 from runner.compare.snapshots.model import Kept, KeptRow, Measured, Overlay, Restart, Snapshot
 from runner.compare.snapshots.writing import ABSENT, keep
 from runner.compare.uncertainty.rules import BUDGET, RULES
-from runner.config import load
+from runner.config import Config, load
 from runner.engine import Row, execute
 from runner.errors import ConfigError, Problem
 from runner.plan import Plan, compile
@@ -37,6 +37,10 @@ def plan_of(path: str | Path, overrides: Sequence[str] = (), allowed: Sequence[s
         ConfigError: the config is not valid, or its engine cannot do what it asks (`EngineError`).
     """
     config = observed_by_snapshot(load(path, overrides, allowed_folders=allowed))
+    return _compiled(config, allowed)
+
+
+def _compiled(config: Config, allowed: Sequence[str]) -> Plan:
     try:
         return compile(config, allowed=[Path(folder) for folder in allowed])
     except ConfigError as error:
@@ -95,10 +99,8 @@ def kept_row(row: Row, large: str, measurement: Measurement | None = None) -> Ke
 
 
 def measured(
-    path: str | Path,
     plan: Plan,
     rows: Sequence[Row],
-    overrides: Sequence[str] = (),
     allowed: Sequence[str] = (),
     *,
     runs: int | None = None,
@@ -111,19 +113,18 @@ def measured(
     What is measured is the eager engine on the CPU, whatever the config's engine and device.
 
     Args:
-        path, overrides, allowed: that the plan is of.
+        allowed: folders that the plan reads data from, besides its own.
         runs: how many perturbed runs, 0 for none; those of `before` or of the config unless given.
         before: how a snapshot that is taken again was measured.
     """
     runs, asked = _counts(plan, before) if runs is None else (runs, runs)
     if not runs:
         return None
-    if plan.config.engine != "eager" or plan.device != "cpu":
-        plan = _eager_plan(path, plan, overrides, allowed)
-        rows = list(execute(plan))
+    perturbed = measurable_plan(plan, allowed)
+    rows = rows if perturbed is plan else list(execute(perturbed))
     from runner.compare.uncertainty.measuring import measure  # imports torch's compiler
 
-    found = measure(plan, rows, runs=runs, budget=BUDGET if budget is None else budget, progress=progress)
+    found = measure(perturbed, rows, runs=runs, budget=BUDGET if budget is None else budget, progress=progress)
     return replace(found, asked=asked)
 
 
@@ -139,9 +140,21 @@ def _counts(plan: Plan, before: Measured | None) -> tuple[int, int]:
     return before.runs, before.asked
 
 
-def _eager_plan(path: str | Path, plan: Plan, overrides: Sequence[str], allowed: Sequence[str]) -> Plan:
+def measurable(config: Config) -> Config:
+    """The config for the eager engine on the CPU: what can be perturbed."""
+    return config.model_copy(update={"engine": "eager", "device": "cpu"})
+
+
+def measurable_plan(plan: Plan, allowed: Sequence[str] = ()) -> Plan:
+    """The plan itself where it is for the eager engine on the CPU, else that of its config there.
+
+    Raises:
+        ConfigError: that engine cannot run it.
+    """
+    if plan.config.engine == "eager" and plan.device == "cpu":
+        return plan
     try:
-        return plan_of(path, (*overrides, "engine=eager", "device=cpu"), allowed)
+        return _compiled(measurable(plan.config), allowed)
     except ConfigError as error:
         told = (
             "the uncertainty of its numbers is measured with the eager engine on the CPU, which cannot run this config"

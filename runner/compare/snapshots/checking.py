@@ -118,24 +118,29 @@ def _guarded(name: str, request: Request, work: Callable[[], Outcome]) -> Outcom
 def _new(name: str, config: Path, path: Path, request: Request) -> Outcome:
     plan = plan_of(config, request.overrides, request.allow)
     rows = list(execute(plan))
-    snapshot = _taken(config, plan, rows, request)
+    snapshot, doubts = _taken(config, plan, rows, request)
     write(snapshot, path, config.name)
-    return Outcome(name, "written", rows=len(snapshot.rows), lines=(f"wrote {path}",))
+    return Outcome(name, "written", rows=len(snapshot.rows), lines=(f"wrote {path}", *doubts))
 
 
-def _taken(config: Path, plan: Plan, rows: Sequence[Row], request: Request, before: Snapshot | None = None) -> Snapshot:
-    """The snapshot of a run, its uncertainty measured as for the one before, unless something else is asked for."""
+def _taken(
+    config: Path, plan: Plan, rows: Sequence[Row], request: Request, before: Snapshot | None = None
+) -> tuple[Snapshot, tuple[str, ...]]:
+    """The snapshot of a run, its uncertainty measured as for the one before, unless something else is asked for.
+
+    Beside it stands what to say of numbers that mean little.
+    """
     runs, how = request.runs, None if before is None else before.measured
     if runs is None and how is None and before is not None and before.format != FIRST_FORMAT:
         runs = 0
-    uncertainty = measured(
-        config, plan, rows, request.overrides, request.allow, runs=runs, before=how, budget=request.budget
-    )
+    uncertainty = measured(plan, rows, request.allow, runs=runs, before=how, budget=request.budget)
+    told: tuple[str, ...] = ()
     if uncertainty is not None:
-        from runner.compare.uncertainty.meaning import check_meaning  # imports torch's compiler
+        from runner.compare.uncertainty.meaning import check_meaning, doubts  # imports torch's compiler
 
         check_meaning(str(config), rows, uncertainty)
-    return kept(plan, rows, uncertainty, take(plan, uncertainty, request.allow))
+        told = tuple(doubts(plan, rows, uncertainty))
+    return kept(plan, rows, uncertainty, take(plan, uncertainty, request.allow)), told
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,32 +193,33 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
         return _unmatched(name, plan, snapshot, judged)
     stored = tuple(restart.after for restart in snapshot.restarts) == plan.snapshot.restart
     fresh = judged.holds and stored and not judged.edited and request.update != "all"
-    if request.update is None or (fresh and snapshot.format != FIRST_FORMAT):
+    first = snapshot.format == FIRST_FORMAT
+    if request.update is None or (first and request.update == "new") or (fresh and not first):
         return _told(name, plan, snapshot, judged, request.width)
     assert rows is not None
-    if request.update == "new":
-        if judged.differing or not _only_new(judged.verdict):
-            write(updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), path, config.name)
-            return _told(name, plan, snapshot, judged, request.width)
-        new = replace(
-            updated(snapshot, _taken(config, plan, rows, request, snapshot), "new"), config=field_digests(plan.config)
-        )
-    elif judged.refreshes and stored and request.update == "differing" and _has_same_shape(judged):
+    doubts: tuple[str, ...] = ()
+    if judged.refreshes and stored and request.update == "differing" and _can_be_refreshed(snapshot, judged):
         new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
     else:
-        new = updated(snapshot, _taken(config, plan, rows, request, snapshot), request.update)
+        taken, doubts = _taken(config, plan, rows, request, snapshot)
+        new = updated(snapshot, taken, request.update)
+    if request.update == "new":
+        if judged.differing or not _only_new(judged.verdict):
+            write(new, path, config.name)
+            return _told(name, plan, snapshot, judged, request.width)
+        new = replace(new, config=field_digests(plan.config))
     write(new, path, config.name)
-    return _written(name, path, snapshot, new, judged)
+    return _written(name, path, snapshot, new, judged, doubts)
 
 
-def _written(name: str, path: Path, before: Snapshot, new: Snapshot, judged: Judged) -> Outcome:
+def _written(name: str, path: Path, before: Snapshot, new: Snapshot, judged: Judged, doubts: Sequence[str]) -> Outcome:
     count = changes(before, new)
     told = f"wrote {path}: {count:,} tensor{'' if count == 1 else 's'} changed"
     if judged.edited:
         told += f", {_counted_edits(judged.edited)}"
     if new.environment != before.environment:
         told += ", taken whole in this environment"
-    return Outcome(name, "updated", rows=judged.verdict.compared, lines=(told,), exact=judged.exact)
+    return Outcome(name, "updated", rows=judged.verdict.compared, lines=(told, *doubts), exact=judged.exact)
 
 
 def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None) -> Judged:
@@ -280,6 +286,7 @@ def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int)
         "edited": [_edit_json(edit) for edit in judged.edited],
         "compared_by": judged.compared_by,
         "bits": bits,
+        "digests": _digests(snapshot),
     }
     notes = [*_edits_lines(judged.edited), *_notes(plan, snapshot, judged)]
     if judged.holds:
@@ -315,11 +322,7 @@ def _explained(judged: Judged, plan: Plan) -> list[str]:
 def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
     if snapshot.format == FIRST_FORMAT:
         yield "the snapshot has format 1, without uncertainties: `steprun snapshot` takes it again"
-    digests = sum(
-        kept.uncertainty is None and isinstance(kept.value, Condensed) and kept.value.summary is None
-        for row in snapshot.rows
-        for kept in row.values.values()
-    )
+    digests = _digests(snapshot)
     if digests and not judged.exact and not judged.verdict.same_bits:
         told = "is known by a digest" if digests == 1 else "are known by digests"
         yield f"{digests:,} tensor{'' if digests == 1 else 's'} of rows {told} alone, and cannot be compared elsewhere"
@@ -332,9 +335,18 @@ def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
         yield f"the snapshot has no state after {rows}: `steprun check --update` stores it"
 
 
-def _has_same_shape(judged: Judged) -> bool:
+def _digests(snapshot: Snapshot) -> int:
+    """How many tensors of rows are kept as a digest alone, those that follow a restart too."""
+    rows = [*snapshot.rows, *(row for restart in snapshot.restarts for row in restart.rows)]
+    found = (kept for row in rows for kept in row.values.values())
+    return sum(isinstance(kept.value, Condensed) and kept.value.summary is None for kept in found)
+
+
+def _can_be_refreshed(snapshot: Snapshot, judged: Judged) -> bool:
     """Whether an edited config has no more rows and tensors than its snapshot, whose states still fit it."""
     verdict = judged.verdict
+    if snapshot.format == FIRST_FORMAT:  # what it says of its environment is too little for the format that is written
+        return False
     fitting = all(each.verdict is not None for each in judged.restarts)
     return fitting and not verdict.new_columns and verdict.new_rows.count == 0
 

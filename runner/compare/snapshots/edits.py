@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from runner.compare.rows.verdict import Parting
+from runner.compare.rows.verdict import FirstDifference
 from runner.config import Config
 from runner.config.text.nodes import Path, dotted
 from runner.errors import Problem
@@ -66,15 +66,20 @@ def edits(config: Config, then: Mapping[str, str], *, first_format: bool = False
     found = []
     now = {field.name: field for field in _fields(config)}
     for name, field in now.items():
-        if then.get(name) != field.digest:
+        if then.get(name) != field.digest and (name in then or not _is_above(name, then)):
             problem = _problem(config, field)
             kind = "edited" if name in then else "new"
             source = None if problem.source == config.document.source.name else problem.source
             found.append(Edit(name, kind, source, problem.line))
-    return (*found, *(Edit(name, "removed") for name in then if name not in now))
+    return (*found, *(Edit(name, "removed") for name in then if name not in now and not _is_above(name, now)))
 
 
-def explains(edit: Edit, parting: Parting, plan: Plan) -> bool:
+def _is_above(name: str, others: Iterable[str]) -> bool:
+    """Whether others are below a field: an empty mapping, as in `normal: {}`, got or lost entries, which are named."""
+    return any(each.startswith(f"{name}.") for each in others)
+
+
+def explains(edit: Edit, parting: FirstDifference, plan: Plan) -> bool:
     """Whether an edited field can be why the first difference is where it is."""
     first = parting.divergences[0].column
     section, _, rest = edit.name.partition(".")
@@ -92,7 +97,7 @@ def explains(edit: Edit, parting: Parting, plan: Plan) -> bool:
     return True
 
 
-def _is_before_any_update(parting: Parting, plan: Plan) -> bool:
+def _is_before_any_update(parting: FirstDifference, plan: Plan) -> bool:
     """Whether what the first row that differs computes comes before all optimizer steps."""
     return plan.log.every == 1 and (parting.before is None or parting.before.step == START)
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from runner.compare.environment import Environment
 from runner.compare.numbers.bounds import Uncertainty
 from runner.compare.numbers.digested import Condensed
+from runner.errors import Problem, SnapshotError
 from runner.plan.rows.columns import Column
-from runner.safe_files import Folder
+from runner.safe_files import Folder, Refused
 
 FORMAT = 2
 FIRST_FORMAT = 1
@@ -151,10 +152,17 @@ def folder_of(snapshot: Path, *, create: bool = False) -> Iterator[Folder]:
 
     Raises:
         OSError: it cannot be opened.
+        SnapshotError: it is a link, or no folder.
     """
     parent = Path(os.path.abspath(snapshot)).parent
-    with Folder(parent.parent) as above, above.folder(parent.name, create=create) as folder:
-        yield folder
+    with Folder(parent.parent) as above:
+        try:
+            found = above.folder(parent.name, create=create)
+        except Refused as error:
+            message = f"{snapshot.parent} is no folder for snapshots: {error.strerror}"
+            raise SnapshotError(Problem(message, "put a folder of its own in its place")) from error
+        with found as folder:
+            yield folder
 
 
 def snapshot_path(config: Path, name: str) -> Path:

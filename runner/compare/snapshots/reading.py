@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -9,8 +10,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
 from runner.compare.environment import Environment
@@ -32,9 +31,10 @@ from runner.compare.snapshots.model import (
     folder_of,
     state_path,
 )
-from runner.compare.snapshots.restart_state import StateError, check_content
+from runner.compare.snapshots.restart_state import LARGEST_STATE, StateError, check_content
 from runner.compare.snapshots.wholeness import AGAIN, check_whole
 from runner.compare.snapshots.writing import LARGEST_FILE, UNSTORED
+from runner.compare.tensor_files import TensorFile, TensorFileError
 from runner.compare.uncertainty.rules import RULES
 from runner.config.limits import Limits
 from runner.config.text.compose import compose
@@ -86,12 +86,16 @@ def read(path: Path) -> tuple[Snapshot, str]:
         try:
             return _parsed(path, content)
         except SnapshotError:
-            before, content = content, _content(path)
-            if content == before:
+            before, content = hashlib.sha256(content).digest(), b""  # at most one of both is in memory
+            content = _content(path)
+            if hashlib.sha256(content).digest() == before:
                 raise  # and not because another process has written it meanwhile
 
 
 def _parsed(path: Path, content: bytes) -> tuple[Snapshot, str]:
+    hole = content.find(0)
+    if hole >= 0:
+        content = content[: hole + 1]  # the fault is there, and what follows may be a hole of any size
     try:
         source = text_source(decode(str(path), content), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
         check_whole(source)
@@ -124,7 +128,7 @@ class _Reader:
         self._source = source
         self._path = path
         self._problems: list[Problem] = []
-        self._stored: dict[str, Tensor] | None = None
+        self._stored: TensorFile | None = None
         self._columns: dict[str, Column] = {}
         self._large = "full"
         self._format = FORMAT
@@ -414,43 +418,58 @@ class _Reader:
     # --- large tensors
 
     def _stored_tensor(self, node: Node, column: Column, digested: digested.Condensed) -> Tensor | None:
-        if self._stored is None:
-            self._stored = self._read_sidecar(node)
-        stored = self._stored.get(digested.digest)
+        stored = self._read_stored(node, column, digested)
         if stored is None:
-            self._add(node, f"{self._sidecar} does not hold this tensor", _RESTORE)
             return None
         if column.dtype in UNSTORED:
-            stored = stored.view(column.dtype) if not column.dtype.is_complex else _complex(stored, column.dtype)
+            stored = _as_declared(stored, column.dtype)
         if (
-            stored.dtype != column.dtype
+            stored is None
+            or stored.dtype != column.dtype
             or tuple(stored.shape) != digested.shape
             or digest_of(stored) != digested.digest
         ):
-            message = f"what {self._sidecar} holds of `{column.name}` has another digest than this"
-            self._add(node, message, _RESTORE)
+            self._add(node, self._other_digest(column), _RESTORE)
             return None
         return stored
 
-    def _read_sidecar(self, node: Node) -> dict[str, Tensor]:
-        content = self._file(node, self._sidecar, f"its elements are in {self._sidecar}")
+    def _read_stored(self, node: Node, column: Column, digested: digested.Condensed) -> Tensor | None:
+        """What the file of large tensors has under a digest; None, and a fault, where that is nothing."""
+        size = math.prod(digested.shape) * column.dtype.itemsize
         try:
-            return {} if content is None else load(content)
-        except SafetensorError as error:
+            with folder_of(self._path) as folder:
+                if self._stored is None:
+                    self._stored = TensorFile(folder, self._sidecar, LARGEST_SIDECAR)
+                if digested.digest not in self._stored:
+                    self._add(node, f"{self._sidecar} does not hold this tensor", _RESTORE)
+                    return None
+                try:
+                    return self._stored.tensor(folder, self._sidecar, digested.digest, size)
+                except TensorFileError:
+                    self._add(node, self._other_digest(column), _RESTORE)
+        except TensorFileError as error:
             self._add(node, f"{self._sidecar} is damaged: {error}", _RESTORE)
-        finally:
             self._raise()
-        return {}
+        except OSError as error:
+            self._add_unreadable(node, self._sidecar, f"its elements are in {self._sidecar}", error)
+            self._raise()
+        return None
+
+    def _other_digest(self, column: Column) -> str:
+        return f"what {self._sidecar} holds of `{column.name}` has another digest than this"
+
+    def _add_unreadable(self, node: Node, name: str, what: str, error: OSError) -> None:
+        reason = f"{name} cannot be read: {(error.strerror or str(error)).lower()}"
+        gone = isinstance(error, FileNotFoundError)
+        self._add(node, f"{what}, and there is no such file" if gone else reason, _RESTORE)
 
     def _file(self, node: Node, name: str, what: str) -> bytes | None:
         """The content of a file beside the snapshot; None, and a fault, where it cannot be read."""
         try:
             with folder_of(self._path) as folder:
-                return folder.read(name, LARGEST_SIDECAR)
-        except FileNotFoundError:
-            self._add(node, f"{what}, and there is no such file", _RESTORE)
+                return folder.read(name, LARGEST_STATE)
         except OSError as error:
-            self._add(node, f"{name} cannot be read: {(error.strerror or str(error)).lower()}", _RESTORE)
+            self._add_unreadable(node, name, what, error)
         return None
 
 
@@ -467,6 +486,11 @@ def _column(name: str, text: str) -> Column | None:
     return Column(name, role, dtype, shape)
 
 
-def _complex(stored: Tensor, dtype: torch.dtype) -> Tensor:
-    part = torch.float64 if dtype == torch.complex128 else torch.float16
-    return torch.view_as_complex(stored.view(part))
+def _as_declared(stored: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """A tensor of a dtype that safetensors has no name for, from its integers; None where these fit none."""
+    kind = torch.float64 if dtype == torch.complex128 else torch.float16 if dtype == torch.complex32 else dtype
+    try:
+        viewed = stored.view(kind)
+        return torch.view_as_complex(viewed) if dtype.is_complex else viewed
+    except RuntimeError:
+        return None

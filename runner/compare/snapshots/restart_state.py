@@ -17,8 +17,13 @@ from runner.plan import Plan
 from runner.plan.program.instructions import Action
 from runner.record.checkpoints.state import Forged, check_state
 from runner.record.checkpoints.store import decode, encode, restore_state, state_contents
+from runner.record.json_fields import parse_json
+from runner.safe_files import MIB
 
 FORMAT = 1
+LARGEST_STATE = 256 * MIB
+"""Bytes of a file that is written, and of one that is read."""
+
 _JSON = "state"
 
 
@@ -93,13 +98,15 @@ def _read(content: bytes) -> Mapping[str, Any]:
     """The JSON of a file, its state with tensors of its own."""
     try:
         tensors = load(content)
-        told = json.loads(tensors.pop(_JSON).numpy().tobytes())
+        told = parse_json(tensors.pop(_JSON).numpy().tobytes())
         if told["format"] != FORMAT:
             raise StateError(f"it has format {told['format']}, and this version reads {FORMAT}")
         if not isinstance(told["fits"], dict):
             raise StateError("it does not say what it fits")
         return {"fits": told["fits"], "state": decode(told["state"], tensors)}
+    except StateError:
+        raise
     except (SafetensorError, Forged) as error:
         raise StateError(str(error)) from error
-    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise StateError("it is not the state of a run") from error

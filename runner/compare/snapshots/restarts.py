@@ -6,24 +6,26 @@ start from the state that the snapshot recorded have nothing to inherit: their u
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.compare.numbers.tolerances import Tolerances
 from runner.compare.rows.verdict import Verdict, align, compare
-from runner.compare.snapshots.capture import kept_row
+from runner.compare.snapshots.capture import kept_row, measurable_plan
 from runner.compare.snapshots.model import Restart, Snapshot, uncertainty_of
-from runner.compare.snapshots.restart_state import StateError, encoded, misfits, restore
+from runner.compare.snapshots.restart_state import LARGEST_STATE, StateError, encoded, misfits, restore
 from runner.engine import Row, State, execute, initial_state
 from runner.errors import Problem, SnapshotError, listing
-from runner.plan import Plan, compile
+from runner.language.inference.inference import readable_bytes
+from runner.plan import Plan
 
 if TYPE_CHECKING:
-    from runner.compare.uncertainty.measuring import Measurement
+    from runner.compare.uncertainty.measuring import Measurement, Progress
+
+    Announce = Callable[[int], Progress]
 
 STEPS = 3
 """Rows after each restart that are stored and compared; fewer where the run ends."""
@@ -42,12 +44,15 @@ UNBOUNDED = 1e9
 """Seconds for the perturbed runs of a restart: of a few steps each, as many are made as of the whole run."""
 
 
-def take(plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = ()) -> tuple[Restart, ...]:
+def take(
+    plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = (), announce: Announce | None = None
+) -> tuple[Restart, ...]:
     """The restarts that a config asks for; the config is run once more for its states.
 
     Args:
         measurement: of the whole run; its count of perturbed runs measures each restart too. None measures nothing.
         allowed: folders that the plan reads data from, besides its own.
+        announce: gives what is called before each perturbed run from the state after a row.
     Raises:
         SnapshotError: the run ends before a row of them, or right after it.
     """
@@ -61,7 +66,13 @@ def take(plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = (
             message = f"the run ends before a step follows row {after}"
             problem = plan.config.document.problem(("snapshot", "restart", place), message, "write an earlier row")
             raise SnapshotError(problem)
-        own = None if measurement is None else _measured(plan, states[after], rows, measurement.runs, allowed)
+        if len(states[after]) > LARGEST_STATE:
+            size, most = readable_bytes(len(states[after])), readable_bytes(LARGEST_STATE)
+            message = f"the state after row {after} takes {size}, and at most {most} are stored"
+            problem = plan.config.document.problem(("snapshot", "restart", place), message, "leave it out")
+            raise SnapshotError(problem)
+        progress = None if announce is None else announce(after)
+        own = None if measurement is None else _measured(plan, states[after], rows, measurement.runs, allowed, progress)
         kept = tuple(kept_row(row, plan.snapshot.tensors, own) for row in rows)
         restarts.append(Restart(after, states[after], kept))
     return tuple(restarts)
@@ -127,12 +138,19 @@ def _started(content: bytes, plan: Plan) -> State:
     return state
 
 
-def _measured(plan: Plan, content: bytes, rows: Sequence[Row], runs: int, allowed: Sequence[str]) -> Measurement:
+def _measured(
+    plan: Plan, content: bytes, rows: Sequence[Row], runs: int, allowed: Sequence[str], progress: Progress | None
+) -> Measurement:
     """How uncertain the rows from a state are: of the eager engine on the CPU, whatever the plan's."""
     from runner.compare.uncertainty.measuring import measure  # imports torch's compiler
 
-    if plan.config.engine != "eager" or plan.device != "cpu":
-        config = plan.config.model_copy(update={"engine": "eager", "device": "cpu"})
-        plan = compile(config, allowed=[Path(folder) for folder in allowed])
-        rows = _rows(plan, content)
-    return measure(_logging_every_row(plan), rows, runs=runs, budget=UNBOUNDED, start=partial(_started, content))
+    perturbed = measurable_plan(plan, allowed)
+    rows = rows if perturbed is plan else _rows(perturbed, content)
+    return measure(
+        _logging_every_row(perturbed),
+        rows,
+        runs=runs,
+        budget=UNBOUNDED,
+        progress=progress,
+        start=partial(_started, content),
+    )

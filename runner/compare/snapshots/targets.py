@@ -36,7 +36,10 @@ def _targets(path: str) -> Iterator[Target]:
             raise UsageError(Problem(f"there is no snapshot below {path}", hint))
         yield from (Target(None, snapshot) for snapshot in snapshots)
     elif not os.path.exists(path):
-        raise UsageError(Problem(f"there is no file or folder {path}", "name configs, or a folder with snapshots"))
+        hint = "name configs, or a folder with snapshots"
+        if path.isdecimal():
+            hint = f"write `--uncertainty={path}`, in one word"
+        raise UsageError(Problem(f"there is no file or folder {path}", hint))
     elif Path(path).parent.name == FOLDER and Path(path).parent.parent != Path(path).parent:
         yield Target(None, path)
     else:

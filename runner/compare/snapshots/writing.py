@@ -106,7 +106,8 @@ def write(snapshot: Snapshot, path: Path, of: str) -> None:
     there stay at their lines.
 
     Raises:
-        RunError: the files cannot be written, or the folder or the snapshot is a link.
+        RunError: the files cannot be written, or the snapshot is a link.
+        SnapshotError: the folder is a link.
     """
     tensors = _large_tensors(snapshot)
     content = save({digest: _storable(tensor) for digest, tensor in sorted(tensors.items())}) if tensors else b""

@@ -86,14 +86,14 @@ def measure(
             notes.append(note)
         taken = (time.monotonic() - began) / done
         if taken > 0:  # reconsidered after each run: the first may have waited for imports
-            runs = max(done, min(wanted, max(FEWEST, int(budget / taken))))
+            runs = max(done, int(min(wanted, max(FEWEST, budget / taken))))
     notes += _nonfinite(tallies, rows)
     discrete = discrete_columns(plan)
     found = {
         row.number: {name: each.uncertainty(done) for name, each in tallies[place].items() if each.seen}
         for place, row in enumerate(rows)
     }
-    return Measurement(done, wanted, _widened(found, discrete), tuple(_told_once(notes)))
+    return Measurement(done, wanted, _widened(found, discrete), tuple(_counted(notes)))
 
 
 def _add_run(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row], perturbed: Iterable[Row]) -> str | None:
@@ -157,7 +157,7 @@ def _nonfinite(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row]) -> 
                 yield f"`{name}` is finite in some perturbed runs only, {where}"
 
 
-def _told_once(notes: Sequence[str]) -> list[str]:
+def _counted(notes: Sequence[str]) -> list[str]:
     return [
         note if notes.count(note) == 1 else note.replace("a perturbed run", f"{notes.count(note)} perturbed runs", 1)
         for note in dict.fromkeys(notes)
@@ -196,7 +196,7 @@ class _Tally:
             for name in STATISTICS:
                 a, b = getattr(now, name), getattr(then, name)
                 if a is not None and b is not None:
-                    self.statistics[name] = self.statistics.get(name, 0.0) + (a - b) ** 2
+                    self.statistics[name] = self.statistics.get(name, 0.0) + (a - b) * (a - b)
 
     def miss(self) -> None:
         self.unknown = True
@@ -233,8 +233,8 @@ def _widened(
         numbers = [number for number, row in rows.items() if name in row]
         for place, number in enumerate(numbers):
             around = [rows[near][name] for near in numbers[max(0, place - 1) : place + 2]]
-            own = rows[number][name]
-            statistics = {key: max(each.statistics.get(key, 0.0) for each in around) for key in own.statistics}
+            keys = dict.fromkeys(key for each in around for key in each.statistics)
+            statistics = {key: max(each.statistics.get(key, 0.0) for each in around) for key in keys}
             widened[number][name] = Uncertainty(
                 max(each.rms for each in around), max(each.largest for each in around), statistics
             )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runner.compare.numbers.growth import Growth
 from runner.compare.rows.report import birth, structure, to_json
 from runner.compare.variants.error_table import Cell, Course, Line, Trend
 from runner.errors import listing
+from runner.text import aligned, counted, finite_json
 
 _GAP = "  "
 _FEWEST_TRENDS = 2
@@ -26,7 +26,7 @@ def course_page(course: Course, *, width: int, height: int) -> list[str]:
     """
     lines = [*structure(course.verdict)]
     if not course.trends:
-        counts = f"{_counted(course.tensors, 'tensor')} in {_counted(course.rows, 'row')}"
+        counts = f"{counted(course.tensors, 'tensor')} in {counted(course.rows, 'row')}"
         return [*lines, f"nothing {'else ' if lines else ''}differs: {counts}"]
     told = birth(course.verdict, draws=course.draws, width=width)
     born = ["", *told] if told else []
@@ -43,7 +43,7 @@ def course_page(course: Course, *, width: int, height: int) -> list[str]:
 def _rows_table(course: Course, width: int) -> Iterator[str]:
     """One line a row; the tensors with the largest errors, as many as fit."""
     head = [("row", "step"), *((f"{line.place.number}", line.place.path) for line in course.lines)]
-    fixed = _aligned(head, right=(True, False))
+    fixed = aligned(head, right=(True, False))
     parting = course.verdict.parting
     born = None if parting is None else parting.divergences[0].column.name
     ranked = sorted(course.trends, key=lambda trend: (trend.name == born, _largest(trend)), reverse=True)
@@ -62,12 +62,12 @@ def _rows_table(course: Course, width: int) -> Iterator[str]:
         if number:
             row = course.lines[number - 1].place.number
             if previous is not None and row > previous + 1:
-                yield f"{_GAP}{_LEFT_OUT} {_counted(row - previous - 1, 'row')} {_LEFT_OUT}"
+                yield f"{_GAP}{_LEFT_OUT} {counted(row - previous - 1, 'row')} {_LEFT_OUT}"
             previous = row
         yield _GAP.join([start, *(columns[name][number] for name in shown)]).rstrip()
     left_out = len(course.trends) - len(shown)
     if left_out:
-        yield f"{_GAP}and {_counted(left_out, 'more tensor')}, which the screen has no room for"
+        yield f"{_GAP}and {counted(left_out, 'more tensor')}, which the screen has no room for"
 
 
 def _column(course: Course, name: str) -> list[str]:
@@ -75,9 +75,9 @@ def _column(course: Course, name: str) -> list[str]:
     found = [line.cells.get(name) for line in course.lines]
     errors = [name, *(_ABSENT if cell is None else _shown(cell.error) for cell in found)]
     if not course.reinjected:
-        return _aligned([(text,) for text in errors], right=(True,), indent="")
+        return aligned([(text,) for text in errors], right=(True,), indent="")
     local = ["alone", *(_ABSENT if cell is None or cell.local is None else _shown(cell.local) for cell in found)]
-    return _aligned(list(zip(errors, local, strict=True)), right=(True, True), indent="")
+    return aligned(list(zip(errors, local, strict=True)), right=(True, True), indent="")
 
 
 # --- by tensor
@@ -92,7 +92,7 @@ def _trends_table(course: Course, width: int, room: int) -> list[str]:
     for dropped in ("", *_DISPENSABLE):
         columns = [(title, cell) for title, cell in columns if title != dropped]
         rows = [tuple(title for title, _ in columns), *(tuple(cell(trend) for _, cell in columns) for trend in trends)]
-        lines = _aligned(rows, right=(False, *(True,) * (len(columns) - 2), False))
+        lines = aligned(rows, right=(False, *(True,) * (len(columns) - 2), False))
         if len(lines[0]) <= width:
             break
     left_out = [trend.name for trend in course.trends if trend not in shown]
@@ -134,23 +134,6 @@ def _shown(error: float) -> str:
     return "0" if error == 0 else f"{error:.1e}"
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], right: tuple[bool, ...], indent: str = _GAP) -> list[str]:
-    """Rows of cells as lines of one width."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        indent
-        + _GAP.join(
-            cell.rjust(width) if to_the_right else cell.ljust(width)
-            for cell, width, to_the_right in zip(row, widths, right, strict=True)
-        )
-        for row in rows
-    ]
-
-
 # --- JSON
 
 
@@ -175,13 +158,13 @@ def _trend_json(trend: Trend) -> dict[str, Any]:
         "born": trend.born,
         "rows": trend.rows,
         "growth": None if growth is None else growth.kind,
-        "first": None if growth is None else _finite(growth.first),
-        "last": None if growth is None else _finite(growth.last),
-        "largest": None if growth is None else _finite(growth.largest),
+        "first": None if growth is None else finite_json(growth.first),
+        "last": None if growth is None else finite_json(growth.last),
+        "largest": None if growth is None else finite_json(growth.largest),
         "largest_row": None if growth is None else growth.largest_number,
         "leap_row": None if growth is None or growth.leap is None else growth.leap.number,
         "ulp": trend.ulp,
-        "largest_local": _finite(trend.local),
+        "largest_local": finite_json(trend.local),
         "largest_local_row": trend.local_number,
     }
 
@@ -196,9 +179,5 @@ def _line_json(line: Line) -> dict[str, Any]:
 
 
 def _cell_json(cell: Cell) -> dict[str, Any]:
-    local = None if cell.local is None else _finite(cell.local)
-    return {"error": _finite(cell.error), "ulp": cell.ulp, "local": local}
-
-
-def _finite(number: float) -> float | str:
-    return number if math.isfinite(number) else str(number)
+    local = None if cell.local is None else finite_json(cell.local)
+    return {"error": finite_json(cell.error), "ulp": cell.ulp, "local": local}

@@ -13,7 +13,7 @@ from runner.compare.numbers.tolerances import Tolerance, Tolerances
 from runner.compare.numbers.ulp import FARTHEST, ulp_distance
 from runner.compare.rows.causes import BATCH, RANDOM
 from runner.compare.rows.verdict import Place, Series, Verdict, Watch
-from runner.compare.variants.lockstep import Beside, common_columns
+from runner.compare.variants.lockstep import RowPair, common_columns
 from runner.plan.plan import Plan
 
 SAME_NUMBERS = Tolerance("ulp", ulp=0)
@@ -69,7 +69,7 @@ class Course:
 
 
 def follow(
-    besides: Iterable[Beside],
+    besides: Iterable[RowPair],
     this: Plan,
     other: Plan,
     *,

@@ -18,7 +18,7 @@ from runner.engine.steps.step_code import Run
 from runner.errors import ComparisonError
 from runner.language.inference.generators import left_alone
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Enter, Expect, Instruction
+from runner.plan.program.instructions import Action, Expect, Instruction, LoopStart
 from runner.plan.rows.columns import Column
 from runner.plan.rows.health import HealthPlan
 from runner.plan.tensors.initial import Drawn
@@ -33,7 +33,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class RowPair:
     """One row of both sides; None where a side has none."""
 
     this: AnyRow | None
@@ -70,7 +70,7 @@ def unstopped(plan: Plan) -> Plan:
     return replace(plan, program=program, on_nonfinite="ignore")
 
 
-def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Beside]:
+def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[RowPair]:
     """Execute two variants row by row; their rows come in the dtypes of `common_columns`.
 
     Each side draws the random numbers that it draws alone, but for initial values: an initialiser draws other numbers
@@ -95,7 +95,7 @@ def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Bes
             beside = None if expected is None else local.pop(expected.number, None)
             if beside is not None and expected is not None and beside.path != expected.path:
                 beside = None  # its own condition has sent it elsewhere
-            yield Beside(_narrowed(expected, dtypes), _narrowed(found, dtypes), _narrowed(beside, dtypes))
+            yield RowPair(_narrowed(expected, dtypes), _narrowed(found, dtypes), _narrowed(beside, dtypes))
 
 
 # --- what both hold
@@ -281,7 +281,11 @@ def _shapes(plan: Plan) -> tuple[str, ...]:
 
 def _outline(program: Sequence[Instruction]) -> tuple[str, ...]:
     return tuple(
-        item.path if isinstance(item, Action) else f"a loop of {item.times}" if isinstance(item, Enter) else "its end"
+        item.path
+        if isinstance(item, Action)
+        else f"a loop of {item.times}"
+        if isinstance(item, LoopStart)
+        else "its end"
         for item in program
     )
 

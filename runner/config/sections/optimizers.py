@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.catalogue import REFUSED_OPTIMIZERS, Optimizer, optimizers
+from runner.catalogue import REFUSED_OPTIMIZERS, Optimizer, newer_arguments, optimizers
 from runner.config.fields import FieldError, check_names
 from runner.config.models import GroupDeclaration, OptimizerDeclaration, RuleDeclaration
 from runner.config.sections.faults import Faults, takes
@@ -177,8 +177,9 @@ def _check_arguments(table: Optimizer, written: dict[str, Any], path: Path, faul
     for name, value in written.items():
         if name in table.refused:
             faults.add((*path, name), f"the argument `{name}` is refused: {table.refused[name]}", "remove it", key=True)
-        elif name not in known:
-            faults.add((*path, name), f"{table.name} has no argument `{name}`", takes(known, name), key=True)
+        elif name not in known and name not in (newer := newer_arguments(table)):
+            message = f"{table.name} has no argument `{name}`"
+            faults.add((*path, name), message, takes([*known, *newer], name), key=True)
         else:
             _check_hyperparameter(value, (*path, name), faults)
 

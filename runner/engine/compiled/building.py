@@ -17,7 +17,7 @@ from runner.engine.steps.micro_batches import Share, Shares, shares_by_length
 from runner.engine.watch.checks import has_elements
 from runner.engine.watch.watch import HANDING_ON
 from runner.language.graph.computation import Computation
-from runner.language.graph.scalar_split import Apart, set_apart
+from runner.language.graph.scalar_split import SplitComputation, set_apart
 from runner.optim import Stepper
 from runner.optim.plans import OptimizerPlan
 from runner.plan.program.instructions import Train
@@ -57,7 +57,7 @@ class _Part:
     """One evaluation of a step: its numbers stand at `where` among those of an iteration."""
 
     computation: Computation
-    apart: Apart
+    apart: SplitComputation
     function: Differentiated
     where: slice
 
@@ -215,7 +215,7 @@ def _zeros(binding: Binding, output: Output, last: _Part) -> Tensor:
 
 def _record(
     binding: Binding,
-    apart: Apart,
+    apart: SplitComputation,
     argument: Train,
     trainable: Sequence[str],
     batch: Mapping[str, Tensor],
@@ -249,7 +249,7 @@ def _holds(binding: Binding, optimizer: OptimizerPlan, gradients: Sequence[str],
         ]
     assert optimizer.rule is not None
     holds: list[Held] = []
-    shared: dict[int, tuple[Apart, slice]] = {}
+    shared: dict[int, tuple[SplitComputation, slice]] = {}
     for name in optimizer.parameters:
         if name not in gradients:
             continue
@@ -300,7 +300,7 @@ def _taken(stepper: Stepper, name: str) -> float:
 
 
 def _outputs(
-    binding: Binding, argument: Train, gradients: Sequence[str], holds: Sequence[Held], apart: Apart
+    binding: Binding, argument: Train, gradients: Sequence[str], holds: Sequence[Held], apart: SplitComputation
 ) -> tuple[list[Output], list[int], list[tuple[int, int]]]:
     """What of a step the rows hold: the outputs, their columns, and the columns of counts of steps."""
     plan = binding.plan

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from runner.engine.steps.micro_batches import Share, scaled
-from runner.language.graph.scalar_split import Apart
+from runner.language.graph.scalar_split import SplitComputation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Differentiated:
 
 
 def differentiated(
-    apart: Apart, objective: int, parameters: Sequence[str], share: Share, examples: Sequence[Tensor]
+    apart: SplitComputation, objective: int, parameters: Sequence[str], share: Share, examples: Sequence[Tensor]
 ) -> Differentiated:
     """Record the backward of a share of an objective with respect to some parameters.
 

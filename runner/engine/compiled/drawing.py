@@ -10,7 +10,7 @@ from torch import Tensor
 from runner.engine.compiled.building import Drawn, Lengths
 from runner.engine.data.batches import Batch, Batches
 from runner.engine.state import State
-from runner.plan.program.instructions import Enter, Train
+from runner.plan.program.instructions import LoopStart, Train
 
 Cursors = Mapping[str, Batches]
 
@@ -23,7 +23,7 @@ class Drawing:
             the next batch of the loop's source.
     """
 
-    def __init__(self, state: State, argument: Train, loop: Enter | None) -> None:
+    def __init__(self, state: State, argument: Train, loop: LoopStart | None) -> None:
         self._batches = state.batches
         self._columns = argument.evaluation.batches
         self._used = argument.evaluation.sources

@@ -16,7 +16,7 @@ from runner.engine.watch.watch import Watch
 from runner.errors import RunError
 from runner.plan.checks.compilable import loop_around
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Enter, Train
+from runner.plan.program.instructions import Action, LoopStart, Train
 
 
 def execute(
@@ -93,7 +93,7 @@ class _Binder:
 def _libraries(binding: Binding, compiling: Compiling) -> dict[int, Library]:
     """What is compiled for each `train` of the program, by its position; those that do the same share it."""
     plan = binding.plan
-    found: dict[int, tuple[_Same, Enter | None]] = {}
+    found: dict[int, tuple[_Same, LoopStart | None]] = {}
     for position, instruction in enumerate(plan.program):
         if isinstance(instruction, Action) and isinstance(instruction.argument, Train):
             found[position] = _same(instruction, instruction.argument), loop_around(plan.program, position)

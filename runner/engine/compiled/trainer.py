@@ -18,7 +18,7 @@ from runner.engine.session import Session
 from runner.engine.state import Values
 from runner.engine.steps import steps
 from runner.language.inference.generators import manual_seed
-from runner.plan.program.instructions import Action, Enter, Train
+from runner.plan.program.instructions import Action, LoopStart, Train
 from runner.plan.streams import stream_seed
 
 
@@ -37,7 +37,7 @@ class Trainer:
         self,
         session: Session,
         position: int,
-        loop: Enter | None,
+        loop: LoopStart | None,
         library: Library,
         *,
         shared: bool,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.language.graph.scalar_split import Apart
+from runner.language.graph.scalar_split import SplitComputation
 
 Entries = list[dict[str, Tensor]]
 """What an optimizer keeps, for each parameter."""
@@ -148,7 +148,7 @@ def _function(class_name: str) -> Callable[..., Any]:
     return found
 
 
-def rule_update(apart: Apart, outputs: Sequence[str], dtypes: Mapping[str, torch.dtype]) -> Update:
+def rule_update(apart: SplitComputation, outputs: Sequence[str], dtypes: Mapping[str, torch.dtype]) -> Update:
     """The update of one parameter by a rule.
 
     Args:

@@ -12,10 +12,10 @@ from torch import Tensor
 from runner.engine.data.placing import placed
 from runner.engine.data.samples import ColumnFault, Samples, open_samples
 from runner.errors import DataWarning, Problem, RunError
+from runner.faults import ConfigPath
 from runner.optim.updates import ALIGNMENT
 from runner.plan.data.files import FileFault
 from runner.plan.data.sources import SourcePlan
-from runner.plan.faults import ConfigPath
 from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 

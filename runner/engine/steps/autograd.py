@@ -1,4 +1,4 @@
-"""`.backward()` of one-element objectives, without what it decides anew at every call."""
+"""`.backward()` of one-element objectives, without the decisions that torch takes at every call."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.autograd import Variable
 class Differentiate:
     """`value.backward(inputs=inputs)` for objectives that keep their shape, dtype and device from call to call.
 
-    The gradient of the objective, a one, is made once; torch makes it at every call, and checks it in Python.
-    Everything after that is the same call of the same engine. With a share, numerator and denominator, it is the
-    backward of that part of the value.
+    The gradient of the objective, a one, is made once; torch makes and checks it at every call. The rest is the
+    same call of the same engine. With a share, a numerator and a denominator, the gradient is that of this part of
+    the value.
     """
 
     __slots__ = ("_engine", "_one", "_targets", "inputs")

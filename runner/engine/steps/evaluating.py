@@ -1,4 +1,4 @@
-"""`evaluate`: means over a whole data source, which leave the run as it was."""
+"""`evaluate`: values over a whole data source, without changing the run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from runner.plan.streams import stream_seed
 
 
 def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[], list[Tensor]]:
-    """Each result over all samples: its batches pooled in float64 as the plan says, or computed from what is.
+    """A function that returns each result over all samples: pooled in float64, or computed from pooled values.
 
-    Random numbers come from streams of their own, the same at every call: `stream_seed(seed, "evaluate", source,
-    batch)`, so that neither those of training nor its counters move.
+    Random numbers come from separate streams, the same at every call: `stream_seed(seed, "evaluate", source, batch)`.
+    So training draws the same numbers with and without `evaluate`.
     """
     source, evaluation, plan = argument.source, argument.evaluation, binding.plan
     batches = binding.state.batches[source]
@@ -68,7 +68,7 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
 
 
 def _derived(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """What is computed from pooled outputs, once they are there."""
+    """A function that computes results from pooled outputs."""
     computation = argument.derived
     if computation is None:
         return lambda wholes: []

@@ -1,4 +1,4 @@
-"""Whether a value is what an `expect` step says."""
+"""Compares a value with what an `expect` step says."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TOLERANCES: dict[torch.dtype, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """The worst element of a value that is not what was expected."""
+    """The element of a value that differs most from what was expected."""
 
     index: tuple[int, ...]
     found: Any
     expected: Any
-    count: int  # of elements that differ
+    count: int  # how many elements differ
     elements: int
     rtol: float
     atol: float
@@ -48,27 +48,27 @@ class Mismatch:
 
 
 def tolerances(dtype: torch.dtype, rtol: float | None, atol: float | None) -> tuple[float, float]:
-    """What a difference may be: torch's table, or what is given, where giving one makes the other 0."""
+    """The tolerances: torch's for the dtype, or those given; if only one is given, the other is 0."""
     if rtol is None and atol is None:
         return TOLERANCES.get(dtype, (0.0, 0.0))
     return rtol or 0.0, atol or 0.0
 
 
 def mismatch(found: Any, expected: Any, rtol: float | None, atol: float | None) -> Mismatch | None:
-    """How `found` differs from `expected`, or None where every element holds.
+    """How `found` differs from `expected`, or None if every element matches.
 
     Args:
         found: a tensor `(*s)` or a number.
         expected: a tensor that broadcasts to it, or a number, which is rounded to the dtype of `found`.
         rtol, atol: tolerances; None for torch's own for the dtype of `found`.
     Returns:
-        None where `|found - expected| <= atol + rtol * |expected|` holds everywhere; NaN equals NaN, infinities equal
-        themselves, integers and booleans are compared exactly.
+        None if `|found - expected| <= atol + rtol * |expected|` for every element. NaN equals NaN, an infinity
+        equals itself, and integers and booleans are compared exactly.
     """
     left = found.detach() if isinstance(found, Tensor) else _number(found)
     right = expected.detach().to(left.device) if isinstance(expected, Tensor) else _number(expected)
     if not isinstance(expected, Tensor) and _floating(left) and right.dtype != torch.bool:
-        right = right.to(left.device, left.dtype)  # 0.1 stands for the number of that dtype which is nearest
+        right = right.to(left.device, left.dtype)  # 0.1 means the nearest number of that dtype
     rtol, atol = tolerances(left.dtype, rtol, atol)
     right = right.expand(left.shape)
     if left.dtype == torch.bool or right.dtype == torch.bool or not (_floating(left) or _floating(right)):

@@ -14,7 +14,7 @@ from runner.engine.session import Session
 from runner.engine.state import Values
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.optimizer_step import measured, owned, stepping
-from runner.engine.steps.step_code import Loops, Run, Straight
+from runner.engine.steps.step_code import Loops, Run, StepCode
 from runner.plan.program.instructions import Evaluation, Step, Train
 
 
@@ -37,7 +37,7 @@ def step_by_closure(session: Session, argument: Step, evaluation: Evaluation, lo
         inputs = [parameter for parameter in plan.parameters if parameter in reached]
         closure = _closure(binding, name, evaluation, loops, plan.parameters, inputs, first)
         takes.append(stepping(binding, name, closure))
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     step.call(seen.clear, "clear")
     _take_by_closure(session, step, takes, argument, lambda: seen[0], evaluation)
     return _then_capturing(binding, step.function(), captured)
@@ -55,7 +55,7 @@ def train_by_closure(session: Session, argument: Train, loops: Loops) -> Run:
         observe(results)
 
     closure = _closure(binding, name, evaluation, loops, argument.parameters, argument.inputs, first)
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     _take_by_closure(session, step, [stepping(binding, name, closure)], argument, lambda: seen[0], evaluation)
@@ -83,7 +83,7 @@ def _observing(
 
 def _take_by_closure(
     session: Session,
-    step: Straight,
+    step: StepCode,
     takes: Sequence[Callable[[], None]],
     argument: Step | Train,
     first: Callable[[], tuple[Any, ...]],

@@ -10,8 +10,8 @@ from torch import Tensor
 from runner.engine.binding import Binding
 from runner.engine.faults import LateOption
 from runner.engine.session import Session
-from runner.engine.steps.step_code import Straight
-from runner.engine.watch.checks import Look
+from runner.engine.steps.step_code import StepCode
+from runner.engine.watch.checks import Check
 from runner.optim import Scheduled, Stepper
 from runner.plan.program.instructions import Evaluation
 
@@ -74,7 +74,7 @@ def _late(binding: Binding, name: str, t: int, entry: object) -> LateOption | No
 
 
 def take_steps(
-    session: Session, step: Straight, optimizers: Sequence[str], look: Look | None, results: Sequence[str] = ()
+    session: Session, step: StepCode, optimizers: Sequence[str], look: Check | None, results: Sequence[str] = ()
 ) -> None:
     """The steps of some optimizers, a look at what they leave, and what rows hold after them."""
     binding = session.binding

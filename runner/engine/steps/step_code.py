@@ -1,10 +1,11 @@
-"""Steps as straight-line Python: the text of a step is made once from what its plan says, and run as it stands.
+"""Steps as straight-line Python: the code of a step is generated once from its plan, and then run unchanged.
 
-What a step touches is bound to the names in its text beforehand, so that running it looks nothing up, asks nothing and
-builds nothing but its row.
+The tensors of a step are bound to names in its code beforehand. So running it looks nothing up, decides nothing and
+builds only its row.
 
-Rows keep the tensors themselves, not copies: **who writes a weight or a gradient gives it new storage first**, where a
-row may hold the old one. So optimizers `keep` weights, and `renew_gradients` stands before what accumulates or clips.
+Rows keep the tensors themselves, not copies. **Code that writes a weight or a gradient must allocate new storage
+first** if a row may have the old one. So optimizers `keep` weights, and `renew_gradients` comes before accumulating or
+clipping.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from runner.plan.program.instructions import Evaluation
 if TYPE_CHECKING:
     from runner.engine.binding import Binding
     from runner.engine.state import Values
-    from runner.engine.watch.checks import Look
+    from runner.engine.watch.checks import Check
 
 _FILE = "<steprun step>"
 
 Run = Callable[[], "Values | None"]
-"""One step: does it, and gives the values of its row, where it logs one."""
+"""Runs one step, and returns the values of its row, or None if it has no row."""
 
 Loops = Sequence[int]
-"""The loops around a step, outermost first."""
+"""The numbers of the loops that contain a step, outermost first."""
 
 
-class Straight:
-    """The text of one step in the making.
+class StepCode:
+    """Builds the code of one step.
 
     Args:
         binding: the run that the step belongs to.
-        loops: those around the step, outermost first.
+        loops: the numbers of the loops that contain the step, outermost first.
     """
 
     def __init__(self, binding: Binding, loops: Sequence[int]) -> None:
@@ -50,11 +51,11 @@ class Straight:
         self._lines: list[str] = []
         self._names: dict[str, Any] = {"latest": binding.latest, "values": binding.state.values}
         self._known: dict[int, str] = {}  # id of a bound value → its name
-        self._row: dict[int, str] = {}  # column → what stands there in this step's row alone
-        self._owned: set[str] = set()  # results that share no memory with anything any more
+        self._row: dict[int, str] = {}  # column → its value in the row of this step only
+        self._owned: set[str] = set()  # results that share no memory with other tensors
 
     def name(self, value: Any, hint: str) -> str:
-        """The name of a value in the text; the same value keeps its name."""
+        """The name of a value in the code; the same value keeps its name."""
         known = self._known.get(id(value))
         if known is None:
             known = f"{re.sub(r'[^0-9a-zA-Z_]', '_', hint)}_{len(self._known)}"
@@ -63,11 +64,11 @@ class Straight:
         return known
 
     def call(self, function: Callable[..., object], hint: str, *arguments: str) -> None:
-        """Call a function with names of the text."""
+        """Add a call of a function with names of the code as arguments."""
         self._lines.append(f"{self.name(function, hint)}({', '.join(arguments)})")
 
-    def look(self, look: Look | None, results: Sequence[str] = ()) -> None:
-        """Let what watches a run look at results of the step, and at what it has changed."""
+    def look(self, look: Check | None, results: Sequence[str] = ()) -> None:
+        """Add a check of the results of the step, and of what it has changed."""
         if look is None:
             return
         given = f"({''.join(f'{result}, ' for result in results)})"
@@ -80,7 +81,7 @@ class Straight:
             self.call(look.more, "look", given)
 
     def assign(self, name: str, value: str) -> None:
-        """Another name for a name of the text."""
+        """Add another name for a name of the code."""
         self._lines.append(f"{name} = {value}")
 
     def remove_gradients(self, parameters: Iterable[str]) -> None:
@@ -89,14 +90,14 @@ class Straight:
             self._lines.append(f"{self.name(self._binding.state.parameters[name], name)}.grad = None")
 
     def renew_gradients(self, parameters: Iterable[str]) -> None:
-        """Before gradients are written in place: those that a row may hold are copied."""
+        """Copy the gradients that a row may have, before they are written in place."""
         for name in parameters:
             if self._binding.position(f"{name}.grad") is not None:
                 held = self.name(self._binding.state.parameters[name], name)
                 self._lines.append(f"if {held}.grad is not None: {held}.grad = {held}.grad.clone()")
 
     def evaluate(self, evaluation: Evaluation) -> list[str]:
-        """Compute an evaluation over the current batches, with gradients; gives the names of its results."""
+        """Compute an evaluation over the current batches, with gradients; returns the names of its results."""
         computation, binding = evaluation.computation, self._binding
         variants = dict(evaluation.variants)
         alike = all(
@@ -120,7 +121,7 @@ class Straight:
         return self._results(f"{function}({', '.join(['None', *arguments])})", evaluation)
 
     def results(self, compute: Callable[[], tuple[Any, ...]], evaluation: Evaluation) -> list[str]:
-        """The same from a function that gives all results of an evaluation."""
+        """The names of the results of a function that computes an evaluation."""
         return self._results(f"{self.name(compute, 'compute')}()", evaluation)
 
     def _results(self, call: str, evaluation: Evaluation) -> list[str]:
@@ -129,7 +130,7 @@ class Straight:
         return results
 
     def _arguments(self, computation: Computation, sources: Mapping[str, str]) -> list[str] | None:
-        """The inputs of a computation as text; None where one may not exist yet."""
+        """The inputs of a computation as code; None if one may not exist yet."""
         state, found = self._binding.state, []
         for name in computation.inputs:
             tensor, get = self._binding.getter(name, self._loops, sources)
@@ -145,18 +146,18 @@ class Straight:
         return found
 
     def clip(self, clip: Callable[[], Tensor | None], column: int | None, number: int = 0) -> None:
-        """Clip gradients in place, and put their norm before it into the row, where it is logged."""
+        """Clip gradients in place, and put their norm before clipping into the row, if it is logged."""
         norm = f"norm_{number}"
         self._lines.append(f"{norm} = {self.name(clip, 'clip')}()")
         if column is not None:
             self._row[column] = norm
 
     def keep_weights(self, parameters: Iterable[str]) -> None:
-        """The weights of these parameters have changed: rows hold them from now on."""
+        """Put the changed weights of these parameters into this row and later ones."""
         self._keep(parameters, "", ".detach()")
 
     def keep_gradients(self, parameters: Iterable[str]) -> None:
-        """The gradients of these parameters have changed."""
+        """Put the changed gradients of these parameters into this row and later ones."""
         self._keep(parameters, ".grad", ".grad")
 
     def keep_state(self) -> None:
@@ -172,14 +173,14 @@ class Straight:
                 self._lines.append(f"latest[{position}] = {parameter}{attribute}")
 
     def own_results(self, evaluation: Evaluation, results: Sequence[str]) -> None:
-        """Before weights are written in place: copy the results that share memory with one."""
+        """Copy the results that share memory with a weight, before weights are written in place."""
         for told, result in zip(evaluation.computation.outputs, results, strict=True):
             if told.aliases and not told.scalar:
                 self._lines.append(f"{result} = {result}.detach().clone()")
                 self._owned.add(result)
 
     def keep_results(self, evaluation: Evaluation, results: Sequence[str]) -> None:
-        """Remember named values for later steps, and put those that are logged into this step's row."""
+        """Keep named values for later steps, and put the logged ones into the row of this step."""
         outputs = evaluation.computation.outputs
         columns, names = dict(evaluation.columns), dict(evaluation.kept)
         for output in sorted({*columns, *names}):
@@ -193,18 +194,18 @@ class Straight:
                 self._row[columns[output]] = made
 
     def function(self) -> Callable[[], tuple[Tensor | None, ...]]:
-        """The step as a function that gives the values of its row."""
+        """The step as a function that returns the values of its row."""
         columns = range(len(self._binding.latest))
         row = "".join(f"{self._row.get(column, f'latest[{column}]')}, " for column in columns)
         text = "def step():\n" + "".join(f"    {line}\n" for line in (*self._lines, f"return ({row})"))
-        exec(_code(text), self._names)  # made of the names above alone
+        exec(_code(text), self._names)  # made of the names above only
         made: Callable[[], tuple[Tensor | None, ...]] = self._names["step"]
         return made
 
 
 @functools.lru_cache(maxsize=256)
 def _code(text: str) -> CodeType:
-    """A run that is bound anew, to go on from another state, finds the code of its steps here."""
+    """The compiled code of steps, which a run that is bound again reuses."""
     return compile(text, _FILE, "exec")
 
 

@@ -1,6 +1,6 @@
-"""The step kinds at work: each binds its instruction once to a function that does it and gives its row's values.
+"""The step kinds: each binds its instruction once to a function that runs it and returns the values of its row.
 
-What few configs need is imported where one does.
+Modules that few configs need are imported on use.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from runner.engine.steps import clipping
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.expectations import mismatch
 from runner.engine.steps.optimizer_step import take_steps
-from runner.engine.steps.step_code import Loops, Run, Straight
-from runner.engine.watch.checks import Look
+from runner.engine.steps.step_code import Loops, Run, StepCode
+from runner.engine.watch.checks import Check
 from runner.plan.program.instructions import (
     Argument,
     Assign,
@@ -41,13 +41,13 @@ from runner.plan.program.instructions import (
 
 
 def bind(session: Session, argument: Argument, loops: Loops) -> Run:
-    """The step that an instruction describes, over the tensors of a run."""
+    """Bind an instruction to the tensors of a run; returns a function that runs the step."""
     return _BINDERS[type(argument)](session, argument, loops)
 
 
 def _forward(session: Session, argument: Forward, loops: Loops) -> Run:
     binding = session.binding
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     results = step.results(binding.evaluate(argument.evaluation, loops), argument.evaluation)
     step.look(session.watch.computed(binding, argument.evaluation, loops), results)
     step.keep_results(argument.evaluation, results)
@@ -57,7 +57,7 @@ def _forward(session: Session, argument: Forward, loops: Loops) -> Run:
 def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
     binding = session.binding
     evaluation = argument.evaluation
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     results = step.evaluate(evaluation)
     value = results[evaluation.objective]
     step.renew_gradients(argument.parameters)
@@ -73,7 +73,9 @@ def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
         step.keep_results(evaluation, results)
     else:
         gradient = binding.call(argument.gradient, loops)
-        aliases = argument.gradient.outputs[0].aliases  # a parameter's, which would become another one's gradient
+        aliases = argument.gradient.outputs[
+            0
+        ].aliases  # it may be a parameter, and would become the gradient of another
 
         def backward(value: Tensor) -> None:
             given = gradient()[0]
@@ -89,8 +91,8 @@ def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
     return step.function()
 
 
-def _measure(session: Session, step: Straight, parameters: Sequence[str]) -> None:
-    """The rules of health about gradients."""
+def _measure(session: Session, step: StepCode, parameters: Sequence[str]) -> None:
+    """Add the measurements of the rules of health about gradients."""
     binding = session.binding
     for measure in session.health.gradients(binding.parameters(parameters)):
         step.call(measure, "measure")
@@ -98,7 +100,9 @@ def _measure(session: Session, step: Straight, parameters: Sequence[str]) -> Non
 
 def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
     if not isinstance(gradient, Tensor):
-        gradient = torch.full((), gradient, dtype=value.dtype, device=value.device)  # made there, not sent
+        gradient = torch.full(
+            (), gradient, dtype=value.dtype, device=value.device
+        )  # made on the device, not copied to it
     expanded: Tensor = gradient.to(value.dtype).expand(value.shape)
     return expanded
 
@@ -109,7 +113,7 @@ def _step(session: Session, argument: Step, loops: Loops) -> Run:
         from runner.engine.steps.lbfgs import step_by_closure
 
         return step_by_closure(session, argument, argument.closure, loops)
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     if binding.rewrites_gradients:
         step.renew_gradients(argument.parameters)
     take_steps(session, step, argument.optimizers, session.watch.updated(binding, argument.optimizers))
@@ -128,7 +132,7 @@ def _checkpoint(session: Session, argument: Checkpoint, loops: Loops) -> Run:
 
 def _zero_grad(session: Session, argument: ZeroGrad, loops: Loops) -> Run:
     binding = session.binding
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     parameters = binding.parameters(argument.parameters)
     if argument.set_to_none:
         step.remove_gradients(parameters)
@@ -152,7 +156,7 @@ def _train(session: Session, argument: Train, loops: Loops) -> Run:
         return train_by_closure(session, argument, loops)
     evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
     differentiate = Differentiate(binding.trained(argument.inputs))
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     step.remove_gradients(parameters)
@@ -176,7 +180,7 @@ def _train(session: Session, argument: Train, loops: Loops) -> Run:
 
 
 def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
-    """Draws the next batch of some sources."""
+    """A function that draws the next batch of some sources."""
     draws = [binding.state.batches[source].next for source in sources]
 
     def draw() -> None:
@@ -187,9 +191,9 @@ def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
 
 
 def _accumulated(
-    binding: Binding, argument: Train, differentiate: Differentiate, look: Look | None, loops: Loops
+    binding: Binding, argument: Train, differentiate: Differentiate, look: Check | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
-    """Gradients of several evaluations, a share of each; the results are those of all their batches together."""
+    """A function that accumulates a share of the gradients of each micro-batch; returns the results of all together."""
     from runner.engine.steps.micro_batches import together, weighing, without_last
 
     call = binding.evaluate(argument.evaluation, loops, detached=False)
@@ -217,7 +221,7 @@ def _accumulated(
 
 
 def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
-    """Clipping as a function that gives the norm, where there is one."""
+    """A function that clips gradients and returns their norm, if it computes one."""
     parameters = list(binding.parameters(clip.parameters).values())
     if clip.value is not None:
         value = clip.value
@@ -228,7 +232,7 @@ def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
 
 
 def _clip(session: Session, clip: Clip) -> Callable[[], Tensor | None]:
-    """The same with its norm looked at, in the dtype in which it is logged."""
+    """Clipping whose norm is checked, and cast to the dtype of its column."""
     binding = session.binding
     clipped: Callable[[], Any] = clipping_of(binding, clip)
     if clip.value is None:
@@ -241,7 +245,7 @@ def _clip(session: Session, clip: Clip) -> Callable[[], Tensor | None]:
 
 def _clip_gradients(session: Session, argument: ClipGradients, loops: Loops) -> Run:
     binding = session.binding
-    step = Straight(binding, loops)
+    step = StepCode(binding, loops)
     parameters = binding.parameters(argument.clip.parameters)
     step.renew_gradients(parameters)
     step.clip(_clip(session, argument.clip), argument.clip.column)
@@ -273,7 +277,7 @@ def _assign(session: Session, argument: Assign, loops: Loops) -> Run:
 
 
 def _write(binding: Binding, target: str, result: Any) -> None:
-    """Write a weight or a gradient: into new storage, since rows may hold the old."""
+    """Write a weight or a gradient into new storage, because rows may have the old one."""
     parameter = binding.state.parameters[target.removesuffix(".grad")]
     new = torch.empty_like(parameter, requires_grad=False)
     if isinstance(result, Tensor):
@@ -327,7 +331,7 @@ def _next(session: Session, argument: Next, loops: Loops) -> Run:
 
 
 def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
-    """The mean of each value over all samples of a source; nothing but these values is left behind."""
+    """Compute each value over all samples of a source; only these values remain."""
     binding = session.binding
     from runner.engine.steps.evaluating import whole_pass
 

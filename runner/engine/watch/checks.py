@@ -1,4 +1,4 @@
-"""The quick look in every step: whether the tensors that it computed or changed are finite."""
+"""A quick check in every step: are the tensors that it computed or changed finite?"""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Named = list[tuple[str, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is looked at together, in the order in which it is told."""
+    """Tensors that one check looks at, in the order in which they are reported."""
 
     outputs: tuple[tuple[str, int], ...] = ()  # of a computation: name, position
     gradients: Mapping[str, Parameter] = field(default_factory=dict)  # by the parameter's name
     weights: Mapping[str, Parameter] = field(default_factory=dict)
-    summed: Sequence[AnyStepper] = ()  # optimizers that tell a sum over their weights
+    summed: Sequence[AnyStepper] = ()  # optimizers that return a sum over their weights
 
     def named(self, results: Results) -> Named:
-        """Each tensor that is there, with the name that a person knows it by."""
+        """Each tensor that exists, with its name in the config."""
         found = [(name, results[position]) for name, position in self.outputs]
         for name, parameter in self.gradients.items():
             if parameter.grad is not None:
@@ -42,16 +42,16 @@ Act = Callable[[Results], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """A look at what a computation gave, where there is one, and at what a step has made of it.
+class Check:
+    """Checks the results of a computation, if there is one, and the tensors that a step changed.
 
-    It runs in every step. Elements are summed and norms taken, so the alarm may be false where finite ones overflow.
+    It runs in every step. It sums elements and takes norms, so finite elements that overflow raise a false alarm.
     """
 
     results: tuple[int, ...]  # positions of results of one element
     weights: tuple[Parameter, ...]  # of one element
-    more: Act | None  # looks at everything else
-    alarm: Act  # called where something is not finite
+    more: Act | None  # checks everything else
+    alarm: Act  # called if something is not finite
 
     def __call__(self, results: Results = ()) -> None:
         elements = [results[position].item() for position in self.results]
@@ -62,11 +62,11 @@ class Look:
             self.more(results)
 
 
-def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
-    """The look at a target.
+def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Check:
+    """The check of a target.
 
     Args:
-        outputs: of the computation whose results the look is given.
+        outputs: the outputs of the computation whose results are checked.
     """
     large = [position for _, position in target.outputs if not _is_one(outputs[position])]
     small_of = [parameter for parameter in target.gradients.values() if parameter.numel() == 1]
@@ -99,7 +99,7 @@ def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
         for look in looks:
             look(results)
 
-    return Look(
+    return Check(
         results=tuple(position for _, position in target.outputs if _is_one(outputs[position])),
         weights=tuple(weight for weight in target.weights.values() if weight.numel() == 1),
         more=every if len(looks) > 1 else looks[0] if looks else None,
@@ -108,7 +108,7 @@ def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Look:
 
 
 def has_elements(output: Output) -> bool:
-    """Whether an output can be non-finite: no integer, boolean or Python number."""
+    """Whether an output can be non-finite: it is not an integer, a boolean or a Python number."""
     return not output.scalar and (output.dtype.is_floating_point or output.dtype.is_complex)
 
 
@@ -117,13 +117,13 @@ def _is_one(output: Output) -> bool:
 
 
 def _measurable(tensor: Tensor) -> Tensor:
-    """A tensor that torch can take the norm of, without its history."""
+    """The tensor without its autograd history, in a form that torch can take the norm of."""
     return tensor.detach() if tensor.dtype.itemsize > 1 else tensor.detach().float()
 
 
 def finite_on_device(tensors: Sequence[Tensor]) -> Tensor:
-    """Whether each of some tensors with elements is finite: bool `(len(tensors),)`, without waiting for the device."""
-    norms = torch._foreach_norm(list(map(_real, tensors)), math.inf)  # of which that of finite elements is finite
+    """Whether each tensor is finite: bool `(len(tensors),)`, without waiting for the device. No tensor is empty."""
+    norms = torch._foreach_norm(list(map(_real, tensors)), math.inf)  # whose norm is finite if its elements are
     return torch.stack([torch.isfinite(norm) for norm in norms])
 
 

@@ -1,4 +1,4 @@
-"""The rules of health: what gradients and updates are measured by, each told once for each parameter."""
+"""The rules of health: thresholds for gradients and updates, each reported once per parameter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.engine.watch.reports import where
 from runner.errors import Problem
 from runner.plan.plan import Plan
 
-Check = Callable[[], None]
+Measure = Callable[[], None]
 
 _ACTIONS: Mapping[str, str] = {
     "vanishing_gradient": "look at what saturates between `{}` and the objective, or start it from larger values",
@@ -28,16 +28,16 @@ _ACTIONS: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class _Held:
-    """A rule that was told of a parameter."""
+    """A rule that was reported for a parameter."""
 
     action: str
-    further: int = 0  # steps in which it held after that
+    further: int = 0  # later steps in which the rule applied too
 
 
 class Health:
-    """Measures what steps do to each parameter, and tells what passes a threshold.
+    """Measures what steps do to each parameter, and reports what passes a threshold.
 
-    Each rule is told of a parameter once; `conclude` tells how often it held after that.
+    Each rule is reported once per parameter; `conclude` reports how often it applied after that.
     """
 
     def __init__(self, plan: Plan, state: State, tell: Callable[[Problem], None]) -> None:
@@ -48,12 +48,12 @@ class Health:
         self._held: dict[tuple[str, str], _Held] = {}  # by rule and parameter
         self._still: dict[str, int] = {}  # parameter → updates in a row that did not change it
 
-    def gradients(self, parameters: Mapping[str, Parameter]) -> list[Check]:
-        """Measures the gradients of some parameters, as they are; nothing where no rule is about them."""
+    def gradients(self, parameters: Mapping[str, Parameter]) -> list[Measure]:
+        """Functions that measure the current gradients of some parameters; none if no rule is about gradients."""
         return [lambda: self._measure(parameters)] if self._rules.of_gradients and parameters else []
 
-    def updates(self, takes: Sequence[Check], parameters: Mapping[str, Parameter]) -> list[Check]:
-        """Steps of optimizers, with a look at what they hold before and after; as given where no rule is about that."""
+    def updates(self, takes: Sequence[Measure], parameters: Mapping[str, Parameter]) -> list[Measure]:
+        """Steps of optimizers that also compare the weights before and after; unchanged if no rule is about updates."""
         if not self._rules.of_updates or not parameters:
             return list(takes)
         before: dict[str, Tensor] = {}
@@ -68,7 +68,7 @@ class Health:
         return [remember, *takes, compare]
 
     def conclude(self) -> None:
-        """Tell how often each rule held after it was told."""
+        """Report how often each rule applied after its first report."""
         for (rule, name), held in self._held.items():
             if held.further:
                 times = "1 more step" if held.further == 1 else f"{held.further:,} more steps"
@@ -97,7 +97,7 @@ class Health:
         if self._rules.update_ratio is not None:
             least, most = self._rules.update_ratio
             change, size = (norm.item() for norm in torch._foreach_norm([after - before, before]))
-            ratio = change / size if size else math.nan  # of a parameter that is zero there is none
+            ratio = change / size if size else math.nan  # undefined for a parameter that is zero
             message = f"the update of `{name}` is {ratio:.3g} of its norm"
             if ratio < least:
                 self._hold("update_ratio", name, f"{message}, below {least:.3g}", ": small")
@@ -105,7 +105,7 @@ class Health:
                 self._hold("update_ratio", name, f"{message}, above {most:.3g}", ": large")
 
     def _hold(self, rule: str, name: str, message: str, side: str = "") -> None:
-        """A rule holds for a parameter in this step."""
+        """Record that a rule applies to a parameter in this step."""
         held = self._held.get((rule, name))
         if held is not None:
             held.further += 1

@@ -1,4 +1,4 @@
-"""Labels and indices that are out of bounds, traced to the sample of the data source that holds them."""
+"""Finds the sample of a data source whose label or index is out of bounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.language.graph.codegen import Call
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """What an operation counts with: integers that have to be from `first` to `end - 1`."""
+    """Integer arguments of an operation, and their bounds: from `first` to `end - 1`."""
 
     values: Tensor
     end: int
@@ -25,10 +25,10 @@ class _Numbers:
 
 
 def label_fault(call: Call, sources: Mapping[str, Batches]) -> tuple[str, str] | None:
-    """What is wrong with the numbers of a failed call, and a hint; None where no batch holds them.
+    """What is wrong with the integers of a failed call, and a hint; None if no batch contains them.
 
     Args:
-        sources: those whose batches the failed step took.
+        sources: the data sources whose batches the failed step used.
     """
     if call.name not in _COUNTING:
         return None
@@ -98,7 +98,7 @@ def _indexed(input: Tensor, index: Any) -> Iterator[_Numbers]:
 
 
 def _width(part: Any) -> int:
-    """How many dimensions a part of an index takes."""
+    """How many dimensions one part of an index consumes."""
     return part.ndim if isinstance(part, Tensor) and part.dtype == torch.bool else 1
 
 
@@ -119,4 +119,4 @@ _COUNTING: Mapping[str, Callable[..., Iterator[_Numbers]]] = {
     "take": _flat,
     "getitem": _indexed,
 }
-"""By the name of an operation, called as torch calls it: what it counts with."""
+"""The integer arguments of each operation, by its name in torch."""

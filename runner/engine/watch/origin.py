@@ -1,4 +1,4 @@
-"""The operation that something non-finite came from: in the values of a computation, or in its derivatives."""
+"""Finds the operation that first made something non-finite, among the values of a computation or its derivatives."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from runner.language.inference.runtime import gradient
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where something non-finite began."""
+    """Where something non-finite first appeared."""
 
-    node: fx.Node  # the operation, or the input that held it
-    name: str | None = None  # the first named value that holds what came of it
+    node: fx.Node  # the operation, or the input that contains it
+    name: str | None = None  # the first named value that it reached
     value: Tensor | None = None  # of that name
-    masked: Tensor | None = None  # of a gradient: what is not finite among the values, and is left out of the result
+    masked: Tensor | None = None  # for a gradient: the non-finite value that the result leaves out
 
     @property
     def input(self) -> str | None:
-        """The name of the input, where it began in one."""
+        """The name of the input, if it first appeared in one."""
         return self.node.meta["input"] if self.node.op == "placeholder" else None
 
 
 def origin_of_value(
     computation: Computation, inputs: Sequence[Any], position: int, roles: Mapping[str, str]
 ) -> Origin | None:
-    """The operation that made an output of a computation non-finite; None where a replay gives a finite one.
+    """The operation that made an output of a computation non-finite; None if a replay returns a finite output.
 
-    It is the first whose result is NaN and whose inputs are not, or, going back from there, the first that gave an
-    infinity of finite inputs. An infinity that is written down (`masked_fill(mask, -inf)`, a constant) is what
-    somebody meant: it is named only where the output is infinite because of nothing else.
+    It is the first operation whose result is NaN and whose inputs are not, or an earlier one that returned an
+    infinity for finite inputs. An infinity in the text (`masked_fill(mask, -inf)`, a constant) is intended: it is
+    named only if nothing else made the output infinite.
 
     Args:
-        inputs: of the computation, as they were.
-        position: of the output.
-        roles: of the inputs by name; an infinity in a `parameter` or a `constant` counts as written down.
+        inputs: the inputs of the computation, as they were.
+        position: the position of the output.
+        roles: the role of each input by name; an infinity in a `parameter` or a `constant` counts as intended.
     """
     with torch.set_grad_enabled(computation.gradients):
         made = replay(computation.graph, inputs)
@@ -60,7 +60,7 @@ def origin_of_value(
 @dataclass(frozen=True, slots=True)
 class _Root:
     done: Done
-    written: bool  # an infinity that is written down
+    written: bool  # an infinity in the text
 
 
 MASKING = frozenset(
@@ -70,11 +70,11 @@ MASKING = frozenset(
         *("nanmean", "nansum", "nanmedian", "nanquantile"),
     )
 )
-"""Operations that leave out what is not finite on purpose: what comes of them has nothing to do with it."""
+"""Operations that leave out non-finite elements on purpose, so that their results do not depend on them."""
 
 
 def _roots(made: Replay, roles: Mapping[str, str]) -> dict[Done, _Root]:
-    """Where what is not finite in each value began; of a finite value, in what it was computed from, unless masked."""
+    """For each value, where its non-finite elements, or those of the inputs of a finite one, first appeared."""
     roots: dict[Done, _Root] = {}
     for done in made.done:
         if done.kind == FINITE:
@@ -98,7 +98,7 @@ def _roots(made: Replay, roles: Mapping[str, str]) -> dict[Done, _Root]:
 
 
 def _earlier(done: Done, roots: Mapping[Done, _Root]) -> _Root | None:
-    """Where something non-finite began that an operation was given, or that what it was given was computed from.
+    """Where the non-finite inputs of an operation, or of its inputs' own computation, first appeared.
 
     `exp(1000) / exp(1000).sum()` is 0 where the other elements overflow, and its `log` is infinite because of that.
     """

@@ -1,4 +1,4 @@
-"""A computation done again, operation by operation, every result kept: to find where something in it began."""
+"""Computes a graph again, one operation at a time, and keeps every result, to find where something first appeared."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, fx
 
 FINITE, INFINITE, NAN = 0, 1, 2
-"""How far a value is from being finite."""
+"""Whether a value is finite: 0, infinite: 1, or NaN: 2."""
 
 
 @dataclass(slots=True, eq=False)
 class Done:
-    """One operation or input of a replay: what it was made from, and what came of it."""
+    """One operation or input of a replay, with its arguments and its result."""
 
     node: fx.Node
     value: Any
-    operands: Mapping[fx.Node, Any] = field(default_factory=dict)  # what the nodes in its arguments stand for
+    operands: Mapping[fx.Node, Any] = field(default_factory=dict)  # the results of the nodes in its arguments
     _kind: int = -1
 
     @property
     def inputs(self) -> tuple[Done, ...]:
-        """What it was made from; numbers are left out."""
+        """The tensors among its arguments."""
         return tuple(operand for operand in self.operands.values() if isinstance(operand, Done))
 
     @property
@@ -44,22 +44,22 @@ class Done:
 
 @dataclass(slots=True)
 class Replay:
-    """What a graph gives for some inputs, with everything on the way, in the order it was computed."""
+    """The results of a graph for some inputs, with every intermediate result in order."""
 
     done: list[Done] = field(default_factory=list)
     outputs: tuple[Any, ...] = ()  # of the graph: `Done`, or numbers
 
     def output(self, position: int) -> Done | None:
-        """An output of the graph; None where it is a number."""
+        """An output of the graph; None if it is a number."""
         found = self.outputs[position]
         return found if isinstance(found, Done) else None
 
 
 def replay(graph: fx.Graph, inputs: Sequence[Any]) -> Replay:
-    """Run a graph node by node, within branches too: of those the side that its condition chooses.
+    """Run a graph node by node; in a branch, run the side that its condition chooses.
 
     Args:
-        inputs: of the graph's placeholders, in their order.
+        inputs: the values of the graph's placeholders, in order.
     """
     made = Replay()
     placeholders = (node for node in graph.nodes if node.op == "placeholder")
@@ -70,7 +70,7 @@ def replay(graph: fx.Graph, inputs: Sequence[Any]) -> Replay:
 
 
 def _run(graph: fx.Graph, given: Iterator[Any], done: list[Done]) -> Any:
-    """The output of a graph, its nodes replaced by what was done."""
+    """The output of a graph, with results in place of its nodes."""
     results: dict[fx.Node, Any] = {}
     for node in graph.nodes:
         if node.op == "placeholder":
@@ -87,7 +87,7 @@ def _run(graph: fx.Graph, given: Iterator[Any], done: list[Done]) -> Any:
 
 
 def _choose(node: fx.Node, results: dict[fx.Node, Any], done: list[Done]) -> Any:
-    """What a branch gives: the result of the chosen side."""
+    """The result of a branch: that of the chosen side."""
     condition, *captured = (fx.node.map_arg(argument, results.__getitem__) for argument in node.args)
     chosen, otherwise, count = node.meta["sides"]
     if plain(condition):
@@ -103,7 +103,7 @@ def _choose(node: fx.Node, results: dict[fx.Node, Any], done: list[Done]) -> Any
 
 
 def plain(value: Any) -> Any:
-    """A value with the results of what was done in place of it."""
+    """A value, with results in place of what made them."""
     if isinstance(value, Done):
         return value.value
     if isinstance(value, (tuple, list)):
@@ -112,10 +112,10 @@ def plain(value: Any) -> Any:
 
 
 def call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    """Do the operation of a node.
+    """Run the operation of a node.
 
     Args:
-        values: of the nodes in its arguments.
+        values: the values of the nodes in its arguments.
     """
     arguments = fx.node.map_arg(node.args, values.__getitem__)
     named = fx.node.map_arg(node.kwargs, values.__getitem__)
@@ -126,7 +126,7 @@ def call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
 
 
 def kind_of(value: Any) -> int:
-    """How far a tensor, a number, or the worst of several is from being finite."""
+    """The worst of the elements of a tensor, a number or several of them: `FINITE`, `INFINITE` or `NAN`."""
     if isinstance(value, Tensor):
         if not (value.is_floating_point() or value.is_complex()) or value.numel() == 0:
             return FINITE

@@ -1,4 +1,4 @@
-"""What went non-finite, as a person reads it: which tensor, where in it, in which step, and what made it so."""
+"""Reports of something non-finite: which tensor, at which index, in which step, and the operation that made it so."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from runner.config.text.nodes import ScalarNode
 from runner.engine.state import State
 from runner.engine.watch.origin import Origin, origin_of_gradient, origin_of_value
 from runner.errors import Problem
+from runner.faults import ConfigPath, KeyPath, place
 from runner.language.graph.computation import Computation
 from runner.language.inference.generators import manual_seed
 from runner.language.text.faults import LanguageError, Place
-from runner.plan.faults import ConfigPath, KeyPath, place
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Assign, Evaluate, Evaluation, Result
 from runner.plan.streams import stream_seed
+from runner.text import shortened
 
 if TYPE_CHECKING:
     from runner.engine.binding import Binding
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 NOTHING: Mapping[str, str] = MappingProxyType({})
 GO_ON = "`on_nonfinite: warn` goes on"
 _LONGEST = 60
-"""Characters of an operation that are quoted."""
+"""The most characters of an operation that a report quotes."""
 
 _OF_VALUES: Mapping[str, str] = {
     **dict.fromkeys(
@@ -49,7 +50,7 @@ _OF_DERIVATIVES: Mapping[str, str] = {
 
 
 def where(plan: Plan, state: State) -> str:
-    """The step that is being done, for the end of a message."""
+    """The current step, for the end of a message."""
     action = plan.program[state.position] if state.row else None
     path = action.path.format(*state.iterations) if isinstance(action, Action) else "start"
     return f"(row {state.row}, {path})"
@@ -58,7 +59,7 @@ def where(plan: Plan, state: State) -> str:
 def index_of(place: int, shape: Sequence[int]) -> tuple[int, ...]:
     """The index of the element that has `place` others before it in memory order.
 
-    As `torch.unravel_index` gives it, which imports sympy to look at its arguments: most of a second.
+    `torch.unravel_index` returns the same, but imports sympy, which takes most of a second.
     """
     index: list[int] = []
     for length in reversed(shape):
@@ -83,14 +84,14 @@ def told(name: str, tensor: Tensor, source: str = "") -> str:
 
 
 def at_step(plan: Plan, state: State, message: str, hint: str) -> Problem:
-    """A finding that is placed at the step that is being done."""
+    """A report at the place of the current step."""
     action = plan.program[state.position]
     path = action.config_path if isinstance(action, Action) else ("steps",)
     return plan.config.document.problem(path, f"{message} {where(plan, state)}", hint)
 
 
-class Scene:
-    """What an evaluation was computed from, while all of that is still there."""
+class Replayable:
+    """What is needed to compute an evaluation again."""
 
     __slots__ = ("before", "binding", "evaluation", "later_draws", "loops")
 
@@ -104,8 +105,8 @@ class Scene:
     ) -> None:
         """Args:
         later_draws: computations with random numbers that the step has done since.
-        before: parameters that the step has changed since; they were as the row before has them, or as their
-            optimizer remembers them.
+        before: parameters that the step has changed since; the previous row has their old values, or their
+            optimizer does.
         """
         self.binding = binding
         self.evaluation = evaluation
@@ -114,7 +115,7 @@ class Scene:
         self.before = before
 
     def of_value(self, position: int, tensor: Tensor) -> Problem:
-        """An output of the evaluation that is not finite."""
+        """Builds the report for an output of the evaluation that is not finite."""
         computation, inputs = self._computed()
 
         def find() -> Origin | None:
@@ -125,7 +126,7 @@ class Scene:
         return value_problem(self.binding, computation, name, tensor, origin)
 
     def of_gradient(self, parameter: str, tensor: Tensor, cotangent: Tensor | None) -> Problem:
-        """The gradient of a parameter that is not finite, where the objective is."""
+        """Builds the report for a non-finite gradient of a finite objective."""
         plan, state = self.binding.plan, self.binding.state
         computation, inputs = self._computed()
         objective = self.evaluation.objective
@@ -145,7 +146,7 @@ class Scene:
         )
 
     def _computed(self) -> tuple[Computation, list[Any]]:
-        """The computation for the current batches, with what it read."""
+        """The computation for the current batches, and the inputs that it read."""
         evaluation, binding = self.evaluation, self.binding
         computation = evaluation.computation
         if evaluation.variants:
@@ -170,19 +171,19 @@ class Scene:
 
 
 def seeded(plan: Plan, computation: Computation, seed: int, find: Callable[[], Origin | None]) -> Origin | None:
-    """What a replay finds with the random numbers of the step; None where it takes memory that is not there."""
+    """What a replay with the random numbers of the step finds; None if there is not enough memory."""
     if computation.random:
         manual_seed(seed, plan.device)
     try:
         return find()
-    except (RuntimeError, MemoryError):  # a replay keeps everything, and so takes more than the step did
+    except (RuntimeError, MemoryError):  # a replay keeps every result, so it needs more memory than the step
         return None
 
 
 def value_problem(
     binding: Binding, computation: Computation, name: str, tensor: Tensor, origin: Origin | None
 ) -> Problem:
-    """A value that is not finite, at the operation that it came from, under the first name that holds it."""
+    """Builds the report for a non-finite value, at the operation that made it, under the first name that it has."""
     plan, state = binding.plan, binding.state
     if origin is None:
         return at_step(plan, state, told(name, tensor), GO_ON)
@@ -197,7 +198,7 @@ def value_problem(
 def assigned_problem(
     binding: Binding, argument: Assign, loops: Sequence[int], position: int, tensor: Tensor
 ) -> Problem:
-    """What an `assign` has computed for a target, before it is written."""
+    """Builds the report for a non-finite value that an `assign` step computed, before it is written."""
     plan, state = binding.plan, binding.state
     computation = argument.computations[position]
     later = sum(computation.random for computation in argument.computations[position + 1 :])
@@ -217,7 +218,7 @@ def assigned_problem(
 def evaluated_problem(
     binding: Binding, argument: Evaluate, loops: Sequence[int], result: Result, mean: Tensor
 ) -> Problem:
-    """A mean of an `evaluate` step, in the first batch that made it so."""
+    """Builds the report for a non-finite mean of an `evaluate` step, at the first batch that made it so."""
     plan, state = binding.plan, binding.state
     batches = state.batches[argument.source]
     before = batches.taken, batches.seen
@@ -241,13 +242,13 @@ def evaluated_problem(
 
 
 def _read(binding: Binding, name: str, loops: Sequence[int], sources: Mapping[str, str] = NOTHING) -> Any:
-    """An input of a computation as it is now."""
+    """The current value of an input of a computation."""
     tensor, get = binding.getter(name, loops, sources)
     return tensor if get is None else get()
 
 
 def _of_input(binding: Binding, given: str, name: str, tensor: Tensor, found: Tensor | None = None) -> Problem:
-    """A value that is not finite because something that it was computed from was not."""
+    """Builds the report for a value that is not finite because an input was not."""
     plan, state = binding.plan, binding.state
     document = plan.config.document
     for source, declared in plan.sources.items():
@@ -272,7 +273,7 @@ _MASK_BOTH = "its derivative is 0 times that: also mask it before, `where(isfini
 def _of_masked(
     binding: Binding, computation: Computation, origin: Origin, name: str, tensor: Tensor, masked: Tensor
 ) -> Problem:
-    """A gradient that is not finite because of a value that the result leaves out: 0 times NaN is NaN."""
+    """Builds the report for a gradient that is NaN because of a value that the result masks: 0 times NaN is NaN."""
     if origin.input is not None:
         problem = _of_input(binding, origin.input, name, tensor, masked)
         return replace(problem, hint=_MASK_BOTH.format(origin.input))
@@ -294,7 +295,7 @@ def _first(tensor: Tensor) -> str:
 def _placed(
     plan: Plan, state: State, computation: Computation, origin: Origin, message: Callable[[str], str], hint: str
 ) -> Problem:
-    """A finding at its operation; the message is given the operation as it is written."""
+    """A report at an operation; `message` is called with the text of that operation."""
     meta = origin.node.meta
     at = meta.get("origin", computation.origin)
     path: ConfigPath = ("expression",) if at is None else at
@@ -307,7 +308,7 @@ def _placed(
 
 
 def _written(plan: Plan, path: ConfigPath, within: Place | None) -> str:
-    """The text of an operation as the config has it."""
+    """The text of an operation in the config."""
     node = plan.config.document.node(path)
     if within is None or isinstance(path, KeyPath) or not isinstance(node, ScalarNode):
         return ""
@@ -315,7 +316,7 @@ def _written(plan: Plan, path: ConfigPath, within: Place | None) -> str:
     if within.line > len(lines):
         return ""
     text = lines[within.line - 1][within.column : within.column + within.width].strip()
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return shortened(text, _LONGEST)
 
 
 def _operation(origin: Origin) -> str:
@@ -328,5 +329,5 @@ def _roles(plan: Plan) -> dict[str, str]:
 
 
 def as_warning(problem: Problem) -> Problem:
-    """A finding after which the run goes on."""
+    """A report after which the run continues."""
     return replace(problem, message=f"non-finite: {problem.message}")

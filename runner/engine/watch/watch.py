@@ -1,4 +1,4 @@
-"""The watch over what a run computes and changes: the first value, gradient or weight that is not finite is told."""
+"""Watches what a run computes and changes, and reports the first value, gradient or weight that is not finite."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from runner.engine.state import State
-from runner.engine.watch.checks import Look, Named, Results, Target, finite_on_device, has_elements, quick_look
+from runner.engine.watch.checks import Check, Named, Results, Target, finite_on_device, has_elements, quick_look
 from runner.engine.watch.replay import kind_of
 from runner.engine.watch.reports import (
     GO_ON,
-    Scene,
+    Replayable,
     as_warning,
     assigned_problem,
     at_step,
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from runner.engine.binding import Binding
 
 BLOCK = 64
-"""Rows that are looked at together where looking at each would wait for the device."""
+"""Rows that are checked together on a device, because checking each would wait for it."""
 
 MOST_WAITING = 8 * BLOCK
-"""Looks that wait at most, where the log leaves rows out."""
+"""The most checks that wait, if the log leaves rows out."""
 
 HANDING_ON = frozenset(("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "sgd"))
-"""Optimizers whose step makes a weight NaN or infinite where its gradient is, whatever their hyperparameters."""
+"""Optimizers that turn a non-finite gradient into a non-finite weight, for any hyperparameters."""
 
 LOWER = f"lower the learning rate; {GO_ON}"
 _NORM = Output(NORM_COLUMN, torch.float32, (), False, False)
@@ -53,12 +53,12 @@ def tell_as_warning(problem: Problem) -> None:
 
 
 Find = Callable[[str, Tensor, Results], Problem]
-"""What is told of a tensor that is not finite, by its name."""
+"""Builds the report for a named tensor that is not finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """What will be looked at later."""
+    """A check that waits."""
 
     row: int
     position: int
@@ -68,13 +68,13 @@ class _Waiting:
 
 
 class Watch:
-    """Looks at what steps compute and change, and keeps the first that is not finite.
+    """Checks what steps compute and change, and keeps the first report.
 
-    On the CPU each step is looked at while everything is there that it was computed from, so that the operation can
-    be told. Elsewhere that would wait for the device in every step: the norms of `BLOCK` rows are collected and looked
-    at together, and the row and the tensor are told.
+    On the CPU each step is checked while its inputs still exist, so that the report can name the operation. On other
+    devices that would wait for the device in every step: the norms of `BLOCK` rows are collected and checked
+    together, and the report names the row and the tensor.
 
-    `failure` is what ends the run once the row of the step is out; it stays None where the run goes on.
+    `failure` ends the run after the row of its step; it stays None while the run continues.
     """
 
     __slots__ = ("_defers", "_over", "_plan", "_state", "_waiting", "failure", "tell")
@@ -83,8 +83,8 @@ class Watch:
         self, plan: Plan, state: State, tell: Callable[[Problem], None] = tell_as_warning, *, defers: bool | None = None
     ) -> None:
         """Args:
-        tell: is given what is found where the run goes on.
-        defers: whether rows are looked at in blocks; where the device is not the CPU unless given.
+        tell: called with each report after which the run continues.
+        defers: whether rows are checked in blocks; by default on every device but the CPU.
         """
         self.failure: Problem | None = None
         self.tell = tell
@@ -96,22 +96,22 @@ class Watch:
 
     @property
     def active(self) -> bool:
-        """Whether anything is looked at, and nothing has been found yet."""
+        """Whether steps are still checked: nothing has been found yet."""
         return not self._over
 
     def start(self) -> None:
-        """Look at the weights before the first step."""
+        """Check the weights before the first step."""
         if not self._over:
             parameters = {name: self._state.parameters[name] for name in self._plan.trainable}
             target = Target(weights=parameters)
             quick_look(target, (), functools.partial(self._search, target, self._initial))()
 
     def sound(self) -> bool:
-        """Whether nothing that ends the run has been found; whatever waits is looked at."""
+        """Whether the run can continue, after the checks that wait."""
         self.settle()
         return self.failure is None
 
-    # what steps call; each is None where nothing is to be looked at
+    # what steps call; each is None if there is nothing to check
 
     def computed(
         self,
@@ -122,15 +122,15 @@ class Watch:
         *,
         cotangent: Sequence[Tensor] = (),
         later_draws: int = 0,
-    ) -> Look | None:
-        """A look at the objective and the metrics of an evaluation, and at the gradients that it gave.
+    ) -> Check | None:
+        """A check of the objective, the metrics and the gradients of an evaluation.
 
         Args:
-            parameters: whose gradients.
-            cotangent: holds the gradient of the objective, where it is not one.
-            later_draws: computations with random numbers between the evaluation and the look.
+            parameters: the parameters whose gradients are checked.
+            cotangent: the gradient of the objective, if it is not one.
+            later_draws: computations with random numbers between the evaluation and the check.
         """
-        scene = Scene(binding, evaluation, loops, later_draws)
+        scene = Replayable(binding, evaluation, loops, later_draws)
         positions = self._watched(evaluation)
 
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
@@ -143,13 +143,13 @@ class Watch:
 
     def trained(
         self, binding: Binding, argument: Train, loops: Sequence[int]
-    ) -> tuple[Look | None, Look | None, Sequence[AnyStepper]]:
-        """A look at what a `train` step computes, before its optimizers step, and one at what they leave.
+    ) -> tuple[Check | None, Check | None, Sequence[AnyStepper]]:
+        """A check of what a `train` step computes, and a check of the weights after its optimizers.
 
-        Most optimizers make a weight NaN or infinite where its gradient is. With those the first look is not taken:
-        the gradients are looked at where a weight is not finite. The row before has the weights that they are of;
-        those that no row holds are remembered by their optimizers, which are given as well, for the step to let
-        them `forget`.
+        Most optimizers turn a non-finite gradient into a non-finite weight. For those the first check is left out:
+        gradients are checked only if a weight is not finite. The previous row has the weights before the step. For
+        weights that no row has, their optimizers remember them; these optimizers are returned too, so that the step
+        can make them `forget`.
         """
         evaluation, optimizers = argument.evaluation, argument.optimizers
         held = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
@@ -167,7 +167,7 @@ class Watch:
         if not hand_on:
             looks = self.computed(binding, evaluation, loops, argument.parameters)
             return looks, self.updated(binding, optimizers), ()
-        scene = Scene(binding, evaluation, loops, before=held)
+        scene = Replayable(binding, evaluation, loops, before=held)
         positions = self._watched(evaluation)
         of_weight = self._finding_weights(optimizers)
 
@@ -191,18 +191,18 @@ class Watch:
         return None, look, remembering
 
     def _watched(self, evaluation: Evaluation) -> dict[str, int]:
-        """The outputs of an evaluation that are looked at, the objective first, by their positions."""
+        """The positions of the outputs of an evaluation that are checked, the objective first."""
         outputs = evaluation.computation.outputs
         found = [evaluation.objective]
         found += [position for position, output in enumerate(outputs) if output.name in self._plan.lowered.metrics]
         return {outputs[position].name: position for position in found if has_elements(outputs[position])}
 
-    def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Look | None:
-        """A look at the weights that optimizers hold, after their step.
+    def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Check | None:
+        """A check of the weights of optimizers, after their step.
 
         Args:
-            gradients: the parameters whose gradients the step has computed again; those that a line search leaves
-                are of a point that it may have rejected, and not looked at.
+            gradients: the parameters whose gradients the step has computed again. A line search may leave
+                gradients of a point that it rejected; those are not checked.
         """
         plan, state = self._plan, self._state
         if any(group.options.get("line_search_fn") for name in optimizers for group in plan.optimizers[name].groups):
@@ -222,7 +222,7 @@ class Watch:
     def _stepped(
         self, binding: Binding, optimizers: Sequence[str], outputs: tuple[tuple[str, int], ...] = ()
     ) -> Target:
-        """Outputs, and the weights that optimizers hold, or their sum: taken from now on, where it costs less."""
+        """Outputs, and the weights of optimizers, or the sum that an optimizer takes from now on if that costs less."""
         summed = [stepper for name in optimizers if (stepper := self._state.steppers[name]).sums_cheaply]
         for stepper in summed:
             stepper.sums = self.active and not self._defers
@@ -231,7 +231,7 @@ class Watch:
         return Target(outputs, weights=binding.parameters(apart), summed=summed)
 
     def _finding_weights(self, optimizers: Sequence[str]) -> Find:
-        """What is told of a weight that one of some optimizers has stepped."""
+        """Builds the report for a non-finite weight after an optimizer step."""
         plan, state = self._plan, self._state
         holders = {name: optimizer for optimizer in optimizers for name in plan.optimizers[optimizer].parameters}
 
@@ -243,7 +243,7 @@ class Watch:
         return find
 
     def clipped(self, norm: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """A norm of gradients that is looked at."""
+        """Clipping whose norm is checked."""
         plan, state = self._plan, self._state
 
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
@@ -261,8 +261,8 @@ class Watch:
 
         return looked
 
-    def assigned(self, binding: Binding, argument: Assign, loops: Sequence[int]) -> tuple[Look | None, Look | None]:
-        """Looks at what an `assign` has computed, before it is written, and at what it has written."""
+    def assigned(self, binding: Binding, argument: Assign, loops: Sequence[int]) -> tuple[Check | None, Check | None]:
+        """Checks of what an `assign` step computes, before it is written, and of what it has written."""
         plan, state = self._plan, self._state
         positions = {target: position for position, target in enumerate(argument.targets)}
         watched = [target for target in argument.targets if target.removesuffix(".grad") in plan.trainable]
@@ -284,8 +284,8 @@ class Watch:
         )
         return self._look(Target(tuple(computed)), of_computation, outputs), self._look(written, of_target)
 
-    def evaluated(self, binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Look | None:
-        """Looks at the means that an `evaluate` gives."""
+    def evaluated(self, binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Check | None:
+        """A check of the means of an `evaluate` step."""
         results = argument.results
 
         def find(name: str, tensor: Tensor, means: Results) -> Problem:
@@ -296,12 +296,12 @@ class Watch:
         target = Target(tuple((result.name, position) for position, result in enumerate(results)))
         return self._look(target, find, outputs)
 
-    # looking
+    # checking
 
     def _look(
         self, target: Target, find: Find, outputs: Sequence[Output] = (), whole: Target | None = None
-    ) -> Look | None:
-        """A look at a target; what is told is then looked for in `whole`, which is the target unless given."""
+    ) -> Check | None:
+        """A check of a target; if it fails, the report is about a tensor in `whole`, by default the target."""
         whole = target if whole is None else whole
         if self._over or not (target.outputs or target.gradients or target.weights or target.summed):
             return None
@@ -311,7 +311,7 @@ class Watch:
             def defer(results: Results) -> None:
                 self._defer(later.named(results))
 
-            return Look((), (), defer, defer)
+            return Check((), (), defer, defer)
         return quick_look(target, outputs, functools.partial(self._search, whole, find))
 
     def _search(self, target: Target, find: Find, results: Results) -> None:
@@ -334,7 +334,7 @@ class Watch:
         message = f"{told(name, tensor, ', an initial value')} {where(self._plan, self._state)}"
         return self._plan.config.document.problem(("parameters", name), message, hint)
 
-    # rows that are looked at together
+    # rows that are checked together
 
     def _defer(self, named: Named) -> None:
         state, waiting = self._state, self._waiting
@@ -347,7 +347,7 @@ class Watch:
             self._waiting.append(_Waiting(state.row, state.position, tuple(state.iterations), names, finite))
 
     def settle(self) -> None:
-        """Look at whatever waits."""
+        """Run the checks that wait."""
         waiting, self._waiting = self._waiting, []
         if not waiting or self._over:
             return

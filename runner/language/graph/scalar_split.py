@@ -28,7 +28,7 @@ _READERS: frozenset[Callable[..., Any]] = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class SplitComputation:
     """A computation in two parts: its running scalars, and its tensors.
 
     `numbers(None, *running)` gives Python numbers, of which the first `read` are handed on; `function(None, *tensors,
@@ -45,7 +45,7 @@ class Apart:
     scalars: tuple[tuple[int, int], ...]  # (output, number) of each output that is a number
 
 
-def set_apart(computation: Computation) -> Apart:
+def set_apart(computation: Computation) -> SplitComputation:
     """The two parts of a computation.
 
     Raises:
@@ -71,7 +71,7 @@ def set_apart(computation: Computation) -> Apart:
         function = computation.function
     else:
         function = _tensor_part(computation, results, found, read, tensors)
-    return Apart(
+    return SplitComputation(
         running=tuple(node.meta["input"] for node in running),
         numbers=_number_part(computation, kept, wanted),
         count=len(wanted),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ Arguments = Mapping[str, Any]
 
 MAX_ORDER = 10_000
 """The largest order of a polynomial, and how far left of zero zeta functions are summed from, one term at a time."""
+
+MAX_EMPTY = 2**26
+"""The product of the sizes besides zero of a tensor without elements: native loops run over them all the same."""
 
 _ALONE = "__check"
 
@@ -254,6 +258,8 @@ def _check_bags(given: Arguments) -> None:
     if offsets is not None:
         if offsets.dim() != 1:
             raise ValueError(f"`offsets` has shape {tuple(offsets.shape)}, and 1 size is needed")
+        if offsets.shape[0] == 0 and indices.shape[0] > 0:
+            raise ValueError(f"`offsets` is empty, and there are {indices.shape[0]:,} indices")
         _require(((offsets >= 0) & (offsets <= indices.shape[0])).all(), "an offset is outside the indices")
         _require((offsets.diff() >= 0).all(), "`offsets` decreases")
 
@@ -275,6 +281,12 @@ def _check_attention(given: Arguments) -> None:
     key, value = given["key"], given["value"]
     if key.shape[-2:-1] != value.shape[-2:-1]:
         raise ValueError(f"the key has shape {tuple(key.shape)}, the value {tuple(value.shape)}, of another length")
+
+
+def _check_groups(given: Arguments) -> None:
+    x, sizes = given["input"], (given["N"], given["C"], given["HxW"])
+    if min(sizes) < 0 or prod(sizes) != x.numel() or (x.numel() == 0 and tuple(x.shape[:2]) != sizes[:2]):
+        raise ValueError(f"`N`, `C` and `HxW` are {sizes}, which are not the sizes of {tuple(x.shape)}")
 
 
 def _pads_by_elements(given: Arguments) -> bool:
@@ -333,6 +345,47 @@ def _for_each(dimensions: int, sizes: Any) -> tuple[int, ...]:
     return whole * dimensions if len(whole) == 1 else whole
 
 
+# sizes over which a loop does not end, though one beside them is zero
+
+
+def _has_zero(given: Arguments) -> bool:
+    """Whether nothing bounds the sizes of a call: one of them is zero, or in a tensor."""
+    found = given.get("output_size", given.get("size"))
+    sizes = found if isinstance(found, (tuple, list)) else [found]
+    return given["input"].numel() == 0 or any(isinstance(size, Tensor) or size == 0 for size in sizes)
+
+
+def _check_resized(dimensions: int | None) -> Callable[[Arguments], None]:
+    """Check what the last dimensions become, by default all but two."""
+
+    def check(given: Arguments) -> None:
+        shape = given["input"].shape
+        inner = shape[2:] if dimensions is None else shape[-dimensions:]
+        asked = given.get("output_size", given.get("size"))
+        if asked is None:
+            factors = given["scale_factor"]
+            factors = factors if isinstance(factors, (tuple, list)) else [factors] * len(inner)
+            asked = [size * factor for size, factor in zip(inner, factors, strict=False)]
+        elif isinstance(asked, int):
+            asked = [asked] * len(inner)
+        kept = [size if wanted is None else wanted for size, wanted in zip(inner, asked, strict=False)]
+        _check_empty([*shape[: len(shape) - len(inner)], *kept])
+
+    return check
+
+
+def _check_affine(given: Arguments) -> None:
+    size = given["size"]
+    _check_empty([*size[:1], *size[2:]])
+
+
+def _check_empty(sizes: Sequence[float]) -> None:
+    if any(isinstance(size, Tensor) for size in sizes):
+        raise ValueError("a size is a tensor, and a number is needed")
+    if 0 in sizes and prod(size for size in sizes if size > 0) > MAX_EMPTY:
+        raise ValueError(f"the result would have no elements, and its other sizes make more than {MAX_EMPTY:,}")
+
+
 # values on which a loop does not end
 
 
@@ -386,6 +439,7 @@ _TABLE: tuple[Guard, ...] = (
     Guard(("gcd", "lcm"), _check_multiple, _divides_integers),
     Guard(("embedding_bag",), _check_bags),
     Guard(("ctc_loss",), _check_labels),
+    Guard(("native_group_norm",), _check_groups),
     Guard(("scaled_dot_product_attention",), _check_attention),
     Guard(("grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), _check_grid, _pads_by_elements),
     Guard(("lstsq",), _check_columns, lambda given: given.get("driver") == "gelss"),
@@ -400,6 +454,12 @@ _TABLE: tuple[Guard, ...] = (
     Guard(("gru_cell",), check_cell(3)),
     Guard(("rnn_tanh_cell", "rnn_relu_cell"), check_cell(1)),
     *(Guard((f"max_pool{n}d", f"max_pool{n}d_with_indices"), _check_windows(n), _dilates_padding) for n in (1, 2, 3)),
+    *(
+        Guard((f"adaptive_max_pool{n}d", f"adaptive_max_pool{n}d_with_indices"), _check_resized(n), _has_zero)
+        for n in (1, 2, 3)
+    ),
+    Guard(("interpolate", "upsample", "upsample_nearest", "upsample_bilinear"), _check_resized(None), _has_zero),
+    Guard(("affine_grid", "affine_grid_generator"), _check_affine),
     Guard(_POLYNOMIALS, _check_order("n")),
     Guard(("zeta",), _check_zeta("other")),
     Guard(("polygamma",), _check_zeta("input")),

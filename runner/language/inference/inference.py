@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from runner.language.inference.costs import is_costly
 from runner.language.inference.generators import generators
-from runner.language.inference.guards import check_alone
+from runner.language.inference.guards import MAX_EMPTY, check_alone
 from runner.language.inference.room import NODE_BYTES, NODES_AT_ONCE, widen
 
 MAX_NODES = 50_000
@@ -118,6 +119,8 @@ class Inference:
     def _measure(self, result: Any) -> None:
         if isinstance(result, Tensor):
             size = result.numel() * result.element_size()
+            if size == 0:
+                check_empty(result)
             if size > self.bounds.bytes:
                 raise TooLarge(
                     f"the result has shape {tuple(result.shape)}: {readable_bytes(size)}, more than the limit of "
@@ -133,6 +136,16 @@ class Inference:
         elif isinstance(result, (tuple, list)):
             for item in result:
                 self._measure(item)
+
+
+def check_empty(x: Tensor) -> None:
+    """Refuse a tensor without elements over whose other sizes a native loop would run for ever.
+
+    Raises:
+        TooLarge: it has such sizes.
+    """
+    if x.numel() == 0 and prod(size for size in x.shape if size) > MAX_EMPTY:
+        raise TooLarge(f"the shape {tuple(x.shape)} has no elements, and its other sizes make more than {MAX_EMPTY:,}")
 
 
 def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -154,6 +167,8 @@ def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 
 def readable_bytes(size: float) -> str:
     """A size for people: `2.0 MiB`."""
+    if size > 1 << 70:  # which need not fit into a float
+        return "more than 1 ZiB"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024 or unit == "PiB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -17,6 +17,7 @@ from runner.language.lowering.scope import Function
 from runner.language.lowering.statements import block
 from runner.language.lowering.values import describe
 from runner.language.text.faults import LanguageError
+from runner.text import counted
 
 if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering
@@ -147,10 +148,6 @@ def inline(lowering: Lowering, node: ast.Call, function: Function) -> Any:
     result = inner.named[block(inner, function.statements)]
     lowering.shared.inlined -= 1
     return result
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def default_value(lowering: Lowering, node: ast.Call, function: Function, name: str, default: ast.expr) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from runner.language.text.scalars import FAULTS, ScalarError
+from runner.language.text.arithmetic import FAULTS, ScalarError
 
 COUNTERS = ("iteration", "t")
 _FIRST: tuple[int, ...] = (*range(1, 101), 1_000, 10_000, 100_000, 1_000_000)

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from runner.catalogue import find_operation
 from runner.errors import did_you_mean, listing
 from runner.language.dtypes import DTYPES, PYTHON_TYPES
-from runner.language.inference.inference import Inference, TooLarge
+from runner.language.inference.inference import Inference, TooLarge, check_empty
 from runner.language.inference.runtime import lookup, watch
 from runner.language.lowering.conditions import example_at, examples_at
 from runner.language.lowering.diagnosis import explain
@@ -30,9 +30,9 @@ from runner.language.lowering.values import (
     extent,
     nodes_of,
 )
+from runner.language.text.arithmetic import CONSTANTS, COUNTERS, FAULTS, FUNCTIONS, bounded, fault_text
 from runner.language.text.faults import Consequence, LanguageError, place_of, source_of
 from runner.language.text.hints import NAMES
-from runner.language.text.scalars import CONSTANTS, FAULTS, FUNCTIONS, bounded, fault_text
 
 LATER = (2, 3, 10)
 """Iterations at which a shape is looked at again."""
@@ -139,7 +139,7 @@ class Lowering:
             return self.lift(found)
         scope = self.scope
         if name in scope.tensors:
-            return self.input(name, scope.tensors[name])
+            return self.input(name, scope.tensors[name], node)
         if name in scope.scalars:
             return scope.scalars[name]
         if name in scope.running:
@@ -182,6 +182,8 @@ class Lowering:
             return self.fault(node, message, f"names in scope are {listing(sorted(self.scope.values()))}")
         if find_operation(name) or name in self.scope.functions or name in FUNCTIONS:
             return self.fault(node, f"`{name}` is a function", f"call it: `{name}(…)`")
+        if name in COUNTERS and "t" in self.scope.running:
+            return self.fault(node, f"`{name}` is not known here", "`t` counts the steps of an optimizer")
         if name in ("iteration", "training", "t"):
             return self.fault(
                 node, f"`{name}` is not known here", "it is a running scalar of steps and hyperparameters"
@@ -197,12 +199,17 @@ class Lowering:
         )
         return self.fault(node, f"`{name}` is not declared", did_you_mean(name, known, otherwise))
 
-    def input(self, name: str, example: Any) -> fx.Node:
-        """The placeholder of a name that comes from outside the expression."""
+    def input(self, name: str, example: Any, node: ast.AST | None = None) -> fx.Node:
+        """The placeholder of a name that comes from outside the expression, which reads it at `node`."""
         root = self
         while root.parent is not None:
             root = root.parent
         if name not in root.inputs:
+            if isinstance(example, Tensor) and example.numel() == 0:
+                try:
+                    check_empty(example)
+                except TooLarge as error:
+                    raise self.too_large(node, error) from None
             placeholder = root.graph.placeholder("v_" + name.replace(".", "_"))
             placeholder.meta = {"example": example, "input": name}
             if name in self.scope.varying:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from runner.catalogue import Operation
-from runner.language.lowering.values import MAX_DISPLAY, example_of
+from runner.language.lowering.values import MAX_DISPLAY, Lookup, example_of
 
 _LARGEST: Mapping[tuple[str, str], int] = {
     ("*lowrank", "niter"): 1_000,
@@ -19,6 +19,7 @@ _LARGEST: Mapping[tuple[str, str], int] = {
     ("mvlgamma", "p"): 10_000,
     ("matrix_power", "n"): 2**31,
     ("multi_dot", "tensors"): 100,
+    ("combinations", "r"): 64,  # which are as many dimensions
 }
 """The largest count by operation, a function or a method, and argument."""
 
@@ -58,18 +59,43 @@ def excess(operation: Operation, operands: Sequence[Any], named: Mapping[str, An
     """
     given = {**_by_name(operation, operands), **named}
     for (name, argument), largest in _LARGEST.items():
-        value = given.get(argument)
+        if argument not in given or not fnmatchcase(operation.bare_name, name):
+            continue
+        value = _plain(given[argument])
         count = len(value) if isinstance(value, (tuple, list)) else value
-        if isinstance(count, (int, float)) and abs(count) > largest and fnmatchcase(operation.bare_name, name):
+        if isinstance(count, Tensor) and _is_number(operation, argument):
+            return _unbounded(operation, argument)
+        if isinstance(count, (int, float)) and abs(count) > largest:
             return f"`{argument}` of `{operation.bare_name}` is {count:,}, and at most {largest:,}"
     for argument in _WINDOWS & given.keys():
-        sizes = given[argument] if isinstance(given[argument], (tuple, list)) else [given[argument]]
+        value = _plain(given[argument])
+        sizes = value if isinstance(value, (tuple, list)) else [value]
+        if any(isinstance(size, Tensor) for size in sizes):
+            return _unbounded(operation, argument)
         if any(isinstance(size, int) and abs(size) > _LARGEST_WINDOW for size in sizes):
             return f"`{argument}` of `{operation.bare_name}` is larger than 2^24"
     pieces = _pieces(operation, operands, given)
     if pieces > MAX_DISPLAY:
         return f"`{operation.bare_name}` would give {pieces:,} tensors, and at most {MAX_DISPLAY:,}"
     return None
+
+
+def _plain(value: Any) -> Any:
+    """What a value is while planning: of a node its example, of an element of a constant the number."""
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value.element if isinstance(value, Lookup) else example_of(value)
+
+
+def _is_number(operation: Operation, argument: str) -> bool:
+    """Whether an argument is never a tensor, though torch takes one of a single integer in its place."""
+    return not any(
+        "Tensor" in each.type for overload in operation.overloads for each in overload if each.name == argument
+    )
+
+
+def _unbounded(operation: Operation, argument: str) -> str:
+    return f"`{argument}` of `{operation.bare_name}` is a tensor, and a number is needed, which is bounded"
 
 
 def _by_name(operation: Operation, operands: Sequence[Any]) -> dict[str, Any]:
@@ -79,11 +105,19 @@ def _by_name(operation: Operation, operands: Sequence[Any]) -> dict[str, Any]:
 
 def _pieces(operation: Operation, operands: Sequence[Any], given: Mapping[str, Any]) -> int:
     rule = _PIECES.get(operation.bare_name)
-    tensor = example_of(operands[0] if operands else given.get("input"))
+    divided = operands[0] if operands else given.get("input")
+    tensor = example_of(divided)
     if rule is None or not isinstance(tensor, Tensor):
         return 0
-    dim = given.get("dim", 0)
-    counts = [value for name, value in given.items() if name != "dim" and isinstance(value, int)]
+    dim = _plain(given.get("dim", 0))
+    counts = [_count(_plain(value)) for name, value in given.items() if name != "dim" and value is not divided]
     if not isinstance(dim, int) or not -tensor.dim() <= dim < tensor.dim():
         return 0
-    return rule(tensor.shape[dim], counts[0] if counts else 1)
+    return rule(tensor.shape[dim], next((count for count in counts if count is not None), 1))
+
+
+def _count(value: Any) -> int | None:
+    """What is asked for, also in a tensor of one integer."""
+    if type(value) is Tensor and value.dim() == 0 and not (value.is_floating_point() or value.is_complex()):
+        return int(value)
+    return value if isinstance(value, int) else None

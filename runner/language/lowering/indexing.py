@@ -109,7 +109,7 @@ def attribute(lowering: Lowering, node: ast.Attribute) -> Any:
     if isinstance(node.value, ast.Name):
         key = f"{node.value.id}.{node.attr}"
         if key in lowering.scope.fields and not lowering.is_named(node.value.id):
-            return lowering.input(key, lowering.scope.fields[key])
+            return lowering.input(key, lowering.scope.fields[key], node)
         if dotted is not None and dotted.split(".")[0] in PREFIXES and not lowering.is_declared(node.value.id):
             raise lowering.fault(node, f"`{dotted}` is not an operation", suggestion(dotted))
     value = lowering.plain(lowering.value(node.value))

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from runner.catalogue import (
     Operation,
+    absence,
     attributes,
     check_call,
     find_attribute,
@@ -27,9 +28,9 @@ from runner.language.dtypes import DTYPES
 from runner.language.inference.guards import guarded
 from runner.language.lowering.counts import excess
 from runner.language.lowering.values import Lookup, describe, example_of, worst_of
+from runner.language.text.arithmetic import FUNCTIONS
 from runner.language.text.faults import LanguageError
 from runner.language.text.hints import FOREIGN, PREFIXES, cast_hint, module_hint, other_words, suggestion
-from runner.language.text.scalars import FUNCTIONS
 
 if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering
@@ -258,9 +259,7 @@ def _emit_operation(
         if kwargs.get(name) is None:
             kwargs[name] = value
     target = _target(operation.target)
-    if target is None:
-        message = f"`{shown}` does not exist in torch {torch.__version__}"
-        raise lowering.fault(node.func, message, "write it with other operations, or update torch")
+    target = _existing(lowering, node, operation, shown, target)
     target = guarded(operation, target, worst_of(args), worst_of(kwargs)) or target
     made = lowering.emit(
         node,
@@ -299,7 +298,8 @@ def _method(lowering: Lowering, node: ast.Call, function: ast.Attribute) -> Any:
     _check(lowering, node, method, shown, positional, named, value)
     args = (value, *(_operand(lowering, method, position, item) for position, item in enumerate(positional)))
     kwargs = {key: _operand(lowering, method, key, item) for key, item in named.items()}
-    behind = guarded(method, getattr(Tensor, name), worst_of(args), worst_of(kwargs))
+    target = _existing(lowering, node, method, shown, getattr(Tensor, name, None))
+    behind = guarded(method, target, worst_of(args), worst_of(kwargs))
     made = lowering.emit(
         node,
         "call_method" if behind is None else "call_function",
@@ -357,7 +357,7 @@ def _operand(lowering: Lowering, operation: Operation, key: int | str, value: An
         else:
             arguments = [argument for argument in overload if argument.name == key]
         if any(argument.type.startswith("Tensor") or not argument.type for argument in arguments):
-            tensor = lowering.input(value.name, lowering.scope.tensors[value.name])
+            tensor = lowering.input(value.name, lowering.scope.tensors[value.name], value.node)
             return lowering.emit(value.node, "call_function", _element, (tensor, value.index))
     return lowering.plain(value)
 
@@ -401,6 +401,18 @@ def _flat(values: Any) -> list[Any]:
 
 
 @functools.cache
+def _existing(
+    lowering: Lowering, node: ast.Call, operation: Operation, shown: str, target: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    """What an entry of the tables is in the installed torch; the fault of one that it lacks, or has and refuses."""
+    found = absence(operation.name, torch.__version__)
+    if target is not None and found is None:
+        return target
+    unknown = (f"does not exist in torch {torch.__version__}", "write it with other operations, or update torch")
+    message, hint = found or unknown
+    raise lowering.fault(node.func, f"`{shown}` {message}", hint)
+
+
 def _target(path: str) -> Callable[..., Any] | None:
     """The function at a dotted path; None where this version of torch has none."""
     module, _, name = path.rpartition(".")

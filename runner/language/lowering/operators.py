@@ -14,7 +14,7 @@ from runner.language.inference.guards import guarded_operator
 from runner.language.inference.runtime import power
 from runner.language.lowering.branches import FOR_TENSORS, condition
 from runner.language.lowering.values import MAX_DISPLAY, TENSOR_BINARY, TENSOR_UNARY, describe, nodes_of, worst_of
-from runner.language.text.scalars import BINARY, COMPARE, UNARY
+from runner.language.text.arithmetic import BINARY, COMPARE, UNARY
 
 if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering

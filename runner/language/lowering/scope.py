@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from runner.catalogue import find_operation
+from runner.language.text.arithmetic import FUNCTIONS, Scalar
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import Header, parse_header, parse_statements
-from runner.language.text.scalars import FUNCTIONS, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,34 @@ class Scope:
         if name in self.roles:
             return self.roles[name]
         return "scalar constant" if name in self.scalars else None
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What every expression of a config may read besides tensors."""
+
+    scalars: Mapping[str, Scalar]
+    tables: Mapping[str, tuple[Scalar, ...]]
+    functions: Mapping[str, Function]
+    dtype: torch.dtype
+    device: str
+
+    def scope(self, tensors: Mapping[str, Tensor], **names: Any) -> Scope:
+        """The scope of one expression.
+
+        Args:
+            tensors: examples of the tensors that it may read.
+            names: the other fields of `Scope`.
+        """
+        return Scope(
+            tensors,
+            scalars=self.scalars,
+            tables=self.tables,
+            functions=self.functions,
+            dtype=self.dtype,
+            device=self.device,
+            **names,
+        )
 
 
 def declare_functions(

@@ -6,8 +6,9 @@ import ast
 from collections.abc import Iterable
 
 from runner.language.lowering.scope import Scope
+from runner.language.text.arithmetic import FAULTS
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import FAULTS, evaluate
+from runner.language.text.scalars import evaluate
 
 
 def too_large(trees: Iterable[ast.AST], scope: Scope, most: int) -> ast.AST | None:

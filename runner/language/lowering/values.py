@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from runner.language.dtypes import dtype_name
 from runner.language.inference.runtime import power
-from runner.language.text.scalars import COMPARE
+from runner.language.text.arithmetic import COMPARE
 
 MAX_DISPLAY = 10_000  # elements of a list or tuple
 MAX_NESTED = 32  # lists within lists

@@ -7,6 +7,8 @@ import functools
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from runner.text import shortened
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -63,7 +65,7 @@ def source_of(node: ast.AST, text: str) -> str:
     lines[-1] = lines[-1][: getattr(node, "end_col_offset", None)]
     lines[0] = lines[0][getattr(node, "col_offset", 0) :]
     segment = " ".join(b" ".join(lines).decode(errors="ignore").split())
-    return segment if len(segment) <= 60 else segment[:59] + "…"
+    return shortened(segment, 60)
 
 
 @functools.lru_cache(maxsize=16)

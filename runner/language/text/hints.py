@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from runner.catalogue import bare_names, operations
 from runner.errors import nearest
-from runner.language.text.scalars import FUNCTIONS
+from runner.language.text.arithmetic import FUNCTIONS
 
 PREFIXES = ("torch", "F", "nn", "functional", "linalg", "special", "fft", "masked", "signal", "math")
 """First names of dotted operations; a value of the same name hides them."""

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor, fx
 
 from runner.config.text.nodes import ScalarNode
+from runner.faults import ConfigPath, Faults, KeyPath, place
 from runner.language.graph.lowered import Lowered
 from runner.language.text.faults import LanguageError
-from runner.plan.faults import ConfigPath, Faults, KeyPath, place
 from runner.plan.program.instructions import Action, Evaluate, Instruction
 
 Shape = tuple[int, ...]

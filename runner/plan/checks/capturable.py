@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from runner.faults import Faults
 from runner.language.graph.computation import Computation
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan
 from runner.plan.checks.whole_steps import EAGER, check_draws, check_whole_steps
 from runner.plan.determinism import is_cuda
-from runner.plan.faults import Faults
 from runner.plan.program.instructions import Action, Instruction, Train
 
 _SENT = frozenset({torch.tensor, torch.as_tensor})

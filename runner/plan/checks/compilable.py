@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from runner.catalogue import newer_arguments, optimizers
+from runner.faults import ConfigPath, Faults
 from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import set_apart
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, Scheduled
 from runner.plan.checks.whole_steps import EAGER, check_draws, check_whole_steps
-from runner.plan.faults import ConfigPath, Faults
-from runner.plan.program.instructions import Action, Again, Enter, Instruction, Train
+from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart, Train
 from runner.plan.rows.health import HealthPlan
 
 LONGEST = 256
@@ -41,14 +42,14 @@ def decides(kind: str, option: str) -> bool:
     return option in _ASKED_ABOUT and (kind, option) not in _NOT_ASKED
 
 
-def loop_around(program: Sequence[Instruction], position: int) -> Enter | None:
+def loop_around(program: Sequence[Instruction], position: int) -> LoopStart | None:
     """The loop around a step, where the step is all that is in it and is done every time."""
     if position == 0 or position + 1 == len(program):
         return None
     before, action, after = program[position - 1 : position + 2]
     assert isinstance(action, Action)
     conditional = action.every is not None or action.when is not None
-    if isinstance(before, Enter) and isinstance(after, Again) and before.loop == after.loop and not conditional:
+    if isinstance(before, LoopStart) and isinstance(after, LoopEnd) and before.loop == after.loop and not conditional:
         return before
     return None
 
@@ -114,6 +115,12 @@ def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults)
         message = f"`engine: compile` cannot compile this step: `{kind}` {_OPTIMIZERS[kind]}"
         faults.add(path, message, f"use another optimizer, or write {EAGER}", key=True)
     groups = [optimizer.options, *(group.options for group in optimizer.groups)]
+    newer = newer_arguments(optimizers()[kind]) if optimizer.rule is None else ()
+    for option in newer:
+        if any(option in options for options in groups):
+            message = f"`engine: compile` takes no `{option}`: it is newer than what is compiled"
+            at = (*optimizer.path, kind, option)
+            faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
     for option in _OPTIONS:
         if any(options.get(option) for options in groups):
             message = f"`engine: compile` takes no `{option}`: the whole update is compiled"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from runner.config import Config
 from runner.config.text.nodes import MapNode, ScalarNode, walk
-from runner.plan.faults import Faults
+from runner.faults import Faults
 from runner.plan.program.expressions import Values
 from runner.plan.tensors.initial import Computed
 
@@ -69,7 +69,7 @@ def _check_data(config: Config, values: Values) -> None:
 def _check_constants_and_functions(config: Config, values: Values) -> None:
     """Warn of those whose name, or call `name(`, stands nowhere else in the config."""
     unread = [name for name in config.constants if name not in values.read]
-    sought = re.compile("|".join(map(re.escape, (*unread, *values.functions))))
+    sought = re.compile("|".join(map(re.escape, (*unread, *values.environment.functions))))
     if not sought.pattern:
         return
     words: dict[str, set[tuple[str | int, ...]]] = {}
@@ -86,7 +86,7 @@ def _check_constants_and_functions(config: Config, values: Values) -> None:
         path = ("constants", name)
         if words[name] <= {path}:
             values.faults.warn(path, f"the constant `{name}` is not used", "remove it, or use it", key=True)
-    for name, function in values.functions.items():
+    for name, function in values.environment.functions.items():
         path = ("functions", function.declaration)
         if calls[name] <= {path}:
             values.faults.warn(path, f"the function `{name}` is not used", "remove it, or call it", key=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from runner.plan.faults import Faults
+from runner.faults import Faults
 from runner.plan.program.instructions import Action, Instruction, Train
 
 EAGER = "`engine: eager`"

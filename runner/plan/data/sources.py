@@ -11,14 +11,13 @@ import torch
 
 from runner.config import Config, DataDeclaration, TensorDeclaration
 from runner.errors import did_you_mean, listing
+from runner.faults import ConfigPath, Faults, PlacedFault
 from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
-from runner.language.text.scalars import Scalar
-from runner.optim.faults import PlacedFault
+from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
 from runner.plan.data.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array
 from runner.plan.data.row_files import has_rows
-from runner.plan.faults import ConfigPath, Faults
 from runner.plan.scalars import integer
 
 STREAMED_FROM = 1 / 4

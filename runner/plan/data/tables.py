@@ -154,7 +154,7 @@ def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
 
     with open_ordinary(path) as file:
         try:
-            yield pyarrow.parquet.ParquetFile(file), path.name
+            yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True), path.name
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it cannot be read"
             raise FileFault(f"{path.name} is not a whole Parquet file: {reason}", _REWRITE) from error

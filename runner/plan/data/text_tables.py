@@ -107,7 +107,8 @@ class _Table:
         while chunk := list(itertools.islice(rows, max(1, CELLS_AT_ONCE // columns))):
             for line, row in chunk:
                 if len(row) != self._width:
-                    message = f"{file}:{line} has {len(row)} cells, and its header names {self._width} columns"
+                    cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
+                    message = f"{file}:{line} has {cells}, and its header names {self._width} columns"
                     raise FileFault(message, "give every row the same number of cells")
             held += 16 * columns * len(chunk)  # eight bytes a number, twice while they are put together
             if held > limit:
@@ -276,14 +277,16 @@ def _rows_of(path: Path, delimiter: str) -> Iterator[tuple[list[str], Iterator[t
     with open_ordinary(path) as file, _long_cells(), _faults(path.name):
         lines = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), delimiter=delimiter, strict=True)
         names = [cell.strip() for cell in next(lines, [])]
-        _check_header(names, path.name)
+        _check_header(names, path.name, lines.line_num)
         blank = [""] if len(names) == 1 else None
         yield names, ((lines.line_num, row or [""]) for row in lines if row or blank)
 
 
-def _check_header(names: Sequence[str], file: str) -> None:
+def _check_header(names: Sequence[str], file: str, read: int) -> None:
+    """A fault where the first line, the last of `read` lines, does not name the columns."""
     if not any(names):
-        raise FileFault(f"{file} is empty", "its first line names the columns")
+        found = f"{file}:1 is blank" if read else f"{file} is empty"
+        raise FileFault(found, "its first line names the columns")
     if all(_is_number(name) for name in names):
         raise FileFault(
             f"{file} names no columns: its first line is {listing(names, 5)}", "add a first line with names"

@@ -44,7 +44,7 @@ def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
                 ("expression",), f"`{NORM_COLUMN}` is the column that clipping writes", "choose another name"
             )
         dtypes = [values.tensors[name].dtype.to_real() for name in values.trainable]
-        dtype = functools.reduce(torch.promote_types, dtypes, values.dtype.to_real())
+        dtype = functools.reduce(torch.promote_types, dtypes, values.environment.dtype.to_real())
         values.columns.append(Column(NORM_COLUMN, "norm", dtype, ()))
 
 
@@ -106,7 +106,7 @@ def _evaluated_columns(values: Values, steps: tuple[models.Step, ...]) -> list[C
                 example = torch.tensor(example, dtype=torch.float64)
             if not isinstance(example, Tensor):
                 continue
-            dtype = example.dtype if example.is_floating_point() or example.is_complex() else values.dtype
+            dtype = example.dtype if example.is_floating_point() or example.is_complex() else values.environment.dtype
             values.results[f"{argument.data}.{name}"] = example.detach().to(dtype)
     return [Column(name, "value", value.dtype, tuple(value.shape)) for name, value in values.results.items()]
 

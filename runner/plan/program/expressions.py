@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor, fx
 
 from runner.errors import did_you_mean, listing
+from runner.faults import ConfigPath, Faults, KeyPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import (
     Computation,
@@ -20,23 +20,17 @@ from runner.language.graph.computation import (
     loggable,
 )
 from runner.language.graph.lowered import Lowered
-from runner.language.inference.inference import Inference
 from runner.language.lowering.lower import lower_expression, uses_grad
-from runner.language.lowering.scope import Function, Scope
+from runner.language.lowering.scope import Environment, Scope
+from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.data.batch_choice import MOST_VARIANTS, Choice, Supply
-from runner.plan.faults import ConfigPath, Faults, KeyPath
 from runner.plan.program.instructions import Evaluation
+from runner.plan.program.whole_expression import WholeExpression
 from runner.plan.rows.columns import Column
+from runner.plan.tensors.examples import Shapes
 from runner.plan.tensors.tensors import TensorPlan
-
-LowerAgain = Callable[[Mapping[str, Tensor], bool], Lowered]
-"""Lowers the expression for other batches than the first source's full ones, with `training` or without."""
-
-NewInference = Callable[[bool], Inference]
-"""Makes an inference over the plan's examples; with True, one that records gradients."""
 
 
 @dataclass(slots=True)
@@ -47,18 +41,12 @@ class Values:
     lowered: Lowered
     tensors: Mapping[str, TensorPlan]
     examples: Mapping[str, Tensor]
-    scalars: Mapping[str, Scalar]
-    tables: Mapping[str, tuple[Scalar, ...]]
-    functions: Mapping[str, Function]
-    dtype: torch.dtype
-    device: str
+    environment: Environment
     optimizers: Mapping[str, OptimizerPlan]
     declared_optimizers: frozenset[str]  # those with faults included
-    infer: NewInference
-    infer_again: Callable[[LanguageError], None]  # leaves this plan for another where the fault is one of inference
+    shapes: Shapes
     supply: Supply
-    lower_again: LowerAgain
-    measures: bool = False  # an expression may ask how long a batch is
+    expression: WholeExpression
     columns: list[Column] = field(default_factory=list)
     varying: set[str] = field(default_factory=set)  # named values whose shape is not the same for every batch
     results: dict[str, Tensor] = field(default_factory=dict)  # "test.loss": an example of each result of `evaluate`
@@ -183,9 +171,9 @@ class Values:
             return self.lowered
         if key not in self._lowered:
             try:
-                self._lowered[key] = self.lower_again(self.supply.examples(choice, lengths), training)
+                self._lowered[key] = self.expression.lower(self.supply.examples(choice, lengths), training)
             except LanguageError as error:
-                self.infer_again(error)
+                self.shapes.retry(error)
                 error.message = f"{error.message}, {_circumstances(lengths, training)}"
                 short = [name for name, length in lengths.items() if length < self.supply.sources[name].batch_size]
                 if short and training:
@@ -248,19 +236,14 @@ class Values:
             elif not isinstance(value, fx.Node):
                 fixed[name] = value
         roles = {name: tensor.role for name, tensor in self.tensors.items()}
-        return Scope(
-            tensors=tensors,
+        return self.environment.scope(
+            tensors,
             roles=roles,
-            scalars=self.scalars,
-            tables=self.tables,
             running=running,
             fixed=fixed,
             fields=self._fields(),
-            functions=self.functions,
             varying=frozenset(self.varying),
             elsewhere=self._elsewhere(),
-            dtype=self.dtype,
-            device=self.device,
             writable=False,
         )
 
@@ -285,12 +268,12 @@ class Values:
         """One expression over the state of the run; a fault, and None, where it has one."""
         scope = self.scope()
         try:
-            lowered = lower_expression(text, scope, self.infer(uses_grad(text, scope)))
+            lowered = lower_expression(text, scope, self.shapes.inference(uses_grad(text, scope)))
             if not loggable(lowered.values["value"]) and not isinstance(lowered.values["value"], (bool, int, float)):
                 raise LanguageError("this is neither a tensor nor a number", "write an expression with one value")
             computation = extract(lowered, ["value"], KeyPath(path) if key else path)
         except LanguageError as error:
-            self.infer_again(error)
+            self.shapes.retry(error)
             self.faults.language(path, error, key=key)
             return None
         self._others.append(lowered)

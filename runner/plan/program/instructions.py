@@ -234,7 +234,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Enter:
+class LoopStart:
     """The head of a loop."""
 
     loop: int
@@ -249,7 +249,7 @@ class Enter:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class LoopEnd:
     """The foot of a loop: back to `start` until its times are done."""
 
     loop: int
@@ -260,7 +260,7 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Break:
     """`stop`: out of the innermost loop."""
 
     exit: int
@@ -270,4 +270,4 @@ class Leave:
     config_path: ConfigPath
 
 
-Instruction = Action | Enter | Again | Leave
+Instruction = Action | LoopStart | LoopEnd | Break

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from runner.config import models
+from runner.faults import ConfigPath, Faults
 from runner.plan.data.sources import SourcePlan
-from runner.plan.faults import ConfigPath, Faults
 
 
 @dataclass(slots=True)

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from runner.faults import ConfigPath, place
 from runner.language.graph.computation import Computation, computed_from, extract_values
 from runner.language.graph.lowered import Lowered
 from runner.language.pooling.pooling import Constant, Derived, Mixed, Pooling, Rows, State, Term, operation, twins
 from runner.language.text.faults import LanguageError
-from runner.plan import faults
 from runner.plan.data.batch_choice import Choice
 from runner.plan.data.sources import SourcePlan
-from runner.plan.faults import ConfigPath
 from runner.plan.program.expressions import Values, merged
 from runner.plan.program.instructions import Accumulation, Classes, Evaluation, Part
 
@@ -84,8 +83,8 @@ class Outputs:
         }
         for node, output in self._cuts.items():
             self.parts[output] = self._part(self._pooling.of(node))
-        for place, state in enumerate(self.states):
-            self.parts[place] = Part("last") if isinstance(state, Derived) else self._part(state)
+        for position, state in enumerate(self.states):
+            self.parts[position] = Part("last") if isinstance(state, Derived) else self._part(state)
 
     def blamed(self, place: int) -> fx.Node | None:
         """The operation by which a value depends on how the samples are batched."""
@@ -129,11 +128,11 @@ def _reference(
         return None
     long = min(first.values()) > 1
     shorter = [other for lengths, other in found if all(lengths[name] < first[name] for name in sources)]
-    if long and (shorter or not values.measures):
+    if long and (shorter or not values.expression.asks_lengths):
         return lowered, shorter[0] if shorter else None
     try:
         longer = {name: length + 1 for name, length in first.items()}
-        again = values.lower_again(values.supply.examples(choice, longer), training)
+        again = values.expression.lower(values.supply.examples(choice, longer), training)
     except LanguageError:
         return None
     return again, lowered
@@ -161,9 +160,9 @@ def accumulation(
     classes = _classes(values, evaluation, found, state)
     parts = []
     recorded = {output for output, _ in (*evaluation.columns, *evaluation.kept)}
-    for place, (name, own) in enumerate(zip(wanted, found.states, strict=True)):
+    for output, (name, own) in enumerate(zip(wanted, found.states, strict=True)):
         if isinstance(own, Rows):
-            parts.append(Part("rows", dim=own.dim) if place in recorded else Part("last"))
+            parts.append(Part("rows", dim=own.dim) if output in recorded else Part("last"))
         elif isinstance(own, Term) and (own.weights is None or (own == state and classes is not None)):
             parts.append(Part(own.pool))
             if name == objective and evaluation.variants and own.pool in ("max", "min"):
@@ -171,11 +170,11 @@ def accumulation(
         elif name == objective:
             parts.append(Part("mean"))
             if evaluation.variants and not isinstance(own, Constant):
-                _warn_of_objective(values, name, found.blamed(place) or values.lowered[name], path)
+                _warn_of_objective(values, name, found.blamed(output) or values.lowered[name], path)
         else:
             parts.append(Part("last"))
-            if place in recorded and not isinstance(own, Constant):
-                _warn_of_last(values, name, found.blamed(place) or values.lowered[name], path)
+            if output in recorded and not isinstance(own, Constant):
+                _warn_of_last(values, name, found.blamed(output) or values.lowered[name], path)
     return Accumulation(tuple(parts), isinstance(state, Term) and state.pool == "sum", classes)
 
 
@@ -231,6 +230,6 @@ def _warn_at(values: Values, blamed: fx.Node, message: str, hint: str, path: Con
     if where is None:
         problem = document.problem(path, message, hint, key=True)
     else:
-        problem = faults.place(document, ("expression",), LanguageError(message, hint, where, origin))
+        problem = place(document, ("expression",), LanguageError(message, hint, where, origin))
     if problem not in values.faults.warnings:
         values.faults.warnings.append(problem)

@@ -8,10 +8,10 @@ import torch
 
 from runner.config import models
 from runner.errors import did_you_mean
+from runner.faults import ConfigPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
 from runner.optim.plans import broadcasts
-from runner.plan.faults import ConfigPath
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
     Assign,
@@ -118,7 +118,7 @@ def expectation(values: Values, step: models.Step, text: str, entry: models.Expe
 def tolerance(values: Values, written: Any, path: ConfigPath) -> float | None:
     if written is None:
         return None
-    found = number(written, path, values.scalars, values.faults)
+    found = number(written, path, values.environment.scalars, values.faults)
     if found is not None and not found >= 0:
         values.faults.add(path, f"a tolerance cannot be negative, found {found!r}", "write 0 or more")
     return found

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.config import models
-from runner.language.text.scalars import Scalar
-from runner.plan.faults import Faults
+from runner.faults import Faults
+from runner.language.text.arithmetic import Scalar
 from runner.plan.scalars import integer, number
 
 

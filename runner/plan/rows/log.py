@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from runner.config.models import Log
 from runner.errors import did_you_mean
-from runner.language.text.scalars import Scalar
+from runner.faults import Faults
+from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.faults import Faults
 from runner.plan.rows.columns import TOLD, Column, recorded
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
@@ -12,9 +12,9 @@ from torch import Tensor, fx
 
 from runner.language.inference.inference import Bounds, Inference
 from runner.language.lowering.lower import lower_expression, uses_grad
-from runner.language.lowering.scope import Function, Scope
+from runner.language.lowering.scope import Environment
+from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Scalar
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.initial import Computed, Drawn
 from runner.plan.tensors.tensors import TensorPlan, initial_order, materialise
@@ -27,13 +27,11 @@ NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class InitialContext:
     """What initial expressions may use besides the tensors."""
 
     seed: int
-    scalars: Mapping[str, Scalar]
-    functions: Mapping[str, Function]
-    dtype: torch.dtype
+    environment: Environment
     bounds: Bounds
 
 
@@ -56,7 +54,7 @@ class Drawings:
 
 def initial_values(
     tensors: Mapping[str, TensorPlan],
-    around: Surroundings,
+    context: InitialContext,
     names: Iterable[str] | None = None,
     given: Mapping[str, Tensor] = NOTHING,
     drawn: Mapping[str, Tensor] = NOTHING,
@@ -78,24 +76,20 @@ def initial_values(
         elif name in drawn:
             values[name] = drawn[name]
         elif name in wanted:
-            values[name] = materialise(tensors[name], partial(computed_value, name=name, values=values, around=around))
+            values[name] = materialise(
+                tensors[name], partial(computed_value, name=name, values=values, context=context)
+            )
     return {name: values[name] for name in tensors if name in values}
 
 
-def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], around: Surroundings) -> Tensor:
+def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], context: InitialContext) -> Tensor:
     """The value of an initial expression over the initial values made so far, drawn from the tensor's own stream."""
-    scope = Scope(
-        tensors=values,
-        scalars=around.scalars,
-        tables=tables(values),
-        functions=around.functions,
-        dtype=around.dtype,
-        writable=False,
-    )
+    environment = replace(context.environment, tables=tables(values), device="cpu")
+    scope = environment.scope(values, writable=False)
     state = torch.get_rng_state()
     try:
-        torch.default_generator.manual_seed(stream_seed(around.seed, "init", name))
-        lowered = lower_expression(computed.text, scope, Inference(around.bounds, uses_grad(computed.text, scope)))
+        torch.default_generator.manual_seed(stream_seed(context.seed, "init", name))
+        lowered = lower_expression(computed.text, scope, Inference(context.bounds, uses_grad(computed.text, scope)))
     finally:
         torch.set_rng_state(state)
     value = lowered.values["value"]
@@ -103,7 +97,7 @@ def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], 
     if isinstance(example, Tensor):
         return example.detach()
     if isinstance(example, (bool, int, float)):
-        return torch.tensor(example, dtype=None if isinstance(example, bool) else around.dtype)
+        return torch.tensor(example, dtype=None if isinstance(example, bool) else environment.dtype)
     raise LanguageError("this initial expression is not a tensor", "write an expression with one value")
 
 

@@ -11,10 +11,11 @@ import torch
 
 from runner.catalogue import initialisers
 from runner.config import Document, InitCall, InitExpression, TensorDeclaration
+from runner.faults import PlacedFault
+from runner.language.text.arithmetic import Names
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Names, names_in
+from runner.language.text.scalars import names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
-from runner.optim.faults import PlacedFault
 from runner.optim.plans import Path
 from runner.plan.data.dtypes import Number
 from runner.plan.data.files import FileFault, describe, open_array
@@ -143,7 +144,9 @@ def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, ar
     arguments: dict[str, Number | str] = {}
     for key, written in call.arguments.items():
         value = argument_value(table[key], written, (*place, key), scope)
-        assert isinstance(value, (int, float, str))
+        if not isinstance(value, (int, float, str)):
+            message = f"`{written}` changes while a run goes on, and an initial value is made before"
+            raise PlacedFault((*place, key), message, "use numbers and scalar constants")
         arguments[key] = value
     leading = integer(stacked, (*path, "stacked"), around.scalars)
     if leading < 0:

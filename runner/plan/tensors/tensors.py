@@ -15,11 +15,11 @@ from torch import Tensor
 
 from runner.config import Config, Document, TensorDeclaration
 from runner.errors import Problem
+from runner.faults import Faults, PlacedFault, sentence
 from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
+from runner.language.text.arithmetic import Names
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import Names
-from runner.optim.faults import Collector, PlacedFault, sentence
 from runner.optim.plans import Path, broadcasts
 from runner.plan.data.dtypes import Number, default_of_kind, has_gradient, misfit
 from runner.plan.data.files import CastFault, FileFault, check_cast
@@ -124,7 +124,7 @@ def plan_tensors(
         machine_memory() if limit is None else limit,
         frozenset({*config.parameters, *config.constants}),
     )
-    faults = Collector(config.document, problems)
+    faults = Faults(config.document, problems)
     plans: dict[str, TensorPlan] = {}
     for name, role, declared in _declarations(config):
         with faults.collecting():
@@ -257,7 +257,7 @@ def _stand_in(shape: tuple[int, ...], groups: object) -> tuple[int, ...]:
 
 
 def _infer_all(
-    config: Config, plans: dict[str, TensorPlan], infer: Infer, around: Surroundings, faults: Collector
+    config: Config, plans: dict[str, TensorPlan], infer: Infer, around: Surroundings, faults: Faults
 ) -> None:
     """Replace the plans of initial expressions by what they turn out to be; those with a fault are removed."""
     declarations = {name: declared for name, _, declared in _declarations(config)}

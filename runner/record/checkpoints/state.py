@@ -17,7 +17,17 @@ from runner.engine.data.batches import Batches
 from runner.engine.state import State
 from runner.optim import AnyStepper, Stepper
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Again, Backward, Enter, Evaluate, Evaluation, Forward, Step, Train
+from runner.plan.program.instructions import (
+    Action,
+    Backward,
+    Evaluate,
+    Evaluation,
+    Forward,
+    LoopEnd,
+    LoopStart,
+    Step,
+    Train,
+)
 from runner.plan.rows.columns import Column
 from runner.record.json_fields import COUNT, FLAG, Kind, fault_in
 
@@ -211,13 +221,13 @@ def _check_around(plan: Plan, position: int, iterations: list[int]) -> None:
     if position == len(plan.program):
         return
     item = plan.program[position]
-    around = (item.loop,) if isinstance(item, Again) else item.loops
+    around = (item.loop,) if isinstance(item, LoopEnd) else item.loops
     if any(iterations[loop] == 0 for loop in around):
         raise Forged("`position` is in a loop that has not begun")
 
 
 def _times(plan: Plan) -> dict[int, int]:
-    return {item.loop: item.times for item in plan.program if isinstance(item, Enter)}
+    return {item.loop: item.times for item in plan.program if isinstance(item, LoopStart)}
 
 
 def _check_count(plan: Plan, state: State, told: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from runner.engine.rows import Row
 from runner.language.dtypes import dtype_name
-from runner.plain_text import json_text
 from runner.record.rows.storage import LARGEST_LISTED
 from runner.record.rows.summary import summarize
+from runner.text import finite_json, json_text
 
 
 def row_json(row: Row, largest: int = LARGEST_LISTED) -> str:
@@ -37,7 +36,7 @@ def _plain(tensor: Tensor, largest: int) -> Any:
     if tensor.numel() > largest:
         summary = dataclasses.asdict(summarize(tensor))
         summary["dtype"] = dtype_name(tensor.dtype)
-        return _finite(summary)
+        return finite_json(summary)
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.complex32:
         tensor = tensor.to(torch.complex64)
@@ -45,15 +44,4 @@ def _plain(tensor: Tensor, largest: int) -> Any:
         tensor = torch.view_as_real(tensor.resolve_conj())
     if tensor.dtype.is_floating_point and tensor.dtype.itemsize < 4:
         tensor = tensor.float()
-    return _finite(tensor.tolist())
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float() if not math.isfinite(value):
-            return str(value)
-        case list() | tuple():
-            return [_finite(item) for item in value]
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-    return value
+    return finite_json(tensor.tolist())

@@ -24,6 +24,7 @@ from runner.compare.snapshots.writing import write
 from runner.safe_files import Folder
 from tests.cli.commands import steprun
 from tests.compare.snapshotting import LINEAR, WIDE, checked, contents, edit, sidecar_of, sidecars_of, taken
+from tests.tables import over
 
 LARGE = """\
 parameters: {w: {shape: [512, 512], init: {normal: {}}}}
@@ -49,7 +50,7 @@ def checked_with(path: Path, folder: Path, old: str, new: str) -> Outcome:
     return checked(folder)
 
 
-@pytest.mark.parametrize("number", [0.0, 1.0, 0.75, 3e-30, 1e300, 2.0**-1074, math.inf])
+@over("number", [0.0, 1.0, 0.75, 3e-30, 1e300, 2.0**-1074, math.inf])
 def test_an_uncertainty_survives_its_text_rounded_up_to_a_power_of_two(number: float) -> None:
     whole = Uncertainty(number / 2, number)
     back = from_text(to_text(whole))
@@ -60,9 +61,7 @@ def test_an_uncertainty_survives_its_text_rounded_up_to_a_power_of_two(number: f
     assert power(1.0) == "2^0"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "2^1", "2^x,2^1", "1,2", "2^1,2^0", "2^1,2^1,2^1", "nan", "any,2^1", "2^1,any", "2^-9999,2^1"]
-)
+@over("text", ["", "2^1", "2^x,2^1", "1,2", "2^1,2^0", "2^1,2^1,2^1", "nan", "any,2^1", "2^1,any", "2^-9999,2^1"])
 def test_what_is_no_uncertainty_is_refused(text: str) -> None:
     with pytest.raises(UncertaintyError, match=r"."):
         from_text(text)
@@ -246,6 +245,19 @@ def test_a_snapshot_of_the_first_format_is_compared_by_dtype_and_says_how_to_tak
     assert checked(tmp_path).lines == ()
 
 
+def test_a_snapshot_of_the_first_format_is_never_written_as_half_of_the_second(tmp_path: Path) -> None:
+    path = taken(tmp_path, LINEAR)
+    path.write_text(FIRST)
+    before = contents(tmp_path)
+    assert checked(tmp_path, "new").lines[-1].startswith("the snapshot has format 1, without uncertainties")
+    assert contents(tmp_path) == before
+    done = steprun("snapshot", "model.yaml", "--overlay", cwd=tmp_path)
+    assert (done.code, contents(tmp_path)) == (2, before)
+    assert "the snapshot of model.yaml has format 1, which has no uncertainties" in done.err
+    assert checked(tmp_path, "differing", runs=3).status == "updated"
+    assert checked(tmp_path).lines == ()
+
+
 # --- the environment
 
 
@@ -344,7 +356,34 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert "it is a link" in done.err
     assert contents(outside) == before
     outcome = checked(inside)
-    assert (outcome.status, outcome.lines[0]) == ("damaged", f"cannot read {path}: it is a link")
+    told = (f"{path.parent} is no folder for snapshots: it is a link", "= put a folder of its own in its place")
+    assert (outcome.status, outcome.lines) == ("damaged", told)
+
+
+def test_an_update_warns_where_a_number_means_little(tmp_path: Path) -> None:
+    text = "parameters: {x: 0.3}\nexpression: y = 3.9 * x * (1 - x)\nsteps:\n"
+    taken(tmp_path, text + "  - repeat: {times: 40, steps: [forward, {assign: {x: y}}]}\n", runs=3)
+    outcome = checked(tmp_path, "all", runs=3)
+    assert outcome.status == "updated"
+    assert any(
+        re.fullmatch(r"from row \d+ on `y`.* uncertain to .*: keep earlier rows", line) for line in outcome.lines
+    )
+
+
+def test_the_details_count_what_is_kept_as_a_digest_alone(tmp_path: Path) -> None:
+    taken(tmp_path, WIDE + "snapshot: {tensors: digest}\n", runs=3)
+    assert checked(tmp_path).details["digests"] == 5  # `w` after each of 3 rows, `w.grad` after 2
+
+
+def test_an_empty_mapping_that_gets_entries_is_no_field_that_was_removed(tmp_path: Path) -> None:
+    path = taken(tmp_path, WIDE)
+    edit(tmp_path / "model.yaml", "normal: {}", "normal: {std: 1.0}")
+    assert [each["field"] for each in checked(tmp_path).details["edited"]] == ["parameters.w.init.normal.std"]
+    path.unlink()
+    assert checked(tmp_path, "new").status == "written"
+    edit(tmp_path / "model.yaml", "normal: {std: 1.0}", "normal: {}")
+    found = [(each["field"], each["kind"]) for each in checked(tmp_path).details["edited"]]
+    assert found == [("parameters.w.init.normal.std", "removed")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -470,6 +509,7 @@ for _ in range(30):
 """
 
 
+@pytest.mark.slow
 def test_of_two_updates_at_once_each_leaves_a_whole_snapshot(tmp_path: Path) -> None:
     path = taken(tmp_path, WIDE)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 import runner
-from runner.compare.numbers.bounds import UNKNOWN
+from runner.compare.numbers.bounds import UNKNOWN, Uncertainty, floored
 from runner.compare.numbers.ulp import same_bits
 from runner.compare.uncertainty.discrete import discrete_columns
 from runner.compare.uncertainty.meaning import check_meaning, doubts
@@ -194,3 +195,20 @@ def test_lbfgs_and_every_dtype_can_be_measured() -> None:
         rows, measurement = measured(f"dtype: {dtype}\n{config}", 3)
         assert any(each.rms > 0 for row in measurement.rows.values() for each in row.values()), dtype
         assert len(rows) > 1
+
+
+def test_an_endless_budget_makes_every_run() -> None:
+    plan, rows = run(logistic(times=2))
+    assert measure(plan, rows, runs=4, budget=math.inf).runs == 4
+
+
+def test_statistics_whose_squared_differences_overflow_are_uncertain_without_bound() -> None:
+    text = "dtype: float64\nparameters: {w: {shape: [100], init: {normal: {}}}}\nexpression: h = exp(w) * 1e200\n"
+    rows, measurement = measured(text + "steps: [forward]\n", 3)
+    assert measurement.rows[rows[-1].number]["h"].statistics["max"] == math.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_two_subnormal_neighbours_are_within_the_least_uncertainty(dtype: torch.dtype) -> None:
+    least = float(torch.nextafter(torch.zeros((), dtype=dtype), torch.ones((), dtype=dtype)))
+    assert floored(Uncertainty(0.0, 0.0), dtype, least, least) == (least, least)

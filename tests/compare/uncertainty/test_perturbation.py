@@ -12,6 +12,7 @@ from torch import Tensor
 
 from runner.compare.numbers.ulp import same_bits
 from runner.compare.uncertainty.perturbation import TABLES, Perturbation
+from tests.tables import over
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -71,7 +72,7 @@ COPIES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", COPIES)
+@over("name", COPIES)
 def test_what_copies_or_selects_does_not_move(name: str) -> None:
     x = torch.randn(6, generator=torch.Generator().manual_seed(0))
     plain, perturbed = moved(lambda: COPIES[name](x))
@@ -110,7 +111,7 @@ def test_normal_draws_move_by_units_of_their_deviation_however_near_to_zero_they
     assert 0.7 < float(units[near].square().mean().sqrt()) < 2
 
 
-@pytest.mark.parametrize(
+@over(
     "change",
     [
         lambda x: x.add_(torch.zeros(6)),

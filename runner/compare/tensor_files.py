@@ -1,0 +1,94 @@
+"""Tensors of a `.safetensors` file beside a snapshot, each read alone once its header has the size that is expected.
+
+A file of a stranger may claim anything, and may be a hole of many gigabytes: memory is taken for a tensor that the
+snapshot declares, and for nothing else in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from io import BufferedReader
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from runner.record.json_fields import parse_json
+from runner.safe_files import MIB, Folder
+
+LARGEST_HEADER = 16 * MIB
+_METADATA = "__metadata__"
+_PREFIX = struct.Struct("<Q")
+
+
+class TensorFileError(ValueError):
+    """A file is no `.safetensors` file, or a tensor of it is not what is expected."""
+
+
+class TensorFile:
+    """The header of a file, whose tensors are read when they are asked for.
+
+    Raises:
+        OSError: the file cannot be opened.
+        TensorFileError: it has no header.
+    """
+
+    def __init__(self, folder: Folder, name: str, limit: int) -> None:
+        with folder.open(name, limit) as file:
+            self._start, self._entries = _header(file)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def tensor(self, folder: Folder, name: str, key: str, size: int) -> Tensor:
+        """A tensor of the file, whose bytes are `size`.
+
+        Raises:
+            OSError: the file cannot be read any more.
+            TensorFileError: it has other bytes, or is not as its header says.
+        """
+        entry = self._entries[key]
+        match entry:
+            case {"data_offsets": [int(begin), int(end)]} if 0 <= begin <= end and end - begin == size:
+                with folder.open(name) as file:
+                    file.seek(self._start + begin)
+                    content = file.read(size)
+            case _:
+                raise TensorFileError("its size is another")
+        alone = json.dumps({key: {**entry, "data_offsets": [0, size]}}).encode()
+        try:
+            return load(_PREFIX.pack(len(alone)) + alone + content)[key]
+        except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise TensorFileError(str(error)) from error
+
+
+def _header(file: BufferedReader) -> tuple[int, Mapping[str, Any]]:
+    """Where the values begin, and what there is of each tensor."""
+    prefix = file.read(_PREFIX.size)
+    length = _PREFIX.unpack(prefix)[0] if len(prefix) == _PREFIX.size else 0
+    if not 2 <= length <= LARGEST_HEADER:
+        raise TensorFileError(f"its header claims {length:,} bytes")
+    try:
+        entries = parse_json(file.read(length))
+    except ValueError as error:
+        raise TensorFileError("its header is not JSON") from error
+    if not isinstance(entries, dict):
+        raise TensorFileError("its header is not a mapping")
+    start = _PREFIX.size + length
+    found = {key: entry for key, entry in entries.items() if key != _METADATA}
+    size = os.fstat(file.fileno()).st_size
+    if start + max(map(_end, found.values()), default=0) != size:
+        raise TensorFileError(f"its header does not end at {size:,} bytes, as the file does")
+    return start, found
+
+
+def _end(entry: Any) -> int:
+    """Where the values of a tensor end, after the header."""
+    match entry:
+        case {"data_offsets": [int(), int(end)]}:
+            return end
+    raise TensorFileError("an entry of its header has no place")

@@ -1,0 +1,107 @@
+"""Collects every fault of a config while it is planned, each at its place in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from runner.config.document import Document
+from runner.errors import ConfigError, Problem
+from runner.language.text.faults import LanguageError
+
+ConfigPath = tuple[str | int, ...]
+
+
+class KeyPath(tuple[str | int, ...]):
+    """A config path whose key, rather than its value, holds the text that is meant."""
+
+    __slots__ = ()
+
+
+class PlacedFault(Exception):
+    """A fault with its place in the config."""
+
+    def __init__(
+        self,
+        path: ConfigPath,
+        message: str,
+        hint: str | None = None,
+        *,
+        at: tuple[int, int, int] | None = None,
+        key: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.path, self.message, self.hint = path, message, hint
+        self.at = at  # line, column, width inside the string at `path`
+        self.key = key  # the key at `path` is marked, not its value
+
+    @classmethod
+    def within(cls, path: ConfigPath, error: LanguageError) -> PlacedFault:
+        """The fault of an expression that stands at `path`, or in a function that it calls."""
+        place = path if error.origin is None else error.origin
+        assert isinstance(place, tuple)
+        return cls(place, error.message, error.hint, at=error.place.as_tuple())
+
+    def problem(self, document: Document) -> Problem:
+        return document.problem(self.path, self.message, self.hint, at=self.at, key=self.key)
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults and warnings found so far."""
+
+    document: Document
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def add(self, path: ConfigPath, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        self.problems.append(self.document.problem(path, message, hint, key=key))
+
+    def warn(self, path: ConfigPath, message: str, hint: str | None = None, *, key: bool = False) -> None:
+        self.warnings.append(self.document.problem(path, message, hint, key=key))
+
+    def language(self, path: ConfigPath, error: LanguageError, *, key: bool = False) -> None:
+        """The faults inside the expression at `path`, or in the functions that it calls."""
+        for found in (error, *error.others):
+            self.problems.append(place(self.document, path, found, key=key))
+
+    def note(self, fault: PlacedFault) -> None:
+        """Add a fault that was raised."""
+        self.problems.append(fault.problem(self.document))
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """The block ends at its first fault, which is added; what follows the block goes on."""
+        try:
+            yield
+        except PlacedFault as fault:
+            self.note(fault)
+
+    def stop(self, error: type[ConfigError] = ConfigError) -> None:
+        """Raise what has been found.
+
+        Raises:
+            ConfigError: there is at least one fault.
+        """
+        if self.problems:
+            raise error(_in_order(self.problems))
+
+
+def place(document: Document, path: ConfigPath, error: LanguageError, *, key: bool = False) -> Problem:
+    """A fault of the expression at `path` as a problem of the file."""
+    if error.origin is not None:
+        assert isinstance(error.origin, tuple)
+        path, key = error.origin, isinstance(error.origin, KeyPath)
+    return document.problem(path, error.message, error.hint, at=error.place.as_tuple(), key=key)
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    unique = dict.fromkeys(problems)
+    return sorted(unique, key=lambda problem: (problem.source or "", problem.line or 0, problem.column or 0))
+
+
+def sentence(error: object) -> str:
+    """The first line of what torch or Python says, as it reads within a message."""
+    text = str(error).split("\n")[0].rstrip(".")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

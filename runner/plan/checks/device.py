@@ -1,0 +1,35 @@
+"""Checks that this machine has the device of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from runner.config import Config
+from runner.faults import Faults
+from runner.plan.determinism import configure
+
+_DEVICE_COUNTS: Mapping[str, Callable[[], int]] = {
+    "cpu": lambda: 1,
+    "cuda": lambda: torch.cuda.device_count(),
+    "mps": lambda: int(torch.backends.mps.is_available()),
+}
+
+
+def prepare_device(config: Config, faults: Faults) -> None:
+    """Make the device of a config compute the same bits each time.
+
+    Raises:
+        ConfigError: this machine has no such device, or the config's engine does not run on it.
+    """
+    device = config.device
+    if config.engine == "cudagraph":
+        from runner.plan.checks.capturable import check_device
+
+        check_device(device, faults)
+    kind, _, index = device.partition(":")
+    if int(index or 0) >= _DEVICE_COUNTS[kind]():
+        faults.add(("device",), f"this machine has no device `{device}`", "write `device: cpu`")
+    faults.stop()
+    configure(device)

@@ -1,0 +1,229 @@
+"""The step kinds, each planned from what the config writes to an instruction's argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from runner.config import models
+from runner.errors import did_you_mean
+from runner.plan.program.demand import evaluated
+from runner.plan.program.instructions import (
+    Argument,
+    Backward,
+    Checkpoint,
+    Clip,
+    ClipGradients,
+    Evaluate,
+    Forward,
+    Next,
+    Result,
+    Step,
+    Train,
+    ZeroGrad,
+)
+from runner.plan.program.state_steps import assign, expect
+from runner.plan.program.step_context import StepContext
+from runner.plan.scalars import integer
+
+MOST_MICRO_BATCHES = 1_000_000
+
+
+def _forward(context: StepContext, step: models.Step, argument: models.Forward) -> Forward | None:
+    path = (*step.path, "forward")
+    objective = context.values.objective(argument.objective, (*path, "objective"))
+    if objective is None:
+        return None
+    context.objectives[objective] = context.values.reaching(objective)
+    evaluation = context.values.evaluation(objective, context.batches(argument.data, (*path, "data")))
+    context.check_named(argument.data, evaluation, (*path, "data"))
+    return Forward(evaluation)
+
+
+def _backward(context: StepContext, step: models.Step, argument: models.Backward) -> Backward | None:
+    path = (*step.path, "backward")
+    objective = context.differentiable(argument.objective, (*path, "objective"), gradient=argument.gradient is not None)
+    inputs = None
+    if argument.parameters is not None:
+        inputs = context.values.parameters(argument.parameters, (*path, "parameters"))
+    if objective is None:
+        return None
+    context.objective = objective
+    context.preferred = context.batches(argument.data, (*path, "data"))
+    reached = context.values.reaching(objective)
+    gradient = None
+    if argument.gradient is not None:
+        gradient = context.gradient(argument.gradient, objective, (*path, "gradient"))
+    evaluation = context.values.evaluation(objective, context.preferred)
+    context.check_named(argument.data, evaluation, (*path, "data"))
+    return Backward(evaluation, gradient, inputs if inputs is not None else reached, inputs)
+
+
+def _step(context: StepContext, step: models.Step, argument: models.OptimizerStep) -> Step | None:
+    optimizers = context.optimizers(argument.optimizers, (*step.path, "step"))
+    closure = None
+    if any(context.values.optimizers[name].needs_closure for name in optimizers):
+        objective = context.objective or context.differentiable(None, step.path)
+        if objective is not None:
+            context.differentiates(objective, optimizers, context.held(optimizers), step.path)
+            closure = context.values.evaluation(objective, context.preferred or context.batches(None, step.path))
+    return Step(optimizers, context.held(optimizers), closure) if optimizers else None
+
+
+def _checkpoint(context: StepContext, step: models.Step, argument: models.Checkpoint) -> Checkpoint:
+    return Checkpoint(argument.tag)
+
+
+def _zero_grad(context: StepContext, step: models.Step, argument: models.ZeroGrad) -> ZeroGrad:
+    stepped = context.stepped
+    if argument.optimizers is None:
+        parameters = context.values.trainable
+    else:
+        parameters = context.held(context.optimizers(argument.optimizers, (*step.path, "zero_grad")))
+    context.stepped = stepped
+    return ZeroGrad(parameters, argument.set_to_none)
+
+
+def _train(context: StepContext, step: models.Step, argument: models.Train) -> Train | None:
+    path = (*step.path, "train")
+    optimizers = context.optimizers(argument.optimizers, (*path, "optimizer"))
+    objective = context.differentiable(argument.objective, (*path, "objective"))
+    clips: list[Clip] = []
+    held = context.held(optimizers)
+    if argument.clip_grad_norm is not None:
+        clips.append(context.norm_clip(argument.clip_grad_norm, (*path, "clip_grad_norm"), held))
+    if argument.clip_grad_value is not None:
+        value = context.positive(argument.clip_grad_value, (*path, "clip_grad_value"))
+        clips.append(Clip(held, value=value))
+    if objective is None or not optimizers:
+        return None
+    context.objective = objective
+    closure = any(context.values.optimizers[name].needs_closure for name in optimizers)
+    if closure and clips:
+        context.values.faults.add(
+            path,
+            "`lbfgs` re-evaluates within its step, and cannot clip",
+            "remove the clipping, or use another optimizer",
+        )
+    if closure and len(optimizers) > 1:
+        context.values.faults.add(path, "`lbfgs` trains alone", "name it: `train: {optimizer: …}`")
+    accumulate = integer(
+        argument.accumulate, (*path, "accumulate"), context.values.environment.scalars, context.values.faults, least=1
+    )
+    if accumulate is not None and accumulate > MOST_MICRO_BATCHES:
+        context.values.faults.add(
+            (*path, "accumulate"),
+            f"`accumulate` is {accumulate:,}, and at most {MOST_MICRO_BATCHES:,}: a step keeps the values of each",
+            "use fewer micro-batches, and larger ones",
+        )
+        return None
+    if closure and accumulate != 1:
+        context.values.faults.add(
+            (*path, "accumulate"),
+            "`lbfgs` re-evaluates within its step, and cannot accumulate",
+            "remove `accumulate`, or use another optimizer",
+            key=True,
+        )
+    inputs = None
+    parameters = context.values.trainable
+    if argument.optimizers is not None:
+        parameters = held
+        inputs = context.differentiates(objective, optimizers, held, path)
+    context.preferred = context.batches(argument.data, (*path, "data"))
+    evaluation = context.values.evaluation(objective, context.preferred)
+    context.check_named(argument.data, evaluation, (*path, "data"))
+    made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
+    if made.accumulate > 1:
+        from runner.plan.program.pools import accumulation
+
+        choice = context.values.supply.choose(context.preferred)
+        found = accumulation(context.values, evaluation, choice, objective, (*path, "accumulate"))
+        made = replace(made, accumulation=found)
+    if argument.keeps_batch:
+        return made
+    around = context.loops.sources
+    again = evaluation.sources if made.accumulate > 1 else ()
+    for source in again:
+        if source in around:
+            context.loops.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"))
+    draws = tuple(source for source in evaluation.sources if source not in around)
+    return replace(made, draws=draws, draws_again=again)
+
+
+def _clip_grad_norm(context: StepContext, step: models.Step, argument: models.ClipGradNorm) -> ClipGradients:
+    return ClipGradients(context.norm_clip(argument, (*step.path, "clip_grad_norm"), context.values.trainable))
+
+
+def _clip_grad_value(context: StepContext, step: models.Step, argument: models.ClipGradValue) -> ClipGradients:
+    value = context.positive(argument.clip_value, (*step.path, "clip_grad_value"))
+    return ClipGradients(Clip(context.values.trainable, value=value))
+
+
+def _next(context: StepContext, step: models.Step, argument: models.Next) -> Next:
+    path = (*step.path, "next")
+    found = [context.source(name, path) for name in argument.data]
+    sources = tuple(name for name in found if name is not None)
+    for source in sources:
+        context.values.supply.drawn.add(source)
+        context.loops.draw_more(source, 1, step, path)
+    return Next(sources)
+
+
+def _evaluate(context: StepContext, step: models.Step, argument: models.Evaluate) -> Evaluate | None:
+    path = (*step.path, "evaluate")
+    values = context.values
+    at = (*path, "data")
+    name, objective = context.source(argument.data, at), values.objective(None, path)
+    if name is None or objective is None:
+        return None
+    for place, metric in enumerate(argument.metrics or ()):
+        if metric not in values.lowered.metrics:
+            known = list(values.lowered.metrics)
+            hint = did_you_mean(metric, known, f"metrics are {', '.join(known)}" if known else "declare some")
+            values.faults.add((*path, "metrics", place), f"there is no metric `{metric}`", hint)
+            return None
+    values.supply.drawn.add(name)
+    wanted = evaluated(values, argument)
+    read, source = values.reads(wanted), values.supply.sources[name]
+    missing = [column for column in read if column not in source]
+    if missing or not read:
+        said = f"it has no column `{missing[0]}`" if missing else f"`{objective}` reads no column of it"
+        values.faults.add(at, f"`{name}` cannot be evaluated: {said}", "name another source")
+        return None
+    choice = values.supply.choose([name])
+    from runner.plan.program.pools import pool  # for the steps that need it alone
+
+    pooled = pool(values, source, wanted, choice, path)
+    computation = pooled.evaluation.computation
+    results: list[Result] = []
+    positions = {column.name: position for position, column in enumerate(values.columns)}
+    derived = {place: output for output, place in enumerate(pooled.places)}
+    for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=False)):
+        if output.shape is None:
+            message = f"`{value}` has another shape with every batch, and has no mean over them"
+            values.faults.add(path, message, "reduce it with `.mean()`", key=True)
+        column = f"{name}.{value}"
+        if column not in values.results:  # whose fault has been told
+            return None
+        dtype = values.results[column].dtype
+        results.append(Result(position, column, dtype, positions.get(column), derived.get(position)))
+    context.objectives.setdefault(objective, values.reaching(objective))
+    return Evaluate(name, pooled.evaluation, tuple(results), pooled.parts, pooled.derived)
+
+
+PLANNERS: Mapping[str, Callable[[StepContext, models.Step, Any], Argument | None]] = {
+    "checkpoint": _checkpoint,
+    "forward": _forward,
+    "backward": _backward,
+    "step": _step,
+    "zero_grad": _zero_grad,
+    "train": _train,
+    "clip_grad_norm": _clip_grad_norm,
+    "clip_grad_value": _clip_grad_value,
+    "assign": lambda context, step, argument: assign(context.values, step, argument),
+    "expect": lambda context, step, argument: expect(context.values, step, argument),
+    "next": _next,
+    "evaluate": _evaluate,
+}
+"""How each kind is planned; None after its fault was collected."""

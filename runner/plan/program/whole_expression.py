@@ -1,0 +1,53 @@
+"""The `expression` of a config with its metrics, lowered for the batches that a step meets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from runner.config import Config
+from runner.language.graph.lowered import Lowered
+from runner.language.lowering.lower import lower_statements, uses_grad
+from runner.language.lowering.scope import Environment
+from runner.plan.tensors.examples import Shapes
+from runner.plan.tensors.tensors import TensorPlan
+
+_MEASURES = re.compile(r"\b(shape|size|numel|nelement|len|dim|ndim)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class WholeExpression:
+    """An expression, and what it may read."""
+
+    config: Config
+    tensors: Mapping[str, TensorPlan]
+    examples: Mapping[str, Tensor]
+    environment: Environment
+    shapes: Shapes
+
+    def lower(self, batches: Mapping[str, Tensor], training: bool) -> Lowered:
+        """The graph for examples of some batches, with `training` or without.
+
+        Raises:
+            LanguageError: the expression has a fault.
+        """
+        roles: dict[str, str] = {name: tensor.role for name, tensor in self.tensors.items()}
+        scope = self.environment.scope(
+            {**self.examples, **batches},
+            roles=roles | dict.fromkeys(batches, "batch column"),
+            running={"iteration": 1},
+            fixed={"training": training},
+        )
+        text = self.config.expression
+        metrics: dict[Hashable, str] = {("metrics", name): metric for name, metric in self.config.metrics.items()}
+        gradients = any(uses_grad(part, scope) for part in (text, *metrics.values()))
+        return lower_statements(text, scope, self.shapes.inference(gradients), metrics)
+
+    @property
+    def asks_lengths(self) -> bool:
+        """Whether it may ask how long a batch is."""
+        config = self.config
+        return any(map(_MEASURES.search, (config.expression, *config.metrics.values(), *config.functions.values())))

@@ -1,0 +1,424 @@
+"""Commands that write, killed at a random moment; what they leave is read, and gone on with.
+
+    python -m tests.hostile.kills --times 1000
+
+`steprun run`, `resume`, `snapshot` and `check --update` of small configs run in processes of their own, each forked
+from one that has imported everything and has no second thread. Every other kill comes after a time, drawn uniformly
+from what the command takes; the others come at a file operation, drawn uniformly from those that it makes. A folder of
+temporary files in memory (`TMPDIR=/dev/shm`) makes them fast, for each write is synced to its disk.
+
+Afterwards a run is readable, its rows are the first ones of a run that was not killed, bit for bit, and it resumes to
+all of them; a snapshot is whole, the old one or the new, and can be updated, taken again and checked; no temporary file
+stays, and no lock. What is found instead is printed, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RUN = """\
+name: killed
+parameters: {w: {shape: [8, 8], init: {normal: {std: 0.5}}}, average: {init: {expression: w}, requires_grad: false}}
+constants: {x: {shape: [16, 8], init: normal}}
+expression: loss = (dropout(tanh(x @ w), 0.2, training) ** 2).mean()
+optimizer: {adam: {lr: 0.01}}
+steps:
+  - repeat: {times: 24, steps: [train, {checkpoint: , every: 4}, {assign: {average: 0.9 * average + 0.1 * w}}]}
+log: {state: true}
+"""
+KEPT = """\
+name: kept
+parameters: {w: {shape: [9, 9], init: {normal: {std: 0.5}}}, b: {shape: [3], init: zeros}}
+expression: |
+  n = b[:iteration]
+  loss = (w ** 2).mean() + n.sum()
+optimizer: {adam: {lr: %s}}
+steps: 4
+snapshot: {uncertainty: {runs: 3}, restart: [1]}
+"""
+TEMPORARY = re.compile(r"\.steprun-[0-9a-f]{16}\.writing")
+WRITES = ("open", "os.rename", "os.remove", "os.mkdir")
+PATIENCE = 120  # seconds that a command may take
+Check = Callable[[Path], Iterator[str]]
+"""Looks at a folder in which a command was killed; gives what is wrong in words."""
+
+
+def warm() -> None:
+    """Import what the commands need, so that a fork has all of it; no thread runs in this process."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # pyarrow's allocator would start one
+    import runner.compare.many
+    import runner.record.parts
+    import torch
+
+    import runner.cli.app
+    import runner.cli.main
+    import runner.compare.snapshots.checking
+    import runner.compare.uncertainty.meaning
+    import runner.compare.uncertainty.measuring
+    import runner.record.resuming
+    import runner.record.running
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name, Path(name, "output").open("w") as output:
+        Path(name, "killed.yaml").write_text(RUN)
+        Path(name, "kept.yaml").write_text(KEPT % "0.01")
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), contextlib.chdir(name):
+            for words in (("run", "killed.yaml"), ("snapshot", "kept.yaml"), ("check",), ("check", "--update=all")):
+                if runner.cli.main.main(words):
+                    raise RuntimeError(f"`{' '.join(words)}` fails")
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        raise RuntimeError(f"{threads} threads run, and a fork would have one of them")
+
+
+# --- processes
+
+
+@contextmanager
+def command(words: Sequence[str], folder: Path, kill_at: int | None = None, count: int | None = None) -> Iterator[int]:
+    """A command in a process of its own, forked from this one; ended with the block.
+
+    Args:
+        kill_at: the file operation before which it kills itself.
+        count: a descriptor to which it writes a byte for each file operation.
+    """
+    child = os.fork()
+    if child == 0:
+        _become(words, folder, kill_at, count)
+    process = os.pidfd_open(child)
+    try:
+        yield process
+    finally:
+        if not select.select([process], [], [], 0)[0]:
+            os.kill(child, signal.SIGKILL)
+        os.close(process)
+        os.waitpid(child, 0)
+
+
+def _become(words: Sequence[str], folder: Path, kill_at: int | None, count: int | None) -> None:
+    code = 99
+    try:
+        os.chdir(folder)
+        output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        seen = 0
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal seen
+            if event not in WRITES or (event == "open" and not _writes(arguments[2])):
+                return
+            seen += 1
+            if count is not None:
+                os.write(count, b".")
+            if seen == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        if kill_at is not None or count is not None:
+            sys.addaudithook(hook)
+        from runner.cli.main import main as steprun
+
+        code = steprun(list(words))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
+
+
+def _writes(flags: Any) -> bool:
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+def done(words: Sequence[str], folder: Path) -> tuple[int, str]:
+    """The exit code of a command that is not killed, and what it prints."""
+    child = os.fork()
+    if child == 0:
+        _become(words, folder, None, None)
+    process = os.pidfd_open(child)
+    try:
+        if not select.select([process], [], [], PATIENCE)[0]:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return -1, f"`{' '.join(words)}` did not end"
+    finally:
+        os.close(process)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), (folder / "output").read_text(errors="replace")
+
+
+def measured(words: Sequence[str], prepare: Callable[[Path], None], folder: Path) -> tuple[float, int]:
+    """How many seconds a command takes after its imports, and how many file operations it makes."""
+    seconds = []
+    for _ in range(3):
+        fresh(folder, prepare)
+        began = time.monotonic()
+        code, text = done(words, folder)
+        seconds.append(time.monotonic() - began)
+        if code:
+            raise RuntimeError(f"`{' '.join(words)}` ends with {code}:\n{text}")
+    fresh(folder, prepare)
+    reading, writing = os.pipe()
+    with command(words, folder, count=writing) as process:
+        os.close(writing)
+        operations = 0
+        while told := os.read(reading, 1 << 16):
+            operations += len(told)
+        select.select([process], [], [], PATIENCE)
+    os.close(reading)
+    return sorted(seconds)[1], operations
+
+
+def fresh(folder: Path, prepare: Callable[[Path], None]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    prepare(folder)
+
+
+# --- the commands
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A command that is killed."""
+
+    words: tuple[str, ...]
+    prepare: Callable[[Path], None]  # the folder that it works in
+    check: Check
+
+
+def victims(root: Path) -> dict[str, Victim]:
+    """The commands, with what has to be true of what they leave."""
+    whole = _whole_run(root / "whole")
+    stopped = _stopped_run(root / "stopped")
+    old, new = _snapshots(root / "old", "0.01"), _snapshots(root / "new", "0.02")
+    updated = _updated(root / "updated", root / "old" / "snapshots")
+
+    def write_config(folder: Path) -> None:
+        (folder / "killed.yaml").write_text(RUN)
+
+    def write_run(folder: Path) -> None:
+        shutil.copytree(stopped, folder / "runs" / "killed" / "one")
+
+    def write_kept(folder: Path) -> None:
+        (folder / "kept.yaml").write_text(KEPT % "0.02")
+
+    def write_old(folder: Path) -> None:
+        write_kept(folder)
+        shutil.copytree(root / "old" / "snapshots", folder / "snapshots")
+
+    def check_run(folder: Path) -> Iterator[str]:
+        yield from _check_runs(folder, whole)
+
+    def check_new(folder: Path) -> Iterator[str]:
+        yield from _check_snapshot(folder, {}, (new,))
+
+    def check_either(folder: Path) -> Iterator[str]:
+        yield from _check_snapshot(folder, old, (new, updated))
+
+    few = ("--budget", "0")
+    return {
+        "run": Victim(("run", "killed.yaml", "--quiet"), write_config, check_run),
+        "run with checkpoints": Victim(("run", "killed.yaml", "--checkpoint-every", "7"), write_config, check_run),
+        "resume": Victim(("resume", "runs/killed/one", "--quiet"), write_run, check_run),
+        "first snapshot": Victim(("snapshot", "kept.yaml", *few), write_kept, check_new),
+        "snapshot": Victim(("snapshot", "kept.yaml", *few), write_old, check_either),
+        "check --update": Victim(("check", "kept.yaml", "--update", *few), write_old, check_either),
+    }
+
+
+def _whole_run(folder: Path) -> Any:
+    """The rows of a run that was never stopped."""
+    folder.mkdir()
+    (folder / "killed.yaml").write_text(RUN)
+    code, text = done(("run", "killed.yaml", "--quiet"), folder)
+    assert code == 0, text
+    from runner.record.reading import open_run
+
+    (path,) = (folder / "runs" / "killed").iterdir()
+    return open_run(path).to_arrow()
+
+
+def _stopped_run(folder: Path) -> Path:
+    """A run that was killed on its way, after a checkpoint."""
+    from runner.record.reading import open_run
+
+    folder.mkdir()
+    (folder / "killed.yaml").write_text(RUN)
+    for operation in range(60, 100):
+        with command(("run", "killed.yaml", "--quiet"), folder, kill_at=operation) as process:
+            select.select([process], [], [], PATIENCE)
+        (path,) = (folder / "runs" / "killed").iterdir()
+        if list((path / "checkpoints").glob("*.json")) and len(open_run(path)) > 0:
+            return path
+        shutil.rmtree(folder / "runs")
+    raise RuntimeError("no run was killed after a checkpoint")
+
+
+def _snapshots(folder: Path, rate: str) -> dict[str, bytes]:
+    """The files of a snapshot of the config with a learning rate."""
+    folder.mkdir()
+    (folder / "kept.yaml").write_text(KEPT % rate)
+    code, text = done(("snapshot", "kept.yaml", "--budget", "0"), folder)
+    assert code == 0, text
+    return _files(folder / "snapshots")
+
+
+def _updated(folder: Path, old: Path) -> dict[str, bytes]:
+    """The files of a snapshot after an update, which keeps the text of what stayed the same."""
+    folder.mkdir()
+    (folder / "kept.yaml").write_text(KEPT % "0.02")
+    shutil.copytree(old, folder / "snapshots")
+    code, text = done(("check", "kept.yaml", "--update", "--budget", "0"), folder)
+    assert code == 0, text
+    return _files(folder / "snapshots")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
+
+
+# --- what has to be true
+
+
+def _check_runs(folder: Path, whole: Any) -> Iterator[str]:
+    """That each run directory is readable, holds the first rows of the whole run, and resumes to all of them."""
+    from runner.errors import SteprunError
+    from runner.record.reading import open_run
+
+    code, text = done(("runs",), folder)
+    if code and (folder / "runs").is_dir():
+        yield f"`runs` ends with {code}: {text}"
+    for path in sorted(folder.glob("runs/killed/*")):
+        if not (path / "run.json").exists():  # it was killed before it began: nothing was reported of it
+            if [*path.glob("rows/*")]:
+                yield "rows without a manifest"
+            continue
+        try:
+            run = open_run(path)
+            found = run.to_arrow()
+        except SteprunError as error:
+            yield f"it cannot be opened: {error}"
+            continue
+        if not found.equals(whole.slice(0, len(found))):
+            yield f"its {len(found)} rows are not the first of a whole run"
+        if run.status == "finished":
+            if len(found) != len(whole):
+                yield "it is finished, and rows are missing"
+            continue
+        if run.status != "killed":
+            yield f"its status is {run.status}"
+        code, text = done(("resume", str(path), "--quiet"), folder)
+        if code:
+            yield f"`resume` ends with {code}: {text}"
+        elif not open_run(path).to_arrow().equals(whole):
+            yield "it was resumed to other rows"
+        left = [each.name for each in path.rglob("*") if TEMPORARY.fullmatch(each.name)]
+        if left:
+            yield f"temporary files stay: {left}"
+
+
+def _check_snapshot(folder: Path, old: dict[str, bytes], new: Sequence[dict[str, bytes]]) -> Iterator[str]:
+    """That the text is the old one or a new one, the tensors that it names are there, and the next commands work."""
+    from runner.compare.snapshots.reading import read
+    from runner.errors import SteprunError
+
+    path = folder / "snapshots" / "kept.yaml"
+    text = path.read_bytes() if path.exists() else None
+    texts = [files["kept.yaml"] for files in new]
+    if text not in (old.get("kept.yaml"), *texts):
+        yield "the text is neither the old one nor a new one"
+    if text is not None:
+        try:
+            read(path)
+        except SteprunError as error:
+            yield f"it cannot be read: {error}"
+    code, told = done(("check", "kept.yaml"), folder)
+    expected = 0 if text in texts else 3
+    if code != expected:
+        yield f"`check` ends with {code}: {told}"
+    after = random.choice((("check", "kept.yaml", "--update"), ("snapshot", "kept.yaml")))
+    for words in ((*after, "--budget", "0"), ("check", "kept.yaml")):
+        code, told = done(words, folder)
+        if code:
+            yield f"`{' '.join(words)}` ends with {code}: {told}"
+    left = _files(folder / "snapshots")
+    if not any({name: left.get(name) for name in files} == files for files in new):
+        yield "the next command leaves another snapshot"
+    elif text not in texts and left not in new:  # where the new text was there, what it replaced may stay
+        yield f"files stay: {sorted(left)}"
+    if any(TEMPORARY.fullmatch(name) for name in left):
+        yield "a temporary file stays"
+
+
+# --- killing
+
+
+def killed(
+    times: int, seed: str, report: Callable[[str], None] = print
+) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """Kill the commands in turn, so many times in all; gives the kills of each, those that came too late, and what is
+    wrong."""
+    hits, late, found = Counter[str](), Counter[str](), Counter[str]()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name).resolve()
+        every = victims(root)
+        folder = root / "work"
+        takes = {name: measured(victim.words, victim.prepare, folder) for name, victim in every.items()}
+        for name, (seconds, operations) in takes.items():
+            report(f"{name}: {seconds:.2f} s, {operations} file operations")
+        for kill in itertools.count():
+            if hits.total() >= times:
+                break
+            drawn = random.Random(f"{seed} {kill}")
+            name = [*every][kill % len(every)]
+            victim, (seconds, operations) = every[name], takes[name]
+            fresh(folder, victim.prepare)
+            by_operation = kill // len(every) % 2 == 1
+            at = drawn.randrange(1, operations + 1) if by_operation else None
+            after = PATIENCE if by_operation else drawn.uniform(0, seconds)
+            with command(victim.words, folder, kill_at=at) as process:
+                ended = bool(select.select([process], [], [], after)[0])
+            (late if ended and not by_operation else hits)[name] += 1
+            for wrong in victim.check(folder):
+                found[f"{name}: {wrong}"] += 1
+                report(f"kill {kill} at {f'operation {at}' if by_operation else f'{after:.4f} s'}, {name}: {wrong}")
+    return hits, late, found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--times", type=int, default=100)
+    parser.add_argument("--seed", default=str(time.time_ns()))
+    given = parser.parse_args(arguments)
+    print(f"seed {given.seed}", flush=True)
+    warm()
+    hits, late, found = killed(given.times, given.seed, lambda text: print(text, flush=True))
+    for name, count in hits.items():
+        print(f"{name}: killed {count:,} times, ended before {late[name]:,} times")
+    print(f"{hits.total():,} kills, {found.total():,} findings")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""A few cases of each harness that a person may run for hours: hostile snapshots, flipped bits and kills."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.hostile import bit_flips, snapshots
+from tests.hostile.children import tried
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads memory from /proc"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # a fork has no thread but one
+    yield
+    torch.set_num_threads(before)
+
+
+def _wait_for_a_writer(case: int) -> str | None:
+    os.open(os.environ["PIPE"], os.O_RDONLY)
+    return None
+
+
+def test_a_case_that_waits_without_computing_is_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("PIPE", str(tmp_path / "pipe"))
+    found = list(tried(_wait_for_a_writer, 0, 1, idle=0.1))
+    assert [(finding.case, finding.what) for finding in found] == [(0, "hang")]
+
+
+def test_a_mutated_folder_of_snapshots_ends_in_faults_of_ours_alone() -> None:
+    *found, last = snapshots.findings(str(time.time_ns()), 3600, most=30)
+    assert (found, last.case) == ([], 30)
+
+
+def test_a_flipped_bit_is_noticed_or_changes_no_number_that_has_a_digest() -> None:
+    *found, (_, last, tally) = bit_flips.findings(str(time.time_ns()), 3600, most=110)
+    assert (found, last.case) == ([], 110)
+    assert sum(map(sum, tally.values())) == 110
+    noticed = {kind for kind, counts in tally.items() if counts[bit_flips.WORDS.index(bit_flips.NOTICED)]}
+    assert {"interrupted: 00000.parquet", "interrupted: data of a run", "snapshot: state"} <= noticed
+
+
+def test_a_killed_command_leaves_what_can_be_read_and_gone_on_with() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hostile.kills", "--times", "12"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^12 kills, 0 findings$", done.stdout, re.MULTILINE)
