@@ -42,7 +42,7 @@ MOST_ENTRIES = 14
 MOST_LINES = 450
 
 LONG = {
-    "config/models.py": 487,
+    "config/models.py": 477,
     "compare/snapshots/reading.py": 496,
     "language/inference/guards.py": 471,
 }

@@ -91,8 +91,8 @@ def declared_dtypes(config: Config) -> Iterator[tuple[str, str]]:
         yield from ((f"data.{source}.dtype.{column}", dtype) for column, dtype in data.dtype.items())
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a config, for editors."""
+def json_schema(draft: str = "7") -> dict[str, Any]:
+    """The JSON Schema of a config, for editors, in draft `7` or `2020-12`."""
     from runner.config.schema import json_schema as build
 
-    return build()
+    return build(draft)

@@ -34,6 +34,16 @@ BUDGET = 1024**3
 ConfigPath = tuple[str | int, ...]
 
 
+def optional(description: str) -> Any:
+    """A field that may be left out, and is None then."""
+    return Field(default=None, description=description)
+
+
+def default(value: object, description: str) -> Any:
+    """A field that has a value where it is left out."""
+    return Field(default=value, description=description)
+
+
 class Frozen(BaseModel):
     """A part of a config; `noun` is what error texts call it."""
 
@@ -44,9 +54,10 @@ class Frozen(BaseModel):
 class InitCall(Frozen):
     """An initialiser of `torch.nn.init` with its arguments."""
 
-    name: str = Field(description="initialiser of torch.nn.init, without its trailing underscore")
+    name: str = Field(description="Initialiser of torch.nn.init, without its trailing underscore.")
     arguments: dict[str, Any] = Field(
-        default_factory=dict, description="its arguments by name; text is an expression, or a word such as `fan_in`"
+        default_factory=dict,
+        description="Its arguments by name. Text is an expression, or a word such as `fan_in`.",
     )
 
 
@@ -55,7 +66,7 @@ class InitExpression(Frozen):
 
     noun: ClassVar[str] = "an `init` expression"
     expression: Expression = Field(
-        description="expression for the initial values; it may read other tensors' initial values"
+        description="Expression for the values. It may read initial values of other tensors."
     )
 
 
@@ -69,54 +80,53 @@ class TensorDeclaration(Frozen):
     """A parameter or a tensor constant."""
 
     noun: ClassVar[str] = "a tensor"
-    shape: tuple[Number, ...] | None = Field(
-        default=None, description="sizes, each a number or an expression; that of the list or file, else []"
+    shape: tuple[Number, ...] | None = optional(
+        "Sizes, each a number or an expression. The default is the shape of the list or file, else `[]`."
     )
-    init: Init | None = Field(
-        default=None,
-        description="initial values: a number, a nested list, an initialiser, or {expression: …}; zeros for constants",
+    init: Init | None = optional(
+        "Initial values: a number, a list, an initialiser or `{expression: …}`. A constant defaults to zeros."
     )
-    dtype: Dtype | None = Field(
-        default=None, description="dtype of this tensor; that of the config unless said otherwise"
+    dtype: Dtype | None = optional(
+        "Dtype of this tensor. The default is the config's; constants of integers or booleans keep theirs."
     )
-    requires_grad: Flag | None = Field(
-        default=None, description="false freezes a parameter; true unless said otherwise, and never for constants"
+    requires_grad: Flag | None = optional(
+        "`false` freezes a parameter. The default is `true` for parameters; constants have no gradient."
     )
-    file: Text | None = Field(
-        default=None,
-        description="data file: .npy, .npz#key, .csv, .tsv, .parquet, .safetensors#key; relative to this config",
+    file: Text | None = optional(
+        "File with the values: .npy, .npz#key, .csv, .tsv, .parquet or .safetensors#key, relative to this config."
     )
-    columns: Columns = Field(default=None, description="columns of a .csv, .tsv or .parquet file")
-    stacked: Number = Field(default=0, description="leading dimensions whose slices are initialised one by one")
+    columns: Columns = optional(
+        "Columns of a .csv, .tsv or .parquet file. One name gives a 1-d tensor, a list a column for each name."
+    )
+    stacked: Number = default(0, "Number of leading dimensions whose slices are initialised one by one.")
 
 
 class DataDeclaration(Frozen):
     """Samples in files, drawn batch by batch."""
 
     noun: ClassVar[str] = "a data source"
-    file: Text | None = Field(
-        default=None,
-        description="data file that the columns are in: .npz, .csv, .tsv, .parquet, .safetensors; relative to this "
-        "config. Without it each column names a file of its own",
+    file: Text | None = optional(
+        "File with the columns, relative to this config. Without it, each column names a file of its own."
     )
     columns: dict[str, Any] = Field(
-        description="name in the expression → array or column of the file, several columns to stack, or a file such "
-        "as images.npy; the first dimension counts samples"
+        description="Each name in the expression, and what it reads: an array or column of the file, a list of "
+        "columns to stack, or a file such as `images.npy`. The first dimension counts samples."
     )
-    batch_size: Number | None = Field(
-        default=None, description="samples in a batch; the whole source unless said otherwise"
+    batch_size: Number | None = optional("Number of samples in a batch. Without it a batch is the whole source.")
+    shuffle: Flag = default(False, "Draw the samples of each pass in a new random order.")
+    drop_last: Flag = default(False, "Leave out the last batch of a pass if it is shorter than the others.")
+    dtype: dict[str, Dtype] = Field(
+        default_factory=dict,
+        description="Dtype of a column by its name. By default floats take the config's, integers int64.",
     )
-    shuffle: Flag = Field(default=False, description="draw the samples of each pass in an order of its own")
-    drop_last: Flag = Field(default=False, description="leave out a last batch that is shorter than the others")
-    dtype: dict[str, Dtype] = Field(default_factory=dict, description="name in the expression → dtype of its batches")
 
 
 class GroupDeclaration(Frozen):
     """Parameters of an optimizer with hyperparameters of their own."""
 
     noun: ClassVar[str] = "a parameter group"
-    parameters: tuple[str, ...] = Field(description="names or globs of the parameters in this group")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="hyperparameters that differ in this group")
+    parameters: tuple[str, ...] = Field(description="Names or globs of the parameters in this group.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Hyperparameters that differ in this group.")
 
 
 class RuleDeclaration(Frozen):
@@ -124,10 +134,11 @@ class RuleDeclaration(Frozen):
 
     noun: ClassVar[str] = "a rule"
     state: dict[str, Assigned] = Field(
-        default_factory=dict, description="state name → what it starts from: a number, or an expression over `param`"
+        default_factory=dict,
+        description="Initial value of each state that the rule keeps: a number, or an expression over `param`.",
     )
     update: Expression = Field(
-        description="statements over `param`, `grad`, `t`, the state and scalar constants; they assign `param`"
+        description="Statements that assign `param`. They read it, `grad`, the step count `t`, state and constants."
     )
 
 
@@ -135,74 +146,82 @@ class OptimizerDeclaration(Frozen):
     """An optimizer of `torch.optim` or a rule, its arguments and what it holds."""
 
     noun: ClassVar[str] = "an optimizer"
-    kind: str = Field(description="class of torch.optim in lower case, or `rule`")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="arguments of the class by name")
-    parameters: tuple[str, ...] | None = Field(
-        default=None,
-        description="names or globs of the parameters it holds; all trainable ones for the single optimizer",
+    kind: str = Field(description="Class of torch.optim in lower case, or `rule`.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments of the class by name.")
+    parameters: tuple[str, ...] | None = optional(
+        "Names or globs of its parameters. A single `optimizer` holds all trainable ones by default."
     )
-    groups: tuple[GroupDeclaration, ...] = Field(
-        default=(), description="parameter groups with hyperparameters of their own"
-    )
+    groups: tuple[GroupDeclaration, ...] = default((), "Parameter groups with hyperparameters of their own.")
     state: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="parameter → state name → tensor that the state starts from"
+        default_factory=dict,
+        description="Initial state by parameter and name, such as `exp_avg`: a number, or an expression.",
     )
-    rule: RuleDeclaration | None = Field(default=None, description="the equations of a rule")
-    path: ConfigPath = Field(default=(), description="where the config declares it")
+    rule: RuleDeclaration | None = optional("The equations of a rule.")
+    path: ConfigPath = default((), "Place of the declaration in the config.")
 
 
 class Forward(Frozen):
-    """Compute an objective, no gradient."""
+    """Compute an objective without gradients."""
 
     noun: ClassVar[str] = "`forward`"
-    objective: Text | None = Field(
-        default=None, description="named value to compute; the last one of `expression` unless said otherwise"
+    objective: Text | None = optional("Named value to compute. The default is the last value of `expression`.")
+    data: Text | None = optional(
+        "Data source whose current batch is used. The default is that of the loop, else the first that fits."
     )
-    data: Text | None = Field(default=None, description="data source whose current batch is used")
 
 
 class Backward(Frozen):
-    """Compute an objective, then its gradients, which accumulate."""
+    """Compute an objective, and add its gradients to those that are there."""
 
     noun: ClassVar[str] = "`backward`"
-    objective: Text | None = Field(
-        default=None, description="named value to differentiate; the last one of `expression` unless said otherwise"
+    objective: Text | None = optional("Named value to differentiate. The default is the last value of `expression`.")
+    gradient: Gradient | None = optional("Gradient of the objective, if it has more than one element.")
+    parameters: Names = optional(
+        "Names or globs of the parameters to differentiate with respect to. The default is all trainable ones."
     )
-    gradient: Gradient | None = Field(default=None, description="gradient of an objective with more than one element")
-    parameters: Names = Field(default=None, description="names or globs whose gradients are computed; torch's `inputs`")
-    data: Text | None = Field(default=None, description="data source whose current batch is used")
+    data: Text | None = optional(
+        "Data source whose current batch is used. The default is that of the loop, else the first that fits."
+    )
 
 
 class OptimizerStep(Frozen):
-    """One `optimizer.step()`."""
+    """Run one `optimizer.step()` for each optimizer."""
 
     noun: ClassVar[str] = "`step`"
-    optimizers: Names = Field(default=None, alias="optimizer", description="optimizer names; all unless said otherwise")
+    optimizers: Names = Field(
+        default=None,
+        alias="optimizer",
+        description="Names of the optimizers that take a step. The default is all optimizers.",
+    )
 
 
 class ZeroGrad(Frozen):
-    """Gradients become none, or zeros."""
+    """Remove the gradients, or fill them with zeros."""
 
     noun: ClassVar[str] = "`zero_grad`"
-    optimizers: Names = Field(default=None, alias="optimizer", description="optimizer names; all unless said otherwise")
-    set_to_none: Flag = Field(default=True, description="false fills gradients with zeros instead of removing them")
+    optimizers: Names = Field(
+        default=None,
+        alias="optimizer",
+        description="Names of the optimizers whose gradients are cleared. The default is all optimizers.",
+    )
+    set_to_none: Flag = default(True, "`true` removes the gradients; `false` fills them with zeros.")
 
 
 class Train(Frozen):
-    """One training step: zero_grad, backward, clip, step."""
+    """Run one training step: `zero_grad`, `backward`, clipping and `step`."""
 
     noun: ClassVar[str] = "`train`"
-    objective: Text | None = Field(
-        default=None, description="named value to differentiate; the last one of `expression` unless said otherwise"
-    )
+    objective: Text | None = optional("Named value to differentiate. The default is the last value of `expression`.")
     optimizers: Names = Field(
-        default=None, alias="optimizer", description="optimizer names; all, from one backward, unless said otherwise"
+        default=None,
+        alias="optimizer",
+        description="Names of the optimizers that take a step. The default is all, from one backward pass.",
     )
-    accumulate: Number = Field(default=1, description="micro-batches whose gradients are averaged into one step")
-    clip_grad_norm: Number | None = Field(default=None, description="largest norm of all gradients together")
-    clip_grad_value: Number | None = Field(default=None, description="largest absolute value of a gradient element")
-    data: TextOrNull = Field(
-        default=None, description="data source to draw the next batch from; null keeps the current batch"
+    accumulate: Number = default(1, "Number of micro-batches whose gradients are averaged into one step.")
+    clip_grad_norm: Number | None = optional("Largest norm of all gradients together. Off by default.")
+    clip_grad_value: Number | None = optional("Largest absolute value of a gradient element. Off by default.")
+    data: TextOrNull = optional(
+        "Data source of the next batch; `null` keeps the current one. The default is that of the loop."
     )
 
     @property
@@ -215,84 +234,80 @@ class ClipGradNorm(Frozen):
     """Scale gradients so that their norm is at most `max_norm`."""
 
     noun: ClassVar[str] = "`clip_grad_norm`"
-    max_norm: Number = Field(description="largest norm of all gradients together")
-    norm_type: Number = Field(default=2.0, description="order of the norm; .inf for the largest element")
-    parameters: Names = Field(
-        default=None, description="names or globs of the parameters that are clipped; all unless said otherwise"
-    )
+    max_norm: Number = Field(description="Largest norm of all gradients together.")
+    norm_type: Number = default(2.0, "Order of the norm; `inf` takes the largest element.")
+    parameters: Names = optional("Names or globs of the clipped parameters. The default is all.")
 
 
 class ClipGradValue(Frozen):
     """Clamp each element of each gradient."""
 
     noun: ClassVar[str] = "`clip_grad_value`"
-    clip_value: Number = Field(description="largest absolute value of a gradient element")
+    clip_value: Number = Field(description="Largest absolute value of a gradient element.")
 
 
 class Assign(Frozen):
-    """New values for parameters or gradients, all computed before any is written."""
+    """Write new values to parameters or gradients. All values are computed before any is written."""
 
     noun: ClassVar[str] = "`assign`"
-    values: dict[str, Assigned] = Field(description="parameter, or its `.grad` → expression")
+    values: dict[str, Assigned] = Field(description="Expression for each parameter, or for its gradient (`x.grad`).")
 
 
 class Expectation(Frozen):
-    """What an expression must be, and how nearly."""
+    """The value that an expression must have, and its tolerance."""
 
     noun: ClassVar[str] = "an expectation"
-    value: Any = Field(description="number, nested list, true, false, expression, or null for no gradient")
-    rtol: Number | None = Field(
-        default=None, description="relative tolerance; torch.testing's for the dtype, or 0 where atol is given"
-    )
-    atol: Number | None = Field(
-        default=None, description="absolute tolerance; torch.testing's for the dtype, or 0 where rtol is given"
-    )
+    value: Any = Field(description="Number, nested list, `true`, `false`, expression, or `null` for no gradient.")
+    rtol: Number | None = optional("Relative tolerance. Defaults to torch.testing's, or to 0 if `atol` is given.")
+    atol: Number | None = optional("Absolute tolerance. Defaults to torch.testing's, or to 0 if `rtol` is given.")
 
 
 class Expect(Frozen):
-    """Stop the run unless each expression holds its value."""
+    """Stop the run unless each expression has its expected value."""
 
     noun: ClassVar[str] = "`expect`"
-    expectations: dict[str, Expectation] = Field(description="expression → what it must be")
+    expectations: dict[str, Expectation] = Field(description="Expected value of each expression.")
 
 
 class Next(Frozen):
     """Draw the next batch of data sources."""
 
     noun: ClassVar[str] = "`next`"
-    data: tuple[str, ...] = Field(description="data sources, each of which draws its next batch")
+    data: tuple[str, ...] = Field(description="Names of the data sources that draw their next batch.")
 
 
 class Evaluate(Frozen):
-    """Compute the objective and metrics over a whole data source, no gradient."""
+    """Compute the objective and the metrics over a whole data source, without gradients."""
 
     noun: ClassVar[str] = "`evaluate`"
-    data: Text = Field(description="data source, every batch of which is used once, in the order of its file")
-    metrics: Names = Field(default=None, description="metrics to compute; all unless said otherwise")
+    data: Text = Field(description="Data source, each batch of which is used once, in the order of its file.")
+    metrics: Names = optional("Names of the metrics to compute. The default is all metrics.")
 
 
 class ForEach(Frozen):
-    """A loop over the batches of a data source."""
+    """Run steps for each batch of a data source."""
 
     noun: ClassVar[str] = "`for_each`"
-    data: Text | None = Field(default=None, description="data source; the first declared unless said otherwise")
-    epochs: Number = Field(default=1, description="passes over the source")
-    steps: tuple["Step", ...] = Field(description="steps for each batch")
+    data: Text | None = optional("Data source to loop over. The default is the first source that the config declares.")
+    epochs: Number = default(1, "Number of passes over the source.")
+    steps: tuple["Step", ...] = Field(description="Steps to run for each batch.")
 
 
 class Checkpoint(Frozen):
-    """Save the full state of the run, so that it can be resumed from here."""
+    """Save the full state of the run, so that `steprun resume` can go on from here."""
 
     noun: ClassVar[str] = "`checkpoint`"
-    tag: RunName = Field(None, description="name; a later checkpoint of the same name replaces this one")
+    tag: RunName = optional(
+        "Name; a later checkpoint of the same name replaces this one. Without a name the two newest are kept."
+    )
 
 
 class Repeat(Frozen):
-    """A loop over steps."""
+    """Run steps several times."""
 
     noun: ClassVar[str] = "`repeat`"
-    times: Number = Field(description="how often the steps run")
-    steps: tuple["Step", ...] = Field(description="steps of one iteration")
+    times: Number = Field(description="Number of iterations.")
+    steps: tuple["Step", ...] = Field(description="Steps of one iteration.")
 
 
 class Stop(Frozen):
@@ -305,114 +320,85 @@ class Step(Frozen):
     """One step of the program."""
 
     noun: ClassVar[str] = "a step"
-    kind: str = Field(description="what the step does")
-    argument: Any = Field(description="its argument, a model for each kind")
-    every: Number | None = Field(default=None, description="runs on iterations n, 2n, … of the innermost loop")
-    when: Expression | None = Field(default=None, description="condition read just before the step")
-    path: ConfigPath = Field(default=(), description="where the config says it")
+    kind: str = Field(description="Kind of the step.")
+    argument: Any = Field(description="Argument of the step, a model for each kind.")
+    every: Number | None = optional("Run the step in iterations n, 2n, … of the innermost loop only.")
+    when: Expression | None = optional("Run the step only if this scalar condition holds just before it.")
+    path: ConfigPath = default((), "Place of the step in the config.")
 
 
 class Log(Frozen):
     """What each row records."""
 
     noun: ClassVar[str] = "`log`"
-    every: Number = Field(
-        default=1, description="iterations of the innermost loop between rows; the last one is always kept"
-    )
-    tensors: Text = Field(
-        default="full",
-        description="full (every element), stats or digest of what has more than one element, or none of it",
-    )
-    include: Names = Field(
-        default=None, description="names or globs of the columns that are kept; all unless said otherwise"
-    )
-    state: Flag = Field(default=False, description="record optimizer state too")
-    budget: Number = Field(
-        default=BUDGET, description="bytes that the log may take; a larger one is refused before the run"
-    )
+    every: Number = default(1, "Iterations of the innermost loop between rows; the last has one too.")
+    tensors: Text = default("full", "How to store larger tensors: `full` elements, `stats`, a `digest`, or `none`.")
+    include: Names = optional("Names or globs of the columns to store. The default is all columns.")
+    state: Flag = default(False, "Store optimizer state too.")
+    budget: Number = default(BUDGET, "Largest size of the log in bytes. A larger log is an error.")
 
 
 class ToleranceDeclaration(Frozen):
-    """How far the tensors that a glob matches may be from a snapshot."""
+    """How far the tensors that a glob matches may differ from the snapshot."""
 
     noun: ClassVar[str] = "a tolerance"
-    tolerance: Text | None = Field(
-        default=None, description="bitwise, or dtype: five times what torch.testing allows for the dtype"
-    )
-    rtol: Number | None = Field(default=None, description="relative tolerance; 0 where only atol is given")
-    atol: Number | None = Field(default=None, description="absolute tolerance; 0 where only rtol is given")
-    ulp: Number | None = Field(default=None, description="units in the last place")
+    tolerance: Text | None = optional("`bitwise`, or `dtype`: five times what torch.testing allows.")
+    rtol: Number | None = optional("Relative tolerance. It is 0 if only `atol` is given.")
+    atol: Number | None = optional("Absolute tolerance. It is 0 if only `rtol` is given.")
+    ulp: Number | None = optional("Largest difference in units in the last place.")
 
 
 class UncertaintyDeclaration(Frozen):
-    """How the uncertainty of a snapshot is measured, and how many times it a run elsewhere may be apart."""
+    """How the uncertainty of a snapshot is measured, and how many times as much a run elsewhere may differ."""
 
     noun: ClassVar[str] = "`uncertainty`"
-    runs: Number = Field(default=8, description="runs with perturbed rounding, 3 or more; 8 unless said otherwise")
-    factor: Number = Field(
-        default=5, description="times its uncertainty that a tensor may be apart in another environment"
-    )
+    runs: Number = default(8, "Number of runs with perturbed rounding, 3 or more.")
+    factor: Number = default(5, "How many times its uncertainty a tensor may differ in another environment.")
 
 
 class SnapshotDeclaration(Frozen):
-    """What a snapshot keeps, and how nearly `steprun check` holds it."""
+    """What a snapshot stores, and how `steprun check` compares it."""
 
     noun: ClassVar[str] = "`snapshot`"
-    every: Number | None = Field(
-        default=None, description="iterations of the innermost loop between rows; that of `log` unless said otherwise"
+    every: Number | None = optional("Iterations of the innermost loop between rows. The default is that of `log`.")
+    include: Names = optional("Names or globs of the columns to store. The default is that of `log`.")
+    tensors: Text = default("full", "How to store tensors of more than 64 elements: `full`, `stats` or `digest`.")
+    exact: Flag = default(True, "Compare bit for bit in the environment of the snapshot, whatever the tolerance.")
+    tolerance: Text | None = optional(
+        "Tolerance elsewhere instead of the uncertainty: `bitwise`, or `dtype`, five times torch.testing's."
     )
-    include: Names = Field(
-        default=None, description="names or globs of the columns that are kept; those of `log` unless said otherwise"
-    )
-    tensors: Text = Field(
-        default="full",
-        description="how tensors of more than 64 elements are kept: full, stats or digest",
-    )
-    exact: Flag = Field(
-        default=True, description="compare bit for bit in the environment of the snapshot, whatever the tolerance"
-    )
-    tolerance: Text | None = Field(
-        default=None,
-        description="in other environments, instead of the uncertainty: dtype, five times what torch.testing allows, "
-        "or bitwise",
-    )
-    rtol: Number | None = Field(default=None, description="relative tolerance; 0 where only atol is given")
-    atol: Number | None = Field(
-        default=None,
-        description="absolute tolerance, in units of their root mean square for gradients; 0 where only rtol is given",
-    )
-    ulp: Number | None = Field(default=None, description="units in the last place")
-    restart: tuple[Number, ...] = Field(
-        default=(),
-        description="numbers of rows whose state is stored, from which `steprun check` starts the next three steps",
+    rtol: Number | None = optional("Relative tolerance. It is 0 if only `atol` is given.")
+    atol: Number | None = optional("Absolute tolerance; for gradients, in units of their root mean square.")
+    ulp: Number | None = optional("Largest difference in units in the last place.")
+    restart: tuple[Number, ...] = default(
+        (), "Rows whose state is stored. `steprun check` computes the next three steps from each."
     )
     uncertainty: UncertaintyDeclaration | None = Field(
         default_factory=UncertaintyDeclaration,
-        description="how the uncertainty of each number is measured, which decides in other environments; false "
-        "measures none, and leaves `tolerance: dtype`",
+        description="How to measure the uncertainty of each number, the tolerance in other environments. "
+        "`false` measures none and compares with `tolerance: dtype`.",
     )
     tolerances: dict[str, ToleranceDeclaration] = Field(
-        default_factory=dict, description="name or glob → tolerance of the tensors it matches; the first that does"
+        default_factory=dict,
+        description="Tolerance of the tensors that a name or glob matches; the first match counts.",
     )
 
 
 class Health(Frozen):
-    """Rules of health, each a warning with its threshold; one that is not written is off."""
+    """Thresholds of warnings about gradients and updates. A rule that is not written is off."""
 
     noun: ClassVar[str] = "`health`"
-    vanishing_gradient: Number | None = Field(
-        default=None, description="warn of a parameter whose gradient has a norm below this, such as 1e-7"
+    vanishing_gradient: Number | None = optional(
+        "Warn if the norm of a parameter's gradient is below this, such as 1e-7. Off by default."
     )
-    exploding_gradient: Number | None = Field(
-        default=None, description="warn of a parameter whose gradient has a norm above this, such as 1e3"
+    exploding_gradient: Number | None = optional(
+        "Warn if the norm of a parameter's gradient is above this, such as 1e3. Off by default."
     )
-    unchanged: Number | None = Field(
-        default=None, description="warn of a parameter that so many updates in a row did not change, such as 10"
+    unchanged: Number | None = optional(
+        "Warn of a parameter that so many updates in a row did not change. Off by default."
     )
-    update_ratio: tuple[Number, ...] | None = Field(
-        default=None,
-        description="warn of a parameter whose update, relative to its own norm, is outside of [least, most], "
-        "such as [1e-6, 1e-1]",
+    update_ratio: tuple[Number, ...] | None = optional(
+        "Warn if an update, relative to its parameter's norm, is outside [least, most]. Off by default."
     )
 
 
@@ -420,38 +406,42 @@ class Config(Frozen):
     """A whole config, `extends` and overrides applied, short forms written out."""
 
     noun: ClassVar[str] = "a config"
-    name: RunName = Field(
-        default=None,
-        description="run and snapshot name; letters, digits, - and _; the file's stem unless said otherwise",
+    name: RunName = optional(
+        "Name of the run: letters, digits, `-` and `_`. The default is the file's name without its extension."
     )
-    description: Text | None = Field(default=None, description="one line for people")
-    seed: Seed = Field(default=0, description="every random stream derives from it")
-    dtype: FloatingDtype = Field(
-        default="float32", description="of parameters, of a number as init, of floating constants and columns"
+    description: Text | None = optional("One line that says what the config is for.")
+    seed: Seed = default(0, "Seed from which every random stream derives, 0 or more.")
+    dtype: FloatingDtype = default("float32", "Dtype of parameters, of floating constants and of data columns.")
+    device: Device = default("cpu", "Device that the tensors are on: `cpu`, `cuda`, `cuda:1` or `mps`.")
+    engine: Text = default(
+        "eager", "What runs the steps: `eager` one by one, `compile` as compiled code, `cudagraph` as a CUDA graph."
     )
-    device: Device = Field(default="cpu", description="cpu, cuda, cuda:1 or mps")
-    engine: Text = Field(default="eager", description="what executes the steps")
-    parameters: dict[str, TensorDeclaration] = Field(description="name → tensor that is trained")
-    constants: dict[str, Any] = Field(default_factory=dict, description="name → scalar, or tensor without a gradient")
-    data: dict[str, DataDeclaration] = Field(default_factory=dict, description="name → batched data source")
+    parameters: dict[str, TensorDeclaration] = Field(description="Tensors that are trained, by name; at least one.")
+    constants: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Scalars, expressions over them, and tensors without a gradient, by name.",
+    )
+    data: dict[str, DataDeclaration] = Field(default_factory=dict, description="Sources of batches by name.")
     functions: dict[str, Expression] = Field(
-        default_factory=dict, description="name(arguments) → body in the expression language"
+        default_factory=dict, description="Functions: `name(arguments)` and the body of each."
     )
-    expression: Expression = Field(description="statements; the last one's value is the objective")
+    expression: Expression = Field(description="Statements, one a line; the value of the last one is the objective.")
     metrics: dict[str, Expression] = Field(
-        default_factory=dict, description="name → expression, computed with the objective, no gradient"
+        default_factory=dict, description="Expressions by name, computed with the objective."
     )
-    optimizers: dict[str, OptimizerDeclaration] = Field(default_factory=dict, description="name → optimizer")
-    single_optimizer: bool = Field(default=False, description="whether the config writes one `optimizer`")
-    steps: tuple[Step, ...] = Field(description="the program")
-    log: Log = Field(description="what each row records")
-    snapshot: SnapshotDeclaration = Field(description="what a snapshot keeps, and how nearly it is held")
-    on_nonfinite: Text = Field(
-        default="stop",
-        description="what a value, gradient or weight that is nan or infinite does: stop (the run ends as failed), "
-        "warn (once), or ignore (nothing is looked at)",
+    optimizers: dict[str, OptimizerDeclaration] = Field(
+        default_factory=dict, description="Optimizers by name, each with its `parameters`."
     )
-    health: Health = Field(description="rules of health, told as warnings; all off unless written")
+    single_optimizer: bool = default(False, "Whether the config writes one `optimizer`.")
+    steps: tuple[Step, ...] = Field(
+        description="A list of steps, a number of `train` steps, or `{epochs: n}`. The default is one `backward`."
+    )
+    log: Log = Field(description="What each row of the log stores.")
+    snapshot: SnapshotDeclaration = Field(description="What a snapshot stores, and how `steprun check` compares it.")
+    on_nonfinite: Text = default(
+        "stop", "If a value, gradient or weight is NaN or infinite: `stop`, `warn` once, or `ignore` it."
+    )
+    health: Health = Field(description="Thresholds of warnings about gradients and updates. All are off by default.")
     _document: "Document | None" = PrivateAttr(default=None)
 
     @property

@@ -1,12 +1,16 @@
-"""The JSON Schema of a config, from the models and the catalogue: what an editor completes and checks."""
+"""The JSON Schema of a config, from the models and the catalogue: what an editor completes and checks.
+
+An editor sees one file, and steprun sees it merged with the files that it `extends`. So a mapping that merges may leave
+out any key or write null for it, and what a config needs is asked of a file without `extends` alone.
+"""
 
 from __future__ import annotations
 
-import ast
-from typing import Any
+import json
 
-from runner.catalogue import Argument, Initialiser, Optimizer, initialisers, optimizers
-from runner.config.keys import ENGINES, ON_NONFINITE, TENSOR_LOGS
+from runner.catalogue import optimizers
+from runner.config.fields import DTYPES
+from runner.config.keys import TOP_LEVEL_KEYS
 from runner.config.models import (
     STEP_MODELS,
     Config,
@@ -14,321 +18,247 @@ from runner.config.models import (
     Expectation,
     ForEach,
     Frozen,
-    GroupDeclaration,
     Health,
-    InitExpression,
     Log,
-    OptimizerDeclaration,
-    RuleDeclaration,
     SnapshotDeclaration,
     Step,
     TensorDeclaration,
     ToleranceDeclaration,
     UncertaintyDeclaration,
 )
-from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
+from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
+from runner.config.schema_forms import (
+    EXPRESSION,
+    FIELDS,
+    NAMES,
+    NESTED,
+    NULL,
+    SCALAR,
+    UNDERSCORED,
+    Schema,
+    closed,
+    described,
+    given,
+    integer,
+    merged,
+    not_both,
+    or_null,
+    properties_of,
+    undescribed,
+    whole,
+)
+from runner.config.sections.names import RESERVED
+from runner.config.sections.optimizers import RULE
+from runner.config.sections.snapshot import TOLERANCES
 from runner.config.sections.steps import BARE
 
-Schema = dict[str, Any]
+DRAFTS = {"7": "http://json-schema.org/draft-07/schema#", "2020-12": "https://json-schema.org/draft/2020-12/schema"}
+"""The drafts of JSON Schema that the schema can be written in; editors read the first one everywhere."""
 
-_NUMBER: Schema = {"type": ["number", "string"]}
-_NESTED: Schema = {
-    "type": "array",
-    "items": {"anyOf": [{"type": ["number", "boolean", "string"]}, {"$ref": "#/$defs/nested_list"}]},
+_SHORT_FORMS = {
+    "forward": "objective",
+    "backward": "objective",
+    "step": "optimizer",
+    "zero_grad": "optimizer",
+    "clip_grad_norm": "max_norm",
+    "clip_grad_value": "clip_value",
+    "next": "data",
+    "evaluate": "data",
+    "checkpoint": "tag",
 }
-_NAMES: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-_SHORT_STEPS: dict[str, Schema] = {
-    "forward": {"type": "string"},
-    "backward": {"type": "string"},
-    "step": _NAMES,
-    "zero_grad": _NAMES,
-    "clip_grad_norm": _NUMBER,
-    "clip_grad_value": _NUMBER,
-    "next": _NAMES,
-    "evaluate": {"type": "string"},
-    "checkpoint": {"type": ["string", "integer"]},
-}
-"""Step kinds whose argument has a form shorter than a mapping."""
+"""The field that the argument of a step stands for, if it is no mapping."""
 
 
-def json_schema() -> Schema:
-    """The JSON Schema (draft 2020-12) that every valid config satisfies."""
-    fields = _properties(Config)
-    nullable = {"type": ["object", "null"]}
-    properties: Schema = {
-        "name": fields["name"],
-        "description": fields["description"],
-        "extends": {
-            **_NAMES,
-            "description": "config files merged under this one: mappings merge, anything else replaces, null deletes",
-        },
-        "seed": fields["seed"],
-        "dtype": fields["dtype"],
-        "device": fields["device"],
-        "engine": {**fields["engine"], "enum": list(ENGINES)},
-        "parameters": {
-            **nullable,
-            "description": _told(fields, "parameters"),
-            "additionalProperties": {"$ref": "#/$defs/tensor"},
-        },
-        "constants": {
-            **nullable,
-            "description": _told(fields, "constants"),
-            "additionalProperties": {"$ref": "#/$defs/constant"},
-        },
-        "data": {
-            **nullable,
-            "description": _told(fields, "data"),
-            "additionalProperties": {"$ref": "#/$defs/source"},
-        },
-        "functions": {
-            **nullable,
-            "description": _told(fields, "functions"),
-            "additionalProperties": {"type": ["string", "number"]},
-        },
-        "expression": fields["expression"],
-        "metrics": {
-            **nullable,
-            "description": _told(fields, "metrics"),
-            "additionalProperties": {"type": ["string", "number"]},
-        },
-        "optimizer": {"$ref": "#/$defs/optimizer"},
-        "optimizers": {
-            **nullable,
-            "description": _told(fields, "optimizers"),
-            "additionalProperties": {"$ref": "#/$defs/optimizer"},
-        },
-        "steps": {
-            "description": _told(fields, "steps") + ": a list of steps, how often to `train`, or for how many epochs",
-            "default": ["backward"],
-            "anyOf": [
-                {"type": "array", "items": {"$ref": "#/$defs/step"}},
-                _NUMBER,
-                _object({"epochs": _properties(ForEach)["epochs"]}, ["epochs"]),
-                {"type": "null"},
-            ],
-        },
-        "log": _log(),
+def json_schema(draft: str = "7") -> Schema:
+    """The JSON Schema that every valid config satisfies, in a draft of `DRAFTS`."""
+    schema = {"$schema": DRAFTS[draft], **_config()}
+    if draft == "7":
+        return schema
+    text = json.dumps(schema).replace("#/definitions/", "#/$defs/")
+    return {"$defs" if key == "definitions" else key: value for key, value in json.loads(text).items()}
+
+
+def _config() -> Schema:
+    fields = properties_of(Config)
+    names = {"type": "object", "propertyNames": {"$ref": "#/definitions/name"}}
+
+    def by_name(definition: str) -> Schema:
+        return {**names, "additionalProperties": {"$ref": f"#/definitions/{definition}"}}
+
+    sections: Schema = {
+        "parameters": by_name("parameter"),
+        "constants": by_name("constant"),
+        "data": by_name("source"),
+        "functions": {"type": "object", "propertyNames": _signature(), "additionalProperties": or_null(EXPRESSION)},
+        "metrics": {**names, "additionalProperties": or_null(EXPRESSION)},
+        "optimizer": {"$ref": "#/definitions/optimizer"},
+        "optimizers": by_name("optimizer"),
+        "steps": _program(),
+        "log": merged(Log),
         "snapshot": _snapshot(),
-        "on_nonfinite": {**fields["on_nonfinite"], "enum": list(ON_NONFINITE)},
-        "health": {**_model(Health), "type": ["object", "null"], "description": _told(fields, "health")},
+        "health": merged(Health),
     }
+    told = {
+        **fields,
+        "extends": {
+            "description": "Config files that this file is merged over. Mappings merge, other values replace those of "
+            "the base, and `null` deletes a key."
+        },
+        "optimizer": {"description": "The only optimizer: a class of torch.optim with its arguments, or a rule."},
+    }
+    sections["extends"] = NAMES
+    taken = {**fields, **sections}
+    properties = {key: described(or_null(taken[key]), told[key]) for key in TOP_LEVEL_KEYS}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "steprun config",
         "description": "A training computation: tensors, an expression, optimizers and a program of steps.",
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
-        "$defs": {
-            "nested_list": _NESTED,
-            "init": _init(),
-            "tensor": _tensor("a tensor: a number, a nested list, or a declaration; null deletes that of a base"),
+        "allOf": [
+            not_both("optimizer", "optimizers"),
+            {"if": {"required": ["extends"]}, "else": _whole()},
+        ],
+        "definitions": {
+            "name": _name(),
+            "dtype": {"enum": [*DTYPES, *(f"torch.{name}" for name in DTYPES)]},
+            "nested_list": NESTED,
+            "init": initial_values(),
+            "parameter": _tensor(),
             "constant": _constant(),
             "source": _source(),
-            "optimizer": _optimizer(),
+            "optimizer": optimizer(),
+            **optimizer_kinds(),
             "step": _step(),
             "expectation": _expectation(),
         },
     }
 
 
-def _properties(model: type[Frozen]) -> Schema:
-    """A model's properties under the keys that a person writes, with descriptions and defaults."""
-    model.model_rebuild()  # models are built when they are first used
-    schema = model.model_json_schema(by_alias=True)
+def _whole() -> Schema:
+    """What a file that extends no other has to say."""
+    filled = {"type": ["number", "string", "boolean", "array", "object"]}
+    columns = given("columns", then={"required": ["file"]})
+    values = [{"required": ["init"]}, {"required": ["file"]}]
+    parameter = {**filled, "anyOf": [{"type": ["number", "string", "array"]}, *values]}
+    one: Schema = {
+        "anyOf": [{"required": [name]} for name in (*optimizers(), RULE)],
+        "properties": {RULE: {"type": "object", "required": ["update"]}},
+    }
+    words = "|".join(STEP_MODELS)
+    word = {"pattern": rf"^(?![- ]*(?:{words})\s*$)", "errorMessage": "Expected a list of steps: write `- ` before it."}
     return {
-        key: {name: part for name, part in value.items() if name != "title"}
-        for key, value in schema["properties"].items()
+        "required": ["parameters", "expression"],
+        "properties": {
+            "parameters": {"type": "object", "minProperties": 1, "additionalProperties": {**parameter, **columns}},
+            "constants": {"additionalProperties": {**filled, **columns}},
+            "data": {"additionalProperties": {"type": "object", "required": ["columns"]}},
+            "optimizer": {"if": {"type": "object"}, "then": one},
+            "optimizers": {"additionalProperties": {"type": "object", **one}},
+        },
+        "if": {"properties": {"constants": {"propertyNames": {"not": {"enum": list(STEP_MODELS)}}}}},
+        "then": {"properties": {"steps": word}},
     }
 
 
-def _told(fields: Schema, key: str) -> str:
-    return str(fields[key]["description"])
+def _name() -> Schema:
+    return {
+        "pattern": r"^(?:[A-Za-z_]|[^\x00-\x7F])(?:[A-Za-z0-9_]|[^\x00-\x7F])*$",
+        "not": {"enum": sorted(RESERVED)},
+        "errorMessage": "A name has letters, digits and `_`, and is not a reserved word.",
+    }
 
 
-def _object(properties: Schema, required: list[str] | None = None, description: str | None = None) -> Schema:
-    schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
-    if required:
-        schema["required"] = required
-    if description:
-        schema["description"] = description
-    return schema
-
-
-def _model(model: type[Frozen], **replaced: Schema) -> Schema:
-    required = [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
-    properties = _properties(model)
-    for key, schema in replaced.items():
-        properties[key] = {
-            **{name: properties[key][name] for name in ("description", "default") if name in properties[key]},
-            **schema,
-        }
-    return _object(properties, required, model.__doc__)
-
-
-def _log() -> Schema:
-    log = _model(Log, tensors={"enum": list(TENSOR_LOGS)})
-    return {**log, "type": ["object", "null"], "description": _told(_properties(Config), "log")}
+def _signature() -> Schema:
+    return {
+        "pattern": r"^\s*[^\s\d()][^\s()]*\s*\([\s\S]*\)\s*$",
+        "errorMessage": "Write the function as `name(argument, …): body`.",
+    }
 
 
 def _snapshot() -> Schema:
-    word = {"enum": [*TOLERANCES, None]}
-    declared = _model(ToleranceDeclaration, tolerance=word)
-    tolerance = {**declared, "minProperties": 1}
-    snapshot = _model(
+    words = [("tolerance", "ulp"), ("tolerance", "rtol"), ("tolerance", "atol"), ("ulp", "rtol"), ("ulp", "atol")]
+    one = [not_both(first, second) for first, second in words]
+    tolerance = {**merged(ToleranceDeclaration), "minProperties": 1, "allOf": one}
+    tolerances = {"anyOf": [{"enum": list(TOLERANCES)}, tolerance, NULL]}
+    snapshot = merged(
         SnapshotDeclaration,
-        tensors={"enum": list(TENSORS_KEPT)},
-        tolerance=word,
-        uncertainty={"anyOf": [{"type": ["boolean", "null"]}, _model(UncertaintyDeclaration)]},
-        tolerances={"type": "object", "additionalProperties": {"anyOf": [{"enum": list(TOLERANCES)}, tolerance]}},
+        uncertainty={"anyOf": [{"type": ["boolean", "null"]}, merged(UncertaintyDeclaration)]},
+        tolerances={"type": "object", "additionalProperties": tolerances},
     )
-    return {**snapshot, "type": ["object", "null"], "description": _told(_properties(Config), "snapshot")}
+    return {**snapshot, "allOf": one}
 
 
-def _tensor(description: str) -> Schema:
-    declaration = _model(TensorDeclaration, init={"$ref": "#/$defs/init"})
+def _tensor(**replaced: Schema) -> Schema:
+    declared = merged(TensorDeclaration, **replaced)
+    declared |= not_both("init", "file")
+    short: list[Schema] = [{"type": "number"}, {"$ref": "#/definitions/nested_list"}]
     return {
-        "description": description,
-        "anyOf": [{"type": "number"}, {"$ref": "#/$defs/nested_list"}, declaration, {"type": "null"}],
+        "description": "A tensor: a number, a nested list, or a mapping that declares it.",
+        "anyOf": [*short, declared, UNDERSCORED, NULL],
     }
 
 
 def _constant() -> Schema:
-    tensor = _tensor(
-        "a scalar (a number, a boolean, an expression over the other scalar constants), or a tensor without a gradient"
-    )
-    return {**tensor, "anyOf": [{"type": ["boolean", "string"]}, *tensor["anyOf"]]}
+    tensor = _tensor(requires_grad={"enum": [False]})
+    return {
+        "description": "A scalar (a number, a boolean, or an expression over the other scalar constants), or a tensor "
+        "without a gradient.",
+        "anyOf": [SCALAR, *(form for form in tensor["anyOf"][1:] if form is not UNDERSCORED)],
+    }
 
 
 def _source() -> Schema:
-    declared = _model(
-        DataDeclaration,
-        file={"type": ["string", "null"]},
-        columns={"type": "object", "additionalProperties": _NAMES, "minProperties": 1},
-        batch_size={"type": ["number", "string", "null"]},
-    )
-    return {"description": DataDeclaration.__doc__, "anyOf": [declared, {"type": "null"}]}
+    columns = {**FIELDS[DataDeclaration]["columns"], "propertyNames": {"$ref": "#/definitions/name"}}
+    return {"description": DataDeclaration.__doc__, "anyOf": [merged(DataDeclaration, columns=columns), NULL]}
 
 
-def _init() -> Schema:
-    calls = {name: _call(initialiser) for name, initialiser in initialisers().items()}
-    calls["expression"] = _properties(InitExpression)["expression"]
-    names = [
-        name
-        for name, initialiser in initialisers().items()
-        if all(argument.default is not None for argument in initialiser.arguments)
-    ]
-    choices: list[Schema] = [
-        {"enum": names, "description": "an initialiser of torch.nn.init with its defaults"},
-        {"type": ["number", "boolean", "string", "null"]},
-        {"$ref": "#/$defs/nested_list"},
-        {**_object(calls), "minProperties": 1, "maxProperties": 1},
-    ]
-    return {"description": "initial values", "anyOf": choices}
-
-
-def _call(initialiser: Initialiser) -> Schema:
-    schema = _object(
-        {argument.name: _argument(argument) for argument in initialiser.arguments}, _required(initialiser.arguments)
-    )
-    return {**schema, "type": ["object", "null"], "description": f"torch.nn.init.{initialiser.function}"}
-
-
-def _optimizer() -> Schema:
-    kinds = {name: _optimizer_kind(optimizer) for name, optimizer in optimizers().items()}
-    kinds["rule"] = _model(RuleDeclaration)
-    declared = _properties(OptimizerDeclaration)
-    groups: Schema = {
-        "description": _told(declared, "groups"),
-        "type": "array",
-        "items": {
-            "type": "object",
-            "properties": {"parameters": {**_NAMES, "description": _told(_properties(GroupDeclaration), "parameters")}},
-            "required": ["parameters"],
-        },
+def _program() -> Schema:
+    in_no_loop = {
+        "not": {"const": "stop"},
+        "properties": {"stop": False},
+        **given("every", then={"properties": {"every": False}}),
     }
-    state: Schema = {
-        "description": _told(declared, "state"),
-        "type": "object",
-        "additionalProperties": {"type": "object", "additionalProperties": {"type": ["number", "string", "boolean"]}},
-    }
-    sides = {"parameters": {**_NAMES, "description": _told(declared, "parameters")}, "groups": groups, "state": state}
-    schema = _object({**kinds, **sides})
-    schema["oneOf"] = [{"required": [name]} for name in kinds]
-    return {
-        "description": "one class of torch.optim with its arguments, or a rule",
-        "anyOf": [schema, {"type": "null"}],
-    }
-
-
-def _optimizer_kind(optimizer: Optimizer) -> Schema:
-    taken = [argument for argument in optimizer.arguments if argument.name not in optimizer.refused]
-    schema = _object({argument.name: _argument(argument) for argument in taken}, _required(taken))
-    return {**schema, "type": ["object", "null"], "description": f"torch.optim.{optimizer.class_name}"}
-
-
-def _required(arguments: tuple[Argument, ...] | list[Argument]) -> list[str]:
-    return [argument.name for argument in arguments if argument.default is None]
-
-
-_TYPES: dict[str, str] = {"bool": "boolean", "int": "number", "float": "number", "Tensor": "number", "str": "string"}
-
-
-def _argument(argument: Argument) -> Schema:
-    """An argument's schema; text may always stand for a value, as an expression."""
-    if argument.type.rstrip("?").endswith("[]"):
-        schema: Schema = {"type": ["array", "string"], "items": {"type": ["number", "string", "null"]}}
-    else:
-        kinds = {_TYPES.get(kind, "string") for kind in argument.type.rstrip("?").split("|")}
-        schema = {"type": sorted({*kinds, "string", *(["null"] if argument.type.endswith("?") else [])})}
-    if argument.default is not None:
-        default = ast.literal_eval(argument.default)
-        schema["default"] = list(default) if isinstance(default, tuple) else default
-    return schema
+    step = {"allOf": [{"$ref": "#/definitions/step"}, in_no_loop]}
+    epochs = closed({"epochs": properties_of(ForEach)["epochs"]}, ["epochs"])
+    return {"anyOf": [{"type": "array", "items": step}, integer(0), epochs, NULL]}
 
 
 def _step() -> Schema:
-    side = _properties(Step)
+    side = properties_of(Step)
     kinds = {kind: _step_argument(kind) for kind in STEP_MODELS}
-    long_form = _object(
-        {
-            **kinds,
-            "every": side["every"],
-            "when": {"type": ["string", "boolean", "number"], "description": _told(side, "when")},
-        }
-    )
+    long_form = closed({**kinds, "every": side["every"], "when": side["when"]})
     long_form["oneOf"] = [{"required": [kind]} for kind in kinds]
+    words = [{"const": kind, "description": STEP_MODELS[kind].__doc__} for kind in BARE]
     return {
-        "description": "one step: a word, or one step key with `every` and `when` beside it",
-        "anyOf": [{"enum": list(BARE)}, long_form],
+        "description": "A step: a word, or a mapping with one step and, beside it, `every` and `when`.",
+        "anyOf": [*words, long_form],
     }
 
 
 def _step_argument(kind: str) -> Schema:
     model = STEP_MODELS[kind]
-    forms: list[Schema] = [_SHORT_STEPS[kind]] if kind in _SHORT_STEPS else []
+    forms = [undescribed(properties_of(model)[_SHORT_FORMS[kind]])] if kind in _SHORT_FORMS else []
     forms.append(_long_argument(kind, model))
-    if kind in BARE:
-        forms.append({"type": "null"})
+    if kind in BARE and kind != "stop":
+        forms.append(NULL)
     return {"description": model.__doc__, "anyOf": forms}
 
 
 def _long_argument(kind: str, model: type[Frozen]) -> Schema:
     if kind == "assign":
-        values = {"type": ["string", "number", "boolean"]}
-        return {"type": "object", "additionalProperties": values, "minProperties": 1}
+        return {"type": "object", "additionalProperties": SCALAR, "minProperties": 1}
     if kind == "expect":
-        return {"type": "object", "additionalProperties": {"$ref": "#/$defs/expectation"}, "minProperties": 1}
-    if kind in ("repeat", "for_each"):
-        return _model(model, steps={"type": "array", "items": {"$ref": "#/$defs/step"}})
+        expected = {"$ref": "#/definitions/expectation"}
+        value = {"allOf": [expected], "not": NULL, "errorMessage": "Only a gradient, such as `x.grad`, can be null."}
+        gradients = {r"\.\s*grad\b": expected}
+        return {"type": "object", "patternProperties": gradients, "additionalProperties": value, "minProperties": 1}
     if kind == "stop":
-        return {"type": "null"}
-    if kind == "next":
-        return _model(model, data=_NAMES)
-    return _model(model)
+        return NULL
+    return whole(model)
 
 
 def _expectation() -> Schema:
-    value: Schema = {"anyOf": [{"type": ["number", "string", "boolean", "null"]}, {"$ref": "#/$defs/nested_list"}]}
-    return {"description": Expectation.__doc__, "anyOf": [*value["anyOf"], _model(Expectation, value=value)]}
+    forms: list[Schema] = [or_null(SCALAR), {"$ref": "#/definitions/nested_list"}]
+    declared = whole(Expectation)
+    declared["properties"]["value"] = described({"anyOf": forms}, declared["properties"]["value"])
+    return {"description": Expectation.__doc__, "anyOf": [*forms, declared]}

@@ -140,3 +140,18 @@ def test_schema_is_a_json_schema() -> None:
     assert (done.code, done.err) == (0, "")
     schema = json.loads(done.out)
     assert {"parameters", "expression", "steps", "optimizer"} <= set(schema["properties"])
+    assert schema["$schema"] == "http://json-schema.org/draft-07/schema#"
+
+
+def test_schema_may_be_of_another_draft() -> None:
+    older, newer = (json.loads(steprun("schema", "--draft", draft).out) for draft in ("7", "2020-12"))
+    assert older == json.loads(steprun("schema").out)
+    assert newer["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert set(newer["$defs"]) == set(older["definitions"])
+    assert "definitions" not in newer
+    message = "there is no draft `4`\n      = write `7` or `2020-12`"
+    assert steprun("schema", "--draft", "4") == Outcome(2, "", f"steprun\n      {message}\n")
+
+
+def test_help_of_schema_shows_the_line_that_editors_read() -> None:
+    assert "# yaml-language-server: $schema=steprun.schema.json" in steprun("schema", "--help").out

@@ -31,7 +31,7 @@ def register(application: typer.Typer) -> None:
     application.command(
         epilog=examples(
             "steprun schema > steprun.schema.json",
-            "# in a config, for editors: # yaml-language-server: $schema=steprun.schema.json",
+            "# yaml-language-server: $schema=steprun.schema.json     (first line of a config)",
         ),
         short_help="Print the JSON Schema of configs.",
     )(schema)
@@ -41,11 +41,24 @@ def register(application: typer.Typer) -> None:
     )(ops)
 
 
-def schema(report: FaultFormat = "text") -> None:
-    """Print the JSON Schema of configs, for editors and other programs."""
-    from runner.config import json_schema
+def schema(
+    draft: Annotated[
+        str, typer.Option("--draft", metavar="7|2020-12", help="Draft of JSON Schema. All editors read draft 7.")
+    ] = "7",
+    report: FaultFormat = "text",
+) -> None:
+    """Print the JSON Schema of configs, for editors and other programs.
 
-    say_json(json_schema())
+    With yaml-language-server, an editor completes and checks a config whose first line names the schema. The path is
+    relative to the config.
+    """
+    from runner.config import json_schema
+    from runner.config.schema import DRAFTS
+
+    if draft not in DRAFTS:
+        known = " or ".join(f"`{each}`" for each in DRAFTS)
+        raise UsageError(Problem(f"there is no draft `{draft}`", f"write {known}"))
+    say_json(json_schema(draft))
 
 
 def ops(

@@ -112,9 +112,11 @@ def keys_of(model: type[Frozen]) -> list[str]:
 
 
 def description_of(model: type[Frozen], key: str) -> str:
+    """The first sentence of a field's description, as a part of another sentence."""
     for name, field in model.model_fields.items():
         if key in (name, field.alias):
-            return field.description or key
+            first = (field.description or key).split(". ")[0].removesuffix(".")
+            return first[0].lower() + first[1:]
     return key
 
 

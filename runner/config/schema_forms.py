@@ -1,0 +1,177 @@
+"""Building blocks of the JSON Schema: what a field takes, a model as a mapping, null where a base's key is deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from runner.config.keys import ENGINES, ON_NONFINITE, TENSOR_LOGS
+from runner.config.models import (
+    ClipGradNorm,
+    ClipGradValue,
+    Config,
+    DataDeclaration,
+    Expectation,
+    ForEach,
+    Frozen,
+    Health,
+    Log,
+    Next,
+    Repeat,
+    SnapshotDeclaration,
+    Step,
+    TensorDeclaration,
+    ToleranceDeclaration,
+    Train,
+    UncertaintyDeclaration,
+)
+from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
+
+Schema = dict[str, Any]
+
+TOLD = ("description", "default")
+"""What an editor shows, and does not check."""
+
+NULL: Schema = {"type": "null"}
+TEXT: Schema = {"type": "string", "pattern": r"\S"}
+EXPRESSION: Schema = {"type": ["string", "number"], "pattern": r"\S"}
+SCALAR: Schema = {"type": ["string", "number", "boolean"], "pattern": r"\S"}
+NAMES: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+NESTED: Schema = {"type": "array", "items": {"anyOf": [SCALAR, {"$ref": "#/definitions/nested_list"}]}}
+UNDERSCORED: Schema = {
+    "type": "string",
+    "pattern": r"^(?:[-+]?(?:\.?(?:inf|Inf|INF)|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?)|\.?(?:nan|NaN|NAN))$",
+    "errorMessage": "Expected a number, a list or a mapping.",
+}
+"""Numbers that only steprun's YAML reads as such: `1_000`, `inf`, `nan`."""
+
+
+def number(**limits: float) -> Schema:
+    """A number within limits, or an expression."""
+    return {"type": ["number", "string"], **limits, "pattern": r"\S"}
+
+
+def integer(minimum: int) -> Schema:
+    return {"type": ["integer", "string"], "minimum": minimum, "pattern": r"\S"}
+
+
+_POSITIVE = number(exclusiveMinimum=0)
+_NOT_NEGATIVE = number(minimum=0)
+_TOLERANCE: Schema = {
+    "tolerance": {"enum": list(TOLERANCES)},
+    "rtol": _NOT_NEGATIVE,
+    "atol": _NOT_NEGATIVE,
+    "ulp": integer(0),
+}
+FIELDS: dict[type[Frozen], Schema] = {
+    TensorDeclaration: {
+        "shape": {"type": "array", "items": integer(0)},
+        "init": {"$ref": "#/definitions/init"},
+        "stacked": integer(0),
+        "dtype": {"$ref": "#/definitions/dtype"},
+    },
+    DataDeclaration: {
+        "columns": {"type": "object", "additionalProperties": NAMES, "minProperties": 1},
+        "batch_size": integer(1),
+        "dtype": {"type": "object", "additionalProperties": {"$ref": "#/definitions/dtype"}},
+    },
+    Train: {"accumulate": integer(1), "clip_grad_norm": _POSITIVE, "clip_grad_value": _POSITIVE},
+    ClipGradNorm: {"max_norm": _POSITIVE, "norm_type": _POSITIVE},
+    ClipGradValue: {"clip_value": _POSITIVE},
+    Expectation: {"rtol": _NOT_NEGATIVE, "atol": _NOT_NEGATIVE},
+    Next: {"data": NAMES},
+    ForEach: {"epochs": integer(0), "steps": {"type": "array", "items": {"$ref": "#/definitions/step"}}},
+    Repeat: {"times": integer(0), "steps": {"type": "array", "items": {"$ref": "#/definitions/step"}}},
+    Step: {"every": integer(1), "when": SCALAR},
+    Log: {"every": integer(1), "tensors": {"enum": list(TENSOR_LOGS)}, "budget": integer(0)},
+    ToleranceDeclaration: _TOLERANCE,
+    UncertaintyDeclaration: {"runs": integer(3), "factor": number(minimum=1)},
+    SnapshotDeclaration: {
+        **_TOLERANCE,
+        "every": integer(1),
+        "tensors": {"enum": list(TENSORS_KEPT)},
+        "restart": {"type": "array", "items": integer(0)},
+    },
+    Health: {
+        "vanishing_gradient": _POSITIVE,
+        "exploding_gradient": _POSITIVE,
+        "unchanged": integer(1),
+        "update_ratio": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
+    },
+    Config: {
+        "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},
+        "engine": {"enum": list(ENGINES)},
+        "expression": EXPRESSION,
+        "on_nonfinite": {"enum": list(ON_NONFINITE)},
+    },
+}
+"""What a field takes, where the model's type says less."""
+
+
+def properties_of(model: type[Frozen]) -> Schema:
+    """A model's properties under the keys that a person writes; null stands for a default of none."""
+    model.model_rebuild()  # models are built when they are first used
+    schemas = model.model_json_schema(by_alias=True)["properties"]
+    found: Schema = {}
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        told = {**schemas[key], "description": field.description}
+        taken = described(FIELDS.get(model, {}).get(key, {part: told[part] for part in told if part != "title"}), told)
+        found[key] = or_null(taken) if told.get("default", ...) is None else taken
+    return found
+
+
+def described(schema: Schema, by: Schema) -> Schema:
+    """A schema with the description and the default of another one, which an editor shows."""
+    without = undescribed(schema)
+    told: Schema = {key: by[key] for key in TOLD if key in by}
+    default = told.get("default")
+    if default not in (None, []) and "Default: " not in told["description"]:
+        told["description"] += f" Default: `{json.dumps(default).strip(chr(34))}`."
+    if "$ref" in without:  # beside which draft 7 reads nothing
+        without = {"allOf": [without]}
+    return {**told, **without}
+
+
+def undescribed(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key not in TOLD}
+
+
+def or_null(schema: Schema) -> Schema:
+    """A schema that takes null too: it deletes what a base says."""
+    if "enum" in schema:
+        return {**schema, "enum": [*(value for value in schema["enum"] if value is not None), None]}
+    if "anyOf" in schema:
+        return schema if NULL in schema["anyOf"] else {**schema, "anyOf": [*schema["anyOf"], NULL]}
+    if "type" in schema:
+        kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        return {**schema, "type": [*(kind for kind in kinds if kind != "null"), "null"]}
+    return {**{key: schema[key] for key in TOLD if key in schema}, "anyOf": [undescribed(schema), NULL]}
+
+
+def given(*keys: str, then: Schema) -> Schema:
+    """What else holds where a mapping says something under each of some keys."""
+    return {"if": {"required": list(keys), "properties": {key: {"not": NULL} for key in keys}}, "then": then}
+
+
+def not_both(first: str, second: str) -> Schema:
+    return given(first, second, then={"properties": {second: False}})
+
+
+def closed(properties: Schema, required: Iterable[str] = ()) -> Schema:
+    schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**schema, "required": list(required)} if required else schema
+
+
+def merged(model: type[Frozen], **replaced: Schema) -> Schema:
+    """A mapping that merges with that of a base: any key may be left out, or be null."""
+    properties = properties_of(model)
+    properties |= {key: described(schema, properties[key]) for key, schema in replaced.items()}
+    return closed({key: or_null(schema) for key, schema in properties.items()})
+
+
+def whole(model: type[Frozen]) -> Schema:
+    """A mapping within a list, which is all there is."""
+    required = [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
+    return closed(properties_of(model), required)
