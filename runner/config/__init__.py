@@ -31,7 +31,6 @@ from runner.config.models import (
     Init,
     InitCall,
     InitExpression,
-    Log,
     Next,
     OptimizerDeclaration,
     OptimizerStep,
@@ -43,6 +42,7 @@ from runner.config.models import (
     Train,
     ZeroGrad,
 )
+from runner.config.record_models import Log
 
 __all__ = [
     "Assign",

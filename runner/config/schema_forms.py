@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from runner.config.frozen import Frozen
 from runner.config.keys import ENGINES, ON_NONFINITE, TENSOR_LOGS
 from runner.config.models import (
     ClipGradNorm,
@@ -14,18 +15,13 @@ from runner.config.models import (
     DataDeclaration,
     Expectation,
     ForEach,
-    Frozen,
-    Health,
-    Log,
     Next,
     Repeat,
-    SnapshotDeclaration,
     Step,
     TensorDeclaration,
-    ToleranceDeclaration,
     Train,
-    UncertaintyDeclaration,
 )
+from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
 from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
 
 Schema = dict[str, Any]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runner.config import Config
-from runner.config.models import SnapshotDeclaration, ToleranceDeclaration
+from runner.config.record_models import SnapshotDeclaration, ToleranceDeclaration
 from runner.errors import did_you_mean, listing
 from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar

@@ -314,9 +314,11 @@ def test_a_description_is_a_few_short_sentences() -> None:
 
 
 def test_every_field_of_every_model_is_described() -> None:
-    from runner.config import models
+    from runner.config import models, record_models
+    from runner.config.frozen import Frozen
 
-    kinds = [each for each in vars(models).values() if isinstance(each, type) and issubclass(each, models.Frozen)]
+    found = {**vars(models), **vars(record_models)}.values()
+    kinds = [each for each in found if isinstance(each, type) and issubclass(each, Frozen)]
     assert len(kinds) > 15
     for kind in kinds:
         assert kind.__doc__

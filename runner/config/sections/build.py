@@ -9,7 +9,8 @@ from typing import Any
 from runner.config.document import Document
 from runner.config.fields import LONGEST_NAME, check_expression
 from runner.config.keys import ENGINES, ON_NONFINITE, RESERVED, TENSOR_LOGS, TOP_LEVEL_KEYS, not_built
-from runner.config.models import Config, Health, Log
+from runner.config.models import Config
+from runner.config.record_models import Health, Log
 from runner.config.sections.data import read_sources
 from runner.config.sections.faults import EnoughFaults, Faults
 from runner.config.sections.names import check_data_names, check_function_names, check_metric_names, check_tensor_names

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from runner.config.document import Document
 from runner.config.fields import FieldError
-from runner.config.models import Frozen
+from runner.config.frozen import Frozen
 from runner.config.text.nodes import Path, describe
 from runner.errors import Problem, listing, nearest
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from runner.config.fields import FieldError, check_assigned, check_names, check_number
-from runner.config.models import STEP_MODELS, Expect, Expectation, ForEach, Frozen, Next, Repeat, Step, Train
+from runner.config.frozen import Frozen
+from runner.config.models import STEP_MODELS, Expect, Expectation, ForEach, Next, Repeat, Step, Train
 from runner.config.sections.faults import Faults, keys_of
 from runner.config.text.nodes import Path, describe
 from runner.errors import did_you_mean

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runner.config import models
+from runner.config.record_models import Health
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.scalars import integer, number
@@ -29,7 +29,7 @@ class HealthPlan:
         return self.unchanged is not None or self.update_ratio is not None
 
 
-def plan_health(written: models.Health, scalars: Mapping[str, Scalar], faults: Faults) -> HealthPlan:
+def plan_health(written: Health, scalars: Mapping[str, Scalar], faults: Faults) -> HealthPlan:
     """The thresholds of a config as numbers; reports each that is invalid."""
     unchanged = None
     if written.unchanged is not None:

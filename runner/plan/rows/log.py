@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from runner.config.models import Log
+from runner.config.record_models import Log
 from runner.errors import did_you_mean
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar

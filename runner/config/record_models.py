@@ -1,0 +1,86 @@
+"""The models of `log`, `snapshot` and `health`: what a run records, compares and reports."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from runner.config.fields import Flag, Names, Number, Text
+from runner.config.frozen import Frozen, default, optional
+
+BUDGET = 1024**3
+"""Bytes that a log may take unless said otherwise."""
+
+
+class Log(Frozen):
+    """What each row records."""
+
+    noun: ClassVar[str] = "`log`"
+    every: Number = default(1, "Iterations of the innermost loop between rows; the last has one too.")
+    tensors: Text = default("full", "How to store larger tensors: `full` elements, `stats`, a `digest`, or `none`.")
+    include: Names = optional("Names or globs of the columns to store. The default is all columns.")
+    state: Flag = default(False, "Store optimizer state too.")
+    budget: Number = default(BUDGET, "Largest size of the log in bytes. A larger log is an error.")
+
+
+class ToleranceDeclaration(Frozen):
+    """How far the tensors that a glob matches may differ from the snapshot."""
+
+    noun: ClassVar[str] = "a tolerance"
+    tolerance: Text | None = optional("`bitwise`, or `dtype`: five times what torch.testing allows.")
+    rtol: Number | None = optional("Relative tolerance. It is 0 if only `atol` is given.")
+    atol: Number | None = optional("Absolute tolerance. It is 0 if only `rtol` is given.")
+    ulp: Number | None = optional("Largest difference in units in the last place.")
+
+
+class UncertaintyDeclaration(Frozen):
+    """How the uncertainty of a snapshot is measured, and how many times as much a run elsewhere may differ."""
+
+    noun: ClassVar[str] = "`uncertainty`"
+    runs: Number = default(8, "Number of runs with perturbed rounding, 3 or more.")
+    factor: Number = default(5, "How many times its uncertainty a tensor may differ in another environment.")
+
+
+class SnapshotDeclaration(Frozen):
+    """What a snapshot stores, and how `steprun check` compares it."""
+
+    noun: ClassVar[str] = "`snapshot`"
+    every: Number | None = optional("Iterations of the innermost loop between rows. The default is that of `log`.")
+    include: Names = optional("Names or globs of the columns to store. The default is that of `log`.")
+    tensors: Text = default("full", "How to store tensors of more than 64 elements: `full`, `stats` or `digest`.")
+    exact: Flag = default(True, "Compare bit for bit in the environment of the snapshot, whatever the tolerance.")
+    tolerance: Text | None = optional(
+        "Tolerance elsewhere instead of the uncertainty: `bitwise`, or `dtype`, five times torch.testing's."
+    )
+    rtol: Number | None = optional("Relative tolerance. It is 0 if only `atol` is given.")
+    atol: Number | None = optional("Absolute tolerance; for gradients, in units of their root mean square.")
+    ulp: Number | None = optional("Largest difference in units in the last place.")
+    restart: tuple[Number, ...] = default(
+        (), "Rows whose state is stored. `steprun check` computes the next three steps from each."
+    )
+    uncertainty: UncertaintyDeclaration | None = Field(
+        default_factory=UncertaintyDeclaration,
+        description="How to measure the uncertainty of each number, the tolerance in other environments. "
+        "`false` measures none and compares with `tolerance: dtype`.",
+    )
+    tolerances: dict[str, ToleranceDeclaration] = Field(
+        default_factory=dict,
+        description="Tolerance of the tensors that a name or glob matches; the first match counts.",
+    )
+
+
+class Health(Frozen):
+    """Thresholds of warnings about gradients and updates. A rule that is not written is off."""
+
+    noun: ClassVar[str] = "`health`"
+    vanishing_gradient: Number | None = optional(
+        "Warn if the norm of a parameter's gradient is below this, such as 1e-7. Off by default."
+    )
+    exploding_gradient: Number | None = optional(
+        "Warn if the norm of a parameter's gradient is above this, such as 1e3. Off by default."
+    )
+    unchanged: Number | None = optional(
+        "Warn of a parameter that so many updates in a row did not change. Off by default."
+    )
+    update_ratio: tuple[Number, ...] | None = optional(
+        "Warn if an update, relative to its parameter's norm, is outside [least, most]. Off by default."
+    )
