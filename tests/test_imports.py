@@ -43,7 +43,6 @@ MOST_LINES = 450
 
 LONG = {
     "compare/snapshots/reading.py": 496,
-    "language/inference/guards.py": 471,
 }
 """Modules that are longer than that, and how long: a list that only shrinks, and wants to be empty."""
 

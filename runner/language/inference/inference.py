@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from runner.language.inference.costs import is_costly
 from runner.language.inference.generators import generators
-from runner.language.inference.guards import MAX_EMPTY, check_alone
+from runner.language.inference.guards import check_alone
+from runner.language.inference.native_checks import MAX_EMPTY
 from runner.language.inference.room import NODE_BYTES, NODES_AT_ONCE, widen
 
 MAX_NODES = 50_000
