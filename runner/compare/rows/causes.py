@@ -1,4 +1,4 @@
-"""What the first row that differs points to, in sentences a person can act on."""
+"""Derives likely causes from the first row that differs, as sentences that a user can act on."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MOST_NAMES = 6
 
 
 BATCH, RANDOM = "the batch", "a random draw"
-"""What a step may draw, which no row holds."""
+"""Inputs that a step may draw, and that rows do not contain."""
 
 
 def causes(parting: FirstDifference, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1) -> tuple[str, ...]:
-    """What the first row that differs points to: where the difference was born, then what it looks like.
+    """The likely causes of the first difference: where it begins, then what it looks like.
 
     Args:
         draws: which of `BATCH` and `RANDOM` the steps draw.
@@ -32,7 +32,7 @@ def causes(parting: FirstDifference, *, draws: Collection[str] = (BATCH, RANDOM)
     return (*_birth(parting, draws), *_looks(parting), *between)
 
 
-# --- where it was born
+# --- where it begins
 
 
 def _birth(parting: FirstDifference, draws: Collection[str]) -> Iterator[str]:
@@ -156,7 +156,7 @@ def _nan(difference: Difference, name: str) -> str:
 
 
 def _tensors(parting: FirstDifference, column: Column) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """A column as it was found, as it was expected, and as it stood before the step."""
+    """A column as found, as expected, and before the step."""
     sides = [parting.found, parting.expected, parting.before]
     values = [None if row is None or column.name not in row else row[column.name] for row in sides]
     found, expected, before = (value if isinstance(value, Tensor) else None for value in values)
@@ -175,7 +175,7 @@ def _computes(parting: FirstDifference) -> bool:
 
 
 def _held(parting: FirstDifference, *roles: Role) -> str:
-    """How nearly the columns of some roles hold in this row."""
+    """How closely the columns of some roles match in this row."""
     compared = [column for column in parting.equal if column.role in roles]
     others = [each for each in parting.within if each.role in roles]
     return "bit-equal" if compared and not others else "within the tolerance"

@@ -1,4 +1,4 @@
-"""A verdict for people, one screen at most, and as plain values for programs."""
+"""Reports a verdict as text of at most one screen, and as JSON values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.text import aligned, counted, finite_json, shortened
 
 TALLEST = 24
 WIDEST = 100
-"""Lines and columns of one screen, which no verdict goes beyond."""
+"""Lines and columns of one screen, the most that a report uses."""
 
 _MOST_NAMES = 4
 _MOST_STATISTICS = 7
@@ -44,12 +44,12 @@ def report(
     width: int = WIDEST,
     first: Sequence[str] = (),
 ) -> list[str]:
-    """The verdict as lines of text; none where everything holds.
+    """The verdict as lines of text; empty if nothing differs.
 
     Args:
         draws, every: as in `causes`.
-        first: causes that come before those.
-        height, width: lines and characters that it may take.
+        first: causes to print before these.
+        height, width: the largest number of lines, and of characters in a line.
     """
     lines = [*structure(verdict)]
     if verdict.parting is not None:
@@ -65,7 +65,7 @@ def report(
 
 
 def birth(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: int = WIDEST) -> list[str]:
-    """Where the first difference was born, and what it points to; nothing where there is none."""
+    """Where the first difference begins, and its likely causes; empty if nothing differs."""
     if verdict.parting is None:
         return []
     born = textwrap.wrap(f"born in {_place(verdict.parting)}", width, subsequent_indent=" " * _INDENT)
@@ -76,7 +76,7 @@ def birth(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: 
 def to_json(
     verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1, first: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The verdict as values that JSON has; numbers that are not finite are text."""
+    """The verdict as JSON values; numbers that are not finite become strings."""
     parting, growth = verdict.parting, verdict.growth
     return {
         "holds": verdict.holds,
@@ -131,7 +131,7 @@ def to_json(
 
 
 def structure(verdict: Verdict) -> Iterator[str]:
-    """What does not line up: tensors and rows that one side has alone."""
+    """Structural differences: tensors and rows that only one side has, and tensors declared differently."""
     for word, columns in (("missing", verdict.missing_columns), ("new", verdict.new_columns)):
         if columns:
             names = listing([f"`{column.name}`" for column in columns], _MOST_NAMES)
@@ -149,7 +149,7 @@ def structure(verdict: Verdict) -> Iterator[str]:
 
 
 def _labelled(told: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
-    """Texts beside their labels, as many lines each as it needs."""
+    """Each text next to its label, wrapped to as many lines as it needs."""
     for label, text in told:
         first, *more = textwrap.wrap(text, width - _INDENT, break_long_words=False) or [""]
         yield f"  {label:<9} {first}"
@@ -291,7 +291,7 @@ def _table(tallies: Sequence[Tally], room: int) -> list[str]:
 
 
 def shown(number: Number, dtype: torch.dtype) -> str:
-    """A number with the digits that tell it from its neighbours in its dtype, and no more."""
+    """A number with the fewest digits that distinguish it from its neighbours in its dtype."""
     return to_text(torch.tensor(number, dtype=dtype))
 
 
@@ -300,7 +300,7 @@ def _declared(column: Column) -> str:
 
 
 def _rounded_up(number: float) -> str:
-    """Three digits, none of them too small to pass."""
+    """Three digits, rounded up so that the tolerance passes."""
     text = f"{number:.2e}"
     if float(text) < number:
         exponent = int(text.partition("e")[2])

@@ -1,7 +1,7 @@
-"""Two sequences of rows: where they part first, why, and what becomes of it.
+"""Compares two sequences of rows: where they first differ, and how the difference develops.
 
-The rows may be those of two recorded runs, of two engines in lockstep, or of a run and its snapshot: all that is asked
-of a row is its number, its step and its values.
+The rows may come from two recorded runs, from two engines in lockstep, or from a run and its snapshot. A row only needs
+a number, a step and values.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from runner.compare.numbers.tolerances import Tolerance, root_mean_square
 from runner.plan.rows.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
-"""Within a step: what is computed, the gradients of it, the update, and what the optimizer keeps."""
+"""The order within a step: computed values, their gradients, the update, the optimizer state."""
 
 
 class AnyRow(Protocol):
-    """What is asked of a row; `runner.engine.Row` is one."""
+    """The interface of a row; `runner.engine.Row` implements it."""
 
     @property
     def number(self) -> int: ...
@@ -41,22 +41,22 @@ class AnyRow(Protocol):
 
 
 Pair = tuple[AnyRow | None, AnyRow | None]
-"""A row as it was found and as it was expected; None where the other side has none."""
+"""A row as found and as expected; None if that side has no such row."""
 
 Tolerate = Callable[[Column], Tolerance]
 
 Uncertain = Callable[[AnyRow, str], Uncertainty | None]
-"""How uncertain a tensor of an expected row is; None where it is exact."""
+"""Returns the uncertainty of a tensor in an expected row; None if it is exact."""
 
 
 def certain(row: AnyRow, name: str) -> Uncertainty | None:
-    """Of rows of which nothing was measured."""
+    """For rows without measured uncertainty."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row, to a person."""
+    """Identifies a row to the user."""
 
     number: int
     step: str
@@ -72,7 +72,7 @@ class Rows:
     """Rows that only one side has."""
 
     count: int
-    first: Place | None  # None where there are none
+    first: Place | None  # None if there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +99,34 @@ class Tally:
     differing: int  # rows
     compared: int
     first_number: int
-    largest: float  # relative error; inf where it was missing, new or not finite, NaN where digests alone are known
+    largest: float  # relative error; inf if it was missing, new or not finite, NaN if only digests are known
 
 
 @dataclass(frozen=True, slots=True)
 class FirstDifference:
-    """The first row that differs, with the rows around it: what a cause is found from."""
+    """The first row that differs, and the rows that its cause is derived from."""
 
     place: Place
     divergences: tuple[Divergence, ...]  # in causal order
-    equal: tuple[Column, ...]  # columns with the same bits in this row, where both have a value; in causal order
-    within: tuple[Column, ...]  # those that differ within the tolerance
+    equal: tuple[Column, ...]  # columns with the same bits in this row, if both have a value; in causal order
+    within: tuple[Column, ...]  # columns that differ within the tolerance
     found: AnyRow
     expected: AnyRow
-    before: AnyRow | None  # the row before, as it was expected
+    before: AnyRow | None  # the row before, as expected
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How two sequences of rows differ."""
 
-    compared: int  # rows that both have
+    compared: int  # number of rows that both sides have
     missing_rows: Rows
     new_rows: Rows
     missing_columns: tuple[Column, ...]
     new_columns: tuple[Column, ...]
     redeclared: tuple[Redeclared, ...]
     parting: FirstDifference | None
-    unequal_since: tuple[Place, Column] | None  # where bits differed first, though within the tolerance
+    unequal_since: tuple[Place, Column] | None  # where bits first differed, within the tolerance or not
     growth: Growth | None  # of the first tensor that differs
     tallies: tuple[Tally, ...]  # tensors that differ, in the order in which they part
     same_bits: bool = False  # whether every compared tensor has the expected bits
@@ -141,13 +141,13 @@ class Verdict:
 def align(
     found: Iterable[AnyRow], expected: Iterable[AnyRow], about: Callable[[AnyRow], Hashable] | None = None
 ) -> Iterator[Pair]:
-    """Rows of both sides in pairs, the same step of the same iteration beside each other.
+    """Pairs the rows of both sides: those of the same step and iteration.
 
-    Where a step was added or removed, the rows after it still find their partners: rows are passed over, at most
-    `WINDOW` at once, until the steps agree again.
+    If a step was added or removed, the rows after it are still paired: rows without a partner, at most `WINDOW` at a
+    time, are yielded alone until the steps agree again.
 
     Args:
-        about: what two rows have in common that are a pair; step and iteration unless given.
+        about: returns the key that the rows of a pair share; by default, step and iteration.
     """
     about = about or _step_of
     left, right = _Side(found, about), _Side(expected, about)
@@ -173,10 +173,10 @@ def align(
 
 
 def align_edited(found: Sequence[AnyRow], expected: Sequence[AnyRow], values: Sequence[str]) -> Iterator[Pair]:
-    """Rows of a run and of the snapshot of another version of its config in pairs, in order.
+    """Pairs the rows of a run with those of a snapshot of an older version of its config, in order.
 
-    Rows of the same step and iteration are pairs. Between these, the kind of step and what it computes decide: the
-    steps may stand in other loops than before.
+    Rows of the same step and iteration are paired. Between these, rows are paired by the kind of step and by the values
+    it computes, because the steps may have moved into other loops.
 
     Args:
         values: the named values that both sides declare.
@@ -194,7 +194,7 @@ def align_edited(found: Sequence[AnyRow], expected: Sequence[AnyRow], values: Se
 
 
 def _anchors(found: Sequence[AnyRow], expected: Sequence[AnyRow]) -> Iterator[tuple[int, int]]:
-    """Places of rows whose step and iteration stands once on either side, in an order that both have."""
+    """Positions of rows whose step and iteration occurs once on each side, in an order that both share."""
     counts = [Counter(map(_step_of, rows)) for rows in (found, expected)]
     places = {_step_of(row): place for place, row in enumerate(expected)}
     last = -1
@@ -206,18 +206,18 @@ def _anchors(found: Sequence[AnyRow], expected: Sequence[AnyRow]) -> Iterator[tu
 
 
 WINDOW = 64
-"""Rows that are looked through for the partner of one."""
+"""The number of rows that are searched for a partner."""
 
 _ORDINAL = re.compile(r"(?<![^.])\d+\.")
 
 
 def _step_of(row: AnyRow) -> tuple[str, str]:
-    """What a row is about, wherever its step stands in its list: `train`, `repeat[12].train`."""
+    """The step of a row, without its position in a list of steps: `train`, `repeat[12].train`."""
     return row.step, _ORDINAL.sub("", row.path)
 
 
 class _Side:
-    """Rows that can be looked at before they are taken."""
+    """Rows with look-ahead."""
 
     def __init__(self, rows: Iterable[AnyRow], about: Callable[[AnyRow], Hashable]) -> None:
         self._rows = iter(rows)
@@ -232,7 +232,7 @@ class _Side:
         return self._ahead.popleft()
 
     def distance(self, step: Hashable) -> int | None:
-        """Rows before the first one of a step; None where it does not come soon."""
+        """The number of rows before the first one of a step; None if it is not within `WINDOW` rows."""
         self._look(WINDOW)
         return next((place for place, row in enumerate(self._ahead) if self._about(row) == step), None)
 
@@ -254,11 +254,11 @@ def compare(
     """The verdict over rows, which are read once, one pair at a time.
 
     Args:
-        pairs: as `align` gives them.
-        found_columns, expected_columns: of either side. A column whose dtype differs is compared no further; one whose
-            shape differs is, so that a step shows where.
-        tolerate: the tolerance of each column; `Tolerances` is one.
-        uncertain: of the expected rows, where the tolerance of a column is `measured`.
+        pairs: as `align` yields them.
+        found_columns, expected_columns: the columns of each side. A column with another dtype is not compared; one with
+            another shape is, to show the step where the shapes differ.
+        tolerate: returns the tolerance of each column, as `Tolerances` does.
+        uncertain: returns the uncertainty in an expected row, for columns whose tolerance is `measured`.
     """
     watch = Watch(found_columns, expected_columns, tolerate, uncertain)
     for found, expected in pairs:
@@ -267,13 +267,13 @@ def compare(
 
 
 def in_causal_order(columns: Iterable[Column]) -> list[Column]:
-    """Columns in the order in which a step makes them: named values as the text has them, gradients, weights, state."""
+    """Columns in the order in which a step computes them: named values in source order, gradients, weights, state."""
     return sorted(columns, key=lambda column: CAUSAL_ORDER.index(column.role))
 
 
 @dataclass(slots=True)
 class Series:
-    """What is known of one column after some rows."""
+    """Statistics of one column over the rows so far."""
 
     column: Column
     tolerance: Tolerance
@@ -286,7 +286,7 @@ class Series:
     first: float = 0.0
     last_number: int = -1
     largest: float = 0.0
-    largest_number: int = -1  # stays where no error is known
+    largest_number: int = -1  # -1 if no error is known
     trace: Trace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -301,7 +301,7 @@ class Series:
         whole: bool,
         uncertainty: Uncertainty | None = None,
     ) -> Difference | None:
-        """Compare the values of one row; what differs is told where the `whole` of it is asked for."""
+        """Compare the values of one row; returns the difference only if `whole` is set."""
         self.compared += 1
         if self.tolerance.scaled and isinstance(expected, Tensor):
             self.size = max(self.size, root_mean_square(expected))
@@ -335,7 +335,7 @@ class Series:
         return Tally(self.column, self.differing, self.compared, self.first_number, largest)
 
     def growth(self) -> Growth | None:
-        """None where no error is known."""
+        """None if no error is known."""
         if self.largest_number < 0:
             return None
         kind = self.trace.kind(self.before, self.first)
@@ -355,7 +355,7 @@ class Series:
 
 @dataclass(slots=True)
 class Watch:
-    """Takes pairs of rows one by one, and tells how the columns differ that both sides declare."""
+    """Compares pairs of rows one by one, in the columns that both sides declare."""
 
     found_columns: Sequence[Column]
     expected_columns: Sequence[Column]
@@ -396,7 +396,7 @@ class Watch:
             left, right = found[name], expected[name]
             if left is None and right is None:
                 continue
-            assert not isinstance(left, Condensed)  # only what is expected may be that
+            assert not isinstance(left, Condensed)  # only expected values are condensed
             same = left is not None and right is not None and is_same(left, right)
             uncertainty = self.uncertain(expected, name) if series.tolerance.mode == "measured" and not same else None
             difference = series.add(expected.number, left, right, same, self.parting is None, uncertainty)

@@ -1,4 +1,4 @@
-"""One config run again and held to its snapshot."""
+"""Runs a config again and compares it with its snapshot."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from runner.errors import DataWarning, EngineError, Problem, SnapshotError, Step
 from runner.plan import Plan
 
 Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
-"""`missing`: a config without a snapshot; `orphan`: a snapshot without its config; `damaged`: one that cannot be read;
-`failed`: a config that is not valid or whose run fails; `skipped`: one that an engine asked for cannot do."""
+"""`missing`: a config without a snapshot; `orphan`: a snapshot without its config; `damaged`: a snapshot that cannot be
+read; `failed`: the config is not valid or its run fails; `skipped`: the requested engine does not support the config.
+"""
 
 FINE: tuple[Status, ...] = ("holds", "skipped", "written", "updated")
 ENGINE = "engine="
@@ -39,43 +40,43 @@ DIFFERS = 3
 class Target:
     """A config and the file of its snapshot."""
 
-    config: str | None  # None: whatever the snapshot says it is of
+    config: str | None  # None: the config that the snapshot names
     snapshot: str
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The name in reports."""
         return self.config or self.snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of every target."""
+    """The options for every target."""
 
     update: Update | None = None
     overrides: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
-    width: int = WIDEST  # of a line that tells what differs
-    runs: int | None = None  # with perturbed rounding, where a snapshot is written; None: as the config says
-    budget: float | None = None  # seconds of these
+    width: int = WIDEST  # the width of the lines that describe differences
+    runs: int | None = None  # perturbed runs if a snapshot is written; None: as the config says
+    budget: float | None = None  # seconds for the perturbed runs
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one target; plain values only, so that it can come from another process."""
+    """The result for one target. It has plain values only, so that another process can return it."""
 
     name: str
     status: Status
     exit_code: int = 0
-    lines: tuple[str, ...] = ()  # what a person is told
+    lines: tuple[str, ...] = ()  # for people
     rows: int = 0
     seconds: float = 0.0
-    exact: bool = True  # compared bit for bit
+    exact: bool = True  # whether it was compared bit for bit
     details: dict[str, Any] = field(default_factory=dict)  # for programs
 
 
 def check(target: Target, request: Request) -> Outcome:
-    """Run a config and compare with its snapshot; whatever is wrong with either becomes the outcome."""
+    """Run a config and compare it with its snapshot. Errors of either become part of the outcome."""
     began = time.perf_counter()
     outcome = _checked(target, request)
     return replace(outcome, seconds=time.perf_counter() - began)
@@ -126,9 +127,9 @@ def _new(name: str, config: Path, path: Path, request: Request) -> Outcome:
 def _taken(
     config: Path, plan: Plan, rows: Sequence[Row], request: Request, before: Snapshot | None = None
 ) -> tuple[Snapshot, tuple[str, ...]]:
-    """The snapshot of a run, its uncertainty measured as for the one before, unless something else is asked for.
+    """The snapshot of a run, and warnings about numbers that mean little.
 
-    Beside it stands what to say of numbers that mean little.
+    Uncertainty is measured as for the previous snapshot, unless the request says otherwise.
     """
     runs, how = request.runs, None if before is None else before.measured
     if runs is None and how is None and before is not None and before.format != FIRST_FORMAT:
@@ -148,10 +149,10 @@ class Judged:
     """A run compared with its snapshot."""
 
     verdict: Verdict
-    exact: bool  # by bits, for the environment is the same and the config was not edited
-    measured: bool  # by the uncertainty that was measured, where not by bits
+    exact: bool  # bitwise, because the environment is the same and the config was not edited
+    measured: bool  # by measured uncertainty, if not bitwise
     edited: tuple[Edit, ...]
-    matches: bool  # whether any row after the start has a partner
+    matches: bool  # whether any row after the start matches a row of the snapshot
     restarts: tuple[Restarted, ...] = ()
 
     @property
@@ -166,18 +167,18 @@ class Judged:
 
     @property
     def refreshes(self) -> bool:
-        """Whether a config was edited and its bits stay: then its digests alone are new."""
+        """Whether the config was edited and the bits did not change: then only its digests need to be updated."""
         verdicts = [self.verdict, *(each.verdict for each in self.restarts if each.verdict is not None)]
         return bool(self.edited) and self.holds and all(verdict.same_bits for verdict in verdicts)
 
     @property
     def differing(self) -> list[tuple[int, Verdict]]:
-        """The rows from whose recorded state other numbers came, with how these differ."""
+        """The rows whose recorded state led to other numbers, each with its verdict."""
         found = [(each.after, each.verdict) for each in self.restarts if each.verdict is not None]
         return [(after, verdict) for after, verdict in found if not self.agrees(verdict)]
 
     def agrees(self, verdict: Verdict) -> bool:
-        """Whether a verdict holds; what is new in an edited config is no difference."""
+        """Whether a verdict passes. If the config was edited, new rows and tensors are allowed."""
         return _only_new(verdict) if self.edited else verdict.holds
 
 
@@ -199,7 +200,9 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
     assert rows is not None
     doubts: tuple[str, ...] = ()
     if judged.refreshes and stored and request.update == "differing" and _can_be_refreshed(snapshot, judged):
-        new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
+        new = replace(
+            snapshot, config=field_digests(plan.config)
+        )  # the numbers are the same: only the config's digests are new
     else:
         taken, doubts = _taken(config, plan, rows, request, snapshot)
         new = updated(snapshot, taken, request.update)
@@ -223,10 +226,10 @@ def _written(name: str, path: Path, before: Snapshot, new: Snapshot, judged: Jud
 
 
 def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None) -> Judged:
-    """A run of a plan compared with its snapshot.
+    """Compare a run of a plan with its snapshot.
 
     Args:
-        found: the rows of the run; it is run unless they are given.
+        found: the rows of the run; by default, the plan is run.
     """
     edited = edits(plan.config, snapshot.config, first_format=snapshot.format == FIRST_FORMAT)
     expected, same = snapshot.seen_from(environment_of(plan))
@@ -248,7 +251,7 @@ def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None)
 
 
 def _noting(pairs: Iterable[Pair], matched: list[str]) -> Iterator[Pair]:
-    """The pairs; the step of each row that has a partner is added to `matched`."""
+    """Yields the pairs, and adds the step of each matched row to `matched`."""
     for found, expected in pairs:
         if found is not None and expected is not None:
             matched.append(expected.step)
@@ -312,7 +315,7 @@ def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int)
 
 
 def _explained(judged: Judged, plan: Plan) -> list[str]:
-    """The edits that can be why the first difference is there: the first of its causes."""
+    """The edits that can cause the first difference; they are the first of its causes."""
     parting = judged.verdict.parting
     if parting is None:
         return []
@@ -336,16 +339,16 @@ def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
 
 
 def _digests(snapshot: Snapshot) -> int:
-    """How many tensors of rows are kept as a digest alone, those that follow a restart too."""
+    """The number of tensors that are stored only as a digest, including those after a restart."""
     rows = [*snapshot.rows, *(row for restart in snapshot.restarts for row in restart.rows)]
     found = (kept for row in rows for kept in row.values.values())
     return sum(isinstance(kept.value, Condensed) and kept.value.summary is None for kept in found)
 
 
 def _can_be_refreshed(snapshot: Snapshot, judged: Judged) -> bool:
-    """Whether an edited config has no more rows and tensors than its snapshot, whose states still fit it."""
+    """Whether an edited config has no new rows or tensors, and its snapshot's states still fit it."""
     verdict = judged.verdict
-    if snapshot.format == FIRST_FORMAT:  # what it says of its environment is too little for the format that is written
+    if snapshot.format == FIRST_FORMAT:  # its environment lacks fields of the format that is written
         return False
     fitting = all(each.verdict is not None for each in judged.restarts)
     return fitting and not verdict.new_columns and verdict.new_rows.count == 0
@@ -357,7 +360,7 @@ def _only_new(verdict: Verdict) -> bool:
 
 
 def _skipped(name: str, error: EngineError) -> Outcome:
-    """What the engine has against a config, which does not name it: the first reason, and how many more there are."""
+    """Why the engine does not support a config: the first reason, and the number of others."""
     first, *more = error.problems
     others = f" (and {len(more)} more)" if more else ""
     details = {"problems": [problem.to_json() for problem in error.problems]}

@@ -1,4 +1,4 @@
-"""What people write into a snapshot: comments and blank lines, which stay where they are when it is written again."""
+"""Keeps comments and blank lines that people write into a snapshot, when it is written again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 Place = tuple[str, ...]
-"""The keys that lead to a line, its own last."""
+"""The path of keys to a line, including its own."""
 
 _LINE = re.compile(r"(?P<indent> *)(?P<item>- )?(?P<key>.+?)(?::(?: .*)?)?")
 _QUOTED = re.compile(r"""[^"'#]+: (?:"(?:[^"\\]|\\.)*"|'[^']*')""")
@@ -16,16 +16,16 @@ _COMMENT = re.compile(r"\s+#.*")
 
 @dataclass(slots=True)
 class _Notes:
-    """Those of one line."""
+    """The comments of one line."""
 
     above: list[str] = field(default_factory=list)
-    beside: str = ""  # with the blanks before it
+    beside: str = ""  # with the whitespace before it
 
 
 def annotated(text: str, old: str) -> str:
-    """The text of a snapshot with the notes of an older one, each at the line of the same keys.
+    """The text of a snapshot with the comments of an older one, each at the line with the same keys.
 
-    The first line of either is steprun's own. Notes of a line that is gone go with it.
+    steprun writes the first line of both. Comments of removed lines are dropped.
     """
     notes = _notes(old)
     if not notes:
@@ -53,7 +53,7 @@ def _notes(text: str) -> Mapping[Place, _Notes]:
 
 
 def _placed(lines: list[str]) -> Iterator[tuple[Place, str]]:
-    """Each line with its place; a comment or a blank line has none."""
+    """Each line with its place; a comment or a blank line has an empty place."""
     above: list[tuple[int, str]] = []
     items = 0
     for line in lines:

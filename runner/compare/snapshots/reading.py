@@ -1,4 +1,4 @@
-"""Files to snapshots: every fault of one that was edited, cut off or separated from its tensors, at its place."""
+"""Reads snapshots: reports every fault of an edited, cut-off or incomplete one at its place."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ KEPT = ("full", "stats", "digest")
 
 _RESTORE = "restore the file that belongs to this snapshot, or take it again"
 LARGEST_SPREAD = 2.0**20
-"""Times the largest number of a dtype that an uncertainty of it may be: a norm sums over many elements."""
+"""The limit for an uncertainty, as a multiple of the largest number of its dtype: a norm sums over many elements."""
 
 _PUT_BACK = "put back what stood there, or take it again: remove the file first"
 _WIDEST_MARK = 23
@@ -75,27 +75,27 @@ _SHAPE = re.compile(r"\(((?:\d+(?:, \d+)*)?)\) (.*)", re.DOTALL)
 
 
 def read(path: Path) -> tuple[Snapshot, str]:
-    """The snapshot in a file, and the name of the config's file it is of.
+    """The snapshot in a file, and the name of its config's file.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
-        SnapshotError: it is damaged, of another format, or its large tensors are not beside it; every fault is told.
+        SnapshotError: it is damaged, of another format, or its large tensors are missing. Every fault is reported.
     """
     content = _content(path)
     while True:
         try:
             return _parsed(path, content)
         except SnapshotError:
-            before, content = hashlib.sha256(content).digest(), b""  # at most one of both is in memory
+            before, content = hashlib.sha256(content).digest(), b""  # never keep both contents in memory
             content = _content(path)
             if hashlib.sha256(content).digest() == before:
-                raise  # and not because another process has written it meanwhile
+                raise  # another process did not write it meanwhile
 
 
 def _parsed(path: Path, content: bytes) -> tuple[Snapshot, str]:
     hole = content.find(0)
     if hole >= 0:
-        content = content[: hole + 1]  # the fault is there, and what follows may be a hole of any size
+        content = content[: hole + 1]  # the fault is there, and the rest may be a hole of any size
     try:
         source = text_source(decode(str(path), content), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
         check_whole(source)
@@ -122,7 +122,7 @@ def _content(path: Path) -> bytes:
 
 
 class _Reader:
-    """One file while it is read; collects its faults."""
+    """Reads one file, and collects its faults."""
 
     def __init__(self, source: Source, path: Path) -> None:
         self._source = source
@@ -302,7 +302,7 @@ class _Reader:
             self._raise()
             environment = self._environment(found.entries["environment"].value)
             values: dict[int, Mapping[str, Kept]] = {}
-            self._overlaid = True  # its lines have the uncertainty of those below
+            self._overlaid = True  # its lines have the uncertainty of the base rows
             for row in self._rows(found.entries["rows"].value):
                 if paths.get(row.number) != row.path:
                     message = f"the overlay has a row `{row.number} {row.path}`, and the snapshot has not"
@@ -327,7 +327,7 @@ class _Reader:
             yield Restart(after, self._state(entries["state"]), tuple(self._rows(entries["rows"])))
 
     def _state(self, node: Node) -> bytes:
-        """The content of the file of a restart's state."""
+        """The content of the file with a restart's state."""
         name = self._read_sidecar_name(node)
         content = self._file(node, name, f"the state is in {name}") if name else None
         if content is None:
@@ -384,7 +384,7 @@ class _Reader:
             return Kept(raw, None)
 
     def _uncertainty(self, node: Node, column: Column, text: str) -> tuple[str, Uncertainty | None]:
-        """A line without its uncertainty, and that."""
+        """A line without its uncertainty, and the uncertainty."""
         found = _UNCERTAIN.fullmatch(text)
         try:
             if found is not None:
@@ -434,7 +434,7 @@ class _Reader:
         return stored
 
     def _read_stored(self, node: Node, column: Column, digested: digested.Condensed) -> Tensor | None:
-        """What the file of large tensors has under a digest; None, and a fault, where that is nothing."""
+        """Reads a tensor by its digest from the file of large tensors; None, and a problem, if it is not there."""
         size = math.prod(digested.shape) * column.dtype.itemsize
         try:
             with folder_of(self._path) as folder:
@@ -464,7 +464,7 @@ class _Reader:
         self._add(node, f"{what}, and there is no such file" if gone else reason, _RESTORE)
 
     def _file(self, node: Node, name: str, what: str) -> bytes | None:
-        """The content of a file beside the snapshot; None, and a fault, where it cannot be read."""
+        """The content of a file next to the snapshot; None, and a problem, if it cannot be read."""
         try:
             with folder_of(self._path) as folder:
                 return folder.read(name, LARGEST_STATE)
@@ -487,7 +487,7 @@ def _column(name: str, text: str) -> Column | None:
 
 
 def _as_declared(stored: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """A tensor of a dtype that safetensors has no name for, from its integers; None where these fit none."""
+    """A tensor of a dtype that safetensors does not support, from its integers; None if they do not fit."""
     kind = torch.float64 if dtype == torch.complex128 else torch.float16 if dtype == torch.complex32 else dtype
     try:
         viewed = stored.view(kind)

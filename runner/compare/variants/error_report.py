@@ -1,4 +1,4 @@
-"""The course of two variants for people, one screen at most, and as plain values for programs."""
+"""Reports the errors of two variants as text of at most one screen, and as JSON values."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LEFT_OUT = "…"
 
 
 def course_page(course: Course, *, width: int, height: int) -> list[str]:
-    """A table of the error by row and tensor, one of the tensors, and where the difference was born.
+    """A table of errors by row and tensor, a table of tensors, and where the difference begins.
 
     Args:
-        width: characters that a line may take.
-        height: lines that it should take; a table of fewer rows and tensors has no sense, and may be longer.
+        width: the largest number of characters in a line.
+        height: the intended number of lines; the output is longer if the smallest useful tables do not fit.
     """
     lines = [*structure(course.verdict)]
     if not course.trends:
@@ -41,7 +41,7 @@ def course_page(course: Course, *, width: int, height: int) -> list[str]:
 
 
 def _rows_table(course: Course, width: int) -> Iterator[str]:
-    """One line a row; the tensors with the largest errors, as many as fit."""
+    """One line for each row, with the tensors that have the largest errors, as many as fit."""
     head = [("row", "step"), *((f"{line.place.number}", line.place.path) for line in course.lines)]
     fixed = aligned(head, right=(True, False))
     parting = course.verdict.parting
@@ -71,7 +71,7 @@ def _rows_table(course: Course, width: int) -> Iterator[str]:
 
 
 def _column(course: Course, name: str) -> list[str]:
-    """A tensor's errors as cells of one width, its name on top; two of them where steps were taken anew."""
+    """A tensor's errors as cells of equal width, below its name; if reinjected, also the errors of single steps."""
     found = [line.cells.get(name) for line in course.lines]
     errors = [name, *(_ABSENT if cell is None else _shown(cell.error) for cell in found)]
     if not course.reinjected:
@@ -119,7 +119,7 @@ _TREND_COLUMNS: Mapping[str, Callable[[Trend], str]] = {
 }
 _LOCAL = ("alone", "alone in row")
 _DISPENSABLE = ("alone in row", "last", "ULP", "first", "in row")
-"""What a narrow table goes without, in this order."""
+"""The columns that a narrow table drops, in this order."""
 
 
 def _kind(growth: Growth) -> str:
@@ -138,7 +138,7 @@ def _shown(error: float) -> str:
 
 
 def course_json(course: Course) -> dict[str, Any]:
-    """The whole course as values that JSON has; numbers that are not finite are text."""
+    """All errors as JSON values; numbers that are not finite become strings."""
     return {
         "rows": course.rows,
         "compared": course.tensors,
