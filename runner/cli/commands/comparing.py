@@ -1,4 +1,4 @@
-"""`steprun diff` and `steprun compare`: two recorded runs, and two variants of a config in lockstep."""
+"""`steprun diff` and `steprun compare`: compare two recorded runs, or two variants of a config in lockstep."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from runner.compare.rows.verdict import Verdict
 
 NARROWEST, WIDEST = 60, 120
-"""Columns of the table, whatever the terminal has."""
+"""The narrowest and the widest table in columns, whatever the terminal's width."""
 
 FEWEST_ROWS, MOST_ROWS = 6, 30
 BESIDE_ROWS = 13
-"""Lines of the screen that other things take than rows, and the lines that stand for those left out between them."""
+"""Lines of the screen besides rows, including the lines for rows that are left out."""
 
 NO_TERMINAL = (WIDEST, 30)
-"""Columns and lines where there is none."""
+"""Columns and lines without a terminal."""
 
 
 def register(application: typer.Typer) -> None:
@@ -158,7 +158,7 @@ def _width() -> int:
 
 
 def _height() -> int:
-    return shutil.get_terminal_size(NO_TERMINAL).lines - 2  # a heading, and where the shell asks for the next command
+    return shutil.get_terminal_size(NO_TERMINAL).lines - 2  # without the heading and the shell's next prompt
 
 
 def _rows() -> int:

@@ -1,4 +1,4 @@
-"""`steprun show --uncertainty`: how many decimal digits of each tensor rounding leaves, row by row."""
+"""`steprun show --uncertainty`: the significant decimal digits of each tensor, row by row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.plan.rows.columns import Column
 from runner.plan.snapshots import observed_by_snapshot
 
 MOST_ROWS = 40
-"""Rows that a table shows; of more, the first, the last, and others at equal distances."""
+"""The most rows that a table shows. If there are more: the first, the last, and others at equal distances."""
 EXACT = "exact"
 _CELL, _GAP = len(EXACT), 2
 
@@ -28,19 +28,18 @@ Described = Mapping[str, Any]
 
 
 def measurable(config: Config) -> Config:
-    """The config with the rows that its snapshot keeps, for the eager engine on the CPU: what can be perturbed."""
+    """The config with the rows of its snapshot, for the eager engine on the CPU, which is what can be perturbed."""
     return capture.measurable(observed_by_snapshot(config))
 
 
 def describe_digits(plan: Plan, runs: int, budget: float, progress: Progress | None = None) -> dict[str, Any]:
-    """The significant decimal digits of each tensor of each row of a plan, as plain values.
+    """The significant decimal digits of each tensor in each row of a plan, as plain values.
 
-    A tensor has `None` in a row without it, and infinitely many digits are the text `exact`: integers and booleans that
-    no perturbed run changed.
+    A tensor has `None` in rows without it. `exact` marks integers and booleans that no perturbed run changed.
 
     Args:
         plan: of a `measurable` config.
-        runs, budget, progress: as `measure` takes them.
+        runs, budget, progress: as for `measure`.
     Raises:
         RunError: the plain run fails.
     """
@@ -87,7 +86,7 @@ def _rounds(column: Column) -> bool:
 
 
 def digits_page(described: Described, width: int) -> str:
-    """The text of `describe_digits`: rows down and tensors across, or tensors down where they are too many for `width`.
+    """The text of `describe_digits`: one line for each row, or one for each tensor if they do not fit into `width`.
 
     Args:
         width: columns of the terminal.
@@ -127,7 +126,7 @@ def _tensors_down(rows: Sequence[Described], names: Sequence[str]) -> list[str]:
 
 
 def _spread(rows: Sequence[Described], most: int) -> list[Described]:
-    """At most so many of the rows, the first and the last among them, at equal distances."""
+    """At most `most` of the rows at equal distances, including the first and the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]

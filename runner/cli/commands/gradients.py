@@ -1,4 +1,4 @@
-"""`steprun gradcheck`: autograd against finite differences."""
+"""`steprun gradcheck`: compare autograd with finite differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runner.config import Config
 
 MOST_CAUSES = 3
-"""Causes that are told of one gradient."""
+"""The most causes that are reported for one gradient."""
 
 
 def register(application: typer.Typer) -> None:
@@ -115,7 +115,7 @@ def _objective(report: ObjectiveReport) -> Iterator[str]:
 
 
 def _table(parameters: Iterable[Checked], width: int) -> list[str]:
-    """One line a gradient, as many columns of them as fit."""
+    """One line for each gradient, with as many columns as fit."""
     from runner.cli.output.plan_text import table
 
     titles = ["gradient", "elements", "", "error", "relative", "worst at", "autograd", "numeric"]
@@ -130,7 +130,7 @@ def _table(parameters: Iterable[Checked], width: int) -> list[str]:
 
 
 _DISPENSABLE = ("elements", "relative", "error")
-"""Columns that a narrow table goes without, in this order."""
+"""Columns that a narrow table drops, in this order."""
 
 
 def _cells(checked: Checked) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def _cells(checked: Checked) -> tuple[str, ...]:
 
 
 def _told(checked: Checked) -> Iterator[str]:
-    """What the word in the table does not say."""
+    """Explains an outcome in the table that is neither a pass nor a difference."""
     worst = checked.worst
     if worst is not None and checked.outcome in _NO_DERIVATIVE:
         yield f"  `{checked.parameter}` has no derivative at {_at(worst)}: {_NO_DERIVATIVE[checked.outcome](worst)}"

@@ -1,4 +1,4 @@
-"""`steprun runs`: what has been run. Imports no torch."""
+"""`steprun runs`: lists recorded runs. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`steprun validate` and `steprun show`: what a config says, without running it."""
+"""`steprun validate` and `steprun show`: inspect a config without running it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.cli.output.printing import say, say_json
 from runner.errors import ConfigError, Problem, UsageError, did_you_mean
 
 RULE = "rule:"
-"""What stands before the name of a shipped rule, where `show` takes a config."""
+"""The prefix of a shipped rule's name, in the place of a config for `show`."""
 NO_TERMINAL = (120, 24)
 FEWEST, LONGEST = 3, 60
 

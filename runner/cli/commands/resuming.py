@@ -1,4 +1,4 @@
-"""`steprun resume`: go on with a run that was stopped."""
+"""`steprun resume`: continue a run that was stopped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def resume(
     """
     from runner.record.resuming import resume as go_on
 
-    began = False  # a row was computed
+    began = False  # whether a row was computed
     with ExitStack() as stack:
 
         def prepare(plan: Plan) -> Watch:

@@ -73,13 +73,13 @@ def run(
 def _execute(
     plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool, checkpoint_every: int | None
 ) -> Path | None:
-    """Run a plan; gives the run directory, which is None where nothing is recorded."""
+    """Run a plan and return the run directory; None if nothing is recorded."""
     from runner.engine import execute
     from runner.plan.memory import limited_data
     from runner.record.directory import create_run_directory
     from runner.record.running import run_recorded
 
-    if not gc.isenabled():  # the imports are over, and what they left need not be walked
+    if not gc.isenabled():  # imports are over: exclude their objects from garbage collection
         gc.freeze()
         gc.enable()
     if runs_dir is None:
@@ -113,7 +113,7 @@ def _execute(
 
 
 def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
-    """Say where a run is recorded: at the end, alone under `--quiet`; beside rows as JSON on standard error."""
+    """Print where a run is recorded: only the path with `quiet`, and on standard error if rows are printed as JSON."""
     if not as_json:
         say(f"{'' if quiet else 'recorded in '}{directory}")
     elif not quiet:
@@ -122,7 +122,7 @@ def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
 
 @contextmanager
 def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Whatever ends a run that `began`, the person is told where its rows are."""
+    """If an exception ends a run that `began`, print where its rows are."""
     goes_on = f"; `steprun resume {directory}` goes on"
     try:
         with read_to_the_end(goes_on):
@@ -137,21 +137,21 @@ def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], 
 
 @contextmanager
 def read_to_the_end(more: str = "") -> Iterator[None]:
-    """A reader that goes away (`| head`) interrupts a run, which is not over; silently, unless there is `more`."""
+    """Treat a closed output (`| head`) as an interruption of the run; silent unless there is `more` to say."""
     try:
         yield
     except BrokenPipeError as error:
         from runner.cli.output.streams import silence
 
         silence(sys.stdout)
-        if not more:  # nothing is kept that could be gone on with, and `head` has what it wanted
+        if not more:  # nothing is recorded that could be resumed, and `head` has what it needs
             raise typer.Exit(INTERRUPTED) from error
         raise KeyboardInterrupt(f"interrupted when its output was closed{more}") from error
 
 
 @contextmanager
 def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
-    """What is called with each row: it prints the row as text or as JSON, and moves a progress bar on a terminal."""
+    """The callback for each row: prints the row as text or as JSON, and updates a progress bar on a terminal."""
     with ExitStack() as stack:
         stack.enter_context(run_warnings_told())
         watches: list[Watch] = []

@@ -29,7 +29,7 @@ NARROWEST = 40
 FEWEST_RUNS = 3
 BARE = {"--update": "--update=differing", "--uncertainty": "--uncertainty=8"}
 LONGEST_TABLE = 40
-"""Snapshots up to which the table names all; of more, those that do not hold."""
+"""The largest number of snapshots for which the table lists all; of more, it lists those that do not match."""
 
 _STATUSES = {
     "holds": "holds",
@@ -89,7 +89,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what diff
 
 
 class BareOptions(TyperCommand):
-    """`--update` alone is `--update=differing`, and `--uncertainty` alone `--uncertainty=8`; a path may follow."""
+    """Without a value, `--update` is `--update=differing` and `--uncertainty` is `--uncertainty=8`; a path may follow."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [BARE.get(each, each) for each in args])
@@ -185,18 +185,18 @@ def snapshot(
 
 
 def _from_row(counter: Counter, name: str) -> Callable[[int], Progress]:
-    """What shows the progress of the perturbed runs that start from the state after a row."""
+    """The progress callback for the perturbed runs that start from the state after a row."""
     return lambda after: counter.telling(f"measuring {name} from row {after}: perturbed run").at
 
 
 def _check_count(uncertainty: int | None) -> None:
-    """Refuse a count of perturbed runs from which nothing can be estimated."""
+    """Refuse a number of perturbed runs that is too small for an estimate."""
     if uncertainty is not None and 0 < uncertainty < FEWEST_RUNS:
         raise UsageError(Problem(f"--uncertainty is {uncertainty}", f"it takes 0, or {FEWEST_RUNS} or more"))
 
 
 def _present(path: Path, config: str) -> Snapshot | None:
-    """The snapshot that is there; one that cannot be read is not written over."""
+    """The existing snapshot, if any; one that cannot be read is not overwritten."""
     from runner.compare.snapshots.reading import read
 
     if not path.exists():
@@ -287,7 +287,7 @@ def check(
 
 
 class Counter:
-    """`checking 3 of 25` on a line of its own, on a terminal."""
+    """Shows `checking 3 of 25` on a line of its own, on a terminal."""
 
     def __init__(self, told: str, *, shown: bool) -> None:
         self._told = told
@@ -347,7 +347,7 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
 
 
 def _compared_by(outcome: Outcome) -> str:
-    """How a snapshot was compared; where it holds, whether the bits are the same all the same."""
+    """How a snapshot was compared; if it matches, also whether the bits are the same although they need not be."""
     if not outcome.rows or outcome.status in ("written", "updated"):
         return ""
     by = str(outcome.details.get("compared_by", "bits"))

@@ -1,4 +1,4 @@
-"""The picture of a run's progress, drawn by rich. Importing this module imports rich."""
+"""Draws the progress of a run with rich. Importing this module imports rich."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
-WIDE = 76  # columns of a terminal from which on the bar and the rows have room
+WIDE = 76  # columns of a terminal that can fit the bar and the rows
 LONGEST_BAR = 40
 
 
 class Bar:
-    """One line at the foot of a terminal: `━━━━━━━  12%  1,200 of 10,000 rows  9,500/s  0:01 left  loss 0.31`.
+    """One line at the bottom of a terminal: `━━━━━━━  12%  1,200 of 10,000 rows  9,500/s  0:01 left  loss 0.31`.
 
-    It is drawn when it is told something, by no thread of its own, and leaves nothing behind.
+    It is drawn only when `show` is called, without a thread, and `hide` erases it.
 
     Args:
         stream: the terminal.
-        total: rows at most.
+        total: the largest number of rows.
     """
 
     def __init__(self, stream: TextIO, total: int) -> None:
@@ -33,7 +33,7 @@ class Bar:
         self._task = self._progress.add_task("", total=total)
 
     def show(self, rows: int, rate: float, told: str) -> None:
-        """Draw it: rows done, rows a second, and what else there is to tell."""
+        """Draw the bar: completed rows, rows per second, and a text."""
         total = self._progress.tasks[0].total
         assert total is not None
         left = max(0.0, total - rows) / rate
@@ -46,7 +46,7 @@ class Bar:
             self._progress.start()
 
     def hide(self) -> None:
-        """Remove it from the terminal."""
+        """Erase the bar from the terminal."""
         self._progress.stop()
 
 
