@@ -45,9 +45,9 @@ def environment_of(plan: Plan) -> Environment:
     Versions and switches are what a user can change. `battery`, a digest of the bits that a fixed set of operations
     computes here, decides: it also reflects processors, libraries and settings that no other field names.
     """
-    told = fingerprint(plan.device, dtype_name(plan.dtype))
+    fields = fingerprint(plan.device, dtype_name(plan.dtype))
     return {
-        **told,
+        **fields,
         "engine": plan.config.engine,
         "processor": processor(),
         "libraries": libraries(),

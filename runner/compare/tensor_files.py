@@ -58,7 +58,7 @@ class TensorFile:
                     file.seek(self._start + begin)
                     content = file.read(size)
             case _:
-                raise TensorFileError("its size is another")
+                raise TensorFileError("its size differs")
         alone = json.dumps({key: {**entry, "data_offsets": [0, size]}}).encode()
         try:
             return load(_PREFIX.pack(len(alone)) + alone + content)[key]
@@ -91,4 +91,4 @@ def _end(entry: Any) -> int:
     match entry:
         case {"data_offsets": [int(), int(end)]}:
             return end
-    raise TensorFileError("an entry of its header has no place")
+    raise TensorFileError("an entry of its header lacks its offsets")

@@ -99,7 +99,7 @@ def _lines(described: Described, width: int) -> Iterator[str]:
     yield f"{described['name']}: decimal digits that rounding leaves, from {described['runs']} perturbed runs"
     most = {tensor["dtype"]: tensor["most"] for tensor in tensors if tensor["most"] is not None}
     if most:
-        yield "at most " + ", ".join(f"{_told(each)} in {dtype}" for dtype, each in most.items())
+        yield "at most " + ", ".join(f"{_shown(each)} in {dtype}" for dtype, each in most.items())
     names = [tensor["name"] for tensor in tensors]
     wide = _rows_down(_spread(rows, MOST_ROWS), names)
     if max(map(len, wide)) <= width:
@@ -116,12 +116,12 @@ def _lines(described: Described, width: int) -> Iterator[str]:
 
 
 def _rows_down(rows: Sequence[Described], names: Sequence[str]) -> list[str]:
-    cells = [[row["row"], row["path"], *(_told(row["digits"][name]) for name in names)] for row in rows]
+    cells = [[row["row"], row["path"], *(_shown(row["digits"][name]) for name in names)] for row in rows]
     return table([("row", "step", *names), *cells])
 
 
 def _tensors_down(rows: Sequence[Described], names: Sequence[str]) -> list[str]:
-    cells = [[name, *(_told(row["digits"][name]) for row in rows)] for name in names]
+    cells = [[name, *(_shown(row["digits"][name]) for row in rows)] for name in names]
     return table([("tensor", *(row["row"] for row in rows)), *cells])
 
 
@@ -132,5 +132,5 @@ def _spread(rows: Sequence[Described], most: int) -> list[Described]:
     return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
 
 
-def _told(found: float | str | None) -> str:
+def _shown(found: float | str | None) -> str:
     return "" if found is None else found if isinstance(found, str) else f"{math.floor(found * 10) / 10:.1f}"

@@ -11,7 +11,7 @@ import typer
 
 from runner.cli.commands.comparing import NO_TERMINAL
 from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
-from runner.cli.input.requests import make_plan, read_config, tell_warnings
+from runner.cli.input.requests import make_plan, print_warnings, read_config
 from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, listing
 from runner.text import finite_json
@@ -71,7 +71,7 @@ def gradcheck(
     precision = Precision(step, rtol, atol, elements)
     config = read_config(request)
     if report == "text":
-        tell_warnings(make_plan(request, config).warnings)
+        print_warnings(make_plan(request, config).warnings)
     config = overridden(config, in_double_precision(config))
     found = check_gradients(make_plan(request, config), precision)
     if as_json:
@@ -83,9 +83,9 @@ def gradcheck(
         raise ExpectationError(problems)
 
 
-def _check(option: str, value: float, fits: bool, takes: str) -> None:
+def _check(option: str, value: float, fits: bool, expected: str) -> None:
     if not (fits and math.isfinite(value)):
-        raise typer.BadParameter(f"it is {value}, and {takes}", param_hint=f"'{option}'")
+        raise typer.BadParameter(f"it is {value}, and {expected}", param_hint=f"'{option}'")
 
 
 # --- text
@@ -109,7 +109,7 @@ def _objective(report: ObjectiveReport) -> Iterator[str]:
     yield f"objective {report.name} = {report.value:.6g}{over}"
     yield from _table(report.parameters, shutil.get_terminal_size(NO_TERMINAL).columns)
     for checked in report.parameters:
-        yield from _told(checked)
+        yield from _explanation(checked)
     if report.cut:
         yield f"  no derivative flows to {listing([f'`{name}`' for name in report.cut])}"
 
@@ -143,7 +143,7 @@ def _cells(checked: Checked) -> tuple[str, ...]:
     return (f"{checked.parameter}.grad", share, checked.outcome, *errors, *numbers)
 
 
-def _told(checked: Checked) -> Iterator[str]:
+def _explanation(checked: Checked) -> Iterator[str]:
     """Explains an outcome in the table that is neither a pass nor a difference."""
     worst = checked.worst
     if worst is not None and checked.outcome in _NO_DERIVATIVE:
@@ -177,18 +177,18 @@ def _problems(config: Config, reports: Iterable[ObjectiveReport]) -> Iterator[Pr
 
 def _difference(objective: str, checked: Checked) -> str:
     worst = checked.worst
-    what = f"the gradient of `{objective}` by `{checked.parameter}` does not hold"
+    what = f"the gradient of `{objective}` with respect to `{checked.parameter}` differs"
     if worst is None or worst.outcome != "differs":
-        return f"{what}: `torch.autograd.gradcheck` finds a difference in an element that was not drawn"
+        return f"{what}: `torch.autograd.gradcheck` finds a difference in an element that was not sampled"
     where = f" at {list(worst.index)}" if worst.index else ""
     return f"{what}: autograd gives {_shown(worst.autograd)}, finite differences {_shown(worst.numeric)}{where}"
 
 
 def _cause(checked: Checked) -> str:
     if not checked.causes:
-        return "look at the operations on its way, try another --step, or check more with --elements"
-    told = [f"{cause.message} ({cause.mark})" if cause.mark else cause.message for cause in checked.causes]
-    return listing(told, MOST_CAUSES)
+        return "look at the operations between them, try another --step, or check more with --elements"
+    causes = [f"{cause.message} ({cause.mark})" if cause.mark else cause.message for cause in checked.causes]
+    return listing(causes, MOST_CAUSES)
 
 
 # --- JSON

@@ -22,7 +22,7 @@ NOTES = {
     "inferred_dtype": "makes a tensor of the dtype of its values, floats in the config's dtype",
     "random": "may draw random numbers, from the config's seed",
     "running_statistics": "writes its running statistics unless `training` is False",
-    "scalar": "gives a scalar, no tensor",
+    "scalar": "returns a scalar, not a tensor",
 }
 """Explanations of the catalogue's flags."""
 

@@ -69,7 +69,7 @@ class Interruption:
         if not number or self._over.wait(self._patience):
             return
         what = "planning" if self._at_once else "this step"
-        print(f"{what} takes too long to wait for: interrupted within it{self._more}", file=sys.stderr, flush=True)
+        print(f"{what} takes too long: interrupted inside it{self._more}", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
 
     def _request(self, number: int, frame: FrameType | None) -> None:

@@ -55,14 +55,14 @@ def make_plan(request: Request, config: Config, *, runs: bool = True, spent: flo
     return compile(config, allowed=[Path(folder) for folder in request.allow], limits=limits)
 
 
-def tell_warnings(warnings: Iterable[Problem]) -> None:
+def print_warnings(warnings: Iterable[Problem]) -> None:
     """Write warnings to standard error."""
     for warning in warnings:
         say(f"warning: {warning.render()}", err=True)
 
 
 @contextmanager
-def run_warnings_told() -> Iterator[None]:
+def printing_run_warnings() -> Iterator[None]:
     """Write warnings about the data and the numbers of a run in the same form as warnings about a config."""
     with python_warnings.catch_warnings():
         for category in RUN_WARNINGS:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 VALIDATING = 3
 """Seconds that `steprun validate` allows for planning, by default."""
 
-_LOOKS = 0.1  # seconds between two checks of the clock
-_LATER = 0.4  # extra seconds in which planning can report the problem itself
+_INTERVAL = 0.1  # seconds between two checks of the clock
+_GRACE = 0.4  # extra seconds in which planning can report the problem itself
 _HINT = "raise it with --max-seconds"
 
 
 @contextmanager
-def ended_after(seconds: float, spent: float, config: Config, report: Format) -> Iterator[None]:
+def exits_after(seconds: float, spent: float, config: Config, report: Format) -> Iterator[None]:
     """End the process with exit code 2 if the block takes longer than `seconds`, by some tenths of a second.
 
     Planning checks the clock between operations and reports by itself. This handles an operation that does not return;
@@ -53,9 +53,9 @@ def _watch(
 
     assert watched.ident is not None
     ident = watched.ident
-    began, computed = time.monotonic() - spent, _computed(ident) - spent
-    while not over.wait(_LOOKS):
-        if is_over(time.monotonic() - began, _computed(ident) - computed, seconds + _LATER):
+    began, computed = time.monotonic() - spent, _cpu_seconds(ident) - spent
+    while not over.wait(_INTERVAL):
+        if is_over(time.monotonic() - began, _cpu_seconds(ident) - computed, seconds + _GRACE):
             problem = _problem(ident, seconds, config)
             write_fault(ConfigError([problem]), ConfigError.exit_code, report)
             with suppress(OSError):
@@ -64,7 +64,7 @@ def _watch(
             os._exit(ConfigError.exit_code)
 
 
-def _computed(thread: int) -> float:
+def _cpu_seconds(thread: int) -> float:
     """The CPU seconds of a thread, or those of the clock if the system does not measure them."""
     try:
         return time.clock_gettime(time.pthread_getcpuclockid(thread))

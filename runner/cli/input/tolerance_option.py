@@ -53,5 +53,5 @@ def _number(text: str, value: str) -> float:
     except ValueError as error:
         raise UsageError(Problem(f"there is no tolerance `{text}`", _HINT)) from error
     if not (math.isfinite(number) and number >= 0):
-        raise UsageError(Problem(f"the tolerance `{text}` holds {value}, and takes 0 or more", _HINT))
+        raise UsageError(Problem(f"the tolerance `{text}` has {value}, which must be 0 or more", _HINT))
     return number

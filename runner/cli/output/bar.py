@@ -32,13 +32,13 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=total)
 
-    def show(self, rows: int, rate: float, told: str) -> None:
+    def show(self, rows: int, rate: float, text: str) -> None:
         """Draw the bar: completed rows, rows per second, and a text."""
         total = self._progress.tasks[0].total
         assert total is not None
         left = max(0.0, total - rows) / rate
         self._progress.update(
-            self._task, completed=rows, rate=readable_rate(rate), left=clock_time(round(left)), told=told
+            self._task, completed=rows, rate=readable_rate(rate), left=clock_time(round(left)), text=text
         )
         if self._progress.live.is_started:
             self._progress.refresh()
@@ -52,11 +52,13 @@ class Bar:
 
 def _columns(width: int) -> list[ProgressColumn]:
     rows = "  {task.completed:,.0f} of {task.total:,.0f} rows" if width >= WIDE else ""
-    text = "{task.percentage:3.0f}%" + rows + "  {task.fields[rate]}/s  {task.fields[left]} left  {task.fields[told]}"
-    told = TextColumn(text, markup=False)
+    template = (
+        "{task.percentage:3.0f}%" + rows + "  {task.fields[rate]}/s  {task.fields[left]} left  {task.fields[text]}"
+    )
+    line = TextColumn(template, markup=False)
     if width < WIDE:
-        return [told]
-    return [BarColumn(min(LONGEST_BAR, width - WIDE + 8), complete_style="green"), told]
+        return [line]
+    return [BarColumn(min(LONGEST_BAR, width - WIDE + 8), complete_style="green"), line]
 
 
 def readable_rate(rate: float) -> str:

@@ -87,7 +87,7 @@ def unexpected(error: BaseException) -> SteprunError:
     return SteprunError(
         Problem(
             f"internal error: {type(error).__name__}: {error}",
-            "this is a fault of steprun's, not of the config; STEPRUN_DEBUG=1 shows where it happened",
+            "this is a bug in steprun, not in the config; STEPRUN_DEBUG=1 shows the traceback",
         )
     )
 

@@ -219,16 +219,21 @@ def _block(
                 }
             steps.append({**loop, "steps": inside})
             continue
-        beside: dict[str, Any] = {}
+        conditions_of_step: dict[str, Any] = {}
         if instruction.every is not None:
-            beside["every"] = instruction.every
+            conditions_of_step["every"] = instruction.every
         if instruction.when is not None:
-            beside["when"] = conditions[instruction.when.config_path[:-1]]
+            conditions_of_step["when"] = conditions[instruction.when.config_path[:-1]]
         if isinstance(instruction, program.Break):
-            steps.append({"step": "stop", **beside})
+            steps.append({"step": "stop", **conditions_of_step})
         else:
             steps.append(
-                {"step": instruction.kind, **_details(instruction.argument), **beside, "row": instruction.rows}
+                {
+                    "step": instruction.kind,
+                    **_details(instruction.argument),
+                    **conditions_of_step,
+                    "row": instruction.rows,
+                }
             )
     return steps, position
 

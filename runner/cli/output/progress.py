@@ -43,7 +43,7 @@ class Progress:
         self._begun = clock()
         self._next = self._begun + PATIENCE
         self._first: int | None = None  # number of the first row seen: a resumed run has earlier ones
-        self._told = ""
+        self._text = ""
         self._bar: Bar | None = None
 
     def __call__(self, row: Row) -> None:
@@ -60,8 +60,8 @@ class Progress:
             from runner.cli.output.bar import Bar
 
             self._bar = Bar(self._stream, self._total)
-        self._told = self._objective_of(row) or self._told
-        self._bar.show(row.number + 1, (row.number + 1 - first) / elapsed, self._told)
+        self._text = self._objective_of(row) or self._text
+        self._bar.show(row.number + 1, (row.number + 1 - first) / elapsed, self._text)
 
     def _objective_of(self, row: Row) -> str | None:
         for name in self._objective:
@@ -83,16 +83,16 @@ class Progress:
         self.clear()
 
 
-def told_of_compiling(stream: TextIO, quiet: bool) -> Callable[[str, float | None], None] | None:
+def compile_progress(stream: TextIO, quiet: bool) -> Callable[[str, float | None], None] | None:
     """A callback that prints each compilation and its duration; None if `quiet` is set or this is not a terminal."""
     if quiet or not can_draw(stream):
         return None
 
-    def tell(path: str, seconds: float | None) -> None:
+    def report(path: str, seconds: float | None) -> None:
         if seconds is None:
             stream.write(f"\r\x1b[2Kcompiling {path} …")
         else:
             stream.write(f"\r\x1b[2Kcompiled {path} in {seconds:.1f} s\n")
         stream.flush()
 
-    return tell
+    return report

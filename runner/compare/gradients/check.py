@@ -215,17 +215,17 @@ class _Check:
         direction = self.gradient.reshape(-1) / torch.linalg.vector_norm(self.gradient).clamp_min(TINY)
         direction = direction + torch.ones_like(direction) / math.sqrt(direction.numel())
         autograd = float(self.gradient.reshape(-1) @ direction)
-        return self.looked_at(slice(None), direction, autograd)[0]
+        return self.compared(slice(None), direction, autograd)[0]
 
     def element(self, position: int) -> Element:
         autograd = float(self.gradient.reshape(-1)[position])
-        outcome, left, right = self.looked_at(position, 1.0, autograd)
+        outcome, left, right = self.compared(position, 1.0, autograd)
         numeric = (left + right) / 2
         size = max(abs(autograd), abs(numeric))
         relative = 0.0 if size <= self.allowed(0.0, self.precision.step) else abs(autograd - numeric) / size
         return Element(index_of(position, self.gradient.shape), autograd, numeric, left, right, relative, outcome)
 
-    def looked_at(self, where: int | slice, direction: Tensor | float, autograd: float) -> tuple[Outcome, float, float]:
+    def compared(self, where: int | slice, direction: Tensor | float, autograd: float) -> tuple[Outcome, float, float]:
         """Compares a derivative with the one-sided differences; returns the outcome and these.
 
         At a smooth point the one-sided differences approach each other in proportion to the step. At a kink they stay

@@ -85,7 +85,7 @@ def from_power(text: str) -> float:
     """
     found = _POWER.fullmatch(text)
     if found is None:
-        raise UncertaintyError(f"`~{text}` is no uncertainty: it is `0`, `any`, or a power of two such as `2^-20`")
+        raise UncertaintyError(f"`~{text}` is not an uncertainty: write `0`, `any`, or a power of two such as `2^-20`")
     if found[1] is None:
         return 0.0 if text == _EXACT else math.inf
     if not _SMALLEST_POWER <= int(found[1]) <= _LARGEST_POWER:

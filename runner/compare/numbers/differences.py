@@ -47,7 +47,7 @@ class Passing:
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class ScaledDifference:
     """A difference in units of the uncertainty of what was expected."""
 
     times: float  # inf if the expected tensor is exact, or something is not finite
@@ -68,7 +68,7 @@ class Values:
     error: float  # norm of found - expected, relative to that of expected; inf if that is 0 or something is not finite
     passing: Passing
     one_sided_nan: int  # elements where one is NaN and the other is not
-    uncertainty: Apart | None = None  # if the tolerance is an uncertainty
+    uncertainty: ScaledDifference | None = None  # if the tolerance is an uncertainty
 
     @property
     def share(self) -> float:
@@ -141,21 +141,21 @@ def deviation(found: Tensor | None, expected: Tensor | None, tolerance: Toleranc
     if found is None or expected is None or found.dtype != expected.dtype or found.shape != expected.shape:
         return _SAME if found is expected else Deviation(True, math.inf)
     bounds = tolerance.bounds(expected, largest)
-    beyond, apart, size, largest = False, 0.0, 0.0, 0.0
+    beyond, difference_norm, size, largest = False, 0.0, 0.0, 0.0
     for _, left, right in _parts(_flat(found), _flat(expected)):
-        delta, sizes, unequal = _apart(left, right)
-        beyond = beyond or bool(_wrong(bounds, left, right, delta, sizes, unequal).any())
-        apart, size = math.hypot(apart, _norm(delta)), math.hypot(size, _finite_norm(sizes))
+        delta, sizes, unequal = _absolute_differences(left, right)
+        beyond = beyond or bool(_beyond(bounds, left, right, delta, sizes, unequal).any())
+        difference_norm, size = math.hypot(difference_norm, _norm(delta)), math.hypot(size, _finite_norm(sizes))
         largest = max(largest, float(delta.max()))
     if bounds.measured is not None:
-        beyond = beyond and not bounds.measured.holds(apart / math.sqrt(found.numel()), largest)
-    return Deviation(beyond, _ratio(apart, size))
+        beyond = beyond and not bounds.measured.holds(difference_norm / math.sqrt(found.numel()), largest)
+    return Deviation(beyond, _ratio(difference_norm, size))
 
 
-def _ratio(apart: float, size: float) -> float:
-    if apart == 0:
+def _ratio(difference_norm: float, size: float) -> float:
+    if difference_norm == 0:
         return 0.0
-    return apart / size if size and math.isfinite(apart) else math.inf
+    return difference_norm / size if size and math.isfinite(difference_norm) else math.inf
 
 
 def described(dtype: torch.dtype, shape: Sequence[int]) -> str:
@@ -189,7 +189,7 @@ def _finite_norm(sizes: Tensor) -> float:
     return norm if math.isfinite(norm) else _norm(sizes[sizes.isfinite()])
 
 
-def _wrong(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Tensor, unequal: Tensor) -> Tensor:
+def _beyond(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Tensor, unequal: Tensor) -> Tensor:
     """A mask of the elements of two chunks `(n,)` that differ by more than the tolerance."""
     if bounds.bitwise:
         differing = bits(left) != bits(right)
@@ -215,17 +215,17 @@ class _Tally:
         self.first = -1
         self.worst = -1
         self.largest = -1.0  # the absolute difference of `worst`
-        self.apart = 0.0  # norm of the difference
+        self.difference_norm = 0.0  # norm of the difference
         self.rtol = 0.0  # needed with the atol that was used
         self.atol = 0.0  # needed with no rtol
         self.ulp = 0
 
     def add(self, start: int, left: Tensor, right: Tensor) -> None:
         """Add two chunks `(n,)` that begin at `start`."""
-        delta, size, unequal = _apart(left, right)
-        wrong = _wrong(self.bounds, left, right, delta, size, unequal)
+        delta, size, unequal = _absolute_differences(left, right)
+        wrong = _beyond(self.bounds, left, right, delta, size, unequal)
         self.unequal += int(unequal.sum())
-        self.apart = math.hypot(self.apart, _norm(delta))
+        self.difference_norm = math.hypot(self.difference_norm, _norm(delta))
         count = int(wrong.sum())
         if count == 0:
             return
@@ -248,10 +248,10 @@ class _Tally:
     def holds(self, elements: int) -> bool:
         """Whether the whole tensor is within a measured uncertainty."""
         measured = self.bounds.measured
-        return measured is not None and measured.holds(self.apart / math.sqrt(elements), self.atol)
+        return measured is not None and measured.holds(self.difference_norm / math.sqrt(elements), self.atol)
 
 
-def _apart(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _absolute_differences(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Absolute differences, magnitudes of `right`, both float64 `(n,)`, and a mask of the numbers that differ."""
     if not (left.dtype.is_floating_point or left.dtype.is_complex):
         a, b = left.to(torch.float64), right.to(torch.float64)
@@ -277,16 +277,16 @@ def _values(tally: _Tally, left: Tensor, right: Tensor, shape: tuple[int, ...]) 
         count=tally.count,
         unequal=tally.unequal,
         elements=left.numel(),
-        error=_ratio(tally.apart, size),
+        error=_ratio(tally.difference_norm, size),
         passing=_passing(tally, left.dtype),
         one_sided_nan=tally.one_sided_nan,
-        uncertainty=None if tally.bounds.measured is None else _in_units(tally, tally.bounds.measured, right),
+        uncertainty=None if tally.bounds.measured is None else _scaled(tally, tally.bounds.measured, right),
     )
 
 
-def _in_units(tally: _Tally, measured: Measured, expected: Tensor) -> Apart:
-    times = measured.times(tally.apart / math.sqrt(expected.numel()), tally.atol)
-    return Apart(times, measured.factor, measured.rms, root_mean_square(expected))
+def _scaled(tally: _Tally, measured: Measured, expected: Tensor) -> ScaledDifference:
+    times = measured.times(tally.difference_norm / math.sqrt(expected.numel()), tally.atol)
+    return ScaledDifference(times, measured.factor, measured.rms, root_mean_square(expected))
 
 
 def _passing(tally: _Tally, dtype: torch.dtype) -> Passing:
@@ -307,7 +307,7 @@ def _upwards(needed: float) -> float | None:
 
 def _element(left: Tensor, right: Tensor, place: int, shape: tuple[int, ...]) -> Element:
     a, b = left[place : place + 1], right[place : place + 1]
-    delta, size, _ = _apart(a, b)
+    delta, size, _ = _absolute_differences(a, b)
     absolute = float(delta)
     ulps = int(ulp_distance(a, b)) if a.dtype.is_floating_point and not (a.isnan() ^ b.isnan()).any() else None
     return Element(index_of(place, shape), b.item(), a.item(), absolute, _ratio(absolute, float(size)), ulps)

@@ -76,15 +76,17 @@ def from_text(text: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Condense
     if found is None:
         return None
     words = found[2].split()
-    told = dict(zip(words[::2], words[1::2], strict=True))
-    if not told:
+    fields = dict(zip(words[::2], words[1::2], strict=True))
+    if not fields:
         return Condensed(dtype, shape, found[1], None)
-    if told.keys() - {*STATISTICS, *_COUNTS} or "norm" not in told:
+    if fields.keys() - {*STATISTICS, *_COUNTS} or "norm" not in fields:
         return None
     try:
-        mean, std, low, high = (float(told[name]) if name in told else None for name in ("mean", "std", "min", "max"))
-        zeros, nan, inf = (int(told.get(name, 0)) for name in _COUNTS)
-        summary = Summary(shape, dtype, mean, std, low, high, float(told["norm"]), zeros, nan, inf)
+        mean, std, low, high = (
+            float(fields[name]) if name in fields else None for name in ("mean", "std", "min", "max")
+        )
+        zeros, nan, inf = (int(fields.get(name, 0)) for name in _COUNTS)
+        summary = Summary(shape, dtype, mean, std, low, high, float(fields["norm"]), zeros, nan, inf)
     except ValueError:
         return None
     return Condensed(dtype, shape, found[1], summary)

@@ -50,7 +50,7 @@ def from_text(text: str, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
     count = math.prod(shape)
     numerals = [] if text == EMPTY else re.split(r"(?:,|;+) ?", text)
     if len(numerals) != count:
-        raise NumeralError(f"{len(numerals):,} numbers, and the shape {list(shape)} asks for {count:,}")
+        raise NumeralError(f"{len(numerals):,} numbers, and the shape {list(shape)} needs {count:,}")
     if count == 0:
         return torch.zeros(tuple(shape), dtype=dtype)
     return _READERS[_kind(dtype)](numerals, dtype).reshape(tuple(shape))
@@ -175,7 +175,7 @@ def _check(numerals: Iterable[str], pattern: re.Pattern[str], dtype: torch.dtype
 
 def _not_a_number(text: str, dtype: torch.dtype) -> NumeralError:
     shown = text if len(text) <= 40 else f"{text[:40]}…"
-    return NumeralError(f"`{shown}` is no {str(dtype).removeprefix('torch.')}")
+    return NumeralError(f"`{shown}` is not of dtype {str(dtype).removeprefix('torch.')}")
 
 
 # --- kinds

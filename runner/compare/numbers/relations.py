@@ -48,7 +48,7 @@ def _related(found: Tensor, expected: Tensor) -> str | None:
     a, b = found.detach().to(torch.float64).reshape(-1), expected.detach().to(torch.float64).reshape(-1)
     if not (a.isfinite().all() and b.isfinite().all()) or _is_rounding(a, b, rounding(found.dtype)):
         return None
-    return next((told for told in (each(a, b) for each in _RELATIONS) if told is not None), None)
+    return next((text for text in (each(a, b) for each in _RELATIONS) if text is not None), None)
 
 
 def accumulated(found: Tensor, expected: Tensor, before: Tensor) -> bool:
@@ -89,7 +89,7 @@ def _multiple(a: Tensor, b: Tensor) -> str | None:
     factor = _factor(a, b)
     if factor is None or not _explains(factor * b, a, b):
         return None
-    if a.numel() == 1 and not _is_telling(factor):
+    if a.numel() == 1 and not _is_simple(factor):
         return None
     if factor == 0:
         return "is zero"
@@ -127,15 +127,15 @@ def _rounded(factor: float) -> Iterator[float]:
         yield 1 / round(1 / factor) if round(1 / factor) else 0.0
 
 
-def _is_telling(factor: float) -> bool:
+def _is_simple(factor: float) -> bool:
     """Whether a factor between two single numbers is unlikely to be chance: an integer, or one over an integer."""
     return any(factor == each for each in _rounded(factor))
 
 
 def _explains(candidate: Tensor, found: Tensor, expected: Tensor) -> bool:
     """Whether `candidate` equals `found`, up to a small fraction of the difference between `expected` and `found`."""
-    apart = float(torch.linalg.vector_norm(found - expected))
-    return float(torch.linalg.vector_norm(found - candidate)) <= EXPLAINED * apart
+    distance = float(torch.linalg.vector_norm(found - expected))
+    return float(torch.linalg.vector_norm(found - candidate)) <= EXPLAINED * distance
 
 
 def _is_rounding(a: Tensor, b: Tensor, unit: float) -> bool:

@@ -68,10 +68,10 @@ class Measured:
         return self.times(rms, largest) <= self.factor
 
 
-def _over(apart: float, uncertainty: float) -> float:
-    if apart == 0 or math.isinf(uncertainty):
+def _over(difference: float, uncertainty: float) -> float:
+    if difference == 0 or math.isinf(uncertainty):
         return 0.0
-    return apart / uncertainty if uncertainty else math.inf
+    return difference / uncertainty if uncertainty else math.inf
 
 
 EXACT = Bounds(bitwise=True)

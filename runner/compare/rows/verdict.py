@@ -125,7 +125,7 @@ class Verdict:
     missing_columns: tuple[Column, ...]
     new_columns: tuple[Column, ...]
     redeclared: tuple[Redeclared, ...]
-    parting: FirstDifference | None
+    first_difference: FirstDifference | None
     unequal_since: tuple[Place, Column] | None  # where bits first differed, within the tolerance or not
     growth: Growth | None  # of the first tensor that differs
     tallies: tuple[Tally, ...]  # tensors that differ, in the order in which they part
@@ -135,11 +135,13 @@ class Verdict:
     def holds(self) -> bool:
         """Whether nothing differs by more than the tolerance."""
         structure = (self.missing_columns, self.new_columns, self.redeclared)
-        return self.parting is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
+        return (
+            self.first_difference is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
+        )
 
 
 def align(
-    found: Iterable[AnyRow], expected: Iterable[AnyRow], about: Callable[[AnyRow], Hashable] | None = None
+    found: Iterable[AnyRow], expected: Iterable[AnyRow], key: Callable[[AnyRow], Hashable] | None = None
 ) -> Iterator[Pair]:
     """Pairs the rows of both sides: those of the same step and iteration.
 
@@ -149,13 +151,13 @@ def align(
     Args:
         about: returns the key that the rows of a pair share; by default, step and iteration.
     """
-    about = about or _step_of
-    left, right = _Side(found, about), _Side(expected, about)
+    key = key or _step_of
+    left, right = _Lookahead(found, key), _Lookahead(expected, key)
     while (a := left.head()) is not None and (b := right.head()) is not None:
-        if about(a) == about(b):
+        if key(a) == key(b):
             yield left.take(), right.take()
             continue
-        passed_left, passed_right = left.distance(about(b)), right.distance(about(a))
+        passed_left, passed_right = left.distance(key(b)), right.distance(key(a))
         if passed_left is None and passed_right is None:
             passed_left = passed_right = 1
         elif passed_left is None or (passed_right is not None and passed_right < passed_left):
@@ -216,16 +218,16 @@ def _step_of(row: AnyRow) -> tuple[str, str]:
     return row.step, _ORDINAL.sub("", row.path)
 
 
-class _Side:
+class _Lookahead:
     """Rows with look-ahead."""
 
-    def __init__(self, rows: Iterable[AnyRow], about: Callable[[AnyRow], Hashable]) -> None:
+    def __init__(self, rows: Iterable[AnyRow], key: Callable[[AnyRow], Hashable]) -> None:
         self._rows = iter(rows)
-        self._about = about
+        self._key = key
         self._ahead: deque[AnyRow] = deque()
 
     def head(self) -> AnyRow | None:
-        self._look(1)
+        self._fill(1)
         return self._ahead[0] if self._ahead else None
 
     def take(self) -> AnyRow:
@@ -233,10 +235,10 @@ class _Side:
 
     def distance(self, step: Hashable) -> int | None:
         """The number of rows before the first one of a step; None if it is not within `WINDOW` rows."""
-        self._look(WINDOW)
-        return next((place for place, row in enumerate(self._ahead) if self._about(row) == step), None)
+        self._fill(WINDOW)
+        return next((place for place, row in enumerate(self._ahead) if self._key(row) == step), None)
 
-    def _look(self, count: int) -> None:
+    def _fill(self, count: int) -> None:
         while len(self._ahead) < count:
             row = next(self._rows, None)
             if row is None:
@@ -311,12 +313,14 @@ class Series:
             self.trace.add(number, 0.0)
             return None
         tolerance = self.tolerance.of_row(uncertainty)
-        told = difference(found, expected, tolerance, self.size) if whole else None
+        difference_found = difference(found, expected, tolerance, self.size) if whole else None
         if self.column.is_digest and found is not None and expected is not None:
-            told = None if told is None else replace(told, kind="digest", values=None)
+            difference_found = (
+                None if difference_found is None else replace(difference_found, kind="digest", values=None)
+            )
             deviates = Deviation(True, math.nan)
-        elif told is not None and told.values is not None:
-            deviates = Deviation(True, told.values.error)
+        elif difference_found is not None and difference_found.values is not None:
+            deviates = Deviation(True, difference_found.values.error)
         else:
             deviates = deviation(found, expected, tolerance, self.size)
         self.error = deviates.error
@@ -328,7 +332,7 @@ class Series:
         self.differing += 1
         if self.error >= self.largest:
             self.largest, self.largest_number = self.error, number
-        return told
+        return difference_found
 
     def tally(self) -> Tally:
         largest = math.nan if self.differing and self.largest_number < 0 else self.largest
@@ -367,7 +371,7 @@ class Watch:
     new: int = 0
     first_missing: Place | None = None
     first_new: Place | None = None
-    parting: FirstDifference | None = None
+    first_difference: FirstDifference | None = None
     unequal_since: tuple[Place, Column] | None = None
     before: AnyRow | None = None
 
@@ -399,15 +403,15 @@ class Watch:
             assert not isinstance(left, Condensed)  # only expected values are condensed
             same = left is not None and right is not None and is_same(left, right)
             uncertainty = self.uncertain(expected, name) if series.tolerance.mode == "measured" and not same else None
-            difference = series.add(expected.number, left, right, same, self.parting is None, uncertainty)
+            difference = series.add(expected.number, left, right, same, self.first_difference is None, uncertainty)
             if not same and self.unequal_since is None:
                 self.unequal_since = Place.of(expected), series.column
             if difference is not None:
                 divergences.append(Divergence(series.column, difference))
             else:
                 (equal if same else within).append(series.column)
-        if divergences and self.parting is None:
-            self.parting = FirstDifference(
+        if divergences and self.first_difference is None:
+            self.first_difference = FirstDifference(
                 Place.of(expected), tuple(divergences), tuple(equal), tuple(within), found, expected, self.before
             )
         self.before = expected
@@ -415,10 +419,10 @@ class Watch:
     def verdict(self) -> Verdict:
         found = {column.name: column for column in self.found_columns}
         expected = {column.name: column for column in self.expected_columns}
-        parting = self.parting
-        born = self.unequal_since
-        if parting is not None and born is not None and born[0] == parting.place:
-            born = None
+        first_difference = self.first_difference
+        unequal = self.unequal_since
+        if first_difference is not None and unequal is not None and unequal[0] == first_difference.place:
+            unequal = None
         differing = [series for series in self.series.values() if series.differing]
         differing.sort(key=lambda series: series.first_number)  # stable: in causal order within a row
         return Verdict(
@@ -432,9 +436,11 @@ class Watch:
                 for name, column in expected.items()
                 if name in found and (column.dtype, column.shape) != (found[name].dtype, found[name].shape)
             ),
-            parting=parting,
-            unequal_since=born,
-            growth=None if parting is None else self.series[parting.divergences[0].column.name].growth(),
+            first_difference=first_difference,
+            unequal_since=unequal,
+            growth=None
+            if first_difference is None
+            else self.series[first_difference.divergences[0].column.name].growth(),
             tallies=tuple(series.tally() for series in differing),
             same_bits=self.unequal_since is None,
         )

@@ -70,8 +70,8 @@ def _places(difference: KeyDifference) -> str:
     )
     if expected == found:
         return f"  ({expected} of both)" if expected else ""
-    told = [f"{word} {place}" for word, place in (("expected", expected), ("found", found)) if place]
-    return f"  ({', '.join(told)})"
+    places = [f"{word} {place}" for word, place in (("expected", expected), ("found", found)) if place]
+    return f"  ({', '.join(places)})"
 
 
 def _shown(difference: KeyDifference) -> tuple[str, str]:

@@ -16,8 +16,8 @@ from runner.compare.numbers.bounds import UNKNOWN
 from runner.compare.numbers.tolerances import BY_DTYPE, Tolerance, Tolerances
 from runner.compare.numbers.ulp import same_bits
 from runner.compare.snapshots.edits import field_digests
-from runner.compare.snapshots.model import Kept, KeptRow, Measured, Overlay, Restart, Snapshot
-from runner.compare.snapshots.writing import ABSENT, keep
+from runner.compare.snapshots.model import Measured, Overlay, Restart, Snapshot, StoredRow, StoredTensor
+from runner.compare.snapshots.writing import ABSENT, store_tensor
 from runner.compare.uncertainty.rules import BUDGET, RULES
 from runner.config import Config, load
 from runner.engine import Row, execute
@@ -44,10 +44,10 @@ def _compiled(config: Config, allowed: Sequence[str]) -> Plan:
     try:
         return compile(config, allowed=[Path(folder) for folder in allowed])
     except ConfigError as error:
-        raise type(error)(_told_once(error.problems)) from error
+        raise type(error)(_without_repeats(error.problems)) from error
 
 
-def _told_once(problems: Sequence[Problem]) -> list[Problem]:
+def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
     """Drop problems of `log` that repeat one of `snapshot`, which `observed_by_snapshot` copies into `log`."""
     own = {(each.path.partition(".")[2], each.message) for each in problems if each.path.startswith("snapshot.")}
     return [
@@ -68,7 +68,7 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def kept(
+def snapshot_of(
     plan: Plan, rows: Iterable[Row], measurement: Measurement | None = None, restarts: tuple[Restart, ...] = ()
 ) -> Snapshot:
     """The snapshot of a plan's rows in this environment.
@@ -78,7 +78,7 @@ def kept(
         restarts: the steps that start from recorded state.
     """
     large = plan.snapshot.tensors
-    found = tuple(kept_row(row, large, measurement) for row in rows)
+    found = tuple(stored_row(row, large, measurement) for row in rows)
     measured = None if measurement is None else Measured(RULES, measurement.runs, measurement.asked)
     return Snapshot(
         field_digests(plan.config), environment_of(plan), large, plan.columns, found, files=files_of(plan),
@@ -86,16 +86,16 @@ def kept(
     )  # fmt: skip
 
 
-def kept_row(row: Row, large: str, measurement: Measurement | None = None) -> KeptRow:
+def stored_row(row: Row, large: str, measurement: Measurement | None = None) -> StoredRow:
     """A row as a snapshot stores it: a missing gradient is stored as null, other missing values are left out."""
     uncertain = {} if measurement is None else measurement.rows.get(row.number, {})
     unmeasured = None if measurement is None else UNKNOWN
     values = {
-        column.name: keep(value, column, large, uncertain.get(column.name, unmeasured))
+        column.name: store_tensor(value, column, large, uncertain.get(column.name, unmeasured))
         for column, value in zip(row.columns, row.values, strict=True)
         if value is not None or column.role == "gradient"
     }
-    return KeptRow(row.number, row.path, values)
+    return StoredRow(row.number, row.path, values)
 
 
 def measured(
@@ -156,34 +156,34 @@ def measurable_plan(plan: Plan, allowed: Sequence[str] = ()) -> Plan:
     try:
         return _compiled(measurable(plan.config), allowed)
     except ConfigError as error:
-        told = (
+        message = (
             "the uncertainty of its numbers is measured with the eager engine on the CPU, which cannot run this config"
         )
         hint = "write `snapshot: {uncertainty: false}`"
-        first = plan.config.document.problem(("snapshot", "uncertainty"), told, hint)
+        first = plan.config.document.problem(("snapshot", "uncertainty"), message, hint)
         raise type(error)([first, *error.problems]) from error
 
 
 def overlay_of(taken: Snapshot, base: Snapshot) -> Overlay:
     """The differences between a snapshot taken in another environment and `base`, which has the same rows."""
-    rows: dict[int, Mapping[str, Kept]] = {}
+    rows: dict[int, Mapping[str, StoredTensor]] = {}
     for mine, its in zip(taken.rows, base.rows, strict=True):
         names = {**its.values, **mine.values}
         changed = {
             name: mine.values.get(name, ABSENT)
             for name in names
-            if not is_kept_alike(mine.values.get(name, ABSENT), its.values.get(name, ABSENT))
+            if not is_same(mine.values.get(name, ABSENT), its.values.get(name, ABSENT))
         }
         if changed:
             rows[mine.number] = changed
     return Overlay(taken.environment, rows)
 
 
-def is_kept_alike(a: Kept, b: Kept) -> bool:
+def is_same(a: StoredTensor, b: StoredTensor) -> bool:
     """Whether two stored tensors are equal, apart from the rounding of their statistics."""
     if isinstance(a.value, torch.Tensor) and isinstance(b.value, torch.Tensor):
         return same_bits(a.value, b.value)
-    digest_a, digest_b = (getattr(kept.value, "digest", None) for kept in (a, b))
+    digest_a, digest_b = (getattr(stored.value, "digest", None) for stored in (a, b))
     return (digest_a is not None and digest_a == digest_b) or (a.value is None and b.value is None)
 
 
@@ -208,7 +208,7 @@ def tolerances_of(plan: Plan, exact: bool, snapshot: Snapshot) -> Tolerances:
     if snapshot.measured is not None and given.runs:
         return Tolerances(Tolerance("measured", factor=given.factor), by_glob)
     spread = snapshot.calibration.spread if snapshot.calibration else {}  # of the first format
-    measured = [(name, replace(BY_DTYPE, spread=2 * apart)) for name, apart in spread.items() if apart]
+    measured = [(name, replace(BY_DTYPE, spread=2 * difference)) for name, difference in spread.items() if difference]
     return Tolerances(BY_DTYPE, [*by_glob, *measured])
 
 

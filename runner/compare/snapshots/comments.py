@@ -19,7 +19,7 @@ class _Notes:
     """The comments of one line."""
 
     above: list[str] = field(default_factory=list)
-    beside: str = ""  # with the whitespace before it
+    trailing: str = ""  # with the whitespace before it
 
 
 def annotated(text: str, old: str) -> str:
@@ -34,7 +34,7 @@ def annotated(text: str, old: str) -> str:
     written = [head]
     for place, line in _placed(lines):
         found = notes.get(place, _Notes())
-        written += [*found.above, line + found.beside]
+        written += [*found.above, line + found.trailing]
     return "\n".join(written) + "\n"
 
 
@@ -45,9 +45,9 @@ def _notes(text: str) -> Mapping[Place, _Notes]:
         if not place:
             above.append(line)
             continue
-        beside = _beside(line)
-        if above or beside:
-            notes[place] = _Notes(above, beside)
+        trailing = _trailing(line)
+        if above or trailing:
+            notes[place] = _Notes(above, trailing)
             above = []
     return notes
 
@@ -73,7 +73,7 @@ def _placed(lines: list[str]) -> Iterator[tuple[Place, str]]:
         yield tuple(key for _, key in above), line
 
 
-def _beside(line: str) -> str:
+def _trailing(line: str) -> str:
     quoted = _QUOTED.match(line)
     found = _COMMENT.search(line, quoted.end() if quoted else 0)
     return found[0] if found else ""

@@ -79,11 +79,11 @@ def _is_above(name: str, others: Iterable[str]) -> bool:
     return any(each.startswith(f"{name}.") for each in others)
 
 
-def explains(edit: Edit, parting: FirstDifference, plan: Plan) -> bool:
+def explains(edit: Edit, first_difference: FirstDifference, plan: Plan) -> bool:
     """Whether an edited field can cause the first difference."""
-    first = parting.divergences[0].column
+    first = first_difference.divergences[0].column
     section, _, rest = edit.name.partition(".")
-    if parting.place.step == START:
+    if first_difference.place.step == START:
         return section in ("parameters", "constants", "seed", "dtype", "functions")
     match section:
         case "expression":
@@ -91,15 +91,15 @@ def explains(edit: Edit, parting: FirstDifference, plan: Plan) -> bool:
         case "metrics":
             return first.name == rest or first.name.endswith(f".{rest}")
         case "optimizer" | "optimizers":
-            return first.role in ("weight", "state") or not _is_before_any_update(parting, plan)
+            return first.role in ("weight", "state") or not _is_before_any_update(first_difference, plan)
         case "parameters":  # an initial value differs in the row of the start, if that row has it
             return rest.partition(".")[0] not in {column.name for column in plan.columns}
     return True
 
 
-def _is_before_any_update(parting: FirstDifference, plan: Plan) -> bool:
+def _is_before_any_update(first_difference: FirstDifference, plan: Plan) -> bool:
     """Whether the first row that differs is computed before any optimizer step."""
-    return plan.log.every == 1 and (parting.before is None or parting.before.step == START)
+    return plan.log.every == 1 and (first_difference.before is None or first_difference.before.step == START)
 
 
 def _reaches(name: str, column: str, plan: Plan) -> bool:

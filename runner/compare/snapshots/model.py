@@ -29,7 +29,7 @@ Value = Tensor | Condensed | None
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredTensor:
     """One tensor of one row."""
 
     text: str  # as in the file
@@ -38,33 +38,33 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRow:
+class StoredRow:
     """One row. A tensor that is not in `values` has no value in it."""
 
     number: int
     path: str
-    values: Mapping[str, Kept]
+    values: Mapping[str, StoredTensor]
 
     @property
     def step(self) -> str:
         return self.path.rpartition(".")[2]
 
     def __getitem__(self, name: str) -> Value:
-        kept = self.values.get(name)
-        return None if kept is None else kept.value
+        stored = self.values.get(name)
+        return None if stored is None else stored.value
 
     def __contains__(self, name: object) -> bool:
         return name in self.values
 
 
-def _as_uncertain(values: Mapping[str, Kept], row: KeptRow) -> dict[str, Kept]:
+def _with_uncertainty(values: Mapping[str, StoredTensor], row: StoredRow) -> dict[str, StoredTensor]:
     """The tensors of an overlay, each with the uncertainty of that tensor in the base row."""
-    return {name: Kept(kept.text, kept.value, uncertainty_of(row, name)) for name, kept in values.items()}
+    return {name: StoredTensor(stored.text, stored.value, uncertainty_of(row, name)) for name, stored in values.items()}
 
 
 def uncertainty_of(row: object, name: str) -> Uncertainty | None:
     """The uncertainty of a tensor in a row of a snapshot; None if it is exact or was not measured."""
-    assert isinstance(row, KeptRow)
+    assert isinstance(row, StoredRow)
     return row.values[name].uncertainty if name in row.values else None
 
 
@@ -92,7 +92,7 @@ class Overlay:
     """The tensors whose values differ in another environment."""
 
     environment: Environment
-    rows: Mapping[int, Mapping[str, Kept]]  # row number → tensor
+    rows: Mapping[int, Mapping[str, StoredTensor]]  # row number → tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Restart:
 
     after: int  # the number of the row
     state: bytes  # as `restart_state.encoded` returns it
-    rows: tuple[KeptRow, ...]
+    rows: tuple[StoredRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Snapshot:
     environment: Environment
     large: str  # how tensors of more than `LARGEST_WHOLE` elements are stored: full, stats or digest
     columns: tuple[Column, ...]
-    rows: tuple[KeptRow, ...]
+    rows: tuple[StoredRow, ...]
     calibration: Calibration | None = None
     overlays: tuple[Overlay, ...] = field(default=())
     files: Mapping[str, str] = field(
@@ -123,7 +123,7 @@ class Snapshot:
     sidecar: str | None = None  # the file next to it with its large tensors, as read
     restarts: tuple[Restart, ...] = ()
 
-    def seen_from(self, environment: Environment) -> tuple[tuple[KeptRow, ...], bool]:
+    def rows_in(self, environment: Environment) -> tuple[tuple[StoredRow, ...], bool]:
         """The rows to expect in an environment, and whether they were taken in exactly that environment.
 
         The order is: the overlay of this environment, the snapshot's own rows if the device is the same, an overlay of
@@ -140,9 +140,9 @@ class Snapshot:
                     return self.overlaid(overlay), False
         return self.rows, False
 
-    def overlaid(self, overlay: Overlay) -> tuple[KeptRow, ...]:
+    def overlaid(self, overlay: Overlay) -> tuple[StoredRow, ...]:
         return tuple(
-            KeptRow(row.number, row.path, {**row.values, **_as_uncertain(overlay.rows[row.number], row)})
+            StoredRow(row.number, row.path, {**row.values, **_with_uncertainty(overlay.rows[row.number], row)})
             if row.number in overlay.rows
             else row
             for row in self.rows
@@ -162,8 +162,8 @@ def folder_of(snapshot: Path, *, create: bool = False) -> Iterator[Folder]:
         try:
             found = above.folder(parent.name, create=create)
         except Refused as error:
-            message = f"{snapshot.parent} is no folder for snapshots: {error.strerror}"
-            raise SnapshotError(Problem(message, "put a folder of its own in its place")) from error
+            message = f"cannot use {snapshot.parent} as the folder of snapshots: {error.strerror}"
+            raise SnapshotError(Problem(message, "replace it with a folder")) from error
         with found as folder:
             yield folder
 

@@ -38,9 +38,9 @@ def encoded(plan: Plan, state: State) -> bytes:
     """
     tensors: dict[str, Tensor] = {}
     contents = {**state_contents(plan, state), "withheld": [], "last": []}
-    told = {"format": FORMAT, "fits": fits(plan), "state": encode(contents, tensors)}
+    header = {"format": FORMAT, "fits": fits(plan), "state": encode(contents, tensors)}
     stored = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    stored[_JSON] = torch.frombuffer(bytearray(json.dumps(told).encode()), dtype=torch.uint8)
+    stored[_JSON] = torch.frombuffer(bytearray(json.dumps(header).encode()), dtype=torch.uint8)
     return save(stored)
 
 
@@ -65,12 +65,12 @@ def restore(plan: Plan, state: State, content: bytes) -> None:
     Raises:
         StateError: it is not a state of this plan; the text says why.
     """
-    told = _read(content)["state"]
+    contents = _read(content)["state"]
     try:
-        check_state(plan, state, told)
+        check_state(plan, state, contents)
     except Forged as error:
         raise StateError(str(error)) from error
-    restore_state(state, told, plan.device)
+    restore_state(state, contents, plan.device)
 
 
 def fits(plan: Plan) -> dict[str, str]:
@@ -98,12 +98,12 @@ def _read(content: bytes) -> Mapping[str, Any]:
     """The JSON of a file, with the tensors in its state."""
     try:
         tensors = load(content)
-        told = parse_json(tensors.pop(_JSON).numpy().tobytes())
-        if told["format"] != FORMAT:
-            raise StateError(f"it has format {told['format']}, and this version reads {FORMAT}")
-        if not isinstance(told["fits"], dict):
+        header = parse_json(tensors.pop(_JSON).numpy().tobytes())
+        if header["format"] != FORMAT:
+            raise StateError(f"it has format {header['format']}, and this version reads {FORMAT}")
+        if not isinstance(header["fits"], dict):
             raise StateError("it does not say what it fits")
-        return {"fits": told["fits"], "state": decode(told["state"], tensors)}
+        return {"fits": header["fits"], "state": decode(header["state"], tensors)}
     except StateError:
         raise
     except (SafetensorError, Forged) as error:

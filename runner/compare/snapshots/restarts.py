@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from runner.compare.numbers.tolerances import Tolerances
 from runner.compare.rows.verdict import Verdict, align, compare
-from runner.compare.snapshots.capture import kept_row, measurable_plan
+from runner.compare.snapshots.capture import measurable_plan, stored_row
 from runner.compare.snapshots.model import Restart, Snapshot, uncertainty_of
 from runner.compare.snapshots.restart_state import LARGEST_STATE, StateError, encoded, misfits, restore
 from runner.engine import Row, State, execute, initial_state
@@ -44,7 +44,7 @@ UNBOUNDED = 1e9
 """Seconds for the perturbed runs of a restart. They have few steps, so there are as many as for the whole run."""
 
 
-def take(
+def take_restarts(
     plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = (), announce: Announce | None = None
 ) -> tuple[Restart, ...]:
     """The restarts that a config asks for. The config runs once more to record their states.
@@ -73,8 +73,8 @@ def take(
             raise SnapshotError(problem)
         progress = None if announce is None else announce(after)
         own = None if measurement is None else _measured(plan, states[after], rows, measurement.runs, allowed, progress)
-        kept = tuple(kept_row(row, plan.snapshot.tensors, own) for row in rows)
-        restarts.append(Restart(after, states[after], kept))
+        stored = tuple(stored_row(row, plan.snapshot.tensors, own) for row in rows)
+        restarts.append(Restart(after, states[after], stored))
     return tuple(restarts)
 
 

@@ -81,8 +81,8 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
         if outcome.status not in FINE or outcome.status == "skipped":
             kind = _KINDS.get(outcome.status, "failure")
             first = _shown(one_line((*outcome.lines, "")[0]))
-            told = ElementTree.SubElement(case, kind, type=outcome.status, message=first)
-            told.text = _shown("\n".join(outcome.lines))
+            element = ElementTree.SubElement(case, kind, type=outcome.status, message=first)
+            element.text = _shown("\n".join(outcome.lines))
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from runner.compare.snapshots.capture import is_kept_alike, overlay_of
-from runner.compare.snapshots.model import Kept, KeptRow, Snapshot
+from runner.compare.snapshots.capture import is_same, overlay_of
+from runner.compare.snapshots.model import Snapshot, StoredRow, StoredTensor
 from runner.compare.snapshots.restarts import merged
 
 Update = Literal["new", "differing", "all"]
@@ -41,8 +41,8 @@ def updated(old: Snapshot, taken: Snapshot, update: Update) -> Snapshot:
 
 def with_overlay(old: Snapshot, taken: Snapshot) -> Snapshot:
     """The snapshot with the differences in the environment of `taken`, which has the same rows, as an overlay."""
-    kept = tuple(each for each in old.overlays if each.environment != taken.environment)
-    return replace(old, overlays=(*kept, overlay_of(taken, old)))
+    stored = tuple(each for each in old.overlays if each.environment != taken.environment)
+    return replace(old, overlays=(*stored, overlay_of(taken, old)))
 
 
 def changes(old: Snapshot, new: Snapshot) -> int:
@@ -55,29 +55,29 @@ def changes(old: Snapshot, new: Snapshot) -> int:
     return count + sum(a != b for a, b in zip(old.overlays, new.overlays, strict=False))
 
 
-def _values_of(snapshot: Snapshot) -> dict[tuple[int, int], Mapping[str, Kept]]:
+def _values_of(snapshot: Snapshot) -> dict[tuple[int, int], Mapping[str, StoredTensor]]:
     """The values of every row, by (the row it was restarted from or -1, its own number)."""
     found = {(-1, row.number): row.values for row in snapshot.rows}
     return found | {(each.after, row.number): row.values for each in snapshot.restarts for row in each.rows}
 
 
-def _text(values: Mapping[str, Kept], name: str) -> str | None:
-    kept = values.get(name)
-    return None if kept is None else kept.text
+def _text(values: Mapping[str, StoredTensor], name: str) -> str | None:
+    stored = values.get(name)
+    return None if stored is None else stored.text
 
 
-def _merged(old: tuple[KeptRow, ...], new: tuple[KeptRow, ...]) -> tuple[KeptRow, ...]:
+def _merged(old: tuple[StoredRow, ...], new: tuple[StoredRow, ...]) -> tuple[StoredRow, ...]:
     """The new rows, with the old text of each tensor that is unchanged."""
     before = {(row.number, row.path): row for row in old}
     rows = []
     for row in new:
         known = before.get((row.number, row.path))
         values = dict(row.values)
-        for name, kept in row.values.items():
+        for name, stored in row.values.items():
             previous = None if known is None else known.values.get(name)
-            if previous is not None and is_kept_alike(previous, kept):
+            if previous is not None and is_same(previous, stored):
                 values[name] = previous
-        rows.append(KeptRow(row.number, row.path, values))
+        rows.append(StoredRow(row.number, row.path, values))
     return tuple(rows)
 
 
@@ -92,8 +92,8 @@ def _with_new(old: Snapshot, taken: Snapshot) -> Snapshot:
     for row in taken.rows:
         same = before.get((row.number, row.path))
         if same is not None:
-            added = {name: kept for name, kept in row.values.items() if name not in known}
-            rows[rows.index(same)] = KeptRow(same.number, same.path, {**same.values, **added})
+            added = {name: stored for name, stored in row.values.items() if name not in known}
+            rows[rows.index(same)] = StoredRow(same.number, same.path, {**same.values, **added})
         elif all(row.number != each.number for each in old.rows):
             rows.append(row)
     restarts = merged(old.restarts, taken.restarts)

@@ -21,8 +21,8 @@ from runner.compare.snapshots.comments import annotated
 from runner.compare.snapshots.model import (
     FORMAT,
     SIDECAR_SUFFIX,
-    Kept,
     Snapshot,
+    StoredTensor,
     first_sidecar_path,
     folder_of,
     sidecar_path,
@@ -34,7 +34,7 @@ from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
 from runner.record.rows.digest import bits, digest_of
 
-ABSENT = Kept("null", None)
+ABSENT = StoredTensor("null", None)
 END = "..."
 """YAML's end-of-document mark: a file without it is cut off."""
 
@@ -48,7 +48,9 @@ UNSTORED = (torch.complex32, torch.complex128, torch.float8_e8m0fnu)
 """Dtypes that safetensors does not support; their bits are stored as integers."""
 
 
-def keep(value: Tensor | None, column: Column, large: str, uncertainty: Uncertainty | None = None) -> Kept:
+def store_tensor(
+    value: Tensor | None, column: Column, large: str, uncertainty: Uncertainty | None = None
+) -> StoredTensor:
     """A tensor as a snapshot stores it.
 
     Args:
@@ -59,19 +61,19 @@ def keep(value: Tensor | None, column: Column, large: str, uncertainty: Uncertai
         return ABSENT
     value = value.detach().cpu()
     if uncertainty is not None:
-        uncertainty = _worth_keeping(rounded_up(uncertainty), value)
+        uncertainty = _if_stored(rounded_up(uncertainty), value)
     mark = "" if uncertainty is None else f" ~{bounds.to_text(uncertainty)}"
     if value.numel() <= LARGEST_WHOLE:
-        return Kept(_shaped(numerals.to_text(value), value, column) + mark, value, uncertainty)
-    kept = condense(value, statistics=large != "digest")
+        return StoredTensor(_shaped(numerals.to_text(value), value, column) + mark, value, uncertainty)
+    stored = condense(value, statistics=large != "digest")
     if large == "full":
-        return Kept(_shaped(digested.to_text(kept), value, column) + mark, value, uncertainty)
+        return StoredTensor(_shaped(digested.to_text(stored), value, column) + mark, value, uncertainty)
     if large == "digest":
-        return Kept(_shaped(digested.to_text(kept), value, column), kept)
-    return Kept(_shaped(digested.to_text(kept, uncertainty), value, column), kept, uncertainty)
+        return StoredTensor(_shaped(digested.to_text(stored), value, column), stored)
+    return StoredTensor(_shaped(digested.to_text(stored, uncertainty), value, column), stored, uncertainty)
 
 
-def _worth_keeping(uncertainty: Uncertainty, value: Tensor) -> Uncertainty | None:
+def _if_stored(uncertainty: Uncertainty, value: Tensor) -> Uncertainty | None:
     """None if there are no elements, or for integers and booleans that no perturbed run changed: these are exact."""
     rounds = value.is_floating_point() or value.is_complex()
     return uncertainty if value.numel() and (rounds or uncertainty.largest) else None
@@ -189,7 +191,7 @@ def _restarts(snapshot: Snapshot, states: Sequence[str]) -> Iterator[str]:
             yield from _row(f"{row.number} {row.path}", row.values, snapshot.columns, "      ")
 
 
-def _row(head: str, values: Mapping[str, Kept], columns: Iterable[Column], indent: str) -> Iterator[str]:
+def _row(head: str, values: Mapping[str, StoredTensor], columns: Iterable[Column], indent: str) -> Iterator[str]:
     lines = [f"{indent}  {column.name}: {values[column.name].text}" for column in columns if column.name in values]
     yield f"{indent}{head}:" if lines else f"{indent}{head}: {{}}"
     yield from lines
@@ -213,7 +215,7 @@ def _large_tensors(snapshot: Snapshot) -> dict[str, Tensor]:
     rows = [row.values for row in snapshot.rows]
     rows += [row.values for restart in snapshot.restarts for row in restart.rows]
     rows += [values for overlay in snapshot.overlays for values in overlay.rows.values()]
-    values = (kept.value for row in rows for kept in row.values())
+    values = (stored.value for row in rows for stored in row.values())
     large = (value for value in values if value is not None and not isinstance(value, Condensed))
     return {digest_of(value): value for value in large if value.numel() > LARGEST_WHOLE}
 

@@ -30,8 +30,8 @@ def doubts(plan: Plan, rows: Sequence[Row], measurement: Measurement) -> Iterato
     """
     starts: dict[int, list[tuple[str, float]]] = {}
     for column in plan.columns:
-        course = [(row, relative(row, column, measurement.rows.get(row.number, {}))) for row in rows]
-        known = [(row, each) for row, each in course if each is not None]
+        series = [(row, relative(row, column, measurement.rows.get(row.number, {}))) for row in rows]
+        known = [(row, each) for row, each in series if each is not None]
         certain = [place for place, (_, each) in enumerate(known) if each < DOUBTFUL]
         first = certain[-1] + 1 if certain else 0
         if first < len(known):
@@ -64,7 +64,7 @@ def check_meaning(name: str, rows: Sequence[Row], measurement: Measurement) -> N
     ]
     if found and min(found) > MEANINGLESS:
         message = (
-            f"every number of {name} is uncertain by more than a tenth, in every row: a snapshot would say nothing"
+            f"every number of {name} is uncertain by more than a tenth, in every row: a snapshot would be meaningless"
         )
         hint = "keep earlier rows, with a smaller `every` or fewer steps, or compute in `dtype: float64`"
         raise SnapshotError(Problem(message, hint))

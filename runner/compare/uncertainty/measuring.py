@@ -143,17 +143,17 @@ def _bind_but_expectations(session: Session, position: int, action: Action) -> R
 
 def _seed(plan: Plan, number: int) -> int:
     """The seed of one perturbed run. The same config always gives the same perturbations."""
-    told = "\n".join(f"{key} {digest}" for key, digest in sorted(config_digests(plan.config).items()))
-    return int.from_bytes(hashlib.sha256(f"{told}\n{number}".encode()).digest()[:7])
+    digests = "\n".join(f"{key} {digest}" for key, digest in sorted(config_digests(plan.config).items()))
+    return int.from_bytes(hashlib.sha256(f"{digests}\n{number}".encode()).digest()[:7])
 
 
 def _nonfinite(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row]) -> Iterator[str]:
     """A note for each tensor whose elements are finite only in some perturbed runs, with the first such row."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for row, found in zip(rows, tallies, strict=True):
         for name, tally in found.items():
-            if tally.nonfinite and name not in told:
-                told.add(name)
+            if tally.nonfinite and name not in reported:
+                reported.add(name)
                 where = f"from row {row.number} on: any number is accepted there"
                 yield f"`{name}` is finite in some perturbed runs only, {where}"
 
@@ -233,10 +233,10 @@ def _widened(
     for name in discrete:
         numbers = [number for number, row in rows.items() if name in row]
         for place, number in enumerate(numbers):
-            around = [rows[near][name] for near in numbers[max(0, place - 1) : place + 2]]
-            keys = dict.fromkeys(key for each in around for key in each.statistics)
-            statistics = {key: max(each.statistics.get(key, 0.0) for each in around) for key in keys}
+            neighbours = [rows[near][name] for near in numbers[max(0, place - 1) : place + 2]]
+            keys = dict.fromkeys(key for each in neighbours for key in each.statistics)
+            statistics = {key: max(each.statistics.get(key, 0.0) for each in neighbours) for key in keys}
             widened[number][name] = Uncertainty(
-                max(each.rms for each in around), max(each.largest for each in around), statistics
+                max(each.rms for each in neighbours), max(each.largest for each in neighbours), statistics
             )
     return widened

@@ -95,13 +95,13 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         if rule.written:
             for place, (tensor, old) in enumerate(zip(targets, before, strict=True)):
-                others = [_at(each, place) for each in args[1:]] if rule.keeps_whole else []
+                others = [_operand(each, place) for each in args[1:]] if rule.keeps_whole else []
                 whole = _whole(tensor, [old, *others, *kwargs.values()]) if rule.keeps_whole else None
                 self._move(tensor, rule.ulps, [old], whole)
             return result
         operands = [list(_tensors(each)) for each in args] if rule.keeps_operands else []
         for place, tensor in enumerate(_tensors(result)):
-            given = [*(_at(each, place) for each in args), *kwargs.values()] if rule.keeps_whole else []
+            given = [*(_operand(each, place) for each in args), *kwargs.values()] if rule.keeps_whole else []
             whole = _whole(tensor, given) if rule.keeps_whole else None
             times = _rounded_units(args[0], tensor) if rule.reduces else 1
             self._move(tensor, rule.ulps, [each[place] for each in operands if place < len(each)], whole, times)
@@ -113,7 +113,7 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
             given = args[place]
             if not isinstance(given, Tensor) or given.dtype not in _WIDE or given.numel() < 2:
                 continue
-            if not (rule.is_sum and _sums_nothing(args)):
+            if not (rule.is_sum and _is_copy(args)):
                 moved[place] = given.clone(memory_format=torch.preserve_format)
                 self._move(moved[place], 1, [])
         return moved
@@ -178,14 +178,14 @@ def _argument(name: tuple[int, str], args: Sequence[Any], kwargs: Mapping[str, A
     return args[place] if place < len(args) else kwargs.get(keyword)
 
 
-def _sums_nothing(args: Sequence[Any]) -> bool:
+def _is_copy(args: Sequence[Any]) -> bool:
     """Whether a reduction is over dimensions of size 1 only, which makes it a copy."""
     given = args[0]
     dims = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else range(given.dim())
     return all(given.shape[dim] == 1 for dim in dims) if len(dims) else given.numel() == 1
 
 
-def _at(given: Any, place: int) -> Any:
+def _operand(given: Any, place: int) -> Any:
     """The operand for one tensor of a list; the operand itself if it is not a list."""
     return given[place] if isinstance(given, (list, tuple)) and place < len(given) else given
 

@@ -55,7 +55,7 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ErrorTable:
     """Two variants compared."""
 
     rows: int  # number of rows that both have
@@ -68,15 +68,15 @@ class Course:
     draws: tuple[str, ...]  # which of `BATCH` and `RANDOM` the steps draw
 
 
-def follow(
-    besides: Iterable[RowPair],
+def tabulate_errors(
+    pairs: Iterable[RowPair],
     this: Plan,
     other: Plan,
     *,
     reinjected: bool = False,
     tolerances: Tolerances | None = None,
     most: int | None = None,
-) -> Course:
+) -> ErrorTable:
     """Compare the rows of two variants, one pair at a time.
 
     Args:
@@ -87,35 +87,35 @@ def follow(
     """
     mine, theirs = common_columns(this, other)
     watch = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
-    again = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
-    held = None if tolerances is None else Watch(theirs, mine, tolerances)
-    kept = _Kept(most, max(this.estimates.rows, 1))
+    local_watch = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
+    within_watch = None if tolerances is None else Watch(theirs, mine, tolerances)
+    selection = _LineSelection(most, max(this.estimates.rows, 1))
     extremes: dict[str, _Extreme] = {name: _Extreme() for name in watch.series}
-    for beside in besides:
-        watch(beside.other, beside.this)
-        if held is not None:
-            held(beside.other, beside.this)
-        if beside.this is None or beside.other is None:
+    for pair in pairs:
+        watch(pair.other, pair.this)
+        if within_watch is not None:
+            within_watch(pair.other, pair.this)
+        if pair.this is None or pair.other is None:
             continue
-        if beside.local is not None:
-            again(beside.local, beside.this)
+        if pair.local is not None:
+            local_watch(pair.local, pair.this)
         cells = {}
         for name, series in watch.series.items():
-            found, expected = beside.other[name], beside.this[name]
+            found, expected = pair.other[name], pair.this[name]
             if found is None and expected is None:
                 continue
-            local = None if beside.local is None else _error(again.series[name], beside.this.number)
+            local = None if pair.local is None else _error(local_watch.series[name], pair.this.number)
             cells[name] = cell = Cell(series.error, _ulp(found, expected) if series.error else 0, local)
-            extremes[name].add(beside.this.number, cell)
-        kept.add(Line(Place.of(beside.this), cells))
+            extremes[name].add(pair.this.number, cell)
+        selection.add(Line(Place.of(pair.this), cells))
     trends = [_trend(name, watch, extreme) for name, extreme in extremes.items() if extreme.differs]
-    return Course(
+    return ErrorTable(
         watch.compared,
         len(watch.series),
-        kept.lines(),
+        selection.lines(),
         tuple(trends),
         watch.verdict(),
-        None if held is None else held.verdict(),
+        None if within_watch is None else within_watch.verdict(),
         reinjected,
         tuple(name for name, drawn in ((BATCH, this.sources), (RANDOM, this.random)) if drawn),
     )
@@ -168,7 +168,7 @@ class _Extreme:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _LineSelection:
     """Keeps the first and the last lines, and the worst of each stretch between; all lines if `most` is None."""
 
     most: int | None

@@ -61,7 +61,7 @@ WHOLE_LOG = ("log.every=1", "log.tensors=full", f"log.budget={2**63 - 1}")
 """Overrides that log every step and every tensor; nothing is written to disk."""
 
 
-def unstopped(plan: Plan) -> Plan:
+def without_stops(plan: Plan) -> Plan:
     """The plan without `expect` steps, and without stopping at numbers that are not finite."""
     program = tuple(
         replace(item, argument=Expect(())) if isinstance(item, Action) and isinstance(item.argument, Expect) else item
@@ -88,14 +88,14 @@ def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Row
     }
     state = initial_state(this.plan)
     start = _common_start(this.plan, other.plan, state)
-    again = _Again(this, other, start) if reinject else None
+    reinjected = _Reinjected(this, other, start) if reinject else None
     local: dict[int, Row | None] = {}
     with left_alone(this.plan.device), left_alone(other.plan.device):
-        for found, expected in align(_rows(other, start), _rows_noting(this, state, again, local)):
-            beside = None if expected is None else local.pop(expected.number, None)
-            if beside is not None and expected is not None and beside.path != expected.path:
-                beside = None  # its own condition led elsewhere
-            yield RowPair(_narrowed(expected, dtypes), _narrowed(found, dtypes), _narrowed(beside, dtypes))
+        for found, expected in align(_rows(other, start), _rows_with_local(this, state, reinjected, local)):
+            reinjected_row = None if expected is None else local.pop(expected.number, None)
+            if reinjected_row is not None and expected is not None and reinjected_row.path != expected.path:
+                reinjected_row = None  # its own condition led elsewhere
+            yield RowPair(_narrowed(expected, dtypes), _narrowed(found, dtypes), _narrowed(reinjected_row, dtypes))
 
 
 # --- common dtypes
@@ -177,13 +177,15 @@ def _rows(side: Side, start: Mapping[str, Tensor]) -> Iterator[Row]:
         yield row
 
 
-def _rows_noting(side: Side, state: State, again: _Again | None, local: dict[int, Row | None]) -> Iterator[Row]:
+def _rows_with_local(
+    side: Side, state: State, reinjected: _Reinjected | None, local: dict[int, Row | None]
+) -> Iterator[Row]:
     """The rows of this side; before each, the other side takes the same step from the current state."""
     rows = execute(side.plan, state, by_row=True)
     while True:
         number = state.row
-        if again is not None:
-            local[number] = again.step(state)
+        if reinjected is not None:
+            local[number] = reinjected.step(state)
         with _under(side):
             row = next(rows, None)
         if row is None:
@@ -191,14 +193,14 @@ def _rows_noting(side: Side, state: State, again: _Again | None, local: dict[int
         yield row
 
 
-class _Again:
+class _Reinjected:
     """The other side, restarted at every row from this side's state."""
 
     def __init__(self, this: Side, other: Side, start: Mapping[str, Tensor]) -> None:
         _check_same_program(this.plan, other.plan)
         self.side = other
         self.state = initial_state(other.plan, start)
-        self.optimizers = _alike(this.plan, other.plan)
+        self.optimizers = _compatible(this.plan, other.plan)
         self.dtypes = {one: another for one, another in _dtype_pairs(this.plan, other.plan) if one != another}
         self.session = open_session(replace(other.plan, health=HealthPlan()), self.state)
         self.bound: dict[int, Run] = {}  # by position in the program
@@ -233,7 +235,7 @@ class _Again:
         return run
 
 
-def _alike(this: Plan, other: Plan) -> list[str]:
+def _compatible(this: Plan, other: Plan) -> list[str]:
     """The optimizers whose state has the same meaning on both sides."""
     return [
         name
@@ -244,7 +246,7 @@ def _alike(this: Plan, other: Plan) -> list[str]:
 
 def own_state(this: Plan, other: Plan) -> list[str]:
     """The optimizers that keep their own state when state is reinjected, because the other side has another kind."""
-    return [name for name in this.optimizers if name not in _alike(this, other)]
+    return [name for name in this.optimizers if name not in _compatible(this, other)]
 
 
 def _entries(plan: Plan, optimizer: str) -> dict[str, list[str]]:
@@ -270,9 +272,8 @@ def _check_same_program(this: Plan, other: Plan) -> None:
         ("steps", _outline(this.program), _outline(other.program)),
     ):
         if mine != theirs:
-            raise ComparisonError(
-                f"a step cannot begin from the other side's state: the {what} do not line up, {_apart(mine, theirs)}"
-            )
+            where = _first_difference(mine, theirs)
+            raise ComparisonError(f"a step cannot start from the other side's state: the {what} differ, {where}")
 
 
 def _shapes(plan: Plan) -> tuple[str, ...]:
@@ -290,7 +291,7 @@ def _outline(program: Sequence[Instruction]) -> tuple[str, ...]:
     )
 
 
-def _apart(mine: Sequence[str], theirs: Sequence[str]) -> str:
+def _first_difference(mine: Sequence[str], theirs: Sequence[str]) -> str:
     """The first difference of two lists."""
     place = next(
         (place for place, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs))

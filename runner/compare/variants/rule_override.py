@@ -40,7 +40,7 @@ def rule_override(key: str, name: str, config: Config) -> str:
     known = {key if single else f"optimizers.{key}": declared for key, declared in config.optimizers.items()}
     if key not in known:
         hint = f"write `{next(iter(known))}=rule:{name}`" if known else "declare one in the config"
-        raise UsageError(Problem(f"the config declares no `{key}` for a rule to stand in for", hint))
+        raise UsageError(Problem(f"the config declares no `{key}` that a rule could replace", hint))
     shipped = loads(_ANY + rules[name])
     rule = shipped.optimizers["optimizer"].rule
     assert rule is not None
@@ -61,7 +61,7 @@ def _given(name: str, declared: OptimizerDeclaration, constants: Mapping[str, An
             found.update(zip(names, value if argument in _SPREAD else (value,), strict=True))
         elif argument not in _BITS_ONLY and value and value != _CHOOSES.get(name, {}).get(argument):
             message = f"`rule:{name}` has no counterpart of `{argument}: {value}` of `{declared.kind}`"
-            hint = f"write the rule out: `steprun show rule:{name}` prints one to begin from"
+            hint = f"write the rule out: `steprun show rule:{name}` prints one to start from"
             raise UsageError(Problem(message, hint))
     if declared.groups:
         raise UsageError(Problem("a rule has no parameter groups", "compare a config without `groups`"))
