@@ -97,8 +97,8 @@ def moved_statistics(found: Tensor, expected: Condensed, tolerance: Tolerance) -
 
     `found` has the expected shape and dtype.
 
-    None if the digests are equal or the statistics are within the tolerance. Also None if no statistics were stored and
-    the tolerance is not `bitwise`: then there is nothing to compare.
+    None if the digests are equal, or if the statistics are within a tolerance other than `bitwise`. Also None if there
+    is no such tolerance to apply, because no statistics were stored or the uncertainty is unknown.
     """
     if digest_of(found) == expected.digest:
         return None

@@ -126,7 +126,7 @@ class Verdict:
     new_columns: tuple[Column, ...]
     redeclared: tuple[Redeclared, ...]
     first_difference: FirstDifference | None
-    unequal_since: tuple[Place, Column] | None  # where bits first differed, within the tolerance or not
+    unequal_since: tuple[Place, Column] | None  # where bits first differed within the tolerance, in an earlier row
     growth: Growth | None  # of the first tensor that differs
     tallies: tuple[Tally, ...]  # tensors that differ, in the order in which they part
     same_bits: bool = False  # whether every compared tensor has the expected bits
@@ -149,7 +149,7 @@ def align(
     time, are yielded alone until the steps agree again.
 
     Args:
-        about: returns the key that the rows of a pair share; by default, step and iteration.
+        key: returns what the rows of a pair share; by default, step and iteration.
     """
     key = key or _step_of
     left, right = _Lookahead(found, key), _Lookahead(expected, key)

@@ -80,7 +80,7 @@ def tabulate_errors(
     """Compare the rows of two variants, one pair at a time.
 
     Args:
-        besides: the pairs that `lockstep` yields.
+        pairs: the pairs that `lockstep` yields.
         tolerances: for the verdict `within`; None for no such verdict.
         most: number of lines to keep: the first rows, the last rows, and the worst row of each stretch between; None
             for all.
