@@ -88,7 +88,7 @@ def test_a_damaged_snapshot_fails_with_its_place(pytester: pytest.Pytester, fold
     edit(folder / "snapshots" / "a.yaml", "    x2: 199.7\n", "    x2: much\n")
     result = run(pytester, "--steprun", "snapshots")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*`x2`: `much` is no float32"])
+    result.stdout.fnmatch_lines(["*`x2`: `much` is not of dtype float32"])
 
 
 def test_without_the_option_there_are_no_such_tests(pytester: pytest.Pytester, folder: Path) -> None:

@@ -1,5 +1,5 @@
-"""The command line: `app` has the commands, `main` is the entry of the process.
+"""The command line: `app` defines the commands, `main` is the entry point of the process.
 
 In: arguments, standard input and signals. Out: text or JSON on the streams, and an exit code.
-Commands import what is heavy when they are called.
+Heavy modules are imported when a command is called.
 """

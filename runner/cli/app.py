@@ -1,4 +1,4 @@
-"""The application: the commands, the bare `steprun CONFIG`, and what becomes of a fault."""
+"""The application: its commands, the short form `steprun CONFIG`, and error handling."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ DEFAULT_COMMAND = "run"
 
 
 class NamedArgument(TyperArgument):
-    """An argument that help shows by its name: `CONFIG`, `[KEY=VALUE]...`."""
+    """An argument that help shows as `CONFIG` or `[KEY=VALUE]...`."""
 
     def _shown(self) -> str:
         name = str(self.metavar)
         return f"{name if self.required else f'[{name}]'}{'' if self.nargs == 1 else '...'}"
 
     def get_usage_pieces(self, ctx: Any) -> list[str]:
-        """How the usage line names it."""
+        """The argument in the usage line."""
         return [self._shown()]
 
     def get_help_record(self, ctx: Any) -> tuple[str, str] | None:
-        """Its name and what it is for."""
+        """Its name and its help text."""
         return str(self.metavar), self.help or ""
 
 
 class Commands(TyperGroup):
-    """The commands; a first argument that names none of them is the config of `run`."""
+    """The commands. A first argument that is not a command is the config of `run`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # click's Context moves between typer's versions
         ctx.meta[ARGUMENTS_KEY] = args
@@ -45,7 +45,7 @@ class Commands(TyperGroup):
         return super().parse_args(ctx, with_command(args, self.commands, options))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name; its help names arguments without Python types."""
+        """The command of this name; its help shows arguments without Python types."""
         command = super().get_command(ctx, cmd_name)
         for parameter in command.params if command is not None else ():
             if isinstance(parameter, TyperArgument):
@@ -53,7 +53,7 @@ class Commands(TyperGroup):
         return command
 
     def invoke(self, ctx: Any) -> Any:
-        """Invoke the command; a fault becomes a message on standard error and an exit code."""
+        """Invoke the command; an error becomes a message on standard error and an exit code."""
         try:
             check_is_no_command(ctx.meta[ARGUMENTS_KEY], self.commands)
             return super().invoke(ctx)
@@ -64,13 +64,13 @@ class Commands(TyperGroup):
             raise typer.Exit(code) from error
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """The commands and options that begin with `incomplete`, and the configs."""
+        """The commands and options that start with `incomplete`, and the configs."""
         item = type(super().shell_complete(ctx, "")[0])
         return [*super().shell_complete(ctx, incomplete), *(item(name) for name in complete_config(incomplete))]
 
 
 def with_command(arguments: list[str], commands: Collection[str], options: Collection[str]) -> list[str]:
-    """`arguments` with `run` put first, unless they begin with a command or an option of the application itself."""
+    """Put `run` before `arguments`, unless they start with a command or an option of the application itself."""
     if not arguments:
         return arguments
     first = arguments[0].partition("=")[0]
@@ -80,10 +80,10 @@ def with_command(arguments: list[str], commands: Collection[str], options: Colle
 
 
 def check_is_no_command(arguments: Sequence[str], commands: Collection[str]) -> None:
-    """`steprun shwo linear.yaml` reads as a config called `shwo`.
+    """Check that the first argument is not a misspelled command, as in `steprun shwo linear.yaml`.
 
     Raises:
-        UsageError: the first argument is a word that names neither a command nor a file; suggests the nearest command.
+        UsageError: it is a word that is neither a command nor a file; the error suggests the nearest command.
     """
     name = arguments[0] if arguments else ""
     if not name.isidentifier() or name in commands or Path(name).exists():

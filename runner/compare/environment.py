@@ -1,4 +1,4 @@
-"""What decides the bits of a run besides its config: two environments are the same only if they compute alike."""
+"""What decides the bits of a run besides its config. Two environments are equal only if they compute the same bits."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _VERSIONS = (
 def environment_of(plan: Plan) -> Environment:
     """The environment of this process, as a snapshot of a plan stores it.
 
-    Versions and switches say what a person can act on; `battery`, the digest of the bits that a fixed set of operations
-    gives here, decides: a processor, a library or a setting that none of the others names still shows in it.
+    Versions and switches are what a user can change. `battery`, a digest of the bits that a fixed set of operations
+    computes here, decides: it also reflects processors, libraries and settings that no other field names.
     """
-    told = fingerprint(plan.device, dtype_name(plan.dtype))
+    fields = fingerprint(plan.device, dtype_name(plan.dtype))
     return {
-        **told,
+        **fields,
         "engine": plan.config.engine,
         "processor": processor(),
         "libraries": libraries(),
@@ -57,7 +57,7 @@ def environment_of(plan: Plan) -> Environment:
 
 @cache
 def processor() -> str:
-    """Model and a digest of the instruction sets of this machine's processor: `AMD EPYC 26.2.1 flags 1f2e3d4c`."""
+    """The model of this machine's processor, and a digest of its instruction sets: `AMD EPYC 26.2.1 flags 1f2e3d4c`."""
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0]
     except OSError:
@@ -71,7 +71,7 @@ def processor() -> str:
 
 
 def libraries() -> str:
-    """The math libraries that torch was built with, and what chooses their kernels: `mkl 2024.2, onednn v3.7; …`."""
+    """The math libraries that torch was built with, and what selects their kernels: `mkl 2024.2, onednn v3.7; …`."""
     built = torch.__config__.show()
     versions = [f"{name} {found[1]}" for name, pattern in _VERSIONS if (found := pattern.search(built))]
     switches = [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name)]
@@ -82,7 +82,7 @@ def libraries() -> str:
 
 @cache
 def battery(device: str, threads: int) -> str:
-    """A digest of the bits of a fixed set of operations on a device, once a process for each count of threads."""
+    """A digest of the bits that a fixed set of operations computes on a device; cached for each number of threads."""
     digest = hashlib.sha256()
     with torch.enable_grad():
         for result in _results(torch.device(device)):
@@ -91,7 +91,7 @@ def battery(device: str, threads: int) -> str:
 
 
 def _results(device: torch.device) -> Iterator[Tensor]:
-    """Products, convolutions, reductions, transcendental functions and draws, at sizes that take different kernels."""
+    """Products, convolutions, reductions, transcendental functions and draws, at sizes that use different kernels."""
     generator = torch.Generator().manual_seed(20_260_101)
 
     def uniform(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

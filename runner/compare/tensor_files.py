@@ -1,7 +1,7 @@
-"""Tensors of a `.safetensors` file beside a snapshot, each read alone once its header has the size that is expected.
+"""Reads tensors from a `.safetensors` file next to a snapshot, one at a time, if the header has the expected size.
 
-A file of a stranger may claim anything, and may be a hole of many gigabytes: memory is taken for a tensor that the
-snapshot declares, and for nothing else in the file.
+A file from a stranger may claim anything, and may be a sparse file of many gigabytes. Memory is allocated only for
+tensors that the snapshot declares.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _PREFIX = struct.Struct("<Q")
 
 
 class TensorFileError(ValueError):
-    """A file is no `.safetensors` file, or a tensor of it is not what is expected."""
+    """A file is not a `.safetensors` file, or one of its tensors is not the expected one."""
 
 
 class TensorFile:
-    """The header of a file, whose tensors are read when they are asked for.
+    """The header of a file; its tensors are read on demand.
 
     Raises:
         OSError: the file cannot be opened.
-        TensorFileError: it has no header.
+        TensorFileError: it has no valid header.
     """
 
     def __init__(self, folder: Folder, name: str, limit: int) -> None:
@@ -45,11 +45,11 @@ class TensorFile:
         return key in self._entries
 
     def tensor(self, folder: Folder, name: str, key: str, size: int) -> Tensor:
-        """A tensor of the file, whose bytes are `size`.
+        """A tensor of the file with `size` bytes.
 
         Raises:
             OSError: the file cannot be read any more.
-            TensorFileError: it has other bytes, or is not as its header says.
+            TensorFileError: it has another size, or does not match its header.
         """
         entry = self._entries[key]
         match entry:
@@ -58,7 +58,7 @@ class TensorFile:
                     file.seek(self._start + begin)
                     content = file.read(size)
             case _:
-                raise TensorFileError("its size is another")
+                raise TensorFileError("its size differs")
         alone = json.dumps({key: {**entry, "data_offsets": [0, size]}}).encode()
         try:
             return load(_PREFIX.pack(len(alone)) + alone + content)[key]
@@ -67,7 +67,7 @@ class TensorFile:
 
 
 def _header(file: BufferedReader) -> tuple[int, Mapping[str, Any]]:
-    """Where the values begin, and what there is of each tensor."""
+    """The offset of the values, and the header entry of each tensor."""
     prefix = file.read(_PREFIX.size)
     length = _PREFIX.unpack(prefix)[0] if len(prefix) == _PREFIX.size else 0
     if not 2 <= length <= LARGEST_HEADER:
@@ -87,8 +87,8 @@ def _header(file: BufferedReader) -> tuple[int, Mapping[str, Any]]:
 
 
 def _end(entry: Any) -> int:
-    """Where the values of a tensor end, after the header."""
+    """The end of a tensor's values, counted from the end of the header."""
     match entry:
         case {"data_offsets": [int(), int(end)]}:
             return end
-    raise TensorFileError("an entry of its header has no place")
+    raise TensorFileError("an entry of its header lacks its offsets")

@@ -52,7 +52,7 @@ relative error, and that of the step alone
   … 6 rows …
     7  repeat[7].train  1.3e+02      0  1.6e+01  5.0e-01
     8  repeat[8].train  2.9e+02      0  2.5e+01  5.0e-01
-  and 2 more tensors, which the screen has no room for
+  and 2 more tensors that do not fit on the screen
 
   tensor  born    first  largest  in row    alone  growth
   h          2  1.2e+00  2.9e+02       8        0  jump
@@ -136,7 +136,7 @@ def test_a_tolerance_that_is_passed_exits_3(folder: Path) -> None:
     shown = compared(folder, "--with", "rate=0.125", "--tolerance", "ulp=3")
     assert (shown.code, shown.out) == (3, COURSE)
     assert shown.err == (
-        "steprun\n      the two are further apart than the tolerance ulp=3: row 1, repeat[1].train: `x` differs\n"
+        "steprun\n      the difference exceeds the tolerance ulp=3: row 1, repeat[1].train: `x` differs\n"
         "      = it passes at rtol 0.501, or atol 1 alone, or ulp 4,194,304\n"
     )
     assert compared(folder, "--with", "dtype=float64", "--tolerance", "bitwise").code == 0
@@ -147,8 +147,7 @@ def test_a_tolerance_that_is_passed_exits_3(folder: Path) -> None:
     [
         (
             (),
-            "steprun\n      nothing says how the other side differs\n"
-            "      = write for instance `--with dtype=float64`\n",
+            "steprun\n      the variant is missing\n      = write for example `--with dtype=float64`\n",
         ),
         (("--with", "dtype"), "steprun\n      `--with dtype` has no value\n      = write `--with dtype=…`\n"),
         (
@@ -163,12 +162,12 @@ def test_a_tolerance_that_is_passed_exits_3(folder: Path) -> None:
         ),
         (
             ("--with", "rate=1", "--tolerance", "rtol=-1"),
-            "steprun\n      the tolerance `rtol=-1` holds -1, and takes 0 or more\n"
+            "steprun\n      the tolerance `rtol=-1` has -1, which must be 0 or more\n"
             "      = it takes `bitwise`, `dtype`, `ulp=4`, `rtol=1e-3`, or `rtol=1e-3,atol=1e-6`\n",
         ),
         (
             ("--with", "steps=9", "--reinject"),
-            "steprun\n      a step cannot begin from the other side's state: the steps do not line up, "
+            "steprun\n      a step cannot start from the other side's state: the steps differ, "
             "`a loop of 8` here is `a loop of 9` there\n",
         ),
         (

@@ -46,7 +46,7 @@ def test_an_unexpected_exception_is_told_without_a_traceback(capsys: pytest.Capt
     assert exit_code_of(ValueError("seven"), {}) == 1
     assert capsys.readouterr().err == (
         "steprun\n      internal error: ValueError: seven\n"
-        "      = this is a fault of steprun's, not of the config; STEPRUN_DEBUG=1 shows where it happened\n"
+        "      = this is a bug in steprun, not in the config; STEPRUN_DEBUG=1 shows the traceback\n"
     )
 
 

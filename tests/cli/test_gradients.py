@@ -38,7 +38,7 @@ objective loss = -4
 WRONG_FAULT = """\
 config.yaml:1:14  parameters.w
     1 | parameters: {w: [0.25, -0.75], b: 0}
-      |              ^ the gradient of `loss` by `w` does not hold: autograd gives 4, finite differences 0 at [1]
+      |              ^ the gradient of `loss` with respect to `w` differs: autograd gives 4, finite differences 0 at [1]
       = `detach` cuts the derivative (config.yaml:3:7), `detach` cuts the derivative (config.yaml:3:32)
 """
 

@@ -57,6 +57,5 @@ def test_a_step_that_does_not_end_is_not_waited_for() -> None:
     )
     assert done.returncode == 130
     assert done.stderr == (
-        "stopping after this step; once more stops at once\n"
-        "this step takes too long to wait for: interrupted within it; go on\n"
+        "stopping after this step; once more stops at once\nthis step takes too long: interrupted inside it; go on\n"
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from runner.cli.output.bar import Bar, clock_time, readable_rate
-from runner.cli.output.progress import INTERVAL, PATIENCE, Progress, can_draw, told_of_compiling
+from runner.cli.output.progress import INTERVAL, PATIENCE, Progress, can_draw, compile_progress
 from runner.engine.rows import Columns, Row
 from runner.plan.rows.columns import Column
 from runner.record.console import RowPrinter
@@ -198,7 +198,7 @@ def test_a_run_that_draws_no_bar_does_not_import_rich() -> None:
 
 def test_a_terminal_is_told_of_a_compilation_and_then_what_it_took() -> None:
     stream = Terminal()
-    tell = told_of_compiling(stream, quiet=False)
+    tell = compile_progress(stream, quiet=False)
     assert tell is not None
     tell("repeat[1].train", None)
     assert stream.getvalue() == "\r\x1b[2Kcompiling repeat[1].train …"
@@ -207,5 +207,5 @@ def test_a_terminal_is_told_of_a_compilation_and_then_what_it_took() -> None:
 
 
 def test_a_file_and_who_asks_for_quiet_are_told_nothing() -> None:
-    assert told_of_compiling(io.StringIO(), quiet=False) is None
-    assert told_of_compiling(Terminal(), quiet=True) is None
+    assert compile_progress(io.StringIO(), quiet=False) is None
+    assert compile_progress(Terminal(), quiet=True) is None

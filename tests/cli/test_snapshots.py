@@ -209,7 +209,7 @@ def test_an_overlay_needs_a_snapshot_of_the_same_rows(folder: Path) -> None:
     (folder / "third.yaml").write_text(LINEAR)
     done = steprun("snapshot", "third.yaml", "--overlay", cwd=folder)
     assert done.code == 2
-    assert "third.yaml has no snapshot to lay over" in done.err
+    assert "third.yaml has no snapshot to overlay" in done.err
     done = steprun("snapshot", "linear.yaml", "--overlay", "--set", "steps=2", cwd=folder)
     assert done.code == 2
     assert "the run of linear.yaml has other rows than its snapshot" in done.err
@@ -222,7 +222,7 @@ def test_two_configs_of_one_name_are_told_apart(folder: Path) -> None:
     (folder / "third.yaml").write_text("name: linear\n" + LINEAR)
     done = steprun("snapshot", "third.yaml", cwd=folder)
     assert done.code == 2
-    assert "snapshots/linear.yaml is of linear.yaml, not of third.yaml" in done.err
+    assert "snapshots/linear.yaml belongs to linear.yaml, not to third.yaml" in done.err
     assert "give one of the two configs a `name` of its own" in done.err
 
 
@@ -289,6 +289,6 @@ def test_the_table_says_by_what_a_snapshot_was_compared(section: str, shown: str
 def test_options_of_measuring_are_refused_where_nothing_is_written(option: str, folder: Path) -> None:
     done = steprun("check", option, cwd=folder)
     assert done.code == 2
-    assert f"{option.partition('=')[0]} is for measuring, and nothing is written" in done.err
+    assert f"{option.partition('=')[0]} has no effect without --update" in done.err
     assert steprun("check", "--update", option, cwd=folder).code == 0
     assert steprun("check", "--update", "--uncertainty=2", cwd=folder).code == 2

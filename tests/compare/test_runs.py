@@ -119,9 +119,9 @@ def test_another_fingerprint_is_compared_by_dtype(folder: Path) -> None:
 
 def test_the_first_row_that_differs_is_found(folder: Path) -> None:
     verdict = compare_runs(recorded(folder, "rate=0.125"), recorded(folder)).verdict
-    assert verdict.parting is not None
-    assert (verdict.parting.place.number, verdict.parting.place.path) == (1, "repeat[1].train")
-    assert [each.column.name for each in verdict.parting.divergences] == ["x"]
+    assert verdict.first_difference is not None
+    assert (verdict.first_difference.place.number, verdict.first_difference.place.path) == (1, "repeat[1].train")
+    assert [each.column.name for each in verdict.first_difference.divergences] == ["x"]
     wide = Tolerances(Tolerance("explicit", rtol=30, atol=1e9))
     assert compare_runs(recorded(folder, "rate=0.125"), recorded(folder), wide, "wide").verdict.holds
 
@@ -149,7 +149,7 @@ def test_runs_of_other_columns_are_compared_where_they_line_up(folder: Path) -> 
     ).verdict
     assert [column.name for column in verdict.missing_columns] == ["h"]
     assert [column.name for column in verdict.new_columns] == ["y", "y.grad"]
-    assert (verdict.parting, verdict.holds) == (None, False)
+    assert (verdict.first_difference, verdict.holds) == (None, False)
 
 
 def test_a_run_without_rows_is_told(folder: Path) -> None:
@@ -167,17 +167,17 @@ def test_logs_of_digests_are_the_same_or_not(folder: Path) -> None:
     runs = [recorded(folder, "log.tensors=digest", f"rate={rate}") for rate in (0.25, 0.25, 0.125)]
     assert compare_runs(runs[1], runs[0]).verdict.holds
     verdict = compare_runs(runs[2], runs[0], Tolerances(Tolerance("explicit", rtol=1e9, atol=1e9))).verdict
-    assert verdict.parting is not None
-    assert [(each.column.name, each.difference.kind) for each in verdict.parting.divergences] == [
+    assert verdict.first_difference is not None
+    assert [(each.column.name, each.difference.kind) for each in verdict.first_difference.divergences] == [
         ("x.digest", "digest")
     ]
-    assert verdict.parting.place.number == 1
+    assert verdict.first_difference.place.number == 1
     assert verdict.growth is None
     assert math.isnan(verdict.tallies[0].largest)
     told = report(compare_runs(runs[2], runs[0]).verdict)
     assert told[:2] == [
         "row 1, repeat[1].train: `x.digest` differs in its digest",
-        "  apart     how far is not known: digests alone were kept",
+        "  apart     unknown:  only digests were stored",
     ]
     assert [line.split() for line in told[-4:-2]] == [
         ["x.digest", "4", "of", "5", "rows", "1", "unknown"],
@@ -193,6 +193,6 @@ def test_logs_of_statistics_are_as_near_as_their_tensors_are(folder: Path) -> No
     far = recorded(folder, "log.tensors=stats", "steps=1", "parameters.x=[4.0, 0.6]")
     assert compare_runs(near, expected, Tolerances(Tolerance("dtype"))).verdict.holds  # within 5 x 1.3e-6 of float32
     assert not compare_runs(near, expected, Tolerances(BITWISE)).verdict.holds
-    parting = compare_runs(far, expected, Tolerances(Tolerance("dtype"))).verdict.parting
-    assert parting is not None
-    assert "x.min" in [each.column.name for each in parting.divergences]
+    first_difference = compare_runs(far, expected, Tolerances(Tolerance("dtype"))).verdict.first_difference
+    assert first_difference is not None
+    assert "x.min" in [each.column.name for each in first_difference.divergences]

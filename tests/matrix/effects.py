@@ -20,7 +20,7 @@ from torch import Tensor
 from runner.compare.numbers.bounds import FACTOR, Uncertainty, floored
 from runner.compare.numbers.tolerances import Measured, largest_magnitude, root_mean_square
 from runner.compare.rows.verdict import AnyRow, align_edited
-from runner.compare.snapshots.capture import kept, measured, plan_of
+from runner.compare.snapshots.capture import measured, plan_of, snapshot_of
 from runner.compare.snapshots.checking import Request, Target, check, judge
 from runner.compare.snapshots.model import FOLDER, snapshot_path
 from runner.compare.snapshots.reading import read
@@ -78,7 +78,7 @@ def _measure(bases: Sequence[str], slugs: Sequence[str]) -> Iterator[tuple[str, 
         assert measurement is not None
         folder = path.parent / FOLDER
         folder.mkdir()
-        write(kept(plan, rows, measurement), snapshot_path(path, name), path.name)
+        write(snapshot_of(plan, rows, measurement), snapshot_path(path, name), path.name)
         for slug in (each for each in slugs if Path(each, path.name).exists()):
             shutil.copytree(folder, Path(slug, FOLDER))
             yield slug, _sizes(plan_of(Path(slug, path.name)), plan, rows, measurement)

@@ -1,4 +1,4 @@
-"""`steprun diff` and `steprun compare`: two recorded runs, and two variants of a config in lockstep."""
+"""`steprun diff` and `steprun compare`: compare two recorded runs, or two variants of a config in lockstep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from runner.cli.input.completion import complete_override
 from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
-from runner.cli.input.requests import make_plan, read_config, run_warnings_told, tell_warnings
+from runner.cli.input.requests import make_plan, print_warnings, printing_run_warnings, read_config
 from runner.cli.input.tolerance_option import ToleranceOption, tolerances_of
 from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, UsageError
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from runner.compare.rows.verdict import Verdict
 
 NARROWEST, WIDEST = 60, 120
-"""Columns of the table, whatever the terminal has."""
+"""The narrowest and the widest table in columns, whatever the terminal's width."""
 
 FEWEST_ROWS, MOST_ROWS = 6, 30
-BESIDE_ROWS = 13
-"""Lines of the screen that other things take than rows, and the lines that stand for those left out between them."""
+OTHER_LINES = 13
+"""Lines of the screen besides rows, including the lines for rows that are left out."""
 
 NO_TERMINAL = (WIDEST, 30)
-"""Columns and lines where there is none."""
+"""Columns and lines without a terminal."""
 
 
 def register(application: typer.Typer) -> None:
@@ -112,26 +112,24 @@ def compare(
     that it inherits. The exit code is 3 if --tolerance is given and exceeded.
     """
     from runner.compare.rows.causes import RANDOM
-    from runner.compare.variants.error_report import course_json, course_page
-    from runner.compare.variants.error_table import follow
-    from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, own_state, unstopped
+    from runner.compare.variants.error_report import errors_json, errors_page
+    from runner.compare.variants.error_table import tabulate_errors
+    from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, own_state, without_stops
     from runner.compare.variants.variant import variant_of
     from runner.config import overridden
 
     if not pairs:
-        raise UsageError(
-            Problem("nothing says how the other side differs", "write for instance `--with dtype=float64`")
-        )
+        raise UsageError(Problem("the variant is missing", "write for example `--with dtype=float64`"))
     tolerances = None if tolerance is None else tolerances_of(tolerance)
     config = overridden(read_config(request), WHOLE_LOG)
     variant = variant_of(config, pairs)
-    this = Side(unstopped(make_plan(request, config)))
-    other = Side(unstopped(make_plan(request, variant.config)), variant.threads)
+    this = Side(without_stops(make_plan(request, config)))
+    other = Side(without_stops(make_plan(request, variant.config)), variant.threads)
     if report == "text":
-        tell_warnings(this.plan.warnings)
-        tell_warnings(warning for warning in other.plan.warnings if warning not in this.plan.warnings)
-    with run_warnings_told():
-        course = follow(
+        print_warnings(this.plan.warnings)
+        print_warnings(warning for warning in other.plan.warnings if warning not in this.plan.warnings)
+    with printing_run_warnings():
+        table = tabulate_errors(
             lockstep(this, other, reinject=reinject),
             this.plan,
             other.plan,
@@ -140,17 +138,17 @@ def compare(
             most=None if as_json else rows or _rows(),
         )
     if as_json:
-        described = {"name": this.plan.name, "with": pairs, **course_json(course)}
+        described = {"name": this.plan.name, "with": pairs, **errors_json(table)}
         say_json(described)
     else:
         say(f"{this.plan.name}: as it is, and with {' '.join(pairs)}")
-        if reinject and (kept := own_state(this.plan, other.plan)):
-            say(f"each side keeps its own state of {', '.join(f'`{name}`' for name in kept)}")
-        if RANDOM in course.draws and this.plan.dtype != other.plan.dtype:
+        if reinject and (own := own_state(this.plan, other.plan)):
+            say(f"each side keeps its own state of {', '.join(f'`{name}`' for name in own)}")
+        if RANDOM in table.draws and this.plan.dtype != other.plan.dtype:
             say("random operations of the steps draw other numbers in another dtype")
-        say("\n".join(course_page(course, width=_width(), height=_height())))
-    if course.within is not None and not course.within.holds:
-        raise ExpectationError(_passed(course.within, str(tolerance)))
+        say("\n".join(errors_page(table, width=_width(), height=_height())))
+    if table.within is not None and not table.within.holds:
+        raise ExpectationError(_exceeded(table.within, str(tolerance)))
 
 
 def _width() -> int:
@@ -158,17 +156,17 @@ def _width() -> int:
 
 
 def _height() -> int:
-    return shutil.get_terminal_size(NO_TERMINAL).lines - 2  # a heading, and where the shell asks for the next command
+    return shutil.get_terminal_size(NO_TERMINAL).lines - 2  # without the heading and the shell's next prompt
 
 
 def _rows() -> int:
-    return min(max((_height() - BESIDE_ROWS) * 3 // 4, FEWEST_ROWS), MOST_ROWS)
+    return min(max((_height() - OTHER_LINES) * 3 // 4, FEWEST_ROWS), MOST_ROWS)
 
 
-def _passed(verdict: Verdict, tolerance: str) -> Problem:
+def _exceeded(verdict: Verdict, tolerance: str) -> Problem:
     from runner.compare.rows.report import report
 
     first, *_ = report(verdict)
     passing = next((line.split(maxsplit=2)[2] for line in report(verdict) if line.startswith("  passes at")), None)
-    hint = f"it passes at {passing}" if passing else "what differs is no matter of a tolerance"
-    return Problem(f"the two are further apart than the tolerance {tolerance}: {first}", hint)
+    hint = f"it passes at {passing}" if passing else "no tolerance would make this pass"
+    return Problem(f"the difference exceeds the tolerance {tolerance}: {first}", hint)

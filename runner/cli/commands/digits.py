@@ -1,4 +1,4 @@
-"""`steprun show --uncertainty`: how many decimal digits of each tensor rounding leaves, row by row."""
+"""`steprun show --uncertainty`: the significant decimal digits of each tensor, row by row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.plan.rows.columns import Column
 from runner.plan.snapshots import observed_by_snapshot
 
 MOST_ROWS = 40
-"""Rows that a table shows; of more, the first, the last, and others at equal distances."""
+"""The most rows that a table shows. If there are more: the first, the last, and others at equal distances."""
 EXACT = "exact"
 _CELL, _GAP = len(EXACT), 2
 
@@ -28,19 +28,18 @@ Described = Mapping[str, Any]
 
 
 def measurable(config: Config) -> Config:
-    """The config with the rows that its snapshot keeps, for the eager engine on the CPU: what can be perturbed."""
+    """The config with the rows of its snapshot, for the eager engine on the CPU, which is what can be perturbed."""
     return capture.measurable(observed_by_snapshot(config))
 
 
 def describe_digits(plan: Plan, runs: int, budget: float, progress: Progress | None = None) -> dict[str, Any]:
-    """The significant decimal digits of each tensor of each row of a plan, as plain values.
+    """The significant decimal digits of each tensor in each row of a plan, as plain values.
 
-    A tensor has `None` in a row without it, and infinitely many digits are the text `exact`: integers and booleans that
-    no perturbed run changed.
+    A tensor has `None` in rows without it. `exact` marks integers and booleans that no perturbed run changed.
 
     Args:
         plan: of a `measurable` config.
-        runs, budget, progress: as `measure` takes them.
+        runs, budget, progress: as for `measure`.
     Raises:
         RunError: the plain run fails.
     """
@@ -87,7 +86,7 @@ def _rounds(column: Column) -> bool:
 
 
 def digits_page(described: Described, width: int) -> str:
-    """The text of `describe_digits`: rows down and tensors across, or tensors down where they are too many for `width`.
+    """The text of `describe_digits`: one line for each row, or one for each tensor if they do not fit into `width`.
 
     Args:
         width: columns of the terminal.
@@ -100,7 +99,7 @@ def _lines(described: Described, width: int) -> Iterator[str]:
     yield f"{described['name']}: decimal digits that rounding leaves, from {described['runs']} perturbed runs"
     most = {tensor["dtype"]: tensor["most"] for tensor in tensors if tensor["most"] is not None}
     if most:
-        yield "at most " + ", ".join(f"{_told(each)} in {dtype}" for dtype, each in most.items())
+        yield "at most " + ", ".join(f"{_shown(each)} in {dtype}" for dtype, each in most.items())
     names = [tensor["name"] for tensor in tensors]
     wide = _rows_down(_spread(rows, MOST_ROWS), names)
     if max(map(len, wide)) <= width:
@@ -117,21 +116,21 @@ def _lines(described: Described, width: int) -> Iterator[str]:
 
 
 def _rows_down(rows: Sequence[Described], names: Sequence[str]) -> list[str]:
-    cells = [[row["row"], row["path"], *(_told(row["digits"][name]) for name in names)] for row in rows]
+    cells = [[row["row"], row["path"], *(_shown(row["digits"][name]) for name in names)] for row in rows]
     return table([("row", "step", *names), *cells])
 
 
 def _tensors_down(rows: Sequence[Described], names: Sequence[str]) -> list[str]:
-    cells = [[name, *(_told(row["digits"][name]) for row in rows)] for name in names]
+    cells = [[name, *(_shown(row["digits"][name]) for row in rows)] for name in names]
     return table([("tensor", *(row["row"] for row in rows)), *cells])
 
 
 def _spread(rows: Sequence[Described], most: int) -> list[Described]:
-    """At most so many of the rows, the first and the last among them, at equal distances."""
+    """At most `most` of the rows at equal distances, including the first and the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
 
 
-def _told(found: float | str | None) -> str:
+def _shown(found: float | str | None) -> str:
     return "" if found is None else found if isinstance(found, str) else f"{math.floor(found * 10) / 10:.1f}"

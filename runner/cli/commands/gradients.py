@@ -1,4 +1,4 @@
-"""`steprun gradcheck`: autograd against finite differences."""
+"""`steprun gradcheck`: compare autograd with finite differences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from runner.cli.commands.comparing import NO_TERMINAL
 from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
-from runner.cli.input.requests import make_plan, read_config, tell_warnings
+from runner.cli.input.requests import make_plan, print_warnings, read_config
 from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, listing
 from runner.text import finite_json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runner.config import Config
 
 MOST_CAUSES = 3
-"""Causes that are told of one gradient."""
+"""The most causes that are reported for one gradient."""
 
 
 def register(application: typer.Typer) -> None:
@@ -71,7 +71,7 @@ def gradcheck(
     precision = Precision(step, rtol, atol, elements)
     config = read_config(request)
     if report == "text":
-        tell_warnings(make_plan(request, config).warnings)
+        print_warnings(make_plan(request, config).warnings)
     config = overridden(config, in_double_precision(config))
     found = check_gradients(make_plan(request, config), precision)
     if as_json:
@@ -83,9 +83,9 @@ def gradcheck(
         raise ExpectationError(problems)
 
 
-def _check(option: str, value: float, fits: bool, takes: str) -> None:
+def _check(option: str, value: float, fits: bool, expected: str) -> None:
     if not (fits and math.isfinite(value)):
-        raise typer.BadParameter(f"it is {value}, and {takes}", param_hint=f"'{option}'")
+        raise typer.BadParameter(f"it is {value}, and {expected}", param_hint=f"'{option}'")
 
 
 # --- text
@@ -109,13 +109,13 @@ def _objective(report: ObjectiveReport) -> Iterator[str]:
     yield f"objective {report.name} = {report.value:.6g}{over}"
     yield from _table(report.parameters, shutil.get_terminal_size(NO_TERMINAL).columns)
     for checked in report.parameters:
-        yield from _told(checked)
+        yield from _explanation(checked)
     if report.cut:
         yield f"  no derivative flows to {listing([f'`{name}`' for name in report.cut])}"
 
 
 def _table(parameters: Iterable[Checked], width: int) -> list[str]:
-    """One line a gradient, as many columns of them as fit."""
+    """One line for each gradient, with as many columns as fit."""
     from runner.cli.output.plan_text import table
 
     titles = ["gradient", "elements", "", "error", "relative", "worst at", "autograd", "numeric"]
@@ -130,7 +130,7 @@ def _table(parameters: Iterable[Checked], width: int) -> list[str]:
 
 
 _DISPENSABLE = ("elements", "relative", "error")
-"""Columns that a narrow table goes without, in this order."""
+"""Columns that a narrow table drops, in this order."""
 
 
 def _cells(checked: Checked) -> tuple[str, ...]:
@@ -143,8 +143,8 @@ def _cells(checked: Checked) -> tuple[str, ...]:
     return (f"{checked.parameter}.grad", share, checked.outcome, *errors, *numbers)
 
 
-def _told(checked: Checked) -> Iterator[str]:
-    """What the word in the table does not say."""
+def _explanation(checked: Checked) -> Iterator[str]:
+    """Explains an outcome in the table that is neither a pass nor a difference."""
     worst = checked.worst
     if worst is not None and checked.outcome in _NO_DERIVATIVE:
         yield f"  `{checked.parameter}` has no derivative at {_at(worst)}: {_NO_DERIVATIVE[checked.outcome](worst)}"
@@ -177,18 +177,18 @@ def _problems(config: Config, reports: Iterable[ObjectiveReport]) -> Iterator[Pr
 
 def _difference(objective: str, checked: Checked) -> str:
     worst = checked.worst
-    what = f"the gradient of `{objective}` by `{checked.parameter}` does not hold"
+    what = f"the gradient of `{objective}` with respect to `{checked.parameter}` differs"
     if worst is None or worst.outcome != "differs":
-        return f"{what}: `torch.autograd.gradcheck` finds a difference in an element that was not drawn"
+        return f"{what}: `torch.autograd.gradcheck` finds a difference in an element that was not sampled"
     where = f" at {list(worst.index)}" if worst.index else ""
     return f"{what}: autograd gives {_shown(worst.autograd)}, finite differences {_shown(worst.numeric)}{where}"
 
 
 def _cause(checked: Checked) -> str:
     if not checked.causes:
-        return "look at the operations on its way, try another --step, or check more with --elements"
-    told = [f"{cause.message} ({cause.mark})" if cause.mark else cause.message for cause in checked.causes]
-    return listing(told, MOST_CAUSES)
+        return "look at the operations between them, try another --step, or check more with --elements"
+    causes = [f"{cause.message} ({cause.mark})" if cause.mark else cause.message for cause in checked.causes]
+    return listing(causes, MOST_CAUSES)
 
 
 # --- JSON

@@ -1,4 +1,4 @@
-"""`steprun runs`: what has been run. Imports no torch."""
+"""`steprun runs`: lists recorded runs. Does not import torch."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def runs(
 
 
 def _cells(run: RunSummary) -> tuple[str, ...]:
-    told = f"{run.path}  {run.failure}" if run.failure and run.status in ("failed", "unreadable") else str(run.path)
+    path = f"{run.path}  {run.failure}" if run.failure and run.status in ("failed", "unreadable") else str(run.path)
     cells = (
         run.started[:19].replace("T", " ") if run.started else "?",
         run.status,
         "?" if run.rows is None else f"{run.rows:,}",
         "" if run.seconds is None else f"{run.seconds:.1f} s",
-        told,
+        path,
     )
     return tuple(map(printable_line, cells))

@@ -1,4 +1,4 @@
-"""`steprun validate` and `steprun show`: what a config says, without running it."""
+"""`steprun validate` and `steprun show`: inspect a config without running it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import typer
 
 from runner.cli.commands.snapshots import BareOptions, Counter
 from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
-from runner.cli.input.requests import make_plan, read_config, run_warnings_told, tell_warnings
+from runner.cli.input.requests import make_plan, print_warnings, printing_run_warnings, read_config
 from runner.cli.output.printing import say, say_json
 from runner.errors import ConfigError, Problem, UsageError, did_you_mean
 
 RULE = "rule:"
-"""What stands before the name of a shipped rule, where `show` takes a config."""
+"""The prefix of a shipped rule's name, in the place of a config for `show`."""
 NO_TERMINAL = (120, 24)
-FEWEST, LONGEST = 3, 60
+MIN_RUNS, DEFAULT_BUDGET = 3, 60
 
 Uncertainty = Annotated[
     int | None,
     typer.Option(
         "--uncertainty",
         metavar="[=N]",
-        min=FEWEST,
+        min=MIN_RUNS,
         help="Run it and show how many digits of each number are significant, from N perturbed runs; 8 by default.",
         show_default=False,
     ),
@@ -58,14 +58,14 @@ def register(application: typer.Typer) -> None:
 @reads_config
 def validate(request: Request, as_json: Json = False, report: FaultFormat = "text") -> None:
     """Check a whole config without running it, and report every problem not masked by another."""
-    from runner.cli.input.time_limit import VALIDATING, ended_after
+    from runner.cli.input.time_limit import VALIDATING, exits_after
 
     request = replace(request, limits={"seconds": VALIDATING, **request.limits})
     try:
         began = time.thread_time()
         config = read_config(request)
         spent = time.thread_time() - began
-        with ended_after(request.limits["seconds"], spent, config, "json" if report == "json" else "text"):
+        with exits_after(request.limits["seconds"], spent, config, "json" if report == "json" else "text"):
             plan = make_plan(request, config, spent=spent)
     except ConfigError as error:
         if as_json:
@@ -74,21 +74,21 @@ def validate(request: Request, as_json: Json = False, report: FaultFormat = "tex
                 say_json({"valid": False, "problems": problems}, indent=None)
         raise
     if report == "text":
-        tell_warnings(plan.warnings)
+        print_warnings(plan.warnings)
     if as_json:
         warnings = [found.to_json() for found in plan.warnings]
         say_json({"valid": True, "name": plan.name, "warnings": warnings}, indent=None)
     else:
         count = len(plan.warnings)
-        told = f", {count} warning{'s' if count > 1 else ''}" if count else ""
-        say(f"{request.config}: valid{told}")
+        warned = f", {count} warning{'s' if count > 1 else ''}" if count else ""
+        say(f"{request.config}: valid{warned}")
 
 
 @reads_config
 def show(
     request: Request,
     uncertainty: Uncertainty = None,
-    budget: Budget = LONGEST,
+    budget: Budget = DEFAULT_BUDGET,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
@@ -113,7 +113,7 @@ def show(
 
     plan = make_plan(request, read_config(request), runs=False)
     if report == "text":
-        tell_warnings(plan.warnings)
+        print_warnings(plan.warnings)
     described = describe(plan)
     if as_json:
         say_json(described)
@@ -126,8 +126,8 @@ def _show_digits(request: Request, runs: int, budget: float, as_json: bool, repo
 
     plan = make_plan(request, measurable(read_config(request)))
     if report == "text":
-        tell_warnings(plan.warnings)
-    with run_warnings_told(), Counter("measuring: perturbed run", shown=sys.stderr.isatty()) as counter:
+        print_warnings(plan.warnings)
+    with printing_run_warnings(), Counter("measuring: perturbed run", shown=sys.stderr.isatty()) as counter:
         described = describe_digits(plan, runs, budget, counter.at)
     width = shutil.get_terminal_size(NO_TERMINAL).columns
     if as_json:

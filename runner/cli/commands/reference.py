@@ -1,4 +1,4 @@
-"""`steprun schema` and `steprun ops`: what a config may say. Neither imports torch."""
+"""`steprun schema` and `steprun ops`: what a config may contain. Neither imports torch."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NOTES = {
     "inferred_dtype": "makes a tensor of the dtype of its values, floats in the config's dtype",
     "random": "may draw random numbers, from the config's seed",
     "running_statistics": "writes its running statistics unless `training` is False",
-    "scalar": "gives a scalar, no tensor",
+    "scalar": "returns a scalar, not a tensor",
 }
-"""What the flags of the catalogue mean to a person."""
+"""Explanations of the catalogue's flags."""
 
 
 def register(application: typer.Typer) -> None:
@@ -92,7 +92,7 @@ def ops(
 
 
 def _entries() -> Iterator[dict[str, Any]]:
-    """Everything the catalogue holds, as plain values: group, name, signatures, target, notes."""
+    """Everything in the catalogue as plain values: group, name, signatures, target, notes."""
     from runner import catalogue
 
     spans = catalogue.spans()
@@ -150,7 +150,7 @@ def _entries() -> Iterator[dict[str, Any]]:
 
 
 def _aliases(entry: dict[str, Any]) -> set[str]:
-    """The names a person may type for an entry: as listed, without `F.` or `torch.`, without the method's dot."""
+    """The names that a user may type for an entry: as listed, without `F.` or `torch.`, without the method's dot."""
     name: str = entry["name"]
     short = name.removeprefix("F.").removeprefix("torch.").removeprefix(".")
     return {name, short, entry["target"], entry["target"].removeprefix("torch.")}
@@ -172,7 +172,7 @@ def _named(name: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _listing(entries: list[dict[str, Any]]) -> Iterator[str]:
-    """One line a signature, under a heading a group."""
+    """One line for each signature, below a heading for each group."""
     group = ""
     for entry in entries:
         if entry["group"] != group:

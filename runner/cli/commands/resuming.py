@@ -1,4 +1,4 @@
-"""`steprun resume`: go on with a run that was stopped."""
+"""`steprun resume`: continue a run that was stopped."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.commands.running import Watch, tell_directory, told_where, watching
+from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
 from runner.cli.input.interruption import Interruption
 from runner.cli.input.options import Allow, AsJson, CheckpointEvery, FaultFormat, Quiet, examples
-from runner.cli.input.requests import tell_warnings
-from runner.cli.output.progress import told_of_compiling
+from runner.cli.input.requests import print_warnings
+from runner.cli.output.progress import compile_progress
 
 if TYPE_CHECKING:
     from runner.engine import Row
@@ -42,15 +42,15 @@ def resume(
 
     The result has the same bits as that of a run that was never stopped.
     """
-    from runner.record.resuming import resume as go_on
+    from runner.record.resuming import resume as resume_run
 
-    began = False  # a row was computed
+    began = False  # whether a row was computed
     with ExitStack() as stack:
 
         def prepare(plan: Plan) -> Watch:
             if report == "text":
-                tell_warnings(plan.warnings)
-            stack.enter_context(told_where(Path(run), as_json, quiet, lambda: began))
+                print_warnings(plan.warnings)
+            stack.enter_context(reporting_directory(Path(run), as_json, quiet, lambda: began))
             watch = stack.enter_context(watching(plan, quiet, as_json))
 
             def see(row: Row) -> None:
@@ -61,7 +61,7 @@ def resume(
             return see
 
         stop = stack.enter_context(Interruption(f"; `steprun resume {run}` goes on"))
-        go_on(
+        resume_run(
             run,
             allowed_folders=allow or (),
             allow_changed_data=allow_changed_data,
@@ -69,6 +69,6 @@ def resume(
             prepare=prepare,
             stop=stop,
             command=["steprun", *sys.argv[1:]],
-            compiling=told_of_compiling(sys.stderr, quiet),
+            compiling=compile_progress(sys.stderr, quiet),
         )
-    tell_directory(Path(run), quiet, as_json)
+    print_directory(Path(run), quiet, as_json)

@@ -23,10 +23,10 @@ from runner.cli.input.options import (
     examples,
     reads_config,
 )
-from runner.cli.input.requests import make_plan, read_config, run_warnings_told, tell_warnings
+from runner.cli.input.requests import make_plan, print_warnings, printing_run_warnings, read_config
 from runner.cli.output.faults import INTERRUPTED
 from runner.cli.output.printing import say
-from runner.cli.output.progress import Progress, can_draw, told_of_compiling
+from runner.cli.output.progress import Progress, can_draw, compile_progress
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,24 +62,24 @@ def run(
     with Interruption(at_once=True):
         plan = make_plan(request, config)
     if report == "text":
-        tell_warnings(plan.warnings)
+        print_warnings(plan.warnings)
     if not record and checkpoint_every is not None:
         raise UsageError("--checkpoint-every needs a run directory; leave --no-record out")
     directory = _execute(plan, Path(runs_dir) if record else None, quiet, as_json, checkpoint_every)
     if directory:
-        tell_directory(directory, quiet, as_json)
+        print_directory(directory, quiet, as_json)
 
 
 def _execute(
     plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool, checkpoint_every: int | None
 ) -> Path | None:
-    """Run a plan; gives the run directory, which is None where nothing is recorded."""
+    """Run a plan and return the run directory; None if nothing is recorded."""
     from runner.engine import execute
     from runner.plan.memory import limited_data
     from runner.record.directory import create_run_directory
     from runner.record.running import run_recorded
 
-    if not gc.isenabled():  # the imports are over, and what they left need not be walked
+    if not gc.isenabled():  # imports are over: exclude their objects from garbage collection
         gc.freeze()
         gc.enable()
     if runs_dir is None:
@@ -89,14 +89,14 @@ def _execute(
             Interruption() as stop,
             limited_data(plan.memory),
         ):
-            for row in execute(plan, shared=True, compiling=told_of_compiling(sys.stderr, quiet)):
+            for row in execute(plan, shared=True, compiling=compile_progress(sys.stderr, quiet)):
                 watch(row)
                 if stop():
                     raise KeyboardInterrupt
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
     with (
-        told_where(directory, as_json, quiet),
+        reporting_directory(directory, as_json, quiet),
         watching(plan, quiet, as_json) as watch,
         Interruption(f"; `steprun resume {directory}` goes on") as stop,
     ):
@@ -107,13 +107,13 @@ def _execute(
             see=watch,
             checkpoint_every=checkpoint_every,
             stop=stop,
-            compiling=told_of_compiling(sys.stderr, quiet),
+            compiling=compile_progress(sys.stderr, quiet),
         )
     return directory
 
 
-def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
-    """Say where a run is recorded: at the end, alone under `--quiet`; beside rows as JSON on standard error."""
+def print_directory(directory: Path, quiet: bool, as_json: bool) -> None:
+    """Print where a run is recorded: only the path with `quiet`, and on standard error if rows are printed as JSON."""
     if not as_json:
         say(f"{'' if quiet else 'recorded in '}{directory}")
     elif not quiet:
@@ -121,8 +121,10 @@ def tell_directory(directory: Path, quiet: bool, as_json: bool) -> None:
 
 
 @contextmanager
-def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Whatever ends a run that `began`, the person is told where its rows are."""
+def reporting_directory(
+    directory: Path, as_json: bool, quiet: bool, began: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """If an exception ends a run that `began`, print where its rows are."""
     goes_on = f"; `steprun resume {directory}` goes on"
     try:
         with read_to_the_end(goes_on):
@@ -137,23 +139,23 @@ def told_where(directory: Path, as_json: bool, quiet: bool, began: Callable[[], 
 
 @contextmanager
 def read_to_the_end(more: str = "") -> Iterator[None]:
-    """A reader that goes away (`| head`) interrupts a run, which is not over; silently, unless there is `more`."""
+    """Treat a closed output (`| head`) as an interruption of the run; silent unless there is `more` to say."""
     try:
         yield
     except BrokenPipeError as error:
         from runner.cli.output.streams import silence
 
         silence(sys.stdout)
-        if not more:  # nothing is kept that could be gone on with, and `head` has what it wanted
+        if not more:  # nothing is recorded that could be resumed, and `head` has what it needs
             raise typer.Exit(INTERRUPTED) from error
         raise KeyboardInterrupt(f"interrupted when its output was closed{more}") from error
 
 
 @contextmanager
 def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
-    """What is called with each row: it prints the row as text or as JSON, and moves a progress bar on a terminal."""
+    """The callback for each row: prints the row as text or as JSON, and updates a progress bar on a terminal."""
     with ExitStack() as stack:
-        stack.enter_context(run_warnings_told())
+        stack.enter_context(printing_run_warnings())
         watches: list[Watch] = []
         progress = None if as_json or not can_draw(sys.stderr) else _progress(plan)
         if as_json:

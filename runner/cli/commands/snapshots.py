@@ -29,7 +29,7 @@ NARROWEST = 40
 FEWEST_RUNS = 3
 BARE = {"--update": "--update=differing", "--uncertainty": "--uncertainty=8"}
 LONGEST_TABLE = 40
-"""Snapshots up to which the table names all; of more, those that do not hold."""
+"""The largest number of snapshots for which the table lists all; of more, it lists those that do not match."""
 
 _STATUSES = {
     "holds": "holds",
@@ -89,7 +89,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what diff
 
 
 class BareOptions(TyperCommand):
-    """`--update` alone is `--update=differing`, and `--uncertainty` alone `--uncertainty=8`; a path may follow."""
+    """A bare `--update` is `--update=differing` and a bare `--uncertainty` is `--uncertainty=8`; a path may follow."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [BARE.get(each, each) for each in args])
@@ -135,9 +135,9 @@ def snapshot(
     Each config also runs several times with perturbed rounding, to measure how uncertain each number is on any
     machine. An existing snapshot is replaced.
     """
-    from runner.compare.snapshots.capture import kept, measured, plan_of
+    from runner.compare.snapshots.capture import measured, plan_of, snapshot_of
     from runner.compare.snapshots.model import FIRST_FORMAT
-    from runner.compare.snapshots.restarts import take
+    from runner.compare.snapshots.restarts import take_restarts
     from runner.compare.snapshots.targets import target_of
     from runner.compare.snapshots.updating import has_same_rows, with_overlay
     from runner.compare.snapshots.writing import write
@@ -149,13 +149,13 @@ def snapshot(
     for name in configs:
         target = target_of(name)
         path, config = Path(target.snapshot), Path(name)
-        before = _present(path, config.name)
+        before = _existing(path, config.name)
         plan = plan_of(name, overrides, allowed)
         rows = list(execute(plan))
         if overlay:
-            taken = kept(plan, rows)
+            taken = snapshot_of(plan, rows)
             if before is None:
-                raise UsageError(Problem(f"{name} has no snapshot to lay over", "take one without --overlay first"))
+                raise UsageError(Problem(f"{name} has no snapshot to overlay", "take one without --overlay first"))
             if before.format == FIRST_FORMAT:
                 message = f"the snapshot of {name} has format {FIRST_FORMAT}, which has no uncertainties"
                 raise SnapshotError(Problem(message, "take it again without --overlay first"))
@@ -174,8 +174,8 @@ def snapshot(
             if measurement is not None:
                 check_meaning(name, rows, measurement)
             with Counter("", shown=sys.stderr.isatty() and not quiet) as counter:
-                restarts = take(plan, measurement, allowed, _from_row(counter, name))
-            taken = kept(plan, rows, measurement, restarts)
+                restarts = take_restarts(plan, measurement, allowed, _from_row(counter, name))
+            taken = snapshot_of(plan, rows, measurement, restarts)
             for doubt in () if measurement is None else doubts(plan, rows, measurement):
                 say(f"{name}: {doubt}", err=True)
         write(taken, path, config.name)
@@ -185,18 +185,18 @@ def snapshot(
 
 
 def _from_row(counter: Counter, name: str) -> Callable[[int], Progress]:
-    """What shows the progress of the perturbed runs that start from the state after a row."""
-    return lambda after: counter.telling(f"measuring {name} from row {after}: perturbed run").at
+    """The progress callback for the perturbed runs that start from the state after a row."""
+    return lambda after: counter.labelled(f"measuring {name} from row {after}: perturbed run").at
 
 
 def _check_count(uncertainty: int | None) -> None:
-    """Refuse a count of perturbed runs from which nothing can be estimated."""
+    """Refuse a number of perturbed runs that is too small for an estimate."""
     if uncertainty is not None and 0 < uncertainty < FEWEST_RUNS:
         raise UsageError(Problem(f"--uncertainty is {uncertainty}", f"it takes 0, or {FEWEST_RUNS} or more"))
 
 
-def _present(path: Path, config: str) -> Snapshot | None:
-    """The snapshot that is there; one that cannot be read is not written over."""
+def _existing(path: Path, config: str) -> Snapshot | None:
+    """The existing snapshot, if any; one that cannot be read is not overwritten."""
     from runner.compare.snapshots.reading import read
 
     if not path.exists():
@@ -204,7 +204,7 @@ def _present(path: Path, config: str) -> Snapshot | None:
     found, of = read(path)
     if of != config:
         raise SnapshotError(
-            Problem(f"{path} is of {of}, not of {config}", "give one of the two configs a `name` of its own")
+            Problem(f"{path} belongs to {of}, not to {config}", "give one of the two configs a `name` of its own")
         )
     return found
 
@@ -260,7 +260,7 @@ def check(
     _check_count(uncertainty)
     if update is None and not (uncertainty is None and budget is None):
         given = "--budget" if uncertainty is None else "--uncertainty"
-        raise UsageError(Problem(f"{given} is for measuring, and nothing is written", "add --update, or leave it out"))
+        raise UsageError(Problem(f"{given} has no effect without --update", "add --update, or leave it out"))
     began = time.perf_counter()
     targets = collect(paths or ["."])
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns - len(INDENT)))
@@ -273,7 +273,7 @@ def check(
             outcomes.append(outcome)
             counter.clear()
             if not as_json and not (quiet and outcome.status in FINE):
-                _tell(outcome)
+                _print_outcome(outcome)
             counter.at(len(outcomes) + 1, len(targets))
     if junit is not None:
         results.write_junit(outcomes, junit)
@@ -287,10 +287,10 @@ def check(
 
 
 class Counter:
-    """`checking 3 of 25` on a line of its own, on a terminal."""
+    """Shows `checking 3 of 25` on a line of its own, on a terminal."""
 
-    def __init__(self, told: str, *, shown: bool) -> None:
-        self._told = told
+    def __init__(self, label: str, *, shown: bool) -> None:
+        self._label = label
         self._shown = shown
 
     def __enter__(self) -> Counter:
@@ -299,14 +299,14 @@ class Counter:
     def __exit__(self, *error: object) -> None:
         self.clear()
 
-    def telling(self, told: str) -> Counter:
-        self._told = told
+    def labelled(self, label: str) -> Counter:
+        self._label = label
         return self
 
     def at(self, number: int, total: int) -> None:
         if self._shown and number <= total:
             self.clear()
-            sys.stderr.write(f"{printable_line(self._told)} {number} of {total}")
+            sys.stderr.write(f"{printable_line(self._label)} {number} of {total}")
             sys.stderr.flush()
 
     def clear(self) -> None:
@@ -315,7 +315,7 @@ class Counter:
             sys.stderr.flush()
 
 
-def _tell(outcome: Outcome) -> None:
+def _print_outcome(outcome: Outcome) -> None:
     if outcome.lines:
         say(f"{outcome.name}: {_STATUSES[outcome.status]}")
         say("\n".join(INDENT + line if line else "" for line in outcome.lines) + "\n")
@@ -339,15 +339,15 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
             for each in shown
         ]
         say("\n".join(table([("config", "status", "rows", "compared by", "took"), *rows], indent="")))
-    told = [f"{count:,} {_several(status, count)}" for status, count in counts(outcomes).items()]
+    totals = [f"{count:,} {_several(status, count)}" for status, count in counts(outcomes).items()]
     skipped = targets - len(outcomes)
     if skipped:
-        told.append(f"{skipped:,} not checked")
-    say(f"{counted(len(outcomes), 'snapshot')}: {', '.join(told)} in {seconds:.1f} s")
+        totals.append(f"{skipped:,} not checked")
+    say(f"{counted(len(outcomes), 'snapshot')}: {', '.join(totals)} in {seconds:.1f} s")
 
 
 def _compared_by(outcome: Outcome) -> str:
-    """How a snapshot was compared; where it holds, whether the bits are the same all the same."""
+    """How a snapshot was compared; if it matches, also whether the bits are the same although they need not be."""
     if not outcome.rows or outcome.status in ("written", "updated"):
         return ""
     by = str(outcome.details.get("compared_by", "bits"))

@@ -1,5 +1,5 @@
-"""What the command line takes: options, requests, completion, signals and time limits.
+"""The input of the command line: options, requests, completion, signals and time limits.
 
-In: words that a person typed. Out: a config or a plan, read within the limits they asked for.
+In: the words of a command line. Out: a config or a plan, read within its limits.
 Nothing here prints results.
 """

@@ -1,4 +1,4 @@
-"""What the shell completes: config files, and the names an override may set. Imports no torch."""
+"""Shell completion: config files, and the keys that an override may set. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
 def complete_config(incomplete: str) -> list[str]:
-    """Folders and YAML files that begin with `incomplete`."""
+    """Folders and YAML files that start with `incomplete`."""
     folder, prefix = os.path.split(incomplete)
     try:
         entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)
@@ -32,8 +32,10 @@ def complete_config(incomplete: str) -> list[str]:
 
 
 def complete_override(context: typer.Context, incomplete: str) -> list[str]:
-    """What an override of the config may set, each with its `=`."""
-    config = context.params.get("config") or next(iter(context.args), "")  # there, while an option waits for its value
+    """The keys that an override of the config may set, each with `=`."""
+    config = context.params.get("config") or next(
+        iter(context.args), ""
+    )  # in the arguments while an option is incomplete
     if "=" in incomplete or not Path(config).is_file():
         return []
     from runner.config import load
@@ -42,13 +44,13 @@ def complete_override(context: typer.Context, incomplete: str) -> list[str]:
     try:
         document = load(config).document
     except SteprunError:
-        return []  # a shell asks while the person types: there is nobody to tell
+        return []  # completion runs while the user types: do not report errors
     names = _names(plain(document.root))
     return sorted({f"{name}=" for name in names if name.startswith(incomplete)})
 
 
 def _names(document: dict[str, Any]) -> list[str]:
-    """What may be set: top-level keys, scalar constants, what the config says, and its optimizers' arguments."""
+    """Keys that may be set: top-level keys, scalar constants, keys of the config, and its optimizers' arguments."""
     from runner.catalogue import optimizers
     from runner.config.keys import RESERVED, TOP_LEVEL_KEYS
 
@@ -64,7 +66,7 @@ def _names(document: dict[str, Any]) -> list[str]:
 
 
 def _dotted(document: dict[str, Any], prefix: str = "", depth: int = 4) -> list[str]:
-    """The dotted names of the mappings' keys, down to `depth`; keys that are expressions are left out."""
+    """The dotted names of the mappings' keys, down to `depth`, without keys that are expressions."""
     names = []
     for key, value in document.items():
         if key.isidentifier():

@@ -1,6 +1,6 @@
-"""SIGINT and SIGTERM as a request to stop: the step under way is finished, and the state saved.
+"""Handles SIGINT and SIGTERM as a request to stop after the current step, with the state saved.
 
-A step that does not finish within seconds is not waited for: what is on disk is what a run is resumed from.
+A step that takes more than a few seconds is interrupted; the run can then be resumed from what is on disk.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ INTERRUPTED = 130
 
 
 class Interruption:
-    """Inside its `with` block the first signal sets `requested`, and a second one interrupts at once.
+    """Inside its `with` block, the first signal sets `requested`, and a second one interrupts immediately.
 
-    Where the step does not end within `patience` seconds, as an operation of torch's that takes minutes cannot be
-    interrupted, a thread ends the process with exit code 130 and says `more`. With `at_once` the first signal already
-    interrupts, and only an operation is waited for: while planning there is nothing to save.
+    A torch operation that takes minutes cannot be interrupted. So if the step does not end within `patience` seconds, a
+    thread ends the process with exit code 130 and a message that ends in `more`. With `at_once`, the first signal
+    interrupts immediately, because planning has no state to save; `patience` then applies to a single operation.
     """
 
     def __init__(self, more: str = "", patience: float = PATIENCE, *, at_once: bool = False) -> None:
@@ -57,19 +57,19 @@ class Interruption:
             signal.signal(number, before)  # type: ignore[arg-type]
         signal.set_wakeup_fd(self._wakeup)
         self._over.set()
-        os.close(self._writing)  # which ends the thread
+        os.close(self._writing)  # this ends the thread
         self._thread.join()
         os.close(self._reading)
 
     def _wait(self) -> None:
-        """Wait for the first signal, which arrives here also while the main thread is inside an operation."""
+        """Wait for the first signal, which arrives here even while the main thread is inside an operation."""
         while number := os.read(self._reading, 1):
             if number[0] in SIGNALS:
                 break
         if not number or self._over.wait(self._patience):
             return
         what = "planning" if self._at_once else "this step"
-        print(f"{what} takes too long to wait for: interrupted within it{self._more}", file=sys.stderr, flush=True)
+        print(f"{what} takes too long: interrupted inside it{self._more}", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
 
     def _request(self, number: int, frame: FrameType | None) -> None:

@@ -17,7 +17,7 @@ from runner.errors import UsageError
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a command's help: its examples, one a line, not wrapped."""
+    """The epilog of a command's help: its examples, one per line, not wrapped."""
     return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
 
 
@@ -98,7 +98,7 @@ LIMITS = {
     "memory": "Most memory of the run, by estimate and while it runs on the CPU.  [the machine's]",
     "seconds": "Longest time for planning, in seconds.  [3 for `validate`, otherwise 20]",
 }
-"""Each limit has a flag `--max-NAME`; the first four bound reading a config, the others a plan."""
+"""Each limit has an option `--max-NAME`. The first four apply to reading a config, the others to planning."""
 
 _UNITS = {
     None: 1,
@@ -118,16 +118,16 @@ _SIZE = re.compile(rf"([0-9][0-9_]*) ?({'|'.join(unit for unit in _UNITS if unit
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked of a config on the command line."""
+    """What the command line asks of a config."""
 
     config: str  # a path, or `-`
     overrides: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
-    limits: Mapping[str, int] = field(default_factory=dict)  # only those that were given
+    limits: Mapping[str, int] = field(default_factory=dict)  # only those that were set
 
 
 def reads_config(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes a `Request` first, given the options that make one: typer reads them from the signature."""
+    """Decorates a command whose first parameter is a `Request`: adds the options that build it to its signature."""
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:

@@ -1,4 +1,4 @@
-"""A request of the command line to a config and a plan."""
+"""Builds a config and a plan from a command-line request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUN_WARNINGS = (DataWarning, HealthWarning)
 
 
 def read_config(request: Request) -> Config:
-    """The config that a request names, from its file or from standard input.
+    """The config of a request, from its file or from standard input.
 
     Raises:
         UsageError: there is no such file.
@@ -43,8 +43,8 @@ def make_plan(request: Request, config: Config, *, runs: bool = True, spent: flo
     """The plan of a config, within the limits of a request.
 
     Args:
-        runs: whether it is run; one that is only shown may take more memory than there is, which is a warning.
-        spent: seconds that reading it has taken.
+        runs: whether it will run. If not, insufficient memory is only a warning.
+        spent: seconds that reading the config took.
     Raises:
         ConfigError: the config is not valid.
     """
@@ -55,15 +55,15 @@ def make_plan(request: Request, config: Config, *, runs: bool = True, spent: flo
     return compile(config, allowed=[Path(folder) for folder in request.allow], limits=limits)
 
 
-def tell_warnings(warnings: Iterable[Problem]) -> None:
+def print_warnings(warnings: Iterable[Problem]) -> None:
     """Write warnings to standard error."""
     for warning in warnings:
         say(f"warning: {warning.render()}", err=True)
 
 
 @contextmanager
-def run_warnings_told() -> Iterator[None]:
-    """What is found odd about the data and the numbers of a run is written as a warning of the config is."""
+def printing_run_warnings() -> Iterator[None]:
+    """Write warnings about the data and the numbers of a run in the same form as warnings about a config."""
     with python_warnings.catch_warnings():
         for category in RUN_WARNINGS:
             python_warnings.simplefilter("always", category)
@@ -72,7 +72,7 @@ def run_warnings_told() -> Iterator[None]:
         def show(message: Warning | str, *where: Any, **more: Any) -> None:
             if isinstance(message, RUN_WARNINGS):
                 if sys.stderr.isatty():
-                    sys.stderr.write("\r\x1b[2K")  # over the progress bar
+                    sys.stderr.write("\r\x1b[2K")  # overwrite the progress bar
                 say(f"warning: {message}", err=True)
             else:
                 otherwise(message, *where, **more)

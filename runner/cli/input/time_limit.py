@@ -1,4 +1,4 @@
-"""A bound of the time that planning takes on the command line, also within one operation that does not return."""
+"""Limits the planning time of a command, even within one operation that does not return."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from runner.config import Config
 
 VALIDATING = 3
-"""Seconds that `steprun validate` takes for planning, unless --max-seconds says otherwise."""
+"""Seconds that `steprun validate` allows for planning, by default."""
 
-_LOOKS = 0.1  # seconds from one look at the clock to the next
-_LATER = 0.4  # seconds that planning has to report by itself
+_INTERVAL = 0.1  # seconds between two checks of the clock
+_GRACE = 0.4  # extra seconds in which planning can report the problem itself
 _HINT = "raise it with --max-seconds"
 
 
 @contextmanager
-def ended_after(seconds: float, spent: float, config: Config, report: Format) -> Iterator[None]:
-    """Inside, the process ends with exit code 2 some tenths of a second after so many seconds have passed.
+def exits_after(seconds: float, spent: float, config: Config, report: Format) -> Iterator[None]:
+    """End the process with exit code 2 if the block takes longer than `seconds`, by some tenths of a second.
 
-    Planning looks at the clock between operations, and reports; this is for the one that does not return. The fault
-    names it, by the place of its call.
+    Planning checks the clock between operations and reports by itself. This handles an operation that does not return;
+    the error names it, with the place of its call.
 
     Args:
-        spent: of these seconds, on what came before.
+        spent: seconds already used before this block.
     """
     over = threading.Event()
     arguments = (over, threading.main_thread(), seconds, spent, config, report)
@@ -53,9 +53,9 @@ def _watch(
 
     assert watched.ident is not None
     ident = watched.ident
-    began, computed = time.monotonic() - spent, _computed(ident) - spent
-    while not over.wait(_LOOKS):
-        if is_over(time.monotonic() - began, _computed(ident) - computed, seconds + _LATER):
+    began, computed = time.monotonic() - spent, _cpu_seconds(ident) - spent
+    while not over.wait(_INTERVAL):
+        if is_over(time.monotonic() - began, _cpu_seconds(ident) - computed, seconds + _GRACE):
             problem = _problem(ident, seconds, config)
             write_fault(ConfigError([problem]), ConfigError.exit_code, report)
             with suppress(OSError):
@@ -64,8 +64,8 @@ def _watch(
             os._exit(ConfigError.exit_code)
 
 
-def _computed(thread: int) -> float:
-    """Seconds of the processor that a thread has had; of the clock, where the system does not say."""
+def _cpu_seconds(thread: int) -> float:
+    """The CPU seconds of a thread, or those of the clock if the system does not measure them."""
     try:
         return time.clock_gettime(time.pthread_getcpuclockid(thread))
     except (AttributeError, OSError):
@@ -73,7 +73,7 @@ def _computed(thread: int) -> float:
 
 
 def _problem(thread: int, seconds: float, config: Config) -> Problem:
-    """The fault at the operation that the thread is in, else of the whole expression."""
+    """The problem at the operation that the thread is in, else at the whole expression."""
     from runner.faults import place
     from runner.language.lowering.context import Lowering
     from runner.language.text.faults import LanguageError, place_of

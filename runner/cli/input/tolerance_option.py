@@ -1,4 +1,4 @@
-"""`--tolerance`: how far apart two tensors may be, as one word."""
+"""The option `--tolerance`: how far apart two tensors may be, as one word."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HINT = "it takes `bitwise`, `dtype`, `ulp=4`, `rtol=1e-3`, or `rtol=1e-3,atol=1
 
 
 def tolerances_of(text: str) -> Tolerances:
-    """The tolerance that a text names, for every tensor.
+    """The tolerance that a text describes, for every tensor.
 
     Raises:
-        UsageError: it names none.
+        UsageError: it does not describe a tolerance.
     """
     from runner.compare.numbers.tolerances import Tolerances
 
@@ -53,5 +53,5 @@ def _number(text: str, value: str) -> float:
     except ValueError as error:
         raise UsageError(Problem(f"there is no tolerance `{text}`", _HINT)) from error
     if not (math.isfinite(number) and number >= 0):
-        raise UsageError(Problem(f"the tolerance `{text}` holds {value}, and takes 0 or more", _HINT))
+        raise UsageError(Problem(f"the tolerance `{text}` has {value}, which must be 0 or more", _HINT))
     return number

@@ -1,4 +1,4 @@
-"""What the command line prints: plans, progress, faults.
+"""The output of the command line: plans, progress, errors.
 
 In: plans, reports and exceptions. Out: text that is safe for a terminal, JSON, and exit codes.
 Nothing here reads a config.

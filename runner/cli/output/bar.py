@@ -1,4 +1,4 @@
-"""The picture of a run's progress, drawn by rich. Importing this module imports rich."""
+"""Draws the progress of a run with rich. Importing this module imports rich."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
-WIDE = 76  # columns of a terminal from which on the bar and the rows have room
+WIDE = 76  # columns of a terminal that can fit the bar and the rows
 LONGEST_BAR = 40
 
 
 class Bar:
-    """One line at the foot of a terminal: `━━━━━━━  12%  1,200 of 10,000 rows  9,500/s  0:01 left  loss 0.31`.
+    """One line at the bottom of a terminal: `━━━━━━━  12%  1,200 of 10,000 rows  9,500/s  0:01 left  loss 0.31`.
 
-    It is drawn when it is told something, by no thread of its own, and leaves nothing behind.
+    It is drawn only when `show` is called, without a thread, and `hide` erases it.
 
     Args:
         stream: the terminal.
-        total: rows at most.
+        total: the largest number of rows.
     """
 
     def __init__(self, stream: TextIO, total: int) -> None:
@@ -32,13 +32,13 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=total)
 
-    def show(self, rows: int, rate: float, told: str) -> None:
-        """Draw it: rows done, rows a second, and what else there is to tell."""
+    def show(self, rows: int, rate: float, text: str) -> None:
+        """Draw the bar: completed rows, rows per second, and a text."""
         total = self._progress.tasks[0].total
         assert total is not None
         left = max(0.0, total - rows) / rate
         self._progress.update(
-            self._task, completed=rows, rate=readable_rate(rate), left=clock_time(round(left)), told=told
+            self._task, completed=rows, rate=readable_rate(rate), left=clock_time(round(left)), text=text
         )
         if self._progress.live.is_started:
             self._progress.refresh()
@@ -46,17 +46,19 @@ class Bar:
             self._progress.start()
 
     def hide(self) -> None:
-        """Remove it from the terminal."""
+        """Erase the bar from the terminal."""
         self._progress.stop()
 
 
 def _columns(width: int) -> list[ProgressColumn]:
     rows = "  {task.completed:,.0f} of {task.total:,.0f} rows" if width >= WIDE else ""
-    text = "{task.percentage:3.0f}%" + rows + "  {task.fields[rate]}/s  {task.fields[left]} left  {task.fields[told]}"
-    told = TextColumn(text, markup=False)
+    template = (
+        "{task.percentage:3.0f}%" + rows + "  {task.fields[rate]}/s  {task.fields[left]} left  {task.fields[text]}"
+    )
+    line = TextColumn(template, markup=False)
     if width < WIDE:
-        return [told]
-    return [BarColumn(min(LONGEST_BAR, width - WIDE + 8), complete_style="green"), told]
+        return [line]
+    return [BarColumn(min(LONGEST_BAR, width - WIDE + 8), complete_style="green"), line]
 
 
 def readable_rate(rate: float) -> str:

@@ -1,4 +1,4 @@
-"""What a fault becomes: a message on standard error and an exit code."""
+"""Turns an error into a message on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Format = Literal["text", "json"]
 INTERRUPTED = 130
 FAILED = 1
 FORMAT_KEY = "steprun.format"
-"""Where a command's `--format` is kept in typer's context."""
+"""The key of a command's `--format` in typer's context."""
 ARGUMENTS_KEY = "steprun.arguments"
-"""Where all arguments are."""
+"""The key of all arguments."""
 
 
 def exit_code_of(error: BaseException, meta: Mapping[str, Any]) -> int | None:
-    """Report `error` and return the exit code, or None where it is typer's own to handle, as its usage is in text.
+    """Report `error` and return the exit code; None if typer should handle it, as for usage errors in text.
 
-    With `STEPRUN_DEBUG=1` in the environment the traceback comes first.
+    With `STEPRUN_DEBUG=1` in the environment, the traceback is printed first.
     """
     if type(error).__module__.partition(".")[0] in ("typer", "click"):
         return _of_usage(error, meta.get(ARGUMENTS_KEY, ()))
@@ -46,7 +46,7 @@ def exit_code_of(error: BaseException, meta: Mapping[str, Any]) -> int | None:
 
 
 def _of_usage(error: Any, arguments: Sequence[str]) -> int | None:
-    """A fault of the command line that typer has found, if that is what the error is."""
+    """The exit code of a usage error of typer, after reporting it as JSON; None if the format is text."""
     if not hasattr(error, "format_message"):
         return None
     override = _meant_as_override(error, arguments)
@@ -62,7 +62,7 @@ def _of_usage(error: Any, arguments: Sequence[str]) -> int | None:
 
 
 def _meant_as_override(error: Any, arguments: Sequence[str]) -> str | None:
-    """`lr=3` of `--lr=3` or `--lr 3`, where a command knows no option of about that name and takes overrides."""
+    """The override `lr=3` for `--lr=3` or `--lr 3`, if the command takes overrides and has no similar option."""
     name = getattr(error, "option_name", None)
     if name is None or error.ctx is None or not any(each.name == "overrides" for each in error.ctx.command.params):
         return None
@@ -78,7 +78,7 @@ def debugging() -> bool:
 
 
 def unexpected(error: BaseException) -> SteprunError:
-    """An exception that is no fault of the config, told in two lines."""
+    """An exception that the config did not cause, as an error of at most two lines."""
     if isinstance(error, MemoryError):
         return SteprunError(Problem("out of memory", "a smaller shape, or `log: {tensors: none}`, needs less"))
     if isinstance(error, OSError):
@@ -87,7 +87,7 @@ def unexpected(error: BaseException) -> SteprunError:
     return SteprunError(
         Problem(
             f"internal error: {type(error).__name__}: {error}",
-            "this is a fault of steprun's, not of the config; STEPRUN_DEBUG=1 shows where it happened",
+            "this is a bug in steprun, not in the config; STEPRUN_DEBUG=1 shows the traceback",
         )
     )
 

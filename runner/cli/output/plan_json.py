@@ -1,4 +1,4 @@
-"""A plan as plain values: what `steprun show` tells, as text or as JSON."""
+"""A plan as plain values: the content of `steprun show`, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runner.plan.tensors.tensors import TensorPlan
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-    """Everything that a plan decides: strings, numbers, lists and mappings only."""
+    """Everything that a plan decides, as strings, numbers, lists and mappings."""
     estimates = plan.estimates
     return {
         "name": plan.name,
@@ -110,7 +110,7 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _graph(plan: Plan, objective: str) -> list[dict[str, Any]]:
-    """The operations that give an objective, in order, each with the value that it names."""
+    """The operations that compute an objective, in order, each with the name of its value."""
     names = {id(node.meta): name for name, node in plan.lowered.values.items() if isinstance(node, fx.Node)}
     nodes = []
     for node in extract(plan.lowered, [objective]).graph.nodes:
@@ -185,7 +185,7 @@ def _option(option: Option) -> Any:
 
 
 def _program(plan: Plan) -> list[dict[str, Any]]:
-    """The steps as they stand in the file, loops holding theirs."""
+    """The steps as in the file, with nested loops."""
     conditions = {step.path: str(step.when) for step in _flat(plan.config.steps) if step.when is not None}
     return _block(plan.program, 0, conditions)[0]
 
@@ -200,7 +200,7 @@ def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
 def _block(
     instructions: tuple[program.Instruction, ...], position: int, conditions: Mapping[tuple[str | int, ...], str]
 ) -> tuple[list[dict[str, Any]], int]:
-    """The steps from `position` to the end of their loop, and where the next one stands."""
+    """The steps from `position` to the end of their loop, and the position after it."""
     steps: list[dict[str, Any]] = []
     while position < len(instructions):
         instruction = instructions[position]
@@ -219,22 +219,27 @@ def _block(
                 }
             steps.append({**loop, "steps": inside})
             continue
-        beside: dict[str, Any] = {}
+        conditions_of_step: dict[str, Any] = {}
         if instruction.every is not None:
-            beside["every"] = instruction.every
+            conditions_of_step["every"] = instruction.every
         if instruction.when is not None:
-            beside["when"] = conditions[instruction.when.config_path[:-1]]
+            conditions_of_step["when"] = conditions[instruction.when.config_path[:-1]]
         if isinstance(instruction, program.Break):
-            steps.append({"step": "stop", **beside})
+            steps.append({"step": "stop", **conditions_of_step})
         else:
             steps.append(
-                {"step": instruction.kind, **_details(instruction.argument), **beside, "row": instruction.rows}
+                {
+                    "step": instruction.kind,
+                    **_details(instruction.argument),
+                    **conditions_of_step,
+                    "row": instruction.rows,
+                }
             )
     return steps, position
 
 
 def _details(argument: program.Argument) -> Mapping[str, Any]:
-    """What a step acts on, by the fields that kinds of steps share."""
+    """The objects of a step, by the fields that kinds of steps share."""
     found: dict[str, Any] = {}
     evaluation = getattr(argument, "evaluation", None)
     if evaluation is not None:

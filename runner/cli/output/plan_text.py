@@ -12,19 +12,19 @@ Described = Mapping[str, Any]
 
 
 def page(plan: Described) -> str:
-    """The text of `steprun show`: one section after another."""
+    """The text of `steprun show`, section by section."""
     sections = (_head, _tensors, _scalars, _objectives, _optimizers, _program, _log, _memory)
     blocks = ["\n".join(section(plan)) for section in sections]
     return "\n\n".join(block for block in blocks if block)
 
 
 def table(rows: Iterable[Iterable[object]], indent: str = "  ") -> list[str]:
-    """Rows of cells as lines, each column as wide as its widest cell."""
+    """Rows of cells as lines; each column is as wide as its widest cell."""
     return [line.rstrip() for line in aligned([[str(cell) for cell in row] for row in rows], indent=indent)]
 
 
 def size(count: int) -> str:
-    """Bytes for people: `2.0 MiB`."""
+    """A number of bytes with a unit: `2.0 MiB`."""
     from runner.language.inference.inference import readable_bytes
 
     return readable_bytes(count)

@@ -1,4 +1,4 @@
-"""What the commands print: text that a terminal shows as it stands, and JSON."""
+"""Prints text that is safe for a terminal, and JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.text import json_text, printable
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print text, on standard error where `err` says so."""
+    """Print text, on standard error if `err` is set."""
     typer.echo(printable(text), err=err, nl=nl)
 
 

@@ -1,4 +1,4 @@
-"""The progress of a long run, on a terminal only."""
+"""Shows the progress of a long run, on a terminal only."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from runner.engine import Row
 
 PATIENCE = 1.0  # seconds before the bar appears
-INTERVAL = 0.1  # seconds between two pictures of it
+INTERVAL = 0.1  # seconds between two updates of the bar
 
 
 def can_draw(stream: TextIO) -> bool:
-    """Whether a line that is drawn over again makes sense there: on a terminal that can move its cursor."""
+    """Whether a stream is a terminal on which a line can be redrawn."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Progress:
-    """Follows the rows of a run and, once it takes long, shows how far it is.
+    """Follows the rows of a run and shows a progress bar after a while.
 
-    A row costs a look at the clock; rich is imported when the bar is drawn first.
+    Each row costs one reading of the clock; rich is imported when the bar is first drawn.
 
     Args:
         stream: the terminal.
-        total: rows at most.
-        objective: the column to show, the first of these that a row has.
-        clock: seconds, always rising.
+        total: the largest number of rows.
+        objective: names of columns; the bar shows the first that a row has.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Progress:
         self._clock = clock
         self._begun = clock()
         self._next = self._begun + PATIENCE
-        self._first: int | None = None  # number of the first row seen: a run that goes on has others behind it
-        self._told = ""
+        self._first: int | None = None  # number of the first row seen: a resumed run has earlier ones
+        self._text = ""
         self._bar: Bar | None = None
 
     def __call__(self, row: Row) -> None:
-        """One more row."""
+        """Process one row."""
         if self._first is None:
             self._first = row.number
         now = self._clock()
@@ -60,8 +60,8 @@ class Progress:
             from runner.cli.output.bar import Bar
 
             self._bar = Bar(self._stream, self._total)
-        self._told = self._objective_of(row) or self._told
-        self._bar.show(row.number + 1, (row.number + 1 - first) / elapsed, self._told)
+        self._text = self._objective_of(row) or self._text
+        self._bar.show(row.number + 1, (row.number + 1 - first) / elapsed, self._text)
 
     def _objective_of(self, row: Row) -> str | None:
         for name in self._objective:
@@ -70,7 +70,7 @@ class Progress:
         return None
 
     def clear(self) -> None:
-        """Remove the bar, so that something else can be printed; the next picture brings it back."""
+        """Remove the bar, so that something else can be printed; the next update brings it back."""
         if self._bar is not None:
             self._bar.hide()
 
@@ -83,16 +83,16 @@ class Progress:
         self.clear()
 
 
-def told_of_compiling(stream: TextIO, quiet: bool) -> Callable[[str, float | None], None] | None:
-    """Writes a line for each compilation as it begins, and over it what it took; on a terminal only, unless `quiet`."""
+def compile_progress(stream: TextIO, quiet: bool) -> Callable[[str, float | None], None] | None:
+    """A callback that prints each compilation and its duration; None if `quiet` is set or this is not a terminal."""
     if quiet or not can_draw(stream):
         return None
 
-    def tell(path: str, seconds: float | None) -> None:
+    def report(path: str, seconds: float | None) -> None:
         if seconds is None:
             stream.write(f"\r\x1b[2Kcompiling {path} …")
         else:
             stream.write(f"\r\x1b[2Kcompiled {path} in {seconds:.1f} s\n")
         stream.flush()
 
-    return tell
+    return report

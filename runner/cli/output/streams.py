@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 def flushed() -> bool:
-    """Flush both streams; a reader that went away (`| head`) is no reason to complain at the end."""
+    """Flush both streams, and return whether that succeeded. A closed pipe (`| head`) is not an error."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -20,7 +20,7 @@ def flushed() -> bool:
 
 
 def silence(stream: TextIO) -> None:
-    """Point a standard stream at the null device, so that nothing fails on it any more."""
+    """Redirect a standard stream to the null device, so that later writes do not fail."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

@@ -1,4 +1,4 @@
-"""Autograd against finite differences: whether the gradients of a config are what its expression says."""
+"""Checks gradients: compares autograd with finite differences of the config's expression."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from runner.plan.plan import Plan
 from runner.plan.streams import stream_seed
 
 ELEMENTS = 32
-"""Elements of a parameter up to which every one is checked, and so many of a larger one."""
+"""A parameter with more elements is checked at this many of them, drawn at random."""
 
 NOISE = 16.0
-"""Units of rounding of the objective that a finite difference is allowed for."""
+"""The rounding error allowed in a finite difference, in units of rounding of the objective."""
 
 SHRINK = 16.0
-"""How much smaller the second step is, which tells a kink from a curve."""
+"""The second step is this many times smaller, which separates a kink from a curve."""
 
 TINY = torch.finfo(torch.float64).tiny
 
@@ -38,10 +38,10 @@ _WORST_FIRST: tuple[Outcome, ...] = ("differs", "jump", "kink", "holds")
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How gradients are checked: torch's own defaults.
+    """The precision of the check; the defaults are torch's own.
 
-    An element holds where `|autograd - numeric| <= rtol * |numeric| + atol * norm / sqrt(elements)`, with the norm of
-    the parameter's gradient, and the rounding of the difference besides.
+    An element passes if `|autograd - numeric| <= rtol * |numeric| + atol * norm / sqrt(elements)`, with the norm of the
+    parameter's gradient, plus the rounding of the difference.
     """
 
     step: float = 1e-6
@@ -52,14 +52,14 @@ class Precision:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """The derivative by one element, by autograd and by differences to both sides of it."""
+    """The derivative with respect to one element, from autograd and from one-sided differences."""
 
-    index: tuple[int, ...]  # of a complex parameter with 0 or 1 last: the real or the imaginary part
+    index: tuple[int, ...]  # for a complex parameter, ends in 0 for the real part or 1 for the imaginary part
     autograd: float
     numeric: float
     left: float
     right: float
-    relative: float  # the error over the larger of both; 0 where neither rises above rounding
+    relative: float  # the error relative to the larger of the two; 0 if neither exceeds rounding
     outcome: Outcome
 
     @property
@@ -69,17 +69,17 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The gradient of an objective by one parameter."""
+    """The gradient of an objective with respect to one parameter."""
 
     parameter: str
     elements: int
     checked: int
     outcome: Outcome
-    torch_agrees: bool  # what `torch.autograd.gradcheck` says of the whole gradient, along a random direction
+    torch_agrees: bool  # the result of `torch.autograd.gradcheck` on the whole gradient, along a random direction
     largest_error: float
     largest_relative: float
-    worst: Element | None  # None: there are no elements
-    causes: tuple[Cause, ...]  # where it differs
+    worst: Element | None  # None: the parameter has no elements
+    causes: tuple[Cause, ...]  # only if it differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class ObjectiveReport:
     sources: tuple[str, ...]
     value: float
     parameters: tuple[Checked, ...]
-    cut: tuple[str, ...]  # trainable parameters that it reads, and that no derivative flows to
+    cut: tuple[str, ...]  # trainable parameters that it reads but that no derivative reaches
 
     @property
     def holds(self) -> bool:
@@ -113,7 +113,7 @@ def _doubled(name: str) -> str:
 def check_gradients(plan: Plan, precision: Precision | None = None) -> list[ObjectiveReport]:
     """Compare the gradients of every objective at the initial values with finite differences.
 
-    Random operations draw the same numbers at every evaluation; data sources give their first batch.
+    Random operations draw the same numbers at every evaluation; data sources return their first batch.
 
     Args:
         plan: in double precision; see `in_double_precision`.
@@ -145,7 +145,7 @@ def _report(
 
 
 def _sample(seed: int, name: str, elements: int, most: int) -> list[int]:
-    """All elements, or so many of them drawn from a stream of the parameter's own."""
+    """All elements, or `most` of them, drawn from a random stream of the parameter's own."""
     if elements <= most:
         return list(range(elements))
     generator = torch.Generator().manual_seed(stream_seed(seed, "gradcheck", name))
@@ -157,7 +157,7 @@ def _real(tensor: Tensor) -> Tensor:
 
 
 class _Check:
-    """One parameter: its gradient, and what finite differences give for it."""
+    """Compares the gradient of one parameter with finite differences."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class _Check:
         elements = [self.element(position) for position in sample]
         outcomes = {element.outcome for element in elements}
         agrees = self.torch_agrees(self.precision.step) or self.torch_agrees(self.precision.step / SHRINK)
-        if not agrees and outcomes <= {"holds"}:  # it is about an element that was not drawn
+        if not agrees and outcomes <= {"holds"}:  # the error is in an element that was not drawn
             outcomes.add("differs" if (along := self.along_a_direction()) == "holds" else along)
         return Checked(
             parameter=name,
@@ -194,7 +194,7 @@ class _Check:
         )
 
     def torch_agrees(self, step: float) -> bool:
-        """The verdict of `torch.autograd.gradcheck` on all elements at once, which it has for real parameters alone."""
+        """The result of `torch.autograd.gradcheck` on all elements at once; it supports real parameters only."""
         if self.parameter.is_complex() or not self.parameter.numel():
             return True
         with torch.enable_grad():
@@ -211,26 +211,25 @@ class _Check:
             )
 
     def along_a_direction(self) -> Outcome:
-        """What all elements moved together show."""
+        """The outcome when all elements move together."""
         direction = self.gradient.reshape(-1) / torch.linalg.vector_norm(self.gradient).clamp_min(TINY)
         direction = direction + torch.ones_like(direction) / math.sqrt(direction.numel())
         autograd = float(self.gradient.reshape(-1) @ direction)
-        return self.looked_at(slice(None), direction, autograd)[0]
+        return self.compared(slice(None), direction, autograd)[0]
 
     def element(self, position: int) -> Element:
         autograd = float(self.gradient.reshape(-1)[position])
-        outcome, left, right = self.looked_at(position, 1.0, autograd)
+        outcome, left, right = self.compared(position, 1.0, autograd)
         numeric = (left + right) / 2
         size = max(abs(autograd), abs(numeric))
         relative = 0.0 if size <= self.allowed(0.0, self.precision.step) else abs(autograd - numeric) / size
         return Element(index_of(position, self.gradient.shape), autograd, numeric, left, right, relative, outcome)
 
-    def looked_at(self, where: int | slice, direction: Tensor | float, autograd: float) -> tuple[Outcome, float, float]:
-        """How a derivative compares with the differences to both sides, and these.
+    def compared(self, where: int | slice, direction: Tensor | float, autograd: float) -> tuple[Outcome, float, float]:
+        """Compares a derivative with the one-sided differences; returns the outcome and these.
 
-        To both sides of a smooth point the differences approach one another in proportion to the distance, at a kink
-        they stay apart, and at a jump they part. So a second, smaller distance is looked at where the first leaves
-        a doubt.
+        At a smooth point the one-sided differences approach each other in proportion to the step. At a kink they stay
+        apart, and at a jump they move farther apart. So if the first step is inconclusive, a smaller one decides.
         """
         step = self.precision.step
         left, right = self.one_sided(where, direction, step)
@@ -255,7 +254,7 @@ class _Check:
         return self.precision.rtol * abs(numeric) + self.floor + rounding
 
     def one_sided(self, where: int | slice, direction: Tensor | float, step: float) -> tuple[float, float]:
-        """The differences to the left and to the right, each over `step`, of some weights along a direction."""
+        """The left and right differences over `step`, as some weights move along a direction."""
         before = self.weights[where].clone()
         try:
             self.weights[where] = before - step * direction
@@ -272,5 +271,5 @@ class _Check:
 
 
 def _badness(element: Element) -> tuple[int, bool, float]:
-    """Worst is what differs, then what is not a number, then the largest error."""
+    """Sorts elements: those that differ are worst, then NaN errors, then the largest errors."""
     return (-_WORST_FIRST.index(element.outcome), element.error != element.error, element.error)

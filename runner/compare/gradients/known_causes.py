@@ -1,4 +1,4 @@
-"""Operations that part a derivative from what finite differences give for it."""
+"""Operations whose derivative is known to differ from finite differences."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from runner.plan.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What an operation does to a derivative, and where the config has it."""
+    """Why an operation changes a derivative, and its place in the config."""
 
     message: str
     mark: Mark | None
 
 
 def causes(plan: Plan, objective: Objective, parameter: str) -> Iterator[Cause]:
-    """Operations between a parameter and an objective that part its derivative from the differences."""
+    """Operations between a parameter and an objective whose derivative differs from finite differences."""
     nodes = objective.computation.graph.nodes
     output = next(node for node in nodes if node.op == "output")
     needed = _reached([output.args[0][objective.computation.names.index(objective.name)]], _inputs)

@@ -1,5 +1,5 @@
 """Compares two tensors, and writes tensors as text without loss.
 
 In: two tensors, and a tolerance or an uncertainty. Out: how far apart they are, where, and whether that is allowed.
-Knows nothing of rows or files.
+It does not know about rows or files.
 """

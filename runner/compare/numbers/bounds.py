@@ -1,4 +1,4 @@
-"""How uncertain a tensor of a row is, as a snapshot stores it, and what a run elsewhere may differ by.
+"""The uncertainty of a tensor in a row, as a snapshot stores it, and the difference that it allows on another machine.
 
 `S` is the root mean square difference of perturbed runs from the plain one, over runs and elements; `M` is the largest
 difference of any element in any of them. Both are absolute, and stored as powers of two, rounded up.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 FACTOR = 5.0
-"""Times its `S` that a tensor may be apart by default; an element may be apart twice as many times `M`."""
+"""By default a tensor may differ by this many times its `S`, and one element by twice as many times `M`."""
 
 _EXACT, _UNKNOWN = "0", "any"
 _POWER = re.compile(r"2\^(-?\d{1,4})|0|any")
@@ -23,9 +23,9 @@ _LARGEST_POWER, _SMALLEST_POWER = 1023, -1074
 
 @dataclass(frozen=True, slots=True)
 class Uncertainty:
-    """How far correct runs of one tensor of one row lie apart."""
+    """How far apart correct runs are in one tensor of one row."""
 
-    rms: float  # S; infinite where perturbed runs took other steps or were not finite: any number is accepted
+    rms: float  # S; infinite if perturbed runs took other steps or were not finite: any number passes
     largest: float  # M
     statistics: Mapping[str, float] = field(default_factory=dict)  # of a large tensor: S of "mean", "std", …
 
@@ -38,7 +38,7 @@ UNKNOWN = Uncertainty(math.inf, math.inf)
 
 
 class UncertaintyError(ValueError):
-    """A text is not an uncertainty."""
+    """A text is not a valid uncertainty."""
 
 
 def to_text(uncertainty: Uncertainty) -> str:
@@ -51,7 +51,7 @@ def from_text(text: str) -> Uncertainty:
     """The inverse of `to_text`.
 
     Raises:
-        UncertaintyError: the text does not hold one or two powers of two, or the second is less than the first.
+        UncertaintyError: the text is not one or two powers of two, or the second is less than the first.
     """
     parts = text.split(",")
     if len(parts) > 2:
@@ -67,7 +67,7 @@ def from_text(text: str) -> Uncertainty:
 
 
 def power(number: float) -> str:
-    """The least power of two that is not below a number that is not negative, as text."""
+    """The smallest power of two that is at least `number`, which is not negative, as text."""
     if number == 0:
         return _EXACT
     if not math.isfinite(number):
@@ -81,11 +81,11 @@ def from_power(text: str) -> float:
     """The inverse of `power`.
 
     Raises:
-        UncertaintyError: the text is none.
+        UncertaintyError: the text is not one.
     """
     found = _POWER.fullmatch(text)
     if found is None:
-        raise UncertaintyError(f"`~{text}` is no uncertainty: it is `0`, `any`, or a power of two such as `2^-20`")
+        raise UncertaintyError(f"`~{text}` is not an uncertainty: write `0`, `any`, or a power of two such as `2^-20`")
     if found[1] is None:
         return 0.0 if text == _EXACT else math.inf
     if not _SMALLEST_POWER <= int(found[1]) <= _LARGEST_POWER:
@@ -94,7 +94,7 @@ def from_power(text: str) -> float:
 
 
 def rounded_up(uncertainty: Uncertainty) -> Uncertainty:
-    """An uncertainty as it is read back from a snapshot."""
+    """An uncertainty as a snapshot would store it: powers of two, rounded up."""
     statistics = {name: from_power(power(value)) for name, value in uncertainty.statistics.items()}
     return Uncertainty(from_power(power(uncertainty.rms)), from_power(power(uncertainty.largest)), statistics)
 
@@ -105,11 +105,11 @@ def rounding(dtype: torch.dtype) -> float:
 
 
 def floored(uncertainty: Uncertainty, dtype: torch.dtype, rms: float, largest: float) -> tuple[float, float]:
-    """S and M, at least one unit of rounding of what is expected, and one distance between subnormal numbers.
+    """S and M, at least one unit of rounding of the expected tensor and one distance between subnormal numbers.
 
     Args:
-        dtype: that the numbers were rounded to.
-        rms, largest: root mean square and largest magnitude of what is expected.
+        dtype: the dtype that the numbers were rounded to.
+        rms, largest: root mean square and largest magnitude of the expected tensor.
     """
     eps = rounding(dtype)
     least = eps * torch.finfo(dtype).smallest_normal if eps else 0.0
@@ -117,7 +117,7 @@ def floored(uncertainty: Uncertainty, dtype: torch.dtype, rms: float, largest: f
 
 
 def significant_digits(uncertainty: float, size: float, dtype: torch.dtype) -> float:
-    """Decimal digits of a number of a size that an uncertainty leaves: at most those of its dtype, at least 0."""
+    """The significant decimal digits of a number of this size: at least 0, at most those of its dtype."""
     eps = rounding(dtype)
     most = -math.log10(eps) if eps else 15.0
     if uncertainty == 0 or size == 0:

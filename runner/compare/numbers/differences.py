@@ -1,4 +1,4 @@
-"""How one tensor differs from what was expected of it."""
+"""The differences between a tensor and the expected one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from runner.record.rows.digest import bits
 Number = bool | int | float | complex
 
 Kind = Literal["missing", "new", "dtype", "shape", "value", "digest"]
-"""`missing`: there is no tensor where one was expected; `new`: there is one where none was; `digest`: of a tensor whose
-elements were not kept."""
+"""`missing`: a tensor was expected, and there is none; `new`: there is one, and none was expected; `digest`: the
+elements of the expected tensor were not stored.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,70 +31,68 @@ class Element:
     index: tuple[int, ...]
     expected: Number
     found: Number
-    absolute: float  # |found - expected|; inf where one is not finite
-    relative: float  # of |expected|; inf where that is 0
-    ulps: int | None  # None: not a real floating dtype, or one of the two is NaN
+    absolute: float  # |found - expected|; inf if one of them is not finite
+    relative: float  # relative to |expected|; inf if that is 0
+    ulps: int | None  # None: not a real floating dtype, or exactly one is NaN
 
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """The smallest tolerances under which nothing would differ; None where there is none, as beside a NaN."""
+    """The smallest tolerances under which nothing differs; None if there is none, as with a NaN on one side."""
 
-    rtol: float | None  # beside the `atol` that was used
+    rtol: float | None  # with the `atol` that was used
     beside_atol: float
-    atol: float | None  # alone
-    ulp: int | None  # alone
+    atol: float | None  # with no `rtol`
+    ulp: int | None  # instead of `rtol` and `atol`
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class ScaledDifference:
     """A difference in units of the uncertainty of what was expected."""
 
-    times: float  # inf where it is exact, or something is not finite
+    times: float  # inf if the expected tensor is exact, or something is not finite
     allowed: float
     rms: float  # S, absolute
-    size: float  # root mean square of what was expected
+    size: float  # root mean square of the expected tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
     """The elements that differ by more than the tolerance."""
 
-    worst: Element  # with the largest absolute difference, the first of these
+    worst: Element  # the first with the largest absolute difference
     first: Element  # in memory order
-    count: int  # beyond the tolerance
-    unequal: int  # that are not the same number, within the tolerance or beyond
+    count: int  # of elements beyond the tolerance
+    unequal: int  # elements that are not the same number, beyond the tolerance or not
     elements: int
-    error: (
-        float  # norm of found - expected, relative to that of expected; inf where that is 0 or something is not finite
-    )
+    error: float  # norm of found - expected, relative to that of expected; inf if that is 0 or something is not finite
     passing: Passing
     one_sided_nan: int  # elements where one is NaN and the other is not
-    uncertainty: Apart | None = None  # where that was the tolerance
+    uncertainty: ScaledDifference | None = None  # if the tolerance is an uncertainty
 
     @property
     def share(self) -> float:
-        """Of the elements, from 0 to 1."""
+        """The share of elements beyond the tolerance, from 0 to 1."""
         return self.count / self.elements
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How a tensor differs: in being there, in dtype, in shape, or, where these agree, in values."""
+    """How a tensor differs: in whether it exists, in dtype, in shape, or, if these agree, in values."""
 
     kind: Kind
     expected: str | None  # dtype and shape: "float32 [64, 128]"
     found: str | None
     dtype: torch.dtype
-    values: Values | None = None  # of kind `value`
-    statistics: tuple[str, ...] = ()  # of kind `digest`: those that moved
+    values: Values | None = None  # only of kind `value`
+    statistics: tuple[str, ...] = ()  # of kind `digest`: the statistics that differ
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """How far a tensor is from what was expected of it."""
+    """How far a tensor is from the expected one."""
 
-    beyond: bool  # the tolerance
+    beyond: bool  # whether it differs by more than the tolerance
     error: float  # as in `Values`
 
 
@@ -103,13 +102,13 @@ _SAME = Deviation(False, 0.0)
 def difference(
     found: Tensor | None, expected: Tensor | None, tolerance: Tolerance, largest: float = 0.0
 ) -> Difference | None:
-    """How `found` differs from `expected` by more than the tolerance; None where it does not.
+    """How `found` differs from `expected` by more than the tolerance; None if it does not.
 
     Args:
-        found, expected: `(*s)` of any dtype, on any device; None where there is no such tensor, as for a gradient.
-        tolerance: dtype and shape must agree under any. NaN must stand where NaN is expected, with any bits but under
-            `bitwise`; -0 differs from 0 under `bitwise` alone.
-        largest: of a scaled tolerance, see `Tolerance.bounds`.
+        found, expected: `(*s)` of any dtype, on any device; None if there is no such tensor, for example no gradient.
+        tolerance: whatever the tolerance, dtype and shape must match. A NaN matches only a NaN, with any bits except
+            under `bitwise`; only `bitwise` distinguishes -0 from 0.
+        largest: used by scaled tolerances, see `Tolerance.bounds`.
     """
     if found is None or expected is None:
         if found is expected:
@@ -138,29 +137,29 @@ def difference(
 
 
 def deviation(found: Tensor | None, expected: Tensor | None, tolerance: Tolerance, largest: float = 0.0) -> Deviation:
-    """Whether `difference` would find one, and how large the error is, for less: nothing else is looked for."""
+    """Whether `difference` would return one, and the size of the error. Cheaper, because it computes nothing else."""
     if found is None or expected is None or found.dtype != expected.dtype or found.shape != expected.shape:
         return _SAME if found is expected else Deviation(True, math.inf)
     bounds = tolerance.bounds(expected, largest)
-    beyond, apart, size, largest = False, 0.0, 0.0, 0.0
+    beyond, difference_norm, size, largest = False, 0.0, 0.0, 0.0
     for _, left, right in _parts(_flat(found), _flat(expected)):
-        delta, sizes, unequal = _apart(left, right)
-        beyond = beyond or bool(_wrong(bounds, left, right, delta, sizes, unequal).any())
-        apart, size = math.hypot(apart, _norm(delta)), math.hypot(size, _finite_norm(sizes))
+        delta, sizes, unequal = _absolute_differences(left, right)
+        beyond = beyond or bool(_beyond(bounds, left, right, delta, sizes, unequal).any())
+        difference_norm, size = math.hypot(difference_norm, _norm(delta)), math.hypot(size, _finite_norm(sizes))
         largest = max(largest, float(delta.max()))
     if bounds.measured is not None:
-        beyond = beyond and not bounds.measured.holds(apart / math.sqrt(found.numel()), largest)
-    return Deviation(beyond, _ratio(apart, size))
+        beyond = beyond and not bounds.measured.holds(difference_norm / math.sqrt(found.numel()), largest)
+    return Deviation(beyond, _ratio(difference_norm, size))
 
 
-def _ratio(apart: float, size: float) -> float:
-    if apart == 0:
+def _ratio(difference_norm: float, size: float) -> float:
+    if difference_norm == 0:
         return 0.0
-    return apart / size if size and math.isfinite(apart) else math.inf
+    return difference_norm / size if size and math.isfinite(difference_norm) else math.inf
 
 
 def described(dtype: torch.dtype, shape: Sequence[int]) -> str:
-    """`float32 [64, 128]`."""
+    """A dtype and shape as text: `float32 [64, 128]`."""
     return f"{dtype_name(dtype)} {list(shape)}"
 
 
@@ -190,13 +189,13 @@ def _finite_norm(sizes: Tensor) -> float:
     return norm if math.isfinite(norm) else _norm(sizes[sizes.isfinite()])
 
 
-def _wrong(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Tensor, unequal: Tensor) -> Tensor:
-    """Which elements of two chunks `(n,)` differ by more than the tolerance."""
+def _beyond(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Tensor, unequal: Tensor) -> Tensor:
+    """A mask of the elements of two chunks `(n,)` that differ by more than the tolerance."""
     if bounds.bitwise:
         differing = bits(left) != bits(right)
         return differing.any(dim=-1) if left.dtype.is_complex else differing
     wrong = unequal
-    if bounds.measured is not None:  # the tensor as a whole decides; these are what takes it beyond
+    if bounds.measured is not None:  # the tensor as a whole decides; these elements push it over the bound
         return wrong & ~((delta <= bounds.measured.factor * bounds.measured.rms) & delta.isfinite())
     if bounds.rtol or bounds.atol:
         wrong = wrong & ~((delta <= bounds.atol + bounds.rtol * size) & delta.isfinite())
@@ -206,7 +205,7 @@ def _wrong(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Ten
 
 
 class _Tally:
-    """What is known of the differing elements after some chunks."""
+    """Accumulates the differing elements, chunk by chunk."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
@@ -215,18 +214,18 @@ class _Tally:
         self.one_sided_nan = 0
         self.first = -1
         self.worst = -1
-        self.largest = -1.0  # absolute difference, of `worst`
-        self.apart = 0.0  # norm of the difference
-        self.rtol = 0.0  # needed beside the atol that was used
-        self.atol = 0.0  # needed alone
+        self.largest = -1.0  # the absolute difference of `worst`
+        self.difference_norm = 0.0  # norm of the difference
+        self.rtol = 0.0  # needed with the atol that was used
+        self.atol = 0.0  # needed with no rtol
         self.ulp = 0
 
     def add(self, start: int, left: Tensor, right: Tensor) -> None:
-        """Two chunks `(n,)` that begin at `start`."""
-        delta, size, unequal = _apart(left, right)
-        wrong = _wrong(self.bounds, left, right, delta, size, unequal)
+        """Add two chunks `(n,)` that begin at `start`."""
+        delta, size, unequal = _absolute_differences(left, right)
+        wrong = _beyond(self.bounds, left, right, delta, size, unequal)
         self.unequal += int(unequal.sum())
-        self.apart = math.hypot(self.apart, _norm(delta))
+        self.difference_norm = math.hypot(self.difference_norm, _norm(delta))
         count = int(wrong.sum())
         if count == 0:
             return
@@ -241,24 +240,26 @@ class _Tally:
             self.one_sided_nan += int((left.isnan() ^ right.isnan()).sum())
         self.atol = max(self.atol, float(delta.max()))
         over = delta - self.bounds.atol
-        needed = torch.where(over > 0, over / size, 0.0)  # inf / inf is what no tolerance lets pass
+        needed = torch.where(over > 0, over / size, 0.0)  # inf / inf: no tolerance lets it pass
         self.rtol = max(self.rtol, float(needed.nan_to_num_(nan=math.inf, posinf=math.inf).max()))
         if left.dtype.is_floating_point:
             self.ulp = max(self.ulp, int(ulp_distance(left, right).max()))
 
     def holds(self, elements: int) -> bool:
-        """Whether all chunks together are within a measured uncertainty."""
+        """Whether the whole tensor is within a measured uncertainty."""
         measured = self.bounds.measured
-        return measured is not None and measured.holds(self.apart / math.sqrt(elements), self.atol)
+        return measured is not None and measured.holds(self.difference_norm / math.sqrt(elements), self.atol)
 
 
-def _apart(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Absolute differences and sizes of what is expected as float64 `(n,)`, and which are not the same number."""
+def _absolute_differences(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Absolute differences, magnitudes of `right`, both float64 `(n,)`, and a mask of the numbers that differ."""
     if not (left.dtype.is_floating_point or left.dtype.is_complex):
         a, b = left.to(torch.float64), right.to(torch.float64)
         unequal = bits(left) != bits(right)
         exact = (left.to(torch.int64) - right.to(torch.int64)).abs().to(torch.float64)
-        delta = torch.where((a - b).abs() < 2.0**53, exact, (a - b).abs())  # large integers that lie close together
+        delta = torch.where(
+            (a - b).abs() < 2.0**53, exact, (a - b).abs()
+        )  # exact for large integers that are close together
         return torch.where(unequal, delta, 0.0), b.abs(), unequal
     a, b = _widened(left), _widened(right)
     same = (a == b) | (a.isnan() & b.isnan())
@@ -276,20 +277,20 @@ def _values(tally: _Tally, left: Tensor, right: Tensor, shape: tuple[int, ...]) 
         count=tally.count,
         unequal=tally.unequal,
         elements=left.numel(),
-        error=_ratio(tally.apart, size),
+        error=_ratio(tally.difference_norm, size),
         passing=_passing(tally, left.dtype),
         one_sided_nan=tally.one_sided_nan,
-        uncertainty=None if tally.bounds.measured is None else _in_units(tally, tally.bounds.measured, right),
+        uncertainty=None if tally.bounds.measured is None else _scaled(tally, tally.bounds.measured, right),
     )
 
 
-def _in_units(tally: _Tally, measured: Measured, expected: Tensor) -> Apart:
-    times = measured.times(tally.apart / math.sqrt(expected.numel()), tally.atol)
-    return Apart(times, measured.factor, measured.rms, root_mean_square(expected))
+def _scaled(tally: _Tally, measured: Measured, expected: Tensor) -> ScaledDifference:
+    times = measured.times(tally.difference_norm / math.sqrt(expected.numel()), tally.atol)
+    return ScaledDifference(times, measured.factor, measured.rms, root_mean_square(expected))
 
 
 def _passing(tally: _Tally, dtype: torch.dtype) -> Passing:
-    if tally.unequal == 0:  # bits of zeros or NaN: the same numbers
+    if tally.unequal == 0:  # only bits of zeros or NaN differ: the numbers are the same
         return Passing(0.0, tally.bounds.atol, 0.0, 0 if dtype.is_floating_point else None)
     return Passing(
         rtol=_upwards(tally.rtol),
@@ -300,13 +301,13 @@ def _passing(tally: _Tally, dtype: torch.dtype) -> Passing:
 
 
 def _upwards(needed: float) -> float | None:
-    """A little more than computed: `atol + rtol * |expected|` is rounded once more when it is used."""
+    """Slightly more than computed, because `atol + rtol * |expected|` is rounded once more when it is used."""
     return needed * (1 + 2.0**-50) if math.isfinite(needed) else None
 
 
 def _element(left: Tensor, right: Tensor, place: int, shape: tuple[int, ...]) -> Element:
     a, b = left[place : place + 1], right[place : place + 1]
-    delta, size, _ = _apart(a, b)
+    delta, size, _ = _absolute_differences(a, b)
     absolute = float(delta)
     ulps = int(ulp_distance(a, b)) if a.dtype.is_floating_point and not (a.isnan() ^ b.isnan()).any() else None
     return Element(index_of(place, shape), b.item(), a.item(), absolute, _ratio(absolute, float(size)), ulps)

@@ -1,4 +1,4 @@
-"""A large tensor as its digest and statistics: what a snapshot keeps of it in text."""
+"""A large tensor as its digest and statistics, which a snapshot stores as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.record.rows.digest import digest_of
 from runner.record.rows.summary import Summary, summarize
 
 LARGEST_WHOLE = 64
-"""Elements up to which a tensor is kept number by number."""
+"""Larger tensors are stored as a digest and statistics, not number by number."""
 
 STATISTICS = ("mean", "std", "min", "max", "norm")
 _COUNTS = ("zeros", "nan", "inf")
@@ -24,12 +24,12 @@ _TEXT = re.compile(r"sha256:([0-9a-f]{16})((?: [a-z]+ \S+)*)")
 
 @dataclass(frozen=True, slots=True)
 class Condensed:
-    """What is known of a tensor whose elements were not kept."""
+    """A tensor whose elements were not stored."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     digest: str
-    summary: Summary | None  # None: not even its statistics were kept
+    summary: Summary | None  # None: its statistics were not stored either
 
 
 def condense(tensor: Tensor, *, statistics: bool) -> Condensed:
@@ -40,7 +40,7 @@ def to_text(condensed: Condensed, uncertainty: Uncertainty | None = None) -> str
     """One line: `sha256:0123456789abcdef mean 0.5 std 0.1 min 0 max 1 norm 22.4 zeros 1`.
 
     Args:
-        uncertainty: whose statistics follow theirs, as in `mean 0.5~2^-20`.
+        uncertainty: appended to each statistic, as in `mean 0.5~2^-20`.
     """
     parts = [f"sha256:{condensed.digest}"]
     if condensed.summary is not None:
@@ -59,10 +59,10 @@ def _uncertain(name: str, uncertainty: Uncertainty | None) -> str:
 
 
 def statistics_of(text: str) -> tuple[str, dict[str, float]]:
-    """A line without the uncertainties of its statistics, and these by name.
+    """Splits a line into the line without the uncertainties of its statistics, and these by name.
 
     Raises:
-        UncertaintyError: one of them is none.
+        UncertaintyError: one of them is not a valid uncertainty.
     """
     found = {name: from_power(each) for name, each in re.findall(r"([a-z]+) [^\s~]+~(\S*)", text)}
     if any(name not in STATISTICS for name in found):
@@ -71,30 +71,34 @@ def statistics_of(text: str) -> tuple[str, dict[str, float]]:
 
 
 def from_text(text: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Condensed | None:
-    """The inverse of `to_text`, once `statistics_of` has taken the uncertainties; None where it is not such a line."""
+    """The inverse of `to_text`, for a line without uncertainties (see `statistics_of`); None if it is not one."""
     found = _TEXT.fullmatch(text)
     if found is None:
         return None
     words = found[2].split()
-    told = dict(zip(words[::2], words[1::2], strict=True))
-    if not told:
+    fields = dict(zip(words[::2], words[1::2], strict=True))
+    if not fields:
         return Condensed(dtype, shape, found[1], None)
-    if told.keys() - {*STATISTICS, *_COUNTS} or "norm" not in told:
+    if fields.keys() - {*STATISTICS, *_COUNTS} or "norm" not in fields:
         return None
     try:
-        mean, std, low, high = (float(told[name]) if name in told else None for name in ("mean", "std", "min", "max"))
-        zeros, nan, inf = (int(told.get(name, 0)) for name in _COUNTS)
-        summary = Summary(shape, dtype, mean, std, low, high, float(told["norm"]), zeros, nan, inf)
+        mean, std, low, high = (
+            float(fields[name]) if name in fields else None for name in ("mean", "std", "min", "max")
+        )
+        zeros, nan, inf = (int(fields.get(name, 0)) for name in _COUNTS)
+        summary = Summary(shape, dtype, mean, std, low, high, float(fields["norm"]), zeros, nan, inf)
     except ValueError:
         return None
     return Condensed(dtype, shape, found[1], summary)
 
 
 def moved_statistics(found: Tensor, expected: Condensed, tolerance: Tolerance) -> tuple[str, ...] | None:
-    """The statistics of `found`, of the same shape and dtype, that are not what is expected, each as `mean 1 (was 2)`.
+    """The statistics of `found` that differ from the expected ones, each as `mean 1 (was 2)`.
 
-    None where the digest, or what the tolerance asks of the statistics, holds. Where another environment is compared
-    and no statistics were kept, nothing can be said, and it holds.
+    `found` has the expected shape and dtype.
+
+    None if the digests are equal, or if the statistics are within a tolerance other than `bitwise`. Also None if there
+    is no such tolerance to apply, because no statistics were stored or the uncertainty is unknown.
     """
     if digest_of(found) == expected.digest:
         return None
@@ -122,7 +126,7 @@ def moved_statistics(found: Tensor, expected: Condensed, tolerance: Tolerance) -
 
 
 def _allowed(tolerance: Tolerance, name: str, then: Summary, expected: Condensed, size: float) -> float:
-    """What a statistic of such a tensor may move by; nine digits of it were written, the last of them rounded."""
+    """How much a statistic may differ. Nine digits of it are stored, the last of them rounded."""
     written = 5.1e-9 * size
     if tolerance.mode == "bitwise":
         return written

@@ -1,4 +1,4 @@
-"""How the error of one tensor goes on from row to row: it stays, drifts, or jumps."""
+"""How the error of a tensor develops from row to row: it stays at rounding, drifts, or jumps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal
 from runner.plan.rows.columns import Column
 
 ROUNDING_UNITS = 64.0
-"""Units of rounding up to which an error is rounding rather than a mistake."""
+"""An error of at most this many units of rounding is rounding rather than a mistake."""
 
 GROWN = 4.0
-"""How many times an earlier error a later one must be to have grown."""
+"""A later error counts as grown if it is more than this many times an earlier one."""
 
 LEAP = 100.0
-"""How many times all errors before it one is that no rounding has grown to in a row."""
+"""An error this many times larger than every earlier one is a jump: rounding does not grow so much in one row."""
 
 _GRADUAL = 10.0
 _RECENT = 9
@@ -27,38 +27,38 @@ GrowthKind = Literal["drift", "rounding", "jump"]
 
 @dataclass(frozen=True, slots=True)
 class Leap:
-    """A row from which on the error is of another size than in all rows before."""
+    """The row at which an error becomes much larger than in all earlier rows."""
 
     number: int
-    before: float  # the largest error until then
+    before: float  # the largest error in earlier rows
     error: float
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How the error of one tensor goes on: norm of the difference relative to that of what is expected.
+    """How the error of one tensor develops: the norm of the difference relative to that of the expected tensor.
 
-    `drift`: it begins as rounding, or within the tolerance, and grows. `rounding`: it begins so and stays, but for rows
-    here and there. `jump`: it is there at once, or begins so and leaps.
+    `drift`: the error begins as rounding, or within the tolerance, and grows. `rounding`: it begins so and does not
+    grow, except in isolated rows. `jump`: it is large in the first row that differs, or begins as rounding and jumps.
     """
 
     column: Column
     kind: GrowthKind
-    before: float  # in the last row that held; 0 where the bits were equal
+    before: float  # in the last row within the tolerance; 0 if the bits were equal
     first: float  # in the first row that differs
     last: float
     last_number: int
     largest: float
     largest_number: int
-    leap: Leap | None = None  # of a jump that is not there at once
+    leap: Leap | None = None  # of a jump after the first row that differs
 
 
 @dataclass(slots=True)
 class Trace:
-    """Errors as they come, and what of them tells a leap from a spike and growth from noise."""
+    """The errors of a tensor so far: separates a jump from a spike, and growth from noise."""
 
-    rounding: float  # the unit of it; see `bounds.rounding`
-    level: float = 0.0  # the largest so far, but for a leap
+    rounding: float  # the unit of rounding; see `bounds.rounding`
+    level: float = 0.0  # the largest error so far, except after a jump
     leap: Leap | None = None
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
@@ -78,7 +78,7 @@ class Trace:
         return error <= ROUNDING_UNITS * self.rounding
 
     def kind(self, before: float, first: float) -> GrowthKind:
-        """What these errors are, given the one of the first row that differs and that of the row before."""
+        """Classifies these errors, given the error in the first row that differs and in the row before."""
         gradual = before > 0 and first <= _GRADUAL * before
         if self.leap is not None or not (gradual or self.is_rounding(first)):
             return "jump"

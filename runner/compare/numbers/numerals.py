@@ -1,7 +1,7 @@
-"""Tensors as text that a person reads and no bit is lost in, and back.
+"""Tensors as readable text without loss of bits, and back.
 
-`1.0, 2.0; 3.0, 4.0` is a 2 x 2 tensor: `, ` parts elements, `; ` rows, `;; ` matrices. Each number has the fewest
-digits that give its bits back in its dtype. `nan` is the NaN that torch makes; another one is told by its bits,
+`1.0, 2.0; 3.0, 4.0` is a 2 x 2 tensor: `, ` separates elements, `; ` rows, `;; ` matrices. Each number has the fewest
+digits that reproduce its bits in its dtype. `nan` is the NaN that torch makes; any other NaN is written with its bits,
 `nan(0xffc00000)`.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from runner.record.rows.digest import bits
 
 EMPTY = "empty"
-"""What stands for a tensor without elements."""
+"""The text of a tensor without elements."""
 
 _MOST_DIGITS = 17
 _PART = r"nan\(0x[0-9a-f]+\)|nan|inf|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
@@ -25,7 +25,7 @@ _REAL = re.compile(rf"-?(?:{_PART})")
 _COMPLEX = re.compile(rf"(-?(?:{_PART}))\+?(-?(?:{_PART}))j")
 _INTEGER = re.compile(r"-?[0-9]+")
 _BOOLEANS = {"false": False, "true": True}
-_ROUNDED_ONCE = frozenset({torch.float32, torch.float64})  # as torch makes a tensor of Python's numbers
+_ROUNDED_ONCE = frozenset({torch.float32, torch.float64})  # torch rounds Python's numbers once to these dtypes
 _PARTS = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
 
 
@@ -34,7 +34,7 @@ class NumeralError(ValueError):
 
 
 def to_text(tensor: Tensor) -> str:
-    """A tensor `(*s)` of any dtype as one line; `from_text` gives the same bits back."""
+    """A tensor `(*s)` of any dtype as one line; `from_text` returns the same bits."""
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     if tensor.numel() == 0:
         return EMPTY
@@ -45,12 +45,12 @@ def from_text(text: str, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
     """The inverse of `to_text`.
 
     Raises:
-        NumeralError: the text does not hold such numbers, or not as many as the shape asks for.
+        NumeralError: the text does not have numbers of this dtype, or not as many as the shape needs.
     """
     count = math.prod(shape)
     numerals = [] if text == EMPTY else re.split(r"(?:,|;+) ?", text)
     if len(numerals) != count:
-        raise NumeralError(f"{len(numerals):,} numbers, and the shape {list(shape)} asks for {count:,}")
+        raise NumeralError(f"{len(numerals):,} numbers, and the shape {list(shape)} needs {count:,}")
     if count == 0:
         return torch.zeros(tuple(shape), dtype=dtype)
     return _READERS[_kind(dtype)](numerals, dtype).reshape(tuple(shape))
@@ -60,7 +60,7 @@ def from_text(text: str, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
 
 
 def _joined(numerals: Sequence[str], shape: tuple[int, ...]) -> str:
-    """Elements with a separator that says how many dimensions end between two of them."""
+    """The elements as text; the separator shows how many dimensions end between two elements."""
     if len(shape) < 2:
         return ", ".join(numerals)
     row = shape[-1]
@@ -97,7 +97,7 @@ def _write_real(flat: Tensor) -> list[str]:
         if not pending or all(values[place] != values[place] for place in pending):
             break
     mask = (1 << 8 * flat.dtype.itemsize) - 1
-    for place in pending:  # NaN with bits of its own
+    for place in pending:  # a NaN with other bits
         texts[place] = f"nan({int(wanted[place]) & mask:#x})"
     return texts
 
@@ -130,7 +130,7 @@ def _read_real(numerals: Iterable[str], dtype: torch.dtype) -> Tensor:
 
 
 def _set_bits(integers: Tensor, marked: Iterable[tuple[int, str]], dtype: torch.dtype) -> None:
-    """Write NaN that are told by their bits, through the integers that share their memory."""
+    """Write NaNs given by their bits, through integers that share the tensor's memory."""
     width = 8 * dtype.itemsize
     for place, text in marked:
         pattern = int(text[text.index("x") - 1 : -1], 16)
@@ -175,7 +175,7 @@ def _check(numerals: Iterable[str], pattern: re.Pattern[str], dtype: torch.dtype
 
 def _not_a_number(text: str, dtype: torch.dtype) -> NumeralError:
     shown = text if len(text) <= 40 else f"{text[:40]}…"
-    return NumeralError(f"`{shown}` is no {str(dtype).removeprefix('torch.')}")
+    return NumeralError(f"`{shown}` is not of dtype {str(dtype).removeprefix('torch.')}")
 
 
 # --- kinds

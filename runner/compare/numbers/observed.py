@@ -1,4 +1,4 @@
-"""Comparing a tensor with what a snapshot kept of another: all of it, or its digest and statistics."""
+"""Compares a tensor with one that a snapshot stores, whole or as a digest and statistics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Expected = Tensor | Condensed | None
 
 
 def is_same(found: Tensor, expected: Tensor | Condensed) -> bool:
-    """Whether shape, dtype and every bit agree."""
+    """Whether shape, dtype and every bit are equal."""
     if isinstance(expected, Condensed):
         return _is_alike(found, expected) and digest_of(found) == expected.digest
     return same_bits(found, expected)
 
 
 def difference(found: Tensor | None, expected: Expected, tolerance: Tolerance, largest: float) -> Difference | None:
-    """As `differences.difference`; of a condensed tensor the statistics are told that moved."""
+    """Like `differences.difference`; for a condensed tensor, reports the statistics that differ."""
     if not isinstance(expected, Condensed):
         return differences.difference(found, expected, tolerance, largest)
     then = described(expected.dtype, expected.shape)
@@ -38,7 +38,7 @@ def difference(found: Tensor | None, expected: Expected, tolerance: Tolerance, l
 
 
 def deviation(found: Tensor | None, expected: Expected, tolerance: Tolerance, largest: float) -> Deviation:
-    """As `differences.deviation`; how far a condensed tensor is off is not known."""
+    """Like `differences.deviation`; the error of a condensed tensor is NaN, for unknown."""
     if not isinstance(expected, Condensed):
         return differences.deviation(found, expected, tolerance, largest)
     beyond = difference(found, expected, tolerance, largest) is not None

@@ -1,6 +1,7 @@
-"""What a wrong tensor is to the right one: its multiple, its transpose, the sum with an earlier one.
+"""Simple relations between a wrong tensor and the expected one: a multiple, a transpose, a sum with an earlier one.
 
-Each relation is a hint for a person. It is told where it explains all of a difference that is more than rounding.
+Each relation is a hint for the reader. It is reported only if it explains the whole of a difference larger than
+rounding.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from torch import Tensor
 from runner.compare.numbers.bounds import rounding
 
 EXPLAINED = 1e-3
-"""The part of a difference that a relation may leave unexplained."""
+"""The fraction of a difference that a relation may leave unexplained."""
 LARGEST_SORTED = 1 << 20
-"""Elements up to which it is looked whether two tensors hold the same numbers in another order."""
+"""Larger tensors are not sorted to find whether they hold the same numbers in another order."""
 _PART = 1 << 14
 _LARGEST_COUNT = 1 << 24
 
@@ -24,9 +25,9 @@ Relation = Callable[[Tensor, Tensor], str | None]
 
 
 def relation(found: Tensor, expected: Tensor) -> str | None:
-    """What `found` is to `expected`, two tensors of one dtype, as the end of a sentence: "is 2 × the expected one".
+    """The relation of `found` to `expected`, of one dtype, as the end of a sentence: "is 2 × the expected one".
 
-    None where nothing simple explains the difference, or where that is rounding.
+    None if nothing simple explains the difference, or if it is rounding.
     """
     if not _is_real(found) or found.dtype != expected.dtype:
         return None
@@ -35,7 +36,7 @@ def relation(found: Tensor, expected: Tensor) -> str | None:
     if found.shape != expected.shape or found.numel() == 0:
         return None
     if found.numel() > LARGEST_SORTED and _related(_part(found), _part(expected)) is None:
-        return None  # what does not hold for a part need not be tried on all
+        return None  # a relation that fails for a part fails for the whole
     return _related(found, expected)
 
 
@@ -47,11 +48,11 @@ def _related(found: Tensor, expected: Tensor) -> str | None:
     a, b = found.detach().to(torch.float64).reshape(-1), expected.detach().to(torch.float64).reshape(-1)
     if not (a.isfinite().all() and b.isfinite().all()) or _is_rounding(a, b, rounding(found.dtype)):
         return None
-    return next((told for told in (each(a, b) for each in _RELATIONS) if told is not None), None)
+    return next((text for text in (each(a, b) for each in _RELATIONS) if text is not None), None)
 
 
 def accumulated(found: Tensor, expected: Tensor, before: Tensor) -> bool:
-    """Whether `found` is `expected` with what stood there `before` added, all `(*s)` of one real floating dtype."""
+    """Whether `found` is `expected + before`, as when gradients accumulate; `(*s)` of one real floating dtype."""
     if not (found.shape == expected.shape == before.shape) or not bool(before.any()):
         return False
     summed = expected.detach().to(torch.float64) + before.detach().to(torch.float64)
@@ -59,7 +60,7 @@ def accumulated(found: Tensor, expected: Tensor, before: Tensor) -> bool:
 
 
 def update_relation(found: Tensor, expected: Tensor, before: Tensor) -> str | None:
-    """What the update of a weight is to the expected update, both from `before`, all `(*s)` of one dtype."""
+    """The relation of a weight's update to the expected update, both from `before`; all `(*s)` of one dtype."""
     if not _is_real(found) or not (found.shape == expected.shape == before.shape):
         return None
     if found.numel() > LARGEST_SORTED and _related_update(*map(_part, (found, expected, before))) is None:
@@ -88,7 +89,7 @@ def _multiple(a: Tensor, b: Tensor) -> str | None:
     factor = _factor(a, b)
     if factor is None or not _explains(factor * b, a, b):
         return None
-    if a.numel() == 1 and not _is_telling(factor):
+    if a.numel() == 1 and not _is_simple(factor):
         return None
     if factor == 0:
         return "is zero"
@@ -112,7 +113,7 @@ _RELATIONS: tuple[Relation, ...] = (_multiple, _shifted, _reordered)
 
 
 def _factor(a: Tensor, b: Tensor) -> float | None:
-    """The number by which `b` comes nearest to `a`, rounded where that is as near; None where float64 has none."""
+    """The factor that brings `b` nearest to `a`, rounded if that is as near; None if float64 cannot represent it."""
     size = float(b @ b)
     factor = float(a @ b) / size if size else math.nan
     if not math.isfinite(factor):
@@ -126,15 +127,15 @@ def _rounded(factor: float) -> Iterator[float]:
         yield 1 / round(1 / factor) if round(1 / factor) else 0.0
 
 
-def _is_telling(factor: float) -> bool:
-    """Whether a factor between two single numbers is more than chance: a whole number or one over it."""
+def _is_simple(factor: float) -> bool:
+    """Whether a factor between two single numbers is unlikely to be chance: an integer, or one over an integer."""
     return any(factor == each for each in _rounded(factor))
 
 
 def _explains(candidate: Tensor, found: Tensor, expected: Tensor) -> bool:
-    """Whether `candidate` is as good as `found`, measured by how far `expected` is from it."""
-    apart = float(torch.linalg.vector_norm(found - expected))
-    return float(torch.linalg.vector_norm(found - candidate)) <= EXPLAINED * apart
+    """Whether `candidate` equals `found`, up to a small fraction of the difference between `expected` and `found`."""
+    distance = float(torch.linalg.vector_norm(found - expected))
+    return float(torch.linalg.vector_norm(found - candidate)) <= EXPLAINED * distance
 
 
 def _is_rounding(a: Tensor, b: Tensor, unit: float) -> bool:

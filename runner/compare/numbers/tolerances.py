@@ -1,4 +1,4 @@
-"""How far apart two values may be: bit for bit, by units in the last place, by torch's table, or as a person says."""
+"""Tolerances: bitwise, in units in the last place, from torch's table by dtype, explicit, or measured."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from runner.engine.steps.expectations import TOLERANCES
 from runner.plan.rows.columns import Column
 
 COMPOUNDING = 5.0
-"""What `dtype` multiplies torch's table by: that is for one operation, and here many follow one another."""
+"""`dtype` multiplies torch's table by this factor: the table is for one operation, and a run chains many."""
 
 NOISE = 16.0
-"""Units of rounding of the largest gradient so far below which no gradient tells anything."""
+"""A gradient below this many units of rounding of its own largest value so far is noise."""
 
 CHUNK = 1 << 15
-"""Elements that are looked at together: few enough for a processor's cache, and for torch to start no threads for."""
+"""Elements that are compared at a time: few enough for a processor's cache, and too few for torch to start threads."""
 
 Mode = Literal["bitwise", "ulp", "dtype", "explicit", "measured"]
 
@@ -31,9 +31,9 @@ Mode = Literal["bitwise", "ulp", "dtype", "explicit", "measured"]
 class Bounds:
     """A tolerance as numbers for one tensor.
 
-    An element holds where `|found - expected| <= atol + rtol * |expected|`, or where the two lie at most `ulp` units in
-    the last place apart. NaN holds where NaN is expected, an infinity where the same one is. With `bitwise`, only the
-    same bits hold.
+    An element passes if `|found - expected| <= atol + rtol * |expected|`, or if the two are at most `ulp` units in the
+    last place apart. NaN matches NaN, and an infinity matches the same infinity. With `bitwise`, only the same bits
+    pass.
     """
 
     bitwise: bool = False
@@ -47,8 +47,8 @@ class Bounds:
 class Measured:
     """An uncertainty as a bound for one tensor of one row.
 
-    It holds where the root mean square difference is at most `factor` times `rms`, and no difference is more than
-    twice `factor` times `largest`. What is not finite must stand where it is expected.
+    The tensor passes if the root mean square difference is at most `factor` times `rms`, and no difference exceeds
+    twice `factor` times `largest`. Elements that are not finite must be equal to the expected ones.
     """
 
     rms: float
@@ -56,10 +56,10 @@ class Measured:
     factor: float
 
     def times(self, rms: float, largest: float) -> float:
-        """How many times its uncertainty a tensor is apart, of which `factor` are allowed.
+        """The difference in units of the uncertainty; at most `factor` passes.
 
         Args:
-            rms, largest: of the differences.
+            rms, largest: root mean square and maximum of the differences.
         """
         parts = [_over(rms, self.rms), _over(largest, 2 * self.largest)]
         return max(parts)
@@ -68,10 +68,10 @@ class Measured:
         return self.times(rms, largest) <= self.factor
 
 
-def _over(apart: float, uncertainty: float) -> float:
-    if apart == 0 or math.isinf(uncertainty):
+def _over(difference: float, uncertainty: float) -> float:
+    if difference == 0 or math.isinf(uncertainty):
         return 0.0
-    return apart / uncertainty if uncertainty else math.inf
+    return difference / uncertainty if uncertainty else math.inf
 
 
 EXACT = Bounds(bitwise=True)
@@ -79,16 +79,16 @@ EXACT = Bounds(bitwise=True)
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a tensor may be from what is expected.
+    """How far a tensor may be from the expected one.
 
     `bitwise`: the same bits. `ulp`: `ulp` units in the last place. `dtype`: `torch.testing`'s table for the tensor's
     dtype, times `COMPOUNDING`; integers and booleans are exact. `explicit`: `rtol` and `atol`. `measured`: `factor`
     times the uncertainty of the tensor in the row.
 
-    With `scaled`, which is for gradients, `atol` counts in units of the root mean square of what is expected:
-    an element holds where `|found - expected| <= atol * norm / sqrt(elements) + rtol * |expected|`. An absolute
-    tolerance is a statement about numbers of size 1; a gradient of size 1e-6 would hide under it whole, and one of size
-    1e6, whose small elements are what cancellation left of large ones, could not meet it.
+    With `scaled`, used for gradients, `atol` is in units of the root mean square of the expected tensor: an element
+    passes if `|found - expected| <= atol * norm / sqrt(elements) + rtol * |expected|`. An absolute tolerance assumes
+    numbers of size 1. Any gradient of size 1e-6 would pass it. A gradient of size 1e6 would fail it, because
+    cancellation of large numbers leaves rounding in its small elements.
     """
 
     mode: Mode = "bitwise"
@@ -96,22 +96,22 @@ class Tolerance:
     atol: float = 0.0
     ulp: int = 0
     scaled: bool = False
-    spread: float = 0.0  # absolute, of repeated runs that were measured: allowed in any case
-    factor: float = FACTOR  # of `measured`
-    uncertainty: Uncertainty | None = None  # of `measured`: that of the tensor in the row that is compared
+    spread: float = 0.0  # absolute, measured over repeated runs: always allowed
+    factor: float = FACTOR  # for `measured`
+    uncertainty: Uncertainty | None = None  # for `measured`: that of the tensor in the compared row
 
     def of_row(self, uncertainty: Uncertainty | None) -> Tolerance:
-        """The tolerance for a tensor that is that uncertain in one row; None where it is exact."""
+        """The tolerance for a tensor with this uncertainty in one row; None if it is exact."""
         return replace(self, uncertainty=uncertainty) if self.mode == "measured" else self
 
     def bounds(self, expected: Tensor, largest: float = 0.0) -> Bounds:
         """The tolerance as numbers.
 
         Args:
-            expected: `(*s)`, whose dtype and size decide.
-            largest: the largest root mean square that this gradient has had; what is left of it after cancellation,
-                `NOISE` units of rounding of it, is allowed. Without that, a gradient at a minimum, all rounding, could
-                never be compared between two machines.
+            expected: `(*s)`; its dtype and size decide.
+            largest: the largest root mean square that this gradient has had. `NOISE` units of rounding of it are
+                allowed, because cancellation leaves that much. A gradient at a minimum is all rounding, and could not
+                otherwise be compared between two machines.
         """
         if self.mode == "bitwise":
             return EXACT
@@ -136,10 +136,10 @@ BY_DTYPE = Tolerance("dtype")
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """The tolerance of each column: the first glob that matches its name, else `default`; digests are the same or not.
+    """The tolerance of each column: that of the first glob that matches its name, else `default`.
 
-    For gradients, `dtype` is scaled, and so is an absolute tolerance of `default`; one that a glob gives is meant as it
-    is written.
+    Digests must be equal. For gradients, `dtype` is scaled, and so is an absolute tolerance from `default`. An absolute
+    tolerance from a glob is used as written.
     """
 
     default: Tolerance = BITWISE
@@ -151,7 +151,7 @@ class Tolerances:
         found = next((given for pattern, given in self.by_name if fnmatch.fnmatchcase(column.name, pattern)), None)
         tolerance = found or self.default
         if column.of is not None and tolerance.mode == "dtype" and column.dtype.is_floating_point:
-            rtol, atol = _by_dtype(column.rounded)  # statistics are float64, and no more exact than their tensor
+            rtol, atol = _by_dtype(column.rounded)  # statistics are float64, but no more exact than their tensor
             tolerance = replace(tolerance, mode="explicit", rtol=rtol, atol=atol, scaled=column.role == "gradient")
         if column.role == "gradient" and (tolerance.mode == "dtype" or (tolerance.mode == "explicit" and not found)):
             return replace(tolerance, scaled=True)
@@ -164,7 +164,7 @@ def _by_dtype(dtype: torch.dtype) -> tuple[float, float]:
 
 
 def root_mean_square(tensor: Tensor) -> float:
-    """`norm / sqrt(elements)` of the finite elements, in float64; 0 where there are none."""
+    """`norm / sqrt(elements)` of the finite elements, in float64; 0 if there are none."""
     norm, count = 0.0, 0
     flat = tensor.detach().reshape(-1)
     for start in range(0, flat.numel(), CHUNK):
@@ -177,7 +177,7 @@ def root_mean_square(tensor: Tensor) -> float:
 
 
 def largest_magnitude(tensor: Tensor) -> float:
-    """The largest magnitude of a finite element; 0 where there is none."""
+    """The largest magnitude of a finite element; 0 if there is none."""
     magnitude = tensor.detach().reshape(-1).to(torch.complex128 if tensor.dtype.is_complex else torch.float64).abs()
     finite = magnitude[magnitude.isfinite()]
     return float(finite.max()) if finite.numel() else 0.0

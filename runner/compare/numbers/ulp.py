@@ -1,4 +1,4 @@
-"""Units in the last place, and whether tensors have the same bits."""
+"""Distances in units in the last place, and bitwise equality of tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.errors import ComparisonError
 from runner.record.rows.digest import bits
 
 FARTHEST = torch.iinfo(torch.int64).max
-"""The distance between a number and a NaN; also of float64 numbers that lie farther apart than int64 counts."""
+"""The distance between a number and a NaN, and between float64 numbers that are farther apart than int64 can count."""
 
 
 def ulp_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -41,12 +41,12 @@ def ulp_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors have one shape, one dtype and the same bits in every element."""
+    """Whether two tensors have the same shape, the same dtype and the same bits in every element."""
     return a.shape == b.shape and a.dtype == b.dtype and (a is b or torch.equal(bits(a), bits(b)))
 
 
 def _ordered(tensor: Tensor) -> Tensor:
-    """The elements as int64 numbers that follow one another as the floating-point numbers do, from 0 at 0."""
+    """The elements as int64 in the order of the floating-point numbers, with 0 at 0."""
     if tensor.dtype == torch.float8_e8m0fnu:  # powers of two without a sign
         return tensor.view(torch.uint8).to(torch.int64)
     magnitude = bits(tensor).to(torch.int64)

@@ -1,5 +1,5 @@
 """Compares two sequences of rows.
 
-In: rows of both sides and what may differ. Out: a verdict: the first difference, its causes, a report.
+In: rows of both sides and a tolerance. Out: a verdict: the first difference, its causes, a report.
 Snapshots and recorded runs both use it.
 """

@@ -1,4 +1,4 @@
-"""A verdict for people, one screen at most, and as plain values for programs."""
+"""Reports a verdict as text of at most one screen, and as JSON values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from runner.compare.numbers.bounds import significant_digits
-from runner.compare.numbers.differences import Apart, Difference, Element, Number, Passing, Values
+from runner.compare.numbers.differences import Difference, Element, Number, Passing, ScaledDifference, Values
 from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import GrowthKind
 from runner.compare.numbers.numerals import to_text
@@ -25,7 +25,7 @@ from runner.text import aligned, counted, finite_json, shortened
 
 TALLEST = 24
 WIDEST = 100
-"""Lines and columns of one screen, which no verdict goes beyond."""
+"""Lines and columns of one screen, the most that a report uses."""
 
 _MOST_NAMES = 4
 _MOST_STATISTICS = 7
@@ -44,19 +44,19 @@ def report(
     width: int = WIDEST,
     first: Sequence[str] = (),
 ) -> list[str]:
-    """The verdict as lines of text; none where everything holds.
+    """The verdict as lines of text; empty if nothing differs.
 
     Args:
         draws, every: as in `causes`.
-        first: causes that come before those.
-        height, width: lines and characters that it may take.
+        first: causes to print before these.
+        height, width: the largest number of lines, and of characters in a line.
     """
     lines = [*structure(verdict)]
-    if verdict.parting is not None:
-        lines.append(_place(verdict.parting))
-        told = [*first, *causes(verdict.parting, draws=draws, every=every)]
-        lines += _labelled(_numbers(verdict.parting), width)
-        lines += _labelled((("" if number else "cause", text) for number, text in enumerate(told)), width)
+    if verdict.first_difference is not None:
+        lines.append(_place(verdict.first_difference))
+        sentences = [*first, *causes(verdict.first_difference, draws=draws, every=every)]
+        lines += _labelled(_numbers(verdict.first_difference), width)
+        lines += _labelled((("" if number else "cause", text) for number, text in enumerate(sentences)), width)
         lines += _labelled([*_since(verdict), *_growth(verdict)], width)
         room = height - len(lines)
         if len(verdict.tallies) > 1 and room >= _SHORTEST_TABLE:
@@ -64,20 +64,22 @@ def report(
     return [shortened(line, width) for line in lines[:height]]
 
 
-def birth(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: int = WIDEST) -> list[str]:
-    """Where the first difference was born, and what it points to; nothing where there is none."""
-    if verdict.parting is None:
+def origin(verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), width: int = WIDEST) -> list[str]:
+    """Where the first difference begins, and its likely causes; empty if nothing differs."""
+    if verdict.first_difference is None:
         return []
-    born = textwrap.wrap(f"born in {_place(verdict.parting)}", width, subsequent_indent=" " * _INDENT)
-    told = (("" if number else "cause", text) for number, text in enumerate(causes(verdict.parting, draws=draws)))
-    return [*born, *_labelled(told, width)]
+    place = textwrap.wrap(f"born in {_place(verdict.first_difference)}", width, subsequent_indent=" " * _INDENT)
+    labelled = (
+        ("" if number else "cause", text) for number, text in enumerate(causes(verdict.first_difference, draws=draws))
+    )
+    return [*place, *_labelled(labelled, width)]
 
 
 def to_json(
     verdict: Verdict, *, draws: Collection[str] = (BATCH, RANDOM), every: int = 1, first: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The verdict as values that JSON has; numbers that are not finite are text."""
-    parting, growth = verdict.parting, verdict.growth
+    """The verdict as JSON values; numbers that are not finite become strings."""
+    first_difference, growth = verdict.first_difference, verdict.growth
     return {
         "holds": verdict.holds,
         "rows": verdict.compared,
@@ -89,8 +91,8 @@ def to_json(
             {"name": each.expected.name, "expected": _declared(each.expected), "found": _declared(each.found)}
             for each in verdict.redeclared
         ],
-        "first": None if parting is None else _parting_json(parting),
-        "causes": [] if parting is None else [*first, *causes(parting, draws=draws, every=every)],
+        "first": None if first_difference is None else _first_difference_json(first_difference),
+        "causes": [] if first_difference is None else [*first, *causes(first_difference, draws=draws, every=every)],
         "unequal_since": None
         if verdict.unequal_since is None
         else {**_place_json(verdict.unequal_since[0]), "tensor": verdict.unequal_since[1].name},
@@ -131,7 +133,7 @@ def to_json(
 
 
 def structure(verdict: Verdict) -> Iterator[str]:
-    """What does not line up: tensors and rows that one side has alone."""
+    """Structural differences: tensors and rows that only one side has, and tensors declared differently."""
     for word, columns in (("missing", verdict.missing_columns), ("new", verdict.new_columns)):
         if columns:
             names = listing([f"`{column.name}`" for column in columns], _MOST_NAMES)
@@ -148,20 +150,20 @@ def structure(verdict: Verdict) -> Iterator[str]:
             yield f"{counted(rows.count, 'row')} {_be(rows.count)} {word}: {first}"
 
 
-def _labelled(told: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
-    """Texts beside their labels, as many lines each as it needs."""
-    for label, text in told:
+def _labelled(texts: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
+    """Each text next to its label, wrapped to as many lines as it needs."""
+    for label, text in texts:
         first, *more = textwrap.wrap(text, width - _INDENT, break_long_words=False) or [""]
         yield f"  {label:<9} {first}"
         yield from (" " * _INDENT + line for line in more)
 
 
-def _place(parting: FirstDifference) -> str:
-    first = parting.divergences[0]
-    others = [each.column.name for each in parting.divergences[1:]]
+def _place(first_difference: FirstDifference) -> str:
+    first = first_difference.divergences[0]
+    others = [each.column.name for each in first_difference.divergences[1:]]
     verb = (_do if first.difference.kind in ("value", "digest") else _be)(len(others))
     also = f"; so {verb} {listing([f'`{name}`' for name in others], _MOST_NAMES)}" if others else ""
-    return f"row {_shown_place(parting.place)}: `{first.column.name}` {_what(first.difference)}{also}"
+    return f"row {_shown_place(first_difference.place)}: `{first.column.name}` {_what(first.difference)}{also}"
 
 
 def _shown_place(place: Place) -> str:
@@ -181,13 +183,13 @@ def _what(difference: Difference) -> str:
     return "differs"
 
 
-def _numbers(parting: FirstDifference) -> Iterator[tuple[str, str]]:
-    difference = parting.divergences[0].difference
+def _numbers(first_difference: FirstDifference) -> Iterator[tuple[str, str]]:
+    difference = first_difference.divergences[0].difference
     values = difference.values
     for moved in difference.statistics[:_MOST_STATISTICS]:
         yield "moved", moved
     if difference.kind == "digest" and not difference.statistics:
-        yield "apart", f"how far is not known: {_untold(parting)}"
+        yield "apart", f"unknown:  {_why_unknown(first_difference)}"
     if values is None:
         return
     worst = values.worst
@@ -203,32 +205,32 @@ def _numbers(parting: FirstDifference) -> Iterator[tuple[str, str]]:
 
 
 def _digits(values: Values, dtype: torch.dtype) -> str:
-    apart = values.uncertainty
-    if apart is None:
+    scaled = values.uncertainty
+    if scaled is None:
         return ""
-    return f", about {significant_digits(apart.rms, apart.size, dtype):.1f} digits significant"
+    return f", about {significant_digits(scaled.rms, scaled.size, dtype):.1f} digits significant"
 
 
 def _times(values: Values) -> str:
-    apart = values.uncertainty
-    if apart is None or not math.isfinite(apart.times):
+    scaled = values.uncertainty
+    if scaled is None or not math.isfinite(scaled.times):
         return ""
-    times = f"{apart.times:,.0f}" if apart.times >= 10 else f"{apart.times:.2g}"
-    return f"{times} times its uncertainty ({apart.allowed:g} are allowed); "
+    times = f"{scaled.times:,.0f}" if scaled.times >= 10 else f"{scaled.times:.2g}"
+    return f"{times} times its uncertainty ({scaled.allowed:g} are allowed); "
 
 
-def _untold(parting: FirstDifference) -> str:
-    expected = parting.expected[parting.divergences[0].column.name]
+def _why_unknown(first_difference: FirstDifference) -> str:
+    expected = first_difference.expected[first_difference.divergences[0].column.name]
     if isinstance(expected, Condensed) and expected.summary is not None:
-        return "the statistics that were kept are the same in all of their digits"
-    return "digests alone were kept"
+        return "the stored statistics are equal in all digits"
+    return "only digests were stored"
 
 
 def _apart(element: Element, dtype: torch.dtype) -> str:
     if element.absolute == 0:
         return "other bits of the same number"
     if not (cmath.isfinite(element.expected) and cmath.isfinite(element.found)):
-        return "no number: not both are finite"
+        return "undefined: not both are finite"
     parts = [f"abs {element.absolute:.3g}", f"rel {element.relative:.3g}"]
     if element.ulps is not None:
         parts.append(f"{element.ulps:,} ULP of {dtype_name(dtype)}")
@@ -237,11 +239,11 @@ def _apart(element: Element, dtype: torch.dtype) -> str:
 
 def _passing(passing: Passing) -> str:
     if passing.atol is None:
-        return "no tolerance: what is not finite must stand where it is expected"
+        return "no tolerance: numbers that are not finite must be equal"
     parts = []
     if passing.rtol is not None:
-        beside = f" with atol {passing.beside_atol:.3g}" if passing.beside_atol else ""
-        parts.append(f"rtol {_rounded_up(passing.rtol)}{beside}")
+        with_atol = f" with atol {passing.beside_atol:.3g}" if passing.beside_atol else ""
+        parts.append(f"rtol {_rounded_up(passing.rtol)}{with_atol}")
     parts.append(f"atol {_rounded_up(passing.atol)}" + (" alone" if passing.rtol is not None else ""))
     if passing.ulp is not None:
         parts.append(f"ulp {passing.ulp:,}")
@@ -256,14 +258,14 @@ def _since(verdict: Verdict) -> Iterator[tuple[str, str]]:
 
 
 def _growth(verdict: Verdict) -> Iterator[tuple[str, str]]:
-    growth, parting = verdict.growth, verdict.parting
-    if growth is None or parting is None or growth.last_number == parting.place.number:
+    growth, first_difference = verdict.growth, verdict.first_difference
+    if growth is None or first_difference is None or growth.last_number == first_difference.place.number:
         return
-    kind, first = _KINDS[growth.kind], f"{_error(growth.first)} in row {parting.place.number}"
+    kind, first = _KINDS[growth.kind], f"{_error(growth.first)} in row {first_difference.place.number}"
     if growth.leap is not None:
         kind = f"{kind} in row {growth.leap.number}"
-        told = f"{_error(growth.leap.error)} in row {growth.leap.number}"
-        first += f", at most {_error(growth.leap.before)} until then, {told}"
+        jumped = f"{_error(growth.leap.error)} in row {growth.leap.number}"
+        first += f", at most {_error(growth.leap.before)} until then, {jumped}"
     last = f"{_error(growth.last)} in row {growth.last_number}"
     most = (
         f", at most {_error(growth.largest)} in row {growth.largest_number}"
@@ -291,7 +293,7 @@ def _table(tallies: Sequence[Tally], room: int) -> list[str]:
 
 
 def shown(number: Number, dtype: torch.dtype) -> str:
-    """A number with the digits that tell it from its neighbours in its dtype, and no more."""
+    """A number with the fewest digits that distinguish it from its neighbours in its dtype."""
     return to_text(torch.tensor(number, dtype=dtype))
 
 
@@ -300,7 +302,7 @@ def _declared(column: Column) -> str:
 
 
 def _rounded_up(number: float) -> str:
-    """Three digits, none of them too small to pass."""
+    """Three digits, rounded up so that the tolerance passes."""
     text = f"{number:.2e}"
     if float(text) < number:
         exponent = int(text.partition("e")[2])
@@ -329,12 +331,12 @@ def _do(count: int) -> str:
 # --- JSON
 
 
-def _parting_json(parting: FirstDifference) -> dict[str, Any]:
+def _first_difference_json(first_difference: FirstDifference) -> dict[str, Any]:
     return {
-        **_place_json(parting.place),
+        **_place_json(first_difference.place),
         "tensors": [
             {"name": each.column.name, "role": each.column.role, **_difference_json(each.difference)}
-            for each in parting.divergences
+            for each in first_difference.divergences
         ],
     }
 
@@ -358,7 +360,7 @@ def _values_json(values: Values) -> dict[str, Any]:
         "unequal": values.unequal,
         "elements": values.elements,
         "error": finite_json(values.error),
-        "uncertainty": None if values.uncertainty is None else _apart_json(values.uncertainty),
+        "uncertainty": None if values.uncertainty is None else _scaled_json(values.uncertainty),
         "passes_at": {
             "rtol": passing.rtol,
             "beside_atol": finite_json(passing.beside_atol),
@@ -368,8 +370,8 @@ def _values_json(values: Values) -> dict[str, Any]:
     }
 
 
-def _apart_json(apart: Apart) -> dict[str, Any]:
-    return {"times": finite_json(apart.times), "allowed": apart.allowed, "rms": finite_json(apart.rms)}
+def _scaled_json(scaled: ScaledDifference) -> dict[str, Any]:
+    return {"times": finite_json(scaled.times), "allowed": scaled.allowed, "rms": finite_json(scaled.rms)}
 
 
 def _element_json(element: Element) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Two sequences of rows: where they part first, why, and what becomes of it.
+"""Compares two sequences of rows: where they first differ, and how the difference develops.
 
-The rows may be those of two recorded runs, of two engines in lockstep, or of a run and its snapshot: all that is asked
-of a row is its number, its step and its values.
+The rows may come from two recorded runs, from two engines in lockstep, or from a run and its snapshot. A row only needs
+a number, a step and values.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from runner.compare.numbers.tolerances import Tolerance, root_mean_square
 from runner.plan.rows.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
-"""Within a step: what is computed, the gradients of it, the update, and what the optimizer keeps."""
+"""The order within a step: computed values, their gradients, the update, the optimizer state."""
 
 
 class AnyRow(Protocol):
-    """What is asked of a row; `runner.engine.Row` is one."""
+    """The interface of a row; `runner.engine.Row` implements it."""
 
     @property
     def number(self) -> int: ...
@@ -41,22 +41,22 @@ class AnyRow(Protocol):
 
 
 Pair = tuple[AnyRow | None, AnyRow | None]
-"""A row as it was found and as it was expected; None where the other side has none."""
+"""A row as found and as expected; None if that side has no such row."""
 
 Tolerate = Callable[[Column], Tolerance]
 
 Uncertain = Callable[[AnyRow, str], Uncertainty | None]
-"""How uncertain a tensor of an expected row is; None where it is exact."""
+"""Returns the uncertainty of a tensor in an expected row; None if it is exact."""
 
 
 def certain(row: AnyRow, name: str) -> Uncertainty | None:
-    """Of rows of which nothing was measured."""
+    """For rows without measured uncertainty."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row, to a person."""
+    """Identifies a row to the user."""
 
     number: int
     step: str
@@ -72,7 +72,7 @@ class Rows:
     """Rows that only one side has."""
 
     count: int
-    first: Place | None  # None where there are none
+    first: Place | None  # None if there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +99,34 @@ class Tally:
     differing: int  # rows
     compared: int
     first_number: int
-    largest: float  # relative error; inf where it was missing, new or not finite, NaN where digests alone are known
+    largest: float  # relative error; inf if it was missing, new or not finite, NaN if only digests are known
 
 
 @dataclass(frozen=True, slots=True)
 class FirstDifference:
-    """The first row that differs, with the rows around it: what a cause is found from."""
+    """The first row that differs, and the rows that its cause is derived from."""
 
     place: Place
     divergences: tuple[Divergence, ...]  # in causal order
-    equal: tuple[Column, ...]  # columns with the same bits in this row, where both have a value; in causal order
-    within: tuple[Column, ...]  # those that differ within the tolerance
+    equal: tuple[Column, ...]  # columns with the same bits in this row, if both have a value; in causal order
+    within: tuple[Column, ...]  # columns that differ within the tolerance
     found: AnyRow
     expected: AnyRow
-    before: AnyRow | None  # the row before, as it was expected
+    before: AnyRow | None  # the row before, as expected
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How two sequences of rows differ."""
 
-    compared: int  # rows that both have
+    compared: int  # number of rows that both sides have
     missing_rows: Rows
     new_rows: Rows
     missing_columns: tuple[Column, ...]
     new_columns: tuple[Column, ...]
     redeclared: tuple[Redeclared, ...]
-    parting: FirstDifference | None
-    unequal_since: tuple[Place, Column] | None  # where bits differed first, though within the tolerance
+    first_difference: FirstDifference | None
+    unequal_since: tuple[Place, Column] | None  # where bits first differed within the tolerance, in an earlier row
     growth: Growth | None  # of the first tensor that differs
     tallies: tuple[Tally, ...]  # tensors that differ, in the order in which they part
     same_bits: bool = False  # whether every compared tensor has the expected bits
@@ -135,27 +135,29 @@ class Verdict:
     def holds(self) -> bool:
         """Whether nothing differs by more than the tolerance."""
         structure = (self.missing_columns, self.new_columns, self.redeclared)
-        return self.parting is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
+        return (
+            self.first_difference is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
+        )
 
 
 def align(
-    found: Iterable[AnyRow], expected: Iterable[AnyRow], about: Callable[[AnyRow], Hashable] | None = None
+    found: Iterable[AnyRow], expected: Iterable[AnyRow], key: Callable[[AnyRow], Hashable] | None = None
 ) -> Iterator[Pair]:
-    """Rows of both sides in pairs, the same step of the same iteration beside each other.
+    """Pairs the rows of both sides: those of the same step and iteration.
 
-    Where a step was added or removed, the rows after it still find their partners: rows are passed over, at most
-    `WINDOW` at once, until the steps agree again.
+    If a step was added or removed, the rows after it are still paired: rows without a partner, at most `WINDOW` at a
+    time, are yielded alone until the steps agree again.
 
     Args:
-        about: what two rows have in common that are a pair; step and iteration unless given.
+        key: returns what the rows of a pair share; by default, step and iteration.
     """
-    about = about or _step_of
-    left, right = _Side(found, about), _Side(expected, about)
+    key = key or _step_of
+    left, right = _Lookahead(found, key), _Lookahead(expected, key)
     while (a := left.head()) is not None and (b := right.head()) is not None:
-        if about(a) == about(b):
+        if key(a) == key(b):
             yield left.take(), right.take()
             continue
-        passed_left, passed_right = left.distance(about(b)), right.distance(about(a))
+        passed_left, passed_right = left.distance(key(b)), right.distance(key(a))
         if passed_left is None and passed_right is None:
             passed_left = passed_right = 1
         elif passed_left is None or (passed_right is not None and passed_right < passed_left):
@@ -173,10 +175,10 @@ def align(
 
 
 def align_edited(found: Sequence[AnyRow], expected: Sequence[AnyRow], values: Sequence[str]) -> Iterator[Pair]:
-    """Rows of a run and of the snapshot of another version of its config in pairs, in order.
+    """Pairs the rows of a run with those of a snapshot of an older version of its config, in order.
 
-    Rows of the same step and iteration are pairs. Between these, the kind of step and what it computes decide: the
-    steps may stand in other loops than before.
+    Rows of the same step and iteration are paired. Between these, rows are paired by the kind of step and by the values
+    it computes, because the steps may have moved into other loops.
 
     Args:
         values: the named values that both sides declare.
@@ -194,7 +196,7 @@ def align_edited(found: Sequence[AnyRow], expected: Sequence[AnyRow], values: Se
 
 
 def _anchors(found: Sequence[AnyRow], expected: Sequence[AnyRow]) -> Iterator[tuple[int, int]]:
-    """Places of rows whose step and iteration stands once on either side, in an order that both have."""
+    """Positions of rows whose step and iteration occurs once on each side, in an order that both share."""
     counts = [Counter(map(_step_of, rows)) for rows in (found, expected)]
     places = {_step_of(row): place for place, row in enumerate(expected)}
     last = -1
@@ -206,37 +208,37 @@ def _anchors(found: Sequence[AnyRow], expected: Sequence[AnyRow]) -> Iterator[tu
 
 
 WINDOW = 64
-"""Rows that are looked through for the partner of one."""
+"""The number of rows that are searched for a partner."""
 
 _ORDINAL = re.compile(r"(?<![^.])\d+\.")
 
 
 def _step_of(row: AnyRow) -> tuple[str, str]:
-    """What a row is about, wherever its step stands in its list: `train`, `repeat[12].train`."""
+    """The step of a row, without its position in a list of steps: `train`, `repeat[12].train`."""
     return row.step, _ORDINAL.sub("", row.path)
 
 
-class _Side:
-    """Rows that can be looked at before they are taken."""
+class _Lookahead:
+    """Rows with look-ahead."""
 
-    def __init__(self, rows: Iterable[AnyRow], about: Callable[[AnyRow], Hashable]) -> None:
+    def __init__(self, rows: Iterable[AnyRow], key: Callable[[AnyRow], Hashable]) -> None:
         self._rows = iter(rows)
-        self._about = about
+        self._key = key
         self._ahead: deque[AnyRow] = deque()
 
     def head(self) -> AnyRow | None:
-        self._look(1)
+        self._fill(1)
         return self._ahead[0] if self._ahead else None
 
     def take(self) -> AnyRow:
         return self._ahead.popleft()
 
     def distance(self, step: Hashable) -> int | None:
-        """Rows before the first one of a step; None where it does not come soon."""
-        self._look(WINDOW)
-        return next((place for place, row in enumerate(self._ahead) if self._about(row) == step), None)
+        """The number of rows before the first one of a step; None if it is not within `WINDOW` rows."""
+        self._fill(WINDOW)
+        return next((place for place, row in enumerate(self._ahead) if self._key(row) == step), None)
 
-    def _look(self, count: int) -> None:
+    def _fill(self, count: int) -> None:
         while len(self._ahead) < count:
             row = next(self._rows, None)
             if row is None:
@@ -254,11 +256,11 @@ def compare(
     """The verdict over rows, which are read once, one pair at a time.
 
     Args:
-        pairs: as `align` gives them.
-        found_columns, expected_columns: of either side. A column whose dtype differs is compared no further; one whose
-            shape differs is, so that a step shows where.
-        tolerate: the tolerance of each column; `Tolerances` is one.
-        uncertain: of the expected rows, where the tolerance of a column is `measured`.
+        pairs: as `align` yields them.
+        found_columns, expected_columns: the columns of each side. A column with another dtype is not compared; one with
+            another shape is, to show the step where the shapes differ.
+        tolerate: returns the tolerance of each column, as `Tolerances` does.
+        uncertain: returns the uncertainty in an expected row, for columns whose tolerance is `measured`.
     """
     watch = Watch(found_columns, expected_columns, tolerate, uncertain)
     for found, expected in pairs:
@@ -267,13 +269,13 @@ def compare(
 
 
 def in_causal_order(columns: Iterable[Column]) -> list[Column]:
-    """Columns in the order in which a step makes them: named values as the text has them, gradients, weights, state."""
+    """Columns in the order in which a step computes them: named values in source order, gradients, weights, state."""
     return sorted(columns, key=lambda column: CAUSAL_ORDER.index(column.role))
 
 
 @dataclass(slots=True)
 class Series:
-    """What is known of one column after some rows."""
+    """Statistics of one column over the rows so far."""
 
     column: Column
     tolerance: Tolerance
@@ -286,7 +288,7 @@ class Series:
     first: float = 0.0
     last_number: int = -1
     largest: float = 0.0
-    largest_number: int = -1  # stays where no error is known
+    largest_number: int = -1  # -1 if no error is known
     trace: Trace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -301,7 +303,7 @@ class Series:
         whole: bool,
         uncertainty: Uncertainty | None = None,
     ) -> Difference | None:
-        """Compare the values of one row; what differs is told where the `whole` of it is asked for."""
+        """Compare the values of one row; returns the difference only if `whole` is set."""
         self.compared += 1
         if self.tolerance.scaled and isinstance(expected, Tensor):
             self.size = max(self.size, root_mean_square(expected))
@@ -311,12 +313,14 @@ class Series:
             self.trace.add(number, 0.0)
             return None
         tolerance = self.tolerance.of_row(uncertainty)
-        told = difference(found, expected, tolerance, self.size) if whole else None
+        difference_found = difference(found, expected, tolerance, self.size) if whole else None
         if self.column.is_digest and found is not None and expected is not None:
-            told = None if told is None else replace(told, kind="digest", values=None)
+            difference_found = (
+                None if difference_found is None else replace(difference_found, kind="digest", values=None)
+            )
             deviates = Deviation(True, math.nan)
-        elif told is not None and told.values is not None:
-            deviates = Deviation(True, told.values.error)
+        elif difference_found is not None and difference_found.values is not None:
+            deviates = Deviation(True, difference_found.values.error)
         else:
             deviates = deviation(found, expected, tolerance, self.size)
         self.error = deviates.error
@@ -328,14 +332,14 @@ class Series:
         self.differing += 1
         if self.error >= self.largest:
             self.largest, self.largest_number = self.error, number
-        return told
+        return difference_found
 
     def tally(self) -> Tally:
         largest = math.nan if self.differing and self.largest_number < 0 else self.largest
         return Tally(self.column, self.differing, self.compared, self.first_number, largest)
 
     def growth(self) -> Growth | None:
-        """None where no error is known."""
+        """None if no error is known."""
         if self.largest_number < 0:
             return None
         kind = self.trace.kind(self.before, self.first)
@@ -355,7 +359,7 @@ class Series:
 
 @dataclass(slots=True)
 class Watch:
-    """Takes pairs of rows one by one, and tells how the columns differ that both sides declare."""
+    """Compares pairs of rows one by one, in the columns that both sides declare."""
 
     found_columns: Sequence[Column]
     expected_columns: Sequence[Column]
@@ -367,7 +371,7 @@ class Watch:
     new: int = 0
     first_missing: Place | None = None
     first_new: Place | None = None
-    parting: FirstDifference | None = None
+    first_difference: FirstDifference | None = None
     unequal_since: tuple[Place, Column] | None = None
     before: AnyRow | None = None
 
@@ -396,18 +400,18 @@ class Watch:
             left, right = found[name], expected[name]
             if left is None and right is None:
                 continue
-            assert not isinstance(left, Condensed)  # only what is expected may be that
+            assert not isinstance(left, Condensed)  # only expected values are condensed
             same = left is not None and right is not None and is_same(left, right)
             uncertainty = self.uncertain(expected, name) if series.tolerance.mode == "measured" and not same else None
-            difference = series.add(expected.number, left, right, same, self.parting is None, uncertainty)
+            difference = series.add(expected.number, left, right, same, self.first_difference is None, uncertainty)
             if not same and self.unequal_since is None:
                 self.unequal_since = Place.of(expected), series.column
             if difference is not None:
                 divergences.append(Divergence(series.column, difference))
             else:
                 (equal if same else within).append(series.column)
-        if divergences and self.parting is None:
-            self.parting = FirstDifference(
+        if divergences and self.first_difference is None:
+            self.first_difference = FirstDifference(
                 Place.of(expected), tuple(divergences), tuple(equal), tuple(within), found, expected, self.before
             )
         self.before = expected
@@ -415,10 +419,10 @@ class Watch:
     def verdict(self) -> Verdict:
         found = {column.name: column for column in self.found_columns}
         expected = {column.name: column for column in self.expected_columns}
-        parting = self.parting
-        born = self.unequal_since
-        if parting is not None and born is not None and born[0] == parting.place:
-            born = None
+        first_difference = self.first_difference
+        unequal = self.unequal_since
+        if first_difference is not None and unequal is not None and unequal[0] == first_difference.place:
+            unequal = None
         differing = [series for series in self.series.values() if series.differing]
         differing.sort(key=lambda series: series.first_number)  # stable: in causal order within a row
         return Verdict(
@@ -432,9 +436,11 @@ class Watch:
                 for name, column in expected.items()
                 if name in found and (column.dtype, column.shape) != (found[name].dtype, found[name].shape)
             ),
-            parting=parting,
-            unequal_since=born,
-            growth=None if parting is None else self.series[parting.divergences[0].column.name].growth(),
+            first_difference=first_difference,
+            unequal_since=unequal,
+            growth=None
+            if first_difference is None
+            else self.series[first_difference.divergences[0].column.name].growth(),
             tallies=tuple(series.tally() for series in differing),
             same_bits=self.unequal_since is None,
         )

@@ -1,4 +1,4 @@
-"""Two recorded runs: how their configs, their environments and their rows differ."""
+"""Compares two recorded runs: their configs, their environments and their rows."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from runner.errors import Mark, Problem, UsageError
 from runner.record import Run
 
 ABSENT = object()
-"""Stands where one of two has no such key."""
+"""The value of a key that one of the two does not have."""
 
 ENVIRONMENT = (
     "versions.steprun", "versions.torch", "versions.python", "engine", "environment.device", "environment.device_name",
     "environment.cpu_capability", "environment.threads", "git.commit", "git.dirty", "process.host",
 )  # fmt: skip
-"""What of two manifests is held against one another."""
+"""The fields of two manifests that are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A value, and where a config says it."""
+    """A value, and its place in a config."""
 
-    value: Any  # `ABSENT` where it does not
+    value: Any  # `ABSENT` if the config does not have it
     mark: Mark | None
 
 
@@ -43,22 +43,22 @@ class KeyDifference:
 
 @dataclass(frozen=True, slots=True)
 class RunDifference:
-    """How two runs differ."""
+    """The differences of two runs."""
 
     config: tuple[KeyDifference, ...]
     environment: tuple[KeyDifference, ...]
-    tolerance: str  # "bitwise", "dtype", or as a person says
-    cut: int | None  # rows that were looked at where a run has not come to its end; None: all
+    tolerance: str  # "bitwise", "dtype", or the user's own
+    cut: int | None  # rows compared if a run is not finished; None: all
     verdict: Verdict
-    draws: tuple[str, ...]  # what of `BATCH` and `RANDOM` may differ
+    draws: tuple[str, ...]  # which of `BATCH` and `RANDOM` may differ
     every: int  # iterations from one row to the next
 
 
 def compare_runs(found: Run, expected: Run, tolerances: Tolerances | None = None, name: str = "") -> RunDifference:
-    """The differences of two runs. Of one that is not finished the rows that it has are compared.
+    """Compare two runs. For unfinished runs, only the rows that both have so far are compared.
 
     Args:
-        tolerances: called `name`; unless given, the same bits under the same fingerprint, else by dtype.
+        tolerances: named `name` in the result; by default, bitwise if the environments are the same, else by dtype.
     Raises:
         UsageError: a run has no rows, or its config cannot be read.
     """
@@ -116,12 +116,12 @@ def _differences(path: tuple[str | int, ...], expected: Node, found: Node) -> It
 
 
 def _of_mappings(*lists: ListNode) -> bool:
-    """Whether lists hold more than plain values, as steps do: a list of numbers is one value."""
+    """Whether lists contain more than plain values, as `steps` does; a list of numbers is one value."""
     return all(any(not isinstance(item, ScalarNode) for item in node.items) for node in lists)
 
 
 def _value(node: Node) -> tuple[type, Any]:
-    """What a node says; true is not 1, and NaN is NaN."""
+    """The value of a node with its type, so that true differs from 1 and NaN equals NaN."""
     value = plain(node)
     return type(value), repr(value) if value != value else value
 
@@ -136,7 +136,7 @@ def _written(node: Node | None) -> Written:
 
 
 def environment_differences(found: Run, expected: Run) -> Iterator[KeyDifference]:
-    """What of the environments of two runs differs: versions, device, threads, the commit."""
+    """The differences between the environments of two runs: versions, device, threads, the commit."""
     for key in ENVIRONMENT:
         values = [_entry(run.manifest, key) for run in (expected, found)]
         if values[0] != values[1]:

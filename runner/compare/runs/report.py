@@ -1,4 +1,4 @@
-"""The difference of two runs for people, and as plain values for programs."""
+"""Reports the differences of two runs as text, and as JSON values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORTEST_VERDICT = 10
 
 
 def runs_page(difference: RunDifference, found: Run, expected: Run, *, width: int) -> list[str]:
-    """The two runs, then what of their configs, their environments and their rows differs."""
+    """The two runs, then the differences of their configs, their environments and their rows."""
     lines = [f"{word:<9} {_run(run)}" for word, run in (("expected", expected), ("found", found))]
     for title, differences in (("config", difference.config), ("environment", difference.environment)):
         if differences:
@@ -33,7 +33,7 @@ def runs_page(difference: RunDifference, found: Run, expected: Run, *, width: in
 
 
 def _seen(difference: RunDifference) -> dict[str, Any]:
-    """What the rows do not show of the steps."""
+    """Facts about the steps that rows do not show."""
     return {"draws": difference.draws, "every": difference.every}
 
 
@@ -63,19 +63,19 @@ def _keys(differences: Sequence[KeyDifference], width: int) -> Iterator[str]:
 
 
 def _places(difference: KeyDifference) -> str:
-    """Where the config of either run says it; both are called `config.yaml`, so each goes by its run."""
+    """Where each run's config sets the key. Both files are called `config.yaml`, so a label names the run."""
     expected, found = (
         None if written.mark is None else f"{Path(written.mark.source).name}:{written.mark.line}"
         for written in (difference.expected, difference.found)
     )
     if expected == found:
         return f"  ({expected} of both)" if expected else ""
-    told = [f"{word} {place}" for word, place in (("expected", expected), ("found", found)) if place]
-    return f"  ({', '.join(told)})"
+    places = [f"{word} {place}" for word, place in (("expected", expected), ("found", found)) if place]
+    return f"  ({', '.join(places)})"
 
 
 def _shown(difference: KeyDifference) -> tuple[str, str]:
-    """Both values on one line; of texts of several lines, the first line that differs."""
+    """Both values, each on one line; for texts of several lines, the first line that differs."""
     one, other = difference.expected.value, difference.found.value
     if isinstance(one, str) and isinstance(other, str):
         lines = itertools.zip_longest(one.splitlines(), other.splitlines(), fillvalue="")
@@ -94,7 +94,7 @@ def _text(value: Any) -> str:
 
 
 def runs_json(difference: RunDifference, found: Run, expected: Run) -> dict[str, Any]:
-    """The difference as values that JSON has."""
+    """The differences as JSON values."""
     return {
         "expected": _run_json(expected),
         "found": _run_json(found),
@@ -124,7 +124,7 @@ def _written_json(written: Written) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a config, its numbers that JSON has not as text."""
+    """A value of a config, with numbers that JSON does not support as strings."""
     match value:
         case float() if not math.isfinite(value):
             return str(value)

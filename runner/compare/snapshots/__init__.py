@@ -1,5 +1,5 @@
 """Takes, stores, checks and updates snapshots.
 
-In: configs and the files in `snapshots/`. Out: those files, and an outcome for each config that is checked.
+In: configs and the files in `snapshots/`. Out: those files, and an outcome for each checked config.
 Serves `steprun snapshot`, `steprun check` and the pytest plugin.
 """

@@ -1,4 +1,4 @@
-"""The way from a config to the rows of its snapshot."""
+"""Computes the rows and the content of a config's snapshot."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from runner.compare.numbers.bounds import UNKNOWN
 from runner.compare.numbers.tolerances import BY_DTYPE, Tolerance, Tolerances
 from runner.compare.numbers.ulp import same_bits
 from runner.compare.snapshots.edits import field_digests
-from runner.compare.snapshots.model import Kept, KeptRow, Measured, Overlay, Restart, Snapshot
-from runner.compare.snapshots.writing import ABSENT, keep
+from runner.compare.snapshots.model import Measured, Overlay, Restart, Snapshot, StoredRow, StoredTensor
+from runner.compare.snapshots.writing import ABSENT, store_tensor
 from runner.compare.uncertainty.rules import BUDGET, RULES
 from runner.config import Config, load
 from runner.engine import Row, execute
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 def plan_of(path: str | Path, overrides: Sequence[str] = (), allowed: Sequence[str] = ()) -> Plan:
-    """The plan of a config in a file, logging what its snapshot keeps.
+    """The plan of a config file, with the log that its snapshot needs.
 
     Raises:
         UsageError: there is no such file.
-        ConfigError: the config is not valid, or its engine cannot do what it asks (`EngineError`).
+        ConfigError: the config is not valid, or its engine does not support it (`EngineError`).
     """
     config = observed_by_snapshot(load(path, overrides, allowed_folders=allowed))
     return _compiled(config, allowed)
@@ -44,11 +44,11 @@ def _compiled(config: Config, allowed: Sequence[str]) -> Plan:
     try:
         return compile(config, allowed=[Path(folder) for folder in allowed])
     except ConfigError as error:
-        raise type(error)(_told_once(error.problems)) from error
+        raise type(error)(_without_repeats(error.problems)) from error
 
 
-def _told_once(problems: Sequence[Problem]) -> list[Problem]:
-    """Without what is told of `log` again, which `observed_by_snapshot` gives the words of `snapshot`."""
+def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
+    """Drop problems of `log` that repeat one of `snapshot`, which `observed_by_snapshot` copies into `log`."""
     own = {(each.path.partition(".")[2], each.message) for each in problems if each.path.startswith("snapshot.")}
     return [
         each
@@ -58,7 +58,7 @@ def _told_once(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def files_of(plan: Plan) -> dict[str, str]:
-    """A digest of the bytes of each data file that a run reads, under its path from the config's folder."""
+    """A digest of the bytes of each data file that a run reads, by its path relative to the config's folder."""
     folder = plan.config.document.folder()
     return {Path(os.path.relpath(path, folder)).as_posix(): _file_digest(path) for path in plan.files}
 
@@ -68,17 +68,17 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def kept(
+def snapshot_of(
     plan: Plan, rows: Iterable[Row], measurement: Measurement | None = None, restarts: tuple[Restart, ...] = ()
 ) -> Snapshot:
     """The snapshot of a plan's rows in this environment.
 
     Args:
-        measurement: how uncertain the rows are; None keeps no uncertainty.
-        restarts: the steps that were started from recorded state.
+        measurement: the uncertainty of the rows; None stores no uncertainty.
+        restarts: the steps that start from recorded state.
     """
     large = plan.snapshot.tensors
-    found = tuple(kept_row(row, large, measurement) for row in rows)
+    found = tuple(stored_row(row, large, measurement) for row in rows)
     measured = None if measurement is None else Measured(RULES, measurement.runs, measurement.asked)
     return Snapshot(
         field_digests(plan.config), environment_of(plan), large, plan.columns, found, files=files_of(plan),
@@ -86,16 +86,16 @@ def kept(
     )  # fmt: skip
 
 
-def kept_row(row: Row, large: str, measurement: Measurement | None = None) -> KeptRow:
-    """A row as a snapshot keeps it: absent gradients are told, other absent values are left out."""
+def stored_row(row: Row, large: str, measurement: Measurement | None = None) -> StoredRow:
+    """A row as a snapshot stores it: a missing gradient is stored as null, other missing values are left out."""
     uncertain = {} if measurement is None else measurement.rows.get(row.number, {})
     unmeasured = None if measurement is None else UNKNOWN
     values = {
-        column.name: keep(value, column, large, uncertain.get(column.name, unmeasured))
+        column.name: store_tensor(value, column, large, uncertain.get(column.name, unmeasured))
         for column, value in zip(row.columns, row.values, strict=True)
         if value is not None or column.role == "gradient"
     }
-    return KeptRow(row.number, row.path, values)
+    return StoredRow(row.number, row.path, values)
 
 
 def measured(
@@ -108,14 +108,14 @@ def measured(
     budget: float | None = None,
     progress: Progress | None = None,
 ) -> Measurement | None:
-    """How uncertain the rows of a plan are; None where its config says `uncertainty: false`.
+    """The uncertainty of a plan's rows; None if its config says `uncertainty: false`.
 
-    What is measured is the eager engine on the CPU, whatever the config's engine and device.
+    It is always measured with the eager engine on the CPU, whatever the config's engine and device.
 
     Args:
-        allowed: folders that the plan reads data from, besides its own.
-        runs: how many perturbed runs, 0 for none; those of `before` or of the config unless given.
-        before: how a snapshot that is taken again was measured.
+        allowed: folders that the plan may read data from, besides its own.
+        runs: the number of perturbed runs, 0 for none; by default that of `before` or of the config.
+        before: how the previous snapshot was measured, if it is taken again.
     """
     runs, asked = _counts(plan, before) if runs is None else (runs, runs)
     if not runs:
@@ -129,9 +129,9 @@ def measured(
 
 
 def _counts(plan: Plan, before: Measured | None) -> tuple[int, int]:
-    """How many perturbed runs to make, and how many were asked for.
+    """The number of perturbed runs, and the number requested.
 
-    A snapshot keeps its counts, so that taking it again moves no line, unless the config has come to say another.
+    A snapshot keeps its numbers, so that taking it again changes no line, unless the config now sets another number.
     """
     planned, declared = plan.snapshot.runs, plan.config.snapshot.uncertainty
     says = declared is not None and "runs" in declared.model_fields_set
@@ -141,12 +141,12 @@ def _counts(plan: Plan, before: Measured | None) -> tuple[int, int]:
 
 
 def measurable(config: Config) -> Config:
-    """The config for the eager engine on the CPU: what can be perturbed."""
+    """The config for the eager engine on the CPU, which is what can be perturbed."""
     return config.model_copy(update={"engine": "eager", "device": "cpu"})
 
 
 def measurable_plan(plan: Plan, allowed: Sequence[str] = ()) -> Plan:
-    """The plan itself where it is for the eager engine on the CPU, else that of its config there.
+    """The plan itself if it is for the eager engine on the CPU, else a plan of its config for that.
 
     Raises:
         ConfigError: that engine cannot run it.
@@ -156,34 +156,34 @@ def measurable_plan(plan: Plan, allowed: Sequence[str] = ()) -> Plan:
     try:
         return _compiled(measurable(plan.config), allowed)
     except ConfigError as error:
-        told = (
+        message = (
             "the uncertainty of its numbers is measured with the eager engine on the CPU, which cannot run this config"
         )
         hint = "write `snapshot: {uncertainty: false}`"
-        first = plan.config.document.problem(("snapshot", "uncertainty"), told, hint)
+        first = plan.config.document.problem(("snapshot", "uncertainty"), message, hint)
         raise type(error)([first, *error.problems]) from error
 
 
 def overlay_of(taken: Snapshot, base: Snapshot) -> Overlay:
-    """What of a snapshot that was taken in another environment differs from `base`, which has the same rows."""
-    rows: dict[int, Mapping[str, Kept]] = {}
+    """The differences between a snapshot taken in another environment and `base`, which has the same rows."""
+    rows: dict[int, Mapping[str, StoredTensor]] = {}
     for mine, its in zip(taken.rows, base.rows, strict=True):
         names = {**its.values, **mine.values}
         changed = {
             name: mine.values.get(name, ABSENT)
             for name in names
-            if not is_kept_alike(mine.values.get(name, ABSENT), its.values.get(name, ABSENT))
+            if not is_same(mine.values.get(name, ABSENT), its.values.get(name, ABSENT))
         }
         if changed:
             rows[mine.number] = changed
     return Overlay(taken.environment, rows)
 
 
-def is_kept_alike(a: Kept, b: Kept) -> bool:
-    """Whether two kept tensors are the same, whatever their statistics were rounded to."""
+def is_same(a: StoredTensor, b: StoredTensor) -> bool:
+    """Whether two stored tensors are equal, apart from the rounding of their statistics."""
     if isinstance(a.value, torch.Tensor) and isinstance(b.value, torch.Tensor):
         return same_bits(a.value, b.value)
-    digest_a, digest_b = (getattr(kept.value, "digest", None) for kept in (a, b))
+    digest_a, digest_b = (getattr(stored.value, "digest", None) for stored in (a, b))
     return (digest_a is not None and digest_a == digest_b) or (a.value is None and b.value is None)
 
 
@@ -191,13 +191,13 @@ def is_kept_alike(a: Kept, b: Kept) -> bool:
 
 
 def tolerances_of(plan: Plan, exact: bool, snapshot: Snapshot) -> Tolerances:
-    """How near a run has to come to a snapshot.
+    """The tolerances for comparing a run with a snapshot.
 
-    Bits where the snapshot was taken in this very environment; else the first of: the tolerance of a glob, that of all
-    tensors, both from the config, what was measured, and `dtype`.
+    Bitwise if `exact` and the config does not say otherwise. Else the first of: the config's tolerance for a glob, the
+    config's tolerance for all tensors, the measured uncertainty, and `dtype`.
 
     Args:
-        exact: whether the snapshot was taken in this very environment, of this very config.
+        exact: whether the snapshot was taken in exactly this environment, of exactly this config.
     """
     given = plan.snapshot
     if exact and given.exact:
@@ -208,7 +208,7 @@ def tolerances_of(plan: Plan, exact: bool, snapshot: Snapshot) -> Tolerances:
     if snapshot.measured is not None and given.runs:
         return Tolerances(Tolerance("measured", factor=given.factor), by_glob)
     spread = snapshot.calibration.spread if snapshot.calibration else {}  # of the first format
-    measured = [(name, replace(BY_DTYPE, spread=2 * apart)) for name, apart in spread.items() if apart]
+    measured = [(name, replace(BY_DTYPE, spread=2 * difference)) for name, difference in spread.items() if difference]
     return Tolerances(BY_DTYPE, [*by_glob, *measured])
 
 

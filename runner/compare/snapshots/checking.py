@@ -1,4 +1,4 @@
-"""One config run again and held to its snapshot."""
+"""Runs a config again and compares it with its snapshot."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runner.compare.numbers.digested import Condensed
 from runner.compare.rows.causes import BATCH, RANDOM
 from runner.compare.rows.report import WIDEST, report, structure, to_json
 from runner.compare.rows.verdict import AnyRow, Pair, Verdict, align, align_edited, compare
-from runner.compare.snapshots.capture import files_of, kept, measured, plan_of, tolerances_of
+from runner.compare.snapshots.capture import files_of, measured, plan_of, snapshot_of, tolerances_of
 from runner.compare.snapshots.edits import START, Edit, edits, explains, field_digests
 from runner.compare.snapshots.model import FIRST_FORMAT, Snapshot, snapshot_path, uncertainty_of
 from runner.compare.snapshots.reading import read
-from runner.compare.snapshots.restarts import Restarted, compare_restarts, take
+from runner.compare.snapshots.restarts import Restarted, compare_restarts, take_restarts
 from runner.compare.snapshots.updating import Update, changes, updated
 from runner.compare.snapshots.writing import write
 from runner.engine import Row, execute
@@ -27,8 +27,9 @@ from runner.errors import DataWarning, EngineError, Problem, SnapshotError, Step
 from runner.plan import Plan
 
 Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
-"""`missing`: a config without a snapshot; `orphan`: a snapshot without its config; `damaged`: one that cannot be read;
-`failed`: a config that is not valid or whose run fails; `skipped`: one that an engine asked for cannot do."""
+"""`missing`: a config without a snapshot; `orphan`: a snapshot without its config; `damaged`: a snapshot that cannot be
+read; `failed`: the config is not valid or its run fails; `skipped`: the requested engine does not support the config.
+"""
 
 FINE: tuple[Status, ...] = ("holds", "skipped", "written", "updated")
 ENGINE = "engine="
@@ -39,43 +40,43 @@ DIFFERS = 3
 class Target:
     """A config and the file of its snapshot."""
 
-    config: str | None  # None: whatever the snapshot says it is of
+    config: str | None  # None: the config that the snapshot names
     snapshot: str
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The name in reports."""
         return self.config or self.snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of every target."""
+    """The options for every target."""
 
     update: Update | None = None
     overrides: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
-    width: int = WIDEST  # of a line that tells what differs
-    runs: int | None = None  # with perturbed rounding, where a snapshot is written; None: as the config says
-    budget: float | None = None  # seconds of these
+    width: int = WIDEST  # the width of the lines that describe differences
+    runs: int | None = None  # perturbed runs if a snapshot is written; None: as the config says
+    budget: float | None = None  # seconds for the perturbed runs
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one target; plain values only, so that it can come from another process."""
+    """The result for one target. It has plain values only, so that another process can return it."""
 
     name: str
     status: Status
     exit_code: int = 0
-    lines: tuple[str, ...] = ()  # what a person is told
+    lines: tuple[str, ...] = ()  # for people
     rows: int = 0
     seconds: float = 0.0
-    exact: bool = True  # compared bit for bit
+    exact: bool = True  # whether it was compared bit for bit
     details: dict[str, Any] = field(default_factory=dict)  # for programs
 
 
 def check(target: Target, request: Request) -> Outcome:
-    """Run a config and compare with its snapshot; whatever is wrong with either becomes the outcome."""
+    """Run a config and compare it with its snapshot. Errors of either become part of the outcome."""
     began = time.perf_counter()
     outcome = _checked(target, request)
     return replace(outcome, seconds=time.perf_counter() - began)
@@ -85,7 +86,7 @@ def _checked(target: Target, request: Request) -> Outcome:
     path = Path(target.snapshot)
     if not os.path.lexists(path):
         if request.update is not None and target.config is not None:
-            return _guarded(target.name, request, lambda: _new(target.name, Path(str(target.config)), path, request))
+            return _catching(target.name, request, lambda: _new(target.name, Path(str(target.config)), path, request))
         hint = f"`steprun snapshot {target.name}` takes one"
         return _fault(target.name, "missing", SteprunError(Problem(f"{target.name} has no snapshot", hint)), DIFFERS)
     try:
@@ -95,16 +96,16 @@ def _checked(target: Target, request: Request) -> Outcome:
     config = path.parent.parent / of
     name = target.config or os.path.normpath(config)
     if target.config is not None and Path(target.config).name != of:
-        message = f"{path} is of {of}, not of {target.config}"
+        message = f"{path} belongs to {of}, not to {target.config}"
         hint = "give one of the two configs a `name` of its own"
         return _fault(name, "damaged", SnapshotError(Problem(message, hint)), SnapshotError.exit_code)
     if not config.is_file():
-        told = Problem(f"{path} is of {of}, which is not there", "restore the config, or remove this file")
-        return _fault(str(path), "orphan", SnapshotError(told), DIFFERS)
-    return _guarded(name, request, lambda: _held(name, config, path, snapshot, request))
+        problem = Problem(f"{path} belongs to {of}, which does not exist", "restore the config, or remove this file")
+        return _fault(str(path), "orphan", SnapshotError(problem), DIFFERS)
+    return _catching(name, request, lambda: _compared(name, config, path, snapshot, request))
 
 
-def _guarded(name: str, request: Request, work: Callable[[], Outcome]) -> Outcome:
+def _catching(name: str, request: Request, work: Callable[[], Outcome]) -> Outcome:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
@@ -118,29 +119,29 @@ def _guarded(name: str, request: Request, work: Callable[[], Outcome]) -> Outcom
 def _new(name: str, config: Path, path: Path, request: Request) -> Outcome:
     plan = plan_of(config, request.overrides, request.allow)
     rows = list(execute(plan))
-    snapshot, doubts = _taken(config, plan, rows, request)
+    snapshot, doubts = _take_snapshot(config, plan, rows, request)
     write(snapshot, path, config.name)
     return Outcome(name, "written", rows=len(snapshot.rows), lines=(f"wrote {path}", *doubts))
 
 
-def _taken(
+def _take_snapshot(
     config: Path, plan: Plan, rows: Sequence[Row], request: Request, before: Snapshot | None = None
 ) -> tuple[Snapshot, tuple[str, ...]]:
-    """The snapshot of a run, its uncertainty measured as for the one before, unless something else is asked for.
+    """The snapshot of a run, and warnings about numbers that mean little.
 
-    Beside it stands what to say of numbers that mean little.
+    Uncertainty is measured as for the previous snapshot, unless the request says otherwise.
     """
     runs, how = request.runs, None if before is None else before.measured
     if runs is None and how is None and before is not None and before.format != FIRST_FORMAT:
         runs = 0
     uncertainty = measured(plan, rows, request.allow, runs=runs, before=how, budget=request.budget)
-    told: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
     if uncertainty is not None:
         from runner.compare.uncertainty.meaning import check_meaning, doubts  # imports torch's compiler
 
         check_meaning(str(config), rows, uncertainty)
-        told = tuple(doubts(plan, rows, uncertainty))
-    return kept(plan, rows, uncertainty, take(plan, uncertainty, request.allow)), told
+        warned = tuple(doubts(plan, rows, uncertainty))
+    return snapshot_of(plan, rows, uncertainty, take_restarts(plan, uncertainty, request.allow)), warned
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +149,10 @@ class Judged:
     """A run compared with its snapshot."""
 
     verdict: Verdict
-    exact: bool  # by bits, for the environment is the same and the config was not edited
-    measured: bool  # by the uncertainty that was measured, where not by bits
+    exact: bool  # bitwise, because the environment is the same and the config was not edited
+    measured: bool  # by measured uncertainty, if not bitwise
     edited: tuple[Edit, ...]
-    matches: bool  # whether any row after the start has a partner
+    matches: bool  # whether any row after the start matches a row of the snapshot
     restarts: tuple[Restarted, ...] = ()
 
     @property
@@ -166,25 +167,25 @@ class Judged:
 
     @property
     def refreshes(self) -> bool:
-        """Whether a config was edited and its bits stay: then its digests alone are new."""
+        """Whether the config was edited and the bits did not change: then only its digests need to be updated."""
         verdicts = [self.verdict, *(each.verdict for each in self.restarts if each.verdict is not None)]
         return bool(self.edited) and self.holds and all(verdict.same_bits for verdict in verdicts)
 
     @property
     def differing(self) -> list[tuple[int, Verdict]]:
-        """The rows from whose recorded state other numbers came, with how these differ."""
+        """The rows whose recorded state led to other numbers, each with its verdict."""
         found = [(each.after, each.verdict) for each in self.restarts if each.verdict is not None]
         return [(after, verdict) for after, verdict in found if not self.agrees(verdict)]
 
     def agrees(self, verdict: Verdict) -> bool:
-        """Whether a verdict holds; what is new in an edited config is no difference."""
+        """Whether a verdict passes. If the config was edited, new rows and tensors are allowed."""
         return _only_new(verdict) if self.edited else verdict.holds
 
 
-def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Request) -> Outcome:
+def _compared(name: str, config: Path, path: Path, snapshot: Snapshot, request: Request) -> Outcome:
     plan = plan_of(config, request.overrides, request.allow)
     if plan.name != path.stem:
-        message = f"{path} is of {config}, whose name is `{plan.name}`"
+        message = f"{path} belongs to {config}, whose name is `{plan.name}`"
         hint = f"`steprun snapshot {config}` takes {snapshot_path(config, plan.name).name}; remove this one"
         return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
     rows: list[Row] | None = list(execute(plan)) if request.update else None
@@ -195,18 +196,20 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
     fresh = judged.holds and stored and not judged.edited and request.update != "all"
     first = snapshot.format == FIRST_FORMAT
     if request.update is None or (first and request.update == "new") or (fresh and not first):
-        return _told(name, plan, snapshot, judged, request.width)
+        return _outcome(name, plan, snapshot, judged, request.width)
     assert rows is not None
     doubts: tuple[str, ...] = ()
     if judged.refreshes and stored and request.update == "differing" and _can_be_refreshed(snapshot, judged):
-        new = replace(snapshot, config=field_digests(plan.config))  # the numbers hold: only what was edited is new
+        new = replace(
+            snapshot, config=field_digests(plan.config)
+        )  # the numbers are the same: only the config's digests are new
     else:
-        taken, doubts = _taken(config, plan, rows, request, snapshot)
+        taken, doubts = _take_snapshot(config, plan, rows, request, snapshot)
         new = updated(snapshot, taken, request.update)
     if request.update == "new":
         if judged.differing or not _only_new(judged.verdict):
             write(new, path, config.name)
-            return _told(name, plan, snapshot, judged, request.width)
+            return _outcome(name, plan, snapshot, judged, request.width)
         new = replace(new, config=field_digests(plan.config))
     write(new, path, config.name)
     return _written(name, path, snapshot, new, judged, doubts)
@@ -214,41 +217,41 @@ def _held(name: str, config: Path, path: Path, snapshot: Snapshot, request: Requ
 
 def _written(name: str, path: Path, before: Snapshot, new: Snapshot, judged: Judged, doubts: Sequence[str]) -> Outcome:
     count = changes(before, new)
-    told = f"wrote {path}: {count:,} tensor{'' if count == 1 else 's'} changed"
+    summary = f"wrote {path}: {count:,} tensor{'' if count == 1 else 's'} changed"
     if judged.edited:
-        told += f", {_counted_edits(judged.edited)}"
+        summary += f", {_counted_edits(judged.edited)}"
     if new.environment != before.environment:
-        told += ", taken whole in this environment"
-    return Outcome(name, "updated", rows=judged.verdict.compared, lines=(told, *doubts), exact=judged.exact)
+        summary += ", taken whole in this environment"
+    return Outcome(name, "updated", rows=judged.verdict.compared, lines=(summary, *doubts), exact=judged.exact)
 
 
 def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None) -> Judged:
-    """A run of a plan compared with its snapshot.
+    """Compare a run of a plan with its snapshot.
 
     Args:
-        found: the rows of the run; it is run unless they are given.
+        found: the rows of the run; by default, the plan is run.
     """
     edited = edits(plan.config, snapshot.config, first_format=snapshot.format == FIRST_FORMAT)
-    expected, same = snapshot.seen_from(environment_of(plan))
+    expected, same = snapshot.rows_in(environment_of(plan))
     exact = same and not edited
     tolerances = tolerances_of(plan, exact, snapshot)
     rows = execute(plan) if found is None else found
     if edited:
-        kept = {column.name for column in snapshot.columns}
-        common = [column.name for column in plan.columns if column.role == "value" and column.name in kept]
+        stored = {column.name for column in snapshot.columns}
+        common = [column.name for column in plan.columns if column.role == "value" and column.name in stored]
         pairs = align_edited(list(rows), expected, common)
     else:
         pairs = align(rows, expected)
     matched: list[str] = []
-    verdict = compare(_noting(pairs, matched), plan.columns, snapshot.columns, tolerances, uncertainty_of)
+    verdict = compare(_collecting(pairs, matched), plan.columns, snapshot.columns, tolerances, uncertainty_of)
     restarts = compare_restarts(plan, snapshot, tolerances, edited=bool(edited))
     measured_elsewhere = tolerances.default.mode == "measured"
     matches = any(step != START for step in matched) or len(expected) < 2
     return Judged(verdict, exact, measured_elsewhere, edited, matches, tuple(restarts))
 
 
-def _noting(pairs: Iterable[Pair], matched: list[str]) -> Iterator[Pair]:
-    """The pairs; the step of each row that has a partner is added to `matched`."""
+def _collecting(pairs: Iterable[Pair], matched: list[str]) -> Iterator[Pair]:
+    """Yields the pairs, and adds the step of each matched row to `matched`."""
     for found, expected in pairs:
         if found is not None and expected is not None:
             matched.append(expected.step)
@@ -256,7 +259,7 @@ def _noting(pairs: Iterable[Pair], matched: list[str]) -> Iterator[Pair]:
 
 
 def _unmatched(name: str, plan: Plan, snapshot: Snapshot, judged: Judged) -> Outcome:
-    message = "the config was edited, and no step of its run is one that the snapshot has"
+    message = "the config was edited, and none of its steps is in the snapshot"
     hint = "`steprun check --update` takes the numbers of the edited config"
     lines = (message, *_edits_lines(judged.edited), *_notes(plan, snapshot, judged), f"= {hint}")
     details = {"edited": [_edit_json(edit) for edit in judged.edited]}
@@ -272,14 +275,14 @@ def _counted_edits(edited: Sequence[Edit]) -> str:
 
 def _edits_lines(edited: Sequence[Edit]) -> list[str]:
     shown = [str(edit) for edit in edited[:MOST_EDITS]]
-    return [*shown, f"and {len(edited) - MOST_EDITS} fields more"] if len(edited) > MOST_EDITS else shown
+    return [*shown, f"and {len(edited) - MOST_EDITS} more fields"] if len(edited) > MOST_EDITS else shown
 
 
 def _edit_json(edit: Edit) -> dict[str, Any]:
     return {"field": edit.name, "kind": edit.kind, "file": edit.source, "line": edit.line}
 
 
-def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int) -> Outcome:
+def _outcome(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int) -> Outcome:
     verdict = judged.verdict
     bits = verdict.same_bits and all(each.verdict is None or each.verdict.same_bits for each in judged.restarts)
     details = {
@@ -298,25 +301,26 @@ def _told(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: int)
     draws = [name for name, drawn in ((BATCH, plan.sources), (RANDOM, plan.random)) if drawn]
     first = _explained(judged, plan)
     every = plan.log.every
-    told = [*notes, *changed]
+    page = [*notes, *changed]
     if not judged.agrees(verdict):
-        told += report(verdict, draws=draws, every=every, width=width, first=first)
+        page += report(verdict, draws=draws, every=every, width=width, first=first)
     restarts: list[dict[str, Any]] = []
     for after, restarted in judged.differing:
-        told.append(f"started from the recorded state after row {after}:")
-        told += report(restarted, draws=draws, every=1, width=width)
+        page.append(f"started from the recorded state after row {after}:")
+        page += report(restarted, draws=draws, every=1, width=width)
         restarts.append({"after": after, **to_json(restarted, draws=draws, every=1)})
     details |= to_json(verdict, draws=draws, every=every, first=first)
     details |= {"changed_files": others, "restarts": restarts}
-    return Outcome(name, "differs", DIFFERS, tuple(told), verdict.compared, exact=judged.exact, details=details)
+    return Outcome(name, "differs", DIFFERS, tuple(page), verdict.compared, exact=judged.exact, details=details)
 
 
 def _explained(judged: Judged, plan: Plan) -> list[str]:
-    """The edits that can be why the first difference is there: the first of its causes."""
-    parting = judged.verdict.parting
-    if parting is None:
+    """The edits that can cause the first difference; they are the first of its causes."""
+    first_difference = judged.verdict.first_difference
+    if first_difference is None:
         return []
-    return [f"{edit}, which can explain this" for edit in judged.edited if explains(edit, parting, plan)][:MOST_EDITS]
+    able = [edit for edit in judged.edited if explains(edit, first_difference, plan)]
+    return [f"{edit}, which can explain this" for edit in able[:MOST_EDITS]]
 
 
 def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
@@ -324,8 +328,8 @@ def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
         yield "the snapshot has format 1, without uncertainties: `steprun snapshot` takes it again"
     digests = _digests(snapshot)
     if digests and not judged.exact and not judged.verdict.same_bits:
-        told = "is known by a digest" if digests == 1 else "are known by digests"
-        yield f"{digests:,} tensor{'' if digests == 1 else 's'} of rows {told} alone, and cannot be compared elsewhere"
+        known = "is stored only as a digest" if digests == 1 else "are stored only as digests"
+        yield f"{digests:,} tensor{'' if digests == 1 else 's'} of rows {known}, and cannot be compared elsewhere"
     for restart in judged.restarts:
         if restart.verdict is None:
             yield f"the state after row {restart.after} does not fit the edited config: {restart.misfit}"
@@ -336,28 +340,28 @@ def _notes(plan: Plan, snapshot: Snapshot, judged: Judged) -> Iterator[str]:
 
 
 def _digests(snapshot: Snapshot) -> int:
-    """How many tensors of rows are kept as a digest alone, those that follow a restart too."""
+    """The number of tensors that are stored only as a digest, including those after a restart."""
     rows = [*snapshot.rows, *(row for restart in snapshot.restarts for row in restart.rows)]
-    found = (kept for row in rows for kept in row.values.values())
-    return sum(isinstance(kept.value, Condensed) and kept.value.summary is None for kept in found)
+    found = (stored for row in rows for stored in row.values.values())
+    return sum(isinstance(stored.value, Condensed) and stored.value.summary is None for stored in found)
 
 
 def _can_be_refreshed(snapshot: Snapshot, judged: Judged) -> bool:
-    """Whether an edited config has no more rows and tensors than its snapshot, whose states still fit it."""
+    """Whether an edited config has no new rows or tensors, and its snapshot's states still fit it."""
     verdict = judged.verdict
-    if snapshot.format == FIRST_FORMAT:  # what it says of its environment is too little for the format that is written
+    if snapshot.format == FIRST_FORMAT:  # its environment lacks fields of the format that is written
         return False
     fitting = all(each.verdict is not None for each in judged.restarts)
     return fitting and not verdict.new_columns and verdict.new_rows.count == 0
 
 
 def _only_new(verdict: Verdict) -> bool:
-    gone = (verdict.missing_columns, verdict.redeclared, verdict.parting)
+    gone = (verdict.missing_columns, verdict.redeclared, verdict.first_difference)
     return not any(gone) and verdict.missing_rows.count == 0
 
 
 def _skipped(name: str, error: EngineError) -> Outcome:
-    """What the engine has against a config, which does not name it: the first reason, and how many more there are."""
+    """Why the engine does not support a config: the first reason, and the number of others."""
     first, *more = error.problems
     others = f" (and {len(more)} more)" if more else ""
     details = {"problems": [problem.to_json() for problem in error.problems]}

@@ -1,4 +1,4 @@
-"""What people write into a snapshot: comments and blank lines, which stay where they are when it is written again."""
+"""Keeps comments and blank lines that people write into a snapshot, when it is written again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 Place = tuple[str, ...]
-"""The keys that lead to a line, its own last."""
+"""The path of keys to a line, including its own."""
 
 _LINE = re.compile(r"(?P<indent> *)(?P<item>- )?(?P<key>.+?)(?::(?: .*)?)?")
 _QUOTED = re.compile(r"""[^"'#]+: (?:"(?:[^"\\]|\\.)*"|'[^']*')""")
@@ -16,16 +16,16 @@ _COMMENT = re.compile(r"\s+#.*")
 
 @dataclass(slots=True)
 class _Notes:
-    """Those of one line."""
+    """The comments of one line."""
 
     above: list[str] = field(default_factory=list)
-    beside: str = ""  # with the blanks before it
+    trailing: str = ""  # with the whitespace before it
 
 
 def annotated(text: str, old: str) -> str:
-    """The text of a snapshot with the notes of an older one, each at the line of the same keys.
+    """The text of a snapshot with the comments of an older one, each at the line with the same keys.
 
-    The first line of either is steprun's own. Notes of a line that is gone go with it.
+    steprun writes the first line of both. Comments of removed lines are dropped.
     """
     notes = _notes(old)
     if not notes:
@@ -34,7 +34,7 @@ def annotated(text: str, old: str) -> str:
     written = [head]
     for place, line in _placed(lines):
         found = notes.get(place, _Notes())
-        written += [*found.above, line + found.beside]
+        written += [*found.above, line + found.trailing]
     return "\n".join(written) + "\n"
 
 
@@ -45,15 +45,15 @@ def _notes(text: str) -> Mapping[Place, _Notes]:
         if not place:
             above.append(line)
             continue
-        beside = _beside(line)
-        if above or beside:
-            notes[place] = _Notes(above, beside)
+        trailing = _trailing(line)
+        if above or trailing:
+            notes[place] = _Notes(above, trailing)
             above = []
     return notes
 
 
 def _placed(lines: list[str]) -> Iterator[tuple[Place, str]]:
-    """Each line with its place; a comment or a blank line has none."""
+    """Each line with its place; a comment or a blank line has an empty place."""
     above: list[tuple[int, str]] = []
     items = 0
     for line in lines:
@@ -73,7 +73,7 @@ def _placed(lines: list[str]) -> Iterator[tuple[Place, str]]:
         yield tuple(key for _, key in above), line
 
 
-def _beside(line: str) -> str:
+def _trailing(line: str) -> str:
     quoted = _QUOTED.match(line)
     found = _COMMENT.search(line, quoted.end() if quoted else 0)
     return found[0] if found else ""

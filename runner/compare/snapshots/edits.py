@@ -1,4 +1,4 @@
-"""What of a config was edited since its snapshot was taken: which fields, on which lines."""
+"""Finds what was edited in a config since its snapshot was taken: which fields, on which lines."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ VARIANTS = ("device", "engine")
 """Keys that belong to the environment: one snapshot serves all of their values."""
 
 OVERRIDE = "override "
-"""What the name of an override as a source begins with."""
+"""The prefix of an override's name as a source."""
 
 START = "start"
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One thing that a config says."""
+    """One field of a config."""
 
     name: str  # "optimizer.adam.lr", "expression.loss"
     digest: str
     path: Path  # of the value in the file
-    line: int = 1  # within a text value
+    line: int = 1  # within a multi-line text
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A field that says something else than when the snapshot was taken."""
+    """A field that differs from the config that the snapshot was taken of."""
 
     name: str
     kind: str  # "edited", "new", "removed"
-    source: str | None = None  # what writes it, where that is not the config's own file: a base, an override
-    line: int | None = None  # None where it is gone
+    source: str | None = None  # the source that sets it, if not the config's own file: a base or an override
+    line: int | None = None  # None if it was removed
 
     def __str__(self) -> str:
         where = "" if self.line is None else f" (line {self.line})"
@@ -51,12 +51,12 @@ class Edit:
 
 
 def field_digests(config: Config) -> dict[str, str]:
-    """A digest of every field that a run's numbers depend on, by dotted name; each statement of `expression` is one."""
+    """A digest of every field that affects a run's numbers, by dotted name; each statement of `expression` is one."""
     return {field.name: field.digest for field in _fields(config)}
 
 
 def edits(config: Config, then: Mapping[str, str], *, first_format: bool = False) -> tuple[Edit, ...]:
-    """What a config says otherwise than `then`, the digests of a snapshot, in the order of the file.
+    """The fields of a config that differ from `then`, the digests of a snapshot, in the order of the file.
 
     Args:
         first_format: whether the digests are those of the first format, one for each top-level key.
@@ -75,15 +75,15 @@ def edits(config: Config, then: Mapping[str, str], *, first_format: bool = False
 
 
 def _is_above(name: str, others: Iterable[str]) -> bool:
-    """Whether others are below a field: an empty mapping, as in `normal: {}`, got or lost entries, which are named."""
+    """Whether others are below a field, as after `normal: {}` got entries; then these are listed instead."""
     return any(each.startswith(f"{name}.") for each in others)
 
 
-def explains(edit: Edit, parting: FirstDifference, plan: Plan) -> bool:
-    """Whether an edited field can be why the first difference is where it is."""
-    first = parting.divergences[0].column
+def explains(edit: Edit, first_difference: FirstDifference, plan: Plan) -> bool:
+    """Whether an edited field can cause the first difference."""
+    first = first_difference.divergences[0].column
     section, _, rest = edit.name.partition(".")
-    if parting.place.step == START:
+    if first_difference.place.step == START:
         return section in ("parameters", "constants", "seed", "dtype", "functions")
     match section:
         case "expression":
@@ -91,19 +91,19 @@ def explains(edit: Edit, parting: FirstDifference, plan: Plan) -> bool:
         case "metrics":
             return first.name == rest or first.name.endswith(f".{rest}")
         case "optimizer" | "optimizers":
-            return first.role in ("weight", "state") or not _is_before_any_update(parting, plan)
-        case "parameters":  # an initial value differs in the row of the start, where that row has it
+            return first.role in ("weight", "state") or not _is_before_any_update(first_difference, plan)
+        case "parameters":  # an initial value differs in the row of the start, if that row has it
             return rest.partition(".")[0] not in {column.name for column in plan.columns}
     return True
 
 
-def _is_before_any_update(parting: FirstDifference, plan: Plan) -> bool:
-    """Whether what the first row that differs computes comes before all optimizer steps."""
-    return plan.log.every == 1 and (parting.before is None or parting.before.step == START)
+def _is_before_any_update(first_difference: FirstDifference, plan: Plan) -> bool:
+    """Whether the first row that differs is computed before any optimizer step."""
+    return plan.log.every == 1 and (first_difference.before is None or first_difference.before.step == START)
 
 
 def _reaches(name: str, column: str, plan: Plan) -> bool:
-    """Whether a named value is on the way to a column, which may be that of a gradient or of an evaluation."""
+    """Whether a named value influences a column, which may be that of a gradient or of an evaluation."""
     value = column.rpartition(".")[2] if column not in plan.lowered.values else column
     if name == value or value == "grad" or value not in plan.lowered.values or name not in plan.lowered.values:
         return True
@@ -131,7 +131,7 @@ def _fields(config: Config) -> Iterator[Field]:
 
 
 def _statements(text: str) -> Iterator[Field]:
-    """Each statement of the expression, by the name that it assigns; blanks and comments do not count."""
+    """Each statement of the expression, by the name that it assigns; whitespace and comments do not count."""
     try:
         body = ast.parse(text).body
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""Many targets, in this process or in several."""
+"""Checks many targets, in this process or in several."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from runner.compare.snapshots.checking import FINE, Outcome, Request, Target, ch
 def check_all(
     targets: Sequence[Target], request: Request, *, jobs: int = 1, fail_fast: bool = False
 ) -> Iterator[Outcome]:
-    """The outcome of each target, in order; with `fail_fast`, the first that is not fine is the last.
+    """The outcome of each target, in order; with `fail_fast`, stops after the first that is not fine.
 
     Args:
-        jobs: processes. Each has as many torch threads as this one, for bits depend on them.
+        jobs: number of processes. Each has as many torch threads as this one, because bits depend on them.
     """
     if jobs == 1 or len(targets) < 2:
         with _collecting_what_is_new():
@@ -27,7 +27,7 @@ def check_all(
         return
     executor = ProcessPoolExecutor(
         min(jobs, len(targets)),
-        mp_context=multiprocessing.get_context("spawn"),  # a forked torch has lost its threads
+        mp_context=multiprocessing.get_context("spawn"),  # torch threads do not survive a fork
         initializer=torch.set_num_threads,
         initargs=(torch.get_num_threads(),),
     )
@@ -41,7 +41,7 @@ def check_all(
 
 @contextmanager
 def _collecting_what_is_new() -> Iterator[None]:
-    """Plans are made and dropped; what torch's modules hold need not be walked each time to find that."""
+    """Exclude torch's modules from garbage collection, which runs often as plans are created and dropped."""
     enabled = gc.isenabled()
     gc.freeze()
     gc.enable()

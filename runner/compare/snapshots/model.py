@@ -1,4 +1,4 @@
-"""What a snapshot holds: the rows of one run of a config, each tensor as text beside its value."""
+"""The content of a snapshot: the rows of one run of a config, each tensor as a value and as its text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.safe_files import Folder, Refused
 
 FORMAT = 2
 FIRST_FORMAT = 1
-"""The one before: without uncertainties, and with an environment that does not fix the bits."""
+"""The previous format: no uncertainties, and an environment that does not determine the bits."""
 FOLDER = "snapshots"
 SUFFIX = ".yaml"
 SIDECAR_SUFFIX = ".safetensors"
@@ -29,42 +29,42 @@ Value = Tensor | Condensed | None
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredTensor:
     """One tensor of one row."""
 
-    text: str  # as it stands in the file
-    value: Value  # the tensor itself, where its elements were kept; None is no gradient
-    uncertainty: Uncertainty | None = None  # None: it is exact, or nothing was measured
+    text: str  # as in the file
+    value: Value  # the tensor itself if its elements are stored; None: no gradient
+    uncertainty: Uncertainty | None = None  # None: exact, or not measured
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRow:
-    """One row. A tensor that is not named has no value in it."""
+class StoredRow:
+    """One row. A tensor that is not in `values` has no value in it."""
 
     number: int
     path: str
-    values: Mapping[str, Kept]
+    values: Mapping[str, StoredTensor]
 
     @property
     def step(self) -> str:
         return self.path.rpartition(".")[2]
 
     def __getitem__(self, name: str) -> Value:
-        kept = self.values.get(name)
-        return None if kept is None else kept.value
+        stored = self.values.get(name)
+        return None if stored is None else stored.value
 
     def __contains__(self, name: object) -> bool:
         return name in self.values
 
 
-def _as_uncertain(values: Mapping[str, Kept], row: KeptRow) -> dict[str, Kept]:
-    """The tensors of an overlay, each as uncertain as that of the row below it."""
-    return {name: Kept(kept.text, kept.value, uncertainty_of(row, name)) for name, kept in values.items()}
+def _with_uncertainty(values: Mapping[str, StoredTensor], row: StoredRow) -> dict[str, StoredTensor]:
+    """The tensors of an overlay, each with the uncertainty of that tensor in the base row."""
+    return {name: StoredTensor(stored.text, stored.value, uncertainty_of(row, name)) for name, stored in values.items()}
 
 
 def uncertainty_of(row: object, name: str) -> Uncertainty | None:
-    """How uncertain a tensor of a row of a snapshot is; None where it is exact, or nothing was measured."""
-    assert isinstance(row, KeptRow)
+    """The uncertainty of a tensor in a row of a snapshot; None if it is exact or was not measured."""
+    assert isinstance(row, StoredRow)
     return row.values[name].uncertainty if name in row.values else None
 
 
@@ -72,14 +72,14 @@ def uncertainty_of(row: object, name: str) -> Uncertainty | None:
 class Measured:
     """How the uncertainties of a snapshot were measured."""
 
-    rules: int  # the version of the perturbation's rules
+    rules: int  # the version of the perturbation rules
     runs: int
-    asked: int  # for how many; more than `runs` where the time did not suffice
+    asked: int  # runs requested; more than `runs` if time ran out
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How far repeated runs lay apart, and which these were: in snapshots of the first format only."""
+    """How far apart repeated runs were, and which runs these were. Only in snapshots of the first format."""
 
     runs: int
     over: str  # "threads 1, 2"
@@ -89,42 +89,45 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """The tensors whose values are others in another environment."""
+    """The tensors whose values differ in another environment."""
 
     environment: Environment
-    rows: Mapping[int, Mapping[str, Kept]]  # row number → tensor
+    rows: Mapping[int, Mapping[str, StoredTensor]]  # row number → tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The state of a run after one of its rows, and the rows of the steps that were started from it."""
+    """The state of a run after one of its rows, and the rows of the steps that start from it."""
 
     after: int  # the number of the row
-    state: bytes  # as `restart_state.encoded` gives it
-    rows: tuple[KeptRow, ...]
+    state: bytes  # as `restart_state.encoded` returns it
+    rows: tuple[StoredRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The rows of one run of a config."""
 
-    config: Mapping[str, str]  # dotted field → digest; of the first format, top-level key → digest
+    config: Mapping[str, str]  # dotted field → digest; in the first format, top-level key → digest
     environment: Environment
-    large: str  # how tensors of more than `LARGEST_WHOLE` elements are kept: full, stats or digest
+    large: str  # how tensors of more than `LARGEST_WHOLE` elements are stored: full, stats or digest
     columns: tuple[Column, ...]
-    rows: tuple[KeptRow, ...]
+    rows: tuple[StoredRow, ...]
     calibration: Calibration | None = None
     overlays: tuple[Overlay, ...] = field(default=())
-    files: Mapping[str, str] = field(default_factory=dict)  # data file, from the config's folder → digest of its bytes
-    measured: Measured | None = None  # None: `uncertainty: false`, or of the first format
+    files: Mapping[str, str] = field(
+        default_factory=dict
+    )  # data file, relative to the config's folder → digest of its bytes
+    measured: Measured | None = None  # None: `uncertainty: false`, or the first format
     format: int = FORMAT
-    sidecar: str | None = None  # the file beside it that holds its large tensors, as it was read
+    sidecar: str | None = None  # the file next to it with its large tensors, as read
     restarts: tuple[Restart, ...] = ()
 
-    def seen_from(self, environment: Environment) -> tuple[tuple[KeptRow, ...], bool]:
-        """The rows to expect in an environment, and whether they were taken in that very one.
+    def rows_in(self, environment: Environment) -> tuple[tuple[StoredRow, ...], bool]:
+        """The rows to expect in an environment, and whether they were taken in exactly that environment.
 
-        The overlay of the same environment comes first, then the snapshot's own, then an overlay of the same device.
+        The order is: the overlay of this environment, the snapshot's own rows if the device is the same, an overlay of
+        the same device, the snapshot's own rows.
         """
         if environment == self.environment:
             return self.rows, True
@@ -137,9 +140,9 @@ class Snapshot:
                     return self.overlaid(overlay), False
         return self.rows, False
 
-    def overlaid(self, overlay: Overlay) -> tuple[KeptRow, ...]:
+    def overlaid(self, overlay: Overlay) -> tuple[StoredRow, ...]:
         return tuple(
-            KeptRow(row.number, row.path, {**row.values, **_as_uncertain(overlay.rows[row.number], row)})
+            StoredRow(row.number, row.path, {**row.values, **_with_uncertainty(overlay.rows[row.number], row)})
             if row.number in overlay.rows
             else row
             for row in self.rows
@@ -148,38 +151,38 @@ class Snapshot:
 
 @contextmanager
 def folder_of(snapshot: Path, *, create: bool = False) -> Iterator[Folder]:
-    """The folder of a snapshot, open; it is none where it is a link, for that may lead anywhere.
+    """Open the folder of a snapshot. A link is refused, because it may lead anywhere.
 
     Raises:
         OSError: it cannot be opened.
-        SnapshotError: it is a link, or no folder.
+        SnapshotError: it is a link, or not a folder.
     """
     parent = Path(os.path.abspath(snapshot)).parent
     with Folder(parent.parent) as above:
         try:
             found = above.folder(parent.name, create=create)
         except Refused as error:
-            message = f"{snapshot.parent} is no folder for snapshots: {error.strerror}"
-            raise SnapshotError(Problem(message, "put a folder of its own in its place")) from error
+            message = f"cannot use {snapshot.parent} as the folder of snapshots: {error.strerror}"
+            raise SnapshotError(Problem(message, "replace it with a folder")) from error
         with found as folder:
             yield folder
 
 
 def snapshot_path(config: Path, name: str) -> Path:
-    """Where the snapshot of a config is: `snapshots/NAME.yaml` beside it."""
+    """The path of a config's snapshot: `snapshots/NAME.yaml` next to the config."""
     return config.parent / FOLDER / f"{name}{SUFFIX}"
 
 
 def sidecar_path(snapshot: Path, digest: str) -> Path:
-    """Where large tensors are: `snapshots/NAME.0123456789abcdef.safetensors`, named by their content."""
+    """The path of the large tensors: `snapshots/NAME.0123456789abcdef.safetensors`, named by their content."""
     return snapshot.with_suffix(f".{digest}{SIDECAR_SUFFIX}")
 
 
 def state_path(snapshot: Path, state: bytes) -> Path:
-    """Where the state of a restart is: named by its content, as large tensors are."""
+    """The path of a restart's state, named by its content, as for large tensors."""
     return sidecar_path(snapshot, hashlib.sha256(state).hexdigest()[:16])
 
 
 def first_sidecar_path(snapshot: Path) -> Path:
-    """Where they are of a snapshot of the first format."""
+    """The path of the large tensors of a snapshot of the first format."""
     return snapshot.with_suffix(SIDECAR_SUFFIX)

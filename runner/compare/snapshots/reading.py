@@ -1,4 +1,4 @@
-"""Files to snapshots: every fault of one that was edited, cut off or separated from its tensors, at its place."""
+"""Reads snapshots: reports every fault of an edited, cut-off or incomplete one at its place."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from runner.compare.snapshots.model import (
     FORMAT,
     SIDECAR_SUFFIX,
     Calibration,
-    Kept,
-    KeptRow,
     Measured,
     Overlay,
     Restart,
     Snapshot,
+    StoredRow,
+    StoredTensor,
     first_sidecar_path,
     folder_of,
     state_path,
@@ -47,13 +47,13 @@ from runner.record.rows.digest import digest_of
 from runner.record.rows.storage import dtype_named
 
 LARGEST_SIDECAR = 16 << 30
-KEPT = ("full", "stats", "digest")
+LARGE = ("full", "stats", "digest")
 
 _RESTORE = "restore the file that belongs to this snapshot, or take it again"
 LARGEST_SPREAD = 2.0**20
-"""Times the largest number of a dtype that an uncertainty of it may be: a norm sums over many elements."""
+"""The limit for an uncertainty, as a multiple of the largest number of its dtype: a norm sums over many elements."""
 
-_PUT_BACK = "put back what stood there, or take it again: remove the file first"
+_PUT_BACK = "restore the old text, or remove the file and take the snapshot again"
 _WIDEST_MARK = 23
 _NEEDED = ("format", "of", "config", "environment", "large", "tensors", "rows")
 _OPTIONAL = {
@@ -75,27 +75,27 @@ _SHAPE = re.compile(r"\(((?:\d+(?:, \d+)*)?)\) (.*)", re.DOTALL)
 
 
 def read(path: Path) -> tuple[Snapshot, str]:
-    """The snapshot in a file, and the name of the config's file it is of.
+    """The snapshot in a file, and the name of its config's file.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
-        SnapshotError: it is damaged, of another format, or its large tensors are not beside it; every fault is told.
+        SnapshotError: it is damaged, of another format, or its large tensors are missing. Every fault is reported.
     """
     content = _content(path)
     while True:
         try:
             return _parsed(path, content)
         except SnapshotError:
-            before, content = hashlib.sha256(content).digest(), b""  # at most one of both is in memory
+            before, content = hashlib.sha256(content).digest(), b""  # never keep both contents in memory
             content = _content(path)
             if hashlib.sha256(content).digest() == before:
-                raise  # and not because another process has written it meanwhile
+                raise  # another process did not write it meanwhile
 
 
 def _parsed(path: Path, content: bytes) -> tuple[Snapshot, str]:
     hole = content.find(0)
     if hole >= 0:
-        content = content[: hole + 1]  # the fault is there, and what follows may be a hole of any size
+        content = content[: hole + 1]  # the fault is there, and the rest may be a hole of any size
     try:
         source = text_source(decode(str(path), content), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
         check_whole(source)
@@ -116,13 +116,13 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {path}") from error
     except OSError as error:
-        told = error.strerror or str(error)
-        hint = "put the snapshot there as an ordinary file, in a folder `snapshots` that is no link"
-        raise UsageError(Problem(f"cannot read {path}: {told.lower()}", hint)) from error
+        reason = error.strerror or str(error)
+        hint = "put the snapshot there as an ordinary file, in a folder `snapshots` that is not a link"
+        raise UsageError(Problem(f"cannot read {path}: {reason.lower()}", hint)) from error
 
 
 class _Reader:
-    """One file while it is read; collects its faults."""
+    """Reads one file, and collects its faults."""
 
     def __init__(self, source: Source, path: Path) -> None:
         self._source = source
@@ -144,14 +144,14 @@ class _Reader:
         entries = {key: entry.value for key, entry in root.entries.items()}
         of = self._text(entries["of"], "the name of a config's file")
         if Path(of).name != of:
-            message = "a snapshot is of a config in the folder above it, and this is no file's name there"
+            message = "this is not the name of a file: a snapshot belongs to a config in its parent folder"
             self._add(entries["of"], message, "write the name of the config's file, without folders")
         config = self._texts(entries["config"], "config")
         files = self._texts(entries["files"], "files") if "files" in entries else {}
         environment = self._environment(entries["environment"])
         self._large = self._text(entries["large"], "`full`, `stats` or `digest`")
-        if self._large not in KEPT:
-            self._add(entries["large"], f"large tensors are not kept as `{self._large}`", f"write {', '.join(KEPT)}")
+        if self._large not in LARGE:
+            self._add(entries["large"], f"`large` cannot be `{self._large}`", f"write {', '.join(LARGE)}")
         self._columns = {column.name: column for column in self._read_columns(entries["tensors"])}
         self._measured = self._read_measured(entries["uncertainty"]) if "uncertainty" in entries else None
         if "elements" in entries:
@@ -182,7 +182,7 @@ class _Reader:
         if self._problems:
             shown = self._problems[:10]
             if len(shown) < len(self._problems):
-                shown.append(Problem(f"and {len(self._problems) - len(shown)} faults more"))
+                shown.append(Problem(f"and {len(self._problems) - len(shown)} more problems"))
             raise SnapshotError(shown)
 
     def _check_keys(self, node: MapNode, needed: tuple[str, ...], optional: tuple[str, ...], noun: str) -> None:
@@ -244,9 +244,9 @@ class _Reader:
         return Measured(values["rules"], values["runs"], values.get("asked", values["runs"]))
 
     def _read_sidecar_name(self, node: Node) -> str:
-        name = self._text(node, "the name of a file beside this one")
+        name = self._text(node, "the name of a file next to this one")
         if name and (Path(name).name != name or not name.endswith(SIDECAR_SUFFIX)):
-            self._add(node, f"`{name}` is no name of a {SIDECAR_SUFFIX} file beside this one", AGAIN)
+            self._add(node, f"`{name}` is not the name of a {SIDECAR_SUFFIX} file next to this one", AGAIN)
         return name
 
     def _calibration(self, node: Node) -> Calibration | None:
@@ -278,20 +278,20 @@ class _Reader:
             elif text:
                 self._add(entry.value, f"`{text}` does not declare a tensor", "write `weight float32 [2, 3]`")
 
-    def _rows(self, node: Node) -> Iterator[KeptRow]:
+    def _rows(self, node: Node) -> Iterator[StoredRow]:
         last = -1
         for key, entry in self._map(node, "rows").entries.items():
             found = _ROW.fullmatch(key)
             if found is None:
-                self._add(entry.key, f"`{key}` is no row", "write its number and path, as in `17 repeat[17].1.train`")
+                self._add(entry.key, f"`{key}` is not a row", "write number and path: `17 repeat[17].1.train`")
                 continue
             number = int(found[1])
             if number <= last:
-                self._add(entry.key, f"row {number} stands after row {last}", "put the rows back in order")
+                self._add(entry.key, f"row {number} follows row {last}", "put the rows back in order")
             last = number
-            yield KeptRow(number, found[2], self._values(entry.value))
+            yield StoredRow(number, found[2], self._values(entry.value))
 
-    def _overlays(self, node: Node, rows: tuple[KeptRow, ...]) -> Iterator[Overlay]:
+    def _overlays(self, node: Node, rows: tuple[StoredRow, ...]) -> Iterator[Overlay]:
         if not isinstance(node, ListNode):
             self._add(node, f"expected a list of overlays, found {describe(plain(node))}")
             return
@@ -301,16 +301,16 @@ class _Reader:
             self._check_keys(found, ("environment", "rows"), (), "an overlay")
             self._raise()
             environment = self._environment(found.entries["environment"].value)
-            values: dict[int, Mapping[str, Kept]] = {}
-            self._overlaid = True  # its lines have the uncertainty of those below
+            values: dict[int, Mapping[str, StoredTensor]] = {}
+            self._overlaid = True  # its lines have the uncertainty of the base rows
             for row in self._rows(found.entries["rows"].value):
                 if paths.get(row.number) != row.path:
-                    message = f"the overlay has a row `{row.number} {row.path}`, and the snapshot has not"
+                    message = f"the overlay has a row `{row.number} {row.path}` that the snapshot does not have"
                     self._add(found.entries["rows"].key, message)
                 values[row.number] = row.values
             yield Overlay(environment, values)
 
-    def _restarts(self, node: Node, rows: tuple[KeptRow, ...]) -> Iterator[Restart]:
+    def _restarts(self, node: Node, rows: tuple[StoredRow, ...]) -> Iterator[Restart]:
         if not isinstance(node, ListNode):
             self._add(node, f"expected a list of restarts, found {describe(plain(node))}")
             return
@@ -327,7 +327,7 @@ class _Reader:
             yield Restart(after, self._state(entries["state"]), tuple(self._rows(entries["rows"])))
 
     def _state(self, node: Node) -> bytes:
-        """The content of the file of a restart's state."""
+        """The content of the file with a restart's state."""
         name = self._read_sidecar_name(node)
         content = self._file(node, name, f"the state is in {name}") if name else None
         if content is None:
@@ -340,8 +340,8 @@ class _Reader:
             self._add(node, f"{name} is damaged: {error}", _RESTORE)
         return content
 
-    def _values(self, node: Node) -> dict[str, Kept]:
-        values: dict[str, Kept] = {}
+    def _values(self, node: Node) -> dict[str, StoredTensor]:
+        values: dict[str, StoredTensor] = {}
         for name, entry in self._map(node, "the row's tensors").entries.items():
             column = self._columns.get(name)
             if column is None:
@@ -350,41 +350,41 @@ class _Reader:
             elif not isinstance(entry.value, ScalarNode):
                 self._add(entry.value, f"expected the numbers of `{name}`, found {describe(plain(entry.value))}")
             else:
-                values[name] = self._kept(column, entry.value)
+                values[name] = self._read_tensor(column, entry.value)
         return values
 
-    def _kept(self, column: Column, node: ScalarNode) -> Kept:
+    def _read_tensor(self, column: Column, node: ScalarNode) -> StoredTensor:
         raw = self._raw(node)
         if raw == "null":
-            return Kept(raw, None)
+            return StoredTensor(raw, None)
         text, uncertainty = self._uncertainty(node, column, raw)
         shape = column.shape
         if shape is None:
             found = _SHAPE.fullmatch(text)
             if found is None:
-                self._add(node, f"the shape of `{column.name}` varies, and this begins with none", "write `(2, 3) …`")
-                return Kept(raw, None)
+                self._add(node, f"`{column.name}` varies in shape, and this one is missing", "write `(2, 3) …`")
+                return StoredTensor(raw, None)
             shape, text = tuple(map(int, filter(None, found[1].split(", ")))), found[2]
-        kept = digested.from_text(text, column.dtype, shape)
-        if kept is not None:
-            value = self._stored_tensor(node, column, kept) if self._large == "full" else kept
+        condensed = digested.from_text(text, column.dtype, shape)
+        if condensed is not None:
+            value = self._stored_tensor(node, column, condensed) if self._large == "full" else condensed
             if self._large != "digest":
                 self._check_measured(node, column, uncertainty)
-            return Kept(raw, value, uncertainty)
+            return StoredTensor(raw, value, uncertainty)
         if text.startswith("sha256:"):
             self._add(node, "this is not how a large tensor is written", AGAIN)
-            return Kept(raw, None)
+            return StoredTensor(raw, None)
         try:
             value = numerals.from_text(text, column.dtype, shape)
             if value.numel():
                 self._check_measured(node, column, uncertainty)
-            return Kept(f"'{raw}'" if node.style else raw, value, uncertainty)
+            return StoredTensor(f"'{raw}'" if node.style else raw, value, uncertainty)
         except NumeralError as error:
             self._add(node, f"`{column.name}`: {error}", _PUT_BACK)
-            return Kept(raw, None)
+            return StoredTensor(raw, None)
 
     def _uncertainty(self, node: Node, column: Column, text: str) -> tuple[str, Uncertainty | None]:
-        """A line without its uncertainty, and that."""
+        """A line without its uncertainty, and the uncertainty."""
         found = _UNCERTAIN.fullmatch(text)
         try:
             if found is not None:
@@ -434,14 +434,14 @@ class _Reader:
         return stored
 
     def _read_stored(self, node: Node, column: Column, digested: digested.Condensed) -> Tensor | None:
-        """What the file of large tensors has under a digest; None, and a fault, where that is nothing."""
+        """Reads a tensor by its digest from the file of large tensors; None, and a problem, if it is not there."""
         size = math.prod(digested.shape) * column.dtype.itemsize
         try:
             with folder_of(self._path) as folder:
                 if self._stored is None:
                     self._stored = TensorFile(folder, self._sidecar, LARGEST_SIDECAR)
                 if digested.digest not in self._stored:
-                    self._add(node, f"{self._sidecar} does not hold this tensor", _RESTORE)
+                    self._add(node, f"{self._sidecar} does not contain this tensor", _RESTORE)
                     return None
                 try:
                     return self._stored.tensor(folder, self._sidecar, digested.digest, size)
@@ -456,7 +456,7 @@ class _Reader:
         return None
 
     def _other_digest(self, column: Column) -> str:
-        return f"what {self._sidecar} holds of `{column.name}` has another digest than this"
+        return f"`{column.name}` in {self._sidecar} has a different digest"
 
     def _add_unreadable(self, node: Node, name: str, what: str, error: OSError) -> None:
         reason = f"{name} cannot be read: {(error.strerror or str(error)).lower()}"
@@ -464,7 +464,7 @@ class _Reader:
         self._add(node, f"{what}, and there is no such file" if gone else reason, _RESTORE)
 
     def _file(self, node: Node, name: str, what: str) -> bytes | None:
-        """The content of a file beside the snapshot; None, and a fault, where it cannot be read."""
+        """The content of a file next to the snapshot; None, and a problem, if it cannot be read."""
         try:
             with folder_of(self._path) as folder:
                 return folder.read(name, LARGEST_STATE)
@@ -487,7 +487,7 @@ def _column(name: str, text: str) -> Column | None:
 
 
 def _as_declared(stored: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """A tensor of a dtype that safetensors has no name for, from its integers; None where these fit none."""
+    """A tensor of a dtype that safetensors does not support, from its integers; None if they do not fit."""
     kind = torch.float64 if dtype == torch.complex128 else torch.float16 if dtype == torch.complex32 else dtype
     try:
         viewed = stored.view(kind)

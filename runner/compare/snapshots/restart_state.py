@@ -1,4 +1,4 @@
-"""The state of a run after one of its rows, as a file beside a snapshot: tensors, and JSON among them; never pickle."""
+"""The state of a run after one of its rows, as a file next to a snapshot: tensors and JSON, never pickle."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from runner.safe_files import MIB
 
 FORMAT = 1
 LARGEST_STATE = 256 * MIB
-"""Bytes of a file that is written, and of one that is read."""
+"""The limit in bytes for files that are written and for files that are read."""
 
 _JSON = "state"
 
 
 class StateError(ValueError):
-    """What was read is not the state of a run."""
+    """The file does not contain the state of a run."""
 
 
 def encoded(plan: Plan, state: State) -> bytes:
-    """The content of the file of a state.
+    """A state as the content of its file.
 
-    Rows that the log holds back are left out: every row is logged after a restart.
+    Rows that the log withholds are left out, because every row is logged after a restart.
     """
     tensors: dict[str, Tensor] = {}
     contents = {**state_contents(plan, state), "withheld": [], "last": []}
-    told = {"format": FORMAT, "fits": fits(plan), "state": encode(contents, tensors)}
+    header = {"format": FORMAT, "fits": fits(plan), "state": encode(contents, tensors)}
     stored = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    stored[_JSON] = torch.frombuffer(bytearray(json.dumps(told).encode()), dtype=torch.uint8)
+    stored[_JSON] = torch.frombuffer(bytearray(json.dumps(header).encode()), dtype=torch.uint8)
     return save(stored)
 
 
 def check_content(content: bytes) -> None:
-    """Check that a file holds a state, whatever the run.
+    """Check that a file contains a state, of any run.
 
     Raises:
         StateError: it does not; the text says why.
@@ -54,27 +54,27 @@ def check_content(content: bytes) -> None:
 
 
 def misfits(plan: Plan, content: bytes) -> list[str]:
-    """What of a plan is not as it was when a state was stored: ["the shape of `w`"]; nothing where the state fits."""
+    """The differences from the plan that a state was stored for: ["the shape of `w`"]; empty if the state fits."""
     then, now = _read(content)["fits"], fits(plan)
     return [name for name in {**then, **now} if then.get(name) != now.get(name)]
 
 
 def restore(plan: Plan, state: State, content: bytes) -> None:
-    """Bring a freshly made state of a plan to a stored one that fits.
+    """Set a new state of a plan to a stored one that fits.
 
     Raises:
-        StateError: it is not one of a run of the plan; the text says why.
+        StateError: it is not a state of this plan; the text says why.
     """
-    told = _read(content)["state"]
+    contents = _read(content)["state"]
     try:
-        check_state(plan, state, told)
+        check_state(plan, state, contents)
     except Forged as error:
         raise StateError(str(error)) from error
-    restore_state(state, told, plan.device)
+    restore_state(state, contents, plan.device)
 
 
 def fits(plan: Plan) -> dict[str, str]:
-    """What a plan must have in common with another one so that a state of either is one of the other."""
+    """The properties that two plans must share so that a state of one fits the other."""
     return dict(_fits(plan))
 
 
@@ -95,15 +95,15 @@ def _fits(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _read(content: bytes) -> Mapping[str, Any]:
-    """The JSON of a file, its state with tensors of its own."""
+    """The JSON of a file, with the tensors in its state."""
     try:
         tensors = load(content)
-        told = parse_json(tensors.pop(_JSON).numpy().tobytes())
-        if told["format"] != FORMAT:
-            raise StateError(f"it has format {told['format']}, and this version reads {FORMAT}")
-        if not isinstance(told["fits"], dict):
+        header = parse_json(tensors.pop(_JSON).numpy().tobytes())
+        if header["format"] != FORMAT:
+            raise StateError(f"it has format {header['format']}, and this version reads {FORMAT}")
+        if not isinstance(header["fits"], dict):
             raise StateError("it does not say what it fits")
-        return {"fits": told["fits"], "state": decode(told["state"], tensors)}
+        return {"fits": header["fits"], "state": decode(header["state"], tensors)}
     except StateError:
         raise
     except (SafetensorError, Forged) as error:

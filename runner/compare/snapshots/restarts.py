@@ -1,7 +1,7 @@
-"""Steps that start from recorded state: late rows of a chaotic training stay sensitive to small faults.
+"""Steps that start from recorded state: they keep late rows of a chaotic training sensitive to small faults.
 
-Rounding grows from step to step in a chaotic run, until a late row says little of the steps before it. A few steps that
-start from the state that the snapshot recorded have nothing to inherit: their uncertainty is that of these steps alone.
+In a chaotic run, rounding grows from step to step, until a late row says little about the steps before it. A few steps
+that start from a recorded state inherit no rounding: their uncertainty is that of these steps alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from runner.compare.numbers.tolerances import Tolerances
 from runner.compare.rows.verdict import Verdict, align, compare
-from runner.compare.snapshots.capture import kept_row, measurable_plan
+from runner.compare.snapshots.capture import measurable_plan, stored_row
 from runner.compare.snapshots.model import Restart, Snapshot, uncertainty_of
 from runner.compare.snapshots.restart_state import LARGEST_STATE, StateError, encoded, misfits, restore
 from runner.engine import Row, State, execute, initial_state
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
     Announce = Callable[[int], Progress]
 
 STEPS = 3
-"""Rows after each restart that are stored and compared; fewer where the run ends."""
+"""The number of rows after each restart that are stored and compared; fewer if the run ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
     """Steps from a recorded state, compared with those of the snapshot."""
 
-    after: int  # the number of the row whose state it is
-    verdict: Verdict | None  # None where the state does not fit the config any more
-    misfit: str = ""  # why it does not
+    after: int  # the number of the row that the state follows
+    verdict: Verdict | None  # None if the state no longer fits the config
+    misfit: str = ""  # why it does not fit
 
 
 UNBOUNDED = 1e9
-"""Seconds for the perturbed runs of a restart: of a few steps each, as many are made as of the whole run."""
+"""Seconds for the perturbed runs of a restart. They have few steps, so there are as many as for the whole run."""
 
 
-def take(
+def take_restarts(
     plan: Plan, measurement: Measurement | None, allowed: Sequence[str] = (), announce: Announce | None = None
 ) -> tuple[Restart, ...]:
-    """The restarts that a config asks for; the config is run once more for its states.
+    """The restarts that a config asks for. The config runs once more to record their states.
 
     Args:
-        measurement: of the whole run; its count of perturbed runs measures each restart too. None measures nothing.
-        allowed: folders that the plan reads data from, besides its own.
-        announce: gives what is called before each perturbed run from the state after a row.
+        measurement: of the whole run; each restart gets as many perturbed runs. None measures nothing.
+        allowed: folders that the plan may read data from, besides its own.
+        announce: returns the progress callback for the perturbed runs from the state after a row.
     Raises:
-        SnapshotError: the run ends before a row of them, or right after it.
+        SnapshotError: the run ends before one of these rows, or right after it.
     """
     if not plan.snapshot.restart:
         return ()
@@ -73,8 +73,8 @@ def take(
             raise SnapshotError(problem)
         progress = None if announce is None else announce(after)
         own = None if measurement is None else _measured(plan, states[after], rows, measurement.runs, allowed, progress)
-        kept = tuple(kept_row(row, plan.snapshot.tensors, own) for row in rows)
-        restarts.append(Restart(after, states[after], kept))
+        stored = tuple(stored_row(row, plan.snapshot.tensors, own) for row in rows)
+        restarts.append(Restart(after, states[after], stored))
     return tuple(restarts)
 
 
@@ -82,9 +82,9 @@ def compare_restarts(plan: Plan, snapshot: Snapshot, tolerances: Tolerances, *, 
     """Start from each recorded state of a snapshot, and compare the rows.
 
     Args:
-        edited: whether the config was edited since; a state that does not fit it any more is passed over.
+        edited: whether the config was edited since; a state that no longer fits is then skipped.
     Raises:
-        SnapshotError: a state is not one of this config, which was not edited.
+        SnapshotError: a state does not fit the config, although that was not edited.
     """
     for restart in snapshot.restarts:
         found = misfits(plan, restart.state)
@@ -105,13 +105,13 @@ def compare_restarts(plan: Plan, snapshot: Snapshot, tolerances: Tolerances, *, 
 
 
 def merged(old: Sequence[Restart], taken: Sequence[Restart]) -> tuple[Restart, ...]:
-    """Restarts of a snapshot, and those of a run whose rows it has not."""
+    """The restarts of a snapshot, plus those of a run after rows that the snapshot does not have."""
     known = {restart.after for restart in old}
     return tuple(sorted([*old, *(each for each in taken if each.after not in known)], key=lambda each: each.after))
 
 
 def _states(plan: Plan) -> Mapping[int, bytes]:
-    """The states after the rows that the plan names, by the number of the row."""
+    """The states after the rows that the plan names, by row number."""
     wanted, found = set(plan.snapshot.restart), {}
     state = initial_state(plan)
     for row in execute(plan, state, shared=True, by_row=True):
@@ -141,7 +141,7 @@ def _started(content: bytes, plan: Plan) -> State:
 def _measured(
     plan: Plan, content: bytes, rows: Sequence[Row], runs: int, allowed: Sequence[str], progress: Progress | None
 ) -> Measurement:
-    """How uncertain the rows from a state are: of the eager engine on the CPU, whatever the plan's."""
+    """The uncertainty of the rows from a state, always measured with the eager engine on the CPU."""
     from runner.compare.uncertainty.measuring import measure  # imports torch's compiler
 
     perturbed = measurable_plan(plan, allowed)

@@ -1,4 +1,4 @@
-"""The outcomes of a check for programs: JUnit XML and JSON, and the exit code."""
+"""The outcomes of a check for other programs: JUnit XML, JSON, and the exit code."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from runner.errors import RunError
 from runner.record.directory import write_atomically
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML has no way to hold; a file's name may."""
+"""Characters that XML cannot represent, but that a file name may contain."""
 _KINDS = {"damaged": "error", "failed": "error", "skipped": "skipped"}
-"""JUnit's elements for what is no failure."""
+"""The JUnit elements of outcomes that are not failures."""
 
 
 def exit_code_of(outcomes: Sequence[Outcome]) -> int:
-    """3 where a snapshot does not hold; else that of what could not be checked; else 0."""
+    """3 if a snapshot differs; else the exit code of what could not be checked; else 0."""
     codes = {outcome.exit_code for outcome in outcomes}
     return DIFFERS if DIFFERS in codes else max(codes, default=0)
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many outcomes have each status."""
+    """The number of outcomes with each status."""
     return dict(Counter(outcome.status for outcome in outcomes))
 
 
 def to_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All outcomes as values that JSON has."""
+    """All outcomes as JSON values."""
     return {
         "exit_code": exit_code_of(outcomes),
         "counts": counts(outcomes),
@@ -52,7 +52,7 @@ def to_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Write JUnit XML, one test case a snapshot.
+    """Write JUnit XML, one test case for each snapshot.
 
     Raises:
         RunError: the file cannot be written.
@@ -81,15 +81,15 @@ def write_junit(outcomes: Sequence[Outcome], path: Path) -> None:
         if outcome.status not in FINE or outcome.status == "skipped":
             kind = _KINDS.get(outcome.status, "failure")
             first = _shown(one_line((*outcome.lines, "")[0]))
-            told = ElementTree.SubElement(case, kind, type=outcome.status, message=first)
-            told.text = _shown("\n".join(outcome.lines))
+            element = ElementTree.SubElement(case, kind, type=outcome.status, message=first)
+            element.text = _shown("\n".join(outcome.lines))
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)
     content = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True) + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # a pipe or a device, as `/dev/stdout`: nothing may take its place
+        if path.exists() and not path.is_file():  # a pipe or a device, such as `/dev/stdout`, must not be replaced
             path.write_bytes(content)
         else:
             write_atomically(path.resolve(), content)

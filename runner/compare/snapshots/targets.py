@@ -1,4 +1,4 @@
-"""Paths on a command line to configs and their snapshots."""
+"""Resolves command-line paths to configs and their snapshots."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def collect(paths: Iterable[str]) -> list[Target]:
     """Every target that the paths name, once: a config, a snapshot, or a folder with all snapshots below it.
 
     Raises:
-        UsageError: a path is not there, a folder holds no snapshot, or two configs have one snapshot.
-        ConfigError: a config is not valid, so that its name is not known.
+        UsageError: a path does not exist, a folder has no snapshot, or two configs share one snapshot.
+        ConfigError: a config is not valid, so its name is unknown.
     """
     found: dict[str, Target] = {}
     for path in paths:
@@ -47,7 +47,7 @@ def _targets(path: str) -> Iterator[Target]:
 
 
 def target_of(config: str) -> Target:
-    """The config in a file, with where its snapshot is.
+    """The target of a config file: the config and the path of its snapshot.
 
     Raises:
         ConfigError: the config is not valid.

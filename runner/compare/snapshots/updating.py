@@ -1,4 +1,4 @@
-"""What becomes of a snapshot whose numbers are to be those of a run."""
+"""Updates a snapshot to the numbers of a run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from runner.compare.snapshots.capture import is_kept_alike, overlay_of
-from runner.compare.snapshots.model import Kept, KeptRow, Snapshot
+from runner.compare.snapshots.capture import is_same, overlay_of
+from runner.compare.snapshots.model import Snapshot, StoredRow, StoredTensor
 from runner.compare.snapshots.restarts import merged
 
 Update = Literal["new", "differing", "all"]
@@ -17,9 +17,10 @@ UPDATES: tuple[Update, ...] = ("new", "differing", "all")
 def updated(old: Snapshot, taken: Snapshot, update: Update) -> Snapshot:
     """The snapshot to write after a run.
 
-    `new` adds rows and tensors that were not there and touches no other. `differing` writes what differs in its bits,
-    and drops what is gone; a snapshot of another environment is taken whole, for half of one and half of the other
-    would hold bit for bit on neither. `all` takes everything, and so does an update by which uncertainties come or go.
+    `new` adds new rows and tensors and changes nothing else. `differing` writes the tensors whose bits differ, and
+    drops those that are gone; if the environment differs, it replaces the whole snapshot, because a mixture of two
+    environments would match bit for bit in neither. `all` replaces everything, and so does `differing` if the config
+    now has, or no longer has, uncertainties.
 
     Args:
         taken: the snapshot of the run.
@@ -39,13 +40,13 @@ def updated(old: Snapshot, taken: Snapshot, update: Update) -> Snapshot:
 
 
 def with_overlay(old: Snapshot, taken: Snapshot) -> Snapshot:
-    """The snapshot with what is other in the environment of `taken`, which has the same rows, as an overlay."""
-    kept = tuple(each for each in old.overlays if each.environment != taken.environment)
-    return replace(old, overlays=(*kept, overlay_of(taken, old)))
+    """The snapshot with the differences in the environment of `taken`, which has the same rows, as an overlay."""
+    stored = tuple(each for each in old.overlays if each.environment != taken.environment)
+    return replace(old, overlays=(*stored, overlay_of(taken, old)))
 
 
 def changes(old: Snapshot, new: Snapshot) -> int:
-    """How many tensors of rows were written, added or dropped."""
+    """The number of tensors in rows that were written, added or dropped."""
     before, after = (_values_of(each) for each in (old, new))
     count = 0
     for place in {**before, **after}:
@@ -54,29 +55,29 @@ def changes(old: Snapshot, new: Snapshot) -> int:
     return count + sum(a != b for a, b in zip(old.overlays, new.overlays, strict=False))
 
 
-def _values_of(snapshot: Snapshot) -> dict[tuple[int, int], Mapping[str, Kept]]:
-    """The values of every row, by the row that the run was started from, -1 for its start, and its own number."""
+def _values_of(snapshot: Snapshot) -> dict[tuple[int, int], Mapping[str, StoredTensor]]:
+    """The values of every row, by (the row it was restarted from or -1, its own number)."""
     found = {(-1, row.number): row.values for row in snapshot.rows}
     return found | {(each.after, row.number): row.values for each in snapshot.restarts for row in each.rows}
 
 
-def _text(values: Mapping[str, Kept], name: str) -> str | None:
-    kept = values.get(name)
-    return None if kept is None else kept.text
+def _text(values: Mapping[str, StoredTensor], name: str) -> str | None:
+    stored = values.get(name)
+    return None if stored is None else stored.text
 
 
-def _merged(old: tuple[KeptRow, ...], new: tuple[KeptRow, ...]) -> tuple[KeptRow, ...]:
-    """The new rows, with the old text of each tensor that is the same."""
+def _merged(old: tuple[StoredRow, ...], new: tuple[StoredRow, ...]) -> tuple[StoredRow, ...]:
+    """The new rows, with the old text of each tensor that is unchanged."""
     before = {(row.number, row.path): row for row in old}
     rows = []
     for row in new:
         known = before.get((row.number, row.path))
         values = dict(row.values)
-        for name, kept in row.values.items():
+        for name, stored in row.values.items():
             previous = None if known is None else known.values.get(name)
-            if previous is not None and is_kept_alike(previous, kept):
+            if previous is not None and is_same(previous, stored):
                 values[name] = previous
-        rows.append(KeptRow(row.number, row.path, values))
+        rows.append(StoredRow(row.number, row.path, values))
     return tuple(rows)
 
 
@@ -91,8 +92,8 @@ def _with_new(old: Snapshot, taken: Snapshot) -> Snapshot:
     for row in taken.rows:
         same = before.get((row.number, row.path))
         if same is not None:
-            added = {name: kept for name, kept in row.values.items() if name not in known}
-            rows[rows.index(same)] = KeptRow(same.number, same.path, {**same.values, **added})
+            added = {name: stored for name, stored in row.values.items() if name not in known}
+            rows[rows.index(same)] = StoredRow(same.number, same.path, {**same.values, **added})
         elif all(row.number != each.number for each in old.rows):
             rows.append(row)
     restarts = merged(old.restarts, taken.restarts)

@@ -1,4 +1,4 @@
-"""Files that are no whole snapshot: empty, cut off, left by a merge with a conflict, or of an unknown format."""
+"""Rejects files that are not a complete snapshot: empty, cut off, with a merge conflict, or of an unknown format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7})(?= |$)", re.MULTILINE)
 
 
 def check_whole(source: Source) -> None:
-    """Check that a file is a snapshot from its first line to its last, before it is parsed.
+    """Check that a file is a complete snapshot, before it is parsed.
 
     Raises:
         SnapshotError: it is not; the problem names the place.

@@ -1,4 +1,4 @@
-"""Snapshots to files: text for people and for `git diff`, and beside it the large tensors."""
+"""Writes snapshots: text for people and for `git diff`, and a file with the large tensors next to it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from runner.compare.snapshots.comments import annotated
 from runner.compare.snapshots.model import (
     FORMAT,
     SIDECAR_SUFFIX,
-    Kept,
     Snapshot,
+    StoredTensor,
     first_sidecar_path,
     folder_of,
     sidecar_path,
@@ -34,64 +34,66 @@ from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
 from runner.record.rows.digest import bits, digest_of
 
-ABSENT = Kept("null", None)
+ABSENT = StoredTensor("null", None)
 END = "..."
-"""YAML's own mark that a document ends: a file without it is cut off."""
+"""YAML's end-of-document mark: a file without it is cut off."""
 
 LARGEST_FILE = 256 << 20
 PATIENCE = 60.0
-"""Seconds that a write waits for another process that writes snapshots of the same folder."""
+"""Seconds that a write waits for another process that writes snapshots in the same folder."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w.]*(?:\[\d+\][\w.]*)*")
 
 UNSTORED = (torch.complex32, torch.complex128, torch.float8_e8m0fnu)
-"""Dtypes that safetensors has no name for; their bits are stored as integers."""
+"""Dtypes that safetensors does not support; their bits are stored as integers."""
 
 
-def keep(value: Tensor | None, column: Column, large: str, uncertainty: Uncertainty | None = None) -> Kept:
-    """A tensor as a snapshot keeps it.
+def store_tensor(
+    value: Tensor | None, column: Column, large: str, uncertainty: Uncertainty | None = None
+) -> StoredTensor:
+    """A tensor as a snapshot stores it.
 
     Args:
-        large: how tensors of more than `LARGEST_WHOLE` elements are kept: full, stats or digest.
-        uncertainty: as it was measured; None where nothing was.
+        large: how tensors of more than `LARGEST_WHOLE` elements are stored: full, stats or digest.
+        uncertainty: as measured; None if it was not measured.
     """
     if value is None:
         return ABSENT
     value = value.detach().cpu()
     if uncertainty is not None:
-        uncertainty = _worth_keeping(rounded_up(uncertainty), value)
+        uncertainty = _if_stored(rounded_up(uncertainty), value)
     mark = "" if uncertainty is None else f" ~{bounds.to_text(uncertainty)}"
     if value.numel() <= LARGEST_WHOLE:
-        return Kept(_shaped(numerals.to_text(value), value, column) + mark, value, uncertainty)
-    kept = condense(value, statistics=large != "digest")
+        return StoredTensor(_shaped(numerals.to_text(value), value, column) + mark, value, uncertainty)
+    stored = condense(value, statistics=large != "digest")
     if large == "full":
-        return Kept(_shaped(digested.to_text(kept), value, column) + mark, value, uncertainty)
+        return StoredTensor(_shaped(digested.to_text(stored), value, column) + mark, value, uncertainty)
     if large == "digest":
-        return Kept(_shaped(digested.to_text(kept), value, column), kept)
-    return Kept(_shaped(digested.to_text(kept, uncertainty), value, column), kept, uncertainty)
+        return StoredTensor(_shaped(digested.to_text(stored), value, column), stored)
+    return StoredTensor(_shaped(digested.to_text(stored, uncertainty), value, column), stored, uncertainty)
 
 
-def _worth_keeping(uncertainty: Uncertainty, value: Tensor) -> Uncertainty | None:
-    """None where there is no element, and for integers and booleans that no perturbed run moved: these are exact."""
+def _if_stored(uncertainty: Uncertainty, value: Tensor) -> Uncertainty | None:
+    """None if there are no elements, or for integers and booleans that no perturbed run changed: these are exact."""
     rounds = value.is_floating_point() or value.is_complex()
     return uncertainty if value.numel() and (rounds or uncertainty.largest) else None
 
 
 def _shaped(text: str, value: Tensor, column: Column) -> str:
-    """The text of a value, after its shape where that varies from row to row."""
+    """The text of a value, preceded by its shape if that varies from row to row."""
     if column.shape is None:
         return f"({', '.join(map(str, value.shape))}) {text}"
     beyond = value.dtype == torch.uint64 and value.numel() == 1 and value.item() > LARGEST_INTEGER
-    return f"'{text}'" if beyond else text  # the integers of a config end before
+    return f"'{text}'" if beyond else text  # larger than the largest integer of a config
 
 
 def render(snapshot: Snapshot, of: str, sidecar: str | None = None, states: Sequence[str] = ()) -> str:
     """The text of a snapshot file.
 
     Args:
-        of: the name of the config's file, in the folder above.
-        sidecar: the name of the file beside it with its large tensors.
-        states: the names of the files beside it with the states of its restarts.
+        of: the name of the config's file, in the parent folder.
+        sidecar: the name of the file next to it with its large tensors.
+        states: the names of the files next to it with the states of its restarts.
     """
     parts = (_head(snapshot, of, sidecar), _rows(snapshot), _restarts(snapshot, states), _overlays(snapshot), [END])
     return "\n".join(line for part in parts for line in part) + "\n"
@@ -100,10 +102,10 @@ def render(snapshot: Snapshot, of: str, sidecar: str | None = None, states: Sequ
 def write(snapshot: Snapshot, path: Path, of: str) -> None:
     """Write a snapshot and its large tensors in one change.
 
-    The large tensors are in a file that is named by its content and written first, then the text takes the place of
-    the old one, then the file that the old one named is removed: a kill in between leaves a whole snapshot, the old
-    one or the new. Of two processes that write to one folder, one waits for the other. Comments of a snapshot that is
-    there stay at their lines.
+    First, the large tensors are written to a file named by its content. Then the new text replaces the old text, and
+    the old text's tensor file is removed. If the process is killed in between, a whole snapshot remains, the old or
+    the new one. If two processes write to one folder, one waits for the other. Comments in an existing snapshot stay
+    at their lines.
 
     Raises:
         RunError: the files cannot be written, or the snapshot is a link.
@@ -127,7 +129,7 @@ def write(snapshot: Snapshot, path: Path, of: str) -> None:
             folder.write(path.name, text.encode())
             for name in folder.names(SIDECAR_SUFFIX):
                 if name not in contents and _is_sidecar_of(name, path):
-                    with suppress(OSError):  # the next one to write removes it
+                    with suppress(OSError):  # the next write removes it
                         folder.remove(name)
     except OSError as error:
         raise RunError(f"cannot write the snapshot {path}: {error.strerror or error}") from error
@@ -189,7 +191,7 @@ def _restarts(snapshot: Snapshot, states: Sequence[str]) -> Iterator[str]:
             yield from _row(f"{row.number} {row.path}", row.values, snapshot.columns, "      ")
 
 
-def _row(head: str, values: Mapping[str, Kept], columns: Iterable[Column], indent: str) -> Iterator[str]:
+def _row(head: str, values: Mapping[str, StoredTensor], columns: Iterable[Column], indent: str) -> Iterator[str]:
     lines = [f"{indent}  {column.name}: {values[column.name].text}" for column in columns if column.name in values]
     yield f"{indent}{head}:" if lines else f"{indent}{head}: {{}}"
     yield from lines
@@ -209,11 +211,11 @@ def _overlays(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _large_tensors(snapshot: Snapshot) -> dict[str, Tensor]:
-    """Every large tensor whose elements are kept, by its digest: one that no step changed is there once."""
+    """Every large tensor whose elements are stored, by its digest; equal tensors appear once."""
     rows = [row.values for row in snapshot.rows]
     rows += [row.values for restart in snapshot.restarts for row in restart.rows]
     rows += [values for overlay in snapshot.overlays for values in overlay.rows.values()]
-    values = (kept.value for row in rows for kept in row.values())
+    values = (stored.value for row in rows for stored in row.values())
     large = (value for value in values if value is not None and not isinstance(value, Condensed))
     return {digest_of(value): value for value in large if value.numel() > LARGEST_WHOLE}
 

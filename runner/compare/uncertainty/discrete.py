@@ -1,4 +1,4 @@
-"""Which named values come of a comparison, an argmax or a rounding: an accuracy, a count."""
+"""Finds named values that come from a comparison, an argmax or a rounding, such as an accuracy or a count."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from runner.plan import Plan
 from runner.plan.program.instructions import Action, Backward, Evaluate, Evaluation, Forward, Step, Train
 
 _STEPPED = frozenset(["ceil", "floor", "floor_divide", "heaviside", "round", "sgn", "sign", "trunc"])
-"""Operations that leave floating-point numbers which move by whole steps."""
+"""Operations that return floating-point numbers but move in whole steps."""
 
 
 def discrete_columns(plan: Plan) -> frozenset[str]:
-    """The columns whose values jump where a number on the way to them passes another."""
+    """The columns whose values jump when a number that they depend on crosses another."""
     found: set[str] = set()
     for evaluation, outputs in _recorded(plan):
         for computation in evaluation.computations():
@@ -27,7 +27,7 @@ def discrete_columns(plan: Plan) -> frozenset[str]:
 
 
 def _recorded(plan: Plan) -> Iterator[tuple[Evaluation, tuple[tuple[int, int], ...]]]:
-    """Each evaluation of the program, with (output, column) of what rows record of it."""
+    """Each evaluation of the program, with (output, column) for what rows record of it."""
     for instruction in plan.program:
         if not isinstance(instruction, Action):
             continue
@@ -51,7 +51,7 @@ def _is_discrete(result: object, parameters: frozenset[str]) -> bool:
 
 
 def _ancestors(node: fx.Node) -> set[fx.Node]:
-    """A node and all that it is computed from."""
+    """A node and everything that it is computed from."""
     pending, found = [node], {node}
     while pending:
         for source in pending.pop().all_input_nodes:
@@ -62,7 +62,7 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
 
 
 def _jumps(node: fx.Node) -> bool:
-    """Whether a node makes whole steps of floating-point numbers."""
+    """Whether a node turns floating-point numbers into whole steps."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if name in _STEPPED:
         return True

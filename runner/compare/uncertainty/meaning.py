@@ -1,4 +1,4 @@
-"""Which numbers of a run mean little, for rounding decides them."""
+"""Finds numbers of a run that rounding decides, and that mean little."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from runner.plan import Plan
 from runner.plan.rows.columns import Column
 
 DOUBTFUL = 0.01
-"""Relative uncertainty from which a warning says so: less than two digits are significant."""
+"""From this relative uncertainty on, a warning says so: fewer than two digits are significant."""
 MEANINGLESS = 0.1
-"""Relative uncertainty beyond which a number is none: less than one digit is significant."""
+"""Beyond this relative uncertainty, a number is noise: less than one digit is significant."""
 _MOST_NAMES = 4
 _MOST_LINES = 3
 
 
 def doubts(plan: Plan, rows: Sequence[Row], measurement: Measurement) -> Iterator[str]:
-    """What to say of a snapshot that is being taken: numbers that mean little, and perturbed runs out of the ordinary.
+    """Warnings for a new snapshot: numbers that mean little, and unusual perturbed runs.
 
-    A tensor is named with the row from which on it is uncertain by more than `DOUBTFUL`, to the end.
+    A tensor is named with the row from which on its uncertainty stays above `DOUBTFUL` to the end.
     """
     starts: dict[int, list[tuple[str, float]]] = {}
     for column in plan.columns:
-        course = [(row, relative(row, column, measurement.rows.get(row.number, {}))) for row in rows]
-        known = [(row, each) for row, each in course if each is not None]
+        series = [(row, relative(row, column, measurement.rows.get(row.number, {}))) for row in rows]
+        known = [(row, each) for row, each in series if each is not None]
         certain = [place for place, (_, each) in enumerate(known) if each < DOUBTFUL]
         first = certain[-1] + 1 if certain else 0
         if first < len(known):
@@ -44,17 +44,17 @@ def doubts(plan: Plan, rows: Sequence[Row], measurement: Measurement) -> Iterato
             break
         names = listing([f"`{name}`" for name, _ in found], _MOST_NAMES)
         are = "is" if len(found) == 1 else "are"
-        worst = max(each for _, each in found)  # of any of them
+        worst = max(each for _, each in found)  # the largest of all of them
         yield f"from row {number} on {names} {are} uncertain to {_percent(worst)}: keep earlier rows"
     yield from measurement.notes
 
 
 def check_meaning(name: str, rows: Sequence[Row], measurement: Measurement) -> None:
-    """Refuse a snapshot that holds nothing but noise.
+    """Refuse a snapshot that contains only noise.
 
     Raises:
-        SnapshotError: every number of every row is uncertain by more than `MEANINGLESS`, but for what the run begins
-            with.
+        SnapshotError: every number of every row is uncertain by more than `MEANINGLESS`, not counting the initial
+            values.
     """
     found = [
         each
@@ -64,14 +64,14 @@ def check_meaning(name: str, rows: Sequence[Row], measurement: Measurement) -> N
     ]
     if found and min(found) > MEANINGLESS:
         message = (
-            f"every number of {name} is uncertain by more than a tenth, in every row: a snapshot would say nothing"
+            f"every number of {name} is uncertain by more than a tenth, in every row: a snapshot would be meaningless"
         )
         hint = "keep earlier rows, with a smaller `every` or fewer steps, or compute in `dtype: float64`"
         raise SnapshotError(Problem(message, hint))
 
 
 def relative(row: Row, column: Column, uncertain: Mapping[str, Uncertainty]) -> float | None:
-    """The uncertainty of a floating-point tensor of a row, relative to its root mean square; None where it is none."""
+    """The uncertainty of a floating-point tensor in a row, relative to its root mean square; None if it is not one."""
     value, uncertainty = row[column.name], uncertain.get(column.name)
     if value is None or uncertainty is None or not _rounds(value) or not value.numel():
         return None
@@ -82,7 +82,7 @@ def relative(row: Row, column: Column, uncertain: Mapping[str, Uncertainty]) -> 
 
 
 def digits(row: Row, column: Column, uncertain: Mapping[str, Uncertainty]) -> float | None:
-    """The significant decimal digits of a floating-point tensor of a row; None where it is none."""
+    """The significant decimal digits of a floating-point tensor in a row; None if it is not one."""
     value, uncertainty = row[column.name], uncertain.get(column.name)
     if value is None or uncertainty is None or not _rounds(value) or not value.numel():
         return None

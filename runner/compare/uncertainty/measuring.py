@@ -1,4 +1,4 @@
-"""Runs of a config whose rounding is perturbed: how far their rows lie from those of the plain run."""
+"""Runs a config with perturbed rounding, and measures how far its rows are from those of the plain run."""
 
 from __future__ import annotations
 
@@ -28,26 +28,27 @@ from runner.record.config_fields import config_digests
 from runner.record.rows.summary import summarize
 
 Progress = Callable[[int, int], None]
-"""Called with the number of the run that begins, and of how many."""
+"""Called as each run begins, with its number and the number of runs."""
 
 Start = Callable[[Plan], State]
-"""Gives a state of its own to each run of a plan."""
+"""Returns a new state for each run of a plan."""
 
 
 _WIDENED = {3: 2.54, 4: 1.7, 5: 1.36, 6: 1.18, 7: 1.07}
-"""What an uncertainty from fewer than 8 runs is multiplied by: it is itself less certain. With each count, a correct
-number is as rarely farther off than 5 times its uncertainty as with 8. Source: the ratio of the quantiles of Student's
-t of so many degrees of freedom and of 8, at the probability of 0.0011 that 5 has for 8."""
+"""Factors for an uncertainty from fewer than 8 runs, which is itself less certain. With these factors, a correct number
+exceeds 5 times its uncertainty as rarely as with 8 runs. Source: the ratio of the quantiles of Student's t with so many
+degrees of freedom and with 8, at the probability of 0.0011 that 5 has with 8.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How uncertain the tensors of each row are."""
+    """The uncertainty of the tensors of each row."""
 
     runs: int
-    asked: int  # for how many; more where the time did not suffice
+    asked: int  # runs requested; more than `runs` if time ran out
     rows: Mapping[int, Mapping[str, Uncertainty]]  # row number → tensor
-    notes: tuple[str, ...] = ()  # what was out of the ordinary in perturbed runs
+    notes: tuple[str, ...] = ()  # what was unusual in perturbed runs
 
 
 def measure(
@@ -59,19 +60,19 @@ def measure(
     progress: Progress | None = None,
     start: Start | None = None,
 ) -> Measurement:
-    """Run a plan with perturbed rounding, and measure how far each tensor lies from that of `rows`.
+    """Run a plan with perturbed rounding, and measure how far each tensor is from that in `rows`.
 
     Args:
         plan: with `engine: eager` on the CPU.
-        rows: of its plain run, each tensor whole.
-        runs: perturbed runs to make.
-        budget: seconds; where `runs` would take longer, fewer are made, but never fewer than `FEWEST`.
+        rows: the rows of its plain run, with all tensors whole.
+        runs: the number of perturbed runs.
+        budget: seconds; if `runs` would take longer, fewer are made, but at least `FEWEST`.
         progress: called before each run.
-        start: the state that each run starts from, where that is not the start of the config; then the perturbed runs
-            go no further than `rows`.
+        start: the state that each run starts from, if not the start of the config; the perturbed runs then have as many
+            rows as `rows`.
     """
     plan = replace(plan, on_nonfinite="ignore")
-    plan.drawings.take()  # those were drawn without perturbation
+    plan.drawings.take()  # drawn without perturbation
     tallies = [{column.name: _Tally() for column in row.columns} for row in rows]
     notes: list[str] = []
     wanted = runs
@@ -85,7 +86,7 @@ def measure(
         if note is not None:
             notes.append(note)
         taken = (time.monotonic() - began) / done
-        if taken > 0:  # reconsidered after each run: the first may have waited for imports
+        if taken > 0:  # updated after each run: the first may include the time of imports
             runs = max(done, int(min(wanted, max(FEWEST, budget / taken))))
     notes += _nonfinite(tallies, rows)
     discrete = discrete_columns(plan)
@@ -97,7 +98,7 @@ def measure(
 
 
 def _add_run(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row], perturbed: Iterable[Row]) -> str | None:
-    """Add one perturbed run to what is known; a note where it took other steps or ended early."""
+    """Add one perturbed run to the tallies; returns a note if it took other steps or ended early."""
     place = 0
     note = None
     try:
@@ -119,7 +120,7 @@ def _add_run(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row], pertu
 
 
 def _perturbed_rows(plan: Plan, seed: int, start: Start | None, most: int) -> Iterator[Row]:
-    """The rows of a run under `Perturbation`, which is left while a row is looked at; `most` from another `start`."""
+    """The rows of a run under `Perturbation`, which is inactive while a row is read; at most `most` with a `start`."""
     mode = Perturbation(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -136,23 +137,23 @@ def _perturbed_rows(plan: Plan, seed: int, start: Start | None, most: int) -> It
 
 
 def _bind_but_expectations(session: Session, position: int, action: Action) -> Run:
-    """As `eager.bind_step`; an `expect` step does nothing, for it may not hold where rounding is perturbed."""
+    """Like `eager.bind_step`, but `expect` steps do nothing: perturbed numbers may fail them."""
     return (lambda: None) if isinstance(action.argument, Expect) else eager.bind_step(session, position, action)
 
 
 def _seed(plan: Plan, number: int) -> int:
-    """Of one perturbed run: taking a snapshot again perturbs in the same way."""
-    told = "\n".join(f"{key} {digest}" for key, digest in sorted(config_digests(plan.config).items()))
-    return int.from_bytes(hashlib.sha256(f"{told}\n{number}".encode()).digest()[:7])
+    """The seed of one perturbed run. The same config always gives the same perturbations."""
+    digests = "\n".join(f"{key} {digest}" for key, digest in sorted(config_digests(plan.config).items()))
+    return int.from_bytes(hashlib.sha256(f"{digests}\n{number}".encode()).digest()[:7])
 
 
 def _nonfinite(tallies: Sequence[Mapping[str, _Tally]], rows: Sequence[Row]) -> Iterator[str]:
-    """A note for each tensor of which other elements are finite in some perturbed runs, with the first such row."""
-    told: set[str] = set()
+    """A note for each tensor whose elements are finite only in some perturbed runs, with the first such row."""
+    reported: set[str] = set()
     for row, found in zip(rows, tallies, strict=True):
         for name, tally in found.items():
-            if tally.nonfinite and name not in told:
-                told.add(name)
+            if tally.nonfinite and name not in reported:
+                reported.add(name)
                 where = f"from row {row.number} on: any number is accepted there"
                 yield f"`{name}` is finite in some perturbed runs only, {where}"
 
@@ -166,7 +167,7 @@ def _counted(notes: Sequence[str]) -> list[str]:
 
 @dataclass(slots=True)
 class _Tally:
-    """One tensor of one row over the perturbed runs."""
+    """Accumulates one tensor of one row over the perturbed runs."""
 
     squares: float = 0.0  # sum over the runs of the mean squared difference
     largest: float = 0.0
@@ -211,7 +212,7 @@ class _Tally:
 
 
 def difference_of(found: Tensor, expected: Tensor) -> Tensor | None:
-    """Absolute differences of the finite elements as float64 `(n,)`; None where others than the expected are finite."""
+    """Absolute differences of the finite elements, float64 `(n,)`; None if other elements are finite than expected."""
     if not (expected.is_floating_point() or expected.is_complex()):
         return (found.to(torch.float64) - expected.to(torch.float64)).abs().reshape(-1)
     wide = torch.complex128 if expected.is_complex() else torch.float64
@@ -227,15 +228,15 @@ def difference_of(found: Tensor, expected: Tensor) -> Tensor | None:
 def _widened(
     rows: Mapping[int, Mapping[str, Uncertainty]], discrete: frozenset[str]
 ) -> Mapping[int, Mapping[str, Uncertainty]]:
-    """With the largest of the neighbouring rows for a value that comes of a comparison: it jumps or stays."""
+    """Give the results of comparisons the largest uncertainty of their neighbouring rows, because they jump or stay."""
     widened = {number: dict(row) for number, row in rows.items()}
     for name in discrete:
         numbers = [number for number, row in rows.items() if name in row]
         for place, number in enumerate(numbers):
-            around = [rows[near][name] for near in numbers[max(0, place - 1) : place + 2]]
-            keys = dict.fromkeys(key for each in around for key in each.statistics)
-            statistics = {key: max(each.statistics.get(key, 0.0) for each in around) for key in keys}
+            neighbours = [rows[near][name] for near in numbers[max(0, place - 1) : place + 2]]
+            keys = dict.fromkeys(key for each in neighbours for key in each.statistics)
+            statistics = {key: max(each.statistics.get(key, 0.0) for each in neighbours) for key in keys}
             widened[number][name] = Uncertainty(
-                max(each.rms for each in around), max(each.largest for each in around), statistics
+                max(each.rms for each in neighbours), max(each.largest for each in neighbours), statistics
             )
     return widened

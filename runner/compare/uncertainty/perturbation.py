@@ -1,7 +1,7 @@
-"""Monte Carlo arithmetic: every floating-point result moved at random by units in the last place.
+"""Monte Carlo arithmetic: perturbs every floating-point result at random by units in the last place.
 
-Two machines that compute correctly differ in how they round: another order of a sum, a fused multiply-add, another
-polynomial for `exp`. A run whose roundings are perturbed lies as far from the plain run as such a machine may.
+Two machines that compute correctly round differently: another order of a sum, a fused multiply-add, another
+polynomial for `exp`. A run with perturbed rounding differs from the plain run about as much as such a machine does.
 
 Source: Parker 1997, "Monte Carlo Arithmetic: exploiting randomness in floating-point arithmetic".
 """
@@ -24,7 +24,7 @@ _POOL = 1 << 16
 
 
 def _tables() -> Mapping[str, frozenset[str]]:
-    """The operations of each section of `operations.txt`, which says what the sections mean."""
+    """The operations of each section of `operations.txt`, which explains the sections."""
     found: dict[str, list[str]] = {}
     names: list[str] = []
     for line in files(__package__).joinpath("operations.txt").read_text(encoding="utf-8").splitlines():
@@ -38,34 +38,34 @@ def _tables() -> Mapping[str, frozenset[str]]:
 TABLES = _tables()
 
 _RING = frozenset({"add", "mul", "rsub", "sub"})
-"""Operations that give whole numbers for whole numbers."""
+"""Operations that return integers for integer operands."""
 _SUMMED = frozenset({"sum", "nansum", "mean"})
 _ACCUMULATORS, _MOST_UNITS = 16, 4
 _WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-"""Dtypes whose sums are rounded to the dtype as they go; narrower ones are summed in float32."""
+"""Dtypes whose partial sums are rounded to the dtype; narrower ones are summed in float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """How one ATen operation is perturbed."""
 
-    ulps: int  # 0: not at all
+    ulps: int  # 0: not perturbed
     keeps_operands: bool = False
-    keeps_whole: bool = False  # whole numbers that come of whole numbers: they are exact
+    keeps_whole: bool = False  # keeps integers computed from integers, which are exact
     first_term: int | None = None
     is_sum: bool = False
-    reduces: bool = False  # sums all that it is given, as losses do
-    deviation: tuple[int, str] | None = None  # of a normal draw: the argument that is its standard deviation
+    reduces: bool = False  # sums all its elements, as losses do
+    deviation: tuple[int, str] | None = None  # of a normal draw: the argument with its standard deviation
     written: tuple[int | str, ...] = ()  # arguments that it writes in place
-    copies_unless: tuple[int, str] | None = None  # the argument without which it copies
+    copies_unless: tuple[int, str] | None = None  # without this argument it only copies
 
 
 class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Moves the results of floating-point operations on the CPU, forward and backward, while it is entered.
+    """Perturbs the results of floating-point operations on the CPU, forward and backward, while it is active.
 
     `y` becomes `y * (1 + j * eps)` with j = -1, 0, 1 of probability 1/4, 1/2, 1/4; for transcendental functions j is
-    the sum of two such numbers. Zeros, infinities and NaN stay, and so does what an operation in place left as it was.
-    The random numbers of the run are not touched: these come from a generator of their own.
+    the sum of two such numbers. Zeros, infinities and NaN do not change, nor do elements that an in-place operation did
+    not change. The perturbation has its own generator, so the random numbers of the run stay the same.
     """
 
     def __init__(self, seed: int) -> None:
@@ -95,13 +95,13 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         if rule.written:
             for place, (tensor, old) in enumerate(zip(targets, before, strict=True)):
-                others = [_at(each, place) for each in args[1:]] if rule.keeps_whole else []
+                others = [_operand(each, place) for each in args[1:]] if rule.keeps_whole else []
                 whole = _whole(tensor, [old, *others, *kwargs.values()]) if rule.keeps_whole else None
                 self._move(tensor, rule.ulps, [old], whole)
             return result
         operands = [list(_tensors(each)) for each in args] if rule.keeps_operands else []
         for place, tensor in enumerate(_tensors(result)):
-            given = [*(_at(each, place) for each in args), *kwargs.values()] if rule.keeps_whole else []
+            given = [*(_operand(each, place) for each in args), *kwargs.values()] if rule.keeps_whole else []
             whole = _whole(tensor, given) if rule.keeps_whole else None
             times = _rounded_units(args[0], tensor) if rule.reduces else 1
             self._move(tensor, rule.ulps, [each[place] for each in operands if place < len(each)], whole, times)
@@ -113,7 +113,7 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
             given = args[place]
             if not isinstance(given, Tensor) or given.dtype not in _WIDE or given.numel() < 2:
                 continue
-            if not (rule.is_sum and _sums_nothing(args)):
+            if not (rule.is_sum and _is_copy(args)):
                 moved[place] = given.clone(memory_format=torch.preserve_format)
                 self._move(moved[place], 1, [])
         return moved
@@ -121,10 +121,10 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _move(
         self, tensor: Tensor, ulps: int, kept: Sequence[Tensor], whole: Tensor | None = None, times: int = 1
     ) -> None:
-        """Move a tensor in place, but for elements that equal those of a tensor of `kept`, or are true in `whole`.
+        """Perturb a tensor in place, except elements equal to those of a tensor in `kept`, or true in `whole`.
 
         Args:
-            times: as far as that is the usual.
+            times: multiplies the usual perturbation.
         """
         if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
             return
@@ -140,7 +140,7 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         part.mul_(factors)
 
     def _redraw(self, tensor: Tensor, deviation: Any) -> None:
-        """Move normal draws in place by units of their standard deviation: each by its own, and all by a common one."""
+        """Perturb normal draws in place, in units of their standard deviation: each one, and all by one offset."""
         if not tensor.is_floating_point() or tensor.numel() == 0:
             return
         own = self._factors(tensor.numel(), tensor.dtype, 2).view(tensor.shape) - 1
@@ -160,11 +160,11 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _rounded_units(given: Any, result: Tensor) -> int:
-    """Units by which libraries differ in a sum: more than one where an accumulator takes many terms.
+    """How many units different libraries differ by in a sum: more than one if an accumulator adds many terms.
 
-    The errors of n / 16 additions, one after another in each of 16 accumulators, come to `sqrt(n / 16) / 6` units of a
-    sum of one sign: each is even within half a unit of its partial sum, which grows in proportion. Longer sums are
-    taken in blocks by every library, so that it is 4 at most.
+    The errors of n / 16 sequential additions in each of 16 accumulators are `sqrt(n / 16) / 6` units of a sum of
+    terms of one sign: each error is uniform within half a unit of its partial sum, which grows in proportion. Every
+    library sums longer inputs in blocks, so the result is at most 4.
     Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, section 4.2.
     """
     if not isinstance(given, Tensor) or given.dtype not in _WIDE or not result.numel():
@@ -178,26 +178,26 @@ def _argument(name: tuple[int, str], args: Sequence[Any], kwargs: Mapping[str, A
     return args[place] if place < len(args) else kwargs.get(keyword)
 
 
-def _sums_nothing(args: Sequence[Any]) -> bool:
-    """Whether a reduction is over dimensions of size 1: a copy."""
+def _is_copy(args: Sequence[Any]) -> bool:
+    """Whether a reduction is over dimensions of size 1 only, which makes it a copy."""
     given = args[0]
     dims = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else range(given.dim())
     return all(given.shape[dim] == 1 for dim in dims) if len(dims) else given.numel() == 1
 
 
-def _at(given: Any, place: int) -> Any:
-    """The operand of one tensor of a list; of an operation on one tensor, the operand."""
+def _operand(given: Any, place: int) -> Any:
+    """The operand for one tensor of a list; the operand itself if it is not a list."""
     return given[place] if isinstance(given, (list, tuple)) and place < len(given) else given
 
 
 def _whole(result: Tensor, operands: Sequence[Any]) -> Tensor | None:
-    """Which elements are whole numbers that come of whole numbers, as a count of steps does: nothing rounds them.
+    """A mask of the integers computed from integers, such as a step count: these are exact.
 
     Args:
         result: `(*s)` of a real dtype, from a sum, a difference or a product.
         operands: tensors that broadcast to it, and numbers.
     Returns:
-        bool `(*s)`; None where there are none.
+        bool `(*s)`; None if there are none.
     """
     if not result.is_floating_point():
         return None
@@ -261,6 +261,6 @@ def _rule(func: Any) -> _Rule:
 
 
 def _place(schema: Any, name: str) -> int:
-    """Where an argument stands; behind all others where there is none of that name."""
+    """The position of an argument; the number of arguments if none has that name."""
     names = [argument.name for argument in schema.arguments]
     return names.index(name) if name in names else len(names)

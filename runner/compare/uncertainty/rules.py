@@ -1,11 +1,11 @@
-"""What is fixed of the measurement, apart from it: reading a snapshot or a config needs no more."""
+"""Constants of the measurement, apart from its code: readers of snapshots and configs need only these."""
 
 from runner.plan.snapshots import FEWEST_RUNS
 
 RULES = 1
-"""The version of how results are perturbed; a snapshot names the one that it was measured by."""
+"""The version of the perturbation rules; a snapshot names the version that it was measured with."""
 
 BUDGET = 60.0
-"""Seconds after which a config gets no more perturbed runs than `FEWEST`."""
+"""After this many seconds a config gets no more perturbed runs than `FEWEST`."""
 
 FEWEST = FEWEST_RUNS

@@ -1,4 +1,4 @@
-"""The course of two variants for people, one screen at most, and as plain values for programs."""
+"""Reports the errors of two variants as text of at most one screen, and as JSON values."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runner.compare.numbers.growth import Growth
-from runner.compare.rows.report import birth, structure, to_json
-from runner.compare.variants.error_table import Cell, Course, Line, Trend
+from runner.compare.rows.report import origin, structure, to_json
+from runner.compare.variants.error_table import Cell, ErrorTable, Line, Trend
 from runner.errors import listing
 from runner.text import aligned, counted, finite_json
 
@@ -17,21 +17,21 @@ _ABSENT = ""
 _LEFT_OUT = "…"
 
 
-def course_page(course: Course, *, width: int, height: int) -> list[str]:
-    """A table of the error by row and tensor, one of the tensors, and where the difference was born.
+def errors_page(table: ErrorTable, *, width: int, height: int) -> list[str]:
+    """A table of errors by row and tensor, a table of tensors, and where the difference begins.
 
     Args:
-        width: characters that a line may take.
-        height: lines that it should take; a table of fewer rows and tensors has no sense, and may be longer.
+        width: the largest number of characters in a line.
+        height: the intended number of lines; the output is longer if the smallest useful tables do not fit.
     """
-    lines = [*structure(course.verdict)]
-    if not course.trends:
-        counts = f"{counted(course.tensors, 'tensor')} in {counted(course.rows, 'row')}"
+    lines = [*structure(table.verdict)]
+    if not table.trends:
+        counts = f"{counted(table.tensors, 'tensor')} in {counted(table.rows, 'row')}"
         return [*lines, f"nothing {'else ' if lines else ''}differs: {counts}"]
-    told = birth(course.verdict, draws=course.draws, width=width)
-    born = ["", *told] if told else []
-    lines += [*_rows_table(course, width), ""]
-    lines += [*_trends_table(course, width, max(height - len(lines) - len(born) - 1, _FEWEST_TRENDS)), *born]
+    found = origin(table.verdict, draws=table.draws, width=width)
+    born = ["", *found] if found else []
+    lines += [*_rows_table(table, width), ""]
+    lines += [*_trends_table(table, width, max(height - len(lines) - len(born) - 1, _FEWEST_TRENDS)), *born]
     if len(lines) > height:
         lines = [line for line in lines if line]
     return [line[: width - 1] + _LEFT_OUT if len(line) > width else line for line in lines]
@@ -40,41 +40,41 @@ def course_page(course: Course, *, width: int, height: int) -> list[str]:
 # --- by row
 
 
-def _rows_table(course: Course, width: int) -> Iterator[str]:
-    """One line a row; the tensors with the largest errors, as many as fit."""
-    head = [("row", "step"), *((f"{line.place.number}", line.place.path) for line in course.lines)]
+def _rows_table(table: ErrorTable, width: int) -> Iterator[str]:
+    """One line for each row, with the tensors that have the largest errors, as many as fit."""
+    head = [("row", "step"), *((f"{line.place.number}", line.place.path) for line in table.lines)]
     fixed = aligned(head, right=(True, False))
-    parting = course.verdict.parting
-    born = None if parting is None else parting.divergences[0].column.name
-    ranked = sorted(course.trends, key=lambda trend: (trend.name == born, _largest(trend)), reverse=True)
+    first_difference = table.verdict.first_difference
+    born = None if first_difference is None else first_difference.divergences[0].column.name
+    ranked = sorted(table.trends, key=lambda trend: (trend.name == born, _largest(trend)), reverse=True)
     taken: set[str] = set()
-    columns = {trend.name: _column(course, trend.name) for trend in course.trends}
+    columns = {trend.name: _column(table, trend.name) for trend in table.trends}
     room = width - len(fixed[0])
     for trend in ranked:
         needed = len(columns[trend.name][0]) + len(_GAP)
         if needed <= room:
             room -= needed
             taken.add(trend.name)
-    shown = [trend.name for trend in course.trends if trend.name in taken]
-    yield "relative error" + (", and that of the step alone" if course.reinjected else "")
+    shown = [trend.name for trend in table.trends if trend.name in taken]
+    yield "relative error" + (", and that of the step alone" if table.reinjected else "")
     previous: int | None = None
     for number, start in enumerate(fixed):
         if number:
-            row = course.lines[number - 1].place.number
+            row = table.lines[number - 1].place.number
             if previous is not None and row > previous + 1:
                 yield f"{_GAP}{_LEFT_OUT} {counted(row - previous - 1, 'row')} {_LEFT_OUT}"
             previous = row
         yield _GAP.join([start, *(columns[name][number] for name in shown)]).rstrip()
-    left_out = len(course.trends) - len(shown)
+    left_out = len(table.trends) - len(shown)
     if left_out:
-        yield f"{_GAP}and {counted(left_out, 'more tensor')}, which the screen has no room for"
+        yield f"{_GAP}and {counted(left_out, 'more tensor')} that do not fit on the screen"
 
 
-def _column(course: Course, name: str) -> list[str]:
-    """A tensor's errors as cells of one width, its name on top; two of them where steps were taken anew."""
-    found = [line.cells.get(name) for line in course.lines]
+def _column(table: ErrorTable, name: str) -> list[str]:
+    """A tensor's errors as cells of equal width, below its name; if reinjected, also the errors of single steps."""
+    found = [line.cells.get(name) for line in table.lines]
     errors = [name, *(_ABSENT if cell is None else _shown(cell.error) for cell in found)]
-    if not course.reinjected:
+    if not table.reinjected:
         return aligned([(text,) for text in errors], right=(True,), indent="")
     local = ["alone", *(_ABSENT if cell is None or cell.local is None else _shown(cell.local) for cell in found)]
     return aligned(list(zip(errors, local, strict=True)), right=(True, True), indent="")
@@ -83,11 +83,11 @@ def _column(course: Course, name: str) -> list[str]:
 # --- by tensor
 
 
-def _trends_table(course: Course, width: int, room: int) -> list[str]:
-    shown = sorted(course.trends, key=_largest, reverse=True)
+def _trends_table(table: ErrorTable, width: int, room: int) -> list[str]:
+    shown = sorted(table.trends, key=_largest, reverse=True)
     shown = shown if len(shown) <= room else shown[: room - 1]
-    trends = [trend for trend in course.trends if trend in shown]
-    columns = [(title, cell) for title, cell in _TREND_COLUMNS.items() if course.reinjected or title not in _LOCAL]
+    trends = [trend for trend in table.trends if trend in shown]
+    columns = [(title, cell) for title, cell in _TREND_COLUMNS.items() if table.reinjected or title not in _LOCAL]
     lines: list[str] = []
     for dropped in ("", *_DISPENSABLE):
         columns = [(title, cell) for title, cell in columns if title != dropped]
@@ -95,7 +95,7 @@ def _trends_table(course: Course, width: int, room: int) -> list[str]:
         lines = aligned(rows, right=(False, *(True,) * (len(columns) - 2), False))
         if len(lines[0]) <= width:
             break
-    left_out = [trend.name for trend in course.trends if trend not in shown]
+    left_out = [trend.name for trend in table.trends if trend not in shown]
     if left_out:
         lines.append(f"{_GAP}and {len(left_out)} more: {listing(left_out, 4)}")
     return [line.rstrip() for line in lines]
@@ -119,7 +119,7 @@ _TREND_COLUMNS: Mapping[str, Callable[[Trend], str]] = {
 }
 _LOCAL = ("alone", "alone in row")
 _DISPENSABLE = ("alone in row", "last", "ULP", "first", "in row")
-"""What a narrow table goes without, in this order."""
+"""The columns that a narrow table drops, in this order."""
 
 
 def _kind(growth: Growth) -> str:
@@ -137,17 +137,17 @@ def _shown(error: float) -> str:
 # --- JSON
 
 
-def course_json(course: Course) -> dict[str, Any]:
-    """The whole course as values that JSON has; numbers that are not finite are text."""
+def errors_json(table: ErrorTable) -> dict[str, Any]:
+    """All errors as JSON values; numbers that are not finite become strings."""
     return {
-        "rows": course.rows,
-        "compared": course.tensors,
-        "reinjected": course.reinjected,
-        "equal": course.verdict.holds,
-        "within_tolerance": None if course.within is None else course.within.holds,
-        "tensors": [_trend_json(trend) for trend in course.trends],
-        "steps": [_line_json(line) for line in course.lines],
-        "verdict": to_json(course.verdict, draws=course.draws),
+        "rows": table.rows,
+        "compared": table.tensors,
+        "reinjected": table.reinjected,
+        "equal": table.verdict.holds,
+        "within_tolerance": None if table.within is None else table.within.holds,
+        "tensors": [_trend_json(trend) for trend in table.trends],
+        "steps": [_line_json(line) for line in table.lines],
+        "verdict": to_json(table.verdict, draws=table.draws),
     }
 
 

@@ -1,4 +1,4 @@
-"""How the error of each tensor runs over the rows of two variants."""
+"""Tracks the error of each tensor over the rows of two variants."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from runner.compare.variants.lockstep import RowPair, common_columns
 from runner.plan.plan import Plan
 
 SAME_NUMBERS = Tolerance("ulp", ulp=0)
-"""What a variant is held to: 0 and -0 are one number, and so are all NaN."""
+"""The tolerance between variants: 0 and -0 are equal, and so are all NaN."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One tensor of one row: norm of the difference relative to the norm of this side's, and the largest distance."""
+    """One tensor of one row: the norm of the difference relative to this side's norm, and the distance in ULP."""
 
     error: float = 0.0
-    ulp: int | None = 0  # of the dtype that both are compared in; None where there is no such distance
-    local: float | None = None  # the error had the other side begun this step from this side's state
+    ulp: int | None = 0  # of the dtype that both are compared in; None if the distance is undefined
+    local: float | None = None  # the error if the other side had started this step from this side's state
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Line:
     """One row of both sides."""
 
     place: Place
-    cells: Mapping[str, Cell]  # of the tensors that either side has in it
+    cells: Mapping[str, Cell]  # of the tensors that at least one side has in this row
 
     @property
     def worst(self) -> float:
@@ -45,88 +45,89 @@ class Line:
 class Trend:
     """One tensor that differs in some row."""
 
-    growth: Growth | None  # None: it differs in the steps taken anew alone
+    growth: Growth | None  # None: it differs only in steps from reinjected state
     name: str
     born: int | None  # the row in which it first differs
-    rows: int  # in which it differs
+    rows: int  # number of rows in which it differs
     ulp: int | None  # the largest distance
     local: float  # the largest error of one step
-    local_number: int | None  # the row of it
+    local_number: int | None  # the row with that error
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ErrorTable:
     """Two variants compared."""
 
-    rows: int  # that both have
-    tensors: int  # that are compared
-    lines: tuple[Line, ...]  # in the order of the rows; not all of them where that was asked
+    rows: int  # number of rows that both have
+    tensors: int  # number of compared tensors
+    lines: tuple[Line, ...]  # in row order; a selection if `most` is set
     trends: tuple[Trend, ...]  # in causal order
-    verdict: Verdict  # any difference counts
-    within: Verdict | None  # those beyond the tolerance that was asked for count
+    verdict: Verdict  # counts any difference
+    within: Verdict | None  # counts differences beyond the requested tolerance
     reinjected: bool
-    draws: tuple[str, ...]  # what of `BATCH` and `RANDOM` the steps draw
+    draws: tuple[str, ...]  # which of `BATCH` and `RANDOM` the steps draw
 
 
-def follow(
-    besides: Iterable[RowPair],
+def tabulate_errors(
+    pairs: Iterable[RowPair],
     this: Plan,
     other: Plan,
     *,
     reinjected: bool = False,
     tolerances: Tolerances | None = None,
     most: int | None = None,
-) -> Course:
+) -> ErrorTable:
     """Compare the rows of two variants, one pair at a time.
 
     Args:
-        besides: as `lockstep` gives them.
-        tolerances: what the difference is held to; None for nothing.
-        most: lines to keep: of the first rows, the last, and the worst of each stretch between; None for all.
+        pairs: the pairs that `lockstep` yields.
+        tolerances: for the verdict `within`; None for no such verdict.
+        most: number of lines to keep: the first rows, the last rows, and the worst row of each stretch between; None
+            for all.
     """
     mine, theirs = common_columns(this, other)
     watch = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
-    again = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
-    held = None if tolerances is None else Watch(theirs, mine, tolerances)
-    kept = _Kept(most, max(this.estimates.rows, 1))
+    local_watch = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
+    within_watch = None if tolerances is None else Watch(theirs, mine, tolerances)
+    selection = _LineSelection(most, max(this.estimates.rows, 1))
     extremes: dict[str, _Extreme] = {name: _Extreme() for name in watch.series}
-    for beside in besides:
-        watch(beside.other, beside.this)
-        if held is not None:
-            held(beside.other, beside.this)
-        if beside.this is None or beside.other is None:
+    for pair in pairs:
+        watch(pair.other, pair.this)
+        if within_watch is not None:
+            within_watch(pair.other, pair.this)
+        if pair.this is None or pair.other is None:
             continue
-        if beside.local is not None:
-            again(beside.local, beside.this)
+        if pair.local is not None:
+            local_watch(pair.local, pair.this)
         cells = {}
         for name, series in watch.series.items():
-            found, expected = beside.other[name], beside.this[name]
+            found, expected = pair.other[name], pair.this[name]
             if found is None and expected is None:
                 continue
-            local = None if beside.local is None else _error(again.series[name], beside.this.number)
+            local = None if pair.local is None else _error(local_watch.series[name], pair.this.number)
             cells[name] = cell = Cell(series.error, _ulp(found, expected) if series.error else 0, local)
-            extremes[name].add(beside.this.number, cell)
-        kept.add(Line(Place.of(beside.this), cells))
+            extremes[name].add(pair.this.number, cell)
+        selection.add(Line(Place.of(pair.this), cells))
     trends = [_trend(name, watch, extreme) for name, extreme in extremes.items() if extreme.differs]
-    return Course(
+    return ErrorTable(
         watch.compared,
         len(watch.series),
-        kept.lines(),
+        selection.lines(),
         tuple(trends),
         watch.verdict(),
-        None if held is None else held.verdict(),
+        None if within_watch is None else within_watch.verdict(),
         reinjected,
         tuple(name for name, drawn in ((BATCH, this.sources), (RANDOM, this.random)) if drawn),
     )
 
 
 def _error(series: Series, number: int) -> float:
-    """The error in one row, which is 0 where neither side has a value."""
+    """The error in one row; 0 if neither side has a value."""
     return series.error if series.last_number == number else 0.0
 
 
 def _ulp(found: object, expected: object) -> int | None:
-    """The largest distance of two elements; None where there is none, or one of the two is NaN."""
+    """The largest distance of two elements; None if it is undefined or exactly one of the two is NaN."""
     if not isinstance(found, Tensor) or not isinstance(expected, Tensor):
         return None
     if found.shape != expected.shape or not expected.dtype.is_floating_point:
@@ -151,7 +152,7 @@ def _trend(name: str, watch: Watch, extreme: _Extreme) -> Trend:
 
 @dataclass(slots=True)
 class _Extreme:
-    """The largest that one tensor has shown."""
+    """The largest error and distance of one tensor."""
 
     differs: bool = False
     ulp: int | None = 0
@@ -167,11 +168,11 @@ class _Extreme:
 
 
 @dataclass(slots=True)
-class _Kept:
-    """The first and the last lines, and the worst of each stretch between; all of them for None."""
+class _LineSelection:
+    """Keeps the first and the last lines, and the worst of each stretch between; all lines if `most` is None."""
 
     most: int | None
-    expected: int  # rows at most, from which the stretches are cut
+    expected: int  # an upper limit of the number of rows, which determines the stretches
     first: list[Line] = field(default_factory=list)
     last: deque[Line] = field(default_factory=deque)
     worst: dict[int, Line] = field(default_factory=dict)  # by stretch

@@ -1,4 +1,4 @@
-"""Two variants of a config side by side, row by row, in the dtypes that both can hold."""
+"""Runs two variants of a config row by row, and compares them in dtypes that both can represent."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from runner.plan.tensors.initial import Drawn
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One variant: a plan, and what it runs under."""
+    """One variant: a plan, and its number of threads."""
 
     plan: Plan
-    threads: int | None = None  # None: as many as the process has
+    threads: int | None = None  # None: the number of the process
 
 
 @dataclass(frozen=True, slots=True)
 class RowPair:
-    """One row of both sides; None where a side has none."""
+    """One row of both sides; None if a side does not have it."""
 
     this: AnyRow | None
     other: AnyRow | None
-    local: AnyRow | None = None  # the other side's, had it begun this step from this side's state
+    local: AnyRow | None = None  # the other side's row if it had started this step from this side's state
 
 
 @dataclass(frozen=True, slots=True)
 class Narrowed:
-    """A row on the CPU, in the dtypes that both sides can hold."""
+    """A row on the CPU, in the dtypes that both sides can represent."""
 
     number: int
     step: str
@@ -58,11 +58,11 @@ class Narrowed:
 
 
 WHOLE_LOG = ("log.every=1", "log.tensors=full", f"log.budget={2**63 - 1}")
-"""Overrides under which every step has a row and every tensor a column; nothing of it is written."""
+"""Overrides that log every step and every tensor; nothing is written to disk."""
 
 
-def unstopped(plan: Plan) -> Plan:
-    """A plan that goes on where an `expect` does not hold, or a number is no longer finite."""
+def without_stops(plan: Plan) -> Plan:
+    """The plan without `expect` steps, and without stopping at numbers that are not finite."""
     program = tuple(
         replace(item, argument=Expect(())) if isinstance(item, Action) and isinstance(item.argument, Expect) else item
         for item in plan.program
@@ -71,14 +71,14 @@ def unstopped(plan: Plan) -> Plan:
 
 
 def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[RowPair]:
-    """Execute two variants row by row; their rows come in the dtypes of `common_columns`.
+    """Execute two variants row by row; yields rows in the dtypes of `common_columns`.
 
-    Each side draws the random numbers that it draws alone, but for initial values: an initialiser draws other numbers
-    in another dtype, and there the other side starts from this side's. With `reinject` the other side also takes each
-    step from this side's state, so that the error of one step parts from what it has inherited.
+    Each side draws the random numbers that it draws when it runs alone, except for initial values. An initialiser
+    draws other numbers in another dtype, so the other side starts from this side's values. With `reinject`, the other
+    side also takes each step from this side's state, which separates the error of one step from the inherited error.
 
     Raises:
-        ComparisonError: with `reinject`, the two have not the same program, parameters and sources.
+        ComparisonError: with `reinject`, the two do not have the same program, parameters and sources.
         RunError: a step of either side fails.
     """
     dtypes = {
@@ -88,21 +88,21 @@ def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Row
     }
     state = initial_state(this.plan)
     start = _common_start(this.plan, other.plan, state)
-    again = _Again(this, other, start) if reinject else None
+    reinjected = _Reinjected(this, other, start) if reinject else None
     local: dict[int, Row | None] = {}
     with left_alone(this.plan.device), left_alone(other.plan.device):
-        for found, expected in align(_rows(other, start), _rows_noting(this, state, again, local)):
-            beside = None if expected is None else local.pop(expected.number, None)
-            if beside is not None and expected is not None and beside.path != expected.path:
-                beside = None  # its own condition has sent it elsewhere
-            yield RowPair(_narrowed(expected, dtypes), _narrowed(found, dtypes), _narrowed(beside, dtypes))
+        for found, expected in align(_rows(other, start), _rows_with_local(this, state, reinjected, local)):
+            reinjected_row = None if expected is None else local.pop(expected.number, None)
+            if reinjected_row is not None and expected is not None and reinjected_row.path != expected.path:
+                reinjected_row = None  # its own condition led elsewhere
+            yield RowPair(_narrowed(expected, dtypes), _narrowed(found, dtypes), _narrowed(reinjected_row, dtypes))
 
 
-# --- what both hold
+# --- common dtypes
 
 
 def common_columns(this: Plan, other: Plan) -> tuple[list[Column], list[Column]]:
-    """The columns of either side, those of both in the dtype that they are compared in."""
+    """The columns of each side; shared columns have the dtype that they are compared in."""
     mine, theirs = list(this.columns), list(other.columns)
     for column, partner in _shared(this, other):
         dtype = common_dtype(column.dtype, partner.dtype)
@@ -113,7 +113,7 @@ def common_columns(this: Plan, other: Plan) -> tuple[list[Column], list[Column]]
 
 
 def common_dtype(one: torch.dtype, another: torch.dtype) -> torch.dtype | None:
-    """The narrower of two dtypes, into which values of both are rounded; None where the two are not of one kind."""
+    """The narrower of two dtypes, to which values of both are rounded; None if they are not of the same kind."""
     if one == another:
         return one
     kinds = [(dtype.is_floating_point, dtype.is_complex) for dtype in (one, another)]
@@ -154,7 +154,7 @@ def _under(side: Side) -> Iterator[None]:
 
 
 def _common_start(this: Plan, other: Plan, state: State) -> dict[str, Tensor]:
-    """This side's initial values of what both draw alike, were it not for the dtype."""
+    """This side's initial values of the tensors that both sides draw in the same way, apart from the dtype."""
     found: dict[str, Tensor] = {}
     for name, tensor in this.tensors.items():
         partner = other.tensors.get(name)
@@ -177,13 +177,15 @@ def _rows(side: Side, start: Mapping[str, Tensor]) -> Iterator[Row]:
         yield row
 
 
-def _rows_noting(side: Side, state: State, again: _Again | None, local: dict[int, Row | None]) -> Iterator[Row]:
-    """The rows of this side; before each, the other side takes the same step from the state as it is."""
+def _rows_with_local(
+    side: Side, state: State, reinjected: _Reinjected | None, local: dict[int, Row | None]
+) -> Iterator[Row]:
+    """The rows of this side; before each, the other side takes the same step from the current state."""
     rows = execute(side.plan, state, by_row=True)
     while True:
         number = state.row
-        if again is not None:
-            local[number] = again.step(state)
+        if reinjected is not None:
+            local[number] = reinjected.step(state)
         with _under(side):
             row = next(rows, None)
         if row is None:
@@ -191,20 +193,20 @@ def _rows_noting(side: Side, state: State, again: _Again | None, local: dict[int
         yield row
 
 
-class _Again:
-    """The other side, begun anew at every row from this side's state."""
+class _Reinjected:
+    """The other side, restarted at every row from this side's state."""
 
     def __init__(self, this: Side, other: Side, start: Mapping[str, Tensor]) -> None:
         _check_same_program(this.plan, other.plan)
         self.side = other
         self.state = initial_state(other.plan, start)
-        self.optimizers = _alike(this.plan, other.plan)
+        self.optimizers = _compatible(this.plan, other.plan)
         self.dtypes = {one: another for one, another in _dtype_pairs(this.plan, other.plan) if one != another}
         self.session = open_session(replace(other.plan, health=HealthPlan()), self.state)
         self.bound: dict[int, Run] = {}  # by position in the program
 
     def step(self, state: State) -> Row | None:
-        """Its next row from `state`, which is left as it is; None at the end."""
+        """Its next row from `state`, which does not change; None at the end."""
         if state.row:
             transfer(state, self.state, self.optimizers, self.dtypes)
         with _under(self.side):
@@ -223,7 +225,7 @@ class _Again:
         return eager.execute(self.side.plan, self.state, watch=self.session.watch, bind=self._bind)
 
     def _bind(self, session: Session, position: int, action: Action) -> Run:
-        """A step that is bound when it is first taken, and then kept: all rows begin from one state."""
+        """Bind a step when it is first executed, and keep it, because all rows start from one state object."""
 
         def run() -> Values | None:
             if position not in self.bound:
@@ -233,8 +235,8 @@ class _Again:
         return run
 
 
-def _alike(this: Plan, other: Plan) -> list[str]:
-    """The optimizers whose state means the same on both sides."""
+def _compatible(this: Plan, other: Plan) -> list[str]:
+    """The optimizers whose state has the same meaning on both sides."""
     return [
         name
         for name, optimizer in this.optimizers.items()
@@ -243,8 +245,8 @@ def _alike(this: Plan, other: Plan) -> list[str]:
 
 
 def own_state(this: Plan, other: Plan) -> list[str]:
-    """The optimizers that keep their own state through a reinjection: another kind stands on the other side."""
-    return [name for name in this.optimizers if name not in _alike(this, other)]
+    """The optimizers that keep their own state when state is reinjected, because the other side has another kind."""
+    return [name for name in this.optimizers if name not in _compatible(this, other)]
 
 
 def _entries(plan: Plan, optimizer: str) -> dict[str, list[str]]:
@@ -258,10 +260,10 @@ def _dtype_pairs(this: Plan, other: Plan) -> Iterator[tuple[torch.dtype, torch.d
 
 
 def _check_same_program(this: Plan, other: Plan) -> None:
-    """A fault where a state of one side is none of the other's.
+    """Check that a state of one side fits the other side.
 
     Raises:
-        ComparisonError: it names what does not line up.
+        ComparisonError: it does not; the message names the difference.
     """
     for what, mine, theirs in (
         ("parameters", _shapes(this), _shapes(other)),
@@ -270,9 +272,8 @@ def _check_same_program(this: Plan, other: Plan) -> None:
         ("steps", _outline(this.program), _outline(other.program)),
     ):
         if mine != theirs:
-            raise ComparisonError(
-                f"a step cannot begin from the other side's state: the {what} do not line up, {_apart(mine, theirs)}"
-            )
+            where = _first_difference(mine, theirs)
+            raise ComparisonError(f"a step cannot start from the other side's state: the {what} differ, {where}")
 
 
 def _shapes(plan: Plan) -> tuple[str, ...]:
@@ -290,8 +291,8 @@ def _outline(program: Sequence[Instruction]) -> tuple[str, ...]:
     )
 
 
-def _apart(mine: Sequence[str], theirs: Sequence[str]) -> str:
-    """Where two lists part."""
+def _first_difference(mine: Sequence[str], theirs: Sequence[str]) -> str:
+    """The first difference of two lists."""
     place = next(
         (place for place, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs))
     )

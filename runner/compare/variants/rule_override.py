@@ -1,4 +1,4 @@
-"""A shipped rule in the place of a named optimizer, with its hyperparameters."""
+"""Replaces an optimizer of torch with a shipped rule that has the same hyperparameters."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from runner.config import Config, OptimizerDeclaration, loads
 from runner.errors import Problem, UsageError, did_you_mean
 
 _SPREAD: Mapping[str, tuple[str, ...]] = {"betas": ("beta1", "beta2")}
-"""Arguments that are several constants of a rule."""
+"""Arguments that correspond to several constants of a rule."""
 
 _CHOOSES = {"nesterov": {"nesterov": True}}
-"""Arguments of a class that are what a rule of it is."""
+"""Arguments whose value the rule itself implies."""
 
 _BITS_ONLY = frozenset({"foreach", "fused", "capturable", "differentiable"})
-"""Arguments that change how torch computes, and not what."""
+"""Arguments that change how torch computes, but not what."""
 
 _ANY = "parameters: {x: 1}\nexpression: x\n"
 
 
 def rule_override(key: str, name: str, config: Config) -> str:
-    """The override that puts the shipped rule `name` where `key` declares an optimizer.
+    """The override that replaces the optimizer at `key` with the shipped rule `name`.
 
     Args:
         key: `optimizer`, or `optimizers.NAME`.
     Raises:
-        UsageError: there is no such rule or optimizer, or the rule has no counterpart of an argument.
+        UsageError: there is no such rule or optimizer, or the rule does not support an argument.
     """
     rules = shipped_rules()
     if name not in rules:
@@ -40,7 +40,7 @@ def rule_override(key: str, name: str, config: Config) -> str:
     known = {key if single else f"optimizers.{key}": declared for key, declared in config.optimizers.items()}
     if key not in known:
         hint = f"write `{next(iter(known))}=rule:{name}`" if known else "declare one in the config"
-        raise UsageError(Problem(f"the config declares no `{key}` for a rule to stand in for", hint))
+        raise UsageError(Problem(f"the config declares no `{key}` that a rule could replace", hint))
     shipped = loads(_ANY + rules[name])
     rule = shipped.optimizers["optimizer"].rule
     assert rule is not None
@@ -53,7 +53,7 @@ def rule_override(key: str, name: str, config: Config) -> str:
 
 
 def _given(name: str, declared: OptimizerDeclaration, constants: Mapping[str, Any]) -> dict[str, Any]:
-    """The constants of a rule as the arguments of an optimizer give them."""
+    """The constants of a rule, from the arguments of an optimizer."""
     found: dict[str, Any] = {}
     for argument, value in declared.arguments.items():
         names = _SPREAD.get(argument, (argument,))
@@ -61,7 +61,7 @@ def _given(name: str, declared: OptimizerDeclaration, constants: Mapping[str, An
             found.update(zip(names, value if argument in _SPREAD else (value,), strict=True))
         elif argument not in _BITS_ONLY and value and value != _CHOOSES.get(name, {}).get(argument):
             message = f"`rule:{name}` has no counterpart of `{argument}: {value}` of `{declared.kind}`"
-            hint = f"write the rule out: `steprun show rule:{name}` prints one to begin from"
+            hint = f"write the rule out: `steprun show rule:{name}` prints one to start from"
             raise UsageError(Problem(message, hint))
     if declared.groups:
         raise UsageError(Problem("a rule has no parameter groups", "compare a config without `groups`"))
@@ -69,7 +69,7 @@ def _given(name: str, declared: OptimizerDeclaration, constants: Mapping[str, An
 
 
 def _inlined(text: str, constants: Mapping[str, Any]) -> str:
-    """An expression, or statements, with each constant replaced by its value: a config may use the name otherwise."""
+    """An expression or statements with constants replaced by their values: a config may use the names otherwise."""
     values = {name: ast.parse(str(value), mode="eval").body for name, value in constants.items()}
     return ast.unparse(_Inline(values).visit(ast.parse(text)))
 

@@ -1,4 +1,4 @@
-"""What `--with KEY=VALUE` asks for: a config with overrides, a shipped rule, and what it runs under."""
+"""Parses `--with KEY=VALUE` into a variant: a config with overrides or a shipped rule, and a number of threads."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from runner.config import Config, declared_dtypes, overridden
 from runner.errors import Problem, UsageError
 
 RULE = "rule:"
-"""What stands before the name of a shipped rule, where an optimizer is expected."""
+"""The prefix of a shipped rule's name, in the place of an optimizer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A config as it is changed, and the threads that it runs on."""
+    """A changed config, and the number of threads that it runs on."""
 
     config: Config
     threads: int | None
 
 
 def variant_of(config: Config, pairs: Sequence[str]) -> Variant:
-    """The one variant that all the pairs together ask for.
+    """The variant that all pairs together describe.
 
-    With another `dtype`, what the config declares in its own one, as the columns of a file may be, changes along.
+    A new `dtype` also replaces every declaration of the old one, for example for the columns of a file.
 
     Raises:
-        UsageError: a pair has no value, or asks for what there is not.
+        UsageError: a pair has no value, or names something that does not exist.
         ConfigError: the changed config is not valid.
     """
     environment: dict[str, int] = {}
@@ -57,4 +57,4 @@ def _threads(value: str) -> int:
 
 
 ENVIRONMENT: Mapping[str, Callable[[str], int]] = {"threads": _threads}
-"""What a variant may run under, which no config says."""
+"""Settings of a variant that are not part of the config."""

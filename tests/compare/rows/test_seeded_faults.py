@@ -96,7 +96,7 @@ FAULTS = [
     Fault("a doubled constant", MODEL, "decay: 0.01", "decay: 0.02", FIRST, "penalty",
           "`penalty` is 2 × the expected one"),
     Fault("minus for plus", MODEL, "fit + penalty", "fit - penalty", FIRST, "loss",
-          "the weights hold and `loss` differs"),
+          "the weights match and `loss` differs"),
     Fault("a clamp", MODEL, "tanh(z)", "tanh(z).clamp(max=0.5)", FIRST, "h", "look at the expression of `h`"),
     Fault("a detached value", MODEL, "p = h @", "p = h.detach() @", FIRST, "w1.grad",
           "values and other gradients bit-equal"),
@@ -104,7 +104,7 @@ FAULTS = [
           "`z` differs before"),
     Fault("another epsilon", NORMALISED, "1e-5", "1e-6", FIRST, "h", "`h` differs before `loss` does"),
     Fault("another order of a sum", MODEL, "w1.square().sum()", "w1.T.square().sum(1).flip(0).sum()", FIRST,
-          "penalty", "the weights hold and `penalty` differs"),
+          "penalty", "the weights match and `penalty` differs"),
     Fault("nan in a value", MODEL, "tanh(z)", "tanh(z) + log(-z.square()).sum()", FIRST, "h",
           "`h` is NaN in 48 of 48"),
     Fault("nan in a gradient", MODEL, "tanh(z)", "tanh(z) + 0 * sqrt(z - z)", FIRST, "w1.grad",
@@ -130,10 +130,10 @@ FAULTS = [
           "w2: {shape: [6, 1], init: {uniform: {}}}", START, "w2", "look at their `init`, the seed and the files"),
     # the steps
     Fault("a missing zero_grad", MODEL, "        - zero_grad\n", "", "repeat[2].2.backward", "w1.grad",
-          "still holds the gradient of the row before: a `zero_grad` is missing"),
+          "still contains the gradient of the previous row: a `zero_grad` is missing"),
     Fault("a new zero_grad", MODEL.replace("        - zero_grad\n", ""), "        - backward\n",
           "        - zero_grad\n        - backward\n", "repeat[2].1.backward", "w1.grad",
-          "no longer holds the gradient of the row before: a `zero_grad` is new"),
+          "no longer contains the gradient of the previous row: a `zero_grad` is new"),
     Fault("zeros for none", MODEL, "- zero_grad", "- zero_grad: {set_to_none: false}", "repeat[2].1.zero_grad",
           "w1.grad", "where none was expected"),
     Fault("another objective", MODEL, "- backward", "- backward: fit", FIRST, "w1.grad",
@@ -196,10 +196,10 @@ def verdict_on(fault: Fault, tolerances: Tolerances | None = None) -> Verdict:
 
 
 def named_in(verdict: Verdict, fault: Fault) -> None:
-    assert verdict.parting is not None, fault.name
-    told = causes(verdict.parting, draws=("a random draw",) if "dropout" in fault.base else ())
-    first = verdict.parting.divergences[0]
-    assert (verdict.parting.place.path.removeprefix("1."), first.column.name) == (
+    assert verdict.first_difference is not None, fault.name
+    told = causes(verdict.first_difference, draws=("a random draw",) if "dropout" in fault.base else ())
+    first = verdict.first_difference.divergences[0]
+    assert (verdict.first_difference.place.path.removeprefix("1."), first.column.name) == (
         fault.path.removeprefix("1."),
         fault.tensor,
     )
@@ -221,8 +221,11 @@ SMALLEST = ("another order of a sum", "another epsilon", "half precision on the 
 )
 def test_a_fault_larger_than_rounding_is_seen_under_the_tolerance_of_the_dtype_too(fault: Fault) -> None:
     verdict = verdict_on(fault, Tolerances(BY_DTYPE))
-    assert verdict.parting is not None
-    assert (verdict.parting.place.path.removeprefix("1."), verdict.parting.divergences[0].column.name) == (
+    assert verdict.first_difference is not None
+    assert (
+        verdict.first_difference.place.path.removeprefix("1."),
+        verdict.first_difference.divergences[0].column.name,
+    ) == (
         fault.path.removeprefix("1."),
         fault.tensor,
     )
@@ -261,14 +264,14 @@ def set_nan(value: torch.Tensor) -> torch.Tensor:
 
 def test_one_ulp_in_one_element_at_step_17() -> None:
     verdict = tampered("repeat[17].3.step", "w1", one_ulp)
-    assert verdict.parting is not None
-    (only,) = verdict.parting.divergences
-    assert verdict.parting.place.path.endswith("repeat[17].3.step")
-    assert verdict.parting.place.number == 3 * 17
+    assert verdict.first_difference is not None
+    (only,) = verdict.first_difference.divergences
+    assert verdict.first_difference.place.path.endswith("repeat[17].3.step")
+    assert verdict.first_difference.place.number == 3 * 17
     assert only.difference.values is not None
     assert (only.difference.values.worst.index, only.difference.values.worst.ulps) == ((2, 3), 1)
     assert (only.difference.values.count, only.difference.values.elements) == (1, 24)
-    assert causes(verdict.parting)[0] == "gradients bit-equal, update of `w1` differs: look at the optimizer"
+    assert causes(verdict.first_difference)[0] == "gradients bit-equal, update of `w1` differs: look at the optimizer"
     assert verdict.growth is not None
     assert (verdict.growth.kind, verdict.growth.last) == ("rounding", 0.0)
 
@@ -287,25 +290,25 @@ def test_what_a_wrong_tensor_is_to_the_right_one(
     name: str, change: Callable[[torch.Tensor], torch.Tensor], cause: str
 ) -> None:
     verdict = tampered("repeat[5].2.backward", name, change)
-    assert verdict.parting is not None
-    assert verdict.parting.divergences[0].column.name == name
-    assert verdict.parting.place.path.endswith("repeat[5].2.backward")
-    assert cause in causes(verdict.parting)
+    assert verdict.first_difference is not None
+    assert verdict.first_difference.divergences[0].column.name == name
+    assert verdict.first_difference.place.path.endswith("repeat[5].2.backward")
+    assert cause in causes(verdict.first_difference)
 
 
 def test_zero_of_the_other_sign_differs_in_its_bits_alone() -> None:
     verdict = tampered("start", "w1", lambda value: value.mul_(0))
-    assert verdict.parting is not None
-    assert "`w1` is zero" in causes(verdict.parting)
+    assert verdict.first_difference is not None
+    assert "`w1` is zero" in causes(verdict.first_difference)
     plan = plan_of(SQUARE)
     rows = list(runner.execute(plan))
     first = rows[0]
     values = tuple(value if value is None else torch.where(value == 0, -0.0, value) for value in first.values)
     found = [Row(0, "start", "start", 1, first.layout, values), *rows[1:]]
     bitwise = compare(align(found, rows), plan.columns, plan.columns, Tolerances())
-    assert bitwise.parting is not None
-    assert bitwise.parting.divergences[0].difference.values is not None
-    assert bitwise.parting.divergences[0].difference.values.worst.absolute == 0
+    assert bitwise.first_difference is not None
+    assert bitwise.first_difference.divergences[0].difference.values is not None
+    assert bitwise.first_difference.divergences[0].difference.values.worst.absolute == 0
     assert compare(align(found, rows), plan.columns, plan.columns, Tolerances(BY_DTYPE)).holds
 
 

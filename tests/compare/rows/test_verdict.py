@@ -39,7 +39,7 @@ def moved(one: Row, *names: str, by: float = 1.0) -> Row:
 def test_equal_rows_hold() -> None:
     verdict = verdict_of(rows(5), rows(5))
     assert verdict.holds
-    assert (verdict.compared, verdict.parting, verdict.tallies) == (5, None, ())
+    assert (verdict.compared, verdict.first_difference, verdict.tallies) == (5, None, ())
     assert report(verdict) == []
 
 
@@ -48,10 +48,10 @@ def test_the_first_row_and_within_it_the_causally_first_tensor_is_told() -> None
     found[3] = moved(found[3], "v", "w.exp_avg", "v.grad", "loss")
     found[4] = moved(found[4], "h")
     verdict = verdict_of(found, rows(6))
-    assert verdict.parting is not None
-    assert verdict.parting.place.number == 3
-    assert [each.column.name for each in verdict.parting.divergences] == ["loss", "v.grad", "v", "w.exp_avg"]
-    assert [column.name for column in verdict.parting.equal] == ["h", "w.grad", "w"]
+    assert verdict.first_difference is not None
+    assert verdict.first_difference.place.number == 3
+    assert [each.column.name for each in verdict.first_difference.divergences] == ["loss", "v.grad", "v", "w.exp_avg"]
+    assert [column.name for column in verdict.first_difference.equal] == ["h", "w.grad", "w"]
     assert [tally.column.name for tally in verdict.tallies] == ["loss", "v.grad", "v", "w.exp_avg", "h"]
 
 
@@ -129,8 +129,8 @@ def test_error_that_begins_as_rounding_and_grows_is_a_drift() -> None:
     verdict = verdict_of(found, rows(8), Tolerances(BY_DTYPE))
     assert verdict.growth is not None
     assert verdict.growth.kind == "drift"
-    assert verdict.parting is not None
-    assert verdict.parting.place.number == 3
+    assert verdict.first_difference is not None
+    assert verdict.first_difference.place.number == 3
     assert verdict.unequal_since is not None
     assert (verdict.unequal_since[0].number, verdict.unequal_since[1].name) == (2, "w")
     assert verdict.growth.before == pytest.approx(1e-5 * math.sqrt(2) / math.hypot(5, 8), rel=0.1)
@@ -237,9 +237,9 @@ def test_no_difference_is_too_large_for_one_screen() -> None:
 @pytest.mark.parametrize(
     ("expected", "found", "apart"),
     [
-        (1.0, math.nan, "no number: not both are finite"),
-        (-math.inf, math.inf, "no number: not both are finite"),
-        (math.inf, 1.0, "no number: not both are finite"),
+        (1.0, math.nan, "undefined: not both are finite"),
+        (-math.inf, math.inf, "undefined: not both are finite"),
+        (math.inf, 1.0, "undefined: not both are finite"),
         (0.0, 0.5, "abs 0.5, rel inf, 1,056,964,608 ULP of float32"),
     ],
 )
@@ -292,9 +292,9 @@ def test_tolerances_of_the_columns_are_used() -> None:
     found[2] = moved(found[2], "w", "loss", by=0.1)
     tolerances = Tolerances(by_name=[("w", Tolerance("explicit", atol=0.2))])
     verdict = verdict_of(found, rows(4), tolerances)
-    assert verdict.parting is not None
-    assert [each.column.name for each in verdict.parting.divergences] == ["loss"]
-    assert [column.name for column in verdict.parting.within] == ["w"]
+    assert verdict.first_difference is not None
+    assert [each.column.name for each in verdict.first_difference.divergences] == ["loss"]
+    assert [column.name for column in verdict.first_difference.within] == ["w"]
 
 
 def test_on_a_narrow_terminal_no_number_is_cut() -> None:

@@ -14,7 +14,7 @@ import numpy
 import pytest
 import torch
 
-from runner.compare.snapshots.capture import kept, plan_of
+from runner.compare.snapshots.capture import plan_of, snapshot_of
 from runner.compare.snapshots.checking import Outcome, Request, Target, check
 from runner.compare.snapshots.comments import annotated
 from runner.compare.snapshots.many import check_all
@@ -208,7 +208,7 @@ def test_an_edited_config_of_which_nothing_matches_says_so(tmp_path: Path) -> No
     outcome = checked(tmp_path)
     assert (outcome.status, outcome.exit_code) == ("stale", 3)
     assert outcome.lines == (
-        "the config was edited, and no step of its run is one that the snapshot has",
+        "the config was edited, and none of its steps is in the snapshot",
         "`steps` was edited (line 4)",
         "`optimizer.sgd.lr` was removed",
         "= `steprun check --update` takes the numbers of the edited config",
@@ -240,7 +240,7 @@ def test_a_config_without_a_snapshot_and_a_snapshot_without_a_config(tmp_path: P
         orphan = check(Target(None, str(path)), request)
         assert (orphan.status, orphan.exit_code) == ("orphan", 3)
         assert orphan.lines == (
-            f"{path} is of model.yaml, which is not there",
+            f"{path} belongs to model.yaml, which does not exist",
             "= restore the config, or remove this file",
         )
     assert contents(tmp_path) == before
@@ -252,7 +252,7 @@ def test_two_configs_of_one_name_do_not_share_a_snapshot(tmp_path: Path) -> None
     outcome = check(Target(str(tmp_path / "other.yaml"), str(path)), Request("all"))
     assert outcome.status == "damaged"
     assert outcome.lines == (
-        f"{path} is of model.yaml, not of {tmp_path / 'other.yaml'}",
+        f"{path} belongs to model.yaml, not to {tmp_path / 'other.yaml'}",
         "= give one of the two configs a `name` of its own",
     )
 
@@ -265,7 +265,7 @@ def test_a_snapshot_that_its_config_no_longer_goes_by_is_told(tmp_path: Path) ->
         outcome = check(Target(None, str(path)), Request(update))  # type: ignore[arg-type]
         assert (outcome.status, outcome.exit_code) == ("stale", 3)
         assert outcome.lines == (
-            f"{path} is of {tmp_path / 'model.yaml'}, whose name is `other`",
+            f"{path} belongs to {tmp_path / 'model.yaml'}, whose name is `other`",
             f"= `steprun snapshot {tmp_path / 'model.yaml'}` takes other.yaml; remove this one",
         )
     assert contents(tmp_path)["snapshots/model.yaml"] == before["snapshots/model.yaml"]
@@ -409,7 +409,7 @@ def test_an_overlay_holds_what_is_other_in_one_environment_and_no_more(tmp_path:
     write(base, path, of)
     assert checked(tmp_path).status == "differs"
     plan = plan_of(tmp_path / "model.yaml")
-    write(with_overlay(base, kept(plan, execute(plan))), path, of)
+    write(with_overlay(base, snapshot_of(plan, execute(plan))), path, of)
     found, _ = read(path)
     assert [(number, list(values)) for number, values in found.overlays[0].rows.items()] == [(1, ["w"])]
     outcome = checked(tmp_path)
@@ -434,10 +434,10 @@ def test_large_tensors_without_elements_are_held_by_what_is_kept(large: str, tmp
     outcome = checked(tmp_path)
     assert (outcome.status, outcome.lines[0]) == ("differs", "row 0, start: `w` differs in its digest")
     untold = {
-        "stats": "the statistics that were kept are the same in all of their digits",
-        "digest": "digests alone were kept",
+        "stats": "the stored statistics are equal in all digits",
+        "digest": "only digests were stored",
     }[large]
-    assert " ".join(" ".join(outcome.lines[1:3]).split()).startswith(f"apart how far is not known: {untold}")
+    assert " ".join(" ".join(outcome.lines[1:3]).split()).startswith(f"apart unknown: {untold}")
     elsewhere(path, torch="9.9.9")
     assert checked(tmp_path).status == "holds"  # the same statistics, or none to compare
     if large == "stats":

@@ -16,9 +16,9 @@ from safetensors.torch import load, save
 from runner.compare.snapshots import restarts
 from runner.compare.snapshots.capture import measured, plan_of
 from runner.compare.snapshots.checking import Request, check
-from runner.compare.snapshots.model import KeptRow
+from runner.compare.snapshots.model import StoredRow
 from runner.compare.snapshots.reading import read
-from runner.compare.snapshots.restarts import take
+from runner.compare.snapshots.restarts import take_restarts
 from runner.engine import execute
 from runner.errors import SnapshotError
 from tests.cli.commands import steprun, steprun_process
@@ -86,7 +86,7 @@ def test_the_perturbed_runs_from_each_state_are_announced(tmp_path: Path) -> Non
     plan = plan_of(path)
     seen: list[tuple[int, int, int]] = []
     measurement = measured(plan, list(execute(plan)), runs=3)
-    take(plan, measurement, announce=lambda after: lambda number, total: seen.append((after, number, total)))
+    take_restarts(plan, measurement, announce=lambda after: lambda number, total: seen.append((after, number, total)))
     assert seen == [(after, number, 3) for after in (1, 12) for number in (1, 2, 3)]
 
 
@@ -164,7 +164,7 @@ def test_a_restart_goes_on_as_the_run_did(tmp_path: Path, text: str, rows: int) 
     assert (outcome.status, outcome.exact) == ("holds", True)
 
 
-def texts(row: KeptRow) -> tuple[int, str, dict[str, str]]:
+def texts(row: StoredRow) -> tuple[int, str, dict[str, str]]:
     """A row without its uncertainties."""
     return row.number, row.path, {name: kept.text.partition(" ~")[0] for name, kept in row.values.items()}
 
@@ -300,7 +300,7 @@ def test_a_state_that_could_not_be_read_again_is_not_written(tmp_path: Path, mon
         ("  - after: 12", "  - after: 99", "expected the number of a row above, found the number 99"),
         ("  - after: 12", "  - after: twelve", "expected the number of a row above, found the text `twelve`"),
         ("  - after: 12", "  - afetr: 12", "a restart has no key `afetr`"),
-        ('    state: "model.', '    state: "../model.', "is no name of a .safetensors file beside this one"),
+        ('    state: "model.', '    state: "../model.', "is not the name of a .safetensors file next to this one"),
         ("restarts:\n", "restarts: 3\n#", "expected a list of restarts, found the number 3"),
     ],
 )

@@ -21,9 +21,9 @@ from runner.compare.numbers.digested import from_text as condensed_from
 from runner.compare.numbers.digested import to_text as condensed_text
 from runner.compare.numbers.tolerances import Tolerance
 from runner.compare.numbers.ulp import same_bits
-from runner.compare.snapshots.model import KeptRow, Overlay, Snapshot
+from runner.compare.snapshots.model import Overlay, Snapshot, StoredRow
 from runner.compare.snapshots.reading import read
-from runner.compare.snapshots.writing import keep, write
+from runner.compare.snapshots.writing import store_tensor, write
 from runner.errors import SnapshotError
 from runner.plan.rows.columns import Column
 from tests.compare.numbers.test_numerals import DTYPES, tensors
@@ -51,7 +51,7 @@ def snapshot_of(values: dict[str, Tensor | None], *, varying: bool = False, larg
         for name, value in values.items()
         if value is not None
     )
-    row = KeptRow(0, "start", {column.name: keep(values[column.name], column, large) for column in columns})
+    row = StoredRow(0, "start", {column.name: store_tensor(values[column.name], column, large) for column in columns})
     return Snapshot({"seed": "0123456789abcdef"}, ENVIRONMENT, large, columns, (row,))
 
 
@@ -173,19 +173,19 @@ def test_what_the_file_looks_like(tmp_path: Path) -> None:
 def test_overlays_survive(tmp_path: Path) -> None:
     base = snapshot_of({"w": torch.tensor([1.0, 2.0]), "v": torch.tensor(3.0)})
     other = {**ENVIRONMENT, "device": "cuda", "device_name": "NVIDIA H100"}
-    overlay = Overlay(other, {0: {"w": keep(torch.tensor([1.0, 2.5]), base.columns[0], "full")}})
+    overlay = Overlay(other, {0: {"w": store_tensor(torch.tensor([1.0, 2.5]), base.columns[0], "full")}})
     whole = replace(base, overlays=(overlay,))
     path = tmp_path / "snapshots" / "any.yaml"
     write(whole, path, "any.yaml")
     found, _ = read(path)
     assert found.environment == ENVIRONMENT
-    rows, exact = found.seen_from(other)
+    rows, exact = found.rows_in(other)
     assert exact
     assert [str(rows[0][name]) for name in ("w", "v")] == ["tensor([1.0000, 2.5000])", "tensor(3.)"]
-    rows, exact = found.seen_from({**other, "threads": 8})  # the same device, other bits
+    rows, exact = found.rows_in({**other, "threads": 8})  # the same device, other bits
     assert not exact
     assert str(rows[0]["w"]) == "tensor([1.0000, 2.5000])"
-    rows, exact = found.seen_from({**ENVIRONMENT, "threads": 8})
+    rows, exact = found.rows_in({**ENVIRONMENT, "threads": 8})
     assert not exact
     assert str(rows[0]["w"]) == "tensor([1., 2.])"
 
@@ -283,7 +283,7 @@ def test_more_faults_than_a_person_reads_are_counted(tmp_path: Path) -> None:
     path = taken(tmp_path, LINEAR.replace("[backward, step]", "20"))
     text = path.read_text()
     path.write_text(re.sub(r"(?m)^(    x1): .*$", r"\1: one", text))
-    with pytest.raises(SnapshotError, match=r"and 11 faults more") as caught:
+    with pytest.raises(SnapshotError, match=r"and 11 more problems") as caught:
         read(path)
     assert len(caught.value.problems) == 11
 
@@ -328,8 +328,8 @@ def test_large_tensors_that_are_not_beside_the_snapshot_are_told(tmp_path: Path)
     told = sidecar_faults(path)
     assert told["missing"] == f"its elements are in {name}, and there is no such file"
     assert told["cut"].startswith(f"{name} is damaged: ")
-    assert told["of another"] == f"{name} does not hold this tensor"
-    assert re.fullmatch(rf"what {re.escape(name)} holds of `w(\.grad)?` has another digest than this", told["flipped"])
+    assert told["of another"] == f"{name} does not contain this tensor"
+    assert re.fullmatch(rf"`w(\.grad)?` in {re.escape(name)} has a different digest", told["flipped"])
 
 
 HEADERS = {

@@ -356,7 +356,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert "it is a link" in done.err
     assert contents(outside) == before
     outcome = checked(inside)
-    told = (f"{path.parent} is no folder for snapshots: it is a link", "= put a folder of its own in its place")
+    told = (f"cannot use {path.parent} as the folder of snapshots: it is a link", "= replace it with a folder")
     assert (outcome.status, outcome.lines) == ("damaged", told)
 
 

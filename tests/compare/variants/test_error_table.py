@@ -8,9 +8,9 @@ import pytest
 
 import runner
 from runner.compare.numbers.tolerances import Tolerance, Tolerances
-from runner.compare.variants.error_report import course_json, course_page
-from runner.compare.variants.error_table import Course, follow
-from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, unstopped
+from runner.compare.variants.error_report import errors_json, errors_page
+from runner.compare.variants.error_table import ErrorTable, tabulate_errors
+from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, without_stops
 from runner.config import overridden
 
 SHRINKING = """\
@@ -25,32 +25,32 @@ steps: 8
 """x[n] = x[0] * (1 - 2 * rate) ** n, without a rounding where the rate is 1/4 or 1/8."""
 
 
-def course_of(text: str, *overrides: str, reinject: bool = False, **more: object) -> Course:
+def course_of(text: str, *overrides: str, reinject: bool = False, **more: object) -> ErrorTable:
     config = runner.loads(text, overrides=WHOLE_LOG)
-    plans = [unstopped(runner.compile(each)) for each in (config, overridden(config, overrides))]
+    plans = [without_stops(runner.compile(each)) for each in (config, overridden(config, overrides))]
     besides = lockstep(Side(plans[0]), Side(plans[1]), reinject=reinject)
-    return follow(besides, *plans, reinjected=reinject, **more)  # type: ignore[arg-type]
+    return tabulate_errors(besides, *plans, reinjected=reinject, **more)  # type: ignore[arg-type]
 
 
 def test_the_error_is_that_of_the_closed_form_in_every_row() -> None:
-    course = course_of(SHRINKING, "rate=0.125")
-    assert [line.place.number for line in course.lines] == list(range(9))
-    for line in course.lines:
+    table = course_of(SHRINKING, "rate=0.125")
+    assert [line.place.number for line in table.lines] == list(range(9))
+    for line in table.lines:
         n = line.place.number
         assert line.cells["x"].error == pytest.approx(1.5**n - 1)
         if n:
             assert line.cells["x.grad"].error == pytest.approx(1.5 ** (n - 1) - 1)
             assert line.cells["loss"].error == pytest.approx(2.25 ** (n - 1) - 1)
-    assert set(course.lines[0].cells) == {"x"}
+    assert set(table.lines[0].cells) == {"x"}
 
 
 def test_a_step_begun_anew_makes_its_own_error_alone() -> None:
-    course = course_of(SHRINKING, "rate=0.125", reinject=True)
-    for line in course.lines[1:]:
+    table = course_of(SHRINKING, "rate=0.125", reinject=True)
+    for line in table.lines[1:]:
         assert line.cells["x"].local == pytest.approx(0.5)
         assert (line.cells["x.grad"].local, line.cells["h"].local) == (0, 0)
-    assert course.lines[0].cells["x"].local == 0
-    assert {trend.name: (trend.local, trend.local_number) for trend in course.trends} == {
+    assert table.lines[0].cells["x"].local == 0
+    assert {trend.name: (trend.local, trend.local_number) for trend in table.trends} == {
         "h": (0, None),
         "loss": (0, None),
         "x.grad": (0, None),
@@ -73,14 +73,14 @@ def test_a_fault_amid_rounding_is_a_jump_in_its_row() -> None:
     config = config.replace("steps: 8", program.replace("FACTOR", "1.0"))
     clean = course_of(config, "dtype=float64")
     faulty = course_of(config, "dtype=float64", "steps.0.repeat.steps.1.assign.x=x * 1.01", most=12)
-    kinds = [{trend.name: trend.growth for trend in course.trends} for course in (clean, faulty)]
+    kinds = [{trend.name: trend.growth for trend in table.trends} for table in (clean, faulty)]
     assert {growth.kind for growth in kinds[0].values() if growth} <= {"drift", "rounding"}
     told = kinds[1]["x"]
     assert told is not None
     assert told.leap is not None
     assert (told.kind, told.leap.number) == ("jump", 41)  # the row after that of train 40
     assert told.leap.error == pytest.approx(0.01, rel=1e-3)
-    assert "jump in row 41" in "\n".join(course_page(faulty, width=120, height=40))
+    assert "jump in row 41" in "\n".join(errors_page(faulty, width=120, height=40))
 
 
 def test_a_difference_is_a_jump_or_a_drift() -> None:
@@ -113,8 +113,8 @@ def test_a_tolerance_that_was_asked_for_is_held() -> None:
     assert held.holds
     passed = course_of(SHRINKING, "rate=0.125", tolerances=wide).within
     assert passed is not None
-    assert passed.parting is not None
-    assert (passed.parting.place.number, passed.parting.divergences[0].column.name) == (2, "h")
+    assert passed.first_difference is not None
+    assert (passed.first_difference.place.number, passed.first_difference.divergences[0].column.name) == (2, "h")
 
 
 def test_the_page_of_many_tensors_fits_a_narrow_screen() -> None:
@@ -124,13 +124,13 @@ def test_the_page_of_many_tensors_fits_a_narrow_screen() -> None:
         f"constants: {{rate: 0.25}}\nexpression: {' + '.join(f'{name} ** 2' for name in names)}\n"
         "optimizer: {sgd: {lr: rate}}\nsteps: 50\n"
     )
-    page = course_page(course_of(text, "rate=0.125", reinject=True, most=6), width=60, height=23)
+    page = errors_page(course_of(text, "rate=0.125", reinject=True, most=6), width=60, height=23)
     assert len(page) <= 23
     assert all(len(line) <= 60 for line in page)
-    assert "  and 59 more tensors, which the screen has no room for" in page
+    assert "  and 59 more tensors that do not fit on the screen" in page
 
 
 def test_numbers_that_are_not_finite_are_text_in_json() -> None:
-    told = course_json(course_of("parameters: {x: 0}\nexpression: x * 2\n", "parameters.x.init=1"))
+    told = errors_json(course_of("parameters: {x: 0}\nexpression: x * 2\n", "parameters.x.init=1"))
     assert told["steps"][0]["tensors"]["x"] == {"error": "inf", "ulp": 1065353216, "local": None}
     assert math.isinf(float(told["tensors"][0]["largest"]))

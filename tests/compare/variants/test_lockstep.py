@@ -14,7 +14,7 @@ from torch import Tensor
 import runner
 from runner.catalogue import shipped_rules
 from runner.compare.variants import lockstep as module
-from runner.compare.variants.error_table import follow
+from runner.compare.variants.error_table import tabulate_errors
 from runner.compare.variants.lockstep import (
     WHOLE_LOG,
     RowPair,
@@ -23,7 +23,7 @@ from runner.compare.variants.lockstep import (
     common_dtype,
     lockstep,
     own_state,
-    unstopped,
+    without_stops,
 )
 from runner.compare.variants.rule_override import rule_override
 from runner.config import overridden
@@ -45,7 +45,7 @@ steps: 20
 
 
 def plan_of(text: str, *overrides: str, base: Path | str = ".") -> Plan:
-    return unstopped(runner.compile(runner.loads(text, base=base, overrides=[*WHOLE_LOG, *overrides])))
+    return without_stops(runner.compile(runner.loads(text, base=base, overrides=[*WHOLE_LOG, *overrides])))
 
 
 def values(row: object, names: list[str]) -> list[Tensor | None]:
@@ -246,9 +246,9 @@ def test_an_optimizer_and_its_rule_are_within_4_ulp(rule: str, other: bool) -> N
     variant = overridden(config, [rule_override("optimizer", rule, config)])
     this, ruled = runner.compile(config), runner.compile(variant)
     assert ruled.optimizers["optimizer"].kind == "rule"
-    course = follow(lockstep(Side(this), Side(ruled)), this, ruled)
-    assert (course.rows, course.tensors) == (21, 1)
-    assert all(trend.ulp is not None and trend.ulp <= 4 for trend in course.trends)
+    table = tabulate_errors(lockstep(Side(this), Side(ruled)), this, ruled)
+    assert (table.rows, table.tensors) == (21, 1)
+    assert all(trend.ulp is not None and trend.ulp <= 4 for trend in table.trends)
     moved = [*runner.execute(ruled)][-1]["w"]
     assert moved is not None
     assert (moved - initial_weight(this)).abs().min() > 1e-4
@@ -344,23 +344,23 @@ def test_columns_of_dtypes_of_other_kinds_are_left_as_they_are() -> None:
     assert [(column.name, column.dtype) for column in theirs] == [("k", torch.float64), *shared]
 
 
-BESIDE = "a step cannot begin from the other side's state: the "
+BESIDE = "a step cannot start from the other side's state: the "
 
 
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("steps=30", "steps do not line up, `a loop of 20` here is `a loop of 30` there"),
-        ("steps=[train]", "steps do not line up, `a loop of 20` here is `train` there"),
-        ("parameters.v=1", "parameters do not line up, `nothing` here is `v []` there"),
-        ("parameters.w.shape=[3, 1]", "parameters do not line up, `w [3]` here is `w [3, 1]` there"),
-        ("optimizers={a: {sgd: {}, parameters: [w]}}", "optimizers do not line up, `optimizer` here is `a` there"),
+        ("steps=30", "steps differ, `a loop of 20` here is `a loop of 30` there"),
+        ("steps=[train]", "steps differ, `a loop of 20` here is `train` there"),
+        ("parameters.v=1", "parameters differ, `nothing` here is `v []` there"),
+        ("parameters.w.shape=[3, 1]", "parameters differ, `w [3]` here is `w [3, 1]` there"),
+        ("optimizers={a: {sgd: {}, parameters: [w]}}", "optimizers differ, `optimizer` here is `a` there"),
     ],
 )
 def test_a_step_begins_from_the_state_of_the_same_program_alone(override: str, told: str) -> None:
     this = plan_of(DESCENT)
     text = DESCENT.replace(".mean()", ".mean() + v") if "v=" in override else DESCENT
-    with pytest.raises(ComparisonError, match="do not line up") as raised:
+    with pytest.raises(ComparisonError, match=r"the .* differ, ") as raised:
         list(lockstep(Side(this), Side(plan_of(text, override)), reinject=True))
     assert raised.value.problems[0].message == BESIDE + told.replace("`nothing`", "nothing")
     assert raised.value.exit_code == 2

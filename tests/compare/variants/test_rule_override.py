@@ -75,14 +75,14 @@ def test_what_changes_nothing_needs_no_counterpart() -> None:
             "optimizer",
             "adam",
             "`rule:adam` has no counterpart of `amsgrad: True` of `adam`",
-            "write the rule out: `steprun show rule:adam` prints one to begin from",
+            "write the rule out: `steprun show rule:adam` prints one to start from",
         ),
         (
             "{sgd: {momentum: 0.9, nesterov: true}}",
             "optimizer",
             "momentum",
             "`rule:momentum` has no counterpart of `nesterov: True` of `sgd`",
-            "write the rule out: `steprun show rule:momentum` prints one to begin from",
+            "write the rule out: `steprun show rule:momentum` prints one to start from",
         ),
         (
             "{adam: {}, groups: [{parameters: [w], lr: 0.5}]}",
@@ -95,14 +95,14 @@ def test_what_changes_nothing_needs_no_counterpart() -> None:
             "{adam: {}}",
             "optimizers.a",
             "adam",
-            "the config declares no `optimizers.a` for a rule to stand in for",
+            "the config declares no `optimizers.a` that a rule could replace",
             "write `optimizer=rule:adam`",
         ),
         (
             "{adam: {}}",
             "device",
             "adam",
-            "the config declares no `device` for a rule to stand in for",
+            "the config declares no `device` that a rule could replace",
             "write `optimizer=rule:adam`",
         ),
     ],
@@ -116,5 +116,5 @@ def test_what_no_rule_can_stand_in_for_is_told(optimizer: str, key: str, rule: s
 
 def test_a_config_without_an_optimizer_has_none_to_replace() -> None:
     config = runner.loads("parameters: {w: 1}\nexpression: w\n")
-    with pytest.raises(UsageError, match="the config declares no `optimizer` for a rule to stand in for"):
+    with pytest.raises(UsageError, match="the config declares no `optimizer` that a rule could replace"):
         rule_override("optimizer", "adam", config)
