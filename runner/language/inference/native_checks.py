@@ -6,6 +6,7 @@ Each check raises ValueError, or RuntimeError if it looks at elements. `guards` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
