@@ -21,13 +21,13 @@ from types import TracebackType
 from typing import Self
 
 MIB = 1 << 20
-_PAUSE = 0.01  # seconds between two attempts at a lock
+_LOCK_INTERVAL = 0.01  # seconds between two attempts at a lock
 
-_NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0)
-_PRIVATE = getattr(os, "O_CLOEXEC", 0)
-_READ = os.O_RDONLY | _PRIVATE | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_FOLLOWED | _PRIVATE
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _PRIVATE
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+_READ = os.O_RDONLY | _CLOSE_ON_EXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _CLOSE_ON_EXEC
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _CLOSE_ON_EXEC
 _ANCHORED = os.open in os.supports_dir_fd
 """Whether names can be looked up below a handle. Windows cannot: there they are joined to the folder's path."""
 
@@ -61,20 +61,22 @@ class Folder:
             OSError: there is none, or it may not be opened.
         """
         self.path = Path(path)
-        self._descriptor, self._readable = _opened(self.path, None, _FOLDER)
+        self._descriptor, self._readable = _open_folder(self.path, None, _FOLDER)
 
     def folder(self, name: str, *, create: bool = False) -> Folder:
         """The folder `name` in this one, to be closed as well; made if it is not there and `create` says so."""
         self._check(name)
         if create:
             with suppress(FileExistsError):
-                os.mkdir(self._where(name), dir_fd=self._descriptor)
+                os.mkdir(self._entry_path(name), dir_fd=self._descriptor)
         status = self.status(name)
         if not stat.S_ISDIR(status.st_mode):
             raise _refused(status, "not a folder")
         found = Folder.__new__(Folder)
         found.path = self.path / name
-        found._descriptor, found._readable = _opened(self._where(name), self._descriptor, _FOLDER | _NOT_FOLLOWED)
+        found._descriptor, found._readable = _open_folder(
+            self._entry_path(name), self._descriptor, _FOLDER | _NO_FOLLOW
+        )
         return found
 
     def make_folder(self, name: str) -> None:
@@ -84,7 +86,7 @@ class Folder:
             FileExistsError: something of this name is there, a link included.
         """
         self._check(name)
-        os.mkdir(self._where(name), dir_fd=self._descriptor)
+        os.mkdir(self._entry_path(name), dir_fd=self._descriptor)
 
     def names(self, suffix: str = "") -> list[str]:
         """The names of the ordinary files that end with `suffix`, sorted; links and everything else are left out."""
@@ -96,7 +98,7 @@ class Folder:
     def status(self, name: str) -> os.stat_result:
         """What the entry itself is, a link not followed."""
         self._check(name)
-        return os.stat(self._where(name), dir_fd=self._descriptor, follow_symlinks=False)
+        return os.stat(self._entry_path(name), dir_fd=self._descriptor, follow_symlinks=False)
 
     def holds(self, name: str) -> bool:
         """Whether there is an ordinary file of this name."""
@@ -112,7 +114,7 @@ class Folder:
             limit: the largest that is opened, in bytes.
         """
         _check_ordinary(self.status(name), limit)  # before it is opened: opening a device may do something
-        descriptor = os.open(self._where(name), _READ | _NOT_FOLLOWED, dir_fd=self._descriptor)
+        descriptor = os.open(self._entry_path(name), _READ | _NO_FOLLOW, dir_fd=self._descriptor)
         try:
             _check_ordinary(os.fstat(descriptor), limit)
             return os.fdopen(descriptor, "rb")
@@ -143,22 +145,22 @@ class Folder:
             OSError: nothing at `name` changed, and the temporary file is gone.
         """
         self._check(name)
-        beside = through or self
-        temporary, descriptor = beside._temporary()
+        temporary_folder = through or self
+        temporary, descriptor = temporary_folder._temporary()
         try:
             try:
                 _write_all(descriptor, content)
                 if synced:
                     os.fsync(descriptor)
                 os.replace(
-                    beside._where(temporary),
-                    self._where(name),
-                    src_dir_fd=beside._descriptor,
+                    temporary_folder._entry_path(temporary),
+                    self._entry_path(name),
+                    src_dir_fd=temporary_folder._descriptor,
                     dst_dir_fd=self._descriptor,
                 )
             except BaseException:
                 with suppress(FileNotFoundError):
-                    os.unlink(beside._where(temporary), dir_fd=beside._descriptor)
+                    os.unlink(temporary_folder._entry_path(temporary), dir_fd=temporary_folder._descriptor)
                 raise
         finally:
             os.close(descriptor)  # and with it the lock that keeps `remove_leftovers` away
@@ -169,7 +171,7 @@ class Folder:
         """Remove a file; of a link the link, never what it points to. A name that is not there is no fault."""
         self._check(name)
         with suppress(FileNotFoundError):
-            os.unlink(self._where(name), dir_fd=self._descriptor)
+            os.unlink(self._entry_path(name), dir_fd=self._descriptor)
 
     def remove_leftovers(self) -> list[str]:
         """Remove the temporary files that processes left behind which were killed while they wrote; gives their names.
@@ -203,14 +205,14 @@ class Folder:
             yield
             return
         deadline = time.monotonic() + wait
-        while (held := _lock(self._descriptor)) is None:
+        while (acquired := _lock(self._descriptor)) is None:
             if time.monotonic() >= deadline:
                 raise Busy(errno.EWOULDBLOCK, "another process writes to it")
-            time.sleep(_PAUSE)
+            time.sleep(_LOCK_INTERVAL)
         try:
             yield
         finally:
-            if held and self._descriptor is not None:
+            if acquired and self._descriptor is not None:
                 _unlock(self._descriptor)
 
     def close(self) -> None:
@@ -232,14 +234,14 @@ class Folder:
         if _ANCHORED and self._descriptor is None:
             raise ValueError(f"the folder {self.path} is closed")
 
-    def _where(self, name: str) -> str:
+    def _entry_path(self, name: str) -> str:
         return name if self._descriptor is not None else os.path.join(self.path, name)
 
     def _temporary(self) -> tuple[str, int]:
         """A new empty file: its name, and a descriptor that has its lock."""
         while True:
             temporary = f".steprun-{secrets.token_hex(8)}.writing"
-            descriptor = os.open(self._where(temporary), _CREATE, 0o666, dir_fd=self._descriptor)
+            descriptor = os.open(self._entry_path(temporary), _CREATE, 0o666, dir_fd=self._descriptor)
             if _lock(descriptor) is not None and os.fstat(descriptor).st_nlink:
                 return temporary, descriptor
             os.close(descriptor)  # `remove_leftovers` of another process was there first
@@ -249,7 +251,7 @@ class Folder:
             with self.open(name) as file:
                 if not _lock(file.fileno()):
                     return False
-                os.unlink(self._where(name), dir_fd=self._descriptor)
+                os.unlink(self._entry_path(name), dir_fd=self._descriptor)
         except OSError:
             return False  # gone since, or not ours to remove
         return True
@@ -271,7 +273,7 @@ def read_file(path: str | Path, limit: int) -> bytes:
     return content
 
 
-def _opened(path: str | Path, below: int | None, flags: int) -> tuple[int | None, bool]:
+def _open_folder(path: str | Path, below: int | None, flags: int) -> tuple[int | None, bool]:
     """The handle of a folder, and whether it may be listed, synced and locked."""
     if not _ANCHORED:
         return None, False

@@ -14,7 +14,7 @@ from typing import Any
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 _SPACES = "\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-_KEPT = frozenset(_SPACES + "\u200c\u200d")  # also what joins letters and parts of an emoji, or keeps them apart
+_ALLOWED = frozenset(_SPACES + "\u200c\u200d")  # also what joins letters and parts of an emoji, or keeps them apart
 
 
 def printable(text: str) -> str:
@@ -31,7 +31,7 @@ def printable_line(text: str) -> str:
     """The same for what has to stay on one line."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in _KEPT else REPLACEMENT for char in text.replace("\t", " "))
+    return "".join(char if char.isprintable() or char in _ALLOWED else REPLACEMENT for char in text.replace("\t", " "))
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -72,11 +72,11 @@ def aligned(rows: Iterable[Sequence[str]], right: Sequence[bool] = (), indent: s
     """
     cells = list(rows)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    to_the_right = [*right, *[False] * (len(widths) - len(right))]
+    align_right = [*right, *[False] * (len(widths) - len(right))]
     lines = []
     for row in cells:
-        places = zip(row, widths, to_the_right, strict=True)
-        padded = (cell.rjust(width) if ends else cell.ljust(width) for cell, width, ends in places)
+        places = zip(row, widths, align_right, strict=True)
+        padded = (cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in places)
         lines.append(indent + "  ".join(padded))
     return lines
 

@@ -51,7 +51,7 @@ def check_call(
     if len(positional) > most:
         count = "1 argument" if most == 1 else f"{most:.0f} arguments"
         message = f"`{shown}` takes {count} by position, {len(positional)} are given"
-        return CallFault(message, _takes(operation))
+        return CallFault(message, _arguments_hint(operation))
     faults: list[CallFault] = []
     for overload in operation.overloads:
         fault = _misfit(operation, shown, overload, positional, named)
@@ -108,7 +108,7 @@ def _unknown(operation: Operation, shown: str, argument: str) -> CallFault:
     known = operation.argument_names
     alias = ALIASES.get(argument)
     meant = f"did you mean `{alias}`?" if alias in known else did_you_mean(argument, known)
-    takes = _takes(operation)
+    takes = _arguments_hint(operation)
     return CallFault(f"`{shown}` has no argument `{argument}`", f"{takes}; {meant}" if meant else takes, argument)
 
 
@@ -135,7 +135,7 @@ def _positions(overload: Overload) -> float:
     return sum(not argument.keyword_only for argument in overload)
 
 
-def _takes(operation: Operation) -> str:
+def _arguments_hint(operation: Operation) -> str:
     names = operation.argument_names
     return f"it takes {listing(names)}" if names else "it takes no arguments"
 

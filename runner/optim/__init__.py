@@ -6,7 +6,7 @@ torch's own classes validate the hyperparameters while planning.
 
 from runner.optim.planning import plan_optimizers
 from runner.optim.plans import GroupPlan, InitialState, OptimizerPlan, Option, Rule, Scheduled, StateEntry, resolve
-from runner.optim.rules import RuleStepper, RuleSurroundings
+from runner.optim.rules import RuleContext, RuleStepper
 from runner.optim.schedules import compile_schedule
 from runner.optim.stepper import AnyStepper, StateValue, Stepper, build
 
@@ -17,8 +17,8 @@ __all__ = [
     "OptimizerPlan",
     "Option",
     "Rule",
+    "RuleContext",
     "RuleStepper",
-    "RuleSurroundings",
     "Scheduled",
     "StateEntry",
     "StateValue",

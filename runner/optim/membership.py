@@ -27,7 +27,7 @@ class Membership:
         return (*self.rest, *(name for group in self.groups for name in group))
 
 
-def held_by(
+def membership_of(
     declared: OptimizerDeclaration, parameters: Mapping[str, Shaped], alone: bool, faults: Faults
 ) -> Membership | None:
     """Which parameters an optimizer holds.
@@ -59,9 +59,9 @@ def held_by(
     if len(faults.problems) > before:
         return None
     rest = tuple(name for name in base if name not in taken) if declared.parameters is not None or alone else ()
-    held = Membership(rest, tuple(groups))
-    if held.all:
-        return held
+    membership = Membership(rest, tuple(groups))
+    if membership.all:
+        return membership
     faults.note(
         PlacedFault((*declared.path, declared.kind), nothing, "take it out, or name parameters to hold", key=True)
     )
@@ -82,19 +82,19 @@ def _group(
     return inside
 
 
-def report_twice(
-    name: str, declared: OptimizerDeclaration, held: Membership, holders: dict[str, str], faults: Faults
+def report_overlap(
+    name: str, declared: OptimizerDeclaration, membership: Membership, owners: dict[str, str], faults: Faults
 ) -> None:
     """Note who holds what, and collect a fault for what an earlier optimizer holds already."""
-    twice = [parameter for parameter in held.all if parameter in holders]
+    twice = [parameter for parameter in membership.all if parameter in owners]
     if twice:
         place = (*declared.path, "parameters") if declared.parameters is not None else declared.path
         shown = listing([f"`{parameter}`" for parameter in twice], 5)
         verb = "is" if len(twice) == 1 else "are"
-        message = f"{shown} {verb} held by the optimizer `{holders[twice[0]]}` too"
+        message = f"{shown} {verb} held by the optimizer `{owners[twice[0]]}` too"
         faults.note(PlacedFault(place, message, "two optimizers would both step it; name it in one of them"))
-    for parameter in held.all:
-        holders.setdefault(parameter, name)
+    for parameter in membership.all:
+        owners.setdefault(parameter, name)
 
 
 def _matching(patterns: Sequence[str], parameters: Mapping[str, Shaped], path: Path, faults: Faults) -> list[str]:

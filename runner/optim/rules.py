@@ -36,7 +36,7 @@ Number = int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
-class RuleSurroundings:
+class RuleContext:
     """What planning a rule needs to know of the config."""
 
     scope: Scope = field(default_factory=lambda: Scope({}))  # `tensors` are examples, `elsewhere` what it cannot read
@@ -45,7 +45,7 @@ class RuleSurroundings:
 
 
 def plan_rule(
-    state: Mapping[str, object], update: str, parameters: Mapping[str, Shaped], around: RuleSurroundings, path: Path
+    state: Mapping[str, object], update: str, parameters: Mapping[str, Shaped], context: RuleContext, path: Path
 ) -> tuple[Rule, dict[str, tuple[StateEntry, ...]]]:
     """Lower a rule once for each shape and dtype among the parameters.
 
@@ -60,12 +60,12 @@ def plan_rule(
     Raises:
         PlacedFault: the rule is not valid, or does not fit a parameter.
     """
-    planned: dict[tuple[tuple[int, ...], torch.dtype], _Kind] = {}
-    kinds: dict[str, _Kind] = {}
+    planned: dict[tuple[tuple[int, ...], torch.dtype], _PlannedRule] = {}
+    kinds: dict[str, _PlannedRule] = {}
     for name, parameter in parameters.items():
         kind = (tuple(parameter.shape), parameter.dtype)
         if kind not in planned:
-            planned[kind] = _Planner(name, parameter, around, path).plan(state, update)
+            planned[kind] = _Planner(name, parameter, context, path).plan(state, update)
         kinds[name] = planned[kind]
     rule = Rule(
         {name: kind.initial for name, kind in kinds.items()}, {name: kind.update for name, kind in kinds.items()}
@@ -74,7 +74,7 @@ def plan_rule(
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _PlannedRule:
     """A rule as it is for every parameter of one shape and dtype."""
 
     initial: Mapping[str, Computation]
@@ -88,23 +88,23 @@ class _Planner:
 
     name: str
     parameter: Shaped
-    around: RuleSurroundings
+    context: RuleContext
     path: Path
 
-    def plan(self, state: Mapping[str, object], update: str) -> _Kind:
-        surroundings, around = self.around.scope, self.around
+    def plan(self, state: Mapping[str, object], update: str) -> _PlannedRule:
+        outer, context = self.context.scope, self.context
         own = {"param", "grad", "t", *state}
         scope = replace(
-            surroundings,
-            scalars={name: value for name, value in surroundings.scalars.items() if name not in own},
-            tables={name: value for name, value in surroundings.tables.items() if name not in own},
+            outer,
+            scalars={name: value for name, value in outer.scalars.items() if name not in own},
+            tables={name: value for name, value in outer.tables.items() if name not in own},
             roles={},
             running={},
             fixed={},
             fields={},
             writable=False,
         )
-        indexed = {name: surroundings.tensors[name] for name in scope.tables if name in surroundings.tensors}
+        indexed = {name: outer.tensors[name] for name in scope.tables if name in outer.tensors}
         param = self.example()
         entries: dict[str, Tensor] = {}
         initial: dict[str, Computation] = {}
@@ -112,20 +112,20 @@ class _Planner:
             text, path = str(written), (*self.path, "state", entry)
             inner = replace(scope, tensors={**indexed, "param": param})
             try:
-                lowered = lower_expression(text, inner, around.infer(uses_grad(text, inner)))
+                lowered = lower_expression(text, inner, context.infer(uses_grad(text, inner)))
                 initial[entry] = extract(lowered, ["value"], path)
                 self.check_inputs(initial[entry], indexed)
                 entries[entry] = self.start(lowered, entry, param)
             except LanguageError as error:
-                around.again(error)
+                context.again(error)
                 raise PlacedFault.within(path, error) from None
             forget_examples(lowered)
         inner = replace(
-            scope, tensors={**indexed, "param": param, "grad": _generic(param), **entries}, running={"t": 1}
+            scope, tensors={**indexed, "param": param, "grad": _example_like(param), **entries}, running={"t": 1}
         )
         path = (*self.path, "update")
         try:
-            lowered = lower_statements(update, inner, around.infer(uses_grad(update, inner)))
+            lowered = lower_statements(update, inner, context.infer(uses_grad(update, inner)))
             results = ["param", *(entry for entry in state if entry in lowered.values)]
             if "param" in lowered.values:
                 for result in results:
@@ -133,7 +133,7 @@ class _Planner:
                 computation = extract(lowered, results, path)
                 self.check_inputs(computation, indexed)
         except LanguageError as error:
-            around.again(error)
+            context.again(error)
             raise PlacedFault.within(path, error) from None
         if "param" not in lowered.values:
             meant = nearest("param", lowered.values)
@@ -142,15 +142,15 @@ class _Planner:
         forget_examples(lowered)
         shape = tuple(self.parameter.shape)
         kept = tuple(StateEntry(entry, shape, example.dtype) for entry, example in entries.items())
-        return _Kind(initial, computation, kept)
+        return _PlannedRule(initial, computation, kept)
 
     def example(self) -> Tensor:
         """The parameter's own initial values where they are known, so that nothing is tried on zeros alone."""
-        known = self.around.scope.tensors.get(self.name)
+        known = self.context.scope.tensors.get(self.name)
         if known is not None:
             return known.detach()
-        device = self.around.scope.device
-        return _generic(torch.zeros(tuple(self.parameter.shape), dtype=self.parameter.dtype, device=device))
+        device = self.context.scope.device
+        return _example_like(torch.zeros(tuple(self.parameter.shape), dtype=self.parameter.dtype, device=device))
 
     def start(self, lowered: Lowered, entry: str, param: Tensor) -> Tensor:
         """The example of a state entry as it starts."""
@@ -200,7 +200,7 @@ class _Planner:
             raise LanguageError("this is a whole constant", "index it, for instance with `t - 1`")
 
 
-def _generic(like: Tensor) -> Tensor:
+def _example_like(like: Tensor) -> Tensor:
     """Numbers of which none is zero and no two are equal, in the shape and dtype of `like`."""
     count = torch.arange(1, like.numel() + 1, device=like.device)
     return count.sin().reshape(like.shape).to(like.dtype)
@@ -358,8 +358,8 @@ def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tenso
             for position, name, dtype, fresh in writes
         ]
         weight = results[0]
-        as_it_is = fresh_weight and weight.stride() == parameter.stride()
-        parameter.data = weight if as_it_is else _like(weight, parameter, parameter.dtype)
+        reusable = fresh_weight and weight.stride() == parameter.stride()
+        parameter.data = weight if reusable else _like(weight, parameter, parameter.dtype)
         state.update(written)
 
     return update

@@ -102,8 +102,8 @@ def cyclic_lr(
     _positive(step_size_up=up, step_size_down=total - up)
     cycle = math.floor(1 + (t - 1) / total)
     position = 1.0 + (t - 1) / total - cycle
-    share = up / total
-    height = position / share if position <= share else (position - 1) / (share - 1)
+    subgroup = up / total
+    height = position / subgroup if position <= subgroup else (position - 1) / (subgroup - 1)
     return base_lr + (max_lr - base_lr) * height * scales[mode](cycle)
 
 
@@ -144,12 +144,12 @@ def one_cycle_lr(
     raise AssertionError
 
 
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)
+def _cosine(start: float, end: float, subgroup: float) -> float:
+    return end + (start - end) / 2.0 * (math.cos(math.pi * subgroup) + 1)
 
 
-def _line(start: float, end: float, share: float) -> float:
-    return (end - start) * share + start
+def _line(start: float, end: float, subgroup: float) -> float:
+    return (end - start) * subgroup + start
 
 
 _ANNEAL: Mapping[str, Callable[[float, float, float], float]] = {"cos": _cosine, "linear": _line}

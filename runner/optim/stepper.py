@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from runner.optim.classes import optimizer_class
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
-from runner.optim.updates import Pieces, Replacing, Update, begin_updates, shares, total
+from runner.optim.updates import Pieces, Replacing, Update, begin_updates, subgroups, total
 
 STEP = "step"
 """The entry in which torch counts the steps of a parameter."""
@@ -63,7 +63,7 @@ class Stepper:
         "_before",
         "_kept",
         "_parameters",
-        "_shares",
+        "_subgroups",
         "_updates",
         "optimizer",
         "remembers",
@@ -78,7 +78,7 @@ class Stepper:
         self._before: dict[Parameter, Tensor] = {}  # where the last step was torch's own
         self._parameters = dict(parameters)
         self._kept: set[Parameter] = set()
-        self._shares = shares(optimizer) or ()
+        self._subgroups = subgroups(optimizer) or ()
         self._updates: list[Update] | None = None  # once they can do what torch's own step would
 
     def holds(self, name: str) -> bool:
@@ -87,14 +87,14 @@ class Stepper:
 
     def keep(self, names: Iterable[str]) -> None:
         """From now on, a step gives these parameters new storage: what shares the old one stays as it was."""
-        self._settle()
+        self._sync_counters()
         self._updates = None
         self._kept.update(self._parameters[name] for name in names)
 
     @property
     def remembers_cheaply(self) -> bool:
         """Whether parameters are updated together, which are small or whose new weights are new tensors."""
-        return bool(self._shares) and all(share.way is not Pieces for share in self._shares)
+        return bool(self._subgroups) and all(subgroup.method is not Pieces for subgroup in self._subgroups)
 
     def before(self, name: str) -> Tensor:
         """The weight `(*s)` of a parameter before the last step, which `remembers`."""
@@ -107,26 +107,26 @@ class Stepper:
         """Let go of what weights were."""
         self._before = {}
         for update in self._updates or ():
-            update.way.forget()
+            update.method.forget()
 
     @property
     def sums_cheaply(self) -> bool:
         """Whether most steps write weights that lie together, or are in the cache."""
-        return any(share.way is not Replacing for share in self._shares)
+        return any(subgroup.method is not Replacing for subgroup in self._subgroups)
 
     def total(self) -> float:
         """A sum over all weights after the last step, where it `sums`: finite only where each of them is."""
         if self._updates is None:
             return total(self._parameters.values())
-        return sum(update.way.total() for update in self._updates)
+        return sum(update.method.total() for update in self._updates)
 
     def step(self) -> None:
         """`optimizer.step()`: parameters without a gradient are left as they are."""
         self.steps += 1
         if not self._stepped_together():
-            self._settle()
+            self._sync_counters()
             if self.remembers:
-                self._before = {held: held.detach().clone() for held in self._parameters.values()}
+                self._before = {kept: kept.detach().clone() for kept in self._parameters.values()}
             self._renew(parameter for parameter in self._parameters.values() if parameter.grad is not None)
             self._updates = None
             self.optimizer.step()
@@ -138,7 +138,7 @@ class Stepper:
 
     def update_in_place(self) -> None:
         """`step_in_place` for `t = steps + 1`, which is not counted: a recording does this again and again."""
-        self._settle()
+        self._sync_counters()
         self._updates = None
         self.optimizer.step()
 
@@ -160,16 +160,18 @@ class Stepper:
 
     def _begun(self) -> list[Update] | None:
         """Updates of parameters together from here on; None where this step has to be torch's own."""
-        if not self._shares or any(parameter.grad is None for parameter in self._parameters.values()):
+        if not self._subgroups or any(parameter.grad is None for parameter in self._parameters.values()):
             return None
-        found = shares(self.optimizer, self._kept)
+        found = subgroups(self.optimizer, self._kept)
         if found is None:  # an option has changed
             return None
-        self._shares = found
-        for share in found:
-            if share.way is not Replacing:  # momentum buffers are something else before the first step than after it
-                new = [parameter for parameter in share.parameters if not self.optimizer.state[parameter]]
-                _initialise(self.optimizer, {**share.options, "params": new})
+        self._subgroups = found
+        for subgroup in found:
+            if (
+                subgroup.method is not Replacing
+            ):  # momentum buffers are something else before the first step than after it
+                new = [parameter for parameter in subgroup.parameters if not self.optimizer.state[parameter]]
+                _initialise(self.optimizer, {**subgroup.options, "params": new})
         return begin_updates(self.optimizer, found)
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:
@@ -178,9 +180,9 @@ class Stepper:
             if parameter in self._kept:
                 parameter.data = parameter.detach().clone()
 
-    def _settle(self) -> None:
+    def _sync_counters(self) -> None:
         for update in self._updates or ():
-            update.settle()
+            update.sync_counters()
 
     def step_closure(self, closure: Callable[[], Tensor]) -> None:
         """`optimizer.step(closure)`: the closure zeroes the gradients, computes the objective and its gradients."""
@@ -192,7 +194,7 @@ class Stepper:
         """Change a hyperparameter of one group from the next step on."""
         options = self.optimizer.param_groups[group]
         if bool(options[name]) != bool(value):  # it may decide who updates, or that the first step makes buffers
-            self._settle()
+            self._sync_counters()
             self._updates = None
         options[name] = value
 
@@ -201,7 +203,7 @@ class Stepper:
 
         These are the optimizer's own tensors, and the next step writes them.
         """
-        self._settle()
+        self._sync_counters()
         kept: Mapping[str, StateValue] = self.optimizer.state.get(self._parameters[name], {})
         return kept
 
@@ -216,7 +218,7 @@ class Stepper:
 
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
         """Take over what some parameters' state has become in so many further steps, taken elsewhere."""
-        self._settle()
+        self._sync_counters()
         self._updates = None
         for name, entries in state.items():
             kept = self.optimizer.state[self._parameters[name]]

@@ -22,7 +22,7 @@ _STAND_IN = 2
 """Length of a stand-in's dimensions: the least that tells a dimension from one that was reduced."""
 
 
-def take_a_step(
+def try_first_step(
     class_name: str, options: Options, groups: Sequence[tuple[Sequence[str], Options]], parameters: Mapping[str, Shaped]
 ) -> dict[str, tuple[StateEntry, ...]]:
     """Construct an optimizer over stand-ins of the parameters and take one step with gradients of zero.
@@ -82,7 +82,7 @@ def _evaluate_twice(optimizer: Optimizer, stand_ins: Sequence[Tensor]) -> None:
     optimizer.step(closure)  # type: ignore[arg-type]  # torch says float and takes a tensor
 
 
-def culprit(attempt: Callable[[Collection[Any]], object], arguments: Sequence[Any]) -> Any | None:
+def refused_argument(attempt: Callable[[Collection[Any]], object], arguments: Sequence[Any]) -> Any | None:
     """The argument that torch refuses: one that fails alone, else one without which nothing fails, else None.
 
     Args:

@@ -26,7 +26,7 @@ SMALL_BYTES = 1 << 16
 ADAM = ("exp_avg", "exp_avg_sq")
 """What Adam keeps for a parameter."""
 
-_TORCH_ALONE = ("amsgrad", "foreach", "fused", "capturable", "differentiable")
+_TORCH_ONLY = ("amsgrad", "foreach", "fused", "capturable", "differentiable")
 """Options that leave the update to torch where they are set."""
 
 ALIGNMENT = 64
@@ -62,7 +62,9 @@ def sgd(options: Options, weights: Tensors, gradients: Tensors, entries: Sequenc
     return updated
 
 
-def adam(options: Options, weight: Tensor, gradient: Tensor, entries: Sequence[Tensor], t: int, keeps: bool) -> Tensor:
+def adam(
+    options: Options, weight: Tensor, gradient: Tensor, entries: Sequence[Tensor], t: int, out_of_place: bool
+) -> Tensor:
     """The new weight by `torch.optim.Adam` or `AdamW` without `amsgrad`, as their documentation gives them.
 
     Args:
@@ -74,19 +76,19 @@ def adam(options: Options, weight: Tensor, gradient: Tensor, entries: Sequence[T
         gradient = -gradient
     if decay != 0:
         if options["decoupled_weight_decay"]:
-            weight = weight.mul(1 - lr * decay) if keeps else weight.mul_(1 - lr * decay)
+            weight = weight.mul(1 - lr * decay) if out_of_place else weight.mul_(1 - lr * decay)
         else:
             gradient = gradient.add(weight, alpha=decay)
     average.lerp_(gradient, 1 - beta1)
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     denominator = square.sqrt().div_((1 - beta2**t) ** 0.5).add_(options["eps"])
     rate = -(lr / (1 - beta1**t))
-    if keeps:
+    if out_of_place:
         return torch.addcdiv(weight, average, denominator, value=rate)
     return weight.addcdiv_(average, denominator, value=rate)
 
 
-class Way(Protocol):
+class Method(Protocol):
     """How some parameters of a group take their steps."""
 
     def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
@@ -113,10 +115,10 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Subgroup:
     """Parameters of a group that take their steps in one way, under the group's options."""
 
-    way: type[Way]
+    method: type[Method]
     options: Options
     parameters: list[Parameter]
     kept: bool  # what shares the storage of a weight stays as it is when a step replaces that
@@ -127,10 +129,10 @@ class Replacing:
 
     __slots__ = ("_before", "_entries", "_options", "_parameters", "_replace", "_weights")
 
-    def __init__(self, replace: Replace, share: Share, entries: Sequence[Tensors]) -> None:
+    def __init__(self, replace: Replace, subgroup: Subgroup, entries: Sequence[Tensors]) -> None:
         self._replace = replace
-        self._options = share.options
-        self._parameters = share.parameters
+        self._options = subgroup.options
+        self._parameters = subgroup.parameters
         self._entries = entries
         self._weights: Tensors = ()
         self._before: Tensors = ()
@@ -179,11 +181,13 @@ class Joined:
         "_write",
     )
 
-    def __init__(self, write: Write, share: Share, states: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
+    def __init__(
+        self, write: Write, subgroup: Subgroup, states: Sequence[dict[str, Tensor]], names: Sequence[str]
+    ) -> None:
         self._write = write
-        self._options = share.options
-        self._parameters = share.parameters
-        self._kept = share.kept
+        self._options = subgroup.options
+        self._parameters = subgroup.parameters
+        self._kept = subgroup.kept
         self._places: list[tuple[Sequence[int], Sequence[int], int]] = []  # shape, strides, offset
         end = 0
         for parameter in self._parameters:
@@ -243,11 +247,13 @@ class Pieces:
 
     __slots__ = ("_before", "_entries", "_kept", "_options", "_parameters", "_size", "_total", "_write")
 
-    def __init__(self, write: Write, share: Share, states: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
+    def __init__(
+        self, write: Write, subgroup: Subgroup, states: Sequence[dict[str, Tensor]], names: Sequence[str]
+    ) -> None:
         self._write = write
-        self._options = share.options
-        self._parameters = share.parameters
-        self._kept = share.kept
+        self._options = subgroup.options
+        self._parameters = subgroup.parameters
+        self._kept = subgroup.kept
         self._total = 0.0
         self._size = PIECE * torch.get_num_threads()
         self._entries = [list(zip(*[self._pieces(state[name]) for name in names], strict=True)) for state in states]
@@ -294,13 +300,13 @@ class Update:
     `settle`, not in every step.
     """
 
-    __slots__ = ("_counters", "_parameters", "settled", "t", "way")
+    __slots__ = ("_counters", "_parameters", "method", "synced", "t")
 
-    def __init__(self, parameters: list[Parameter], way: Way, counters: list[Tensor]) -> None:
-        self.way = way
+    def __init__(self, parameters: list[Parameter], method: Method, counters: list[Tensor]) -> None:
+        self.method = method
         self._parameters = parameters
         self._counters = counters
-        self.t = self.settled = int(counters[0]) if counters else 0
+        self.t = self.synced = int(counters[0]) if counters else 0
 
     def gradients(self) -> list[Tensor] | None:
         """The gradients of its parameters; None where one has none."""
@@ -315,17 +321,17 @@ class Update:
     def step(self, gradients: list[Tensor], *, remembers: bool, sums: bool) -> None:
         """Give each parameter its next weight; see `Way.step`."""
         self.t += 1
-        self.way.step(gradients, self.t, remembers=remembers, sums=sums)
+        self.method.step(gradients, self.t, remembers=remembers, sums=sums)
 
     def before(self) -> dict[Parameter, Tensor]:
         """What weights were before the last step, if that was here and has remembered it."""
-        return dict(zip(self._parameters, self.way.before(), strict=False))
+        return dict(zip(self._parameters, self.method.before(), strict=False))
 
-    def settle(self) -> None:
+    def sync_counters(self) -> None:
         """Bring torch's own counts of steps up to date."""
-        if self._counters and self.t > self.settled:
-            torch._foreach_add_(self._counters, self.t - self.settled)
-        self.settled = self.t
+        if self._counters and self.t > self.synced:
+            torch._foreach_add_(self._counters, self.t - self.synced)
+        self.synced = self.t
 
 
 def total(tensors: Iterable[Tensor]) -> float:
@@ -333,7 +339,7 @@ def total(tensors: Iterable[Tensor]) -> float:
     return sum(tensor.detach().sum().item() for tensor in tensors)
 
 
-def shares(optimizer: Optimizer, kept: Set[Parameter] = frozenset()) -> list[Share] | None:
+def subgroups(optimizer: Optimizer, kept: Set[Parameter] = frozenset()) -> list[Subgroup] | None:
     """Which parameters of an optimizer are updated how; None where its class, its options or they forbid it.
 
     They do for parameters of half precision, complex, sparse, strided, or many and large under SGD, on other
@@ -345,33 +351,33 @@ def shares(optimizer: Optimizer, kept: Set[Parameter] = frozenset()) -> list[Sha
     """
     kind, found = _kind(optimizer), []
     for group in optimizer.param_groups:
-        of_group = None if kind is None else _shares(kind, group, kept)
+        of_group = None if kind is None else _subgroups(kind, group, kept)
         if of_group is None:
             return None
         found += of_group
     return found
 
 
-def begin_updates(optimizer: Optimizer, shares: Sequence[Share]) -> list[Update] | None:
+def begin_updates(optimizer: Optimizer, subgroups: Sequence[Subgroup]) -> list[Update] | None:
     """The updates of an optimizer's parameters from its state on.
 
     None where torch's own step has to make some of the state first, or its parameters have not stepped equally often.
     """
     found = []
-    for share in shares:
-        states = [optimizer.state.get(parameter, {}) for parameter in share.parameters]
-        momentum = share.way is Replacing and share.options["momentum"] != 0
-        names = ("momentum_buffer",) if momentum else () if share.way is Replacing else ADAM
+    for subgroup in subgroups:
+        states = [optimizer.state.get(parameter, {}) for parameter in subgroup.parameters]
+        momentum = subgroup.method is Replacing and subgroup.options["momentum"] != 0
+        names = ("momentum_buffer",) if momentum else () if subgroup.method is Replacing else ADAM
         if not all(isinstance(state.get(name), Tensor) for state in states for name in names):
             return None
         counters = [state["step"] for state in states if "step" in state]
         if any(counter != counters[0] for counter in counters) or any(not float(t).is_integer() for t in counters[:1]):
             return None
-        if share.way is Replacing:
-            made: Way = Replacing(sgd, share, [[state[name] for state in states] for name in names])
+        if subgroup.method is Replacing:
+            made: Method = Replacing(sgd, subgroup, [[state[name] for state in states] for name in names])
         else:
-            made = (Joined if share.way is Joined else Pieces)(adam, share, states, names)
-        found.append(Update(share.parameters, made, counters))
+            made = (Joined if subgroup.method is Joined else Pieces)(adam, subgroup, states, names)
+        found.append(Update(subgroup.parameters, made, counters))
     return found
 
 
@@ -380,24 +386,24 @@ def _kind(optimizer: Optimizer) -> type[Optimizer] | None:
     return next((kind for kind in type(optimizer).__mro__[:2] if kind in (SGD, Adam, AdamW)), None)
 
 
-def _shares(kind: type[Optimizer], group: Options, kept: Set[Parameter]) -> list[Share] | None:
+def _subgroups(kind: type[Optimizer], group: Options, kept: Set[Parameter]) -> list[Subgroup] | None:
     parameters: list[Parameter] = group["params"]
-    if any(group.get(option) for option in _TORCH_ALONE) or not all(map(_is_plain, parameters)):
+    if any(group.get(option) for option in _TORCH_ONLY) or not all(map(_is_plain, parameters)):
         return None
     fit = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
     if kind is SGD:
-        return [Share(Replacing, group, parameters, kept=True)] if fit or len(parameters) == 1 else None
+        return [Subgroup(Replacing, group, parameters, kept=True)] if fit or len(parameters) == 1 else None
     if not all(parameter.is_contiguous() for parameter in parameters):
         return None
     small = [parameter for parameter in parameters if fit or parameter.nbytes <= SMALL_BYTES]
     found = [
-        Share(Joined, group, alike, is_kept)
+        Subgroup(Joined, group, alike, is_kept)
         for (is_kept, _), alike in _divided(small, lambda parameter: (parameter in kept, parameter.dtype)).items()
         if len(alike) > 1 and sum(parameter.nbytes for parameter in alike) <= MOST_BYTES
     ]
-    joined = {parameter for share in found for parameter in share.parameters}
-    apart = _divided((parameter for parameter in parameters if parameter not in joined), kept.__contains__)
-    return [*found, *(Share(Pieces, group, alike, is_kept) for is_kept, alike in apart.items())]
+    joined = {parameter for subgroup in found for parameter in subgroup.parameters}
+    separate = _divided((parameter for parameter in parameters if parameter not in joined), kept.__contains__)
+    return [*found, *(Subgroup(Pieces, group, alike, is_kept) for is_kept, alike in separate.items())]
 
 
 def _divided(parameters: Iterable[Parameter], key: Callable[[Parameter], Key]) -> dict[Key, list[Parameter]]:

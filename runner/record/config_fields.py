@@ -15,11 +15,11 @@ from runner.config.text.nodes import ListNode, MapNode, Node, Path, ScalarNode, 
 
 WITHOUT_BEARING = ("name", "description", "log", "snapshot", "on_nonfinite", "health")
 """Keys that no number of a run depends on."""
-_ROWS_WITHOUT = tuple(key for key in WITHOUT_BEARING if key != "log")
+_IRRELEVANT_TO_ROWS = tuple(key for key in WITHOUT_BEARING if key != "log")
 """Keys that no row of a run depends on; `log` says which rows there are."""
 LONGEST_TEXT = 60
 _DIGEST = "sha256:"
-_TOLD = 3
+_MOST_SHOWN = 3
 
 
 def config_fields(document: Document) -> dict[str, str]:
@@ -28,7 +28,9 @@ def config_fields(document: Document) -> dict[str, str]:
     A list is one field, unless it holds mappings, as `steps` does. Data files have their whole path.
     """
     entries = document.root.entries.items()
-    fields = (field for key, entry in entries if key not in _ROWS_WITHOUT for field in fields_of(entry.value, (key,)))
+    fields = (
+        field for key, entry in entries if key not in _IRRELEVANT_TO_ROWS for field in fields_of(entry.value, (key,))
+    )
     return {dotted(path): _text(value_of(node, path, document)) for path, node in fields}
 
 
@@ -37,28 +39,28 @@ def config_digests(config: Config) -> dict[str, str]:
 
     What is left at its default is left out, so that a key which a later version adds changes none.
     """
-    told = config.model_dump(mode="python", exclude=set(WITHOUT_BEARING), exclude_defaults=True)
-    return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:16] for key, value in told.items()}
+    relevant = config.model_dump(mode="python", exclude=set(WITHOUT_BEARING), exclude_defaults=True)
+    return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:16] for key, value in relevant.items()}
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     """Which fields of two configs differ, and how; None where they are the same."""
-    told = []
+    differences = []
     for name in [*before, *(name for name in now if name not in before)]:
         old, new = before.get(name), now.get(name)
         if old == new:
             continue
         if old is None:
-            told.append(f"`{name}` is new")
+            differences.append(f"`{name}` is new")
         elif new is None:
-            told.append(f"`{name}` is gone")
+            differences.append(f"`{name}` is gone")
         elif old.startswith(_DIGEST) or new.startswith(_DIGEST):
-            told.append(f"`{name}` is another")
+            differences.append(f"`{name}` is another")
         else:
-            told.append(f"`{name}` was `{old}` and is `{new}`")
-    if len(told) > _TOLD:
-        told[_TOLD:] = [f"{len(told) - _TOLD} more fields differ"]
-    return ", ".join(told) or None
+            differences.append(f"`{name}` was `{old}` and is `{new}`")
+    if len(differences) > _MOST_SHOWN:
+        differences[_MOST_SHOWN:] = [f"{len(differences) - _MOST_SHOWN} more fields differ"]
+    return ", ".join(differences) or None
 
 
 def fields_of(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:

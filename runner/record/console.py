@@ -26,7 +26,7 @@ WIDEST_LABEL = 28
 BOLD, DIM, RED = "1", "2", "31"
 GRADIENT = ".grad"
 _INDENT = "  "
-_BESIDE = f"   {GRADIENT}  "
+_INLINE_GRADIENT = f"   {GRADIENT}  "
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class RowPrinter:
         self._width = width or shutil.get_terminal_size().columns
         self._color = wants_color(stream) if color is None else color
         self._first = first
-        self._held: deque[Row] = deque(maxlen=last)
+        self._last_rows: deque[Row] = deque(maxlen=last)
         self._seen = 0
         self._lines = _lines_of(columns)
         labels = [line.label for line in self._lines]
@@ -83,16 +83,16 @@ class RowPrinter:
         if self._first is None or self._seen <= self._first:
             self._print(self.text(row))
         else:
-            self._held.append(row)
+            self._last_rows.append(row)
 
     def close(self) -> None:
         """Print the last rows, after a line that counts those left out."""
-        left_out = self._seen - (self._first or 0) - len(self._held)
-        if self._held and left_out:
+        left_out = self._seen - (self._first or 0) - len(self._last_rows)
+        if self._last_rows and left_out:
             self._print(self._styled(f"… {left_out:,} {'row' if left_out == 1 else 'rows'} …", DIM))
-        for row in self._held:
+        for row in self._last_rows:
             self._print(self.text(row))
-        self._held.clear()
+        self._last_rows.clear()
         self._stream.flush()
 
     def _print(self, text: str) -> None:
@@ -118,7 +118,7 @@ class RowPrinter:
         shown = [line for line in self._lines if line.always or row.values[line.position] is not None]
         left = {line.position: self._formatted(line.position, row, inner) for line in shown}
         paired = [line for line in shown if line.gradient is not None]
-        room = inner - max((_widest(left[line.position]) for line in paired), default=0) - len(_BESIDE)
+        room = inner - max((_widest(left[line.position]) for line in paired), default=0) - len(_INLINE_GRADIENT)
         for line in shown:
             texts = left[line.position]
             if line.gradient is None:
@@ -126,9 +126,9 @@ class RowPrinter:
                 continue
             gradient = self._formatted(line.gradient, row, inner)
             if len(texts) == len(gradient) == 1 and _widest(gradient) <= room:
-                padding = " " * (inner - room - len(_BESIDE) - _width(texts[0]))
-                beside = self._styled(GRADIENT, DIM) + "  " + gradient[0]
-                yield from self._block(line.label, [f"{texts[0]}{padding}   {beside}"])
+                padding = " " * (inner - room - len(_INLINE_GRADIENT) - _width(texts[0]))
+                inline = self._styled(GRADIENT, DIM) + "  " + gradient[0]
+                yield from self._block(line.label, [f"{texts[0]}{padding}   {inline}"])
             else:
                 yield from self._block(line.label, texts)
                 yield from self._block(self._styled(GRADIENT, DIM), gradient)

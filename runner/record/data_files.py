@@ -31,7 +31,7 @@ def data_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     for path in paths:
         try:
             with open_ordinary(path) as file:
-                found[str(path)] = _told(file)
+                found[str(path)] = _identity(file)
         except FileFault as fault:
             raise RunError(Problem(fault.message, fault.hint)) from fault
     return found
@@ -39,10 +39,10 @@ def data_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The files that are others than they were."""
-    return [path for path, told in now.items() if path in before and before[path] != told]
+    return [path for path, identity in now.items() if path in before and before[path] != identity]
 
 
-def _told(file: BufferedReader) -> dict[str, Any]:
+def _identity(file: BufferedReader) -> dict[str, Any]:
     status = os.fstat(file.fileno())
     if status.st_size <= WHOLE_BYTES:
         return {"bytes": status.st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

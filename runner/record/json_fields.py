@@ -36,22 +36,22 @@ class Kind:
     """What a field has to be."""
 
     name: str  # "text"
-    takes: Callable[[Any], bool]
+    accepts: Callable[[Any], bool]
 
 
 def or_null(kind: Kind) -> Kind:
     """The kind, or null."""
-    return Kind(f"{kind.name}, or null", lambda value: value is None or kind.takes(value))
+    return Kind(f"{kind.name}, or null", lambda value: value is None or kind.accepts(value))
 
 
 def list_of(kind: Kind, name: str) -> Kind:
     """A list whose items are of a kind; `name` says it in plain words."""
-    return Kind(name, lambda value: isinstance(value, list) and all(map(kind.takes, value)))
+    return Kind(name, lambda value: isinstance(value, list) and all(map(kind.accepts, value)))
 
 
 def mapping_of(kind: Kind, name: str) -> Kind:
     """A mapping whose values are of a kind; `name` says it in plain words."""
-    return Kind(name, lambda value: isinstance(value, dict) and all(map(kind.takes, value.values())))
+    return Kind(name, lambda value: isinstance(value, dict) and all(map(kind.accepts, value.values())))
 
 
 ANY = Kind("a value", lambda value: True)
@@ -77,6 +77,6 @@ def fault_in(content: Mapping[str, Any], fields: Mapping[str, Kind], required: b
         if name not in content:
             if required:
                 return f"it has no `{name}`"
-        elif not kind.takes(content[name]):
+        elif not kind.accepts(content[name]):
             return f"`{name}` is not {kind.name}"
     return None

@@ -46,7 +46,7 @@ GIT_PATIENCE = 0.2
 _PROBLEM = Kind("a problem", lambda value: isinstance(value, dict) and isinstance(value.get("message"), str))
 _FAILURE = Kind(
     "a failure with its problems",
-    lambda value: isinstance(value, dict) and list_of(_PROBLEM, "").takes(value.get("problems")),
+    lambda value: isinstance(value, dict) and list_of(_PROBLEM, "").accepts(value.get("problems")),
 )
 FIELDS: Mapping[str, Kind] = {
     "status": TEXT,
@@ -177,7 +177,7 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
         "rows": None,
         "failure": None,
         "warnings": list(description.warnings),
-        "columns": [column_json(told) for column in columns for told in recorded(column)],
+        "columns": [column_json(part) for column in columns for part in recorded(column)],
         **description.more,
     }
 

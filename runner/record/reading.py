@@ -211,9 +211,9 @@ class Run:
         position = self._layout.positions.get(name)
         if position is None:
             names = list(self._layout.positions)
-            told = [column for column in self.columns if column.of is not None and column.of.name == name]
-            if told:
-                raise UsageError(_not_whole(name, told))
+            substitutes = [column for column in self.columns if column.of is not None and column.of.name == name]
+            if substitutes:
+                raise UsageError(_not_whole(name, substitutes))
             raise UsageError(
                 Problem(f"no column `{name}`", hint=did_you_mean(name, names, f"columns are {', '.join(names)}"))
             )
@@ -254,11 +254,11 @@ def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
         raise UsageError(f"{path / MANIFEST_FILE} is not the manifest of a run: {error}") from error
 
 
-def _not_whole(name: str, told: Sequence[Column]) -> Problem:
-    kept = "statistics" if len(told) > 1 else "a digest"
+def _not_whole(name: str, substitutes: Sequence[Column]) -> Problem:
+    kept = "statistics" if len(substitutes) > 1 else "a digest"
     return Problem(
         f"the log kept {kept} of `{name}`, not its elements",
-        hint=f"it has {', '.join(column.name for column in told)}; `log: {{tensors: full}}` keeps every element",
+        hint=f"it has {', '.join(column.name for column in substitutes)}; `log: {{tensors: full}}` keeps every element",
     )
 
 

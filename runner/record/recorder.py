@@ -79,9 +79,9 @@ def _recording(
             manifest.note_changed_data(recorded.changed_data)
     except OSError as error:
         raise _cannot_write(directory, error) from error
-    begun = recorded or Recorded(0, 0)
+    existing = recorded or Recorded(0, 0)
     opening = partial(sync_opening, directory) if recorded is None else None
-    writer = RowWriter(directory, columns, parts=begun.parts, rows=begun.rows, transfer=transfer, opening=opening)
+    writer = RowWriter(directory, columns, parts=existing.parts, rows=existing.rows, transfer=transfer, opening=opening)
     try:
         with writer:
             yield Recording(directory, writer.write, manifest.warn, manifest.compiled, writer.flush)

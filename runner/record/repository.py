@@ -19,7 +19,7 @@ from pathlib import Path
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LARGEST_FILE = 16 << 20
 _LONGEST_CHAIN = 5
-_AND_TIDY = ("/bin/sh", "-c", '"$@"; code=$?; rm -rf -- "$GIT_DIR"; exit $code', "sh") if os.name == "posix" else ()
+_WITH_CLEANUP = ("/bin/sh", "-c", '"$@"; code=$?; rm -rf -- "$GIT_DIR"; exit $code', "sh") if os.name == "posix" else ()
 """Runs what follows, and removes its folder though the process that asked may be gone."""
 
 
@@ -97,15 +97,15 @@ class DirtyCheck:
         self._folder = tempfile.TemporaryDirectory(prefix="steprun-git-")
         self._process = _start_status(repository, Path(self._folder.name))
 
-    def result(self, patience: float) -> bool | None:
+    def result(self, timeout: float) -> bool | None:
         """Whether they differ; None if git is absent, fails, or takes `patience` seconds longer."""
         with self._folder:
-            return None if self._process is None else _changed(self._process, patience)
+            return None if self._process is None else _changed(self._process, timeout)
 
 
-def _changed(process: subprocess.Popen[bytes], patience: float) -> bool | None:
+def _changed(process: subprocess.Popen[bytes], timeout: float) -> bool | None:
     try:
-        output, _ = process.communicate(timeout=patience)
+        output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _kill(process)
         process.communicate()
@@ -137,7 +137,7 @@ def _start_status(repository: Repository, empty: Path) -> subprocess.Popen[bytes
     }
     return subprocess.Popen(
         [
-            *_AND_TIDY,
+            *_WITH_CLEANUP,
             program,
             "-c",
             "core.fsmonitor=false",

@@ -93,11 +93,11 @@ def run_recorded(
     transfer = transfer_from(plan.device)
     with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer) as record:
 
-        def tell(problem: Problem) -> None:
+        def report(problem: Problem) -> None:
             record.warn(problem.render())
             tell_as_warning(problem)
 
-        def told(path: str, seconds: float | None) -> None:
+        def report_compilation(path: str, seconds: float | None) -> None:
             if seconds is not None:
                 record.compiled(seconds)
             if compiling is not None:
@@ -105,14 +105,16 @@ def run_recorded(
 
         for problem in state.warnings:
             record.warn(problem.render())
-        watch = Watch(plan, state, tell)
+        watch = Watch(plan, state, report)
 
         def save(tag: str | None) -> None:
             if watch.sound():  # a run that ends for what this step did does not go on from here
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
 
-        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True, watch=watch, compiling=told)
+        rows: Iterable[Row] = execute(
+            plan, state, checkpoint=save, shared=True, watch=watch, compiling=report_compilation
+        )
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:

@@ -43,17 +43,17 @@ class Forged(ValueError):
     """A checkpoint tells what no run of the plan can come to."""
 
 
-def check_state(plan: Plan, state: State, told: Any) -> None:
+def check_state(plan: Plan, state: State, content: Any) -> None:
     """Raise `Forged` unless the state that a checkpoint tells can be one of a run of `plan`.
 
     Args:
         state: the state before step 1.
         told: decoded, its tensors as they were stored.
     """
-    _has(told, "it", _CHECKS)
+    _check_keys(content, "it", _CHECKS)
     for name, check in _CHECKS.items():
-        check(plan, state, told[name])
-    _check_around(plan, told["position"], told["iterations"])
+        check(plan, state, content[name])
+    _check_enclosing_loops(plan, content["position"], content["iterations"])
 
 
 def largest_checkpoint(plan: Plan, state: State) -> int:
@@ -75,44 +75,44 @@ def _with_history(plan: Plan) -> Iterable[Any]:
 # --- tensors
 
 
-def _check_weights(plan: Plan, state: State, told: Any) -> None:
-    _has(told, "`weights`", state.parameters)
+def _check_weights(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`weights`", state.parameters)
     for name, parameter in state.parameters.items():
-        _like(told[name], parameter, f"the weight of `{name}`")
+        _check_like(content[name], parameter, f"the weight of `{name}`")
 
 
-def _check_gradients(plan: Plan, state: State, told: Any) -> None:
-    _has(told, "`gradients`", state.parameters)
+def _check_gradients(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`gradients`", state.parameters)
     for name, parameter in state.parameters.items():
-        if told[name] is not None:
-            _like(told[name], parameter, f"the gradient of `{name}`")
+        if content[name] is not None:
+            _check_like(content[name], parameter, f"the gradient of `{name}`")
 
 
-def _check_optimizers(plan: Plan, state: State, told: Any) -> None:
-    _has(told, "`optimizers`", state.steppers)
+def _check_optimizers(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`optimizers`", state.steppers)
     for name, stepper in state.steppers.items():
         held = plan.optimizers[name].parameters
-        _has(told[name], f"the optimizer `{name}`", ("steps", "state"))
-        _is(COUNT, told[name]["steps"], f"the steps of the optimizer `{name}`", most=MOST_STEPS)
-        _has(told[name]["state"], f"the state of the optimizer `{name}`", held)
+        _check_keys(content[name], f"the optimizer `{name}`", ("steps", "state"))
+        _check_kind(COUNT, content[name]["steps"], f"the steps of the optimizer `{name}`", most=MOST_STEPS)
+        _check_keys(content[name]["state"], f"the state of the optimizer `{name}`", held)
         elements = sum(state.parameters[each].numel() for each in held)
         for each in held:
-            _check_entries(stepper, state.parameters[each], each, told[name]["state"][each], elements)
+            _check_entries(stepper, state.parameters[each], each, content[name]["state"][each], elements)
 
 
-def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, told: Any, elements: int) -> None:
+def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, content: Any, elements: int) -> None:
     """The state of one parameter is as torch makes it before the first step, or of shapes that optimizers have."""
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise Forged(f"the optimizer's state of `{name}` is not a mapping")
     entries = _reference(stepper, name)
-    if entries and told:
-        _has(told, f"the optimizer's state of `{name}`", entries)
+    if entries and content:
+        _check_keys(content, f"the optimizer's state of `{name}`", entries)
     shape = tuple(parameter.shape)
     shapes = {shape, (), (1,), (elements,), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:])}
-    for key, value in told.items():
+    for key, value in content.items():
         what = f"`{key}` of the optimizer's state of `{name}`"
         if isinstance(entries.get(key), Tensor):
-            _like(value, entries[key], what)
+            _check_like(value, entries[key], what)
             continue
         for tensor in value if isinstance(value, list) else [value]:
             if isinstance(tensor, Tensor) and tuple(tensor.shape) not in shapes:
@@ -128,13 +128,13 @@ def _reference(stepper: AnyStepper, name: str) -> Mapping[str, Any]:
     return stepper.state(name)
 
 
-def _like(value: Any, tensor: Tensor, what: str) -> None:
+def _check_like(value: Any, tensor: Tensor, what: str) -> None:
     if not isinstance(value, Tensor) or value.shape != tensor.shape or value.dtype != tensor.dtype:
         expected = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
         raise Forged(f"{what} is not a tensor of {expected}")
 
 
-def _fits(value: Any, column: Column, what: str) -> None:
+def _check_fits(value: Any, column: Column, what: str) -> None:
     if isinstance(value, Tensor) and value.dtype == column.dtype and column.shape in (None, tuple(value.shape)):
         return
     raise Forged(f"{what} is not a tensor of the column `{column.name}`")
@@ -143,16 +143,16 @@ def _fits(value: Any, column: Column, what: str) -> None:
 # --- values and rows
 
 
-def _check_values(plan: Plan, state: State, told: Any) -> None:
-    if not isinstance(told, dict):
+def _check_values(plan: Plan, state: State, content: Any) -> None:
+    if not isinstance(content, dict):
         raise Forged("`values` is not a mapping")
     known = _named_values(plan)
     columns = {column.name: column for column in plan.columns if column.role == "value"}
-    for name, value in told.items():
+    for name, value in content.items():
         if name not in known:
             raise Forged(f"`values` names `{name}`, which no step computes")
         if name in columns and isinstance(value, Tensor):
-            _fits(value, columns[name], f"the value `{name}`")
+            _check_fits(value, columns[name], f"the value `{name}`")
         elif not isinstance(value, (Tensor, int, float, list)):
             raise Forged(f"the value `{name}` is no value")
 
@@ -174,55 +174,55 @@ def _named_values(plan: Plan) -> set[str]:
     return names
 
 
-def _check_withheld(plan: Plan, state: State, told: Any) -> None:
-    if not isinstance(told, list):
+def _check_withheld(plan: Plan, state: State, content: Any) -> None:
+    if not isinstance(content, list):
         raise Forged("`withheld` is not a list")
-    for entry in told:
+    for entry in content:
         if not isinstance(entry, list) or len(entry) != 3:
             raise Forged("`withheld` holds what is no loop with its iteration and rows")
         loop, iteration, rows = entry
-        _is(COUNT, loop, "a loop in `withheld`", most=len(state.iterations) - 1)
-        _is(COUNT, iteration, "an iteration in `withheld`", most=_times(plan)[loop])
+        _check_kind(COUNT, loop, "a loop in `withheld`", most=len(state.iterations) - 1)
+        _check_kind(COUNT, iteration, "an iteration in `withheld`", most=_times(plan)[loop])
         _check_rows(plan, state, rows)
 
 
-def _check_rows(plan: Plan, state: State, told: Any) -> None:
-    if not isinstance(told, list):
+def _check_rows(plan: Plan, state: State, content: Any) -> None:
+    if not isinstance(content, list):
         raise Forged("rows that are withheld are not a list")
-    for row in told:
+    for row in content:
         if not isinstance(row, list) or len(row) != 2 or not isinstance(row[1], list):
             raise Forged("a row that is withheld is not a position with its values")
         position, values = row
-        _is(COUNT, position, "the position of a row that is withheld", most=len(plan.program) - 1)
+        _check_kind(COUNT, position, "the position of a row that is withheld", most=len(plan.program) - 1)
         if not isinstance(plan.program[position], Action) or len(values) != len(plan.columns):
             raise Forged("a row that is withheld is not one of a step")
         for value, column in zip(values, plan.columns, strict=True):
             if value is not None:
-                _fits(value, column, f"`{column.name}` in a row that is withheld")
+                _check_fits(value, column, f"`{column.name}` in a row that is withheld")
 
 
 # --- counters
 
 
-def _check_position(plan: Plan, state: State, told: Any) -> None:
-    _is(COUNT, told, "`position`", most=len(plan.program))
+def _check_position(plan: Plan, state: State, content: Any) -> None:
+    _check_kind(COUNT, content, "`position`", most=len(plan.program))
 
 
-def _check_iterations(plan: Plan, state: State, told: Any) -> None:
+def _check_iterations(plan: Plan, state: State, content: Any) -> None:
     times = _times(plan)
-    if not isinstance(told, list) or len(told) != len(state.iterations):
+    if not isinstance(content, list) or len(content) != len(state.iterations):
         raise Forged(f"`iterations` is not a list of {len(state.iterations)} numbers")
-    for loop, iteration in enumerate(told):
-        _is(COUNT, iteration, f"the iteration of loop {loop}", most=times[loop])
+    for loop, iteration in enumerate(content):
+        _check_kind(COUNT, iteration, f"the iteration of loop {loop}", most=times[loop])
 
 
-def _check_around(plan: Plan, position: int, iterations: list[int]) -> None:
+def _check_enclosing_loops(plan: Plan, position: int, iterations: list[int]) -> None:
     """A position inside loops is in an iteration of each."""
     if position == len(plan.program):
         return
     item = plan.program[position]
-    around = (item.loop,) if isinstance(item, LoopEnd) else item.loops
-    if any(iterations[loop] == 0 for loop in around):
+    enclosing = (item.loop,) if isinstance(item, LoopEnd) else item.loops
+    if any(iterations[loop] == 0 for loop in enclosing):
         raise Forged("`position` is in a loop that has not begun")
 
 
@@ -230,23 +230,23 @@ def _times(plan: Plan) -> dict[int, int]:
     return {item.loop: item.times for item in plan.program if isinstance(item, LoopStart)}
 
 
-def _check_count(plan: Plan, state: State, told: Any) -> None:
-    _is(COUNT, told, "a counter")
+def _check_count(plan: Plan, state: State, content: Any) -> None:
+    _check_kind(COUNT, content, "a counter")
 
 
-def _check_batches(plan: Plan, state: State, told: Any) -> None:
-    _has(told, "`batches`", state.batches)
+def _check_batches(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`batches`", state.batches)
     for name, batches in state.batches.items():
-        _check_cursor(batches, name, told[name])
+        _check_cursor(batches, name, content[name])
 
 
-def _check_cursor(batches: Batches, name: str, told: Any) -> None:
-    _has(told, f"the data source `{name}`", ("epoch", "position", "drawn"))
-    fault = fault_in(told, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
+def _check_cursor(batches: Batches, name: str, content: Any) -> None:
+    _check_keys(content, f"the data source `{name}`", ("epoch", "position", "drawn"))
+    fault = fault_in(content, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
     if fault is not None:
         raise Forged(f"of the data source `{name}` {fault}")
-    _is(COUNT, told["position"], f"the position in the data source `{name}`", most=batches.plan.batches)
-    if told["epoch"] == 0 and (told["drawn"] or told["position"] != batches.plan.batches):
+    _check_kind(COUNT, content["position"], f"the position in the data source `{name}`", most=batches.plan.batches)
+    if content["epoch"] == 0 and (content["drawn"] or content["position"] != batches.plan.batches):
         raise Forged(f"the data source `{name}` is in a pass that has not begun")
 
 
@@ -266,14 +266,14 @@ _CHECKS = {
 }
 
 
-def _has(told: Any, what: str, names: Iterable[str]) -> None:
+def _check_keys(content: Any, what: str, names: Iterable[str]) -> None:
     """Whether something is a mapping of exactly these names."""
-    if not isinstance(told, dict) or set(told) != set(names):
+    if not isinstance(content, dict) or set(content) != set(names):
         raise Forged(f"{what} does not hold exactly {', '.join(names) or 'nothing'}")
 
 
-def _is(kind: Kind, value: Any, what: str, most: int | None = None) -> None:
-    if not kind.takes(value):
+def _check_kind(kind: Kind, value: Any, what: str, most: int | None = None) -> None:
+    if not kind.accepts(value):
         raise Forged(f"{what} is not {kind.name}")
     if most is not None and value > most:
         raise Forged(f"{what} is {value:,}, and at most {most:,}")

@@ -48,7 +48,7 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     contents = encode(state_contents(plan, state), tensors)
     data = save({key: value.contiguous() for key, value in tensors.items()})
     name = f"{state.row:08}" if tag is None else f"{tag}-{state.row:08}"
-    told = {
+    content = {
         "format": FORMAT,
         "torch": torch.__version__,
         "config": config_fields(plan.config.document),
@@ -57,26 +57,26 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
         "sha256": hashlib.sha256(data).hexdigest(),
         "state": contents,
     }
-    told["digest"] = _digest(told)
+    content["digest"] = _digest(content)
     path = folder / f"{name if tag is None else tag}.json"
     try:
         write_atomically(folder / f"{name}.safetensors", data, through=directory)
-        write_atomically(path, json.dumps(told).encode(), through=directory)
-        _tidy(directory)
+        write_atomically(path, json.dumps(content).encode(), through=directory)
+        _prune(directory)
     except OSError as error:
         message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
         raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
     return path
 
 
-def _tidy(directory: Path) -> None:
+def _prune(directory: Path) -> None:
     """Remove all but the newest two untagged checkpoints, and tensors that no JSON names; nothing else.
 
     The tensors of a JSON that cannot be read stay.
     """
     with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
         tensors = {name: _tensors_named(folder, name) for name in folder.names(".json")}
-        untagged = [name for name in tensors if _UNTAGGED.fullmatch(name) and tensors[name] == _beside(name)]
+        untagged = [name for name in tensors if _UNTAGGED.fullmatch(name) and tensors[name] == _tensors_file(name)]
         for name in untagged[:-2]:
             folder.remove(name)
             del tensors[name]
@@ -90,10 +90,10 @@ def _tensors_named(folder: Folder, name: str) -> str:
     try:
         return str(read_checkpoint(folder.path / name)["tensors"])
     except RunError:
-        return _beside(name)
+        return _tensors_file(name)
 
 
-def _beside(name: str) -> str:
+def _tensors_file(name: str) -> str:
     """What the tensors of an untagged checkpoint are called."""
     return name.removesuffix(".json") + ".safetensors"
 
@@ -104,21 +104,23 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
     Raises:
         RunError: the checkpoint is damaged, of another format, or of another config; the text says which.
     """
-    told = read_checkpoint(path)
-    if told["torch"] != torch.__version__:
-        message = f"the checkpoint {path.name} was written under torch {told['torch']}, and this is {torch.__version__}"
+    content = read_checkpoint(path)
+    if content["torch"] != torch.__version__:
+        message = (
+            f"the checkpoint {path.name} was written under torch {content['torch']}, and this is {torch.__version__}"
+        )
         raise RunError(Problem(message, "the bits that follow may differ: resume under that version"))
-    differing = difference(told["config"], config_fields(plan.config.document))
+    differing = difference(content["config"], config_fields(plan.config.document))
     if differing is not None:
         hint = "put that back to go on, or run the changed config as a run of its own"
         raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
-    tensors = _tensors(path, told["tensors"], told["sha256"], largest_checkpoint(plan, state))
+    tensors = _tensors(path, content["tensors"], content["sha256"], largest_checkpoint(plan, state))
     try:
-        contents = decode(told["state"], tensors)
+        contents = decode(content["state"], tensors)
         check_state(plan, state, contents)
     except Forged as error:
         raise _damaged(f"the checkpoint {path.name} is none of this run: {error}", path) from error
-    if contents["row"] != told["row"]:
+    if contents["row"] != content["row"]:
         raise _damaged(f"the checkpoint {path.name} is none of this run: it tells two counts of rows", path)
     restore_state(state, contents, plan.device)
 
@@ -130,21 +132,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         RunError: it cannot be read, is damaged, or is of another format.
     """
     try:
-        told = parse_json(_read(path.parent.parent, path.name, LARGEST_JSON))
+        content = parse_json(_read(path.parent.parent, path.name, LARGEST_JSON))
     except OSError as error:
         raise _damaged(f"the checkpoint {path.name} cannot be read: {error.strerror}", path) from error
     except ValueError as error:
         raise _damaged(f"the checkpoint {path.name} is truncated or damaged: it is not JSON", path) from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        found = told.get("format") if isinstance(told, dict) else None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
         message = f"the checkpoint {path.name} has format {found!r}, and this version reads {FORMAT}"
         raise RunError(Problem(message, "resume with the version that wrote it"))
-    if told.pop("digest", None) != _digest(told):
+    if content.pop("digest", None) != _digest(content):
         raise _damaged(f"the checkpoint {path.name} is damaged: its digest is another", path)
-    fault = fault_in(told, FIELDS)
+    fault = fault_in(content, FIELDS)
     if fault is not None:
         raise _damaged(f"the checkpoint {path.name} is damaged: {fault}", path)
-    return told
+    return content
 
 
 def _read(directory: Path, name: str, limit: int) -> bytes:
@@ -153,9 +155,9 @@ def _read(directory: Path, name: str, limit: int) -> bytes:
         return folder.read(name, limit)
 
 
-def _digest(told: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, Any]) -> str:
     """Of what a JSON tells, as it is written."""
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _damaged(message: str, path: Path) -> RunError:
@@ -216,31 +218,31 @@ def state_contents(plan: Plan, state: State) -> dict[str, Any]:
     }
 
 
-def restore_state(state: State, told: Mapping[str, Any], device: str) -> None:
+def restore_state(state: State, content: Mapping[str, Any], device: str) -> None:
     """Bring a freshly made state to what `state_contents` gave; tensors of the optimizers are taken over."""
     with torch.no_grad():
         for name, parameter in state.parameters.items():
-            parameter.copy_(told["weights"][name])
-            gradient = told["gradients"][name]
+            parameter.copy_(content["weights"][name])
+            gradient = content["gradients"][name]
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
     for name, stepper in state.steppers.items():
-        optimizer = told["optimizers"][name]
+        optimizer = content["optimizers"][name]
         stepper.load_state(optimizer["state"], optimizer["steps"])
-    state.values.update((name, _moved(value, device)) for name, value in told["values"].items())
-    state.iterations[:] = told["iterations"]
-    state.position, state.row = told["position"], told["row"]
-    state.evaluations, state.observations = told["evaluations"], told["observations"]
-    state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in told["withheld"])
-    state.last[:] = _rows(told["last"], device)
+    state.values.update((name, _on_device(value, device)) for name, value in content["values"].items())
+    state.iterations[:] = content["iterations"]
+    state.position, state.row = content["position"], content["row"]
+    state.evaluations, state.observations = content["evaluations"], content["observations"]
+    state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in content["withheld"])
+    state.last[:] = _rows(content["last"], device)
     for name, batches in state.batches.items():
-        batches.restore(**told["batches"][name])
+        batches.restore(**content["batches"][name])
 
 
-def _rows(told: Sequence[Sequence[Any]], device: str) -> list[Withheld]:
-    return [(position, tuple(_moved(value, device) for value in values)) for position, values in told]
+def _rows(content: Sequence[Sequence[Any]], device: str) -> list[Withheld]:
+    return [(position, tuple(_on_device(value, device) for value in values)) for position, values in content]
 
 
-def _moved(value: Any, device: str) -> Any:
+def _on_device(value: Any, device: str) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 

@@ -182,24 +182,24 @@ def _bytes(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iter
 
 
 def _statistics(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
-    summaries = _of_each(packed.values, summarize)
+    summaries = _per_tensor(packed.values, summarize)
     for name, dtype in STATISTICS.items():
-        told = [None if summary is None else getattr(summary, name) for summary in summaries]
-        numbers = torch.tensor([0 if number is None else number for number in told], dtype=dtype)
-        yield _elements(numbers, _validity([number is not None for number in told]))
+        results = [None if summary is None else getattr(summary, name) for summary in summaries]
+        numbers = torch.tensor([0 if number is None else number for number in results], dtype=dtype)
+        yield _elements(numbers, _validity([number is not None for number in results]))
 
 
 def _digests(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
-    yield _strings(_of_each(packed.values, digest_of))
+    yield _strings(_per_tensor(packed.values, digest_of))
 
 
-def _of_each(values: Iterable[Tensor | None], tell: Callable[[Tensor], T]) -> list[T | None]:
+def _per_tensor(values: Iterable[Tensor | None], compute: Callable[[Tensor], T]) -> list[T | None]:
     """What there is to tell of each row's tensor, found once where rows share it."""
-    told: dict[int, T] = {}
+    results: dict[int, T] = {}
     for value in values:
-        if value is not None and id(value) not in told:
-            told[id(value)] = tell(value)
-    return [None if value is None else told[id(value)] for value in values]
+        if value is not None and id(value) not in results:
+            results[id(value)] = compute(value)
+    return [None if value is None else results[id(value)] for value in values]
 
 
 _WRITERS = {

@@ -27,14 +27,14 @@ def read_digests(directory: Path) -> dict[str, str]:
     path = directory / DIGESTS_FILE
     try:
         with Folder(directory) as folder:
-            told = parse_json(folder.read(DIGESTS_FILE, LARGEST_JSON))
+            content = parse_json(folder.read(DIGESTS_FILE, LARGEST_JSON))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise damaged(path, "it is not JSON") from error
-    parts = told.get("sha256") if isinstance(told, dict) else None
+    parts = content.get("sha256") if isinstance(content, dict) else None
     if not isinstance(parts, dict) or not all(isinstance(digest, str) for digest in parts.values()):
         raise damaged(path, "it holds no digests")
     return parts

@@ -70,7 +70,7 @@ def check_columns(parts: Sequence[Part], columns: Sequence[Column]) -> None:
     from runner.record.rows.storage import stored_column
 
     for part in parts:
-        with _told_of(part.path):
+        with _naming_damaged_part(part.path):
             expected = schema_of([stored_column(column) for column in columns])
             if part.schema != expected or tuple(columns_of(part.schema)) != tuple(columns):
                 raise ValueError("its columns are not those of the run")
@@ -86,12 +86,17 @@ def _opened(directory: Path, name: str) -> Iterator[Any]:
     import pyarrow.parquet
 
     path = directory / ROWS_FOLDER / name
-    with _told_of(path), Folder(directory) as run, run.folder(ROWS_FOLDER) as folder, folder.open(name) as file:
+    with (
+        _naming_damaged_part(path),
+        Folder(directory) as run,
+        run.folder(ROWS_FOLDER) as folder,
+        folder.open(name) as file,
+    ):
         yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
+def _naming_damaged_part(path: Path) -> Iterator[None]:
     """What reading a part raises becomes a fault that names it."""
     import pyarrow
 

@@ -61,8 +61,8 @@ class StoredColumn:
     @property
     def parts(self) -> tuple[StoredColumn, ...]:
         """What there is of it in a file: itself, or the columns that tell of its tensors."""
-        told = recorded(self.column)
-        return (self,) if told == (self.column,) else tuple(map(stored_column, told))
+        fields = recorded(self.column)
+        return (self,) if fields == (self.column,) else tuple(map(stored_column, fields))
 
 
 def stored_column(column: Column) -> StoredColumn:
@@ -89,30 +89,30 @@ def _layout(shape: tuple[int, ...]) -> Layout:
 
 def column_json(column: Column) -> dict[str, Any]:
     """A column as JSON has it; `from_column_json` gives it back."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": column.name,
         "role": column.role,
         "dtype": dtype_name(column.dtype),
         "shape": None if column.shape is None else list(column.shape),
     }
     if column.kept != "full":
-        told["kept"] = column.kept
+        fields["kept"] = column.kept
     if column.of is not None:
-        told["of"] = column_json(column.of)
-    return told
+        fields["of"] = column_json(column.of)
+    return fields
 
 
-def from_column_json(told: Mapping[str, Any]) -> Column:
+def from_column_json(fields: Mapping[str, Any]) -> Column:
     """The inverse of `column_json`.
 
     Raises:
         ValueError: this describes no column.
     """
-    match told:
+    match fields:
         case {"name": str(name), "role": role, "dtype": str(dtype), "shape": None | [*_] as shape} if (
-            role in get_args(Role) and told.get("kept", "full") in get_args(Kept) and _are_lengths(shape or ())
+            role in get_args(Role) and fields.get("kept", "full") in get_args(Kept) and _are_lengths(shape or ())
         ):
-            of = told.get("of")
+            of = fields.get("of")
             if of is not None and not isinstance(of, Mapping):
                 raise ValueError("a column is described as none is")
             return Column(
@@ -120,7 +120,7 @@ def from_column_json(told: Mapping[str, Any]) -> Column:
                 role,
                 dtype_named(dtype),
                 None if shape is None else tuple(shape),
-                told.get("kept", "full"),
+                fields.get("kept", "full"),
                 None if of is None else from_column_json({**of, "of": None}),
             )
     raise ValueError("a column is described as none is")
