@@ -1,7 +1,7 @@
-"""The closed catalogue of what a config may name: operations, optimizers, schedules, initialisers.
+"""The closed catalogue of operations, optimizers, schedules and initialisers that a config may name.
 
 In: reviewed text tables and rule files. Out: `Operation`, `Optimizer` and other entries, found by name.
-It imports no torch, so that the schema and completion start quickly.
+The package does not import torch, so that the schema and completion start quickly.
 """
 
 from runner.catalogue.calls import ALIASES, CallFault, check_call

@@ -1,7 +1,7 @@
 """Optimizers: the classes of `torch.optim` by name, and rules written as equations.
 
-In: the optimizers of a config. Out: frozen plans, and steppers that update parameters by them.
-torch's own classes validate the hyperparameters while planning.
+In: the optimizers of a config. Out: frozen plans, and steppers that update parameters as planned.
+During planning, torch's own classes validate the hyperparameters.
 """
 
 from runner.optim.planning import plan_optimizers

@@ -1,4 +1,4 @@
-"""Who holds which parameter: names and globs of optimizers and their groups."""
+"""Assigns parameters to optimizers and their groups, by names and globs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What one optimizer holds: a set of parameters for each of its groups, and the rest."""
+    """The parameters of one optimizer: those of each group, and the rest."""
 
     rest: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
@@ -30,13 +30,13 @@ class Membership:
 def membership_of(
     declared: OptimizerDeclaration, parameters: Mapping[str, Shaped], alone: bool, faults: Faults
 ) -> Membership | None:
-    """Which parameters an optimizer holds.
+    """The parameters of an optimizer.
 
-    With `parameters`, those; without, a single optimizer holds every trainable parameter, and one of several those
-    of its groups. A group takes the parameters it names out of these; the rest is a group of its own.
+    These are the ones under `parameters`. Without that key, a single optimizer has every trainable parameter, and one
+    of several optimizers has those of its groups. The parameters in no group form a further group.
 
     Returns:
-        None where a fault hides it; the faults are collected.
+        None if there are faults, which are collected.
     """
     before = len(faults.problems)
     base = [name for name, parameter in parameters.items() if parameter.requires_grad]
@@ -85,7 +85,7 @@ def _group(
 def report_overlap(
     name: str, declared: OptimizerDeclaration, membership: Membership, owners: dict[str, str], faults: Faults
 ) -> None:
-    """Note who holds what, and collect a fault for what an earlier optimizer holds already."""
+    """Add an optimizer's parameters to `owners`, and collect a fault if an earlier optimizer has one of them too."""
     twice = [parameter for parameter in membership.all if parameter in owners]
     if twice:
         place = (*declared.path, "parameters") if declared.parameters is not None else declared.path
@@ -98,9 +98,9 @@ def report_overlap(
 
 
 def _matching(patterns: Sequence[str], parameters: Mapping[str, Shaped], path: Path, faults: Faults) -> list[str]:
-    """The trainable parameters that names and globs stand for, in the order of their declaration.
+    """The trainable parameters that names and globs match, in the order of their declaration.
 
-    A pattern that stands for nothing, or names a frozen parameter, is a fault.
+    A pattern without a match, or one that matches only frozen parameters, is a fault.
     """
     chosen: set[str] = set()
     for position, pattern in enumerate(patterns):

@@ -1,4 +1,4 @@
-"""From the optimizers of a config to frozen plans, with torch's own validation."""
+"""Plans the optimizers of a config; torch itself validates their arguments."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from runner.config.models import Step
 
 _ONLY_FOR_ALL = {"adagrad": frozenset({"initial_accumulator_value"})}
-"""Arguments that torch reads from the constructor alone: in a group they would be ignored."""
+"""Arguments that torch reads from the constructor only, and would ignore in a group."""
 
 
 _LARGEST = {"lbfgs": {"history_size": 100_000}}
-"""Integers by which torch allocates before anything else."""
+"""The largest values of arguments whose size torch allocates at once."""
 
 
 def plan_optimizers(
@@ -55,18 +55,18 @@ def plan_optimizers(
     rules: RuleContext | None = None,
     unread: Collection[str] = (),
 ) -> dict[str, OptimizerPlan]:
-    """Every optimizer of a config that is valid, by name.
+    """Plan the optimizers of a config, by name; those with faults are left out.
 
     Args:
-        config: its `optimizers` are read, and its document places the faults.
+        config: a config; its document provides the places of faults.
         parameters: shape, dtype and `requires_grad` of every parameter, in order.
-        scalars: scalar constants, and 1-d constants that are known while planning, as tuples.
-        problems: every fault is appended.
-        warnings: a trainable parameter that no optimizer holds is appended.
-        constants: shape and dtype of the constant tensors: an initial state may read them, and a hyperparameter
-            that reads one is evaluated at each step.
-        rules: what rules may read besides their own names; nothing unless given.
-        unread: those of `constants` that no hyperparameter can read, because they are no list of numbers.
+        scalars: scalar constants, and the 1-d constants known during planning, as tuples.
+        problems: receives every fault.
+        warnings: receives a warning for each trainable parameter that no optimizer has.
+        constants: shape and dtype of the constant tensors. An initial state may read them; a hyperparameter that
+            reads one is evaluated at each step.
+        rules: the names that rules may read besides their own; none by default.
+        unread: those of `constants` that no hyperparameter can read, because they are not lists of numbers.
     """
     tensors = dict(constants or {})
     faults = Faults(config.document, problems)
@@ -104,7 +104,7 @@ def plan_optimizers(
 
 
 def _assigned(steps: Iterable[Step]) -> set[str]:
-    """What `assign` steps write, wherever they stand."""
+    """The names that `assign` steps write, at any depth."""
     found: set[str] = set()
     for step in steps:
         if step.kind == "assign":
@@ -115,7 +115,7 @@ def _assigned(steps: Iterable[Step]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What planning one optimizer needs to know of the config."""
+    """The parts of a config that planning an optimizer uses."""
 
     faults: Faults
     parameters: Mapping[str, Shaped]
@@ -132,7 +132,7 @@ class _Context:
 
 @dataclass(frozen=True, slots=True)
 class _Arguments:
-    """Arguments as one place of the config writes them."""
+    """The arguments at one place of the config: of the class, or of a group."""
 
     options: Mapping[str, Option]
     places: Mapping[str, Path]
@@ -229,13 +229,13 @@ def _options(
 def _state_by_trial(
     kind: Optimizer, arguments: Sequence[_Arguments], names: Sequence[tuple[str, ...]], place: Path, context: _Context
 ) -> dict[str, tuple[StateEntry, ...]]:
-    """The state that an optimizer keeps, found by a first step on stand-ins.
+    """The state that an optimizer keeps, from a first step on stand-ins.
 
     Args:
         arguments: the arguments of the class, then those of each group.
         names: the parameters of each group.
     Raises:
-        PlacedFault: torch refuses an argument, a combination of them, or a parameter.
+        PlacedFault: torch rejects an argument, a combination of arguments, or a parameter.
     """
     values = [_first_values(part, context) for part in arguments]
     everything = [(source, name) for source, options in enumerate(values) for name in options]
@@ -261,21 +261,21 @@ def _state_by_trial(
 def _unsupported_parameter(
     kind: Optimizer, names: Sequence[str], place: Path, context: _Context, error: BaseException
 ) -> PlacedFault:
-    """The fault of an optimizer that fails with its defaults: there is a parameter that it cannot hold."""
+    """The fault of an optimizer that fails with its defaults too: it does not support one of the parameters."""
     for name in names:
         try:
             try_first_step(kind.class_name, {}, [((name,), {})], context.parameters)
         except REFUSALS as reason:
             shaped = context.parameters[name]
             shape, dtype = list(shaped.shape), dtype_name(shaped.dtype)
-            text = sentence(reason).split(" whereas ")[0]  # what follows tells the shape of the stand-in
+            text = sentence(reason).split(" whereas ")[0]  # the rest is the shape of the stand-in
             message = f"{kind.name} cannot hold `{name}`, {dtype} of shape {shape}: {text}"
             return PlacedFault(place, message, "name other parameters under `parameters`", key=True)
     return PlacedFault(place, sentence(error), "use another optimizer", key=True)
 
 
 def _first_values(arguments: _Arguments, context: _Context) -> dict[str, Any]:
-    """Options as they are at t = 1; those that read tensors not known yet are left out."""
+    """Options at t = 1; without those that read tensors not known yet."""
     values: dict[str, Any] = {}
     for name, option in arguments.options.items():
         elements = option if isinstance(option, tuple) else (option,)

@@ -1,8 +1,8 @@
-"""The schedules of `torch.optim.lr_scheduler` that depend on the step count alone, in closed form.
+"""The schedules of `torch.optim.lr_scheduler` that depend on the step count only, in closed form.
 
-Each closed form is a function of `t`, the optimizer's step count from 1, and gives the learning rate of that step:
-what torch uses after `t - 1` calls of `scheduler.step()`. Names and arguments are torch's, the class name in snake
-case; where torch takes the base rate from the optimizer, it is the first argument here.
+Each closed form is a function of `t`, the optimizer's step count from 1, and returns the learning rate of that step.
+torch has this rate after `t - 1` calls of `scheduler.step()`. Names and arguments are torch's, with the class name in
+snake case. If torch takes the base rate from the optimizer, it is the first argument here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def cosine_annealing_lr(t: int, lr: float, T_max: int, eta_min: float = 0.0) -> 
 
 
 def cosine_annealing_warm_restarts(t: int, lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> float:
-    """A cosine from `lr` to `eta_min` that starts again after `T_0`, `T_0 * T_mult`, … steps."""
+    """A cosine from `lr` to `eta_min` that restarts after `T_0`, `T_0 * T_mult`, … steps."""
     _positive(T_0=T_0, T_mult=T_mult)
     if T_mult != int(T_mult):
         raise ValueError(f"`T_mult` is an integer, not {T_mult}")
@@ -189,7 +189,7 @@ REFUSED: Mapping[str, str] = {
     "multiplicative_lr": "write the product itself: `0.1 * 0.95 ** (t - 1)`",
     "reduce_lr_on_plateau": "it depends on more than the count of steps: write the rate as an expression of `t`",
 }
-"""Classes of `torch.optim.lr_scheduler` that are no functions here, and what to write instead."""
+"""Classes of `torch.optim.lr_scheduler` without a function here, each with what to write instead."""
 
 
 def _closed_form(schedule: Schedule) -> RunningFunction:
@@ -225,7 +225,7 @@ def _argument(name: str, argument: Any, kind: str, values: Names) -> Any:
 
 
 def _sequential(values: Names, arguments: Mapping[str, Any]) -> Any:
-    """One schedule after another, each counting from its milestone; only the current one is computed."""
+    """Schedules in sequence, each counting from its milestone; only the current one is evaluated."""
     schedules = arguments["schedulers"]
     milestones = _argument("milestones", arguments["milestones"], "Sequence[int]", values)
     if not isinstance(schedules, tuple):
@@ -245,17 +245,17 @@ SCHEDULES: Mapping[str, RunningFunction] = {
         ("schedulers", "milestones"), frozenset({"schedulers", "milestones"}), _sequential, _REFUSED_ARGUMENTS
     ),
 }
-"""The schedules by the names that a config calls them by."""
+"""The schedules by their names in configs."""
 
 
 def compile_schedule(text: str, names: Names) -> Callable[[int], Scalar]:
-    """A hyperparameter as a function of `t`, the optimizer's step count from 1.
+    """Compile a hyperparameter to a function of `t`, the optimizer's step count from 1.
 
     Args:
         text: an expression of `t` that may call `SCHEDULES`, for instance ``min(1, t / 10) * step_lr(0.1, 30)``.
         names: scalar constants by name, and tuples for 1-d constants.
     Raises:
-        LanguageError: now, for faults of the text; with each call, where it gives nothing finite.
+        LanguageError: the text has a fault. Each call raises one too, if the value is not finite.
     """
     compiled = compile_scalar(text, names, (STEP_COUNT,), SCHEDULES, REFUSED)
 
