@@ -1,7 +1,7 @@
 """Records runs: the run directory, rows as Parquet and on the console, and reading them back.
 
-In: a plan and its rows. Out: a directory that opens at any moment, and a `Run` read from one.
-Names are imported when they are first used: listing runs needs no torch, and printing rows no pyarrow.
+In: a plan and its rows. Out: a run directory that can be read at any moment, and a `Run` that reads it.
+Names are imported on first use: listing runs does not import torch, and printing rows does not import pyarrow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a checkpoint tells of a state, held against the plan before any of it is taken over.
+"""Checks the content of a checkpoint against the plan before any of it is restored.
 
-A digest shows that a file is as it was written, and not who wrote it. So a checkpoint is refused unless its counters,
-positions, names and shapes can be those of a run of this plan.
+A digest shows that a file is unchanged, but not who wrote it. So a checkpoint is refused unless its counters,
+positions, names and shapes are possible in a run of this plan.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from runner.plan.rows.columns import Column
 from runner.record.json_fields import COUNT, FLAG, Kind, fault_in
 
 MOST_STEPS = 1 << 53
-"""Steps of an optimizer: beyond it torch's own count, a float, stands still."""
+"""The most steps of an optimizer: beyond this, torch's own count, a float, no longer grows."""
 
 SMALLEST_LIMIT = 16 << 20
 COPIES = 16
-"""A checkpoint has at most as many bytes as this many copies of what a run has in memory, or `SMALLEST_LIMIT`."""
+"""The limit on a checkpoint's bytes: this many copies of a run's state, and at least `SMALLEST_LIMIT`."""
 
 
 class Forged(ValueError):
-    """A checkpoint tells what no run of the plan can come to."""
+    """The content of a checkpoint is impossible in any run of the plan."""
 
 
 def check_state(plan: Plan, state: State, content: Any) -> None:
-    """Raise `Forged` unless the state that a checkpoint tells can be one of a run of `plan`.
+    """Raise `Forged` unless the state in a checkpoint is possible in a run of `plan`.
 
     Args:
         state: the state before step 1.
-        told: decoded, its tensors as they were stored.
+        content: the decoded state, with its stored tensors.
     """
     _check_keys(content, "it", _CHECKS)
     for name, check in _CHECKS.items():
@@ -57,7 +57,7 @@ def check_state(plan: Plan, state: State, content: Any) -> None:
 
 
 def largest_checkpoint(plan: Plan, state: State) -> int:
-    """Bytes that the tensors of a checkpoint of a run can have at most."""
+    """The most bytes that the tensors of a run's checkpoint can have."""
     held = [*state.parameters.values(), *state.constants.values()]
     for name, stepper in state.steppers.items():
         for parameter in plan.optimizers[name].parameters:
@@ -101,7 +101,7 @@ def _check_optimizers(plan: Plan, state: State, content: Any) -> None:
 
 
 def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, content: Any, elements: int) -> None:
-    """The state of one parameter is as torch makes it before the first step, or of shapes that optimizers have."""
+    """Check the state of one parameter: like torch's state before the first step, or of shapes that optimizers use."""
     if not isinstance(content, dict):
         raise Forged(f"the optimizer's state of `{name}` is not a mapping")
     entries = _reference(stepper, name)
@@ -122,7 +122,7 @@ def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, content
 
 
 def _reference(stepper: AnyStepper, name: str) -> Mapping[str, Any]:
-    """A parameter's state as it is before its first step, as far as it is made then; values are arbitrary."""
+    """The part of a parameter's state that exists before its first step; its values are arbitrary."""
     if isinstance(stepper, Stepper):
         stepper.prepare(name, ())
     return stepper.state(name)
@@ -217,7 +217,7 @@ def _check_iterations(plan: Plan, state: State, content: Any) -> None:
 
 
 def _check_enclosing_loops(plan: Plan, position: int, iterations: list[int]) -> None:
-    """A position inside loops is in an iteration of each."""
+    """Check that all loops around a position have begun."""
     if position == len(plan.program):
         return
     item = plan.program[position]
@@ -267,7 +267,7 @@ _CHECKS = {
 
 
 def _check_keys(content: Any, what: str, names: Iterable[str]) -> None:
-    """Whether something is a mapping of exactly these names."""
+    """Raise `Forged` unless a value is a mapping with exactly these names as keys."""
     if not isinstance(content, dict) or set(content) != set(names):
         raise Forged(f"{what} does not hold exactly {', '.join(names) or 'nothing'}")
 
@@ -280,7 +280,7 @@ def _check_kind(kind: Kind, value: Any, what: str, most: int | None = None) -> N
 
 
 def check_complex(tensor: Tensor) -> Tensor:
-    """A stored complex tensor, an axis of 2 last, as a complex one."""
+    """The complex tensor of a stored one, whose last axis has length 2."""
     if not tensor.is_floating_point() or tensor.dim() == 0 or tensor.shape[-1] != 2:
         raise Forged("a complex tensor is stored as something else")
     return torch.view_as_complex(tensor.contiguous())

@@ -1,4 +1,4 @@
-"""The full state of a run on disk: tensors as safetensors, everything else as JSON beside them; never pickle."""
+"""Saves and loads the full state of a run: tensors as safetensors, everything else as JSON; never pickle."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ FIELDS = {
 }
 _UNTAGGED = re.compile(r"\d{8,}\.json")
 _TENSORS = re.compile(r"(?:[A-Za-z0-9_-]+-)?\d{8,}\.safetensors")
-"""The names that files of tensors have; nothing else in the folder is removed."""
+"""The names of tensor files; no other file in the folder is removed."""
 
 
 def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None = None) -> Path:
-    """Write the state of a run below its directory, and give the path of the JSON.
+    """Write the state of a run below its directory, and return the path of the JSON file.
 
-    A tagged checkpoint replaces the last one of its tag; of those without, the newest two are kept. Both files are
-    written whole or not at all, the JSON last: it names the tensors' file, and holds the digests of that and of itself.
+    A tagged checkpoint replaces the previous one with its tag; of untagged ones, the newest two are kept. Both files
+    are written atomically. The JSON file comes last: it names the tensor file, and has the digests of both files.
     """
     from safetensors.torch import save
 
@@ -70,9 +70,9 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
 
 
 def _prune(directory: Path) -> None:
-    """Remove all but the newest two untagged checkpoints, and tensors that no JSON names; nothing else.
+    """Remove all untagged checkpoints but the newest two, and tensor files that no JSON file names.
 
-    The tensors of a JSON that cannot be read stay.
+    The tensor file of an unreadable JSON file is kept.
     """
     with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
         tensors = {name: _tensors_named(folder, name) for name in folder.names(".json")}
@@ -94,15 +94,15 @@ def _tensors_named(folder: Folder, name: str) -> str:
 
 
 def _tensors_file(name: str) -> str:
-    """What the tensors of an untagged checkpoint are called."""
+    """The name of the tensor file of an untagged checkpoint."""
     return name.removesuffix(".json") + ".safetensors"
 
 
 def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
-    """Bring a freshly made state to where a checkpoint was written.
+    """Restore a new state from a checkpoint.
 
     Raises:
-        RunError: the checkpoint is damaged, of another format, or of another config; the text says which.
+        RunError: the checkpoint is damaged, has another format, or belongs to another config; the message says which.
     """
     content = read_checkpoint(path)
     if content["torch"] != torch.__version__:
@@ -126,10 +126,10 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What the JSON of a checkpoint tells.
+    """The content of a checkpoint's JSON file.
 
     Raises:
-        RunError: it cannot be read, is damaged, or is of another format.
+        RunError: the file cannot be read, is damaged, or has another format.
     """
     try:
         content = parse_json(_read(path.parent.parent, path.name, LARGEST_JSON))
@@ -150,13 +150,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _read(directory: Path, name: str, limit: int) -> bytes:
-    """A file of a checkpoint, which is an ordinary one in the run's own folder of checkpoints."""
+    """The content of a file in the run's checkpoint folder, which must be a regular file."""
     with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
         return folder.read(name, limit)
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    """Of what a JSON tells, as it is written."""
+    """The digest of the content of a JSON file, as it is written."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -166,10 +166,10 @@ def _damaged(message: str, path: Path) -> RunError:
 
 
 def latest_checkpoint(directory: Path, rows: int) -> Path | None:
-    """The newest checkpoint of a run that needs no more than its first `rows` rows; None where there is none.
+    """The newest checkpoint within the first `rows` rows of a run; None if there is none.
 
     Raises:
-        RunError: there is something in the place of checkpoints that cannot be read.
+        RunError: the checkpoint folder or a checkpoint cannot be read.
     """
     folder = directory / CHECKPOINTS_FOLDER
     try:
@@ -186,7 +186,7 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
 
 
 def state_contents(plan: Plan, state: State) -> dict[str, Any]:
-    """Everything that a run changes, as mappings, lists, numbers and tensors; the tensors are the run's own."""
+    """The full state of a run as mappings, lists, numbers and tensors; the tensors are the run's own."""
     return {
         "weights": {name: parameter.detach() for name, parameter in state.parameters.items()},
         "gradients": {name: parameter.grad for name, parameter in state.parameters.items()},
@@ -219,7 +219,7 @@ def state_contents(plan: Plan, state: State) -> dict[str, Any]:
 
 
 def restore_state(state: State, content: Mapping[str, Any], device: str) -> None:
-    """Bring a freshly made state to what `state_contents` gave; tensors of the optimizers are taken over."""
+    """Restore a new state from what `state_contents` returned; optimizers use its tensors without a copy."""
     with torch.no_grad():
         for name, parameter in state.parameters.items():
             parameter.copy_(content["weights"][name])
@@ -247,7 +247,7 @@ def _on_device(value: Any, device: str) -> Any:
 
 
 def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A nested value as JSON, its tensors set aside and named."""
+    """A nested value as JSON, with each tensor stored in `tensors` and replaced by its name."""
     if isinstance(value, Tensor):
         key = f"t{len(tensors)}"
         kept = value.detach().cpu()
@@ -261,7 +261,7 @@ def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `encode`; raises `Forged` for what it never makes."""
+    """The inverse of `encode`; raises `Forged` for a value that `encode` never returns."""
     match value:
         case {"tensor": str(key), "complex": bool(is_complex)} if key in tensors:
             return check_complex(tensors[key]) if is_complex else tensors[key]
@@ -279,7 +279,7 @@ def _is_pair(pair: Any) -> bool:
 
 
 def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor]:
-    """What the tensors' file beside a JSON holds."""
+    """The tensors in the tensor file of a checkpoint."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
