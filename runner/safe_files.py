@@ -207,7 +207,7 @@ class Folder:
         deadline = time.monotonic() + wait
         while (acquired := _lock(self._descriptor)) is None:
             if time.monotonic() >= deadline:
-                raise Busy(errno.EWOULDBLOCK, "another process writes to it")
+                raise Busy(errno.EWOULDBLOCK, "another process is writing to it")
             time.sleep(_LOCK_INTERVAL)
         try:
             yield

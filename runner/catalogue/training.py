@@ -17,7 +17,7 @@ REFUSED_OPTIMIZERS: Mapping[str, str] = MappingProxyType(
 
 REFUSED_ARGUMENTS: Mapping[str, str] = MappingProxyType(
     {
-        "capturable": "it is for CUDA graphs, and changes the bits; `engine: cudagraph` does without it",
+        "capturable": "it is for CUDA graphs, and changes the bits; `engine: cudagraph` does not need it",
         "differentiable": "a step is not recorded by autograd; write the update in the expression and use `grad(y, x)`",
     }
 )

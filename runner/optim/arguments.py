@@ -119,7 +119,7 @@ def _check_reads_numbers(text: str, path: Path, unreadable: Collection[str]) -> 
         return  # compiling the expression reports this
     if found:
         hint = f"declare it as a bare number: `{found[0]}: 0.1`"
-        raise PlacedFault(path, f"`{found[0]}` is a tensor, and a hyperparameter reads numbers", hint)
+        raise PlacedFault(path, f"`{found[0]}` is a tensor, but a hyperparameter can read only numbers", hint)
 
 
 def _misfit(argument: Argument, base: str, shown: str, path: Path) -> PlacedFault:

@@ -40,11 +40,11 @@ def membership_of(
     """
     before = len(faults.problems)
     base = [name for name, parameter in parameters.items() if parameter.requires_grad]
-    nothing = "this optimizer holds nothing" + ("" if base else ": no parameter is trainable")
+    nothing = "this optimizer has no parameters" + ("" if base else ": no parameter is trainable")
     if declared.parameters is not None:
         base = _matching(declared.parameters, parameters, (*declared.path, "parameters"), faults)
     elif not alone and not declared.groups:
-        hint = "write `parameters: [...]` beside it, names or globs"
+        hint = "write `parameters: [...]` next to it, with names or globs"
         faults.note(PlacedFault(declared.path, "one of several optimizers must name its parameters", hint, key=True))
     wrong = len(faults.problems) > before
     groups: list[tuple[str, ...]] = []
@@ -62,9 +62,7 @@ def membership_of(
     membership = Membership(rest, tuple(groups))
     if membership.all:
         return membership
-    faults.note(
-        PlacedFault((*declared.path, declared.kind), nothing, "take it out, or name parameters to hold", key=True)
-    )
+    faults.note(PlacedFault((*declared.path, declared.kind), nothing, "remove it, or name its parameters", key=True))
     return None
 
 
@@ -77,8 +75,8 @@ def _group(
         raise PlacedFault(at, message, "a parameter is in one group; narrow the names or globs")
     inside = tuple(name for name in names if name in base)
     if not inside:
-        message = "this group holds none of the optimizer's parameters"
-        raise PlacedFault(at, message, f"the optimizer holds {listing(base)}")
+        message = "this group has none of the optimizer's parameters"
+        raise PlacedFault(at, message, f"the optimizer's parameters are {listing(base)}")
     return inside
 
 
@@ -90,8 +88,8 @@ def report_overlap(
     if twice:
         place = (*declared.path, "parameters") if declared.parameters is not None else declared.path
         shown = listing([f"`{parameter}`" for parameter in twice], 5)
-        verb = "is" if len(twice) == 1 else "are"
-        message = f"{shown} {verb} held by the optimizer `{owners[twice[0]]}` too"
+        verb = "belongs" if len(twice) == 1 else "belong"
+        message = f"{shown} also {verb} to the optimizer `{owners[twice[0]]}`"
         faults.note(PlacedFault(place, message, "two optimizers would both step it; name it in one of them"))
     for parameter in membership.all:
         owners.setdefault(parameter, name)

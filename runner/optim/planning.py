@@ -98,7 +98,7 @@ def plan_optimizers(
         for parameter, shaped in parameters.items():
             if shaped.requires_grad and parameter not in owners and parameter not in assigned:
                 hint = "name it in an optimizer, or freeze it with `requires_grad: false`"
-                message = f"no optimizer holds the trainable parameter `{parameter}`"
+                message = f"no optimizer updates the trainable parameter `{parameter}`"
                 warnings.append(config.document.problem(("parameters", parameter), message, hint, key=True))
     return plans
 
@@ -214,7 +214,7 @@ def _options(
         with context.faults.collecting():
             if name in ignored:
                 message = f"{kind.name} reads `{name}` once for all parameters, never from a group"
-                raise PlacedFault(at, message, "write it beside the other arguments of the class", key=True)
+                raise PlacedFault(at, message, "write it next to the other arguments of the class", key=True)
             option = argument_value(table[name], value, at, context.scope)
             if name in _ONLY_FOR_ALL.get(kind.name, ()) and changes(option):
                 raise PlacedFault(at, f"{kind.name} reads `{name}` once, before the first step", "write a number")
@@ -269,7 +269,7 @@ def _unsupported_parameter(
             shaped = context.parameters[name]
             shape, dtype = list(shaped.shape), dtype_name(shaped.dtype)
             text = sentence(reason).split(" whereas ")[0]  # the rest is the shape of the stand-in
-            message = f"{kind.name} cannot hold `{name}`, {dtype} of shape {shape}: {text}"
+            message = f"{kind.name} does not support `{name}`, {dtype} of shape {shape}: {text}"
             return PlacedFault(place, message, "name other parameters under `parameters`", key=True)
     return PlacedFault(place, sentence(error), "use another optimizer", key=True)
 
@@ -296,8 +296,8 @@ def _initial_state(
 ) -> dict[str, InitialState]:
     place = (*path, "state", parameter)
     if parameter not in membership.all:
-        what = "does not hold" if parameter in context.parameters else "knows no parameter"
-        hint = did_you_mean(parameter, membership.all, f"it holds {listing(membership.all)}")
+        what = "does not update" if parameter in context.parameters else "knows no parameter"
+        hint = did_you_mean(parameter, membership.all, f"it updates {listing(membership.all)}")
         raise PlacedFault(place, f"this optimizer {what} `{parameter}`", hint, key=True)
     kept = {entry.name: entry for entry in state.get(parameter, ())}
     found: dict[str, InitialState] = {}

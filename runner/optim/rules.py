@@ -138,7 +138,7 @@ class _Planner:
             raise PlacedFault.within(path, error) from None
         if "param" not in lowered.values:
             meant = nearest("param", lowered.values)
-            hint = f"it assigns `{meant}`; is that `param`?" if meant else "write `param = param - lr * grad`"
+            hint = f"it assigns `{meant}`; did you mean `param`?" if meant else "write `param = param - lr * grad`"
             raise PlacedFault(path, "the rule never assigns `param`", hint, key=True)
         forget_examples(lowered)
         shape = tuple(self.parameter.shape)
@@ -176,16 +176,16 @@ class _Planner:
             fits = tuple(example.shape) == shape if result == "param" else broadcasts(example.shape, shape)
             if not fits or value.meta.get("dynamic"):
                 found = "a shape that depends on data" if value.meta.get("dynamic") else f"shape {tuple(example.shape)}"
-                message = f"the rule gives `{result}` {found}, and `{self.name}` has {shape}"
+                message = f"the rule assigns {found} to `{result}`, and `{self.name}` has shape {shape}"
                 raise LanguageError(message, "give it the shape of `param`", place)
         elif result == "param" or not isinstance(example, (bool, int, float)):
-            message = f"the rule makes `{result}` {describe(value)}"
+            message = f"the rule assigns {describe(value)} to `{result}`"
             hint = "write for instance `param = param - lr * grad`" if result == "param" else "make it a tensor"
             raise LanguageError(message, hint, place)
         wanted = self.parameter.dtype if result == "param" else entries[result].dtype
         found_dtype = example.dtype if isinstance(example, Tensor) else torch.tensor(example).dtype
         if not torch.can_cast(found_dtype, wanted):
-            message = f"the rule gives `{result}` {dtype_name(found_dtype)}, and it is {dtype_name(wanted)}"
+            message = f"the rule assigns {dtype_name(found_dtype)} to `{result}`, which is {dtype_name(wanted)}"
             hint = "take its `.real` part, or its `.abs()`" if found_dtype.is_complex else "start it from another dtype"
             raise LanguageError(message, hint, place)
 

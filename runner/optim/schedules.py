@@ -42,9 +42,9 @@ def constant_lr(t: int, lr: float, factor: float = 1.0 / 3, total_iters: int = 5
 def linear_lr(t: int, lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5) -> float:
     """From `lr * start_factor` to `lr * end_factor` in `total_iters` equal steps."""
     if not 0 < start_factor <= 1:
-        raise ValueError(f"`start_factor` is between 0 and 1, not {start_factor}")
+        raise ValueError(f"`start_factor` must be between 0 and 1, not {start_factor}")
     if not 0 <= end_factor <= 1:
-        raise ValueError(f"`end_factor` is between 0 and 1, not {end_factor}")
+        raise ValueError(f"`end_factor` must be between 0 and 1, not {end_factor}")
     _positive(total_iters=total_iters)
     return lr * (start_factor + (end_factor - start_factor) * min(total_iters, t - 1) / total_iters)
 
@@ -70,7 +70,7 @@ def cosine_annealing_warm_restarts(t: int, lr: float, T_0: int, T_mult: int = 1,
     """A cosine from `lr` to `eta_min` that restarts after `T_0`, `T_0 * T_mult`, … steps."""
     _positive(T_0=T_0, T_mult=T_mult)
     if T_mult != int(T_mult):
-        raise ValueError(f"`T_mult` is an integer, not {T_mult}")
+        raise ValueError(f"`T_mult` must be an integer, not {T_mult}")
     since, period = t - 1, T_0
     if T_mult == 1:
         since %= period
@@ -96,7 +96,7 @@ def cyclic_lr(
         "exp_range": lambda cycle: float(gamma) ** (t - 1),
     }
     if mode not in scales:
-        raise ValueError(f"`mode` is one of {', '.join(scales)}, not {mode!r}")
+        raise ValueError(f"`mode` must be one of {', '.join(scales)}, not {mode!r}")
     up = float(step_size_up)
     total = up + (up if step_size_down is None else float(step_size_down))
     _positive(step_size_up=up, step_size_down=total - up)
@@ -126,7 +126,7 @@ def one_cycle_lr(
         total_steps = epochs * steps_per_epoch
     _positive(total_steps=total_steps)
     if anneal_strategy not in _ANNEAL:
-        raise ValueError(f"`anneal_strategy` is one of {', '.join(_ANNEAL)}, not {anneal_strategy!r}")
+        raise ValueError(f"`anneal_strategy` must be one of {', '.join(_ANNEAL)}, not {anneal_strategy!r}")
     if t > total_steps:
         raise ValueError(f"step {t} is beyond `total_steps`, {total_steps}")
     first = max_lr / div_factor
@@ -158,7 +158,7 @@ _ANNEAL: Mapping[str, Callable[[float, float, float], float]] = {"cos": _cosine,
 def _positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
-            raise ValueError(f"`{name}` is above 0, not {value}")
+            raise ValueError(f"`{name}` must be above 0, not {value}")
 
 
 _CLOSED_FORMS: tuple[Schedule, ...] = (
@@ -174,7 +174,7 @@ _CLOSED_FORMS: tuple[Schedule, ...] = (
     one_cycle_lr,
 )
 
-_MOMENTUM = "a schedule gives one number: write another one for `momentum` or `betas`"
+_MOMENTUM = "a schedule returns one number: write another one for `momentum` or `betas`"
 _REFUSED_ARGUMENTS: Mapping[str, str] = {
     "base_momentum": _MOMENTUM,
     "cycle_momentum": _MOMENTUM,
@@ -187,7 +187,7 @@ REFUSED: Mapping[str, str] = {
     "chained_scheduler": "multiply the schedules: `0.1 * linear_lr(1, total_iters=10) * exponential_lr(1, gamma=0.9)`",
     "lambda_lr": "write the expression itself: `0.1 * 0.95 ** (t - 1)`",
     "multiplicative_lr": "write the product itself: `0.1 * 0.95 ** (t - 1)`",
-    "reduce_lr_on_plateau": "it depends on more than the count of steps: write the rate as an expression of `t`",
+    "reduce_lr_on_plateau": "it depends on more than the step count: write the rate as an expression of `t`",
 }
 """Classes of `torch.optim.lr_scheduler` without a function here, each with what to write instead."""
 
@@ -220,7 +220,7 @@ def _argument(name: str, argument: Any, kind: str, values: Names) -> Any:
         return None
     expected, described = _KINDS[kind.removesuffix(" | None")]
     if not isinstance(value, expected):
-        raise TypeError(f"`{name}` is {described}")
+        raise TypeError(f"`{name}` must be {described}")
     return value
 
 
@@ -229,11 +229,11 @@ def _sequential(values: Names, arguments: Mapping[str, Any]) -> Any:
     schedules = arguments["schedulers"]
     milestones = _argument("milestones", arguments["milestones"], "Sequence[int]", values)
     if not isinstance(schedules, tuple):
-        raise TypeError("`schedulers` is a list of schedules")
+        raise TypeError("`schedulers` must be a list of schedules")
     if len(schedules) != len(milestones) + 1:
         raise ValueError(f"there are {len(schedules)} schedules, and {len(milestones)} milestones between them")
     if list(milestones) != sorted(milestones):
-        raise ValueError("`milestones` are in ascending order")
+        raise ValueError("`milestones` must be in ascending order")
     t = values[STEP_COUNT]
     current = bisect_right(milestones, t - 1)
     return schedules[current]({**values, STEP_COUNT: t - milestones[current - 1] if current else t})
@@ -263,7 +263,7 @@ def compile_schedule(text: str, names: Names) -> Callable[[int], Scalar]:
         value = compiled({STEP_COUNT: t})
         if not math.isfinite(value):
             place = Place(1, 0, len(text.split("\n")[0]))
-            raise LanguageError(f"this is {value}", "a hyperparameter is finite in every step", place)
+            raise LanguageError(f"this is {value}", "a hyperparameter must be finite in every step", place)
         return value
 
     return at

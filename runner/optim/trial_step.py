@@ -1,4 +1,4 @@
-"""Takes a first step on small stand-ins while planning: torch validates, and its state shows what to record."""
+"""Takes a first step on small stand-ins during planning, to let torch validate and to find the optimizer's state."""
 
 from __future__ import annotations
 

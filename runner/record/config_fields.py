@@ -51,11 +51,11 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
         if old == new:
             continue
         if old is None:
-            differences.append(f"`{name}` is new")
+            differences.append(f"`{name}` was added")
         elif new is None:
-            differences.append(f"`{name}` is gone")
+            differences.append(f"`{name}` was removed")
         elif old.startswith(_DIGEST) or new.startswith(_DIGEST):
-            differences.append(f"`{name}` is another")
+            differences.append(f"`{name}` changed")
         else:
             differences.append(f"`{name}` was `{old}` and is `{new}`")
     if len(differences) > _MOST_SHOWN:

@@ -24,7 +24,7 @@ def parse_json(data: bytes) -> Any:
         ValueError: the text is not JSON, nests too deeply, or contains more values than any file of steprun.
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise ValueError("it holds too many values")
+        raise ValueError("it contains too many values")
     try:
         return json.loads(data)
     except RecursionError as error:
@@ -55,7 +55,7 @@ def mapping_of(kind: Kind, name: str) -> Kind:
 
 
 ANY = Kind("a value", lambda value: True)
-TEXT = Kind("text", lambda value: isinstance(value, str))
+TEXT = Kind("a string", lambda value: isinstance(value, str))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 COUNT = Kind("a whole number, 0 or more", lambda value: type(value) is int and 0 <= value < 1 << 63)
 INTEGER = Kind("a whole number", lambda value: type(value) is int)
@@ -63,7 +63,7 @@ DURATION = Kind(
     "a number of seconds", lambda value: type(value) in (int, float) and 0 <= value < 1e15 and math.isfinite(value)
 )
 MAPPING = mapping_of(ANY, "a mapping")
-TEXTS = list_of(TEXT, "a list of texts")
+TEXTS = list_of(TEXT, "a list of strings")
 PATHS = list_of(Kind("a path", lambda value: isinstance(value, str) and "\0" not in value), "a list of paths")
 
 

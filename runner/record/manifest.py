@@ -54,7 +54,7 @@ FIELDS: Mapping[str, Kind] = {
     "name": TEXT,
     "seed": INTEGER,
     "engine": TEXT,
-    "versions": mapping_of(TEXT, "a mapping of texts"),
+    "versions": mapping_of(TEXT, "a mapping of strings"),
     "environment": MAPPING,
     "git": or_null(MAPPING),
     "process": MAPPING,
@@ -68,7 +68,7 @@ FIELDS: Mapping[str, Kind] = {
     "columns": list_of(MAPPING, "a list of mappings"),
     "data_folders": PATHS,
     "data_files": mapping_of(MAPPING, "a mapping of mappings"),
-    "config_fields": mapping_of(TEXT, "a mapping of texts"),
+    "config_fields": mapping_of(TEXT, "a mapping of strings"),
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),
 }
 """The fields of a manifest; a manifest from an earlier version may lack some."""
@@ -222,7 +222,7 @@ def _now() -> str:
 # --- reading
 
 
-PUT_BACK = "put back what stood there"
+PUT_BACK = "restore the original file"
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

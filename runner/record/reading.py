@@ -59,7 +59,7 @@ def _not_a_run(directory: Path) -> Problem:
         return Problem(f"there is no folder {directory}", hint="`steprun runs` lists the recorded runs")
     runs = sorted(manifest.parent for manifest in directory.glob(f"*/{MANIFEST_FILE}"))
     if runs:
-        return Problem(f"{directory} holds {len(runs)} runs", hint=f"the latest is {runs[-1]}")
+        return Problem(f"{directory} contains {len(runs)} runs", hint=f"the latest is {runs[-1]}")
     return Problem(
         f"{directory} is not a run directory: it has no {MANIFEST_FILE}", hint="`steprun runs` lists the recorded runs"
     )
@@ -161,7 +161,7 @@ class Run:
             raise UsageError(
                 Problem(
                     f"`{name}` has no value in {absent} of {len(present)} rows, and {column.dtype} has no NaN",
-                    hint=f"say what stands there: run.tensor({name!r}, missing=0)",
+                    hint=f"give these rows a value: run.tensor({name!r}, missing=0)",
                 )
             )
         blank = torch.tensor(math.nan if missing is None else missing).to(column.dtype)

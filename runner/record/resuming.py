@@ -56,7 +56,7 @@ def resume(
         _remove_leftovers(directory)
         run = open_run(directory)
         if run.status in ("finished", "running"):
-            hint = "run its config again for another one" if run.status == "finished" else _WAIT
+            hint = "run its config again for a new run" if run.status == "finished" else _WAIT
             raise UsageError(Problem(f"{directory} is {run.status}", hint))
         folders = [Path(folder) for folder in allowed_folders]
         folders += _recorded_folders(run.manifest)
@@ -88,8 +88,8 @@ def _check_unchanged(plan: Plan, run: Run) -> None:
     before, now = run.manifest.get(CONFIG_FIELDS), config_fields(plan.config.document)
     differing = None if before is None else difference(before, now)
     if differing is not None:
-        hint = "put that back to go on, or run the changed config as a run of its own"
-        raise RunError(Problem(f"{run.path / CONFIG_FILE} is not what the run began with: {differing}", hint))
+        hint = "undo the change to resume, or run the changed config as a new run"
+        raise RunError(Problem(f"{run.path / CONFIG_FILE} has changed since the run began: {differing}", hint))
 
 
 def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
@@ -97,9 +97,9 @@ def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
     others = changed(run.manifest.get(DATA_FILES) or {}, data_files(plan.files))
     if others and not allowed:
         shown = others[0] if len(others) == 1 else f"{others[0]} and {len(others) - 1} more data files"
-        are = "is not the file" if len(others) == 1 else "are not the files"
-        hint = "put that back to go on; --allow-changed-data goes on with what is there, and records that"
-        raise RunError(Problem(f"{shown} {are} that the run began with", hint))
+        have = "has" if len(others) == 1 else "have"
+        hint = "restore the data to resume; --allow-changed-data resumes with the changed data, and records that"
+        raise RunError(Problem(f"{shown} {have} changed since the run began", hint))
     return tuple(others)
 
 

@@ -154,7 +154,7 @@ def _check_values(plan: Plan, state: State, content: Any) -> None:
         if name in columns and isinstance(value, Tensor):
             _check_fits(value, columns[name], f"the value `{name}`")
         elif not isinstance(value, (Tensor, int, float, list)):
-            raise Forged(f"the value `{name}` is no value")
+            raise Forged(f"the value `{name}` is not a number, a tensor, or a list")
 
 
 def _named_values(plan: Plan) -> set[str]:
@@ -179,7 +179,7 @@ def _check_withheld(plan: Plan, state: State, content: Any) -> None:
         raise Forged("`withheld` is not a list")
     for entry in content:
         if not isinstance(entry, list) or len(entry) != 3:
-            raise Forged("`withheld` holds what is no loop with its iteration and rows")
+            raise Forged("an entry of `withheld` is not a loop with its iteration and rows")
         loop, iteration, rows = entry
         _check_kind(COUNT, loop, "a loop in `withheld`", most=len(state.iterations) - 1)
         _check_kind(COUNT, iteration, "an iteration in `withheld`", most=_times(plan)[loop])
@@ -188,17 +188,17 @@ def _check_withheld(plan: Plan, state: State, content: Any) -> None:
 
 def _check_rows(plan: Plan, state: State, content: Any) -> None:
     if not isinstance(content, list):
-        raise Forged("rows that are withheld are not a list")
+        raise Forged("the withheld rows are not a list")
     for row in content:
         if not isinstance(row, list) or len(row) != 2 or not isinstance(row[1], list):
-            raise Forged("a row that is withheld is not a position with its values")
+            raise Forged("a withheld row is not a position with its values")
         position, values = row
-        _check_kind(COUNT, position, "the position of a row that is withheld", most=len(plan.program) - 1)
+        _check_kind(COUNT, position, "the position of a withheld row", most=len(plan.program) - 1)
         if not isinstance(plan.program[position], Action) or len(values) != len(plan.columns):
-            raise Forged("a row that is withheld is not one of a step")
+            raise Forged("a withheld row does not belong to a step")
         for value, column in zip(values, plan.columns, strict=True):
             if value is not None:
-                _check_fits(value, column, f"`{column.name}` in a row that is withheld")
+                _check_fits(value, column, f"`{column.name}` in a withheld row")
 
 
 # --- counters
@@ -244,7 +244,7 @@ def _check_cursor(batches: Batches, name: str, content: Any) -> None:
     _check_keys(content, f"the data source `{name}`", ("epoch", "position", "drawn"))
     fault = fault_in(content, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
     if fault is not None:
-        raise Forged(f"of the data source `{name}` {fault}")
+        raise Forged(f"in the data source `{name}`, {fault}")
     _check_kind(COUNT, content["position"], f"the position in the data source `{name}`", most=batches.plan.batches)
     if content["epoch"] == 0 and (content["drawn"] or content["position"] != batches.plan.batches):
         raise Forged(f"the data source `{name}` is in a pass that has not begun")
@@ -269,7 +269,8 @@ _CHECKS = {
 def _check_keys(content: Any, what: str, names: Iterable[str]) -> None:
     """Raise `Forged` unless a value is a mapping with exactly these names as keys."""
     if not isinstance(content, dict) or set(content) != set(names):
-        raise Forged(f"{what} does not hold exactly {', '.join(names) or 'nothing'}")
+        listed = ", ".join(names)
+        raise Forged(f"{what} is not {f'a mapping of {listed}' if listed else 'an empty mapping'}")
 
 
 def _check_kind(kind: Kind, value: Any, what: str, most: int | None = None) -> None:
@@ -282,5 +283,5 @@ def _check_kind(kind: Kind, value: Any, what: str, most: int | None = None) -> N
 def check_complex(tensor: Tensor) -> Tensor:
     """The complex tensor of a stored one, whose last axis has length 2."""
     if not tensor.is_floating_point() or tensor.dim() == 0 or tensor.shape[-1] != 2:
-        raise Forged("a complex tensor is stored as something else")
+        raise Forged("a complex tensor is not stored as pairs of real numbers")
     return torch.view_as_complex(tensor.contiguous())

@@ -25,7 +25,7 @@ FORMAT = 3
 CHECKPOINTS_FOLDER = "checkpoints"
 FIELDS = {
     "torch": TEXT,
-    "config": mapping_of(TEXT, "a mapping of texts"),
+    "config": mapping_of(TEXT, "a mapping of strings"),
     "row": COUNT,
     "tensors": TEXT,
     "sha256": TEXT,
@@ -107,21 +107,21 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
     content = read_checkpoint(path)
     if content["torch"] != torch.__version__:
         message = (
-            f"the checkpoint {path.name} was written under torch {content['torch']}, and this is {torch.__version__}"
+            f"the checkpoint {path.name} was written with torch {content['torch']}, and this is {torch.__version__}"
         )
-        raise RunError(Problem(message, "the bits that follow may differ: resume under that version"))
+        raise RunError(Problem(message, "later bits may differ: resume with that version"))
     differing = difference(content["config"], config_fields(plan.config.document))
     if differing is not None:
-        hint = "put that back to go on, or run the changed config as a run of its own"
-        raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
+        hint = "undo the change to resume, or run the changed config as a new run"
+        raise RunError(Problem(f"the checkpoint {path.name} belongs to another config: {differing}", hint))
     tensors = _tensors(path, content["tensors"], content["sha256"], largest_checkpoint(plan, state))
     try:
         contents = decode(content["state"], tensors)
         check_state(plan, state, contents)
     except Forged as error:
-        raise _damaged(f"the checkpoint {path.name} is none of this run: {error}", path) from error
+        raise _damaged(f"the checkpoint {path.name} does not belong to this run: {error}", path) from error
     if contents["row"] != content["row"]:
-        raise _damaged(f"the checkpoint {path.name} is none of this run: it tells two counts of rows", path)
+        raise _damaged(f"the checkpoint {path.name} does not belong to this run: it has two different row counts", path)
     restore_state(state, contents, plan.device)
 
 
@@ -142,7 +142,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         message = f"the checkpoint {path.name} has format {found!r}, and this version reads {FORMAT}"
         raise RunError(Problem(message, "resume with the version that wrote it"))
     if content.pop("digest", None) != _digest(content):
-        raise _damaged(f"the checkpoint {path.name} is damaged: its digest is another", path)
+        raise _damaged(f"the checkpoint {path.name} is damaged: its digest does not match", path)
     fault = fault_in(content, FIELDS)
     if fault is not None:
         raise _damaged(f"the checkpoint {path.name} is damaged: {fault}", path)
@@ -162,7 +162,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 def _damaged(message: str, path: Path) -> RunError:
     where = f"{CHECKPOINTS_FOLDER}/{path.name}"
-    return RunError(Problem(message, f"remove {where} to go on from an earlier checkpoint, else from the start"))
+    return RunError(Problem(message, f"remove {where} to resume from an earlier checkpoint, or from the start"))
 
 
 def latest_checkpoint(directory: Path, rows: int) -> Path | None:
@@ -179,7 +179,7 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
         return None
     except OSError as error:
         message = f"checkpoints cannot be read from {folder}: {error.strerror}"
-        raise RunError(Problem(message, f"remove {CHECKPOINTS_FOLDER} to go on from the start")) from error
+        raise RunError(Problem(message, f"remove {CHECKPOINTS_FOLDER} to resume from the start")) from error
     found = [(read_checkpoint(folder / name)["row"], folder / name) for name in names]
     usable = [(row, path) for row, path in found if row <= rows]
     return max(usable)[1] if usable else None
@@ -270,7 +270,7 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         case {"list": [*items]}:
             return [decode(item, tensors) for item in items]
         case dict() | list():
-            raise Forged("it holds what is no value")
+            raise Forged("it contains an invalid value")
     return value
 
 
@@ -288,7 +288,7 @@ def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor
     except OSError as error:
         raise _damaged(f"the checkpoint's tensors {name} cannot be read: {error.strerror}", path) from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest is another", path)
+        raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest does not match", path)
     try:
         return load(data)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:

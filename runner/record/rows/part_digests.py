@@ -36,7 +36,7 @@ def read_digests(directory: Path) -> dict[str, str]:
         raise damaged(path, "it is not JSON") from error
     parts = content.get("sha256") if isinstance(content, dict) else None
     if not isinstance(parts, dict) or not all(isinstance(digest, str) for digest in parts.values()):
-        raise damaged(path, "it holds no digests")
+        raise damaged(path, "it contains no digests")
     return parts
 
 
@@ -68,10 +68,10 @@ def check_parts(directory: Path) -> None:
         except OSError as error:
             raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
         if found != expected:
-            raise damaged(path, "its digest is another")
+            raise damaged(path, "its digest does not match")
 
 
 def damaged(path: Path, reason: str) -> RunError:
     """The error for a file of a run that differs from what was written."""
-    hint = "bring it back from a copy, or run the config again"
+    hint = "restore it from a backup, or run the config again"
     return RunError(Problem(f"{path} is damaged: {reason}", hint))

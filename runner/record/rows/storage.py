@@ -118,7 +118,7 @@ def from_column_json(fields: Mapping[str, Any]) -> Column:
         ):
             of = fields.get("of")
             if of is not None and not isinstance(of, Mapping):
-                raise ValueError("a column is described as none is")
+                raise ValueError("the description of a column is not valid")
             return Column(
                 name,
                 role,
@@ -127,7 +127,7 @@ def from_column_json(fields: Mapping[str, Any]) -> Column:
                 fields.get("kept", "full"),
                 None if of is None else from_column_json({**of, "of": None}),
             )
-    raise ValueError("a column is described as none is")
+    raise ValueError("the description of a column is not valid")
 
 
 def _are_lengths(shape: Sequence[Any]) -> bool:

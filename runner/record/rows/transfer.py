@@ -76,9 +76,10 @@ class Lane(Protocol):
         ...
 
     def copy(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Callable[[], None]:
-        """Begin to copy into the first of each pair what the second holds once all that was begun before is computed.
+        """Start copying the second tensor of each pair into the first, after all computations queued so far.
 
-        Returns what waits until it is copied.
+        Returns:
+            a function that waits for the copies.
         """
         ...
 

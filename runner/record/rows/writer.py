@@ -203,7 +203,7 @@ class RowWriter:
         raise RunError(
             Problem(
                 f"cannot write rows to {self._folder}: {self._error.strerror or self._error}",
-                hint=f"{there} there and open; free space, and {resumed}, or log less",
+                hint=f"{there} on disk and readable; free space, and {resumed}, or log less",
             )
         ) from self._error
 
