@@ -48,17 +48,17 @@ def membership_of(
         faults.note(PlacedFault(declared.path, "one of several optimizers must name its parameters", hint, key=True))
     wrong = len(faults.problems) > before
     groups: list[tuple[str, ...]] = []
-    taken: dict[str, int] = {}
+    grouped: dict[str, int] = {}
     for position, group in enumerate(declared.groups):
         at = (*declared.path, "groups", position, "parameters")
         names = _matching(group.parameters, parameters, at, faults)
         if names and not wrong:
             with faults.collecting():
-                groups.append(_group(names, base, taken, position, at))
-        taken.update(dict.fromkeys(names, position))
+                groups.append(_group(names, base, grouped, position, at))
+        grouped.update(dict.fromkeys(names, position))
     if len(faults.problems) > before:
         return None
-    rest = tuple(name for name in base if name not in taken) if declared.parameters is not None or alone else ()
+    rest = tuple(name for name in base if name not in grouped) if declared.parameters is not None or alone else ()
     membership = Membership(rest, tuple(groups))
     if membership.all:
         return membership
@@ -67,11 +67,11 @@ def membership_of(
 
 
 def _group(
-    names: Sequence[str], base: Sequence[str], taken: Mapping[str, int], position: int, at: Path
+    names: Sequence[str], base: Sequence[str], grouped: Mapping[str, int], position: int, at: Path
 ) -> tuple[str, ...]:
-    twice = [name for name in names if name in taken]
-    if twice:
-        message = f"`{twice[0]}` is in group {taken[twice[0]]} of this optimizer too"
+    repeated = [name for name in names if name in grouped]
+    if repeated:
+        message = f"`{repeated[0]}` is in group {grouped[repeated[0]]} of this optimizer too"
         raise PlacedFault(at, message, "a parameter is in one group; narrow the names or globs")
     inside = tuple(name for name in names if name in base)
     if not inside:
@@ -84,12 +84,12 @@ def report_overlap(
     name: str, declared: OptimizerDeclaration, membership: Membership, owners: dict[str, str], faults: Faults
 ) -> None:
     """Add an optimizer's parameters to `owners`, and collect a fault if an earlier optimizer has one of them too."""
-    twice = [parameter for parameter in membership.all if parameter in owners]
-    if twice:
+    repeated = [parameter for parameter in membership.all if parameter in owners]
+    if repeated:
         place = (*declared.path, "parameters") if declared.parameters is not None else declared.path
-        shown = listing([f"`{parameter}`" for parameter in twice], 5)
-        verb = "belongs" if len(twice) == 1 else "belong"
-        message = f"{shown} also {verb} to the optimizer `{owners[twice[0]]}`"
+        shown = listing([f"`{parameter}`" for parameter in repeated], 5)
+        verb = "belongs" if len(repeated) == 1 else "belong"
+        message = f"{shown} also {verb} to the optimizer `{owners[repeated[0]]}`"
         faults.note(PlacedFault(place, message, "two optimizers would both step it; name it in one of them"))
     for parameter in membership.all:
         owners.setdefault(parameter, name)

@@ -264,7 +264,7 @@ class RuleStepper:
             for entry in state[name]:
                 computation = rule.initial[name][entry.name]
                 value = given[entry.name] if entry.name in given else _run(computation, {"param": parameter})[0]
-                self._states[name][entry.name] = _like(value, parameter, entry.dtype)
+                self._states[name][entry.name] = _copy_like(value, parameter, entry.dtype)
             self._updates.append(_bind(rule.update[name], parameter, self._states[name]))
 
     def keep(self, names: Iterable[str]) -> None:
@@ -310,7 +310,7 @@ class RuleStepper:
         self.steps += 1
 
     def update_in_place(self) -> None:
-        """As `step_in_place`, for `t = steps + 1` and without counting the step; CUDA graphs replay this."""
+        """As `step_in_place`, for `t = steps + 1`, without counting the step, so that a CUDA graph can capture it."""
         t = self.steps + 1
         if self._random:
             self._seed(t)
@@ -355,12 +355,12 @@ def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tenso
             return
         results = _run(computation, {**state, "param": parameter, "grad": gradient, "t": t})
         written = [
-            (name, results[position] if fresh else _like(results[position], parameter, dtype))
+            (name, results[position] if fresh else _copy_like(results[position], parameter, dtype))
             for position, name, dtype, fresh in writes
         ]
         weight = results[0]
         reusable = fresh_weight and weight.stride() == parameter.stride()
-        parameter.data = weight if reusable else _like(weight, parameter, parameter.dtype)
+        parameter.data = weight if reusable else _copy_like(weight, parameter, parameter.dtype)
         state.update(written)
 
     return update
@@ -382,7 +382,7 @@ def _run(computation: Computation, known: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(result.detach() if isinstance(result, Tensor) else result for result in results)
 
 
-def _like(value: Tensor | Number, parameter: Parameter, dtype: torch.dtype) -> Tensor:
+def _copy_like(value: Tensor | Number, parameter: Parameter, dtype: torch.dtype) -> Tensor:
     """A value as a new tensor with a parameter's shape and strides."""
     made = torch.empty_like(parameter, dtype=dtype, requires_grad=False)
     return made.copy_(value.detach()) if isinstance(value, Tensor) else made.fill_(value)

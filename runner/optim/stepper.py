@@ -65,8 +65,8 @@ class Stepper:
 
     __slots__ = (
         "_before",
-        "_kept",
         "_parameters",
+        "_preserved",
         "_subgroups",
         "_updates",
         "optimizer",
@@ -81,7 +81,7 @@ class Stepper:
         self.remembers = self.sums = False
         self._before: dict[Parameter, Tensor] = {}  # set if torch's own code took the last step
         self._parameters = dict(parameters)
-        self._kept: set[Parameter] = set()
+        self._preserved: set[Parameter] = set()
         self._subgroups = subgroups(optimizer) or ()
         self._updates: list[Update] | None = None  # set once they can replace torch's own step
 
@@ -93,7 +93,7 @@ class Stepper:
         """Make later steps allocate new storage for these parameters: tensors that share the old one do not change."""
         self._sync_counters()
         self._updates = None
-        self._kept.update(self._parameters[name] for name in names)
+        self._preserved.update(self._parameters[name] for name in names)
 
     @property
     def remembers_cheaply(self) -> bool:
@@ -130,7 +130,7 @@ class Stepper:
         if not self._stepped_together():
             self._sync_counters()
             if self.remembers:
-                self._before = {kept: kept.detach().clone() for kept in self._parameters.values()}
+                self._before = {each: each.detach().clone() for each in self._parameters.values()}
             self._renew(parameter for parameter in self._parameters.values() if parameter.grad is not None)
             self._updates = None
             self.optimizer.step()
@@ -141,7 +141,7 @@ class Stepper:
         self.steps += 1
 
     def update_in_place(self) -> None:
-        """As `step_in_place`, for `t = steps + 1` and without counting the step; CUDA graphs replay this."""
+        """As `step_in_place`, for `t = steps + 1`, without counting the step, so that a CUDA graph can capture it."""
         self._sync_counters()
         self._updates = None
         self.optimizer.step()
@@ -166,7 +166,7 @@ class Stepper:
         """The updates for parameters together, from this step on; None if torch's own code has to take this step."""
         if not self._subgroups or any(parameter.grad is None for parameter in self._parameters.values()):
             return None
-        found = subgroups(self.optimizer, self._kept)
+        found = subgroups(self.optimizer, self._preserved)
         if found is None:  # an option has changed
             return None
         self._subgroups = found
@@ -179,7 +179,7 @@ class Stepper:
     def _renew(self, parameters: Iterable[Parameter]) -> None:
         """Allocate new storage for those of the parameters that were passed to `keep`."""
         for parameter in parameters:
-            if parameter in self._kept:
+            if parameter in self._preserved:
                 parameter.data = parameter.detach().clone()
 
     def _sync_counters(self) -> None:
@@ -208,8 +208,8 @@ class Stepper:
         The tensors are the optimizer's own, and the next step writes them.
         """
         self._sync_counters()
-        kept: Mapping[str, StateValue] = self.optimizer.state.get(self._parameters[name], {})
-        return kept
+        entries: Mapping[str, StateValue] = self.optimizer.state.get(self._parameters[name], {})
+        return entries
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
         """Restore what `state` returned for each parameter, and the step count. Tensors are used without a copy."""
@@ -225,10 +225,10 @@ class Stepper:
         self._sync_counters()
         self._updates = None
         for name, entries in state.items():
-            kept = self.optimizer.state[self._parameters[name]]
-            kept.update(entries)
-            if STEP in kept:
-                kept[STEP] = kept[STEP] + steps
+            own = self.optimizer.state[self._parameters[name]]
+            own.update(entries)
+            if STEP in own:
+                own[STEP] = own[STEP] + steps
         self.steps += steps
 
     def prepare(self, name: str, entries: Iterable[str]) -> None:
@@ -260,12 +260,12 @@ def build(
         schedule: returns the value of an expression of `t` at t = 1.
         initial: returns the initial value of a state entry: a number, or a tensor that broadcasts to the entry.
     """
-    held = {name: parameters[name] for name in plan.parameters}
-    groups = [([held[name] for name in group.parameters], _values(group.options, schedule)) for group in plan.groups]
+    own = {name: parameters[name] for name in plan.parameters}
+    groups = [([own[name] for name in group.parameters], _values(group.options, schedule)) for group in plan.groups]
     optimizer = construct(plan.class_name, _values(plan.options, schedule), groups)
     for name, entries in plan.initial_state.items():
-        start_state(optimizer, held[name], {key: initial(entry) for key, entry in entries.items()})
-    return Stepper(optimizer, held)
+        start_state(optimizer, own[name], {key: initial(entry) for key, entry in entries.items()})
+    return Stepper(optimizer, own)
 
 
 def construct(
@@ -303,7 +303,7 @@ def start_state(optimizer: Optimizer, parameter: Tensor, entries: Mapping[str, T
 
 def _lazily_initialised(optimizer: Optimizer, parameter: Tensor) -> None:
     """Let torch make a parameter's state as in a first step, without taking the step."""
-    group = next(group for group in optimizer.param_groups if any(held is parameter for held in group["params"]))
+    group = next(group for group in optimizer.param_groups if any(each is parameter for each in group["params"]))
     if optimizer.state[parameter]:
         return
     gradient, parameter.grad = parameter.grad, torch.zeros_like(parameter)

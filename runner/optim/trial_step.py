@@ -118,6 +118,6 @@ def _real_shape(entry: Tensor, stand_in: Tensor, shape: tuple[int, ...]) -> tupl
     if entry.dim() != stand_in.dim():
         return tuple(entry.shape)
     return tuple(
-        length if small == of_stand_in else small
-        for small, of_stand_in, length in zip(entry.shape, stand_in.shape, shape, strict=True)
+        length if entry_length == stand_in_length else entry_length
+        for entry_length, stand_in_length, length in zip(entry.shape, stand_in.shape, shape, strict=True)
     )

@@ -120,7 +120,7 @@ class Subgroup:
     method: type[Method]
     options: Options
     parameters: list[Parameter]
-    kept: bool  # whether steps must allocate new storage, because other tensors may share that of the weights
+    preserved: bool  # whether steps must allocate new storage, because other tensors may share that of the weights
 
 
 class Replacing:
@@ -170,12 +170,12 @@ class Joined:
         "_before",
         "_entries",
         "_gathered",
-        "_kept",
         "_options",
         "_parameters",
         "_parts",
         "_places",
         "_pointers",
+        "_preserved",
         "_weights",
         "_write",
     )
@@ -186,7 +186,7 @@ class Joined:
         self._write = write
         self._options = subgroup.options
         self._parameters = subgroup.parameters
-        self._kept = subgroup.kept
+        self._preserved = subgroup.preserved
         self._places: list[tuple[Sequence[int], Sequence[int], int]] = []  # shape, strides, offset
         end = 0
         for parameter in self._parameters:
@@ -209,10 +209,10 @@ class Joined:
         if weights is None or [parameter.data_ptr() for parameter in self._parameters] != self._pointers:
             weights = self._gather([parameter.detach() for parameter in self._parameters]).clone()
             self._put(weights)
-        before = weights if self._kept or not remembers else weights.clone()
+        before = weights if self._preserved or not remembers else weights.clone()
         self._before = before if remembers else None
-        after = self._write(self._options, weights, self._gather(gradients), self._entries, t, self._kept)
-        if self._kept:
+        after = self._write(self._options, weights, self._gather(gradients), self._entries, t, self._preserved)
+        if self._preserved:
             self._put(after)
 
     def total(self) -> float:
@@ -244,7 +244,7 @@ class Joined:
 class Pieces:
     """Updates large contiguous parameters piece by piece: all operations on one piece, then on the next."""
 
-    __slots__ = ("_before", "_entries", "_kept", "_options", "_parameters", "_size", "_total", "_write")
+    __slots__ = ("_before", "_entries", "_options", "_parameters", "_preserved", "_size", "_total", "_write")
 
     def __init__(
         self, write: Write, subgroup: Subgroup, states: Sequence[dict[str, Tensor]], names: Sequence[str]
@@ -252,7 +252,7 @@ class Pieces:
         self._write = write
         self._options = subgroup.options
         self._parameters = subgroup.parameters
-        self._kept = subgroup.kept
+        self._preserved = subgroup.preserved
         self._total = 0.0
         self._size = PIECE * torch.get_num_threads()
         self._entries = [list(zip(*[self._pieces(state[name]) for name in names], strict=True)) for state in states]
@@ -262,7 +262,7 @@ class Pieces:
         parameters = self._parameters
         weights = [parameter.detach() for parameter in parameters]
         before, after = weights, weights
-        if self._kept:
+        if self._preserved:
             after = [weight.clone() for weight in weights]
             for parameter, weight in zip(parameters, after, strict=True):
                 parameter.data = weight
@@ -271,10 +271,10 @@ class Pieces:
         self._before = before if remembers else []
         write, options, found = self._write, self._options, 0.0
         for weight, gradient, entries in zip(after, gradients, self._entries, strict=True):
-            for piece, of_gradient, of_entries in zip(
+            for piece, gradient_piece, entry_pieces in zip(
                 self._pieces(weight), self._pieces(gradient), entries, strict=True
             ):
-                write(options, piece, of_gradient, of_entries, t, False)
+                write(options, piece, gradient_piece, entry_pieces, t, False)
                 if sums:
                     found += piece.sum().item()
         self._total = found
@@ -338,7 +338,7 @@ def total(tensors: Iterable[Tensor]) -> float:
     return sum(tensor.detach().sum().item() for tensor in tensors)
 
 
-def subgroups(optimizer: Optimizer, kept: Set[Parameter] = frozenset()) -> list[Subgroup] | None:
+def subgroups(optimizer: Optimizer, preserved: Set[Parameter] = frozenset()) -> list[Subgroup] | None:
     """The parameters of an optimizer by update method; None if torch itself has to update some of them.
 
     That is so for other classes than SGD, Adam and AdamW, and for options that select another implementation. It is
@@ -346,15 +346,15 @@ def subgroups(optimizer: Optimizer, kept: Set[Parameter] = frozenset()) -> list[
     parameters that are not contiguous, and under SGD for groups of several parameters and more than `MOST_BYTES`.
 
     Args:
-        kept: parameters whose replaced weights stay in use. They are not joined with the others, because a
+        preserved: parameters whose replaced weights stay in use. They are not joined with the others, because a
             reference to a part of a joined tensor keeps the whole tensor in memory.
     """
     kind, found = _kind(optimizer), []
     for group in optimizer.param_groups:
-        of_group = None if kind is None else _subgroups(kind, group, kept)
-        if of_group is None:
+        in_group = None if kind is None else _subgroups(kind, group, preserved)
+        if in_group is None:
             return None
-        found += of_group
+        found += in_group
     return found
 
 
@@ -386,24 +386,26 @@ def _kind(optimizer: Optimizer) -> type[Optimizer] | None:
     return next((kind for kind in type(optimizer).__mro__[:2] if kind in (SGD, Adam, AdamW)), None)
 
 
-def _subgroups(kind: type[Optimizer], group: Options, kept: Set[Parameter]) -> list[Subgroup] | None:
+def _subgroups(kind: type[Optimizer], group: Options, preserved: Set[Parameter]) -> list[Subgroup] | None:
     parameters: list[Parameter] = group["params"]
     if any(group.get(option) for option in _TORCH_ONLY) or not all(map(_is_plain, parameters)):
         return None
     fit = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
     if kind is SGD:
-        return [Subgroup(Replacing, group, parameters, kept=True)] if fit or len(parameters) == 1 else None
+        return [Subgroup(Replacing, group, parameters, preserved=True)] if fit or len(parameters) == 1 else None
     if not all(parameter.is_contiguous() for parameter in parameters):
         return None
     small = [parameter for parameter in parameters if fit or parameter.nbytes <= SMALL_BYTES]
     found = [
-        Subgroup(Joined, group, alike, is_kept)
-        for (is_kept, _), alike in _divided(small, lambda parameter: (parameter in kept, parameter.dtype)).items()
+        Subgroup(Joined, group, alike, is_preserved)
+        for (is_preserved, _), alike in _divided(
+            small, lambda parameter: (parameter in preserved, parameter.dtype)
+        ).items()
         if len(alike) > 1 and sum(parameter.nbytes for parameter in alike) <= MOST_BYTES
     ]
     joined = {parameter for subgroup in found for parameter in subgroup.parameters}
-    separate = _divided((parameter for parameter in parameters if parameter not in joined), kept.__contains__)
-    return [*found, *(Subgroup(Pieces, group, alike, is_kept) for is_kept, alike in separate.items())]
+    separate = _divided((parameter for parameter in parameters if parameter not in joined), preserved.__contains__)
+    return [*found, *(Subgroup(Pieces, group, alike, is_preserved) for is_preserved, alike in separate.items())]
 
 
 def _divided(parameters: Iterable[Parameter], key: Callable[[Parameter], Key]) -> dict[Key, list[Parameter]]:

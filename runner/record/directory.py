@@ -29,9 +29,9 @@ def create_run_directory(runs_dir: Path, name: str, now: datetime) -> Path:
     try:
         if not runs_dir.exists():
             runs_dir.mkdir(parents=True, exist_ok=True)
-        with Folder(runs_dir) as runs, runs.folder(name, create=True) as of_name:
-            made = _make_exclusively(of_name, now.strftime("%Y%m%d-%H%M%S"))
-            with of_name.folder(made) as directory:
+        with Folder(runs_dir) as runs, runs.folder(name, create=True) as name_folder:
+            made = _make_exclusively(name_folder, now.strftime("%Y%m%d-%H%M%S"))
+            with name_folder.folder(made) as directory:
                 directory.make_folder(ROWS_FOLDER)
     except OSError as error:
         raise RunError(
@@ -70,8 +70,8 @@ def write_atomically(
         with Folder(path.parent) as folder:
             folder.write(path.name, content, synced=synced)
     else:
-        with Folder(through) as above, above.folder(path.parent.name, create=True) as folder:
-            folder.write(path.name, content, through=above, synced=synced)
+        with Folder(through) as parent_folder, parent_folder.folder(path.parent.name, create=True) as folder:
+            folder.write(path.name, content, through=parent_folder, synced=synced)
 
 
 @contextmanager
@@ -101,6 +101,6 @@ def sync_opening(directory: Path) -> None:
             with folder.open(name) as file:
                 os.fsync(file.fileno())
         folder.sync()
-    for above in (directory.parent, directory.parent.parent):
-        with Folder(above) as folder:
+    for parent_folder in (directory.parent, directory.parent.parent):
+        with Folder(parent_folder) as folder:
             folder.sync()

@@ -46,9 +46,9 @@ def list_runs(runs_dir: str | Path = "runs", name: str | None = None) -> list[Ru
 
 def _directories(folder: Path, name: str | None) -> Iterator[Path]:
     """The directories two levels down that contain an entry `run.json`, of any kind."""
-    for of_name in _entries(folder):
-        if name is None or of_name.name == name:
-            yield from (each for each in _entries(of_name) if os.path.lexists(each / MANIFEST_FILE))
+    for name_folder in _entries(folder):
+        if name is None or name_folder.name == name:
+            yield from (each for each in _entries(name_folder) if os.path.lexists(each / MANIFEST_FILE))
 
 
 def _entries(folder: Path) -> list[Path]:

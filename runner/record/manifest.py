@@ -107,8 +107,8 @@ class Manifest:
         self._seconds_before = 0.0
         if resumed_at is not None:
             before = read_manifest(directory)
-            again = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
-            self.content["resumed"] = [*(before.get("resumed") or ()), again]
+            resumption = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
+            self.content["resumed"] = [*(before.get("resumed") or ()), resumption]
             self.content["started"] = before.get("started") or self.content["started"]
             self._seconds_before = before.get("seconds") or 0.0  # a killed process did not write its seconds
             self.content |= {key: before.get(key) for key in ("seconds", "compile_seconds")}

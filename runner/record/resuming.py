@@ -62,8 +62,8 @@ def resume(
         folders += _recorded_folders(run.manifest)
         plan = compile(run.load_config(folders), allowed=folders, limits=limits)
         _check_unchanged(plan, run)
-        others = _changed_data(plan, run, allow_changed_data)
-        recorded = Recorded(len(run), len(run.parts), others)
+        files = _changed_data(plan, run, allow_changed_data)
+        recorded = Recorded(len(run), len(run.parts), files)
         run_recorded(
             plan,
             directory,
@@ -94,13 +94,13 @@ def _check_unchanged(plan: Plan, run: Run) -> None:
 
 def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
     """The data files that have changed since the run began; raises RunError if that is not allowed."""
-    others = changed(run.manifest.get(DATA_FILES) or {}, data_files(plan.files))
-    if others and not allowed:
-        shown = others[0] if len(others) == 1 else f"{others[0]} and {len(others) - 1} more data files"
-        have = "has" if len(others) == 1 else "have"
+    files = changed(run.manifest.get(DATA_FILES) or {}, data_files(plan.files))
+    if files and not allowed:
+        shown = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more data files"
+        have = "has" if len(files) == 1 else "have"
         hint = "restore the data to resume; --allow-changed-data resumes with the changed data, and records that"
         raise RunError(Problem(f"{shown} {have} changed since the run began", hint))
-    return tuple(others)
+    return tuple(files)
 
 
 def _recorded_folders(manifest: dict[str, Any]) -> list[Path]:

@@ -58,14 +58,14 @@ def check_state(plan: Plan, state: State, content: Any) -> None:
 
 def largest_checkpoint(plan: Plan, state: State) -> int:
     """The most bytes that the tensors of a run's checkpoint can have."""
-    held = [*state.parameters.values(), *state.constants.values()]
+    tensors = [*state.parameters.values(), *state.constants.values()]
     for name, stepper in state.steppers.items():
         for parameter in plan.optimizers[name].parameters:
-            held += [value for value in stepper.state(parameter).values() if isinstance(value, Tensor)]
+            tensors += [value for value in stepper.state(parameter).values() if isinstance(value, Tensor)]
     histories = [int(optimizer.options.get("history_size", 100)) for optimizer in _with_history(plan)]
     copies = COPIES + 2 * max(histories, default=0)
     row = sum((column.elements or 0) * column.dtype.itemsize for column in plan.columns)
-    return max(SMALLEST_LIMIT, copies * (sum(tensor.nbytes for tensor in held) + row * max(1, len(plan.program))))
+    return max(SMALLEST_LIMIT, copies * (sum(tensor.nbytes for tensor in tensors) + row * max(1, len(plan.program))))
 
 
 def _with_history(plan: Plan) -> Iterable[Any]:
@@ -91,12 +91,12 @@ def _check_gradients(plan: Plan, state: State, content: Any) -> None:
 def _check_optimizers(plan: Plan, state: State, content: Any) -> None:
     _check_keys(content, "`optimizers`", state.steppers)
     for name, stepper in state.steppers.items():
-        held = plan.optimizers[name].parameters
+        parameters = plan.optimizers[name].parameters
         _check_keys(content[name], f"the optimizer `{name}`", ("steps", "state"))
         _check_kind(COUNT, content[name]["steps"], f"the steps of the optimizer `{name}`", most=MOST_STEPS)
-        _check_keys(content[name]["state"], f"the state of the optimizer `{name}`", held)
-        elements = sum(state.parameters[each].numel() for each in held)
-        for each in held:
+        _check_keys(content[name]["state"], f"the state of the optimizer `{name}`", parameters)
+        elements = sum(state.parameters[each].numel() for each in parameters)
+        for each in parameters:
             _check_entries(stepper, state.parameters[each], each, content[name]["state"][each], elements)
 
 
