@@ -32,7 +32,7 @@ class Transfer(Protocol):
     """Copies tensors to the host; one thread begins copies, and another takes the results in the same order."""
 
     def attach(self) -> None:
-        """Call once on the thread that takes results, before the first: orders its own computations too."""
+        """Order the computations of this thread too; call it once on the thread that takes results, before the first."""
         ...
 
     def begin(self, tensors: Sequence[Tensor]) -> Handle:
@@ -170,7 +170,7 @@ class _Buffers:
 
 
 class CudaLane:
-    """Pinned memory, and a separate stream for copies from the stream that was current at construction."""
+    """Copies into pinned memory, on a stream separate from the one that was current at construction."""
 
     kind = "cuda"
 
