@@ -32,7 +32,7 @@ class Transfer(Protocol):
     """Copies tensors to the host; one thread begins copies, and another takes the results in the same order."""
 
     def attach(self) -> None:
-        """Order the computations of this thread too; call it once on the thread that takes results, before the first."""
+        """Order this thread's computations too; call it once on the thread that takes results, before the first."""
         ...
 
     def begin(self, tensors: Sequence[Tensor]) -> Handle:
