@@ -1,8 +1,8 @@
-"""Files read, written and removed in a folder that a stranger may have filled.
+"""Reads, writes and removes files in a folder with untrusted content.
 
-A name is one component of a path. It is looked up below the folder's own handle and no link is followed, so nothing
-outside the folder is read, written or removed, whatever lies in it and whoever changes it meanwhile. Only ordinary
-files are opened: a pipe would be waited for, and a device may do anything.
+A name is one component of a path. The functions look it up below the folder's own handle and follow no link. So they
+never read, write or remove anything outside the folder, even if another process changes it at the same time.
+They open regular files only: opening a pipe may block, and opening a device may have side effects.
 """
 
 from __future__ import annotations
@@ -21,98 +21,100 @@ from types import TracebackType
 from typing import Self
 
 MIB = 1 << 20
-_PAUSE = 0.01  # seconds between two attempts at a lock
+_LOCK_INTERVAL = 0.01  # seconds between two attempts to lock
 
-_NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0)
-_PRIVATE = getattr(os, "O_CLOEXEC", 0)
-_READ = os.O_RDONLY | _PRIVATE | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_FOLLOWED | _PRIVATE
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _PRIVATE
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+_READ = os.O_RDONLY | _CLOSE_ON_EXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _CLOSE_ON_EXEC
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _CLOSE_ON_EXEC
 _ANCHORED = os.open in os.supports_dir_fd
-"""Whether names can be looked up below a handle. Windows cannot: there they are joined to the folder's path."""
+"""Whether names can be looked up below a handle. On Windows they cannot, and are joined to the folder's path."""
 
 _TEMPORARY = re.compile(r"\.steprun-[0-9a-f]{16}\.writing")
 
 
 class Refused(OSError):
-    """A file or folder is not what may be opened here; `strerror` says what it is: "it is a link"."""
+    """A file or folder of a kind that is never opened; `strerror` names the kind: "it is a link"."""
 
 
 class Busy(OSError):
-    """Another process has the lock of a folder."""
+    """Another process holds the lock of a folder."""
 
 
 class Folder:
-    """A folder held open; use it in a `with` statement.
+    """An open folder; use it in a `with` statement.
 
-    Every method takes the name of an entry, which is one component of a path, and raises OSError: `Refused` where the
-    name is no such component, or the entry is a link or not an ordinary file.
+    Every method takes the name of an entry, one component of a path, and raises OSError. It raises `Refused` if the
+    name is not one component, or if the entry is a link or not a regular file.
 
     Attributes:
-        path: as it was given, for messages.
+        path: the path as given, for messages.
     """
 
     __slots__ = ("_descriptor", "_readable", "path")
 
     def __init__(self, path: str | Path) -> None:
-        """Open the folder that a person named; links in `path` itself are followed.
+        """Open a folder; links in `path` itself are followed.
 
         Raises:
-            OSError: there is none, or it may not be opened.
+            OSError: the folder does not exist, or cannot be opened.
         """
         self.path = Path(path)
-        self._descriptor, self._readable = _opened(self.path, None, _FOLDER)
+        self._descriptor, self._readable = _open_folder(self.path, None, _FOLDER)
 
     def folder(self, name: str, *, create: bool = False) -> Folder:
-        """The folder `name` in this one, to be closed as well; made if it is not there and `create` says so."""
+        """Open the folder `name` in this one; the caller closes it. With `create`, make it if it does not exist."""
         self._check(name)
         if create:
             with suppress(FileExistsError):
-                os.mkdir(self._where(name), dir_fd=self._descriptor)
+                os.mkdir(self._entry_path(name), dir_fd=self._descriptor)
         status = self.status(name)
         if not stat.S_ISDIR(status.st_mode):
             raise _refused(status, "not a folder")
         found = Folder.__new__(Folder)
         found.path = self.path / name
-        found._descriptor, found._readable = _opened(self._where(name), self._descriptor, _FOLDER | _NOT_FOLLOWED)
+        found._descriptor, found._readable = _open_folder(
+            self._entry_path(name), self._descriptor, _FOLDER | _NO_FOLLOW
+        )
         return found
 
     def make_folder(self, name: str) -> None:
-        """Make a folder that was not there.
+        """Make a new folder.
 
         Raises:
-            FileExistsError: something of this name is there, a link included.
+            FileExistsError: an entry of this name exists, possibly a link.
         """
         self._check(name)
-        os.mkdir(self._where(name), dir_fd=self._descriptor)
+        os.mkdir(self._entry_path(name), dir_fd=self._descriptor)
 
     def names(self, suffix: str = "") -> list[str]:
-        """The names of the ordinary files that end with `suffix`, sorted; links and everything else are left out."""
+        """The sorted names of the regular files that end with `suffix`; links and other entries are left out."""
         with os.scandir(self.path if self._descriptor is None else self._descriptor) as entries:
             return sorted(
                 entry.name for entry in entries if entry.name.endswith(suffix) and entry.is_file(follow_symlinks=False)
             )
 
     def status(self, name: str) -> os.stat_result:
-        """What the entry itself is, a link not followed."""
+        """The status of the entry itself; a link is not followed."""
         self._check(name)
-        return os.stat(self._where(name), dir_fd=self._descriptor, follow_symlinks=False)
+        return os.stat(self._entry_path(name), dir_fd=self._descriptor, follow_symlinks=False)
 
     def holds(self, name: str) -> bool:
-        """Whether there is an ordinary file of this name."""
+        """Whether a regular file of this name exists."""
         try:
             return stat.S_ISREG(self.status(name).st_mode)
         except FileNotFoundError:
             return False
 
     def open(self, name: str, limit: int | None = None) -> BufferedReader:
-        """An ordinary file, to be read.
+        """Open a regular file for reading.
 
         Args:
-            limit: the largest that is opened, in bytes.
+            limit: the size of the largest file to open, in bytes.
         """
-        _check_ordinary(self.status(name), limit)  # before it is opened: opening a device may do something
-        descriptor = os.open(self._where(name), _READ | _NOT_FOLLOWED, dir_fd=self._descriptor)
+        _check_ordinary(self.status(name), limit)  # before opening: opening a device may have side effects
+        descriptor = os.open(self._entry_path(name), _READ | _NO_FOLLOW, dir_fd=self._descriptor)
         try:
             _check_ordinary(os.fstat(descriptor), limit)
             return os.fdopen(descriptor, "rb")
@@ -121,57 +123,57 @@ class Folder:
             raise
 
     def read(self, name: str, limit: int) -> bytes:
-        """The content of an ordinary file of at most `limit` bytes."""
+        """The content of a regular file of at most `limit` bytes."""
         with self.open(name, limit) as file:
             return _content(file, limit)
 
     def write(
         self, name: str, content: bytes | memoryview, *, through: Folder | None = None, synced: bool = True
     ) -> None:
-        """Write a file so that a reader, also after a crash, finds the old content or the new one and nothing between.
+        """Write a file atomically: a reader finds either the old content or the new one, also after a crash.
 
-        What had the name is replaced, a link rather than what it points to. The temporary file has a name that nobody
-        can foresee, and is made exclusively.
+        An existing entry of this name is replaced; if it is a link, the link is replaced and not its target. The
+        temporary file has an unpredictable name, and is created exclusively.
 
         Args:
             through: the folder of the temporary file, on the same file system; this one by default.
-            synced: whether it outlasts a power failure once this returns; if not, only a crash of this process.
+            synced: whether the file survives a power failure once this returns, or only a crash of this process.
         Raises:
-            OSError: nothing at `name` changed, and the temporary file is gone.
+            OSError: nothing at `name` changed, and the temporary file is removed.
         """
         self._check(name)
-        beside = through or self
-        temporary, descriptor = beside._temporary()
+        temporary_folder = through or self
+        temporary, descriptor = temporary_folder._temporary()
         try:
             try:
                 _write_all(descriptor, content)
                 if synced:
                     os.fsync(descriptor)
                 os.replace(
-                    beside._where(temporary),
-                    self._where(name),
-                    src_dir_fd=beside._descriptor,
+                    temporary_folder._entry_path(temporary),
+                    self._entry_path(name),
+                    src_dir_fd=temporary_folder._descriptor,
                     dst_dir_fd=self._descriptor,
                 )
             except BaseException:
                 with suppress(FileNotFoundError):
-                    os.unlink(beside._where(temporary), dir_fd=beside._descriptor)
+                    os.unlink(temporary_folder._entry_path(temporary), dir_fd=temporary_folder._descriptor)
                 raise
         finally:
-            os.close(descriptor)  # and with it the lock that keeps `remove_leftovers` away
+            os.close(descriptor)  # releases the lock that keeps `remove_leftovers` away
         if synced:
             self.sync()
 
     def remove(self, name: str) -> None:
-        """Remove a file; of a link the link, never what it points to. A name that is not there is no fault."""
+        """Remove a file if it exists. A link is removed itself, never its target."""
         self._check(name)
         with suppress(FileNotFoundError):
-            os.unlink(self._where(name), dir_fd=self._descriptor)
+            os.unlink(self._entry_path(name), dir_fd=self._descriptor)
 
     def remove_leftovers(self) -> list[str]:
-        """Remove the temporary files that processes left behind which were killed while they wrote; gives their names.
+        """Remove the temporary files of processes that were killed while writing, and return their names.
 
-        One that is being written is not touched: whoever writes it has its lock.
+        A file that is still being written is left alone: its writer holds its lock.
         """
         removed = []
         for name in self.names():
@@ -180,34 +182,34 @@ class Folder:
         return removed
 
     def sync(self) -> None:
-        """Make the names in this folder durable, as far as the system lets us."""
+        """Make the names in this folder durable, as far as the system allows."""
         if self._descriptor is not None and self._readable:
             os.fsync(self._descriptor)
 
     @contextmanager
     def locked(self, wait: float = 0.0) -> Iterator[None]:
-        """Keep every other process, and every other `Folder`, out of `locked` of the same folder.
+        """Hold the lock of this folder, against other processes and other `Folder` objects.
 
-        The system takes the lock back when the process ends, however it ends. Where the file system has no locks, this
+        The system releases the lock when the process ends, however it ends. Without locks in the file system, this
         does nothing.
 
         Args:
-            wait: seconds to wait for another one that has it.
+            wait: seconds to wait for the lock.
         Raises:
-            Busy: another one has it, still.
+            Busy: the lock is still held elsewhere.
         """
         if self._descriptor is None or not self._readable:
             yield
             return
         deadline = time.monotonic() + wait
-        while (held := _lock(self._descriptor)) is None:
+        while (acquired := _lock(self._descriptor)) is None:
             if time.monotonic() >= deadline:
-                raise Busy(errno.EWOULDBLOCK, "another process writes to it")
-            time.sleep(_PAUSE)
+                raise Busy(errno.EWOULDBLOCK, "another process is writing to it")
+            time.sleep(_LOCK_INTERVAL)
         try:
             yield
         finally:
-            if held and self._descriptor is not None:
+            if acquired and self._descriptor is not None:
                 _unlock(self._descriptor)
 
     def close(self) -> None:
@@ -229,34 +231,34 @@ class Folder:
         if _ANCHORED and self._descriptor is None:
             raise ValueError(f"the folder {self.path} is closed")
 
-    def _where(self, name: str) -> str:
+    def _entry_path(self, name: str) -> str:
         return name if self._descriptor is not None else os.path.join(self.path, name)
 
     def _temporary(self) -> tuple[str, int]:
-        """A new empty file: its name, and a descriptor that has its lock."""
+        """Create an empty file, and return its name and a descriptor that holds its lock."""
         while True:
             temporary = f".steprun-{secrets.token_hex(8)}.writing"
-            descriptor = os.open(self._where(temporary), _CREATE, 0o666, dir_fd=self._descriptor)
+            descriptor = os.open(self._entry_path(temporary), _CREATE, 0o666, dir_fd=self._descriptor)
             if _lock(descriptor) is not None and os.fstat(descriptor).st_nlink:
                 return temporary, descriptor
-            os.close(descriptor)  # `remove_leftovers` of another process was there first
+            os.close(descriptor)  # `remove_leftovers` of another process was faster
 
     def _remove_leftover(self, name: str) -> bool:
         try:
             with self.open(name) as file:
                 if not _lock(file.fileno()):
                     return False
-                os.unlink(self._where(name), dir_fd=self._descriptor)
+                os.unlink(self._entry_path(name), dir_fd=self._descriptor)
         except OSError:
-            return False  # gone since, or not ours to remove
+            return False  # already removed, or not ours to remove
         return True
 
 
 def read_file(path: str | Path, limit: int) -> bytes:
-    """The content of an ordinary file that a person named, of at most `limit` bytes; links in `path` are followed.
+    """The content of a regular file of at most `limit` bytes; links in `path` are followed.
 
     Raises:
-        OSError: it cannot be read; `Refused` where it is no ordinary file, or larger.
+        OSError: the file cannot be read; `Refused` if it is not a regular file, or larger.
     """
     _check_ordinary(os.stat(path), limit)
     descriptor = os.open(path, _READ)
@@ -265,8 +267,8 @@ def read_file(path: str | Path, limit: int) -> bytes:
         return _content(file, limit)
 
 
-def _opened(path: str | Path, below: int | None, flags: int) -> tuple[int | None, bool]:
-    """The handle of a folder, and whether it may be listed, synced and locked."""
+def _open_folder(path: str | Path, below: int | None, flags: int) -> tuple[int | None, bool]:
+    """The handle of a folder, and whether the folder can be listed, synced and locked."""
     if not _ANCHORED:
         return None, False
     try:
@@ -274,7 +276,7 @@ def _opened(path: str | Path, below: int | None, flags: int) -> tuple[int | None
     except PermissionError:
         if not hasattr(os, "O_PATH"):
             raise
-        return os.open(path, flags | os.O_PATH, dir_fd=below), False  # one that may only be searched and written
+        return os.open(path, flags | os.O_PATH, dir_fd=below), False  # it can be searched and written, but not listed
 
 
 def _content(file: BufferedReader, limit: int) -> bytes:
@@ -316,7 +318,7 @@ def _write_all(descriptor: int, content: bytes | memoryview) -> None:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Take the lock of an open file or folder: True; None where another has it; False where there are no locks."""
+    """Lock an open file or folder: True if locked, None if the lock is held elsewhere, False without locks."""
     try:
         import fcntl
     except ImportError:

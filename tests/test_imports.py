@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import runner
+import runner.record
 from tests.tables import over
 
 ROOT = Path(runner.__file__).parent
@@ -237,11 +238,12 @@ def test_a_command_imports_what_it_needs_and_nothing_heavy_besides(
     assert {name for name in loaded if name in (*PACKAGES, *NEVER)} == packages
 
 
-def test_every_public_name_is_there() -> None:
-    assert sorted(runner.__all__) == runner.__all__
-    for name in runner.__all__:
-        assert getattr(runner, name) is not None
-    assert set(runner.__all__) <= set(dir(runner))
+def test_every_public_name_is_found_in_its_module() -> None:
+    for package in (runner, runner.record):
+        assert sorted(package.__all__) == package.__all__
+        for name in package.__all__:
+            assert getattr(package, name) is not None
+        assert set(package.__all__) <= set(dir(package))
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:

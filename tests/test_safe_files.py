@@ -268,13 +268,13 @@ def test_only_what_steprun_leaves_behind_is_removed(folder: Folder, victim: Path
 
 def test_a_folder_is_locked_by_one_at_a_time_and_a_kill_gives_it_back(folder: Folder) -> None:
     with started(LOCKS, folder.path) as process:
-        with pytest.raises(Busy, match="another process writes to it"), folder.locked():
+        with pytest.raises(Busy, match="another process is writing to it"), folder.locked():
             pass
         killed(process)
     with (
         folder.locked(),
         Folder(folder.path) as again,
-        pytest.raises(Busy, match="another process writes to it"),
+        pytest.raises(Busy, match="another process is writing to it"),
         again.locked(),
     ):
         pass

@@ -1,4 +1,4 @@
-"""The closed catalogue of what a config may name: operations, optimizers, schedules, initialisers.
+"""The closed catalogue of operations, optimizers, schedules and initialisers that a config may name.
 
 In: reviewed text tables and rule files. Out: `Operation`, `Optimizer` and other entries, found by name.
 Only `installed` imports torch, so that the schema and completion start quickly.

@@ -1,4 +1,4 @@
-"""Whether a call fits an operation's signatures: the check that keeps denied arguments out, by name or by position."""
+"""Checks calls against the signatures of operations; rejects denied arguments, given by name or by position."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from runner.catalogue.tables import Operation, argument_refusal, value_refusal
 from runner.errors import did_you_mean, listing
 
 ALIASES: Mapping[str, str] = {"axis": "dim", "keepdims": "keepdim"}
-"""NumPy's names of arguments, by torch's."""
+"""NumPy's argument names, each with torch's."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallFault:
-    """Why a call fits no signature, and which argument is to blame."""
+    """Why a call matches no signature, and the argument that is wrong."""
 
     message: str
     hint: str | None = None
-    argument: int | str | None = None  # a position, a name, or the call as a whole
+    argument: int | str | None = None  # a position, a name, or None for the whole call
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """An argument that is given, and where: its position or its name."""
+    """An argument with its given value, and its position or name in the call."""
 
     argument: Argument
     value: object
@@ -34,14 +34,14 @@ class _Given:
 def check_call(
     operation: Operation, positional: Sequence[object], named: Mapping[str, object], shown: str | None = None
 ) -> CallFault | None:
-    """The fault of calling `operation` with these arguments, or None where some overload takes them.
+    """The fault of calling `operation` with these arguments, or None if some overload accepts them.
 
-    Counts, names and strings are checked, and that statistics are not written. Types are left to torch, which knows
-    them better; but a call that passes here reaches no argument outside the tables.
+    Checks the number, names and strings of the arguments, and that no running statistics are written. Other types
+    are left to torch. A call that passes reaches no argument outside the tables.
 
     Args:
-        positional, named: the values given (without the tensor of a method); only strings, None and False count.
-        shown: what the person called it; the operation's own name if None.
+        positional, named: the given values, without the tensor of a method; only strings, None and False matter.
+        shown: the operation's name as the config writes it; the operation's own name if None.
     """
     shown = shown or operation.name.removeprefix("F.").removeprefix("torch.")
     unknown = next((name for name in named if name not in operation.argument_names), None)
@@ -51,7 +51,7 @@ def check_call(
     if len(positional) > most:
         count = "1 argument" if most == 1 else f"{most:.0f} arguments"
         message = f"`{shown}` takes {count} by position, {len(positional)} are given"
-        return CallFault(message, _takes(operation))
+        return CallFault(message, _arguments_hint(operation))
     faults: list[CallFault] = []
     for overload in operation.overloads:
         fault = _misfit(operation, shown, overload, positional, named)
@@ -86,7 +86,7 @@ def _misfit(
 
 
 def _text_fault(operation: Operation, shown: str, given: _Given, hint: str) -> CallFault | None:
-    """The fault of giving a string: where none is taken, or one that is denied."""
+    """The fault of a string argument: the parameter takes no string, or the value is denied."""
     argument, value = given.argument, given.value
     if not isinstance(value, str):
         return None
@@ -108,14 +108,14 @@ def _unknown(operation: Operation, shown: str, argument: str) -> CallFault:
     known = operation.argument_names
     alias = ALIASES.get(argument)
     meant = f"did you mean `{alias}`?" if alias in known else did_you_mean(argument, known)
-    takes = _takes(operation)
+    takes = _arguments_hint(operation)
     return CallFault(f"`{shown}` has no argument `{argument}`", f"{takes}; {meant}" if meant else takes, argument)
 
 
 def _written_statistics(
     operation: Operation, shown: str, positional: Sequence[object], named: Mapping[str, object]
 ) -> CallFault | None:
-    """`batch_norm` writes the running statistics that it is given, except where `training` is False."""
+    """The fault of a call that writes its running statistics: `batch_norm` does, unless `training` is False."""
     if "running_statistics" not in operation.flags:
         return None
     given = dict(zip(operation.argument_names, positional, strict=False)) | dict(named)
@@ -135,7 +135,7 @@ def _positions(overload: Overload) -> float:
     return sum(not argument.keyword_only for argument in overload)
 
 
-def _takes(operation: Operation) -> str:
+def _arguments_hint(operation: Operation) -> str:
     names = operation.argument_names
     return f"it takes {listing(names)}" if names else "it takes no arguments"
 

@@ -1,4 +1,4 @@
-"""One line of a table as a value: a name, its arguments, its flags."""
+"""Parses one line of a table: a name, its arguments, its flags."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class Argument:
     """One argument of a torch function, as its documentation names it."""
 
     name: str
-    default: str | None  # Python text; None where the argument must be given
+    default: str | None  # Python text; None if the argument is required
     type: (
         str  # "Tensor", "Tensor[]", "int", "int[]", "float", "bool", "str", "dtype", "Scalar", "int|float"; "" unknown
     )
     keyword_only: bool
-    optional: bool = False  # takes None
+    optional: bool = False  # accepts None
     variadic: bool = False  # takes all positional arguments from here on, or one list
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ def parse_arguments(text: str) -> Overload:
 
 
 def signature_text(name: str, overload: Overload) -> str:
-    """The overload as a person reads it: `softmax(input: Tensor, dim: int)`."""
+    """The overload as text: `softmax(input: Tensor, dim: int)`."""
     parts: list[str] = []
     starred = False
     for argument in overload:
@@ -73,7 +73,7 @@ def signature_text(name: str, overload: Overload) -> str:
 
 
 def _split(text: str) -> Iterator[str]:
-    """The parts between commas that stand outside brackets; no default holds a comma or a bracket in quotes."""
+    """The parts between commas outside brackets; no default contains a quoted comma or bracket."""
     start = depth = 0
     for position, char in enumerate(text):
         if char in "([":

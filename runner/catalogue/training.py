@@ -1,4 +1,4 @@
-"""The closed tables of `torch.optim`, its schedules, and `torch.nn.init`."""
+"""The closed tables of `torch.optim`, `torch.optim.lr_scheduler` and `torch.nn.init`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from runner.catalogue.tables import FOLDER
 REFUSED_OPTIMIZERS: Mapping[str, str] = MappingProxyType(
     {"sparseadam": "it takes sparse gradients only, and every gradient here is dense"}
 )
-"""Classes of `torch.optim` that are left out, and why."""
+"""Classes of `torch.optim` that are left out, each with the reason."""
 
 REFUSED_ARGUMENTS: Mapping[str, str] = MappingProxyType(
     {
-        "capturable": "it is for CUDA graphs, and changes the bits; `engine: cudagraph` does without it",
+        "capturable": "it is for CUDA graphs, and changes the bits; `engine: cudagraph` does not need it",
         "differentiable": "a step is not recorded by autograd; write the update in the expression and use `grad(y, x)`",
     }
 )
-"""Arguments of optimizers that are left out, and why."""
+"""Arguments of optimizers that are left out, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def schedules() -> Mapping[str, ScheduleEntry]:
 
 
 def _entries(file: str) -> list[tuple[str, str, tuple[Argument, ...]]]:
-    """Lines `name function(arguments)` of a table."""
+    """Parses a table of lines `name function(arguments)`."""
     found = []
     for line in (FOLDER / file).read_text(encoding="utf-8").splitlines():
         name, _, signature = line.partition(" ")

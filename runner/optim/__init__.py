@@ -1,12 +1,12 @@
 """Optimizers: the classes of `torch.optim` by name, and rules written as equations.
 
-In: the optimizers of a config. Out: frozen plans, and steppers that update parameters by them.
-torch's own classes validate the hyperparameters while planning.
+In: the optimizers of a config. Out: frozen plans, and steppers that update parameters as planned.
+During planning, torch's own classes validate the hyperparameters.
 """
 
 from runner.optim.planning import plan_optimizers
 from runner.optim.plans import GroupPlan, InitialState, OptimizerPlan, Option, Rule, Scheduled, StateEntry, resolve
-from runner.optim.rules import RuleStepper, RuleSurroundings
+from runner.optim.rules import RuleContext, RuleStepper
 from runner.optim.schedules import compile_schedule
 from runner.optim.stepper import AnyStepper, StateValue, Stepper, build
 
@@ -17,8 +17,8 @@ __all__ = [
     "OptimizerPlan",
     "Option",
     "Rule",
+    "RuleContext",
     "RuleStepper",
-    "RuleSurroundings",
     "Scheduled",
     "StateEntry",
     "StateValue",

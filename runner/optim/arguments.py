@@ -1,4 +1,4 @@
-"""Values of arguments: numbers, expressions over scalar constants, tuples; checked against a table's entry."""
+"""Evaluates arguments: numbers, expressions over scalar constants, tuples; checks them against the table's types."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from runner.optim.plans import Element, Option, Path, Scheduled, Value
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What expressions in arguments may read."""
+    """The names that expressions in arguments may read."""
 
-    names: Names  # scalar constants; tuples for 1-d constants that are known
-    running: Collection[str] = ()  # an expression that reads one of these stays an expression
-    unknown: Collection[str] = ()  # those of `running` without a value while planning: 1-d constants read later
-    unreadable: Collection[str] = ()  # constant tensors that no expression here can read
+    names: Names  # scalar constants, and known 1-d constants as tuples
+    running: Collection[str] = ()  # an expression that reads one of these is evaluated at each step
+    unknown: Collection[str] = ()  # those of `running` without a value during planning: 1-d constants
+    unreadable: Collection[str] = ()  # constant tensors that no hyperparameter can read
 
 
 def scalar(value: object, path: Path, names: Names) -> Scalar:
-    """A number as written, or what its expression stands for.
+    """The number, or the value of the expression over scalar constants.
 
     Raises:
-        PlacedFault: neither.
+        PlacedFault: the value is neither a number nor a valid expression.
     """
     if isinstance(value, str):
         try:
@@ -42,7 +42,7 @@ def scalar(value: object, path: Path, names: Names) -> Scalar:
 
 
 def integer(value: object, path: Path, names: Names) -> int:
-    """As `scalar`, and an integer."""
+    """As `scalar`, for an integer."""
     result = scalar(value, path, names)
     if isinstance(result, int) and not isinstance(result, bool):
         return result
@@ -53,9 +53,9 @@ def integer(value: object, path: Path, names: Names) -> int:
 
 
 def argument_value(argument: Argument, value: object, path: Path, scope: Scope) -> Option:
-    """What is handed to torch for an argument: a number, boolean, string, None, or a tuple of numbers.
+    """The value of an argument as torch takes it: a number, boolean, string, None, or a tuple of numbers.
 
-    An expression that reads a running name stays an expression; so does an element of a tuple.
+    An expression that reads a running name becomes a `Scheduled`, also as an element of a tuple.
 
     Raises:
         PlacedFault: the value does not fit the argument's type.
@@ -112,14 +112,14 @@ def _element(argument: Argument, base: str, value: object, path: Path, scope: Sc
 
 
 def _check_reads_numbers(text: str, path: Path, unreadable: Collection[str]) -> None:
-    """Raise PlacedFault where an expression names a constant that is a tensor."""
+    """Raise PlacedFault if an expression names a constant that is a tensor."""
     try:
         found = sorted(names_in(text) & {*unreadable})
     except LanguageError:
-        return  # which is told where it is compiled
+        return  # compiling the expression reports this
     if found:
         hint = f"declare it as a bare number: `{found[0]}: 0.1`"
-        raise PlacedFault(path, f"`{found[0]}` is a tensor, and a hyperparameter reads numbers", hint)
+        raise PlacedFault(path, f"`{found[0]}` is a tensor, but a hyperparameter can read only numbers", hint)
 
 
 def _misfit(argument: Argument, base: str, shown: str, path: Path) -> PlacedFault:
@@ -136,13 +136,13 @@ _NEEDS = {"float": "a number", "int": "an integer", "bool": "true or false", "st
 
 
 def fits(base: str, value: Value) -> bool:
-    """Whether a value is of an argument's type (`float`, `int`, `bool`); any other type takes every number."""
+    """Whether a value has an argument's type (`float`, `int`, `bool`); any other type accepts every number."""
     check = _FITS.get(base)
     return check is None or check(value)
 
 
 def _runs(text: str, path: Path, names: Collection[str]) -> bool:
-    """Whether an expression reads one of the names, or calls what may be a schedule, which reads the step count."""
+    """Whether an expression reads one of the names, or calls a function that may be a schedule of the step count."""
     if not names:
         return False
     try:

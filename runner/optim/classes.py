@@ -1,4 +1,4 @@
-"""The classes of `torch.optim`, made so that using one does not import `torch._dynamo`."""
+"""The classes of `torch.optim`, without the wrappers that import `torch._dynamo`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 
 @functools.cache
 def optimizer_class(class_name: str) -> type[Optimizer]:
-    """A class that computes bit for bit what `torch.optim`'s `class_name` computes.
+    """A class with the same results as `torch.optim`'s `class_name`, bit for bit.
 
-    torch wraps `add_param_group` and `step` for its compiler, and the wrappers import `torch._dynamo` (most of a
-    second) on first use. A subclass calls what they wrap, without gradients as they do. Where torch does not have
-    the wrappers in the form known here, its own class is returned.
+    torch wraps `add_param_group` and `step` for its compiler. On first use, the wrappers import `torch._dynamo`, which
+    takes most of a second. The returned subclass calls the wrapped functions, also without gradients. If torch's
+    wrappers have another form than expected here, this returns torch's own class.
     """
     original: type[Optimizer] = getattr(torch.optim, class_name)
     add_param_group = getattr(Optimizer.add_param_group, "__wrapped__", None)

@@ -1,4 +1,4 @@
-"""Who holds which parameter: names and globs of optimizers and their groups."""
+"""Assigns parameters to optimizers and their groups, by names and globs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What one optimizer holds: a set of parameters for each of its groups, and the rest."""
+    """The parameters of one optimizer: those of each group, and the rest."""
 
     rest: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
@@ -27,80 +27,78 @@ class Membership:
         return (*self.rest, *(name for group in self.groups for name in group))
 
 
-def held_by(
+def membership_of(
     declared: OptimizerDeclaration, parameters: Mapping[str, Shaped], alone: bool, faults: Faults
 ) -> Membership | None:
-    """Which parameters an optimizer holds.
+    """The parameters of an optimizer.
 
-    With `parameters`, those; without, a single optimizer holds every trainable parameter, and one of several those
-    of its groups. A group takes the parameters it names out of these; the rest is a group of its own.
+    These are the ones under `parameters`. Without that key, a single optimizer has every trainable parameter, and one
+    of several optimizers has those of its groups. The parameters in no group form a further group.
 
     Returns:
-        None where a fault hides it; the faults are collected.
+        None if there are faults, which are collected.
     """
     before = len(faults.problems)
     base = [name for name, parameter in parameters.items() if parameter.requires_grad]
-    nothing = "this optimizer holds nothing" + ("" if base else ": no parameter is trainable")
+    nothing = "this optimizer has no parameters" + ("" if base else ": no parameter is trainable")
     if declared.parameters is not None:
         base = _matching(declared.parameters, parameters, (*declared.path, "parameters"), faults)
     elif not alone and not declared.groups:
-        hint = "write `parameters: [...]` beside it, names or globs"
+        hint = "write `parameters: [...]` next to it, with names or globs"
         faults.note(PlacedFault(declared.path, "one of several optimizers must name its parameters", hint, key=True))
     wrong = len(faults.problems) > before
     groups: list[tuple[str, ...]] = []
-    taken: dict[str, int] = {}
+    grouped: dict[str, int] = {}
     for position, group in enumerate(declared.groups):
         at = (*declared.path, "groups", position, "parameters")
         names = _matching(group.parameters, parameters, at, faults)
         if names and not wrong:
             with faults.collecting():
-                groups.append(_group(names, base, taken, position, at))
-        taken.update(dict.fromkeys(names, position))
+                groups.append(_group(names, base, grouped, position, at))
+        grouped.update(dict.fromkeys(names, position))
     if len(faults.problems) > before:
         return None
-    rest = tuple(name for name in base if name not in taken) if declared.parameters is not None or alone else ()
-    held = Membership(rest, tuple(groups))
-    if held.all:
-        return held
-    faults.note(
-        PlacedFault((*declared.path, declared.kind), nothing, "take it out, or name parameters to hold", key=True)
-    )
+    rest = tuple(name for name in base if name not in grouped) if declared.parameters is not None or alone else ()
+    membership = Membership(rest, tuple(groups))
+    if membership.all:
+        return membership
+    faults.note(PlacedFault((*declared.path, declared.kind), nothing, "remove it, or name its parameters", key=True))
     return None
 
 
 def _group(
-    names: Sequence[str], base: Sequence[str], taken: Mapping[str, int], position: int, at: Path
+    names: Sequence[str], base: Sequence[str], grouped: Mapping[str, int], position: int, at: Path
 ) -> tuple[str, ...]:
-    twice = [name for name in names if name in taken]
-    if twice:
-        message = f"`{twice[0]}` is in group {taken[twice[0]]} of this optimizer too"
+    repeated = [name for name in names if name in grouped]
+    if repeated:
+        message = f"`{repeated[0]}` is in group {grouped[repeated[0]]} of this optimizer too"
         raise PlacedFault(at, message, "a parameter is in one group; narrow the names or globs")
     inside = tuple(name for name in names if name in base)
     if not inside:
-        message = "this group holds none of the optimizer's parameters"
-        raise PlacedFault(at, message, f"the optimizer holds {listing(base)}")
+        message = "this group has none of the optimizer's parameters"
+        raise PlacedFault(at, message, f"the optimizer's parameters are {listing(base)}")
     return inside
 
 
-def report_twice(
-    name: str, declared: OptimizerDeclaration, held: Membership, holders: dict[str, str], faults: Faults
+def report_overlap(
+    name: str, declared: OptimizerDeclaration, membership: Membership, owners: dict[str, str], faults: Faults
 ) -> None:
-    """Note who holds what, and collect a fault for what an earlier optimizer holds already."""
-    twice = [parameter for parameter in held.all if parameter in holders]
-    if twice:
+    """Add an optimizer's parameters to `owners`, and collect a fault if an earlier optimizer has one of them too."""
+    repeated = [parameter for parameter in membership.all if parameter in owners]
+    if repeated:
         place = (*declared.path, "parameters") if declared.parameters is not None else declared.path
-        shown = listing([f"`{parameter}`" for parameter in twice], 5)
-        verb = "is" if len(twice) == 1 else "are"
-        message = f"{shown} {verb} held by the optimizer `{holders[twice[0]]}` too"
+        shown = listing([f"`{parameter}`" for parameter in repeated], 5)
+        verb = "belongs" if len(repeated) == 1 else "belong"
+        message = f"{shown} also {verb} to the optimizer `{owners[repeated[0]]}`"
         faults.note(PlacedFault(place, message, "two optimizers would both step it; name it in one of them"))
-    for parameter in held.all:
-        holders.setdefault(parameter, name)
+    for parameter in membership.all:
+        owners.setdefault(parameter, name)
 
 
 def _matching(patterns: Sequence[str], parameters: Mapping[str, Shaped], path: Path, faults: Faults) -> list[str]:
-    """The trainable parameters that names and globs stand for, in the order of their declaration.
+    """The trainable parameters that names and globs match, in the order of their declaration.
 
-    A pattern that stands for nothing, or names a frozen parameter, is a fault.
+    A pattern without a match, or one that matches only frozen parameters, is a fault.
     """
     chosen: set[str] = set()
     for position, pattern in enumerate(patterns):

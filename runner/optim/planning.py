@@ -1,4 +1,4 @@
-"""From the optimizers of a config to frozen plans, with torch's own validation."""
+"""Plans the optimizers of a config; torch itself validates their arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.language.text.arithmetic import Names, Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import names_in
 from runner.optim.arguments import Scope, argument_value, scalar
-from runner.optim.membership import Membership, held_by, report_twice
+from runner.optim.membership import Membership, membership_of, report_overlap
 from runner.optim.plans import (
     GroupPlan,
     InitialState,
@@ -30,20 +30,20 @@ from runner.optim.plans import (
     changes,
     resolve,
 )
-from runner.optim.rules import RuleSurroundings, plan_rule
+from runner.optim.rules import RuleContext, plan_rule
 from runner.optim.schedules import STEP_COUNT, compile_schedule
-from runner.optim.trial_step import REFUSALS, culprit, take_a_step
+from runner.optim.trial_step import REFUSALS, refused_argument, try_first_step
 
 if TYPE_CHECKING:
     from runner.config import Config, OptimizerDeclaration, RuleDeclaration
     from runner.config.models import Step
 
 _ONLY_FOR_ALL = {"adagrad": frozenset({"initial_accumulator_value"})}
-"""Arguments that torch reads from the constructor alone: in a group they would be ignored."""
+"""Arguments that torch reads from the constructor only, and would ignore in a group."""
 
 
 _LARGEST = {"lbfgs": {"history_size": 100_000}}
-"""Integers by which torch allocates before anything else."""
+"""The largest values of arguments whose size torch allocates at once."""
 
 
 def plan_optimizers(
@@ -54,59 +54,59 @@ def plan_optimizers(
     warnings: list[Problem],
     *,
     constants: Mapping[str, Shaped] | None = None,
-    rules: RuleSurroundings | None = None,
+    rules: RuleContext | None = None,
     unread: Collection[str] = (),
 ) -> dict[str, OptimizerPlan]:
-    """Every optimizer of a config that is valid, by name.
+    """Plan the optimizers of a config, by name; those with faults are left out.
 
     Args:
-        config: its `optimizers` are read, and its document places the faults.
+        config: a config; its document provides the places of faults.
         parameters: shape, dtype and `requires_grad` of every parameter, in order.
-        scalars: scalar constants, and 1-d constants that are known while planning, as tuples.
-        problems: every fault is appended.
-        warnings: a trainable parameter that no optimizer holds is appended.
-        constants: shape and dtype of the constant tensors: an initial state may read them, and a hyperparameter
-            that reads one is evaluated at each step.
-        rules: what rules may read besides their own names; nothing unless given.
-        unread: those of `constants` that no hyperparameter can read, because they are no list of numbers.
+        scalars: scalar constants, and the 1-d constants known during planning, as tuples.
+        problems: receives every fault.
+        warnings: receives a warning for each trainable parameter that no optimizer has.
+        constants: shape and dtype of the constant tensors. An initial state may read them; a hyperparameter that
+            reads one is evaluated at each step.
+        rules: the names that rules may read besides their own; none by default.
+        unread: those of `constants` that no hyperparameter can read, because they are not lists of numbers.
     """
     tensors = dict(constants or {})
     faults = Faults(config.document, problems)
     unreadable = frozenset(name for name in unread if name not in scalars)
     unknown = frozenset(name for name in tensors if name not in scalars) - unreadable
-    around = _Around(
+    context = _Context(
         faults,
         parameters,
         tensors,
         Scope(scalars, unknown | {STEP_COUNT}, unknown, unreadable),
-        rules or RuleSurroundings(),
+        rules or RuleContext(),
     )
     alone = len(config.optimizers) == 1
     plans: dict[str, OptimizerPlan] = {}
-    holders: dict[str, str] = {}
+    owners: dict[str, str] = {}
     complete = True
     for name, declared in config.optimizers.items():
-        held = held_by(declared, parameters, alone, faults)
-        if held is None:
+        membership = membership_of(declared, parameters, alone, faults)
+        if membership is None:
             complete = False
         else:
-            report_twice(name, declared, held, holders, faults)
+            report_overlap(name, declared, membership, owners, faults)
         with faults.collecting():
-            plan = _plan(name, declared, held, around)
+            plan = _plan(name, declared, membership, context)
             if plan is not None:
                 plans[name] = plan
     if complete and plans:
         assigned = _assigned(config.steps)
         for parameter, shaped in parameters.items():
-            if shaped.requires_grad and parameter not in holders and parameter not in assigned:
+            if shaped.requires_grad and parameter not in owners and parameter not in assigned:
                 hint = "name it in an optimizer, or freeze it with `requires_grad: false`"
-                message = f"no optimizer holds the trainable parameter `{parameter}`"
+                message = f"no optimizer updates the trainable parameter `{parameter}`"
                 warnings.append(config.document.problem(("parameters", parameter), message, hint, key=True))
     return plans
 
 
 def _assigned(steps: Iterable[Step]) -> set[str]:
-    """What `assign` steps write, wherever they stand."""
+    """The names that `assign` steps write, at any depth."""
     found: set[str] = set()
     for step in steps:
         if step.kind == "assign":
@@ -116,14 +116,14 @@ def _assigned(steps: Iterable[Step]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Around:
-    """What planning one optimizer needs to know of the config."""
+class _Context:
+    """The parts of a config that planning an optimizer uses."""
 
     faults: Faults
     parameters: Mapping[str, Shaped]
     constants: Mapping[str, Shaped]
     scope: Scope
-    rules: RuleSurroundings
+    rules: RuleContext
 
     def at_first_step(self, scheduled: Scheduled) -> Scalar:
         try:
@@ -133,42 +133,45 @@ class _Around:
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    """Arguments as one place of the config writes them."""
+class _Arguments:
+    """The arguments at one place of the config: of the class, or of a group."""
 
     options: Mapping[str, Option]
     places: Mapping[str, Path]
 
     @classmethod
-    def at(cls, place: Path, options: Mapping[str, Option]) -> _Written:
+    def at(cls, place: Path, options: Mapping[str, Option]) -> _Arguments:
         return cls(options, {name: (*place, name) for name in options})
 
 
-def _plan(name: str, declared: OptimizerDeclaration, held: Membership | None, around: _Around) -> OptimizerPlan | None:
+def _plan(
+    name: str, declared: OptimizerDeclaration, membership: Membership | None, context: _Context
+) -> OptimizerPlan | None:
     if declared.rule is not None:
-        return _plan_rule(name, declared, declared.rule, held, around)
-    faults = around.faults
+        return _plan_rule(name, declared, declared.rule, membership, context)
+    faults = context.faults
     before = len(faults.problems)
     kind = installed(optimizers()[declared.kind])
     place = (*declared.path, declared.kind)
-    options = _options(kind, declared.arguments, place, around)
-    written = [_Written.at(place, options)]
-    rest = _Written.at(place, {})
-    of_groups = []
+    options = _options(kind, declared.arguments, place, context)
+    arguments = [_Arguments.at(place, options)]
+    rest = _Arguments.at(place, {})
+    group_arguments = []
     for position, group in enumerate(declared.groups):
         at = (*declared.path, "groups", position)
-        own = _options(kind, group.arguments, at, around, _ONLY_FOR_ALL.get(kind.name, frozenset()))
-        of_groups.append(_Written.at(at, own))
-    if held is None or len(faults.problems) > before:
+        own = _options(kind, group.arguments, at, context, _ONLY_FOR_ALL.get(kind.name, frozenset()))
+        group_arguments.append(_Arguments.at(at, own))
+    if membership is None or len(faults.problems) > before:
         return None
-    groups = [(names, part) for names, part in zip((held.rest, *held.groups), (rest, *of_groups), strict=True) if names]
+    members = (membership.rest, *membership.groups)
+    groups = [(names, part) for names, part in zip(members, (rest, *group_arguments), strict=True) if names]
     names = [names for names, _ in groups]
-    state = _tried(kind, [*written, *(part for _, part in groups)], names, place, around)
+    state = _state_by_trial(kind, [*arguments, *(part for _, part in groups)], names, place, context)
     initial: dict[str, dict[str, InitialState]] = {}
     for parameter, entries in declared.state.items():
         with faults.collecting():
             initial[parameter] = _initial_state(
-                f"{kind.name} with these arguments", parameter, entries, state, held, declared.path, around
+                f"{kind.name} with these arguments", parameter, entries, state, membership, declared.path, context
             )
     if len(faults.problems) > before:
         return None
@@ -177,38 +180,46 @@ def _plan(name: str, declared: OptimizerDeclaration, held: Membership | None, ar
 
 
 def _plan_rule(
-    name: str, declared: OptimizerDeclaration, written: RuleDeclaration, held: Membership | None, around: _Around
+    name: str,
+    declared: OptimizerDeclaration,
+    equations: RuleDeclaration,
+    membership: Membership | None,
+    context: _Context,
 ) -> OptimizerPlan | None:
-    faults = around.faults
+    faults = context.faults
     before = len(faults.problems)
-    if held is None:
+    if membership is None:
         return None
-    parameters = {parameter: around.parameters[parameter] for parameter in held.all}
+    parameters = {parameter: context.parameters[parameter] for parameter in membership.all}
     place = (*declared.path, declared.kind)
-    rule, state = plan_rule(written.state, written.update, parameters, around.rules, place)
+    rule, state = plan_rule(equations.state, equations.update, parameters, context.rules, place)
     initial: dict[str, dict[str, InitialState]] = {}
     for parameter, entries in declared.state.items():
         with faults.collecting():
-            initial[parameter] = _initial_state("the rule", parameter, entries, state, held, declared.path, around)
+            initial[parameter] = _initial_state(
+                "the rule", parameter, entries, state, membership, declared.path, context
+            )
     if len(faults.problems) > before:
         return None
-    return OptimizerPlan(name, declared.kind, "", {}, (GroupPlan(held.all, {}),), initial, state, declared.path, rule)
+    return OptimizerPlan(
+        name, declared.kind, "", {}, (GroupPlan(membership.all, {}),), initial, state, declared.path, rule
+    )
 
 
 def _options(
-    kind: Optimizer, arguments: Mapping[str, Any], place: Path, around: _Around, ignored: frozenset[str] = frozenset()
+    kind: Optimizer, arguments: Mapping[str, Any], place: Path, context: _Context, ignored: frozenset[str] = frozenset()
 ) -> dict[str, Option]:
     table = {argument.name: argument for argument in kind.arguments}
     options: dict[str, Option] = {}
     for name, value in arguments.items():
         at = (*place, name)
-        with around.faults.collecting():
+        with context.faults.collecting():
             if name in ignored:
                 message = f"{kind.name} reads `{name}` once for all parameters, never from a group"
-                raise PlacedFault(at, message, "write it beside the other arguments of the class", key=True)
+                raise PlacedFault(at, message, "write it next to the other arguments of the class", key=True)
             if name not in table:
                 raise PlacedFault(at, *argument_absence(kind, name, torch.__version__), key=True)
-            option = argument_value(table[name], value, at, around.scope)
+            option = argument_value(table[name], value, at, context.scope)
             if name in _ONLY_FOR_ALL.get(kind.name, ()) and changes(option):
                 raise PlacedFault(at, f"{kind.name} reads `{name}` once, before the first step", "write a number")
             largest = _LARGEST.get(kind.name, {}).get(name)
@@ -219,18 +230,18 @@ def _options(
     return options
 
 
-def _tried(
-    kind: Optimizer, written: Sequence[_Written], names: Sequence[tuple[str, ...]], place: Path, around: _Around
+def _state_by_trial(
+    kind: Optimizer, arguments: Sequence[_Arguments], names: Sequence[tuple[str, ...]], place: Path, context: _Context
 ) -> dict[str, tuple[StateEntry, ...]]:
-    """The state that an optimizer keeps, found by a first step on stand-ins.
+    """The state that an optimizer keeps, from a first step on stand-ins.
 
     Args:
-        written: the arguments of the class, then those of each group.
+        arguments: the arguments of the class, then those of each group.
         names: the parameters of each group.
     Raises:
-        PlacedFault: torch refuses an argument, a combination of them, or a parameter.
+        PlacedFault: torch rejects an argument, a combination of arguments, or a parameter.
     """
-    values = [_first_values(part, around) for part in written]
+    values = [_first_values(part, context) for part in arguments]
     everything = [(source, name) for source, options in enumerate(values) for name in options]
 
     def attempt(chosen: Collection[tuple[int, str]]) -> dict[str, tuple[StateEntry, ...]]:
@@ -238,41 +249,43 @@ def _tried(
             {name: value for name, value in options.items() if (source, name) in chosen}
             for source, options in enumerate(values)
         )
-        return take_a_step(kind.class_name, whole, list(zip(names, own, strict=True)), around.parameters)
+        return try_first_step(kind.class_name, whole, list(zip(names, own, strict=True)), context.parameters)
 
     try:
         return attempt(everything)
     except REFUSALS as error:
-        blamed = culprit(attempt, everything)
+        blamed = refused_argument(attempt, everything)
         if blamed is not None:
             source, name = blamed
             hint = f"torch's `{kind.class_name}` refuses it; its defaults are in `steprun schema`"
-            raise PlacedFault(written[source].places[name], sentence(error), hint) from None
-        raise _unheld(kind, [name for group in names for name in group], place, around, error) from None
+            raise PlacedFault(arguments[source].places[name], sentence(error), hint) from None
+        raise _unsupported_parameter(kind, [name for group in names for name in group], place, context, error) from None
 
 
-def _unheld(kind: Optimizer, names: Sequence[str], place: Path, around: _Around, error: BaseException) -> PlacedFault:
-    """The fault of an optimizer that fails with its defaults: there is a parameter that it cannot hold."""
+def _unsupported_parameter(
+    kind: Optimizer, names: Sequence[str], place: Path, context: _Context, error: BaseException
+) -> PlacedFault:
+    """The fault of an optimizer that fails with its defaults too: it does not support one of the parameters."""
     for name in names:
         try:
-            take_a_step(kind.class_name, {}, [((name,), {})], around.parameters)
+            try_first_step(kind.class_name, {}, [((name,), {})], context.parameters)
         except REFUSALS as reason:
-            shaped = around.parameters[name]
+            shaped = context.parameters[name]
             shape, dtype = list(shaped.shape), dtype_name(shaped.dtype)
-            text = sentence(reason).split(" whereas ")[0]  # what follows tells the shape of the stand-in
-            message = f"{kind.name} cannot hold `{name}`, {dtype} of shape {shape}: {text}"
+            text = sentence(reason).split(" whereas ")[0]  # the rest is the shape of the stand-in
+            message = f"{kind.name} does not support `{name}`, {dtype} of shape {shape}: {text}"
             return PlacedFault(place, message, "name other parameters under `parameters`", key=True)
     return PlacedFault(place, sentence(error), "use another optimizer", key=True)
 
 
-def _first_values(written: _Written, around: _Around) -> dict[str, Any]:
-    """Options as they are at t = 1; those that read tensors not known yet are left out."""
+def _first_values(arguments: _Arguments, context: _Context) -> dict[str, Any]:
+    """Options at t = 1; without those that read tensors not known yet."""
     values: dict[str, Any] = {}
-    for name, option in written.options.items():
+    for name, option in arguments.options.items():
         elements = option if isinstance(option, tuple) else (option,)
         texts = [element.text for element in elements if isinstance(element, Scheduled)]
-        if all(names_in(text).isdisjoint(around.scope.unknown) for text in texts):
-            values[name] = resolve(option, around.at_first_step)
+        if all(names_in(text).isdisjoint(context.scope.unknown) for text in texts):
+            values[name] = resolve(option, context.at_first_step)
     return values
 
 
@@ -281,38 +294,38 @@ def _initial_state(
     parameter: str,
     entries: Mapping[str, Any],
     state: Mapping[str, tuple[StateEntry, ...]],
-    held: Membership,
+    membership: Membership,
     path: Path,
-    around: _Around,
+    context: _Context,
 ) -> dict[str, InitialState]:
     place = (*path, "state", parameter)
-    if parameter not in held.all:
-        what = "does not hold" if parameter in around.parameters else "knows no parameter"
-        hint = did_you_mean(parameter, held.all, f"it holds {listing(held.all)}")
+    if parameter not in membership.all:
+        what = "does not update" if parameter in context.parameters else "knows no parameter"
+        hint = did_you_mean(parameter, membership.all, f"it updates {listing(membership.all)}")
         raise PlacedFault(place, f"this optimizer {what} `{parameter}`", hint, key=True)
     kept = {entry.name: entry for entry in state.get(parameter, ())}
     found: dict[str, InitialState] = {}
     for name, value in entries.items():
-        with around.faults.collecting():
+        with context.faults.collecting():
             if name not in kept:
                 message = f"{keeper} keeps no `{name}` for `{parameter}`"
                 otherwise = f"it keeps {listing(kept)}" if kept else "it keeps nothing for a single parameter"
                 raise PlacedFault((*place, name), message, did_you_mean(name, kept, otherwise), key=True)
-            found[name] = _entry(kept[name], value, (*place, name), around)
+            found[name] = _entry(kept[name], value, (*place, name), context)
     return found
 
 
-def _entry(entry: StateEntry, value: object, path: Path, around: _Around) -> InitialState:
+def _entry(entry: StateEntry, value: object, path: Path, context: _Context) -> InitialState:
     if isinstance(value, (int, float)):
         return InitialState(value, path)
     assert isinstance(value, str)
-    tensors = {**around.constants, **around.parameters}
+    tensors = {**context.constants, **context.parameters}
     try:
         names = names_in(value)
     except LanguageError as error:
         raise PlacedFault.within(path, error) from None
     if names.isdisjoint(tensors):
-        return InitialState(scalar(value, path, around.scope.names), path)
+        return InitialState(scalar(value, path, context.scope.names), path)
     tensor = tensors.get(value.strip())
     if tensor is not None and not broadcasts(tensor.shape, entry.shape):
         message = f"`{value.strip()}` has shape {list(tensor.shape)} and `{entry.name}` has shape {list(entry.shape)}"

@@ -1,4 +1,4 @@
-"""Optimizers as frozen values: who is held by which group, with which options, from which state."""
+"""Plans of optimizers: frozen values with their groups, options and initial state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class GroupPlan:
     """One parameter group."""
 
     parameters: tuple[str, ...]
-    options: Mapping[str, Option]  # the optimizer's and, over them, the group's own; others keep the class's default
+    options: Mapping[str, Option]  # the optimizer's, overridden by the group's; the rest keep the class's defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class StateEntry:
 
 @dataclass(frozen=True, slots=True)
 class InitialState:
-    """What one entry of a parameter's state starts from: a number, or an expression over tensors."""
+    """The initial value of one entry of a parameter's state: a number, or an expression over tensors."""
 
     value: int | float | bool | str
     path: Path
@@ -53,10 +53,10 @@ class InitialState:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The equations of an optimizer, for every parameter that it holds."""
+    """The equations of an optimizer, lowered for each of its parameters."""
 
-    initial: Mapping[str, Mapping[str, Computation]]  # parameter → state entry → its first value, over `param`
-    update: Mapping[str, Computation]  # parameter → `param` and the state entries that the rule assigns
+    initial: Mapping[str, Mapping[str, Computation]]  # parameter → state entry → its initial value, over `param`
+    update: Mapping[str, Computation]  # parameter → the new `param` and the state entries that the rule assigns
 
     @property
     def random(self) -> bool:
@@ -68,28 +68,28 @@ class Rule:
 class OptimizerPlan:
     """One optimizer of a run."""
 
-    name: str  # as the config calls it; "optimizer" for the single one
+    name: str  # its name in the config; "optimizer" for a single one
     kind: str  # "adamw", or "rule"
-    class_name: str  # "AdamW"; nothing for a rule
+    class_name: str  # "AdamW"; empty for a rule
     options: Mapping[str, Option]  # the arguments of the class
     groups: tuple[GroupPlan, ...]
     initial_state: Mapping[str, Mapping[str, InitialState]]  # parameter -> entry -> value
-    state: Mapping[str, tuple[StateEntry, ...]]  # parameter -> what is kept; nothing for lbfgs, whose state is global
+    state: Mapping[str, tuple[StateEntry, ...]]  # parameter -> its entries; empty for lbfgs, whose state is global
     path: Path
     rule: Rule | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Every parameter it holds, in the order of its groups."""
+        """The optimizer's parameters, in the order of its groups."""
         return tuple(name for group in self.groups for name in group.parameters)
 
     @property
     def needs_closure(self) -> bool:
-        """Whether a step evaluates the objective again by itself."""
+        """Whether a step evaluates the objective again, through a closure."""
         return self.kind == "lbfgs"
 
     def scheduled(self) -> Iterator[tuple[int, str, Option]]:
-        """The options that change with `t`: group's number, option's name, option."""
+        """The options that change with `t`, each as `(group number, option name, option)`."""
         for number, group in enumerate(self.groups):
             for name, option in group.options.items():
                 if changes(option):
@@ -97,7 +97,7 @@ class OptimizerPlan:
 
 
 class Shaped(Protocol):
-    """What planning an optimizer needs to know of a parameter."""
+    """The properties of a parameter that planning an optimizer uses."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -108,14 +108,14 @@ class Shaped(Protocol):
 
 
 def changes(option: Option) -> bool:
-    """Whether an option holds an expression of `t`."""
+    """Whether an option contains an expression of `t`."""
     return any(isinstance(element, Scheduled) for element in (option if isinstance(option, tuple) else (option,)))
 
 
 def resolve(option: Option, evaluate: Callable[[Scheduled], int | float | bool]) -> Value | tuple[Value, ...]:
-    """The value of an option, its expressions of `t` replaced by what `evaluate` gives for them.
+    """The value of an option, with each expression of `t` replaced by its value from `evaluate`.
 
-    The elements of a tuple (`betas`) become floats, which torch demands of them.
+    Expressions in a tuple (`betas`) become floats, which torch requires there.
     """
     if isinstance(option, tuple):
         return tuple(float(evaluate(element)) if isinstance(element, Scheduled) else element for element in option)

@@ -1,4 +1,4 @@
-"""Optimizers written as equations: planned for each parameter, and at work.
+"""Optimizers written as equations: plans them for each parameter, and runs them.
 
 state: {m: 0, v: 0}
 update: |
@@ -36,36 +36,37 @@ Number = int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
-class RuleSurroundings:
-    """What planning a rule needs to know of the config."""
+class RuleContext:
+    """The parts of a config that planning a rule uses."""
 
-    scope: Scope = field(default_factory=lambda: Scope({}))  # `tensors` are examples, `elsewhere` what it cannot read
+    # of `scope`, `tensors` are examples, and `elsewhere` names what a rule cannot read
+    scope: Scope = field(default_factory=lambda: Scope({}))
     infer: Callable[[bool], Inference] = lambda gradients: Inference(gradients=gradients)
-    again: Callable[[LanguageError], None] = lambda error: None  # plans anew where the fault is one of inference
+    again: Callable[[LanguageError], None] = lambda error: None  # plans again if the fault is one of inference
 
 
 def plan_rule(
-    state: Mapping[str, object], update: str, parameters: Mapping[str, Shaped], around: RuleSurroundings, path: Path
+    state: Mapping[str, object], update: str, parameters: Mapping[str, Shaped], context: RuleContext, path: Path
 ) -> tuple[Rule, dict[str, tuple[StateEntry, ...]]]:
     """Lower a rule once for each shape and dtype among the parameters.
 
     Args:
-        state: what each entry starts from, a number or an expression that may read `param`.
+        state: the initial value of each entry, a number or an expression that may read `param`.
         update: statements over `param`, `grad`, `t`, the state entries and the scalar constants.
-        parameters: those that the rule holds.
-        path: of the rule in the config.
+        parameters: the parameters of the optimizer.
+        path: the rule's path in the config.
     Returns:
-        the rule, and what it keeps for each parameter: an entry has the parameter's shape, and the dtype of the
-        expression that it starts from, or of the parameter where that is a number.
+        the rule, and the state entries of each parameter. An entry has the parameter's shape, and the dtype of its
+        initial expression, or the parameter's dtype if the initial value is a number.
     Raises:
         PlacedFault: the rule is not valid, or does not fit a parameter.
     """
-    planned: dict[tuple[tuple[int, ...], torch.dtype], _Kind] = {}
-    kinds: dict[str, _Kind] = {}
+    planned: dict[tuple[tuple[int, ...], torch.dtype], _PlannedRule] = {}
+    kinds: dict[str, _PlannedRule] = {}
     for name, parameter in parameters.items():
         kind = (tuple(parameter.shape), parameter.dtype)
         if kind not in planned:
-            planned[kind] = _Planner(name, parameter, around, path).plan(state, update)
+            planned[kind] = _Planner(name, parameter, context, path).plan(state, update)
         kinds[name] = planned[kind]
     rule = Rule(
         {name: kind.initial for name, kind in kinds.items()}, {name: kind.update for name, kind in kinds.items()}
@@ -74,8 +75,8 @@ def plan_rule(
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """A rule as it is for every parameter of one shape and dtype."""
+class _PlannedRule:
+    """A rule lowered for the parameters of one shape and dtype."""
 
     initial: Mapping[str, Computation]
     update: Computation
@@ -88,23 +89,23 @@ class _Planner:
 
     name: str
     parameter: Shaped
-    around: RuleSurroundings
+    context: RuleContext
     path: Path
 
-    def plan(self, state: Mapping[str, object], update: str) -> _Kind:
-        surroundings, around = self.around.scope, self.around
+    def plan(self, state: Mapping[str, object], update: str) -> _PlannedRule:
+        outer, context = self.context.scope, self.context
         own = {"param", "grad", "t", *state}
         scope = replace(
-            surroundings,
-            scalars={name: value for name, value in surroundings.scalars.items() if name not in own},
-            tables={name: value for name, value in surroundings.tables.items() if name not in own},
+            outer,
+            scalars={name: value for name, value in outer.scalars.items() if name not in own},
+            tables={name: value for name, value in outer.tables.items() if name not in own},
             roles={},
             running={},
             fixed={},
             fields={},
             writable=False,
         )
-        indexed = {name: surroundings.tensors[name] for name in scope.tables if name in surroundings.tensors}
+        indexed = {name: outer.tensors[name] for name in scope.tables if name in outer.tensors}
         param = self.example()
         entries: dict[str, Tensor] = {}
         initial: dict[str, Computation] = {}
@@ -112,20 +113,20 @@ class _Planner:
             text, path = str(written), (*self.path, "state", entry)
             inner = replace(scope, tensors={**indexed, "param": param})
             try:
-                lowered = lower_expression(text, inner, around.infer(uses_grad(text, inner)))
+                lowered = lower_expression(text, inner, context.infer(uses_grad(text, inner)))
                 initial[entry] = extract(lowered, ["value"], path)
                 self.check_inputs(initial[entry], indexed)
                 entries[entry] = self.start(lowered, entry, param)
             except LanguageError as error:
-                around.again(error)
+                context.again(error)
                 raise PlacedFault.within(path, error) from None
             forget_examples(lowered)
         inner = replace(
-            scope, tensors={**indexed, "param": param, "grad": _generic(param), **entries}, running={"t": 1}
+            scope, tensors={**indexed, "param": param, "grad": _example_like(param), **entries}, running={"t": 1}
         )
         path = (*self.path, "update")
         try:
-            lowered = lower_statements(update, inner, around.infer(uses_grad(update, inner)))
+            lowered = lower_statements(update, inner, context.infer(uses_grad(update, inner)))
             results = ["param", *(entry for entry in state if entry in lowered.values)]
             if "param" in lowered.values:
                 for result in results:
@@ -133,27 +134,27 @@ class _Planner:
                 computation = extract(lowered, results, path)
                 self.check_inputs(computation, indexed)
         except LanguageError as error:
-            around.again(error)
+            context.again(error)
             raise PlacedFault.within(path, error) from None
         if "param" not in lowered.values:
             meant = nearest("param", lowered.values)
-            hint = f"it assigns `{meant}`; is that `param`?" if meant else "write `param = param - lr * grad`"
+            hint = f"it assigns `{meant}`; did you mean `param`?" if meant else "write `param = param - lr * grad`"
             raise PlacedFault(path, "the rule never assigns `param`", hint, key=True)
         forget_examples(lowered)
         shape = tuple(self.parameter.shape)
         kept = tuple(StateEntry(entry, shape, example.dtype) for entry, example in entries.items())
-        return _Kind(initial, computation, kept)
+        return _PlannedRule(initial, computation, kept)
 
     def example(self) -> Tensor:
-        """The parameter's own initial values where they are known, so that nothing is tried on zeros alone."""
-        known = self.around.scope.tensors.get(self.name)
+        """An example of the parameter: its initial values if known, else values other than zero."""
+        known = self.context.scope.tensors.get(self.name)
         if known is not None:
             return known.detach()
-        device = self.around.scope.device
-        return _generic(torch.zeros(tuple(self.parameter.shape), dtype=self.parameter.dtype, device=device))
+        device = self.context.scope.device
+        return _example_like(torch.zeros(tuple(self.parameter.shape), dtype=self.parameter.dtype, device=device))
 
     def start(self, lowered: Lowered, entry: str, param: Tensor) -> Tensor:
-        """The example of a state entry as it starts."""
+        """The example of a state entry at its initial value."""
         value = lowered.values["value"]
         example = value.meta["example"] if isinstance(value, fx.Node) else value
         shape = tuple(param.shape)
@@ -166,7 +167,7 @@ class _Planner:
         raise LanguageError(message, "start it from a number, or from `zeros_like(param)`")
 
     def check_result(self, lowered: Lowered, result: str, entries: Mapping[str, Tensor], update: str) -> None:
-        """A fault where what the rule assigns does not fit what it is written into."""
+        """Raise LanguageError if an assigned value does not fit the weight or state entry that it is written to."""
         value = lowered.values[result]
         example = value.meta["example"] if isinstance(value, fx.Node) else value
         shape = tuple(self.parameter.shape)
@@ -175,21 +176,21 @@ class _Planner:
             fits = tuple(example.shape) == shape if result == "param" else broadcasts(example.shape, shape)
             if not fits or value.meta.get("dynamic"):
                 found = "a shape that depends on data" if value.meta.get("dynamic") else f"shape {tuple(example.shape)}"
-                message = f"the rule gives `{result}` {found}, and `{self.name}` has {shape}"
+                message = f"the rule assigns {found} to `{result}`, and `{self.name}` has shape {shape}"
                 raise LanguageError(message, "give it the shape of `param`", place)
         elif result == "param" or not isinstance(example, (bool, int, float)):
-            message = f"the rule makes `{result}` {describe(value)}"
+            message = f"the rule assigns {describe(value)} to `{result}`"
             hint = "write for instance `param = param - lr * grad`" if result == "param" else "make it a tensor"
             raise LanguageError(message, hint, place)
         wanted = self.parameter.dtype if result == "param" else entries[result].dtype
         found_dtype = example.dtype if isinstance(example, Tensor) else torch.tensor(example).dtype
         if not torch.can_cast(found_dtype, wanted):
-            message = f"the rule gives `{result}` {dtype_name(found_dtype)}, and it is {dtype_name(wanted)}"
+            message = f"the rule assigns {dtype_name(found_dtype)} to `{result}`, which is {dtype_name(wanted)}"
             hint = "take its `.real` part, or its `.abs()`" if found_dtype.is_complex else "start it from another dtype"
             raise LanguageError(message, hint, place)
 
     def check_inputs(self, computation: Computation, indexed: Mapping[str, Tensor]) -> None:
-        """A rule reads the elements of a 1-d constant, never the whole."""
+        """Raise LanguageError if the rule reads a whole 1-d constant instead of its elements."""
         for node in computation.nodes:
             for name in {operand.meta.get("input") for operand in node.all_input_nodes} & indexed.keys():
                 if "place" in node.meta:
@@ -200,14 +201,14 @@ class _Planner:
             raise LanguageError("this is a whole constant", "index it, for instance with `t - 1`")
 
 
-def _generic(like: Tensor) -> Tensor:
-    """Numbers of which none is zero and no two are equal, in the shape and dtype of `like`."""
+def _example_like(like: Tensor) -> Tensor:
+    """Distinct values other than zero, in the shape and dtype of `like`."""
     count = torch.arange(1, like.numel() + 1, device=like.device)
     return count.sin().reshape(like.shape).to(like.dtype)
 
 
 def _assignment(update: str, name: str) -> Place:
-    """Where the last assignment of a name stands: its right-hand side."""
+    """The place of the right-hand side in the last assignment of a name."""
     found = START
     for statement in parse_statements(update):
         for node in ast.walk(statement):
@@ -217,7 +218,7 @@ def _assignment(update: str, name: str) -> Place:
 
 
 class RuleStepper:
-    """A rule at work. `steps` counts the steps taken; the next one is `t = steps + 1`."""
+    """An optimizer that runs a rule. `steps` counts the finished steps; the next one has `t = steps + 1`."""
 
     __slots__ = (
         "_before",
@@ -239,13 +240,13 @@ class RuleStepper:
         initial: Mapping[str, Mapping[str, Tensor | Number]],
         seed: Callable[[int], None],
     ) -> None:
-        """Make the state that the rule starts from.
+        """Make the rule's initial state.
 
         Args:
-            state: what is kept for each parameter.
-            parameters: at least those that the rule holds, on their device.
-            initial: what some entries start from instead.
-            seed: seeds the generator for a step, 0 for the state, where random numbers are drawn.
+            state: the state entries of each parameter.
+            parameters: at least those of the rule, on their device.
+            initial: initial values that replace those of the rule.
+            seed: seeds the generator for a step, or for the initial state (0), if these draw random numbers.
         """
         self.steps = 0
         self.remembers = self.sums = False
@@ -263,22 +264,22 @@ class RuleStepper:
             for entry in state[name]:
                 computation = rule.initial[name][entry.name]
                 value = given[entry.name] if entry.name in given else _run(computation, {"param": parameter})[0]
-                self._states[name][entry.name] = _like(value, parameter, entry.dtype)
+                self._states[name][entry.name] = _copy_like(value, parameter, entry.dtype)
             self._updates.append(_bind(rule.update[name], parameter, self._states[name]))
 
     def keep(self, names: Iterable[str]) -> None:
-        """Nothing to do: each step gives the parameters new storage."""
+        """Do nothing: each step allocates new storage for the parameters."""
 
     @property
     def remembers_cheaply(self) -> bool:
         return True
 
     def before(self, name: str) -> Tensor:
-        """The weight `(*s)` of a parameter before the last step, which `remembers`."""
+        """The weight `(*s)` of a parameter before the last step; available while `remembers` is true."""
         return self._before[name]
 
     def forget(self) -> None:
-        """Let go of what weights were."""
+        """Release the weights from before the last step."""
         self._before = {}
 
     @property
@@ -286,11 +287,11 @@ class RuleStepper:
         return False
 
     def total(self) -> float:
-        """A sum over all weights, finite only where each of them is."""
+        """The sum of all weights, which is finite only if all weights are."""
         return total(self._parameters.values())
 
     def holds(self, name: str) -> bool:
-        """Whether a parameter is one of its own."""
+        """Whether this optimizer has the parameter."""
         return name in self._parameters
 
     def step(self) -> None:
@@ -304,12 +305,12 @@ class RuleStepper:
             update(self.steps)
 
     def step_in_place(self) -> None:
-        """`step` into the storage that weights and state have, whoever shares it."""
+        """Take a step in place: weights and state keep their storage, even if it is shared."""
         self.update_in_place()
         self.steps += 1
 
     def update_in_place(self) -> None:
-        """`step_in_place` for `t = steps + 1`, which is not counted: a recording does this again and again."""
+        """As `step_in_place`, for `t = steps + 1`, without counting the step, so that a CUDA graph can capture it."""
         t = self.steps + 1
         if self._random:
             self._seed(t)
@@ -326,17 +327,17 @@ class RuleStepper:
                     state[entry] = tensor
 
     def state(self, name: str) -> Mapping[str, Tensor]:
-        """The state entries of a parameter, each of its shape."""
+        """The state entries of a parameter, each in the parameter's shape."""
         return self._states[name]
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
-        """Put back what `state` gave for each parameter, and the count of steps. Tensors are taken over, not copied."""
+        """Restore what `state` returned for each parameter, and the step count. Tensors are used without a copy."""
         for name, entries in state.items():
             self._states[name].update(entries)
         self.steps = steps
 
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
-        """Take over what some parameters' state has become in so many further steps, taken elsewhere."""
+        """Set the state of some parameters after `steps` further steps, which other code has computed."""
         self.load_state(state, self.steps + steps)
 
 
@@ -354,19 +355,19 @@ def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tenso
             return
         results = _run(computation, {**state, "param": parameter, "grad": gradient, "t": t})
         written = [
-            (name, results[position] if fresh else _like(results[position], parameter, dtype))
+            (name, results[position] if fresh else _copy_like(results[position], parameter, dtype))
             for position, name, dtype, fresh in writes
         ]
         weight = results[0]
-        as_it_is = fresh_weight and weight.stride() == parameter.stride()
-        parameter.data = weight if as_it_is else _like(weight, parameter, parameter.dtype)
+        reusable = fresh_weight and weight.stride() == parameter.stride()
+        parameter.data = weight if reusable else _copy_like(weight, parameter, parameter.dtype)
         state.update(written)
 
     return update
 
 
 def _is_fresh(output: Output, entry: Tensor) -> bool:
-    """Whether a result can be kept as it is: a tensor of its own, of the entry's shape and dtype."""
+    """Whether a result can be stored without a copy: a tensor without aliases, of the entry's shape and dtype."""
     same = output.shape == tuple(entry.shape) and output.dtype == entry.dtype
     return same and not output.aliases and not output.scalar
 
@@ -381,7 +382,7 @@ def _run(computation: Computation, known: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(result.detach() if isinstance(result, Tensor) else result for result in results)
 
 
-def _like(value: Tensor | Number, parameter: Parameter, dtype: torch.dtype) -> Tensor:
-    """A value as a tensor of its own, of a parameter's shape and strides."""
+def _copy_like(value: Tensor | Number, parameter: Parameter, dtype: torch.dtype) -> Tensor:
+    """A value as a new tensor with a parameter's shape and strides."""
     made = torch.empty_like(parameter, dtype=dtype, requires_grad=False)
     return made.copy_(value.detach()) if isinstance(value, Tensor) else made.fill_(value)

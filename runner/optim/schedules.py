@@ -1,8 +1,8 @@
-"""The schedules of `torch.optim.lr_scheduler` that depend on the step count alone, in closed form.
+"""The schedules of `torch.optim.lr_scheduler` that depend on the step count only, in closed form.
 
-Each closed form is a function of `t`, the optimizer's step count from 1, and gives the learning rate of that step:
-what torch uses after `t - 1` calls of `scheduler.step()`. Names and arguments are torch's, the class name in snake
-case; where torch takes the base rate from the optimizer, it is the first argument here.
+Each closed form is a function of `t`, the optimizer's step count from 1, and returns the learning rate of that step.
+torch has this rate after `t - 1` calls of `scheduler.step()`. Names and arguments are torch's, with the class name in
+snake case. If torch takes the base rate from the optimizer, it is the first argument here.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def constant_lr(t: int, lr: float, factor: float = 1.0 / 3, total_iters: int = 5
 def linear_lr(t: int, lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5) -> float:
     """From `lr * start_factor` to `lr * end_factor` in `total_iters` equal steps."""
     if not 0 < start_factor <= 1:
-        raise ValueError(f"`start_factor` is between 0 and 1, not {start_factor}")
+        raise ValueError(f"`start_factor` must be between 0 and 1, not {start_factor}")
     if not 0 <= end_factor <= 1:
-        raise ValueError(f"`end_factor` is between 0 and 1, not {end_factor}")
+        raise ValueError(f"`end_factor` must be between 0 and 1, not {end_factor}")
     _positive(total_iters=total_iters)
     return lr * (start_factor + (end_factor - start_factor) * min(total_iters, t - 1) / total_iters)
 
@@ -67,10 +67,10 @@ def cosine_annealing_lr(t: int, lr: float, T_max: int, eta_min: float = 0.0) -> 
 
 
 def cosine_annealing_warm_restarts(t: int, lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> float:
-    """A cosine from `lr` to `eta_min` that starts again after `T_0`, `T_0 * T_mult`, … steps."""
+    """A cosine from `lr` to `eta_min` that restarts after `T_0`, `T_0 * T_mult`, … steps."""
     _positive(T_0=T_0, T_mult=T_mult)
     if T_mult != int(T_mult):
-        raise ValueError(f"`T_mult` is an integer, not {T_mult}")
+        raise ValueError(f"`T_mult` must be an integer, not {T_mult}")
     since, period = t - 1, T_0
     if T_mult == 1:
         since %= period
@@ -96,14 +96,14 @@ def cyclic_lr(
         "exp_range": lambda cycle: float(gamma) ** (t - 1),
     }
     if mode not in scales:
-        raise ValueError(f"`mode` is one of {', '.join(scales)}, not {mode!r}")
+        raise ValueError(f"`mode` must be one of {', '.join(scales)}, not {mode!r}")
     up = float(step_size_up)
     total = up + (up if step_size_down is None else float(step_size_down))
     _positive(step_size_up=up, step_size_down=total - up)
     cycle = math.floor(1 + (t - 1) / total)
     position = 1.0 + (t - 1) / total - cycle
-    share = up / total
-    height = position / share if position <= share else (position - 1) / (share - 1)
+    subgroup = up / total
+    height = position / subgroup if position <= subgroup else (position - 1) / (subgroup - 1)
     return base_lr + (max_lr - base_lr) * height * scales[mode](cycle)
 
 
@@ -126,7 +126,7 @@ def one_cycle_lr(
         total_steps = epochs * steps_per_epoch
     _positive(total_steps=total_steps)
     if anneal_strategy not in _ANNEAL:
-        raise ValueError(f"`anneal_strategy` is one of {', '.join(_ANNEAL)}, not {anneal_strategy!r}")
+        raise ValueError(f"`anneal_strategy` must be one of {', '.join(_ANNEAL)}, not {anneal_strategy!r}")
     if t > total_steps:
         raise ValueError(f"step {t} is beyond `total_steps`, {total_steps}")
     first = max_lr / div_factor
@@ -144,12 +144,12 @@ def one_cycle_lr(
     raise AssertionError
 
 
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)
+def _cosine(start: float, end: float, subgroup: float) -> float:
+    return end + (start - end) / 2.0 * (math.cos(math.pi * subgroup) + 1)
 
 
-def _line(start: float, end: float, share: float) -> float:
-    return (end - start) * share + start
+def _line(start: float, end: float, subgroup: float) -> float:
+    return (end - start) * subgroup + start
 
 
 _ANNEAL: Mapping[str, Callable[[float, float, float], float]] = {"cos": _cosine, "linear": _line}
@@ -158,7 +158,7 @@ _ANNEAL: Mapping[str, Callable[[float, float, float], float]] = {"cos": _cosine,
 def _positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
-            raise ValueError(f"`{name}` is above 0, not {value}")
+            raise ValueError(f"`{name}` must be above 0, not {value}")
 
 
 _CLOSED_FORMS: tuple[Schedule, ...] = (
@@ -174,7 +174,7 @@ _CLOSED_FORMS: tuple[Schedule, ...] = (
     one_cycle_lr,
 )
 
-_MOMENTUM = "a schedule gives one number: write another one for `momentum` or `betas`"
+_MOMENTUM = "a schedule returns one number: write another one for `momentum` or `betas`"
 _REFUSED_ARGUMENTS: Mapping[str, str] = {
     "base_momentum": _MOMENTUM,
     "cycle_momentum": _MOMENTUM,
@@ -187,9 +187,9 @@ REFUSED: Mapping[str, str] = {
     "chained_scheduler": "multiply the schedules: `0.1 * linear_lr(1, total_iters=10) * exponential_lr(1, gamma=0.9)`",
     "lambda_lr": "write the expression itself: `0.1 * 0.95 ** (t - 1)`",
     "multiplicative_lr": "write the product itself: `0.1 * 0.95 ** (t - 1)`",
-    "reduce_lr_on_plateau": "it depends on more than the count of steps: write the rate as an expression of `t`",
+    "reduce_lr_on_plateau": "it depends on more than the step count: write the rate as an expression of `t`",
 }
-"""Classes of `torch.optim.lr_scheduler` that are no functions here, and what to write instead."""
+"""Classes of `torch.optim.lr_scheduler` without a function here, each with what to write instead."""
 
 
 def _closed_form(schedule: Schedule) -> RunningFunction:
@@ -220,20 +220,20 @@ def _argument(name: str, argument: Any, kind: str, values: Names) -> Any:
         return None
     expected, described = _KINDS[kind.removesuffix(" | None")]
     if not isinstance(value, expected):
-        raise TypeError(f"`{name}` is {described}")
+        raise TypeError(f"`{name}` must be {described}")
     return value
 
 
 def _sequential(values: Names, arguments: Mapping[str, Any]) -> Any:
-    """One schedule after another, each counting from its milestone; only the current one is computed."""
+    """Schedules in sequence, each counting from its milestone; only the current one is evaluated."""
     schedules = arguments["schedulers"]
     milestones = _argument("milestones", arguments["milestones"], "Sequence[int]", values)
     if not isinstance(schedules, tuple):
-        raise TypeError("`schedulers` is a list of schedules")
+        raise TypeError("`schedulers` must be a list of schedules")
     if len(schedules) != len(milestones) + 1:
         raise ValueError(f"there are {len(schedules)} schedules, and {len(milestones)} milestones between them")
     if list(milestones) != sorted(milestones):
-        raise ValueError("`milestones` are in ascending order")
+        raise ValueError("`milestones` must be in ascending order")
     t = values[STEP_COUNT]
     current = bisect_right(milestones, t - 1)
     return schedules[current]({**values, STEP_COUNT: t - milestones[current - 1] if current else t})
@@ -245,17 +245,17 @@ SCHEDULES: Mapping[str, RunningFunction] = {
         ("schedulers", "milestones"), frozenset({"schedulers", "milestones"}), _sequential, _REFUSED_ARGUMENTS
     ),
 }
-"""The schedules by the names that a config calls them by."""
+"""The schedules by their names in configs."""
 
 
 def compile_schedule(text: str, names: Names) -> Callable[[int], Scalar]:
-    """A hyperparameter as a function of `t`, the optimizer's step count from 1.
+    """Compile a hyperparameter to a function of `t`, the optimizer's step count from 1.
 
     Args:
         text: an expression of `t` that may call `SCHEDULES`, for instance ``min(1, t / 10) * step_lr(0.1, 30)``.
         names: scalar constants by name, and tuples for 1-d constants.
     Raises:
-        LanguageError: now, for faults of the text; with each call, where it gives nothing finite.
+        LanguageError: the text has a fault. Each call raises one too, if the value is not finite.
     """
     compiled = compile_scalar(text, names, (STEP_COUNT,), SCHEDULES, REFUSED)
 
@@ -263,7 +263,7 @@ def compile_schedule(text: str, names: Names) -> Callable[[int], Scalar]:
         value = compiled({STEP_COUNT: t})
         if not math.isfinite(value):
             place = Place(1, 0, len(text.split("\n")[0]))
-            raise LanguageError(f"this is {value}", "a hyperparameter is finite in every step", place)
+            raise LanguageError(f"this is {value}", "a hyperparameter must be finite in every step", place)
         return value
 
     return at

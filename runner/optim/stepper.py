@@ -1,4 +1,4 @@
-"""An optimizer at work: `torch.optim`'s own class over a run's parameters."""
+"""Runs an optimizer: `torch.optim`'s own class over a run's parameters."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from torch.optim import Optimizer
 
 from runner.optim.classes import optimizer_class
 from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
-from runner.optim.updates import Pieces, Replacing, Update, begin_updates, shares, total
+from runner.optim.updates import Pieces, Replacing, Update, begin_updates, subgroups, total
 
 STEP = "step"
-"""The entry in which torch counts the steps of a parameter."""
+"""The state entry in which torch counts the steps of a parameter."""
 
 StateValue = Tensor | int | float | None | Sequence[Tensor | None]
-"""What torch keeps in an optimizer's state; L-BFGS keeps numbers and lists of tensors too."""
+"""A value of an optimizer's state; L-BFGS has numbers and lists of tensors too."""
 
 
 class AnyStepper(Protocol):
-    """An optimizer of a run, one of torch's or a rule.
+    """An optimizer of a run: one of torch's, or a rule.
 
-    A step may write weights in place, but for those that it was told to `keep`. Where `remembers` is true
-    `before` tells what the last step has replaced, until `forget`; `remembers_cheaply` says that this costs next to
-    nothing. Where `sums` is true `total` is a sum over all weights after a step, which is finite only where each of
-    them is; `sums_cheaply` says that it costs less than looking at them. `step_in_place` writes the storage that
-    weights and state have, and `update_in_place` is the same without counting it.
+    Attributes:
+        steps: the number of finished steps.
+        remembers: whether steps keep the previous weights for `before`, until `forget`. This is nearly free if
+            `remembers_cheaply`.
+        sums: whether steps compute `total`, the sum of all weights. It is finite only if all weights are. This is
+            cheaper than checking the weights if `sums_cheaply`.
+
+    A step may write weights in place, except those passed to `keep`. `step_in_place` always writes weights and state
+    in place, and `update_in_place` does so without counting the step.
     """
 
     steps: int
@@ -54,16 +58,16 @@ class AnyStepper(Protocol):
 
 
 class Stepper:
-    """One optimizer of a run, its parameters known by name.
+    """One optimizer of a run, with its parameters by name.
 
-    `steps` counts the steps taken; the next one is `t = steps + 1`.
+    `steps` counts the finished steps; the next one has `t = steps + 1`.
     """
 
     __slots__ = (
         "_before",
-        "_kept",
         "_parameters",
-        "_shares",
+        "_preserved",
+        "_subgroups",
         "_updates",
         "optimizer",
         "remembers",
@@ -75,75 +79,75 @@ class Stepper:
         self.optimizer = optimizer
         self.steps = 0
         self.remembers = self.sums = False
-        self._before: dict[Parameter, Tensor] = {}  # where the last step was torch's own
+        self._before: dict[Parameter, Tensor] = {}  # set if torch's own code took the last step
         self._parameters = dict(parameters)
-        self._kept: set[Parameter] = set()
-        self._shares = shares(optimizer) or ()
-        self._updates: list[Update] | None = None  # once they can do what torch's own step would
+        self._preserved: set[Parameter] = set()
+        self._subgroups = subgroups(optimizer) or ()
+        self._updates: list[Update] | None = None  # set once they can replace torch's own step
 
     def holds(self, name: str) -> bool:
-        """Whether a parameter is one of its own."""
+        """Whether this optimizer has the parameter."""
         return name in self._parameters
 
     def keep(self, names: Iterable[str]) -> None:
-        """From now on, a step gives these parameters new storage: what shares the old one stays as it was."""
-        self._settle()
+        """Make later steps allocate new storage for these parameters: tensors that share the old one do not change."""
+        self._sync_counters()
         self._updates = None
-        self._kept.update(self._parameters[name] for name in names)
+        self._preserved.update(self._parameters[name] for name in names)
 
     @property
     def remembers_cheaply(self) -> bool:
-        """Whether parameters are updated together, which are small or whose new weights are new tensors."""
-        return bool(self._shares) and all(share.way is not Pieces for share in self._shares)
+        """Whether all parameters are updated together: they are small, or their new weights are new tensors."""
+        return bool(self._subgroups) and all(subgroup.method is not Pieces for subgroup in self._subgroups)
 
     def before(self, name: str) -> Tensor:
-        """The weight `(*s)` of a parameter before the last step, which `remembers`."""
+        """The weight `(*s)` of a parameter before the last step; available while `remembers` is true."""
         found = dict(self._before)
         for update in self._updates or ():
             found |= update.before()
         return found[self._parameters[name]]
 
     def forget(self) -> None:
-        """Let go of what weights were."""
+        """Release the weights from before the last step."""
         self._before = {}
         for update in self._updates or ():
-            update.way.forget()
+            update.method.forget()
 
     @property
     def sums_cheaply(self) -> bool:
-        """Whether most steps write weights that lie together, or are in the cache."""
-        return any(share.way is not Replacing for share in self._shares)
+        """Whether most steps write weights that are contiguous or in the cache."""
+        return any(subgroup.method is not Replacing for subgroup in self._subgroups)
 
     def total(self) -> float:
-        """A sum over all weights after the last step, where it `sums`: finite only where each of them is."""
+        """The sum of all weights after the last step, if it `sums`; finite only if all weights are."""
         if self._updates is None:
             return total(self._parameters.values())
-        return sum(update.way.total() for update in self._updates)
+        return sum(update.method.total() for update in self._updates)
 
     def step(self) -> None:
-        """`optimizer.step()`: parameters without a gradient are left as they are."""
+        """Take a step, as `optimizer.step()` does: parameters without a gradient do not change."""
         self.steps += 1
         if not self._stepped_together():
-            self._settle()
+            self._sync_counters()
             if self.remembers:
-                self._before = {held: held.detach().clone() for held in self._parameters.values()}
+                self._before = {each: each.detach().clone() for each in self._parameters.values()}
             self._renew(parameter for parameter in self._parameters.values() if parameter.grad is not None)
             self._updates = None
             self.optimizer.step()
 
     def step_in_place(self) -> None:
-        """`step` into the storage that the parameters have, whoever shares it."""
+        """Take a step in place: the parameters keep their storage, even if it is shared."""
         self.update_in_place()
         self.steps += 1
 
     def update_in_place(self) -> None:
-        """`step_in_place` for `t = steps + 1`, which is not counted: a recording does this again and again."""
-        self._settle()
+        """As `step_in_place`, for `t = steps + 1`, without counting the step, so that a CUDA graph can capture it."""
+        self._sync_counters()
         self._updates = None
         self.optimizer.step()
 
     def _stepped_together(self) -> bool:
-        """Take the step by updates of parameters together, where that can be done."""
+        """Update the parameters together if possible, and return whether that took the step."""
         if self._updates is None:
             self._updates = self._begun()
         if self._updates is None:
@@ -159,54 +163,56 @@ class Stepper:
         return True
 
     def _begun(self) -> list[Update] | None:
-        """Updates of parameters together from here on; None where this step has to be torch's own."""
-        if not self._shares or any(parameter.grad is None for parameter in self._parameters.values()):
+        """The updates for parameters together, from this step on; None if torch's own code has to take this step."""
+        if not self._subgroups or any(parameter.grad is None for parameter in self._parameters.values()):
             return None
-        found = shares(self.optimizer, self._kept)
+        found = subgroups(self.optimizer, self._preserved)
         if found is None:  # an option has changed
             return None
-        self._shares = found
-        for share in found:
-            if share.way is not Replacing:  # momentum buffers are something else before the first step than after it
-                new = [parameter for parameter in share.parameters if not self.optimizer.state[parameter]]
-                _initialise(self.optimizer, {**share.options, "params": new})
+        self._subgroups = found
+        for subgroup in found:
+            if subgroup.method is not Replacing:  # momentum buffers differ before and after the first step
+                new = [parameter for parameter in subgroup.parameters if not self.optimizer.state[parameter]]
+                _initialise(self.optimizer, {**subgroup.options, "params": new})
         return begin_updates(self.optimizer, found)
 
     def _renew(self, parameters: Iterable[Parameter]) -> None:
-        """Give parameters storage of their own, where what they have is kept."""
+        """Allocate new storage for those of the parameters that were passed to `keep`."""
         for parameter in parameters:
-            if parameter in self._kept:
+            if parameter in self._preserved:
                 parameter.data = parameter.detach().clone()
 
-    def _settle(self) -> None:
+    def _sync_counters(self) -> None:
         for update in self._updates or ():
-            update.settle()
+            update.sync_counters()
 
     def step_closure(self, closure: Callable[[], Tensor]) -> None:
-        """`optimizer.step(closure)`: the closure zeroes the gradients, computes the objective and its gradients."""
+        """Take a step with a closure, which zeroes the gradients, and computes the objective and its gradients."""
         self.steps += 1
         self._renew(self._parameters.values())
-        self.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float and takes a tensor
+        self.optimizer.step(closure)  # type: ignore[arg-type]  # torch declares float and accepts a tensor
 
     def set_option(self, group: int, name: str, value: Value | tuple[Value, ...]) -> None:
-        """Change a hyperparameter of one group from the next step on."""
+        """Set a hyperparameter of one group, from the next step on."""
         options = self.optimizer.param_groups[group]
-        if bool(options[name]) != bool(value):  # it may decide who updates, or that the first step makes buffers
-            self._settle()
+        if bool(options[name]) != bool(
+            value
+        ):  # this may change the update method, or make the first step create buffers
+            self._sync_counters()
             self._updates = None
         options[name] = value
 
     def state(self, name: str) -> Mapping[str, StateValue]:
-        """What the optimizer keeps for a parameter, under torch's names; empty before it is first used.
+        """The state of a parameter, under torch's names; empty before its first step.
 
-        These are the optimizer's own tensors, and the next step writes them.
+        The tensors are the optimizer's own, and the next step writes them.
         """
-        self._settle()
-        kept: Mapping[str, StateValue] = self.optimizer.state.get(self._parameters[name], {})
-        return kept
+        self._sync_counters()
+        entries: Mapping[str, StateValue] = self.optimizer.state.get(self._parameters[name], {})
+        return entries
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
-        """Put back what `state` gave for each parameter, and the count of steps. Tensors are taken over, not copied."""
+        """Restore what `state` returned for each parameter, and the step count. Tensors are used without a copy."""
         self._updates = None
         self.optimizer.state.clear()
         for name, entries in state.items():
@@ -215,18 +221,18 @@ class Stepper:
         self.steps = steps
 
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
-        """Take over what some parameters' state has become in so many further steps, taken elsewhere."""
-        self._settle()
+        """Set the state of some parameters after `steps` further steps, which other code has computed."""
+        self._sync_counters()
         self._updates = None
         for name, entries in state.items():
-            kept = self.optimizer.state[self._parameters[name]]
-            kept.update(entries)
-            if STEP in kept:
-                kept[STEP] = kept[STEP] + steps
+            own = self.optimizer.state[self._parameters[name]]
+            own.update(entries)
+            if STEP in own:
+                own[STEP] = own[STEP] + steps
         self.steps += steps
 
     def prepare(self, name: str, entries: Iterable[str]) -> None:
-        """Make a parameter's state before its first step: as torch does in it, and zeros for what is missing then."""
+        """Make a parameter's state before its first step, as torch does; `entries` that torch makes later are zeros."""
         parameter = self._parameters[name]
         _lazily_initialised(self.optimizer, parameter)
         state = self.optimizer.state[parameter]
@@ -235,7 +241,7 @@ class Stepper:
                 state[entry] = torch.zeros_like(parameter, requires_grad=False)
 
     def group(self, number: int) -> Mapping[str, Any]:
-        """The options of a group, as torch has completed them, and `params`."""
+        """The options of a group, completed with torch's defaults, and its `params`."""
         found: Mapping[str, Any] = self.optimizer.param_groups[number]
         return found
 
@@ -246,26 +252,26 @@ def build(
     schedule: Callable[[Scheduled], int | float | bool],
     initial: Callable[[InitialState], Tensor | int | float | bool],
 ) -> Stepper:
-    """The optimizer that a plan describes.
+    """Build the optimizer of a plan.
 
     Args:
-        plan: as `plan_optimizers` made it.
-        parameters: at least those that the plan holds, on their device.
-        schedule: the value of an expression of `t` at t = 1.
-        initial: the value of an entry of the initial state: a number, or a tensor that broadcasts to the entry.
+        plan: a plan from `plan_optimizers`.
+        parameters: at least those of the plan, on their device.
+        schedule: returns the value of an expression of `t` at t = 1.
+        initial: returns the initial value of a state entry: a number, or a tensor that broadcasts to the entry.
     """
-    held = {name: parameters[name] for name in plan.parameters}
-    groups = [([held[name] for name in group.parameters], _values(group.options, schedule)) for group in plan.groups]
+    own = {name: parameters[name] for name in plan.parameters}
+    groups = [([own[name] for name in group.parameters], _values(group.options, schedule)) for group in plan.groups]
     optimizer = construct(plan.class_name, _values(plan.options, schedule), groups)
     for name, entries in plan.initial_state.items():
-        start_state(optimizer, held[name], {key: initial(entry) for key, entry in entries.items()})
-    return Stepper(optimizer, held)
+        start_state(optimizer, own[name], {key: initial(entry) for key, entry in entries.items()})
+    return Stepper(optimizer, own)
 
 
 def construct(
     class_name: str, options: Mapping[str, Any], groups: Sequence[tuple[Sequence[Tensor], Mapping[str, Any]]]
 ) -> Optimizer:
-    """A `torch.optim` class with its arguments, over groups of parameters with theirs."""
+    """Construct a `torch.optim` class with its arguments, over groups of parameters with theirs."""
     make: Callable[..., Optimizer] = optimizer_class(class_name)
     if len(groups) == 1:
         parameters, own = groups[0]
@@ -280,9 +286,9 @@ def _values(
 
 
 def start_state(optimizer: Optimizer, parameter: Tensor, entries: Mapping[str, Tensor | int | float | bool]) -> None:
-    """Start some entries of a parameter's state from given values, and the rest as torch does.
+    """Initialise some entries of a parameter's state from given values, and the rest as torch does.
 
-    An entry that torch makes only in its first step (the momentum buffer of SGD) is made like the parameter.
+    An entry that torch makes only in its first step, such as the momentum buffer of SGD, is made like the parameter.
     """
     state = optimizer.state[parameter]
     _lazily_initialised(optimizer, parameter)
@@ -296,8 +302,8 @@ def start_state(optimizer: Optimizer, parameter: Tensor, entries: Mapping[str, T
 
 
 def _lazily_initialised(optimizer: Optimizer, parameter: Tensor) -> None:
-    """Let torch make a parameter's state as in a first step, without taking one."""
-    group = next(group for group in optimizer.param_groups if any(held is parameter for held in group["params"]))
+    """Let torch make a parameter's state as in a first step, without taking the step."""
+    group = next(group for group in optimizer.param_groups if any(each is parameter for each in group["params"]))
     if optimizer.state[parameter]:
         return
     gradient, parameter.grad = parameter.grad, torch.zeros_like(parameter)
@@ -308,7 +314,7 @@ def _lazily_initialised(optimizer: Optimizer, parameter: Tensor) -> None:
 
 
 def _initialise(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
-    """Let torch make the state of parameters that have gradients, where it does so before it uses it."""
+    """Let torch make the state of parameters with gradients, if its class has a function for that."""
     initialise = getattr(optimizer, "_init_group", None)
     if initialise is not None:
         initialise(group, *([] for _ in range(len(inspect.signature(initialise).parameters) - 1)))

@@ -1,4 +1,4 @@
-"""A first step on small stand-ins: torch's own validation while planning, and what state an optimizer keeps."""
+"""Takes a first step on small stand-ins during planning, to let torch validate and to find the optimizer's state."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from runner.optim.stepper import construct
 Options = Mapping[str, Value | tuple[Value, ...]]
 
 REFUSALS = (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError)
-"""What torch raises for an argument or a parameter that an optimizer cannot work with."""
+"""The exceptions that torch raises for an argument or a parameter that an optimizer does not support."""
 
 _STAND_IN = 2
-"""Length of a stand-in's dimensions: the least that tells a dimension from one that was reduced."""
+"""Length of a stand-in's dimensions: the smallest that differs from a reduced dimension."""
 
 
-def take_a_step(
+def try_first_step(
     class_name: str, options: Options, groups: Sequence[tuple[Sequence[str], Options]], parameters: Mapping[str, Shaped]
 ) -> dict[str, tuple[StateEntry, ...]]:
     """Construct an optimizer over stand-ins of the parameters and take one step with gradients of zero.
 
     Args:
-        class_name: of `torch.optim`.
+        class_name: a class of `torch.optim`.
         options: arguments of the class.
         groups: the names of each group's parameters, and its arguments.
         parameters: shapes and dtypes.
     Returns:
-        for each parameter the entries of its state, with their real shapes.
+        the state entries of each parameter, with their real shapes.
     Raises:
-        one of `REFUSALS`: torch's own complaint.
+        one of `REFUSALS`: torch rejects an argument or a parameter.
     """
-    with _disable_current_modes():  # a planner may be inferring with fake tensors, and some steps read numbers
+    with _disable_current_modes():  # the planner may use fake tensors, and some steps read numbers
         return _step(class_name, options, groups, parameters)
 
 
@@ -63,7 +63,7 @@ def _step(
 
 
 def _evaluate_twice(optimizer: Optimizer, stand_ins: Sequence[Tensor]) -> None:
-    """A step of L-BFGS on a parabola, short whatever its arguments say."""
+    """Take a step of L-BFGS on a parabola, with few iterations regardless of its arguments."""
     for group in optimizer.param_groups:
         group.update(max_iter=min(group["max_iter"], 2), max_eval=min(group["max_eval"], 4))
 
@@ -79,14 +79,14 @@ def _evaluate_twice(optimizer: Optimizer, stand_ins: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for stand_in in stand_ins:
             stand_in.fill_(2)
-    optimizer.step(closure)  # type: ignore[arg-type]  # torch says float and takes a tensor
+    optimizer.step(closure)  # type: ignore[arg-type]  # torch declares float and accepts a tensor
 
 
-def culprit(attempt: Callable[[Collection[Any]], object], arguments: Sequence[Any]) -> Any | None:
-    """The argument that torch refuses: one that fails alone, else one without which nothing fails, else None.
+def refused_argument(attempt: Callable[[Collection[Any]], object], arguments: Sequence[Any]) -> Any | None:
+    """The argument that torch rejects: one that fails alone, else one without which the rest succeeds, else None.
 
     Args:
-        attempt: tries a set of the arguments and raises one of `REFUSALS` where torch does.
+        attempt: tries a set of the arguments, and raises one of `REFUSALS` if torch does.
         arguments: all of them, in the order of the config.
     """
     for argument in arguments:
@@ -118,6 +118,6 @@ def _real_shape(entry: Tensor, stand_in: Tensor, shape: tuple[int, ...]) -> tupl
     if entry.dim() != stand_in.dim():
         return tuple(entry.shape)
     return tuple(
-        length if small == of_stand_in else small
-        for small, of_stand_in, length in zip(entry.shape, stand_in.shape, shape, strict=True)
+        length if entry_length == stand_in_length else entry_length
+        for entry_length, stand_in_length, length in zip(entry.shape, stand_in.shape, shape, strict=True)
     )

@@ -1,9 +1,9 @@
-"""The updates of SGD, Adam and AdamW for all parameters of a group, in the bits of `torch.optim`'s own loop.
+"""Updates of SGD, Adam and AdamW for all parameters of a group, bit for bit as `torch.optim`'s own loop.
 
-`torch.optim` updates one parameter after another on the CPU, and spends most of a small step in Python, and most of a
-large one waiting for memory. The functions here do the same operations in the same order for each element, wherever it
-lies: in new tensors for all parameters, in all of them joined into one, or piece by piece. Each way goes on from the
-state that torch has made, and keeps it as `torch.optim` would.
+On the CPU, `torch.optim` updates one parameter after another. It spends most of a small step in Python, and most of a
+large one waiting for memory. The functions here do the same operations in the same order for each element. They write
+new tensors for all parameters at once, one tensor that joins all parameters, or one piece of a parameter at a time.
+Each method continues from torch's state, and keeps the state as `torch.optim` would.
 """
 
 from __future__ import annotations
@@ -18,40 +18,39 @@ from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 MOST_BYTES = 1 << 20
-"""Bytes of a group's parameters up to which they are updated together; larger ones stay in the cache one by one."""
+"""Bytes of a group up to which its parameters are updated together; larger groups use the cache better one by one."""
 
 SMALL_BYTES = 1 << 16
-"""Bytes of a parameter up to which it is updated together with others, though the group be large."""
+"""Bytes of a parameter up to which it is updated together with others even in a large group."""
 
 ADAM = ("exp_avg", "exp_avg_sq")
-"""What Adam keeps for a parameter."""
+"""The state entries of Adam for a parameter, besides the step count."""
 
-_FOLLOWED = frozenset(
+_SUPPORTED = frozenset(
     {"params", "lr", "maximize", "weight_decay"}
     | {"momentum", "dampening", "nesterov"}  # of SGD
     | {"betas", "eps", "decoupled_weight_decay"}  # of Adam
 )
-"""What the functions here read of a group; any other option that is set leaves the update to torch."""
+"""The options that the functions here read; if any other option is set, torch does the update."""
 
 ALIGNMENT = 64
-"""Bytes at whose multiples tensors begin, whether they are parts of one or not: what torch computes may depend on it in
-the last place."""
+"""Alignment in bytes of tensors and of parts of a joined tensor: torch's results may depend on it in the last place."""
 
 PIECE = 1 << 16
-"""Elements of a piece for each thread: with what is updated beside them, and in between, they stay in the cache."""
+"""Elements of a piece for each thread: few enough that the piece, its state and intermediates stay in the cache."""
 
 Key = TypeVar("Key")
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Options = Mapping[str, Any]
 Replace = Callable[[Options, Tensors, Tensors, Sequence[Tensors], int], Tensors]
-"""`(options, weights, gradients, entries, t)` to new weights; the entries of the state are written."""
+"""Maps `(options, weights, gradients, entries, t)` to new weights; writes the state `entries` in place."""
 
 Write = Callable[[Options, Tensor, Tensor, Sequence[Tensor], int, bool], Tensor]
-"""The same for one tensor, and whether its weights are to be kept: the new ones are a new tensor, else the same."""
+"""As `Replace` for one tensor, with a flag for whether the new weights are a new tensor, or written in place."""
 
 
 def sgd(options: Options, weights: Tensors, gradients: Tensors, entries: Sequence[Tensors], t: int) -> Tensors:
-    """New weights by `torch.optim.SGD`, as its documentation gives it; `entries` are the momentum buffers, if any."""
+    """New weights as in the documentation of `torch.optim.SGD`; `entries` are the momentum buffers, if any."""
     if options["maximize"]:
         gradients = torch._foreach_neg(gradients)
     if options["weight_decay"] != 0:
@@ -66,11 +65,13 @@ def sgd(options: Options, weights: Tensors, gradients: Tensors, entries: Sequenc
     return updated
 
 
-def adam(options: Options, weight: Tensor, gradient: Tensor, entries: Sequence[Tensor], t: int, keeps: bool) -> Tensor:
-    """The new weight by `torch.optim.Adam` or `AdamW` without `amsgrad`, as their documentation gives them.
+def adam(
+    options: Options, weight: Tensor, gradient: Tensor, entries: Sequence[Tensor], t: int, out_of_place: bool
+) -> Tensor:
+    """The new weight as in the documentation of `torch.optim.Adam` and `AdamW`, without `amsgrad`.
 
     Args:
-        keeps: the old one stays as it is; else it is written.
+        out_of_place: whether the result is a new tensor; otherwise `weight` is written in place.
     """
     lr, (beta1, beta2), decay = options["lr"], options["betas"], options["weight_decay"]
     average, square = entries
@@ -78,63 +79,63 @@ def adam(options: Options, weight: Tensor, gradient: Tensor, entries: Sequence[T
         gradient = -gradient
     if decay != 0:
         if options["decoupled_weight_decay"]:
-            weight = weight.mul(1 - lr * decay) if keeps else weight.mul_(1 - lr * decay)
+            weight = weight.mul(1 - lr * decay) if out_of_place else weight.mul_(1 - lr * decay)
         else:
             gradient = gradient.add(weight, alpha=decay)
     average.lerp_(gradient, 1 - beta1)
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     denominator = square.sqrt().div_((1 - beta2**t) ** 0.5).add_(options["eps"])
     rate = -(lr / (1 - beta1**t))
-    if keeps:
+    if out_of_place:
         return torch.addcdiv(weight, average, denominator, value=rate)
     return weight.addcdiv_(average, denominator, value=rate)
 
 
-class Way(Protocol):
-    """How some parameters of a group take their steps."""
+class Method(Protocol):
+    """A method of updating some parameters of a group."""
 
     def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
-        """Give each parameter its next weight.
+        """Set each parameter to its next weight.
 
         Args:
             t: the number of the step, from 1.
-            remembers: `before` will be asked for.
-            sums: `total` will be asked for.
+            remembers: whether `before` will be called.
+            sums: whether `total` will be called.
         """
         ...
 
     def total(self) -> float:
-        """A sum over the weights after a step, and what may lie between them: finite only where each is."""
+        """The sum of the weights after a step, and of any padding between them; finite only if all weights are."""
         ...
 
     def before(self) -> Sequence[Tensor]:
-        """What the weights were before the last step, for each parameter; nothing before the first."""
+        """The weight of each parameter before the last step; empty before the first."""
         ...
 
     def forget(self) -> None:
-        """Let go of what weights were."""
+        """Release the weights from before the last step."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """Parameters of a group that take their steps in one way, under the group's options."""
+class Subgroup:
+    """Parameters of a group that are updated by one method, with the group's options."""
 
-    way: type[Way]
+    method: type[Method]
     options: Options
     parameters: list[Parameter]
-    kept: bool  # what shares the storage of a weight stays as it is when a step replaces that
+    preserved: bool  # whether steps must allocate new storage, because other tensors may share that of the weights
 
 
 class Replacing:
-    """New weights are new tensors, made for all parameters at once."""
+    """Computes new tensors as the new weights, for all parameters at once."""
 
     __slots__ = ("_before", "_entries", "_options", "_parameters", "_replace", "_weights")
 
-    def __init__(self, replace: Replace, share: Share, entries: Sequence[Tensors]) -> None:
+    def __init__(self, replace: Replace, subgroup: Subgroup, entries: Sequence[Tensors]) -> None:
         self._replace = replace
-        self._options = share.options
-        self._parameters = share.parameters
+        self._options = subgroup.options
+        self._parameters = subgroup.parameters
         self._entries = entries
         self._weights: Tensors = ()
         self._before: Tensors = ()
@@ -142,7 +143,7 @@ class Replacing:
     def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
         parameters, weights = self._parameters, self._weights
         for parameter, weight in zip(parameters, weights, strict=False):
-            if weight.data_ptr() != parameter.data_ptr():  # somebody else gave it another weight
+            if weight.data_ptr() != parameter.data_ptr():  # other code has replaced the weight
                 weights = ()
                 break
         if not weights:
@@ -163,37 +164,39 @@ class Replacing:
 
 
 class Joined:
-    """The parameters, contiguous and of one dtype, are updated as one tensor, as if that were the only one.
+    """Updates contiguous parameters of one dtype as one joined tensor.
 
-    They lie in it one after another, each aligned as a tensor of its own would be. Where they may be written they stay
-    there: taking them apart costs as much as a whole operation.
+    The parameters follow each other in it, each aligned as a separate tensor would be. If steps may write in place,
+    the parameters stay parts of it: splitting it costs as much as a whole operation.
     """
 
     __slots__ = (
         "_before",
         "_entries",
         "_gathered",
-        "_kept",
         "_options",
         "_parameters",
         "_parts",
         "_places",
         "_pointers",
+        "_preserved",
         "_weights",
         "_write",
     )
 
-    def __init__(self, write: Write, share: Share, states: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
+    def __init__(
+        self, write: Write, subgroup: Subgroup, states: Sequence[dict[str, Tensor]], names: Sequence[str]
+    ) -> None:
         self._write = write
-        self._options = share.options
-        self._parameters = share.parameters
-        self._kept = share.kept
+        self._options = subgroup.options
+        self._parameters = subgroup.parameters
+        self._preserved = subgroup.preserved
         self._places: list[tuple[Sequence[int], Sequence[int], int]] = []  # shape, strides, offset
         end = 0
         for parameter in self._parameters:
             self._places.append((parameter.shape, parameter.stride(), end))
             end += parameter.numel() + -parameter.numel() % (ALIGNMENT // parameter.itemsize)
-        self._gathered: Tensor = self._parameters[0].new_ones(end)  # what is between the parameters stays finite
+        self._gathered: Tensor = self._parameters[0].new_ones(end)  # the padding between the parameters stays finite
         self._parts = self._split(self._gathered)
         self._entries: list[Tensor] = []
         for name in names:
@@ -202,7 +205,7 @@ class Joined:
             for state, part in zip(states, self._split(joined), strict=True):
                 state[name] = part
         self._weights: Tensor | None = None
-        self._pointers: list[int] = []  # of the parameters in it
+        self._pointers: list[int] = []  # data pointers of the parameters in `_weights`
         self._before: Tensor | None = None
 
     def step(self, gradients: list[Tensor], t: int, *, remembers: bool, sums: bool) -> None:
@@ -210,10 +213,10 @@ class Joined:
         if weights is None or [parameter.data_ptr() for parameter in self._parameters] != self._pointers:
             weights = self._gather([parameter.detach() for parameter in self._parameters]).clone()
             self._put(weights)
-        before = weights if self._kept or not remembers else weights.clone()
+        before = weights if self._preserved or not remembers else weights.clone()
         self._before = before if remembers else None
-        after = self._write(self._options, weights, self._gather(gradients), self._entries, t, self._kept)
-        if self._kept:
+        after = self._write(self._options, weights, self._gather(gradients), self._entries, t, self._preserved)
+        if self._preserved:
             self._put(after)
 
     def total(self) -> float:
@@ -226,7 +229,7 @@ class Joined:
         self._before = None
 
     def _gather(self, tensors: list[Tensor]) -> Tensor:
-        """The tensors as one, in memory that the next call writes again."""
+        """The tensors as one joined tensor, whose memory the next call overwrites."""
         torch._foreach_copy_(self._parts, tensors)
         return self._gathered
 
@@ -234,7 +237,7 @@ class Joined:
         return [joined.as_strided(shape, strides, offset) for shape, strides, offset in self._places]
 
     def _put(self, weights: Tensor) -> None:
-        """Let the parameters be what lies in a joined tensor."""
+        """Make the parameters parts of a joined tensor."""
         self._weights = weights
         parts = self._split(weights)
         for parameter, part in zip(self._parameters, parts, strict=True):
@@ -243,15 +246,17 @@ class Joined:
 
 
 class Pieces:
-    """Large contiguous parameters are written piece by piece: all operations on one piece, then on the next."""
+    """Updates large contiguous parameters piece by piece: all operations on one piece, then on the next."""
 
-    __slots__ = ("_before", "_entries", "_kept", "_options", "_parameters", "_size", "_total", "_write")
+    __slots__ = ("_before", "_entries", "_options", "_parameters", "_preserved", "_size", "_total", "_write")
 
-    def __init__(self, write: Write, share: Share, states: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
+    def __init__(
+        self, write: Write, subgroup: Subgroup, states: Sequence[dict[str, Tensor]], names: Sequence[str]
+    ) -> None:
         self._write = write
-        self._options = share.options
-        self._parameters = share.parameters
-        self._kept = share.kept
+        self._options = subgroup.options
+        self._parameters = subgroup.parameters
+        self._preserved = subgroup.preserved
         self._total = 0.0
         self._size = PIECE * torch.get_num_threads()
         self._entries = [list(zip(*[self._pieces(state[name]) for name in names], strict=True)) for state in states]
@@ -261,7 +266,7 @@ class Pieces:
         parameters = self._parameters
         weights = [parameter.detach() for parameter in parameters]
         before, after = weights, weights
-        if self._kept:
+        if self._preserved:
             after = [weight.clone() for weight in weights]
             for parameter, weight in zip(parameters, after, strict=True):
                 parameter.data = weight
@@ -270,10 +275,10 @@ class Pieces:
         self._before = before if remembers else []
         write, options, found = self._write, self._options, 0.0
         for weight, gradient, entries in zip(after, gradients, self._entries, strict=True):
-            for piece, of_gradient, of_entries in zip(
+            for piece, gradient_piece, entry_pieces in zip(
                 self._pieces(weight), self._pieces(gradient), entries, strict=True
             ):
-                write(options, piece, of_gradient, of_entries, t, False)
+                write(options, piece, gradient_piece, entry_pieces, t, False)
                 if sums:
                     found += piece.sum().item()
         self._total = found
@@ -292,22 +297,22 @@ class Pieces:
 
 
 class Update:
-    """The update of some parameters of a group, as long as all have gradients.
+    """The update of some parameters of a group, while all of them have gradients.
 
-    `t` counts the steps taken. torch counts them in a tensor for each parameter; these are brought up to date by
-    `settle`, not in every step.
+    `t` counts the finished steps. torch counts them in a tensor for each parameter; `sync_counters` updates these
+    tensors, rather than every step.
     """
 
-    __slots__ = ("_counters", "_parameters", "settled", "t", "way")
+    __slots__ = ("_counters", "_parameters", "method", "synced", "t")
 
-    def __init__(self, parameters: list[Parameter], way: Way, counters: list[Tensor]) -> None:
-        self.way = way
+    def __init__(self, parameters: list[Parameter], method: Method, counters: list[Tensor]) -> None:
+        self.method = method
         self._parameters = parameters
         self._counters = counters
-        self.t = self.settled = int(counters[0]) if counters else 0
+        self.t = self.synced = int(counters[0]) if counters else 0
 
     def gradients(self) -> list[Tensor] | None:
-        """The gradients of its parameters; None where one has none."""
+        """The gradients of the parameters; None if one has no gradient."""
         found = []
         for parameter in self._parameters:
             gradient = parameter.grad
@@ -317,91 +322,94 @@ class Update:
         return found
 
     def step(self, gradients: list[Tensor], *, remembers: bool, sums: bool) -> None:
-        """Give each parameter its next weight; see `Way.step`."""
+        """Set each parameter to its next weight; see `Method.step`."""
         self.t += 1
-        self.way.step(gradients, self.t, remembers=remembers, sums=sums)
+        self.method.step(gradients, self.t, remembers=remembers, sums=sums)
 
     def before(self) -> dict[Parameter, Tensor]:
-        """What weights were before the last step, if that was here and has remembered it."""
-        return dict(zip(self._parameters, self.way.before(), strict=False))
+        """The weights before the last step, if this update took and remembered it."""
+        return dict(zip(self._parameters, self.method.before(), strict=False))
 
-    def settle(self) -> None:
-        """Bring torch's own counts of steps up to date."""
-        if self._counters and self.t > self.settled:
-            torch._foreach_add_(self._counters, self.t - self.settled)
-        self.settled = self.t
+    def sync_counters(self) -> None:
+        """Update torch's own step counts."""
+        if self._counters and self.t > self.synced:
+            torch._foreach_add_(self._counters, self.t - self.synced)
+        self.synced = self.t
 
 
 def total(tensors: Iterable[Tensor]) -> float:
-    """The sum of all elements: finite only where each of them is, and not always there."""
+    """The sum of all elements: finite only if all of them are, though it may overflow even then."""
     return sum(tensor.detach().sum().item() for tensor in tensors)
 
 
-def shares(optimizer: Optimizer, kept: Set[Parameter] = frozenset()) -> list[Share] | None:
-    """Which parameters of an optimizer are updated how; None where its class, its options or they forbid it.
+def subgroups(optimizer: Optimizer, preserved: Set[Parameter] = frozenset()) -> list[Subgroup] | None:
+    """The parameters of an optimizer by update method; None if torch itself has to update some of them.
 
-    They do for parameters of half precision, complex, sparse, strided, or many and large under SGD, on other
-    devices than the CPU, and for options that ask for another implementation.
+    That is so for other classes than SGD, Adam and AdamW, and for options that select another implementation. It is
+    so for parameters that are sparse, complex, in half precision or not on the CPU. Under Adam it is so for
+    parameters that are not contiguous, and under SGD for groups of several parameters and more than `MOST_BYTES`.
 
     Args:
-        kept: parameters of which somebody holds the weights that a step replaces. These are not joined with others:
-            who holds a part holds the whole.
+        preserved: parameters whose replaced weights stay in use. They are not joined with the others, because a
+            reference to a part of a joined tensor keeps the whole tensor in memory.
     """
     kind, found = _kind(optimizer), []
     for group in optimizer.param_groups:
-        of_group = None if kind is None else _shares(kind, group, kept)
-        if of_group is None:
+        in_group = None if kind is None else _subgroups(kind, group, preserved)
+        if in_group is None:
             return None
-        found += of_group
+        found += in_group
     return found
 
 
-def begin_updates(optimizer: Optimizer, shares: Sequence[Share]) -> list[Update] | None:
-    """The updates of an optimizer's parameters from its state on.
+def begin_updates(optimizer: Optimizer, subgroups: Sequence[Subgroup]) -> list[Update] | None:
+    """The updates of an optimizer's parameters, starting from its current state.
 
-    None where torch's own step has to make some of the state first, or its parameters have not stepped equally often.
+    None if torch's own step has to make some of the state first, or if the step counts of the parameters differ.
     """
     found = []
-    for share in shares:
-        states = [optimizer.state.get(parameter, {}) for parameter in share.parameters]
-        momentum = share.way is Replacing and share.options["momentum"] != 0
-        names = ("momentum_buffer",) if momentum else () if share.way is Replacing else ADAM
+    for subgroup in subgroups:
+        states = [optimizer.state.get(parameter, {}) for parameter in subgroup.parameters]
+        momentum = subgroup.method is Replacing and subgroup.options["momentum"] != 0
+        names = ("momentum_buffer",) if momentum else () if subgroup.method is Replacing else ADAM
         if not all(isinstance(state.get(name), Tensor) for state in states for name in names):
             return None
         counters = [state["step"] for state in states if "step" in state]
         if any(counter != counters[0] for counter in counters) or any(not float(t).is_integer() for t in counters[:1]):
             return None
-        if share.way is Replacing:
-            made: Way = Replacing(sgd, share, [[state[name] for state in states] for name in names])
+        if subgroup.method is Replacing:
+            made: Method = Replacing(sgd, subgroup, [[state[name] for state in states] for name in names])
         else:
-            made = (Joined if share.way is Joined else Pieces)(adam, share, states, names)
-        found.append(Update(share.parameters, made, counters))
+            made = (Joined if subgroup.method is Joined else Pieces)(adam, subgroup, states, names)
+        found.append(Update(subgroup.parameters, made, counters))
     return found
 
 
 def _kind(optimizer: Optimizer) -> type[Optimizer] | None:
-    """The class of torch that an optimizer is, or is a plain wrapping of."""
+    """SGD, Adam or AdamW, if it is the optimizer's class or the direct base of that; else None."""
     return next((kind for kind in type(optimizer).__mro__[:2] if kind in (SGD, Adam, AdamW)), None)
 
 
-def _shares(kind: type[Optimizer], group: Options, kept: Set[Parameter]) -> list[Share] | None:
+def _subgroups(kind: type[Optimizer], group: Options, preserved: Set[Parameter]) -> list[Subgroup] | None:
     parameters: list[Parameter] = group["params"]
-    if any(value for option, value in group.items() if option not in _FOLLOWED) or not all(map(_is_plain, parameters)):
+    if any(value for option, value in group.items() if option not in _SUPPORTED) or not all(map(_is_plain, parameters)):
         return None
     fit = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
     if kind is SGD:
-        return [Share(Replacing, group, parameters, kept=True)] if fit or len(parameters) == 1 else None
+        return [Subgroup(Replacing, group, parameters, preserved=True)] if fit or len(parameters) == 1 else None
     if not all(parameter.is_contiguous() for parameter in parameters):
         return None
     small = [parameter for parameter in parameters if fit or parameter.nbytes <= SMALL_BYTES]
     found = [
-        Share(Joined, group, alike, is_kept)
-        for (is_kept, _), alike in _divided(small, lambda parameter: (parameter in kept, parameter.dtype)).items()
+        Subgroup(Joined, group, alike, is_preserved)
+        for (is_preserved, _), alike in _divided(
+            small, lambda parameter: (parameter in preserved, parameter.dtype)
+        ).items()
         if len(alike) > 1 and sum(parameter.nbytes for parameter in alike) <= MOST_BYTES
     ]
-    joined = {parameter for share in found for parameter in share.parameters}
-    apart = _divided((parameter for parameter in parameters if parameter not in joined), kept.__contains__)
-    return [*found, *(Share(Pieces, group, alike, is_kept) for is_kept, alike in apart.items())]
+    joined = {parameter for subgroup in found for parameter in subgroup.parameters}
+    separate = _divided((parameter for parameter in parameters if parameter not in joined), preserved.__contains__)
+    return [*found, *(Subgroup(Pieces, group, alike, is_preserved) for is_preserved, alike in separate.items())]
 
 
 def _divided(parameters: Iterable[Parameter], key: Callable[[Parameter], Key]) -> dict[Key, list[Parameter]]:
@@ -412,7 +420,7 @@ def _divided(parameters: Iterable[Parameter], key: Callable[[Parameter], Key]) -
 
 
 def _is_plain(parameter: Parameter) -> bool:
-    """Whether torch rounds the same in all its loops; in half precision it does not."""
+    """Whether all of torch's loops round a parameter alike; in half precision they do not."""
     return (
         parameter.device.type == "cpu"
         and parameter.dtype in (torch.float32, torch.float64)

@@ -24,7 +24,7 @@ from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import MAX_NODES, Bounds, Clock
 from runner.language.lowering.scope import Environment, declare_functions
 from runner.language.text.faults import LanguageError
-from runner.optim import OptimizerPlan, RuleSurroundings, plan_optimizers
+from runner.optim import OptimizerPlan, RuleContext, plan_optimizers
 from runner.plan.checks.advice import advise, hide_torch_warning, silence_torch_warning
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax
@@ -290,9 +290,7 @@ def _plan_optimizers(expression: WholeExpression, lowered: Lowered | None, fault
         faults.problems,
         faults.warnings,
         constants=constants,
-        rules=RuleSurroundings(
-            environment.scope(expression.examples, elsewhere=elsewhere), shapes.inference, shapes.retry
-        ),
+        rules=RuleContext(environment.scope(expression.examples, elsewhere=elsewhere), shapes.inference, shapes.retry),
         unread=[name for name, tensor in constants.items() if not is_table(tensor.shape, tensor.dtype)],
     )
 

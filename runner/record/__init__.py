@@ -1,7 +1,7 @@
 """Records runs: the run directory, rows as Parquet and on the console, and reading them back.
 
-In: a plan and its rows. Out: a directory that opens at any moment, and a `Run` read from one.
-Names are imported when they are first used: listing runs needs no torch, and printing rows no pyarrow.
+In: a plan and its rows. Out: a run directory that can be read at any moment, and a `Run` that reads it.
+Names are imported on first use: listing runs does not import torch, and printing rows does not import pyarrow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Recording": "recorder",
     "RowPrinter": "console",
-    "RowWriter": "writer",
+    "RowWriter": "rows.writer",
     "Run": "reading",
     "RunDescription": "manifest",
     "RunSummary": "listing",
@@ -35,7 +35,7 @@ _HOMES = {
     "read_manifest": "manifest",
     "recording": "recorder",
     "resume": "resuming",
-    "row_json": "row_json",
+    "row_json": "rows.row_json",
     "run": "running",
 }
 

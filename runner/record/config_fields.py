@@ -1,4 +1,4 @@
-"""What of a config a run depends on, as manifests, checkpoints and snapshots keep it, and how two configs differ."""
+"""The fields of a config that a run depends on, as stored with it, and the differences between two configs."""
 
 from __future__ import annotations
 
@@ -14,55 +14,57 @@ from runner.config.text.emit import is_column_file_path, is_file_path
 from runner.config.text.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted, plain
 
 WITHOUT_BEARING = ("name", "description", "log", "snapshot", "on_nonfinite", "health")
-"""Keys that no number of a run depends on."""
-_ROWS_WITHOUT = tuple(key for key in WITHOUT_BEARING if key != "log")
-"""Keys that no row of a run depends on; `log` says which rows there are."""
+"""Top-level keys that no number of a run depends on."""
+_IRRELEVANT_TO_ROWS = tuple(key for key in WITHOUT_BEARING if key != "log")
+"""Top-level keys that no row of a run depends on; `log` is not one, because it selects the rows."""
 LONGEST_TEXT = 60
 _DIGEST = "sha256:"
-_TOLD = 3
+_MOST_SHOWN = 3
 
 
 def config_fields(document: Document) -> dict[str, str]:
-    """Every field that a run's rows depend on, by its dotted path: its value as JSON, or a digest where that is long.
+    """The fields that a run's rows depend on, by dotted path: each value as JSON, or its digest if that is long.
 
-    A list is one field, unless it holds mappings, as `steps` does. Data files have their whole path.
+    A list is one field, unless it contains mappings, as `steps` does. Data files have absolute paths.
     """
     entries = document.root.entries.items()
-    fields = (field for key, entry in entries if key not in _ROWS_WITHOUT for field in fields_of(entry.value, (key,)))
+    fields = (
+        field for key, entry in entries if key not in _IRRELEVANT_TO_ROWS for field in fields_of(entry.value, (key,))
+    )
     return {dotted(path): _text(value_of(node, path, document)) for path, node in fields}
 
 
 def config_digests(config: Config) -> dict[str, str]:
-    """A digest of every top-level key of a config that a run's numbers depend on, as far as it says something.
+    """A digest of each top-level key of a config that a run's numbers depend on.
 
-    What is left at its default is left out, so that a key which a later version adds changes none.
+    Keys at their defaults are left out, so that a key added by a later version changes no digest.
     """
-    told = config.model_dump(mode="python", exclude=set(WITHOUT_BEARING), exclude_defaults=True)
-    return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:16] for key, value in told.items()}
+    relevant = config.model_dump(mode="python", exclude=set(WITHOUT_BEARING), exclude_defaults=True)
+    return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:16] for key, value in relevant.items()}
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """Which fields of two configs differ, and how; None where they are the same."""
-    told = []
+    """The differing fields of two configs, with their values, as text; None if the configs are equal."""
+    differences = []
     for name in [*before, *(name for name in now if name not in before)]:
         old, new = before.get(name), now.get(name)
         if old == new:
             continue
         if old is None:
-            told.append(f"`{name}` is new")
+            differences.append(f"`{name}` was added")
         elif new is None:
-            told.append(f"`{name}` is gone")
+            differences.append(f"`{name}` was removed")
         elif old.startswith(_DIGEST) or new.startswith(_DIGEST):
-            told.append(f"`{name}` is another")
+            differences.append(f"`{name}` changed")
         else:
-            told.append(f"`{name}` was `{old}` and is `{new}`")
-    if len(told) > _TOLD:
-        told[_TOLD:] = [f"{len(told) - _TOLD} more fields differ"]
-    return ", ".join(told) or None
+            differences.append(f"`{name}` was `{old}` and is `{new}`")
+    if len(differences) > _MOST_SHOWN:
+        differences[_MOST_SHOWN:] = [f"{len(differences) - _MOST_SHOWN} more fields differ"]
+    return ", ".join(differences) or None
 
 
 def fields_of(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
-    """Every value below a node with its path; a list is one value, unless it holds mappings."""
+    """The values below a node with their paths; a list is one value, unless it contains mappings."""
     if isinstance(node, MapNode) and node.entries:
         for key, entry in node.entries.items():
             yield from fields_of(entry.value, (*path, key))
@@ -74,7 +76,7 @@ def fields_of(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
 
 
 def value_of(node: Node, path: Path, document: Document) -> Any:
-    """What a node says; a data file by its whole path."""
+    """The value of a node; a data file is its absolute path."""
     if isinstance(node, ScalarNode) and (is_file_path(path) or is_column_file_path(path, document.root)):
         return os.path.normpath(os.path.join(os.path.abspath(node.source.folder), str(node.value)))
     return plain(node)

@@ -1,4 +1,4 @@
-"""Rows for a terminal, as a notebook prints its tensors: small ones whole, large ones as shape and statistics."""
+"""Prints rows to a terminal: small tensors whole, large ones as shape and statistics."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from runner.plan.rows.columns import Column
 from runner.record.rows.summary import Summary, summarize
 
 LARGEST_WHOLE = 64
-"""Elements up to which a tensor is printed whole, if that takes at most `TALLEST_WHOLE` lines."""
+"""The most elements of a tensor that is printed whole, if it takes at most `TALLEST_WHOLE` lines."""
 TALLEST_WHOLE = 8
 WIDEST_LABEL = 28
 
 BOLD, DIM, RED = "1", "2", "31"
 GRADIENT = ".grad"
 _INDENT = "  "
-_BESIDE = f"   {GRADIENT}  "
+_INLINE_GRADIENT = f"   {GRADIENT}  "
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A weight, a value, a norm or state; with its gradient where it has one."""
+    """A column to print: a weight with its gradient, a value, a norm or state."""
 
     label: str
     position: int
     gradient: int | None
-    always: bool  # whether None is worth a line
+    always: bool  # whether to print None
 
 
 class RowPrinter:
-    """Prints the first `first` rows and the last `last`; what lies between is counted, not printed.
+    """Prints the first `first` and the last `last` rows, and the number of rows between them.
 
     Call it with each row and close it, or use it in a `with` statement.
 
     Args:
-        columns: of the rows.
-        stream: where to print.
-        width: columns of the terminal; asked of the system by default.
-        color: ANSI styles; by default on a terminal unless NO_COLOR is set.
-        first, last: None for `first` prints every row.
-        before: called before something is printed, to make room for it.
+        columns: the columns of the rows.
+        stream: the stream to print to.
+        width: the width of the terminal in characters; the system's answer by default.
+        color: whether to print ANSI styles; by default on a terminal, unless NO_COLOR is set.
+        first, last: numbers of rows; `first` None prints every row.
+        before: called before each printed text, to make room for it.
     """
 
     def __init__(
@@ -69,30 +69,30 @@ class RowPrinter:
         self._width = width or shutil.get_terminal_size().columns
         self._color = wants_color(stream) if color is None else color
         self._first = first
-        self._held: deque[Row] = deque(maxlen=last)
+        self._last_rows: deque[Row] = deque(maxlen=last)
         self._seen = 0
         self._lines = _lines_of(columns)
         labels = [line.label for line in self._lines]
         labels += [GRADIENT] * any(line.gradient is not None for line in self._lines)
         self._label_width = min(max(map(len, labels), default=0), WIDEST_LABEL)
-        self._texts: dict[int, tuple[Tensor, list[str]]] = {}  # by column: a step leaves most tensors as they were
+        self._texts: dict[int, tuple[Tensor, list[str]]] = {}  # by column: a step does not change most tensors
 
     def __call__(self, row: Row) -> None:
-        """Print a row, or keep it in case it is one of the last."""
+        """Print a row, or keep it as one of the last rows."""
         self._seen += 1
         if self._first is None or self._seen <= self._first:
             self._print(self.text(row))
         else:
-            self._held.append(row)
+            self._last_rows.append(row)
 
     def close(self) -> None:
-        """Print the last rows, after a line that counts those left out."""
-        left_out = self._seen - (self._first or 0) - len(self._held)
-        if self._held and left_out:
+        """Print the last rows, after a line with the number of omitted rows."""
+        left_out = self._seen - (self._first or 0) - len(self._last_rows)
+        if self._last_rows and left_out:
             self._print(self._styled(f"… {left_out:,} {'row' if left_out == 1 else 'rows'} …", DIM))
-        for row in self._held:
+        for row in self._last_rows:
             self._print(self.text(row))
-        self._held.clear()
+        self._last_rows.clear()
         self._stream.flush()
 
     def _print(self, text: str) -> None:
@@ -109,7 +109,7 @@ class RowPrinter:
         self.close()
 
     def text(self, row: Row) -> str:
-        """A row as lines of at most the terminal's width, without a line break at the end."""
+        """A row as lines no wider than the terminal, without a final line break."""
         heading = row.path if row.step in row.path else f"{row.path}  {row.step}".strip()
         return "\n".join([f"{self._styled(f'row {row.number}', BOLD)}  {heading}", *self._body(row)])
 
@@ -118,7 +118,7 @@ class RowPrinter:
         shown = [line for line in self._lines if line.always or row.values[line.position] is not None]
         left = {line.position: self._formatted(line.position, row, inner) for line in shown}
         paired = [line for line in shown if line.gradient is not None]
-        room = inner - max((_widest(left[line.position]) for line in paired), default=0) - len(_BESIDE)
+        room = inner - max((_widest(left[line.position]) for line in paired), default=0) - len(_INLINE_GRADIENT)
         for line in shown:
             texts = left[line.position]
             if line.gradient is None:
@@ -126,9 +126,9 @@ class RowPrinter:
                 continue
             gradient = self._formatted(line.gradient, row, inner)
             if len(texts) == len(gradient) == 1 and _widest(gradient) <= room:
-                padding = " " * (inner - room - len(_BESIDE) - _width(texts[0]))
-                beside = self._styled(GRADIENT, DIM) + "  " + gradient[0]
-                yield from self._block(line.label, [f"{texts[0]}{padding}   {beside}"])
+                padding = " " * (inner - room - len(_INLINE_GRADIENT) - _width(texts[0]))
+                inline = self._styled(GRADIENT, DIM) + "  " + gradient[0]
+                yield from self._block(line.label, [f"{texts[0]}{padding}   {inline}"])
             else:
                 yield from self._block(line.label, texts)
                 yield from self._block(self._styled(GRADIENT, DIM), gradient)
@@ -153,7 +153,7 @@ class RowPrinter:
     def _whole_or_summary(self, value: Tensor, width: int) -> list[str]:
         if value.numel() <= LARGEST_WHOLE:
             value = value.cpu()
-            for asked in (width, width * 3 // 4):  # torch forgets the point of `0.` when it counts, and prints wider
+            for asked in (width, width * 3 // 4):  # torch prints wider than asked: it does not count the point of `0.`
                 with torch._tensor_str.printoptions(linewidth=asked):
                     texts = repr(value).splitlines()
                 if _widest(texts) <= width and len(texts) <= TALLEST_WHOLE:
@@ -189,7 +189,7 @@ class RowPrinter:
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether to style what is printed to `stream`: a terminal, and NO_COLOR not set (https://no-color.org)."""
+    """Whether to print styles to `stream`: it is a terminal, and NO_COLOR is not set (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -199,7 +199,7 @@ def _lines_of(columns: Sequence[Column]) -> list[_Line]:
     lines = []
     for position, column in enumerate(columns):
         if column.role == "gradient" and column.name.removesuffix(".grad") in weights:
-            continue  # stands beside its weight
+            continue  # printed with its weight
         gradient = positions.get(f"{column.name}.grad") if column.role == "weight" else None
         lines.append(_Line(column.name, position, gradient, always=column.role in ("weight", "gradient")))
     return lines
@@ -210,7 +210,7 @@ def _widest(texts: Sequence[str]) -> int:
 
 
 def _width(text: str) -> int:
-    """Characters that a terminal shows of a text with styles."""
+    """The number of visible characters of a text with ANSI styles."""
     width = len(text)
     start = text.find("\x1b[")
     while start >= 0:

@@ -1,4 +1,4 @@
-"""The data files of a run as its manifest keeps them: by their bytes, so that a resumed run reads the same ones."""
+"""The data files of a run, by digest, so that a resumed run can check that it reads the same files."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from runner.errors import Problem, RunError
 from runner.plan.data.sandbox import FileFault, open_ordinary
 
 DATA_FILES = "data_files"
-"""Where a manifest keeps them."""
+"""The manifest's key for them."""
 
 WHOLE_BYTES = 1 << 30
-"""Up to here the whole of a file is digested; of a larger one its size, its time, its first and its last bytes."""
+"""The largest file to digest whole; a larger one is known by its size, time, and first and last bytes."""
 
 END_BYTES = 1 << 20
 
 
 def data_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """What tells each data file from another one, by its path.
+    """The size and digest of each data file, by its path.
 
     Raises:
-        RunError: one cannot be read.
+        RunError: a file cannot be read.
     """
     found = {}
     for path in paths:
         try:
             with open_ordinary(path) as file:
-                found[str(path)] = _told(file)
+                found[str(path)] = _identity(file)
         except FileFault as fault:
             raise RunError(Problem(fault.message, fault.hint)) from fault
     return found
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The files that are others than they were."""
-    return [path for path, told in now.items() if path in before and before[path] != told]
+    """The files that differ from what they were."""
+    return [path for path, identity in now.items() if path in before and before[path] != identity]
 
 
-def _told(file: BufferedReader) -> dict[str, Any]:
+def _identity(file: BufferedReader) -> dict[str, Any]:
     status = os.fstat(file.fileno())
     if status.st_size <= WHOLE_BYTES:
         return {"bytes": status.st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,4 +1,4 @@
-"""The run directory: made exclusively, and written so that whoever reads sees each file whole or not at all."""
+"""Creates run directories, locks them, and writes their files atomically."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ROWS_FOLDER = "rows"
 
 
 def create_run_directory(runs_dir: Path, name: str, now: datetime) -> Path:
-    """Make `runs_dir/NAME/YYYYMMDD-HHMMSS-xxxx/` with its empty `rows/`; it never existed before and is nobody else's.
+    """Create a new directory `runs_dir/NAME/YYYYMMDD-HHMMSS-xxxx/` with an empty `rows/`, exclusively.
 
-    What outlasts a power failure is up to `sync_opening`.
+    It survives a power failure only after `sync_opening`.
 
     Raises:
         RunError: the folder cannot be made, or `runs_dir/NAME` is a link, which may lead anywhere.
@@ -29,9 +29,9 @@ def create_run_directory(runs_dir: Path, name: str, now: datetime) -> Path:
     try:
         if not runs_dir.exists():
             runs_dir.mkdir(parents=True, exist_ok=True)
-        with Folder(runs_dir) as runs, runs.folder(name, create=True) as of_name:
-            made = _make_exclusively(of_name, now.strftime("%Y%m%d-%H%M%S"))
-            with of_name.folder(made) as directory:
+        with Folder(runs_dir) as runs, runs.folder(name, create=True) as name_folder:
+            made = _make_exclusively(name_folder, now.strftime("%Y%m%d-%H%M%S"))
+            with name_folder.folder(made) as directory:
                 directory.make_folder(ROWS_FOLDER)
     except OSError as error:
         raise RunError(
@@ -56,30 +56,30 @@ def _make_exclusively(parent: Folder, stamp: str) -> str:
 def write_atomically(
     path: Path, content: bytes | memoryview, *, through: Path | None = None, synced: bool = True
 ) -> None:
-    """Write a file so that a reader, also after a crash, finds the old content or the new one and nothing between.
+    """Write a file atomically: a reader finds either the old content or the new one, also after a crash.
 
     Args:
-        through: the folder above that of `path`, where the temporary file stands; the folder of `path` is entered from
-            there, made if it is missing, and refused where it is a link.
-        synced: whether it outlasts a power failure once this returns; if not, only a crash of this process.
+        through: the parent of the folder of `path`, for the temporary file. The folder of `path` is opened from
+            there; it is made if it does not exist, and a link is refused.
+        synced: whether the file survives a power failure once this returns, or only a crash of this process.
 
     Raises:
-        OSError: nothing at `path` changed, and the temporary file is gone.
+        OSError: nothing at `path` changed, and the temporary file is removed.
     """
     if through is None:
         with Folder(path.parent) as folder:
             folder.write(path.name, content, synced=synced)
     else:
-        with Folder(through) as above, above.folder(path.parent.name, create=True) as folder:
-            folder.write(path.name, content, through=above, synced=synced)
+        with Folder(through) as parent_folder, parent_folder.folder(path.parent.name, create=True) as folder:
+            folder.write(path.name, content, through=parent_folder, synced=synced)
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep every other process from writing to a run directory; the system ends that with this process.
+    """Lock a run directory against other writers; the lock ends with this process at the latest.
 
     Raises:
-        UsageError: another one does.
+        UsageError: another process is writing to it.
     """
     with Folder(directory) as folder, ExitStack() as stack:
         try:
@@ -91,16 +91,16 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def sync_opening(directory: Path) -> None:
-    """Let a run directory that was just made outlast a power failure, with its config and its manifest.
+    """Make a new run directory durable, with its config and its manifest: they survive a power failure.
 
     Raises:
-        OSError: it may not.
+        OSError: a file or folder cannot be synced.
     """
     with Folder(directory) as folder:
         for name in (CONFIG_FILE, MANIFEST_FILE):
             with folder.open(name) as file:
                 os.fsync(file.fileno())
         folder.sync()
-    for above in (directory.parent, directory.parent.parent):
-        with Folder(above) as folder:
+    for parent_folder in (directory.parent, directory.parent.parent):
+        with Folder(parent_folder) as folder:
             folder.sync()

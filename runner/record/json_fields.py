@@ -1,4 +1,4 @@
-"""JSON from a file that anybody may have written: parsed within bounds, each field of the kind that it has to be."""
+"""Parses untrusted JSON within limits, and checks the kinds of its fields."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 from runner.safe_files import MIB
 
 LARGEST_JSON = 32 * MIB
-"""Bytes of a manifest, or of the JSON of a checkpoint."""
+"""The most bytes of a manifest, or of the JSON of a checkpoint."""
 
 MOST_VALUES = 2_000_000
-"""Values in one file: the shortest take two bytes there and a hundred in memory."""
+"""The most values in one file: the shortest take two bytes in the file and a hundred in memory."""
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is no JSON, nests too deeply, or holds more values than any file that steprun writes.
+        ValueError: the text is not JSON, nests too deeply, or contains more values than any file of steprun.
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise ValueError("it holds too many values")
+        raise ValueError("it contains too many values")
     try:
         return json.loads(data)
     except RecursionError as error:
@@ -33,29 +33,29 @@ def parse_json(data: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a field has to be."""
+    """A kind of value that a field may have."""
 
     name: str  # "text"
-    takes: Callable[[Any], bool]
+    accepts: Callable[[Any], bool]
 
 
 def or_null(kind: Kind) -> Kind:
-    """The kind, or null."""
-    return Kind(f"{kind.name}, or null", lambda value: value is None or kind.takes(value))
+    """The kind of values of `kind`, and null."""
+    return Kind(f"{kind.name}, or null", lambda value: value is None or kind.accepts(value))
 
 
 def list_of(kind: Kind, name: str) -> Kind:
-    """A list whose items are of a kind; `name` says it in plain words."""
-    return Kind(name, lambda value: isinstance(value, list) and all(map(kind.takes, value)))
+    """The kind of lists with items of `kind`; `name` describes it in messages."""
+    return Kind(name, lambda value: isinstance(value, list) and all(map(kind.accepts, value)))
 
 
 def mapping_of(kind: Kind, name: str) -> Kind:
-    """A mapping whose values are of a kind; `name` says it in plain words."""
-    return Kind(name, lambda value: isinstance(value, dict) and all(map(kind.takes, value.values())))
+    """The kind of mappings with values of `kind`; `name` describes it in messages."""
+    return Kind(name, lambda value: isinstance(value, dict) and all(map(kind.accepts, value.values())))
 
 
 ANY = Kind("a value", lambda value: True)
-TEXT = Kind("text", lambda value: isinstance(value, str))
+TEXT = Kind("a string", lambda value: isinstance(value, str))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 COUNT = Kind("a whole number, 0 or more", lambda value: type(value) is int and 0 <= value < 1 << 63)
 INTEGER = Kind("a whole number", lambda value: type(value) is int)
@@ -63,20 +63,20 @@ DURATION = Kind(
     "a number of seconds", lambda value: type(value) in (int, float) and 0 <= value < 1e15 and math.isfinite(value)
 )
 MAPPING = mapping_of(ANY, "a mapping")
-TEXTS = list_of(TEXT, "a list of texts")
+TEXTS = list_of(TEXT, "a list of strings")
 PATHS = list_of(Kind("a path", lambda value: isinstance(value, str) and "\0" not in value), "a list of paths")
 
 
 def fault_in(content: Mapping[str, Any], fields: Mapping[str, Kind], required: bool = True) -> str | None:
-    """What is wrong with the first field that is not of its kind; None where all are. Other fields may be anything.
+    """Describe the first field of the wrong kind; None if there is none. Other fields may have any value.
 
     Args:
-        required: whether a field that is missing is wrong.
+        required: whether a missing field is a fault.
     """
     for name, kind in fields.items():
         if name not in content:
             if required:
                 return f"it has no `{name}`"
-        elif not kind.takes(content[name]):
+        elif not kind.accepts(content[name]):
             return f"`{name}` is not {kind.name}"
     return None

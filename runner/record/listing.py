@@ -1,4 +1,4 @@
-"""The runs that are recorded in a folder. Imports no torch."""
+"""Lists the runs recorded in a folder, without importing torch."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from runner.safe_files import Folder
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One recorded run, as `steprun runs` lists it."""
+    """A recorded run, as `steprun runs` lists it."""
 
     path: Path
     name: str
-    status: str  # of the manifest, or `unreadable`
+    status: str  # the manifest's status, or `unreadable`
     started: str | None  # ISO 8601 with the offset from UTC
     seconds: float | None
-    rows: int | None  # None: nothing there says how many
-    failure: str | None  # the first message
+    rows: int | None  # None: unknown
+    failure: str | None  # the message of the first problem
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for `--json`."""
+        """The run as JSON values, for `--json`."""
         return {name: getattr(self, name) for name in self.__slots__} | {"path": str(self.path)}
 
 
 def list_runs(runs_dir: str | Path = "runs", name: str | None = None) -> list[RunSummary]:
-    """The runs in `runs_dir`, newest first; only those called `name` where it is given.
+    """The runs in `runs_dir`, newest first; only those named `name` if it is given.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
     """
     folder = Path(runs_dir)
     if not folder.is_dir():
@@ -45,14 +45,14 @@ def list_runs(runs_dir: str | Path = "runs", name: str | None = None) -> list[Ru
 
 
 def _directories(folder: Path, name: str | None) -> Iterator[Path]:
-    """What has a `run.json` two folders down, whatever that is."""
-    for of_name in _entries(folder):
-        if name is None or of_name.name == name:
-            yield from (each for each in _entries(of_name) if os.path.lexists(each / MANIFEST_FILE))
+    """The directories two levels down that contain an entry `run.json`, of any kind."""
+    for name_folder in _entries(folder):
+        if name is None or name_folder.name == name:
+            yield from (each for each in _entries(name_folder) if os.path.lexists(each / MANIFEST_FILE))
 
 
 def _entries(folder: Path) -> list[Path]:
-    """The folders in a folder, which are none where it cannot be read."""
+    """The folders in a folder; empty if it cannot be read."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -80,7 +80,7 @@ def _summary(directory: Path) -> RunSummary:
 
 
 def _rows_on_disk(directory: Path) -> int | None:
-    """Counted in the files, for a run that did not come to write it down; None where one of them cannot be read."""
+    """The number of rows in the part files, for a run that never wrote it to its manifest; None if unreadable."""
     import pyarrow
     import pyarrow.parquet
 

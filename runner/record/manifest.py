@@ -1,4 +1,4 @@
-"""`run.json`: what ran, where, from which commit, and how it ended. Reading it imports no torch."""
+"""`run.json`: what ran, where, from which commit, and how it ended. Reading it does not import torch."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from runner.plan.rows.columns import Column
 
 GIT_PATIENCE = 0.2
-"""Seconds that the end of a run waits for git to say whether tracked files were changed."""
+"""Seconds that the end of a run waits for git to report whether tracked files were changed."""
 
 _PROBLEM = Kind("a problem", lambda value: isinstance(value, dict) and isinstance(value.get("message"), str))
 _FAILURE = Kind(
     "a failure with its problems",
-    lambda value: isinstance(value, dict) and list_of(_PROBLEM, "").takes(value.get("problems")),
+    lambda value: isinstance(value, dict) and list_of(_PROBLEM, "").accepts(value.get("problems")),
 )
 FIELDS: Mapping[str, Kind] = {
     "status": TEXT,
@@ -54,7 +54,7 @@ FIELDS: Mapping[str, Kind] = {
     "name": TEXT,
     "seed": INTEGER,
     "engine": TEXT,
-    "versions": mapping_of(TEXT, "a mapping of texts"),
+    "versions": mapping_of(TEXT, "a mapping of strings"),
     "environment": MAPPING,
     "git": or_null(MAPPING),
     "process": MAPPING,
@@ -68,17 +68,17 @@ FIELDS: Mapping[str, Kind] = {
     "columns": list_of(MAPPING, "a list of mappings"),
     "data_folders": PATHS,
     "data_files": mapping_of(MAPPING, "a mapping of mappings"),
-    "config_fields": mapping_of(TEXT, "a mapping of texts"),
+    "config_fields": mapping_of(TEXT, "a mapping of strings"),
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),
 }
-"""The fields of a manifest; one of an earlier version may lack some."""
+"""The fields of a manifest; a manifest from an earlier version may lack some."""
 
 STATUSES = ("running", "finished", "failed", "interrupted", "killed")
 
 
 @dataclass(frozen=True, slots=True)
 class RunDescription:
-    """What a run is, known before its first step."""
+    """The properties of a run that are known before its first step."""
 
     command: Sequence[str]
     name: str
@@ -91,9 +91,9 @@ class RunDescription:
 
 
 class Manifest:
-    """The manifest of the run of this process: written with status `running`, and again when it ends.
+    """The manifest of this process's run: written with status `running`, and again when the run ends.
 
-    The first one of a run that begins is left to `sync_opening`.
+    For a new run, the first manifest becomes durable only with `sync_opening`.
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class Manifest:
         self._seconds_before = 0.0
         if resumed_at is not None:
             before = read_manifest(directory)
-            again = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
-            self.content["resumed"] = [*(before.get("resumed") or ()), again]
+            resumption = {"row": resumed_at, "at": self.content["started"], "after": before["status"]}
+            self.content["resumed"] = [*(before.get("resumed") or ()), resumption]
             self.content["started"] = before.get("started") or self.content["started"]
-            self._seconds_before = before.get("seconds") or 0.0  # what a kill cut off is not known
+            self._seconds_before = before.get("seconds") or 0.0  # a killed process did not write its seconds
             self.content |= {key: before.get(key) for key in ("seconds", "compile_seconds")}
             for warning in before.get("warnings", ()):
                 self.warn(warning)
@@ -120,21 +120,21 @@ class Manifest:
         self._dirty = DirtyCheck(repository) if repository else None
 
     def warn(self, message: str) -> None:
-        """Add a warning, which is written with the end of the run; one that is there already is not told again."""
+        """Add a warning, unless it is there already; it is written at the end of the run."""
         if message not in self.content["warnings"]:
             self.content["warnings"].append(message)
 
     def note_changed_data(self, paths: Sequence[str]) -> None:
-        """Say that this resumption reads other data files than the run before it, and write that now."""
+        """Write to the manifest that this resumption reads changed data files."""
         self.content["resumed"][-1]["changed_data"] = list(paths)
         self._write()
 
     def compiled(self, seconds: float) -> None:
-        """Add what a compilation took, which `seconds` includes; it is written with the end of the run."""
+        """Add the seconds of a compilation, which the run's `seconds` include; written at the end of the run."""
         self.content["compile_seconds"] = round((self.content["compile_seconds"] or 0.0) + seconds, 6)
 
     def finish(self, rows: int, error: BaseException | None = None) -> None:
-        """Write how the run ended, once `rows` rows are on disk."""
+        """Write how the run ended, with `rows` rows on disk from this process."""
         self.content["status"] = _status(error)
         self.content["failure"] = _failure(error)
         self.content["rows"] = self._rows_before + rows
@@ -177,13 +177,13 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
         "rows": None,
         "failure": None,
         "warnings": list(description.warnings),
-        "columns": [column_json(told) for column in columns for told in recorded(column)],
+        "columns": [column_json(part) for column in columns for part in recorded(column)],
         **description.more,
     }
 
 
 def fingerprint(device: str, dtype: str) -> dict[str, Any]:
-    """What the bits of a run depend on besides its config."""
+    """The properties of the environment that the bits of a run depend on, besides its config."""
     import torch
 
     return {
@@ -222,14 +222,14 @@ def _now() -> str:
 # --- reading
 
 
-PUT_BACK = "put back what stood there"
+PUT_BACK = "restore the original file"
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a run directory; `status` is `killed` where it says running and that process is gone.
+    """Read the manifest of a run directory; `status` becomes `killed` if it is `running` and that process has ended.
 
     Raises:
-        UsageError: there is none, or it is not a manifest.
+        UsageError: `run.json` does not exist, or is not a manifest.
     """
     path = directory / MANIFEST_FILE
     try:
@@ -251,7 +251,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def _is_alive(process: object) -> bool:
-    """Whether a recorded process still runs; taken for granted on another host, where one cannot look."""
+    """Whether a recorded process still runs; assumed for a process of another host, which cannot be checked."""
     if not isinstance(process, dict) or not isinstance(process.get("pid"), int):
         return False
     if process.get("host") != socket.gethostname():
@@ -261,7 +261,7 @@ def _is_alive(process: object) -> bool:
 
 def _exists(pid: int) -> bool:
     if sys.platform == "win32":
-        return pid == os.getpid()  # signal 0 would end the process there
+        return pid == os.getpid()  # on Windows, signal 0 would end the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -272,7 +272,7 @@ def _exists(pid: int) -> bool:
 
 
 def _process_start(pid: int) -> str | None:
-    """What tells a process from a later one of the same number: the boot and the tick it began in. None off Linux."""
+    """The boot and the tick at which a process started, which identify it if its pid is reused; None off Linux."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

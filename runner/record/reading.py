@@ -1,4 +1,4 @@
-"""Recorded runs read back: rows as torch tensors in their true dtype, tables for pandas and Arrow."""
+"""Reads recorded runs: rows as torch tensors in their true dtype, tables for pandas and Arrow."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def open_run(path: str | Path) -> Run:
-    """The run recorded in a run directory, also while it is running or after it was killed.
+    """Open the run in a run directory, even while it is running or after it was killed.
 
     Raises:
-        UsageError: `path` is no run directory.
-        RunError: a file of its rows is damaged; the text says which.
+        UsageError: `path` is not a run directory.
+        RunError: a file of its rows is damaged; the message names the file.
     """
     directory = Path(path)
     check_is_run(directory)
@@ -47,7 +47,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def check_is_run(directory: Path) -> None:
-    """Raise UsageError, with what it is instead, where a folder is no run directory."""
+    """Raise UsageError if a path is not a run directory; the message says what it is instead."""
     if not os.path.lexists(directory / MANIFEST_FILE):
         raise UsageError(_not_a_run(directory))
 
@@ -59,14 +59,14 @@ def _not_a_run(directory: Path) -> Problem:
         return Problem(f"there is no folder {directory}", hint="`steprun runs` lists the recorded runs")
     runs = sorted(manifest.parent for manifest in directory.glob(f"*/{MANIFEST_FILE}"))
     if runs:
-        return Problem(f"{directory} holds {len(runs)} runs", hint=f"the latest is {runs[-1]}")
+        return Problem(f"{directory} contains {len(runs)} runs", hint=f"the latest is {runs[-1]}")
     return Problem(
         f"{directory} is not a run directory: it has no {MANIFEST_FILE}", hint="`steprun runs` lists the recorded runs"
     )
 
 
 class Run:
-    """A recorded run. What it holds was read when it was opened; open it again to see rows written since.
+    """A recorded run, as of when it was opened; open it again to see rows written since.
 
     Attributes:
         path: the run directory.
@@ -92,11 +92,11 @@ class Run:
         return self.load_config()
 
     def load_config(self, allowed_folders: Sequence[Path] = ()) -> Config:
-        """The resolved config that ran, which may read from its own folder and from those that are allowed.
+        """The resolved config that ran; it may read from its own folder and from the allowed ones.
 
         Raises:
             UsageError: `config.yaml` cannot be read, or is not an ordinary file.
-            ConfigError: it is not valid.
+            ConfigError: the config is not valid.
         """
         import runner.config
 
@@ -119,7 +119,7 @@ class Run:
         return self.rows()
 
     def rows(self) -> Iterator[Row]:
-        """Every row in order, its tensors on the CPU; one part of the run in memory at a time."""
+        """Iterate over the rows in order, with tensors on the CPU; loads one part of the run at a time."""
         from runner.record.rows.tensors import tensors_of
 
         def read(table: pyarrow.Table) -> tuple[list[list[Any]], list[list[Tensor | None]]]:
@@ -137,11 +137,11 @@ class Run:
 
         Args:
             name: "f", "w1", "w1.grad".
-            missing: stands where a row has no value or no gradient; by default NaN, which only floating and complex
-                columns can hold. `present` tells which rows have one.
+            missing: the value for rows without a value or gradient; by default NaN, which only floating-point and
+                complex columns have. `present` returns which rows have a value.
         Raises:
-            UsageError: there is no such column, or its shape varies, or rows have no value in a column without NaN
-                and `missing` is not given.
+            UsageError: there is no such column, or its shape varies, or rows lack a value, the column's dtype has
+                no NaN, and `missing` is not given.
         """
         from runner.record.rows.tensors import stacked_of
 
@@ -161,11 +161,11 @@ class Run:
             raise UsageError(
                 Problem(
                     f"`{name}` has no value in {absent} of {len(present)} rows, and {column.dtype} has no NaN",
-                    hint=f"say what stands there: run.tensor({name!r}, missing=0)",
+                    hint=f"give these rows a value: run.tensor({name!r}, missing=0)",
                 )
             )
         blank = torch.tensor(math.nan if missing is None else missing).to(column.dtype)
-        integer = _INTEGERS.get(column.dtype.itemsize, column.dtype)  # not every dtype can be assigned to by a mask
+        integer = _INTEGERS.get(column.dtype.itemsize, column.dtype)  # some dtypes do not support assignment by mask
         values.view(integer)[~present] = blank.view(integer)
         return values
 
@@ -178,7 +178,7 @@ class Run:
         return torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)
 
     def values(self, name: str) -> list[Tensor | None]:
-        """One column as a tensor a row, None where the row has none; also where the shape varies."""
+        """One column as a list: for each row a tensor, or None if the row has no value. The shape may vary."""
         from runner.record.rows.arrow import SHAPE_SUFFIX
         from runner.record.rows.tensors import tensors_of
 
@@ -198,7 +198,7 @@ class Run:
     def to_pandas(self) -> pandas.DataFrame:
         """All rows as a DataFrame: a tensor of one element is a number, a larger one a NumPy array of its shape.
 
-        Half precision comes as float32. Where there is no value stands NaN, or None in a column of arrays.
+        Half precision becomes float32. A missing value is NaN, or None in a column of arrays.
 
         Raises:
             UsageError: pandas is not installed.
@@ -211,9 +211,9 @@ class Run:
         position = self._layout.positions.get(name)
         if position is None:
             names = list(self._layout.positions)
-            told = [column for column in self.columns if column.of is not None and column.of.name == name]
-            if told:
-                raise UsageError(_not_whole(name, told))
+            substitutes = [column for column in self.columns if column.of is not None and column.of.name == name]
+            if substitutes:
+                raise UsageError(_not_whole(name, substitutes))
             raise UsageError(
                 Problem(f"no column `{name}`", hint=did_you_mean(name, names, f"columns are {', '.join(names)}"))
             )
@@ -254,11 +254,11 @@ def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
         raise UsageError(f"{path / MANIFEST_FILE} is not the manifest of a run: {error}") from error
 
 
-def _not_whole(name: str, told: Sequence[Column]) -> Problem:
-    kept = "statistics" if len(told) > 1 else "a digest"
+def _not_whole(name: str, substitutes: Sequence[Column]) -> Problem:
+    kept = "statistics" if len(substitutes) > 1 else "a digest"
     return Problem(
         f"the log kept {kept} of `{name}`, not its elements",
-        hint=f"it has {', '.join(column.name for column in told)}; `log: {{tensors: full}}` keeps every element",
+        hint=f"it has {', '.join(column.name for column in substitutes)}; `log: {{tensors: full}}` keeps every element",
     )
 
 

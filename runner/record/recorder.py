@@ -1,4 +1,4 @@
-"""A run being recorded: its directory, its rows and its manifest kept in step, however it ends."""
+"""Records a run: keeps its directory, its rows and its manifest consistent, however the run ends."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from runner.record.rows.writer import RowWriter
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a run writes to."""
+    """The functions that record the parts of a run."""
 
     directory: Path
-    write: Callable[[Row], None]  # takes a row; raises RunError when an earlier one could not be written
+    write: Callable[[Row], None]  # records a row; raises RunError if an earlier one could not be written
     warn: Callable[[str], None]  # adds a warning to the manifest
     compiled: Callable[[float], None]  # adds the seconds of a compilation to the manifest
-    flush: Callable[[], None]  # waits until every row given is on disk
+    flush: Callable[[], None]  # waits until every row so far is on disk
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a run has on disk that goes on."""
+    """What a resumed run already has on disk."""
 
-    rows: int  # the next row has this number
+    rows: int  # also the number of the next row
     parts: int
-    changed_data: tuple[str, ...] = ()  # data files that are others now, which was allowed
+    changed_data: tuple[str, ...] = ()  # data files that have changed, with permission
 
 
 @contextmanager
@@ -46,15 +46,16 @@ def recording(
     recorded: Recorded | None = None,
     transfer: Transfer | None = None,
 ) -> Iterator[Recording]:
-    """Record a run into a fresh directory, or into one that holds what was recorded before it stopped:
-    `config.yaml`, `run.json`, and `rows/`. A fresh one is locked until the end; whoever resumes has the lock.
+    """Record a run into a new directory, or continue one that was stopped: `config.yaml`, `run.json`, `rows/`.
+
+    A new directory is locked until the end. A caller that resumes a run already holds the lock.
 
         with recording(directory, plan.columns, description, text) as record:
             for row in execute(plan):
                 record.write(row)
 
-    When the block ends, every row given is on disk and the manifest says `finished`; `failed` with the problems when it
-    ends in an exception, `interrupted` when that is KeyboardInterrupt. The exception goes on.
+    When the block ends, every row is on disk and the manifest's status is `finished`. After an exception it is
+    `failed`, with the problems, and after KeyboardInterrupt `interrupted`. The exception propagates.
 
     Raises:
         RunError: something could not be written.
@@ -79,9 +80,9 @@ def _recording(
             manifest.note_changed_data(recorded.changed_data)
     except OSError as error:
         raise _cannot_write(directory, error) from error
-    begun = recorded or Recorded(0, 0)
+    existing = recorded or Recorded(0, 0)
     opening = partial(sync_opening, directory) if recorded is None else None
-    writer = RowWriter(directory, columns, parts=begun.parts, rows=begun.rows, transfer=transfer, opening=opening)
+    writer = RowWriter(directory, columns, parts=existing.parts, rows=existing.rows, transfer=transfer, opening=opening)
     try:
         with writer:
             yield Recording(directory, writer.write, manifest.warn, manifest.compiled, writer.flush)

@@ -1,8 +1,8 @@
-"""The git commit that a run was started from, read without trusting the repository.
+"""Finds the git commit that a run was started from, without trusting the repository.
 
-A repository's own configuration may name programs for git to run (`core.fsmonitor`, `filter.*.clean`), and a folder got
-from a stranger may hold one. So the commit is read from git's files, and git itself, asked only whether tracked files
-were changed, is given an empty configuration.
+A repository's own configuration may name programs for git to run (`core.fsmonitor`, `filter.*.clean`), and an
+untrusted folder may contain a repository. So this module reads the commit from git's files. It runs git only to find
+out whether tracked files were changed, and with an empty configuration.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pathlib import Path
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LARGEST_FILE = 16 << 20
 _LONGEST_CHAIN = 5
-_AND_TIDY = ("/bin/sh", "-c", '"$@"; code=$?; rm -rf -- "$GIT_DIR"; exit $code', "sh") if os.name == "posix" else ()
-"""Runs what follows, and removes its folder though the process that asked may be gone."""
+_WITH_CLEANUP = ("/bin/sh", "-c", '"$@"; code=$?; rm -rf -- "$GIT_DIR"; exit $code', "sh") if os.name == "posix" else ()
+"""Runs the command that follows and then removes its temporary folder, even if this process has ended by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A working tree with its commit."""
+    """A git working tree and its commit."""
 
     root: Path
     git: Path  # HEAD and the index
@@ -34,7 +34,7 @@ class Repository:
 
 
 def find_repository(folder: Path) -> Repository | None:
-    """The repository that holds `folder`; None without one, or without a commit."""
+    """The repository that contains `folder`; None if there is none, or if it has no commit."""
     folder = folder.absolute()
     for root in (folder, *folder.parents):
         marker = root / ".git"
@@ -51,7 +51,7 @@ def find_repository(folder: Path) -> Repository | None:
 
 
 def _linked(marker: Path) -> Path | None:
-    """What a `.git` file of a linked working tree points to."""
+    """The target of the `.git` file of a linked working tree."""
     if not marker.is_file():
         return None
     kind, _, target = _text(marker).partition(": ")
@@ -85,27 +85,27 @@ def _packed(path: Path, reference: str) -> str | None:
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise FileNotFoundError(path)  # also a pipe, which would be waited for
+        raise FileNotFoundError(path)  # also for a pipe, on which opening would block
     with path.open("rb") as file:
         return file.read(_LARGEST_FILE).decode().strip()
 
 
 class DirtyCheck:
-    """Asks git in the background whether tracked files differ from the commit."""
+    """Runs git in the background to find out whether tracked files differ from the commit."""
 
     def __init__(self, repository: Repository) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="steprun-git-")
         self._process = _start_status(repository, Path(self._folder.name))
 
-    def result(self, patience: float) -> bool | None:
-        """Whether they differ; None if git is absent, fails, or takes `patience` seconds longer."""
+    def result(self, timeout: float) -> bool | None:
+        """Whether tracked files differ; None if git is absent, fails, or takes more than `timeout` further seconds."""
         with self._folder:
-            return None if self._process is None else _changed(self._process, patience)
+            return None if self._process is None else _changed(self._process, timeout)
 
 
-def _changed(process: subprocess.Popen[bytes], patience: float) -> bool | None:
+def _changed(process: subprocess.Popen[bytes], timeout: float) -> bool | None:
     try:
-        output, _ = process.communicate(timeout=patience)
+        output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _kill(process)
         process.communicate()
@@ -115,7 +115,7 @@ def _changed(process: subprocess.Popen[bytes], patience: float) -> bool | None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if os.name == "posix":
-        os.killpg(process.pid, signal.SIGKILL)  # also git, which the shell waits for
+        os.killpg(process.pid, signal.SIGKILL)  # kills the shell and git
     else:
         process.kill()
 
@@ -137,7 +137,7 @@ def _start_status(repository: Repository, empty: Path) -> subprocess.Popen[bytes
     }
     return subprocess.Popen(
         [
-            *_AND_TIDY,
+            *_WITH_CLEANUP,
             program,
             "-c",
             "core.fsmonitor=false",

@@ -1,4 +1,4 @@
-"""A run that was stopped, gone on with to the same bits."""
+"""Resumes runs that were stopped, with the same bits as without the stop."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def resume(
     command: Sequence[str] | None = None,
     compiling: Compiling | None = None,
 ) -> Run:
-    """Go on with a run that was interrupted, killed, or failed, from its newest checkpoint, else from the start.
+    """Resume a run that was interrupted, killed, or failed, from its newest checkpoint, else from the start.
 
-    It ends in the same rows and the same state, bit for bit, as a run that was never stopped. Rows that are on disk
-    already are computed again where they come after the checkpoint, and not written twice.
+    The run ends with the same rows and the same state, bit for bit, as a run that was never stopped. Rows after the
+    checkpoint that are already on disk are computed again, but not written twice.
 
     Args:
         path: the run directory.
-        allowed_folders: folders that it may read data from; those below the working directory that the run was
-            allowed are allowed again.
-        allow_changed_data: go on where a data file is another one than the run began with, and record that.
-        prepare: called with the plan; gives what is called with each new row.
-        compiling: told of each compilation of `engine: compile`.
+        allowed_folders: folders that the run may read data from. Folders below the working directory that the run
+            was allowed before are allowed again.
+        allow_changed_data: whether to resume with changed data files, and record that.
+        prepare: called with the plan; returns a function that is called with each new row.
+        compiling: called at each compilation of `engine: compile`.
     Raises:
-        UsageError: the run is finished, or is still running, also in a process that goes on with it.
-        RunError: `config.yaml` or a data file is not what the run began with, a checkpoint is damaged or of another
-            config, or a step fails.
+        UsageError: the run is finished, or is still running, possibly in a process that has resumed it.
+        RunError: `config.yaml` or a data file has changed since the run began, a checkpoint is damaged or belongs to
+            another config, or a step fails.
     """
     directory = Path(path)
     check_is_run(directory)
@@ -56,14 +56,14 @@ def resume(
         _remove_leftovers(directory)
         run = open_run(directory)
         if run.status in ("finished", "running"):
-            hint = "run its config again for another one" if run.status == "finished" else _WAIT
+            hint = "run its config again for a new run" if run.status == "finished" else _WAIT
             raise UsageError(Problem(f"{directory} is {run.status}", hint))
         folders = [Path(folder) for folder in allowed_folders]
         folders += _recorded_folders(run.manifest)
         plan = compile(run.load_config(folders), allowed=folders, limits=limits)
         _check_unchanged(plan, run)
-        others = _changed_data(plan, run, allow_changed_data)
-        recorded = Recorded(len(run), len(run.parts), others)
+        files = _changed_data(plan, run, allow_changed_data)
+        recorded = Recorded(len(run), len(run.parts), files)
         run_recorded(
             plan,
             directory,
@@ -78,33 +78,33 @@ def resume(
 
 
 def _remove_leftovers(directory: Path) -> None:
-    """What a process that was killed had begun to write."""
+    """Remove the temporary files of a killed process."""
     with Folder(directory) as folder:
         folder.remove_leftovers()
 
 
 def _check_unchanged(plan: Plan, run: Run) -> None:
-    """The rows to come have to be of the config that those on disk are of."""
+    """Raise RunError unless the config is the one that the rows on disk belong to."""
     before, now = run.manifest.get(CONFIG_FIELDS), config_fields(plan.config.document)
     differing = None if before is None else difference(before, now)
     if differing is not None:
-        hint = "put that back to go on, or run the changed config as a run of its own"
-        raise RunError(Problem(f"{run.path / CONFIG_FILE} is not what the run began with: {differing}", hint))
+        hint = "undo the change to resume, or run the changed config as a new run"
+        raise RunError(Problem(f"{run.path / CONFIG_FILE} has changed since the run began: {differing}", hint))
 
 
 def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
-    """The data files that are others than the run began with, where that is allowed."""
-    others = changed(run.manifest.get(DATA_FILES) or {}, data_files(plan.files))
-    if others and not allowed:
-        shown = others[0] if len(others) == 1 else f"{others[0]} and {len(others) - 1} more data files"
-        are = "is not the file" if len(others) == 1 else "are not the files"
-        hint = "put that back to go on; --allow-changed-data goes on with what is there, and records that"
-        raise RunError(Problem(f"{shown} {are} that the run began with", hint))
-    return tuple(others)
+    """The data files that have changed since the run began; raises RunError if that is not allowed."""
+    files = changed(run.manifest.get(DATA_FILES) or {}, data_files(plan.files))
+    if files and not allowed:
+        shown = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more data files"
+        have = "has" if len(files) == 1 else "have"
+        hint = "restore the data to resume; --allow-changed-data resumes with the changed data, and records that"
+        raise RunError(Problem(f"{shown} {have} changed since the run began", hint))
+    return tuple(files)
 
 
 def _recorded_folders(manifest: dict[str, Any]) -> list[Path]:
-    """The data folders of the run, as far as they lie below the working directory."""
+    """The recorded data folders that lie below the working directory."""
     here = Path.cwd().resolve()
     folders = [Path(str(folder)).resolve() for folder in manifest.get("data_folders", [])]
     return [folder for folder in folders if folder.is_relative_to(here)]

@@ -1,4 +1,4 @@
-"""A config executed and recorded: the way that `steprun run` and `runner.run` share."""
+"""Executes and records a config, for both `steprun run` and `runner.run`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from runner.record.recorder import Recorded, recording
 from runner.record.rows.transfer import transfer_from
 
 CONFIG_FIELDS = "config_fields"
-"""Where a manifest keeps what the rows depend on."""
+"""The manifest's key for the fields that the rows depend on."""
 
 
 def run(
@@ -41,10 +41,10 @@ def run(
 
     Args:
         overrides: `name=value`, `a.b.c=value` or `~path`, applied in order; values are YAML.
-        allowed_folders: folders that it may read from besides its own.
+        allowed_folders: folders that the config may read from besides its own.
     Raises:
         ConfigError: the config is not valid; nothing was run.
-        RunError: a step failed, or rows could not be written; what was recorded before can be opened.
+        RunError: a step failed, or rows could not be written; the rows recorded before can be opened.
     """
     config = load(path, overrides, allowed_folders=allowed_folders)
     plan = compile(config, allowed=[Path(folder) for folder in allowed_folders])
@@ -55,7 +55,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where a run goes on."""
+    """The place from which to resume a run."""
 
     recorded: Recorded
     checkpoint: Path | None  # None: from the start
@@ -72,18 +72,18 @@ def run_recorded(
     resumption: Resumption | None = None,
     compiling: Compiling | None = None,
 ) -> None:
-    """Execute a plan and record it in a directory that `create_run_directory` made.
+    """Execute a plan and record it in a directory from `create_run_directory`.
 
     Args:
-        command: for the manifest; this process's unless given.
+        command: the command line for the manifest; this process's by default.
         see: called with each row once it is recorded.
-        checkpoint_every: rows from one checkpoint to the next.
-        stop: asked after each row; where it is true the state is saved and the run ends as interrupted.
-        resumption: where a run that was stopped goes on; rows that are on disk are computed again and not written.
-        compiling: told of each compilation of `engine: compile`.
+        checkpoint_every: number of rows between checkpoints.
+        stop: called after each row; if it returns true, the state is saved and the run ends as interrupted.
+        resumption: where to resume a stopped run. Rows that are on disk are computed again, but not written.
+        compiling: called at each compilation of `engine: compile`.
     Raises:
-        RunError: a step failed, or rows could not be written; what was recorded before can be opened.
-        KeyboardInterrupt: `stop` said so.
+        RunError: a step failed, or rows could not be written; the rows recorded before can be opened.
+        KeyboardInterrupt: `stop` returned true.
     """
     state = initial_state(plan)
     if resumption is not None and resumption.checkpoint is not None:
@@ -93,11 +93,11 @@ def run_recorded(
     transfer = transfer_from(plan.device)
     with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer) as record:
 
-        def tell(problem: Problem) -> None:
+        def report(problem: Problem) -> None:
             record.warn(problem.render())
             tell_as_warning(problem)
 
-        def told(path: str, seconds: float | None) -> None:
+        def report_compilation(path: str, seconds: float | None) -> None:
             if seconds is not None:
                 record.compiled(seconds)
             if compiling is not None:
@@ -105,14 +105,16 @@ def run_recorded(
 
         for problem in state.warnings:
             record.warn(problem.render())
-        watch = Watch(plan, state, tell)
+        watch = Watch(plan, state, report)
 
         def save(tag: str | None) -> None:
-            if watch.sound():  # a run that ends for what this step did does not go on from here
+            if watch.sound():  # a run that fails because of this step must not resume from here
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
 
-        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True, watch=watch, compiling=told)
+        rows: Iterable[Row] = execute(
+            plan, state, checkpoint=save, shared=True, watch=watch, compiling=report_compilation
+        )
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:
@@ -136,7 +138,7 @@ def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
 def _saving(
     rows: Iterable[Row], save: Callable[[str | None], None], every: int | None, stop: Callable[[], bool] | None
 ) -> Iterator[Row]:
-    """The rows, with a checkpoint after every so many of them, and one before the run is stopped."""
+    """Pass the rows on; save a checkpoint after every `every` rows, and one before the run is stopped."""
     for row in rows:
         yield row
         if every is not None and row.number and row.number % every == 0:

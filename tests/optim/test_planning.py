@@ -290,7 +290,7 @@ FAULTS = [
     ),
     (
         "optimizer: {muon: {}}",
-        "muon cannot hold `b1`, float32 of shape [3]: muon only supports 2D parameters",
+        "muon does not support `b1`, float32 of shape [3]: muon only supports 2D parameters",
         "optimizer.muon",
         13,
         4,
@@ -328,7 +328,7 @@ FAULTS = [
     ),
     (
         "optimizer: {sgd: {}, parameters: [b1], groups: [{parameters: [w*]}]}",
-        "this group holds none of the optimizer's parameters",
+        "this group has none of the optimizer's parameters",
         "optimizer.groups.0.parameters",
         62,
         4,
@@ -342,7 +342,7 @@ FAULTS = [
     ),
     (
         "optimizers: {a: {sgd: {}, parameters: ['*1', w2]}, b: {sgd: {}, parameters: [w1, w2]}}",
-        "`w1`, `w2` are held by the optimizer `a` too",
+        "`w1`, `w2` also belong to the optimizer `a`",
         "optimizers.b.parameters",
         77,
         8,
@@ -363,7 +363,7 @@ FAULTS = [
     ),
     (
         "optimizer: {adam: {}, state: {frozen: {exp_avg: 0}}}",
-        "this optimizer does not hold `frozen`",
+        "this optimizer does not update `frozen`",
         "optimizer.state.frozen",
         31,
         6,
@@ -402,7 +402,7 @@ def test_a_fault_of_an_optimizer_is_marked_in_its_place(text, message, path, col
 def test_an_optimizer_that_holds_nothing_is_refused():
     nothing = {"frozen": PARAMETERS["frozen"]}
     problem = only_problem("optimizer: {sgd: {}}", nothing)
-    assert problem.message == "this optimizer holds nothing: no parameter is trainable"
+    assert problem.message == "this optimizer has no parameters: no parameter is trainable"
     assert problem.path == "optimizer.sgd"
 
 
@@ -410,7 +410,7 @@ def test_a_parameter_that_nobody_holds_is_a_named_warning():
     _, problems, warnings = plan("optimizers: {a: {sgd: {}, parameters: [w1]}, b: {sgd: {}, parameters: [w2]}}")
     assert not problems
     assert [(warning.path, warning.message) for warning in warnings] == [
-        ("parameters.b1", "no optimizer holds the trainable parameter `b1`")
+        ("parameters.b1", "no optimizer updates the trainable parameter `b1`")
     ]
 
 
@@ -423,7 +423,7 @@ def test_parameters_of_an_integer_kind_fail_before_the_first_step():
     problem = only_problem("optimizer: {adafactor: {}}", {"z": Tensor((2,), torch.complex64)})
     assert (
         problem.message
-        == "adafactor cannot hold `z`, complex64 of shape [2]: adafactor does not support complex parameters"
+        == "adafactor does not support `z`, complex64 of shape [2]: adafactor does not support complex parameters"
     )
 
 

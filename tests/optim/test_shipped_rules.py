@@ -13,7 +13,7 @@ import runner
 from runner.catalogue import shipped_rules
 from runner.config import loads
 from runner.language.lowering.scope import Scope
-from runner.optim import RuleStepper, RuleSurroundings
+from runner.optim import RuleContext, RuleStepper
 from runner.optim.rules import plan_rule
 from tests.tables import over
 
@@ -75,7 +75,7 @@ def stepper_of(name: str, parameters: dict[str, Parameter], constants: dict[str,
     assert written is not None
     dtype = next(iter(parameters.values())).dtype
     scope = Scope({}, scalars={**config.constants, **constants}, dtype=dtype)
-    rule, state = plan_rule(written.state, written.update, parameters, RuleSurroundings(scope), ())
+    rule, state = plan_rule(written.state, written.update, parameters, RuleContext(scope), ())
     return RuleStepper(rule, state, parameters, {}, lambda t: None)
 
 

@@ -35,7 +35,7 @@ ERRORS = {
     ),
     "an optimizer that holds nothing": (
         "{parameters: {x: {init: 1, requires_grad: false}}, expression: x * 2, optimizer: {sgd: {lr: 1}}, steps: [forward]}",
-        "this optimizer holds nothing",
+        "this optimizer has no parameters",
     ),
     "a training that steps nothing of its objective": (
         """\
@@ -139,7 +139,7 @@ WARNINGS = {
     ),
     "a parameter that no optimizer holds": (
         "{parameters: {x: 1, y: 1}, expression: x * y, optimizer: {sgd: {lr: 1}, parameters: [x]}, steps: 1}",
-        "no optimizer holds the trainable parameter `y`",
+        "no optimizer updates the trainable parameter `y`",
     ),
     "a trainable parameter without a gradient": (
         "{parameters: {x: 1, y: 1}, expression: x * y.detach()}",

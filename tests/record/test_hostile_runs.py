@@ -118,7 +118,7 @@ def test_only_ordinary_files_of_a_run_are_read(file: str, what: str, hostile: Pa
     if file == "checkpoints/00000060.json" and what not in ("sparse",):
         return  # what is no ordinary file is no checkpoint: an earlier one is taken
     assert ended is not None
-    expected = FILES[file].format(told=told, path=path) or f"{path} is damaged: its digest is another"
+    expected = FILES[file].format(told=told, path=path) or f"{path} is damaged: its digest does not match"
     assert expected in str(ended)
 
 
@@ -199,7 +199,7 @@ def test_fields_of_other_types_end_in_no_other_exception(hostile: Path) -> None:
         ("seconds", float("inf"), "`seconds` is not a number of seconds, or null"),
         ("failure", {"problems": [{}]}, "`failure` is not a failure with its problems, or null"),
         ("data_folders", ["a\0b"], "`data_folders` is not a list of paths"),
-        ("config_fields", {"seed": 1}, "`config_fields` is not a mapping of texts"),
+        ("config_fields", {"seed": 1}, "`config_fields` is not a mapping of strings"),
         ("environment", [], "`environment` is not a mapping"),
     ],
 )
@@ -270,7 +270,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "negative iterations": (setting(iterations={"list": [-1, 0, 0]}), "the iteration of loop 0 is not a whole number"),
     "a loop more": (setting(iterations={"list": [1, 0, 0, 0]}), "`iterations` is not a list of 3 numbers"),
     "a loop not begun": (setting(iterations={"list": [0, 0, 0]}), "`position` is in a loop that has not begun"),
-    "row": (setting(row=59), "it tells two counts of rows"),
+    "row": (setting(row=59), "it has two different row counts"),
     "evaluations": (setting(evaluations=-5), "a counter is not a whole number, 0 or more"),
     "observations": (setting(observations=True), "a counter is not a whole number, 0 or more"),
     "steps": (optimizer_steps(-1), "the steps of the optimizer `optimizer` is not a whole number"),
@@ -279,13 +279,13 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         "the steps of the optimizer `optimizer` is 4,611,686,018,427,387,904",
     ),
     "a weight that is a number": (first_weight(1.0), "the weight of `w` is not a tensor of float32 (8, 8)"),
-    "a weight that is not there": (first_weight({"tensor": "t999", "complex": False}), "it holds what is no value"),
+    "a weight that is not there": (first_weight({"tensor": "t999", "complex": False}), "it contains an invalid value"),
     "values": (setting(values={"mapping": [["__class__", 1]]}), "`values` names `__class__`, which no step computes"),
-    "withheld": (setting(withheld={"list": [1]}), "`withheld` holds what is no loop"),
-    "last": (setting(last={"list": [{"list": [0, {"list": []}]}]}), "a row that is withheld is not one of a step"),
-    "batches": (setting(batches={"mapping": [["train", 1]]}), "`batches` does not hold exactly nothing"),
-    "no mapping": (setting(weights={"list": []}), "`weights` does not hold exactly w, b, average"),
-    "a key more": (setting(more=1), "it does not hold exactly"),
+    "withheld": (setting(withheld={"list": [1]}), "an entry of `withheld` is not a loop"),
+    "last": (setting(last={"list": [{"list": [0, {"list": []}]}]}), "a withheld row does not belong to a step"),
+    "batches": (setting(batches={"mapping": [["train", 1]]}), "`batches` is not an empty mapping"),
+    "no mapping": (setting(weights={"list": []}), "`weights` is not a mapping of w, b, average"),
+    "a key more": (setting(more=1), "it is not a mapping of"),
 }
 
 
@@ -296,7 +296,7 @@ def test_forged_positions_and_counters_are_refused(what: str, hostile: Path) -> 
     before = (hostile / "run.json").read_bytes()
     with pytest.raises(runner.RunError, match=re.escape(told)) as caught:
         resume(hostile)
-    assert "remove checkpoints/00000060.json to go on from an earlier checkpoint" in str(caught.value)
+    assert "remove checkpoints/00000060.json to resume from an earlier checkpoint" in str(caught.value)
     assert (hostile / "run.json").read_bytes() == before
 
 
@@ -344,7 +344,10 @@ def test_what_every_optimizer_keeps_is_taken(optimizer: str, tmp_path: Path, who
 
 
 def test_one_of_two_resumptions_goes_on(hostile: Path, whole: Any) -> None:
-    with locked(hostile), pytest.raises(runner.UsageError, match=r"is running: another process writes to it") as caught:
+    with (
+        locked(hostile),
+        pytest.raises(runner.UsageError, match=r"is running: another process is writing to it") as caught,
+    ):
         resume(hostile)
     assert caught.value.problems[0].hint == "wait for it, or end its process"
     check_same(resume(hostile), whole(OPTIMIZERS[0]))
@@ -359,7 +362,7 @@ def test_a_run_that_is_running_is_not_resumed_whatever_its_manifest_says(tmp_pat
         (directory,) = (tmp_path / "runs" / "run").iterdir()
         if not seen:
             change(directory, status="interrupted")
-            with pytest.raises(runner.UsageError, match=r"is running: another process writes to it"):
+            with pytest.raises(runner.UsageError, match=r"is running: another process is writing to it"):
                 resume(directory)
         seen.append(row.number)
 

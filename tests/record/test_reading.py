@@ -195,7 +195,7 @@ def test_a_folder_of_runs_names_the_latest(linear: Run) -> None:
     latest = run_directory(linear.path.parent / "2")
     with recording(latest, LINEAR, DESCRIPTION, CONFIG):
         pass
-    with pytest.raises(UsageError, match=r"linear holds 2 runs\n.*the latest is .*linear/2"):
+    with pytest.raises(UsageError, match=r"linear contains 2 runs\n.*the latest is .*linear/2"):
         open_run(linear.path.parent)
 
 

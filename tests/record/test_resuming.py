@@ -68,7 +68,7 @@ def test_only_the_newest_two_untagged_checkpoints_are_kept(tmp_path: Path) -> No
 
 def test_a_finished_run_is_not_resumed(whole: Callable[[str], Run]) -> None:
     run = whole(OPTIMIZERS[0])
-    with pytest.raises(runner.UsageError, match=r"is finished\n *= run its config again for another one"):
+    with pytest.raises(runner.UsageError, match=r"is finished\n *= run its config again for a new run"):
         resume(run.path)
 
 
@@ -101,18 +101,18 @@ def retold(data: bytes, **changed: object) -> bytes:
     return json.dumps(told | {"digest": hashlib.sha256(json.dumps(told).encode()).hexdigest()}).encode()
 
 
-REMOVE = "remove checkpoints/00000060.json to go on from an earlier checkpoint, else from the start"
+REMOVE = "remove checkpoints/00000060.json to resume from an earlier checkpoint, or from the start"
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
     "a bit of the tensors is flipped": (
         ".safetensors",
         flipped,
-        "the checkpoint's tensors 00000060.safetensors are damaged: their digest is another",
+        "the checkpoint's tensors 00000060.safetensors are damaged: their digest does not match",
         REMOVE,
     ),
     "the tensors are truncated": (
         ".safetensors",
         lambda data: data[:100],
-        "the checkpoint's tensors 00000060.safetensors are damaged: their digest is another",
+        "the checkpoint's tensors 00000060.safetensors are damaged: their digest does not match",
         REMOVE,
     ),
     "the JSON is truncated": (
@@ -124,13 +124,13 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
     "a bit of a number is flipped": (
         ".json",
         lambda data: data.replace(b'"row": 60', b'"row": 61'),
-        "the checkpoint 00000060.json is damaged: its digest is another",
+        "the checkpoint 00000060.json is damaged: its digest does not match",
         REMOVE,
     ),
     "a bit of the digest is flipped": (
         ".json",
         lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
-        "the checkpoint 00000060.json is damaged: its digest is another",
+        "the checkpoint 00000060.json is damaged: its digest does not match",
         REMOVE,
     ),
     "another format": (
@@ -142,8 +142,8 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
     "another torch": (
         ".json",
         lambda data: retold(data, torch="2.0.0"),
-        f"the checkpoint 00000060.json was written under torch 2.0.0, and this is {torch.__version__}",
-        "the bits that follow may differ: resume under that version",
+        f"the checkpoint 00000060.json was written with torch 2.0.0, and this is {torch.__version__}",
+        "later bits may differ: resume with that version",
     ),
 }
 
@@ -194,21 +194,21 @@ EDITS = [
     (
         "shape: [8, 8], init: {normal: {std: 0.5}}",
         "shape: [8, 8], init: ones",
-        "`parameters.w.init.normal.std` is gone, `parameters.w.init` is new",
+        "`parameters.w.init.normal.std` was removed, `parameters.w.init` was added",
     ),
     ("n: 40", "n: 41", "`constants.n` was `40` and is `41`"),
-    ("tanh", "sigmoid", "`expression` is another"),
+    ("tanh", "sigmoid", "`expression` changed"),
     ("every: 7", "every: 6", "`steps.0.repeat.steps.1.every` was `7` and is `6`"),
     (
         "times: 2, steps: [train]",
         "times: 2, steps: [backward]",
         '`steps.1.repeat.steps.0.repeat.steps` was `["train"]` and is `["backward"]`',
     ),
-    ("constants:", "seed: 1\nconstants:", "`seed` is new"),
-    (", requires_grad: false", "", "`parameters.average.requires_grad` is gone"),
+    ("constants:", "seed: 1\nconstants:", "`seed` was added"),
+    (", requires_grad: false", "", "`parameters.average.requires_grad` was removed"),
     ("state: true", "state: false", "`log.state` was `true` and is `false`"),
 ]
-PUT_BACK = "put that back to go on, or run the changed config as a run of its own"
+PUT_BACK = "undo the change to resume, or run the changed config as a new run"
 
 
 @pytest.mark.parametrize("checkpoints", [True, False])
@@ -222,7 +222,7 @@ def test_an_edited_config_of_a_run_is_refused_and_says_which_field_differs(
     text = config.read_text()
     assert text.count(old) == 1
     config.write_text(text.replace(old, new))
-    message = f"{config} is not what the run began with: {told}"
+    message = f"{config} has changed since the run began: {told}"
     with pytest.raises(runner.RunError, match=re.escape(message)) as caught:
         resume(interrupted)
     assert caught.value.problems == (Problem(message, PUT_BACK),)
@@ -239,7 +239,7 @@ def test_a_checkpoint_of_another_config_says_which_field_differs(interrupted: Pa
     for path in (other / CHECKPOINTS_FOLDER).iterdir():
         shutil.copy(path, interrupted / CHECKPOINTS_FOLDER)
     told = "`optimizer.adam.lr` was `0.02 / t` and is `0.01 / t`"
-    message = f"the checkpoint 00000060.json is of another config: {told}"
+    message = f"the checkpoint 00000060.json belongs to another config: {told}"
     with pytest.raises(runner.RunError, match=re.escape(message)) as caught:
         resume(interrupted)
     assert caught.value.problems == (Problem(message, PUT_BACK),)
@@ -279,7 +279,7 @@ def test_a_disk_that_is_full_again_after_resuming_tells_every_row_that_is_there(
     (problem,) = caught.value.problems
     assert problem.message == f"cannot write rows to {directory / 'rows'}: No space left on device"
     resumes = f"free space, and `steprun resume {directory}` goes on, or log less"
-    assert problem.hint == f"50 rows are there and open; {resumes}"
+    assert problem.hint == f"50 rows are on disk and readable; {resumes}"
     assert open_run(directory).status == "failed"
     check_same(resume(directory), whole(OPTIMIZERS[0]))
 

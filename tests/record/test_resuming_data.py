@@ -91,11 +91,14 @@ def change(tmp_path: Path) -> Path:
 def test_a_run_is_not_resumed_on_other_data(tmp_path: Path) -> None:
     directory = interrupted(tmp_path)
     file = change(tmp_path)
-    with pytest.raises(runner.RunError, match=r"is not the file that the run began with") as caught:
+    with pytest.raises(runner.RunError, match=r"has changed since the run began") as caught:
         resume(directory, allowed_folders=[tmp_path])
     (problem,) = caught.value.problems
-    assert problem.message == f"{file} is not the file that the run began with"
-    assert problem.hint == "put that back to go on; --allow-changed-data goes on with what is there, and records that"
+    assert problem.message == f"{file} has changed since the run began"
+    assert (
+        problem.hint
+        == "restore the data to resume; --allow-changed-data resumes with the changed data, and records that"
+    )
     assert open_run(directory).status == "interrupted"
 
 

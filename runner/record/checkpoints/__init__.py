@@ -1,5 +1,5 @@
-"""The state of a run on disk.
+"""Saves and loads the state of a run.
 
-In: a state, or a checkpoint's files. Out: safetensors with JSON beside them, or the state again, checked.
+In: a state, or a checkpoint's files. Out: a safetensors file with a JSON file, or the checked state.
 Never pickle.
 """

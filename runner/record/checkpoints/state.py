@@ -1,7 +1,7 @@
-"""What a checkpoint tells of a state, held against the plan before any of it is taken over.
+"""Checks the content of a checkpoint against the plan before any of it is restored.
 
-A digest shows that a file is as it was written, and not who wrote it. So a checkpoint is refused unless its counters,
-positions, names and shapes can be those of a run of this plan.
+A digest shows that a file is unchanged, but not who wrote it. So a checkpoint is refused unless its counters,
+positions, names and shapes are possible in a run of this plan.
 """
 
 from __future__ import annotations
@@ -32,40 +32,40 @@ from runner.plan.rows.columns import Column
 from runner.record.json_fields import COUNT, FLAG, Kind, fault_in
 
 MOST_STEPS = 1 << 53
-"""Steps of an optimizer: beyond it torch's own count, a float, stands still."""
+"""The most steps of an optimizer: beyond this, torch's own count, a float, no longer grows."""
 
 SMALLEST_LIMIT = 16 << 20
 COPIES = 16
-"""A checkpoint has at most as many bytes as this many copies of what a run has in memory, or `SMALLEST_LIMIT`."""
+"""The limit on a checkpoint's bytes: this many copies of a run's state, and at least `SMALLEST_LIMIT`."""
 
 
 class Forged(ValueError):
-    """A checkpoint tells what no run of the plan can come to."""
+    """The content of a checkpoint is impossible in any run of the plan."""
 
 
-def check_state(plan: Plan, state: State, told: Any) -> None:
-    """Raise `Forged` unless the state that a checkpoint tells can be one of a run of `plan`.
+def check_state(plan: Plan, state: State, content: Any) -> None:
+    """Raise `Forged` unless the state in a checkpoint is possible in a run of `plan`.
 
     Args:
         state: the state before step 1.
-        told: decoded, its tensors as they were stored.
+        content: the decoded state, with its stored tensors.
     """
-    _has(told, "it", _CHECKS)
+    _check_keys(content, "it", _CHECKS)
     for name, check in _CHECKS.items():
-        check(plan, state, told[name])
-    _check_around(plan, told["position"], told["iterations"])
+        check(plan, state, content[name])
+    _check_enclosing_loops(plan, content["position"], content["iterations"])
 
 
 def largest_checkpoint(plan: Plan, state: State) -> int:
-    """Bytes that the tensors of a checkpoint of a run can have at most."""
-    held = [*state.parameters.values(), *state.constants.values()]
+    """The most bytes that the tensors of a run's checkpoint can have."""
+    tensors = [*state.parameters.values(), *state.constants.values()]
     for name, stepper in state.steppers.items():
         for parameter in plan.optimizers[name].parameters:
-            held += [value for value in stepper.state(parameter).values() if isinstance(value, Tensor)]
+            tensors += [value for value in stepper.state(parameter).values() if isinstance(value, Tensor)]
     histories = [int(optimizer.options.get("history_size", 100)) for optimizer in _with_history(plan)]
     copies = COPIES + 2 * max(histories, default=0)
     row = sum((column.elements or 0) * column.dtype.itemsize for column in plan.columns)
-    return max(SMALLEST_LIMIT, copies * (sum(tensor.nbytes for tensor in held) + row * max(1, len(plan.program))))
+    return max(SMALLEST_LIMIT, copies * (sum(tensor.nbytes for tensor in tensors) + row * max(1, len(plan.program))))
 
 
 def _with_history(plan: Plan) -> Iterable[Any]:
@@ -75,44 +75,44 @@ def _with_history(plan: Plan) -> Iterable[Any]:
 # --- tensors
 
 
-def _check_weights(plan: Plan, state: State, told: Any) -> None:
-    _has(told, "`weights`", state.parameters)
+def _check_weights(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`weights`", state.parameters)
     for name, parameter in state.parameters.items():
-        _like(told[name], parameter, f"the weight of `{name}`")
+        _check_like(content[name], parameter, f"the weight of `{name}`")
 
 
-def _check_gradients(plan: Plan, state: State, told: Any) -> None:
-    _has(told, "`gradients`", state.parameters)
+def _check_gradients(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`gradients`", state.parameters)
     for name, parameter in state.parameters.items():
-        if told[name] is not None:
-            _like(told[name], parameter, f"the gradient of `{name}`")
+        if content[name] is not None:
+            _check_like(content[name], parameter, f"the gradient of `{name}`")
 
 
-def _check_optimizers(plan: Plan, state: State, told: Any) -> None:
-    _has(told, "`optimizers`", state.steppers)
+def _check_optimizers(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`optimizers`", state.steppers)
     for name, stepper in state.steppers.items():
-        held = plan.optimizers[name].parameters
-        _has(told[name], f"the optimizer `{name}`", ("steps", "state"))
-        _is(COUNT, told[name]["steps"], f"the steps of the optimizer `{name}`", most=MOST_STEPS)
-        _has(told[name]["state"], f"the state of the optimizer `{name}`", held)
-        elements = sum(state.parameters[each].numel() for each in held)
-        for each in held:
-            _check_entries(stepper, state.parameters[each], each, told[name]["state"][each], elements)
+        parameters = plan.optimizers[name].parameters
+        _check_keys(content[name], f"the optimizer `{name}`", ("steps", "state"))
+        _check_kind(COUNT, content[name]["steps"], f"the steps of the optimizer `{name}`", most=MOST_STEPS)
+        _check_keys(content[name]["state"], f"the state of the optimizer `{name}`", parameters)
+        elements = sum(state.parameters[each].numel() for each in parameters)
+        for each in parameters:
+            _check_entries(stepper, state.parameters[each], each, content[name]["state"][each], elements)
 
 
-def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, told: Any, elements: int) -> None:
-    """The state of one parameter is as torch makes it before the first step, or of shapes that optimizers have."""
-    if not isinstance(told, dict):
+def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, content: Any, elements: int) -> None:
+    """Check the state of one parameter: like torch's state before the first step, or of shapes that optimizers use."""
+    if not isinstance(content, dict):
         raise Forged(f"the optimizer's state of `{name}` is not a mapping")
     entries = _reference(stepper, name)
-    if entries and told:
-        _has(told, f"the optimizer's state of `{name}`", entries)
+    if entries and content:
+        _check_keys(content, f"the optimizer's state of `{name}`", entries)
     shape = tuple(parameter.shape)
     shapes = {shape, (), (1,), (elements,), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:])}
-    for key, value in told.items():
+    for key, value in content.items():
         what = f"`{key}` of the optimizer's state of `{name}`"
         if isinstance(entries.get(key), Tensor):
-            _like(value, entries[key], what)
+            _check_like(value, entries[key], what)
             continue
         for tensor in value if isinstance(value, list) else [value]:
             if isinstance(tensor, Tensor) and tuple(tensor.shape) not in shapes:
@@ -122,19 +122,19 @@ def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, told: A
 
 
 def _reference(stepper: AnyStepper, name: str) -> Mapping[str, Any]:
-    """A parameter's state as it is before its first step, as far as it is made then; values are arbitrary."""
+    """The part of a parameter's state that exists before its first step; its values are arbitrary."""
     if isinstance(stepper, Stepper):
         stepper.prepare(name, ())
     return stepper.state(name)
 
 
-def _like(value: Any, tensor: Tensor, what: str) -> None:
+def _check_like(value: Any, tensor: Tensor, what: str) -> None:
     if not isinstance(value, Tensor) or value.shape != tensor.shape or value.dtype != tensor.dtype:
         expected = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
         raise Forged(f"{what} is not a tensor of {expected}")
 
 
-def _fits(value: Any, column: Column, what: str) -> None:
+def _check_fits(value: Any, column: Column, what: str) -> None:
     if isinstance(value, Tensor) and value.dtype == column.dtype and column.shape in (None, tuple(value.shape)):
         return
     raise Forged(f"{what} is not a tensor of the column `{column.name}`")
@@ -143,18 +143,18 @@ def _fits(value: Any, column: Column, what: str) -> None:
 # --- values and rows
 
 
-def _check_values(plan: Plan, state: State, told: Any) -> None:
-    if not isinstance(told, dict):
+def _check_values(plan: Plan, state: State, content: Any) -> None:
+    if not isinstance(content, dict):
         raise Forged("`values` is not a mapping")
     known = _named_values(plan)
     columns = {column.name: column for column in plan.columns if column.role == "value"}
-    for name, value in told.items():
+    for name, value in content.items():
         if name not in known:
             raise Forged(f"`values` names `{name}`, which no step computes")
         if name in columns and isinstance(value, Tensor):
-            _fits(value, columns[name], f"the value `{name}`")
+            _check_fits(value, columns[name], f"the value `{name}`")
         elif not isinstance(value, (Tensor, int, float, list)):
-            raise Forged(f"the value `{name}` is no value")
+            raise Forged(f"the value `{name}` is not a number, a tensor, or a list")
 
 
 def _named_values(plan: Plan) -> set[str]:
@@ -174,55 +174,55 @@ def _named_values(plan: Plan) -> set[str]:
     return names
 
 
-def _check_withheld(plan: Plan, state: State, told: Any) -> None:
-    if not isinstance(told, list):
+def _check_withheld(plan: Plan, state: State, content: Any) -> None:
+    if not isinstance(content, list):
         raise Forged("`withheld` is not a list")
-    for entry in told:
+    for entry in content:
         if not isinstance(entry, list) or len(entry) != 3:
-            raise Forged("`withheld` holds what is no loop with its iteration and rows")
+            raise Forged("an entry of `withheld` is not a loop with its iteration and rows")
         loop, iteration, rows = entry
-        _is(COUNT, loop, "a loop in `withheld`", most=len(state.iterations) - 1)
-        _is(COUNT, iteration, "an iteration in `withheld`", most=_times(plan)[loop])
+        _check_kind(COUNT, loop, "a loop in `withheld`", most=len(state.iterations) - 1)
+        _check_kind(COUNT, iteration, "an iteration in `withheld`", most=_times(plan)[loop])
         _check_rows(plan, state, rows)
 
 
-def _check_rows(plan: Plan, state: State, told: Any) -> None:
-    if not isinstance(told, list):
-        raise Forged("rows that are withheld are not a list")
-    for row in told:
+def _check_rows(plan: Plan, state: State, content: Any) -> None:
+    if not isinstance(content, list):
+        raise Forged("the withheld rows are not a list")
+    for row in content:
         if not isinstance(row, list) or len(row) != 2 or not isinstance(row[1], list):
-            raise Forged("a row that is withheld is not a position with its values")
+            raise Forged("a withheld row is not a position with its values")
         position, values = row
-        _is(COUNT, position, "the position of a row that is withheld", most=len(plan.program) - 1)
+        _check_kind(COUNT, position, "the position of a withheld row", most=len(plan.program) - 1)
         if not isinstance(plan.program[position], Action) or len(values) != len(plan.columns):
-            raise Forged("a row that is withheld is not one of a step")
+            raise Forged("a withheld row does not belong to a step")
         for value, column in zip(values, plan.columns, strict=True):
             if value is not None:
-                _fits(value, column, f"`{column.name}` in a row that is withheld")
+                _check_fits(value, column, f"`{column.name}` in a withheld row")
 
 
 # --- counters
 
 
-def _check_position(plan: Plan, state: State, told: Any) -> None:
-    _is(COUNT, told, "`position`", most=len(plan.program))
+def _check_position(plan: Plan, state: State, content: Any) -> None:
+    _check_kind(COUNT, content, "`position`", most=len(plan.program))
 
 
-def _check_iterations(plan: Plan, state: State, told: Any) -> None:
+def _check_iterations(plan: Plan, state: State, content: Any) -> None:
     times = _times(plan)
-    if not isinstance(told, list) or len(told) != len(state.iterations):
+    if not isinstance(content, list) or len(content) != len(state.iterations):
         raise Forged(f"`iterations` is not a list of {len(state.iterations)} numbers")
-    for loop, iteration in enumerate(told):
-        _is(COUNT, iteration, f"the iteration of loop {loop}", most=times[loop])
+    for loop, iteration in enumerate(content):
+        _check_kind(COUNT, iteration, f"the iteration of loop {loop}", most=times[loop])
 
 
-def _check_around(plan: Plan, position: int, iterations: list[int]) -> None:
-    """A position inside loops is in an iteration of each."""
+def _check_enclosing_loops(plan: Plan, position: int, iterations: list[int]) -> None:
+    """Check that all loops around a position have begun."""
     if position == len(plan.program):
         return
     item = plan.program[position]
-    around = (item.loop,) if isinstance(item, LoopEnd) else item.loops
-    if any(iterations[loop] == 0 for loop in around):
+    enclosing = (item.loop,) if isinstance(item, LoopEnd) else item.loops
+    if any(iterations[loop] == 0 for loop in enclosing):
         raise Forged("`position` is in a loop that has not begun")
 
 
@@ -230,23 +230,23 @@ def _times(plan: Plan) -> dict[int, int]:
     return {item.loop: item.times for item in plan.program if isinstance(item, LoopStart)}
 
 
-def _check_count(plan: Plan, state: State, told: Any) -> None:
-    _is(COUNT, told, "a counter")
+def _check_count(plan: Plan, state: State, content: Any) -> None:
+    _check_kind(COUNT, content, "a counter")
 
 
-def _check_batches(plan: Plan, state: State, told: Any) -> None:
-    _has(told, "`batches`", state.batches)
+def _check_batches(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`batches`", state.batches)
     for name, batches in state.batches.items():
-        _check_cursor(batches, name, told[name])
+        _check_cursor(batches, name, content[name])
 
 
-def _check_cursor(batches: Batches, name: str, told: Any) -> None:
-    _has(told, f"the data source `{name}`", ("epoch", "position", "drawn"))
-    fault = fault_in(told, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
+def _check_cursor(batches: Batches, name: str, content: Any) -> None:
+    _check_keys(content, f"the data source `{name}`", ("epoch", "position", "drawn"))
+    fault = fault_in(content, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
     if fault is not None:
-        raise Forged(f"of the data source `{name}` {fault}")
-    _is(COUNT, told["position"], f"the position in the data source `{name}`", most=batches.plan.batches)
-    if told["epoch"] == 0 and (told["drawn"] or told["position"] != batches.plan.batches):
+        raise Forged(f"in the data source `{name}`, {fault}")
+    _check_kind(COUNT, content["position"], f"the position in the data source `{name}`", most=batches.plan.batches)
+    if content["epoch"] == 0 and (content["drawn"] or content["position"] != batches.plan.batches):
         raise Forged(f"the data source `{name}` is in a pass that has not begun")
 
 
@@ -266,21 +266,22 @@ _CHECKS = {
 }
 
 
-def _has(told: Any, what: str, names: Iterable[str]) -> None:
-    """Whether something is a mapping of exactly these names."""
-    if not isinstance(told, dict) or set(told) != set(names):
-        raise Forged(f"{what} does not hold exactly {', '.join(names) or 'nothing'}")
+def _check_keys(content: Any, what: str, names: Iterable[str]) -> None:
+    """Raise `Forged` unless a value is a mapping with exactly these names as keys."""
+    if not isinstance(content, dict) or set(content) != set(names):
+        listed = ", ".join(names)
+        raise Forged(f"{what} is not {f'a mapping of {listed}' if listed else 'an empty mapping'}")
 
 
-def _is(kind: Kind, value: Any, what: str, most: int | None = None) -> None:
-    if not kind.takes(value):
+def _check_kind(kind: Kind, value: Any, what: str, most: int | None = None) -> None:
+    if not kind.accepts(value):
         raise Forged(f"{what} is not {kind.name}")
     if most is not None and value > most:
         raise Forged(f"{what} is {value:,}, and at most {most:,}")
 
 
 def check_complex(tensor: Tensor) -> Tensor:
-    """A stored complex tensor, an axis of 2 last, as a complex one."""
+    """The complex tensor of a stored one, whose last axis has length 2."""
     if not tensor.is_floating_point() or tensor.dim() == 0 or tensor.shape[-1] != 2:
-        raise Forged("a complex tensor is stored as something else")
+        raise Forged("a complex tensor is not stored as pairs of real numbers")
     return torch.view_as_complex(tensor.contiguous())

@@ -1,4 +1,4 @@
-"""The full state of a run on disk: tensors as safetensors, everything else as JSON beside them; never pickle."""
+"""Saves and loads the full state of a run: tensors as safetensors, everything else as JSON; never pickle."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ FORMAT = 3
 CHECKPOINTS_FOLDER = "checkpoints"
 FIELDS = {
     "torch": TEXT,
-    "config": mapping_of(TEXT, "a mapping of texts"),
+    "config": mapping_of(TEXT, "a mapping of strings"),
     "row": COUNT,
     "tensors": TEXT,
     "sha256": TEXT,
 }
 _UNTAGGED = re.compile(r"\d{8,}\.json")
 _TENSORS = re.compile(r"(?:[A-Za-z0-9_-]+-)?\d{8,}\.safetensors")
-"""The names that files of tensors have; nothing else in the folder is removed."""
+"""The names of tensor files; no other file in the folder is removed."""
 
 
 def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None = None) -> Path:
-    """Write the state of a run below its directory, and give the path of the JSON.
+    """Write the state of a run below its directory, and return the path of the JSON file.
 
-    A tagged checkpoint replaces the last one of its tag; of those without, the newest two are kept. Both files are
-    written whole or not at all, the JSON last: it names the tensors' file, and holds the digests of that and of itself.
+    A tagged checkpoint replaces the previous one with its tag; of untagged ones, the newest two are kept. Both files
+    are written atomically. The JSON file comes last: it names the tensor file, and has the digests of both files.
     """
     from safetensors.torch import save
 
@@ -48,7 +48,7 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     contents = encode(state_contents(plan, state), tensors)
     data = save({key: value.contiguous() for key, value in tensors.items()})
     name = f"{state.row:08}" if tag is None else f"{tag}-{state.row:08}"
-    told = {
+    content = {
         "format": FORMAT,
         "torch": torch.__version__,
         "config": config_fields(plan.config.document),
@@ -57,26 +57,26 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
         "sha256": hashlib.sha256(data).hexdigest(),
         "state": contents,
     }
-    told["digest"] = _digest(told)
+    content["digest"] = _digest(content)
     path = folder / f"{name if tag is None else tag}.json"
     try:
         write_atomically(folder / f"{name}.safetensors", data, through=directory)
-        write_atomically(path, json.dumps(told).encode(), through=directory)
-        _tidy(directory)
+        write_atomically(path, json.dumps(content).encode(), through=directory)
+        _prune(directory)
     except OSError as error:
         message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
         raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
     return path
 
 
-def _tidy(directory: Path) -> None:
-    """Remove all but the newest two untagged checkpoints, and tensors that no JSON names; nothing else.
+def _prune(directory: Path) -> None:
+    """Remove all untagged checkpoints but the newest two, and tensor files that no JSON file names.
 
-    The tensors of a JSON that cannot be read stay.
+    The tensor file of an unreadable JSON file is kept.
     """
     with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
         tensors = {name: _tensors_named(folder, name) for name in folder.names(".json")}
-        untagged = [name for name in tensors if _UNTAGGED.fullmatch(name) and tensors[name] == _beside(name)]
+        untagged = [name for name in tensors if _UNTAGGED.fullmatch(name) and tensors[name] == _tensors_file(name)]
         for name in untagged[:-2]:
             folder.remove(name)
             del tensors[name]
@@ -90,84 +90,86 @@ def _tensors_named(folder: Folder, name: str) -> str:
     try:
         return str(read_checkpoint(folder.path / name)["tensors"])
     except RunError:
-        return _beside(name)
+        return _tensors_file(name)
 
 
-def _beside(name: str) -> str:
-    """What the tensors of an untagged checkpoint are called."""
+def _tensors_file(name: str) -> str:
+    """The name of the tensor file of an untagged checkpoint."""
     return name.removesuffix(".json") + ".safetensors"
 
 
 def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
-    """Bring a freshly made state to where a checkpoint was written.
+    """Restore a new state from a checkpoint.
 
     Raises:
-        RunError: the checkpoint is damaged, of another format, or of another config; the text says which.
+        RunError: the checkpoint is damaged, has another format, or belongs to another config; the message says which.
     """
-    told = read_checkpoint(path)
-    if told["torch"] != torch.__version__:
-        message = f"the checkpoint {path.name} was written under torch {told['torch']}, and this is {torch.__version__}"
-        raise RunError(Problem(message, "the bits that follow may differ: resume under that version"))
-    differing = difference(told["config"], config_fields(plan.config.document))
+    content = read_checkpoint(path)
+    if content["torch"] != torch.__version__:
+        message = (
+            f"the checkpoint {path.name} was written with torch {content['torch']}, and this is {torch.__version__}"
+        )
+        raise RunError(Problem(message, "later bits may differ: resume with that version"))
+    differing = difference(content["config"], config_fields(plan.config.document))
     if differing is not None:
-        hint = "put that back to go on, or run the changed config as a run of its own"
-        raise RunError(Problem(f"the checkpoint {path.name} is of another config: {differing}", hint))
-    tensors = _tensors(path, told["tensors"], told["sha256"], largest_checkpoint(plan, state))
+        hint = "undo the change to resume, or run the changed config as a new run"
+        raise RunError(Problem(f"the checkpoint {path.name} belongs to another config: {differing}", hint))
+    tensors = _tensors(path, content["tensors"], content["sha256"], largest_checkpoint(plan, state))
     try:
-        contents = decode(told["state"], tensors)
+        contents = decode(content["state"], tensors)
         check_state(plan, state, contents)
     except Forged as error:
-        raise _damaged(f"the checkpoint {path.name} is none of this run: {error}", path) from error
-    if contents["row"] != told["row"]:
-        raise _damaged(f"the checkpoint {path.name} is none of this run: it tells two counts of rows", path)
+        raise _damaged(f"the checkpoint {path.name} does not belong to this run: {error}", path) from error
+    if contents["row"] != content["row"]:
+        raise _damaged(f"the checkpoint {path.name} does not belong to this run: it has two different row counts", path)
     restore_state(state, contents, plan.device)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What the JSON of a checkpoint tells.
+    """The content of a checkpoint's JSON file.
 
     Raises:
-        RunError: it cannot be read, is damaged, or is of another format.
+        RunError: the file cannot be read, is damaged, or has another format.
     """
     try:
-        told = parse_json(_read(path.parent.parent, path.name, LARGEST_JSON))
+        content = parse_json(_read(path.parent.parent, path.name, LARGEST_JSON))
     except OSError as error:
         raise _damaged(f"the checkpoint {path.name} cannot be read: {error.strerror}", path) from error
     except ValueError as error:
         raise _damaged(f"the checkpoint {path.name} is truncated or damaged: it is not JSON", path) from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        found = told.get("format") if isinstance(told, dict) else None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
         message = f"the checkpoint {path.name} has format {found!r}, and this version reads {FORMAT}"
         raise RunError(Problem(message, "resume with the version that wrote it"))
-    if told.pop("digest", None) != _digest(told):
-        raise _damaged(f"the checkpoint {path.name} is damaged: its digest is another", path)
-    fault = fault_in(told, FIELDS)
+    if content.pop("digest", None) != _digest(content):
+        raise _damaged(f"the checkpoint {path.name} is damaged: its digest does not match", path)
+    fault = fault_in(content, FIELDS)
     if fault is not None:
         raise _damaged(f"the checkpoint {path.name} is damaged: {fault}", path)
-    return told
+    return content
 
 
 def _read(directory: Path, name: str, limit: int) -> bytes:
-    """A file of a checkpoint, which is an ordinary one in the run's own folder of checkpoints."""
+    """The content of a file in the run's checkpoint folder, which must be a regular file."""
     with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:
         return folder.read(name, limit)
 
 
-def _digest(told: Mapping[str, Any]) -> str:
-    """Of what a JSON tells, as it is written."""
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def _digest(content: Mapping[str, Any]) -> str:
+    """The digest of the content of a JSON file, as it is written."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _damaged(message: str, path: Path) -> RunError:
     where = f"{CHECKPOINTS_FOLDER}/{path.name}"
-    return RunError(Problem(message, f"remove {where} to go on from an earlier checkpoint, else from the start"))
+    return RunError(Problem(message, f"remove {where} to resume from an earlier checkpoint, or from the start"))
 
 
 def latest_checkpoint(directory: Path, rows: int) -> Path | None:
-    """The newest checkpoint of a run that needs no more than its first `rows` rows; None where there is none.
+    """The newest checkpoint within the first `rows` rows of a run; None if there is none.
 
     Raises:
-        RunError: there is something in the place of checkpoints that cannot be read.
+        RunError: the checkpoint folder or a checkpoint cannot be read.
     """
     folder = directory / CHECKPOINTS_FOLDER
     try:
@@ -177,14 +179,14 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
         return None
     except OSError as error:
         message = f"checkpoints cannot be read from {folder}: {error.strerror}"
-        raise RunError(Problem(message, f"remove {CHECKPOINTS_FOLDER} to go on from the start")) from error
+        raise RunError(Problem(message, f"remove {CHECKPOINTS_FOLDER} to resume from the start")) from error
     found = [(read_checkpoint(folder / name)["row"], folder / name) for name in names]
     usable = [(row, path) for row, path in found if row <= rows]
     return max(usable)[1] if usable else None
 
 
 def state_contents(plan: Plan, state: State) -> dict[str, Any]:
-    """Everything that a run changes, as mappings, lists, numbers and tensors; the tensors are the run's own."""
+    """The full state of a run as mappings, lists, numbers and tensors; the tensors are the run's own."""
     return {
         "weights": {name: parameter.detach() for name, parameter in state.parameters.items()},
         "gradients": {name: parameter.grad for name, parameter in state.parameters.items()},
@@ -216,36 +218,36 @@ def state_contents(plan: Plan, state: State) -> dict[str, Any]:
     }
 
 
-def restore_state(state: State, told: Mapping[str, Any], device: str) -> None:
-    """Bring a freshly made state to what `state_contents` gave; tensors of the optimizers are taken over."""
+def restore_state(state: State, content: Mapping[str, Any], device: str) -> None:
+    """Restore a new state from what `state_contents` returned; optimizers use its tensors without a copy."""
     with torch.no_grad():
         for name, parameter in state.parameters.items():
-            parameter.copy_(told["weights"][name])
-            gradient = told["gradients"][name]
+            parameter.copy_(content["weights"][name])
+            gradient = content["gradients"][name]
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
     for name, stepper in state.steppers.items():
-        optimizer = told["optimizers"][name]
+        optimizer = content["optimizers"][name]
         stepper.load_state(optimizer["state"], optimizer["steps"])
-    state.values.update((name, _moved(value, device)) for name, value in told["values"].items())
-    state.iterations[:] = told["iterations"]
-    state.position, state.row = told["position"], told["row"]
-    state.evaluations, state.observations = told["evaluations"], told["observations"]
-    state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in told["withheld"])
-    state.last[:] = _rows(told["last"], device)
+    state.values.update((name, _on_device(value, device)) for name, value in content["values"].items())
+    state.iterations[:] = content["iterations"]
+    state.position, state.row = content["position"], content["row"]
+    state.evaluations, state.observations = content["evaluations"], content["observations"]
+    state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in content["withheld"])
+    state.last[:] = _rows(content["last"], device)
     for name, batches in state.batches.items():
-        batches.restore(**told["batches"][name])
+        batches.restore(**content["batches"][name])
 
 
-def _rows(told: Sequence[Sequence[Any]], device: str) -> list[Withheld]:
-    return [(position, tuple(_moved(value, device) for value in values)) for position, values in told]
+def _rows(content: Sequence[Sequence[Any]], device: str) -> list[Withheld]:
+    return [(position, tuple(_on_device(value, device) for value in values)) for position, values in content]
 
 
-def _moved(value: Any, device: str) -> Any:
+def _on_device(value: Any, device: str) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
 def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A nested value as JSON, its tensors set aside and named."""
+    """A nested value as JSON, with each tensor stored in `tensors` and replaced by its name."""
     if isinstance(value, Tensor):
         key = f"t{len(tensors)}"
         kept = value.detach().cpu()
@@ -259,7 +261,7 @@ def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `encode`; raises `Forged` for what it never makes."""
+    """The inverse of `encode`; raises `Forged` for a value that `encode` never returns."""
     match value:
         case {"tensor": str(key), "complex": bool(is_complex)} if key in tensors:
             return check_complex(tensors[key]) if is_complex else tensors[key]
@@ -268,7 +270,7 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         case {"list": [*items]}:
             return [decode(item, tensors) for item in items]
         case dict() | list():
-            raise Forged("it holds what is no value")
+            raise Forged("it contains an invalid value")
     return value
 
 
@@ -277,7 +279,7 @@ def _is_pair(pair: Any) -> bool:
 
 
 def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor]:
-    """What the tensors' file beside a JSON holds."""
+    """The tensors in the tensor file of a checkpoint."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -286,7 +288,7 @@ def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor
     except OSError as error:
         raise _damaged(f"the checkpoint's tensors {name} cannot be read: {error.strerror}", path) from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest is another", path)
+        raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest does not match", path)
     try:
         return load(data)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:

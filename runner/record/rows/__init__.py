@@ -1,5 +1,5 @@
-"""Rows on disk: batches, Arrow tables, Parquet parts, their digests, and reading them.
+"""Writes and reads rows on disk: batches, Arrow tables, Parquet parts and their digests.
 
-In: rows on the thread that computes. Out: part files, written by a thread of its own; tensors read back.
-Each tensor comes back with its dtype and its bits.
+In: rows on the computing thread. Out: part files, written by a separate thread; tensors read back.
+Each tensor is read back with its dtype and its bits.
 """

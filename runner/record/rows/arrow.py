@@ -1,7 +1,7 @@
-"""Batches as Arrow tables, without a copy where the bits already lie as Arrow wants them.
+"""Converts batches to Arrow tables, without a copy if the memory layout is already Arrow's.
 
 Importing this module imports pyarrow. Buffers are wrapped by address rather than converted: `pyarrow.array` would
-import pandas, where it is installed, for 0.4 s.
+import pandas if it is installed, which takes 0.4 s.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIXED_FIELDS = (
     pyarrow.field("iteration", pyarrow.int64(), nullable=False),
 )
 SHAPE_SUFFIX = ".shape"
-"""A column whose shape varies is a flat list; its shapes stand in a second column, named with this suffix."""
+"""A column of varying shape is a flat list; a second column, named with this suffix, has its shapes."""
 
 _ARROW_TYPES = {
     torch.bool: pyarrow.bool_(),
@@ -55,7 +55,7 @@ _SHAPE_TYPE = pyarrow.list_(pyarrow.int64())
 
 
 def schema_of(columns: Sequence[StoredColumn]) -> pyarrow.Schema:
-    """The schema of a run's rows; each field says its column's true dtype, shape, role and layout in its metadata."""
+    """The schema of a run's rows; each field's metadata has its column's true dtype, shape, role and layout."""
     return pyarrow.schema(
         [*FIXED_FIELDS, *chain.from_iterable(_fields(part) for column in columns for part in column.parts)]
     )
@@ -95,7 +95,7 @@ def _arrow_type(stored: StoredColumn) -> pyarrow.DataType:
 
 
 def columns_of(schema: pyarrow.Schema) -> tuple[Column, ...]:
-    """The columns that a file's schema describes, in order."""
+    """The columns of a file's schema, in order."""
     return tuple(_column(field) for field in schema if field.metadata and b"steprun.dtype" in field.metadata)
 
 
@@ -113,7 +113,7 @@ def _column(field: pyarrow.Field) -> Column:
 
 
 def element_path(stored: StoredColumn) -> str:
-    """The path of a column's numbers inside a Parquet file."""
+    """The path of a column's numbers in a Parquet file."""
     return stored.column.name + (".list.element" if stored.layout in ("tensor", "list") else "")
 
 
@@ -182,24 +182,24 @@ def _bytes(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iter
 
 
 def _statistics(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
-    summaries = _of_each(packed.values, summarize)
+    summaries = _per_tensor(packed.values, summarize)
     for name, dtype in STATISTICS.items():
-        told = [None if summary is None else getattr(summary, name) for summary in summaries]
-        numbers = torch.tensor([0 if number is None else number for number in told], dtype=dtype)
-        yield _elements(numbers, _validity([number is not None for number in told]))
+        results = [None if summary is None else getattr(summary, name) for summary in summaries]
+        numbers = torch.tensor([0 if number is None else number for number in results], dtype=dtype)
+        yield _elements(numbers, _validity([number is not None for number in results]))
 
 
 def _digests(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
-    yield _strings(_of_each(packed.values, digest_of))
+    yield _strings(_per_tensor(packed.values, digest_of))
 
 
-def _of_each(values: Iterable[Tensor | None], tell: Callable[[Tensor], T]) -> list[T | None]:
-    """What there is to tell of each row's tensor, found once where rows share it."""
-    told: dict[int, T] = {}
+def _per_tensor(values: Iterable[Tensor | None], compute: Callable[[Tensor], T]) -> list[T | None]:
+    """The result of `compute` for each row's tensor, computed once for a tensor that several rows share."""
+    results: dict[int, T] = {}
     for value in values:
-        if value is not None and id(value) not in told:
-            told[id(value)] = tell(value)
-    return [None if value is None else told[id(value)] for value in values]
+        if value is not None and id(value) not in results:
+            results[id(value)] = compute(value)
+    return [None if value is None else results[id(value)] for value in values]
 
 
 _WRITERS = {

@@ -1,4 +1,4 @@
-"""Rows stacked by column on the thread that computes them, so that the writer thread needs little of Python."""
+"""Stacks rows by column on the computing thread, so that the writer thread runs little Python code."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from runner.record.rows.transfer import Handle, Transfer
 T = TypeVar("T")
 
 STACKED = ("scalar", "tensor")
-"""Layouts whose rows are one tensor `(rows, *shape)`; rows of any other are a tensor each."""
+"""Layouts with one tensor `(rows, *shape)` for all rows; other layouts have a tensor for each row."""
 
 ROW_BYTES = 200
-"""What a row's number, step, path and iteration take as Python objects, about."""
+"""Approximate bytes of a row's number, step, path and iteration as Python objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """One column of some rows.
 
-    Fixed small shapes `(*s)` are stacked: `(rows, *s)` in the true dtype. Others stay a tensor a row, the same one
-    where rows share it.
+    Tensors of a small fixed shape `(*s)` are stacked to `(rows, *s)` in the true dtype. Others stay one tensor for each
+    row, and rows may share a tensor.
     """
 
     values: Tensor | Sequence[Tensor | None]
-    present: Sequence[bool] | None  # of stacked values: which are there; None: all
+    present: Sequence[bool] | None  # for stacked values: which exist; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,16 @@ class Batch:
     paths: Sequence[str]
     iterations: Sequence[int]
     columns: Sequence[Packed]
-    bytes: int  # that it takes in memory
+    bytes: int  # in memory
 
 
 def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
-    """The rows, which are at least one, by column.
+    """Pack at least one row by column.
 
     Args:
-        rows: rows of one run, their layout holding every column by name.
-        columns: what to record.
-        blanks: a tensor of each column's shape and dtype that stands where a row has none.
+        rows: rows of one run, whose layout has every column by name.
+        columns: the columns to record.
+        blanks: for each column a tensor of its shape and dtype, in place of missing values.
     """
     return merge([_packed(list(run), columns, blanks) for _, run in groupby(rows, key=_block_of)])
 
@@ -63,7 +63,7 @@ def _block_of(row: Row) -> int | None:
 
 
 def _packed(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
-    """Rows of one block, or of none."""
+    """Pack rows of one block, or rows without a block."""
     layout, block = rows[0].layout, rows[0].block
     if block is not None:
         places = [row.place for row in rows]
@@ -81,7 +81,7 @@ def _packed(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequen
 
 
 def _of_block(stored: StoredColumn, block: Block, position: int, places: Sequence[int], blank: Tensor) -> Packed:
-    """A column of rows that were computed together, some of them, without taking it apart."""
+    """Pack a column of some rows of a block without splitting it."""
     value = block.columns[position]
     if value is None or not block.stacked[position] or stored.layout not in STACKED:
         return _pack(stored, [block.value(position, place) for place in places], blank)
@@ -108,11 +108,11 @@ class Sent:
     """A batch on its way to the CPU."""
 
     batch: Batch
-    tensors: Sequence[int]  # by `id`: each is sent once, however many rows share it
+    tensors: Sequence[int]  # by `id`: each is sent once, even if several rows share it
     handle: Handle
 
     def landed(self) -> Batch:
-        """The batch with its tensors on the CPU; waits until they are there. To be called once."""
+        """Wait for the tensors, and return the batch with its tensors on the CPU. Call it once."""
         arrived = dict(zip(self.tensors, self.handle.result(), strict=True))
         columns = []
         for packed in self.batch.columns:
@@ -125,7 +125,7 @@ class Sent:
 
 
 def send(batch: Batch, transfer: Transfer) -> Sent:
-    """Begin to bring the tensors of a batch to the CPU."""
+    """Start copying the tensors of a batch to the CPU."""
     tensors: dict[int, Tensor] = {}
     for packed in batch.columns:
         values = [packed.values] if isinstance(packed.values, Tensor) else packed.values
@@ -134,7 +134,7 @@ def send(batch: Batch, transfer: Transfer) -> Sent:
 
 
 def merge(batches: Sequence[Batch]) -> Batch:
-    """Consecutive batches of the same columns, at least one, as one."""
+    """Merge consecutive batches, at least one, of the same columns."""
     if len(batches) == 1:
         return batches[0]
     return Batch(
@@ -171,7 +171,7 @@ def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) 
 
 
 def _checked(value: Tensor, stored: StoredColumn) -> Tensor:
-    """The value, of the column's shape and dtype: Arrow is given its address and believes us."""
+    """The value, after an assertion on its shape and dtype: Arrow reads it by address, unchecked."""
     column = stored.column
     assert column.shape is None or value.shape == column.shape, f"{column.name} is {tuple(value.shape)}"
     assert value.dtype == column.dtype, f"{column.name} is {value.dtype}"
@@ -185,5 +185,5 @@ def _bytes(packed: Packed) -> int:
 
 
 def blank_of(stored: StoredColumn) -> Tensor:
-    """Zeros of one row of a column, for `pack`."""
+    """Zeros in the shape of one row of a column, for `pack`."""
     return torch.zeros(stored.column.shape or (), dtype=stored.column.dtype)

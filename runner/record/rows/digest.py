@@ -1,4 +1,4 @@
-"""The bits of a tensor, and a short digest that two tensors share only where they share them."""
+"""The bits of a tensor, and a short digest of them."""
 
 from __future__ import annotations
 

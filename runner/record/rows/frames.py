@@ -1,4 +1,4 @@
-"""Recorded rows as a pandas DataFrame that can be plotted as it is."""
+"""Converts recorded rows to a pandas DataFrame that is ready to plot."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def frame_of(table: pyarrow.Table, columns: Sequence[Column]) -> pandas.DataFram
 
 
 def _readable(value: torch.Tensor) -> torch.Tensor:
-    """NumPy knows no bfloat16, no float8, and no half-precision complex."""
+    """The value in a dtype that NumPy supports: NumPy has no bfloat16, float8 or half-precision complex."""
     if value.dtype == torch.complex32:
         return value.to(torch.complex64)
     return value.float() if value.dtype.itemsize < 4 and value.dtype.is_floating_point else value

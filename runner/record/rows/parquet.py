@@ -1,4 +1,4 @@
-"""Parquet parts: how a table becomes the bytes of one file."""
+"""Encodes tables as Parquet files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from runner.record.rows.arrow import FIXED_FIELDS, element_path
 from runner.record.rows.storage import StoredColumn
 
 PAGE_BYTES = 1 << 20
-"""Bytes of tensors, stored as bytes, that are encoded before they are compressed: pyarrow counts values instead, and by
-its default it would put hundreds of large tensors into one page, which no cache holds."""
+"""The target size of a page of tensors stored as bytes.
+
+pyarrow limits pages by values. With its default, a page has hundreds of large tensors and fits into no cache.
+"""
 
 MOST_VALUES = 1024
-"""Values that pyarrow encodes at a time by its default."""
+"""The number of values that pyarrow encodes at a time by default."""
 
 _FIXED_ENCODINGS = {"row": "DELTA_BINARY_PACKED", "path": "DELTA_BYTE_ARRAY", "iteration": "DELTA_BINARY_PACKED"}
 
 
 def encode(tables: Sequence[pyarrow.Table], columns: Sequence[StoredColumn]) -> pyarrow.Buffer:
-    """Tables of one schema as the bytes of one Parquet file.
+    """Encode tables of one schema as one Parquet file.
 
-    Numbers are split by byte, which zstd compresses well; tensors stored as bytes are compressed as they lie.
+    Numbers are split by byte, which zstd compresses well; tensors stored as bytes are compressed unchanged.
     """
     table = pyarrow.concat_tables(tables)
     sink = pyarrow.BufferOutputStream()

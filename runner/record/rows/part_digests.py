@@ -1,6 +1,6 @@
-"""The digests of the finished parts of a run, in `rows.json`: what a bit that was flipped on the disk is found by.
+"""The digests of the finished parts of a run, in `rows.json`, to detect flipped bits on disk.
 
-A part that is still written to has none; its pages have checksums of their own.
+An unfinished part has no digest; its pages have their own checksums.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ DIGESTS_FILE = "rows.json"
 
 
 def read_digests(directory: Path) -> dict[str, str]:
-    """The SHA-256 of each finished part of a run directory, by its name; none for a run that keeps none.
+    """The SHA-256 of each finished part of a run directory, by file name; empty without `rows.json`.
 
     Raises:
-        RunError: they cannot be read.
+        RunError: `rows.json` cannot be read.
     """
     path = directory / DIGESTS_FILE
     try:
         with Folder(directory) as folder:
-            told = parse_json(folder.read(DIGESTS_FILE, LARGEST_JSON))
+            content = parse_json(folder.read(DIGESTS_FILE, LARGEST_JSON))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise damaged(path, "it is not JSON") from error
-    parts = told.get("sha256") if isinstance(told, dict) else None
+    parts = content.get("sha256") if isinstance(content, dict) else None
     if not isinstance(parts, dict) or not all(isinstance(digest, str) for digest in parts.values()):
-        raise damaged(path, "it holds no digests")
+        raise damaged(path, "it contains no digests")
     return parts
 
 
 def write_digests(directory: Path, digests: Mapping[str, str], *, synced: bool) -> None:
-    """Keep the digests of the finished parts.
+    """Write the digests of the finished parts.
 
     Raises:
-        OSError: the disk holds what it held before.
+        OSError: nothing on disk changed.
     """
     text = json.dumps({"sha256": dict(sorted(digests.items()))}, indent=1) + "\n"
     write_atomically(directory / DIGESTS_FILE, text.encode(), synced=synced)
@@ -58,7 +58,7 @@ def check_parts(directory: Path) -> None:
     """Compare the finished parts of a run with their digests.
 
     Raises:
-        RunError: one is missing or damaged; with its file.
+        RunError: a part is missing or damaged; the message names its file.
     """
     for name, expected in read_digests(directory).items():
         path = directory / ROWS_FOLDER / Path(name).name
@@ -68,10 +68,10 @@ def check_parts(directory: Path) -> None:
         except OSError as error:
             raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
         if found != expected:
-            raise damaged(path, "its digest is another")
+            raise damaged(path, "its digest does not match")
 
 
 def damaged(path: Path, reason: str) -> RunError:
-    """The fault of a file of a run that is not as it was written."""
-    hint = "bring it back from a copy, or run the config again"
+    """The error for a file of a run that differs from what was written."""
+    hint = "restore it from a backup, or run the config again"
     return RunError(Problem(f"{path} is damaged: {reason}", hint))

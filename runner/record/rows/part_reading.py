@@ -1,4 +1,4 @@
-"""The part files of a recorded run, opened: ordinary files of `rows/` whose columns are what they say."""
+"""Opens the part files of a recorded run: regular files in `rows/` whose columns match the manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part as it was when the run was opened; a run that goes on may have made it longer since."""
+    """A part as of when the run was opened; a run in progress may have extended it since."""
 
     directory: Path
     name: str
@@ -34,7 +34,7 @@ class Part:
         return self.directory / ROWS_FOLDER / self.name
 
     def read(self, convert: Callable[[pyarrow.Table], T], names: list[str] | None = None) -> T:
-        """What `convert` makes of the rows; of some columns, or of all.
+        """Read the rows and convert them with `convert`; all columns, or those in `names`.
 
         Raises:
             RunError: the part is damaged.
@@ -47,8 +47,8 @@ def parts_of(directory: Path) -> list[Part]:
     """The parts of a run, in the order of their rows.
 
     Raises:
-        RunError: one is damaged.
-        UsageError: the folder of rows is a link, or no folder.
+        RunError: a part is damaged.
+        UsageError: `rows` is a link, or not a folder.
     """
     try:
         with Folder(directory) as run, run.folder(ROWS_FOLDER) as folder:
@@ -61,16 +61,16 @@ def parts_of(directory: Path) -> list[Part]:
 
 
 def check_columns(parts: Sequence[Part], columns: Sequence[Column]) -> None:
-    """Compare the columns of parts with those that the manifest of their run tells.
+    """Compare the columns of parts with those of their run's manifest.
 
     Raises:
-        RunError: a part has others.
+        RunError: a part has other columns.
     """
     from runner.record.rows.arrow import columns_of, schema_of
     from runner.record.rows.storage import stored_column
 
     for part in parts:
-        with _told_of(part.path):
+        with _naming_damaged_part(part.path):
             expected = schema_of([stored_column(column) for column in columns])
             if part.schema != expected or tuple(columns_of(part.schema)) != tuple(columns):
                 raise ValueError("its columns are not those of the run")
@@ -86,13 +86,18 @@ def _opened(directory: Path, name: str) -> Iterator[Any]:
     import pyarrow.parquet
 
     path = directory / ROWS_FOLDER / name
-    with _told_of(path), Folder(directory) as run, run.folder(ROWS_FOLDER) as folder, folder.open(name) as file:
+    with (
+        _naming_damaged_part(path),
+        Folder(directory) as run,
+        run.folder(ROWS_FOLDER) as folder,
+        folder.open(name) as file,
+    ):
         yield pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """What reading a part raises becomes a fault that names it."""
+def _naming_damaged_part(path: Path) -> Iterator[None]:
+    """Turn the exceptions of reading a part into a RunError that names the part."""
     import pyarrow
 
     try:

@@ -1,10 +1,10 @@
-"""The part files of a run.
+"""Writes the part files of a run.
 
-Invariant: at any instant, also after a kill, the files in `rows/` hold every row that is on disk exactly once, for
-any reader that simply reads all of them. The last part is rewritten under its own name by an atomic rename, each time
-longer; once it is large enough it is never touched again and the next name begins. So nothing is left to merge at the
-end, which could not be done without an instant at which such a reader sees a row twice or not at all.
-Temporary files stand in the folder above, so `rows/` never holds anything but whole parts.
+Invariant: at any moment, even after a kill, the files in `rows/` contain each row on disk exactly once. A reader may
+simply read all of them. Each write replaces the last part by a longer one, with an atomic rename. Once the part is
+large enough it never changes again, and the next write starts a new part. So no parts are merged at the end: during a
+merge, a reader could see a row twice or not at all.
+Temporary files are in the parent folder, so `rows/` never contains anything but complete parts.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from runner.record.rows.storage import StoredColumn
 from runner.safe_files import Folder
 
 REWRITE_RATIO = 20
-"""After a rewrite of the unfinished part, the next waits this many times as long as it took: at most 5% of one core."""
+"""The next rewrite of the unfinished part waits this many times the duration of the last: at most 5% of one core."""
 
 
 PART_ROWS = 1 << 16
-"""A part is finished at so many rows, however small: encoding it takes memory by the row."""
+"""The most rows of a part, even if it is small: the memory for encoding grows with the rows."""
 
 FLUSHED_BYTES = 1 << 20
-"""The size in memory at which a flush finishes a part rather than writing it again with the next rows."""
+"""The size in memory from which a flush finishes a part, so that later rows do not rewrite it."""
 
 TABLE_BYTES = 2 << 20
-"""Batches are converted together once they take as much: Arrow needs less than Python, and one call less than many."""
+"""The size at which batches are converted together: Arrow takes less memory than Python, and one call less time."""
 
 
 class PartWriter:
@@ -43,9 +43,9 @@ class PartWriter:
 
     Args:
         folder: `rows/`.
-        parts: how many are there already, of a run that goes on; they are not touched.
+        parts: the number of existing parts of a resumed run, which do not change.
         part_bytes: the size in memory at which a part is finished, unless it has `PART_ROWS` before.
-        interval: seconds from one writing to the next, longer where writing takes long.
+        interval: seconds between writes; more if a write takes long.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PartWriter:
         self._part_bytes = part_bytes
         self._interval = interval
         self._finished_parts = parts
-        self._digest: str | None = None  # of the unfinished part, as it is on disk
+        self._digest: str | None = None  # of the unfinished part on disk
         self._digests = _digests_before(folder, parts)
         self._tables: list[pyarrow.Table] = []  # the unfinished part
         self._batches: list[Batch] = []  # its last rows, not converted yet
@@ -69,11 +69,11 @@ class PartWriter:
         self._due = time.monotonic() + interval
 
     def seconds_left(self) -> float:
-        """Until the unfinished part is due; not above zero when it is."""
+        """Seconds until the unfinished part is due; zero or less if it is."""
         return self._due - time.monotonic()
 
     def add(self, batch: Batch) -> None:
-        """Append rows; the part is written if that makes it full."""
+        """Append rows; write the part if it is full."""
         self._batches.append(batch)
         self._batched_bytes += batch.bytes
         if self._batched_bytes >= TABLE_BYTES:
@@ -84,20 +84,20 @@ class PartWriter:
             self._finish(synced=True)
 
     def flush(self) -> None:
-        """Put every row on disk now; a part that is not small is finished, so that many flushes cost no more than rows.
+        """Write every row to disk now; finish the part unless it is small, so that repeated flushes stay cheap.
 
         Raises:
-            OSError: the disk holds what it held before.
+            OSError: nothing on disk changed.
         """
         self.write()
         if self._bytes >= FLUSHED_BYTES:
             self._finish(synced=True)
 
     def close(self) -> None:
-        """Put every row on disk, and finish the part.
+        """Write every row to disk, and finish the part.
 
         Raises:
-            OSError: the disk holds what it held before.
+            OSError: nothing on disk changed.
         """
         self.write()
         if self._rows:
@@ -113,10 +113,10 @@ class PartWriter:
         self._bytes = self._rows = self._rows_written = 0
 
     def write(self) -> None:
-        """Put the unfinished part on disk, if it has rows that are not there.
+        """Write the unfinished part to disk, if it has rows that are not on disk.
 
         Raises:
-            OSError: the disk holds what it held before.
+            OSError: nothing on disk changed.
         """
         began = time.monotonic()
         self._convert()
@@ -143,7 +143,7 @@ class PartWriter:
 
 
 def _digests_before(folder: Path, parts: int) -> dict[str, str]:
-    """Those of the parts that are there already; a run that was killed has not digested its last one."""
+    """The digests of the existing parts; that of the last one is computed, since a killed run did not write it."""
     if not parts:
         return {}
     found = read_digests(folder.parent)

@@ -1,4 +1,4 @@
-"""A row as one JSON object, for `--json`."""
+"""Formats a row as one JSON object, for `--json`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from runner.text import finite_json, json_text
 def row_json(row: Row, largest: int = LARGEST_LISTED) -> str:
     """A row as valid JSON on one line: `row`, `step`, `path`, `iteration`, then every column by name.
 
-    A tensor is a number or nested lists, a complex number `[real, imaginary]`; a tensor of more than `largest` elements
-    is an object with its shape and statistics. Numbers that JSON has not are the strings "nan", "inf" and "-inf".
+    A tensor is a number or nested lists, and a complex number is `[real, imaginary]`. A tensor of more than `largest`
+    elements is an object with its shape and statistics. Numbers missing in JSON are "nan", "inf" and "-inf".
     """
     content: dict[str, Any] = {
         "row": row.number,

@@ -1,4 +1,4 @@
-"""How a column's tensors are stored: in which layout and dtype, and the way there and back, bit for bit."""
+"""Converts tensors to the layout and dtype in which a column is stored, and back, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column, Kept, Role, recorded
 
 LARGEST_LISTED = 4096
-"""Elements up to which a tensor is stored element by element; a larger one is stored as its bytes."""
+"""The most elements of a tensor that is stored element by element; a larger one is stored as bytes."""
 
 Layout = Literal["scalar", "tensor", "list", "bytes", "stats", "digest", "hex"]
 
@@ -36,37 +36,41 @@ _QUIET_NAN = 0x7FC00000
 
 @dataclass(frozen=True, slots=True)
 class StoredColumn:
-    """A column and how it is stored.
+    """A column and its storage layout.
 
-    `scalar`: one number a row. `tensor`: a list of fixed length. `list`: a list whose length varies, with the shape
-    beside it; also for shapes without elements. `bytes`: the elements' little-endian bytes. `stats`, `digest`: the
-    tensor is not stored, but its statistics, or its digest, in columns of their own. `hex`: such a digest, as text.
+    Layouts:
+        scalar: one number per row.
+        tensor: a list of fixed length.
+        list: a list of varying length, with the shape in a second column; also for shapes without elements.
+        bytes: the little-endian bytes of the elements.
+        stats, digest: the statistics or the digest of the tensor, in separate columns; the tensor is not stored.
+        hex: such a digest as text.
     """
 
     column: Column
     layout: Layout
-    dtype: torch.dtype  # of the stored elements: never half precision, never complex
-    shape: tuple[int, ...] | None  # of the stored elements: a complex column has a trailing axis of 2
+    dtype: torch.dtype  # of the stored elements; never half precision or complex
+    shape: tuple[int, ...] | None  # of the stored elements; a complex column has a trailing axis of 2
 
     @property
     def elements(self) -> int:
-        """Stored elements of one row; 0 where the shape varies."""
+        """Stored elements of one row; 0 if the shape varies."""
         return math.prod(self.shape) if self.shape is not None else 0
 
     @property
     def bytes(self) -> int:
-        """Bytes of one row before it is written; 0 where the shape varies."""
+        """Bytes of one row in memory; 0 if the shape varies."""
         return self.elements * self.dtype.itemsize
 
     @property
     def parts(self) -> tuple[StoredColumn, ...]:
-        """What there is of it in a file: itself, or the columns that tell of its tensors."""
-        told = recorded(self.column)
-        return (self,) if told == (self.column,) else tuple(map(stored_column, told))
+        """The columns of a file that store this one: itself, or those for its statistics or digest."""
+        fields = recorded(self.column)
+        return (self,) if fields == (self.column,) else tuple(map(stored_column, fields))
 
 
 def stored_column(column: Column) -> StoredColumn:
-    """How `column` is stored."""
+    """The column with its storage layout."""
     if column.kept != "full":
         return StoredColumn(column, column.kept, column.dtype, column.shape)
     if column.is_digest:
@@ -88,42 +92,42 @@ def _layout(shape: tuple[int, ...]) -> Layout:
 
 
 def column_json(column: Column) -> dict[str, Any]:
-    """A column as JSON has it; `from_column_json` gives it back."""
-    told: dict[str, Any] = {
+    """A column as JSON; `from_column_json` is the inverse."""
+    fields: dict[str, Any] = {
         "name": column.name,
         "role": column.role,
         "dtype": dtype_name(column.dtype),
         "shape": None if column.shape is None else list(column.shape),
     }
     if column.kept != "full":
-        told["kept"] = column.kept
+        fields["kept"] = column.kept
     if column.of is not None:
-        told["of"] = column_json(column.of)
-    return told
+        fields["of"] = column_json(column.of)
+    return fields
 
 
-def from_column_json(told: Mapping[str, Any]) -> Column:
+def from_column_json(fields: Mapping[str, Any]) -> Column:
     """The inverse of `column_json`.
 
     Raises:
-        ValueError: this describes no column.
+        ValueError: the fields do not describe a column.
     """
-    match told:
+    match fields:
         case {"name": str(name), "role": role, "dtype": str(dtype), "shape": None | [*_] as shape} if (
-            role in get_args(Role) and told.get("kept", "full") in get_args(Kept) and _are_lengths(shape or ())
+            role in get_args(Role) and fields.get("kept", "full") in get_args(Kept) and _are_lengths(shape or ())
         ):
-            of = told.get("of")
+            of = fields.get("of")
             if of is not None and not isinstance(of, Mapping):
-                raise ValueError("a column is described as none is")
+                raise ValueError("the description of a column is not valid")
             return Column(
                 name,
                 role,
                 dtype_named(dtype),
                 None if shape is None else tuple(shape),
-                told.get("kept", "full"),
+                fields.get("kept", "full"),
                 None if of is None else from_column_json({**of, "of": None}),
             )
-    raise ValueError("a column is described as none is")
+    raise ValueError("the description of a column is not valid")
 
 
 def _are_lengths(shape: Sequence[Any]) -> bool:
@@ -139,22 +143,22 @@ def dtype_named(name: str) -> torch.dtype:
 
 
 def stack(values: Sequence[Tensor | None], blank: Tensor) -> tuple[Tensor, list[bool] | None]:
-    """Tensors of one shape `(*s)` as one `(rows, *s)` on their device, and which are present (None: all).
+    """Stack tensors of one shape `(*s)` to `(rows, *s)` on their device; also return which are present (None: all).
 
-    Zeros like `blank` `(*s)` stand where there is None.
+    A missing tensor becomes zeros like `blank` `(*s)`.
     """
     with torch.no_grad():
         try:
             return torch.stack(values), None  # type: ignore[arg-type]
-        except TypeError:  # asking each value first would cost more than stacking them
+        except TypeError:  # checking each value first would cost more than stacking
             present = [value is not None for value in values]
             device = next((value.device for value in values if value is not None), blank.device)
-            filler = torch.zeros_like(blank, device=device)  # made there: sending it would wait for the device
+            filler = torch.zeros_like(blank, device=device)  # made on the device, as a copy to it would block
             return torch.stack([filler if value is None else value for value in values]), present
 
 
 def to_stored(tensor: Tensor) -> Tensor:
-    """A tensor `(*s)` as it is stored: contiguous, on the CPU, half precision widened, complex as an axis of 2."""
+    """A tensor `(*s)` in its stored form: contiguous, on the CPU, half precision widened, complex as an axis of 2."""
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     if tensor.dtype.is_complex:
         tensor = torch.view_as_real(tensor)
@@ -171,10 +175,10 @@ def from_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def widen(tensor: Tensor) -> Tensor:
-    """A tensor of 8 or 16-bit floats as float32 of the same values.
+    """A tensor of 8-bit or 16-bit floats as float32 with the same values.
 
-    A NaN becomes the float32 NaN 0x7FC00000 with the original bits in its lowest places, so that `narrow` gives them
-    back; the processor's own conversion would change them.
+    A NaN becomes the float32 NaN 0x7FC00000 with the original bits as its lowest bits, so that `narrow` restores
+    them; the processor's own conversion would change them.
     """
     wide = tensor.to(torch.float32)
     nan = wide.isnan()
@@ -186,7 +190,7 @@ def widen(tensor: Tensor) -> Tensor:
 
 
 def narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The inverse of `widen`: float32 `(*s)` as `dtype`, an 8 or 16-bit float."""
+    """The inverse of `widen`: float32 `(*s)` as `dtype`, an 8-bit or 16-bit float."""
     narrowed = tensor.to(dtype)
     nan = tensor.isnan()
     if nan.any():

@@ -1,4 +1,4 @@
-"""A large tensor in a few numbers."""
+"""Summary statistics of a tensor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Statistics in float64 over a tensor's finite elements; of their magnitudes where it is complex."""
+    """Statistics in float64 of a tensor's finite elements, or of their magnitudes if it is complex."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    mean: float | None  # None: there is no finite element
+    mean: float | None  # None: no element is finite
     std: float | None  # of the population
     min: float | None
     max: float | None
@@ -35,7 +35,7 @@ def summarize(tensor: Tensor) -> Summary:
         values = _real(tensor.detach()).reshape(-1)
         low, high = _range(values)
         nan = inf = 0
-        if not (math.isfinite(low) and math.isfinite(high)):  # also where an element is NaN, or there is none
+        if not (math.isfinite(low) and math.isfinite(high)):  # also if an element is NaN, or if there are none
             nan = int(values.isnan().sum())
             finite = values[values.isfinite()]
             inf = values.numel() - finite.numel() - nan

@@ -1,4 +1,4 @@
-"""Arrow tables of recorded rows back as torch tensors, each with the bits and the dtype it had."""
+"""Converts Arrow tables of recorded rows back to torch tensors, each with its original bits and dtype."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.record.rows.storage import StoredColumn, from_stored, stored_column
 
 
 def tensors_of(table: pyarrow.Table, column: Column) -> list[Tensor | None]:
-    """A column's values: a tensor of its true dtype and shape a row, None where the row has none."""
+    """A column's values: for each row a tensor of its true dtype and shape, or None if the row has none."""
     stored = stored_column(column)
     if stored.layout == "list":
         return _listed(table, stored)
@@ -26,7 +26,7 @@ def tensors_of(table: pyarrow.Table, column: Column) -> list[Tensor | None]:
 def stacked_of(table: pyarrow.Table, column: Column) -> tuple[Tensor, Tensor]:
     """A column of a fixed shape `(*s)` as `(rows, *s)` in its true dtype, and which rows have a value: bool `(rows,)`.
 
-    Where a row has none, the elements are arbitrary.
+    The elements of rows without a value are arbitrary.
     """
     stored = stored_column(column)
     assert stored.shape is not None
@@ -103,7 +103,7 @@ def _elements(array: pyarrow.Array, dtype: torch.dtype) -> Tensor:
 
 
 def _copied(data: pyarrow.Buffer | None, start: int, length: int, dtype: torch.dtype) -> Tensor:
-    """A tensor `(n,)` with memory of its own, for Arrow's may not be written."""
+    """A tensor `(n,)` with its own memory, because Arrow's memory is read-only."""
     if length == 0 or data is None:
         return torch.zeros(0, dtype=dtype)
     return torch.frombuffer(bytearray(memoryview(data)[start : start + length]), dtype=dtype)

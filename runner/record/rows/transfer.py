@@ -1,4 +1,4 @@
-"""Tensors on their way from the device to the host, so that the thread that computes waits for none of them."""
+"""Copies tensors from the device to the host without blocking the computing thread."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64
-"""Bytes at whose multiples tensors begin in a buffer: enough for every dtype, and for vectorised copies."""
+"""Alignment in bytes of tensors in a buffer: enough for every dtype, and for vectorised copies."""
 
 LEAST_BUFFER = 1 << 16
-"""Bytes of the smallest buffer."""
+"""Size of the smallest buffer, in bytes."""
 
 KEPT_BUFFERS = 4
-"""Buffers that are kept for later; the rest are let go of once they are empty."""
+"""The most free buffers to keep; further ones are released."""
 
 
 class Handle(Protocol):
-    """Tensors on their way."""
+    """A transfer in progress."""
 
     def result(self) -> Sequence[Tensor]:
-        """The same tensors on the CPU, in memory of their own; waits until they are there. To be called once."""
+        """Wait for the tensors, and return them on the CPU, in memory of their own. Call it once."""
         ...
 
 
 class Transfer(Protocol):
-    """A way to the host, for one thread that begins and one that takes results in the same order."""
+    """Copies tensors to the host; one thread begins copies, and another takes the results in the same order."""
 
     def attach(self) -> None:
-        """Called once on the thread that takes results, before the first: what it computes is ordered as well."""
+        """Order this thread's computations too; call it once on the thread that takes results, before the first."""
         ...
 
     def begin(self, tensors: Sequence[Tensor]) -> Handle:
-        """Send tensors that nobody will write any more; those on the CPU stay what they are."""
+        """Start copying tensors that are never written again; tensors on the CPU are not copied."""
         ...
 
 
 class Arrived:
-    """A handle of tensors that are there."""
+    """A finished transfer."""
 
     __slots__ = ("_tensors",)
 
@@ -53,7 +53,7 @@ class Arrived:
 
 
 class Direct:
-    """The transfer where nothing is gained by waiting elsewhere: at once, and not at all from the CPU."""
+    """Copies tensors at once, and does not copy those on the CPU."""
 
     def attach(self) -> None:
         pass
@@ -63,30 +63,31 @@ class Direct:
 
 
 class Lane(Protocol):
-    """What `Staged` needs of a device."""
+    """The functions of a device that `Staged` uses."""
 
-    kind: str  # "cuda": of the tensors that it copies
+    kind: str  # device type of the tensors that it copies: "cuda"
 
     def attach(self) -> None:
         """As in `Transfer`."""
         ...
 
     def allocate(self, size: int) -> Tensor:
-        """uint8 `(size,)` on the host, which the device can write by itself."""
+        """Allocate uint8 `(size,)` on the host, in memory that the device can write directly."""
         ...
 
     def copy(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Callable[[], None]:
-        """Begin to copy into the first of each pair what the second holds once all that was begun before is computed.
+        """Start copying the second tensor of each pair into the first, after all computations queued so far.
 
-        Returns what waits until it is copied.
+        Returns:
+            a function that waits for the copies.
         """
         ...
 
 
 class Staged:
-    """A transfer through buffers on the host, which are used again once what they held has been taken out.
+    """Copies tensors through buffers on the host, which are reused once their content has been taken out.
 
-    There are as many buffers in flight as there are handles without a result, which is for the caller to bound.
+    Each handle without a result occupies a buffer; the caller limits their number.
     """
 
     def __init__(self, lane: Lane) -> None:
@@ -118,7 +119,7 @@ def _part(buffer: Tensor, start: int, like: Tensor) -> Tensor:
 
 
 class _Flight:
-    """A handle of `Staged`. It holds the tensors until they are copied, so that their memory is not used again."""
+    """A handle of `Staged`. It references the tensors until they are copied, so that their memory is not reused."""
 
     __slots__ = ("_arrived", "_release", "_targets", "_tensors")
 
@@ -135,7 +136,7 @@ class _Flight:
         self._release = release
 
     def result(self) -> Sequence[Tensor]:
-        self._arrived()  # a buffer whose copy failed is never used again
+        self._arrived()  # a buffer whose copy failed is never reused
         targets = self._targets
         found = [targets[place].clone() if place in targets else tensor for place, tensor in enumerate(self._tensors)]
         self._tensors, self._targets = (), {}
@@ -144,7 +145,7 @@ class _Flight:
 
 
 class _Buffers:
-    """Buffers that are free; taken by one thread and given back by another."""
+    """The free buffers; one thread takes them and another gives them back."""
 
     def __init__(self, allocate: Callable[[int], Tensor]) -> None:
         self._allocate = allocate
@@ -152,7 +153,7 @@ class _Buffers:
         self._lock = threading.Lock()
 
     def take(self, size: int) -> Tensor:
-        """The smallest free buffer of at least so many bytes, else a new one in place of the smallest."""
+        """The smallest free buffer of at least `size` bytes; if there is none, a new one replaces the smallest."""
         with self._lock:
             fitting = [buffer for buffer in self._free if buffer.nbytes >= size]
             chosen = min(fitting or self._free, key=lambda buffer: buffer.nbytes, default=None)
@@ -169,7 +170,7 @@ class _Buffers:
 
 
 class CudaLane:
-    """Pinned memory, and a stream of its own beside the one that was current when it was made."""
+    """Copies into pinned memory, on a stream separate from the one that was current at construction."""
 
     kind = "cuda"
 
@@ -195,5 +196,5 @@ class CudaLane:
 
 
 def transfer_from(device: str) -> Transfer:
-    """The transfer for rows of a run on a device."""
+    """The transfer for the rows of a run on `device`."""
     return Staged(CudaLane(device)) if device.partition(":")[0] == "cuda" else Direct()

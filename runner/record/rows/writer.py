@@ -1,4 +1,4 @@
-"""Rows to Parquet on a background thread, with a bound on what waits for it."""
+"""Writes rows to Parquet on a background thread, with a limit on the queued bytes."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 SWITCH_INTERVAL = 1e-4
-"""Seconds after which a thread yields to one that waits; at Python's 5 ms a step may wait that long for the writer."""
+"""Python's switch interval in seconds during a run; at the default, 5 ms, a step may wait that long for the writer."""
 
 
 class RowWriter:
-    """Writes rows into `directory/rows/`; use it in a `with` statement or call `close`.
+    """Writes rows to `directory/rows/`; use it in a `with` statement or call `close`.
 
-    `write` costs an append. Every so many rows, they are stacked on the calling thread and handed to the writer
-    thread, which waits for those that come from a device, converts and writes. A row is on disk `interval` seconds
-    after it was written, or later by what writing takes, however slowly the next ones come.
+    `write` costs an append. At times, the calling thread stacks the pending rows and hands them to the writer thread.
+    That one waits for tensors from a device, converts and writes. A row is on disk `interval` seconds after `write`,
+    plus the time to write it, even if no further rows follow.
 
     Args:
-        columns: what to record, found by name in each row's layout.
+        columns: the columns to record, found by name in each row's layout.
         batch_rows, batch_bytes: rows are handed over when either is reached.
-        queue_bytes: with more than that handed over and not yet converted, `write` waits.
+        queue_bytes: `write` waits while more bytes than this are handed over and not yet converted.
         part_bytes: the size of a finished part in memory.
-        parts, rows: how many are there already, of a run that goes on.
-        transfer: how rows come from the run's device.
-        opening: what must be on disk before any row; done on the writer thread, so that no step waits for it.
+        parts, rows: the numbers of existing parts and rows of a resumed run.
+        transfer: copies rows from the run's device.
+        opening: makes durable what must be on disk before any row; called on the writer thread, so that no step
+            waits for it.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class RowWriter:
         self._blanks = [blank_of(column) for column in self._columns]
         self._batch_rows = max(1, min(batch_rows, batch_bytes // max(1, sum(column.bytes for column in self._columns))))
         self._queue_bytes = queue_bytes
-        self._wake_bytes = min(batch_bytes // 2, queue_bytes)  # a batch of large rows is never quite full
+        self._wake_bytes = min(batch_bytes // 2, queue_bytes)  # a batch of large rows is rarely full
         self._part_bytes = part_bytes
         self._interval = interval
         self._existing_parts = parts
@@ -72,14 +73,14 @@ class RowWriter:
         self._transfer = transfer or Direct()
         self._opening = opening or (lambda: None)
 
-        self._limit = 1  # pending rows at which `write` hands over: the first one starts the thread
+        self._limit = 1  # number of pending rows at which `write` hands over; the first row starts the thread
         self._pending: list[Row] = []
-        self._draining = threading.Lock()  # held by whoever takes rows out of `_pending`; appending needs no lock
+        self._draining = threading.Lock()  # for taking rows out of `_pending`; appending needs no lock
         self._changed = threading.Condition()
         self._queue: deque[Sent] = deque()
         self._queued_bytes = 0
         self._closing = False
-        self._flushing = False  # somebody waits for the disk
+        self._flushing = False  # a `flush` waits for the disk
         self._error: BaseException | None = None
         self._parts: PartWriter | None = None
         self._thread: threading.Thread | None = None
@@ -89,10 +90,10 @@ class RowWriter:
     def rows_on_disk(self) -> int:
         return self._parts.rows_on_disk if self._parts else 0
 
-    # --- on the thread that computes
+    # --- on the computing thread
 
     def write(self, row: Row) -> None:
-        """Take a row; its tensors must not be written any more.
+        """Record a row; its tensors must not be written afterwards.
 
         Raises:
             RunError: an earlier row could not be written.
@@ -102,10 +103,10 @@ class RowWriter:
             self._hand_over()
 
     def flush(self) -> None:
-        """Wait until every row given so far is on disk.
+        """Wait until every row so far is on disk.
 
         Raises:
-            RunError: some could not be written.
+            RunError: some rows could not be written.
         """
         if self._pending:
             self._hand_over()
@@ -120,7 +121,7 @@ class RowWriter:
         """Wait until every row is on disk.
 
         Raises:
-            RunError: some could not be written; those in the folder open.
+            RunError: some rows could not be written; those in the folder can be read.
         """
         try:
             if self._pending and self._error is None:
@@ -164,13 +165,13 @@ class RowWriter:
                 self._changed.notify_all()
                 self._changed.wait()
             self._queued_bytes += size
-            del self._pending[:rows]  # an interrupt between these two loses rows at the end, rather than doubling them
+            del self._pending[:rows]  # an interrupt before the next line loses the last rows, rather than doubling them
             self._queue.append(sent)
             if self._queued_bytes >= self._wake_bytes:
                 self._changed.notify_all()
 
     def _start(self) -> None:
-        from runner.record.rows.parts import PartWriter  # and pyarrow: on the other thread this one would wait longer
+        from runner.record.rows.parts import PartWriter  # and pyarrow: on the writer thread this takes longer
 
         self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval, self._existing_parts)
         self._limit = self._batch_rows
@@ -202,7 +203,7 @@ class RowWriter:
         raise RunError(
             Problem(
                 f"cannot write rows to {self._folder}: {self._error.strerror or self._error}",
-                hint=f"{there} there and open; free space, and {resumed}, or log less",
+                hint=f"{there} on disk and readable; free space, and {resumed}, or log less",
             )
         ) from self._error
 
@@ -216,11 +217,11 @@ class RowWriter:
         except BaseException as error:  # raised again on the other thread
             with self._changed:
                 self._error = error
-                self._limit = 1  # so that the next row learns of it
+                self._limit = 1  # so that the next row raises it
                 self._changed.notify_all()
 
     def _write_parts(self, parts: PartWriter) -> None:
-        while not self._closing or self._queue:  # in this order: nothing is put into the queue after closing
+        while not self._closing or self._queue:  # in this order: the queue does not grow after closing
             sent = self._take(parts) or self._drain()
             if sent is not None:
                 parts.add(sent.landed())
@@ -237,7 +238,7 @@ class RowWriter:
             self._changed.notify_all()
 
     def _take(self, parts: PartWriter) -> Sent | None:
-        """The next batch, waited for until there is one, the part is due, or the writer is closing."""
+        """Wait for the next batch; None if the part is due, or if the writer is flushing or closing."""
         with self._changed:
             while not (self._queue or self._closing or self._flushing) and parts.seconds_left() > 0:
                 self._changed.wait(parts.seconds_left())
@@ -249,15 +250,15 @@ class RowWriter:
             return sent
 
     def _drain(self) -> Sent | None:
-        """Rows that have waited since the part was last written because the next ones are slow to come."""
+        """Send the pending rows before their batch is full: they have waited since the part was last written."""
         if not self._draining.acquire(blocking=False):
-            return None  # a batch is on its way
+            return None  # the computing thread is sending a batch
         try:
             if self._queue:
-                return None  # it holds earlier rows
+                return None  # the queue has earlier rows
             rows = self._pending[:]
             sent = self._sent(rows) if rows else None
-            del self._pending[: len(rows)]  # more may have been appended behind them
+            del self._pending[: len(rows)]  # more rows may have been appended since
             return sent
         finally:
             self._draining.release()

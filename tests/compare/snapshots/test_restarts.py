@@ -318,9 +318,9 @@ def test_a_restart_that_was_edited_is_reported(tmp_path: Path, old: str, new: st
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
-        ("weights", "`weights` does not hold exactly w, v"),
-        ("optimizers", "`optimizers` does not hold exactly first, second"),
-        ("batches", "`batches` does not hold exactly train"),
+        ("weights", "`weights` is not a mapping of w, v"),
+        ("optimizers", "`optimizers` is not a mapping of first, second"),
+        ("batches", "`batches` is not a mapping of train"),
     ],
 )
 def test_a_state_without_what_it_says_it_fits_is_damaged(tmp_path: Path, gone: str, message: str) -> None:

@@ -529,4 +529,4 @@ def test_a_snapshot_that_another_process_writes_for_long_is_not_written(
     monkeypatch.setattr("runner.compare.snapshots.writing.PATIENCE", 0.0)
     with Folder(path.parent) as folder, folder.locked():
         outcome = checked(tmp_path, "all")
-    assert outcome.lines[0] == f"cannot write the snapshot {path}: another process writes to it"
+    assert outcome.lines[0] == f"cannot write the snapshot {path}: another process is writing to it"

@@ -103,4 +103,4 @@ def test_a_parameter_that_assign_writes_is_not_said_to_be_held_by_no_optimizer(t
         "steps: [{repeat: {times: 2, steps: [train, {assign: {average: 0.9 * average + 0.1 * w}}]}}]\n"
     )
     warnings = runner.compile(runner.load(tmp_path / "c.yaml")).warnings
-    assert [warning.message for warning in warnings] == ["no optimizer holds the trainable parameter `lost`"]
+    assert [warning.message for warning in warnings] == ["no optimizer updates the trainable parameter `lost`"]

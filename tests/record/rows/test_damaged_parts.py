@@ -48,7 +48,7 @@ def test_every_flipped_bit_is_told_with_its_file(run: Path) -> None:
     for _ in range(60):
         place, bit = draw.randrange(len(whole)), draw.randrange(8)
         part.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
-        with pytest.raises(runner.RunError, match=r"00000\.parquet is damaged: its digest is another"):
+        with pytest.raises(runner.RunError, match=r"00000\.parquet is damaged: its digest does not match"):
             open_run(run)
 
 
@@ -83,10 +83,10 @@ def test_a_missing_part_is_told(run: Path) -> None:
     part_of(run).unlink()
     with pytest.raises(runner.RunError, match=r"00000\.parquet is damaged: it cannot be read: No such file") as caught:
         open_run(run)
-    assert caught.value.problems[0].hint == "bring it back from a copy, or run the config again"
+    assert caught.value.problems[0].hint == "restore it from a backup, or run the config again"
 
 
-@pytest.mark.parametrize(("text", "reason"), [("{", "it is not JSON"), ("[]", "it holds no digests")])
+@pytest.mark.parametrize(("text", "reason"), [("{", "it is not JSON"), ("[]", "it contains no digests")])
 def test_damaged_digests_are_told(run: Path, text: str, reason: str) -> None:
     (run / "rows.json").write_text(text)
     with pytest.raises(runner.RunError, match=f"rows.json is damaged: {reason}"):

@@ -162,7 +162,9 @@ def test_one_row_larger_than_the_queue_passes(tmp_path: Path) -> None:
 def test_a_full_disk_ends_the_run_and_what_was_written_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, after=3, error=DISK_FULL)
     writer = RowWriter(run_directory(tmp_path), LINEAR, batch_rows=4, part_bytes=1)
-    message = r"cannot write rows to .*rows: No space left on device\n *= \d+ rows? (is|are) there and open; free space"
+    message = (
+        r"cannot write rows to .*rows: No space left on device\n *= \d+ rows? (is|are) on disk and readable; free space"
+    )
 
     def write_until_it_fails() -> None:
         for row in linear_rows(1_000_000):
