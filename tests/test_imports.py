@@ -42,9 +42,7 @@ MOST_ENTRIES = 14
 
 MOST_LINES = 450
 
-LONG = {
-    "compare/snapshots/reading.py": 496,
-}
+LONG: dict[str, int] = {}
 """Modules that are longer than that, and how long: a list that only shrinks, and wants to be empty."""
 
 PACKAGES_OF_RUNNER = sorted(path.parent for path in ROOT.rglob("__init__.py"))

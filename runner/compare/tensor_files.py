@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from io import BufferedReader
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
@@ -92,3 +93,13 @@ def _end(entry: Any) -> int:
         case {"data_offsets": [int(), int(end)]}:
             return end
     raise TensorFileError("an entry of its header lacks its offsets")
+
+
+def as_declared(stored: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """A tensor of a dtype that safetensors does not support, from its integers; None if they do not fit."""
+    kind = torch.float64 if dtype == torch.complex128 else torch.float16 if dtype == torch.complex32 else dtype
+    try:
+        viewed = stored.view(kind)
+        return torch.view_as_complex(viewed) if dtype.is_complex else viewed
+    except RuntimeError:
+        return None

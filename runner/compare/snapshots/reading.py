@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from runner.compare.environment import Environment
+from runner.compare.marked_nodes import MarkedNodes
 from runner.compare.numbers import bounds, digested, numerals
 from runner.compare.numbers.bounds import Uncertainty, UncertaintyError
 from runner.compare.numbers.numerals import NumeralError
@@ -34,7 +35,7 @@ from runner.compare.snapshots.model import (
 from runner.compare.snapshots.restart_state import LARGEST_STATE, StateError, check_content
 from runner.compare.snapshots.wholeness import AGAIN, check_whole
 from runner.compare.snapshots.writing import LARGEST_FILE, UNSTORED
-from runner.compare.tensor_files import TensorFile, TensorFileError
+from runner.compare.tensor_files import TensorFile, TensorFileError, as_declared
 from runner.compare.uncertainty.rules import RULES
 from runner.config.limits import Limits
 from runner.config.text.compose import compose
@@ -125,9 +126,8 @@ class _Reader:
     """Reads one file, and collects its faults."""
 
     def __init__(self, source: Source, path: Path) -> None:
-        self._source = source
+        self._nodes = MarkedNodes(source, AGAIN)
         self._path = path
-        self._problems: list[Problem] = []
         self._stored: TensorFile | None = None
         self._columns: dict[str, Column] = {}
         self._large = "full"
@@ -139,29 +139,29 @@ class _Reader:
     def snapshot(self, root: MapNode) -> tuple[Snapshot, str]:
         first = "format" in root.entries and plain(root.entries["format"].value) == FIRST_FORMAT
         self._format = FIRST_FORMAT if first else FORMAT
-        self._check_keys(root, _NEEDED, _OPTIONAL[self._format], "a snapshot")
-        self._raise()
+        self._nodes.check_keys(root, _NEEDED, _OPTIONAL[self._format], "a snapshot")
+        self._nodes.stop()
         entries = {key: entry.value for key, entry in root.entries.items()}
-        of = self._text(entries["of"], "the name of a config's file")
+        of = self._nodes.text(entries["of"], "the name of a config's file")
         if Path(of).name != of:
             message = "this is not the name of a file: a snapshot belongs to a config in its parent folder"
-            self._add(entries["of"], message, "write the name of the config's file, without folders")
-        config = self._texts(entries["config"], "config")
-        files = self._texts(entries["files"], "files") if "files" in entries else {}
+            self._nodes.add(entries["of"], message, "write the name of the config's file, without folders")
+        config = self._nodes.texts(entries["config"], "config")
+        files = self._nodes.texts(entries["files"], "files") if "files" in entries else {}
         environment = self._environment(entries["environment"])
-        self._large = self._text(entries["large"], "`full`, `stats` or `digest`")
+        self._large = self._nodes.text(entries["large"], "`full`, `stats` or `digest`")
         if self._large not in LARGE:
-            self._add(entries["large"], f"`large` cannot be `{self._large}`", f"write {', '.join(LARGE)}")
+            self._nodes.add(entries["large"], f"`large` cannot be `{self._large}`", f"write {', '.join(LARGE)}")
         self._columns = {column.name: column for column in self._read_columns(entries["tensors"])}
         self._measured = self._read_measured(entries["uncertainty"]) if "uncertainty" in entries else None
         if "elements" in entries:
             self._sidecar = self._read_sidecar_name(entries["elements"])
-        self._raise()
+        self._nodes.stop()
         rows = tuple(self._rows(entries["rows"]))
         calibration = self._calibration(entries["calibration"]) if "calibration" in entries else None
         overlays = tuple(self._overlays(entries["overlays"], rows)) if "overlays" in entries else ()
         restarts = tuple(self._restarts(entries["restarts"], rows)) if "restarts" in entries else ()
-        self._raise()
+        self._nodes.stop()
         columns = tuple(self._columns.values())
         sidecar = self._sidecar if "elements" in entries else None
         return (
@@ -172,157 +172,115 @@ class _Reader:
             of,
         )  # fmt: skip
 
-    # --- faults
-
-    def _add(self, node: Node, message: str, hint: str | None = AGAIN) -> None:
-        end = min(node.end, node.start + _WIDEST_MARK)
-        self._problems.append(self._source.problem(node.start, end, message, hint))
-
-    def _raise(self) -> None:
-        if self._problems:
-            shown = self._problems[:10]
-            if len(shown) < len(self._problems):
-                shown.append(Problem(f"and {len(self._problems) - len(shown)} more problems"))
-            raise SnapshotError(shown)
-
-    def _check_keys(self, node: MapNode, needed: tuple[str, ...], optional: tuple[str, ...], noun: str) -> None:
-        for key, entry in node.entries.items():
-            if key not in needed and key not in optional:
-                hint = did_you_mean(key, [*needed, *optional], AGAIN)
-                self._add(entry.key, f"{noun} has no key `{key}`", hint)
-        missing = [key for key in needed if key not in node.entries]
-        if missing:
-            self._add(node, f"{noun} needs {', '.join(f'`{key}`' for key in missing)}")
-
     # --- parts
 
-    def _map(self, node: Node, what: str) -> MapNode:
-        if not isinstance(node, MapNode):
-            self._add(node, f"expected a mapping of {what}, found {describe(plain(node))}")
-            self._raise()
-        assert isinstance(node, MapNode)
-        return node
-
-    def _raw(self, node: ScalarNode) -> str:
-        return str(node.value) if node.style else self._source.text[node.start : node.end]
-
-    def _text(self, node: Node, what: str) -> str:
-        if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
-            self._add(node, f"expected {what}, found {describe(plain(node))}")
-            return ""
-        return node.value
-
-    def _texts(self, node: Node, what: str) -> dict[str, str]:
-        entries = self._map(node, what).entries
-        return {key: self._text(entry.value, "a digest in quotes") for key, entry in entries.items()}
-
     def _environment(self, node: Node) -> Environment:
-        found = self._map(node, "the environment")
+        found = self._nodes.mapping(node, "the environment")
         known = _ENVIRONMENT[self._format]
-        self._check_keys(found, tuple(known), (), "the environment")
+        self._nodes.check_keys(found, tuple(known), (), "the environment")
         values: Mapping[str, Any] = plain(found)
         for key, entry in found.entries.items():
             kind = None if values[key] is None else type(values[key])
             if kind not in known.get(key, (kind,)):
                 wanted = "a number" if int in known[key] else "a text in quotes"
-                self._add(entry.value, f"expected {wanted}, found {describe(values[key])}")
+                self._nodes.add(entry.value, f"expected {wanted}, found {describe(values[key])}")
         return values
 
     def _read_measured(self, node: Node) -> Measured | None:
-        found = self._map(node, "how uncertainties were measured")
-        self._check_keys(found, ("rules", "runs"), ("asked",), "`uncertainty`")
-        self._raise()
+        found = self._nodes.mapping(node, "how uncertainties were measured")
+        self._nodes.check_keys(found, ("rules", "runs"), ("asked",), "`uncertainty`")
+        self._nodes.stop()
         values: Mapping[str, Any] = plain(found)
         for key, entry in found.entries.items():
             if not isinstance(values[key], int) or isinstance(values[key], bool) or values[key] < 1:
-                self._add(entry.value, f"expected a count from 1, found {describe(values[key])}")
-        self._raise()
+                self._nodes.add(entry.value, f"expected a count from 1, found {describe(values[key])}")
+        self._nodes.stop()
         if values["rules"] > RULES:
             message = f"uncertainties were measured by version {values['rules']} of the rules, and this version of "
             message += f"steprun knows up to {RULES}"
-            self._add(found.entries["rules"].value, message, "update steprun, or take the snapshot again")
+            self._nodes.add(found.entries["rules"].value, message, "update steprun, or take the snapshot again")
         return Measured(values["rules"], values["runs"], values.get("asked", values["runs"]))
 
     def _read_sidecar_name(self, node: Node) -> str:
-        name = self._text(node, "the name of a file next to this one")
+        name = self._nodes.text(node, "the name of a file next to this one")
         if name and (Path(name).name != name or not name.endswith(SIDECAR_SUFFIX)):
-            self._add(node, f"`{name}` is not the name of a {SIDECAR_SUFFIX} file next to this one", AGAIN)
+            self._nodes.add(node, f"`{name}` is not the name of a {SIDECAR_SUFFIX} file next to this one", AGAIN)
         return name
 
     def _calibration(self, node: Node) -> Calibration | None:
-        found = self._map(node, "what was measured")
-        self._check_keys(found, ("runs", "over", "torch", "spread"), (), "a calibration")
-        self._raise()
+        found = self._nodes.mapping(node, "what was measured")
+        self._nodes.check_keys(found, ("runs", "over", "torch", "spread"), (), "a calibration")
+        self._nodes.stop()
         entries = {key: entry.value for key, entry in found.entries.items()}
         runs = plain(entries["runs"])
-        spread = self._map(entries["spread"], "a spread for each tensor")
+        spread = self._nodes.mapping(entries["spread"], "a spread for each tensor")
         for name, entry in spread.entries.items():
             value = plain(entry.value)
             if name not in self._columns:
-                self._add(entry.key, f"there is no tensor `{name}` in this snapshot")
+                self._nodes.add(entry.key, f"there is no tensor `{name}` in this snapshot")
             elif not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-                self._add(entry.value, f"a spread is a number, 0 or more, found {describe(value)}")
+                self._nodes.add(entry.value, f"a spread is a number, 0 or more, found {describe(value)}")
         if not isinstance(runs, int) or runs < 1:
-            self._add(entries["runs"], f"expected how many runs, found {describe(runs)}")
-        over = self._text(entries["over"], "what the runs differed in")
-        version = self._text(entries["torch"], "torch's version")
-        self._raise()
+            self._nodes.add(entries["runs"], f"expected how many runs, found {describe(runs)}")
+        over = self._nodes.text(entries["over"], "what the runs differed in")
+        version = self._nodes.text(entries["torch"], "torch's version")
+        self._nodes.stop()
         return Calibration(int(runs), over, version, {key: float(value) for key, value in plain(spread).items()})
 
     def _read_columns(self, node: Node) -> Iterator[Column]:
-        for name, entry in self._map(node, "tensors").entries.items():
-            text = self._text(entry.value, "`weight float32 [2, 3]`")
+        for name, entry in self._nodes.mapping(node, "tensors").entries.items():
+            text = self._nodes.text(entry.value, "`weight float32 [2, 3]`")
             column = _column(name, text)
             if column is not None:
                 yield column
             elif text:
-                self._add(entry.value, f"`{text}` does not declare a tensor", "write `weight float32 [2, 3]`")
+                self._nodes.add(entry.value, f"`{text}` does not declare a tensor", "write `weight float32 [2, 3]`")
 
     def _rows(self, node: Node) -> Iterator[StoredRow]:
         last = -1
-        for key, entry in self._map(node, "rows").entries.items():
+        for key, entry in self._nodes.mapping(node, "rows").entries.items():
             found = _ROW.fullmatch(key)
             if found is None:
-                self._add(entry.key, f"`{key}` is not a row", "write number and path: `17 repeat[17].1.train`")
+                self._nodes.add(entry.key, f"`{key}` is not a row", "write number and path: `17 repeat[17].1.train`")
                 continue
             number = int(found[1])
             if number <= last:
-                self._add(entry.key, f"row {number} follows row {last}", "put the rows back in order")
+                self._nodes.add(entry.key, f"row {number} follows row {last}", "put the rows back in order")
             last = number
             yield StoredRow(number, found[2], self._values(entry.value))
 
     def _overlays(self, node: Node, rows: tuple[StoredRow, ...]) -> Iterator[Overlay]:
         if not isinstance(node, ListNode):
-            self._add(node, f"expected a list of overlays, found {describe(plain(node))}")
+            self._nodes.add(node, f"expected a list of overlays, found {describe(plain(node))}")
             return
         paths = {row.number: row.path for row in rows}
         for item in node.items:
-            found = self._map(item, "an overlay")
-            self._check_keys(found, ("environment", "rows"), (), "an overlay")
-            self._raise()
+            found = self._nodes.mapping(item, "an overlay")
+            self._nodes.check_keys(found, ("environment", "rows"), (), "an overlay")
+            self._nodes.stop()
             environment = self._environment(found.entries["environment"].value)
             values: dict[int, Mapping[str, StoredTensor]] = {}
             self._overlaid = True  # its lines have the uncertainty of the base rows
             for row in self._rows(found.entries["rows"].value):
                 if paths.get(row.number) != row.path:
                     message = f"the overlay has a row `{row.number} {row.path}` that the snapshot does not have"
-                    self._add(found.entries["rows"].key, message)
+                    self._nodes.add(found.entries["rows"].key, message)
                 values[row.number] = row.values
             yield Overlay(environment, values)
 
     def _restarts(self, node: Node, rows: tuple[StoredRow, ...]) -> Iterator[Restart]:
         if not isinstance(node, ListNode):
-            self._add(node, f"expected a list of restarts, found {describe(plain(node))}")
+            self._nodes.add(node, f"expected a list of restarts, found {describe(plain(node))}")
             return
         numbers = [row.number for row in rows]
         for item in node.items:
-            found = self._map(item, "a restart")
-            self._check_keys(found, ("after", "state", "rows"), (), "a restart")
-            self._raise()
+            found = self._nodes.mapping(item, "a restart")
+            self._nodes.check_keys(found, ("after", "state", "rows"), (), "a restart")
+            self._nodes.stop()
             entries = {key: entry.value for key, entry in found.entries.items()}
             after = plain(entries["after"])
             if type(after) is not int or after not in numbers:
-                self._add(entries["after"], f"expected the number of a row above, found {describe(after)}")
+                self._nodes.add(entries["after"], f"expected the number of a row above, found {describe(after)}")
                 continue
             yield Restart(after, self._state(entries["state"]), tuple(self._rows(entries["rows"])))
 
@@ -337,24 +295,24 @@ class _Reader:
                 raise StateError("its digest is not the one in its name")
             check_content(content)
         except StateError as error:
-            self._add(node, f"{name} is damaged: {error}", _RESTORE)
+            self._nodes.add(node, f"{name} is damaged: {error}", _RESTORE)
         return content
 
     def _values(self, node: Node) -> dict[str, StoredTensor]:
         values: dict[str, StoredTensor] = {}
-        for name, entry in self._map(node, "the row's tensors").entries.items():
+        for name, entry in self._nodes.mapping(node, "the row's tensors").entries.items():
             column = self._columns.get(name)
             if column is None:
                 hint = did_you_mean(name, self._columns, "declare it under `tensors`")
-                self._add(entry.key, f"there is no tensor `{name}` in this snapshot", hint)
+                self._nodes.add(entry.key, f"there is no tensor `{name}` in this snapshot", hint)
             elif not isinstance(entry.value, ScalarNode):
-                self._add(entry.value, f"expected the numbers of `{name}`, found {describe(plain(entry.value))}")
+                self._nodes.add(entry.value, f"expected the numbers of `{name}`, found {describe(plain(entry.value))}")
             else:
                 values[name] = self._read_tensor(column, entry.value)
         return values
 
     def _read_tensor(self, column: Column, node: ScalarNode) -> StoredTensor:
-        raw = self._raw(node)
+        raw = self._nodes.raw(node)
         if raw == "null":
             return StoredTensor(raw, None)
         text, uncertainty = self._uncertainty(node, column, raw)
@@ -362,7 +320,7 @@ class _Reader:
         if shape is None:
             found = _SHAPE.fullmatch(text)
             if found is None:
-                self._add(node, f"`{column.name}` varies in shape, and this one is missing", "write `(2, 3) …`")
+                self._nodes.add(node, f"`{column.name}` varies in shape, and this one is missing", "write `(2, 3) …`")
                 return StoredTensor(raw, None)
             shape, text = tuple(map(int, filter(None, found[1].split(", ")))), found[2]
         condensed = digested.from_text(text, column.dtype, shape)
@@ -372,7 +330,7 @@ class _Reader:
                 self._check_measured(node, column, uncertainty)
             return StoredTensor(raw, value, uncertainty)
         if text.startswith("sha256:"):
-            self._add(node, "this is not how a large tensor is written", AGAIN)
+            self._nodes.add(node, "this is not how a large tensor is written", AGAIN)
             return StoredTensor(raw, None)
         try:
             value = numerals.from_text(text, column.dtype, shape)
@@ -380,7 +338,7 @@ class _Reader:
                 self._check_measured(node, column, uncertainty)
             return StoredTensor(f"'{raw}'" if node.style else raw, value, uncertainty)
         except NumeralError as error:
-            self._add(node, f"`{column.name}`: {error}", _PUT_BACK)
+            self._nodes.add(node, f"`{column.name}`: {error}", _PUT_BACK)
             return StoredTensor(raw, None)
 
     def _uncertainty(self, node: Node, column: Column, text: str) -> tuple[str, Uncertainty | None]:
@@ -398,7 +356,7 @@ class _Reader:
                 largest = max(statistics.values(), default=0.0)
                 return bare, Uncertainty(math.inf if math.isinf(largest) else 0.0, largest, statistics)
         except UncertaintyError as error:
-            self._add(node, f"`{column.name}`: {error}", _PUT_BACK)
+            self._nodes.add(node, f"`{column.name}`: {error}", _PUT_BACK)
             return text.partition("~")[0].rstrip(), bounds.UNKNOWN
         return text, None
 
@@ -408,12 +366,12 @@ class _Reader:
             most = max(uncertainty.largest, *uncertainty.statistics.values(), 0.0)
             if most > LARGEST_SPREAD * torch.finfo(column.dtype).max:
                 message = f"`{column.name}`: this uncertainty is beyond all numbers of {dtype_name(column.dtype)}"
-                self._add(node, message, _PUT_BACK)
+                self._nodes.add(node, message, _PUT_BACK)
         if self._measured is not None and uncertainty is None and rounds and not self._overlaid:
-            self._add(node, f"`{column.name}` has no uncertainty here, and other lines have one", _PUT_BACK)
+            self._nodes.add(node, f"`{column.name}` has no uncertainty here, and other lines have one", _PUT_BACK)
         elif self._measured is None and uncertainty is not None:
             message = f"`{column.name}` has an uncertainty, and the snapshot does not say by which rules"
-            self._add(node, message, "write `uncertainty: {rules: 1, runs: 8}` above `large`, or take it again")
+            self._nodes.add(node, message, "write `uncertainty: {rules: 1, runs: 8}` above `large`, or take it again")
 
     # --- large tensors
 
@@ -422,14 +380,14 @@ class _Reader:
         if stored is None:
             return None
         if column.dtype in UNSTORED:
-            stored = _as_declared(stored, column.dtype)
+            stored = as_declared(stored, column.dtype)
         if (
             stored is None
             or stored.dtype != column.dtype
             or tuple(stored.shape) != digested.shape
             or digest_of(stored) != digested.digest
         ):
-            self._add(node, self._other_digest(column), _RESTORE)
+            self._nodes.add(node, self._other_digest(column), _RESTORE)
             return None
         return stored
 
@@ -441,18 +399,18 @@ class _Reader:
                 if self._stored is None:
                     self._stored = TensorFile(folder, self._sidecar, LARGEST_SIDECAR)
                 if digested.digest not in self._stored:
-                    self._add(node, f"{self._sidecar} does not contain this tensor", _RESTORE)
+                    self._nodes.add(node, f"{self._sidecar} does not contain this tensor", _RESTORE)
                     return None
                 try:
                     return self._stored.tensor(folder, self._sidecar, digested.digest, size)
                 except TensorFileError:
-                    self._add(node, self._other_digest(column), _RESTORE)
+                    self._nodes.add(node, self._other_digest(column), _RESTORE)
         except TensorFileError as error:
-            self._add(node, f"{self._sidecar} is damaged: {error}", _RESTORE)
-            self._raise()
+            self._nodes.add(node, f"{self._sidecar} is damaged: {error}", _RESTORE)
+            self._nodes.stop()
         except OSError as error:
             self._add_unreadable(node, self._sidecar, f"its elements are in {self._sidecar}", error)
-            self._raise()
+            self._nodes.stop()
         return None
 
     def _other_digest(self, column: Column) -> str:
@@ -461,7 +419,7 @@ class _Reader:
     def _add_unreadable(self, node: Node, name: str, what: str, error: OSError) -> None:
         reason = f"{name} cannot be read: {(error.strerror or str(error)).lower()}"
         gone = isinstance(error, FileNotFoundError)
-        self._add(node, f"{what}, and there is no such file" if gone else reason, _RESTORE)
+        self._nodes.add(node, f"{what}, and there is no such file" if gone else reason, _RESTORE)
 
     def _file(self, node: Node, name: str, what: str) -> bytes | None:
         """The content of a file next to the snapshot; None, and a problem, if it cannot be read."""
@@ -484,13 +442,3 @@ def _column(name: str, text: str) -> Column | None:
     shape = None if found[3] == "varying" else tuple(map(int, re.findall(r"\d+", found[3])))
     role: Any = found[1]
     return Column(name, role, dtype, shape)
-
-
-def _as_declared(stored: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """A tensor of a dtype that safetensors does not support, from its integers; None if they do not fit."""
-    kind = torch.float64 if dtype == torch.complex128 else torch.float16 if dtype == torch.complex32 else dtype
-    try:
-        viewed = stored.view(kind)
-        return torch.view_as_complex(viewed) if dtype.is_complex else viewed
-    except RuntimeError:
-        return None

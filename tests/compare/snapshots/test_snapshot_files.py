@@ -337,7 +337,7 @@ HEADERS = {
     "too large a header": (struct.pack("<Q", 200 << 20), "is damaged: its header claims 209,715,200 bytes"),
     "no JSON": (struct.pack("<Q", 100), "is damaged: its header is not JSON"),
     "no mapping": (struct.pack("<Q", 3) + b"[1]", "is damaged: its header is not a mapping"),
-    "no place": (struct.pack("<Q", 7) + b'{"x":1}', "is damaged: an entry of its header has no place"),
+    "no place": (struct.pack("<Q", 7) + b'{"x":1}', "is damaged: an entry of its header lacks its offsets"),
     "too short": (
         struct.pack("<Q", 57) + b'{"x": {"dtype": "U8", "shape": [9], "data_offsets":[0,9]}}'[:57],
         "is damaged: ",
@@ -357,7 +357,7 @@ def test_a_hole_of_gigabytes_in_the_place_of_large_tensors_takes_no_memory(tmp_p
     path = taken(tmp_path, WIDE)
     sidecar = sidecar_of(path)
     digest = re.findall(r"sha256:([0-9a-f]{16})", path.read_text())[0]
-    start, message = HEADERS.get(kind) or (beyond(path, digest), "has another digest than this")
+    start, message = HEADERS.get(kind) or (beyond(path, digest), "has a different digest")
     sidecar.write_bytes(start)
     os.truncate(sidecar, len(start) + (3 << 30))
     tracemalloc.start()
