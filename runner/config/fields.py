@@ -1,4 +1,4 @@
-"""The kinds of value that fields take, each with one sentence for what it is not."""
+"""The types of the models' fields, each with a check that explains what is wrong with a value."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ DTYPES: dict[str, str] = {
     "half": "float16", "float": "float32", "double": "float64", "cfloat": "complex64", "cdouble": "complex128",
     "short": "int16", "int": "int32", "long": "int64",
 }  # fmt: skip
-"""What may be written as a dtype, with `torch.` before it or not, and the name it stands for."""
+"""Accepted spellings of dtypes, without the optional `torch.`, and the dtype that each means."""
 
 FLOATING_DTYPES = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
 
 _DEVICE = r"cpu|(?:cuda|mps)(?::[0-9]{1,4})?"
 _RUN_NAME = r"[A-Za-z0-9_-]+"
 LONGEST_NAME = 100
-"""Characters of a run's name: files and folders are called by it."""
+"""The most characters of a run's name, which becomes part of file and folder names."""
 
 
 class FieldError(ValueError):
-    """What is wrong with one value, and one thing to do."""
+    """A fault of one value: what is wrong, and a hint."""
 
     def __init__(self, message: str, hint: str) -> None:
         self.message = message
@@ -46,7 +46,7 @@ def expected(what: str, value: object, hint: str) -> FieldError:
 
 
 def check_number(value: object) -> int | float | str:
-    """A number, or text: an expression over scalar constants, evaluated while planning."""
+    """Accepts a number, or text: an expression over scalar constants that planning evaluates."""
     what = "a number or an expression over scalar constants"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise expected(what, value, "write a number, or text such as `2 * n`")
@@ -78,7 +78,7 @@ def check_text(value: object) -> str:
 
 
 def check_expression(value: object) -> str:
-    """An expression; a bare number is one."""
+    """Accepts an expression; a bare number counts as one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(value)
     if not isinstance(value, str):
@@ -131,7 +131,7 @@ def check_run_name(value: object) -> str | None:
 
 
 def check_names(value: object) -> tuple[str, ...] | None:
-    """One name or a list of names."""
+    """Accepts one name or a list of names, and returns a tuple."""
     if value is None:
         return None
     items = value if isinstance(value, list | tuple) else [value]
@@ -144,13 +144,13 @@ def check_names(value: object) -> tuple[str, ...] | None:
 
 
 def check_columns(value: object) -> str | tuple[str, ...] | None:
-    """One column, or a list of columns, which is stacked even where it holds one."""
+    """Accepts one column or a list of columns; a list of one column is still stacked."""
     names = check_names(value)
     return value if isinstance(value, str) else names
 
 
 def check_kept(value: object) -> str | None:
-    """A name, or null."""
+    """Accepts text or null."""
     return None if value is None else check_text(value)
 
 
@@ -187,7 +187,7 @@ if TYPE_CHECKING:
 else:
 
     def _kind(check: Callable[[object], object], schema: dict[str, Any]) -> Any:
-        # `Any` rather than the true type: pydantic then builds no schema that is never used, which takes half the time
+        # `Any` instead of the real type: pydantic would build a schema that nothing uses, and take twice as long
         return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
 
     Number = _kind(check_number, _NUMBER_SCHEMA)

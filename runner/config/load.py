@@ -1,4 +1,4 @@
-"""The way from a file, or a text, to a config."""
+"""Loads configs from files and from text."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def load(
     limits: Limits | None = None,
     allowed_folders: Sequence[str | Path] = (),
 ) -> Config:
-    """The config in a file, with what it extends and `overrides` applied.
+    """Loads a config from a file, resolves `extends`, and applies `overrides`.
 
     Args:
         overrides: `name=value`, `a.b.c=value` or `~path`, applied in order; values are YAML.
-        allowed_folders: folders that it may read from besides its own.
+        allowed_folders: folders that the config may read from, besides its own.
     Raises:
         UsageError: there is no such file.
-        ConfigError: with every fault that was found.
+        ConfigError: the config is not valid; the error lists every problem that was found.
     """
     limits = limits or Limits()
     source = read_source(path, limits)
@@ -46,13 +46,13 @@ def loads(
     limits: Limits | None = None,
     allowed_folders: Sequence[str | Path] = (),
 ) -> Config:
-    """The config in a text; relative paths in it begin at the folder `base`.
+    """Loads a config from text; relative paths in it start at the folder `base`.
 
     Args:
-        text: bytes are UTF-8.
-        name: what errors call the text.
+        text: the config; bytes are decoded as UTF-8.
+        name: the name of the text in errors.
     Raises:
-        ConfigError: with every fault that was found.
+        ConfigError: the config is not valid; the error lists every problem that was found.
     """
     limits = limits or Limits()
     if isinstance(text, bytes):
@@ -62,10 +62,10 @@ def loads(
 
 
 def overridden(config: Config, overrides: Sequence[str], *, limits: Limits | None = None) -> Config:
-    """A config with further overrides applied, over the text that was read for it.
+    """Returns a config with more overrides applied, without reading its files again.
 
     Raises:
-        ConfigError: with every fault that was found.
+        ConfigError: the config is not valid; the error lists every problem that was found.
     """
     return _built(config.document, overrides, limits or Limits(), [])
 
@@ -88,7 +88,7 @@ def _config(
 
 
 def _built(document: Document, overrides: Sequence[str], limits: Limits, problems: list[Problem]) -> Config:
-    """The config of a document with overrides laid over it; `problems` holds what was found while it was read."""
+    """Applies overrides to a document and builds its config; `problems` holds those found while reading."""
     if isinstance(overrides, str):
         raise TypeError(f"`overrides` is a list of texts: write overrides=[{overrides!r}]")
     names: list[str] = []
@@ -109,11 +109,11 @@ def _built(document: Document, overrides: Sequence[str], limits: Limits, problem
 def _error(
     problems: list[Problem], causes: list[Problem], source: Source, limits: Limits, overrides: list[str]
 ) -> ConfigError:
-    """Faults in the order of their texts, the config's own first, overrides last; not more than a person reads.
+    """Returns one error with the problems sorted by text: the config first, overrides last; at most `limits.problems`.
 
     Args:
-        causes: those that were found before the values were looked at; what was said of such a value, or of one that
-            holds it, is left out.
+        causes: problems found before the values were checked. Other problems of the same values, or of values that
+            contain them, are left out: they are consequences.
     """
     texts = [source.name, *(problem.source for problem in problems if problem.source not in overrides), *overrides]
     order = {name: index for index, name in enumerate(dict.fromkeys(texts))}
@@ -127,6 +127,6 @@ def _error(
 
 
 def _ancestry(path: str) -> list[str]:
-    """A dotted path with those that lead to it."""
+    """Returns a dotted path and all its prefixes."""
     parts = path.split(".") if path else []
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

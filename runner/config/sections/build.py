@@ -1,4 +1,4 @@
-"""A document to a config: short forms written out, every fault collected."""
+"""Builds a config from a document: expands short forms and collects every problem."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAPPINGS = ("functions", "metrics")
 
 
 def build_config(document: Document, problems: list[Problem], most: int) -> Config | None:
-    """The config of a document, or None after its faults, `most` of them, were added to `problems`."""
+    """Returns the config of a document, or None if it is not valid; `problems` then has at most `most` new entries."""
     try:
         config = _config(plain(document.root), Faults(document, problems, most))
     except EnoughFaults:
@@ -71,7 +71,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
 
 
 def run_name(stem: str) -> str:
-    """A run's name from that of its file."""
+    """Returns the default name of a run, from the name of its file."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:LONGEST_NAME] or "run"
 
 
@@ -90,7 +90,7 @@ def _check_keys(data: dict[str, Any], faults: Faults) -> None:
 
 
 def _elsewhere(key: str, value: Any) -> str | None:
-    """Where that is said which other tools say at the top."""
+    """Returns the hint for a top-level key that other tools have, or None."""
     shown = value if isinstance(value, (int, float, str)) and len(str(value)) <= _LONGEST_VALUE else "…"
     hint = _ELSEWHERE.get(key)
     return hint and hint.replace("VALUE", str(shown))

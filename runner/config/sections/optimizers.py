@@ -1,4 +1,4 @@
-"""Optimizers: one class of torch.optim each, its arguments held to the catalogue, or a rule."""
+"""Reads optimizers: each is a class of torch.optim with arguments checked against the catalogue, or a rule."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from runner.config.text.nodes import Path, describe
 from runner.errors import did_you_mean
 
 SINGLE = "optimizer"
-"""The name of the only optimizer where a config writes `optimizer:`."""
+"""The name of the optimizer of a config with `optimizer:`."""
 SIDE_KEYS = ("parameters", "groups", "state")
 RULE = "rule"
-"""The key of an optimizer that is written as equations."""
+"""The key of an optimizer written as equations."""
 NAMES_OF_A_RULE = ("param", "grad", "t")
-"""What every rule reads; no state entry may be called so."""
+"""The names that every rule reads; no state entry may have one of them."""
 
 _EXAMPLE = "write one class of torch.optim with its arguments, such as `{adam: {lr: 0.001}}`"
 
 
 def read_optimizers(data: dict[str, Any], faults: Faults) -> dict[str, OptimizerDeclaration]:
-    """Optimizers by name, from `optimizer:` or `optimizers:`."""
+    """Returns the optimizers by name, from `optimizer:` or `optimizers:`."""
     single, several = data.get("optimizer"), data.get("optimizers")
     if single is not None and several is not None:
         faults.add(
@@ -107,7 +107,7 @@ def _rule(written: dict[str, Any], path: Path, faults: Faults) -> OptimizerDecla
 
 
 def _kind(written: dict[str, Any], path: Path, faults: Faults) -> str | None:
-    """The one key that names a class, or None after a fault was added."""
+    """Returns the one key that names a class or a rule, or None after adding a problem."""
     kinds = [key for key in written if key not in SIDE_KEYS]
     if len(kinds) == 1:
         return kinds[0]
@@ -125,7 +125,7 @@ def _kind(written: dict[str, Any], path: Path, faults: Faults) -> str | None:
 
 
 def _unknown_beside(key: str, kind: str) -> tuple[str, str]:
-    """What is wrong with a key that stands beside an optimizer's class, and a hint."""
+    """Returns the message and hint for an unknown key next to an optimizer's class."""
     within = RuleDeclaration.model_fields if kind == RULE else [part.name for part in optimizers()[kind].arguments]
     if key in within:
         return f"`{key}` belongs to `{kind}` and stands beside it", f"indent it more, to stand within `{kind}`"

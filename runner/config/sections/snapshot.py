@@ -1,4 +1,4 @@
-"""`snapshot`: how a config's numbers are held, read from a document."""
+"""Reads the `snapshot` section: what a snapshot stores, and the tolerances that it is compared with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FORMS = "write `dtype`, `{rtol: 1e-5}` or `{ulp: 4}`"
 
 
 def read_snapshot(written: Any, faults: Faults) -> SnapshotDeclaration:
-    """The `snapshot` section, its short forms written out; the default where there is none or it is not valid."""
+    """Returns the `snapshot` section with short forms expanded, or the default if it is missing or not valid."""
     if written is None:
         return SnapshotDeclaration()
     if not isinstance(written, dict):
@@ -34,7 +34,7 @@ def read_snapshot(written: Any, faults: Faults) -> SnapshotDeclaration:
 
 
 def _uncertainty(written: Any, path: Path, faults: Faults) -> UncertaintyDeclaration | None:
-    """None where it says `false`."""
+    """Returns the declaration, or None for `false`."""
     if written is False:
         return None
     if written is None or written is True:

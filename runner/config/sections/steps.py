@@ -1,4 +1,4 @@
-"""The program: a count or a list of steps, bare words and short arguments written out."""
+"""Reads `steps`: a count or a list of steps, with bare words and short arguments expanded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOOPS: dict[str, tuple[type[Repeat] | type[ForEach], str]] = {
 
 
 def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple[Step, ...]:
-    """The steps of a config; `[backward]` where it says none."""
+    """Returns the steps of a config; the default is `[backward]`."""
     path: Path = ("steps",)
     if written is None:
         return (Step(kind="backward", argument=STEP_MODELS["backward"](), path=path),)
@@ -62,7 +62,7 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
 
 
 def _epochs(written: dict[str, Any], path: Path, faults: Faults) -> tuple[Step, ...]:
-    """`{epochs: n}`: one `train` for each batch of the first source."""
+    """Expands `{epochs: n}`: one `train` for each batch of the first source."""
     train = Step(kind="train", argument=Train(), path=path)
     loop = faults.build(ForEach, {**written, "steps": (train,)}, path)
     return () if loop is None else (Step(kind="for_each", argument=loop, path=path),)
@@ -106,7 +106,7 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
 
 
 def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | None:
-    """The kind of a step from its keys, or None after a fault was added."""
+    """Returns the kind of a step from its keys, or None after adding a problem."""
     known = [key for key in kinds if key in STEP_MODELS]
     unknown = [key for key in kinds if key not in STEP_MODELS]
     for key in unknown:
@@ -126,7 +126,7 @@ def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | Non
 
 
 def _unknown(key: str, known: list[str]) -> tuple[str, str | None]:
-    """What is wrong with an unknown key of a step that has the step keys `known`, and a hint."""
+    """Returns the message and hint for an unknown key of a step that has the step keys `known`."""
     if not known:
         return f"there is no step `{key}`", did_you_mean(key, STEP_MODELS, f"steps are {', '.join(STEP_MODELS)}")
     kind = known[0]
@@ -198,7 +198,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _with_key(key: str, types: tuple[type, ...]) -> Callable[[str, Any, Path, Faults], Frozen | None]:
-    """A reader of arguments whose short form, of one of `types`, stands for the value of `key`."""
+    """Returns a reader of arguments whose short form, of one of `types`, is the value of `key`."""
 
     def read(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
         model = STEP_MODELS[kind]

@@ -1,8 +1,8 @@
-"""YAML text to a tree of marked nodes, from the events of libyaml's parser.
+"""Builds a tree of nodes with places from the events of libyaml's parser.
 
-The event parser keeps its stack on the heap, looks at most 1,024 characters ahead, and is stopped as soon as it reports
-one level too many: nesting is bounded before anything recurses. (libyaml's own composer recurses on the C stack, and
-ends the process on deep text.)
+The event parser keeps its stack on the heap and looks at most 1,024 characters ahead. Reading stops at the first level
+that is too deep, so nesting is bounded before anything recurses. (libyaml's own composer recurses on the C stack, and
+deep text crashes the process.)
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from runner.config.text.yaml_errors import QUOTE_OR_BLOCK, explain, unbalanced
 from runner.errors import ConfigError, Problem
 
 Event = Any
-"""An event of libyaml's parser; its kinds share no type that names what they have."""
+"""An event of libyaml's parser; the event classes share no base that declares their attributes."""
 
 EMPTY_HINT = "a config needs at least `parameters` and `expression`"
 _PROPERTIES = r"(?:[&!]\S*\s*)*"
 _FREE_TEXT: tuple[Path, ...] = (("description",),)
-"""Values that are prose: a bracket there needs no partner."""
+"""Values that are prose, where brackets need not match."""
 
 
 def compose(source: Source, limits: Limits, problems: list[Problem], *, value: bool = False, shift: int = 0) -> Node:
-    """The tree of a text.
+    """Returns the tree of a text.
 
     Args:
-        problems: takes the faults that leave a tree to look at further.
-        value: the text is any value, of an override, rather than a whole config.
-        shift: characters of the text that come before the YAML begins.
+        problems: collects the problems that do not stop the parser.
+        value: the text is the value of an override, of any type, instead of a whole config.
+        shift: the number of characters before the YAML starts.
     Raises:
-        ConfigError: the text is no YAML, is empty, or goes past a limit.
+        ConfigError: the text is not YAML, is empty, or exceeds a limit.
     """
     composer = _Composer(source, limits, problems, CParser(source.text[shift:]), shift)
     try:
@@ -48,7 +48,7 @@ def compose(source: Source, limits: Limits, problems: list[Problem], *, value: b
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None and composer.bracket is not None:
             at, said = composer.bracket
             if at == error.problem_mark.index + shift and said in problems:
-                problems.remove(said)  # the bracket is open because YAML ended the text there, as `fatal` says
+                problems.remove(said)  # `fatal` already explains it: YAML ended the text there
         raise ConfigError(
             [*(problem for problem in problems if problem.mark is None or problem.line != fatal.line), fatal]
         ) from error
@@ -65,7 +65,7 @@ class _Composer:
     anchors: dict[str, Node | None] = field(default_factory=dict)
     alias_nodes: int = 0
     bracket: tuple[int, Problem] | None = None
-    """The end of the last text with a bracket that has no partner, and what was said of it."""
+    """The end offset of the last text with an unmatched bracket, and the problem reported for it."""
 
     def document(self, value: bool) -> Node:
         self.parser.get_event()
@@ -219,7 +219,13 @@ class _Composer:
             entries[text] = Entry(key, value)
 
     def _check_brackets(self, node: Node, flow: bool, split: bool) -> bool:
-        """Report an unquoted bracket without a partner, once a flow collection; True when there is one."""
+        """Reports an unmatched bracket in unquoted text.
+
+        Args:
+            split: whether this flow collection has reported one; it then reports no more.
+        Returns:
+            `split` for the next node.
+        """
         if (
             split
             or not isinstance(node, ScalarNode)
@@ -254,7 +260,7 @@ class _Composer:
     def _add(self, problem: Problem) -> None:
         self.problems.append(problem)
         if len(self.problems) > self.limits.problems:
-            raise ConfigError(self.problems)  # more than a person reads
+            raise ConfigError(self.problems)  # stop here: nobody reads more
 
 
 def _is(event: Event, kind: type[yaml.Event]) -> bool:

@@ -1,4 +1,4 @@
-"""`a.b.c=value`, `name=value` and `~path`: overrides laid over a config like one more file."""
+"""Applies overrides (`a.b.c=value`, `name=value`, `~path`), which merge into a config as one more file would."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runner.errors import ConfigError, Problem, did_you_mean, nearest
 
 _SEGMENT = re.compile(r"\s*(?:\"([^\"]*)\"\s*|'([^']*)'\s*|([^\s.=\"'][^.=]*))(?=[.=]|$)")
 _EXPRESSION_KEYS = ("assign", "expect")
-"""Mappings whose keys are expressions: what follows them in a path is one key."""
+"""Mappings whose keys are expressions: in a path, all that follows them is one key, dots included."""
 _TOLERANCE_KEYS = ("value", "rtol", "atol")
 _USAGE = "write `path=value`, such as `learning_rate=0.1` or `parameters.x1.init=5`, or `~path` to delete"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One key of an override's path, and where it stands in the override's text."""
+    """One key of an override's path, and its offsets in the override's text."""
 
     key: str
     start: int
@@ -32,7 +32,7 @@ class Segment:
 
 
 def apply_override(root: MapNode, text: str, base: Source, limits: Limits, problems: list[Problem]) -> MapNode:
-    """A config's tree with one override laid over it; a fault is added to `problems` and leaves the tree as it was."""
+    """Returns the tree with one override applied; if that fails, adds to `problems` and returns the tree unchanged."""
     try:
         source = text_source(text, base.folder, override_name(text), limits, is_override=True)
         return _Override(source, limits, problems).applied(root)
@@ -42,7 +42,7 @@ def apply_override(root: MapNode, text: str, base: Source, limits: Limits, probl
 
 
 def override_name(text: str) -> str:
-    """What errors call an override: its text, on one line and not long."""
+    """Returns the name of an override in errors: its text on one line, at most 60 characters."""
     shown = " ".join(text.split())
     return f"override {shown[:60]}{'…' if len(shown) > 60 else ''}"
 
@@ -93,7 +93,7 @@ class _Override:
             at += 1
 
     def _placed_bare_name(self, root: MapNode, segment: Segment) -> list[Segment]:
-        """A bare name as a path: a top-level key, or a scalar constant."""
+        """Returns the path that a bare name means: a top-level key, or a scalar constant."""
         name = segment.key
         constants = root.entries.get("constants")
         entries = constants.value.entries if constants and isinstance(constants.value, MapNode) else {}
@@ -125,7 +125,11 @@ class _Override:
         raise self._fault(segment.start, segment.end, f"there is no top-level key or scalar constant `{name}`", hint)
 
     def _changed(self, node: Node, segments: list[Segment], path: Path, value: Node | None) -> Node:
-        """`node`, at `path`, with the value at the rest of the way replaced; None deletes it."""
+        """Returns `node` with the value below it at `segments` replaced, or deleted if `value` is None.
+
+        Args:
+            path: the path of `node`.
+        """
         segment = segments[0]
         if value is not None and _is_short_tensor(node, path) and not segment.key.isdecimal():
             node = MapNode({}, self.source, segment.start, segment.end)
@@ -192,7 +196,7 @@ class _Override:
         return with_items(node, tuple(items))
 
     def _next_key(self, node: MapNode, segments: list[Segment], path: Path) -> tuple[Segment, list[Segment]]:
-        """The key at `path` that the segments begin with, which may itself have dots, and the segments that remain."""
+        """Returns the key that the segments start with, which may contain dots, and the remaining segments."""
         whole = _joined(segments)
         if path and path[-1] in _EXPRESSION_KEYS and whole.key not in node.entries:
             count = len(segments) - (len(segments) > 1 and segments[-1].key in _TOLERANCE_KEYS)
@@ -208,11 +212,11 @@ class _Override:
 
 
 _MOST_PATHS = 3
-"""Places of a key that are offered."""
+"""The most paths that a hint suggests for a bare name."""
 
 
 def _paths_to(name: str, node: Node, path: Path) -> Iterator[Path]:
-    """Where a key stands, however deep, in the order of the text."""
+    """Yields the path of every key called `name`, at any depth, in the order of the text."""
     if isinstance(node, MapNode):
         for key, entry in node.entries.items():
             if key == name:
@@ -225,7 +229,7 @@ def _paths_to(name: str, node: Node, path: Path) -> Iterator[Path]:
 
 
 def _is_short_tensor(node: Node, path: Path) -> bool:
-    """Whether a tensor is written as a number or a list alone, which a mapping replaces as it does in `extends`."""
+    """Whether a tensor is written as a bare number or list, which a mapping replaces as it does in `extends`."""
     if len(path) != 2 or isinstance(node, MapNode):
         return False
     return path[0] == "parameters" or (path[0] == "constants" and isinstance(node, ListNode))

@@ -1,4 +1,4 @@
-"""What libyaml says about text that is not YAML, told to a person who wrote an expression."""
+"""Explains libyaml's errors to users who wrote an expression without quotes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPENER = {closer: opener for opener, closer in _CLOSER.items()}
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Fault:
-    """libyaml's own report, with its places as offsets."""
+    """An error of libyaml, with its places as offsets."""
 
     source: Source
     problem: str
@@ -41,7 +41,7 @@ class _Fault:
 
 
 def unbalanced(text: str) -> str | None:
-    """The first bracket in `text` that has no partner, or None. Brackets within quotes do not count."""
+    """Returns the first unmatched bracket in `text`, or None. Brackets inside quotes do not count."""
     if not _BRACKET.search(text):
         return None
     opened: list[str] = []
@@ -62,10 +62,10 @@ def unbalanced(text: str) -> str | None:
 
 
 def explain(error: YAMLError, source: Source, shift: int) -> Problem:
-    """A fault that libyaml found, in words, at its place.
+    """Returns the problem for an error of libyaml, at its place.
 
     Args:
-        shift: characters of the source that libyaml did not see.
+        shift: the number of characters before the text that libyaml parsed.
     """
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return whole_file_problem(source.name, f"not YAML: {str(error).lower()}", "rewrite the file as plain text")
