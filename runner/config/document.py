@@ -48,7 +48,7 @@ class Document:
 
             start, end = place_within(marked, *at)
             return marked.source.problem(start, end, message, hint, shown)
-        return self._over(marked, message, hint, shown)
+        return self._node_problem(marked, message, hint, shown)
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """Returns the place of a value, or of its key."""
@@ -93,7 +93,7 @@ class Document:
                 return key, node, depth
         return key, node, len(path)
 
-    def _over(self, node: Node, message: str, hint: str | None, path: str) -> Problem:
+    def _node_problem(self, node: Node, message: str, hint: str | None, path: str) -> Problem:
         return node.source.problem(node.start, node.end, message, hint, path)
 
 

@@ -125,8 +125,8 @@ def check_run_name(value: object) -> str | None:
     if value is not None and (not isinstance(value, str) or not re.fullmatch(_RUN_NAME, value)):
         raise expected("a name of letters, digits, `-` and `_`", value, "write one such as `my-run`")
     if value is not None and len(value) > LONGEST_NAME:
-        message = f"a name of {len(value):,} characters, and at most {LONGEST_NAME} are taken"
-        raise FieldError(message, "write a shorter one: files and folders are called by it")
+        message = f"a name of {len(value):,} characters, and at most {LONGEST_NAME} are allowed"
+        raise FieldError(message, "write a shorter one: it becomes part of file names")
     return value
 
 
@@ -139,7 +139,7 @@ def check_names(value: object) -> tuple[str, ...] | None:
         if not isinstance(item, str) or not item:
             raise expected("a name or a list of names", item, "write `x`, or `[x, y]`")
     if not items:
-        raise FieldError("the list holds no name", "remove the key, or name one")
+        raise FieldError("the list has no names", "remove the key, or name one")
     return tuple(items)
 
 
@@ -149,7 +149,7 @@ def check_columns(value: object) -> str | tuple[str, ...] | None:
     return value if isinstance(value, str) else names
 
 
-def check_kept(value: object) -> str | None:
+def check_text_or_null(value: object) -> str | None:
     """Accepts text or null."""
     return None if value is None else check_text(value)
 
@@ -195,7 +195,7 @@ else:
     Seed = _kind(check_seed, {"type": "integer", "minimum": 0})
     Flag = _kind(check_flag, {"type": "boolean"})
     Text = _kind(check_text, {"type": "string"})
-    TextOrNull = _kind(check_kept, {"type": ["string", "null"]})
+    TextOrNull = _kind(check_text_or_null, {"type": ["string", "null"]})
     Expression = _kind(check_expression, {"type": ["string", "number"]})
     Assigned = _kind(check_assigned, {"type": ["string", "number", "boolean"]})
     Gradient = _kind(check_gradient, _NUMBER_SCHEMA)

@@ -67,7 +67,7 @@ def overridden(config: Config, overrides: Sequence[str], *, limits: Limits | Non
     Raises:
         ConfigError: the config is not valid; the error lists every problem that was found.
     """
-    return _built(config.document, overrides, limits or Limits(), [])
+    return _build(config.document, overrides, limits or Limits(), [])
 
 
 def _config(
@@ -79,15 +79,15 @@ def _config(
     allowed_folders: Sequence[str | Path],
 ) -> Config:
     problems: list[Problem] = []
-    sandbox = Sandbox.around(source.folder, allowed_folders)
+    sandbox = Sandbox.of(source.folder, allowed_folders)
     reader = BaseReader(limits, sandbox, problems)
     root = reader.tree(source, ((resolved, source.name),))
     if root is None or reader.failed:
         raise _error(problems, [], source, limits, [])
-    return _built(Document(root, source, sandbox, run_name(stem)), overrides, limits, problems)
+    return _build(Document(root, source, sandbox, run_name(stem)), overrides, limits, problems)
 
 
-def _built(document: Document, overrides: Sequence[str], limits: Limits, problems: list[Problem]) -> Config:
+def _build(document: Document, overrides: Sequence[str], limits: Limits, problems: list[Problem]) -> Config:
     """Applies overrides to a document and builds its config; `problems` holds those found while reading."""
     if isinstance(overrides, str):
         raise TypeError(f"`overrides` is a list of texts: write overrides=[{overrides!r}]")
@@ -99,10 +99,10 @@ def _built(document: Document, overrides: Sequence[str], limits: Limits, problem
         names = [override_name(text) for text in overrides]
         for text in overrides:
             root = apply_override(root, text, document.source, limits, problems)
-    unread = list(problems)
+    known = list(problems)
     config = build_config(replace(document, root=root), problems, limits.problems)
     if config is None:
-        raise _error(problems, unread, document.source, limits, names)
+        raise _error(problems, known, document.source, limits, names)
     return config
 
 
@@ -117,12 +117,12 @@ def _error(
     """
     texts = [source.name, *(problem.source for problem in problems if problem.source not in overrides), *overrides]
     order = {name: index for index, name in enumerate(dict.fromkeys(texts))}
-    unread = {path for cause in causes for path in _ancestry(cause.path)}
-    unique = [each for each in dict.fromkeys(problems) if each.path not in unread or each in causes]
+    known = {path for cause in causes for path in _ancestry(cause.path)}
+    unique = [each for each in dict.fromkeys(problems) if each.path not in known or each in causes]
     unique.sort(key=lambda problem: (order[problem.source], problem.line or 0, problem.column or 0))
     shown = unique[: limits.problems]
     if len(unique) > len(shown):
-        shown.append(Problem("there are more faults than these", "mend these first"))
+        shown.append(Problem("there are more problems than these", "fix these first"))
     return ConfigError(shown)
 
 

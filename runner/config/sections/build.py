@@ -11,7 +11,7 @@ from runner.config.fields import LONGEST_NAME, check_expression
 from runner.config.keys import ENGINES, ON_NONFINITE, RESERVED, TENSOR_LOGS, TOP_LEVEL_KEYS, not_built
 from runner.config.models import Config, Health, Log
 from runner.config.sections.data import read_sources
-from runner.config.sections.faults import EnoughFaults, Faults
+from runner.config.sections.faults import Faults, TooManyFaults
 from runner.config.sections.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
 from runner.config.sections.optimizers import read_optimizers
 from runner.config.sections.snapshot import read_snapshot
@@ -27,7 +27,7 @@ def build_config(document: Document, problems: list[Problem], most: int) -> Conf
     """Returns the config of a document, or None if it is not valid; `problems` then has at most `most` new entries."""
     try:
         config = _config(plain(document.root), Faults(document, problems, most))
-    except EnoughFaults:
+    except TooManyFaults:
         return None
     if config is None or problems:
         return None
@@ -81,7 +81,7 @@ def _check_keys(data: dict[str, Any], faults: Faults) -> None:
             faults.add((key,), not_built(f"`{key}`"), RESERVED[key], key=True)
         elif key not in TOP_LEVEL_KEYS:
             faults.misspelt |= {nearest(key, TOP_LEVEL_KEYS) or ""}
-            hint = _elsewhere(key, data[key]) or did_you_mean(
+            hint = _hint_for_other_tools(key, data[key]) or did_you_mean(
                 key, TOP_LEVEL_KEYS, f"a config takes {', '.join(TOP_LEVEL_KEYS)}"
             )
             if ":" in key:
@@ -89,20 +89,20 @@ def _check_keys(data: dict[str, Any], faults: Faults) -> None:
             faults.add((key,), f"a config has no key `{key}`", hint, key=True)
 
 
-def _elsewhere(key: str, value: Any) -> str | None:
+def _hint_for_other_tools(key: str, value: Any) -> str | None:
     """Returns the hint for a top-level key that other tools have, or None."""
     shown = value if isinstance(value, (int, float, str)) and len(str(value)) <= _LONGEST_VALUE else "…"
-    hint = _ELSEWHERE.get(key)
+    hint = _KEYS_OF_OTHER_TOOLS.get(key)
     return hint and hint.replace("VALUE", str(shown))
 
 
 _LONGEST_VALUE = 20
-_ELSEWHERE: Mapping[str, str] = {
+_KEYS_OF_OTHER_TOOLS: Mapping[str, str] = {
     **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "n_epochs"), "write `steps: {epochs: VALUE}`"),
     **dict.fromkeys(("iterations", "num_steps", "max_steps", "n_steps"), "write `steps: VALUE`"),
     **dict.fromkeys(("lr", "learning_rate"), "write `optimizer: {adam: {lr: VALUE}}`"),
     **dict.fromkeys(("scheduler", "lr_scheduler"), "write an expression of `t`: `optimizer: {adam: {lr: 0.1 / t}}`"),
-    "batch_size": "write it beside the file: `data: {train: {file: …, batch_size: VALUE}}`",
+    "batch_size": "write it next to the file: `data: {train: {file: …, batch_size: VALUE}}`",
     **dict.fromkeys(("loss", "model", "forward", "criterion", "objective"), "write it as the `expression`"),
     **dict.fromkeys(("weights", "variables"), "declare them under `parameters:`"),
 }

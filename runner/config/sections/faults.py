@@ -16,7 +16,7 @@ from runner.errors import Problem, listing, nearest
 Model = TypeVar("Model", bound=Frozen)
 
 
-class EnoughFaults(Exception):
+class TooManyFaults(Exception):
     """Raised at the limit on problems: nobody reads more, and going on would only cost time and memory."""
 
 
@@ -32,15 +32,15 @@ class Faults:
         self._most = len(problems) + most
 
     def add(self, path: Path, message: str, hint: str | None, *, key: bool = False) -> None:
-        """Adds a problem; raises EnoughFaults if there are then more than the limit."""
+        """Adds a problem; raises TooManyFaults if there are then more than the limit."""
         self.count += 1
         self.problems.append(self.document.problem(path, message, hint, key=key))
         if len(self.problems) > self._most:
-            raise EnoughFaults
+            raise TooManyFaults
 
     def unknown(self, path: Path, name: str, owner: str, names: Iterable[str]) -> None:
         """Adds a problem for the key `name` under `path` that `owner` does not have; the hint lists `names`."""
-        hint = takes(names, name)
+        hint = accepted_names(names, name)
         if ":" in name:
             hint = f"put a space after `:`; {hint}"
         self.add((*path, name), f"{owner} has no key `{name}`", hint, key=True)
@@ -118,7 +118,7 @@ def description_of(model: type[Frozen], key: str) -> str:
     return key
 
 
-def takes(names: Iterable[str], wrong: str) -> str:
+def accepted_names(names: Iterable[str], wrong: str) -> str:
     """Returns a hint that lists the accepted names, and suggests the one nearest to `wrong`."""
     names = list(names)
     found = nearest(wrong, names)

@@ -92,7 +92,9 @@ def check_function_names(data: dict[str, Any], faults: Faults) -> None:
             continue
         if name in seen:
             first = faults.document.mark(("functions", seen[name]), key=True)
-            faults.add(path, f"the function `{name}` stands twice", f"the first is at {first}; rename one", key=True)
+            faults.add(
+                path, f"the function `{name}` is defined twice", f"the first is at {first}; rename one", key=True
+            )
         seen.setdefault(name, signature)
 
 

@@ -69,8 +69,10 @@ def _check_tolerance(values: dict[str, Any], path: Path, faults: Faults) -> None
     _check_word(values.get("tolerance"), (*path, "tolerance"), TOLERANCES, faults)
     given = [key for key in ("tolerance", "ulp", "rtol", "atol") if values.get(key) is not None]
     if len(given) > 1 and given != ["rtol", "atol"]:
-        told = " and ".join(f"`{key}`" for key in given)
-        faults.add((*path, given[-1]), f"{told} say two things", "keep one; `rtol` and `atol` go together", key=True)
+        shown = " and ".join(f"`{key}`" for key in given)
+        faults.add(
+            (*path, given[-1]), f"{shown} cannot be combined", "keep one; `rtol` and `atol` go together", key=True
+        )
 
 
 def _check_word(written: Any, path: Path, words: tuple[str, ...], faults: Faults) -> None:

@@ -91,12 +91,12 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
     if written.get("every") is not None and loops == 0:
         faults.add(
             (*path, "every"),
-            "`every` stands outside a loop",
+            "`every` outside a loop",
             "move the step into a `repeat` or `for_each`, or remove `every`",
             key=True,
         )
     if kind == "stop" and loops == 0:
-        faults.add(place, "`stop` stands outside a loop", "move it into a `repeat` or `for_each`", key=True)
+        faults.add(place, "`stop` outside a loop", "move it into a `repeat` or `for_each`", key=True)
     argument = _argument(kind, written[kind], place, loops, faults)
     values: dict[str, Any] = {key: written[key] for key in SIDE_KEYS if key in written}
     if isinstance(values.get("when"), bool):
@@ -112,11 +112,11 @@ def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | Non
     for key in unknown:
         faults.add(path if bare else (*path, key), *_unknown(key, known), key=True)
     if not kinds:
-        faults.add(path, "no step stands here", f"steps are {', '.join(STEP_MODELS)}")
+        faults.add(path, "no step here", f"steps are {', '.join(STEP_MODELS)}")
     if len(known) > 1:
         faults.add(
             (*path, known[1]),
-            f"`{known[0]}` and `{known[1]}` stand in one step",
+            f"`{known[0]}` and `{known[1]}` in one step",
             "put `- ` before the second",
             key=True,
         )
@@ -131,8 +131,8 @@ def _unknown(key: str, known: list[str]) -> tuple[str, str | None]:
         return f"there is no step `{key}`", did_you_mean(key, STEP_MODELS, f"steps are {', '.join(STEP_MODELS)}")
     kind = known[0]
     if kind in STEP_MODELS and key in keys_of(STEP_MODELS[kind]):
-        return f"`{key}` belongs to `{kind}` and stands beside it", f"indent it more, to stand within `{kind}`"
-    hint = f"beside `{kind}` may stand every, when"
+        return f"`{key}` belongs inside `{kind}`, not next to it", f"indent it, to put it inside `{kind}`"
+    hint = f"allowed next to `{kind}`: every, when"
     meant = did_you_mean(key, SIDE_KEYS)
     return f"a step has no key `{key}`", f"{hint}; {meant}" if meant else hint
 
@@ -236,7 +236,7 @@ def _mapping_only(kind: str, written: Any, path: Path, faults: Faults) -> Frozen
 def _nothing(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
     if written is not None:
         faults.add(
-            path, f"`{kind}` takes no argument, found {describe(written)}", f"write `{kind}:` with `when:` beside it"
+            path, f"`{kind}` takes no argument, found {describe(written)}", f"write `{kind}:` with `when:` next to it"
         )
         return None
     return STEP_MODELS[kind]()

@@ -9,7 +9,7 @@ from typing import Any
 from runner.catalogue import Initialiser, initialisers
 from runner.config.fields import check_number
 from runner.config.models import InitCall, InitExpression, TensorDeclaration
-from runner.config.sections.faults import Faults, takes
+from runner.config.sections.faults import Faults, accepted_names
 from runner.config.text.nodes import Path, describe
 from runner.errors import did_you_mean
 
@@ -90,7 +90,7 @@ def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, n
         data = {"init": written} if isinstance(written, list) else {"init": written, "shape": []}
         within = {"init": path, "shape": path}
     else:
-        hint = "write `{init: …}` around it" if isinstance(written, str | bool) else _SAY_INIT
+        hint = "write it as `{init: …}`" if isinstance(written, str | bool) else _SAY_INIT
         faults.add(
             path,
             f"expected a number, a list or a mapping for {noun}, found {describe(written)}",
@@ -222,7 +222,7 @@ def _call(name: str, arguments: Any, path: Path, place: Path, faults: Faults) ->
     known = {argument.name: argument for argument in table.arguments}
     for key, value in arguments.items():
         if key not in known:
-            faults.add((*place, key), f"{name} has no argument `{key}`", takes(known, key), key=True)
+            faults.add((*place, key), f"{name} has no argument `{key}`", accepted_names(known, key), key=True)
         elif not isinstance(value, int | float | str) or value == "":
             message = f"expected a number or an expression over scalar constants, found {describe(value)}"
             faults.add((*place, key), message, "write a number, or text such as `2 * n`")

@@ -46,9 +46,9 @@ def compose(source: Source, limits: Limits, problems: list[Problem], *, value: b
     except yaml.YAMLError as error:
         fatal = explain(error, source, shift)
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None and composer.bracket is not None:
-            at, said = composer.bracket
-            if at == error.problem_mark.index + shift and said in problems:
-                problems.remove(said)  # `fatal` already explains it: YAML ended the text there
+            at, reported = composer.bracket
+            if at == error.problem_mark.index + shift and reported in problems:
+                problems.remove(reported)  # `fatal` already explains it: YAML ended the text there
         raise ConfigError(
             [*(problem for problem in problems if problem.mark is None or problem.line != fatal.line), fatal]
         ) from error
@@ -96,7 +96,7 @@ class _Composer:
             raise ConfigError(
                 [
                     *self.problems,
-                    self._over(node, message, "put a space after each `:`" if what == "a text" else EMPTY_HINT),
+                    self._node_problem(node, message, "put a space after each `:`" if what == "a text" else EMPTY_HINT),
                 ]
             )
         return node
@@ -113,7 +113,7 @@ class _Composer:
             )
         if anchor is not None:
             if anchor in self.anchors:
-                self._report(event, f"the anchor `&{anchor}` stands twice", "give the second one another name")
+                self._report(event, f"the anchor `&{anchor}` is defined twice", "give the second one another name")
             self.anchors[anchor] = None
         node: Node
         if isinstance(event, yaml.ScalarEvent):
@@ -121,7 +121,7 @@ class _Composer:
             if anchor is not None and event.value == "" and node.style == "":
                 self._report(
                     event,
-                    f"the anchor `&{anchor}` stands on an empty value",
+                    f"the anchor `&{anchor}` is on an empty value",
                     "give it a value, or quote the text that begins with `&`",
                 )
         else:
@@ -138,7 +138,7 @@ class _Composer:
         node = self.anchors.get(name)
         if node is None:
             if name in self.anchors:
-                self._report(event, f"the alias `*{name}` stands within its own anchor", "write the value out")
+                self._report(event, f"the alias `*{name}` is inside its own anchor", "write the value out")
             else:
                 self._report(
                     event, f"YAML reads `*{name}` as an alias, and there is no anchor `&{name}` above", QUOTE_OR_BLOCK
@@ -146,7 +146,7 @@ class _Composer:
             return ScalarNode(None, self.source, event.start_mark.index + self.shift, event.end_mark.index + self.shift)
         self.alias_nodes += _weight(node)
         if self.alias_nodes > self.limits.alias_nodes:
-            message = f"aliases that stand for more than {self.limits.alias_nodes:,} values"
+            message = f"aliases that expand to more than {self.limits.alias_nodes:,} values"
             raise ConfigError(self._problem(event, message, "write fewer, or raise the limit with --max-alias-nodes"))
         return node
 
@@ -191,7 +191,7 @@ class _Composer:
             value = self._node(self.parser.get_event(), depth + 1)
             split = self._check_brackets(value, event.flow_style, split)
             if not was_split:
-                self._enter(entries, key, text, value)
+                self._add_entry(entries, key, text, value)
             weight += 1 + _weight(value)
             self.path.pop()
         start, end = event.start_mark.index + self.shift, key_event.end_mark.index + self.shift
@@ -200,21 +200,21 @@ class _Composer:
     def _key(self, event: Event, depth: int) -> ScalarNode:
         key = self._node(event, depth + 1)
         if not isinstance(key, ScalarNode):
-            self._report(event, "a list or mapping stands as a key", "a key is text: quote it")
+            self._report(event, "a list or mapping as a key", "a key is text: quote it")
             return ScalarNode(None, self.source, key.start, key.end, "?")
         return key
 
-    def _enter(self, entries: dict[str, Entry], key: ScalarNode, text: str, value: Node) -> None:
+    def _add_entry(self, entries: dict[str, Entry], key: ScalarNode, text: str, value: Node) -> None:
         if key.style == "?":
             return
         if text == "<<" and key.style == "":
-            self._over_report(key, "a merge key, and a config takes none", "write the keys out, or use `extends`")
+            self._report_node(key, "a merge key, and a config takes none", "write the keys out, or use `extends`")
         elif text in entries:
             first = entries[text].key
             hint = f"the first is at {first.source.mark(first.start)}; remove one"
-            self._over_report(key, f"`{text}` stands twice in one mapping", hint)
+            self._report_node(key, f"duplicate key `{text}`", hint)
         elif text == "" and key.style == "":
-            self._over_report(key, "a key is missing before `:`", "name it, or quote the text")
+            self._report_node(key, "a key is missing before `:`", "name it, or quote the text")
         else:
             entries[text] = Entry(key, value)
 
@@ -240,7 +240,7 @@ class _Composer:
             message = f"`{bracket}` has no partner: in `{{…}}` and `[…]` a comma ends the value"
         else:
             message = f"`{bracket}` has no partner"
-        self._over_report(node, message, QUOTE_OR_BLOCK)
+        self._report_node(node, message, QUOTE_OR_BLOCK)
         self.bracket = node.end, self.problems[-1]
         return flow
 
@@ -248,14 +248,14 @@ class _Composer:
         start, end = event.start_mark.index + self.shift, event.end_mark.index + self.shift
         return self.source.problem(start, max(end, start + 1), message, hint, dotted(tuple(self.path)))
 
-    def _over(self, node: Node, message: str, hint: str) -> Problem:
+    def _node_problem(self, node: Node, message: str, hint: str) -> Problem:
         return node.source.problem(node.start, node.end, message, hint, dotted(tuple(self.path)))
 
     def _report(self, event: Event, message: str, hint: str) -> None:
         self._add(self._problem(event, message, hint))
 
-    def _over_report(self, node: Node, message: str, hint: str) -> None:
-        self._add(self._over(node, message, hint))
+    def _report_node(self, node: Node, message: str, hint: str) -> None:
+        self._add(self._node_problem(node, message, hint))
 
     def _add(self, problem: Problem) -> None:
         self.problems.append(problem)

@@ -23,9 +23,9 @@ _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r
 def emit(root: MapNode, name: str, folder: FilePath, absolute_files: bool) -> str:
     """Returns the whole config as YAML. Its name comes first: `name`, unless the config sets one."""
     writer = _Writer(folder, absolute_files, root)
-    said = root.entries.get("name")
-    if said is not None and isinstance(said.value, ScalarNode) and said.value.value is not None:
-        name = str(said.value.value)
+    declared = root.entries.get("name")
+    if declared is not None and isinstance(declared.value, ScalarNode) and declared.value.value is not None:
+        name = str(declared.value.value)
     lines = [f"name: {_scalar_text(name, flow=False)}"]
     for key, entry in root.entries.items():
         if key != "name":

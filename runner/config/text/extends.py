@@ -28,7 +28,7 @@ class Sandbox:
     folders: tuple[str, ...]  # resolved
 
     @classmethod
-    def around(cls, folder: Path, allowed: Sequence[str | Path] = ()) -> Sandbox:
+    def of(cls, folder: Path, allowed: Sequence[str | Path] = ()) -> Sandbox:
         return cls(tuple(os.path.realpath(each) for each in (folder, *allowed)))
 
     def holds(self, path: str | Path) -> bool:
@@ -73,19 +73,19 @@ class BaseReader:
             base = self._base(item, source, stack)
             if base is None or base is before:
                 continue
-            if not self._counted(base, item):
+            if not self._fits_limit(base, item):
                 break
             merged, before = merge(merged, base), base
         merged = merge(merged, with_entries(node, entries))
         assert isinstance(merged, MapNode)
         return merged
 
-    def _counted(self, base: MapNode, item: ScalarNode) -> bool:
+    def _fits_limit(self, base: MapNode, item: ScalarNode) -> bool:
         """Counts merged text, each base as often as it is merged; over the limit, reports it and returns False."""
         self.merged += _LEAST_WORK + len(base.source.text)
         if self.merged > MOST_MERGED * self.limits.file_bytes:
             most = f"{MOST_MERGED * self.limits.file_bytes:,}"
-            message = f"the bases up to here are more than {most} characters, counted as often as they are listed"
+            message = f"the bases up to here have more than {most} characters, each counted as often as it is listed"
             self._fault(item, message, "list each base once")
             return False
         return True

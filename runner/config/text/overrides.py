@@ -35,7 +35,7 @@ def apply_override(root: MapNode, text: str, base: Source, limits: Limits, probl
     """Returns the tree with one override applied; if that fails, adds to `problems` and returns the tree unchanged."""
     try:
         source = text_source(text, base.folder, override_name(text), limits, is_override=True)
-        return _Override(source, limits, problems).applied(root)
+        return _Override(source, limits, problems).apply(root)
     except ConfigError as error:
         problems.extend(error.problems)
         return root
@@ -53,7 +53,7 @@ class _Override:
     limits: Limits
     problems: list[Problem]
 
-    def applied(self, root: MapNode) -> MapNode:
+    def apply(self, root: MapNode) -> MapNode:
         text = self.source.text
         deletes = text.startswith("~")
         segments, end = self._segments(int(deletes))
@@ -64,14 +64,14 @@ class _Override:
         if deletes:
             if end < len(text):
                 raise self._fault(end, len(text), "a deletion takes no value", f"write `{text[:end]}`")
-            node = self._changed(root, segments, (), None)
+            node = self._replace(root, segments, (), None)
         else:
             if end >= len(text):
                 raise self._fault(0, len(text), "an override without `=`", _USAGE)
             value = compose(self.source, self.limits, self.problems, value=True, shift=end + 1)
             if len(segments) == 1:
-                segments = self._placed_bare_name(root, segments[0])
-            node = self._changed(root, segments, (), value)
+                segments = self._resolve_bare_name(root, segments[0])
+            node = self._replace(root, segments, (), value)
         assert isinstance(node, MapNode)
         return node
 
@@ -92,7 +92,7 @@ class _Override:
                 return segments, at
             at += 1
 
-    def _placed_bare_name(self, root: MapNode, segment: Segment) -> list[Segment]:
+    def _resolve_bare_name(self, root: MapNode, segment: Segment) -> list[Segment]:
         """Returns the path that a bare name means: a top-level key, or a scalar constant."""
         name = segment.key
         constants = root.entries.get("constants")
@@ -124,7 +124,7 @@ class _Override:
             hint = did_you_mean(name, [*scalars, *TOP_LEVEL_KEYS], _USAGE)
         raise self._fault(segment.start, segment.end, f"there is no top-level key or scalar constant `{name}`", hint)
 
-    def _changed(self, node: Node, segments: list[Segment], path: Path, value: Node | None) -> Node:
+    def _replace(self, node: Node, segments: list[Segment], path: Path, value: Node | None) -> Node:
         """Returns `node` with the value below it at `segments` replaced, or deleted if `value` is None.
 
         Args:
@@ -134,9 +134,9 @@ class _Override:
         if value is not None and _is_short_tensor(node, path) and not segment.key.isdecimal():
             node = MapNode({}, self.source, segment.start, segment.end)
         if isinstance(node, MapNode):
-            return self._changed_mapping(node, segments, path, value)
+            return self._replace_in_mapping(node, segments, path, value)
         if isinstance(node, ListNode):
-            return self._changed_list(node, segments, path, value)
+            return self._replace_in_list(node, segments, path, value)
         if path and path[-1] == "steps":
             hint = "write the steps as a list in the file, or replace them all with `steps=[…]`"
         else:
@@ -145,7 +145,7 @@ class _Override:
             segment.start, segment.end, f"`{dotted(path)}` is {describe(node.value)}, not a mapping", hint
         )
 
-    def _changed_mapping(self, node: MapNode, segments: list[Segment], path: Path, value: Node | None) -> Node:
+    def _replace_in_mapping(self, node: MapNode, segments: list[Segment], path: Path, value: Node | None) -> Node:
         segment, rest = self._next_key(node, segments, path)
         key = segment.key
         entries = dict(node.entries)
@@ -170,7 +170,7 @@ class _Override:
         key_node = ScalarNode(key, self.source, segment.start, segment.end)
         lower: Node = present.value if present else MapNode({}, self.source, segment.start, segment.end)
         if rest:
-            child = self._changed(lower, rest, here, value)
+            child = self._replace(lower, rest, here, value)
         else:
             assert value is not None
             child = merge(lower, value, here) if present else value
@@ -179,7 +179,7 @@ class _Override:
         entries[key] = Entry(present.key if present and rest else key_node, child)
         return with_entries(node, entries)
 
-    def _changed_list(self, node: ListNode, segments: list[Segment], path: Path, value: Node | None) -> Node:
+    def _replace_in_list(self, node: ListNode, segments: list[Segment], path: Path, value: Node | None) -> Node:
         segment, rest = segments[0], segments[1:]
         count = len(node.items)
         index = int(segment.key) if re.fullmatch("[0-9]{1,9}", segment.key) else count
@@ -188,7 +188,7 @@ class _Override:
             raise self._fault(segment.start, segment.end, f"`{dotted(path)}` has no item `{segment.key}`", there)
         items = list(node.items)
         if rest:
-            items[index] = self._changed(items[index], rest, (*path, index), value)
+            items[index] = self._replace(items[index], rest, (*path, index), value)
         elif value is None:
             del items[index]
         else:
