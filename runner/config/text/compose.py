@@ -76,7 +76,7 @@ class _Composer:
             raise ConfigError(whole_file_problem(self.source.name, "the file is empty", EMPTY_HINT))
         if start.version or start.tags:
             problem = self._problem(
-                start, "a line that begins with `%` is a YAML directive", "a config takes none: remove it"
+                start, "a line that begins with `%` is a YAML directive", "remove it: configs have no directives"
             )
             raise ConfigError(problem)
         node = self._node(self.parser.get_event(), 0)
@@ -108,7 +108,7 @@ class _Composer:
         if event.tag is not None:
             self._report(
                 event,
-                f"a tag, `{_tag_shown(event.tag)}`, and a config takes none",
+                f"a tag, `{_tag_shown(event.tag)}`, which configs do not allow",
                 "remove it; text that begins with `!` is quoted",
             )
         if anchor is not None:
@@ -208,7 +208,7 @@ class _Composer:
         if key.style == "?":
             return
         if text == "<<" and key.style == "":
-            self._report_node(key, "a merge key, and a config takes none", "write the keys out, or use `extends`")
+            self._report_node(key, "a merge key, which configs do not allow", "write the keys out, or use `extends`")
         elif text in entries:
             first = entries[text].key
             hint = f"the first is at {first.source.mark(first.start)}; remove one"

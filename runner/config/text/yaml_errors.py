@@ -234,7 +234,7 @@ def _block_header(fault: _Fault) -> Problem:
 
 def _tag(fault: _Fault) -> Problem:
     return fault.at_place(
-        fault.at, fault.at + 1, "YAML reads `!` as the start of a tag, and a config takes none", QUOTE_OR_BLOCK
+        fault.at, fault.at + 1, "YAML reads `!` as the start of a tag, which configs do not allow", QUOTE_OR_BLOCK
     )
 
 
@@ -252,7 +252,7 @@ def _directive(fault: _Fault) -> Problem:
         fault.context_at,
         fault.context_at + 1,
         "a line that begins with `%` is a YAML directive",
-        "a config takes none: remove it",
+        "remove it: configs have no directives",
     )
 
 
