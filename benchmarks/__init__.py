@@ -1,1 +1,1 @@
-"""Workloads against what a person would otherwise write or use; `python -m benchmarks` prints one table."""
+"""Benchmarks against hand-written loops and other libraries; `python -m benchmarks` prints one table."""

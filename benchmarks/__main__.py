@@ -1,6 +1,6 @@
-"""`python -m benchmarks [NAME…] [--repeats N]`: measure the workloads and print one table.
+"""`python -m benchmarks [NAME…] [--repeats N]` measures the workloads and prints one table.
 
-With `--profile`, tell instead where the time of a step goes.
+With `--profile`, it prints instead where the time of a step goes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import os
 import platform
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process started
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every child process
 
 import torch
 
@@ -27,7 +27,7 @@ def main() -> None:
     torch.set_num_threads(1)
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    figures = "the least" if arguments.profile else "medians"
+    figures = "minima" if arguments.profile else "medians"
     print(f"{machine}; {versions}, one thread; {figures} of {arguments.repeats}\n")
     if arguments.profile:
         for name in chosen:
@@ -41,11 +41,15 @@ def main() -> None:
 
 
 def _arguments(names: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the workloads, print one table.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all without")
-    parser.add_argument("--repeats", type=int, default=LEAST_REPEATS, help="times each side runs (default %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure the workloads and print one table."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads: {', '.join(names)}; all by default")
     parser.add_argument(
-        "--profile", action="store_true", help=f"tell instead where a step's time goes, of {', '.join(PROFILED)}"
+        "--repeats", type=int, default=LEAST_REPEATS, help="how often each side runs (default %(default)s)"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help=f"print where the time of a step goes instead, for {', '.join(PROFILED)}"
     )
     arguments = parser.parse_args()
     known = list(PROFILED) if arguments.profile else names

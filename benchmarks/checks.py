@@ -1,4 +1,4 @@
-"""W6: many small snapshots checked in one process, and what measuring the uncertainty of one costs."""
+"""W6 and W6u: checking many small snapshots in one process, and measuring the uncertainty of one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNT = 200
 
 @functools.cache
 def folder() -> Path:
-    """A folder of configs that differ in one number, each with its snapshot."""
+    """Creates a folder of configs that differ in one initial value, each with its snapshot."""
     path = Path(tempfile.mkdtemp(prefix="steprun-checks-"))
     text = CONFIG.read_text(encoding="utf-8")
     for number in range(COUNT):

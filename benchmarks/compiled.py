@@ -1,4 +1,4 @@
-"""W1c, W3c and W4c: the same under `engine: compile`, the seconds of compiling told apart."""
+"""W1c, W3c and W4c: W1, W3 and W4 under `engine: compile`, with compilation time reported separately."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks import digits, linear, transformer
-from benchmarks.measure import Apart, Workload, scratch
+from benchmarks.measure import Compiled, Workload, scratch
 from benchmarks.training import losses, plan
 from runner.record.directory import create_run_directory
 from runner.record.running import run_recorded
@@ -16,21 +16,21 @@ from runner.record.running import run_recorded
 STEPS = 200_000
 
 
-def compiled(config: Path, *overrides: str) -> Apart:
-    """Run a config under `engine: compile` and record it."""
+def compiled(config: Path, *overrides: str) -> Compiled:
+    """Runs and records a config under `engine: compile`; returns the seconds spent compiling."""
     seconds: list[float] = []
 
-    def told(path: str, taken: float | None) -> None:
+    def note_seconds(path: str, taken: float | None) -> None:
         if taken is not None:
             seconds.append(taken)
 
     made = plan(config, "engine=compile", *overrides)
-    run_recorded(made, create_run_directory(scratch(), made.name, datetime.now()), compiling=told)
-    return Apart(sum(seconds))
+    run_recorded(made, create_run_directory(scratch(), made.name, datetime.now()), compiling=note_seconds)
+    return Compiled(sum(seconds))
 
 
 def near(config: Path, by_hand: Callable[[], list[float]]) -> None:
-    """Assert that both sides compute the same, to rounding."""
+    """Asserts that the losses of both sides agree to a relative 1e-3."""
     pairs = zip(losses(config, "engine=compile"), by_hand(), strict=True)
     worst = max(abs(ours - theirs) / abs(theirs) for ours, theirs in pairs)
     assert worst < 1e-3, f"the losses of both sides differ by {worst:.1e}"

@@ -1,4 +1,4 @@
-"""W3: a network of 64, 128 and 10 on batches of the digits, for 20 epochs."""
+"""W3: an MLP with layers of 64, 128 and 10, trained on batches of the digits for 20 epochs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def initial_weights() -> dict[str, torch.Tensor]:
 
 
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """The images, of 64 numbers each, and their labels."""
+    """Returns the images, flattened to 64 numbers each, and their labels."""
     with numpy.load(DATA) as file:
         return torch.from_numpy(file["images"]).float().flatten(1), torch.from_numpy(file["labels"]).long()
 
@@ -39,7 +39,7 @@ def network() -> nn.Sequential:
 
 
 def forward_and_backward() -> None:
-    """What no loop can leave out, on the same batch each time."""
+    """Runs the minimum of any loop, forward and backward, on the same batch each time."""
     images, labels = (part[:BATCH] for part in digits())
     model = network()
     for _ in range(STEPS):
@@ -47,13 +47,15 @@ def forward_and_backward() -> None:
 
 
 def by_hand() -> list[float]:
-    """The loop as a person writes it: index batches on tensors in memory."""
+    """Runs a typical hand-written loop, which indexes batches from tensors in memory."""
     images, labels = digits()
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     losses = []
     for epoch in range(1, EPOCHS + 1):
-        generator = torch.Generator().manual_seed(stream_seed(0, "shuffle", "train", epoch))  # the order of steprun
+        generator = torch.Generator().manual_seed(
+            stream_seed(0, "shuffle", "train", epoch)
+        )  # the order that steprun uses
         for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(images[chosen]), labels[chosen])

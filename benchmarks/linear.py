@@ -1,4 +1,4 @@
-"""W1 and W1h: the notebook's linear expression for 10,000 training steps, everything logged."""
+"""W1 and W1h: the notebook's linear expression for 10,000 training steps, with a full log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def steprun() -> None:
 
 
 def by_hand(steps: int = STEPS) -> tuple[torch.Tensor, ...]:
-    """The loop as a person writes it, without logging."""
+    """Runs a typical hand-written loop without logging."""
     x1, x2, x3, constant = _tensors()
     optimizer = torch.optim.SGD([x1, x2, x3], lr=0.01)
     for _ in range(steps):
@@ -32,7 +32,7 @@ def by_hand(steps: int = STEPS) -> tuple[torch.Tensor, ...]:
 
 
 def forward_and_backward() -> None:
-    """What no loop can leave out."""
+    """Runs the minimum of any loop: forward and backward."""
     x1, x2, x3, constant = _tensors()
     for _ in range(STEPS):
         f = 10 * x1 + 20 * x2 + constant * x3
@@ -40,7 +40,7 @@ def forward_and_backward() -> None:
 
 
 def by_hand_with_json() -> None:
-    """The same, writing each weight and gradient after each step as one JSON object a line."""
+    """Runs the same loop and writes all weights and gradients after each step as one line of JSON."""
     x1, x2, x3, constant = _tensors()
     optimizer = torch.optim.SGD([x1, x2, x3], lr=0.01)
     with tempfile.TemporaryFile("w") as log:

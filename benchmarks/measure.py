@@ -1,4 +1,4 @@
-"""Measure two sides alternately and compare their medians."""
+"""Measures two sides alternately and compares their medians."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST_REPEATS = 7
 
 @functools.cache
 def scratch() -> Path:
-    """A folder for what is recorded. It goes with the process: removing it is no part of what is measured."""
+    """Returns a folder for recorded runs, removed when the process ends so that no measurement includes it."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     return Path(folder)
@@ -27,10 +27,10 @@ def scratch() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Two sides of one comparison, each a function that does its work and is timed as a whole.
+    """Two sides of one comparison, each a function that is timed as a whole.
 
-    Where memory is measured, each starts a process and gives the bytes that it took; these vary too little to be
-    measured again and again.
+    For `measure="memory"`, each side starts a process and returns its peak memory in bytes, which varies too little to
+    be measured repeatedly.
     """
 
     name: str
@@ -38,15 +38,15 @@ class Workload:
     against: str
     ours: Callable[[], object]
     theirs: Callable[[], object]
-    reach: float | None  # the most that `measure` may be; None beside a peer
-    measure: Literal["ratio", "difference", "each", "memory"] = "ratio"  # of the medians; a difference is in seconds
-    steps: int | None = None  # times are told a step where a run has steps
-    verify: Callable[[], None] | None = None  # called before: asserts that both sides compute the same
+    reach: float | None  # the largest acceptable `measure`; None against a peer
+    measure: Literal["ratio", "difference", "each", "memory"] = "ratio"  # of the medians; differences are in seconds
+    steps: int | None = None  # times are reported per step if given
+    verify: Callable[[], None] | None = None  # called first; asserts that both sides compute the same
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
-    """What a side may return: seconds of its time that are told apart, those that it took to compile."""
+class Compiled:
+    """A side may return this: seconds of its time to report separately, spent on compilation."""
 
     seconds: float
 
@@ -56,12 +56,14 @@ class Result:
     workload: Workload
     ours: tuple[float, ...]  # seconds, or bytes
     theirs: tuple[float, ...]
-    apart: tuple[float, ...] = ()  # seconds not in `ours`: those of the unmeasured run, then of the others
+    compilation: tuple[
+        float, ...
+    ] = ()  # compilation seconds, not part of `ours`: of the warm-up, then of the other runs
 
     @property
     def value(self) -> float:
         ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
-        if self.workload.measure == "each":  # of our steps, in milliseconds
+        if self.workload.measure == "each":  # milliseconds per step of ours
             assert self.workload.steps is not None
             return ours / self.workload.steps * 1e3
         return ours - theirs if self.workload.measure == "difference" else ours / theirs
@@ -72,7 +74,7 @@ class Result:
 
 
 def measured(workload: Workload, repeats: int) -> Result:
-    """Run both sides once unmeasured, then `repeats` times each, alternating and changing which goes first."""
+    """Runs both sides once as a warm-up, then `repeats` times each, alternating which side goes first."""
     if workload.verify is not None:
         workload.verify()
     if workload.measure == "memory":
@@ -80,25 +82,25 @@ def measured(workload: Workload, repeats: int) -> Result:
     sides: dict[str, list[float]] = {"ours": [], "theirs": []}
     workload.theirs()
     _, first = _seconds(workload.ours)
-    apart = [first]
+    compilation = [first]
     for repeat in range(repeats):
         order = ("ours", "theirs") if repeat % 2 else ("theirs", "ours")
         for side in order:
             seconds, compiling = _seconds(workload.ours if side == "ours" else workload.theirs)
             sides[side].append(seconds)
             if side == "ours":
-                apart.append(compiling)
-    return Result(workload, tuple(sides["ours"]), tuple(sides["theirs"]), tuple(apart) if first else ())
+                compilation.append(compiling)
+    return Result(workload, tuple(sides["ours"]), tuple(sides["theirs"]), tuple(compilation) if first else ())
 
 
 def _seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """What a side took, and the seconds that it tells apart."""
+    """Runs one side and returns its seconds and, separately, its seconds of compilation."""
     gc.collect()
     begun = time.perf_counter()
     returned = work()
     elapsed = time.perf_counter() - begun
-    apart = returned.seconds if isinstance(returned, Apart) else 0.0
-    return elapsed - apart, apart
+    compilation = returned.seconds if isinstance(returned, Compiled) else 0.0
+    return elapsed - compilation, compilation
 
 
 def _bytes(work: Callable[[], object]) -> float:
@@ -108,7 +110,7 @@ def _bytes(work: Callable[[], object]) -> float:
 
 
 def table(results: list[Result]) -> Iterator[str]:
-    """The results as a Markdown table, columns aligned."""
+    """Yields the results as a Markdown table with aligned columns."""
     rows = [("", "what", "steprun", "against", "", "measured", "reach", "")]
     rows += [_cells(result) for result in results]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -124,10 +126,10 @@ def _cells(result: Result) -> tuple[str, ...]:
     unit = {"difference": " s", "each": " ms"}.get(workload.measure, "")
     return (
         workload.name,
-        workload.what + _told_apart(result),
-        _told(result.ours, workload),
+        workload.what + _compilation_text(result),
+        _figure_text(result.ours, workload),
         workload.against,
-        _told(result.theirs, workload),
+        _figure_text(result.theirs, workload),
         f"{result.value:{sign}.2f}{unit}",
         *(("", "peer") if workload.reach is None else (f"≤ {workload.reach:{sign}.2f}{unit}", _verdict(result))),
     )
@@ -137,15 +139,15 @@ def _verdict(result: Result) -> str:
     return "reached" if result.reached else "not reached"
 
 
-def _told_apart(result: Result) -> str:
-    if not result.apart:
+def _compilation_text(result: Result) -> str:
+    if not result.compilation:
         return ""
     return (
         f"; compiled in {result.apart[0]:.1f} s, then in {statistics.median(result.apart[1:]):.1f} s from torch's cache"
     )
 
 
-def _told(figures: tuple[float, ...], workload: Workload) -> str:
+def _figure_text(figures: tuple[float, ...], workload: Workload) -> str:
     median = statistics.median(figures)
     if workload.measure == "memory":
         return f"{median / (1 << 20):.0f} MiB"

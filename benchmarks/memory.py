@@ -1,4 +1,4 @@
-"""W7: what a long run of W1 takes in memory at most, each in a process of its own."""
+"""W7: the peak memory of a long run of W1 and of a short one, each in its own process."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ print(open("/proc/self/status").read())
 
 
 def peak(steps: int) -> int:
-    """The most memory that so many steps take, in bytes: the high-water mark of the resident set, as Linux tells it."""
+    """Returns the peak memory of a run in bytes: the high-water mark of the resident set, as Linux reports it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", PROGRAM, str(CONFIG), str(steps), folder]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    kibibytes = re.search(r"^VmHWM:\s*(\d+) kB$", told, re.MULTILINE)
-    assert kibibytes is not None, told
+        status = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    kibibytes = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    assert kibibytes is not None, status
     return int(kibibytes[1]) << 10
 
 

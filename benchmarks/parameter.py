@@ -1,4 +1,4 @@
-"""W2: the notebook's 512 x 512 parameter for 300 steps, two MiB logged a step."""
+"""W2: the notebook's 512 x 512 parameter for 300 steps, with 2 MiB logged per step."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WRITING = {
     "write_statistics": False,
     "data_page_version": "2.0",
 }
-"""How pyarrow writes such a table well; it puts 1,024 values into a page by its default."""
+"""Good settings of pyarrow for such a table; by default a page has 1,024 values."""
 A_TENSOR_A_PAGE = WRITING | {"write_batch_size": 1}
-"""How it writes it fastest, as steprun does: a page then fits into a cache."""
+"""The fastest settings, those of steprun: with one tensor per page, a page fits into a cache."""
 CONFIG = Path(__file__).parents[1] / "configs" / "parameter.yaml"
 
 
@@ -33,7 +33,7 @@ def steprun(*overrides: str) -> None:
 
 @functools.cache
 def recorded_table() -> pyarrow.Table:
-    """The table that one such run records, in memory as one chunk a column."""
+    """Returns the table that one such run records, in memory, with one chunk per column."""
     run = runner.run(CONFIG, overrides=[f"steps={STEPS}"], runs_dir=scratch())
     parts = sorted((run.path / "rows").glob("*.parquet"))
     return pyarrow.concat_tables([pyarrow.parquet.read_table(part) for part in parts]).combine_chunks()

@@ -1,4 +1,4 @@
-"""What the loops of W1 and W3 cost in other libraries that train; each is measured where it is installed."""
+"""P1 and P3: the loops of W1 and W3 in other training libraries, each measured if it is installed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from benchmarks.measure import Workload
 
 NAMES = ("P1", "P3")
 RATE = 0.01
-RELATIVE = 1e-4  # by which a peer's weights may differ from the hand-written loop's: it rounds in its own order
+RELATIVE = 1e-4  # tolerance between the weights of a peer and of the hand-written loop, which round in different orders
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # read when keras is imported
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another library: its module, and its loops, each of which gives what it has made."""
+    """Another library: its module, and its loops, each of which returns its result."""
 
     name: str
     module: str
@@ -51,7 +51,7 @@ def _lightning(loss: Callable[..., Tensor], parameters: list[Any], optimizer: An
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.held = torch.nn.ParameterList(parameters)
+            self.weights = torch.nn.ParameterList(parameters)
             self.last = 0.0
 
         def training_step(self, batch: Any, _: int) -> Tensor:
@@ -232,14 +232,14 @@ PEERS = (
 
 
 def missing(peers: Iterable[Peer] = PEERS) -> Iterator[str]:
-    """A line for each peer that is not there."""
+    """Yields a line for each peer that is not installed."""
     for peer in peers:
         if not peer.installed:
             yield f"{peer.name} is not installed: pip install 'steprun[benchmarks]'"
 
 
 def workloads() -> list[Workload]:
-    """Each installed peer's loops beside ours, which record besides."""
+    """Returns the loops of each installed peer against ours, which also record."""
     ours_linear, ours_digits = linear.workloads()[0], digits.workloads()[0]
     found = []
     for peer in filter(lambda peer: peer.installed, PEERS):
@@ -264,7 +264,7 @@ def _verify_digits(peer: Peer) -> None:
 
 
 def _digits_step() -> Callable[[tuple[Tensor, Tensor]], float]:
-    """A training step of W3 written by hand, from the initial weights."""
+    """Returns a hand-written training step of W3, starting from the initial weights."""
     model = digits.network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
 
@@ -289,7 +289,7 @@ def _batches() -> Iterator[tuple[Tensor, Tensor]]:
 
 
 class _Repeated:
-    """Batches in memory, as something with a length that can be walked again and again."""
+    """Batches in memory as an iterable with a length, which can be iterated any number of times."""
 
     def __init__(self, batches: tuple[Any, ...], times: int = 1) -> None:
         self.batches, self.times = batches, times

@@ -1,4 +1,4 @@
-"""Where a step's time goes: the same run with more and more of a step in it, and what each part adds."""
+"""Profiles a training step: runs with more and more parts of the step, and what each part adds."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ NOTHING = ("log.tensors=none",)
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """A workload whose steps are taken apart."""
+    """A workload to profile."""
 
     config: Path
     steps: int
-    limit: Callable[[], object]  # forward and backward of all steps written by hand, and nothing else
-    drawing: str = ""  # the step that draws a batch, as `train` does before anything else
+    limit: Callable[[], object]  # forward and backward of all steps, written by hand, and nothing else
+    drawing: str = ""  # the step that draws a batch, as `train` does first
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one more thing in a step costs: seconds a step of the run with it, less those of the run before."""
+    """The cost of one part of a step: seconds per step with it, minus those without it."""
 
     name: str
     seconds: float
@@ -47,10 +47,10 @@ PROFILED: Mapping[str, Profiled] = {
 
 
 def profile(profiled: Profiled, repeats: int) -> tuple[list[Part], float]:
-    """The parts of a step in the order in which they are added, and the limit of a step in seconds.
+    """Returns the parts of a step in the order in which they are added, and the limit of a step in seconds.
 
-    The sum of the parts is the whole recorded step. Each run counts with the least that it took: what disturbs it only
-    adds, and differences of medians would tell of that.
+    The sum of the parts is the whole recorded step. Each run counts with its minimum: disturbances only add time, and
+    would show in differences of medians.
     """
     drawn = [profiled.drawing] if profiled.drawing else []
     runs: dict[str, Callable[[], object]] = {LIMIT: profiled.limit}
@@ -63,7 +63,7 @@ def profile(profiled: Profiled, repeats: int) -> tuple[list[Part], float]:
     for repeat in range(repeats + 1):
         for name, run in runs.items():
             taken = _seconds(run)
-            if repeat:  # the first is unmeasured
+            if repeat:  # the first run is a warm-up
                 seconds[name].append(taken)
     limit = min(seconds.pop(LIMIT)) / profiled.steps
     parts, before = [], 0.0
@@ -75,13 +75,13 @@ def profile(profiled: Profiled, repeats: int) -> tuple[list[Part], float]:
 
 
 def operations(profiled: Profiled) -> dict[str, int]:
-    """How often one training step calls each of torch's operations, gradients and updates included."""
+    """Returns how often one training step calls each operation of torch, gradients and updates included."""
     counts = [_counted(profiled, steps) for steps in (2, 3)]
     return {name: count - counts[0][name] for name, count in counts[1].most_common() if count > counts[0][name]}
 
 
 def report(name: str, parts: Sequence[Part], limit: float, called: Mapping[str, int]) -> Iterator[str]:
-    """The parts as a Markdown table, and the limit and the calls in lines below it."""
+    """Yields the parts as a Markdown table, then the limit and the calls."""
     whole = sum(part.seconds for part in parts)
     yield f"| {name:<19} | µs a step | share |"
     yield f"| {'-' * 19} | --------: | ----: |"
@@ -111,7 +111,7 @@ def _recorded(profiled: Profiled) -> None:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Of the processor, on the thread that computes: other processes of the machine and the writer's thread aside."""
+    """Returns the CPU seconds of the computing thread: other processes and the writer's thread do not count."""
     gc.collect()
     begun = time.thread_time()
     work()

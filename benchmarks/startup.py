@@ -1,4 +1,4 @@
-"""W5: what starting costs, as whole processes."""
+"""W5: startup time, measured on whole processes."""
 
 from __future__ import annotations
 

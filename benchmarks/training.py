@@ -1,4 +1,4 @@
-"""steprun's side of a workload that trains a network, and what its hand-written side needs of it."""
+"""The steprun side of a workload that trains a network, and what the hand-written side needs from it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ DATA_FOLDER = Path(__file__).parents[1] / "configs" / "data"
 
 
 def train(config: Path) -> None:
-    """Run a config and record it."""
+    """Runs a config and records it."""
     runner.run(config, runs_dir=scratch(), allowed_folders=[DATA_FOLDER])
 
 
 def losses(config: Path, *overrides: str) -> list[float]:
-    """The `loss` of every step of a config."""
+    """Returns the `loss` of every step of a config."""
     found = [row["loss"] for row in runner.execute(plan(config, *overrides))]
     return [loss.item() for loss in found if loss is not None]
 
 
 def start(config: Path) -> dict[str, torch.Tensor]:
-    """The initial weights of a config."""
+    """Returns the initial weights of a config."""
     return {name: weight.detach() for name, weight in initial_state(plan(config)).parameters.items()}
 
 

@@ -1,4 +1,4 @@
-"""W4: a transformer of 10.7 million parameters, AdamW, 20 steps."""
+"""W4: a transformer of 10.7 million parameters, trained with AdamW for 20 steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHARACTERS, LENGTH, BATCH, BLOCKS, HEADS, WIDTH = 96, 64, 2, 6, 6, 384
 
 
 class Block(nn.Module):
-    """Causal attention and a hidden layer, with a norm before each."""
+    """Causal attention and a hidden layer, each after a layer norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Transformer(nn.Module):
 
 @functools.cache
 def initial_weights() -> dict[str, Tensor]:
-    """The weights that steprun draws, by the names of the module."""
+    """Returns the weights that steprun draws, by their names in the module."""
     weights = start(CONFIG)
     found = {
         "meaning.weight": weights["meaning"],
@@ -72,8 +72,8 @@ def initial_weights() -> dict[str, Tensor]:
 
 
 def by_hand() -> list[float]:
-    """The loop as a person writes it, the model an `nn.Module`."""
-    network = Transformer()  # draws its weights, as a person's does, and then takes those of the other side
+    """Runs a typical hand-written loop; the model is an `nn.Module`."""
+    network = Transformer()  # draws its weights, as any module does, then loads those of steprun
     network.load_state_dict(initial_weights())
     text = torch.arange(1, BATCH * LENGTH + 2) ** 3 % 8191 % CHARACTERS
     inputs, targets = text[:-1].reshape(BATCH, LENGTH), text[1:]

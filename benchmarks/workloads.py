@@ -1,4 +1,4 @@
-"""All workloads, each measured in a process of its own."""
+"""All workloads, each measured in its own process."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def workloads() -> list[Workload]:
 
 
 def results(names: Collection[str], repeats: int) -> Iterator[Result]:
-    """The results of the workloads with these names.
+    """Measures the workloads with these names and yields their results.
 
-    As a run has a process, each of them has one: what another leaves in the allocator moves figures by a tenth.
+    Each workload has its own process, as a run has: what another leaves in the allocator changes figures by a tenth.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache = tempfile.mkdtemp(prefix="steprun-benchmarks-")  # empty at first
     atexit.register(shutil.rmtree, cache)
@@ -53,4 +53,4 @@ def results(names: Collection[str], repeats: int) -> Iterator[Result]:
 def _figures(number: int, repeats: int) -> Figures:
     torch.set_num_threads(1)
     result = measured(workloads()[number], repeats)
-    return result.ours, result.theirs, result.apart
+    return result.ours, result.theirs, result.compilation

@@ -82,11 +82,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "one line with 100,000 faults": (
         content(HEAD + b"metrics: {" + b"1x: [], " * 100_000 + b"}"),
-        "`1x` stands twice in one mapping",
+        "duplicate key `1x`",
     ),
     "50,000 unknown top-level keys": (
         content(HEAD + b"".join(b"k%d: 1\n" % number for number in range(50_000))),
-        "there are more faults than these",
+        "there are more problems than these",
     ),
     "an alias bomb": (
         content(
@@ -94,15 +94,15 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
             + b"constants:\n  a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
             + b"".join(b"  %c: &%c [%s]\n" % (98 + i, 98 + i, b", ".join([b"*%c" % (97 + i)] * 9)) for i in range(20))
         ),
-        "aliases that stand for more than 10,000 values",
+        "aliases that expand to more than 10,000 values",
     ),
     "many aliases": (
         content(HEAD + b"constants:\n  a: &a [1, 1]\n  b: [" + b"*a, " * 500_000 + b"]\n"),
-        "aliases that stand for more than 10,000 values",
+        "aliases that expand to more than 10,000 values",
     ),
     "a hundred thousand faults in one list": (
         content(b"parameters: {x: {init: 1, shape: [" + b"[], " * 100_000 + b"]}}\nexpression: f\n"),
-        "there are more faults than these",
+        "there are more problems than these",
     ),
     "50,000 unknown keys": (
         content(
@@ -110,11 +110,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
             + b"".join(b"k%d: , " % number for number in range(50_000))
             + b"}}\n"
         ),
-        "there are more faults than these",
+        "there are more problems than these",
     ),
     "50,000 faulty metrics": (
         content(HEAD + b"metrics: {" + b"".join(b"k%d: , " % number for number in range(50_000)) + b"}\n"),
-        "there are more faults than these",
+        "there are more problems than these",
     ),
     "a number of 4 million digits": (
         content(HEAD + b"seed: " + b"9" * 4_000_000 + b"\n"),

@@ -1,8 +1,8 @@
-"""Draws `docs/architecture.svg` and writes the list of packages in `docs/architecture.md`, from the code itself.
+"""Generates `docs/architecture.svg` and the list of packages in `docs/architecture.md` from the code.
 
     python -m tools.architecture
 
-Floors come from the imports between packages, rooms from the sub-packages, texts from the docstrings.
+Imports between packages decide the floors, sub-packages are the rooms, and docstrings are the texts.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ FLOW = (
     ("rows", "record", "compare"),
     ("differences", "compare", "cli"),
 )
-"""What goes from floor to floor while a config runs, and is compared: its name, from where, to where."""
+"""What passes between packages while a config runs and is compared: its name, its source, its target."""
 
 WIDTH, LEFT, RIGHT = 1080, 70, 210
-FULL = 500  # a narrower package shows the first clause of its docstring alone
+FULL = 500  # a narrower box shows only the first clause of the docstring
 ROOM_HEIGHT, GAP, FLOOR_GAP, TITLE = 26, 8, 22, 30
 COLOURS = ("#f3f6fb", "#e7eef8")
 
@@ -61,7 +61,7 @@ def docstring(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
-    """The parts of each name that a file imports from the package, `runner` left out."""
+    """Yields each name that a file imports from `runner`, split into its parts, without `runner`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -75,7 +75,7 @@ def imports(path: Path) -> Iterator[tuple[str, ...]]:
 
 
 def edges() -> dict[str, set[str]]:
-    """Which packages each package imports."""
+    """Returns the packages that each package imports."""
     known = set(packages())
     found: dict[str, set[str]] = {name: set() for name in known}
     for name in known:
@@ -85,10 +85,10 @@ def edges() -> dict[str, set[str]]:
 
 
 def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
-    """The length of the longest chain of imports below each package.
+    """Returns the length of the longest chain of imports below each package.
 
     Raises:
-        ValueError: the imports have a circle.
+        ValueError: the imports form a cycle.
     """
     found: dict[str, int] = {}
     while len(found) < len(graph):
@@ -100,7 +100,7 @@ def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
 
 
 def nearest(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
-    """The imports that no chain of others stands for."""
+    """Returns the imports that no chain of other imports implies: the transitive reduction."""
 
     def below(name: str) -> set[str]:
         return graph[name].union(*map(below, graph[name]))
@@ -114,7 +114,7 @@ def nearest(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
 
 
 def floors() -> list[list[str]]:
-    """Packages from the top one down; those of one floor do not import one another."""
+    """Returns the packages by floor, the top one first; packages of one floor do not import one another."""
     level_of = levels(edges())
     return [
         sorted((name for name in level_of if level_of[name] == level), reverse=True)
@@ -145,7 +145,7 @@ def arrow(points: str, kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A package that is drawn: its box, and how to draw it."""
+    """A package in the picture: its box and the SVG elements inside."""
 
     x: float
     y: float
@@ -163,7 +163,7 @@ class Placed:
 
 
 def place(name: str, x: float, y: float, width: float, colour: str) -> Placed:
-    """A package with its title and its sub-packages; one that has none shows its modules."""
+    """Lays out a package: its title, then its sub-packages, or its modules if it has none."""
     first = docstring(PACKAGE / name / "__init__.py").partition("\n")[0].replace("`", "")
     if width < FULL:
         first = first.partition(":")[0]
@@ -181,7 +181,7 @@ def place(name: str, x: float, y: float, width: float, colour: str) -> Placed:
 
 
 def place_all() -> dict[str, Placed]:
-    """Every floor below the one before, and the ground last."""
+    """Lays out all floors from top to bottom, the ground last."""
     placed: dict[str, Placed] = {}
     y, whole = 46.0, WIDTH - LEFT - RIGHT
     for number, names in enumerate(floors()):
@@ -202,7 +202,7 @@ def place_all() -> dict[str, Placed]:
 
 
 def picture() -> str:
-    """The whole SVG."""
+    """Returns the whole SVG."""
     placed, graph = place_all(), edges()
     drawn = [line for each in placed.values() for line in each.lines()]
     for above, below in [*nearest(graph), *((name, GROUND) for name in graph if not graph[name])]:
@@ -249,7 +249,7 @@ text {{ font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1d26
 
 
 def listing() -> str:
-    """What each package is, as its docstring says it, from the top floor down."""
+    """Returns the list of packages as Markdown, from their docstrings, the top floor first."""
     lines: list[str] = []
     for name in itertools.chain.from_iterable(floors()):
         lines += [f"### {name}", "", *summary(PACKAGE / name / "__init__.py"), ""]
@@ -261,14 +261,14 @@ def listing() -> str:
 
 
 def summary(path: Path) -> list[str]:
-    """The lines of a docstring: what the package is, what comes in and goes out; examples are left out."""
+    """Returns the lines of a docstring that describe the package, its input and its output; not its examples."""
     paragraphs = docstring(path).split("\n\n")
     kept = [paragraphs[0], *(paragraph for paragraph in paragraphs[1:] if paragraph.startswith("In:"))]
     return [line for paragraph in kept for line in paragraph.splitlines()]
 
 
 def page() -> str:
-    """The page with its list of packages written anew."""
+    """Returns the page with a new list of packages."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{listing()}\n\n{END}{after}"

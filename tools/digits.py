@@ -1,8 +1,8 @@
-"""Makes `configs/data/digits.npz` and `digits-test.npz`: 8×8 images of handwritten-looking digits, drawn by program.
+"""Generates `configs/data/digits.npz` and `digits-test.npz`: 8×8 images of digits that look handwritten.
 
-Each digit is one or two polylines in a square. An image takes the polylines of its label, rotates, stretches and
-shifts them at random, moves every corner a little, and draws them with a pen of random width; a pixel is how much ink
-it holds, from 0 to 16. The numbers come from numpy's PCG64 with a fixed seed, so that the files can be made again:
+Each digit is one or two polylines in a square. For each image, the polylines of its label are rotated, stretched and
+shifted at random, every corner is moved a little, and a pen of random width draws them. A pixel is the amount of ink
+in it, from 0 to 16. The random numbers come from numpy's PCG64 with a fixed seed, so the files are reproducible:
 
     python tools/digits.py
 """
@@ -35,11 +35,11 @@ STROKES: dict[int, list[list[tuple[float, float]]]] = {
 }
 """The corners of each digit, as (x, y) from the upper left."""
 
-_FINE = 4  # samples a pixel, along each side
+_FINE = 4  # samples per pixel, along each side
 
 
 def images(labels: NDArray[numpy.int64], random: numpy.random.Generator) -> NDArray[numpy.uint8]:
-    """One 8×8 image for each label: uint8 `(labels, 8, 8)` from 0 to 16."""
+    """Draws one 8×8 image for each label: uint8 `(labels, 8, 8)`, from 0 to 16."""
     return numpy.stack([_image(STROKES[int(label)], random) for label in labels])
 
 
@@ -64,7 +64,7 @@ def _image(strokes: list[list[tuple[float, float]]], random: numpy.random.Genera
 def _distance(
     points: NDArray[numpy.float64], start: NDArray[numpy.float64], end: NDArray[numpy.float64]
 ) -> NDArray[numpy.float64]:
-    """From each point to the segment between two others."""
+    """Returns the distance from each point to the segment between `start` and `end`."""
     along = end - start
     share = numpy.clip((points - start) @ along / (along @ along), 0, 1)
     found: NDArray[numpy.float64] = numpy.linalg.norm(points - start - share[:, None] * along, axis=1)
@@ -72,7 +72,7 @@ def _distance(
 
 
 def write(folder: Path) -> None:
-    """Both files, in `folder`."""
+    """Writes both files into `folder`."""
     random = numpy.random.Generator(numpy.random.PCG64(SEED))
     for name, count in (("digits", TRAIN), ("digits-test", TEST)):
         labels = random.permutation(numpy.arange(count) % 10)

@@ -1,6 +1,7 @@
 """Reads configs: YAML with `extends` and overrides, checked against models.
 
-In: a file or text, and overrides. Out: a frozen `Config`, or every fault of the text at its place.
+In: files, standard input, overrides. Out: a frozen `Config`, with the place of every value.
+Imports no torch. A config with faults raises one error that lists each of them at its place.
 
     config = load("configs/linear.yaml", ["learning_rate=0.1"])
     config.parameters["x1"].init
@@ -82,7 +83,7 @@ __all__ = [
 
 
 def declared_dtypes(config: Config) -> Iterator[tuple[str, str]]:
-    """The dtypes that tensors and batch columns declare for themselves, each with its path as an override has it."""
+    """Yields each dtype that a tensor or batch column declares, after the path that an override would write."""
     for key, declared in (("parameters", config.parameters), ("constants", config.constants)):
         for name, tensor in declared.items():
             if isinstance(tensor, TensorDeclaration) and tensor.dtype is not None:
@@ -92,7 +93,7 @@ def declared_dtypes(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def json_schema(draft: str = "7") -> dict[str, Any]:
-    """The JSON Schema of a config, for editors, in draft `7` or `2020-12`."""
+    """Returns the JSON Schema of configs, for editors, in draft `7` or `2020-12`."""
     from runner.config.schema import json_schema as build
 
     return build(draft)

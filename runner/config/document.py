@@ -1,4 +1,4 @@
-"""The resolved text of a config: which file, line and column wrote each value."""
+"""The resolved text of a config, with the file, line and column of every value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.errors import Mark, Problem
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Document:
-    """A config with `extends` and overrides applied; every value keeps the place that wrote it."""
+    """The tree of a config after `extends` and overrides; every value keeps its place in the text."""
 
     root: MapNode
     source: Source
@@ -29,12 +29,12 @@ class Document:
         at: tuple[int, int, int] | None = None,
         key: bool = False,
     ) -> Problem:
-        """A fault at a config path, marked where a person wrote it.
+        """Returns a problem at a config path, placed in the text that wrote the value.
 
         Args:
-            path: keys and list indices; the deepest part that exists is marked.
-            at: a place in the text value at `path`: line from 1, column from 0 in characters, width in characters.
-            key: mark the key, and read `at` within it, rather than the value.
+            path: keys and list indices; the problem marks the deepest part that exists.
+            at: a place inside the text value at `path`: line from 1, column from 0, width; both in characters.
+            key: mark the key instead of the value; `at` is then a place inside the key.
         """
         key_node, node, depth = self._find(path)
         shown = dotted(path)
@@ -48,33 +48,33 @@ class Document:
 
             start, end = place_within(marked, *at)
             return marked.source.problem(start, end, message, hint, shown)
-        return self._over(marked, message, hint, shown)
+        return self._node_problem(marked, message, hint, shown)
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
-        """The place of a value, or of its key."""
+        """Returns the place of a value, or of its key."""
         key_node, node, _ = self._find(path)
         marked = key_node if key and key_node is not None else node
         return marked.source.mark(marked.start)
 
     def folder(self, path: Path = ()) -> FilePath:
-        """The folder that relative paths in the value at `path` begin at: that of the file that wrote it."""
+        """Returns the folder of the file that wrote the value at `path`; relative paths in the value start there."""
         return self._find(path)[1].source.folder
 
     def folders(self) -> tuple[FilePath, ...]:
-        """The folders that files may be read from: the config's own, and those that the caller allows."""
+        """Returns the folders that files may be read from: the config's own, then those that the caller allows."""
         return tuple(FilePath(folder) for folder in self.sandbox.folders)
 
     def node(self, path: Path) -> Node | None:
-        """The value at a path, or None where there is none."""
+        """Returns the node at a path, or None if there is none."""
         _, node, depth = self._find(path)
         return node if depth == len(path) else None
 
     def to_yaml(self, *, absolute_files: bool = False) -> str:
-        """The resolved config as YAML; it loads back to an equal config.
+        """Returns the resolved config as YAML, which loads back to an equal config.
 
         Args:
-            absolute_files: write data files with their whole path, so that the text may be kept in another folder.
-                Otherwise those that a base in another folder names are written relative to the config's own folder.
+            absolute_files: write the absolute path of each data file, so that the text can move to another folder.
+                Otherwise a path from a base in another folder is rewritten relative to the config's folder.
         """
         from runner.config.text.emit import emit
 
@@ -93,7 +93,7 @@ class Document:
                 return key, node, depth
         return key, node, len(path)
 
-    def _over(self, node: Node, message: str, hint: str | None, path: str) -> Problem:
+    def _node_problem(self, node: Node, message: str, hint: str | None, path: str) -> Problem:
         return node.source.problem(node.start, node.end, message, hint, path)
 
 

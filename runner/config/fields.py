@@ -1,4 +1,4 @@
-"""The kinds of value that fields take, each with one sentence for what it is not."""
+"""The types of the models' fields, each with a check that explains what is wrong with a value."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ DTYPES: dict[str, str] = {
     "half": "float16", "float": "float32", "double": "float64", "cfloat": "complex64", "cdouble": "complex128",
     "short": "int16", "int": "int32", "long": "int64",
 }  # fmt: skip
-"""What may be written as a dtype, with `torch.` before it or not, and the name it stands for."""
+"""Accepted spellings of dtypes, without the optional `torch.`, and the dtype that each means."""
 
 FLOATING_DTYPES = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
 
 _DEVICE = r"cpu|(?:cuda|mps)(?::[0-9]{1,4})?"
 _RUN_NAME = r"[A-Za-z0-9_-]+"
 LONGEST_NAME = 100
-"""Characters of a run's name: files and folders are called by it."""
+"""The most characters of a run's name, which becomes part of file and folder names."""
 
 
 class FieldError(ValueError):
-    """What is wrong with one value, and one thing to do."""
+    """A fault of one value: what is wrong, and a hint."""
 
     def __init__(self, message: str, hint: str) -> None:
         self.message = message
@@ -46,7 +46,7 @@ def expected(what: str, value: object, hint: str) -> FieldError:
 
 
 def check_number(value: object) -> int | float | str:
-    """A number, or text: an expression over scalar constants, evaluated while planning."""
+    """Accepts a number, or text: an expression over scalar constants that planning evaluates."""
     what = "a number or an expression over scalar constants"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise expected(what, value, "write a number, or text such as `2 * n`")
@@ -78,7 +78,7 @@ def check_text(value: object) -> str:
 
 
 def check_expression(value: object) -> str:
-    """An expression; a bare number is one."""
+    """Accepts an expression; a bare number counts as one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(value)
     if not isinstance(value, str):
@@ -125,13 +125,13 @@ def check_run_name(value: object) -> str | None:
     if value is not None and (not isinstance(value, str) or not re.fullmatch(_RUN_NAME, value)):
         raise expected("a name of letters, digits, `-` and `_`", value, "write one such as `my-run`")
     if value is not None and len(value) > LONGEST_NAME:
-        message = f"a name of {len(value):,} characters, and at most {LONGEST_NAME} are taken"
-        raise FieldError(message, "write a shorter one: files and folders are called by it")
+        message = f"a name of {len(value):,} characters, and at most {LONGEST_NAME} are allowed"
+        raise FieldError(message, "write a shorter one: it becomes part of file names")
     return value
 
 
 def check_names(value: object) -> tuple[str, ...] | None:
-    """One name or a list of names."""
+    """Accepts one name or a list of names, and returns a tuple."""
     if value is None:
         return None
     items = value if isinstance(value, list | tuple) else [value]
@@ -139,18 +139,18 @@ def check_names(value: object) -> tuple[str, ...] | None:
         if not isinstance(item, str) or not item:
             raise expected("a name or a list of names", item, "write `x`, or `[x, y]`")
     if not items:
-        raise FieldError("the list holds no name", "remove the key, or name one")
+        raise FieldError("the list has no names", "remove the key, or name one")
     return tuple(items)
 
 
 def check_columns(value: object) -> str | tuple[str, ...] | None:
-    """One column, or a list of columns, which is stacked even where it holds one."""
+    """Accepts one column or a list of columns; a list of one column is still stacked."""
     names = check_names(value)
     return value if isinstance(value, str) else names
 
 
-def check_kept(value: object) -> str | None:
-    """A name, or null."""
+def check_text_or_null(value: object) -> str | None:
+    """Accepts text or null."""
     return None if value is None else check_text(value)
 
 
@@ -187,7 +187,7 @@ if TYPE_CHECKING:
 else:
 
     def _kind(check: Callable[[object], object], schema: dict[str, Any]) -> Any:
-        # `Any` rather than the true type: pydantic then builds no schema that is never used, which takes half the time
+        # `Any` instead of the real type: pydantic would build a schema that nothing uses, and take twice as long
         return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
 
     Number = _kind(check_number, _NUMBER_SCHEMA)
@@ -195,7 +195,7 @@ else:
     Seed = _kind(check_seed, {"type": "integer", "minimum": 0})
     Flag = _kind(check_flag, {"type": "boolean"})
     Text = _kind(check_text, {"type": "string"})
-    TextOrNull = _kind(check_kept, {"type": ["string", "null"]})
+    TextOrNull = _kind(check_text_or_null, {"type": ["string", "null"]})
     Expression = _kind(check_expression, {"type": ["string", "number"]})
     Assigned = _kind(check_assigned, {"type": ["string", "number", "boolean"]})
     Gradient = _kind(check_gradient, _NUMBER_SCHEMA)

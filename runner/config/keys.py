@@ -1,4 +1,4 @@
-"""The keys and choices of a config: those it takes, and those reserved for later."""
+"""The top-level keys and choices of a config, and the keys reserved for later versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TOP_LEVEL_KEYS = (
     "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
     "health", "snapshot",
 )  # fmt: skip
-"""What a person may write at the top, in the order of the language."""
+"""The valid top-level keys, in the order of the documentation."""
 
 ENGINES = ("eager", "compile", "cudagraph")
 TENSOR_LOGS = ("full", "stats", "digest", "none")
@@ -21,7 +21,7 @@ RESERVED: Mapping[str, str] = {
     "placement": "remove it",
     "report": "remove it",
 }
-"""Keys that later versions give a meaning, with what to do in this one; a config that holds one is refused."""
+"""Keys reserved for later versions, each with the hint of its error: a config with one is not valid."""
 
 
 def not_built(what: str) -> str:

@@ -1,4 +1,4 @@
-"""How much of the machine a config may take while it is read."""
+"""Limits on the size and nesting of a config, enforced while it is read."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from runner.errors import UsageError
 
 DEEPEST_NESTING = 200
-"""What `nesting` may be raised to: every later pass over a config recurses once a level."""
+"""The largest `nesting`: every later pass over a config recurses once per level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on reading a config; each error names the flag that raises its limit."""
+    """Limits on reading a config; each error names the flag that raises its limit."""
 
     file_bytes: int = 4 * 1024 * 1024
-    """Size of one config file in bytes; `--max-file-bytes`."""
+    """The most bytes of one config file; `--max-file-bytes`."""
     nesting: int = 64
-    """Lists and mappings inside one another; `--max-nesting`."""
+    """The most levels of nested lists and mappings; `--max-nesting`."""
     alias_nodes: int = 10_000
-    """Nodes that aliases stand for, counted each time; `--max-alias-nodes`."""
+    """The most nodes that aliases expand to, counted at each use; `--max-alias-nodes`."""
     files: int = 100
-    """Files that `extends` may bring in; `--max-files`."""
+    """The most files that `extends` may read; `--max-files`."""
     problems: int = 100
-    """Problems that one error shows."""
+    """The most problems that one error lists."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -1,4 +1,4 @@
-"""The way from a file, or a text, to a config."""
+"""Loads configs from files and from text."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def load(
     limits: Limits | None = None,
     allowed_folders: Sequence[str | Path] = (),
 ) -> Config:
-    """The config in a file, with what it extends and `overrides` applied.
+    """Loads a config from a file, resolves `extends`, and applies `overrides`.
 
     Args:
         overrides: `name=value`, `a.b.c=value` or `~path`, applied in order; values are YAML.
-        allowed_folders: folders that it may read from besides its own.
+        allowed_folders: folders that the config may read from, besides its own.
     Raises:
         UsageError: there is no such file.
-        ConfigError: with every fault that was found.
+        ConfigError: the config is not valid; the error lists every problem that was found.
     """
     limits = limits or Limits()
     source = read_source(path, limits)
@@ -46,13 +46,13 @@ def loads(
     limits: Limits | None = None,
     allowed_folders: Sequence[str | Path] = (),
 ) -> Config:
-    """The config in a text; relative paths in it begin at the folder `base`.
+    """Loads a config from text; relative paths in it start at the folder `base`.
 
     Args:
-        text: bytes are UTF-8.
-        name: what errors call the text.
+        text: the config; bytes are decoded as UTF-8.
+        name: the name of the text in errors.
     Raises:
-        ConfigError: with every fault that was found.
+        ConfigError: the config is not valid; the error lists every problem that was found.
     """
     limits = limits or Limits()
     if isinstance(text, bytes):
@@ -62,12 +62,12 @@ def loads(
 
 
 def overridden(config: Config, overrides: Sequence[str], *, limits: Limits | None = None) -> Config:
-    """A config with further overrides applied, over the text that was read for it.
+    """Returns a config with more overrides applied, without reading its files again.
 
     Raises:
-        ConfigError: with every fault that was found.
+        ConfigError: the config is not valid; the error lists every problem that was found.
     """
-    return _built(config.document, overrides, limits or Limits(), [])
+    return _build(config.document, overrides, limits or Limits(), [])
 
 
 def _config(
@@ -79,16 +79,16 @@ def _config(
     allowed_folders: Sequence[str | Path],
 ) -> Config:
     problems: list[Problem] = []
-    sandbox = Sandbox.around(source.folder, allowed_folders)
+    sandbox = Sandbox.of(source.folder, allowed_folders)
     reader = BaseReader(limits, sandbox, problems)
     root = reader.tree(source, ((resolved, source.name),))
     if root is None or reader.failed:
         raise _error(problems, [], source, limits, [])
-    return _built(Document(root, source, sandbox, run_name(stem)), overrides, limits, problems)
+    return _build(Document(root, source, sandbox, run_name(stem)), overrides, limits, problems)
 
 
-def _built(document: Document, overrides: Sequence[str], limits: Limits, problems: list[Problem]) -> Config:
-    """The config of a document with overrides laid over it; `problems` holds what was found while it was read."""
+def _build(document: Document, overrides: Sequence[str], limits: Limits, problems: list[Problem]) -> Config:
+    """Applies overrides to a document and builds its config; `problems` holds those found while reading."""
     if isinstance(overrides, str):
         raise TypeError(f"`overrides` is a list of texts: write overrides=[{overrides!r}]")
     names: list[str] = []
@@ -99,34 +99,34 @@ def _built(document: Document, overrides: Sequence[str], limits: Limits, problem
         names = [override_name(text) for text in overrides]
         for text in overrides:
             root = apply_override(root, text, document.source, limits, problems)
-    unread = list(problems)
+    known = list(problems)
     config = build_config(replace(document, root=root), problems, limits.problems)
     if config is None:
-        raise _error(problems, unread, document.source, limits, names)
+        raise _error(problems, known, document.source, limits, names)
     return config
 
 
 def _error(
     problems: list[Problem], causes: list[Problem], source: Source, limits: Limits, overrides: list[str]
 ) -> ConfigError:
-    """Faults in the order of their texts, the config's own first, overrides last; not more than a person reads.
+    """Returns one error with the problems sorted by text: the config first, overrides last; at most `limits.problems`.
 
     Args:
-        causes: those that were found before the values were looked at; what was said of such a value, or of one that
-            holds it, is left out.
+        causes: problems found before the values were checked. Other problems of the same values, or of values that
+            contain them, are left out: they are consequences.
     """
     texts = [source.name, *(problem.source for problem in problems if problem.source not in overrides), *overrides]
     order = {name: index for index, name in enumerate(dict.fromkeys(texts))}
-    unread = {path for cause in causes for path in _ancestry(cause.path)}
-    unique = [each for each in dict.fromkeys(problems) if each.path not in unread or each in causes]
+    known = {path for cause in causes for path in _ancestry(cause.path)}
+    unique = [each for each in dict.fromkeys(problems) if each.path not in known or each in causes]
     unique.sort(key=lambda problem: (order[problem.source], problem.line or 0, problem.column or 0))
     shown = unique[: limits.problems]
     if len(unique) > len(shown):
-        shown.append(Problem("there are more faults than these", "mend these first"))
+        shown.append(Problem("there are more problems than these", "fix these first"))
     return ConfigError(shown)
 
 
 def _ancestry(path: str) -> list[str]:
-    """A dotted path with those that lead to it."""
+    """Returns a dotted path and all its prefixes."""
     parts = path.split(".") if path else []
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

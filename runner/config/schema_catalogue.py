@@ -19,7 +19,7 @@ from runner.config.schema_forms import (
     or_null,
     properties_of,
 )
-from runner.config.sections.optimizers import NAMES_OF_A_RULE, RULE
+from runner.config.sections.optimizers import RULE, RULE_NAMES
 
 _UNIT: Schema = {"minimum": 0, "maximum": 1}
 _RATES: Schema = {"items": {"type": ["number", "string"], "minimum": 0, "exclusiveMaximum": 1}}
@@ -107,7 +107,7 @@ def optimizer() -> Schema:
 
 
 def _rule() -> Schema:
-    names = {"allOf": [{"$ref": "#/definitions/name"}], "not": {"enum": list(NAMES_OF_A_RULE)}}
+    names = {"allOf": [{"$ref": "#/definitions/name"}], "not": {"enum": list(RULE_NAMES)}}
     state = {"type": "object", "propertyNames": names, "additionalProperties": or_null(SCALAR)}
     return {**merged(RuleDeclaration, state=state), "description": RuleDeclaration.__doc__}
 

@@ -1,4 +1,4 @@
-"""How benchmarks are measured and told; nothing is timed here."""
+"""How benchmarks are measured and reported; nothing is timed here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_difference_is_in_seconds() -> None:
     assert not result.reached
 
 
-def test_each_step_is_told_in_milliseconds() -> None:
+def test_each_step_is_reported_in_milliseconds() -> None:
     result = Result(workload(measure="each", reach=10.0, steps=200), ours=(2.0, 1.0, 3.0), theirs=(1.0,))
     assert result.value == pytest.approx(10.0)
     assert result.reached
@@ -42,8 +42,8 @@ def test_both_sides_run_once_unmeasured_and_then_alternate() -> None:
 
 
 def test_the_table_tells_times_a_step_ratio_and_reach() -> None:
-    told = list(table([Result(workload(steps=1000), ours=(0.05,), theirs=(0.1,))]))
-    assert [cell.strip() for cell in told[-1].strip("|").split("|")] == [
+    lines = list(table([Result(workload(steps=1000), ours=(0.05,), theirs=(0.1,))]))
+    assert [cell.strip() for cell in lines[-1].strip("|").split("|")] == [
         "W",
         "ours",
         "50.0 µs a step",
@@ -68,8 +68,8 @@ def test_memory_is_what_each_side_says_once() -> None:
         workload(measure="memory", reach=1.1, ours=lambda: 300 << 20, theirs=lambda: 200 << 20), repeats=7
     )
     assert (result.ours, result.theirs) == ((float(300 << 20),), (float(200 << 20),))
-    told = list(table([result]))[-1]
-    assert [cell.strip() for cell in told.strip("|").split("|")][2:] == [
+    lines = list(table([result]))[-1]
+    assert [cell.strip() for cell in lines.strip("|").split("|")][2:] == [
         "300 MiB",
         "theirs",
         "200 MiB",
@@ -80,11 +80,11 @@ def test_memory_is_what_each_side_says_once() -> None:
 
 
 def test_a_peer_has_nothing_to_reach() -> None:
-    told = list(table([Result(workload(steps=1000, reach=None), ours=(0.05,), theirs=(0.1,))]))
-    assert [cell.strip() for cell in told[-1].strip("|").split("|")][-3:] == ["0.50", "", "peer"]
+    lines = list(table([Result(workload(steps=1000, reach=None), ours=(0.05,), theirs=(0.1,))]))
+    assert [cell.strip() for cell in lines[-1].strip("|").split("|")][-3:] == ["0.50", "", "peer"]
 
 
-def test_a_peer_that_is_not_there_is_told_with_what_to_install() -> None:
+def test_a_missing_peer_is_reported_with_what_to_install() -> None:
     peers = [Peer("Other", "no_such_module_anywhere", tuple, float), Peer("Python", "json", tuple, float)]
     assert list(missing(peers)) == ["Other is not installed: pip install 'steprun[benchmarks]'"]
 

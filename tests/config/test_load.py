@@ -105,13 +105,13 @@ def test_faults_come_in_the_order_of_the_text_with_overrides_last(tmp_path: Path
 
 def test_no_more_faults_are_shown_than_a_person_reads() -> None:
     text = MINIMAL + "".join(f"key{number}: 1\n" for number in range(500))
-    with pytest.raises(ConfigError, match="there are more faults than these") as caught:
+    with pytest.raises(ConfigError, match="there are more problems than these") as caught:
         loads(text, limits=Limits(problems=20))
     assert len(caught.value.problems) == 21
 
 
 def test_yaml_faults_and_faults_of_values_are_told_together() -> None:
-    with pytest.raises(ConfigError, match="stands twice") as caught:
+    with pytest.raises(ConfigError, match="duplicate key `") as caught:
         loads("parameters: {x: 1, x: 2}\nexpression: f = x\nseed: 1.5\ndevice: gpu\n")
     assert len(caught.value.problems) == 3
 

@@ -65,16 +65,16 @@ def warm() -> None:
     """Import what the commands need, so that a fork has all of it; no thread runs in this process."""
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # pyarrow's allocator would start one
-    import runner.compare.many
-    import runner.record.parts
     import torch
 
     import runner.cli.app
     import runner.cli.main
     import runner.compare.snapshots.checking
+    import runner.compare.snapshots.many
     import runner.compare.uncertainty.meaning
     import runner.compare.uncertainty.measuring
     import runner.record.resuming
+    import runner.record.rows.parts
     import runner.record.running
 
     torch.set_num_threads(1)

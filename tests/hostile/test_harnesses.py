@@ -40,7 +40,7 @@ def test_a_case_that_waits_without_computing_is_a_hang(tmp_path: Path, monkeypat
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setenv("PIPE", str(tmp_path / "pipe"))
     found = list(tried(_wait_for_a_writer, 0, 1, idle=0.1))
-    assert [(finding.case, finding.what) for finding in found] == [(0, "hang")]
+    assert [(finding.case, finding.what) for finding in found] == [(0, "hang: waits")]
 
 
 def test_a_mutated_folder_of_snapshots_ends_in_faults_of_ours_alone() -> None:

@@ -1,1 +1,1 @@
-"""Writes the closed tables of `runner/catalogue` from the installed torch: `python -m tools.catalogue`."""
+"""Generates the tables of `runner/catalogue` from the installed torch: `python -m tools.catalogue`."""

@@ -1,4 +1,4 @@
-"""Rewrites `runner/catalogue/*.txt` from the installed torch. Look through the difference before committing it."""
+"""Rewrites `runner/catalogue/*.txt` from the installed torch. Review the diff before you commit it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the language leaves out, and why: reviewed by hand, matched against every public name of torch.
+"""The names of torch that the language excludes, and why: patterns reviewed by hand.
 
-A pattern without a dot is matched against the last part of a name, in every namespace. One with a dot, or starting with
-`.` for a method or an attribute, is matched against the whole name as the tables spell it (`torch.load`, `.item`).
-The first rule that matches gives the reason, which reads on after "`name` is not available: ".
+The patterns are matched against every public name. A pattern without a dot matches the last part of a name, in every
+namespace. A pattern with a dot matches the whole name as the tables spell it: `torch.load`, or `.item` for a method or
+an attribute. The first rule that matches decides the reason, which follows "`name` is not available: ".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 ALLOWED: frozenset[str] = frozenset({"is_complex", "is_floating_point", "is_signed", "is_same_size"})
-"""Names that a pattern below would catch although they are fine."""
+"""Names to keep although a pattern below matches them."""
 
 NAMES: tuple[tuple[str, str], ...] = (
     (
@@ -115,7 +115,7 @@ ARGUMENTS: dict[str, str] = {
     "implicit": "it belongs to torch's own machinery",
     "size_average": "torch has replaced it by `reduction`",
 }
-"""Arguments that no operation takes, and why."""
+"""Arguments excluded from every operation, and why."""
 
 _RULES: tuple[tuple[str, str, str], ...] = (
     (
@@ -148,16 +148,16 @@ ARGUMENTS_OF: dict[tuple[str, str], str] = {
     for name in names.split()
     for argument in arguments.split()
 }
-"""Arguments that one operation does not take, and why."""
+"""Arguments excluded from single operations, and why."""
 
 VALUES: dict[str, str] = {
     "linalg.lstsq(driver='gelsy')": "it starts from uninitialised memory and ends in other bits each time; use 'gelsd'",
 }
-"""Strings that an argument does not take, and why."""
+"""String values excluded from arguments, and why."""
 
 
 def refusal(name: str) -> str | None:
-    """Why the public name `name` is left out, or None where it belongs in the tables."""
+    """Returns why the public name `name` is excluded, or None if it belongs in the tables."""
     bare = name.rpartition(".")[2]
     if bare in ALLOWED:
         return None
@@ -172,7 +172,7 @@ def refusal(name: str) -> str | None:
 
 
 def argument_refusal(name: str, argument: str) -> str | None:
-    """Why the operation `name` does not take `argument`, or None where it does."""
+    """Returns why `argument` is excluded from the operation `name`, or None if it is not."""
     if argument.startswith("_"):
         return PRIVATE
     if argument == "reduce" and name.startswith("F."):

@@ -1,4 +1,4 @@
-"""What the language must know of an operation besides its signature."""
+"""Flags of operations: facts that the language needs and that no signature has."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ FLAGGED: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def flags(name: str) -> list[str]:
-    """The flags of a name of the tables; `runner.catalogue.Operation` says what each means."""
+    """Returns the flags of a name of the tables; `runner.catalogue.Operation` documents each."""
     return [flag for found, names in FLAGGED if name in names.split() for flag in found]
 
 
 def flagged_names() -> frozenset[str]:
-    """Every name that has a flag: a test holds them to the tables."""
+    """Returns every name that has a flag; a test checks that the tables contain them."""
     return frozenset(name for _, names in FLAGGED for name in names.split())

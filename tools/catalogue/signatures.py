@@ -1,4 +1,4 @@
-"""The signatures of torch's functions, as rows of the tables: from the dispatcher's schemas, else from Python's own."""
+"""Reads the signatures of torch's functions for the tables, from the dispatcher's schemas or else from Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.catalogue.denied import argument_refusal
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One argument of one overload, as it is printed."""
+    """One argument of one overload; `str` is its text in the tables."""
 
     name: str
     type: str
@@ -33,7 +33,7 @@ Signature = tuple[Parameter, ...]
 
 DISPATCHED = frozenset(torch._C._dispatch_get_all_op_names())
 SCHEMA_TYPES = {"number": "Scalar", "ScalarType": "dtype", "List[number]": "Scalar[]"}
-SCALAR_TYPES = {4: "int64"}  # c10::ScalarType, as far as a schema has it as a default
+SCALAR_TYPES = {4: "int64"}  # c10::ScalarType, only the values that are defaults in schemas
 ANNOTATIONS = (
     (r"typing\.Literal\[[^]]*\]", "str"),
     (r"(?:tuple|list|(?:collections\.abc\.)?Sequence)\[int(?:, [.\w]+)*\]", "int[]"),
@@ -50,7 +50,7 @@ MACHINERY = ("Generator", "Device", "Layout", "MemoryFormat", "Stream", "Storage
 
 
 def signatures(name: str, function: Callable[..., Any]) -> list[Signature]:
-    """Every overload of `function`, which the tables call `name`, without the arguments that are denied."""
+    """Returns every overload of `function`, called `name` in the tables, without the denied arguments."""
     function = boolean_dispatched[function]["if_false"] if function in boolean_dispatched else function
     method = name.startswith(".")
     if inspect.isfunction(function):
@@ -62,7 +62,7 @@ def signatures(name: str, function: Callable[..., Any]) -> list[Signature]:
 
 
 def schemas(operator: str) -> Iterator[Signature]:
-    """The overloads of an `aten` operator that Python reaches and that write into no argument."""
+    """Yields the overloads of an `aten` operator that Python can call and that write into no argument."""
     for schema in torch._C._jit_get_schemas_for_operator(f"aten::{operator}"):
         overload = f"{schema.name}.{schema.overload_name}".rstrip(".")
         types = [str(argument.real_type) for argument in schema.arguments]
@@ -80,7 +80,7 @@ def schemas(operator: str) -> Iterator[Signature]:
 
 
 def python_signature(function: Callable[..., Any], method: bool = False) -> Signature:
-    """The signature of a function written in Python."""
+    """Returns the signature of a function written in Python."""
     parameters = list(inspect.signature(function).parameters.values())[1 if method else 0 :]
     return tuple(
         Parameter(
@@ -96,7 +96,7 @@ def python_signature(function: Callable[..., Any], method: bool = False) -> Sign
 
 
 def allowed_arguments(name: str, signature: Signature) -> Signature:
-    """`signature` without denied arguments; what follows a denied one can only be given by name."""
+    """Returns `signature` without denied arguments; arguments after a denied one become keyword-only."""
     kept: list[Parameter] = []
     removed = False
     for parameter in signature:
@@ -108,7 +108,7 @@ def allowed_arguments(name: str, signature: Signature) -> Signature:
 
 
 def render(signature: Signature) -> str:
-    """A signature as it stands in the tables: `input: Tensor, dim: int, *, dtype: dtype? = None`."""
+    """Returns the text of a signature in the tables: `input: Tensor, dim: int, *, dtype: dtype? = None`."""
     parts: list[str] = []
     starred = False
     for parameter in sorted(signature, key=lambda parameter: parameter.keyword_only):
@@ -120,7 +120,7 @@ def render(signature: Signature) -> str:
 
 
 def parse(text: str) -> Signature:
-    """A signature written by hand in the form that `render` prints."""
+    """Parses a signature written by hand in the form that `render` returns."""
     keyword_only = False
     found: list[Parameter] = []
     for part in filter(None, re.split(r",\s*(?![^(\[]*[)\]])", text)):
@@ -135,7 +135,7 @@ def parse(text: str) -> Signature:
 
 
 def _for_python(signature: Signature, method: bool) -> Signature:
-    """A schema's arguments as Python's binding names them; a lone list of integers may be given item by item."""
+    """Renames a schema's arguments as Python's binding does; a lone list of integers becomes variadic."""
     if method:
         signature = tuple(parameter for parameter in signature if parameter.name != "self")
     else:
@@ -169,7 +169,7 @@ def _literal(value: object) -> str:
 
 
 def _python_type(parameter: inspect.Parameter) -> str:
-    """The annotation in the words of the tables; torch writes dtypes as `int` and broadcasting lists as `None`."""
+    """Returns the type in the tables of a parameter; torch annotates dtypes as `int`, broadcasting lists as `None`."""
     annotation = parameter.annotation
     if parameter.name == "dtype":
         return "dtype?"

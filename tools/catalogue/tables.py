@@ -1,4 +1,4 @@
-"""Which names of torch are in the tables, with their flags, and the text of every table."""
+"""Builds the text of every table: the names of torch, their signatures and flags."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WRITTEN = read_written()
 
 
 def all_tables() -> dict[str, str]:
-    """Every table's file name and text."""
+    """Returns the text of every table by file name."""
     operations, methods = dict(operation_signatures()), dict(method_signatures())
     return {
         "operations.txt": _lines(operations),
@@ -45,7 +45,7 @@ def all_tables() -> dict[str, str]:
 
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Every public function of the namespaces, under the name that the tables give it."""
+    """Yields every public function of the namespaces, after its name in the tables."""
     for prefix, module in NAMESPACES.items():
         for name in sorted(dir(module)):
             value = getattr(module, name)
@@ -54,14 +54,14 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def public_members() -> Iterator[tuple[str, Any]]:
-    """Every public method and attribute of a tensor, as `.name`."""
+    """Yields every public method and attribute of a tensor, after its name `.name`."""
     for name in sorted(dir(torch.Tensor)):
         if not name.startswith("_"):
             yield f".{name}", inspect.getattr_static(torch.Tensor, name)
 
 
 def operation_signatures() -> Iterator[tuple[str, list[Signature]]]:
-    """Those of the installed torch, and by hand those that only another tested release has."""
+    """Yields the operations of the installed torch, then those, written by hand, of other tested releases only."""
     functions = dict(public_functions())
     for name, function in functions.items():
         if refusal(name) is None:
@@ -84,16 +84,16 @@ def attribute_names() -> Iterator[str]:
 
 
 def optimizer_lines() -> Iterator[str]:
-    """`adam Adam(lr: float = 0.001, …)` for every optimizer of `torch.optim` that takes dense gradients."""
+    """Yields `adam Adam(lr: float = 0.001, …)` for every optimizer of `torch.optim` with dense gradients."""
     for name, value in vars(torch.optim).items():
         if inspect.isclass(value) and value is not torch.optim.Optimizer and name != "SparseAdam":
             arguments = [p for p in python_signature(value.__init__, method=True) if p.name != "params"]
-            arguments += _elsewhere(name.lower(), {argument.name for argument in arguments})
+            arguments += _arguments_of_other_releases(name.lower(), {argument.name for argument in arguments})
             yield f"{name.lower()} {name}({render(tuple(arguments))})"
 
 
-def _elsewhere(optimizer: str, here: set[str]) -> Iterator[Parameter]:
-    """The arguments, by hand, that an optimizer has in another tested release of torch only."""
+def _arguments_of_other_releases(optimizer: str, here: set[str]) -> Iterator[Parameter]:
+    """Yields the arguments, written by hand, that an optimizer has only in other tested releases of torch."""
     for text in WRITTEN.get(optimizer, ()):
         for parameter in parse(text):
             if parameter.name not in here:
@@ -101,7 +101,7 @@ def _elsewhere(optimizer: str, here: set[str]) -> Iterator[Parameter]:
 
 
 def initialiser_lines() -> Iterator[str]:
-    """`normal normal_(mean: float = 0.0, std: float = 1.0)` for every function of `torch.nn.init`."""
+    """Yields `normal normal_(mean: float = 0.0, std: float = 1.0)` for every function of `torch.nn.init`."""
     for name, value in vars(nn.init).items():
         if name.endswith("_") and not name.startswith("_") and inspect.isfunction(value):
             arguments = tuple(p for p in python_signature(value) if p.name not in ("tensor", "generator"))
@@ -109,7 +109,7 @@ def initialiser_lines() -> Iterator[str]:
 
 
 def denied_lines() -> Iterator[str]:
-    """`name: reason`: the two patterns, then names, `(argument)`, `name(argument)` and `name(argument='value')`."""
+    """Yields `name: reason`: two patterns, then names, `(argument)`, `name(argument)`, `name(argument='value')`."""
     yield f"*_: {IN_PLACE}"
     yield f"_*: {PRIVATE}"
     found = {f"({argument})": reason for argument, reason in ARGUMENTS.items()}

@@ -1,4 +1,4 @@
-"""Signatures that neither the dispatcher nor Python tells in full: `written.txt`, by hand, as in the tables."""
+"""Reads `written.txt`: signatures written by hand, where the dispatcher and Python have only a part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_written() -> dict[str, tuple[str, ...]]:
-    """The text between the parentheses of every overload, by name."""
+    """Returns the text between the parentheses of every overload, by name."""
     found: dict[str, tuple[str, ...]] = {}
     for line in Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines():
         name, _, inside = line.partition("(")

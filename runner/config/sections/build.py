@@ -1,4 +1,4 @@
-"""A document to a config: short forms written out, every fault collected."""
+"""Builds a config from a document: expands short forms and collects every problem."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.config.keys import ENGINES, ON_NONFINITE, RESERVED, TENSOR_LOGS, TOP
 from runner.config.models import Config
 from runner.config.record_models import Health, Log
 from runner.config.sections.data import read_sources
-from runner.config.sections.faults import EnoughFaults, Faults
+from runner.config.sections.faults import Faults, TooManyFaults
 from runner.config.sections.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
 from runner.config.sections.optimizers import read_optimizers
 from runner.config.sections.snapshot import read_snapshot
@@ -25,10 +25,10 @@ _MAPPINGS = ("functions", "metrics")
 
 
 def build_config(document: Document, problems: list[Problem], most: int) -> Config | None:
-    """The config of a document, or None after its faults, `most` of them, were added to `problems`."""
+    """Returns the config of a document, or None if it is not valid; `problems` then has at most `most` new entries."""
     try:
         config = _config(plain(document.root), Faults(document, problems, most))
-    except EnoughFaults:
+    except TooManyFaults:
         return None
     if config is None or problems:
         return None
@@ -72,7 +72,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
 
 
 def run_name(stem: str) -> str:
-    """A run's name from that of its file."""
+    """Returns the default name of a run, from the name of its file."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:LONGEST_NAME] or "run"
 
 
@@ -82,7 +82,7 @@ def _check_keys(data: dict[str, Any], faults: Faults) -> None:
             faults.add((key,), not_built(f"`{key}`"), RESERVED[key], key=True)
         elif key not in TOP_LEVEL_KEYS:
             faults.misspelt |= {nearest(key, TOP_LEVEL_KEYS) or ""}
-            hint = _elsewhere(key, data[key]) or did_you_mean(
+            hint = _hint_for_other_tools(key, data[key]) or did_you_mean(
                 key, TOP_LEVEL_KEYS, f"a config takes {', '.join(TOP_LEVEL_KEYS)}"
             )
             if ":" in key:
@@ -90,20 +90,20 @@ def _check_keys(data: dict[str, Any], faults: Faults) -> None:
             faults.add((key,), f"a config has no key `{key}`", hint, key=True)
 
 
-def _elsewhere(key: str, value: Any) -> str | None:
-    """Where that is said which other tools say at the top."""
+def _hint_for_other_tools(key: str, value: Any) -> str | None:
+    """Returns the hint for a top-level key that other tools have, or None."""
     shown = value if isinstance(value, (int, float, str)) and len(str(value)) <= _LONGEST_VALUE else "…"
-    hint = _ELSEWHERE.get(key)
+    hint = _KEYS_OF_OTHER_TOOLS.get(key)
     return hint and hint.replace("VALUE", str(shown))
 
 
 _LONGEST_VALUE = 20
-_ELSEWHERE: Mapping[str, str] = {
+_KEYS_OF_OTHER_TOOLS: Mapping[str, str] = {
     **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "n_epochs"), "write `steps: {epochs: VALUE}`"),
     **dict.fromkeys(("iterations", "num_steps", "max_steps", "n_steps"), "write `steps: VALUE`"),
     **dict.fromkeys(("lr", "learning_rate"), "write `optimizer: {adam: {lr: VALUE}}`"),
     **dict.fromkeys(("scheduler", "lr_scheduler"), "write an expression of `t`: `optimizer: {adam: {lr: 0.1 / t}}`"),
-    "batch_size": "write it beside the file: `data: {train: {file: …, batch_size: VALUE}}`",
+    "batch_size": "write it next to the file: `data: {train: {file: …, batch_size: VALUE}}`",
     **dict.fromkeys(("loss", "model", "forward", "criterion", "objective"), "write it as the `expression`"),
     **dict.fromkeys(("weights", "variables"), "declare them under `parameters:`"),
 }

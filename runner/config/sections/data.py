@@ -1,4 +1,4 @@
-"""Data sources: columns as names or lists of names, dtypes held to those there are."""
+"""Reads data sources: columns are names or lists of names, and dtypes are checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXAMPLE = "write `{file: data.npz, columns: {x: images, y: labels}, batch_size:
 
 
 def read_sources(written: Any, faults: Faults) -> dict[str, DataDeclaration]:
-    """Declarations of `data:`, those with faults left out."""
+    """Returns the valid declarations of `data:`; problems of the others are added to `faults`."""
     if written is None:
         return {}
     if not isinstance(written, dict):

@@ -1,4 +1,4 @@
-"""One fault of a config after another, each at the place that a person wrote."""
+"""Collects the problems of a config, each at its place in the text."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from runner.errors import Problem, listing, nearest
 Model = TypeVar("Model", bound=Frozen)
 
 
-class EnoughFaults(Exception):
-    """More faults than a person reads: looking further would only take time and memory."""
+class TooManyFaults(Exception):
+    """Raised at the limit on problems: nobody reads more, and going on would only cost time and memory."""
 
 
 class Faults:
@@ -28,19 +28,19 @@ class Faults:
         self.problems = problems
         self.count = 0
         self.misspelt: set[str] = set()
-        """Top-level keys that were written another way, and so are not missing."""
+        """Top-level keys that seem to be misspelt, and so are not reported as missing."""
         self._most = len(problems) + most
 
     def add(self, path: Path, message: str, hint: str | None, *, key: bool = False) -> None:
-        """Add a fault; raises EnoughFaults at the first that is more than a person reads."""
+        """Adds a problem; raises TooManyFaults if there are then more than the limit."""
         self.count += 1
         self.problems.append(self.document.problem(path, message, hint, key=key))
         if len(self.problems) > self._most:
-            raise EnoughFaults
+            raise TooManyFaults
 
     def unknown(self, path: Path, name: str, owner: str, names: Iterable[str]) -> None:
-        """A name under `path` that `owner` does not have, with the nearest and what there is."""
-        hint = takes(names, name)
+        """Adds a problem for the key `name` under `path` that `owner` does not have; the hint lists `names`."""
+        hint = accepted_names(names, name)
         if ":" in name:
             hint = f"put a space after `:`; {hint}"
         self.add((*path, name), f"{owner} has no key `{name}`", hint, key=True)
@@ -48,12 +48,12 @@ class Faults:
     def build(
         self, model: type[Model], data: Mapping[str, Any], path: Path, within: Mapping[str, Path] | None = None
     ) -> Model | None:
-        """A frozen model of `data`, or None after its faults were added.
+        """Returns a frozen model of `data`, or None after adding its problems.
 
         Args:
-            data: values under the keys that a person writes.
-            path: where they stand.
-            within: where a key's value stands instead, for one that the short form does not name.
+            data: the values, under the keys of the config.
+            path: the path of `data` in the config.
+            within: the paths of values whose key a short form leaves out.
         """
         keys = keys_of(model)
         unknown = [key for key in data if key not in keys]
@@ -70,7 +70,7 @@ class Faults:
         return None if unknown else built
 
     def check_each(self, items: Iterable[tuple[str | int, Any]], check: Callable[[object], object], path: Path) -> bool:
-        """Check values under `path` one by one; True where all are fine."""
+        """Checks the values under `path` one by one, and returns whether all are valid."""
         before = self.count
         for key, value in items:
             try:
@@ -107,7 +107,7 @@ _CONTAINERS: dict[str, tuple[str, str | None]] = {
 
 
 def keys_of(model: type[Frozen]) -> list[str]:
-    """The keys that a person may write, in the order of the model."""
+    """Returns the keys of a model as a config writes them, in the order of the model."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -120,8 +120,8 @@ def description_of(model: type[Frozen], key: str) -> str:
     return key
 
 
-def takes(names: Iterable[str], wrong: str) -> str:
-    """What there is, and the nearest to what was written."""
+def accepted_names(names: Iterable[str], wrong: str) -> str:
+    """Returns a hint that lists the accepted names, and suggests the one nearest to `wrong`."""
     names = list(names)
     found = nearest(wrong, names)
     shown = f"it takes {listing(names)}" if names else "it takes none"

@@ -1,4 +1,4 @@
-"""What may be called what: one namespace for parameters and constants, and the words that nobody may take."""
+"""Checks names: parameters and constants share one namespace, and some words are reserved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIGNATURE = r"(?s)\s*([^\W\d]\w*)\s*\((.*)\)\s*"
 
 
 def check_name(path: tuple[str | int, ...], name: str, owner: str, faults: Faults) -> bool:
-    """Report a name that is no identifier or is reserved; True where it is fine."""
+    """Reports a name that is reserved or not an identifier; returns whether the name is valid."""
     if name in RESERVED:
         faults.add(
             path,
@@ -33,7 +33,7 @@ def check_name(path: tuple[str | int, ...], name: str, owner: str, faults: Fault
 
 
 def check_tensor_names(data: dict[str, Any], faults: Faults) -> None:
-    """Names of parameters and constants: valid, and each used once."""
+    """Checks that the names of parameters and constants are valid, and each is used once."""
     parameters = data.get("parameters")
     constants = data.get("constants")
     parameters = parameters if isinstance(parameters, dict) else {}
@@ -52,7 +52,7 @@ def check_tensor_names(data: dict[str, Any], faults: Faults) -> None:
 
 
 def check_data_names(data: dict[str, Any], faults: Faults) -> None:
-    """Names of data sources, and of their columns, which share a namespace with parameters and constants."""
+    """Checks the names of data sources and their columns; columns share a namespace with parameters and constants."""
     sources = data.get("data")
     for source, declared in sources.items() if isinstance(sources, dict) else ():
         check_name(("data", source), source, "a data source", faults)
@@ -76,7 +76,7 @@ def check_metric_names(data: dict[str, Any], faults: Faults) -> None:
 
 
 def check_function_names(data: dict[str, Any], faults: Faults) -> None:
-    """Signatures of `functions:`: a name before a parenthesis, each name once."""
+    """Checks the signatures of `functions:`: each has a name before its parenthesis, and each name is used once."""
     functions = data.get("functions")
     seen: dict[str, str] = {}
     for signature in functions if isinstance(functions, dict) else ():
@@ -92,12 +92,14 @@ def check_function_names(data: dict[str, Any], faults: Faults) -> None:
             continue
         if name in seen:
             first = faults.document.mark(("functions", seen[name]), key=True)
-            faults.add(path, f"the function `{name}` stands twice", f"the first is at {first}; rename one", key=True)
+            faults.add(
+                path, f"the function `{name}` is defined twice", f"the first is at {first}; rename one", key=True
+            )
         seen.setdefault(name, signature)
 
 
 def _is_normal(name: str) -> bool:
-    """Whether Python's parser keeps the name as it is written."""
+    """Whether Python's parser keeps the name unchanged: it normalizes identifiers to NFKC."""
     if name.isascii():
         return True
     import unicodedata

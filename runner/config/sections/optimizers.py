@@ -1,4 +1,4 @@
-"""Optimizers: one class of torch.optim each, its arguments held to the catalogue, or a rule."""
+"""Reads optimizers: each is a class of torch.optim with arguments checked against the catalogue, or a rule."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any
 from runner.catalogue import REFUSED_OPTIMIZERS, Optimizer, newer_arguments, optimizers
 from runner.config.fields import FieldError, check_names
 from runner.config.models import GroupDeclaration, OptimizerDeclaration, RuleDeclaration
-from runner.config.sections.faults import Faults, takes
+from runner.config.sections.faults import Faults, accepted_names
 from runner.config.sections.names import check_name
 from runner.config.text.nodes import Path, describe
 from runner.errors import did_you_mean
 
 SINGLE = "optimizer"
-"""The name of the only optimizer where a config writes `optimizer:`."""
+"""The name of the optimizer of a config with `optimizer:`."""
 SIDE_KEYS = ("parameters", "groups", "state")
 RULE = "rule"
-"""The key of an optimizer that is written as equations."""
-NAMES_OF_A_RULE = ("param", "grad", "t")
-"""What every rule reads; no state entry may be called so."""
+"""The key of an optimizer written as equations."""
+RULE_NAMES = ("param", "grad", "t")
+"""The names that every rule reads; no state entry may have one of them."""
 
 _EXAMPLE = "write one class of torch.optim with its arguments, such as `{adam: {lr: 0.001}}`"
 
 
 def read_optimizers(data: dict[str, Any], faults: Faults) -> dict[str, OptimizerDeclaration]:
-    """Optimizers by name, from `optimizer:` or `optimizers:`."""
+    """Returns the optimizers by name, from `optimizer:` or `optimizers:`."""
     single, several = data.get("optimizer"), data.get("optimizers")
     if single is not None and several is not None:
         faults.add(
             ("optimizers",),
-            "both `optimizer` and `optimizers` stand here",
-            "move the one among the others, under a name",
+            "both `optimizer` and `optimizers` are given",
+            "move it into `optimizers`, under a name",
             key=True,
         )
     if single is not None:
@@ -93,7 +93,7 @@ def _rule(written: dict[str, Any], path: Path, faults: Faults) -> OptimizerDecla
     body = {key: value for key, value in body.items() if key != "state" or value is not None}
     states = body.get("state")
     for name in states if isinstance(states, dict) else ():
-        if name in NAMES_OF_A_RULE:
+        if name in RULE_NAMES:
             message = f"`{name}` means something else in a rule"
             faults.add((*place, "state", name), message, "choose another name for this state", key=True)
         else:
@@ -107,7 +107,7 @@ def _rule(written: dict[str, Any], path: Path, faults: Faults) -> OptimizerDecla
 
 
 def _kind(written: dict[str, Any], path: Path, faults: Faults) -> str | None:
-    """The one key that names a class, or None after a fault was added."""
+    """Returns the one key that names a class or a rule, or None after adding a problem."""
     kinds = [key for key in written if key not in SIDE_KEYS]
     if len(kinds) == 1:
         return kinds[0]
@@ -117,19 +117,21 @@ def _kind(written: dict[str, Any], path: Path, faults: Faults) -> str | None:
     elif len(known) == 1:
         for key in kinds:
             if key != known[0]:
-                faults.add((*path, key), *_unknown_beside(key, known[0]), key=True)
+                faults.add((*path, key), *_unknown_key(key, known[0]), key=True)
     else:
         hint = "remove one, or name several under `optimizers`"
-        faults.add((*path, kinds[1]), f"`{kinds[0]}` and `{kinds[1]}`: one optimizer may stand here", hint, key=True)
+        faults.add(
+            (*path, kinds[1]), f"`{kinds[0]}` and `{kinds[1]}`: only one optimizer is allowed here", hint, key=True
+        )
     return None
 
 
-def _unknown_beside(key: str, kind: str) -> tuple[str, str]:
-    """What is wrong with a key that stands beside an optimizer's class, and a hint."""
+def _unknown_key(key: str, kind: str) -> tuple[str, str]:
+    """Returns the message and hint for an unknown key next to an optimizer's class."""
     within = RuleDeclaration.model_fields if kind == RULE else [part.name for part in optimizers()[kind].arguments]
     if key in within:
-        return f"`{key}` belongs to `{kind}` and stands beside it", f"indent it more, to stand within `{kind}`"
-    hint = f"beside `{kind}` may stand {', '.join(SIDE_KEYS)}"
+        return f"`{key}` belongs inside `{kind}`, not next to it", f"indent it, to put it inside `{kind}`"
+    hint = f"allowed next to `{kind}`: {', '.join(SIDE_KEYS)}"
     meant = did_you_mean(key, SIDE_KEYS)
     return f"an optimizer has no key `{key}`", f"{hint}; {meant}" if meant else hint
 
@@ -179,7 +181,7 @@ def _check_arguments(table: Optimizer, written: dict[str, Any], path: Path, faul
             faults.add((*path, name), f"the argument `{name}` is refused: {table.refused[name]}", "remove it", key=True)
         elif name not in known and name not in (newer := newer_arguments(table)):
             message = f"{table.name} has no argument `{name}`"
-            faults.add((*path, name), message, takes([*known, *newer], name), key=True)
+            faults.add((*path, name), message, accepted_names([*known, *newer], name), key=True)
         else:
             _check_hyperparameter(value, (*path, name), faults)
 

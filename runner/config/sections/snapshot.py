@@ -1,4 +1,4 @@
-"""`snapshot`: how a config's numbers are held, read from a document."""
+"""Reads the `snapshot` section: what a snapshot stores, and the tolerances that it is compared with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FORMS = "write `dtype`, `{rtol: 1e-5}` or `{ulp: 4}`"
 
 
 def read_snapshot(written: Any, faults: Faults) -> SnapshotDeclaration:
-    """The `snapshot` section, its short forms written out; the default where there is none or it is not valid."""
+    """Returns the `snapshot` section with short forms expanded, or the default if it is missing or not valid."""
     if written is None:
         return SnapshotDeclaration()
     if not isinstance(written, dict):
@@ -34,7 +34,7 @@ def read_snapshot(written: Any, faults: Faults) -> SnapshotDeclaration:
 
 
 def _uncertainty(written: Any, path: Path, faults: Faults) -> UncertaintyDeclaration | None:
-    """None where it says `false`."""
+    """Returns the declaration, or None for `false`."""
     if written is False:
         return None
     if written is None or written is True:
@@ -69,8 +69,10 @@ def _check_tolerance(values: dict[str, Any], path: Path, faults: Faults) -> None
     _check_word(values.get("tolerance"), (*path, "tolerance"), TOLERANCES, faults)
     given = [key for key in ("tolerance", "ulp", "rtol", "atol") if values.get(key) is not None]
     if len(given) > 1 and given != ["rtol", "atol"]:
-        told = " and ".join(f"`{key}`" for key in given)
-        faults.add((*path, given[-1]), f"{told} say two things", "keep one; `rtol` and `atol` go together", key=True)
+        shown = " and ".join(f"`{key}`" for key in given)
+        faults.add(
+            (*path, given[-1]), f"{shown} cannot be combined", "keep one; `rtol` and `atol` go together", key=True
+        )
 
 
 def _check_word(written: Any, path: Path, words: tuple[str, ...], faults: Faults) -> None:

@@ -1,4 +1,4 @@
-"""The program: a count or a list of steps, bare words and short arguments written out."""
+"""Reads `steps`: a count or a list of steps, with bare words and short arguments expanded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOOPS: dict[str, tuple[type[Repeat] | type[ForEach], str]] = {
 
 
 def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple[Step, ...]:
-    """The steps of a config; `[backward]` where it says none."""
+    """Returns the steps of a config; the default is `[backward]`."""
     path: Path = ("steps",)
     if written is None:
         return (Step(kind="backward", argument=STEP_MODELS["backward"](), path=path),)
@@ -63,7 +63,7 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
 
 
 def _epochs(written: dict[str, Any], path: Path, faults: Faults) -> tuple[Step, ...]:
-    """`{epochs: n}`: one `train` for each batch of the first source."""
+    """Expands `{epochs: n}`: one `train` for each batch of the first source."""
     train = Step(kind="train", argument=Train(), path=path)
     loop = faults.build(ForEach, {**written, "steps": (train,)}, path)
     return () if loop is None else (Step(kind="for_each", argument=loop, path=path),)
@@ -92,12 +92,12 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
     if written.get("every") is not None and loops == 0:
         faults.add(
             (*path, "every"),
-            "`every` stands outside a loop",
+            "`every` outside a loop",
             "move the step into a `repeat` or `for_each`, or remove `every`",
             key=True,
         )
     if kind == "stop" and loops == 0:
-        faults.add(place, "`stop` stands outside a loop", "move it into a `repeat` or `for_each`", key=True)
+        faults.add(place, "`stop` outside a loop", "move it into a `repeat` or `for_each`", key=True)
     argument = _argument(kind, written[kind], place, loops, faults)
     values: dict[str, Any] = {key: written[key] for key in SIDE_KEYS if key in written}
     if isinstance(values.get("when"), bool):
@@ -107,17 +107,17 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
 
 
 def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | None:
-    """The kind of a step from its keys, or None after a fault was added."""
+    """Returns the kind of a step from its keys, or None after adding a problem."""
     known = [key for key in kinds if key in STEP_MODELS]
     unknown = [key for key in kinds if key not in STEP_MODELS]
     for key in unknown:
         faults.add(path if bare else (*path, key), *_unknown(key, known), key=True)
     if not kinds:
-        faults.add(path, "no step stands here", f"steps are {', '.join(STEP_MODELS)}")
+        faults.add(path, "no step here", f"steps are {', '.join(STEP_MODELS)}")
     if len(known) > 1:
         faults.add(
             (*path, known[1]),
-            f"`{known[0]}` and `{known[1]}` stand in one step",
+            f"`{known[0]}` and `{known[1]}` in one step",
             "put `- ` before the second",
             key=True,
         )
@@ -127,13 +127,13 @@ def _kind(kinds: list[str], path: Path, bare: bool, faults: Faults) -> str | Non
 
 
 def _unknown(key: str, known: list[str]) -> tuple[str, str | None]:
-    """What is wrong with an unknown key of a step that has the step keys `known`, and a hint."""
+    """Returns the message and hint for an unknown key of a step that has the step keys `known`."""
     if not known:
         return f"there is no step `{key}`", did_you_mean(key, STEP_MODELS, f"steps are {', '.join(STEP_MODELS)}")
     kind = known[0]
     if kind in STEP_MODELS and key in keys_of(STEP_MODELS[kind]):
-        return f"`{key}` belongs to `{kind}` and stands beside it", f"indent it more, to stand within `{kind}`"
-    hint = f"beside `{kind}` may stand every, when"
+        return f"`{key}` belongs inside `{kind}`, not next to it", f"indent it, to put it inside `{kind}`"
+    hint = f"allowed next to `{kind}`: every, when"
     meant = did_you_mean(key, SIDE_KEYS)
     return f"a step has no key `{key}`", f"{hint}; {meant}" if meant else hint
 
@@ -199,7 +199,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _with_key(key: str, types: tuple[type, ...]) -> Callable[[str, Any, Path, Faults], Frozen | None]:
-    """A reader of arguments whose short form, of one of `types`, stands for the value of `key`."""
+    """Returns a reader of arguments whose short form, of one of `types`, is the value of `key`."""
 
     def read(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
         model = STEP_MODELS[kind]
@@ -237,7 +237,7 @@ def _mapping_only(kind: str, written: Any, path: Path, faults: Faults) -> Frozen
 def _nothing(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
     if written is not None:
         faults.add(
-            path, f"`{kind}` takes no argument, found {describe(written)}", f"write `{kind}:` with `when:` beside it"
+            path, f"`{kind}` takes no argument, found {describe(written)}", f"write `{kind}:` with `when:` next to it"
         )
         return None
     return STEP_MODELS[kind]()

@@ -1,4 +1,4 @@
-"""Parameters and constants: short forms written out, initialisers held to the catalogue."""
+"""Reads parameters and constants: expands short forms and checks initialisers against the catalogue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from runner.catalogue import Initialiser, initialisers
 from runner.config.fields import check_number
 from runner.config.models import InitCall, InitExpression, TensorDeclaration
-from runner.config.sections.faults import Faults, takes
+from runner.config.sections.faults import Faults, accepted_names
 from runner.config.text.nodes import Path, describe
 from runner.errors import did_you_mean
 
@@ -17,7 +17,7 @@ _SAY_INIT = "write `init: 0`, a list, an initialiser such as `init: {normal: {st
 
 
 def read_parameters(value: Any, scalars: frozenset[str], faults: Faults) -> dict[str, TensorDeclaration]:
-    """Declarations of `parameters:`, those with faults left out."""
+    """Returns the valid declarations of `parameters:`; problems of the others are added to `faults`."""
     declared: dict[str, TensorDeclaration] = {}
     for name, written in _mapping(value, "parameters", faults).items():
         path = ("parameters", name)
@@ -34,7 +34,7 @@ def read_parameters(value: Any, scalars: frozenset[str], faults: Faults) -> dict
 def read_constants(
     value: Any, scalars: frozenset[str], faults: Faults
 ) -> dict[str, int | float | bool | str | TensorDeclaration]:
-    """Values of `constants:`: scalars as they are, tensors declared."""
+    """Returns the values of `constants:`: scalars as they are, tensors as declarations."""
     declared: dict[str, int | float | bool | str | TensorDeclaration] = {}
     for name, written in _mapping(value, "constants", faults).items():
         path = ("constants", name)
@@ -62,7 +62,7 @@ def read_constants(
 
 
 def scalar_names(value: Any) -> frozenset[str]:
-    """Names of the scalar constants in the plain value of `constants:`."""
+    """Returns the names of the scalar constants in the plain value of `constants:`."""
     return (
         frozenset(name for name, written in value.items() if isinstance(written, int | float | str))
         if isinstance(value, dict)
@@ -90,7 +90,7 @@ def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, n
         data = {"init": written} if isinstance(written, list) else {"init": written, "shape": []}
         within = {"init": path, "shape": path}
     else:
-        hint = "write `{init: …}` around it" if isinstance(written, str | bool) else _SAY_INIT
+        hint = "write it as `{init: …}`" if isinstance(written, str | bool) else _SAY_INIT
         faults.add(
             path,
             f"expected a number, a list or a mapping for {noun}, found {describe(written)}",
@@ -113,7 +113,7 @@ def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, n
 
 
 def _init(written: Any, path: Path, scalars: frozenset[str], faults: Faults) -> Any:
-    """The normal form of an `init`: number, text over scalar constants, nested tuple, InitCall or InitExpression."""
+    """Returns the normal form of an `init`: a number, text, a nested tuple, an InitCall or an InitExpression."""
     if isinstance(written, list):
         return _nested(written, path, faults)
     if isinstance(written, str):
@@ -155,13 +155,13 @@ _CALL = re.compile(r"(?:torch\.|nn\.init\.|init\.)*(?P<name>[A-Za-z_]+)\((?P<arg
 
 
 def _initialiser_called(name: str) -> str:
-    """The initialiser that `name`, `name_` or torch's `randn` calls; empty where it is none."""
+    """Returns the initialiser that `name` or `name_` calls, or an empty text."""
     plain = name.removesuffix("_")
     return plain if plain in initialisers() else ""
 
 
 def _as_mapping(name: str, text: str) -> str:
-    """``write `{uniform: {a: -1, b: 1}}` `` for the arguments `-1, 1`."""
+    """Returns a hint with the call as a mapping: ``write `{uniform: {a: -1, b: 1}}` `` for `-1, 1`."""
     known = [argument.name for argument in initialisers()[name].arguments]
     parts = [part.strip() for part in text.split(",") if part.strip()]
     arguments: dict[str, str] = {}
@@ -184,7 +184,7 @@ def _nested(written: list[Any], path: Path, faults: Faults) -> tuple[Any, ...] |
 
 
 def _check_shape(written: list[Any], path: Path, faults: Faults) -> tuple[int, ...] | None:
-    """The shape of a nested list, or None after the first fault in it was added."""
+    """Returns the shape of a nested list, or None after adding its first problem."""
     first: tuple[int, ...] | None = None
     for index, item in enumerate(written):
         place = (*path, index)
@@ -222,7 +222,7 @@ def _call(name: str, arguments: Any, path: Path, place: Path, faults: Faults) ->
     known = {argument.name: argument for argument in table.arguments}
     for key, value in arguments.items():
         if key not in known:
-            faults.add((*place, key), f"{name} has no argument `{key}`", takes(known, key), key=True)
+            faults.add((*place, key), f"{name} has no argument `{key}`", accepted_names(known, key), key=True)
         elif not isinstance(value, int | float | str) or value == "":
             message = f"expected a number or an expression over scalar constants, found {describe(value)}"
             faults.add((*place, key), message, "write a number, or text such as `2 * n`")

@@ -1,5 +1,5 @@
-"""YAML text, and the place of every character in it.
+"""Parses YAML text into a tree, with the place of every character.
 
-In: files, standard input and overrides. Out: a tree of marked nodes, merged and resolved.
-Knows the syntax of configs, and nothing of their meaning.
+In: files, standard input and overrides. Out: one tree of nodes with places, `extends` and overrides applied.
+Handles the syntax of configs, not their meaning.
 """

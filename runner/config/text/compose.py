@@ -1,8 +1,8 @@
-"""YAML text to a tree of marked nodes, from the events of libyaml's parser.
+"""Builds a tree of nodes with places from the events of libyaml's parser.
 
-The event parser keeps its stack on the heap, looks at most 1,024 characters ahead, and is stopped as soon as it reports
-one level too many: nesting is bounded before anything recurses. (libyaml's own composer recurses on the C stack, and
-ends the process on deep text.)
+The event parser keeps its stack on the heap and looks at most 1,024 characters ahead. Reading stops at the first level
+that is too deep, so nesting is bounded before anything recurses. (libyaml's own composer recurses on the C stack, and
+deep text crashes the process.)
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from runner.config.text.yaml_errors import QUOTE_OR_BLOCK, explain, unbalanced
 from runner.errors import ConfigError, Problem
 
 Event = Any
-"""An event of libyaml's parser; its kinds share no type that names what they have."""
+"""An event of libyaml's parser; the event classes share no base that declares their attributes."""
 
 EMPTY_HINT = "a config needs at least `parameters` and `expression`"
 _PROPERTIES = r"(?:[&!]\S*\s*)*"
 _FREE_TEXT: tuple[Path, ...] = (("description",),)
-"""Values that are prose: a bracket there needs no partner."""
+"""Values that are prose, where brackets need not match."""
 
 
 def compose(source: Source, limits: Limits, problems: list[Problem], *, value: bool = False, shift: int = 0) -> Node:
-    """The tree of a text.
+    """Returns the tree of a text.
 
     Args:
-        problems: takes the faults that leave a tree to look at further.
-        value: the text is any value, of an override, rather than a whole config.
-        shift: characters of the text that come before the YAML begins.
+        problems: collects the problems that do not stop the parser.
+        value: the text is the value of an override, of any type, instead of a whole config.
+        shift: the number of characters before the YAML starts.
     Raises:
-        ConfigError: the text is no YAML, is empty, or goes past a limit.
+        ConfigError: the text is not YAML, is empty, or exceeds a limit.
     """
     composer = _Composer(source, limits, problems, CParser(source.text[shift:]), shift)
     try:
@@ -46,9 +46,9 @@ def compose(source: Source, limits: Limits, problems: list[Problem], *, value: b
     except yaml.YAMLError as error:
         fatal = explain(error, source, shift)
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None and composer.bracket is not None:
-            at, said = composer.bracket
-            if at == error.problem_mark.index + shift and said in problems:
-                problems.remove(said)  # the bracket is open because YAML ended the text there, as `fatal` says
+            at, reported = composer.bracket
+            if at == error.problem_mark.index + shift and reported in problems:
+                problems.remove(reported)  # `fatal` already explains it: YAML ended the text there
         raise ConfigError(
             [*(problem for problem in problems if problem.mark is None or problem.line != fatal.line), fatal]
         ) from error
@@ -65,7 +65,7 @@ class _Composer:
     anchors: dict[str, Node | None] = field(default_factory=dict)
     alias_nodes: int = 0
     bracket: tuple[int, Problem] | None = None
-    """The end of the last text with a bracket that has no partner, and what was said of it."""
+    """The end offset of the last text with an unmatched bracket, and the problem reported for it."""
 
     def document(self, value: bool) -> Node:
         self.parser.get_event()
@@ -76,7 +76,7 @@ class _Composer:
             raise ConfigError(whole_file_problem(self.source.name, "the file is empty", EMPTY_HINT))
         if start.version or start.tags:
             problem = self._problem(
-                start, "a line that begins with `%` is a YAML directive", "a config takes none: remove it"
+                start, "a line that begins with `%` is a YAML directive", "remove it: configs have no directives"
             )
             raise ConfigError(problem)
         node = self._node(self.parser.get_event(), 0)
@@ -96,7 +96,7 @@ class _Composer:
             raise ConfigError(
                 [
                     *self.problems,
-                    self._over(node, message, "put a space after each `:`" if what == "a text" else EMPTY_HINT),
+                    self._node_problem(node, message, "put a space after each `:`" if what == "a text" else EMPTY_HINT),
                 ]
             )
         return node
@@ -108,12 +108,12 @@ class _Composer:
         if event.tag is not None:
             self._report(
                 event,
-                f"a tag, `{_tag_shown(event.tag)}`, and a config takes none",
+                f"a tag, `{_tag_shown(event.tag)}`, which configs do not allow",
                 "remove it; text that begins with `!` is quoted",
             )
         if anchor is not None:
             if anchor in self.anchors:
-                self._report(event, f"the anchor `&{anchor}` stands twice", "give the second one another name")
+                self._report(event, f"the anchor `&{anchor}` is defined twice", "give the second one another name")
             self.anchors[anchor] = None
         node: Node
         if isinstance(event, yaml.ScalarEvent):
@@ -121,7 +121,7 @@ class _Composer:
             if anchor is not None and event.value == "" and node.style == "":
                 self._report(
                     event,
-                    f"the anchor `&{anchor}` stands on an empty value",
+                    f"the anchor `&{anchor}` is on an empty value",
                     "give it a value, or quote the text that begins with `&`",
                 )
         else:
@@ -138,7 +138,7 @@ class _Composer:
         node = self.anchors.get(name)
         if node is None:
             if name in self.anchors:
-                self._report(event, f"the alias `*{name}` stands within its own anchor", "write the value out")
+                self._report(event, f"the alias `*{name}` is inside its own anchor", "write the value out")
             else:
                 self._report(
                     event, f"YAML reads `*{name}` as an alias, and there is no anchor `&{name}` above", QUOTE_OR_BLOCK
@@ -146,7 +146,7 @@ class _Composer:
             return ScalarNode(None, self.source, event.start_mark.index + self.shift, event.end_mark.index + self.shift)
         self.alias_nodes += _weight(node)
         if self.alias_nodes > self.limits.alias_nodes:
-            message = f"aliases that stand for more than {self.limits.alias_nodes:,} values"
+            message = f"aliases that expand to more than {self.limits.alias_nodes:,} values"
             raise ConfigError(self._problem(event, message, "write fewer, or raise the limit with --max-alias-nodes"))
         return node
 
@@ -191,7 +191,7 @@ class _Composer:
             value = self._node(self.parser.get_event(), depth + 1)
             split = self._check_brackets(value, event.flow_style, split)
             if not was_split:
-                self._enter(entries, key, text, value)
+                self._add_entry(entries, key, text, value)
             weight += 1 + _weight(value)
             self.path.pop()
         start, end = event.start_mark.index + self.shift, key_event.end_mark.index + self.shift
@@ -200,26 +200,32 @@ class _Composer:
     def _key(self, event: Event, depth: int) -> ScalarNode:
         key = self._node(event, depth + 1)
         if not isinstance(key, ScalarNode):
-            self._report(event, "a list or mapping stands as a key", "a key is text: quote it")
+            self._report(event, "a list or mapping as a key", "a key is text: quote it")
             return ScalarNode(None, self.source, key.start, key.end, "?")
         return key
 
-    def _enter(self, entries: dict[str, Entry], key: ScalarNode, text: str, value: Node) -> None:
+    def _add_entry(self, entries: dict[str, Entry], key: ScalarNode, text: str, value: Node) -> None:
         if key.style == "?":
             return
         if text == "<<" and key.style == "":
-            self._over_report(key, "a merge key, and a config takes none", "write the keys out, or use `extends`")
+            self._report_node(key, "a merge key, which configs do not allow", "write the keys out, or use `extends`")
         elif text in entries:
             first = entries[text].key
             hint = f"the first is at {first.source.mark(first.start)}; remove one"
-            self._over_report(key, f"`{text}` stands twice in one mapping", hint)
+            self._report_node(key, f"duplicate key `{text}`", hint)
         elif text == "" and key.style == "":
-            self._over_report(key, "a key is missing before `:`", "name it, or quote the text")
+            self._report_node(key, "a key is missing before `:`", "name it, or quote the text")
         else:
             entries[text] = Entry(key, value)
 
     def _check_brackets(self, node: Node, flow: bool, split: bool) -> bool:
-        """Report an unquoted bracket without a partner, once a flow collection; True when there is one."""
+        """Reports an unmatched bracket in unquoted text.
+
+        Args:
+            split: whether this flow collection has reported one; it then reports no more.
+        Returns:
+            `split` for the next node.
+        """
         if (
             split
             or not isinstance(node, ScalarNode)
@@ -234,7 +240,7 @@ class _Composer:
             message = f"`{bracket}` has no partner: in `{{…}}` and `[…]` a comma ends the value"
         else:
             message = f"`{bracket}` has no partner"
-        self._over_report(node, message, QUOTE_OR_BLOCK)
+        self._report_node(node, message, QUOTE_OR_BLOCK)
         self.bracket = node.end, self.problems[-1]
         return flow
 
@@ -242,19 +248,19 @@ class _Composer:
         start, end = event.start_mark.index + self.shift, event.end_mark.index + self.shift
         return self.source.problem(start, max(end, start + 1), message, hint, dotted(tuple(self.path)))
 
-    def _over(self, node: Node, message: str, hint: str) -> Problem:
+    def _node_problem(self, node: Node, message: str, hint: str) -> Problem:
         return node.source.problem(node.start, node.end, message, hint, dotted(tuple(self.path)))
 
     def _report(self, event: Event, message: str, hint: str) -> None:
         self._add(self._problem(event, message, hint))
 
-    def _over_report(self, node: Node, message: str, hint: str) -> None:
-        self._add(self._over(node, message, hint))
+    def _report_node(self, node: Node, message: str, hint: str) -> None:
+        self._add(self._node_problem(node, message, hint))
 
     def _add(self, problem: Problem) -> None:
         self.problems.append(problem)
         if len(self.problems) > self.limits.problems:
-            raise ConfigError(self.problems)  # more than a person reads
+            raise ConfigError(self.problems)  # stop here: nobody reads more
 
 
 def _is(event: Event, kind: type[yaml.Event]) -> bool:

@@ -1,4 +1,4 @@
-"""A tree of nodes to YAML text that reads like what was written, and loads back to the same values."""
+"""Writes a tree of nodes as YAML that keeps the style of the source and loads back to the same values."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from runner.config.text.scalars import NumberRangeError, resolve_plain
 from runner.config.text.yaml_errors import unbalanced
 
 _INDICATORS = frozenset("-?:,[]{}#&*!|>'\"%@`")
-"""Characters that mean something where a plain scalar begins."""
+"""Characters with a meaning at the start of a plain scalar."""
 _FLOW_INDICATORS = frozenset(",[]{}:?")
 _ESCAPED = re.compile('["\\\\\0-\x1f\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]')
 _LONGEST_KEY = 1000
-"""Characters that a key may have without `? ` before it; libyaml's limit is 1,024."""
+"""Keys of this many characters or more are written after `? `; libyaml's limit is 1,024."""
 _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
 
 
 def emit(root: MapNode, name: str, folder: FilePath, absolute_files: bool) -> str:
-    """The whole config as YAML, beginning with its name, which is `name` where it says none."""
+    """Returns the whole config as YAML. Its name comes first: `name`, unless the config sets one."""
     writer = _Writer(folder, absolute_files, root)
-    said = root.entries.get("name")
-    if said is not None and isinstance(said.value, ScalarNode) and said.value.value is not None:
-        name = str(said.value.value)
+    declared = root.entries.get("name")
+    if declared is not None and isinstance(declared.value, ScalarNode) and declared.value.value is not None:
+        name = str(declared.value.value)
     lines = [f"name: {_scalar_text(name, flow=False)}"]
     for key, entry in root.entries.items():
         if key != "name":
@@ -34,7 +34,7 @@ def emit(root: MapNode, name: str, folder: FilePath, absolute_files: bool) -> st
 
 
 class _Writer:
-    """Where relative data files are written from."""
+    """Writes nodes as lines of YAML, with data files relative to `folder` or absolute."""
 
     __slots__ = ("absolute_files", "folder", "root")
 
@@ -49,7 +49,7 @@ class _Writer:
         return self._after(head, node, (*path, key), indent + 2)
 
     def _after(self, head: str, node: Node, path: Path, indent: int) -> list[str]:
-        """Lines of a node that begins after `head`; what needs lines of its own stands at `indent`."""
+        """Returns the lines of a node that starts after `head`; further lines are indented by `indent`."""
         if isinstance(node, ScalarNode):
             value = self._value(node, path)
             if isinstance(value, str) and _fits_block(value):
@@ -87,7 +87,7 @@ class _Writer:
         return "{" + ", ".join(pairs) + "}"
 
     def _value(self, node: ScalarNode, path: Path) -> object:
-        """The value of a scalar: what it was written as, where that is a number."""
+        """Returns the value of a scalar; numbers keep their original text, data files get their new path."""
         if isinstance(node.value, str) and (is_file_path(path) or is_column_file_path(path, self.root)):
             return self._file(node.value, node.source.folder)
         if isinstance(node.value, int | float) and not isinstance(node.value, bool):
@@ -103,7 +103,7 @@ class _Writer:
 
 
 class _AsWritten(str):
-    """Text that stands in YAML as it is."""
+    """Text to write without quotes or escapes."""
 
     __slots__ = ()
 
@@ -114,7 +114,7 @@ def is_file_path(path: Path) -> bool:
 
 
 def is_column_file_path(path: Path, root: MapNode) -> bool:
-    """Whether the value at a path names a data file of one batch column, which a source without `file` has."""
+    """Whether the value at a path names the data file of one batch column, in a source without `file`."""
     if len(path) != 4 or path[0] != "data" or path[2] != "columns":
         return False
     data = root.entries["data"].value
@@ -169,7 +169,7 @@ def _scalar_text(value: object, flow: bool) -> str:
 
 
 def _is_plain(value: str, flow: bool) -> bool:
-    """Whether YAML reads the bare text as this very text."""
+    """Whether YAML reads the unquoted text back as the same text."""
     if (
         not value
         or value == "<<"

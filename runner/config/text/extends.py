@@ -1,4 +1,4 @@
-"""`extends`: the files under a config, read from allowed folders only and merged in order."""
+"""`extends`: reads the base files of a config, from allowed folders only, and merges them in order."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from runner.config.text.source import Source, read_source
 from runner.errors import ConfigError, Problem, UsageError
 
 MOST_MERGED = 4
-"""How many files of the largest size bases may come to, each counted as often as it is listed."""
+"""The most text that bases may have together, in files of the largest size; a base listed twice counts twice."""
 
 _LEAST_WORK = 1 << 12
-"""What laying a base over others costs besides, in characters."""
+"""The fixed cost of merging one base, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +28,31 @@ class Sandbox:
     folders: tuple[str, ...]  # resolved
 
     @classmethod
-    def around(cls, folder: Path, allowed: Sequence[str | Path] = ()) -> Sandbox:
+    def of(cls, folder: Path, allowed: Sequence[str | Path] = ()) -> Sandbox:
         return cls(tuple(os.path.realpath(each) for each in (folder, *allowed)))
 
     def holds(self, path: str | Path) -> bool:
-        """Whether a path, its links followed, lies below an allowed folder."""
+        """Whether a path lies below an allowed folder once its links are resolved."""
         resolved = os.path.realpath(path)
         return any(os.path.commonpath((folder, resolved)) == folder for folder in self.folders)
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class BaseReader:
-    """Reads a config text with everything that it extends; each file once."""
+    """Reads a config and all its bases; each file is read once."""
 
     limits: Limits
     sandbox: Sandbox
     problems: list[Problem]
     read: dict[str, MapNode] = field(default_factory=dict)
     failed: bool = False
-    merged: int = 0  # characters of the bases that were laid over others
+    merged: int = 0  # characters of the bases merged so far
 
     def tree(self, source: Source, stack: tuple[tuple[str, str], ...]) -> MapNode | None:
-        """The merged tree of a source, or None where it is no YAML (then `failed` is set).
+        """Returns the merged tree of a source, or None if it is not YAML; `failed` is then set.
 
         Args:
-            stack: the files that led here, resolved and as they are shown, this source last.
+            stack: the chain of files that extend one another, as (resolved path, shown path), this source last.
         """
         found: list[Problem] = []
         try:
@@ -73,19 +73,19 @@ class BaseReader:
             base = self._base(item, source, stack)
             if base is None or base is before:
                 continue
-            if not self._counted(base, item):
+            if not self._fits_limit(base, item):
                 break
             merged, before = merge(merged, base), base
         merged = merge(merged, with_entries(node, entries))
         assert isinstance(merged, MapNode)
         return merged
 
-    def _counted(self, base: MapNode, item: ScalarNode) -> bool:
-        """Count the text that is merged, a base as often as it is laid over others; a fault where it is too much."""
+    def _fits_limit(self, base: MapNode, item: ScalarNode) -> bool:
+        """Counts merged text, each base as often as it is merged; over the limit, reports it and returns False."""
         self.merged += _LEAST_WORK + len(base.source.text)
         if self.merged > MOST_MERGED * self.limits.file_bytes:
             most = f"{MOST_MERGED * self.limits.file_bytes:,}"
-            message = f"the bases up to here are more than {most} characters, counted as often as they are listed"
+            message = f"the bases up to here have more than {most} characters, each counted as often as it is listed"
             self._fault(item, message, "list each base once")
             return False
         return True
@@ -138,7 +138,7 @@ class BaseReader:
     def _refusal(
         self, written: str, path: str, resolved: str, stack: tuple[tuple[str, str], ...]
     ) -> tuple[str, str] | None:
-        """Why a base is not read, and one thing to do."""
+        """Returns why a base cannot be read, with a hint, or None if it can."""
         if not path:
             return "a NUL character in a path", "remove it"
         if not self.sandbox.holds(path):

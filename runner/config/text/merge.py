@@ -1,4 +1,4 @@
-"""How one config lies over another: mappings merge deeply, anything else replaces, `null` deletes."""
+"""Merges one config into another: mappings merge recursively, other values replace, `null` deletes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STEP_SIDE_KEYS = frozenset({"every", "when"})
 
 
 def merge(under: Node, over: Node, path: Path = ()) -> Node:
-    """`over` laid over `under`; both stand at `path`."""
+    """Returns `under` with `over` merged into it; `path` is the path of both."""
     if not isinstance(under, MapNode) or not isinstance(over, MapNode):
         return over
     entries = dict(under.entries)
@@ -30,12 +30,12 @@ def merge(under: Node, over: Node, path: Path = ()) -> Node:
 
 
 def rivals(path: Path, key: str, present: dict[str, Entry]) -> list[str]:
-    """Keys at `path` that may not stand beside `key`, of those present."""
+    """Returns the present keys at `path` that cannot be combined with `key`."""
     if path == ():
         other = {"optimizer": "optimizers", "optimizers": "optimizer"}.get(key)
         return [other] if other is not None and other in present else []
     if not (path[0] in ("optimizer", "optimizers", "steps") or (path[0] in _TENSORS and len(path) >= 2)):
-        return []  # at once: others may be thousands
+        return []  # return early: there may be thousands of other keys
     others = [other for other in present if other != key]
     if path == ("optimizer",) or (len(path) == 2 and path[0] == "optimizers"):
         return _unless(_OPTIMIZER_SIDE_KEYS, key, others)
@@ -54,7 +54,7 @@ def _unless(side_keys: frozenset[str], key: str, others: list[str]) -> list[str]
 
 
 def deletes_with_null(path: Path) -> bool:
-    """Whether `null` under the mapping at `path` deletes: within a list it is a value."""
+    """Whether `null` in the mapping at `path` deletes a key; inside a list it is a value."""
     return not any(isinstance(part, int) for part in path)
 
 

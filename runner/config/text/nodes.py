@@ -1,4 +1,4 @@
-"""The tree of a config text: every value knows the text and the place it was written in."""
+"""The tree of a config text: every node has its source and its offsets there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.config.text.scalars import ScalarValue
 from runner.config.text.source import Source
 
 Path = tuple[str | int, ...]
-"""The way from the top of a config to a value: keys, and list indices from 0."""
+"""The path from the top of a config to a value: keys, and list indices from 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -19,7 +19,7 @@ class ScalarNode:
     source: Source
     start: int
     end: int
-    style: str = ""  # "" plain, else the character that opens it: ' " | >
+    style: str = ""  # "" if plain, else the opening character: ' " | >
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -29,7 +29,7 @@ class ListNode:
     start: int
     end: int
     flow: bool = False
-    weight: int = 1  # nodes in it, aliases counted each time
+    weight: int = 1  # the number of nodes in it, aliases expanded
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -52,7 +52,7 @@ Node = ScalarNode | ListNode | MapNode
 
 
 def plain(node: Node) -> Any:
-    """The value of a node as dicts, lists and scalars."""
+    """Returns the value of a node as dicts, lists and scalars."""
     if isinstance(node, ScalarNode):
         return node.value
     if isinstance(node, ListNode):
@@ -61,7 +61,7 @@ def plain(node: Node) -> Any:
 
 
 def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
-    """Every node under `node`, itself first, with its path."""
+    """Yields `node` and every node below it, each after its path."""
     yield path, node
     if isinstance(node, ListNode):
         for index, item in enumerate(node.items):
@@ -72,12 +72,12 @@ def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
 
 
 def dotted(path: Path) -> str:
-    """A path as an override writes it."""
+    """Returns a path in the form that overrides use: `a.b.0`."""
     return ".".join(str(part) for part in path)
 
 
 def describe(value: object) -> str:
-    """A value in a sentence: ``found a list``, ``found the text `abc` ``."""
+    """Returns a value as a noun phrase for messages: ``a list``, ``the text `abc` ``."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""`a.b.c=value`, `name=value` and `~path`: overrides laid over a config like one more file."""
+"""Applies overrides (`a.b.c=value`, `name=value`, `~path`), which merge into a config as one more file would."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runner.errors import ConfigError, Problem, did_you_mean, nearest
 
 _SEGMENT = re.compile(r"\s*(?:\"([^\"]*)\"\s*|'([^']*)'\s*|([^\s.=\"'][^.=]*))(?=[.=]|$)")
 _EXPRESSION_KEYS = ("assign", "expect")
-"""Mappings whose keys are expressions: what follows them in a path is one key."""
+"""Mappings whose keys are expressions: in a path, all that follows them is one key, dots included."""
 _TOLERANCE_KEYS = ("value", "rtol", "atol")
 _USAGE = "write `path=value`, such as `learning_rate=0.1` or `parameters.x1.init=5`, or `~path` to delete"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One key of an override's path, and where it stands in the override's text."""
+    """One key of an override's path, and its offsets in the override's text."""
 
     key: str
     start: int
@@ -32,17 +32,17 @@ class Segment:
 
 
 def apply_override(root: MapNode, text: str, base: Source, limits: Limits, problems: list[Problem]) -> MapNode:
-    """A config's tree with one override laid over it; a fault is added to `problems` and leaves the tree as it was."""
+    """Returns the tree with one override applied; if that fails, adds to `problems` and returns the tree unchanged."""
     try:
         source = text_source(text, base.folder, override_name(text), limits, is_override=True)
-        return _Override(source, limits, problems).applied(root)
+        return _Override(source, limits, problems).apply(root)
     except ConfigError as error:
         problems.extend(error.problems)
         return root
 
 
 def override_name(text: str) -> str:
-    """What errors call an override: its text, on one line and not long."""
+    """Returns the name of an override in errors: its text on one line, at most 60 characters."""
     shown = " ".join(text.split())
     return f"override {shown[:60]}{'…' if len(shown) > 60 else ''}"
 
@@ -53,7 +53,7 @@ class _Override:
     limits: Limits
     problems: list[Problem]
 
-    def applied(self, root: MapNode) -> MapNode:
+    def apply(self, root: MapNode) -> MapNode:
         text = self.source.text
         deletes = text.startswith("~")
         segments, end = self._segments(int(deletes))
@@ -64,14 +64,14 @@ class _Override:
         if deletes:
             if end < len(text):
                 raise self._fault(end, len(text), "a deletion takes no value", f"write `{text[:end]}`")
-            node = self._changed(root, segments, (), None)
+            node = self._replace(root, segments, (), None)
         else:
             if end >= len(text):
                 raise self._fault(0, len(text), "an override without `=`", _USAGE)
             value = compose(self.source, self.limits, self.problems, value=True, shift=end + 1)
             if len(segments) == 1:
-                segments = self._placed_bare_name(root, segments[0])
-            node = self._changed(root, segments, (), value)
+                segments = self._resolve_bare_name(root, segments[0])
+            node = self._replace(root, segments, (), value)
         assert isinstance(node, MapNode)
         return node
 
@@ -92,8 +92,8 @@ class _Override:
                 return segments, at
             at += 1
 
-    def _placed_bare_name(self, root: MapNode, segment: Segment) -> list[Segment]:
-        """A bare name as a path: a top-level key, or a scalar constant."""
+    def _resolve_bare_name(self, root: MapNode, segment: Segment) -> list[Segment]:
+        """Returns the path that a bare name means: a top-level key, or a scalar constant."""
         name = segment.key
         constants = root.entries.get("constants")
         entries = constants.value.entries if constants and isinstance(constants.value, MapNode) else {}
@@ -124,15 +124,19 @@ class _Override:
             hint = did_you_mean(name, [*scalars, *TOP_LEVEL_KEYS], _USAGE)
         raise self._fault(segment.start, segment.end, f"there is no top-level key or scalar constant `{name}`", hint)
 
-    def _changed(self, node: Node, segments: list[Segment], path: Path, value: Node | None) -> Node:
-        """`node`, at `path`, with the value at the rest of the way replaced; None deletes it."""
+    def _replace(self, node: Node, segments: list[Segment], path: Path, value: Node | None) -> Node:
+        """Returns `node` with the value below it at `segments` replaced, or deleted if `value` is None.
+
+        Args:
+            path: the path of `node`.
+        """
         segment = segments[0]
         if value is not None and _is_short_tensor(node, path) and not segment.key.isdecimal():
             node = MapNode({}, self.source, segment.start, segment.end)
         if isinstance(node, MapNode):
-            return self._changed_mapping(node, segments, path, value)
+            return self._replace_in_mapping(node, segments, path, value)
         if isinstance(node, ListNode):
-            return self._changed_list(node, segments, path, value)
+            return self._replace_in_list(node, segments, path, value)
         if path and path[-1] == "steps":
             hint = "write the steps as a list in the file, or replace them all with `steps=[…]`"
         else:
@@ -141,7 +145,7 @@ class _Override:
             segment.start, segment.end, f"`{dotted(path)}` is {describe(node.value)}, not a mapping", hint
         )
 
-    def _changed_mapping(self, node: MapNode, segments: list[Segment], path: Path, value: Node | None) -> Node:
+    def _replace_in_mapping(self, node: MapNode, segments: list[Segment], path: Path, value: Node | None) -> Node:
         segment, rest = self._next_key(node, segments, path)
         key = segment.key
         entries = dict(node.entries)
@@ -166,7 +170,7 @@ class _Override:
         key_node = ScalarNode(key, self.source, segment.start, segment.end)
         lower: Node = present.value if present else MapNode({}, self.source, segment.start, segment.end)
         if rest:
-            child = self._changed(lower, rest, here, value)
+            child = self._replace(lower, rest, here, value)
         else:
             assert value is not None
             child = merge(lower, value, here) if present else value
@@ -175,7 +179,7 @@ class _Override:
         entries[key] = Entry(present.key if present and rest else key_node, child)
         return with_entries(node, entries)
 
-    def _changed_list(self, node: ListNode, segments: list[Segment], path: Path, value: Node | None) -> Node:
+    def _replace_in_list(self, node: ListNode, segments: list[Segment], path: Path, value: Node | None) -> Node:
         segment, rest = segments[0], segments[1:]
         count = len(node.items)
         index = int(segment.key) if re.fullmatch("[0-9]{1,9}", segment.key) else count
@@ -184,7 +188,7 @@ class _Override:
             raise self._fault(segment.start, segment.end, f"`{dotted(path)}` has no item `{segment.key}`", there)
         items = list(node.items)
         if rest:
-            items[index] = self._changed(items[index], rest, (*path, index), value)
+            items[index] = self._replace(items[index], rest, (*path, index), value)
         elif value is None:
             del items[index]
         else:
@@ -192,7 +196,7 @@ class _Override:
         return with_items(node, tuple(items))
 
     def _next_key(self, node: MapNode, segments: list[Segment], path: Path) -> tuple[Segment, list[Segment]]:
-        """The key at `path` that the segments begin with, which may itself have dots, and the segments that remain."""
+        """Returns the key that the segments start with, which may contain dots, and the remaining segments."""
         whole = _joined(segments)
         if path and path[-1] in _EXPRESSION_KEYS and whole.key not in node.entries:
             count = len(segments) - (len(segments) > 1 and segments[-1].key in _TOLERANCE_KEYS)
@@ -208,11 +212,11 @@ class _Override:
 
 
 _MOST_PATHS = 3
-"""Places of a key that are offered."""
+"""The most paths that a hint suggests for a bare name."""
 
 
 def _paths_to(name: str, node: Node, path: Path) -> Iterator[Path]:
-    """Where a key stands, however deep, in the order of the text."""
+    """Yields the path of every key called `name`, at any depth, in the order of the text."""
     if isinstance(node, MapNode):
         for key, entry in node.entries.items():
             if key == name:
@@ -225,7 +229,7 @@ def _paths_to(name: str, node: Node, path: Path) -> Iterator[Path]:
 
 
 def _is_short_tensor(node: Node, path: Path) -> bool:
-    """Whether a tensor is written as a number or a list alone, which a mapping replaces as it does in `extends`."""
+    """Whether a tensor is written as a bare number or list, which a mapping replaces as it does in `extends`."""
     if len(path) != 2 or isinstance(node, MapNode):
         return False
     return path[0] == "parameters" or (path[0] == "constants" and isinstance(node, ListNode))

@@ -1,4 +1,4 @@
-"""Where each character of a value stands in its text: through quotes, escapes, folding and block indentation."""
+"""Maps each character of a value to its source, through quotes, escapes, line folding and block indentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from runner.config.text.nodes import ScalarNode
 
 Placed = list[tuple[str, int]]
-"""Characters of a value, each with its offset in the source."""
+"""The characters of a value, each with its offset in the source."""
 
 _BREAK = re.compile("\r\n|[\r\n\x85]")
 _BLANKS = re.compile("[ \t]*")
@@ -20,9 +20,9 @@ _HEX_ESCAPES = {"x": 2, "u": 4, "U": 8}
 
 
 def value_offsets(node: ScalarNode) -> list[int] | None:
-    """The offset in the source of each character of a text value, and of its end.
+    """Returns the offset in the source of each character of a text value, then of its end.
 
-    None where the value is no text, or where it cannot be told.
+    Returns None if the value is not text, or if its offsets cannot be determined.
     """
     if not isinstance(node.value, str):
         return None
@@ -34,12 +34,12 @@ def value_offsets(node: ScalarNode) -> list[int] | None:
 
 
 def place_within(node: ScalarNode, line: int, column: int, width: int) -> tuple[int, int]:
-    """The offsets in the source that a place in a value covers.
+    """Returns the start and end offsets in the source of a place in a value.
 
     Args:
-        line: from 1, in the value.
-        column: from 0, in characters.
-        width: characters that the place covers.
+        line: the line in the value, from 1.
+        column: the column, from 0, in characters.
+        width: the width of the place, in characters.
     """
     offsets = value_offsets(node)
     if offsets is None or not isinstance(node.value, str):
@@ -54,10 +54,10 @@ def place_within(node: ScalarNode, line: int, column: int, width: int) -> tuple[
 
 
 def _flow(text: str, start: int, end: int, unit: Callable[[str, int], tuple[str, int]]) -> Placed:
-    """Characters of a plain or quoted scalar with its line folding undone.
+    """Returns the characters of a plain or quoted scalar, its lines folded as YAML does.
 
     Args:
-        unit: the value and the length of the one character, or escape, at an offset.
+        unit: returns the value and the length of the character or escape at an offset.
     """
     placed: Placed = []
     at = start
@@ -85,7 +85,7 @@ def _flow(text: str, start: int, end: int, unit: Callable[[str, int], tuple[str,
 
 
 def _leading_breaks(text: str, at: int, end: int) -> tuple[int, list[int]]:
-    """Skip blank lines and indentation from `at`; returns where text goes on, and the breaks passed."""
+    """Skips blank lines and indentation; returns the offset of the next text, and those of the line breaks."""
     breaks: list[int] = []
     while True:
         blanks = _BLANKS.match(text, at, end)
@@ -145,7 +145,7 @@ def _block(node: ScalarNode) -> Placed:
 
 
 def _indentation(lines: list[str]) -> int:
-    """Spaces before the first line with text, or the most on any line where none has."""
+    """Returns the indentation of the first line with text, or the largest if all lines are blank."""
     blank = [len(line) for line in lines if not line.strip(" ")]
     return next((len(line) - len(line.lstrip(" ")) for line in lines if line.strip(" ")), max(blank, default=0))
 
@@ -153,7 +153,7 @@ def _indentation(lines: list[str]) -> int:
 def _block_at(node: ScalarNode, lines: list[tuple[int, int]], indent: int) -> Placed:
     text, literal = node.source.text, node.style == "|"
     placed: Placed = []
-    pending: Placed = []  # breaks not yet written: the one that ends a line, then those of blank lines
+    pending: Placed = []  # line breaks not yet placed: the one that ends a line, then those of blank lines
     after_text = was_blank = False
     for start, end in lines:
         content = text[start + indent : end] if start + indent < end else ""
@@ -168,7 +168,7 @@ def _block_at(node: ScalarNode, lines: list[tuple[int, int]], indent: int) -> Pl
         pending = [("\n", end)]
         after_text, was_blank = True, begins_blank
         placed.extend((char, start + indent + index) for index, char in enumerate(content))
-    kept = len(node.value) - len(placed) if isinstance(node.value, str) else 0  # what chomping left
+    kept = len(node.value) - len(placed) if isinstance(node.value, str) else 0  # line breaks that chomping keeps
     return placed + pending[: max(0, kept)]
 
 

@@ -1,4 +1,4 @@
-"""What a plain YAML scalar means: YAML 1.2 numbers and booleans, with Python's underscores and bare `inf` and `nan`."""
+"""Resolves plain YAML scalars: YAML 1.2 numbers and booleans, Python's underscores, bare `inf` and `nan`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _BEGINS_NUMBER = frozenset("+-.0123456789")
 
 
 class NumberRangeError(ValueError):
-    """A number that is written well and cannot be held."""
+    """A well-formed number that no 64-bit type can store."""
 
 
 def resolve_plain(text: str) -> ScalarValue:
-    """The value of an unquoted scalar.
+    """Returns the value of an unquoted scalar.
 
     Raises:
         NumberRangeError: an integer beyond 64 bits, or a decimal number beyond float64.

@@ -1,4 +1,4 @@
-"""Texts that hold config: files, standard input and overrides, read within limits."""
+"""Reads the texts of a config, within limits: files, standard input and overrides."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from runner.config.limits import Limits
 from runner.errors import ConfigError, Mark, Problem, UsageError
 
 LONGEST_MESSAGE = 500
-"""Characters of a message that are shown."""
+"""The most characters of a message."""
 
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _OTHER_UNPRINTABLE = (
-    "\ufeff\ufffe\uffff"  # apart, because a pattern with characters beyond Latin takes milliseconds to compile
+    "\ufeff\ufffe\uffff"  # not in the pattern: compiling it with characters beyond Latin takes milliseconds
 )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Source:
-    """One text with its name; places in it are offsets in characters."""
+    """A text with its name; places in it are offsets in characters."""
 
     name: str
     text: str
     folder: Path
-    """Where relative paths in this text begin."""
+    """The folder where relative paths in this text start."""
     is_override: bool = False
 
     @cached_property
     def line_starts(self) -> list[int]:
-        """The offset of each line; `str.splitlines` breaks lines where libyaml does, control characters apart."""
+        """The offset of each line; `str.splitlines` breaks lines where libyaml does, except at control characters."""
         starts = [0]
         for line in self.text.splitlines(keepends=True):
             starts.append(starts[-1] + len(line))
@@ -46,11 +46,11 @@ class Source:
 
     @cached_property
     def _excerpts(self) -> dict[int, str]:
-        """Lines that were shown, so that a thousand faults on one long line share its text."""
+        """A cache of lines, so that a thousand problems on one long line share its text."""
         return {}
 
     def excerpt(self, line: int) -> str:
-        """The text of a line, from 1, without its break."""
+        """Returns the text of a line, counted from 1, without its line break."""
         if line not in self._excerpts:
             self._excerpts[line] = self._line(line)
         return self._excerpts[line]
@@ -61,7 +61,7 @@ class Source:
         return self.text[start:end].rstrip("\r\n\x85\u2028\u2029")
 
     def problem(self, start: int, end: int, message: str, hint: str | None = None, path: str = "") -> Problem:
-        """A fault that covers the characters from `start` to `end`, as far as they are on one line."""
+        """Returns a problem that marks the characters from `start` to `end`, or to the end of the line."""
         mark = self.mark(start)
         excerpt = self.excerpt(mark.line)
         width = max(1, min(end - start, len(excerpt) - mark.column + 1))
@@ -69,26 +69,26 @@ class Source:
 
 
 def whole_file_problem(name: str, message: str, hint: str | None = None, path: str = "") -> Problem:
-    """A fault of a file that has no place in it."""
+    """Returns a problem of a whole file, placed at its beginning."""
     return Problem(one_line(message), hint and one_line(hint), Mark(name, 1, 1), path)
 
 
 def one_line(text: str) -> str:
-    """Text that may quote a config, fit for a terminal: one line, not long, no control characters."""
+    """Returns text made safe for a terminal: one line, at most `LONGEST_MESSAGE` characters, all printable."""
     if len(text) > LONGEST_MESSAGE:
         text = text[:LONGEST_MESSAGE] + "…"
     return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
 
 
 def read_source(path: str | Path, limits: Limits, *, name: str | None = None, ordinary: bool = False) -> Source:
-    """Read a config file.
+    """Reads a config file.
 
     Args:
-        name: what errors call the file; its path as given unless said otherwise.
-        ordinary: refuse pipes and devices.
+        name: the name of the file in errors; its path by default.
+        ordinary: whether to reject pipes and devices.
     Raises:
         UsageError: there is no such file, or it cannot be read.
-        ConfigError: it is too large, not UTF-8 or holds characters that no config holds.
+        ConfigError: the file is too large, not UTF-8, or contains unprintable characters.
     """
     name = str(path) if name is None else name
     try:
@@ -113,7 +113,7 @@ def read_source(path: str | Path, limits: Limits, *, name: str | None = None, or
 
 
 def text_source(text: str, folder: Path, name: str, limits: Limits, *, is_override: bool = False) -> Source:
-    """A source from text that is in memory, held to the same limits as a file."""
+    """Returns a source from text in memory, within the same limits as a file."""
     if len(text) > limits.file_bytes or len(text.encode("utf-8", "surrogatepass")) > limits.file_bytes:
         raise ConfigError(_too_large(name, "the text is too long", limits))
     source = Source(name, text.removeprefix("\ufeff"), folder, is_override)
@@ -126,7 +126,7 @@ def text_source(text: str, folder: Path, name: str, limits: Limits, *, is_overri
 
 
 def _first_unprintable(text: str) -> int | None:
-    """The offset of the first character that YAML takes nowhere."""
+    """Returns the offset of the first character that YAML never allows, or None."""
     found = [text.find(char) for char in _OTHER_UNPRINTABLE]
     control = _CONTROL.search(text)
     if control:
@@ -143,7 +143,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def decode(name: str, data: bytes) -> str:
-    """The text of a config's bytes; a ConfigError names the first byte that is not UTF-8."""
+    """Decodes the bytes of a config; a ConfigError names the first byte that is not UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

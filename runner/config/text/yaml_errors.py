@@ -1,4 +1,4 @@
-"""What libyaml says about text that is not YAML, told to a person who wrote an expression."""
+"""Explains libyaml's errors to users who wrote an expression without quotes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPENER = {closer: opener for opener, closer in _CLOSER.items()}
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Fault:
-    """libyaml's own report, with its places as offsets."""
+    """An error of libyaml, with its places as offsets."""
 
     source: Source
     problem: str
@@ -41,7 +41,7 @@ class _Fault:
 
 
 def unbalanced(text: str) -> str | None:
-    """The first bracket in `text` that has no partner, or None. Brackets within quotes do not count."""
+    """Returns the first unmatched bracket in `text`, or None. Brackets inside quotes do not count."""
     if not _BRACKET.search(text):
         return None
     opened: list[str] = []
@@ -62,19 +62,19 @@ def unbalanced(text: str) -> str | None:
 
 
 def explain(error: YAMLError, source: Source, shift: int) -> Problem:
-    """A fault that libyaml found, in words, at its place.
+    """Returns the problem for an error of libyaml, at its place.
 
     Args:
-        shift: characters of the source that libyaml did not see.
+        shift: the number of characters before the text that libyaml parsed.
     """
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return whole_file_problem(source.name, f"not YAML: {str(error).lower()}", "rewrite the file as plain text")
     at = min(error.problem_mark.index + shift, len(source.text))
     context_at = error.context_mark.index + shift if error.context_mark else at
     fault = _Fault(source, error.problem or "", error.context or "", at, context_at)
-    for pattern, tell in _TABLE:
+    for pattern, explain_fault in _TABLE:
         if re.search(pattern, f"{fault.context}: {fault.problem}"):
-            return tell(fault)
+            return explain_fault(fault)
     return fault.at_place(at, at + 1, f"not YAML: {fault.problem}", QUOTE_OR_BLOCK)
 
 
@@ -87,7 +87,7 @@ def _unquoted_start(fault: _Fault) -> Problem:
 
 def _tab(fault: _Fault) -> Problem:
     return fault.at_place(
-        fault.at, fault.at + 1, "a tab in the indentation", "indent with spaces: YAML takes no tabs there"
+        fault.at, fault.at + 1, "a tab in the indentation", "indent with spaces: YAML allows no tabs there"
     )
 
 
@@ -106,7 +106,7 @@ def _second_colon(fault: _Fault) -> Problem:
     elif key:
         message = f"a second `: ` in the value of `{key[1]}`"
     else:
-        message = "a `: ` where no key can stand: the line is indented as part of the value above it"
+        message = "a `: ` where no key can be: the line is indented as part of the value above it"
         return fault.at_place(fault.at, fault.at + 1, message, "indent it like the key above, or " + QUOTE_OR_BLOCK)
     return fault.at_place(fault.at, fault.at + 1, message, QUOTE_OR_BLOCK)
 
@@ -122,13 +122,13 @@ def _open_collection(fault: _Fault) -> Problem:
             fault.context_at,
             fault.context_at + 1,
             message,
-            f"close it with `{closer}`, or quote the text that holds it",
+            f"close it with `{closer}`, or quote the whole text",
         )
     if fault.char in _OPENER and fault.char != closer:
         message = f"`{fault.char}` where the {kind} that began with `{opener}` needs `{closer}`"
         return fault.at_place(fault.at, fault.at + 1, message, f"close it with `{closer}`")
     if fault.char in _CLOSER:
-        message = f"an expression with `{fault.char}` stands unquoted within `{opener}…{closer}`"
+        message = f"an unquoted expression with `{fault.char}` inside `{opener}…{closer}`"
         return fault.at_place(fault.at, fault.at + 1, message, QUOTE_OR_BLOCK)
     if fault.char == ":":
         message = f"a second `: ` in one item of the {kind}"
@@ -173,11 +173,11 @@ def _no_key(fault: _Fault) -> Problem:
         return fault.at_place(fault.at, fault.at + 1, "a key is missing before `:`", "name it, or quote the text")
     if not before.strip():
         if fault.source.text.startswith("- ", fault.at):
-            message = "a list item where a key of the mapping should stand"
+            message = "a list item where a key of the mapping should be"
         else:
             message = "this line's indentation matches no line above"
         return fault.at_place(fault.at, fault.at + 1, message, "indent it like the lines that it belongs to")
-    return fault.at_place(fault.at, fault.at + 1, "a key of the mapping should stand here", QUOTE_OR_BLOCK)
+    return fault.at_place(fault.at, fault.at + 1, "expected a key of the mapping here", QUOTE_OR_BLOCK)
 
 
 def _no_colon(fault: _Fault) -> Problem:
@@ -234,7 +234,7 @@ def _block_header(fault: _Fault) -> Problem:
 
 def _tag(fault: _Fault) -> Problem:
     return fault.at_place(
-        fault.at, fault.at + 1, "YAML reads `!` as the start of a tag, and a config takes none", QUOTE_OR_BLOCK
+        fault.at, fault.at + 1, "YAML reads `!` as the start of a tag, which configs do not allow", QUOTE_OR_BLOCK
     )
 
 
@@ -252,7 +252,7 @@ def _directive(fault: _Fault) -> Problem:
         fault.context_at,
         fault.context_at + 1,
         "a line that begins with `%` is a YAML directive",
-        "a config takes none: remove it",
+        "remove it: configs have no directives",
     )
 
 

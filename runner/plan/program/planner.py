@@ -107,7 +107,7 @@ class ProgramPlanner:
     def _stop(self, step: models.Step) -> None:
         if not self._loops.enclosing:
             hint = "put it inside a `repeat` or `for_each`, or remove it"
-            self.context.values.faults.add(step.path, "`stop` stands outside a loop", hint)
+            self.context.values.faults.add(step.path, "`stop` outside a loop", hint)
             return
         self._loops.enclosing[-1].leaves.append(len(self.instructions))
         every, when = self.context.every(step), self.context.when(step)

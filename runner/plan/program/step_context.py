@@ -45,7 +45,7 @@ class StepContext:
         if not self.loops.enclosing:
             self.values.faults.add(
                 path,
-                "`every` stands outside a loop",
+                "`every` outside a loop",
                 "put the step inside a `repeat` or `for_each`, or remove `every`",
                 key=True,
             )

@@ -83,7 +83,7 @@ def test_aliases_count_each_time_they_stand() -> None:
     text = "a: &a [1, 1, 1]\nb: &b [*a, *a]\nc: [*b]\n"  # 4 + 4 for b, 9 for c
     assert tree(text, Limits(alias_nodes=17))
     (problem,) = faults(text, Limits(alias_nodes=16))
-    assert problem.message == "aliases that stand for more than 16 values"
+    assert problem.message == "aliases that expand to more than 16 values"
     assert problem.hint is not None
     assert "--max-alias-nodes" in problem.hint
 
