@@ -24,6 +24,7 @@ from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
 from runner.safe_files import Folder
+from runner.text import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -59,7 +60,7 @@ def _not_a_run(directory: Path) -> Problem:
         return Problem(f"there is no folder {directory}", hint="`steprun runs` lists the recorded runs")
     runs = sorted(manifest.parent for manifest in directory.glob(f"*/{MANIFEST_FILE}"))
     if runs:
-        return Problem(f"{directory} contains {len(runs)} runs", hint=f"the latest is {runs[-1]}")
+        return Problem(f"{directory} contains {counted(len(runs), 'run')}", hint=f"the latest is {runs[-1]}")
     return Problem(
         f"{directory} is not a run directory: it has no {MANIFEST_FILE}", hint="`steprun runs` lists the recorded runs"
     )

@@ -277,7 +277,7 @@ def test_a_run_that_there_is_not_is_told(folder: Path) -> None:
         2, "", "steprun\n      there is no folder nowhere\n      = `steprun runs` lists the recorded runs\n"
     )
     assert diff(folder, "runs/c", run) == Outcome(
-        2, "", "steprun\n      runs/c holds 1 runs\n      = the latest is runs/c/RUN\n"
+        2, "", "steprun\n      runs/c contains 1 run\n      = the latest is runs/c/RUN\n"
     )
 
 

@@ -284,7 +284,7 @@ def test_a_parquet_page_that_is_not_what_its_checksum_says_is_refused(tmp_path, 
     content = bytearray(path.read_bytes())
     content[4000] ^= 16  # of its 8,000 bytes of values
     path.write_bytes(content)
-    assert fault(tmp_path, "f.parquet", "v").message.startswith("f.parquet is not a whole Parquet file: ")
+    assert fault(tmp_path, "f.parquet", "v").message.startswith("f.parquet is not a valid Parquet file: ")
 
 
 def test_parquet_larger_than_the_limit_is_refused_before_it_is_unpacked(tmp_path):
