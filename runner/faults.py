@@ -34,7 +34,7 @@ class PlacedFault(Exception):
         super().__init__(message)
         self.path, self.message, self.hint = path, message, hint
         self.at = at  # line, column, width inside the string at `path`
-        self.key = key  # mark the key at `path`, not its value
+        self.key = key  # whether to mark the key at `path` instead of its value
 
     @classmethod
     def within(cls, path: ConfigPath, error: LanguageError) -> PlacedFault:
@@ -72,7 +72,7 @@ class Faults:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Context manager that adds the block's first `PlacedFault`; execution continues after the block."""
+        """If the block raises a `PlacedFault`, add its problem and continue after the block."""
         try:
             yield
         except PlacedFault as fault:

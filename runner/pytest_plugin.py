@@ -1,4 +1,4 @@
-"""`pytest --steprun` collects every snapshot below the tested paths as a test. Imports nothing without the option."""
+"""`pytest --steprun` collects each snapshot below the tested paths as a test. Otherwise this imports only pytest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     named = parent.session.isinitpath(file_path) and (file_path.parent / FOLDER).is_dir()
     if not (named or _is_snapshot(file_path)):
-        return None  # not a snapshot, or a config whose snapshot is collected
+        return None  # neither a snapshot nor a config that the command line names
     collector: pytest.Collector = SnapshotFile.from_parent(parent, path=file_path)
     return collector
 

@@ -280,10 +280,10 @@ def _open_folder(path: str | Path, below: int | None, flags: int) -> tuple[int |
 
 
 def _content(file: BufferedReader, limit: int) -> bytes:
-    """All that a file holds; memory is taken for the size that it has, not for `limit`."""
+    """The content of a file; raises `Refused` if it exceeds `limit`. Allocates memory for the file's size only."""
     size = min(os.fstat(file.fileno()).st_size, limit)
     content = file.read(size + 1)
-    if len(content) > size:  # it has grown since, or tells no size
+    if len(content) > size:  # it has grown since, or reports no size
         content += file.read(limit + 1 - len(content))
     if len(content) > limit:
         raise _too_large(len(content), limit)

@@ -14,7 +14,7 @@ from typing import Any
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 _SPACES = "\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-_ALLOWED = frozenset(_SPACES + "\u200c\u200d")  # and the joiners of letters and of the parts of an emoji
+_ALLOWED = frozenset(_SPACES + "\u200c\u200d")  # and the joiners of letters and emoji
 
 
 def printable(text: str) -> str:
@@ -28,7 +28,7 @@ def printable(text: str) -> str:
 
 
 def printable_line(text: str) -> str:
-    """As `printable`, for text that has to stay on one line."""
+    """The text as `printable` returns it, but on one line: line breaks are replaced too."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in _ALLOWED else REPLACEMENT for char in text.replace("\t", " "))
@@ -43,7 +43,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def finite_json(value: Any) -> Any:
-    """A value with nan and inf, which JSON does not have, as strings; also inside lists and dictionaries."""
+    """The value, with each nan and inf in it as a string, because JSON has neither; tuples become lists."""
     match value:
         case float() if not math.isfinite(value):
             return str(value)

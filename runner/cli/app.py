@@ -28,11 +28,11 @@ class NamedArgument(TyperArgument):
         return f"{name if self.required else f'[{name}]'}{'' if self.nargs == 1 else '...'}"
 
     def get_usage_pieces(self, ctx: Any) -> list[str]:
-        """The argument in the usage line."""
+        """The argument as the usage line shows it."""
         return [self._shown()]
 
     def get_help_record(self, ctx: Any) -> tuple[str, str] | None:
-        """Its name and its help text."""
+        """The name and the help text of the argument."""
         return str(self.metavar), self.help or ""
 
 

@@ -1,4 +1,4 @@
-"""What decides the bits of a run besides its config. Two environments are equal only if they compute the same bits."""
+"""What the bits of a run depend on besides its config. Two equal environments compute the same bits."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _VERSIONS = (
 def environment_of(plan: Plan) -> Environment:
     """The environment of this process, as a snapshot of a plan stores it.
 
-    Versions and switches are what a user can change. `battery`, a digest of the bits that a fixed set of operations
-    computes here, decides: it also reflects processors, libraries and settings that no other field names.
+    Versions and switches are what a user can change. `battery` is a digest of the bits that a fixed set of operations
+    computes here. It also reflects processors, libraries and settings that no other field names.
     """
     fields = fingerprint(plan.device, dtype_name(plan.dtype))
     return {

@@ -37,7 +37,7 @@ class MarkedNodes:
             raise SnapshotError(shown)
 
     def check_keys(self, node: MapNode, needed: tuple[str, ...], optional: tuple[str, ...], noun: str) -> None:
-        """Add a problem for each key that is unknown, and one for those that are missing."""
+        """Add a problem for each unknown key, and one problem for all missing keys together."""
         for key, entry in node.entries.items():
             if key not in needed and key not in optional:
                 hint = did_you_mean(key, [*needed, *optional], self._hint)
@@ -47,7 +47,7 @@ class MarkedNodes:
             self.add(node, f"{noun} needs {', '.join(f'`{key}`' for key in missing)}")
 
     def mapping(self, node: Node, what: str) -> MapNode:
-        """The node as a mapping; raises SnapshotError if it is something else."""
+        """The node if it is a mapping; otherwise raises SnapshotError with all problems so far."""
         if not isinstance(node, MapNode):
             self.add(node, f"expected a mapping of {what}, found {describe(plain(node))}")
             self.stop()
@@ -59,13 +59,13 @@ class MarkedNodes:
         return str(node.value) if node.style else self._source.text[node.start : node.end]
 
     def text(self, node: Node, what: str) -> str:
-        """The text of a scalar; empty, and a problem, if it is something else."""
+        """The text of a scalar; adds a problem and returns an empty text if the node is something else."""
         if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
             self.add(node, f"expected {what}, found {describe(plain(node))}")
             return ""
         return node.value
 
     def texts(self, node: Node, what: str) -> dict[str, str]:
-        """The texts of a mapping by key."""
+        """The texts of a mapping by key; adds a problem for each value that is not a text."""
         entries = self.mapping(node, what).entries
         return {key: self.text(entry.value, "a digest in quotes") for key, entry in entries.items()}

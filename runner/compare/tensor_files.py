@@ -96,7 +96,7 @@ def _end(entry: Any) -> int:
 
 
 def as_declared(stored: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """A tensor of a dtype that safetensors does not support, from its integers; None if they do not fit."""
+    """Restores a tensor of a dtype that safetensors does not support from its integers; None if they do not fit."""
     kind = torch.float64 if dtype == torch.complex128 else torch.float16 if dtype == torch.complex32 else dtype
     try:
         viewed = stored.view(kind)

@@ -6,17 +6,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 def optional(description: str) -> Any:
-    """A field that may be left out, and is None then."""
+    """A field that a config may omit; it is then None."""
     return Field(default=None, description=description)
 
 
 def default(value: object, description: str) -> Any:
-    """A field that has a value where it is left out."""
+    """A field that a config may omit; it then has this value."""
     return Field(default=value, description=description)
 
 
 class Frozen(BaseModel):
-    """A part of a config; `noun` is what error texts call it."""
+    """The base of the models: one part of a config, frozen. Messages call it by its `noun`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
     noun: ClassVar[str] = "this"

@@ -1,6 +1,6 @@
-"""What a config holds once its short forms are written out: frozen values that know nothing of torch.
+"""The models of a config after its short forms are expanded: frozen values, independent of torch.
 
-A field's default and description stand here alone; the schema, the documentation and the error texts derive from them.
+Each default and description is written only here; the schema, the documentation and messages take them from here.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ class InitExpression(Frozen):
 if TYPE_CHECKING:
     Init = int | float | bool | str | tuple[Any, ...] | InitCall | InitExpression
 else:
-    Init = Any  # checked where the short forms are written out
+    Init = Any  # `sections` checks it
 
 
 class TensorDeclaration(Frozen):
@@ -125,7 +125,7 @@ class RuleDeclaration(Frozen):
 
 
 class OptimizerDeclaration(Frozen):
-    """An optimizer of `torch.optim` or a rule, its arguments and what it holds."""
+    """An optimizer of `torch.optim` or a rule, with its arguments, parameters, groups and initial state."""
 
     noun: ClassVar[str] = "an optimizer"
     kind: str = Field(description="Class of torch.optim in lower case, or `rule`.")
@@ -208,7 +208,7 @@ class Train(Frozen):
 
     @property
     def keeps_batch(self) -> bool:
-        """Whether it says `data: null`, which is not the same as saying nothing."""
+        """Whether the step sets `data: null`, which keeps the batch. Without the key `data`, its default applies."""
         return self.data is None and "data" in self.model_fields_set
 
 
@@ -310,7 +310,7 @@ class Step(Frozen):
 
 
 class Config(Frozen):
-    """A whole config, `extends` and overrides applied, short forms written out."""
+    """A whole config, after `extends`, overrides and the expansion of short forms."""
 
     noun: ClassVar[str] = "a config"
     name: RunName = optional(
@@ -353,12 +353,12 @@ class Config(Frozen):
 
     @property
     def document(self) -> "Document":
-        """Where each value was written, for errors and for the resolved text."""
+        """The text of the config, with the place of each value, for errors and for the resolved text."""
         assert self._document is not None
         return self._document
 
     def __eq__(self, other: object) -> bool:
-        """Whether two configs say the same, wherever it was written."""
+        """Whether two configs have equal values; the places of the values may differ."""
         return isinstance(other, Config) and self.__dict__ == other.__dict__
 
     __hash__ = None  # type: ignore[assignment]
@@ -381,4 +381,4 @@ STEP_MODELS: Mapping[str, type[Frozen]] = {
     "for_each": ForEach,
     "stop": Stop,
 }
-"""Step kinds and the arguments they take."""
+"""The model of the arguments of each kind of step."""

@@ -8,7 +8,7 @@ from runner.config.fields import Flag, Names, Number, Text
 from runner.config.frozen import Frozen, default, optional
 
 BUDGET = 1024**3
-"""Bytes that a log may take unless said otherwise."""
+"""The default limit on the size of a log, in bytes."""
 
 
 class Log(Frozen):
@@ -33,7 +33,7 @@ class ToleranceDeclaration(Frozen):
 
 
 class UncertaintyDeclaration(Frozen):
-    """How the uncertainty of a snapshot is measured, and how many times as much a run elsewhere may differ."""
+    """How uncertainty is measured, and by how many times the uncertainty a run in another environment may differ."""
 
     noun: ClassVar[str] = "`uncertainty`"
     runs: Number = default(8, "Number of runs with perturbed rounding, 3 or more.")
@@ -69,7 +69,7 @@ class SnapshotDeclaration(Frozen):
 
 
 class Health(Frozen):
-    """Thresholds of warnings about gradients and updates. A rule that is not written is off."""
+    """Thresholds of warnings about gradients and updates. A threshold that the config does not set is off."""
 
     noun: ClassVar[str] = "`health`"
     vanishing_gradient: Number | None = optional(

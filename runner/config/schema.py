@@ -1,7 +1,7 @@
 """The JSON Schema of a config, from the models and the catalogue: what an editor completes and checks.
 
-An editor sees one file, and steprun sees it merged with the files that it `extends`. So a mapping that merges may leave
-out any key or write null for it, and what a config needs is asked of a file without `extends` alone.
+An editor checks one file, but steprun merges that file with those that it `extends`. So a mapping that merges may omit
+any key, or set it to null. The schema requires keys only in a file without `extends`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from runner.config.sections.snapshot import TOLERANCES
 from runner.config.sections.steps import BARE
 
 DRAFTS = {"7": "http://json-schema.org/draft-07/schema#", "2020-12": "https://json-schema.org/draft/2020-12/schema"}
-"""The drafts of JSON Schema that the schema can be written in; editors read the first one everywhere."""
+"""The supported drafts of JSON Schema; all editors support the first."""
 
 _SHORT_FORMS = {
     "forward": "objective",
@@ -54,11 +54,11 @@ _SHORT_FORMS = {
     "evaluate": "data",
     "checkpoint": "tag",
 }
-"""The field that the argument of a step stands for, if it is no mapping."""
+"""The field that a step's argument sets if it is not a mapping, by kind of step."""
 
 
 def json_schema(draft: str = "7") -> Schema:
-    """The JSON Schema that every valid config satisfies, in a draft of `DRAFTS`."""
+    """Returns the JSON Schema that every valid config satisfies, in one of the `DRAFTS`."""
     schema = {"$schema": DRAFTS[draft], **_config()}
     if draft == "7":
         return schema
@@ -123,7 +123,7 @@ def _config() -> Schema:
 
 
 def _whole() -> Schema:
-    """What a file that extends no other has to say."""
+    """The schema of what a file without `extends` must contain."""
     filled = {"type": ["number", "string", "boolean", "array", "object"]}
     columns = given("columns", then={"required": ["file"]})
     values = [{"required": ["init"]}, {"required": ["file"]}]

@@ -1,4 +1,4 @@
-"""The JSON Schema of what the catalogue names: initialisers and optimizers with their arguments."""
+"""The JSON Schema of the initialisers and optimizers in the catalogue, with their arguments."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ ARGUMENTS: dict[str, Schema] = {
     "adjust_lr_fn": {"enum": ["original", "match_rms_adamw", None]},
     "mode": {"enum": ["fan_in", "fan_out"]},
 }
-"""What torch takes for an argument of that name."""
+"""The values that torch accepts for arguments, by name of the argument."""
 
 UNCHECKED = {("torch.optim.Muon", "eps")}
-"""Arguments that torch takes as they come."""
+"""Arguments whose values torch does not check, although they have a name in `ARGUMENTS`."""
 
 
 def initial_values() -> Schema:
@@ -76,7 +76,7 @@ def _call(initialiser: Initialiser) -> Schema:
 
 
 def optimizer_kinds() -> Schema:
-    """A definition for each class of torch.optim: its arguments."""
+    """The definitions of the arguments of each class of torch.optim, by name."""
     return {
         f"optimizer_{name}": {
             **closed({argument.name: or_null(_argument(argument, _class(table))) for argument in _taken(table)}),
@@ -88,7 +88,7 @@ def optimizer_kinds() -> Schema:
 
 
 def optimizer() -> Schema:
-    """One optimizer: a class with its arguments or a rule, and what it holds."""
+    """The schema of one optimizer: a class with its arguments or a rule, with parameters, groups and state."""
     kinds: Schema = {name: {"$ref": f"#/definitions/optimizer_{name}"} for name in optimizers()}
     kinds[RULE] = _rule()
     declared = properties_of(OptimizerDeclaration)
@@ -113,7 +113,7 @@ def _rule() -> Schema:
 
 
 def _groups(table: Optimizer) -> Schema:
-    """What the groups of an optimizer may say: the arguments of its class."""
+    """The schema of an optimizer's groups: each has parameters, and arguments of the optimizer's class."""
     places = {
         argument.name: {"$ref": f"#/definitions/optimizer_{table.name}/properties/{argument.name}"}
         for argument in _taken(table)
@@ -135,7 +135,7 @@ _TYPES: dict[str, str] = {"bool": "boolean", "int": "number", "float": "number",
 
 
 def _argument(argument: Argument, owner: str) -> Schema:
-    """An argument's schema; text may always stand for a value, as an expression."""
+    """The schema of an argument. It always accepts text, which may be an expression."""
     limits = {} if (owner, argument.name) in UNCHECKED else ARGUMENTS.get(argument.name, {})
     if argument.type.rstrip("?").endswith("[]"):
         schema: Schema = {"type": ["array", "string"], "items": {"type": ["number", "string", "null"]}}

@@ -1,4 +1,4 @@
-"""Building blocks of the JSON Schema: what a field takes, a model as a mapping, null where a base's key is deleted."""
+"""Building blocks of the JSON Schema: values of fields, models as mappings, and null, which deletes a base's key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
 Schema = dict[str, Any]
 
 TOLD = ("description", "default")
-"""What an editor shows, and does not check."""
+"""Keywords that an editor shows and that check nothing."""
 
 NULL: Schema = {"type": "null"}
 TEXT: Schema = {"type": "string", "pattern": r"\S"}
@@ -40,11 +40,11 @@ UNDERSCORED: Schema = {
     "pattern": r"^(?:[-+]?(?:\.?(?:inf|Inf|INF)|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?)|\.?(?:nan|NaN|NAN))$",
     "errorMessage": "Expected a number, a list or a mapping.",
 }
-"""Numbers that only steprun's YAML reads as such: `1_000`, `inf`, `nan`."""
+"""Numbers that other YAML parsers read as text: `1_000`, `inf`, `nan`."""
 
 
 def number(**limits: float) -> Schema:
-    """A number within limits, or an expression."""
+    """The schema of a number within limits, or of an expression."""
     return {"type": ["number", "string"], **limits, "pattern": r"\S"}
 
 
@@ -102,12 +102,12 @@ FIELDS: dict[type[Frozen], Schema] = {
         "on_nonfinite": {"enum": list(ON_NONFINITE)},
     },
 }
-"""What a field takes, where the model's type says less."""
+"""The schemas of fields, by model, where the field's Python type is less strict."""
 
 
 def properties_of(model: type[Frozen]) -> Schema:
-    """A model's properties under the keys that a person writes; null stands for a default of none."""
-    model.model_rebuild()  # models are built when they are first used
+    """The schemas of a model's fields, by key of the config. A field whose default is None also accepts null."""
+    model.model_rebuild()  # pydantic builds models on first use
     schemas = model.model_json_schema(by_alias=True)["properties"]
     found: Schema = {}
     for name, field in model.model_fields.items():
@@ -119,13 +119,13 @@ def properties_of(model: type[Frozen]) -> Schema:
 
 
 def described(schema: Schema, by: Schema) -> Schema:
-    """A schema with the description and the default of another one, which an editor shows."""
+    """Returns a schema with the description and the default of another one, `by`."""
     without = undescribed(schema)
     told: Schema = {key: by[key] for key in TOLD if key in by}
     default = told.get("default")
     if default not in (None, []) and "Default: " not in told["description"]:
         told["description"] += f" Default: `{json.dumps(default).strip(chr(34))}`."
-    if "$ref" in without:  # beside which draft 7 reads nothing
+    if "$ref" in without:  # draft 7 ignores keywords next to `$ref`
         without = {"allOf": [without]}
     return {**told, **without}
 
@@ -135,7 +135,7 @@ def undescribed(schema: Schema) -> Schema:
 
 
 def or_null(schema: Schema) -> Schema:
-    """A schema that takes null too: it deletes what a base says."""
+    """Returns a schema that also accepts null, which deletes the value of a base."""
     if "enum" in schema:
         return {**schema, "enum": [*(value for value in schema["enum"] if value is not None), None]}
     if "anyOf" in schema:
@@ -147,7 +147,7 @@ def or_null(schema: Schema) -> Schema:
 
 
 def given(*keys: str, then: Schema) -> Schema:
-    """What else holds where a mapping says something under each of some keys."""
+    """Returns a schema that requires `then` of mappings in which all `keys` are set and not null."""
     return {"if": {"required": list(keys), "properties": {key: {"not": NULL} for key in keys}}, "then": then}
 
 
@@ -161,13 +161,13 @@ def closed(properties: Schema, required: Iterable[str] = ()) -> Schema:
 
 
 def merged(model: type[Frozen], **replaced: Schema) -> Schema:
-    """A mapping that merges with that of a base: any key may be left out, or be null."""
+    """The schema of a mapping that merges with that of a base: each key may be missing or null."""
     properties = properties_of(model)
     properties |= {key: described(schema, properties[key]) for key, schema in replaced.items()}
     return closed({key: or_null(schema) for key, schema in properties.items()})
 
 
 def whole(model: type[Frozen]) -> Schema:
-    """A mapping within a list, which is all there is."""
+    """The schema of a mapping that does not merge, as in a list: keys of required fields are required."""
     required = [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
     return closed(properties_of(model), required)

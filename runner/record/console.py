@@ -36,7 +36,7 @@ class _Line:
     label: str
     position: int
     gradient: int | None
-    always: bool  # whether to print None
+    always: bool  # whether to print a missing value, as None
 
 
 class RowPrinter:
@@ -153,7 +153,7 @@ class RowPrinter:
     def _whole_or_summary(self, value: Tensor, width: int) -> list[str]:
         if value.numel() <= LARGEST_WHOLE:
             value = value.cpu()
-            for asked in (width, width * 3 // 4):  # torch prints wider than asked: it does not count the point of `0.`
+            for asked in (width, width * 3 // 4):  # torch may print wider lines: it ignores the point of `0.`
                 with torch._tensor_str.printoptions(linewidth=asked):
                     texts = repr(value).splitlines()
                 if _widest(texts) <= width and len(texts) <= TALLEST_WHOLE:
@@ -189,7 +189,7 @@ class RowPrinter:
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether to print styles to `stream`: it is a terminal, and NO_COLOR is not set (https://no-color.org)."""
+    """Whether to print styles: `stream` is a terminal, TERM is not `dumb`, and NO_COLOR is not set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

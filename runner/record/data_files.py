@@ -13,16 +13,16 @@ from runner.errors import Problem, RunError
 from runner.plan.data.sandbox import FileFault, open_ordinary
 
 DATA_FILES = "data_files"
-"""The manifest's key for them."""
+"""The manifest's key for the data files."""
 
 WHOLE_BYTES = 1 << 30
-"""The largest file to digest whole; a larger one is known by its size, time, and first and last bytes."""
+"""The largest file to digest whole. A larger one is identified by its size, time, and first and last bytes."""
 
 END_BYTES = 1 << 20
 
 
 def data_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """The size and digest of each data file, by its path.
+    """What identifies each data file, by its path: its size and digest; of a large one, see `WHOLE_BYTES`.
 
     Raises:
         RunError: a file cannot be read.
@@ -38,7 +38,7 @@ def data_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The files that differ from what they were."""
+    """The paths of the files that are in both mappings and differ."""
     return [path for path, identity in now.items() if path in before and before[path] != identity]
 
 

@@ -14,7 +14,7 @@ LARGEST_JSON = 32 * MIB
 """The most bytes of a manifest, or of the JSON of a checkpoint."""
 
 MOST_VALUES = 2_000_000
-"""The most values in one file: the shortest take two bytes in the file and a hundred in memory."""
+"""The most values in one file: a value takes as little as two bytes there, and a hundred in memory."""
 
 
 def parse_json(data: bytes) -> Any:
@@ -40,7 +40,7 @@ class Kind:
 
 
 def or_null(kind: Kind) -> Kind:
-    """The kind of values of `kind`, and null."""
+    """The kind that accepts null and the values of `kind`."""
     return Kind(f"{kind.name}, or null", lambda value: value is None or kind.accepts(value))
 
 

@@ -45,14 +45,14 @@ def list_runs(runs_dir: str | Path = "runs", name: str | None = None) -> list[Ru
 
 
 def _directories(folder: Path, name: str | None) -> Iterator[Path]:
-    """The directories two levels down that contain an entry `run.json`, of any kind."""
+    """The directories two levels down that have an entry `run.json`, even if it is not a file."""
     for name_folder in _entries(folder):
         if name is None or name_folder.name == name:
             yield from (each for each in _entries(name_folder) if os.path.lexists(each / MANIFEST_FILE))
 
 
 def _entries(folder: Path) -> list[Path]:
-    """The folders in a folder; empty if it cannot be read."""
+    """The folders in a folder; none if it cannot be read."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -80,7 +80,7 @@ def _summary(directory: Path) -> RunSummary:
 
 
 def _rows_on_disk(directory: Path) -> int | None:
-    """The number of rows in the part files, for a run that never wrote it to its manifest; None if unreadable."""
+    """The number of rows in the part files, for a run whose manifest lacks it; None if a file cannot be read."""
     import pyarrow
     import pyarrow.parquet
 

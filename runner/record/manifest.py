@@ -134,7 +134,7 @@ class Manifest:
         self.content["compile_seconds"] = round((self.content["compile_seconds"] or 0.0) + seconds, 6)
 
     def finish(self, rows: int, error: BaseException | None = None) -> None:
-        """Write how the run ended, with `rows` rows on disk from this process."""
+        """Write how the run ended; `rows` counts the rows that this process wrote."""
         self.content["status"] = _status(error)
         self.content["failure"] = _failure(error)
         self.content["rows"] = self._rows_before + rows
@@ -251,7 +251,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def _is_alive(process: object) -> bool:
-    """Whether a recorded process still runs; assumed for a process of another host, which cannot be checked."""
+    """Whether a recorded process still runs; True for one of another host, which cannot be checked."""
     if not isinstance(process, dict) or not isinstance(process.get("pid"), int):
         return False
     if process.get("host") != socket.gethostname():
@@ -272,7 +272,7 @@ def _exists(pid: int) -> bool:
 
 
 def _process_start(pid: int) -> str | None:
-    """The boot and the tick at which a process started, which identify it if its pid is reused; None off Linux."""
+    """The boot and tick at which a process started, to tell it from a later one with its pid; None except on Linux."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -141,8 +141,8 @@ class Run:
             missing: the value for rows without a value or gradient; by default NaN, which only floating-point and
                 complex columns have. `present` returns which rows have a value.
         Raises:
-            UsageError: there is no such column, or its shape varies, or rows lack a value, the column's dtype has
-                no NaN, and `missing` is not given.
+            UsageError: there is no such column, or its shape varies. Also if a row has no value, `missing` is not
+                given, and the dtype has no NaN.
         """
         from runner.record.rows.tensors import stacked_of
 

@@ -34,7 +34,7 @@ class Recorded:
 
     rows: int  # also the number of the next row
     parts: int
-    changed_data: tuple[str, ...] = ()  # data files that have changed, with permission
+    changed_data: tuple[str, ...] = ()  # data files that have changed; the user allowed this
 
 
 @contextmanager

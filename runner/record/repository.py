@@ -20,7 +20,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LARGEST_FILE = 16 << 20
 _LONGEST_CHAIN = 5
 _WITH_CLEANUP = ("/bin/sh", "-c", '"$@"; code=$?; rm -rf -- "$GIT_DIR"; exit $code', "sh") if os.name == "posix" else ()
-"""Runs the command that follows and then removes its temporary folder, even if this process has ended by then."""
+"""A prefix for a command: removes the temporary folder after the command, even if this process has ended by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _packed(path: Path, reference: str) -> str | None:
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise FileNotFoundError(path)  # also for a pipe, on which opening would block
+        raise FileNotFoundError(path)  # also if it is a pipe: opening one would block
     with path.open("rb") as file:
         return file.read(_LARGEST_FILE).decode().strip()
 

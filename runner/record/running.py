@@ -108,7 +108,7 @@ def run_recorded(
         watch = Watch(plan, state, report)
 
         def save(tag: str | None) -> None:
-            if watch.sound():  # a run that fails because of this step must not resume from here
+            if watch.sound():  # if this step makes the run fail, the run must not resume from here
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
 
@@ -138,7 +138,7 @@ def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
 def _saving(
     rows: Iterable[Row], save: Callable[[str | None], None], every: int | None, stop: Callable[[], bool] | None
 ) -> Iterator[Row]:
-    """Pass the rows on; save a checkpoint after every `every` rows, and one before the run is stopped."""
+    """Yields the rows; saves a checkpoint after every `every` rows, and before KeyboardInterrupt if `stop` is true."""
     for row in rows:
         yield row
         if every is not None and row.number and row.number % every == 0:

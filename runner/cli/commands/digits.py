@@ -28,7 +28,7 @@ Described = Mapping[str, Any]
 
 
 def measurable(config: Config) -> Config:
-    """The config with the rows of its snapshot, for the eager engine on the CPU, which is what can be perturbed."""
+    """The config with the rows of its snapshot, the eager engine and the CPU: only these can be perturbed."""
     return capture.measurable(observed_by_snapshot(config))
 
 

@@ -113,7 +113,9 @@ def _execute(
 
 
 def print_directory(directory: Path, quiet: bool, as_json: bool) -> None:
-    """Print where a run is recorded: only the path with `quiet`, and on standard error if rows are printed as JSON."""
+    """Print where a run is recorded. With `quiet` this is the path alone; with `as_json` it goes to standard error, or
+    nowhere if `quiet` is set too.
+    """
     if not as_json:
         say(f"{'' if quiet else 'recorded in '}{directory}")
     elif not quiet:
@@ -124,7 +126,11 @@ def print_directory(directory: Path, quiet: bool, as_json: bool) -> None:
 def reporting_directory(
     directory: Path, as_json: bool, quiet: bool, began: Callable[[], bool] = lambda: True
 ) -> Iterator[None]:
-    """If an exception ends a run that `began`, print where its rows are."""
+    """If an exception ends the block, tell the user where the rows are; after an interruption, how to resume.
+
+    Args:
+        began: returns whether the run has begun, so that there is something to report.
+    """
     goes_on = f"; `steprun resume {directory}` goes on"
     try:
         with read_to_the_end(goes_on):
@@ -139,14 +145,18 @@ def reporting_directory(
 
 @contextmanager
 def read_to_the_end(more: str = "") -> Iterator[None]:
-    """Treat a closed output (`| head`) as an interruption of the run; silent unless there is `more` to say."""
+    """If the reader of the output closes it (`| head`), end the run as interrupted.
+
+    Args:
+        more: the end of the message; if it is empty, the run ends without a message.
+    """
     try:
         yield
     except BrokenPipeError as error:
         from runner.cli.output.streams import silence
 
         silence(sys.stdout)
-        if not more:  # nothing is recorded that could be resumed, and `head` has what it needs
+        if not more:  # the run cannot be resumed, and the reader has what it needs
             raise typer.Exit(INTERRUPTED) from error
         raise KeyboardInterrupt(f"interrupted when its output was closed{more}") from error
 

@@ -29,7 +29,7 @@ NARROWEST = 40
 FEWEST_RUNS = 3
 BARE = {"--update": "--update=differing", "--uncertainty": "--uncertainty=8"}
 LONGEST_TABLE = 40
-"""The largest number of snapshots for which the table lists all; of more, it lists those that do not match."""
+"""The most snapshots that the table lists. If there are more, it lists only those that do not match."""
 
 _STATUSES = {
     "holds": "holds",
@@ -89,7 +89,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what diff
 
 
 class BareOptions(TyperCommand):
-    """A bare `--update` is `--update=differing` and a bare `--uncertainty` is `--uncertainty=8`; a path may follow."""
+    """Reads `--update` and `--uncertainty` without `=` as in `BARE`: the next word is a path and not a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [BARE.get(each, each) for each in args])
@@ -287,7 +287,7 @@ def check(
 
 
 class Counter:
-    """Shows `checking 3 of 25` on a line of its own, on a terminal."""
+    """Shows `checking 3 of 25` on the last line of a terminal, and erases it at the end."""
 
     def __init__(self, label: str, *, shown: bool) -> None:
         self._label = label
@@ -347,7 +347,7 @@ def _summarize(outcomes: Sequence[Outcome], targets: int, seconds: float, quiet:
 
 
 def _compared_by(outcome: Outcome) -> str:
-    """How a snapshot was compared; if it matches, also whether the bits are the same although they need not be."""
+    """How a snapshot was compared: `bits`, or a tolerance, then with `same bits` if all bits were equal."""
     if not outcome.rows or outcome.status in ("written", "updated"):
         return ""
     by = str(outcome.details.get("compared_by", "bits"))

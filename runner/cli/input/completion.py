@@ -35,7 +35,7 @@ def complete_override(context: typer.Context, incomplete: str) -> list[str]:
     """The keys that an override of the config may set, each with `=`."""
     config = context.params.get("config") or next(
         iter(context.args), ""
-    )  # in the arguments while an option is incomplete
+    )  # while an option is incomplete, click leaves the config here
     if "=" in incomplete or not Path(config).is_file():
         return []
     from runner.config import load

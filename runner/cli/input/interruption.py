@@ -24,9 +24,9 @@ INTERRUPTED = 130
 class Interruption:
     """Inside its `with` block, the first signal sets `requested`, and a second one interrupts immediately.
 
-    A torch operation that takes minutes cannot be interrupted. So if the step does not end within `patience` seconds, a
-    thread ends the process with exit code 130 and a message that ends in `more`. With `at_once`, the first signal
-    interrupts immediately, because planning has no state to save; `patience` then applies to a single operation.
+    A torch operation that takes minutes cannot be interrupted. So a thread ends the process if the step does not end
+    within `patience` seconds. The exit code is then 130, and the message ends in `more`. With `at_once`, the first
+    signal interrupts immediately, for planning, which has no state to save. `patience` then limits one operation.
     """
 
     def __init__(self, more: str = "", patience: float = PATIENCE, *, at_once: bool = False) -> None:
@@ -62,7 +62,10 @@ class Interruption:
         os.close(self._reading)
 
     def _wait(self) -> None:
-        """Wait for the first signal, which arrives here even while the main thread is inside an operation."""
+        """Wait for the first signal, and end the process if the block is not over `patience` seconds later.
+
+        The signal arrives on this thread even while the main thread is inside an operation.
+        """
         while number := os.read(self._reading, 1):
             if number[0] in SIGNALS:
                 break

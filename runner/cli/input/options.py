@@ -118,7 +118,7 @@ _SIZE = re.compile(rf"([0-9][0-9_]*) ?({'|'.join(unit for unit in _UNITS if unit
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks of a config."""
+    """The config that a command line names, with overrides, folders it may read, and limits."""
 
     config: str  # a path, or `-`
     overrides: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ class Request:
 
 
 def reads_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorates a command whose first parameter is a `Request`: adds the options that build it to its signature."""
+    """Decorates a command whose first parameter is a `Request`: replaces it by the options that make a request."""
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
@@ -165,7 +165,7 @@ def _limit_option(name: str, text: str) -> object:
 
 
 def _amount(name: str, text: str) -> int:
-    """A count or a size such as `64`, `1_000_000`, `8MiB`."""
+    """The number that a count or a size such as `64`, `1_000_000` or `8MiB` means."""
     found = _SIZE.fullmatch(text)
     if not found:
         raise UsageError(

@@ -73,7 +73,7 @@ def _cpu_seconds(thread: int) -> float:
 
 
 def _problem(thread: int, seconds: float, config: Config) -> Problem:
-    """The problem at the operation that the thread is in, else at the whole expression."""
+    """The problem, placed at the operation that planning works on in the thread, else at the whole expression."""
     from runner.faults import place
     from runner.language.lowering.context import Lowering
     from runner.language.text.faults import LanguageError, place_of

@@ -14,7 +14,7 @@ LONGEST_BAR = 40
 class Bar:
     """One line at the bottom of a terminal: `━━━━━━━  12%  1,200 of 10,000 rows  9,500/s  0:01 left  loss 0.31`.
 
-    It is drawn only when `show` is called, without a thread, and `hide` erases it.
+    Only `show` draws it, not a background thread; `hide` erases it.
 
     Args:
         stream: the terminal.

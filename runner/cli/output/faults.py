@@ -78,7 +78,7 @@ def debugging() -> bool:
 
 
 def unexpected(error: BaseException) -> SteprunError:
-    """An exception that the config did not cause, as an error of at most two lines."""
+    """Turns an exception that is no SteprunError into one with a message of one line, and perhaps a hint."""
     if isinstance(error, MemoryError):
         return SteprunError(Problem("out of memory", "a smaller shape, or `log: {tensors: none}`, needs less"))
     if isinstance(error, OSError):

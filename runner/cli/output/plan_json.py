@@ -239,7 +239,7 @@ def _block(
 
 
 def _details(argument: program.Argument) -> Mapping[str, Any]:
-    """The objects of a step, by the fields that kinds of steps share."""
+    """What a step computes and uses: objective, values, data sources, optimizers, parameters, expectations."""
     found: dict[str, Any] = {}
     evaluation = getattr(argument, "evaluation", None)
     if evaluation is not None:

@@ -84,7 +84,7 @@ class Progress:
 
 
 def compile_progress(stream: TextIO, quiet: bool) -> Callable[[str, float | None], None] | None:
-    """A callback that prints each compilation and its duration; None if `quiet` is set or this is not a terminal."""
+    """A callback that prints each compilation and its duration; None with `quiet`, or if `stream` is not a terminal."""
     if quiet or not can_draw(stream):
         return None
 

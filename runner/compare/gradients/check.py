@@ -79,7 +79,7 @@ class Checked:
     largest_error: float
     largest_relative: float
     worst: Element | None  # None: the parameter has no elements
-    causes: tuple[Cause, ...]  # only if it differs
+    causes: tuple[Cause, ...]  # empty unless the outcome is `differs`
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _report(
 
 
 def _sample(seed: int, name: str, elements: int, most: int) -> list[int]:
-    """All elements, or `most` of them, drawn from a random stream of the parameter's own."""
+    """The positions of all elements, or of `most` of them, drawn at random. Each parameter has its own stream."""
     if elements <= most:
         return list(range(elements))
     generator = torch.Generator().manual_seed(stream_seed(seed, "gradcheck", name))
@@ -211,7 +211,7 @@ class _Check:
             )
 
     def along_a_direction(self) -> Outcome:
-        """The outcome when all elements move together."""
+        """The outcome for all elements at once, changed along one direction."""
         direction = self.gradient.reshape(-1) / torch.linalg.vector_norm(self.gradient).clamp_min(TINY)
         direction = direction + torch.ones_like(direction) / math.sqrt(direction.numel())
         autograd = float(self.gradient.reshape(-1) @ direction)
@@ -226,7 +226,7 @@ class _Check:
         return Element(index_of(position, self.gradient.shape), autograd, numeric, left, right, relative, outcome)
 
     def compared(self, where: int | slice, direction: Tensor | float, autograd: float) -> tuple[Outcome, float, float]:
-        """Compares a derivative with the one-sided differences; returns the outcome and these.
+        """Compares a derivative with the one-sided differences; returns the outcome and the two differences.
 
         At a smooth point the one-sided differences approach each other in proportion to the step. At a kink they stay
         apart, and at a jump they move farther apart. So if the first step is inconclusive, a smaller one decides.
@@ -254,7 +254,7 @@ class _Check:
         return self.precision.rtol * abs(numeric) + self.floor + rounding
 
     def one_sided(self, where: int | slice, direction: Tensor | float, step: float) -> tuple[float, float]:
-        """The left and right differences over `step`, as some weights move along a direction."""
+        """The left and right differences when the weights at `where` change by `step` along a direction."""
         before = self.weights[where].clone()
         try:
             self.weights[where] = before - step * direction
@@ -271,5 +271,5 @@ class _Check:
 
 
 def _badness(element: Element) -> tuple[int, bool, float]:
-    """Sorts elements: those that differ are worst, then NaN errors, then the largest errors."""
+    """A sort key that grows with how bad an element is: first by outcome, then a NaN error, then the error."""
     return (-_WORST_FIRST.index(element.outcome), element.error != element.error, element.error)

@@ -25,7 +25,7 @@ class Cause:
 
 
 def causes(plan: Plan, objective: Objective, parameter: str) -> Iterator[Cause]:
-    """Operations between a parameter and an objective whose derivative differs from finite differences."""
+    """Yields a cause for each operation between a parameter and an objective that is known to change the derivative."""
     nodes = objective.computation.graph.nodes
     output = next(node for node in nodes if node.op == "output")
     needed = _reached([output.args[0][objective.computation.names.index(objective.name)]], _inputs)

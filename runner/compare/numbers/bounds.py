@@ -1,7 +1,7 @@
 """The uncertainty of a tensor in a row, as a snapshot stores it, and the difference that it allows on another machine.
 
-`S` is the root mean square difference of perturbed runs from the plain one, over runs and elements; `M` is the largest
-difference of any element in any of them. Both are absolute, and stored as powers of two, rounded up.
+`S` is the root mean square difference of perturbed runs from the plain one, over runs and elements. `M` is the largest
+difference of one element in one run. Both are absolute, and stored as powers of two, rounded up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LARGEST_POWER, _SMALLEST_POWER = 1023, -1074
 class Uncertainty:
     """How far apart correct runs are in one tensor of one row."""
 
-    rms: float  # S; infinite if perturbed runs took other steps or were not finite: any number passes
+    rms: float  # S; infinite, so that any number passes, if perturbed runs took other steps or were not finite
     largest: float  # M
     statistics: Mapping[str, float] = field(default_factory=dict)  # of a large tensor: S of "mean", "std", …
 
@@ -105,7 +105,7 @@ def rounding(dtype: torch.dtype) -> float:
 
 
 def floored(uncertainty: Uncertainty, dtype: torch.dtype, rms: float, largest: float) -> tuple[float, float]:
-    """S and M, at least one unit of rounding of the expected tensor and one distance between subnormal numbers.
+    """S and M; each is at least the rounding of the expected tensor, and the distance between subnormal numbers.
 
     Args:
         dtype: the dtype that the numbers were rounded to.
@@ -117,7 +117,7 @@ def floored(uncertainty: Uncertainty, dtype: torch.dtype, rms: float, largest: f
 
 
 def significant_digits(uncertainty: float, size: float, dtype: torch.dtype) -> float:
-    """The significant decimal digits of a number of this size: at least 0, at most those of its dtype."""
+    """The number of significant decimal digits of a number of this size: at least 0, at most those of its dtype."""
     eps = rounding(dtype)
     most = -math.log10(eps) if eps else 15.0
     if uncertainty == 0 or size == 0:

@@ -19,7 +19,7 @@ from runner.record.rows.digest import bits
 Number = bool | int | float | complex
 
 Kind = Literal["missing", "new", "dtype", "shape", "value", "digest"]
-"""`missing`: a tensor was expected, and there is none; `new`: there is one, and none was expected; `digest`: the
+"""`missing`: a tensor was expected, and there is none. `new`: there is one, and none was expected. `digest`: the
 elements of the expected tensor were not stored.
 """
 
@@ -40,10 +40,10 @@ class Element:
 class Passing:
     """The smallest tolerances under which nothing differs; None if there is none, as with a NaN on one side."""
 
-    rtol: float | None  # with the `atol` that was used
+    rtol: float | None  # passes together with the `atol` that was used
     beside_atol: float
-    atol: float | None  # with no `rtol`
-    ulp: int | None  # instead of `rtol` and `atol`
+    atol: float | None  # passes without `rtol`
+    ulp: int | None  # passes without `rtol` and `atol`
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def difference(
 
 
 def deviation(found: Tensor | None, expected: Tensor | None, tolerance: Tolerance, largest: float = 0.0) -> Deviation:
-    """Whether `difference` would return one, and the size of the error. Cheaper, because it computes nothing else."""
+    """Whether `difference` would return a difference, and the error. It computes nothing else, and so is cheaper."""
     if found is None or expected is None or found.dtype != expected.dtype or found.shape != expected.shape:
         return _SAME if found is expected else Deviation(True, math.inf)
     bounds = tolerance.bounds(expected, largest)
@@ -195,7 +195,7 @@ def _beyond(bounds: Bounds, left: Tensor, right: Tensor, delta: Tensor, size: Te
         differing = bits(left) != bits(right)
         return differing.any(dim=-1) if left.dtype.is_complex else differing
     wrong = unequal
-    if bounds.measured is not None:  # the tensor as a whole decides; these elements push it over the bound
+    if bounds.measured is not None:  # the whole tensor passes or fails; these elements are the ones beyond the bound
         return wrong & ~((delta <= bounds.measured.factor * bounds.measured.rms) & delta.isfinite())
     if bounds.rtol or bounds.atol:
         wrong = wrong & ~((delta <= bounds.atol + bounds.rtol * size) & delta.isfinite())
@@ -216,8 +216,8 @@ class _Tally:
         self.worst = -1
         self.largest = -1.0  # the absolute difference of `worst`
         self.difference_norm = 0.0  # norm of the difference
-        self.rtol = 0.0  # needed with the atol that was used
-        self.atol = 0.0  # needed with no rtol
+        self.rtol = 0.0  # that would pass with the atol that was used
+        self.atol = 0.0  # that would pass without rtol
         self.ulp = 0
 
     def add(self, start: int, left: Tensor, right: Tensor) -> None:
@@ -301,7 +301,7 @@ def _passing(tally: _Tally, dtype: torch.dtype) -> Passing:
 
 
 def _upwards(needed: float) -> float | None:
-    """Slightly more than computed, because `atol + rtol * |expected|` is rounded once more when it is used."""
+    """Slightly more than `needed`: `atol + rtol * |expected|` is rounded again when it is used. None if infinite."""
     return needed * (1 + 2.0**-50) if math.isfinite(needed) else None
 
 

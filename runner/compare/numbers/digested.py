@@ -93,12 +93,13 @@ def from_text(text: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Condense
 
 
 def moved_statistics(found: Tensor, expected: Condensed, tolerance: Tolerance) -> tuple[str, ...] | None:
-    """The statistics of `found` that differ from the expected ones, each as `mean 1 (was 2)`.
+    """The statistics of `found` that differ from the expected ones, each as `mean 1 (was 2)`; None if `found` passes.
 
-    `found` has the expected shape and dtype.
+    It passes if the digests are equal, or if all statistics are within a tolerance other than `bitwise`. With such a
+    tolerance it also passes if no statistics were stored, or if the uncertainty is unknown.
 
-    None if the digests are equal, or if the statistics are within a tolerance other than `bitwise`. Also None if there
-    is no such tolerance to apply, because no statistics were stored or the uncertainty is unknown.
+    Args:
+        found: a tensor of the expected shape and dtype.
     """
     if digest_of(found) == expected.digest:
         return None
@@ -126,7 +127,7 @@ def moved_statistics(found: Tensor, expected: Condensed, tolerance: Tolerance) -
 
 
 def _allowed(tolerance: Tolerance, name: str, then: Summary, expected: Condensed, size: float) -> float:
-    """How much a statistic may differ. Nine digits of it are stored, the last of them rounded."""
+    """How much a statistic may differ, including the rounding of the nine digits that are stored."""
     written = 5.1e-9 * size
     if tolerance.mode == "bitwise":
         return written
@@ -140,7 +141,7 @@ def _allowed(tolerance: Tolerance, name: str, then: Summary, expected: Condensed
 
 
 def _measured(tolerance: Tolerance, name: str, then: Summary, expected: Condensed, size: float) -> float:
-    """`factor` times the uncertainty of a statistic, which is at least one unit of rounding."""
+    """`factor` times the uncertainty of a statistic, or times a unit of rounding if that is more; 0 if it is exact."""
     if tolerance.uncertainty is None:
         return 0.0
     elements = max(1, math.prod(expected.shape))

@@ -44,13 +44,13 @@ class Growth:
 
     column: Column
     kind: GrowthKind
-    before: float  # in the last row within the tolerance; 0 if the bits were equal
-    first: float  # in the first row that differs
+    before: float  # the error in the last row within the tolerance; 0 if the bits were equal
+    first: float  # the error in the first row that differs
     last: float
     last_number: int
     largest: float
     largest_number: int
-    leap: Leap | None = None  # of a jump after the first row that differs
+    leap: Leap | None = None  # the jump, if it is after the first row that differs
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Trace:
         self.recent.append(error)
         if self.leap is not None:
             if error <= GROWN * self.leap.before:
-                self.leap = None  # it was a spike
+                self.leap = None  # the error went back: it was a spike
         elif self.level and error > LEAP * self.level and not self.is_rounding(error):
             self.leap = Leap(number, self.level, error)
         else:
@@ -78,7 +78,7 @@ class Trace:
         return error <= ROUNDING_UNITS * self.rounding
 
     def kind(self, before: float, first: float) -> GrowthKind:
-        """Classifies these errors, given the error in the first row that differs and in the row before."""
+        """Classifies the errors so far; `first` is that of the first differing row, `before` that of the row before."""
         gradual = before > 0 and first <= _GRADUAL * before
         if self.leap is not None or not (gradual or self.is_rounding(first)):
             return "jump"

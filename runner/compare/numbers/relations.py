@@ -113,11 +113,11 @@ _RELATIONS: tuple[Relation, ...] = (_multiple, _shifted, _reordered)
 
 
 def _factor(a: Tensor, b: Tensor) -> float | None:
-    """The factor that brings `b` nearest to `a`, rounded if that is as near; None if float64 cannot represent it."""
+    """The factor that brings `b` nearest to `a`, rounded if it is almost round; None if float64 cannot represent it."""
     size = float(b @ b)
     factor = float(a @ b) / size if size else math.nan
     if not math.isfinite(factor):
-        return None  # `b` is zero, or its square is beyond the largest float64
+        return None  # `b` is zero, or its squared norm is beyond the largest float64
     return next((round_one for round_one in _rounded(factor) if abs(round_one - factor) <= 1e-5 * abs(factor)), factor)
 
 

@@ -85,7 +85,7 @@ class Tolerance:
     dtype, times `COMPOUNDING`; integers and booleans are exact. `explicit`: `rtol` and `atol`. `measured`: `factor`
     times the uncertainty of the tensor in the row.
 
-    With `scaled`, used for gradients, `atol` is in units of the root mean square of the expected tensor: an element
+    With `scaled`, used for gradients, `atol` is in units of the root mean square of the expected tensor. An element
     passes if `|found - expected| <= atol * norm / sqrt(elements) + rtol * |expected|`. An absolute tolerance assumes
     numbers of size 1. Any gradient of size 1e-6 would pass it. A gradient of size 1e6 would fail it, because
     cancellation of large numbers leaves rounding in its small elements.

@@ -161,7 +161,7 @@ def _nan(difference: Difference, name: str) -> str:
 
 
 def _tensors(first_difference: FirstDifference, column: Column) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """A column as found, as expected, and before the step."""
+    """The tensors of a column: found, expected, and expected before the step; None for each that is missing."""
     sides = [first_difference.found, first_difference.expected, first_difference.before]
     values = [None if row is None or column.name not in row else row[column.name] for row in sides]
     found, expected, before = (value if isinstance(value, Tensor) else None for value in values)
@@ -182,7 +182,7 @@ def _computes(first_difference: FirstDifference) -> bool:
 
 
 def _closeness(first_difference: FirstDifference, *roles: Role) -> str:
-    """How closely the columns of some roles match in this row."""
+    """Returns how closely the columns of some roles match in this row, as words."""
     compared = [column for column in first_difference.equal if column.role in roles]
     others = [each for each in first_difference.within if each.role in roles]
     return "bit-equal" if compared and not others else "within the tolerance"

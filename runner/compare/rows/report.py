@@ -133,7 +133,7 @@ def to_json(
 
 
 def structure(verdict: Verdict) -> Iterator[str]:
-    """Structural differences: tensors and rows that only one side has, and tensors declared differently."""
+    """Yields a line for each structural difference: tensors or rows that only one side has, another dtype or shape."""
     for word, columns in (("missing", verdict.missing_columns), ("new", verdict.new_columns)):
         if columns:
             names = listing([f"`{column.name}`" for column in columns], _MOST_NAMES)
@@ -302,7 +302,7 @@ def _declared(column: Column) -> str:
 
 
 def _rounded_up(number: float) -> str:
-    """Three digits, rounded up so that the tolerance passes."""
+    """A tolerance as text with three digits, rounded up so that what passed the number also passes the text."""
     text = f"{number:.2e}"
     if float(text) < number:
         exponent = int(text.partition("e")[2])

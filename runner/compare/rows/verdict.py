@@ -50,7 +50,7 @@ Uncertain = Callable[[AnyRow, str], Uncertainty | None]
 
 
 def certain(row: AnyRow, name: str) -> Uncertainty | None:
-    """For rows without measured uncertainty."""
+    """An `Uncertain` for rows without measured uncertainty: returns None for every tensor."""
     return None
 
 
@@ -112,7 +112,7 @@ class FirstDifference:
     within: tuple[Column, ...]  # columns that differ within the tolerance
     found: AnyRow
     expected: AnyRow
-    before: AnyRow | None  # the row before, as expected
+    before: AnyRow | None  # the expected row before this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,9 @@ class Verdict:
     new_columns: tuple[Column, ...]
     redeclared: tuple[Redeclared, ...]
     first_difference: FirstDifference | None
-    unequal_since: tuple[Place, Column] | None  # where bits first differed within the tolerance, in an earlier row
+    unequal_since: tuple[Place, Column] | None  # where bits first differed, unless in the row of `first_difference`
     growth: Growth | None  # of the first tensor that differs
-    tallies: tuple[Tally, ...]  # tensors that differ, in the order in which they part
+    tallies: tuple[Tally, ...]  # tensors that differ, in the order of the first row in which they do
     same_bits: bool = False  # whether every compared tensor has the expected bits
 
     @property
@@ -145,7 +145,7 @@ def align(
 ) -> Iterator[Pair]:
     """Pairs the rows of both sides: those of the same step and iteration.
 
-    If a step was added or removed, the rows after it are still paired: rows without a partner, at most `WINDOW` at a
+    If a step was added or removed, the rows after it are still paired. Rows without a partner, at most `WINDOW` at a
     time, are yielded alone until the steps agree again.
 
     Args:
@@ -196,7 +196,7 @@ def align_edited(found: Sequence[AnyRow], expected: Sequence[AnyRow], values: Se
 
 
 def _anchors(found: Sequence[AnyRow], expected: Sequence[AnyRow]) -> Iterator[tuple[int, int]]:
-    """Positions of rows whose step and iteration occurs once on each side, in an order that both share."""
+    """Yields the positions of rows that surely correspond: step and iteration occur once on each side, in one order."""
     counts = [Counter(map(_step_of, rows)) for rows in (found, expected)]
     places = {_step_of(row): place for place, row in enumerate(expected)}
     last = -1
@@ -219,7 +219,7 @@ def _step_of(row: AnyRow) -> tuple[str, str]:
 
 
 class _Lookahead:
-    """Rows with look-ahead."""
+    """Reads rows, and looks ahead of the next one."""
 
     def __init__(self, rows: Iterable[AnyRow], key: Callable[[AnyRow], Hashable]) -> None:
         self._rows = iter(rows)
@@ -253,7 +253,7 @@ def compare(
     tolerate: Tolerate,
     uncertain: Uncertain = certain,
 ) -> Verdict:
-    """The verdict over rows, which are read once, one pair at a time.
+    """The verdict on pairs of rows, which it reads one by one.
 
     Args:
         pairs: as `align` yields them.

@@ -131,7 +131,7 @@ def measured(
 def _counts(plan: Plan, before: Measured | None) -> tuple[int, int]:
     """The number of perturbed runs, and the number requested.
 
-    A snapshot keeps its numbers, so that taking it again changes no line, unless the config now sets another number.
+    A snapshot that is taken again keeps both numbers, so that no line changes, unless the config sets another number.
     """
     planned, declared = plan.snapshot.runs, plan.config.snapshot.uncertainty
     says = declared is not None and "runs" in declared.model_fields_set
@@ -141,12 +141,12 @@ def _counts(plan: Plan, before: Measured | None) -> tuple[int, int]:
 
 
 def measurable(config: Config) -> Config:
-    """The config for the eager engine on the CPU, which is what can be perturbed."""
+    """The config with the eager engine and the CPU: only these can be perturbed."""
     return config.model_copy(update={"engine": "eager", "device": "cpu"})
 
 
 def measurable_plan(plan: Plan, allowed: Sequence[str] = ()) -> Plan:
-    """The plan itself if it is for the eager engine on the CPU, else a plan of its config for that.
+    """The plan itself if it is for the eager engine on the CPU, else a new plan of its config for these.
 
     Raises:
         ConfigError: that engine cannot run it.
@@ -180,7 +180,7 @@ def overlay_of(taken: Snapshot, base: Snapshot) -> Overlay:
 
 
 def is_same(a: StoredTensor, b: StoredTensor) -> bool:
-    """Whether two stored tensors are equal, apart from the rounding of their statistics."""
+    """Whether two stored tensors have the same bits, or the same digest if their elements were not stored."""
     if isinstance(a.value, torch.Tensor) and isinstance(b.value, torch.Tensor):
         return same_bits(a.value, b.value)
     digest_a, digest_b = (getattr(stored.value, "digest", None) for stored in (a, b))
@@ -193,8 +193,8 @@ def is_same(a: StoredTensor, b: StoredTensor) -> bool:
 def tolerances_of(plan: Plan, exact: bool, snapshot: Snapshot) -> Tolerances:
     """The tolerances for comparing a run with a snapshot.
 
-    Bitwise if `exact` and the config does not say otherwise. Else the first of: the config's tolerance for a glob, the
-    config's tolerance for all tensors, the measured uncertainty, and `dtype`.
+    Bitwise if `exact`, unless the config sets `exact: false`. Otherwise the first of these that there is: the config's
+    tolerance for a glob, the config's tolerance for all tensors, the measured uncertainty, `dtype`.
 
     Args:
         exact: whether the snapshot was taken in exactly this environment, of exactly this config.
@@ -207,7 +207,7 @@ def tolerances_of(plan: Plan, exact: bool, snapshot: Snapshot) -> Tolerances:
         return Tolerances(_tolerance(given.default), by_glob)
     if snapshot.measured is not None and given.runs:
         return Tolerances(Tolerance("measured", factor=given.factor), by_glob)
-    spread = snapshot.calibration.spread if snapshot.calibration else {}  # of the first format
+    spread = snapshot.calibration.spread if snapshot.calibration else {}  # only a snapshot of the first format has one
     measured = [(name, replace(BY_DTYPE, spread=2 * difference)) for name, difference in spread.items() if difference]
     return Tolerances(BY_DTYPE, [*by_glob, *measured])
 

@@ -27,8 +27,9 @@ from runner.errors import DataWarning, EngineError, Problem, SnapshotError, Step
 from runner.plan import Plan
 
 Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
-"""`missing`: a config without a snapshot; `orphan`: a snapshot without its config; `damaged`: a snapshot that cannot be
-read; `failed`: the config is not valid or its run fails; `skipped`: the requested engine does not support the config.
+"""`stale`: a snapshot of another config, or of one that was edited too much to compare. `missing`: a config without a
+snapshot. `orphan`: a snapshot without its config. `damaged`: a snapshot that cannot be read. `failed`: the config is
+not valid, or its run fails. `skipped`: the requested engine does not support the config.
 """
 
 FINE: tuple[Status, ...] = ("holds", "skipped", "written", "updated")
@@ -68,11 +69,11 @@ class Outcome:
     name: str
     status: Status
     exit_code: int = 0
-    lines: tuple[str, ...] = ()  # for people
+    lines: tuple[str, ...] = ()  # the report as text
     rows: int = 0
     seconds: float = 0.0
     exact: bool = True  # whether it was compared bit for bit
-    details: dict[str, Any] = field(default_factory=dict)  # for programs
+    details: dict[str, Any] = field(default_factory=dict)  # the report as JSON values
 
 
 def check(target: Target, request: Request) -> Outcome:
@@ -149,8 +150,8 @@ class Judged:
     """A run compared with its snapshot."""
 
     verdict: Verdict
-    exact: bool  # bitwise, because the environment is the same and the config was not edited
-    measured: bool  # by measured uncertainty, if not bitwise
+    exact: bool  # whether the environment is the same and the config was not edited
+    measured: bool  # whether the default tolerance is the measured uncertainty
     edited: tuple[Edit, ...]
     matches: bool  # whether any row after the start matches a row of the snapshot
     restarts: tuple[Restarted, ...] = ()
@@ -167,7 +168,7 @@ class Judged:
 
     @property
     def refreshes(self) -> bool:
-        """Whether the config was edited and the bits did not change: then only its digests need to be updated."""
+        """Whether the config was edited and no bit changed, so that only the digests of the config need an update."""
         verdicts = [self.verdict, *(each.verdict for each in self.restarts if each.verdict is not None)]
         return bool(self.edited) and self.holds and all(verdict.same_bits for verdict in verdicts)
 
@@ -349,7 +350,7 @@ def _digests(snapshot: Snapshot) -> int:
 def _can_be_refreshed(snapshot: Snapshot, judged: Judged) -> bool:
     """Whether an edited config has no new rows or tensors, and its snapshot's states still fit it."""
     verdict = judged.verdict
-    if snapshot.format == FIRST_FORMAT:  # its environment lacks fields of the format that is written
+    if snapshot.format == FIRST_FORMAT:  # its environment lacks fields that the current format has
         return False
     fitting = all(each.verdict is not None for each in judged.restarts)
     return fitting and not verdict.new_columns and verdict.new_rows.count == 0
@@ -361,7 +362,7 @@ def _only_new(verdict: Verdict) -> bool:
 
 
 def _skipped(name: str, error: EngineError) -> Outcome:
-    """Why the engine does not support a config: the first reason, and the number of others."""
+    """The outcome of a config that the engine does not support, with the first reason and the number of others."""
     first, *more = error.problems
     others = f" (and {len(more)} more)" if more else ""
     details = {"problems": [problem.to_json() for problem in error.problems]}

@@ -16,7 +16,7 @@ from runner.plan import Plan
 from runner.record.config_fields import WITHOUT_BEARING, config_digests, fields_of, value_of
 
 VARIANTS = ("device", "engine")
-"""Keys that belong to the environment: one snapshot serves all of their values."""
+"""Keys that belong to the environment: their values are no edit of the config."""
 
 OVERRIDE = "override "
 """The prefix of an override's name as a source."""
@@ -75,7 +75,7 @@ def edits(config: Config, then: Mapping[str, str], *, first_format: bool = False
 
 
 def _is_above(name: str, others: Iterable[str]) -> bool:
-    """Whether others are below a field, as after `normal: {}` got entries; then these are listed instead."""
+    """Whether other fields are below this one, as when `normal: {}` gets entries. Then only those are listed."""
     return any(each.startswith(f"{name}.") for each in others)
 
 
@@ -92,7 +92,7 @@ def explains(edit: Edit, first_difference: FirstDifference, plan: Plan) -> bool:
             return first.name == rest or first.name.endswith(f".{rest}")
         case "optimizer" | "optimizers":
             return first.role in ("weight", "state") or not _is_before_any_update(first_difference, plan)
-        case "parameters":  # an initial value differs in the row of the start, if that row has it
+        case "parameters":  # if rows have this parameter, its initial value would differ in the row of the start
             return rest.partition(".")[0] not in {column.name for column in plan.columns}
     return True
 
@@ -131,7 +131,7 @@ def _fields(config: Config) -> Iterator[Field]:
 
 
 def _statements(text: str) -> Iterator[Field]:
-    """Each statement of the expression, by the name that it assigns; whitespace and comments do not count."""
+    """Yields a field for each statement of the expression, named by what it assigns; ignores comments and spaces."""
     try:
         body = ast.parse(text).body
     except SyntaxError:

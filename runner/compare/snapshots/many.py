@@ -41,7 +41,7 @@ def check_all(
 
 @contextmanager
 def _collecting_what_is_new() -> Iterator[None]:
-    """Exclude torch's modules from garbage collection, which runs often as plans are created and dropped."""
+    """Exclude existing objects, mostly torch's modules, from the frequent garbage collections of the block."""
     enabled = gc.isenabled()
     gc.freeze()
     gc.enable()

@@ -126,8 +126,8 @@ class Snapshot:
     def rows_in(self, environment: Environment) -> tuple[tuple[StoredRow, ...], bool]:
         """The rows to expect in an environment, and whether they were taken in exactly that environment.
 
-        The order is: the overlay of this environment, the snapshot's own rows if the device is the same, an overlay of
-        the same device, the snapshot's own rows.
+        These are the snapshot's own rows or an overlay, if they were taken in this environment. Otherwise they are the
+        own rows if their device is the same, else an overlay of the same device, else the own rows.
         """
         if environment == self.environment:
             return self.rows, True

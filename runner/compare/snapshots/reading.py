@@ -90,13 +90,13 @@ def read(path: Path) -> tuple[Snapshot, str]:
             before, content = hashlib.sha256(content).digest(), b""  # never keep both contents in memory
             content = _content(path)
             if hashlib.sha256(content).digest() == before:
-                raise  # another process did not write it meanwhile
+                raise  # the file did not change meanwhile, so another process was not writing it
 
 
 def _parsed(path: Path, content: bytes) -> tuple[Snapshot, str]:
     hole = content.find(0)
     if hole >= 0:
-        content = content[: hole + 1]  # the fault is there, and the rest may be a hole of any size
+        content = content[: hole + 1]  # the first null byte is the fault; millions may follow, as in a sparse file
     try:
         source = text_source(decode(str(path), content), path.parent, str(path), Limits(file_bytes=LARGEST_FILE))
         check_whole(source)
@@ -342,7 +342,7 @@ class _Reader:
             return StoredTensor(raw, None)
 
     def _uncertainty(self, node: Node, column: Column, text: str) -> tuple[str, Uncertainty | None]:
-        """A line without its uncertainty, and the uncertainty."""
+        """Splits a line into the text without the uncertainty, and the uncertainty; None if it has none."""
         found = _UNCERTAIN.fullmatch(text)
         try:
             if found is not None:
@@ -392,7 +392,7 @@ class _Reader:
         return stored
 
     def _read_stored(self, node: Node, column: Column, digested: digested.Condensed) -> Tensor | None:
-        """Reads a tensor by its digest from the file of large tensors; None, and a problem, if it is not there."""
+        """Reads a tensor by its digest from the file of large tensors; adds a problem and returns None if it fails."""
         size = math.prod(digested.shape) * column.dtype.itemsize
         try:
             with folder_of(self._path) as folder:
@@ -422,7 +422,7 @@ class _Reader:
         self._nodes.add(node, f"{what}, and there is no such file" if gone else reason, _RESTORE)
 
     def _file(self, node: Node, name: str, what: str) -> bytes | None:
-        """The content of a file next to the snapshot; None, and a problem, if it cannot be read."""
+        """The content of a file next to the snapshot; adds a problem and returns None if it cannot be read."""
         try:
             with folder_of(self._path) as folder:
                 return folder.read(name, LARGEST_STATE)

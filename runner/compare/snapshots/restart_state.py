@@ -54,7 +54,7 @@ def check_content(content: bytes) -> None:
 
 
 def misfits(plan: Plan, content: bytes) -> list[str]:
-    """The differences from the plan that a state was stored for: ["the shape of `w`"]; empty if the state fits."""
+    """Names what differs between a plan and that of a stored state, as "the shape of `w`"; empty if the state fits."""
     then, now = _read(content)["fits"], fits(plan)
     return [name for name in {**then, **now} if then.get(name) != now.get(name)]
 
@@ -74,7 +74,7 @@ def restore(plan: Plan, state: State, content: bytes) -> None:
 
 
 def fits(plan: Plan) -> dict[str, str]:
-    """The properties that two plans must share so that a state of one fits the other."""
+    """The properties, by name, in which two plans must agree for a state of one to fit the other."""
     return dict(_fits(plan))
 
 

@@ -1,4 +1,4 @@
-"""Steps that start from recorded state: they keep late rows of a chaotic training sensitive to small faults.
+"""Steps that start from recorded states, so that a check finds small faults even late in a chaotic training.
 
 In a chaotic run, rounding grows from step to step, until a late row says little about the steps before it. A few steps
 that start from a recorded state inherit no rounding: their uncertainty is that of these steps alone.
@@ -41,7 +41,7 @@ class Restarted:
 
 
 UNBOUNDED = 1e9
-"""Seconds for the perturbed runs of a restart. They have few steps, so there are as many as for the whole run."""
+"""Seconds for the perturbed runs of a restart: no limit, because they have few steps."""
 
 
 def take_restarts(
@@ -105,7 +105,7 @@ def compare_restarts(plan: Plan, snapshot: Snapshot, tolerances: Tolerances, *, 
 
 
 def merged(old: Sequence[Restart], taken: Sequence[Restart]) -> tuple[Restart, ...]:
-    """The restarts of a snapshot, plus those of a run after rows that the snapshot does not have."""
+    """The restarts of a snapshot, and those of a run that start after other rows; in order of these rows."""
     known = {restart.after for restart in old}
     return tuple(sorted([*old, *(each for each in taken if each.after not in known)], key=lambda each: each.after))
 

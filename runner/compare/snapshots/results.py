@@ -21,7 +21,7 @@ _KINDS = {"damaged": "error", "failed": "error", "skipped": "skipped"}
 
 
 def exit_code_of(outcomes: Sequence[Outcome]) -> int:
-    """3 if a snapshot differs; else the exit code of what could not be checked; else 0."""
+    """3 if a snapshot differs, else the exit code of an outcome that could not be checked, else 0."""
     codes = {outcome.exit_code for outcome in outcomes}
     return DIFFERS if DIFFERS in codes else max(codes, default=0)
 

@@ -18,9 +18,10 @@ def updated(old: Snapshot, taken: Snapshot, update: Update) -> Snapshot:
     """The snapshot to write after a run.
 
     `new` adds new rows and tensors and changes nothing else. `differing` writes the tensors whose bits differ, and
-    drops those that are gone; if the environment differs, it replaces the whole snapshot, because a mixture of two
-    environments would match bit for bit in neither. `all` replaces everything, and so does `differing` if the config
-    now has, or no longer has, uncertainties.
+    drops those that are gone. In another environment it replaces that environment's overlay, if there is one with the
+    same rows, and else the whole snapshot: a mixture of two environments would match bit for bit in neither. `all`
+    replaces everything. If only one of the snapshots has uncertainties, `new` does nothing, and `differing` acts as
+    `all`.
 
     Args:
         taken: the snapshot of the run.
@@ -46,7 +47,7 @@ def with_overlay(old: Snapshot, taken: Snapshot) -> Snapshot:
 
 
 def changes(old: Snapshot, new: Snapshot) -> int:
-    """The number of tensors in rows that were written, added or dropped."""
+    """The number of tensors, counted in each row, whose text changed, plus the number of overlays that changed."""
     before, after = (_values_of(each) for each in (old, new))
     count = 0
     for place in {**before, **after}:
@@ -56,7 +57,7 @@ def changes(old: Snapshot, new: Snapshot) -> int:
 
 
 def _values_of(snapshot: Snapshot) -> dict[tuple[int, int], Mapping[str, StoredTensor]]:
-    """The values of every row, by (the row it was restarted from or -1, its own number)."""
+    """The values of each row. The keys are (number of the row that a restart follows, or -1; number of this row)."""
     found = {(-1, row.number): row.values for row in snapshot.rows}
     return found | {(each.after, row.number): row.values for each in snapshot.restarts for row in each.rows}
 

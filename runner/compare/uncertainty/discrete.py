@@ -14,7 +14,7 @@ _STEPPED = frozenset(["ceil", "floor", "floor_divide", "heaviside", "round", "sg
 
 
 def discrete_columns(plan: Plan) -> frozenset[str]:
-    """The columns whose values jump when a number that they depend on crosses another."""
+    """The names of the columns that depend on parameters only in steps, as a count of correct answers does."""
     found: set[str] = set()
     for evaluation, outputs in _recorded(plan):
         for computation in evaluation.computations():
@@ -27,7 +27,7 @@ def discrete_columns(plan: Plan) -> frozenset[str]:
 
 
 def _recorded(plan: Plan) -> Iterator[tuple[Evaluation, tuple[tuple[int, int], ...]]]:
-    """Each evaluation of the program, with (output, column) for what rows record of it."""
+    """Yields each evaluation of the program, with a pair (output, column) for each output that rows record."""
     for instruction in plan.program:
         if not isinstance(instruction, Action):
             continue
@@ -62,7 +62,7 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
 
 
 def _jumps(node: fx.Node) -> bool:
-    """Whether a node turns floating-point numbers into whole steps."""
+    """Whether a node maps floating-point numbers to values that move in whole steps."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if name in _STEPPED:
         return True

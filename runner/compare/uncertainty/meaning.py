@@ -44,7 +44,7 @@ def doubts(plan: Plan, rows: Sequence[Row], measurement: Measurement) -> Iterato
             break
         names = listing([f"`{name}`" for name, _ in found], _MOST_NAMES)
         are = "is" if len(found) == 1 else "are"
-        worst = max(each for _, each in found)  # the largest of all of them
+        worst = max(each for _, each in found)  # of the named tensors
         yield f"from row {number} on {names} {are} uncertain to {_percent(worst)}: keep earlier rows"
     yield from measurement.notes
 

@@ -35,9 +35,9 @@ Start = Callable[[Plan], State]
 
 
 _WIDENED = {3: 2.54, 4: 1.7, 5: 1.36, 6: 1.18, 7: 1.07}
-"""Factors for an uncertainty from fewer than 8 runs, which is itself less certain. With these factors, a correct number
-exceeds 5 times its uncertainty as rarely as with 8 runs. Source: the ratio of the quantiles of Student's t with so many
-degrees of freedom and with 8, at the probability of 0.0011 that 5 has with 8.
+"""Factors by number of runs, for an uncertainty from fewer than 8 runs, which is itself less certain. With its factor,
+a correct number exceeds 5 times its uncertainty as rarely as with 8 runs. Source: quantiles of Student's t. With 8
+degrees of freedom, |t| exceeds 5 with probability 0.0011. The factor is the quantile at that probability, over 5.
 """
 
 
@@ -172,7 +172,7 @@ class _Tally:
     squares: float = 0.0  # sum over the runs of the mean squared difference
     largest: float = 0.0
     unknown: bool = False
-    nonfinite: bool = False  # whether other elements were finite in a perturbed run than in the plain one
+    nonfinite: bool = False  # whether a perturbed run and the plain one had different finite elements
     seen: bool = False  # whether the plain run has it
     statistics: dict[str, float] = field(default_factory=dict)  # sum of squared differences
 
@@ -212,7 +212,7 @@ class _Tally:
 
 
 def difference_of(found: Tensor, expected: Tensor) -> Tensor | None:
-    """Absolute differences of the finite elements, float64 `(n,)`; None if other elements are finite than expected."""
+    """Absolute differences of the finite elements, float64 `(n,)`; None if other elements are finite in `found`."""
     if not (expected.is_floating_point() or expected.is_complex()):
         return (found.to(torch.float64) - expected.to(torch.float64)).abs().reshape(-1)
     wide = torch.complex128 if expected.is_complex() else torch.float64
@@ -228,7 +228,7 @@ def difference_of(found: Tensor, expected: Tensor) -> Tensor | None:
 def _widened(
     rows: Mapping[int, Mapping[str, Uncertainty]], discrete: frozenset[str]
 ) -> Mapping[int, Mapping[str, Uncertainty]]:
-    """Give the results of comparisons the largest uncertainty of their neighbouring rows, because they jump or stay."""
+    """Raise the uncertainty of discrete columns to that of the neighbouring rows: they jump in one row or the next."""
     widened = {number: dict(row) for number, row in rows.items()}
     for name in discrete:
         numbers = [number for number, row in rows.items() if name in row]

@@ -57,15 +57,15 @@ class _Rule:
     reduces: bool = False  # sums all its elements, as losses do
     deviation: tuple[int, str] | None = None  # of a normal draw: the argument with its standard deviation
     written: tuple[int | str, ...] = ()  # arguments that it writes in place
-    copies_unless: tuple[int, str] | None = None  # without this argument it only copies
+    copies_unless: tuple[int, str] | None = None  # the argument without which it only copies
 
 
 class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Perturbs the results of floating-point operations on the CPU, forward and backward, while it is active.
 
-    `y` becomes `y * (1 + j * eps)` with j = -1, 0, 1 of probability 1/4, 1/2, 1/4; for transcendental functions j is
-    the sum of two such numbers. Zeros, infinities and NaN do not change, nor do elements that an in-place operation did
-    not change. The perturbation has its own generator, so the random numbers of the run stay the same.
+    `y` becomes `y * (1 + j * eps)`, where j is -1, 0 or 1 with probability 1/4, 1/2 or 1/4. For transcendental
+    functions j is the sum of two such numbers. Zeros, infinities and NaN do not change, nor do elements that an
+    in-place operation did not change. The perturbation has its own generator, so the run draws the same numbers.
     """
 
     def __init__(self, seed: int) -> None:
@@ -160,7 +160,7 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _rounded_units(given: Any, result: Tensor) -> int:
-    """How many units different libraries differ by in a sum: more than one if an accumulator adds many terms.
+    """By how many units the sums of different libraries differ: more than one if an accumulator adds many terms.
 
     The errors of n / 16 sequential additions in each of 16 accumulators are `sqrt(n / 16) / 6` units of a sum of
     terms of one sign: each error is uniform within half a unit of its partial sum, which grows in proportion. Every
@@ -186,7 +186,7 @@ def _is_copy(args: Sequence[Any]) -> bool:
 
 
 def _operand(given: Any, place: int) -> Any:
-    """The operand for one tensor of a list; the operand itself if it is not a list."""
+    """The operand at a place of a list; the operand itself if it is not a list, or a shorter one."""
     return given[place] if isinstance(given, (list, tuple)) and place < len(given) else given
 
 

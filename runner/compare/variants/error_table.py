@@ -25,7 +25,7 @@ class Cell:
     """One tensor of one row: the norm of the difference relative to this side's norm, and the distance in ULP."""
 
     error: float = 0.0
-    ulp: int | None = 0  # of the dtype that both are compared in; None if the distance is undefined
+    ulp: int | None = 0  # in the dtype of the comparison; None if the distance is undefined
     local: float | None = None  # the error if the other side had started this step from this side's state
 
 
@@ -82,8 +82,8 @@ def tabulate_errors(
     Args:
         pairs: the pairs that `lockstep` yields.
         tolerances: for the verdict `within`; None for no such verdict.
-        most: number of lines to keep: the first rows, the last rows, and the worst row of each stretch between; None
-            for all.
+        most: the number of lines to keep; None for all. They are the first rows, the last rows, and the worst row of
+            each stretch between.
     """
     mine, theirs = common_columns(this, other)
     watch = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
@@ -122,7 +122,7 @@ def tabulate_errors(
 
 
 def _error(series: Series, number: int) -> float:
-    """The error in one row; 0 if neither side has a value."""
+    """The error in row `number`, the last one; 0 if neither side has a value there."""
     return series.error if series.last_number == number else 0.0
 
 

@@ -94,7 +94,7 @@ def lockstep(this: Side, other: Side, *, reinject: bool = False) -> Iterator[Row
         for found, expected in align(_rows(other, start), _rows_with_local(this, state, reinjected, local)):
             reinjected_row = None if expected is None else local.pop(expected.number, None)
             if reinjected_row is not None and expected is not None and reinjected_row.path != expected.path:
-                reinjected_row = None  # its own condition led elsewhere
+                reinjected_row = None  # its own condition chose another step
             yield RowPair(_narrowed(expected, dtypes), _narrowed(found, dtypes), _narrowed(reinjected_row, dtypes))
 
 
@@ -180,7 +180,7 @@ def _rows(side: Side, start: Mapping[str, Tensor]) -> Iterator[Row]:
 def _rows_with_local(
     side: Side, state: State, reinjected: _Reinjected | None, local: dict[int, Row | None]
 ) -> Iterator[Row]:
-    """The rows of this side; before each, the other side takes the same step from the current state."""
+    """Yields the rows of this side. Before each, puts the other side's row from the same state into `local`."""
     rows = execute(side.plan, state, by_row=True)
     while True:
         number = state.row
@@ -206,7 +206,7 @@ class _Reinjected:
         self.bound: dict[int, Run] = {}  # by position in the program
 
     def step(self, state: State) -> Row | None:
-        """Its next row from `state`, which does not change; None at the end."""
+        """Returns the other side's next row from `state`, which does not change; None at the end."""
         if state.row:
             transfer(state, self.state, self.optimizers, self.dtypes)
         with _under(self.side):
@@ -225,7 +225,7 @@ class _Reinjected:
         return eager.execute(self.side.plan, self.state, watch=self.session.watch, bind=self._bind)
 
     def _bind(self, session: Session, position: int, action: Action) -> Run:
-        """Bind a step when it is first executed, and keep it, because all rows start from one state object."""
+        """Returns a function that binds the step at its first call only: all rows start from one state object."""
 
         def run() -> Values | None:
             if position not in self.bound:
@@ -245,7 +245,7 @@ def _compatible(this: Plan, other: Plan) -> list[str]:
 
 
 def own_state(this: Plan, other: Plan) -> list[str]:
-    """The optimizers that keep their own state when state is reinjected, because the other side has another kind."""
+    """The optimizers that differ in kind or state between the sides: reinjection does not replace their state."""
     return [name for name in this.optimizers if name not in _compatible(this, other)]
 
 
@@ -292,7 +292,7 @@ def _outline(program: Sequence[Instruction]) -> tuple[str, ...]:
 
 
 def _first_difference(mine: Sequence[str], theirs: Sequence[str]) -> str:
-    """The first difference of two lists."""
+    """The first difference of two lists, as text."""
     place = next(
         (place for place, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs))
     )

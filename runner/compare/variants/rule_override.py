@@ -18,7 +18,7 @@ _CHOOSES = {"nesterov": {"nesterov": True}}
 """Arguments whose value the rule itself implies."""
 
 _BITS_ONLY = frozenset({"foreach", "fused", "capturable", "differentiable"})
-"""Arguments that change how torch computes, but not what."""
+"""Arguments that select an implementation of torch, and change the result by rounding at most."""
 
 _ANY = "parameters: {x: 1}\nexpression: x\n"
 
@@ -69,7 +69,7 @@ def _given(name: str, declared: OptimizerDeclaration, constants: Mapping[str, An
 
 
 def _inlined(text: str, constants: Mapping[str, Any]) -> str:
-    """An expression or statements with constants replaced by their values: a config may use the names otherwise."""
+    """Replaces constants by their values in an expression or statements: the config may use the same names."""
     values = {name: ast.parse(str(value), mode="eval").body for name, value in constants.items()}
     return ast.unparse(_Inline(values).visit(ast.parse(text)))
 

@@ -91,7 +91,7 @@ def _check_keys(data: dict[str, Any], faults: Faults) -> None:
 
 
 def _hint_for_other_tools(key: str, value: Any) -> str | None:
-    """Returns the hint for a top-level key that other tools have, or None."""
+    """Returns the hint for a top-level key that other tools use and configs do not have, or None for other keys."""
     shown = value if isinstance(value, (int, float, str)) and len(str(value)) <= _LONGEST_VALUE else "…"
     hint = _KEYS_OF_OTHER_TOOLS.get(key)
     return hint and hint.replace("VALUE", str(shown))

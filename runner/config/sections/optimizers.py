@@ -13,7 +13,7 @@ from runner.config.text.nodes import Path, describe
 from runner.errors import did_you_mean
 
 SINGLE = "optimizer"
-"""The name of the optimizer of a config with `optimizer:`."""
+"""The name of the optimizer that a config declares under `optimizer:`."""
 SIDE_KEYS = ("parameters", "groups", "state")
 RULE = "rule"
 """The key of an optimizer written as equations."""

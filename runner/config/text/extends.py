@@ -15,7 +15,7 @@ from runner.config.text.source import Source, read_source
 from runner.errors import ConfigError, Problem, UsageError
 
 MOST_MERGED = 4
-"""The most text that bases may have together, in files of the largest size; a base listed twice counts twice."""
+"""The limit on the text of all bases, in files of the largest size; a base that is listed twice counts twice."""
 
 _LEAST_WORK = 1 << 12
 """The fixed cost of merging one base, in characters."""

@@ -101,7 +101,9 @@ def _check_optimizers(plan: Plan, state: State, content: Any) -> None:
 
 
 def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, content: Any, elements: int) -> None:
-    """Check the state of one parameter: like torch's state before the first step, or of shapes that optimizers use."""
+    """Check one parameter's state. Entries that exist before the first step have a known dtype and shape. Others have
+    one of the shapes that optimizers use.
+    """
     if not isinstance(content, dict):
         raise Forged(f"the optimizer's state of `{name}` is not a mapping")
     entries = _reference(stepper, name)
@@ -122,7 +124,7 @@ def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, content
 
 
 def _reference(stepper: AnyStepper, name: str) -> Mapping[str, Any]:
-    """The part of a parameter's state that exists before its first step; its values are arbitrary."""
+    """The entries of a parameter's state that exist before its first step; only their dtypes and shapes matter."""
     if isinstance(stepper, Stepper):
         stepper.prepare(name, ())
     return stepper.state(name)
@@ -281,7 +283,7 @@ def _check_kind(kind: Kind, value: Any, what: str, most: int | None = None) -> N
 
 
 def check_complex(tensor: Tensor) -> Tensor:
-    """The complex tensor of a stored one, whose last axis has length 2."""
+    """Returns the complex tensor of a stored real one; raises `Forged` unless its last axis has length 2."""
     if not tensor.is_floating_point() or tensor.dim() == 0 or tensor.shape[-1] != 2:
         raise Forged("a complex tensor is not stored as pairs of real numbers")
     return torch.view_as_complex(tensor.contiguous())

@@ -32,7 +32,7 @@ class Packed:
     """
 
     values: Tensor | Sequence[Tensor | None]
-    present: Sequence[bool] | None  # for stacked values: which exist; None: all
+    present: Sequence[bool] | None  # of stacked values: whether each exists; None: all do
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) 
 
 
 def _checked(value: Tensor, stored: StoredColumn) -> Tensor:
-    """The value, after an assertion on its shape and dtype: Arrow reads it by address, unchecked."""
+    """Returns the value after it asserts its shape and dtype, because Arrow reads it by address and checks nothing."""
     column = stored.column
     assert column.shape is None or value.shape == column.shape, f"{column.name} is {tuple(value.shape)}"
     assert value.dtype == column.dtype, f"{column.name} is {value.dtype}"

@@ -25,7 +25,7 @@ from runner.record.rows.storage import StoredColumn
 from runner.safe_files import Folder
 
 REWRITE_RATIO = 20
-"""The next rewrite of the unfinished part waits this many times the duration of the last: at most 5% of one core."""
+"""The next rewrite of the unfinished part waits this many times as long as the last one took: at most 5% of a core."""
 
 
 PART_ROWS = 1 << 16
@@ -35,7 +35,7 @@ FLUSHED_BYTES = 1 << 20
 """The size in memory from which a flush finishes a part, so that later rows do not rewrite it."""
 
 TABLE_BYTES = 2 << 20
-"""The size at which batches are converted together: Arrow takes less memory than Python, and one call less time."""
+"""The size at which batches are converted together: one call is faster than many, and Arrow takes less memory."""
 
 
 class PartWriter:
@@ -61,7 +61,7 @@ class PartWriter:
         self._digest: str | None = None  # of the unfinished part on disk
         self._digests = _digests_before(folder, parts)
         self._tables: list[pyarrow.Table] = []  # the unfinished part
-        self._batches: list[Batch] = []  # its last rows, not converted yet
+        self._batches: list[Batch] = []  # the last rows of the unfinished part, not converted yet
         self._batched_bytes = 0
         self._bytes = 0
         self._rows = 0
@@ -143,7 +143,7 @@ class PartWriter:
 
 
 def _digests_before(folder: Path, parts: int) -> dict[str, str]:
-    """The digests of the existing parts; that of the last one is computed, since a killed run did not write it."""
+    """The digests of the existing parts. A killed run did not write that of the last one, so it is computed here."""
     if not parts:
         return {}
     found = read_digests(folder.parent)

@@ -135,7 +135,7 @@ def _are_lengths(shape: Sequence[Any]) -> bool:
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """The inverse of `dtype_name`."""
+    """The inverse of `dtype_name`; raises ValueError for a text that is not the name of a dtype."""
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"{name} is not a dtype")
@@ -177,8 +177,8 @@ def from_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def widen(tensor: Tensor) -> Tensor:
     """A tensor of 8-bit or 16-bit floats as float32 with the same values.
 
-    A NaN becomes the float32 NaN 0x7FC00000 with the original bits as its lowest bits, so that `narrow` restores
-    them; the processor's own conversion would change them.
+    A NaN becomes the float32 NaN 0x7FC00000 with the original bits as its lowest bits, so that `narrow` can restore
+    them. The processor's own conversion would change them.
     """
     wide = tensor.to(torch.float32)
     nan = wide.isnan()

@@ -32,7 +32,7 @@ class Transfer(Protocol):
     """Copies tensors to the host; one thread begins copies, and another takes the results in the same order."""
 
     def attach(self) -> None:
-        """Order this thread's computations too; call it once on the thread that takes results, before the first."""
+        """Make the calling thread compute on the run's stream. The thread that takes results calls this once, first."""
         ...
 
     def begin(self, tensors: Sequence[Tensor]) -> Handle:
@@ -68,7 +68,7 @@ class Lane(Protocol):
     kind: str  # device type of the tensors that it copies: "cuda"
 
     def attach(self) -> None:
-        """As in `Transfer`."""
+        """As `Transfer.attach`."""
         ...
 
     def allocate(self, size: int) -> Tensor:
@@ -136,7 +136,7 @@ class _Flight:
         self._release = release
 
     def result(self) -> Sequence[Tensor]:
-        self._arrived()  # a buffer whose copy failed is never reused
+        self._arrived()  # if the copy failed this raises, and the buffer is never reused
         targets = self._targets
         found = [targets[place].clone() if place in targets else tensor for place, tensor in enumerate(self._tensors)]
         self._tensors, self._targets = (), {}
@@ -153,7 +153,7 @@ class _Buffers:
         self._lock = threading.Lock()
 
     def take(self, size: int) -> Tensor:
-        """The smallest free buffer of at least `size` bytes; if there is none, a new one replaces the smallest."""
+        """The smallest free buffer of at least `size` bytes; if there is none, a new one in place of the smallest."""
         with self._lock:
             fitting = [buffer for buffer in self._free if buffer.nbytes >= size]
             chosen = min(fitting or self._free, key=lambda buffer: buffer.nbytes, default=None)
@@ -170,7 +170,7 @@ class _Buffers:
 
 
 class CudaLane:
-    """Copies into pinned memory, on a stream separate from the one that was current at construction."""
+    """Copies into pinned memory on a stream of its own, which waits for the stream that is current at construction."""
 
     kind = "cuda"
 

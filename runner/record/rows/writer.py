@@ -31,8 +31,8 @@ class RowWriter:
     """Writes rows to `directory/rows/`; use it in a `with` statement or call `close`.
 
     `write` costs an append. At times, the calling thread stacks the pending rows and hands them to the writer thread.
-    That one waits for tensors from a device, converts and writes. A row is on disk `interval` seconds after `write`,
-    plus the time to write it, even if no further rows follow.
+    The writer thread waits for tensors from a device, converts and writes. A row is on disk `interval` seconds after
+    `write`, plus the time to write it, even if no further rows follow.
 
     Args:
         columns: the columns to record, found by name in each row's layout.
@@ -75,7 +75,7 @@ class RowWriter:
 
         self._limit = 1  # number of pending rows at which `write` hands over; the first row starts the thread
         self._pending: list[Row] = []
-        self._draining = threading.Lock()  # for taking rows out of `_pending`; appending needs no lock
+        self._draining = threading.Lock()  # held to take rows out of `_pending`; appending needs no lock
         self._changed = threading.Condition()
         self._queue: deque[Sent] = deque()
         self._queued_bytes = 0
@@ -165,13 +165,13 @@ class RowWriter:
                 self._changed.notify_all()
                 self._changed.wait()
             self._queued_bytes += size
-            del self._pending[:rows]  # an interrupt before the next line loses the last rows, rather than doubling them
+            del self._pending[:rows]  # first: an interrupt before the next line then loses rows and doubles none
             self._queue.append(sent)
             if self._queued_bytes >= self._wake_bytes:
                 self._changed.notify_all()
 
     def _start(self) -> None:
-        from runner.record.rows.parts import PartWriter  # and pyarrow: on the writer thread this takes longer
+        from runner.record.rows.parts import PartWriter  # imports pyarrow, which takes longer on the writer thread
 
         self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval, self._existing_parts)
         self._limit = self._batch_rows
@@ -250,7 +250,7 @@ class RowWriter:
             return sent
 
     def _drain(self) -> Sent | None:
-        """Send the pending rows before their batch is full: they have waited since the part was last written."""
+        """Take the pending rows before their batch is full, because the part is due; None if there is none to take."""
         if not self._draining.acquire(blocking=False):
             return None  # the computing thread is sending a batch
         try:
