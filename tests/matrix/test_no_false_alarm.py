@@ -44,6 +44,7 @@ def holds(environment: Environment, folder: Path, names: tuple[str, ...]) -> Non
         assert not all(outcome["details"]["bits"] for outcome in outcomes.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [each for each in ENVIRONMENTS if each.name in FEW_ENVIRONMENTS],

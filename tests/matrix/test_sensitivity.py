@@ -35,6 +35,7 @@ def named(found: list[Effect]) -> list[str]:
     return [f"{effect.change.config}: {effect.change.name} ({effect.ratio:.3g})" for effect in found]
 
 
+@pytest.mark.slow
 def test_some_faults_are_found_elsewhere_and_harmless_changes_hold(tmp_path: Path) -> None:
     faults, harmless = chosen(FAULTS, FEW_FAULTS), chosen(HARMLESS, FEW_HARMLESS)
     found = effects([*faults, *harmless], tmp_path)
