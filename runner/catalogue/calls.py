@@ -37,7 +37,7 @@ def check_call(
     """The fault of calling `operation` with these arguments, or None if some overload accepts them.
 
     Checks the number, names and strings of the arguments, and that no running statistics are written. Other types
-    are left to torch. A call that passes reaches no argument outside the tables.
+    are left to torch. A call that passes cannot set an argument outside the tables.
 
     Args:
         positional, named: the given values, without the tensor of a method; only strings, None and False matter.
@@ -86,7 +86,7 @@ def _misfit(
 
 
 def _text_fault(operation: Operation, shown: str, given: _Given, hint: str) -> CallFault | None:
-    """The fault of a string argument: the parameter takes no string, or the value is denied."""
+    """The fault of a string argument whose parameter takes no string, or whose value is denied; else None."""
     argument, value = given.argument, given.value
     if not isinstance(value, str):
         return None
@@ -115,7 +115,7 @@ def _unknown(operation: Operation, shown: str, argument: str) -> CallFault:
 def _written_statistics(
     operation: Operation, shown: str, positional: Sequence[object], named: Mapping[str, object]
 ) -> CallFault | None:
-    """The fault of a call that writes its running statistics: `batch_norm` does, unless `training` is False."""
+    """The fault of a call that would write running statistics, as `batch_norm` does in training; else None."""
     if "running_statistics" not in operation.flags:
         return None
     given = dict(zip(operation.argument_names, positional, strict=False)) | dict(named)

@@ -143,7 +143,7 @@ def argument_refusal(operation: Operation, argument: str) -> str | None:
 
 
 def value_refusal(operation: Operation, argument: str, value: str) -> str | None:
-    """Why `argument` of `operation` does not take the string `value`, or None if torch decides."""
+    """Why `argument` of `operation` does not take the string `value`, or None if it is not denied."""
     return denied().get(f"{operation.name}({argument}={value!r})")
 
 

@@ -1,7 +1,7 @@
-"""What the tables hold and not every supported torch has: with which release it comes, or from which on it is gone.
+"""The entries of the tables that only some supported releases of torch have.
 
-The tables hold what any of the tested releases has. `versions.txt`, by hand, lists the differences: `name: since 2.14`,
-`optimizer(argument): since 2.14`, and `name: before 2.14; ` with what to do instead. What is not listed is in all.
+The tables list everything that at least one tested release has. `versions.txt` is written by hand and lists what some
+of them lack: `name: since 2.14`, `optimizer(argument): since 2.14`, or `name: before 2.14; ` with what to do instead.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from runner.catalogue.tables import FOLDER
 from runner.catalogue.training import Optimizer
 
 TESTED = ("2.11", "2.12", "2.13", "2.14")
-"""The releases of torch that the tests pass with; the tables hold what any of these has."""
+"""The releases of torch that the tests pass with; the tables list what at least one of these has."""
 
 UPDATE = "update torch"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The releases that have something: all from one on, or all before one."""
+    """The releases that have an entry: all from `since` on, or all before `before`."""
 
     since: str | None = None
     before: str | None = None
     instead: str = UPDATE
 
     def includes(self, version: str) -> bool:
-        """Whether torch `version` (`2.13.0+cpu`) has it."""
+        """Whether torch `version` (`2.13.0+cpu`) is one of them."""
         here = _release(version)
         return (self.since is None or here >= _release(self.since)) and (
             self.before is None or here < _release(self.before)
@@ -45,7 +45,7 @@ class Span:
 
 @cache
 def spans() -> Mapping[str, Span]:
-    """The releases that have an operation, a method or an argument (`lbfgs(maximize)`) that not all have."""
+    """The entries of `versions.txt` by name (`linalg.polar`, `lbfgs(maximize)`), with the releases that have each."""
     found = {}
     for line in (FOLDER / "versions.txt").read_text(encoding="utf-8").splitlines():
         name, _, text = line.partition(": ")
@@ -56,10 +56,9 @@ def spans() -> Mapping[str, Span]:
 
 
 def absence(name: str, version: str) -> tuple[str, str] | None:
-    """Why torch `version` does not have what the tables call `name`, and what to do; None where `versions.txt` says
-    that it does, or nothing.
+    """Why torch `version` lacks the entry `name`, and a hint; None unless `versions.txt` says that it does.
 
-    The reason follows the name: "`linalg.polar` " + "does not exist in torch 2.13.0: it comes with torch 2.14".
+    The reason continues after the name: "does not exist in torch 2.13.0: it comes with torch 2.14".
     """
     span = spans().get(name)
     if span is None or span.includes(version):
@@ -68,19 +67,19 @@ def absence(name: str, version: str) -> tuple[str, str] | None:
 
 
 def argument_absence(optimizer: Optimizer, argument: str, version: str) -> tuple[str, str]:
-    """What is wrong with an argument of the table that torch `version` does not have, and what to do."""
+    """The message and hint for an argument that the table has and torch `version` lacks."""
     span = spans().get(f"{optimizer.name}({argument})")
     message = f"{optimizer.name} has no argument `{argument}` in torch {_shown(version)}"
     return (f"{message}: {span}", f"remove it, or {span.instead}") if span else (message, "remove it")
 
 
 def installed(optimizer: Optimizer) -> Optimizer:
-    """An optimizer of the table with the arguments and defaults of the installed torch's class, from its signature.
+    """An entry of the table with the arguments and defaults of the installed class, read from its signature.
 
-    An older torch has fewer. One that is newer than the tables may have more: those whose type the default or the
-    annotation tells are taken too.
+    An older torch has fewer arguments than the table. A newer one may have more: an argument is added if its default or
+    annotation shows its type.
     """
-    import torch  # slow: only a plan, or an argument that the table does not have, asks for it
+    import torch  # slow, so only for planning, or for an argument that the table lacks
 
     parameters = {**inspect.signature(getattr(torch.optim, optimizer.class_name)).parameters}
     known = {argument.name for argument in optimizer.arguments} | {*optimizer.refused, "params"}
@@ -94,13 +93,13 @@ def installed(optimizer: Optimizer) -> Optimizer:
 
 
 def newer_arguments(optimizer: Optimizer) -> tuple[str, ...]:
-    """The arguments that the installed torch's class has and the table does not: what they do, only torch knows.
+    """The arguments of the installed class that the table lacks; none unless torch is newer than the tables.
 
     Args:
         optimizer: an entry of the table.
     """
     if _release(metadata.version("torch")) <= _release(TESTED[-1]):
-        return ()  # without importing torch, for an argument that was misspelt
+        return ()  # a misspelt argument should not import torch
     known = {argument.name for argument in optimizer.arguments}
     return tuple(argument.name for argument in installed(optimizer).arguments if argument.name not in known)
 
@@ -109,7 +108,7 @@ _KINDS = ("bool", "int", "float", "str")
 
 
 def _argument(parameter: inspect.Parameter) -> Argument | None:
-    """An argument as the tables have it; None where it has no default, or may be more than a number or a word."""
+    """A parameter of a class as an `Argument`; None if it has no default, or its type is not one of `_KINDS`."""
     default = parameter.default
     words = re.findall(r"\w+", str(getattr(parameter.annotation, "__name__", "") or parameter.annotation))
     given = type(default).__name__ if default is not None else next((word for word in words if word in _KINDS), "")

@@ -47,7 +47,7 @@ class Binding:
     def getter(
         self, name: str, loops: Sequence[int], sources: Mapping[str, str] = NOTHING
     ) -> tuple[Any, Callable[[], Any] | None]:
-        """An input of a computation: the tensor itself if it never changes, or a function that returns it."""
+        """An input of a computation: `(tensor, None)` if it is always the same tensor, else `(None, getter)`."""
         state = self.state
         if name in sources:
             return None, self.column(state.batches[sources[name]], name)
@@ -74,13 +74,13 @@ class Binding:
         return None, lambda: _existing(values.get(name), f"`{name}` has not been computed yet")
 
     def column(self, batches: Batches, name: str) -> Callable[[], Any]:
-        """A column of the current batch."""
+        """A function that returns a column of the current batch."""
         return lambda: batches.batch[name]
 
     def evaluate(
         self, evaluation: Evaluation, loops: Sequence[int], *, detached: bool = True
     ) -> Callable[[], tuple[Any, ...]]:
-        """The computation of an evaluation over the current batches; draws them if there are none yet."""
+        """A function that computes an evaluation over the current batches; it draws them if there are none yet."""
         if not evaluation.batches:
             return self.call(evaluation.computation, loops, detached=detached)
         sources = dict(evaluation.batches)
@@ -209,14 +209,14 @@ class Binding:
         return self.layout.positions.get(column)
 
     def capture_weights(self, parameters: Mapping[str, Parameter]) -> None:
-        """Put the weights of these parameters into later rows. They are new tensors, never written again."""
+        """Put the weights of these parameters into later rows, without a copy: nothing may write them again."""
         for name, parameter in parameters.items():
             position = self.position(name)
             if position is not None:
                 self.latest[position] = parameter.detach()
 
     def capture_gradients(self, parameters: Mapping[str, Parameter]) -> None:
-        """Put the gradients of these parameters into later rows. They are new tensors, never written again."""
+        """Put the gradients of these parameters into later rows, without a copy: nothing may write them again."""
         for name, parameter in parameters.items():
             position = self.position(name + ".grad")
             if position is not None:
@@ -257,7 +257,7 @@ def _existing(value: Any, otherwise: str) -> Any:
 
 
 def _detached(call: Callable[[], tuple[Any, ...]], gradients: bool) -> Callable[[], tuple[Any, ...]]:
-    """A computation whose results have no autograd history; one with `grad(y, x)` still runs autograd."""
+    """Wraps `call`, so that its results have no autograd history. With `gradients`, autograd runs, for `grad(y, x)`."""
     mode = torch.enable_grad if gradients else torch.no_grad
 
     def run() -> tuple[Any, ...]:

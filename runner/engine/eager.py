@@ -31,7 +31,7 @@ Bind = Callable[[Session, int, Action], Run]
 """Binds the step at a position of the program."""
 
 Several = Mapping[int, Callable[[], Iterator[Row]]]
-"""By position, steps that run several at a time: each yields their rows, and moves the state past them."""
+"""Functions by position. Each runs several steps at once, yields their rows, and moves the state past them."""
 
 
 def bind_step(session: Session, position: int, action: Action) -> Run:
@@ -83,7 +83,7 @@ def execute(
         return Row(number, action.kind, path, iteration, layout, values if shared else copied(values))
 
     def kept_after_all() -> Iterator[Row]:
-        """The last rows of a loop that ended early."""
+        """Yields the last rows of a loop that ended early."""
         while last:
             position, values = last.pop(0)
             action = plan.program[position]
@@ -247,7 +247,7 @@ def _action(session: Session, position: int, action: Action, bind: Bind) -> Run:
 
 
 def _every_row(session: Session, run: Run, position: int, action: Action) -> Run:
-    """Drop the rows of iterations that the log leaves out. It keeps the last iteration, and a row that ends the run."""
+    """Drop the rows of iterations that the log leaves out, but keep the last iteration and a row that ends the run."""
     binding = session.binding
     every, loop, iterations = binding.plan.log.every, action.loops[-1], binding.state.iterations
     program = binding.plan.program

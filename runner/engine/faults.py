@@ -19,7 +19,7 @@ from runner.plan.program.instructions import Action, Expectation, LoopEnd
 
 
 class LateOption(RuntimeError):
-    """A hyperparameter needs state that torch creates only in the first step of a parameter; `path` is its place."""
+    """The hyperparameter at `path` needs state that torch creates only in the first step of a parameter."""
 
     def __init__(self, message: str, path: ConfigPath) -> None:
         super().__init__(message)
@@ -27,15 +27,15 @@ class LateOption(RuntimeError):
 
 
 class Uncapturable(RuntimeError):
-    """A computation cannot be recorded."""
+    """`engine: cudagraph` cannot record a computation."""
 
 
 FAULTS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
-"""What a step may raise; each becomes a `RunError` with its place in the config."""
+"""The exceptions that a step may raise; each becomes a `RunError` with its place in the config."""
 
 
 NO_DERIVATIVE = re.compile(r"derivative for (?:'|aten::)(\w+)[^']*'? is not implemented")
-"""What torch says in a backward pass, which no operation of the expression raises."""
+"""torch's message for an operation without a derivative; the backward pass raises it, not a line of the expression."""
 
 
 def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> RunError:
@@ -74,7 +74,7 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
 
 
 def _of_label(state: State, action: Action, error: BaseException) -> tuple[str, str] | None:
-    """Which sample has the label that torch refuses, and a hint; None if the error is about something else."""
+    """The message and hint for a label or index in a batch that torch rejects; None for any other error."""
     evaluation = getattr(action.argument, "evaluation", None) or getattr(action.argument, "closure", None)
     call = fault_call(error.__traceback__)
     if call is None or evaluation is None:

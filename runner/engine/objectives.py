@@ -25,7 +25,7 @@ class Objective:
     name: str
     sources: tuple[str, ...]  # the data sources whose first batches it uses
     parameters: tuple[str, ...]  # the trainable parameters that its derivative reaches
-    cut: tuple[str, ...]  # the trainable parameters that it reads, and that its derivative does not reach
+    cut: tuple[str, ...]  # the trainable parameters that it reads, but its derivative does not reach
     computation: Computation
     value: Callable[[], Tensor]
     """Returns the objective at the current weights, one element; every call draws the same random numbers."""
@@ -34,10 +34,11 @@ class Objective:
 def objectives(plan: Plan, state: State) -> list[Objective]:
     """The objectives that the `backward`, `train` and `step` steps of a program differentiate, each once.
 
-    An objective with a `gradient` is the sum of their product, which `backward` then differentiates.
+    If `backward` has a `gradient`, its objective here is the sum of objective times gradient: one element with the
+    same derivative.
 
     Args:
-        state: the state that `initial_state` returns. Its weights do not change; its first batches are drawn.
+        state: the state that `initial_state` returns. Its weights do not change, but its first batches are drawn.
     """
     binding = Binding(plan, state)
     found: dict[tuple[object, ...], Objective] = {}
@@ -76,7 +77,7 @@ def _objective(
                 found: Tensor = results[evaluation.objective]
                 if given is None:
                     return found.reshape(())
-                if not weight:  # it may read what has just been computed
+                if not weight:  # the `gradient` may read values computed just now
                     state.values.update({kept: _detached(results[output]) for output, kept in evaluation.kept})
                     weight.append(_as_tensor(given()[0], found))
                 product = (found * weight[0].conj()).sum()

@@ -64,8 +64,8 @@ class Block:
 class Row:
     """The values after one step. Its tensors are never written again.
 
-    `row["f"]`, `row["x1"]`, `row["x1.grad"]` are tensors of the column's shape and dtype, on the run's device,
-    or None where this step did not compute the value or the gradient does not exist.
+    `row["f"]`, `row["x1"]`, `row["x1.grad"]` are tensors of the column's shape and dtype, on the run's device.
+    They are None if this step did not compute the value, or if the gradient does not exist.
     """
 
     __slots__ = ("_values", "block", "iteration", "layout", "number", "path", "place", "step")
@@ -92,7 +92,7 @@ class Row:
 
     @property
     def values(self) -> Values:
-        """Aligned with `layout.columns`."""
+        """The values of all columns, aligned with `layout.columns`."""
         if self._values is None:
             assert self.block is not None
             self._values = self.block.values(self.place)

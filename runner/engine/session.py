@@ -1,4 +1,4 @@
-"""One run in progress: its binding, its watch, its rules of health, and its checkpoints."""
+"""One run in progress: its binding, its watch, its health rules, and its checkpoints."""
 
 from __future__ import annotations
 

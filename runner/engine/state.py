@@ -40,7 +40,7 @@ from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed
 
 Values = tuple[Tensor | None, ...]
 Withheld = tuple[int, Values]
-"""A row that the log keeps only if its iteration is the last one, with the position of its step in the program."""
+"""A step's position in the program, and its row, which the log keeps only if the iteration is the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class State:
     compiled: dict[int, Any] = field(
         default_factory=dict, repr=False, compare=False
     )  # compiled code by the position of its step
-    observations: int = 0  # the same for `expect` and `when`, which have separate streams
+    observations: int = 0  # as `evaluations`, for `expect` and `when`, which have separate streams
     withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
     last: list[Withheld] = field(default_factory=list)  # rows of a loop that ended, which are yielded next
     warnings: tuple[Problem, ...] = ()  # warnings about the data
@@ -94,7 +94,7 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     Args:
         given: values that replace the initial values of some tensors.
     Raises:
-        RunError: an initial value cannot be made, because a data file has changed since planning.
+        RunError: an initial value cannot be computed, because a data file has changed since planning.
     """
     with text_read_once(columns_read(plan.config)):
         return _initial_state(plan, given)

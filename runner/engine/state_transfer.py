@@ -13,7 +13,7 @@ from runner.engine.state import State
 from runner.optim import AnyStepper
 
 OF_EVERY_DTYPE = "step"
-"""The entry of optimizer state that torch keeps in its own dtype, for any parameter."""
+"""The entry of optimizer state whose dtype does not depend on that of the parameter."""
 
 
 def transfer(
@@ -21,8 +21,8 @@ def transfer(
 ) -> None:
     """Copy the state of `source` into `target`; they share no tensors afterwards.
 
-    Weights, gradients and optimizer state take the dtypes of `target`, and its data sources move to the position of
-    those of `source`.
+    Weights, gradients and optimizer state take the dtypes of `target`. Its data sources move to the positions of the
+    sources of `source`.
 
     Args:
         source, target: states of plans with the same parameters, sources and program.

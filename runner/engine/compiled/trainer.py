@@ -144,7 +144,7 @@ class Trainer:
     def _next_finite(self, most: int) -> Computed | None:
         """Computes the next iterations, up to one that fails or has a non-finite value.
 
-        Returns None if that is the very next one, or if the next one computes something else than those after it.
+        Returns None if that is the very next one, or if the next one differs from those after it.
         The eager step then runs it, and reports any fault at its place in the config.
         """
         while True:

@@ -10,11 +10,10 @@ from torch.autograd import Variable
 
 
 class Differentiate:
-    """`value.backward(inputs=inputs)` for objectives that keep their shape, dtype and device from call to call.
+    """Calls `value.backward(inputs=inputs)`, for objectives that keep their shape, dtype and device.
 
-    The gradient of the objective, a one, is made once; torch makes and checks it at every call. The rest is the
-    same call of the same engine. With a share, a numerator and a denominator, the gradient is that of this part of
-    the value.
+    torch creates and checks the gradient of the objective, a one, at every call. Here it is created once, and then
+    torch's autograd engine is called directly. With a share, this is the backward pass of that share of the value.
     """
 
     __slots__ = ("_engine", "_one", "_targets", "inputs")
@@ -26,7 +25,7 @@ class Differentiate:
         self._one: Tensor | None = None
 
     def __call__(self, value: Tensor, share: tuple[float, float] | None = None) -> None:
-        """Accumulate the gradients of `value`, or of a share of it."""
+        """Accumulate the gradients of `value`, or of its share `(numerator, denominator)`."""
         one = self._one
         if one is None or one.shape != value.shape:
             one = self._one = torch.ones_like(value, memory_format=torch.preserve_format)

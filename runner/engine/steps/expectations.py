@@ -1,4 +1,4 @@
-"""Compares a value with what an `expect` step says."""
+"""Compares a value with the one that an `expect` step expects."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Mismatch:
 
 
 def tolerances(dtype: torch.dtype, rtol: float | None, atol: float | None) -> tuple[float, float]:
-    """The tolerances: torch's for the dtype, or those given; if only one is given, the other is 0."""
+    """`(rtol, atol)`: the given ones, or torch's for the dtype if both are None; if one is given, the other is 0."""
     if rtol is None and atol is None:
         return TOLERANCES.get(dtype, (0.0, 0.0))
     return rtol or 0.0, atol or 0.0
@@ -103,7 +103,7 @@ def _worst(left: Tensor, right: Tensor, wrong: Tensor) -> tuple[int, ...]:
 
 
 def _shown(element: Tensor) -> Any:
-    """An element as a Python number, with no more digits than its dtype tells apart."""
+    """An element as the Python number with the fewest digits that its dtype rounds to the same value."""
     value = element.item()
     if isinstance(value, float):
         shorter = (float(f"{value:.{digits}g}") for digits in range(1, 17))

@@ -1,4 +1,4 @@
-"""Steps of L-BFGS, which evaluates the objective again and again: each row holds the first evaluation of its step."""
+"""Steps of L-BFGS, which evaluates the objective several times: the row has the first evaluation of its step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.plan.program.instructions import Evaluation, Step, Train
 
 
 def step_by_closure(session: Session, argument: Step, evaluation: Evaluation, loops: Loops) -> Run:
-    """The steps of several optimizers, of which L-BFGS evaluates the objective again: each row holds the first time."""
+    """Binds a `step` of L-BFGS, and of any other optimizers: the row has the first evaluation."""
     binding = session.binding
     reached = binding.plan.objectives[evaluation.computation.outputs[evaluation.objective].name]
     captured = binding.parameters(argument.parameters)
@@ -44,7 +44,7 @@ def step_by_closure(session: Session, argument: Step, evaluation: Evaluation, lo
 
 
 def train_by_closure(session: Session, argument: Train, loops: Loops) -> Run:
-    """L-BFGS: the row holds the first evaluation of its step, and the weights after it."""
+    """Binds a `train` step with L-BFGS: the row has the first evaluation, and the weights after the step."""
     binding = session.binding
     name, evaluation = argument.optimizers[0], argument.evaluation
     seen: list[tuple[Any, ...]] = []
@@ -65,7 +65,7 @@ def train_by_closure(session: Session, argument: Train, loops: Loops) -> Run:
 def _observing(
     session: Session, evaluation: Evaluation, parameters: Sequence[str], loops: Loops
 ) -> Callable[[tuple[Any, ...]], None]:
-    """What is done with the first evaluation of a step of L-BFGS: its gradients stand in the row."""
+    """A function that checks the results of a step's first evaluation, and puts its gradients into the row."""
     binding = session.binding
     captured = binding.parameters(parameters)
     look = session.watch.computed(binding, evaluation, loops, parameters)
@@ -89,7 +89,7 @@ def _take_by_closure(
     first: Callable[[], tuple[Any, ...]],
     evaluation: Evaluation,
 ) -> None:
-    """Steps that evaluate the objective again, and what rows hold after them."""
+    """Add optimizer steps to the code of a step, then a check, and the weights, state and results for its row."""
     binding = session.binding
     for take in measured(session, takes, argument.optimizers):
         step.call(take, "update")
@@ -100,7 +100,7 @@ def _take_by_closure(
 
 
 def _then_capturing(binding: Binding, run: Run, parameters: Mapping[str, Parameter]) -> Run:
-    """L-BFGS: a step's own row holds the gradients of its first evaluation, the rows to come those of its last."""
+    """Wraps a step: its own row has the gradients of the first evaluation, later rows those of the last."""
 
     def step() -> Values | None:
         row = run()
@@ -119,10 +119,10 @@ def _closure(
     inputs: Sequence[str] | None,
     first: Callable[[tuple[Any, ...]], None],
 ) -> Callable[[], Tensor]:
-    """What L-BFGS evaluates again and again within a step: the same batch, the same random numbers.
+    """The closure of an optimizer. Within a step, each call uses the same batch and the same random numbers.
 
-    The gradients of `zeroed` are removed, those of `inputs`, or all, computed. `first` is given the results of a
-    step's first evaluation.
+    It removes the gradients of `zeroed`, computes those of `inputs` (None: of all parameters), and returns the
+    objective. It calls `first` with the results of the first evaluation of each step.
     """
     state, objective = binding.state, evaluation.objective
     stepper = state.steppers[name]

@@ -1,4 +1,4 @@
-"""The micro-batches of a step as one batch: the share of each, and the values of all together."""
+"""Treats the micro-batches of a step as one batch: the share of each, and their combined results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from runner.language.graph.computation import Computation
 from runner.plan.program.instructions import Classes, Part, Train
 
 Share = tuple[float, float]
-"""A fraction, numerator and denominator: `(1, k)` for each of k micro-batches of one length."""
+"""A fraction `(numerator, denominator)`: `(1, k)` for each of k micro-batches of equal length."""
 
 
 def shares_of(weights: Sequence[float]) -> list[Share]:
-    """The shares of micro-batches that are weighted so, in lowest terms."""
+    """The shares of micro-batches with these weights; integers are divided by their greatest common divisor."""
     if len(set(weights)) == 1 and weights[0]:
         return [(1, len(weights))] * len(weights)
     total = math.fsum(weights)
@@ -33,33 +33,33 @@ def shares_of(weights: Sequence[float]) -> list[Share]:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What part of a step each of its micro-batches is."""
+    """The share of each micro-batch in its step."""
 
-    objective: Sequence[Share]  # by which its objective is scaled before its backward
+    objective: Sequence[Share]  # scales its objective before its backward
     samples: Sequence[Share]
 
 
 def shares_by_length(argument: Train, lengths: Sequence[int]) -> Shares:
-    """The shares of micro-batches of some lengths; an objective that is a sum has none, and adds."""
+    """The shares of micro-batches with these lengths. An objective that is a sum is not scaled."""
     assert argument.accumulation is not None
     samples = shares_of(lengths)
     return Shares([(1, 1)] * len(lengths) if argument.accumulation.adds else samples, samples)
 
 
 def scaled(value: Tensor, share: Share) -> Tensor:
-    """A share of a value, of the same dtype; that of one in k is `value / k` bit for bit."""
+    """A value times a share, in the same dtype; for the share `(1, k)` it is `value / k` bit for bit."""
     numerator, denominator = share
     part = value if numerator == 1 else value * numerator
     return part if denominator == 1 else part / denominator
 
 
 def together(parts: Sequence[Part], micro: Sequence[Sequence[Any]], shares: Shares) -> tuple[Any, ...]:
-    """The results of all micro-batches as those of one batch; `parts` are aligned with the results of each."""
+    """Combines the results of all micro-batches into those of one batch; `parts` says how, for each result."""
     return tuple(_together(part, [results[place] for results in micro], shares) for place, part in enumerate(parts))
 
 
 def without_last(parts: Sequence[Part], results: Sequence[Any]) -> tuple[Any, ...]:
-    """Results of a micro-batch that is not the last one: what only that one gives need not be held."""
+    """The results of an earlier micro-batch, with None for those that are taken from the last one."""
     return tuple(None if part.pool == "last" else value for part, value in zip(parts, results, strict=True))
 
 
@@ -80,7 +80,7 @@ def _together(part: Part, values: Sequence[Any], shares: Shares) -> Any:
 
 
 def weighing(argument: Train, batches: Mapping[str, Batches], constants: Mapping[str, Tensor]) -> Callable[[], Shares]:
-    """What gives the shares of the micro-batches to come, the first of which is the current one."""
+    """A function that returns the shares of the next micro-batches; the first of these is the current batch."""
     accumulation = argument.accumulation
     assert accumulation is not None
     count, evaluation = argument.accumulate, argument.evaluation

@@ -1,4 +1,4 @@
-"""The step of an optimizer at work, and what rows hold after it."""
+"""Takes the steps of optimizers, and puts the new weights and state into rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from runner.optim import Scheduled, Stepper
 from runner.plan.program.instructions import Evaluation
 
 _KEPT_FOR: Mapping[object, str] = {"max_exp_avg_sq": "amsgrad", "grad_avg": "centered", "momentum_buffer": "momentum"}
-"""Entries of an optimizer's state that torch makes in a parameter's first step if an option is on, and not later."""
+"""State entry → the option that needs it. torch creates it only in a parameter's first step, if the option is on."""
 
 
 def measured(
     session: Session, takes: Sequence[Callable[[], None]], optimizers: Sequence[str]
 ) -> list[Callable[[], None]]:
-    """The steps of optimizers, under the rules of health about updates."""
+    """The steps of optimizers, with the measurements of the health rules about updates."""
     binding = session.binding
     held = [name for optimizer in optimizers for name in binding.plan.optimizers[optimizer].parameters]
     return session.health.updates(takes, binding.parameters(held))
@@ -31,10 +31,10 @@ def measured(
 def stepping(
     binding: Binding, name: str, closure: Callable[[], Tensor] | None = None, *, in_place: bool = False
 ) -> Callable[[], None]:
-    """One optimizer's step, with its hyperparameters for the next `t`.
+    """A function that takes one step of an optimizer, with its hyperparameters for the next `t`.
 
     Args:
-        in_place: weights keep their storage.
+        in_place: whether weights keep their storage.
     """
     stepper, schedules = binding.state.steppers[name], binding.state.schedules[name]
     take = stepper.step_in_place if in_place else stepper.step
@@ -54,7 +54,7 @@ def stepping(
             stepper.set_option(schedule.group, schedule.option, schedule.value(t))
         try:
             take()
-        except KeyError as error:  # of a parameter's state
+        except KeyError as error:  # a parameter's state lacks an entry
             late = _late(binding, name, t, error.args[0])
             if late is None:
                 raise
@@ -64,7 +64,7 @@ def stepping(
 
 
 def _late(binding: Binding, name: str, t: int, entry: object) -> LateOption | None:
-    """The fault of a hyperparameter that needs an entry of the state, and was off in the first step of a parameter."""
+    """The fault of an option that needs a state entry, but was off in a parameter's first step; else None."""
     plan = binding.plan.optimizers[name]
     for _, option, scheduled in plan.scheduled():
         if option == _KEPT_FOR.get(entry) and isinstance(scheduled, Scheduled):
@@ -76,7 +76,7 @@ def _late(binding: Binding, name: str, t: int, entry: object) -> LateOption | No
 def take_steps(
     session: Session, step: StepCode, optimizers: Sequence[str], look: Check | None, results: Sequence[str] = ()
 ) -> None:
-    """The steps of some optimizers, a look at what they leave, and what rows hold after them."""
+    """Add the steps of some optimizers to the code of a step, then a check, and the new weights and state for rows."""
     binding = session.binding
     for take in measured(session, [stepping(binding, name) for name in optimizers], optimizers):
         step.call(take, "update")
@@ -87,7 +87,7 @@ def take_steps(
 
 
 def owned(evaluation: Evaluation, results: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Results of an evaluation, those copied that share memory with a weight, which is written next."""
+    """The results of an evaluation; those that share memory with a weight are copied, because the step writes it."""
     outputs = evaluation.computation.outputs
     return tuple(
         value.detach().clone() if told.aliases and isinstance(value, Tensor) else value

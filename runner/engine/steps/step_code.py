@@ -81,7 +81,7 @@ class StepCode:
             self.call(look.more, "look", given)
 
     def assign(self, name: str, value: str) -> None:
-        """Add another name for a name of the code."""
+        """Add an assignment, after which `name` is another name for `value`."""
         self._lines.append(f"{name} = {value}")
 
     def remove_gradients(self, parameters: Iterable[str]) -> None:
@@ -97,7 +97,7 @@ class StepCode:
                 self._lines.append(f"if {held}.grad is not None: {held}.grad = {held}.grad.clone()")
 
     def evaluate(self, evaluation: Evaluation) -> list[str]:
-        """Compute an evaluation over the current batches, with gradients; returns the names of its results."""
+        """Add an evaluation over the current batches, with gradients; returns the names of its results."""
         computation, binding = evaluation.computation, self._binding
         variants = dict(evaluation.variants)
         alike = all(
@@ -121,7 +121,7 @@ class StepCode:
         return self._results(f"{function}({', '.join(['None', *arguments])})", evaluation)
 
     def results(self, compute: Callable[[], tuple[Any, ...]], evaluation: Evaluation) -> list[str]:
-        """The names of the results of a function that computes an evaluation."""
+        """Add a call of a function that computes an evaluation; returns the names of its results."""
         return self._results(f"{self.name(compute, 'compute')}()", evaluation)
 
     def _results(self, call: str, evaluation: Evaluation) -> list[str]:
@@ -161,7 +161,7 @@ class StepCode:
         self._keep(parameters, ".grad", ".grad")
 
     def keep_state(self) -> None:
-        """The state of the optimizers has changed."""
+        """Put the changed state of the optimizers into this row and later ones."""
         if self._binding.state_columns:
             self.call(self._binding.capture_state, "capture_state")
 
@@ -194,18 +194,18 @@ class StepCode:
                 self._row[columns[output]] = made
 
     def function(self) -> Callable[[], tuple[Tensor | None, ...]]:
-        """The step as a function that returns the values of its row."""
+        """Compiles the code to a function that runs the step and returns the values of its row."""
         columns = range(len(self._binding.latest))
         row = "".join(f"{self._row.get(column, f'latest[{column}]')}, " for column in columns)
         text = "def step():\n" + "".join(f"    {line}\n" for line in (*self._lines, f"return ({row})"))
-        exec(_code(text), self._names)  # made of the names above only
+        exec(_code(text), self._names)  # contains only names from above
         made: Callable[[], tuple[Tensor | None, ...]] = self._names["step"]
         return made
 
 
 @functools.lru_cache(maxsize=256)
 def _code(text: str) -> CodeType:
-    """The compiled code of steps, which a run that is bound again reuses."""
+    """Compiles the code of a step; cached, because a run that is bound again generates the same code."""
     return compile(text, _FILE, "exec")
 
 

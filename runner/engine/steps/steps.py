@@ -92,7 +92,7 @@ def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
 
 
 def _measure(session: Session, step: StepCode, parameters: Sequence[str]) -> None:
-    """Add the measurements of the rules of health about gradients."""
+    """Add the measurements of the health rules about gradients."""
     binding = session.binding
     for measure in session.health.gradients(binding.parameters(parameters)):
         step.call(measure, "measure")
@@ -193,7 +193,7 @@ def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
 def _accumulated(
     binding: Binding, argument: Train, differentiate: Differentiate, look: Check | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
-    """A function that accumulates a share of the gradients of each micro-batch; returns the results of all together."""
+    """A function that accumulates the gradients of all micro-batches, and returns their combined results."""
     from runner.engine.steps.micro_batches import together, weighing, without_last
 
     call = binding.evaluate(argument.evaluation, loops, detached=False)
@@ -232,7 +232,7 @@ def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
 
 
 def _clip(session: Session, clip: Clip) -> Callable[[], Tensor | None]:
-    """Clipping whose norm is checked, and cast to the dtype of its column."""
+    """A function that clips gradients, checks their norm, and returns it in the dtype of its column."""
     binding = session.binding
     clipped: Callable[[], Any] = clipping_of(binding, clip)
     if clip.value is None:

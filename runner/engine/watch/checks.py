@@ -21,12 +21,12 @@ Named = list[tuple[str, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Tensors that one check looks at, in the order in which they are reported."""
+    """The tensors of one check; a report is about the first one that is not finite."""
 
     outputs: tuple[tuple[str, int], ...] = ()  # of a computation: name, position
     gradients: Mapping[str, Parameter] = field(default_factory=dict)  # by the parameter's name
     weights: Mapping[str, Parameter] = field(default_factory=dict)
-    summed: Sequence[AnyStepper] = ()  # optimizers that return a sum over their weights
+    summed: Sequence[AnyStepper] = ()  # optimizers whose weights are checked by their sum
 
     def named(self, results: Results) -> Named:
         """Each tensor that exists, with its name in the config."""
@@ -63,7 +63,7 @@ class Check:
 
 
 def quick_look(target: Target, outputs: Sequence[Output], alarm: Act) -> Check:
-    """The check of a target.
+    """Builds a check of a target, which calls `alarm` if something is not finite.
 
     Args:
         outputs: the outputs of the computation whose results are checked.
@@ -123,7 +123,7 @@ def _measurable(tensor: Tensor) -> Tensor:
 
 def finite_on_device(tensors: Sequence[Tensor]) -> Tensor:
     """Whether each tensor is finite: bool `(len(tensors),)`, without waiting for the device. No tensor is empty."""
-    norms = torch._foreach_norm(list(map(_real, tensors)), math.inf)  # whose norm is finite if its elements are
+    norms = torch._foreach_norm(list(map(_real, tensors)), math.inf)  # finite exactly if all elements are
     return torch.stack([torch.isfinite(norm) for norm in norms])
 
 

@@ -1,4 +1,4 @@
-"""The rules of health: thresholds for gradients and updates, each reported once per parameter."""
+"""The health rules: thresholds for gradients and updates, each reported once per parameter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Held:
 
 
 class Health:
-    """Measures what steps do to each parameter, and reports what passes a threshold.
+    """Measures the gradient and the update of each parameter, and reports what passes a threshold.
 
     Each rule is reported once per parameter; `conclude` reports how often it applied after that.
     """

@@ -1,4 +1,4 @@
-"""Finds the operation that first made something non-finite, among the values of a computation or its derivatives."""
+"""Finds the operation that first made a value or a derivative in a computation non-finite."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Origin:
     """Where something non-finite first appeared."""
 
     node: fx.Node  # the operation, or the input that contains it
-    name: str | None = None  # the first named value that it reached
-    value: Tensor | None = None  # of that name
-    masked: Tensor | None = None  # for a gradient: the non-finite value that the result leaves out
+    name: str | None = None  # the first named value that it made non-finite
+    value: Tensor | None = None  # the value of that name
+    masked: Tensor | None = None  # for a gradient: the non-finite value that a mask removed from the result
 
     @property
     def input(self) -> str | None:
-        """The name of the input, if it first appeared in one."""
+        """The name of the input that contains it; None for an operation."""
         return self.node.meta["input"] if self.node.op == "placeholder" else None
 
 
@@ -34,9 +34,9 @@ def origin_of_value(
 ) -> Origin | None:
     """The operation that made an output of a computation non-finite; None if a replay returns a finite output.
 
-    It is the first operation whose result is NaN and whose inputs are not, or an earlier one that returned an
-    infinity for finite inputs. An infinity in the text (`masked_fill(mask, -inf)`, a constant) is intended: it is
-    named only if nothing else made the output infinite.
+    It is the first operation that returns NaN or an infinity for finite inputs. Infinities that the config itself
+    writes (`masked_fill(mask, -inf)`, a constant) are intended: as inputs they count as finite. One of them is the
+    origin only if nothing else made the output infinite.
 
     Args:
         inputs: the inputs of the computation, as they were.
@@ -60,7 +60,7 @@ def origin_of_value(
 @dataclass(frozen=True, slots=True)
 class _Root:
     done: Done
-    written: bool  # an infinity in the text
+    written: bool  # whether it is an infinity that the config writes
 
 
 MASKING = frozenset(
@@ -74,7 +74,7 @@ MASKING = frozenset(
 
 
 def _roots(made: Replay, roles: Mapping[str, str]) -> dict[Done, _Root]:
-    """For each value, where its non-finite elements, or those of the inputs of a finite one, first appeared."""
+    """Where the non-finite elements of each result first appeared; for a finite result, those of its inputs."""
     roots: dict[Done, _Root] = {}
     for done in made.done:
         if done.kind == FINITE:
@@ -98,9 +98,9 @@ def _roots(made: Replay, roles: Mapping[str, str]) -> dict[Done, _Root]:
 
 
 def _earlier(done: Done, roots: Mapping[Done, _Root]) -> _Root | None:
-    """Where the non-finite inputs of an operation, or of its inputs' own computation, first appeared.
+    """Where a non-finite value that an operation depends on first appeared, even if its inputs are finite; else None.
 
-    `exp(1000) / exp(1000).sum()` is 0 where the other elements overflow, and its `log` is infinite because of that.
+    In `log(y / y.sum())`, an overflowing sum makes finite elements 0 by division, and then their `log` infinite.
     """
     if _name_of(done.node) in MASKING or not _is_floating(done.value):
         return None
@@ -131,14 +131,13 @@ def origin_of_gradient(
     parameter: str,
     roles: Mapping[str, str],
 ) -> Origin | None:
-    """The operation whose derivative gave a parameter a non-finite gradient; None where none is found.
+    """The operation whose derivative made the gradient of a parameter non-finite; None if there is none.
 
-    Going back from the objective, it is the first whose result has a finite gradient, and which gives one of its
-    inputs a non-finite share. Where it was given something non-finite, that is where it began: its derivative is a
-    multiple of that, and 0 times NaN is NaN.
+    Backward from the objective, it is the first operation that receives a finite gradient and passes on a non-finite
+    one. If an input of that operation is non-finite, the origin is that of the input instead: 0 times NaN is NaN.
 
     Args:
-        cotangent: the gradient of the objective, where that is not one.
+        cotangent: the gradient of the objective; None for one.
         parameter: its name.
     """
     leaves = [
@@ -160,14 +159,14 @@ def origin_of_gradient(
 
 
 def _gradients(made: Replay, output: Tensor, cotangent: Tensor | None) -> dict[int, Tensor]:
-    """The gradient of every tensor of a replay that has one, by its identity."""
+    """The gradient of every tensor of a replay that has one, by the tensor's `id`."""
     tensors = {id(tensor): tensor for done in made.done for tensor in done.tensors if tensor.requires_grad}
     found = torch.autograd.grad(output, list(tensors.values()), cotangent, allow_unused=True)
     return {key: value for key, value in zip(tensors, found, strict=True) if value is not None}
 
 
 def _reached(made: Replay, parameter: str) -> set[Done]:
-    """The operations that a parameter flows into, and itself."""
+    """A parameter, and the operations that depend on it."""
     reached: set[Done] = set()
     for done in made.done:
         if done.node.meta.get("input") == parameter or any(given in reached for given in done.inputs):
@@ -176,20 +175,20 @@ def _reached(made: Replay, parameter: str) -> set[Done]:
 
 
 def _spoils(done: Done, gradients: Mapping[int, Tensor], reached: set[Done]) -> bool:
-    """Whether an operation turns a finite gradient of its result into a non-finite one of an input on the way."""
+    """Whether an operation receives a finite gradient, and gives an input in `reached` a non-finite one."""
     of_result = [gradients[id(tensor)] for tensor in done.tensors if id(tensor) in gradients]
     if not of_result or kind_of(of_result):
         return False
     given = [tensor for source in done.inputs if source in reached for tensor in source.tensors]
     if not kind_of([gradients[id(tensor)] for tensor in given if id(tensor) in gradients]):
         return False
-    if done.node.target is gradient:  # which needs the history of what it differentiates by
+    if done.node.target is gradient:  # `_shares` cannot compute it: it needs the history of its operands
         return True
     return any(kind_of(share) for share in _shares(done, gradients))
 
 
 def _shares(done: Done, gradients: Mapping[int, Tensor]) -> Iterator[Tensor]:
-    """What an operation alone adds to the gradients of its inputs."""
+    """Yields what this operation alone adds to the gradient of each input."""
     node = done.node
     own = {operand: _leaf(plain(given)) for operand, given in done.operands.items()}
     result = call(node, own)

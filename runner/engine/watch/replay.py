@@ -1,4 +1,4 @@
-"""Computes a graph again, one operation at a time, and keeps every result, to find where something first appeared."""
+"""Computes a graph again, one operation at a time, and keeps every result, so that `origin` can search them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 FINITE, INFINITE, NAN = 0, 1, 2
-"""Whether a value is finite: 0, infinite: 1, or NaN: 2."""
+"""The kinds of values, from best to worst."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,12 +25,12 @@ class Done:
 
     @property
     def inputs(self) -> tuple[Done, ...]:
-        """The tensors among its arguments."""
+        """The operations and inputs of the replay that its arguments come from."""
         return tuple(operand for operand in self.operands.values() if isinstance(operand, Done))
 
     @property
     def kind(self) -> int:
-        """`NAN`, `INFINITE` or `FINITE`: the worst of its elements."""
+        """The worst kind among its elements: `NAN`, `INFINITE` or `FINITE`."""
         if self._kind < 0:
             self._kind = kind_of(self.value)
         return self._kind
@@ -56,7 +56,7 @@ class Replay:
 
 
 def replay(graph: fx.Graph, inputs: Sequence[Any]) -> Replay:
-    """Run a graph node by node; in a branch, run the side that its condition chooses.
+    """Run a graph node by node, and return every result; of a branch, only the chosen side runs.
 
     Args:
         inputs: the values of the graph's placeholders, in order.
@@ -70,7 +70,7 @@ def replay(graph: fx.Graph, inputs: Sequence[Any]) -> Replay:
 
 
 def _run(graph: fx.Graph, given: Iterator[Any], done: list[Done]) -> Any:
-    """The output of a graph, with results in place of its nodes."""
+    """Run a graph; returns its output with a `Done` in place of each node, and appends each operation to `done`."""
     results: dict[fx.Node, Any] = {}
     for node in graph.nodes:
         if node.op == "placeholder":
@@ -103,7 +103,7 @@ def _choose(node: fx.Node, results: dict[fx.Node, Any], done: list[Done]) -> Any
 
 
 def plain(value: Any) -> Any:
-    """A value, with results in place of what made them."""
+    """A value with each `Done` replaced by its result."""
     if isinstance(value, Done):
         return value.value
     if isinstance(value, (tuple, list)):
@@ -112,7 +112,7 @@ def plain(value: Any) -> Any:
 
 
 def call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    """Run the operation of a node.
+    """Run the operation of a node, and return its result.
 
     Args:
         values: the values of the nodes in its arguments.
@@ -126,7 +126,7 @@ def call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
 
 
 def kind_of(value: Any) -> int:
-    """The worst of the elements of a tensor, a number or several of them: `FINITE`, `INFINITE` or `NAN`."""
+    """The worst kind among the elements of a tensor, a number or a tuple of them: `FINITE`, `INFINITE` or `NAN`."""
     if isinstance(value, Tensor):
         if not (value.is_floating_point() or value.is_complex()) or value.numel() == 0:
             return FINITE

@@ -50,14 +50,14 @@ _OF_DERIVATIVES: Mapping[str, str] = {
 
 
 def where(plan: Plan, state: State) -> str:
-    """The current step, for the end of a message."""
+    """The current row and step, for the end of a message: `(row 2, 2.step)`."""
     action = plan.program[state.position] if state.row else None
     path = action.path.format(*state.iterations) if isinstance(action, Action) else "start"
     return f"(row {state.row}, {path})"
 
 
 def index_of(place: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """The index of the element that has `place` others before it in memory order.
+    """The index of the element at position `place` in row-major order.
 
     `torch.unravel_index` returns the same, but imports sympy, which takes most of a second.
     """
@@ -69,7 +69,7 @@ def index_of(place: int, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def told(name: str, tensor: Tensor, source: str = "") -> str:
-    """`h` is nan at [1, 2], from `log(x)`: 1 nan of 8 elements."""
+    """Describes a non-finite tensor: `h` is nan at [1, 2], from `log(x)`: 1 nan of 8 elements."""
     flat = tensor.detach().reshape(-1)
     nans, infinities = torch.isnan(flat), torch.isinf(flat)
     first = int((nans | infinities).nonzero()[0])
@@ -91,7 +91,7 @@ def at_step(plan: Plan, state: State, message: str, hint: str) -> Problem:
 
 
 class Replayable:
-    """What is needed to compute an evaluation again."""
+    """Computes an evaluation again, to report where something non-finite came from."""
 
     __slots__ = ("before", "binding", "evaluation", "later_draws", "loops")
 
@@ -104,9 +104,9 @@ class Replayable:
         before: Collection[str] = (),
     ) -> None:
         """Args:
-        later_draws: computations with random numbers that the step has done since.
-        before: parameters that the step has changed since; the previous row has their old values, or their
-            optimizer does.
+        later_draws: how many computations have drawn random numbers since the evaluation.
+        before: parameters that the step has changed since the evaluation. The previous row or their optimizer has
+            their old values.
         """
         self.binding = binding
         self.evaluation = evaluation
@@ -171,7 +171,7 @@ class Replayable:
 
 
 def seeded(plan: Plan, computation: Computation, seed: int, find: Callable[[], Origin | None]) -> Origin | None:
-    """What a replay with the random numbers of the step finds; None if there is not enough memory."""
+    """Returns the result of `find`, called with the step's random numbers; None if there is not enough memory."""
     if computation.random:
         manual_seed(seed, plan.device)
     try:
@@ -183,7 +183,7 @@ def seeded(plan: Plan, computation: Computation, seed: int, find: Callable[[], O
 def value_problem(
     binding: Binding, computation: Computation, name: str, tensor: Tensor, origin: Origin | None
 ) -> Problem:
-    """Builds the report for a non-finite value, at the operation that made it, under the first name that it has."""
+    """Builds the report for a non-finite value, at its origin; it names the first named value that is non-finite."""
     plan, state = binding.plan, binding.state
     if origin is None:
         return at_step(plan, state, told(name, tensor), GO_ON)
@@ -285,7 +285,7 @@ def _of_masked(
 
 
 def _first(tensor: Tensor) -> str:
-    """`nan at [0]`: the first element that is not finite."""
+    """Describes the first element that is not finite: `nan at [0]`."""
     flat = tensor.reshape(-1)
     place = int((~torch.isfinite(flat)).nonzero()[0])
     kind = "nan" if bool(torch.isnan(flat[place])) else "infinite"
@@ -329,5 +329,5 @@ def _roles(plan: Plan) -> dict[str, str]:
 
 
 def as_warning(problem: Problem) -> Problem:
-    """A report after which the run continues."""
+    """The report as a warning, after which the run continues."""
     return replace(problem, message=f"non-finite: {problem.message}")

@@ -39,7 +39,7 @@ BLOCK = 64
 """Rows that are checked together on a device, because checking each would wait for it."""
 
 MOST_WAITING = 8 * BLOCK
-"""The most checks that wait, if the log leaves rows out."""
+"""The maximum number of waiting checks. If the log leaves out rows, a block has more checks than rows."""
 
 HANDING_ON = frozenset(("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "sgd"))
 """Optimizers that turn a non-finite gradient into a non-finite weight, for any hyperparameters."""
@@ -58,7 +58,7 @@ Find = Callable[[str, Tensor, Results], Problem]
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A check that waits."""
+    """A check on a device, whose result has not been read yet."""
 
     row: int
     position: int
@@ -71,8 +71,8 @@ class Watch:
     """Checks what steps compute and change, and keeps the first report.
 
     On the CPU each step is checked while its inputs still exist, so that the report can name the operation. On other
-    devices that would wait for the device in every step: the norms of `BLOCK` rows are collected and checked
-    together, and the report names the row and the tensor.
+    devices that would wait for the device in every step. There the norms of `BLOCK` rows are checked together, and
+    the report names only the row and the tensor.
 
     `failure` ends the run after the row of its step; it stays None while the run continues.
     """
@@ -91,12 +91,12 @@ class Watch:
         self._plan = plan
         self._state = state
         self._defers = plan.device != "cpu" if defers is None else defers
-        self._over = plan.on_nonfinite == "ignore"  # nothing is looked at, any more or at all
+        self._over = plan.on_nonfinite == "ignore"  # whether checking has ended, or is off
         self._waiting: list[_Waiting] = []
 
     @property
     def active(self) -> bool:
-        """Whether steps are still checked: nothing has been found yet."""
+        """Whether steps are still checked: checking is on, and nothing has been found yet."""
         return not self._over
 
     def start(self) -> None:
@@ -107,11 +107,11 @@ class Watch:
             quick_look(target, (), functools.partial(self._search, target, self._initial))()
 
     def sound(self) -> bool:
-        """Whether the run can continue, after the checks that wait."""
+        """Run the waiting checks; returns whether the run can continue."""
         self.settle()
         return self.failure is None
 
-    # what steps call; each is None if there is nothing to check
+    # the checks that steps call; None if there is nothing to check
 
     def computed(
         self,
@@ -127,8 +127,8 @@ class Watch:
 
         Args:
             parameters: the parameters whose gradients are checked.
-            cotangent: the gradient of the objective, if it is not one.
-            later_draws: computations with random numbers between the evaluation and the check.
+            cotangent: contains the gradient of the objective; empty if that is one.
+            later_draws: how many computations draw random numbers between the evaluation and the check.
         """
         scene = Replayable(binding, evaluation, loops, later_draws)
         positions = self._watched(evaluation)
@@ -144,12 +144,11 @@ class Watch:
     def trained(
         self, binding: Binding, argument: Train, loops: Sequence[int]
     ) -> tuple[Check | None, Check | None, Sequence[AnyStepper]]:
-        """A check of what a `train` step computes, and a check of the weights after its optimizers.
+        """The checks before and after the optimizers of a `train` step, and the optimizers that have to `forget`.
 
-        Most optimizers turn a non-finite gradient into a non-finite weight. For those the first check is left out:
-        gradients are checked only if a weight is not finite. The previous row has the weights before the step. For
-        weights that no row has, their optimizers remember them; these optimizers are returned too, so that the step
-        can make them `forget`.
+        Most optimizers turn a non-finite gradient into a non-finite weight. For those the first check is None:
+        gradients are checked only if a weight is not finite. The report then needs the weights before the step. The
+        previous row has them; optimizers remember those that no row has, until `forget`.
         """
         evaluation, optimizers = argument.evaluation, argument.optimizers
         held = [name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters]
@@ -222,7 +221,7 @@ class Watch:
     def _stepped(
         self, binding: Binding, optimizers: Sequence[str], outputs: tuple[tuple[str, int], ...] = ()
     ) -> Target:
-        """Outputs, and the weights of optimizers, or the sum that an optimizer takes from now on if that costs less."""
+        """A target of outputs and the weights of optimizers; of their sum instead where an optimizer sums cheaply."""
         summed = [stepper for name in optimizers if (stepper := self._state.steppers[name]).sums_cheaply]
         for stepper in summed:
             stepper.sums = self.active and not self._defers
@@ -243,7 +242,7 @@ class Watch:
         return find
 
     def clipped(self, norm: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Clipping whose norm is checked."""
+        """Returns `norm`, which clips gradients and returns their norm, with a check of the norm."""
         plan, state = self._plan, self._state
 
         def find(name: str, tensor: Tensor, results: Results) -> Problem:
@@ -347,7 +346,7 @@ class Watch:
             self._waiting.append(_Waiting(state.row, state.position, tuple(state.iterations), names, finite))
 
     def settle(self) -> None:
-        """Run the checks that wait."""
+        """Read the results of the waiting checks."""
         waiting, self._waiting = self._waiting, []
         if not waiting or self._over:
             return

@@ -58,7 +58,7 @@ class Guard:
 
     names: tuple[str, ...]  # without prefixes; functions and methods alike
     check: Callable[[Arguments], None]  # raises ValueError, or RuntimeError where it looks at elements
-    needed: Callable[[Arguments], bool] = _always  # for a call with these arguments, of examples
+    needed: Callable[[Arguments], bool] = _always  # whether a call with these example arguments needs it
 
 
 def guarded(operation: Operation, call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Checks of arguments that torch's native code trusts: with others it crashes, or does not return.
+"""Checks of arguments that torch's native code does not check: invalid ones crash it, or keep it busy forever.
 
 Each check raises ValueError, or RuntimeError if it looks at elements. `guards` says which operations need it.
 """
@@ -166,7 +166,7 @@ def check_bags(given: Arguments) -> None:
 
 
 def check_labels(given: Arguments) -> None:
-    """Of `ctc_loss`, which reads its probabilities at each label without a look; what is past a length is padding."""
+    """Checks the labels of `ctc_loss`, which torch uses as indices unchecked. Labels past a length are padding."""
     targets, classes = given["targets"], given["log_probs"].shape[-1]
     lengths = torch.as_tensor(given["target_lengths"], device=targets.device)
     if targets.dim() == 2:
@@ -219,7 +219,7 @@ def _whole(sizes: Any) -> tuple[int, ...]:
 
 
 def check_windows(dimensions: int) -> Callable[[Arguments], None]:
-    """Check that each window of a maximum has an element: for others torch gives an index past the input.
+    """Returns a check that each window of max pooling has an element. For others torch gives an index past the input.
 
     The backward pass then writes there. Only a dilated window that starts in the padding can step over the input.
     """
@@ -231,7 +231,7 @@ def check_windows(dimensions: int) -> Callable[[Arguments], None]:
         axes = (_for_each(dimensions, value) for value in (strides or kernel, given["padding"], given["dilation"]))
         for size, stride, padding, dilation in zip(sizes, *axes, strict=True):
             if stride < 1 or dilation < 1 or not 0 <= padding < 2**31:
-                return  # which torch itself refuses
+                return  # torch itself rejects these
             for before in range(padding, 0, -stride):
                 if -before % dilation >= size:
                     raise ValueError(
@@ -246,18 +246,18 @@ def _for_each(dimensions: int, sizes: Any) -> tuple[int, ...]:
     return whole * dimensions if len(whole) == 1 else whole
 
 
-# sizes over which a loop does not end, though one beside them is zero
+# sizes that keep a native loop busy, although the tensor has no elements
 
 
 def has_zero(given: Arguments) -> bool:
-    """Whether the sizes of a call are unbounded: one of them is zero, or in a tensor."""
+    """Whether a size is zero, or is a tensor: then the number of elements does not bound the other sizes."""
     found = given.get("output_size", given.get("size"))
     sizes = found if isinstance(found, (tuple, list)) else [found]
     return given["input"].numel() == 0 or any(isinstance(size, Tensor) or size == 0 for size in sizes)
 
 
 def check_resized(dimensions: int | None) -> Callable[[Arguments], None]:
-    """Checks the new sizes of the last dimensions, by default all but two."""
+    """Returns a check of the new sizes of the last `dimensions` dimensions; None: of all but the first two."""
 
     def check(given: Arguments) -> None:
         shape = given["input"].shape
@@ -287,7 +287,7 @@ def _check_empty(sizes: Sequence[float]) -> None:
         raise ValueError(f"the result would have no elements, and its other sizes make more than {MAX_EMPTY:,}")
 
 
-# values on which a loop does not end
+# values that keep a native loop busy
 
 
 def check_order(name: str) -> Callable[[Arguments], None]:
@@ -314,7 +314,7 @@ def check_zeta(name: str) -> Callable[[Arguments], None]:
     return check
 
 
-# values that a library does not survive
+# values that crash a library
 
 
 def check_finite(given: Arguments) -> None:

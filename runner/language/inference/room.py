@@ -45,7 +45,7 @@ def _limit(resource: ModuleType, soft: int, hard: int) -> None:
 
 @contextmanager
 def lifted_limit() -> Iterator[None]:
-    """Lifts the address space limit inside. Memory allocated there does not count against the limit afterwards."""
+    """Context manager that lifts the address space limit. Memory allocated in it does not count against the limit."""
     resource = resource_module()
     if resource is None:
         yield

@@ -404,7 +404,7 @@ def _flat(values: Any) -> list[Any]:
 def _existing(
     lowering: Lowering, node: ast.Call, operation: Operation, shown: str, target: Callable[..., Any] | None
 ) -> Callable[..., Any]:
-    """What an entry of the tables is in the installed torch; the fault of one that it lacks, or has and refuses."""
+    """Returns `target`, the function of an entry. Raises `LanguageError` if the installed torch does not have it."""
     found = absence(operation.name, torch.__version__)
     if target is not None and found is None:
         return target

@@ -31,7 +31,7 @@ _BRANCHED_ON: Mapping[str, str] = {
     "momentum": "whether it is 0",
     "ns_steps": "how large it is",
 }
-"""Options that torch branches on, and its condition; a compiled step cannot change branches."""
+"""Options that torch branches on, each with what it tests; a compiled step cannot change branches."""
 
 _NOT_BRANCHED_ON = frozenset({("muon", "weight_decay"), ("muon", "momentum")})
 """Exceptions: optimizers that do not branch on such an option."""

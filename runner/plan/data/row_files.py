@@ -1,7 +1,7 @@
 """Reads single rows of an array in a file, for sources larger than memory.
 
-Rows are read at their offsets rather than mapped into memory: reading leaves no pages behind, and a file that was
-truncated raises an error, whereas accessing a mapping would abort the process.
+Rows are read at their offsets rather than mapped into memory. So reading leaves no pages behind, and a file that was
+truncated raises an error; with a mapping, it would abort the process.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ def read_text(
     Args:
         limit: maximum bytes of the numbers during reading.
     Returns:
-        for each selection, a tensor `(rows)` for one column or `(rows, columns)` for a list, of int64, bool or
-        float64; or its error: a missing column, or a cell that is not a number, with its line.
+        for each selection, a tensor of int64, bool or float64: `(rows)` for one column, `(rows, columns)` for a list.
+        In its place may be an error: a missing column, or a cell that is not a number, with its line.
     Raises:
         FileFault: the file is not UTF-8, malformed, has ragged rows, or is larger than the limit.
     """
