@@ -254,19 +254,6 @@ class Folder:
         return True
 
 
-def read_file(path: str | Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes; links in `path` are followed.
-
-    Raises:
-        OSError: the file cannot be read; `Refused` if it is not a regular file, or larger.
-    """
-    _check_ordinary(os.stat(path), limit)
-    descriptor = os.open(path, _READ)
-    with os.fdopen(descriptor, "rb") as file:
-        _check_ordinary(os.fstat(descriptor), limit)
-        return _content(file, limit)
-
-
 def _open_folder(path: str | Path, below: int | None, flags: int) -> tuple[int | None, bool]:
     """The handle of a folder, and whether the folder can be listed, synced and locked."""
     if not _ANCHORED:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.safe_files import Busy, Folder, Refused, read_file
+from runner.safe_files import Busy, Folder, Refused
 
 GIB = 1 << 30
 
@@ -77,22 +77,6 @@ def test_only_ordinary_files_within_the_limit_are_read(
         folder.read("run.json", 1024)
     assert folder.holds("run.json") is (make is make_sparse)
     assert folder.names() == (["run.json"] if make is make_sparse else [])
-
-
-@pytest.mark.parametrize(
-    ("make", "told"), [HOSTILE[name] for name in ("pipe", "socket", "folder", "sparse")], ids=lambda value: ""
-)
-def test_a_file_that_a_person_named_is_ordinary_too(tmp_path: Path, make: Callable[[Path], None], told: str) -> None:
-    make(tmp_path / "run.json")
-    with pytest.raises(Refused, match=re.escape(told)):
-        read_file(tmp_path / "run.json", 1024)
-
-
-def test_a_file_that_a_person_named_may_be_a_link(tmp_path: Path, victim: Path) -> None:
-    (tmp_path / "link").symlink_to("victim/precious")
-    assert read_file(tmp_path / "link", 8) == b"precious"
-    with pytest.raises(Refused, match="it has 8 bytes, and at most 7 are read"):
-        read_file(tmp_path / "link", 7)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../victim/precious", "/etc/passwd", "rows/0.parquet", "a\0b"])

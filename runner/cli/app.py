@@ -15,7 +15,7 @@ from runner.cli.input.completion import complete_config
 from runner.cli.input.options import examples
 from runner.cli.output.faults import ARGUMENTS_KEY, exit_code_of
 from runner.cli.output.printing import say
-from runner.errors import Problem, UsageError, nearest
+from runner.errors import Problem, SteprunError, UsageError, nearest
 
 DEFAULT_COMMAND = "run"
 
@@ -55,10 +55,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Invoke the command; an error becomes a message on standard error and an exit code."""
         try:
-            check_is_no_command(ctx.meta[ARGUMENTS_KEY], self.commands)
             return super().invoke(ctx)
         except (Exception, KeyboardInterrupt) as error:
-            code = exit_code_of(error, ctx.meta)
+            misspelled = misspelled_command(ctx.meta[ARGUMENTS_KEY], self.commands)
+            code = exit_code_of(misspelled if misspelled and isinstance(error, SteprunError) else error, ctx.meta)
             if code is None:
                 raise
             raise typer.Exit(code) from error
@@ -79,18 +79,17 @@ def with_command(arguments: list[str], commands: Collection[str], options: Colle
     return [DEFAULT_COMMAND, *arguments]
 
 
-def check_is_no_command(arguments: Sequence[str], commands: Collection[str]) -> None:
-    """Check that the first argument is not a misspelled command, as in `steprun shwo linear.yaml`.
+def misspelled_command(arguments: Sequence[str], commands: Collection[str]) -> UsageError | None:
+    """The fault of a first argument that is neither a command nor a file, as in `steprun shwo linear.yaml`.
 
-    Raises:
-        UsageError: it is a word that is neither a command nor a file; the error suggests the nearest command.
+    `run` takes such a word for its config, and so fails. This error suggests the nearest command instead.
     """
     name = arguments[0] if arguments else ""
     if not name.isidentifier() or name in commands or Path(name).exists():
-        return
+        return None
     meant = nearest(name, commands)
     hint = f"did you mean the command `{meant}`?" if meant else "commands are " + ", ".join(sorted(commands))
-    raise UsageError(Problem(f"there is no command and no file `{name}`", hint))
+    return UsageError(Problem(f"there is no command and no file `{name}`", hint))
 
 
 def _show_version(value: bool) -> None:

@@ -18,11 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from runner.record.json_fields import parse_json
-from runner.safe_files import MIB, Folder
+from runner.plan.data.arrays import safetensors_entries
+from runner.plan.data.sandbox import FileFault
+from runner.safe_files import Folder
 
-LARGEST_HEADER = 16 * MIB
-_METADATA = "__metadata__"
 _PREFIX = struct.Struct("<Q")
 
 
@@ -69,22 +68,14 @@ class TensorFile:
 
 def _header(file: BufferedReader) -> tuple[int, Mapping[str, Any]]:
     """The offset of the values, and the header entry of each tensor."""
-    prefix = file.read(_PREFIX.size)
-    length = _PREFIX.unpack(prefix)[0] if len(prefix) == _PREFIX.size else 0
-    if not 2 <= length <= LARGEST_HEADER:
-        raise TensorFileError(f"its header claims {length:,} bytes")
-    try:
-        entries = parse_json(file.read(length))
-    except ValueError as error:
-        raise TensorFileError("its header is not JSON") from error
-    if not isinstance(entries, dict):
-        raise TensorFileError("its header is not a mapping")
-    start = _PREFIX.size + length
-    found = {key: entry for key, entry in entries.items() if key != _METADATA}
     size = os.fstat(file.fileno()).st_size
-    if start + max(map(_end, found.values()), default=0) != size:
+    try:
+        start, entries = safetensors_entries(file, size, "it")
+    except FileFault as fault:
+        raise TensorFileError(fault.message) from fault
+    if start + max(map(_end, entries.values()), default=0) != size:
         raise TensorFileError(f"its header does not end at {size:,} bytes, as the file does")
-    return start, found
+    return start, entries
 
 
 def _end(entry: Any) -> int:

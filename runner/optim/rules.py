@@ -41,7 +41,7 @@ class RuleContext:
 
     # of `scope`, `tensors` are examples, and `elsewhere` names what a rule cannot read
     scope: Scope = field(default_factory=lambda: Scope({}))
-    infer: Callable[[bool], Inference] = lambda gradients: Inference(gradients=gradients)
+    infer: Callable[[bool, Path], Inference] = lambda gradients, path: Inference(gradients=gradients)
     again: Callable[[LanguageError], None] = lambda error: None  # plans again if the fault is one of inference
 
 
@@ -113,7 +113,7 @@ class _Planner:
             text, path = str(written), (*self.path, "state", entry)
             inner = replace(scope, tensors={**indexed, "param": param})
             try:
-                lowered = lower_expression(text, inner, context.infer(uses_grad(text, inner)))
+                lowered = lower_expression(text, inner, context.infer(uses_grad(text, inner), path))
                 initial[entry] = extract(lowered, ["value"], path)
                 self.check_inputs(initial[entry], indexed)
                 entries[entry] = self.start(lowered, entry, param)
@@ -126,7 +126,7 @@ class _Planner:
         )
         path = (*self.path, "update")
         try:
-            lowered = lower_statements(update, inner, context.infer(uses_grad(update, inner)))
+            lowered = lower_statements(update, inner, context.infer(uses_grad(update, inner), path))
             results = ["param", *(entry for entry in state if entry in lowered.values)]
             if "param" in lowered.values:
                 for result in results:

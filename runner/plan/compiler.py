@@ -17,15 +17,16 @@ from pathlib import Path
 
 from runner.config import Config
 from runner.errors import ConfigError, EngineError
-from runner.faults import Faults, PlacedFault
+from runner.faults import ConfigPath, Faults, KeyPath, PlacedFault, place
 from runner.language.dtypes import DTYPES
 from runner.language.graph.computation import forget_examples
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import MAX_NODES, Bounds, Clock
+from runner.language.inference.torch_warnings import hide_from_now_on
 from runner.language.lowering.scope import Environment, declare_functions
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleContext, plan_optimizers
-from runner.plan.checks.advice import advise, hide_torch_warning, silence_torch_warning
+from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax
 from runner.plan.checks.unused import check_use
@@ -177,7 +178,7 @@ def _declare(request: _Request) -> Declarations:
         faults.language(("functions", declaration), error, key=head)
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
-    context = InitialContext(config.seed, environment, bounds)
+    context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))
     tensors = plan_tensors(
         config,
         scalars,
@@ -205,7 +206,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
     small = fits(tensors, supply.example_bytes())
     shapes = Shapes(declared.context.bounds, config.device, not small if fake is None else fake, fake is not None)
     memory = min(request.memory, ROOM) if small else request.memory
-    with deterministic(config.device), hide_torch_warning(), _examples(request, declared, shapes, memory) as examples:
+    with deterministic(config.device), _examples(request, declared, shapes, memory) as examples:
         environment = replace(declared.environment, tables=examples.tables)
         expression = WholeExpression(config, tensors, examples.tensors, environment, shapes)
         lowered = _lower(expression, supply, faults)
@@ -233,8 +234,11 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
         pairs = advise(lowered, instructions, tensors, faults)
         for other in values.other_lowered():
             forget_examples(other)
-    if pairs:
-        silence_torch_warning()
+    for path, text, error in shapes.warned:
+        if pairs and text.startswith(TORCH_WARNS):
+            hide_from_now_on(TORCH_WARNS)  # `advise` has reported it
+        else:
+            _warn(faults, path, text, error)
     check_use(config, values, steps.objectives, steps.stepped)
     return Program(
         environment,
@@ -247,6 +251,14 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
         tuple(values.columns),
         shapes.bytes,
     )
+
+
+def _warn(faults: Faults, path: ConfigPath, text: str, error: LanguageError) -> None:
+    """Report a warning of torch at its place, and hide it from now on."""
+    hide_from_now_on(text)
+    problem = place(faults.document, path, error, key=isinstance(path, KeyPath))
+    if problem not in faults.warnings:
+        faults.warnings.append(problem)
 
 
 @contextmanager

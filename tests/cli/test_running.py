@@ -172,6 +172,13 @@ def test_a_misspelt_command_is_told_as_one(folder: Path) -> None:
     )
 
 
+def test_a_misspelt_command_is_told_to_programs_too(folder: Path) -> None:
+    done = steprun("shwo", "linear.yaml", "--format", "json", cwd=folder)
+    (problem,) = json.loads(done.err)["problems"]
+    assert done.code == 2
+    assert problem["hint"] == "did you mean the command `show`?"
+
+
 def test_a_limit_is_raised_by_its_flag(folder: Path) -> None:
     refused = steprun("linear.yaml", "--max-nodes", "2", "--no-record", cwd=folder)
     assert refused.code == 2

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import runner
+from runner.errors import EngineError
 from runner.plan import PlanLimits
 from runner.plan.program.instructions import Action
 from runner.plan.tensors import examples
@@ -97,6 +98,29 @@ def test_planning_without_memory_gives_the_same_plan(monkeypatch: pytest.MonkeyP
     one, other = (list(runner.execute(plan)) for plan in (real, fake))
     for left, right in zip(one, other, strict=True):
         assert all(a is b or torch.equal(a, b) for a, b in zip(left.values, right.values, strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+def test_values_too_large_to_compute_while_planning_are_planned_from_their_shapes() -> None:
+    plan = compiled("parameters: {x: 1.0}\nexpression: f = (ones(6000, 6000) * x).sum()\nsteps: [backward]\n")
+    assert plan.estimates.values > examples.ROOM
+    assert plan.lowered.values["f"] is not None
+
+
+def test_a_shape_that_fake_tensors_do_not_know_is_planned_on_real_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "SMALL", 0)
+    plan = compiled("parameters: {x: {shape: [3], init: ones}}\nexpression: f = x[x > 0].sum()\nsteps: [backward]\n")
+    assert plan.columns[0].name == "f"
+
+
+def test_faults_of_a_config_come_before_what_its_engine_cannot_do() -> None:
+    text = "engine: compile\nlog: {every: 0}\nparameters: {x: 1.0}\nexpression: f = x * x\n"
+    steps = "optimizer: {lbfgs: {lr: 0.1}}\nsteps: [{repeat: {times: 2, steps: [train]}}]\n"
+    with pytest.raises(runner.ConfigError, match="expected at least 1, found 0") as caught:
+        compiled(text + steps)
+    assert type(caught.value) is runner.ConfigError
+    with pytest.raises(EngineError, match="lbfgs"):
+        compiled(text.replace("log: {every: 0}\n", "") + steps)
 
 
 def test_a_plan_knows_whether_it_draws_random_numbers() -> None:

@@ -69,13 +69,22 @@ def printing_run_warnings() -> Iterator[None]:
             python_warnings.simplefilter("always", category)
         otherwise = python_warnings.showwarning
 
-        def show(message: Warning | str, *where: Any, **more: Any) -> None:
-            if isinstance(message, RUN_WARNINGS):
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if isinstance(message, RUN_WARNINGS) or category is UserWarning:
                 if sys.stderr.isatty():
                     sys.stderr.write("\r\x1b[2K")  # overwrite the progress bar
-                say(f"warning: {message}", err=True)
+                say(f"warning: {_text_of(message)}", err=True)
             else:
-                otherwise(message, *where, **more)
+                otherwise(message, category, *where, **more)
 
         python_warnings.showwarning = show
         yield
+
+
+def _text_of(message: Warning | str) -> str:
+    """A warning as it is printed; of torch's own, the first line without the place in torch's source."""
+    if isinstance(message, RUN_WARNINGS):
+        return str(message)
+    from runner.language.inference.torch_warnings import warning_text
+
+    return f"torch: {warning_text(message)}"

@@ -15,7 +15,6 @@ from runner.text import json_text, printable, printable_line
 Format = Literal["text", "json"]
 
 INTERRUPTED = 130
-FAILED = 1
 FORMAT_KEY = "steprun.format"
 """The key of a command's `--format` in typer's context."""
 ARGUMENTS_KEY = "steprun.arguments"

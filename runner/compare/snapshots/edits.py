@@ -65,18 +65,20 @@ def edits(config: Config, then: Mapping[str, str], *, first_format: bool = False
         return _edited_keys(config, then)
     found = []
     now = {field.name: field for field in _fields(config)}
+    above_then, above_now = _prefixes(then), _prefixes(now)
     for name, field in now.items():
-        if then.get(name) != field.digest and (name in then or not _is_above(name, then)):
+        if then.get(name) != field.digest and (name in then or name not in above_then):
             problem = _problem(config, field)
             kind = "edited" if name in then else "new"
             source = None if problem.source == config.document.source.name else problem.source
             found.append(Edit(name, kind, source, problem.line))
-    return (*found, *(Edit(name, "removed") for name in then if name not in now and not _is_above(name, now)))
+    return (*found, *(Edit(name, "removed") for name in then if name not in now and name not in above_now))
 
 
-def _is_above(name: str, others: Iterable[str]) -> bool:
-    """Whether other fields are below this one, as when `normal: {}` gets entries. Then only those are listed."""
-    return any(each.startswith(f"{name}.") for each in others)
+def _prefixes(names: Iterable[str]) -> frozenset[str]:
+    """The names above others. If `normal: {}` gets entries, only these are listed as edits, and not `normal`."""
+    parts = (name.split(".") for name in names)
+    return frozenset(".".join(each[:end]) for each in parts for end in range(1, len(each)))
 
 
 def explains(edit: Edit, first_difference: FirstDifference, plan: Plan) -> bool:

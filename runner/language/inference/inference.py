@@ -19,6 +19,7 @@ from runner.language.inference.generators import generators
 from runner.language.inference.guards import check_alone
 from runner.language.inference.native_checks import MAX_EMPTY
 from runner.language.inference.room import NODE_BYTES, NODES_AT_ONCE, widen
+from runner.language.text.faults import LanguageError
 
 MAX_NODES = 50_000
 MAX_DIMENSIONS = 64  # the limit of torch's own loops
@@ -51,6 +52,10 @@ class Bounds:
     clock: Clock | None = None
 
 
+Warn = Callable[[str, LanguageError], None]
+"""Receives the text of a warning of torch, and the same at its operation."""
+
+
 class TooLarge(Exception):
     """A node exceeds a limit. The message says which one, and how to raise it."""
 
@@ -65,6 +70,7 @@ class Inference:
     bounds: Bounds = field(default_factory=Bounds)
     gradients: bool = False
     device: str = "cpu"
+    warn: Warn | None = None  # receives torch's warnings; without it torch writes them
     nodes: int = 0
     bytes: int = 0  # of all results together; shared storage counts once
     largest: int = 0

@@ -59,6 +59,7 @@ class Shared:
     inlined: int = 0
     work: int = 0  # syntax nodes lowered, and elements of lists and tuples visited
     iteration: int | None = None  # an iteration that takes the branch being lowered
+    current: tuple[Lowering, ast.AST] | None = None  # whose operation is inferred now
 
 
 class Lowering:
@@ -376,6 +377,7 @@ class Lowering:
     ) -> Any:
         examples, named = example_of(args), example_of(kwargs)
         function = getattr(Tensor, target) if kind == "call_method" else target
+        self.shared.current = None if node is None else (self, node)
         try:
             return self.shared.inference.run(function, examples, named, random)
         except TooLarge as error:

@@ -14,6 +14,7 @@ from torch import fx
 
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Inference
+from runner.language.inference.torch_warnings import torch_warnings_reported
 from runner.language.lowering import branches, calls, indexing, operators
 from runner.language.lowering.calls import differentiated
 from runner.language.lowering.context import Handlers, Lowering, Shared
@@ -22,6 +23,8 @@ from runner.language.lowering.size import too_large
 from runner.language.lowering.statements import collecting, program
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import parse_expression, parse_statements
+
+_WARNED = "change its operands, or use another operation"
 
 
 def lower_statements(
@@ -50,7 +53,7 @@ def lower_statements(
     _check_size(text, statements, scope, inference)
     lowering = _start(text, [*trees, *parsed.values()], scope, inference)
     values: dict[str, Any] = {}
-    with inference.session(), _bounded_recursion():
+    with inference.session(), _bounded_recursion(), _warnings(lowering):
         faults: list[LanguageError] = []
         result = program(lowering, statements, faults)
         for origin, tree in parsed.items():
@@ -72,7 +75,7 @@ def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
     expression = parse_expression(text)
     _check_size(text, [expression], scope, inference)
     lowering = _start(text, [expression], scope, inference)
-    with inference.session(), _bounded_recursion():
+    with inference.session(), _bounded_recursion(), _warnings(lowering):
         lowering.named["value"] = lowering.plain(lowering.value(expression))
     return Lowered(lowering.graph, lowering.named, "value", lowering.shared.random, lowering.shared.gradients)
 
@@ -92,6 +95,30 @@ def _bounded_recursion() -> Iterator[None]:
     except RecursionError:
         hint = "split it into several named lines, or write functions that call fewer others"
         raise LanguageError("the expression is nested too deeply", hint) from None
+
+
+@contextlib.contextmanager
+def _warnings(lowering: Lowering) -> Iterator[None]:
+    """Passes torch's warnings to the inference's `warn`, each at its operation."""
+    shared = lowering.shared
+    warn = shared.inference.warn
+    if warn is None:
+        yield
+        return
+    found: list[tuple[str, LanguageError]] = []
+
+    def report(text: str) -> None:
+        if shared.current is None:
+            found.append((text, LanguageError(text, _WARNED)))
+            return
+        inner, node = shared.current
+        message = f"`{inner.shown(node)}`: {text}"
+        found.append((text, LanguageError(message, _WARNED, place_of(node, inner.text), inner.origin)))
+
+    with torch_warnings_reported(report):
+        yield
+    for text, error in found:
+        warn(text, error)
 
 
 def uses_grad(text: str, scope: Scope) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, fx
@@ -34,19 +32,6 @@ _RESHAPING = frozenset(
 
 TORCH_WARNS = "Using a target size"
 """The start of torch's own warning, which has no place in the config."""
-
-
-@contextmanager
-def hide_torch_warning() -> Iterator[None]:
-    """Context manager that hides torch's warning about broadcasting, which `advise` replaces."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=TORCH_WARNS, category=UserWarning)
-        yield
-
-
-def silence_torch_warning() -> None:
-    """Hide torch's warning about broadcasting from now on: `advise` has already reported it."""
-    warnings.filterwarnings("ignore", message=TORCH_WARNS, category=UserWarning)
 
 
 def advise(lowered: Lowered, program: Iterable[Instruction], declared: Collection[str], faults: Faults) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
 from runner.config import Config
 from runner.faults import ConfigPath, Faults
@@ -26,25 +25,28 @@ def check_names(config: Config, faults: Faults) -> None:
         statements = parse_statements(text)
     except LanguageError:  # reported where the expression is lowered
         return
-    declared = list(_declared(config))
+    declared = _declared(config)
     for node in (node for statement in statements for node in ast.walk(statement)):
         for name in assigned_names(node, text) if isinstance(node, ast.Assign) else ():
-            seen: set[str] = set()
-            for role, where, path, other in declared:
-                if name.id == other and role not in seen:
-                    seen.add(role)
-                    first = config.document.mark(path, key=True)
-                    hint = where.format(first)
-                    error = LanguageError(f"`{name.id}` is a {role} already", hint, place_of(name, text))
-                    faults.language(("expression",), error)
+            for role, hint, path in declared.get(name.id, ()):
+                hint = hint.format(config.document.mark(path, key=True))
+                error = LanguageError(f"`{name.id}` is a {role} already", hint, place_of(name, text))
+                faults.language(("expression",), error)
 
 
-def _declared(config: Config) -> Iterator[tuple[str, str, ConfigPath, str]]:
-    """The declared names, each as `(role, hint, path, name)`; the hint has a placeholder for the location."""
+def _declared(config: Config) -> dict[str, list[tuple[str, str, ConfigPath]]]:
+    """The roles of each declared name, each with a hint that has a placeholder for its location, and with its path."""
+    found: dict[str, list[tuple[str, str, ConfigPath]]] = {}
     for key, names in (("parameters", config.parameters), ("constants", config.constants)):
         role = key.removesuffix("s")
-        yield from ((role, f"the {role} is at {{}}; rename one of them", (key, name), name) for name in names)
+        for name in names:
+            found.setdefault(name, []).append((role, f"the {role} is at {{}}; rename one of them", (key, name)))
+    columns: dict[str, tuple[str, str, ConfigPath]] = {}
     for source, declared in config.data.items():
         for name in declared.columns:
             path = ("data", source, "columns", name)
-            yield f"batch column of `{source}`", "it is declared at {}; rename one of them", path, name
+            role = f"batch column of `{source}`"
+            columns.setdefault(name, (role, "it is declared at {}; rename one of them", path))  # the first source's
+    for name, column in columns.items():
+        found.setdefault(name, []).append(column)
+    return found

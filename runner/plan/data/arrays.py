@@ -116,7 +116,7 @@ def open_safetensors(path: Path, key: str | None) -> Iterator[tuple[Header, IO[b
     """Provides the header of one tensor of a `.safetensors` file, and the stream at its first value."""
     with open_ordinary(path) as file:
         size = os.fstat(file.fileno()).st_size
-        start, entries = _safetensors_entries(file, size, path.name)
+        start, entries = safetensors_entries(file, size, path.name)
         key = _chosen(key, entries, path.name)
         header, begin, end = _safetensors_header(entries[key], f"{path.name}#{key}")
         _check_length(header.bytes, end - begin, f"{path.name}#{key}")
@@ -220,7 +220,12 @@ def _archive_faults(name: str) -> Iterator[None]:
         raise FileFault(f"{name} cannot be unpacked: {error}", "write it with `numpy.savez`") from error
 
 
-def _safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, dict[str, Any]]:
+def safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, dict[str, Any]]:
+    """The offset of the values of a `.safetensors` file of `size` bytes, and the header's entry of each tensor.
+
+    Raises:
+        FileFault: the file has no valid header.
+    """
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
     if not 2 <= length <= size - 8:

@@ -270,7 +270,8 @@ class Values:
         """The computation of one expression over the state of the run; None after reporting a problem."""
         scope = self.scope()
         try:
-            lowered = lower_expression(text, scope, self.shapes.inference(uses_grad(text, scope)))
+            inference = self.shapes.inference(uses_grad(text, scope), KeyPath(path) if key else path)
+            lowered = lower_expression(text, scope, inference)
             if not loggable(lowered.values["value"]) and not isinstance(lowered.values["value"], (bool, int, float)):
                 raise LanguageError("this is neither a tensor nor a number", "write an expression with one value")
             computation = extract(lowered, ["value"], KeyPath(path) if key else path)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from runner.faults import ConfigPath
 from runner.language.inference.inference import Bounds, Inference
 from runner.language.lowering.diagnosis import AllocationError
 from runner.language.text.arithmetic import Scalar
@@ -45,10 +46,19 @@ class Shapes:
     fake: bool
     final: bool
     made: list[Inference] = field(default_factory=list)
+    warned: list[tuple[ConfigPath, str, LanguageError]] = field(default_factory=list)  # torch's warnings
 
-    def inference(self, gradients: bool = False) -> Inference:
-        """Returns a new inference, which records gradients if `gradients` is true."""
-        inference = Inference(self.bounds, gradients, self.device)
+    def inference(self, gradients: bool = False, path: ConfigPath = ("expression",)) -> Inference:
+        """Returns a new inference, which records gradients if `gradients` is true.
+
+        Args:
+            path: the expression in the config, for torch's warnings about it.
+        """
+
+        def warn(text: str, error: LanguageError) -> None:
+            self.warned.append((path, text, error))
+
+        inference = Inference(self.bounds, gradients, self.device, warn)
         self.made.append(inference)
         return inference
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -10,6 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, fx
 
+from runner.faults import ConfigPath
 from runner.language.inference.inference import Bounds, Inference
 from runner.language.lowering.lower import lower_expression, uses_grad
 from runner.language.lowering.scope import Environment
@@ -33,6 +34,7 @@ class InitialContext:
     seed: int
     environment: Environment
     bounds: Bounds
+    warn: Callable[[ConfigPath, str, LanguageError], None] | None = None  # receives torch's warnings
 
 
 class Drawings:
@@ -90,7 +92,9 @@ def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], 
     state = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(stream_seed(context.seed, "init", name))
-        lowered = lower_expression(computed.text, scope, Inference(context.bounds, uses_grad(computed.text, scope)))
+        warn = None if context.warn is None else partial(context.warn, computed.path)
+        inference = Inference(context.bounds, uses_grad(computed.text, scope), warn=warn)
+        lowered = lower_expression(computed.text, scope, inference)
     finally:
         torch.set_rng_state(state)
     value = lowered.values["value"]

@@ -333,10 +333,13 @@ def test_large_tensors_that_are_not_beside_the_snapshot_are_told(tmp_path: Path)
 
 
 HEADERS = {
-    "no header": (b"", "is damaged: its header claims 0 bytes"),
-    "too large a header": (struct.pack("<Q", 200 << 20), "is damaged: its header claims 209,715,200 bytes"),
-    "no JSON": (struct.pack("<Q", 100), "is damaged: its header is not JSON"),
-    "no mapping": (struct.pack("<Q", 3) + b"[1]", "is damaged: its header is not a mapping"),
+    "no header": (b"", "is damaged: it is not a valid `.safetensors` file: its header claims 0 bytes"),
+    "too large a header": (struct.pack("<Q", 200 << 20), "is damaged: it has a header of 200.0 MiB"),
+    "no JSON": (struct.pack("<Q", 100), "is damaged: it is not a `.safetensors` file: its header is not JSON"),
+    "no mapping": (
+        struct.pack("<Q", 3) + b"[1]",
+        "is damaged: it is not a `.safetensors` file: its header is not a mapping",
+    ),
     "no place": (struct.pack("<Q", 7) + b'{"x":1}', "is damaged: an entry of its header lacks its offsets"),
     "too short": (
         struct.pack("<Q", 57) + b'{"x": {"dtype": "U8", "shape": [9], "data_offsets":[0,9]}}'[:57],

@@ -1,0 +1,49 @@
+"""torch's own warnings, which name no place in a config: reports them elsewhere, and hides those already reported."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+_TRIGGER = re.compile(r"\s*\(Triggered internally at .*", re.DOTALL)
+
+
+@contextmanager
+def torch_warnings_reported(report: Callable[[str], None]) -> Iterator[None]:
+    """Context manager that passes the text of each warning of torch to `report` instead of writing it.
+
+    torch gives some warnings once in a process; in the block it gives them each time, so that plans do not depend on
+    earlier plans.
+    """
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category is UserWarning:
+            report(warning_text(message))
+        else:
+            otherwise(message, category, *where, **more)
+
+    always = torch.is_warn_always_enabled()
+    with warnings.catch_warnings():
+        otherwise = warnings.showwarning
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        torch.set_warn_always(True)
+        try:
+            yield
+        finally:
+            torch.set_warn_always(always)
+
+
+def warning_text(message: Warning | str) -> str:
+    """The first line of a warning, without the place in torch's source and the full stop."""
+    return _TRIGGER.sub("", str(message)).strip().split("\n")[0].rstrip(".")
+
+
+def hide_from_now_on(text: str) -> None:
+    """Hide torch's warnings that begin with this text, which has been reported."""
+    warnings.filterwarnings("ignore", message=re.escape(text), category=UserWarning)
