@@ -14,6 +14,8 @@ TOP_LEVEL_KEYS = (
 ENGINES = ("eager", "compile", "cudagraph")
 TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
+MODES = ("min", "max")
+THRESHOLD_MODES = ("rel", "abs")
 
 RESERVED: Mapping[str, str] = {
     "sweep": "run the config once for each override",

@@ -275,6 +275,17 @@ class ForEach(Frozen):
     steps: tuple["Step", ...] = Field(description="Steps to run for each batch.")
 
 
+class Epochs(Frozen):
+    """The short form of a training loop: one `train` for each batch of the first source."""
+
+    noun: ClassVar[str] = "`steps`"
+    epochs: Number = Field(description="Number of passes over the source.")
+    evaluate: Text | None = optional("Data source to evaluate after each pass. The best weights are kept.")
+    patience: Number | None = optional(
+        "Number of evaluations in a row that are not better, after which the loop ends. Needs `evaluate`."
+    )
+
+
 class Checkpoint(Frozen):
     """Save the full state of the run, so that `steprun resume` can go on from here."""
 
@@ -282,6 +293,36 @@ class Checkpoint(Frozen):
     tag: RunName = optional(
         "Name; a later checkpoint of the same name replaces this one. Without a name the two newest are kept."
     )
+    best: Text | None = optional(
+        "Result of `evaluate`, such as `valid.loss`. Save only if it is the best so far, under the name `best`."
+    )
+    mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")
+
+
+class Patience(Frozen):
+    """Leave the innermost loop after several evaluations in a row that are not better."""
+
+    noun: ClassVar[str] = "`patience`"
+    on: Text = Field(description="Result of `evaluate`, such as `valid.loss`. A source alone means its objective.")
+    evaluations: Number = Field(description="Number of evaluations in a row that are not better.")
+    mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")
+    min_delta: Number = default(0, "A result must be better than the best so far by more than this.")
+
+
+class ReduceLROnPlateau(Frozen):
+    """Reduce a learning rate when a result stops improving, as torch's `ReduceLROnPlateau`."""
+
+    noun: ClassVar[str] = "`reduce_lr_on_plateau`"
+    rate: Text = Field(description="Frozen parameter of shape `[]` that hyperparameters read, as in `lr: rate`.")
+    on: Text = Field(description="Result of `evaluate`, such as `valid.loss`. A source alone means its objective.")
+    mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")
+    factor: Number = default(0.1, "The rate is multiplied by this, which is below 1.")
+    patience: Number = default(10, "Number of evaluations without improvement that are allowed.")
+    threshold: Number = default(1e-4, "A result must be better than the best so far by more than this.")
+    threshold_mode: Text = default("rel", "Whether `threshold` is relative to the best (`rel`) or absolute (`abs`).")
+    cooldown: Number = default(0, "Number of evaluations to wait after a reduction.")
+    min_lr: Number = default(0, "Lowest rate.")
+    eps: Number = default(1e-8, "A reduction of no more than this is left out.")
 
 
 class Repeat(Frozen):
@@ -377,6 +418,8 @@ STEP_MODELS: Mapping[str, type[Frozen]] = {
     "next": Next,
     "evaluate": Evaluate,
     "checkpoint": Checkpoint,
+    "reduce_lr_on_plateau": ReduceLROnPlateau,
+    "patience": Patience,
     "repeat": Repeat,
     "for_each": ForEach,
     "stop": Stop,

@@ -12,7 +12,7 @@ from runner.catalogue import optimizers
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, ForEach, Step, TensorDeclaration
+from runner.config.models import STEP_MODELS, Config, DataDeclaration, Epochs, Expectation, Step, TensorDeclaration
 from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
 from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
 from runner.config.schema_forms import (
@@ -38,7 +38,7 @@ from runner.config.schema_forms import (
 from runner.config.sections.names import RESERVED
 from runner.config.sections.optimizers import RULE
 from runner.config.sections.snapshot import TOLERANCES
-from runner.config.sections.steps import BARE
+from runner.config.sections.steps import BARE, LEAVING
 
 DRAFTS = {"7": "http://json-schema.org/draft-07/schema#", "2020-12": "https://json-schema.org/draft/2020-12/schema"}
 """The supported drafts of JSON Schema; all editors support the first."""
@@ -203,11 +203,12 @@ def _source() -> Schema:
 def _program() -> Schema:
     in_no_loop = {
         "not": {"const": "stop"},
-        "properties": {"stop": False},
+        "properties": dict.fromkeys(LEAVING, False),
         **given("every", then={"properties": {"every": False}}),
     }
     step = {"allOf": [{"$ref": "#/definitions/step"}, in_no_loop]}
-    epochs = closed({"epochs": properties_of(ForEach)["epochs"]}, ["epochs"])
+    short = properties_of(Epochs)
+    epochs = {**closed(short, ["epochs"]), **given("patience", then={"required": ["evaluate"]})}
     return {"anyOf": [{"type": "array", "items": step}, integer(0), epochs, NULL]}
 
 

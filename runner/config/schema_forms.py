@@ -7,15 +7,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from runner.config.frozen import Frozen
-from runner.config.keys import ENGINES, ON_NONFINITE, TENSOR_LOGS
+from runner.config.keys import ENGINES, MODES, ON_NONFINITE, TENSOR_LOGS, THRESHOLD_MODES
 from runner.config.models import (
+    Checkpoint,
     ClipGradNorm,
     ClipGradValue,
     Config,
     DataDeclaration,
+    Epochs,
     Expectation,
     ForEach,
     Next,
+    Patience,
+    ReduceLROnPlateau,
     Repeat,
     Step,
     TensorDeclaration,
@@ -78,6 +82,7 @@ FIELDS: dict[type[Frozen], Schema] = {
     Expectation: {"rtol": _NOT_NEGATIVE, "atol": _NOT_NEGATIVE},
     Next: {"data": NAMES},
     ForEach: {"epochs": integer(0), "steps": {"type": "array", "items": {"$ref": "#/definitions/step"}}},
+    Epochs: {"epochs": integer(0), "patience": integer(1)},
     Repeat: {"times": integer(0), "steps": {"type": "array", "items": {"$ref": "#/definitions/step"}}},
     Step: {"every": integer(1), "when": SCALAR},
     Log: {"every": integer(1), "tensors": {"enum": list(TENSOR_LOGS)}, "budget": integer(0)},
@@ -94,6 +99,17 @@ FIELDS: dict[type[Frozen], Schema] = {
         "exploding_gradient": _POSITIVE,
         "unchanged": integer(1),
         "update_ratio": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
+    },
+    Checkpoint: {"mode": {"enum": list(MODES)}},
+    Patience: {"evaluations": integer(1), "mode": {"enum": list(MODES)}, "min_delta": _NOT_NEGATIVE},
+    ReduceLROnPlateau: {
+        "mode": {"enum": list(MODES)},
+        "factor": number(minimum=0, exclusiveMaximum=1),
+        "patience": integer(0),
+        "threshold_mode": {"enum": list(THRESHOLD_MODES)},
+        "cooldown": integer(0),
+        "min_lr": _NOT_NEGATIVE,
+        "eps": _NOT_NEGATIVE,
     },
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ def transfer(
     target.iterations[:] = source.iterations
     target.position, target.row = source.position, source.row
     target.evaluations, target.observations = source.evaluations, source.observations
+    target.trackers.update((position, replace(tracker)) for position, tracker in source.trackers.items())
     for name, batches in target.batches.items():
         given_place = source.batches[name].place
         if batches.place != given_place:

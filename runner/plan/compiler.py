@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from runner.config import Config
 from runner.errors import ConfigError, EngineError
 from runner.faults import ConfigPath, Faults, KeyPath, PlacedFault, place
@@ -25,7 +27,7 @@ from runner.language.inference.inference import MAX_NODES, Bounds, Clock
 from runner.language.inference.torch_warnings import hide_from_now_on
 from runner.language.lowering.scope import Environment, declare_functions
 from runner.language.text.faults import LanguageError
-from runner.optim import OptimizerPlan, RuleContext, plan_optimizers
+from runner.optim import OptimizerPlan, RuleContext, plan_optimizers, readable
 from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax
@@ -226,6 +228,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
             supply=supply,
             expression=expression,
         )
+        values.read.update(name for optimizer in optimizers.values() for name in optimizer.reads)
         prepare(values, config.steps)
         possible = columns_of(values.columns, tensors, optimizers, state=config.log.state)
         values.columns = kept_columns(config.log, possible, faults)
@@ -302,9 +305,19 @@ def _plan_optimizers(expression: WholeExpression, lowered: Lowered | None, fault
         faults.problems,
         faults.warnings,
         constants=constants,
-        rules=RuleContext(environment.scope(expression.examples, elsewhere=elsewhere), shapes.inference, shapes.retry),
+        rules=RuleContext(
+            environment.scope(expression.examples, elsewhere=elsewhere),
+            {name: _number_like(parameters[name].dtype) for name in parameters if name in readable(parameters)},
+            shapes.inference,
+            shapes.retry,
+        ),
         unread=[name for name, tensor in constants.items() if not is_table(tensor.shape, tensor.dtype)],
     )
+
+
+def _number_like(dtype: torch.dtype) -> bool | int | float:
+    """An example of the Python number that a tensor of one element becomes."""
+    return True if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
 
 
 # finish

@@ -225,7 +225,7 @@ def _block(
         if instruction.when is not None:
             conditions_of_step["when"] = conditions[instruction.when.config_path[:-1]]
         if isinstance(instruction, program.Break):
-            steps.append({"step": "stop", **conditions_of_step})
+            steps.append({**_leaving(instruction.patience), **conditions_of_step})
         else:
             steps.append(
                 {
@@ -236,6 +236,13 @@ def _block(
                 }
             )
     return steps, position
+
+
+def _leaving(patience: program.Patience | None) -> dict[str, Any]:
+    if patience is None:
+        return {"step": "stop"}
+    followed = patience.followed
+    return {"step": "patience", "on": followed.result, "mode": followed.mode, "evaluations": patience.evaluations}
 
 
 def _details(argument: program.Argument) -> Mapping[str, Any]:
@@ -253,6 +260,13 @@ def _details(argument: program.Argument) -> Mapping[str, Any]:
         value = getattr(argument, name, None)
         if value:
             found[name] = list(value)
+    if isinstance(argument, program.Checkpoint) and argument.tag is not None:
+        found["tag"] = argument.tag
+    if isinstance(argument, program.Plateau):
+        found["rate"] = argument.rate
+    followed = getattr(argument, "followed", None)
+    if followed is not None:
+        found |= {"on": followed.result, "mode": followed.mode}
     if isinstance(argument, program.Expect):
         found["expectations"] = [expectation.text for expectation in argument.expectations]
     return found

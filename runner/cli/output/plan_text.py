@@ -121,11 +121,16 @@ def _step(step: Described) -> str:
         ("data", "over {}"),
         ("optimizers", "with {}"),
         ("targets", "{}"),
+        ("tag", "{}"),
+        ("rate", "of {}"),
+        ("on", "on {}"),
         ("expectations", "{}"),
     ):
         value = step.get(key)
         if value and value != ["optimizer"]:
             words.append(text.format(value if isinstance(value, str) else ", ".join(value)))
+    if "evaluations" in step:
+        words.append(f"of {step['evaluations']} evaluations")
     if "every" in step:
         words.append(f"every {step['every']} iterations")
     if "when" in step:

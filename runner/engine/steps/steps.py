@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from runner.engine.binding import Binding
+from runner.engine.binding import Binding, MissingValue
 from runner.engine.faults import does_not_hold
 from runner.engine.session import Session
 from runner.engine.state import Values
 from runner.engine.steps import clipping
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.expectations import mismatch
+from runner.engine.steps.following import keep_best, marking, reduce_on_plateau
 from runner.engine.steps.optimizer_step import take_steps
 from runner.engine.steps.step_code import Loops, Run, StepCode
 from runner.engine.watch.checks import Check
+from runner.faults import ConfigPath, KeyPath
 from runner.plan.program.instructions import (
     Argument,
     Assign,
@@ -34,14 +36,22 @@ from runner.plan.program.instructions import (
     Expectation,
     Forward,
     Next,
+    Plateau,
     Step,
     Train,
     ZeroGrad,
 )
 
 
-def bind(session: Session, argument: Argument, loops: Loops) -> Run:
-    """Bind an instruction to the tensors of a run; returns a function that runs the step."""
+def bind(session: Session, argument: Argument, loops: Loops, position: int = -1) -> Run:
+    """Bind an instruction to the tensors of a run; returns a function that runs the step.
+
+    Args:
+        position: the position of the instruction in the program, where the state of a following step is.
+    """
+    follow = _FOLLOWERS.get(type(argument))
+    if follow is not None and getattr(argument, "followed", None) is not None:
+        return follow(session, argument, position)
     return _BINDERS[type(argument)](session, argument, loops)
 
 
@@ -256,38 +266,64 @@ def _clip_gradients(session: Session, argument: ClipGradients, loops: Loops) -> 
 def _assign(session: Session, argument: Assign, loops: Loops) -> Run:
     binding = session.binding
     calls = [binding.call(computation, loops) for computation in argument.computations]
-    weights = binding.parameters([target for target in argument.targets if not target.endswith(".grad")])
-    of_gradients = [target.removesuffix(".grad") for target in argument.targets if target.endswith(".grad")]
-    gradients = binding.parameters(of_gradients)
+    targets = [target.partition(".")[::2] for target in argument.targets]
+    weights = binding.parameters([name for name, entry in targets if not entry])
+    gradients = binding.parameters([name for name, entry in targets if entry == "grad"])
+    writes = [_writer(binding, *target, path) for target, path in zip(targets, argument.config_paths, strict=True)]
+    keep_state = binding.capture_state if any(entry not in ("", "grad") for _, entry in targets) else None
     look, look_again = session.watch.assigned(binding, argument, loops)
 
     def run() -> Values:
         results = [call()[0] for call in calls]
         if look is not None:
             look(results)
-        for target, result in zip(argument.targets, results, strict=True):
-            _write(binding, target, result)
+        for write, result in zip(writes, results, strict=True):
+            write(result)
         if look_again is not None:
             look_again(results)
         binding.capture_weights(weights)
         binding.capture_gradients(gradients)
+        if keep_state is not None:
+            keep_state()
         return tuple(binding.latest)
 
     return run
 
 
-def _write(binding: Binding, target: str, result: Any) -> None:
-    """Write a weight or a gradient into new storage, because rows may have the old one."""
-    parameter = binding.state.parameters[target.removesuffix(".grad")]
-    new = torch.empty_like(parameter, requires_grad=False)
-    if isinstance(result, Tensor):
-        new.copy_(result)
-    else:
-        new.fill_(result)
-    if target.endswith(".grad"):
-        parameter.grad = new
-    else:
-        parameter.data = new
+def _writer(binding: Binding, name: str, entry: str, path: ConfigPath) -> Callable[[Any], None]:
+    """A function that writes a weight, a gradient or an entry of optimizer state.
+
+    Weights and gradients get new storage, because rows may have the old one. Rows have copies of optimizer state.
+    """
+    parameter = binding.state.parameters[name]
+
+    def write_weight(result: Any) -> None:
+        parameter.data = _filled(torch.empty_like(parameter, requires_grad=False), result)
+
+    def write_gradient(result: Any) -> None:
+        parameter.grad = _filled(torch.empty_like(parameter, requires_grad=False), result)
+
+    if entry:
+        return write_gradient if entry == "grad" else _state_writer(binding, name, entry, path)
+    return write_weight
+
+
+def _state_writer(binding: Binding, name: str, entry: str, path: ConfigPath) -> Callable[[Any], None]:
+    stepper = binding.stepper(name)
+
+    def write(result: Any) -> None:
+        now = stepper.state(name).get(entry)
+        if not isinstance(now, Tensor):
+            missing = MissingValue(f"`{name}.{entry}` does not exist before the first step")
+            missing.origin = KeyPath(path)
+            raise missing
+        stepper.assign_state(name, entry, _filled(torch.empty_like(now), result))
+
+    return write
+
+
+def _filled(new: Tensor, result: Any) -> Tensor:
+    return new.copy_(result) if isinstance(result, Tensor) else new.fill_(result)
 
 
 def _expect(session: Session, argument: Expect, loops: Loops) -> Run:
@@ -338,9 +374,11 @@ def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
     whole = whole_pass(binding, argument, loops)
     look = session.watch.evaluated(binding, argument, loops)
     values = binding.state.values
+    mark = marking(binding.state, (result.name for result in argument.results))
 
     def run() -> Values:
         means = whole()
+        mark()
         if look is not None:
             look(means)
         row = list(binding.latest)
@@ -353,6 +391,10 @@ def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
     return run
 
 
+_FOLLOWERS: Mapping[type[Argument], Callable[[Session, Any, int], Run]] = {
+    Checkpoint: keep_best,
+    Plateau: reduce_on_plateau,
+}
 _BINDERS: Mapping[type[Argument], Callable[[Session, Any, Loops], Run]] = {
     Checkpoint: _checkpoint,
     Forward: _forward,

@@ -36,6 +36,7 @@ class DeclarationContext:
     allowed: tuple[FilePath, ...]
     limit: int  # maximum bytes of a tensor
     tensors: frozenset[str]  # every declared name
+    numbers: frozenset[str] = frozenset()  # the names that hyperparameters and rules read
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,8 +186,16 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
 
 
 def state_contents(plan: Plan, state: State) -> dict[str, Any]:
-    """The full state of a run as mappings, lists, numbers and tensors; the tensors are the run's own."""
+    """The full state of a run as mappings, lists, numbers and tensors; the tensors are the run's own.
+
+    `trackers` are there only if a step follows what is measured.
+    """
+    trackers = {
+        str(position): [torch.tensor(tracker.best, dtype=torch.float64), tracker.worse, tracker.cooldown, tracker.fresh]
+        for position, tracker in state.trackers.items()
+    }
     return {
+        **({"trackers": trackers} if trackers else {}),
         "weights": {name: parameter.detach() for name, parameter in state.parameters.items()},
         "gradients": {name: parameter.grad for name, parameter in state.parameters.items()},
         "optimizers": {
@@ -232,6 +240,9 @@ def restore_state(state: State, content: Mapping[str, Any], device: str) -> None
     state.iterations[:] = content["iterations"]
     state.position, state.row = content["position"], content["row"]
     state.evaluations, state.observations = content["evaluations"], content["observations"]
+    for position, (best, worse, cooldown, fresh) in content.get("trackers", {}).items():
+        tracker = state.trackers[int(position)]
+        tracker.best, tracker.worse, tracker.cooldown, tracker.fresh = best.item(), worse, cooldown, fresh
     state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in content["withheld"])
     state.last[:] = _rows(content["last"], device)
     for name, batches in state.batches.items():
