@@ -212,7 +212,7 @@ def _range_check(
 
     def check(t: int, value: Any) -> None:
         nonlocal accepted
-        if value == accepted or (name == "lr" and value >= 0):
+        if value == accepted or isinstance(value, bool) or (name == "lr" and value >= 0):
             return
         reason, hint = f"this is {value}", "a learning rate is 0 or more"
         if name != "lr":
