@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TOP_LEVEL_KEYS = (
-    "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
-    "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
+    "name", "description", "extends", "seed", "dtype", "device", "engine", "autocast", "parameters", "constants",
+    "data", "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
     "health", "snapshot",
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""
@@ -14,6 +14,7 @@ TOP_LEVEL_KEYS = (
 ENGINES = ("eager", "compile", "cudagraph")
 TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
+AUTOCAST_DTYPES = ("bfloat16", "float16")
 MODES = ("min", "max")
 THRESHOLD_MODES = ("rel", "abs")
 

@@ -339,6 +339,26 @@ class Stop(Frozen):
     noun: ClassVar[str] = "`stop`"
 
 
+class LossScale(Frozen):
+    """The loss scaler of float16, as `torch.amp.GradScaler`."""
+
+    noun: ClassVar[str] = "`loss_scale`"
+    init_scale: Number = default(65536.0, "The first scale, by which the objective is multiplied.")
+    growth_factor: Number = default(2.0, "The scale grows by this factor.")
+    backoff_factor: Number = default(0.5, "The scale shrinks by this factor after gradients that are not finite.")
+    growth_interval: Number = default(2000, "Number of steps in a row with finite gradients before the scale grows.")
+
+
+class Autocast(Frozen):
+    """Mixed precision: `torch.autocast` around the expression."""
+
+    noun: ClassVar[str] = "`autocast`"
+    dtype: Text = Field(description="The narrower dtype: `bfloat16` or `float16`.")
+    loss_scale: LossScale | None = optional(
+        "Scales the objective so that small gradients stay above 0; skips steps whose gradients are not finite."
+    )
+
+
 class Step(Frozen):
     """One step of the program."""
 
@@ -363,6 +383,9 @@ class Config(Frozen):
     device: Device = default("cpu", "Device that the tensors are on: `cpu`, `cuda`, `cuda:1` or `mps`.")
     engine: Text = default(
         "eager", "What runs the steps: `eager` one by one, `compile` as compiled code, `cudagraph` as a CUDA graph."
+    )
+    autocast: Autocast | None = optional(
+        "Mixed precision: `bfloat16` or `float16` around the expression, or `{dtype, loss_scale}`."
     )
     parameters: dict[str, TensorDeclaration] = Field(description="Tensors that are trained, by name; at least one.")
     constants: dict[str, Any] = Field(

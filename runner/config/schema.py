@@ -11,8 +11,18 @@ import json
 from runner.catalogue import optimizers
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
-from runner.config.keys import TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, DataDeclaration, Epochs, Expectation, Step, TensorDeclaration
+from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
+from runner.config.models import (
+    STEP_MODELS,
+    Autocast,
+    Config,
+    DataDeclaration,
+    Epochs,
+    Expectation,
+    LossScale,
+    Step,
+    TensorDeclaration,
+)
 from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
 from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
 from runner.config.schema_forms import (
@@ -35,6 +45,7 @@ from runner.config.schema_forms import (
     undescribed,
     whole,
 )
+from runner.config.sections.autocast import DYNAMIC
 from runner.config.sections.names import RESERVED
 from runner.config.sections.optimizers import RULE
 from runner.config.sections.snapshot import TOLERANCES
@@ -85,6 +96,7 @@ def _config() -> Schema:
         "log": merged(Log),
         "snapshot": _snapshot(),
         "health": merged(Health),
+        "autocast": _autocast(),
     }
     told = {
         **fields,
@@ -174,6 +186,12 @@ def _snapshot() -> Schema:
         tolerances={"type": "object", "additionalProperties": tolerances},
     )
     return {**snapshot, "allOf": one}
+
+
+def _autocast() -> Schema:
+    scaler = {"anyOf": [{"enum": [DYNAMIC]}, merged(LossScale), NULL]}
+    names = {"enum": [*FIELDS[Autocast]["dtype"]["enum"], *(f"torch.{name}" for name in AUTOCAST_DTYPES), "half"]}
+    return {"anyOf": [names, merged(Autocast, dtype=names, loss_scale=scaler), NULL]}
 
 
 def _tensor(**replaced: Schema) -> Schema:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from runner.config.frozen import Frozen
-from runner.config.keys import ENGINES, MODES, ON_NONFINITE, TENSOR_LOGS, THRESHOLD_MODES
+from runner.config.keys import AUTOCAST_DTYPES, ENGINES, MODES, ON_NONFINITE, TENSOR_LOGS, THRESHOLD_MODES
 from runner.config.models import (
+    Autocast,
     Checkpoint,
     ClipGradNorm,
     ClipGradValue,
@@ -17,6 +18,7 @@ from runner.config.models import (
     Epochs,
     Expectation,
     ForEach,
+    LossScale,
     Next,
     Patience,
     ReduceLROnPlateau,
@@ -110,6 +112,13 @@ FIELDS: dict[type[Frozen], Schema] = {
         "cooldown": integer(0),
         "min_lr": _NOT_NEGATIVE,
         "eps": _NOT_NEGATIVE,
+    },
+    Autocast: {"dtype": {"enum": list(AUTOCAST_DTYPES)}},
+    LossScale: {
+        "init_scale": _POSITIVE,
+        "growth_factor": number(exclusiveMinimum=1),
+        "backoff_factor": number(exclusiveMinimum=0, exclusiveMaximum=1),
+        "growth_interval": integer(1),
     },
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -56,6 +57,14 @@ class Tracker:
 
 
 @dataclass(frozen=True, slots=True)
+class LossScale:
+    """The state of a loss scaler, as `torch.amp.GradScaler` keeps it; steps write it in place."""
+
+    scale: Tensor  # float32 `()`
+    growth: Tensor  # int32 `()`, the number of steps in a row with finite gradients
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """A hyperparameter that changes during a run."""
 
@@ -85,6 +94,7 @@ class State:
     withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
     last: list[Withheld] = field(default_factory=list)  # rows of a loop that ended, which are yielded next
     trackers: dict[int, Tracker] = field(default_factory=dict)  # by the position of the step in the program
+    loss_scale: LossScale | None = None
     warnings: tuple[Problem, ...] = ()  # warnings about the data
 
     def tensors(self) -> dict[str, Tensor]:
@@ -169,6 +179,9 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
     state = State(
         parameters, constants, steppers, {}, [0] * loops, batches=batches, trackers=trackers, warnings=tuple(told)
     )
+    if plan.loss_scaling is not None:
+        first = torch.full((), plan.loss_scaling.init_scale, dtype=torch.float32, device=plan.device)
+        state.loss_scale = LossScale(first, torch.zeros((), dtype=torch.int32, device=plan.device))
     for name, optimizer in plan.optimizers.items():
         state.schedules[name] = tuple(
             Schedule(group, option, _at_step(plan, state, optimizer, option, value))

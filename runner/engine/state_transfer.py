@@ -45,6 +45,9 @@ def transfer(
     target.iterations[:] = source.iterations
     target.position, target.row = source.position, source.row
     target.evaluations, target.observations = source.evaluations, source.observations
+    if source.loss_scale is not None and target.loss_scale is not None:
+        target.loss_scale.scale.copy_(source.loss_scale.scale)
+        target.loss_scale.growth.copy_(source.loss_scale.growth)
     target.trackers.update((position, replace(tracker)) for position, tracker in source.trackers.items())
     for name, batches in target.batches.items():
         given_place = source.batches[name].place

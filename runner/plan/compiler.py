@@ -30,6 +30,7 @@ from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleContext, plan_optimizers, readable
 from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
+from runner.plan.checks.mixed_precision import check_autocast, check_scaled, plan_loss_scaling
 from runner.plan.checks.names import check_names, check_syntax
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
@@ -196,6 +197,8 @@ def _declare(request: _Request) -> Declarations:
         faults.stop()
     check_names(config, faults)
     sources = plan_sources(config.data, scalars, environment.dtype, faults, request.allowed, request.memory)
+    columns = (column.dtype for source in sources.values() for column in source.columns)
+    check_autocast(config, (*(tensor.dtype for tensor in tensors.values()), *columns), faults)
     faults.stop()
     return Declarations(context, tensors, Supply(sources, config.device))
 
@@ -329,6 +332,10 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     snapshot = plan_snapshot(config, program.possible, instructions, scalars, faults)
     log = plan_log(config.log, program.columns, scalars, faults)
     health = plan_health(config.health, scalars, faults)
+    scaling = plan_loss_scaling(config, scalars, faults)
+    if scaling is not None:
+        dtypes = {name: tensor.dtype for name, tensor in declared.tensors.items()}
+        check_scaled(instructions, program.optimizers, dtypes, config.engine, faults)
     estimates = _estimate(declared, program, log)
     faults.stop()
     _check_engine(config, declared.tensors, program, health)
@@ -356,6 +363,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         sources={name: source for name, source in supply.sources.items() if name in supply.drawn},
         on_nonfinite=config.on_nonfinite,
         health=health,
+        loss_scaling=scaling,
         memory=_memory_limit(request),
         drawings=program.drawings,
     )

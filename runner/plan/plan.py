@@ -14,6 +14,7 @@ from runner.language.graph.lowered import Lowered
 from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
+from runner.plan.checks.mixed_precision import LossScaling
 from runner.plan.data.sources import SourcePlan
 from runner.plan.estimates import Estimates
 from runner.plan.program.instructions import Action, Instruction
@@ -50,6 +51,7 @@ class Plan:
     sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # the sources that some step uses
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
+    loss_scaling: LossScaling | None = None
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 

@@ -11,6 +11,7 @@ from runner.config.fields import LONGEST_NAME, check_expression
 from runner.config.keys import ENGINES, ON_NONFINITE, RESERVED, TENSOR_LOGS, TOP_LEVEL_KEYS, not_built
 from runner.config.models import Config
 from runner.config.record_models import Health, Log
+from runner.config.sections.autocast import read_autocast
 from runner.config.sections.data import read_sources
 from runner.config.sections.faults import Faults, TooManyFaults
 from runner.config.sections.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
@@ -48,6 +49,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
         for key in ("name", "description", "seed", "dtype", "device", "engine", "expression", "on_nonfinite")
         if key in data
     }
+    values["autocast"] = read_autocast(data.get("autocast"), faults)
     values["parameters"] = read_parameters(data.get("parameters"), scalars, faults)
     values["constants"] = read_constants(data.get("constants"), scalars, faults)
     values["data"] = read_sources(data.get("data"), faults)

@@ -21,9 +21,11 @@ from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.expectations import mismatch
 from runner.engine.steps.following import keep_best, marking, reduce_on_plateau
 from runner.engine.steps.optimizer_step import take_steps
+from runner.engine.steps.scaling import Scaled, finish, scale_into_row
 from runner.engine.steps.step_code import Loops, Run, StepCode
 from runner.engine.watch.checks import Check
 from runner.faults import ConfigPath, KeyPath
+from runner.optim import AnyStepper
 from runner.plan.program.instructions import (
     Argument,
     Assign,
@@ -41,6 +43,8 @@ from runner.plan.program.instructions import (
     Train,
     ZeroGrad,
 )
+
+Share = tuple[float, float]
 
 
 def bind(session: Session, argument: Argument, loops: Loops, position: int = -1) -> Run:
@@ -101,11 +105,17 @@ def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
     return step.function()
 
 
-def _measure(session: Session, step: StepCode, parameters: Sequence[str]) -> None:
-    """Add the measurements of the health rules about gradients."""
+def _measure(
+    session: Session, step: StepCode, parameters: Sequence[str], when: Callable[[], bool] | None = None
+) -> None:
+    """Add the measurements of the health rules about gradients, made only `when` a condition holds."""
     binding = session.binding
     for measure in session.health.gradients(binding.parameters(parameters)):
-        step.call(measure, "measure")
+        step.call(measure if when is None else _guarded(measure, when), "measure")
+
+
+def _guarded(function: Callable[[], object], when: Callable[[], bool]) -> Callable[[], object]:
+    return lambda: function() if when() else None
 
 
 def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
@@ -165,23 +175,36 @@ def _train(session: Session, argument: Train, loops: Loops) -> Run:
 
         return train_by_closure(session, argument, loops)
     evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
-    differentiate = Differentiate(binding.trained(argument.inputs))
+    scaling = binding.plan.loss_scaling
+    scaled = None if scaling is None else Scaled(session, argument, scaling)
+    differentiate = Differentiate(binding.trained(argument.inputs)) if scaled is None else scaled.differentiate
     step = StepCode(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     step.remove_gradients(parameters)
-    look, look_after, remembering = session.watch.trained(binding, argument, loops)
+    look_after: Check | None = None
+    remembering: Sequence[AnyStepper] = ()
+    if scaled is None:
+        look, look_after, remembering = session.watch.trained(binding, argument, loops)
+    else:  # gradients need not be finite
+        scale_into_row(session, step, scaled)
+        look = session.watch.computed(binding, evaluation, loops)
     if argument.accumulate > 1:
         results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
     else:
         results = step.evaluate(evaluation)
         step.call(differentiate, "differentiate", results[evaluation.objective])
         step.look(look, results)
+    if scaled is not None:
+        step.call(scaled.unscale, "unscale")
     for number, clip in enumerate(argument.clips):
-        step.clip(_clip(session, clip), clip.column, number)
-    _measure(session, step, argument.parameters)
+        step.clip(_clip(session, clip, watched=scaled is None), clip.column, number)
+    _measure(session, step, argument.parameters, None if scaled is None else scaled.finite)
     step.own_results(evaluation, results)
-    take_steps(session, step, argument.optimizers, look_after, results)
+    if scaled is None:
+        take_steps(session, step, argument.optimizers, look_after, results)
+    else:
+        finish(session, step, argument, scaled, results)
     for stepper in remembering:
         step.call(stepper.forget, "forget")
     step.keep_gradients(parameters)
@@ -201,7 +224,7 @@ def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
 
 
 def _accumulated(
-    binding: Binding, argument: Train, differentiate: Differentiate, look: Check | None, loops: Loops
+    binding: Binding, argument: Train, differentiate: Callable[[Tensor, Share], None], look: Check | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
     """A function that accumulates the gradients of all micro-batches, and returns their combined results."""
     from runner.engine.steps.micro_batches import together, weighing, without_last
@@ -241,11 +264,11 @@ def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
     return lambda: clipping.by_norm(parameters, max_norm, norm_type)
 
 
-def _clip(session: Session, clip: Clip) -> Callable[[], Tensor | None]:
+def _clip(session: Session, clip: Clip, *, watched: bool = True) -> Callable[[], Tensor | None]:
     """A function that clips gradients, checks their norm, and returns it in the dtype of its column."""
     binding = session.binding
     clipped: Callable[[], Any] = clipping_of(binding, clip)
-    if clip.value is None:
+    if clip.value is None and watched:
         clipped = session.watch.clipped(clipped)
     if clip.column is None:
         return clipped

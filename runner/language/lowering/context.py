@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from runner.catalogue import find_operation
 from runner.errors import did_you_mean, listing
 from runner.language.dtypes import DTYPES, PYTHON_TYPES
+from runner.language.inference.autocast import KEY, Autocast
 from runner.language.inference.inference import Inference, TooLarge, check_empty
 from runner.language.inference.runtime import lookup, watch
 from runner.language.lowering.conditions import example_at, examples_at
@@ -60,6 +61,7 @@ class Shared:
     work: int = 0  # syntax nodes lowered, and elements of lists and tuples visited
     iteration: int | None = None  # an iteration that takes the branch being lowered
     current: tuple[Lowering, ast.AST] | None = None  # whose operation is inferred now
+    autocast: Autocast | None = None  # under which operations run now
 
 
 class Lowering:
@@ -358,6 +360,8 @@ class Lowering:
         made = self.graph.create_node(kind, target, args, kwargs)
         tainted = dynamic or any(operand.meta.get("dynamic") for operand in operands)
         made.meta = {"example": example}
+        if self.shared.autocast is not None:
+            made.meta[KEY] = self.shared.autocast
         if node is not None:
             tainted = tainted or self.varies(node, kind, target, args, kwargs, made)
         made.meta["dynamic"] = tainted and not (isinstance(example, Tensor) and example.dim() == 0)

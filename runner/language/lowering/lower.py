@@ -13,6 +13,7 @@ from typing import Any
 from torch import fx
 
 from runner.language.graph.lowered import Lowered
+from runner.language.inference.autocast import Autocast
 from runner.language.inference.inference import Inference
 from runner.language.inference.torch_warnings import torch_warnings_reported
 from runner.language.lowering import branches, calls, indexing, operators
@@ -28,7 +29,11 @@ _WARNED = "change its operands, or use another operation"
 
 
 def lower_statements(
-    text: str, scope: Scope, inference: Inference, metrics: Mapping[Hashable, str] | None = None
+    text: str,
+    scope: Scope,
+    inference: Inference,
+    metrics: Mapping[Hashable, str] | None = None,
+    autocast: Autocast | None = None,
 ) -> Lowered:
     """Lowers the statements of an `expression`, and metrics over its named values.
 
@@ -37,6 +42,7 @@ def lower_statements(
         scope: the meaning of their names.
         inference: infers the shapes.
         metrics: expressions. Each key is the origin of errors in it; its last part is the metric's name.
+        autocast: the context in which the statements run, without the metrics.
     Raises:
         LanguageError: any error, at its place in the text (or, with `origin`, in that of a function or metric).
         TooLarge: the expression exceeds a limit of `inference`.
@@ -55,7 +61,8 @@ def lower_statements(
     values: dict[str, Any] = {}
     with inference.session(), _bounded_recursion(), _warnings(lowering):
         faults: list[LanguageError] = []
-        result = program(lowering, statements, faults)
+        with _under(autocast, lowering):
+            result = program(lowering, statements, faults)
         for origin, tree in parsed.items():
             assert isinstance(origin, tuple)
             assert metrics is not None
@@ -86,6 +93,18 @@ def _check_size(text: str, trees: Sequence[ast.AST], scope: Scope, inference: In
     if tree is not None:
         message, _, hint = str(inference.too_many()).partition("; ")
         raise LanguageError(message, hint, place_of(tree, text))
+
+
+@contextlib.contextmanager
+def _under(autocast: Autocast | None, lowering: Lowering) -> Iterator[None]:
+    """Lowers and infers operations as they run under `torch.autocast`."""
+    if autocast is None:
+        yield
+        return
+    lowering.shared.autocast = autocast
+    with autocast():
+        yield
+    lowering.shared.autocast = None
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from runner.config import Config
+from runner.language.dtypes import DTYPES
 from runner.language.graph.lowered import Lowered
+from runner.language.inference.autocast import Autocast
 from runner.language.lowering.lower import lower_statements, uses_grad
 from runner.language.lowering.scope import Environment
 from runner.plan.tensors.examples import Shapes
@@ -44,7 +46,20 @@ class WholeExpression:
         text = self.config.expression
         metrics: dict[Hashable, str] = {("metrics", name): metric for name, metric in self.config.metrics.items()}
         gradients = any(uses_grad(part, scope) for part in (text, *metrics.values()))
-        return lower_statements(text, scope, self.shapes.inference(gradients), metrics)
+        return lower_statements(text, scope, self.shapes.inference(gradients), metrics, self.autocast)
+
+    @property
+    def autocast(self) -> Autocast | None:
+        """The context in which the expression runs."""
+        declared = self.config.autocast
+        if declared is None:
+            return None
+        return Autocast(self.config.device.partition(":")[0], DTYPES[declared.dtype])
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the config has a loss scaler."""
+        return self.config.autocast is not None and self.config.autocast.loss_scale is not None
 
     @property
     def asks_lengths(self) -> bool:

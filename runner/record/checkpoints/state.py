@@ -50,7 +50,11 @@ def check_state(plan: Plan, state: State, content: Any) -> None:
         state: the state before step 1.
         content: the decoded state, with its stored tensors.
     """
-    checks = {**_CHECKS, **({"trackers": _check_trackers} if state.trackers else {})}
+    checks = dict(_CHECKS)
+    if state.trackers:
+        checks["trackers"] = _check_trackers
+    if state.loss_scale is not None:
+        checks["loss_scale"] = _check_loss_scale
     _check_keys(content, "it", checks)
     for name, check in checks.items():
         check(plan, state, content[name])
@@ -249,6 +253,14 @@ def _check_trackers(plan: Plan, state: State, content: Any) -> None:
         _check_kind(COUNT, worse, f"the evaluations of step {position}")
         _check_kind(COUNT, cooldown, f"the cooldown of step {position}")
         _check_kind(FLAG, fresh, f"whether step {position} has a new evaluation")
+
+
+def _check_loss_scale(plan: Plan, state: State, content: Any) -> None:
+    if not isinstance(content, list) or len(content) != 2:
+        raise Forged("`loss_scale` is not a list of two tensors")
+    assert state.loss_scale is not None
+    _check_like(content[0], state.loss_scale.scale, "the scale of the objective")
+    _check_like(content[1], state.loss_scale.growth, "the count of the loss scaler")
 
 
 def _check_measured(state: State, content: Any) -> None:
