@@ -15,6 +15,7 @@ from tests.engine.running import numbers
 
 CONFIGS = Path(runner.__file__).parents[1] / "configs"
 COMPILES = (
+    "bfloat16",
     "convolution",
     "digits",
     "early-stopping",
@@ -26,6 +27,7 @@ COMPILES = (
     "micro-batches",
     "moving-average",
     "own-optimizer",
+    "plateau",
     "polynomial-sgd",
     "schedule",
     "transformer",
