@@ -14,10 +14,9 @@ from runner.language.graph.lowered import Lowered
 from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.checks.mixed_precision import LossScaling
 from runner.plan.data.sources import SourcePlan
 from runner.plan.estimates import Estimates
-from runner.plan.program.instructions import Action, Instruction
+from runner.plan.program.instructions import Action, Instruction, LossScaling
 from runner.plan.rows.columns import Column
 from runner.plan.rows.health import HealthPlan
 from runner.plan.rows.log import LogPlan

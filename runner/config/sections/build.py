@@ -105,6 +105,8 @@ _KEYS_OF_OTHER_TOOLS: Mapping[str, str] = {
     **dict.fromkeys(("iterations", "num_steps", "max_steps", "n_steps"), "write `steps: VALUE`"),
     **dict.fromkeys(("lr", "learning_rate"), "write `optimizer: {adam: {lr: VALUE}}`"),
     **dict.fromkeys(("scheduler", "lr_scheduler"), "write an expression of `t`: `optimizer: {adam: {lr: 0.1 / t}}`"),
+    **dict.fromkeys(("amp", "mixed_precision", "precision"), "write `autocast: bfloat16`"),
+    **dict.fromkeys(("early_stopping", "patience"), "write `steps: {epochs: …, evaluate: valid, patience: VALUE}`"),
     "batch_size": "write it next to the file: `data: {train: {file: …, batch_size: VALUE}}`",
     **dict.fromkeys(("loss", "model", "forward", "criterion", "objective"), "write it as the `expression`"),
     **dict.fromkeys(("weights", "variables"), "declare them under `parameters:`"),

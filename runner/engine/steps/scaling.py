@@ -12,8 +12,8 @@ from runner.engine.state import LossScale
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.optimizer_step import take_steps
 from runner.engine.steps.step_code import StepCode
-from runner.plan.checks.mixed_precision import SCALE_COLUMN, LossScaling
-from runner.plan.program.instructions import Train
+from runner.plan.program.demand import SCALE_COLUMN
+from runner.plan.program.instructions import LossScaling, Train
 
 
 class Scaled:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,35 +12,22 @@ from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.checks.whole_steps import EAGER, PARTS
-from runner.plan.program.instructions import Action, Instruction, Train
+from runner.plan.program.instructions import Action, Instruction, LossScaling, Train
 from runner.plan.scalars import integer, number
-
-SCALE_COLUMN = "loss_scale"
-"""The column with the scale that a `train` step used."""
 
 PATH = ("autocast", "loss_scale")
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 
 
-@dataclass(frozen=True, slots=True)
-class LossScaling:
-    """The arguments of `torch.amp.GradScaler`."""
-
-    init_scale: float
-    growth_factor: float
-    backoff_factor: float
-    growth_interval: int
-
-
 def check_autocast(config: Config, dtypes: Iterable[torch.dtype], faults: Faults) -> None:
-    """Report an `autocast` that changes nothing.
+    """Warn of an `autocast` that changes nothing.
 
     Args:
         dtypes: those of all tensors and batch columns.
     """
     if config.autocast is not None and not any(dtype in _NARROW for dtype in dtypes):
         message = "`autocast` leaves float64 and complex tensors as they are, and there are no others"
-        faults.add(("autocast",), message, "write `dtype: float32`, or remove `autocast`")
+        faults.warn(("autocast",), message, "write `dtype: float32`, or remove `autocast`")
 
 
 def plan_loss_scaling(config: Config, scalars: Mapping[str, Scalar], faults: Faults) -> LossScaling | None:

@@ -13,7 +13,6 @@ from runner.config import models
 from runner.language.graph.computation import computed_with, inputs_of, loggable, scalar_dtype
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import names_in
-from runner.plan.checks.mixed_precision import SCALE_COLUMN
 from runner.plan.data.sources import SourcePlan
 from runner.plan.program.expressions import Values
 from runner.plan.program.literals import expression_text
@@ -21,6 +20,9 @@ from runner.plan.rows.columns import Column
 
 NORM_COLUMN = "total_norm"
 """The column for the norm of a clipping step, named after the result of torch's `clip_grad_norm_`."""
+
+SCALE_COLUMN = "loss_scale"
+"""The column with the scale that a `train` step used."""
 
 
 def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:

@@ -181,6 +181,16 @@ class Evaluate:
 
 
 @dataclass(frozen=True, slots=True)
+class LossScaling:
+    """The arguments of `torch.amp.GradScaler`, for all `train` steps."""
+
+    init_scale: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: int
+
+
+@dataclass(frozen=True, slots=True)
 class Followed:
     """A result of `evaluate` that a step follows, and how much better than the best so far a better one is."""
 

@@ -226,6 +226,14 @@ steps: 1
     assert rows_of(text.replace("autocast: float16\n", ""))
 
 
+def test_an_autocast_that_changes_nothing_is_a_warning() -> None:
+    plan = compiled(f"dtype: float64\n{MODEL}autocast: bfloat16\noptimizer: {{sgd: {{lr: 0.1}}}}\nsteps: 1\n")
+    (problem,) = plan.warnings
+    assert (problem.line, problem.column, problem.path) == (11, 11, "autocast")
+    assert problem.message == "`autocast` leaves float64 and complex tensors as they are, and there are no others"
+    assert problem.hint == "write `dtype: float32`, or remove `autocast`"
+
+
 def test_gradients_are_checked_without_autocast() -> None:
     config = runner.loads(f"{MODEL}autocast: bfloat16\noptimizer: {{sgd: {{lr: 0.1}}}}\nsteps: 1\n")
     assert in_double_precision(config)[0] == "~autocast"
