@@ -9,19 +9,14 @@ from typing import Any
 from runner.config.frozen import Frozen
 from runner.config.keys import AUTOCAST_DTYPES, ENGINES, MODES, ON_NONFINITE, TENSOR_LOGS, THRESHOLD_MODES
 from runner.config.models import (
-    Autocast,
     Checkpoint,
     ClipGradNorm,
     ClipGradValue,
     Config,
     DataDeclaration,
-    Epochs,
     Expectation,
     ForEach,
-    LossScale,
     Next,
-    Patience,
-    ReduceLROnPlateau,
     Repeat,
     Step,
     TensorDeclaration,
@@ -29,6 +24,7 @@ from runner.config.models import (
 )
 from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
 from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
+from runner.config.training_models import Autocast, Epochs, LossScale, Patience, ReduceLROnPlateau
 
 Schema = dict[str, Any]
 
