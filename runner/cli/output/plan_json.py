@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, fx
@@ -32,6 +33,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "dtype": dtype_name(plan.dtype),
         "device": plan.device,
         "engine": plan.config.engine,
+        "autocast": _autocast(plan),
         "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
         "data": [_source(source) for source in plan.sources.values()],
@@ -61,6 +63,13 @@ def describe(plan: Plan) -> dict[str, Any]:
         "log_bytes": {"rows": estimates.rows, "row": estimates.row, "total": estimates.log},
         "warnings": [warning.to_json() for warning in plan.warnings],
     }
+
+
+def _autocast(plan: Plan) -> dict[str, Any] | None:
+    declared = plan.config.autocast
+    if declared is None:
+        return None
+    return {"dtype": declared.dtype, "loss_scale": None if plan.loss_scaling is None else asdict(plan.loss_scaling)}
 
 
 def _tensor(tensor: TensorPlan) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def size(count: int) -> str:
 def _head(plan: Described) -> Iterator[str]:
     yield plan["name"] + (f": {plan['description']}" if plan["description"] else "")
     several = f", up to {plan['at_once']} iterations at once" if plan["at_once"] > 1 else ""
-    yield f"seed {plan['seed']}, {plan['dtype']}, {plan['device']}, {plan['engine']} engine{several}"
+    mixed = "" if plan["autocast"] is None else f", autocast {plan['autocast']['dtype']}"
+    scaled = ", scaled loss" if mixed and plan["autocast"]["loss_scale"] else ""
+    yield f"seed {plan['seed']}, {plan['dtype']}{mixed}{scaled}, {plan['device']}, {plan['engine']} engine{several}"
 
 
 def _tensors(plan: Described) -> Iterator[str]:
