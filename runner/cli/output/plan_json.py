@@ -271,6 +271,8 @@ def _details(argument: program.Argument) -> Mapping[str, Any]:
             found[name] = list(value)
     if isinstance(argument, program.Checkpoint) and argument.tag is not None:
         found["tag"] = argument.tag
+    if isinstance(argument, program.KeepBest):
+        found["tag"] = "best"
     if isinstance(argument, program.Plateau):
         found["rate"] = argument.rate
     followed = getattr(argument, "followed", None)

@@ -8,7 +8,10 @@ from runner.engine.binding import Binding
 from runner.engine.session import Session
 from runner.engine.state import State, Tracker, Values
 from runner.engine.steps.step_code import Run
-from runner.plan.program.instructions import Break, Checkpoint, Followed, Instruction, Patience, Plateau
+from runner.plan.program.instructions import Break, Followed, Instruction, KeepBest, Patience, Plateau
+
+BEST = "best"
+"""The tag of the checkpoint with the best weights."""
 
 Better = Callable[[float, float], bool]
 """Whether a result is better than the best one so far."""
@@ -35,9 +38,8 @@ def marking(state: State, results: Iterable[str]) -> Callable[[], None]:
     return mark
 
 
-def keep_best(session: Session, argument: Checkpoint, position: int) -> Run:
+def keep_best(session: Session, argument: KeepBest, position: int) -> Run:
     """Saves the state when a new result is the best so far."""
-    assert argument.followed is not None
     state = session.binding.state
     tracker, is_better = state.trackers[position], better(argument.followed)
 
@@ -48,7 +50,7 @@ def keep_best(session: Session, argument: Checkpoint, position: int) -> Run:
         current = _current(state, tracker)
         if is_better(current, tracker.best) and session.watch.sound():
             tracker.best = current
-            session.checkpoint(argument.tag)
+            session.checkpoint(BEST)
 
     return run
 

@@ -37,6 +37,7 @@ from runner.plan.program.instructions import (
     Expect,
     Expectation,
     Forward,
+    KeepBest,
     Next,
     Plateau,
     Step,
@@ -54,7 +55,7 @@ def bind(session: Session, argument: Argument, loops: Loops, position: int = -1)
         position: the position of the instruction in the program, where the state of a following step is.
     """
     follow = _FOLLOWERS.get(type(argument))
-    if follow is not None and getattr(argument, "followed", None) is not None:
+    if follow is not None:
         return follow(session, argument, position)
     return _BINDERS[type(argument)](session, argument, loops)
 
@@ -415,7 +416,7 @@ def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
 
 
 _FOLLOWERS: Mapping[type[Argument], Callable[[Session, Any, int], Run]] = {
-    Checkpoint: keep_best,
+    KeepBest: keep_best,
     Plateau: reduce_on_plateau,
 }
 _BINDERS: Mapping[type[Argument], Callable[[Session, Any, Loops], Run]] = {

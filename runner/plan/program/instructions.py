@@ -210,7 +210,13 @@ class Checkpoint:
     """A `checkpoint` step: saves the full state if the run is recorded."""
 
     tag: str | None
-    followed: Followed | None = None  # saves only if a new result is the best so far
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBest:
+    """A `checkpoint` step with `best`: saves the full state when a new result is the best so far."""
+
+    followed: Followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +253,7 @@ Argument = (
     | Next
     | Evaluate
     | Plateau
+    | KeepBest
 )
 
 
@@ -340,7 +347,7 @@ Instruction = Action | LoopStart | LoopEnd | Break
 def followed_by(instruction: Instruction) -> Followed | None:
     """The result that an instruction follows, if it follows one."""
     match instruction:
-        case Action(argument=Checkpoint(followed=followed) | Plateau(followed=followed)):
+        case Action(argument=KeepBest(followed) | Plateau(followed=followed)):
             return followed
         case Break(patience=Patience(followed=followed)):
             return followed

@@ -13,7 +13,7 @@ from runner.language.dtypes import dtype_name
 from runner.optim import unreadable
 from runner.plan.program.demand import evaluated
 from runner.plan.program.expressions import Values
-from runner.plan.program.instructions import Checkpoint, Followed, Patience, Plateau
+from runner.plan.program.instructions import Checkpoint, Followed, KeepBest, Patience, Plateau
 from runner.plan.scalars import integer, number
 
 
@@ -27,12 +27,12 @@ def note_measurements(values: Values, steps: Iterable[models.Step]) -> None:
         note_measurements(values, getattr(argument, "steps", ()))
 
 
-def checkpoint(values: Values, step: models.Step, argument: models.Checkpoint) -> Checkpoint | None:
+def checkpoint(values: Values, step: models.Step, argument: models.Checkpoint) -> Checkpoint | KeepBest | None:
     if argument.best is None:
         return Checkpoint(argument.tag)
     path = (*step.path, "checkpoint")
     followed = _followed(values, step, argument.best, argument.mode, path, key="best")
-    return None if followed is None else Checkpoint("best", followed)
+    return None if followed is None else KeepBest(followed)
 
 
 def patience(values: Values, step: models.Step, argument: training_models.Patience) -> Patience | None:
