@@ -19,6 +19,7 @@ from runner.config.fields import (
     Gradient,
     Names,
     Number,
+    Result,
     RunName,
     Seed,
     Text,
@@ -283,7 +284,7 @@ class Checkpoint(Frozen):
     tag: RunName = optional(
         "Name; a later checkpoint of the same name replaces this one. Without a name the two newest are kept."
     )
-    best: Text | None = optional(
+    best: Result | None = optional(
         "Result of `evaluate`, such as `valid.loss`. Save only if it is the best so far, under the name `best`."
     )
     mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")

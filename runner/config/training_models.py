@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from runner.config.fields import Number, Text
+from runner.config.fields import Number, Rate, Result, Text
 from runner.config.frozen import Frozen, default, optional
 
 
@@ -12,7 +12,7 @@ class Patience(Frozen):
     """Leave the innermost loop after several evaluations in a row that are not better."""
 
     noun: ClassVar[str] = "`patience`"
-    on: Text = Field(description="Result of `evaluate`, such as `valid.loss`. A source alone means its objective.")
+    on: Result = Field(description="Result of `evaluate`, such as `valid.loss`. A source alone means its objective.")
     evaluations: Number = Field(description="Number of evaluations in a row that are not better.")
     mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")
     min_delta: Number = default(0, "A result must be better than the best so far by more than this.")
@@ -22,8 +22,8 @@ class ReduceLROnPlateau(Frozen):
     """Reduce a learning rate when a result stops improving, as torch's `ReduceLROnPlateau`."""
 
     noun: ClassVar[str] = "`reduce_lr_on_plateau`"
-    rate: Text = Field(description="Frozen parameter of shape `[]` that hyperparameters read, as in `lr: rate`.")
-    on: Text = Field(description="Result of `evaluate`, such as `valid.loss`. A source alone means its objective.")
+    rate: Rate = Field(description="Frozen parameter of shape `[]` that hyperparameters read, as in `lr: rate`.")
+    on: Result = Field(description="Result of `evaluate`, such as `valid.loss`. A source alone means its objective.")
     mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")
     factor: Number = default(0.1, "The rate is multiplied by this, which is below 1.")
     patience: Number = default(10, "Number of evaluations without improvement that are allowed.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,7 +47,10 @@ def transfer(
     if source.loss_scale is not None and target.loss_scale is not None:
         target.loss_scale.scale.copy_(source.loss_scale.scale)
         target.loss_scale.growth.copy_(source.loss_scale.growth)
-    target.trackers.update((position, replace(tracker)) for position, tracker in source.trackers.items())
+    for position, tracker in target.trackers.items():  # steps hold them, so they stay the same objects
+        given_tracker = source.trackers[position]
+        tracker.best, tracker.worse = given_tracker.best, given_tracker.worse
+        tracker.cooldown, tracker.fresh = given_tracker.cooldown, given_tracker.fresh
     for name, batches in target.batches.items():
         given_place = source.batches[name].place
         if batches.place != given_place:

@@ -15,6 +15,7 @@ import torch
 import runner
 from runner.engine import initial_state
 from runner.engine.eager import execute
+from runner.engine.state_transfer import transfer
 from runner.record.checkpoints.store import encode, restore_state, state_contents
 from tests.engine.running import compiled, numbers, rows_of, same
 
@@ -180,6 +181,24 @@ def test_a_run_goes_on_from_its_state_after_every_row_in_the_same_bits(tmp_path:
         for row, expected in zip(rest, whole[number + 1 :], strict=True):
             assert row.path == expected.path
             assert all(same(value, numbers(expected)[name]) for name, value in numbers(row).items())
+
+
+def test_a_state_that_is_copied_into_a_run_goes_on_with_what_its_steps_remember(tmp_path: Path) -> None:
+    text = measured(tmp_path, [3.0, 4.0, 2.0, 2.0, 2.0, 1.0, 5.0, 5.0, 5.0, 5.0, 0.0], STEPS)
+    plan = compiled(text, tmp_path)
+    source, target = initial_state(plan), initial_state(plan)
+    leading, following = execute(plan, source), execute(plan, target)
+    for _ in range(20):
+        next(leading)
+        next(following)  # its steps are bound before the state is copied
+    for tracker in target.trackers.values():
+        tracker.best, tracker.worse, tracker.cooldown, tracker.fresh = -INF, 3, 3, not tracker.fresh
+    transfer(source, target, plan.optimizers, {})
+    rest = list(leading)
+    assert len(rest) > 3
+    for row, expected in zip(following, rest, strict=True):
+        assert row.path == expected.path
+        assert all(map(same, row.values, expected.values))
 
 
 def _written(plan: runner.Plan, state: Any) -> Any:
