@@ -28,7 +28,7 @@ from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleContext, plan_optimizers
 from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
-from runner.plan.checks.names import check_names, check_syntax
+from runner.plan.checks.names import check_names, check_syntax, warn_of_replaced
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
@@ -176,6 +176,7 @@ def _declare(request: _Request) -> Declarations:
     functions, wrong = declare_functions(config.functions)
     for declaration, head, error in wrong:
         faults.language(("functions", declaration), error, key=head)
+    warn_of_replaced(functions, faults)
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
     context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))

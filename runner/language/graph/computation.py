@@ -78,7 +78,7 @@ def differentiable_inputs(lowered: Lowered, wanted: str) -> list[str]:
 
 
 def _has_no_derivative(node: fx.Node) -> bool:
-    if node.target in ("detach", torch.detach):
+    if node.target in ("detach", torch.detach) or node.meta.get("measure"):
         return True
     example = node.meta["example"]
     if isinstance(example, Tensor):

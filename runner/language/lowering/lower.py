@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import fx
@@ -18,9 +18,10 @@ from runner.language.inference.torch_warnings import torch_warnings_reported
 from runner.language.lowering import branches, calls, indexing, operators
 from runner.language.lowering.calls import differentiated
 from runner.language.lowering.context import Handlers, Lowering, Shared
+from runner.language.lowering.measured import Measured, all_trees, lower_measured, parsed
 from runner.language.lowering.scope import Scope
 from runner.language.lowering.size import too_large
-from runner.language.lowering.statements import collecting, program
+from runner.language.lowering.statements import program
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import parse_expression, parse_statements
 
@@ -28,46 +29,49 @@ _WARNED = "change its operands, or use another operation"
 
 
 def lower_statements(
-    text: str, scope: Scope, inference: Inference, metrics: Mapping[Hashable, str] | None = None
+    text: str,
+    scope: Scope,
+    inference: Inference,
+    metrics: Sequence[Measured] = (),
+    objectives: Sequence[Measured] = (),
 ) -> Lowered:
-    """Lowers the statements of an `expression`, and metrics over its named values.
+    """Lowers the statements of an `expression`, and objectives and metrics over its named values.
 
     Args:
         text: the statements.
         scope: the meaning of their names.
         inference: infers the shapes.
-        metrics: expressions. Each key is the origin of errors in it; its last part is the metric's name.
+        metrics: the metrics, whose names are their own.
+        objectives: further named values; the first is the result.
     Raises:
         LanguageError: any error, at its place in the text (or, with `origin`, in that of a function or metric).
         TooLarge: the expression exceeds a limit of `inference`.
     """
     statements = parse_statements(text)
-    trees: list[ast.AST] = [*statements]
-    parsed: dict[Hashable, ast.expr] = {}
-    for origin, metric in (metrics or {}).items():
-        try:
-            parsed[origin] = parse_expression(metric)
-        except LanguageError as error:
-            error.origin = origin
-            raise
+    further = [(each, parsed(each)) for each in (*objectives, *metrics)]
     _check_size(text, statements, scope, inference)
-    lowering = _start(text, [*trees, *parsed.values()], scope, inference)
+    lowering = _start(text, [*statements, *all_trees([trees for _, trees in further])], scope, inference)
     values: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     with inference.session(), _bounded_recursion(), _warnings(lowering):
         faults: list[LanguageError] = []
         result = program(lowering, statements, faults)
-        for origin, tree in parsed.items():
-            assert isinstance(origin, tuple)
-            assert metrics is not None
-            inner = lowering.inside(metrics[origin], origin, lowering.graph)
-            inner.captured = lowering.captured
-            with collecting(inner, faults, tree):
-                values[origin[-1]] = inner.plain(inner.value(tree))
+        for place, (measured, trees) in enumerate(further):
+            value = lower_measured(lowering, measured, trees, parts, faults)
+            if place < len(objectives) and isinstance(value, fx.Node):
+                value.meta.setdefault("name", measured.name)
+                lowering.named[measured.name] = value
+            elif place < len(objectives):
+                lowering.faulty.add(measured.name)
+            else:
+                values[measured.name] = value
         if faults:
             faults[0].others = tuple(faults[1:])
             raise faults[0]
+    if objectives:
+        result = objectives[0].name
     shared = lowering.shared
-    return Lowered(lowering.graph, lowering.named, result, shared.random, shared.gradients, values)
+    return Lowered(lowering.graph, lowering.named, result, shared.random, shared.gradients, values, parts)
 
 
 def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:

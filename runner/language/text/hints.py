@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from runner.catalogue import bare_names, operations
+from runner.catalogue import bare_names, measures, operations
 from runner.errors import nearest
 from runner.language.text.arithmetic import FUNCTIONS
 
@@ -60,7 +60,7 @@ def suggestion(name: str) -> str:
     """Returns a hint for an operation that does not exist."""
     prefix, _, bare = name.rpartition(".")
     prefix = prefix.removeprefix("torch.").removeprefix("torch").removeprefix("nn.functional")
-    pool: set[str] = {*bare_names(), *FUNCTIONS, "grad"}
+    pool: set[str] = {*bare_names(), *measures(), *FUNCTIONS, "grad"}
     if prefix and prefix != "F":
         pool = {f"{prefix}.{found}" for found in _names_below(prefix)}
         bare = f"{prefix}.{bare}"
