@@ -51,6 +51,7 @@ class Plan:
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
+    partial: frozenset[str] = frozenset()  # metrics that may be undefined: rows have null for NaN
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 
     @property

@@ -14,7 +14,12 @@ from runner.config.record_models import Health, Log
 from runner.config.sections.data import read_sources
 from runner.config.sections.faults import Faults, TooManyFaults
 from runner.config.sections.measured import read_metrics, read_objectives
-from runner.config.sections.names import check_data_names, check_function_names, check_measured_names, check_tensor_names
+from runner.config.sections.names import (
+    check_data_names,
+    check_function_names,
+    check_measured_names,
+    check_tensor_names,
+)
 from runner.config.sections.optimizers import read_optimizers
 from runner.config.sections.snapshot import read_snapshot
 from runner.config.sections.steps import read_program

@@ -80,6 +80,19 @@ def check_measured_names(data: dict[str, Any], faults: Faults) -> None:
         for name in declared if isinstance(declared, dict) else ():
             if check_name((key, name), name, owner, faults) and key == "objectives":
                 _check_taken((key, name), name, data, faults)
+                _check_no_column((key, name), name, data, faults)
+
+
+def _check_no_column(path: tuple[str | int, ...], name: str, data: dict[str, Any], faults: Faults) -> None:
+    """Reports a name that is already that of a batch column."""
+    sources = data.get("data")
+    for source, declared in sources.items() if isinstance(sources, dict) else ():
+        columns = declared.get("columns") if isinstance(declared, dict) else None
+        if isinstance(columns, dict) and name in columns:
+            first = faults.document.mark(("data", source, "columns", name), key=True)
+            message = f"`{name}` is already a batch column of `{source}`"
+            faults.add(path, message, f"the column is at {first}; rename one", key=True)
+            return
 
 
 def check_function_names(data: dict[str, Any], faults: Faults) -> None:

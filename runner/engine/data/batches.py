@@ -130,6 +130,11 @@ class Batches:
         for name in self.__slots__:
             setattr(self, name, getattr(other, name))
 
+    @property
+    def left(self) -> int:
+        """The number of batches of this pass that have not been drawn."""
+        return self.plan.batches - self.position
+
     def lengths(self, count: int) -> list[int]:
         """Returns the number of samples in each of the next `count` batches."""
         size, batches = self.plan.batch_size, self.plan.batches

@@ -12,7 +12,7 @@ from runner.engine.binding import Binding
 from runner.engine.data.pooling import Pooling, wide
 from runner.language.graph.computation import Computation
 from runner.language.inference.generators import manual_seed
-from runner.plan.program.instructions import Evaluate
+from runner.plan.program.instructions import Evaluate, Result, Whole
 from runner.plan.streams import stream_seed
 
 
@@ -45,6 +45,8 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
     random = any(computation.random for computation in evaluation.computations())
     column = next(name for name, _ in evaluation.batches)
     derived = _derived(binding, argument, loops)
+    computed = [_computed(binding, whole, loops) for whole in argument.wholes]
+    takes = [_taking(result) for result in argument.results]
 
     def whole() -> list[Tensor]:
         pools = [Pooling(part) for part in argument.parts]
@@ -58,13 +60,40 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
                 pool.add(value, length, results)
         current.clear()
         wholes = [pool.whole() for pool in pools]
-        found = derived(wholes)
-        return [
-            (wholes[result.output] if result.derived is None else found[result.derived]).to(plan.device, result.dtype)
-            for result in argument.results
-        ]
+        further = derived(wholes)
+        gathered = [compute(wholes) for compute in computed]
+        found = [take(wholes, further, gathered) for take in takes]
+        return [value.to(plan.device, result.dtype) for value, result in zip(found, argument.results, strict=True)]
 
     return whole
+
+
+def _taking(result: Result) -> Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], Tensor]:
+    """A function that takes a result from the pooled outputs, from what is derived, or from what is gathered."""
+    output, derived, whole = result.output, result.derived, result.whole
+    if whole is not None:
+        return lambda pooled, further, gathered: gathered[whole]
+    if derived is not None:
+        return lambda pooled, further, gathered: further[derived]
+    assert output is not None
+    return lambda pooled, further, gathered: pooled[output]
+
+
+def _computed(binding: Binding, whole: Whole, loops: Sequence[int]) -> Callable[[Sequence[Tensor]], Tensor]:
+    """A function that computes a value from those of all samples."""
+    computation, gathered = whole.computation, dict(whole.gathered)
+    found = [(name, None if name in gathered else binding.getter(name, loops)) for name in computation.inputs]
+    mode = torch.enable_grad if computation.gradients else torch.no_grad
+
+    def compute(pooled: Sequence[Tensor]) -> Tensor:
+        inputs: list[Any] = []
+        for name, getter in found:
+            tensor, get = (pooled[gathered[name]], None) if getter is None else getter
+            inputs.append(tensor if get is None else get())
+        with mode():
+            return wide(computation.function(None, *inputs)[0])
+
+    return compute
 
 
 def _derived(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[Sequence[Tensor]], list[Tensor]]:

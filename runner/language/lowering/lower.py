@@ -7,25 +7,50 @@ from __future__ import annotations
 
 import ast
 import contextlib
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Inference
+from runner.language.inference.runtime import number_as
 from runner.language.inference.torch_warnings import torch_warnings_reported
 from runner.language.lowering import branches, calls, indexing, operators
 from runner.language.lowering.calls import differentiated
 from runner.language.lowering.context import Handlers, Lowering, Shared
-from runner.language.lowering.measured import Measured, all_trees, lower_measured, parsed
 from runner.language.lowering.scope import Scope
 from runner.language.lowering.size import too_large
-from runner.language.lowering.statements import program
+from runner.language.lowering.statements import collecting, program
+from runner.language.lowering.values import describe
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import parse_expression, parse_statements
 
+_POOLS: Mapping[str, str] = {"sum": "sum", "over": "sum", "mean": "mean", "max": "max", "min": "min"}
+_REDUCTIONS: Mapping[str, str] = {"sum": "sum", "over": "sum", "mean": "mean", "max": "amax", "min": "amin"}
+
 _WARNED = "change its operands, or use another operation"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric or an objective.
+
+    `texts` has its expressions by `sum`, `over`, `mean`, `max`, `min` or `whole`, or one under "" if it is plain.
+    """
+
+    path: tuple[str, str]  # ("metrics", "recall")
+    texts: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.path[-1]
+
+    def origin(self, key: str) -> tuple[str, ...]:
+        """The place in the config of one of its expressions."""
+        return (*self.path, key) if key else self.path
 
 
 def lower_statements(
@@ -48,16 +73,17 @@ def lower_statements(
         TooLarge: the expression exceeds a limit of `inference`.
     """
     statements = parse_statements(text)
-    further = [(each, parsed(each)) for each in (*objectives, *metrics)]
+    further = [(each, _parsed(each)) for each in (*objectives, *metrics)]
+    trees = [*statements, *(tree for _, found in further for tree in found.values())]
     _check_size(text, statements, scope, inference)
-    lowering = _start(text, [*statements, *all_trees([trees for _, trees in further])], scope, inference)
+    lowering = _start(text, trees, scope, inference)
     values: dict[str, Any] = {}
     parts: dict[str, Any] = {}
     with inference.session(), _bounded_recursion(), _warnings(lowering):
         faults: list[LanguageError] = []
         result = program(lowering, statements, faults)
-        for place, (measured, trees) in enumerate(further):
-            value = lower_measured(lowering, measured, trees, parts, faults)
+        for place, (measured, found) in enumerate(further):
+            value = _lower_measured(lowering, measured, found, parts, faults)
             if place < len(objectives) and isinstance(value, fx.Node):
                 value.meta.setdefault("name", measured.name)
                 lowering.named[measured.name] = value
@@ -72,6 +98,72 @@ def lower_statements(
         result = objectives[0].name
     shared = lowering.shared
     return Lowered(lowering.graph, lowering.named, result, shared.random, shared.gradients, values, parts)
+
+
+def _parsed(measured: Measured) -> dict[str, ast.expr]:
+    """Parses the expressions of a metric or an objective.
+
+    Raises:
+        LanguageError: one of them is invalid.
+    """
+    found: dict[str, ast.expr] = {}
+    for key, text in measured.texts.items():
+        try:
+            found[key] = parse_expression(text)
+        except LanguageError as error:
+            error.origin = measured.origin(key)
+            raise
+    return found
+
+
+def _lower_measured(
+    lowering: Lowering,
+    measured: Measured,
+    trees: Mapping[str, ast.expr],
+    parts: dict[str, Any],
+    faults: list[LanguageError],
+) -> Any:
+    """Lowers one metric or objective; returns its value, or None after its problems were collected.
+
+    Args:
+        parts: gets the values that are combined over batches by name, such as `loss.sum` and `loss.over`.
+    """
+    values: dict[str, Any] = {}
+    for key, tree in trees.items():
+        inner = lowering.inside(measured.texts[key], measured.origin(key), lowering.graph)
+        inner.captured = lowering.captured
+        with collecting(inner, faults, tree):
+            value = inner.plain(inner.value(tree))
+            beside = values.get("sum")
+            values[key] = _reduced(inner, key, value, tree, beside) if key in _POOLS else value
+    if len(values) != len(trees):
+        return None
+    if "over" not in values:
+        return next(iter(values.values()))
+    parts |= {f"{measured.name}.{key}": value for key, value in values.items()}
+    inner = lowering.inside(measured.texts["over"], measured.origin("over"), lowering.graph)
+    ratio = inner.emit(trees["over"], "call_function", operator.truediv, (values["sum"], values["over"]))
+    ratio.meta["ratio"] = measured.name
+    return ratio
+
+
+def _reduced(lowering: Lowering, key: str, value: Any, tree: ast.expr, beside: fx.Node | None) -> fx.Node:
+    """Reduces a value to one number over all its elements; `meta["pool"]` says how those of batches are combined."""
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    dtype = lowering.scope.dtype.to_real()
+    if isinstance(example, (bool, int, float)):
+        own = dtype if beside is None else beside.meta["example"].dtype
+        made = lowering.emit(tree, "call_function", number_as, (value, own, lowering.scope.device))
+    elif isinstance(example, Tensor):
+        made = value
+        if key in ("sum", "mean") and not (example.is_floating_point() or example.is_complex()):
+            made = lowering.emit(tree, "call_method", "to", (made, dtype))
+        made = lowering.emit(tree, "call_method", _REDUCTIONS[key], (made,))
+    else:
+        hint = "write an expression with one value"
+        raise lowering.fault(tree, f"`{key}` is {describe(value)}, not a tensor or a number", hint)
+    made.meta["pool"] = _POOLS[key]
+    return made
 
 
 def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:

@@ -102,7 +102,11 @@ def declare_functions(
             if header.name in functions:
                 raise LanguageError(f"`{header.name}` is declared twice", "remove one of them, or rename it")
             operation = find_operation(header.name)
-            if (operation is not None and "measure" not in operation.flags) or header.name in FUNCTIONS or header.name in ("grad", "len", "range"):
+            if (
+                (operation is not None and "measure" not in operation.flags)
+                or header.name in FUNCTIONS
+                or header.name in ("grad", "len", "range")
+            ):
                 raise LanguageError(f"`{header.name}` is an operation already", "choose another name")
         except LanguageError as error:
             faults.append((declaration, True, error))

@@ -25,9 +25,7 @@ def check_average(average: str, known: Sequence[str] = AVERAGES) -> None:
         raise ValueError(f"`average` is {', '.join(known[:-1])} or {known[-1]}, not '{average}'")
 
 
-def classes(
-    x: Tensor, name: str, samples: int | None = None, *, count: int | None = None, advice: str = ""
-) -> Tensor:
+def classes(x: Tensor, name: str, samples: int | None = None, *, count: int | None = None, advice: str = "") -> Tensor:
     """Returns class indices as int64 `(samples,)`.
 
     Args:

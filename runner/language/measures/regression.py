@@ -22,7 +22,9 @@ def r2(prediction: Tensor, target: Tensor) -> Tensor:
     """
     if prediction.shape != target.shape or prediction.dim() not in (1, 2):
         shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"`r2` takes a prediction and a target of one shape, (samples,) or (samples, outputs): {shapes}")
+        raise ValueError(
+            f"`r2` takes a prediction and a target of one shape, (samples,) or (samples, outputs): {shapes}"
+        )
     if len(prediction) < 2:
         return torch.full((), torch.nan, dtype=wide(target[:0]).dtype, device=target.device)
     found, wanted = wide(prediction), wide(target)

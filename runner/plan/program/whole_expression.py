@@ -10,8 +10,7 @@ from torch import Tensor
 
 from runner.config import Config
 from runner.language.graph.lowered import Lowered
-from runner.language.lowering.lower import lower_statements, uses_grad
-from runner.language.lowering.measured import Measured
+from runner.language.lowering.lower import Measured, lower_statements, uses_grad
 from runner.language.lowering.scope import Environment
 from runner.plan.tensors.examples import Shapes
 from runner.plan.tensors.tensors import TensorPlan
@@ -52,7 +51,9 @@ class WholeExpression:
     def metrics(self) -> list[Measured]:
         """The metrics of the config, each with its expressions."""
         declared = self.config.metrics.items()
-        return [Measured(("metrics", name), {"": each} if isinstance(each, str) else each.parts) for name, each in declared]
+        return [
+            Measured(("metrics", name), {"": each} if isinstance(each, str) else each.parts) for name, each in declared
+        ]
 
     @property
     def asks_lengths(self) -> bool:
