@@ -14,6 +14,7 @@ from torch import Tensor
 from runner.engine.data.batches import Batches
 from runner.engine.data.pooling import class_weight
 from runner.language.graph.computation import Computation
+from runner.language.inference.runtime import quotient
 from runner.plan.program.instructions import Classes, Part, Train
 
 Share = tuple[float, float]
@@ -69,8 +70,7 @@ def together(parts: Sequence[Part], micro: Sequence[Sequence[Any]], shares: Shar
 def _ratio(parts: tuple[int, int], micro: Sequence[Sequence[Any]]) -> Tensor:
     """One sum over all micro-batches, divided by another."""
     first, second = (functools.reduce(torch.add, [results[part].detach() for results in micro]) for part in parts)
-    ratio: Tensor = first / second
-    return ratio
+    return quotient(first, second)
 
 
 def without_last(parts: Sequence[Part], results: Sequence[Any]) -> tuple[Any, ...]:

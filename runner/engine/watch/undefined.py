@@ -53,10 +53,9 @@ class Undefined:
         action = plan.program[state.position]
         assert isinstance(action, Action)
         at = f"row {state.row}, {action.path.format(*state.iterations)}"
-        path, hint = ("metrics", metric), "use more samples; later ones like it are null without a warning"
         declared = plan.config.metrics[metric]
+        hint = "use more samples at once: these are too few, or of one class"
         if not isinstance(declared, str) and declared.over is not None:
-            message = f"`{name}` is not defined, and null: its `over` is 0 ({at})"
-        else:
-            message = f"`{name}` is not defined for these samples, and null ({at})"
-        return plan.config.document.problem(path, message, hint, key=True)
+            hint = "use more samples at once: the sum of its `over` is 0 where none counts"
+        message = f"`{name}` is nan, and null in its row ({at}); later ones are not reported"
+        return plan.config.document.problem(("metrics", metric), message, hint, key=True)

@@ -49,6 +49,12 @@ def power(base: Any, exponent: Any) -> Any:
     return base**exponent
 
 
+def quotient(total: Tensor, over: Tensor) -> Tensor:
+    """Returns `total / over`, and NaN for a division by 0."""
+    divided = total / over
+    return torch.where(over == 0, torch.full_like(divided, torch.nan), divided)
+
+
 def number_as(number: float, dtype: torch.dtype, device: str) -> Tensor:
     """Returns a number as a 0-d tensor."""
     return torch.scalar_tensor(number, dtype=dtype, device=device)

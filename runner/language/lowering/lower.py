@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Inference
-from runner.language.inference.runtime import number_as
+from runner.language.inference.runtime import number_as, quotient
 from runner.language.inference.torch_warnings import torch_warnings_reported
 from runner.language.lowering import branches, calls, indexing, operators
 from runner.language.lowering.calls import differentiated
@@ -142,7 +142,8 @@ def _lower_measured(
         return next(iter(values.values()))
     parts |= {f"{measured.name}.{key}": value for key, value in values.items()}
     inner = lowering.inside(measured.texts["over"], measured.origin("over"), lowering.graph)
-    ratio = inner.emit(trees["over"], "call_function", operator.truediv, (values["sum"], values["over"]))
+    divide = operator.truediv if measured.path[0] == "objectives" else quotient
+    ratio = inner.emit(trees["over"], "call_function", divide, (values["sum"], values["over"]))
     ratio.meta["ratio"] = measured.name
     return ratio
 

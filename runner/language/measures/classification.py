@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from runner.language.measures.operands import check_average, classes, or_nan, scores, wide
+from runner.language.measures.operands import OF_COLUMNS, OperandError, check_average, classes, or_nan, scores, wide
 
-_OF_TWO = "; write `num_classes` and `average='macro'` for more"
+_OF_TWO = "write `average='macro', num_classes=…` for more than two"
+_OF_MORE = "give `num_classes` their number"
 
 
 def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
@@ -42,11 +43,12 @@ def top_k_accuracy(score: Tensor, target: Tensor, k: int = 2) -> Tensor:
     """
     given = scores(score)
     if given.dim() != 2:
-        raise ValueError(f"`score` has shape {tuple(score.shape)}, and takes (samples, classes)")
+        message = f"`score` has shape {tuple(score.shape)}, and takes (samples, classes)"
+        raise OperandError(message, "give it a score for each class")
     count = given.shape[1]
     if k < 1:
-        raise ValueError(f"`k` is {k}, and takes 1 or more")
-    wanted = classes(target, "target", len(given), count=count)
+        raise OperandError(f"`k` is {k}, and takes 1 or more", "write a larger one")
+    wanted = classes(target, "target", len(given), count=count, more=OF_COLUMNS)
     largest = torch.argsort(given, dim=1, stable=True).flip(1)[:, :k]
     hits = (largest == wanted[:, None]).any(1)
     empty = torch.tensor(len(given) == 0, device=given.device)
@@ -63,13 +65,13 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Te
     Source: `sklearn.metrics.confusion_matrix`, with `labels=range(num_classes)`.
     """
     if num_classes < 1:
-        raise ValueError(f"`num_classes` is {num_classes}, and takes 1 or more")
+        raise OperandError(f"`num_classes` is {num_classes}, and takes 1 or more", "give it the number of classes")
     return _matrix(prediction, target, num_classes)
 
 
-def _matrix(prediction: Tensor, target: Tensor, num_classes: int, advice: str = "") -> Tensor:
-    found = classes(prediction, "prediction", count=num_classes, advice=advice)
-    wanted = classes(target, "target", len(found), count=num_classes, advice=advice)
+def _matrix(prediction: Tensor, target: Tensor, num_classes: int, more: str = _OF_MORE) -> Tensor:
+    found = classes(prediction, "prediction", count=num_classes, more=more)
+    wanted = classes(target, "target", len(found), count=num_classes, more=more)
     valid = (found >= 0) & (found < num_classes) & (wanted >= 0) & (wanted < num_classes)
     cell = torch.where(valid, wanted * num_classes + found, -1)  # torch rejects -1 where no check could read values
     counts = torch.zeros(num_classes**2, dtype=torch.int64, device=found.device)
@@ -117,8 +119,9 @@ def _counts(prediction: Tensor, target: Tensor, average: str, num_classes: int) 
     """Returns the number of correct predictions, of predictions and of targets of each class."""
     check_average(average)
     if average == "binary" and num_classes != 2:
-        raise ValueError(f"`average='binary'` is for 2 classes, not {num_classes}: write `average='macro'`")
-    matrix = wide(_matrix(prediction, target, num_classes, _OF_TWO if average == "binary" else ""))
+        message = f"`average='binary'` is for 2 classes, and `num_classes` is {num_classes}"
+        raise OperandError(message, "write `average='macro'`, 'micro' or 'weighted'")
+    matrix = wide(_matrix(prediction, target, num_classes, _OF_TWO if average == "binary" else _OF_MORE))
     return matrix.diagonal(), matrix.sum(0), matrix.sum(1)
 
 

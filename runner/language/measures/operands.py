@@ -7,7 +7,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from runner.language.dtypes import dtype_name
+
+OF_COLUMNS = "give `score` a column for each class"
+"""The hint for a class that has no score."""
+
 AVERAGES = ("binary", "macro", "micro", "weighted")
+
+
+class OperandError(ValueError):
+    """An operand that a metric does not take; `hint` says what to write."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def wide(x: Tensor) -> Tensor:
@@ -19,13 +32,13 @@ def check_average(average: str, known: Sequence[str] = AVERAGES) -> None:
     """Rejects an average that a metric does not have.
 
     Raises:
-        ValueError: it is not one of `known`.
+        OperandError: it is not one of `known`.
     """
     if average not in known:
-        raise ValueError(f"`average` is {', '.join(known[:-1])} or {known[-1]}, not '{average}'")
+        raise OperandError(f"there is no average '{average}'", f"write {', '.join(known[:-1])} or {known[-1]}")
 
 
-def classes(x: Tensor, name: str, samples: int | None = None, *, count: int | None = None, advice: str = "") -> Tensor:
+def classes(x: Tensor, name: str, samples: int | None = None, *, count: int | None = None, more: str = "") -> Tensor:
     """Returns class indices as int64 `(samples,)`.
 
     Args:
@@ -33,43 +46,51 @@ def classes(x: Tensor, name: str, samples: int | None = None, *, count: int | No
         name: what the message calls it.
         samples: the number of samples of the other operand.
         count: the number of classes; a class outside `[0, count)` is an error when it is computed on the CPU.
-        advice: the end of the message about such a class.
+        more: the hint for such a class.
     Raises:
-        ValueError: the shape or dtype is wrong, or a class is outside the range.
+        OperandError: the shape or dtype is wrong, or a class is outside the range.
     """
     if x.dim() != 1:
-        raise ValueError(f"`{name}` has shape {tuple(x.shape)}, and takes a class for each sample")
+        hint = "reduce it to one class a sample: `x.argmax(1)`, or `x.flatten()`"
+        raise OperandError(f"`{name}` has shape {tuple(x.shape)}, and takes classes of shape (samples,)", hint)
     if samples is not None and len(x) != samples:
-        raise ValueError(f"`{name}` has {len(x)} samples, and the other operand {samples}")
+        raise OperandError(f"`{name}` has {len(x)} samples, and the other operand {samples}", "give both one length")
     if x.is_complex() or (x.is_floating_point() and name == "prediction"):
-        raise ValueError(f"`{name}` takes classes: write `x > 0.5` or `x.argmax(1)`")
+        hint = "write `x > 0.5` for two classes, `x.argmax(1)` for several"
+        raise OperandError(f"`{name}` takes classes, not {dtype_name(x.dtype)} numbers", hint)
     found = x.detach().to(torch.int64)
-    if not has_values(x):
+    whole = found == x if x.is_floating_point() else None
+    inside = None if count is None else (found >= 0) & (found < count)
+    if not _has_values(x):
+        for holds in (whole, inside):
+            if holds is not None:
+                torch._assert_async(holds.all(), f"`{name}` has a class that is none of them")
         return found
-    if x.is_floating_point() and bool((found != x).any()):
-        wrong = x[found != x][0].item()
-        raise ValueError(f"`{name}` has {wrong:g}, which is not a class")
-    if count is not None and bool(((found < 0) | (found >= count)).any()):
-        wrong = int(found[(found < 0) | (found >= count)][0])
-        raise ValueError(f"`{name}` has the class {wrong}, and the classes are 0 to {count - 1}{advice}")
+    if whole is not None and not bool(whole.all()):
+        wrong = x[~whole][0].item()
+        raise OperandError(f"`{name}` has {wrong:g}, which is not a class", "classes are whole numbers, from 0")
+    if count is not None and inside is not None and not bool(inside.all()):
+        message = f"`{name}` has the class {int(found[~inside][0])}, and the classes are 0 to {count - 1}"
+        raise OperandError(message, more)
     return found
 
 
-def has_values(x: Tensor) -> bool:
+def _has_values(x: Tensor) -> bool:
     """Whether elements can be read at once: not while tracing or planning without memory, nor on another device."""
-    return type(x) is Tensor and x.device.type == "cpu"
+    return x.device.type == "cpu" and not torch._C._len_torch_dispatch_stack()
 
 
 def scores(x: Tensor, name: str = "score") -> Tensor:
     """Returns scores `(samples,)` or `(samples, classes)` in a dtype that torch sorts.
 
     Raises:
-        ValueError: the shape is wrong, or the scores are complex.
+        OperandError: the shape is wrong, or the scores are complex.
     """
     if x.dim() not in (1, 2):
-        raise ValueError(f"`{name}` has shape {tuple(x.shape)}, and takes (samples,) or (samples, classes)")
+        message = f"`{name}` has shape {tuple(x.shape)}, and takes (samples,) or (samples, classes)"
+        raise OperandError(message, "flatten it")
     if x.is_complex():
-        raise ValueError(f"`{name}` is complex, and scores are real")
+        raise OperandError(f"`{name}` is complex, and scores are real", "take its `.real`")
     return wide(x)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from runner.language.measures.operands import check_average, classes, or_nan, scores, wide
+from runner.language.measures.operands import OF_COLUMNS, check_average, classes, or_nan, scores, wide
 
+_OF_TWO = "give `score` a column for each class: (samples, classes)"
 _AVERAGES = ("macro", "micro", "weighted")
 
 
@@ -44,10 +45,10 @@ def _over_classes(of_one: Callable[[Tensor, Tensor], Tensor], score: Tensor, tar
     given = scores(score)
     undefined = given.isnan().any()
     if given.dim() == 1:
-        positive = classes(target, "target", len(given), count=2) == 1
+        positive = classes(target, "target", len(given), count=2, more=_OF_TWO) == 1
         return or_nan(of_one(given, positive), undefined)
     count = given.shape[1]
-    wanted = classes(target, "target", len(given), count=count)
+    wanted = classes(target, "target", len(given), count=count, more=OF_COLUMNS)
     positive = wanted[:, None] == torch.arange(count, device=wanted.device)
     if average == "micro":
         return or_nan(of_one(given.reshape(-1), positive.reshape(-1)), undefined)

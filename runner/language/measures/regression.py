@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from runner.language.measures.operands import wide
+from runner.language.measures.operands import OperandError, wide
 
 
 def r2(prediction: Tensor, target: Tensor) -> Tensor:
@@ -17,14 +17,13 @@ def r2(prediction: Tensor, target: Tensor) -> Tensor:
         0-d float64. For a constant target it is 1 if every prediction is exact, else 0. NaN for fewer than two
         samples.
     Raises:
-        ValueError: the shapes differ.
+        OperandError: the shapes differ.
     Source: `sklearn.metrics.r2_score`.
     """
     if prediction.shape != target.shape or prediction.dim() not in (1, 2):
         shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
-        raise ValueError(
-            f"`r2` takes a prediction and a target of one shape, (samples,) or (samples, outputs): {shapes}"
-        )
+        message = f"`prediction` and `target` have the shapes {shapes}, and take one: (samples,) or (samples, outputs)"
+        raise OperandError(message, "`squeeze` or `unsqueeze` one of them")
     if len(prediction) < 2:
         return torch.full((), torch.nan, dtype=wide(target[:0]).dtype, device=target.device)
     found, wanted = wide(prediction), wide(target)

@@ -33,6 +33,7 @@ _BUILTINS: Mapping[str, str] = {
     "Parameter": "declare it under `parameters:`",
     "nn.Parameter": "declare it under `parameters:`",
     "torch.nn.Parameter": "declare it under `parameters:`",
+    **dict.fromkeys(("auroc", "auc", "roc_auc_score"), "write `roc_auc(scores, targets)`"),
     "super": "built-ins of Python are not available; `steprun ops` lists what is",
     "eval": "built-ins of Python are not available; `steprun ops` lists what is",
     "exec": "built-ins of Python are not available; `steprun ops` lists what is",

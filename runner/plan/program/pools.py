@@ -283,7 +283,7 @@ def _hint(values: Values, source: SourcePlan, name: str, states: Outputs) -> str
     return f'write `metrics: {{{name}: {{whole: "{text}"}}}}`'
 
 
-_LONGEST = 50
+_LONGEST = 80
 """The most characters of a metric that a hint repeats."""
 
 
