@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.engine.data.placing import placed
-from runner.engine.data.samples import ColumnFault, Samples, open_samples
+from runner.engine.data.samples import ColumnFault, MemorySamples, Samples, open_samples
 from runner.errors import DataWarning, Problem, RunError
 from runner.faults import ConfigPath
 from runner.optim.updates import ALIGNMENT
@@ -200,6 +200,10 @@ class Batches:
             self.taken = self._read(self.seen.start, self.seen.stop)
             yield self.taken
         self.taken, self.seen = before
+
+    def lacks(self, column: str, value: int) -> bool:
+        """Whether no sample of a column has a value; False for columns that are not in memory."""
+        return isinstance(self._samples, MemorySamples) and self._samples.lacks(column, value)
 
     def _draw(self, position: int) -> None:
         place = position - self._first
