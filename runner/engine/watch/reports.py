@@ -192,9 +192,9 @@ def value_problem(
     if origin.input is not None:
         return _of_input(binding, origin.input, name, tensor)
     if "ratio" in origin.node.meta:
-        message = told(name, tensor, ": the sum of its `over` is 0")
+        message = f"{told(name, tensor, ': the sum of its `over` is 0')} {where(plan, state)}"
         hint = "leave no batch without samples that count, or draw larger ones"
-        return _placed(plan, state, computation, origin, lambda text: message, hint)
+        return plan.config.document.problem(("objectives", origin.node.meta["ratio"], "over"), message, hint)
     hint = _OF_VALUES.get(_operation(origin), f"lower the learning rate, or make what it is given smaller; {GO_ON}")
     return _placed(plan, state, computation, origin, lambda text: told(name, tensor, f", from {text}"), hint)
 

@@ -141,9 +141,9 @@ def _lower_measured(
     if "over" not in values:
         return next(iter(values.values()))
     parts |= {f"{measured.name}.{key}": value for key, value in values.items()}
-    inner = lowering.inside(measured.texts["over"], measured.origin("over"), lowering.graph)
+    inner = lowering.inside(measured.texts["sum"], measured.origin("sum"), lowering.graph)
     divide = operator.truediv if measured.path[0] == "objectives" else quotient
-    ratio = inner.emit(trees["over"], "call_function", divide, (values["sum"], values["over"]))
+    ratio = inner.emit(trees["sum"], "call_function", divide, (values["sum"], values["over"]))
     ratio.meta["ratio"] = measured.name
     return ratio
 

@@ -24,6 +24,9 @@ from runner.plan.program.outputs import Outputs
 from runner.plan.tensors.examples import SMALL, WrongInference
 
 
+_WITHOUT_DRAWS = "compute it without random numbers"
+
+
 @dataclass(frozen=True, slots=True)
 class Gathering:
     """One metric that is computed from gathered values."""
@@ -84,7 +87,7 @@ def _gathering(
     drawn = next((node for node in lowered.graph.nodes if node.meta.get("random")), None)
     if drawn is not None:
         message = f"`{name}` draws random numbers from `{operation(drawn)}`, after all batches"
-        hint = "draw them in `expression`, and read the result by its name"
+        hint = _WITHOUT_DRAWS
         values.faults.language(path, LanguageError(message, hint, drawn.meta["place"], drawn.meta.get("origin")))
         return None
     computation = extract(lowered, ["value"], path)
@@ -106,8 +109,9 @@ def _fault(text: str, node: ast.Name, state: State, name: str) -> LanguageError:
     if isinstance(state, Mixed):
         does = "draws random numbers" if state.node.meta.get("random") else "mixes samples"
         what = f"`{operation(state.node)}` {does} in it"
+    hint = _WITHOUT_DRAWS if "draws" in what else f"read the values that `{node.id}` is computed from"
     message = f"`{name}` is computed from all samples, and `{node.id}` has no value for each sample: {what}"
-    return LanguageError(message, f"read the values that `{node.id}` is computed from", place_of(node, text))
+    return LanguageError(message, hint, place_of(node, text))
 
 
 def _lowered(
