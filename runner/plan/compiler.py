@@ -355,9 +355,15 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         on_nonfinite=config.on_nonfinite,
         health=health,
         memory=_memory_limit(request),
-        partial=undefined_at_times(program.lowered),
+        partial=undefined_at_times(program.lowered) | _of_all_samples(config),
         drawings=program.drawings,
     )
+
+
+def _of_all_samples(config: Config) -> frozenset[str]:
+    """The metrics that are declared with `whole`; a batch may be too small for them."""
+    declared = config.metrics.items()
+    return frozenset(name for name, each in declared if not isinstance(each, str) and each.whole is not None)
 
 
 def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimates:

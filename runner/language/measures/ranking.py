@@ -52,7 +52,7 @@ def _over_classes(of_one: Callable[[Tensor, Tensor], Tensor], score: Tensor, tar
     positive = wanted[:, None] == torch.arange(count, device=wanted.device)
     if average == "micro":
         return or_nan(of_one(given.reshape(-1), positive.reshape(-1)), undefined)
-    found = torch.stack([of_one(given[:, each], positive[:, each]) for each in range(count)])
+    found = torch.stack([of_one(given[:, each].contiguous(), positive[:, each]) for each in range(count)])
     weight = wide(positive.sum(0)) if average == "weighted" else torch.ones_like(found)
     return or_nan((found * weight).sum() / weight.sum(), undefined)
 

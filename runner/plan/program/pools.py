@@ -174,7 +174,9 @@ def accumulation(
     ratios = {name: (wanted.index(f"{name}.sum"), wanted.index(f"{name}.over")) for name in _ratios(wanted)}
     ratio = ratios.get(objective) if evaluation.sources else None
     _check_sums(values, found, objective)
-    classes = _over(values, evaluation, found, objective) if ratio else _classes(values, evaluation, found, state)
+    classes = _classes(values, evaluation, choice, found, state)
+    if ratio:
+        classes = _over(values, evaluation, choice, found, objective)
     parts = []
     recorded = {output for output, _ in (*evaluation.columns, *evaluation.kept)}
     for output, (name, own) in enumerate(zip(wanted, found.states, strict=True)):
@@ -203,10 +205,10 @@ def _ratios(wanted: Sequence[str]) -> list[str]:
     return [name for name in wanted if f"{name}.over" in wanted]
 
 
-def _over(values: Values, evaluation: Evaluation, found: Outputs, objective: str) -> Classes | None:
+def _over(values: Values, evaluation: Evaluation, choice: Choice, found: Outputs, objective: str) -> Classes | None:
     """What computes the `over` of a declared objective before its backward."""
-    node = values.lowered.parts[f"{objective}.over"]
-    made = _variants(values, evaluation, found, ["over"], [node])
+    node = found.lowered.parts[f"{objective}.over"]
+    made = _variants(values, evaluation, choice, found, ["over"], [node])
     if made is None:
         return None
     if made[0][1].random:
@@ -217,12 +219,17 @@ def _over(values: Values, evaluation: Evaluation, found: Outputs, objective: str
 
 
 def _variants(
-    values: Values, evaluation: Evaluation, found: Outputs, names: Sequence[str], nodes: Sequence[fx.Node]
+    values: Values,
+    evaluation: Evaluation,
+    choice: Choice,
+    found: Outputs,
+    names: Sequence[str],
+    nodes: Sequence[fx.Node],
 ) -> tuple[tuple[tuple[int, ...], Computation], ...] | None:
     """Computations of some values by the lengths of batches; None if the expression cannot be lowered for all."""
     made: list[tuple[tuple[int, ...], Computation]] = []
     for lengths in values.lengths(evaluation.sources, False):
-        lowered = values.lowered_for(dict(evaluation.batches), lengths, True)
+        lowered = values.lowered_for(choice, lengths, True)
         same = None if lowered is None else twins(found.nodes, list(lowered.graph.nodes))
         if lowered is None or same is None:
             return None
@@ -230,14 +237,14 @@ def _variants(
     return tuple(made)
 
 
-def _classes(values: Values, evaluation: Evaluation, found: Outputs, state: State) -> Classes | None:
+def _classes(values: Values, evaluation: Evaluation, choice: Choice, found: Outputs, state: State) -> Classes | None:
     """The targets and class weights of an objective over class indices; None unless computable before it."""
     if not isinstance(state, Term) or state.weights is None:
         return None
     weights = state.weights
     wanted = [weights.target] if weights.weight is None else [weights.target, weights.weight]
     names = ["target", "weight"][: len(wanted)]
-    made = _variants(values, evaluation, found, names, wanted)
+    made = _variants(values, evaluation, choice, found, names, wanted)
     if made is None:
         return None
     first = made[0][1]

@@ -23,7 +23,6 @@ from runner.plan.program.expressions import Values
 from runner.plan.program.outputs import Outputs
 from runner.plan.tensors.examples import SMALL, WrongInference
 
-
 _WITHOUT_DRAWS = "compute it without random numbers"
 
 

@@ -257,7 +257,7 @@ WRONG: dict[str, tuple[Callable[[], Tensor], str, str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_no_operand_is_an_error_with_a_hint(name: str) -> None:
     compute, message, hint = WRONG[name]
-    with pytest.raises(OperandError, match="`(prediction|target|score)`") as caught:
+    with pytest.raises(OperandError, match=r"`(prediction|target|score)`") as caught:
         compute()
     assert str(caught.value) == message
     assert caught.value.hint == hint
