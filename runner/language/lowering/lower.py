@@ -25,8 +25,8 @@ from runner.language.lowering.scope import Scope
 from runner.language.lowering.size import too_large
 from runner.language.lowering.statements import collecting, program
 from runner.language.lowering.values import describe
-from runner.language.text.faults import LanguageError, place_of
-from runner.language.text.parse import parse_expression, parse_statements
+from runner.language.text.faults import START, LanguageError, Place, place_of
+from runner.language.text.parse import MAX_INTEGER, parse_expression, parse_statements
 
 _POOLS: Mapping[str, str] = {"sum": "sum", "over": "sum", "mean": "mean", "max": "max", "min": "min"}
 _REDUCTIONS: Mapping[str, str] = {"sum": "sum", "over": "sum", "mean": "mean", "max": "amax", "min": "amin"}
@@ -134,8 +134,10 @@ def _lower_measured(
         inner.captured = lowering.captured
         with collecting(inner, faults, tree):
             value = inner.plain(inner.value(tree))
-            beside = values.get("sum")
-            values[key] = _reduced(inner, key, value, tree, beside) if key in _POOLS else value
+            if key in _POOLS:
+                value = _reduced(inner, key, value, tree, values.get("sum"))
+            check_one_value(value, place_of(tree, inner.text), inner.origin)
+            values[key] = value
     if len(values) != len(trees):
         return None
     if "over" not in values:
@@ -175,6 +177,20 @@ def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
     with inference.session(), _bounded_recursion(), _warnings(lowering):
         lowering.named["value"] = lowering.plain(lowering.value(expression))
     return Lowered(lowering.graph, lowering.named, "value", lowering.shared.random, lowering.shared.gradients)
+
+
+def check_one_value(value: object, place: Place = START, origin: Hashable | None = None) -> None:
+    """Rejects a value that a row, `assign`, `expect` or `when` cannot use.
+
+    Raises:
+        LanguageError: it is neither a tensor nor a real number, or an integer beyond int64.
+    """
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if not isinstance(example, (Tensor, bool, int, float)):
+        hint = "write an expression with one value"
+        raise LanguageError("this is neither a tensor nor a number", hint, place, origin)
+    if isinstance(example, int) and not -MAX_INTEGER <= example < MAX_INTEGER:
+        raise LanguageError("this integer does not fit into int64", "write it as a float: `1e20`", place, origin)
 
 
 def _check_size(text: str, trees: Sequence[ast.AST], scope: Scope, inference: Inference) -> None:
