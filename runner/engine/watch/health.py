@@ -40,11 +40,11 @@ class Health:
     Each rule is reported once per parameter; `conclude` reports how often it applied after that.
     """
 
-    def __init__(self, plan: Plan, state: State, tell: Callable[[Problem], None]) -> None:
+    def __init__(self, plan: Plan, state: State, report: Callable[[Problem], None]) -> None:
         self._plan = plan
         self._rules = plan.health
         self._state = state
-        self._tell = tell
+        self._report = report
         self._held: dict[tuple[str, str], _Held] = {}  # by rule and parameter
         self._still: dict[str, int] = {}  # parameter → updates in a row that did not change it
 
@@ -116,4 +116,4 @@ class Health:
 
     def _warn(self, rule: str, message: str, action: str) -> None:
         said = f"{rule.replace('_', '-')}: {message}"
-        self._tell(self._plan.config.document.problem(("health", rule), said, action, key=True))
+        self._report(self._plan.config.document.problem(("health", rule), said, action, key=True))
