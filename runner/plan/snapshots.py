@@ -15,7 +15,7 @@ from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.estimates import count_rows
 from runner.plan.program.instructions import Instruction
-from runner.plan.rows.columns import Column
+from runner.plan.rows.columns import Column, matches
 from runner.plan.scalars import integer, number
 
 FEWEST_RUNS = 3
@@ -59,9 +59,12 @@ def plan_snapshot(
     every = integer(declared.every, (*path, "every"), scalars, faults, 1) if own else _every_of_log(config, scalars)
     restart = _restart(declared, (*path, "restart"), scalars, faults, count_rows(program, every or 1))
     for place, pattern in enumerate(declared.include or ()):
-        _check_glob(pattern, (*path, "include", place), columns, faults, key=False)
+        if not any(matches(column, pattern) for column in columns):
+            _check_glob(pattern, (*path, "include", place), columns, faults, key=False)
     include = config.log.include if declared.include is None else declared.include
-    kept = [column.name for column in columns if include is None or _matches(column.name, include)]
+    kept = [
+        column.name for column in columns if include is None or any(matches(column, pattern) for pattern in include)
+    ]
     by_glob: list[tuple[str, TolerancePlan]] = []
     for pattern, tolerance in declared.tolerances.items():
         place_of = (*path, "tolerances", pattern)
