@@ -172,6 +172,7 @@ def advance(kind: str, stepper: Stepper, parameters: dict[str, Parameter]) -> No
         stepper.step()
 
 
+@pytest.mark.slow
 def test_no_optimizer_imports_the_compiler():
     script = """
 import sys, torch

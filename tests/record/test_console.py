@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from runner.engine.rows import Row
 from runner.plan.rows.columns import Column
 from runner.record.console import RowPrinter, wants_color
+from tests.effort import tried
 from tests.record.building import LINEAR, linear_rows, rows_of
 
 
@@ -159,7 +160,7 @@ def test_printing_leaves_torchs_print_options() -> None:
     assert repr(torch.arange(60)) == before
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tried(100), deadline=None)
 @given(
     shape=st.sampled_from([(), (1,), (7,), (64,), (3, 5), (65,), (2, 3, 4), (0,), (512, 2)]),
     dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.complex64]),
