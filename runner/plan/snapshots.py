@@ -10,12 +10,12 @@ from typing import Literal
 
 from runner.config import Config
 from runner.config.record_models import SnapshotDeclaration, ToleranceDeclaration
-from runner.errors import did_you_mean, listing
+from runner.errors import listing
 from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.estimates import count_rows
 from runner.plan.program.instructions import Instruction
-from runner.plan.rows.columns import Column, matches
+from runner.plan.rows.columns import Column, matches, nearest
 from runner.plan.scalars import integer, number
 
 FEWEST_RUNS = 3
@@ -161,10 +161,10 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], faults: Faults, *, key: bool) -> bool:
-    names = [column.name for column in columns]
-    if any(_matches(name, [pattern]) for name in names):
+    if any(_matches(column.name, [pattern]) for column in columns):
         return True
-    hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
+    sliced = next((column.name for column in columns if matches(column, pattern)), None)
+    hint = f"write `{sliced}`: a snapshot compares whole tensors" if sliced else nearest(pattern, columns)
     faults.add(path, f"`{pattern}` matches no column", hint, key=key)
     return False
 

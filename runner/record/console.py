@@ -97,7 +97,9 @@ class RowPrinter:
         self._seen = 0
         self._lines = _lines_of(columns)
         self._leading = [len(column.leading) for column in columns]
-        labels = [label for line in self._lines for label in (line.label, *(name for _, name in line.slices))]
+        labels = [line.label for line in self._lines]
+        large = [line for line in self._lines if (columns[line.position].elements or 0) > LARGEST_WHOLE]
+        labels += [name for line in large for _, name in line.slices]
         labels += [GRADIENT] * any(line.gradient is not None for line in self._lines)
         self._label_width = min(max(map(len, labels), default=0), WIDEST_LABEL)
         self._printed: dict[int, _Printed] = {}  # by column

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from runner.errors import did_you_mean
 from runner.plan.rows.slices import slice_names
 
 Role = Literal["value", "norm", "weight", "gradient", "state"]
@@ -88,6 +89,19 @@ def matched_slices(column: Column, pattern: str) -> list[str]:
     """The names of the slices of a column that a glob matches; brackets in the glob stand for themselves."""
     literal = pattern.replace("[", "[[]")
     return [name for name in slice_names(column.name, column.leading) if fnmatch.fnmatchcase(name, literal)]
+
+
+def nearest(pattern: str, columns: Sequence[Column]) -> str:
+    """What to write instead of a name or glob that matches no column and no slice."""
+    owner, bracket, rest = pattern.partition("[")
+    name = owner + rest.partition("]")[2]
+    for column in columns if bracket else ():
+        if column.name == name:
+            slices = slice_names(name, column.leading)
+            between = f"the slices of `{name}` are `{slices[0]}` to `{slices[-1]}`" if slices else ""
+            return between or f"write `{name}`: it has no slices that are measured"
+    names = [column.name for column in columns]
+    return did_you_mean(pattern, names, f"columns are {', '.join(names)}")
 
 
 def recorded(column: Column) -> tuple[Column, ...]:

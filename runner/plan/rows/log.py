@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner.config.record_models import Log
-from runner.errors import did_you_mean
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.rows.columns import REDUCED, Column, matched_slices, matches, recorded
+from runner.plan.rows.columns import REDUCED, Column, matched_slices, matches, nearest, recorded
 from runner.plan.rows.slices import leading
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan
@@ -59,9 +58,7 @@ def kept_columns(log: Log, columns: Sequence[Column], faults: Faults) -> list[Co
     _check_recorded(kept, faults)
     for number, pattern in enumerate(log.include or ()):
         if not any(matches(column, pattern) for column in columns):
-            names = [column.name for column in columns]
-            hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
-            faults.add(("log", "include", number), f"`{pattern}` matches no column", hint)
+            faults.add(("log", "include", number), f"`{pattern}` matches no column", nearest(pattern, columns))
     return kept
 
 
