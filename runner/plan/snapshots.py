@@ -15,7 +15,7 @@ from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.estimates import count_rows
 from runner.plan.program.instructions import Instruction
-from runner.plan.rows.columns import Column, matches, nearest
+from runner.plan.rows.columns import Column, column_hint, matches
 from runner.plan.scalars import integer, number
 
 FEWEST_RUNS = 3
@@ -164,7 +164,7 @@ def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], fault
     if any(_matches(column.name, [pattern]) for column in columns):
         return True
     sliced = next((column.name for column in columns if matches(column, pattern)), None)
-    hint = f"write `{sliced}`: a snapshot compares whole tensors" if sliced else nearest(pattern, columns)
+    hint = f"write `{sliced}`: a snapshot compares whole tensors" if sliced else column_hint(pattern, columns)
     faults.add(path, f"`{pattern}` matches no column", hint, key=key)
     return False
 

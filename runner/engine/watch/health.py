@@ -69,8 +69,7 @@ class Health:
             before.update((name, parameter.detach().clone()) for name, parameter in parameters.items())
 
         def compare() -> None:
-            for name, parameter in parameters.items():
-                self._compare(name, before[name], parameter.detach())
+            self._compare(before, {name: parameter.detach() for name, parameter in parameters.items()})
 
         return [remember, *takes, compare]
 
@@ -86,35 +85,50 @@ class Health:
         held = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
         pieces = self._pieces(held)
         norms = torch._foreach_norm(list(pieces.values())) if pieces else ()
-        values = {piece: norm.item() for piece, norm in zip(pieces, norms, strict=True)}
         least, most = self._rules.vanishing_gradient, self._rules.exploding_gradient
-        small = {piece: value for piece, value in values.items() if least is not None and value < least}
-        large = {piece: value for piece, value in values.items() if most is not None and value > most}
+        small: dict[str, float] = {}
+        large: dict[str, float] = {}
+        for piece, norm in zip(pieces, norms, strict=True):
+            value = norm.item()
+            if least is not None and value < least:
+                small[piece] = value
+            if most is not None and value > most:
+                large[piece] = value
         for name in held if small or large else ():
             for piece in self._applied(name, small):
-                message = f"`{piece}.grad` has the norm {values[piece]:.3g}, below {least:.3g}"
+                message = f"`{piece}.grad` has the norm {small[piece]:.3g}, below {least:.3g}"
                 self._hold("vanishing_gradient", name, piece, message)
             for piece in self._applied(name, large):
-                message = f"`{piece}.grad` has the norm {values[piece]:.3g}, above {most:.3g}"
+                message = f"`{piece}.grad` has the norm {large[piece]:.3g}, above {most:.3g}"
                 self._hold("exploding_gradient", name, piece, message)
 
-    def _compare(self, name: str, before: Tensor, after: Tensor) -> None:
-        old, new = self._pieces({name: before}), self._pieces({name: after})
-        times = self._rules.unchanged
-        if times is not None:
-            for piece in old:
-                self._still[piece] = self._still.get(piece, 0) + 1 if torch.equal(old[piece], new[piece]) else 0
-            for piece in self._applied(name, {piece for piece in old if self._still[piece] >= times}):
+    def _compare(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+        old, new = self._pieces(before), self._pieces(after)
+        times, (least, most) = self._rules.unchanged, self._rules.update_ratio or (None, None)
+        still: dict[str, int] = {}
+        small: dict[str, float] = {}
+        large: dict[str, float] = {}
+        for piece, tensor in old.items():
+            if times is not None:
+                count = self._still[piece] = self._still.get(piece, 0) + 1 if torch.equal(tensor, new[piece]) else 0
+                if count >= times:
+                    still[piece] = count
+            if least is not None and most is not None:
+                change, size = (norm.item() for norm in torch._foreach_norm([new[piece] - tensor, tensor]))
+                ratio = change / size if size else math.nan  # undefined for a parameter that is zero
+                if ratio < least:
+                    small[piece] = ratio
+                elif ratio > most:
+                    large[piece] = ratio
+        for name in before if still or small or large else ():
+            for piece in self._applied(name, still):
                 updates = f"{times} update{'' if times == 1 else 's'}"
                 self._hold("unchanged", name, piece, f"`{piece}` has not changed in {updates} in a row")
-        if self._rules.update_ratio is not None:
-            least, most = self._rules.update_ratio
-            ratios = {piece: _ratio(old[piece], new[piece]) for piece in old}
-            for piece in self._applied(name, {piece for piece, ratio in ratios.items() if ratio < least}):
-                message = f"the update of `{piece}` is {ratios[piece]:.3g} of its norm, below {least:.3g}"
+            for piece in self._applied(name, small):
+                message = f"the update of `{piece}` is {small[piece]:.3g} of its norm, below {least:.3g}"
                 self._hold("update_ratio", name, piece, message, ": small")
-            for piece in self._applied(name, {piece for piece, ratio in ratios.items() if ratio > most}):
-                message = f"the update of `{piece}` is {ratios[piece]:.3g} of its norm, above {most:.3g}"
+            for piece in self._applied(name, large):
+                message = f"the update of `{piece}` is {large[piece]:.3g} of its norm, above {most:.3g}"
                 self._hold("update_ratio", name, piece, message, ": large")
 
     def _pieces(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -153,9 +167,3 @@ class Health:
     def _warn(self, rule: str, message: str, action: str) -> None:
         said = f"{rule.replace('_', '-')}: {message}"
         self._report(self._plan.config.document.problem(("health", rule), said, action, key=True))
-
-
-def _ratio(before: Tensor, after: Tensor) -> float:
-    """The norm of an update relative to that of the weights before; NaN for weights that are zero."""
-    change, size = (norm.item() for norm in torch._foreach_norm([after - before, before]))
-    return change / size if size else math.nan

@@ -91,7 +91,7 @@ def matched_slices(column: Column, pattern: str) -> list[str]:
     return [name for name in slice_names(column.name, column.leading) if fnmatch.fnmatchcase(name, literal)]
 
 
-def nearest(pattern: str, columns: Sequence[Column]) -> str:
+def column_hint(pattern: str, columns: Sequence[Column]) -> str | None:
     """What to write instead of a name or glob that matches no column and no slice."""
     owner, bracket, rest = pattern.partition("[")
     name = owner + rest.partition("]")[2]

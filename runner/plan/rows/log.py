@@ -10,7 +10,7 @@ from runner.config.record_models import Log
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.rows.columns import REDUCED, Column, matched_slices, matches, nearest, recorded
+from runner.plan.rows.columns import REDUCED, Column, column_hint, matched_slices, matches, recorded
 from runner.plan.rows.slices import leading
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan
@@ -58,7 +58,7 @@ def kept_columns(log: Log, columns: Sequence[Column], faults: Faults) -> list[Co
     _check_recorded(kept, faults)
     for number, pattern in enumerate(log.include or ()):
         if not any(matches(column, pattern) for column in columns):
-            faults.add(("log", "include", number), f"`{pattern}` matches no column", nearest(pattern, columns))
+            faults.add(("log", "include", number), f"`{pattern}` matches no column", column_hint(pattern, columns))
     return kept
 
 
