@@ -17,6 +17,9 @@ from runner.plan.plan import Plan
 
 Measure = Callable[[], None]
 
+MOST_REPORTED = 8
+"""The most slices of one parameter that a rule reports by name."""
+
 _ACTIONS: Mapping[str, str] = {
     "vanishing_gradient": "look at what saturates between `{}` and the objective, or start it from larger values",
     "exploding_gradient": "clip it (`clip_grad_norm`), or start `{}` from smaller values",
@@ -38,6 +41,7 @@ class _Held:
     """A rule that was reported for a parameter or a slice."""
 
     action: str
+    reported: bool  # false for the slices past `MOST_REPORTED`
     further: int = 0  # later steps in which the rule applied too
 
 
@@ -53,6 +57,7 @@ class Health:
         self._state = state
         self._report = report
         self._held: dict[tuple[str, str], _Held] = {}  # by rule, and parameter or slice
+        self._slices: dict[tuple[str, str], int] = {}  # by rule and parameter: to how many slices it has applied
         self._still: dict[str, int] = {}  # parameter or slice → updates in a row that did not change it
 
     def gradients(self, parameters: Mapping[str, Parameter]) -> list[Measure]:
@@ -76,7 +81,7 @@ class Health:
     def conclude(self) -> None:
         """Report how often each rule applied after its first report."""
         for (rule, name), held in self._held.items():
-            if held.further:
+            if held.further and held.reported:
                 times = "1 more step" if held.further == 1 else f"{held.further:,} more steps"
                 self._warn(rule, f"it held for `{name}` in {times}", held.action)
         self._held.clear()
@@ -161,8 +166,14 @@ class Health:
             return
         actions = _ACTIONS if piece == name else {**_ACTIONS, **_SLICE_ACTIONS}
         action = actions[rule + side].format(piece, name)
-        self._held[rule, piece] = _Held(action)
-        self._warn(rule, f"{message} {where(self._plan, self._state)}", action)
+        count = 0
+        if piece != name:
+            count = self._slices[rule, name] = self._slices.get((rule, name), 0) + 1
+        self._held[rule, piece] = _Held(action, reported=count <= MOST_REPORTED)
+        if count == MOST_REPORTED + 1:
+            message = f"it applies to more than {MOST_REPORTED} slices of `{name}`; the others are not reported"
+        if count <= MOST_REPORTED + 1:
+            self._warn(rule, f"{message} {where(self._plan, self._state)}", action)
 
     def _warn(self, rule: str, message: str, action: str) -> None:
         said = f"{rule.replace('_', '-')}: {message}"

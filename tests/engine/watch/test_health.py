@@ -216,6 +216,18 @@ def test_a_gradient_that_vanishes_in_one_layer_of_ten_is_told_of_that_layer(engi
     ]
 
 
+def test_of_many_slices_a_rule_reports_the_first_by_name() -> None:
+    scale = "[1" + ", 1.0e-9" * 9 + "]"
+    text = DEEP % ("eager", scale, 1e-3, 2, "vanishing_gradient: 1e-6")
+    found = [line.partition("\n")[0] for line in told(text)]
+    assert [line.partition("`")[2].partition("`")[0] for line in found[:8]] == [f"w[{n}].grad" for n in range(1, 9)]
+    assert found[8] == (
+        "vanishing-gradient: it applies to more than 8 slices of `w`; the others are not reported "
+        "(row 1, repeat[1].train)"
+    )
+    assert found[9:] == [f"vanishing-gradient: it held for `w[{number}]` in 1 more step" for number in range(1, 9)]
+
+
 def test_a_rule_that_applies_to_every_slice_is_told_of_the_whole() -> None:
     text = DEEP % ("eager", "[" + ", ".join(["1.0e-9"] * 10) + "]", 1e-3, 1, "vanishing_gradient: 1e-6, unchanged: 1")
     found = told(text)
