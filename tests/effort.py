@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _FAST = "STEPRUN_FAST_TESTS"
 """Set in the processes of a session that runs the fast subset, before test modules are imported."""
@@ -18,3 +23,16 @@ def tried(count: int, fast: int | None = None) -> int:
     if not os.environ.get(_FAST):
         return count
     return max(1, count // 5) if fast is None else fast
+
+
+def thinned(rows: Iterable[T], kind: Callable[[T], object], every: int) -> list[T]:
+    """All rows, or in the fast subset the first of each kind and every so many after it."""
+    if not os.environ.get(_FAST):
+        return list(rows)
+    seen: Counter[object] = Counter()
+    kept = []
+    for row in rows:
+        if seen[kind(row)] % every == 0:
+            kept.append(row)
+        seen[kind(row)] += 1
+    return kept
