@@ -326,7 +326,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     environment, instructions, scalars = program.environment, program.instructions, program.environment.scalars
     snapshot = plan_snapshot(config, program.possible, instructions, scalars, faults)
     log = plan_log(config.log, program.columns, scalars, faults)
-    health = plan_health(config.health, scalars, faults)
+    health = plan_health(config.health, scalars, declared.tensors, faults)
     estimates = _estimate(declared, program, log)
     faults.stop()
     _check_engine(config, declared.tensors, program, health)
