@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 TOP_LEVEL_KEYS = (
     "name", "description", "extends", "seed", "dtype", "device", "engine", "autocast", "parameters", "constants",
-    "data", "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
+    "data", "functions", "expression", "objectives", "metrics", "optimizer", "optimizers", "steps", "log",
+    "on_nonfinite",
     "health", "snapshot",
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""

@@ -12,15 +12,16 @@ from runner.catalogue import optimizers
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
-from runner.config.models import (
-    STEP_MODELS,
-    Config,
-    DataDeclaration,
-    Expectation,
-    Step,
-    TensorDeclaration,
+from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, Step, TensorDeclaration
+from runner.config.record_models import (
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
 )
-from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
 from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
 from runner.config.schema_forms import (
     EXPRESSION,
@@ -43,6 +44,7 @@ from runner.config.schema_forms import (
     whole,
 )
 from runner.config.sections.autocast import DYNAMIC
+from runner.config.sections.measured import WAYS
 from runner.config.sections.names import RESERVED
 from runner.config.sections.optimizers import RULE
 from runner.config.sections.snapshot import TOLERANCES
@@ -87,7 +89,8 @@ def _config() -> Schema:
         "constants": by_name("constant"),
         "data": by_name("source"),
         "functions": {"type": "object", "propertyNames": _signature(), "additionalProperties": or_null(EXPRESSION)},
-        "metrics": {**names, "additionalProperties": or_null(EXPRESSION)},
+        "metrics": by_name("metric"),
+        "objectives": by_name("objective"),
         "optimizer": {"$ref": "#/definitions/optimizer"},
         "optimizers": by_name("optimizer"),
         "steps": _program(),
@@ -124,6 +127,8 @@ def _config() -> Schema:
             "parameter": _tensor(),
             "constant": _constant(),
             "source": _source(),
+            "metric": _metric(),
+            "objective": {"anyOf": [merged(ObjectiveDeclaration), NULL]},
             "optimizer": optimizer(),
             **optimizer_kinds(),
             "step": _step(),
@@ -142,6 +147,7 @@ def _whole() -> Schema:
         "anyOf": [{"required": [name]} for name in (*optimizers(), RULE)],
         "properties": {RULE: {"type": "object", "required": ["update"]}},
     }
+    one_way = {"anyOf": [{"required": [way[0]]} for way in WAYS]}
     words = "|".join(STEP_MODELS)
     word = {"pattern": rf"^(?![- ]*(?:{words})\s*$)", "errorMessage": "Expected a list of steps: write `- ` before it."}
     return {
@@ -150,6 +156,8 @@ def _whole() -> Schema:
             "parameters": {"type": "object", "minProperties": 1, "additionalProperties": {**parameter, **columns}},
             "constants": {"additionalProperties": {**filled, **columns}},
             "data": {"additionalProperties": {"type": "object", "required": ["columns"]}},
+            "objectives": {"additionalProperties": {"type": "object", "required": ["sum", "over"]}},
+            "metrics": {"additionalProperties": {"if": {"type": "object"}, "then": one_way}},
             "optimizer": {"if": {"type": "object"}, "then": one},
             "optimizers": {"additionalProperties": {"type": "object", **one}},
         },
@@ -216,6 +224,14 @@ def _source() -> Schema:
     return {"description": DataDeclaration.__doc__, "anyOf": [merged(DataDeclaration, columns=columns), NULL]}
 
 
+def _metric() -> Schema:
+    declared = merged(MetricDeclaration)
+    declared["anyOf"] = [
+        {"properties": {key: NULL for key in MetricDeclaration.model_fields if key not in way}} for way in WAYS
+    ]
+    return {"description": MetricDeclaration.__doc__, "anyOf": [EXPRESSION, declared, NULL]}
+
+
 def _program() -> Schema:
     in_no_loop = {
         "not": {"const": "stop"},
@@ -235,7 +251,7 @@ def _step() -> Schema:
     long_form["oneOf"] = [{"required": [kind]} for kind in kinds]
     words = [{"const": kind, "description": STEP_MODELS[kind].__doc__} for kind in BARE]
     return {
-        "description": "A step: a word, or a mapping with one step and, beside it, `every` and `when`.",
+        "description": "A step: a word, or a mapping with one step; the mapping may also have `every` and `when`.",
         "anyOf": [*words, long_form],
     }
 

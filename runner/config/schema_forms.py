@@ -22,7 +22,15 @@ from runner.config.models import (
     TensorDeclaration,
     Train,
 )
-from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
+from runner.config.record_models import (
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
+)
 from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
 from runner.config.training_models import Autocast, Epochs, LossScale, Patience, ReduceLROnPlateau
 
@@ -116,6 +124,8 @@ FIELDS: dict[type[Frozen], Schema] = {
         "backoff_factor": number(exclusiveMinimum=0, exclusiveMaximum=1),
         "growth_interval": integer(1),
     },
+    MetricDeclaration: dict.fromkeys(MetricDeclaration.model_fields, EXPRESSION),
+    ObjectiveDeclaration: dict.fromkeys(ObjectiveDeclaration.model_fields, EXPRESSION),
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},
         "engine": {"enum": list(ENGINES)},

@@ -1,4 +1,4 @@
-"""One run in progress: its binding, its watch, its health rules, and its checkpoints."""
+"""The objects that all steps of a run share: its tensors, its checks, and what saves its checkpoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from runner.engine.binding import Binding
 from runner.engine.state import State
 from runner.engine.watch.health import Health
+from runner.engine.watch.undefined import Undefined
 from runner.engine.watch.watch import Watch
 from runner.plan.plan import Plan
 
@@ -17,7 +18,7 @@ SaveCheckpoint = Callable[[str | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The objects that all steps of a run share."""
+    """The tensors, checks and checkpoints of one run."""
 
     binding: Binding
     watch: Watch
@@ -28,14 +29,15 @@ class Session:
 def open_session(
     plan: Plan, state: State, *, checkpoint: SaveCheckpoint | None = None, watch: Watch | None = None
 ) -> Session:
-    """A session over the tensors of `state`.
+    """Returns a session for the tensors of `state`.
 
     Args:
         checkpoint: called by `checkpoint` steps.
-        watch: watches over `state`; by default it reports as Python warnings.
+        watch: checks `state`; by default it reports as Python warnings.
     """
     watch = Watch(plan, state) if watch is None else watch
-    return Session(Binding(plan, state), watch, Health(plan, state, watch.tell), checkpoint or _saves_nothing)
+    binding = Binding(plan, state, Undefined(plan, state, watch.report).without)
+    return Session(binding, watch, Health(plan, state, watch.report), checkpoint or _saves_nothing)
 
 
 def _saves_nothing(tag: str | None) -> None:

@@ -21,7 +21,7 @@ from runner.config import Config
 from runner.errors import ConfigError, EngineError
 from runner.faults import ConfigPath, Faults, KeyPath, PlacedFault, place
 from runner.language.dtypes import DTYPES
-from runner.language.graph.computation import forget_examples
+from runner.language.graph.computation import forget_examples, undefined_at_times
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import MAX_NODES, Bounds, Clock
 from runner.language.inference.torch_warnings import hide_from_now_on
@@ -31,13 +31,22 @@ from runner.optim import OptimizerPlan, RuleContext, plan_optimizers, readable
 from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.mixed_precision import check_autocast, check_scaled, plan_loss_scaling
-from runner.plan.checks.names import check_names, check_syntax
+from runner.plan.checks.names import check_names, check_syntax, warn_of_replaced
+from runner.plan.checks.objectives import check_objectives
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
-from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
+from runner.plan.estimates import (
+    Estimates,
+    check_size,
+    count_rows,
+    data_bytes,
+    gathered_bytes,
+    row_bytes,
+    state_bytes,
+)
 from runner.plan.memory import machine_memory
 from runner.plan.plan import Plan
 from runner.plan.program.demand import prepare
@@ -179,6 +188,7 @@ def _declare(request: _Request) -> Declarations:
     functions, wrong = declare_functions(config.functions)
     for declaration, head, error in wrong:
         faults.language(("functions", declaration), error, key=head)
+    warn_of_replaced(functions, faults)
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
     context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))
@@ -232,6 +242,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
             expression=expression,
         )
         values.read.update(name for optimizer in optimizers.values() for name in optimizer.reads)
+        check_objectives(config.objectives, lowered, values.trainable, faults)
         prepare(values, config.steps)
         possible = columns_of(values.columns, tensors, optimizers, state=config.log.state)
         values.columns = kept_columns(config.log, possible, faults)
@@ -331,7 +342,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     environment, instructions, scalars = program.environment, program.instructions, program.environment.scalars
     snapshot = plan_snapshot(config, program.possible, instructions, scalars, faults)
     log = plan_log(config.log, program.columns, scalars, faults)
-    health = plan_health(config.health, scalars, faults)
+    health = plan_health(config.health, scalars, declared.tensors, faults)
     scaling = plan_loss_scaling(config, scalars, faults)
     if scaling is not None:
         dtypes = {name: tensor.dtype for name, tensor in declared.tensors.items()}
@@ -365,8 +376,15 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         health=health,
         loss_scaling=scaling,
         memory=_memory_limit(request),
+        partial=undefined_at_times(program.lowered) | _of_all_samples(config),
         drawings=program.drawings,
     )
+
+
+def _of_all_samples(config: Config) -> frozenset[str]:
+    """The metrics that are declared with `whole`; a batch may be too small for them."""
+    declared = config.metrics.items()
+    return frozenset(name for name, each in declared if not isinstance(each, str) and each.whole is not None)
 
 
 def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimates:
@@ -378,7 +396,8 @@ def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimat
         values=program.value_bytes,
         row=row_bytes(log),
         rows=count_rows(program.instructions, log.every),
-        data=data_bytes(source for name, source in supply.sources.items() if name in supply.drawn),
+        data=data_bytes(source for name, source in supply.sources.items() if name in supply.drawn)
+        + gathered_bytes(program.instructions),
     )
 
 

@@ -52,6 +52,7 @@ class Plan:
     health: HealthPlan = field(default_factory=HealthPlan)
     loss_scaling: LossScaling | None = None
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
+    partial: frozenset[str] = frozenset()  # metrics that may be undefined: rows have null for NaN
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 
     @property

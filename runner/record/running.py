@@ -12,7 +12,7 @@ from pathlib import Path
 from runner.config import load
 from runner.engine import Compiling, execute, initial_state
 from runner.engine.rows import Row
-from runner.engine.watch.watch import Watch, tell_as_warning
+from runner.engine.watch.watch import Watch, report_as_warning
 from runner.errors import Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
@@ -76,10 +76,10 @@ def run_recorded(
 
     Args:
         command: the command line for the manifest; this process's by default.
-        see: called with each row once it is recorded.
+        see: called with each row after it is recorded.
         checkpoint_every: number of rows between checkpoints.
-        stop: called after each row; if it returns true, the state is saved and the run ends as interrupted.
-        resumption: where to resume a stopped run. Rows that are on disk are computed again, but not written.
+        stop: called after each row. If it returns true, the state is saved, and the run ends as interrupted.
+        resumption: where to resume a stopped run. Rows on disk are computed again, but not written again.
         compiling: called at each compilation of `engine: compile`.
     Raises:
         RunError: a step failed, or rows could not be written; the rows recorded before can be opened.
@@ -95,7 +95,7 @@ def run_recorded(
 
         def report(problem: Problem) -> None:
             record.warn(problem.render())
-            tell_as_warning(problem)
+            report_as_warning(problem)
 
         def report_compilation(path: str, seconds: float | None) -> None:
             if seconds is not None:
@@ -108,7 +108,7 @@ def run_recorded(
         watch = Watch(plan, state, report)
 
         def save(tag: str | None) -> None:
-            if watch.sound():  # if this step makes the run fail, the run must not resume from here
+            if watch.sound():  # a run must not resume from a step that makes it fail
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
 

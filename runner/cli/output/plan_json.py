@@ -19,7 +19,7 @@ from runner.plan.data.sources import SourcePlan
 from runner.plan.estimates import PROCESS_BYTES
 from runner.plan.plan import Plan
 from runner.plan.program import instructions as program
-from runner.plan.rows.columns import Column
+from runner.plan.rows.columns import Column, pieces
 from runner.plan.tensors.tensors import TensorPlan
 
 
@@ -106,12 +106,15 @@ def _source(source: SourcePlan) -> dict[str, Any]:
 
 def _column(column: Column) -> dict[str, Any]:
     shape = None if column.shape is None else list(column.shape)
+    found = pieces(column)
     return {
         "name": column.name,
         "role": column.role,
         "shape": shape,
         "dtype": dtype_name(column.dtype),
         "kept": column.kept,
+        "whole": any(piece.number is None for piece in found),
+        "slices": [piece.name for piece in found if piece.number is not None],
     }
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.text import aligned, shortened
+from runner.text import aligned, counted, shortened
 
 Described = Mapping[str, Any]
 
@@ -149,7 +149,10 @@ def _log(plan: Described) -> Iterator[str]:
 
 
 def _logged(column: Described) -> tuple[str, ...]:
-    kept = "" if column["kept"] == "full" else column["kept"]
+    kept, slices = column["kept"] if column["kept"] != "full" else "", column["slices"]
+    if slices:
+        names = slices[0] if len(slices) == 1 else f"{slices[0]} … {slices[-1]}"
+        kept += f"{', and' if column['whole'] else ''} of {counted(len(slices), 'slice')}: {names}"
     return column["name"], column["role"], _shape(column["shape"]), column["dtype"], kept
 
 

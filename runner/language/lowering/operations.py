@@ -270,6 +270,8 @@ def _emit_operation(
         random="random" in operation.flags,
         dynamic="dynamic" in operation.flags,
     )
+    if "measure" in operation.flags:
+        made.meta["measure"] = operation.flags
     return _folded(lowering, operation, made)
 
 
