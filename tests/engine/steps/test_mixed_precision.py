@@ -126,6 +126,32 @@ steps: [train, {{assign: {{w: w * 2 + (x.T @ x @ w) * 0}}}}, {{expect: {{(x @ w)
     assert same(hand.rows[2]["w"], trained * 2 + (hand.x.T @ hand.x @ trained) * 0)
 
 
+def test_objectives_are_under_autocast() -> None:
+    text = """
+seed: 2
+autocast: bfloat16
+parameters: {w: {shape: [3, 3], init: normal}}
+constants: {x: {shape: [5, 3], init: normal}}
+expression: h = x @ w
+objectives: {loss: {sum: "(h @ w).square()", over: "(h @ w).abs()"}}
+optimizer: {sgd: {lr: 0.1}}
+steps: 2
+"""
+    plan = compiled(text)
+    state = initial_state(plan)
+    w, x = Parameter(state.parameters["w"].detach().clone()), state.constants["x"]
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for row in list(runner.execute(plan))[1:]:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            h = x @ w
+            loss = (h @ w).square().sum() / (h @ w).abs().sum()
+        loss.backward()
+        optimizer.step()
+        assert same(row["loss"], loss.detach())
+        assert same(row["w"], w.detach())
+
+
 def test_derivatives_within_the_expression_are_under_autocast() -> None:
     text = """
 seed: 2
