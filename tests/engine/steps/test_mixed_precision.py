@@ -133,7 +133,7 @@ autocast: bfloat16
 parameters: {w: {shape: [3, 3], init: normal}}
 constants: {x: {shape: [5, 3], init: normal}}
 expression: h = x @ w
-objectives: {loss: {sum: "(h @ w).square()", over: "(h @ w).abs()"}}
+objectives: {loss: {sum: "(h @ w).square()", over: "(x @ x.T).abs()"}}
 optimizer: {sgd: {lr: 0.1}}
 steps: 2
 """
@@ -145,7 +145,7 @@ steps: 2
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             h = x @ w
-            loss = (h @ w).square().sum() / (h @ w).abs().sum()
+            loss = (h @ w).square().sum() / (x @ x.T).abs().sum()
         loss.backward()
         optimizer.step()
         assert same(row["loss"], loss.detach())
