@@ -20,7 +20,6 @@ from runner.record.json_fields import (
     COUNT,
     DURATION,
     INTEGER,
-    LARGEST_JSON,
     MAPPING,
     PATHS,
     TEXT,
@@ -30,10 +29,9 @@ from runner.record.json_fields import (
     list_of,
     mapping_of,
     or_null,
-    parse_json,
 )
 from runner.record.repository import DirtyCheck, find_repository
-from runner.safe_files import Folder
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 if TYPE_CHECKING:
     import torch

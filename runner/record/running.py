@@ -18,6 +18,7 @@ from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
+from runner.record.checkpoints.weights import BEST, BEST_FILE, save_weights
 from runner.record.config_fields import config_fields
 from runner.record.data_files import DATA_FILES, data_files
 from runner.record.directory import create_run_directory
@@ -111,6 +112,12 @@ def run_recorded(
             if watch.sound():  # if this step makes the run fail, the run must not resume from here
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
+                if tag == BEST and plan.config.log.weights:
+                    save_weights(plan, state, directory, BEST_FILE)
+
+        def finish() -> None:
+            if plan.config.log.weights:
+                save_weights(plan, state, directory)
 
         rows: Iterable[Row] = execute(
             plan, state, checkpoint=save, shared=True, watch=watch, compiling=report_compilation
@@ -118,7 +125,7 @@ def run_recorded(
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:
-            rows = _saving(rows, save, checkpoint_every, stop)
+            rows = _saving(rows, save, checkpoint_every, stop, finish)
         write = record.write
         with limited_data(plan.memory):
             if see is None:
@@ -128,6 +135,7 @@ def run_recorded(
                 for row in rows:
                     write(row)
                     see(row)
+        finish()
 
 
 def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
@@ -136,15 +144,23 @@ def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
 
 
 def _saving(
-    rows: Iterable[Row], save: Callable[[str | None], None], every: int | None, stop: Callable[[], bool] | None
+    rows: Iterable[Row],
+    save: Callable[[str | None], None],
+    every: int | None,
+    stop: Callable[[], bool] | None,
+    finish: Callable[[], None],
 ) -> Iterator[Row]:
-    """Yields the rows; saves a checkpoint after every `every` rows, and before KeyboardInterrupt if `stop` is true."""
+    """Yields the rows; saves a checkpoint after every `every` rows.
+
+    If `stop` is true, it saves one, calls `finish`, and raises KeyboardInterrupt.
+    """
     for row in rows:
         yield row
         if every is not None and row.number and row.number % every == 0:
             save(None)
         if stop is not None and stop():
             save(None)
+            finish()
             raise KeyboardInterrupt
 
 
