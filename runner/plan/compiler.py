@@ -57,6 +57,7 @@ from runner.plan.tensors.examples import (
     fits,
     infer_initial,
 )
+from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
 from runner.plan.tensors.initial_values import Drawings, InitialContext, is_table
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
@@ -142,6 +143,7 @@ class Declarations:
 
     context: InitialContext
     tensors: Mapping[str, TensorPlan]
+    start: FromRunPlan | None
     supply: Supply
 
     @property
@@ -179,7 +181,7 @@ def _declare(request: _Request) -> Declarations:
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
     context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))
-    tensors = plan_tensors(
+    tensors: Mapping[str, TensorPlan] = plan_tensors(
         config,
         scalars,
         environment.dtype,
@@ -189,13 +191,14 @@ def _declare(request: _Request) -> Declarations:
         warnings=faults.warnings,
         limit=request.most,
     )
+    start, tensors = plan_from_run(config, tensors, request.allowed, faults)
     if faults.problems:
         check_syntax(config, faults)
         faults.stop()
     check_names(config, faults)
     sources = plan_sources(config.data, scalars, environment.dtype, faults, request.allowed, request.memory)
     faults.stop()
-    return Declarations(context, tensors, Supply(sources, config.device))
+    return Declarations(context, tensors, start, Supply(sources, config.device))
 
 
 # express
@@ -345,6 +348,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         health=health,
         memory=_memory_limit(request),
         drawings=program.drawings,
+        start=declared.start,
     )
 
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from runner.config.run_paths import LATEST, resolved_run
+from runner.config.run_paths import CONFIG_FILE, LATEST, MANIFEST_FILE, resolved_run
 from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
-from runner.record.directory import CONFIG_FILE, MANIFEST_FILE
 from runner.record.manifest import read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import check_columns, parts_of

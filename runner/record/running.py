@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from runner.config import load
+from runner.config import load, overridden
 from runner.engine import Compiling, execute, initial_state
 from runner.engine.rows import Row
 from runner.engine.watch.watch import Watch, tell_as_warning
@@ -17,10 +19,11 @@ from runner.errors import Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
+from runner.plan.tensors.run_files import BEST, BEST_FILE
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
-from runner.record.checkpoints.weights import BEST, BEST_FILE, save_weights
+from runner.record.checkpoints.weights import save_weights
 from runner.record.config_fields import config_fields
-from runner.record.data_files import DATA_FILES, data_files
+from runner.record.data_files import DATA_FILES, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
@@ -90,7 +93,9 @@ def run_recorded(
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
     recorded = None if resumption is None else resumption.recorded
-    description = _description(plan, sys.argv if command is None else command)
+    files = data_files(plan.files)
+    plan = _as_recorded(plan, files)
+    description = _description(plan, sys.argv if command is None else command, files)
     transfer = transfer_from(plan.device)
     with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer) as record:
 
@@ -127,7 +132,7 @@ def run_recorded(
         if checkpoint_every is not None or stop is not None:
             rows = _saving(rows, save, checkpoint_every, stop, finish)
         write = record.write
-        with limited_data(plan.memory):
+        with digesting(files, record.digest), limited_data(plan.memory):
             if see is None:
                 for row in rows:
                     write(row)
@@ -164,7 +169,19 @@ def _saving(
             raise KeyboardInterrupt
 
 
-def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
+def _as_recorded(plan: Plan, files: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The plan with the config that is recorded: `from_run` names the run itself, and has the digest of its weights."""
+    start = plan.start
+    if start is None:
+        return plan
+    declared = {"run": str(start.run), "at": start.at, "optimizer": start.optimizer}
+    whole = files[str(start.weights.path)].get("sha256")
+    if whole is not None:
+        declared["sha256"] = whole
+    return replace(plan, config=overridden(plan.config, [f"from_run={json.dumps(declared)}"]))
+
+
+def _description(plan: Plan, command: Sequence[str], files: Mapping[str, Any]) -> RunDescription:
     return RunDescription(
         command=command,
         name=plan.name,
@@ -176,7 +193,7 @@ def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
         more={
             "data_folders": [str(folder) for folder in plan.config.document.folders()],
             CONFIG_FIELDS: config_fields(plan.config.document),
-            DATA_FILES: data_files(plan.files),
+            DATA_FILES: files,
         },
     )
 

@@ -18,6 +18,7 @@ from runner.engine.state import State, Withheld
 from runner.errors import Problem, RunError
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
+from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
 from runner.record.checkpoints.state import Forged, check_complex, check_state, largest_checkpoint
 from runner.record.checkpoints.tensor_file import Digested, pieces_of, read_tensors
 from runner.record.config_fields import config_fields, difference
@@ -26,7 +27,6 @@ from runner.record.json_fields import COUNT, TEXT, fault_in, mapping_of
 from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 FORMAT = 3
-CHECKPOINTS_FOLDER = "checkpoints"
 FIELDS = {
     "torch": TEXT,
     "config": mapping_of(TEXT, "a mapping of strings"),

@@ -91,7 +91,8 @@ def bytes_of(tensor: Tensor) -> memoryview:
     """The memory of a contiguous tensor on the CPU, which has at least one element."""
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    array: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+    return memoryview(array)
 
 
 def _as_it_was(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,15 +13,11 @@ from runner.errors import Problem, RunError, UsageError
 from runner.plan.data.arrays import open_safetensors, read_values, safetensors_entries
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
+from runner.plan.tensors.run_files import WEIGHTS_FILE
 from runner.record.checkpoints.tensor_file import pieces_of
 from runner.record.config_fields import config_digest
 from runner.record.directory import write_atomically
 from runner.safe_files import Folder
-
-WEIGHTS_FILE = "weights.safetensors"
-BEST_FILE = "weights-best.safetensors"
-BEST = "best"
-"""The tag of the checkpoint whose weights have a file of their own."""
 
 
 def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_FILE) -> None:
