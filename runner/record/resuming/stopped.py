@@ -23,7 +23,7 @@ from runner.safe_files import Folder
 _WAIT = "wait for it, or end its process"
 
 
-def resume(
+def resume_stopped(
     path: str | Path,
     *,
     allowed_folders: Sequence[str | Path] = (),
@@ -61,10 +61,10 @@ def resume(
             hint = "run its config again for a new run" if run.status == "finished" else _WAIT
             raise UsageError(Problem(f"{directory} is {run.status}", hint))
         folders = [Path(folder) for folder in allowed_folders]
-        folders += _recorded_folders(run.manifest)
-        plan = compile(_config(run, folders), allowed=folders, limits=limits)
+        folders += recorded_folders(run.manifest)
+        plan = compile(config_of(run, folders), allowed=folders, limits=limits)
         _check_unchanged(plan, run)
-        files = _changed_data(plan, run, allow_changed_data)
+        files = changed_data(plan, run, allow_changed_data)
         recorded = Recorded(len(run), len(run.parts), files)
         run_recorded(
             plan,
@@ -85,7 +85,7 @@ def _remove_leftovers(directory: Path) -> None:
         folder.remove_leftovers()
 
 
-def _config(run: Run, folders: Sequence[Path]) -> Config:
+def config_of(run: Run, folders: Sequence[Path]) -> Config:
     """The config of a run, without the digest of its first weights: they are compared with the other data files."""
     config = run.load_config(folders)
     if config.from_run is None or config.from_run.sha256 is None:
@@ -102,7 +102,7 @@ def _check_unchanged(plan: Plan, run: Run) -> None:
         raise RunError(Problem(f"{run.path / CONFIG_FILE} has changed since the run began: {differing}", hint))
 
 
-def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
+def changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
     """The data files that have changed since the run began; raises RunError if that is not allowed."""
     files = changed(run.manifest.get(DATA_FILES) or {}, data_files(plan.files))
     if files and not allowed:
@@ -113,7 +113,7 @@ def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
     return tuple(files)
 
 
-def _recorded_folders(manifest: dict[str, Any]) -> list[Path]:
+def recorded_folders(manifest: dict[str, Any]) -> list[Path]:
     """The recorded data folders that lie below the working directory."""
     here = Path.cwd().resolve()
     folders = [Path(str(folder)).resolve() for folder in manifest.get("data_folders", [])]
