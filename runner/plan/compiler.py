@@ -58,6 +58,7 @@ from runner.plan.tensors.examples import (
     infer_initial,
 )
 from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
+from runner.plan.tensors.from_run_state import plan_optimizer_starts
 from runner.plan.tensors.initial_values import Drawings, InitialContext, is_table
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
@@ -319,6 +320,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     snapshot = plan_snapshot(config, program.possible, instructions, scalars, faults)
     log = plan_log(config.log, program.columns, scalars, faults)
     health = plan_health(config.health, scalars, faults)
+    starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
     estimates = _estimate(declared, program, log)
     faults.stop()
     _check_engine(config, declared.tensors, program, health)
@@ -349,6 +351,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         memory=_memory_limit(request),
         drawings=program.drawings,
         start=declared.start,
+        optimizer_starts=starts,
     )
 
 

@@ -121,7 +121,7 @@ def _recording(
 
 
 def _copy(copied: Copied, columns: Sequence[Column], directory: Path) -> Recorded:
-    from runner.record.rows.copying import copy_rows  # imports pyarrow, which other runs import on another thread
+    from runner.record.rows.parts import copy_rows  # imports pyarrow, which other runs import on another thread
 
     return Recorded(copied.rows, copy_rows(copied.parts, copied.rows, columns, directory))
 

@@ -137,6 +137,7 @@ def test_a_longer_run_has_the_bits_of_one_that_was_that_long_at_once(kind: str, 
 
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own use
 def test_a_longer_compiled_run_has_the_bits_of_one_that_was_that_long_at_once(every: int, folder: Path) -> None:
     path = write(folder, BODY + f"engine: compile\noptimizer: {{adam: {{}}}}\nsteps: 10\nlog: {{every: {every}}}\n")
     longer = resume(runner.run(path, runs_dir=folder).path, ["steps=300"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from runner.config.record_models import FromRun
 from runner.config.run_paths import LATEST, is_run, resolved_run
 from runner.errors import did_you_mean, listing
+from runner.plan.data.arrays import safetensors_contents
 from runner.plan.data.sandbox import FileFault, is_allowed, locate, permitted
 from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
@@ -66,6 +68,16 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> We
             return _of_checkpoint(run, directory, name, at, declared.optimizer)
     except OSError as error:
         raise FileFault(f"the weights of {name} cannot be read: {error.strerror}", "restore the run") from error
+
+
+def rows_of(directory: Path) -> int | None:
+    """The number of rows of a run when it wrote its weights; None if it left none."""
+    try:
+        with Folder(directory) as run, run.open(WEIGHTS_FILE) as file:
+            _, _, metadata = safetensors_contents(file, os.fstat(file.fileno()).st_size, WEIGHTS_FILE)
+        return int(metadata["row"]) + 1
+    except (OSError, KeyError, ValueError, FileFault):
+        return None
 
 
 def _weights_file(declared: FromRun, path: Path) -> Weights:
