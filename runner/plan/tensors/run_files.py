@@ -99,7 +99,7 @@ def _run_directory(text: str, folder: Path, allowed: tuple[Path, ...]) -> Path:
     if is_run(directory):
         return directory
     if path.name == LATEST and path.parent.is_dir():
-        raise FileFault(f"there is no run in {path.parent}", "record one, or name another folder")
+        raise FileFault(f"there is no run in {Path(text).parent}", "record one, or name another folder")
     if not path.exists():
         raise FileFault(f"there is no run {text}", "`steprun runs` lists the recorded runs")
     raise FileFault(f"{text} is not a run directory: it has no run.json", "write the path of a run, or of its weights")
