@@ -61,11 +61,14 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> We
     name = f"{directory.parent.name}/{directory.name}"
     try:
         with Folder(directory) as run:
-            file = _FILES.get(at)
-            if file is not None and not declared.optimizer and run.holds(file):
+            file = None if declared.optimizer else _FILES.get(at)
+            if file is not None and (at == LAST or run.holds(file)):
                 run.open(file).close()
                 return Weights(directory / file, f"{name}/{file}", directory)
             return _of_checkpoint(run, directory, name, at, declared.optimizer)
+    except FileNotFoundError:
+        hint = "a run writes them when it ends, unless it says `log: {weights: false}`"
+        raise FileFault(f"{name} kept no weights", hint) from None
     except OSError as error:
         raise FileFault(f"the weights of {name} cannot be read: {error.strerror}", "restore the run") from error
 
@@ -118,12 +121,10 @@ def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: 
                 return Weights(path, f"{name}/{CHECKPOINTS_FOLDER}/{file}", directory, content)
     except FileNotFoundError:
         tags = []
-    field = "optimizer" if optimizer and at in _FILES else None if at == LAST else "at"
+    field = "optimizer" if optimizer and at in _FILES else "at"
     if at == LAST:
-        message = f"{name} kept no {'state' if optimizer else 'weights'}"
-        ends = "a run writes them when it ends, unless it says `log: {weights: false}`"
         kept = "a run with a loop keeps it when it ends, unless it says `log: {weights: false}`"
-        raise FileFault(message, kept if optimizer else ends, field=field)
+        raise FileFault(f"{name} kept no state", kept, field=field)
     found = [tag for tag in (LAST, *tags) if not tag.isdigit()]
     hint = did_you_mean(at, found, f"it has {listing(dict.fromkeys(found))}")
     raise FileFault(f"{name} has no checkpoint `{at}`", hint, field=field)
@@ -134,7 +135,7 @@ def _checkpoint(folder: Folder, file: str, shown: str) -> dict[str, Any]:
     try:
         content = parse_json(folder.read(file, LARGEST_JSON))
     except ValueError as error:
-        raise FileFault(f"{shown} is damaged: {error}", "name another checkpoint") from error
+        raise FileFault(f"{shown} is damaged: it is not JSON", "name another checkpoint") from error
     digest = content.pop("digest", None) if isinstance(content, dict) else None
     if digest is None or digest != hashlib.sha256(json.dumps(content).encode()).hexdigest():
         raise FileFault(f"{shown} is damaged: its digest does not match", "name another checkpoint")
