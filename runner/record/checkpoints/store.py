@@ -144,7 +144,7 @@ def load_checkpoint(plan: Plan, state: State, path: Path, grown: str | None = No
 def _release_weights(state: State) -> None:
     """Give back the memory of the initial weights, which those of a checkpoint replace; shapes and dtypes stay."""
     for parameter in state.parameters.values():
-        parameter.data = torch.empty(1, dtype=parameter.dtype, device=parameter.device).expand(parameter.shape)
+        parameter.data = torch.empty((), dtype=parameter.dtype, device=parameter.device).expand(parameter.shape)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
