@@ -14,6 +14,7 @@ from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
 from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, ForEach, Step, TensorDeclaration
 from runner.config.record_models import (
+    FromRun,
     Health,
     Log,
     MetricDeclaration,
@@ -30,6 +31,7 @@ from runner.config.schema_forms import (
     NESTED,
     NULL,
     SCALAR,
+    TEXT,
     UNDERSCORED,
     Schema,
     closed,
@@ -85,6 +87,7 @@ def _config() -> Schema:
     sections: Schema = {
         "parameters": by_name("parameter"),
         "constants": by_name("constant"),
+        "from_run": {"anyOf": [TEXT, merged(FromRun)]},
         "data": by_name("source"),
         "functions": {"type": "object", "propertyNames": _signature(), "additionalProperties": or_null(EXPRESSION)},
         "metrics": by_name("metric"),
