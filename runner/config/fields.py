@@ -130,6 +130,14 @@ def check_run_name(value: object) -> str | None:
     return value
 
 
+def check_share(value: object) -> tuple[int | float | str, int | float | str]:
+    """Accepts the two ends of a share."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise expected("two fractions", value, "write `[0, 0.8]`")
+    first, last = map(check_number, value)
+    return first, last
+
+
 def check_names(value: object) -> tuple[str, ...] | None:
     """Accepts one name or a list of names, and returns a tuple."""
     if value is None:
@@ -178,6 +186,7 @@ if TYPE_CHECKING:
     Expression = str
     Assigned = int | float | bool | str
     Gradient = int | float | str
+    Share = tuple[int | float | str, int | float | str]
     Dtype = str
     FloatingDtype = str
     Device = str
@@ -199,6 +208,7 @@ else:
     Expression = _kind(check_expression, {"type": ["string", "number"]})
     Assigned = _kind(check_assigned, {"type": ["string", "number", "boolean"]})
     Gradient = _kind(check_gradient, _NUMBER_SCHEMA)
+    Share = _kind(check_share, {"type": "array", "items": _NUMBER_SCHEMA, "minItems": 2, "maxItems": 2})
     Dtype = _kind(check_dtype, {"enum": [*DTYPES, *(f"torch.{name}" for name in DTYPES)]})
     FloatingDtype = _kind(
         check_floating_dtype, {"enum": [name for name, true in DTYPES.items() if true in FLOATING_DTYPES]}

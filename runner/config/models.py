@@ -21,6 +21,7 @@ from runner.config.fields import (
     Number,
     RunName,
     Seed,
+    Share,
     Text,
     TextOrNull,
 )
@@ -83,6 +84,30 @@ class TensorDeclaration(Frozen):
     stacked: Number = default(0, "Number of leading dimensions whose slices are initialised one by one.")
 
 
+class SelectDeclaration(Frozen):
+    """The rows of a file that a source has: a condition, then a share, a fold or a range."""
+
+    noun: ClassVar[str] = "`select`"
+    where: Expression | None = optional(
+        "Condition over the columns of one row, such as `split == 'train' and year < 2020`. It comes first."
+    )
+    share: Share | None = optional(
+        "Part of the rows in a random order: from one fraction to another, such as `[0, 0.8]`."
+    )
+    fold: Number | None = optional("Number of the fold, from 0, of `of` parts in a random order.")
+    of: Number | None = optional("Number of folds, at least 2.")
+    held_out: Flag = default(False, "`true` selects the fold itself; `false` selects all other folds.")
+    start: Number | None = Field(
+        default=None, alias="from", description="First row of a range, from 0. The default is 0."
+    )
+    end: Number | None = Field(
+        default=None, alias="to", description="Row after the last one of a range. The default is the number of rows."
+    )
+    seed: Number = default(0, "Seed of the random order of shares and folds. It is not the seed of the config.")
+    stratify: Text | None = optional("Column whose values are classes, with equal proportions in every part.")
+    group: Text | None = optional("Column whose equal values mark rows that stay in one part.")
+
+
 class DataDeclaration(Frozen):
     """Samples in files, drawn batch by batch."""
 
@@ -100,6 +125,9 @@ class DataDeclaration(Frozen):
     dtype: dict[str, Dtype] = Field(
         default_factory=dict,
         description="Dtype of a column by its name. By default floats take the config's, integers int64.",
+    )
+    select: SelectDeclaration | None = optional(
+        "Rows of the file that the source has, or a condition. The default is all rows."
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from runner.config.fields import FieldError, check_columns, check_dtype
 from runner.config.models import DataDeclaration
 from runner.config.sections.faults import Faults
+from runner.config.sections.select import read_select
 from runner.config.text.nodes import Path, describe
 
 _EXAMPLE = "write `{file: data.npz, columns: {x: images, y: labels}, batch_size: 64}`"
@@ -37,6 +38,8 @@ def _source(written: Any, path: Path, faults: Faults) -> DataDeclaration | None:
         data["columns"] = _columns(data["columns"], (*path, "columns"), faults)
     if "dtype" in data:
         data["dtype"] = _dtypes(data["dtype"], (*path, "dtype"), faults)
+    if data.get("select") is not None:
+        data["select"] = read_select(data["select"], (*path, "select"), faults)
     source = faults.build(DataDeclaration, data, path)
     return source if faults.count == before else None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,9 @@ from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
 from runner.plan.data.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array
 from runner.plan.data.row_files import has_rows
+from runner.plan.data.selection.columns import column_bound_to, open_table
+from runner.plan.data.selection.planning import ClassCount, Request, Selected, select_rows
+from runner.plan.data.selection.selection import Selection, all_rows
 from runner.plan.scalars import integer
 
 STREAMED_FROM = 1 / 4
@@ -26,6 +30,7 @@ STREAMED_FROM = 1 / 4
 _KEYED = (".npz", ".safetensors")
 _IN_PARTS = (".npy", ".safetensors", ".parquet")
 _TEXT = (".csv", ".tsv")
+_READ_WHOLE = (*_TEXT, ".npz")
 _ANY_SIZE = 1 << 62
 _INDEX_BYTES = 8
 
@@ -54,16 +59,36 @@ class SourcePlan:
 
     name: str
     columns: tuple[BatchColumn, ...]
-    samples: int
+    selection: Selection  # the rows of the files that are its samples
     batch_size: int
     shuffle: bool
     drop_last: bool
-    groups: tuple[int, ...]  # lengths of the row groups if all columns are in one Parquet file, otherwise empty
+    row_groups: tuple[int, ...]  # lengths of the row groups if all columns are in one Parquet file, otherwise empty
     streams: bool  # whether it is read in parts during the run, rather than completely before
+    spread: tuple[ClassCount, ...] = ()  # over the classes of `stratify`
 
     @property
     def path(self) -> ConfigPath:
         return ("data", self.name)
+
+    @property
+    def samples(self) -> int:
+        return self.selection.samples
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of its files."""
+        return self.selection.rows
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row is a sample."""
+        return self.samples == self.rows
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Number of samples in each row group."""
+        return self.row_groups if self.is_whole else self.selection.counts(self.row_groups)
 
     @property
     def batches(self) -> int:
@@ -90,17 +115,26 @@ class SourcePlan:
     @property
     def reading_bytes(self) -> int:
         """Additional bytes during reading, which reads one column at a time."""
-        return self._samples_in_memory * max(column.read_bytes for column in self.columns)
+        return max(
+            self._samples_in_memory * column.read_bytes
+            + (self.rows * column.bytes if not self.is_whole and column.array.suffix in _READ_WHOLE else 0)
+            for column in self.columns
+        )
 
     @property
     def order_bytes(self) -> int:
-        """Bytes of a shuffled order: an int64 per sample, twice if it is assembled from row groups."""
-        copies = 2 if len(self.groups) > 1 else 1
-        return copies * _INDEX_BYTES * self.samples if self.shuffle else 0
+        """Bytes of the selection and of a shuffled order.
+
+        An order in memory has an int64 for each sample, twice if it is assembled from row groups. If streamed, it has
+        them for the largest row group only, and none for other files.
+        """
+        copies = 2 if len(self.row_groups) > 1 else 1
+        ordered = (max(self.groups) if self.row_groups else 0) if self.streams else self.samples
+        return self.selection.bytes + (copies * _INDEX_BYTES * ordered if self.shuffle else 0)
 
     @property
     def _samples_in_memory(self) -> int:
-        return max((self.batch_size, *self.groups)) if self.streams else self.samples
+        return max((self.batch_size, *self.row_groups)) if self.streams else self.samples
 
     def __getitem__(self, name: str) -> BatchColumn:
         return next(column for column in self.columns if column.name == name)
@@ -157,33 +191,69 @@ def plan_sources(
 def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> SourcePlan | None:
     path: ConfigPath = ("data", name)
     columns: list[BatchColumn] = []
-    samples: dict[str, int] = {}
+    rows: dict[str, int] = {}
     for batch_name, spec in declared.columns.items():
         column, length = _column(batch_name, spec, declared, path, context)
         columns.append(column)
-        samples[batch_name] = length
+        rows[batch_name] = length
     for batch_name in declared.dtype:
         if batch_name not in declared.columns:
             hint = did_you_mean(batch_name, declared.columns, f"it has {listing(list(declared.columns))}")
             message = f"`{name}` has no column `{batch_name}`"
             raise PlacedFault((*path, "dtype", batch_name), message, hint or "name a column", key=True)
-    first, count = next(iter(samples.items()))
-    for batch_name, length in samples.items():
+    first, count = next(iter(rows.items()))
+    for batch_name, length in rows.items():
         if length != count:
             message = f"`{batch_name}` has {length} samples, and `{first}` has {count}"
             raise PlacedFault((*path, "columns", batch_name), message, "give the columns of a source equal lengths")
     if count == 0:
         raise PlacedFault(path, f"the source `{name}` has no samples", "use a file with samples", key=True)
+    selected = _selected(declared, path, columns, count, context)
+    if selected is None:
+        return None
+    samples = selected.selection.samples
     where = (*path, "batch_size")
-    written = count if declared.batch_size is None else declared.batch_size
+    written = samples if declared.batch_size is None else declared.batch_size
     batch_size = integer(written, where, context.scalars, context.faults, 1)
     if batch_size is None:
         return None
-    if batch_size > count:
-        message = f"a batch of {batch_size} is larger than the source, which has {count} samples"
-        raise PlacedFault(where, message, f"write at most {count}")
-    return _read_in_parts(
-        SourcePlan(name, tuple(columns), count, batch_size, declared.shuffle, declared.drop_last, (), False), context
+    if batch_size > samples:
+        there = f"the source, which has {samples} samples" if samples == count else f"the {samples} selected samples"
+        raise PlacedFault(where, f"a batch of {batch_size} is larger than {there}", f"write at most {samples}")
+    source = SourcePlan(
+        name,
+        tuple(columns),
+        selected.selection,
+        batch_size,
+        declared.shuffle,
+        declared.drop_last,
+        (),
+        False,
+        selected.spread,
+    )
+    return _read_in_parts(source, context)
+
+
+def _selected(
+    declared: DataDeclaration, path: ConfigPath, columns: Sequence[BatchColumn], rows: int, context: SourceContext
+) -> Selected | None:
+    """The rows that are samples; None after a problem was reported."""
+    if declared.select is None:
+        return Selected(all_rows(rows))
+    arrays = {column.name: column.array for column in columns}
+    shared = declared.file is not None
+    bound = {name: column_bound_to(array, name, shared) for name, array in arrays.items()}
+    return select_rows(
+        Request(
+            declared.select,
+            (*path, "select"),
+            rows,
+            cache(partial(open_table, arrays, shared, rows, context.memory)),
+            {name: found for name, found in bound.items() if found is not None},
+            context.scalars,
+            context.faults,
+            context.memory,
+        )
     )
 
 
@@ -194,7 +264,7 @@ def _read_in_parts(source: SourcePlan, context: SourceContext) -> SourcePlan:
     groups = groups_of(arrays[0]) if one_table else ()
     large = source.bytes > STREAMED_FROM * context.memory
     streams = large and (bool(groups) or all(map(has_rows, arrays)))
-    source = replace(source, groups=groups, streams=streams)
+    source = replace(source, row_groups=groups, streams=streams)
     if source.order_bytes > context.memory:
         size, available = readable_bytes(source.order_bytes), readable_bytes(context.memory)
         message = f"the order of {source.samples:,} shuffled samples needs {size}, but only {available} are available"
@@ -231,10 +301,11 @@ def _column(
             message = f"{array.name} is {dtype_name(kind)}, and {dtype_name(dtype)} would lose its imaginary part"
             raise PlacedFault((*path, "dtype", batch_name), message, "write a complex dtype")
     dtype_path = (*path, "dtype", batch_name) if batch_name in declared.dtype else at
-    try:
-        check_cast(array, dtype, context.memory)
-    except FileFault as fault:
-        raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
+    if declared.select is None:
+        try:
+            check_cast(array, dtype, context.memory)
+        except FileFault as fault:
+            raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
     read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
     return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes), shape[0]
 

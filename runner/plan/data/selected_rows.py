@@ -1,0 +1,54 @@
+"""Reads the selected rows of a source's column in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, from_numpy
+
+from runner.plan.data.files import ArrayFile, cast, groups_of, read, read_group
+from runner.plan.data.row_files import Rows, has_rows
+from runner.plan.data.sources import BatchColumn, SourcePlan
+from runner.plan.data.tables import ROWS_AT_ONCE
+
+Blocks = Iterator[tuple[int, Tensor]]
+"""Consecutive rows of an array, each block after its first row."""
+
+_BLOCK_BYTES = 16 << 20
+
+
+def selected_blocks(source: SourcePlan, column: BatchColumn, limit: int | None = None) -> Iterator[Tensor]:
+    """Yields the samples of a column in file order, in blocks `(n, *shape)` of the dtype of its batches.
+
+    `.npy`, `.safetensors` and Parquet files are read in parts, of at most one row group; other files as a whole.
+
+    Args:
+        limit: maximum bytes of a file that is read as a whole; the memory of the machine by default.
+    Raises:
+        FileFault: the file cannot be read.
+        CastFault: the dtype cannot represent a value; the message has its row in the file.
+    """
+    selection = source.selection
+    for start, values in _blocks(column.array, column.bytes, limit):
+        mask = selection.mask(start, start + len(values))
+        if mask.any():
+            rows = mask.nonzero()[0]
+            chosen = values if len(rows) == len(values) else values[from_numpy(rows)]
+            yield cast(chosen, column.dtype, column.array, rows + start)  # type: ignore[arg-type]
+
+
+def _blocks(array: ArrayFile, row_bytes: int, limit: int | None) -> Blocks:
+    if array.suffix == ".parquet":
+        start = 0
+        for group, length in enumerate(groups_of(array)):
+            yield start, read_group(array, group)
+            start += length
+    elif has_rows(array):
+        rows = Rows(array)
+        at_once = max(1, min(ROWS_AT_ONCE, _BLOCK_BYTES // max(row_bytes, 1)))
+        for start in range(0, rows.shape[0], at_once):
+            yield start, rows.between(start, min(start + at_once, rows.shape[0]))
+    else:
+        values = read(array, limit)
+        for start in range(0, len(values), ROWS_AT_ONCE):
+            yield start, values[start : start + ROWS_AT_ONCE]
