@@ -12,7 +12,16 @@ from runner.catalogue import optimizers
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, ForEach, Step, TensorDeclaration
+from runner.config.models import (
+    STEP_MODELS,
+    Config,
+    DataDeclaration,
+    Expectation,
+    ForEach,
+    SelectDeclaration,
+    Step,
+    TensorDeclaration,
+)
 from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
 from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
 from runner.config.schema_forms import (
@@ -197,7 +206,9 @@ def _constant() -> Schema:
 
 def _source() -> Schema:
     columns = {**FIELDS[DataDeclaration]["columns"], "propertyNames": {"$ref": "#/definitions/name"}}
-    return {"description": DataDeclaration.__doc__, "anyOf": [merged(DataDeclaration, columns=columns), NULL]}
+    select = {"anyOf": [{"type": "string"}, merged(SelectDeclaration)]}
+    source = merged(DataDeclaration, columns=columns, select=select)
+    return {"description": DataDeclaration.__doc__, "anyOf": [source, NULL]}
 
 
 def _program() -> Schema:

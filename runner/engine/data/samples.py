@@ -14,6 +14,7 @@ from torch import Tensor
 from runner.plan.data.files import CastFault, FileFault, cast, describe, read, read_group
 from runner.plan.data.row_files import Rows
 from runner.plan.data.selected_rows import selected_blocks
+from runner.plan.data.selection.order import Integers
 from runner.plan.data.sources import BatchColumn, SourcePlan
 
 Batch = dict[str, Tensor]
@@ -114,15 +115,15 @@ class RowSamples:
 
     def between(self, start: int, end: int) -> Batch:
         if not self._selection.is_range:
-            return self._at(self._selection.between(start, end).tolist())
+            return self._at(self._selection.between(start, end))
         start, end = start + self._selection.start, end + self._selection.start
         pairs = zip(self._columns, self._rows, strict=True)
         return {column.name: _cast(rows.between(start, end), column, range(start, end)) for column, rows in pairs}
 
     def at(self, chosen: Tensor) -> Batch:
-        return self._at(self._selection.of(chosen.numpy()).tolist())
+        return self._at(self._selection.of(chosen.numpy()))
 
-    def _at(self, positions: list[int]) -> Batch:
+    def _at(self, positions: Integers) -> Batch:
         pairs = zip(self._columns, self._rows, strict=True)
         return {column.name: _cast(rows.at(positions), column, positions) for column, rows in pairs}
 
@@ -180,7 +181,7 @@ class ColumnFault(CastFault):
         self.path = column.dtype_path
 
 
-def _cast(values: Tensor, column: BatchColumn, rows: Sequence[int] | None = None) -> Tensor:
+def _cast(values: Tensor, column: BatchColumn, rows: Sequence[int] | Integers | None = None) -> Tensor:
     try:
         return cast(values, column.dtype, column.array, rows)
     except CastFault as fault:

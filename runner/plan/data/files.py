@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
@@ -142,7 +144,9 @@ class CastFault(FileFault):
     """A file has a value that the requested dtype cannot represent."""
 
 
-def cast(values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[int] | None = None) -> Tensor:
+def cast(
+    values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[int] | NDArray[numpy.int64] | None = None
+) -> Tensor:
     """Cast values of an array to another dtype, preserving each up to rounding.
 
     Args:

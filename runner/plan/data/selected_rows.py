@@ -34,7 +34,7 @@ def selected_blocks(source: SourcePlan, column: BatchColumn, limit: int | None =
         if mask.any():
             rows = mask.nonzero()[0]
             chosen = values if len(rows) == len(values) else values[from_numpy(rows)]
-            yield cast(chosen, column.dtype, column.array, rows + start)  # type: ignore[arg-type]
+            yield cast(chosen, column.dtype, column.array, rows + start)
 
 
 def _blocks(array: ArrayFile, row_bytes: int, limit: int | None) -> Blocks:

@@ -27,6 +27,9 @@ from runner.plan.scalars import integer
 STREAMED_FROM = 1 / 4
 """A source larger than this fraction of the memory is streamed if its files can be read in parts."""
 
+MOST_STORED = 1 << 20
+"""A streamed source of `.npy` or `.safetensors` files with more samples computes its shuffled order."""
+
 _KEYED = (".npz", ".safetensors")
 _IN_PARTS = (".npy", ".safetensors", ".parquet")
 _TEXT = (".csv", ".tsv")
@@ -125,12 +128,19 @@ class SourcePlan:
     def order_bytes(self) -> int:
         """Bytes of the selection and of a shuffled order.
 
-        An order in memory has an int64 for each sample, twice if it is assembled from row groups. If streamed, it has
-        them for the largest row group only, and none for other files.
+        A stored order has an int64 for each sample, twice if it is assembled from row groups. A streamed Parquet file
+        has them for its largest row group only.
         """
+        if not self.shuffle or self.computes_order:
+            return self.selection.bytes
         copies = 2 if len(self.row_groups) > 1 else 1
-        ordered = (max(self.groups) if self.row_groups else 0) if self.streams else self.samples
-        return self.selection.bytes + (copies * _INDEX_BYTES * ordered if self.shuffle else 0)
+        ordered = max(self.groups) if self.streams and self.row_groups else self.samples
+        return self.selection.bytes + copies * _INDEX_BYTES * ordered
+
+    @property
+    def computes_order(self) -> bool:
+        """Whether its shuffled order is computed during the run, rather than stored."""
+        return self.shuffle and self.streams and not self.row_groups and self.samples > MOST_STORED
 
     @property
     def _samples_in_memory(self) -> int:

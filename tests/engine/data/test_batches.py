@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 import runner
-from runner.engine.data.batches import MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together, order
+from runner.engine.data.batches import MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together
+from runner.engine.data.orders import order
 from runner.engine.data.samples import open_samples
 from runner.optim.updates import ALIGNMENT
 from runner.plan.data.selection.selection import all_rows

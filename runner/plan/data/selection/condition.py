@@ -229,7 +229,8 @@ class _Compiler:
 
     def _constant(self, node: ast.expr, value: object) -> _Part:
         if not isinstance(value, (bool, int, float, str)):
-            raise self.fault(node, f"{self._shown(node)} is not a number or text", "write `is missing` for a missing cell")
+            message = f"{self._shown(node)} is not a number or text"
+            raise self.fault(node, message, "write `is missing` for a missing cell")
         kind: Kind = "text" if isinstance(value, str) else "boolean" if isinstance(value, bool) else "number"
 
         def cells(block: Block) -> Cells:
@@ -259,7 +260,8 @@ class _Compiler:
             )
         given = node.args[0] if len(node.args) == 1 and not node.keywords else None
         if not isinstance(given, ast.Constant) or not isinstance(given.value, str):
-            raise self.fault(node, "`column` takes the name of one column, in quotes", 'write `column("fixed acidity")`')
+            message = "`column` takes the name of one column, in quotes"
+            raise self.fault(node, message, 'write `column("fixed acidity")`')
         return self._named(given, given.value)
 
     def _number(self, node: ast.expr) -> _Part:

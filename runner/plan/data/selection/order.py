@@ -5,8 +5,10 @@ with cycle walking. Let a = ceil(sqrt(n)) and b = ceil(n / a). A number x < a * 
 Eight rounds change the two in turn: `left = (left + F(right)) mod a`, then `right = (right + F(left)) mod b`.
 A result of n or more goes through the rounds again; that is rare, since a * b - n < a.
 
-The round function is F(v) = mix(v + key), where `mix` is the finalizer of SplitMix64 (Steele, Lea and Flood, Fast
-Splittable Pseudorandom Number Generators, 2014). The keys are the first eight outputs of SplitMix64 for the seed.
+The round function multiplies and shifts words of 64 bits: `w = (v + key) * C; w = (w ^ (w >> 27)) * D`, with the two
+constants of SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014). The upper 32 bits
+u of w give F(v) = u * size >> 32, from 0 to size - 1 (Lemire, Fast Random Integer Generation in an Interval, 2019).
+The keys are the first eight outputs of SplitMix64 for the seed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _Words = NDArray[numpy.uint64]
 
 ROUNDS = 8
 
-AT_ONCE = 1 << 15
+AT_ONCE = 1 << 13
 """Numbers to map at a time, so that the intermediate results stay in the processor's cache."""
 
 _MASK = 2**64 - 1
@@ -77,19 +79,22 @@ class _Rounds:
         halves = [numbers - right * first, right]
         for number in reversed(range(ROUNDS)) if backwards else range(ROUNDS):
             changed, size = number % 2, self._sizes[number % 2]
-            drawn = _mixed(halves[1 - changed] + self._keys[number]) % size
-            moved = halves[changed] + (size - drawn if backwards else drawn)
-            halves[changed] = numpy.where(moved >= size, moved - size, moved)
+            moved = _drawn(halves[1 - changed] + self._keys[number], size)
+            if backwards:
+                numpy.subtract(size, moved, out=moved)
+            moved += halves[changed]
+            halves[changed] = numpy.minimum(moved, moved - size)  # below 0, the words wrap to large numbers
         return halves[0] + halves[1] * first
 
 
-def _mixed(words: _Words) -> _Words:
-    """The finalizer of SplitMix64; changes `words`."""
-    words ^= words >> numpy.uint64(30)
+def _drawn(words: _Words, size: numpy.uint64) -> _Words:
+    """Words as numbers below `size`; changes `words`."""
     words *= numpy.uint64(_FIRST)
     words ^= words >> numpy.uint64(27)
     words *= numpy.uint64(_SECOND)
-    words ^= words >> numpy.uint64(31)
+    words >>= numpy.uint64(32)
+    words *= size
+    words >>= numpy.uint64(32)
     return words
 
 
