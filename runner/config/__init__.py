@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from runner.config.data_models import DataDeclaration, Dialect, SelectDeclaration
 from runner.config.document import Document
 from runner.config.limits import Limits
 from runner.config.load import load, loads, overridden
@@ -22,7 +23,6 @@ from runner.config.models import (
     ClipGradNorm,
     ClipGradValue,
     Config,
-    DataDeclaration,
     Evaluate,
     Expect,
     Expectation,
@@ -37,7 +37,6 @@ from runner.config.models import (
     OptimizerStep,
     Repeat,
     RuleDeclaration,
-    SelectDeclaration,
     Step,
     Stop,
     TensorDeclaration,
@@ -53,6 +52,7 @@ __all__ = [
     "ClipGradValue",
     "Config",
     "DataDeclaration",
+    "Dialect",
     "Document",
     "Evaluate",
     "Expect",

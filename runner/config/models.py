@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
+from runner.config.data_models import DataDeclaration, Dialect
 from runner.config.fields import (
     Assigned,
     Columns,
@@ -21,7 +22,6 @@ from runner.config.fields import (
     Number,
     RunName,
     Seed,
-    Share,
     Text,
     TextOrNull,
 )
@@ -59,7 +59,7 @@ else:
     Init = Any  # `sections` checks it
 
 
-class TensorDeclaration(Frozen):
+class TensorDeclaration(Dialect):
     """A parameter or a tensor constant."""
 
     noun: ClassVar[str] = "a tensor"
@@ -82,53 +82,6 @@ class TensorDeclaration(Frozen):
         "Columns of a .csv, .tsv or .parquet file. One name gives a 1-d tensor, a list a column for each name."
     )
     stacked: Number = default(0, "Number of leading dimensions whose slices are initialised one by one.")
-
-
-class SelectDeclaration(Frozen):
-    """The rows of a file that a source has: a condition, then a share, a fold or a range."""
-
-    noun: ClassVar[str] = "`select`"
-    where: Expression | None = optional(
-        "Condition over the columns of one row, such as `split == 'train' and year < 2020`. It comes first."
-    )
-    share: Share | None = optional(
-        "Part of the rows in a random order: from one fraction to another, such as `[0, 0.8]`."
-    )
-    fold: Number | None = optional("Number of the fold, from 0, of `of` parts in a random order.")
-    of: Number | None = optional("Number of folds, at least 2.")
-    held_out: Flag = default(False, "`true` selects the fold itself; `false` selects all other folds.")
-    start: Number | None = Field(
-        default=None, alias="from", description="First row of a range, from 0. The default is 0."
-    )
-    end: Number | None = Field(
-        default=None, alias="to", description="Row after the last one of a range. The default is the number of rows."
-    )
-    seed: Number = default(0, "Seed of the random order of shares and folds. It is not the seed of the config.")
-    stratify: Text | None = optional("Column whose values are classes, with equal proportions in every part.")
-    group: Text | None = optional("Column whose equal values mark rows that stay in one part.")
-
-
-class DataDeclaration(Frozen):
-    """Samples in files, drawn batch by batch."""
-
-    noun: ClassVar[str] = "a data source"
-    file: Text | None = optional(
-        "File with the columns, relative to this config. Without it, each column names a file of its own."
-    )
-    columns: dict[str, Any] = Field(
-        description="Each name in the expression, and what it reads: an array or column of the file, a list of "
-        "columns to stack, or a file such as `images.npy`. The first dimension counts samples."
-    )
-    batch_size: Number | None = optional("Number of samples in a batch. Without it a batch is the whole source.")
-    shuffle: Flag = default(False, "Draw the samples of each pass in a new random order.")
-    drop_last: Flag = default(False, "Leave out the last batch of a pass if it is shorter than the others.")
-    dtype: dict[str, Dtype] = Field(
-        default_factory=dict,
-        description="Dtype of a column by its name. By default floats take the config's, integers int64.",
-    )
-    select: SelectDeclaration | None = optional(
-        "Rows of the file that the source has, or a condition. The default is all rows."
-    )
 
 
 class GroupDeclaration(Frozen):

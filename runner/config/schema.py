@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 
 from runner.catalogue import optimizers
+from runner.config.data_models import DataDeclaration, SelectDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
 from runner.config.models import (
     STEP_MODELS,
     Config,
-    DataDeclaration,
     Expectation,
     ForEach,
-    SelectDeclaration,
     Step,
     TensorDeclaration,
 )

@@ -74,7 +74,7 @@ class Plan:
         """The data files that the run reads, with links resolved and without duplicates."""
         arrays = [tensor.init.array for tensor in self.tensors.values() if isinstance(tensor.init, Loaded)]
         arrays += [column.array for source in self.sources.values() for column in source.columns]
-        return tuple(dict.fromkeys(array.path for array in arrays))
+        return tuple(dict.fromkeys(path for array in arrays for path in array.paths))
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.config.models import SelectDeclaration
+from runner.config.data_models import SelectDeclaration
 from runner.config.sections.faults import Faults
 from runner.config.text.nodes import Path, describe
 

@@ -9,7 +9,7 @@ from torch import Tensor, from_numpy
 from runner.plan.data.files import ArrayFile, cast, groups_of, read, read_group
 from runner.plan.data.row_files import Rows, has_rows
 from runner.plan.data.sources import BatchColumn, SourcePlan
-from runner.plan.data.tables import ROWS_AT_ONCE
+from runner.plan.data.tables.raw_columns import ROWS_AT_ONCE
 
 Blocks = Iterator[tuple[int, Tensor]]
 """Consecutive rows of an array, each block after its first row."""

@@ -17,11 +17,12 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
-from runner.plan.data.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array
+from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of, open_array
 from runner.plan.data.row_files import has_rows
 from runner.plan.data.selection.columns import column_bound_to, open_table
 from runner.plan.data.selection.planning import ClassCount, Request, Selected, select_rows
 from runner.plan.data.selection.selection import Selection, all_rows
+from runner.plan.data.tables.columns import names_in
 from runner.plan.scalars import integer
 
 STREAMED_FROM = 1 / 4
@@ -164,11 +165,16 @@ class SourceContext:
     memory: int  # bytes
 
 
-def columns_read(config: Config) -> list[Columns]:
-    """Every selection of columns in a config, from any table."""
+def columns_read(config: Config) -> list[tuple[str, bool]]:
+    """Every column that a config reads of any table: a name or a glob, and whether it is read as text."""
     tensors = (*config.parameters.values(), *config.constants.values())
-    found: list[Columns] = [tensor.columns for tensor in tensors if isinstance(tensor, TensorDeclaration)]
-    return found + [spec for declared in config.data.values() for spec in declared.columns.values()]
+    listed = [tensor.columns for tensor in tensors if isinstance(tensor, TensorDeclaration)]
+    found = [(name, False) for columns in listed for name in names_in(columns)]
+    for declared in config.data.values():
+        texts = {*declared.classes, *declared.one_hot, *declared.dates}
+        for batch_name, columns in declared.columns.items():
+            found += [(name, batch_name in texts or name in texts) for name in names_in(columns)]
+    return found
 
 
 def plan_sources(
