@@ -121,6 +121,16 @@ def open_array(
     return ArrayFile(first, key, columns, reading, tuple(more))
 
 
+def is_text_name(text: str) -> bool:
+    """Whether a path names a text table, by its type."""
+    return Path(text).suffix.lower() in DELIMITERS
+
+
+def is_table_name(text: str) -> bool:
+    """Whether a path names a table, by its type."""
+    return is_text_name(text) or Path(text).suffix.lower() == ".parquet"
+
+
 def table_names(array: ArrayFile, limit: int | None = None) -> tuple[str, ...]:
     """The names of the columns of a table, in the order of the file.
 
