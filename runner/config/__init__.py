@@ -16,7 +16,7 @@ from typing import Any
 from runner.config.data_models import DataDeclaration, Dialect, SelectDeclaration
 from runner.config.document import Document
 from runner.config.limits import Limits
-from runner.config.load import load, loads, overridden
+from runner.config.load import load, loads, overridden, rewritten
 from runner.config.models import (
     Assign,
     Backward,
@@ -81,6 +81,7 @@ __all__ = [
     "load",
     "loads",
     "overridden",
+    "rewritten",
 ]
 
 

@@ -32,6 +32,7 @@ from runner.plan.checks.names import check_names, check_syntax
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
+from runner.plan.data.fits import fitted
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
 from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
@@ -92,17 +93,29 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
     try:
-        with text_read_once(columns_read(config)):
+        with text_read_once(columns_read(config)) as tables:
+            config = _fitted(config, allowed, limits)
             try:
-                return _compile(config, allowed, limits, None)
+                plan = _compile(config, allowed, limits, None)
             except WrongInference as wrong:
-                return _compile(config, allowed, limits, wrong.fake)
+                plan = _compile(config, allowed, limits, wrong.fake)
+            return replace(plan, read=tables)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"
         problem = config.document.problem(
             ("expression",), "there is not enough memory to plan this config", hint, key=True
         )
         raise ConfigError([problem]) from error
+
+
+def _fitted(config: Config, allowed: tuple[Path, ...], limits: PlanLimits) -> Config:
+    """The config with what its sources take from their rows: classes, and numbers for missing ones."""
+    if not config.data:
+        return config
+    faults = Faults(config.document)
+    config = fitted(config, faults, allowed, limits.memory or machine_memory())
+    faults.stop()
+    return config
 
 
 def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake: bool | None) -> Plan:

@@ -15,6 +15,7 @@ from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.data.sources import SourcePlan
+from runner.plan.data.tables.text_cache import ReadTables
 from runner.plan.estimates import Estimates
 from runner.plan.program.instructions import Action, Instruction
 from runner.plan.rows.columns import Column
@@ -51,6 +52,7 @@ class Plan:
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
+    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 
     @property

@@ -84,7 +84,7 @@ def _selected(plan: SourcePlan, column: BatchColumn) -> Tensor:
     values = torch.empty((plan.samples, *column.shape), dtype=column.dtype)
     filled = 0
     try:
-        for block in selected_blocks(plan, column):
+        for block in selected_blocks(column.array, column.dtype, plan.selection):
             values[filled : filled + len(block)] = block
             filled += len(block)
     except CastFault as fault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,16 @@ def open_array(
     return ArrayFile(first, key, columns, reading, tuple(more))
 
 
+def is_text_name(text: str) -> bool:
+    """Whether a path names a text table, by its type."""
+    return Path(text).suffix.lower() in DELIMITERS
+
+
+def is_table_name(text: str) -> bool:
+    """Whether a path names a table, by its type."""
+    return is_text_name(text) or Path(text).suffix.lower() == ".parquet"
+
+
 def table_names(array: ArrayFile, limit: int | None = None) -> tuple[str, ...]:
     """The names of the columns of a table, in the order of the file.
 
@@ -130,7 +141,7 @@ def table_names(array: ArrayFile, limit: int | None = None) -> tuple[str, ...]:
         FileFault: a file is malformed, or has other columns than the first.
     """
     if array.is_text:
-        _check_size(array, _size_of(array), machine_memory() if limit is None else limit)
+        _check_size(array, size_of(array), machine_memory() if limit is None else limit)
         return column_names(array.paths, array.reading.dialect)
     return parquet_names(array.paths)
 
@@ -265,15 +276,15 @@ def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -
     if array.is_text:
         cast(read(array, limit), dtype, array)
         return
-    if _size_of(array) > SCAN_BYTES:
+    if size_of(array) > SCAN_BYTES:
         return
     if array.suffix == ".parquet":
         if may_misfit(array.paths, array.columns, array.reading, dtype):
             for part in parquet_parts(array.paths, array.columns, array.reading):
                 check_part(part, dtype)
         return
-    shape, kind = describe(array, limit)
-    if not is_lossless(kind, dtype) and math.prod(shape) * kind.itemsize <= SCAN_BYTES:
+    shape, kind = describe(array, sys.maxsize)
+    if not is_lossless(kind, dtype) and math.prod(shape) * kind.itemsize <= min(SCAN_BYTES, limit or SCAN_BYTES):
         cast(read(array, limit), dtype, array)
 
 
@@ -289,11 +300,12 @@ def check_part(part: Part, dtype: torch.dtype) -> None:
 
 
 def _read_text(array: ArrayFile, limit: int) -> Tensor:
-    _check_size(array, _size_of(array), limit)
+    _check_size(array, size_of(array), limit)
     return read_selection(selection_of(array.paths, array.columns, array.reading), limit)
 
 
-def _size_of(array: ArrayFile) -> int:
+def size_of(array: ArrayFile) -> int:
+    """Bytes of the files of an array."""
     return sum(path.stat().st_size for path in array.paths)
 
 

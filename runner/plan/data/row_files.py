@@ -58,6 +58,11 @@ class Rows:
     def shape(self) -> tuple[int, ...]:
         return self._header.shape
 
+    @property
+    def width(self) -> int:
+        """Bytes of one row."""
+        return self._width
+
     def between(self, start: int, end: int) -> Tensor:
         """Rows `start` to `end - 1`, with the dtype that `describe` returns."""
         buffer = bytearray((end - start) * self._width)

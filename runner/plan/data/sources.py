@@ -18,11 +18,14 @@ from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
 from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of, open_array
+from runner.plan.data.readings import SourceTable, dialect_of, source_table
 from runner.plan.data.row_files import has_rows
+from runner.plan.data.selected_rows import check_selected
 from runner.plan.data.selection.columns import column_bound_to, open_table
-from runner.plan.data.selection.planning import ClassCount, Request, Selected, select_rows
+from runner.plan.data.selection.planning import ClassCount, Request, Selected, columns_named, select_rows
 from runner.plan.data.selection.selection import Selection, all_rows
 from runner.plan.data.tables.columns import names_in
+from runner.plan.data.tables.conversions import Reading
 from runner.plan.scalars import integer
 
 STREAMED_FROM = 1 / 4
@@ -50,6 +53,7 @@ class BatchColumn:
     path: ConfigPath
     dtype_path: ConfigPath  # the path of the declared dtype, or `path`
     read_bytes: int  # additional bytes of one sample during reading
+    taken: tuple[str, ...] = ()  # the columns of the file that its globs took
 
     @property
     def bytes(self) -> int:
@@ -208,8 +212,11 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
     path: ConfigPath = ("data", name)
     columns: list[BatchColumn] = []
     rows: dict[str, int] = {}
-    for batch_name, spec in declared.columns.items():
-        column, length = _column(batch_name, spec, declared, path, context)
+    table = source_table(
+        name, declared, context.faults.document, context.allowed, context.memory, columns_named(declared.select)
+    )
+    for batch_name in declared.columns:
+        column, length = _column(batch_name, declared, table, path, context)
         columns.append(column)
         rows[batch_name] = length
     for batch_name in declared.dtype:
@@ -228,6 +235,8 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
     if selected is None:
         return None
     samples = selected.selection.samples
+    if declared.select is not None:
+        _check_selected(columns, selected.selection, context)
     where = (*path, "batch_size")
     written = samples if declared.batch_size is None else declared.batch_size
     batch_size = integer(written, where, context.scalars, context.faults, 1)
@@ -248,6 +257,14 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
         selected.spread,
     )
     return _read_in_parts(source, context)
+
+
+def _check_selected(columns: Iterable[BatchColumn], selection: Selection, context: SourceContext) -> None:
+    for column in columns:
+        try:
+            check_selected(column.array, column.dtype, selection, context.memory)
+        except FileFault as fault:
+            raise PlacedFault(column.dtype_path, fault.message, fault.hint) from fault
 
 
 def _selected(
@@ -276,7 +293,7 @@ def _selected(
 def _read_in_parts(source: SourcePlan, context: SourceContext) -> SourcePlan:
     """The source with its row groups, streamed if it is large."""
     arrays = [column.array for column in source.columns]
-    one_table = len({array.path for array in arrays}) == 1 and arrays[0].suffix == ".parquet"
+    one_table = len({array.paths for array in arrays}) == 1 and arrays[0].suffix == ".parquet"
     groups = groups_of(arrays[0]) if one_table else ()
     large = source.bytes > STREAMED_FROM * context.memory
     streams = large and (bool(groups) or all(map(has_rows, arrays)))
@@ -296,13 +313,14 @@ def _read_in_parts(source: SourcePlan, context: SourceContext) -> SourcePlan:
 
 
 def _column(
-    batch_name: str, spec: str | tuple[str, ...], declared: DataDeclaration, path: ConfigPath, context: SourceContext
+    batch_name: str, declared: DataDeclaration, table: SourceTable | None, path: ConfigPath, context: SourceContext
 ) -> tuple[BatchColumn, int]:
+    spec = declared.columns[batch_name]
     at: ConfigPath = (*path, "columns", batch_name)
     where: ConfigPath = at if declared.file is None else (*path, "file")
     folder = context.faults.document.folder(where)
     try:
-        array = _open(spec, declared.file, folder, context.allowed)
+        array = _open(batch_name, declared, table, folder, context.allowed)
         shape, kind = describe(array, _ANY_SIZE if array.suffix in _IN_PARTS else context.memory)
     except FileFault as fault:
         about_column = fault.about_columns or f"no array `{spec}`" in fault.message
@@ -323,7 +341,8 @@ def _column(
         except FileFault as fault:
             raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
     read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
-    return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes), shape[0]
+    taken = () if table is None else table.taken.get(batch_name, ())
+    return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes, taken), shape[0]
 
 
 def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> int:
@@ -333,11 +352,17 @@ def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> i
     return kind.itemsize if kind != dtype else 1  # the values before the cast; otherwise a mask for NaN
 
 
-def _open(spec: str | tuple[str, ...], file: str | None, folder: Path, allowed: tuple[Path, ...]) -> ArrayFile:
+def _open(
+    batch_name: str, declared: DataDeclaration, table: SourceTable | None, folder: Path, allowed: tuple[Path, ...]
+) -> ArrayFile:
+    spec, file = declared.columns[batch_name], declared.file
+    if table is not None:
+        reading = table.reading(batch_name, declared.dtype.get(batch_name))
+        return replace(table.array, columns=table.columns[batch_name], reading=reading)
     if file is None:
         if not isinstance(spec, str):
             raise FileFault("these columns name no file", "write `file:` next to `columns:`")
-        return open_array(spec, folder, allowed)
+        return open_array(spec, folder, allowed, reading=Reading(dialect_of(declared)))
     suffix = Path(file).suffix.lower()
     if suffix in _KEYED:
         if not isinstance(spec, str):

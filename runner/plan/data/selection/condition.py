@@ -85,6 +85,17 @@ def compile_condition(text: str, names: Names) -> Condition:
     return Condition(tuple(compiler.read), part.evaluate)
 
 
+def names_in_condition(text: str) -> frozenset[str]:
+    """The names that a condition may read; none if it is malformed."""
+    try:
+        nodes = list(ast.walk(parse_condition(text)))
+    except LanguageError:
+        return frozenset()
+    arguments = [argument for node in nodes if isinstance(node, ast.Call) for argument in node.args]
+    quoted = {node.value for node in arguments if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return frozenset(quoted | {node.id for node in nodes if isinstance(node, ast.Name)})
+
+
 class _Compiler:
     """Compiles the nodes of one condition."""
 

@@ -16,7 +16,7 @@ from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
 from runner.plan.data.sandbox import FileFault
 from runner.plan.data.selection.cells import Kind, Table
-from runner.plan.data.selection.condition import Condition, Names, compile_condition
+from runner.plan.data.selection.condition import Condition, Names, compile_condition, names_in_condition
 from runner.plan.data.selection.cuts import (
     LABEL_BYTES,
     Cut,
@@ -68,6 +68,14 @@ class Request:
         """The path of a key; of the whole `select` if that is text."""
         inner = (*self.path, key)
         return inner if self.faults.document.node(inner) is not None else self.path
+
+
+def columns_named(declared: SelectDeclaration | None) -> frozenset[str]:
+    """The columns that a `select` names. None of them is in doubt: a name that is no column is reported later."""
+    if declared is None:
+        return frozenset()
+    named = {declared.stratify, declared.group} - {None}
+    return frozenset(map(str, named)) | (frozenset() if declared.where is None else names_in_condition(declared.where))
 
 
 def select_rows(request: Request) -> Selected | None:

@@ -18,9 +18,6 @@ from runner.plan.data.tables.header import Layout
 
 Key = tuple[str, bool]
 
-_HEXADECIMAL = re.compile(rb"0[xX]")  # pyarrow reads 0x10 as 16, and Python as text
-_PLUS = re.compile(rb"(?<![eE])\+")  # pyarrow reads +5 as a float, and Python as an integer
-
 _KINDS: Mapping[Any, type[numpy.generic]] = {
     pyarrow.int64(): numpy.int64,
     pyarrow.float64(): numpy.float64,
@@ -41,8 +38,7 @@ def convert(block: Block, layout: Layout, wanted: Mapping[Key, int]) -> dict[Key
         table = _parsed(block, layout, wanted)
     except pyarrow.ArrowInvalid:
         return None
-    unlike: set[type[numpy.generic]] = {numpy.int64} if _HEXADECIMAL.search(block.content) else set()
-    unlike |= {numpy.float64} if _PLUS.search(block.content) else set()
+    unlike = _read_otherwise(block.content)
     found: dict[Key, Any] = {}
     for key, position in wanted.items():
         column = table.column(str(position))
@@ -52,6 +48,15 @@ def convert(block: Block, layout: Layout, wanted: Mapping[Key, int]) -> dict[Key
     absent = layout.dialect.missing
     if absent and BLANK not in absent and _has_blanks(block, layout):  # Python finds out which are blank
         found = {key: cells for key, cells in found.items() if isinstance(cells, Words) or cells.missing is None}
+    return found
+
+
+def _read_otherwise(content: bytes) -> set[type[numpy.generic]]:
+    """The kinds of number that Python may read otherwise: `0x10` is not an integer, and `+5` is one."""
+    found: set[type[numpy.generic]] = {numpy.int64} if b"0x" in content or b"0X" in content else set()
+    signs = content.count(b"+")
+    if signs and signs != content.count(b"e+") + content.count(b"E+"):
+        found.add(numpy.float64)
     return found
 
 

@@ -15,13 +15,12 @@ from typing import IO
 from runner.config import Dialect
 from runner.plan.data.sandbox import FileFault, open_ordinary
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 """Bytes of a block, unless its first row is longer."""
 
 LONGEST_ROW = 16 << 20
 """Maximum bytes of one row."""
 
-_READ_BYTES = 1 << 20
 _UTF8 = ("utf_8", "utf_8_sig", "ascii", "utf-8")
 
 
@@ -49,27 +48,16 @@ def byte_blocks(path: Path, dialect: Dialect, delimiter: str, size: int = BLOCK_
     comment = None if dialect.comment is None else dialect.comment.encode()
     line, waiting = 1, b""
     with open_ordinary(path) as file:
-        decoded = _decoded(file, path.name, dialect.encoding)
-        ended = False
-        while not ended:
-            pieces, length = [waiting], len(waiting)
-            while length < size and not ended:
-                piece = next(decoded, None)
-                ended = piece is None
-                if piece is not None:
-                    pieces.append(piece)
-                    length += len(piece)
-            content = b"".join(pieces)
-            if not content:
-                return
-            end = len(content) if ended else quotes.end_of_rows(content)
+        for piece, ended in _with_last(_decoded(file, path.name, dialect.encoding, size)):
+            end = len(piece) if ended else quotes.end_of_rows(waiting, piece)
             if end == 0:
-                if len(content) > LONGEST_ROW:
+                waiting += piece
+                if len(waiting) > LONGEST_ROW:
                     message = f"a row of {path.name} has more than {LONGEST_ROW >> 20} MiB: it begins in line {line}"
                     raise FileFault(message, "close the quote in it, or write shorter rows")
-                waiting, size = content, len(content) + _READ_BYTES
                 continue
-            rows, waiting = content[:end], content[end:]
+            rows = b"".join((waiting, memoryview(piece)[:end]))
+            waiting = piece[end:]
             lines = _lines_in(rows)
             rows, cut = (rows, ()) if comment is None else _without_comments(rows, comment, quotes)
             if rows:
@@ -77,12 +65,23 @@ def byte_blocks(path: Path, dialect: Dialect, delimiter: str, size: int = BLOCK_
             line += lines
 
 
-def _decoded(file: IO[bytes], name: str, encoding: str) -> Iterator[bytes]:
+def _with_last(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Yields each piece with whether it is the last."""
+    before: bytes | None = None
+    for piece in pieces:
+        if before is not None:
+            yield before, False
+        before = piece
+    if before is not None:
+        yield before, True
+
+
+def _decoded(file: IO[bytes], name: str, encoding: str, size: int) -> Iterator[bytes]:
     """Yields the bytes of a file as UTF-8, without a byte order mark."""
     decoder = codecs.getincrementaldecoder("utf-8" if encoding in _UTF8 else encoding)("strict")
     plain, read = encoding in _UTF8, 0
     while True:
-        piece = file.read(_READ_BYTES)
+        piece = file.read(size)
         if plain and piece and piece.isascii() and b"\0" not in piece and decoder.getstate()[0] == b"":
             read += len(piece)
             yield piece
@@ -126,13 +125,16 @@ class _Quotes:
     def open_after(self, content: bytes) -> bool:
         return self._quote is not None and bool(content.count(self._quote) % 2)
 
-    def end_of_rows(self, content: bytes) -> int:
-        """The offset after the last whole row; 0 if there is none."""
-        end = content.rfind(b"\n") + 1 or content.rfind(b"\r", 0, -1) + 1
-        if end == 0 or not (self.unusual(content) or self.open_after(content[:end])):
+    def end_of_rows(self, before: bytes, piece: bytes) -> int:
+        """The offset in a piece after the last whole row of `before` and the piece; 0 if no row ends in the piece."""
+        end = piece.rfind(b"\n") + 1 or piece.rfind(b"\r", 0, -1) + 1
+        if end == 0 or self._quote is None or (self._quote not in piece and self._quote not in before):
+            return end
+        content = before + piece[:end]
+        if not (self.unusual(content) or self.open_after(content)):
             return end
         lines = csv.reader(
-            io.StringIO(content[:end].decode(errors="replace"), newline=""),
+            io.StringIO(content.decode(errors="replace"), newline=""),
             delimiter=self._delimiter,
             quotechar=self._dialect.quote,
             strict=True,
@@ -143,7 +145,7 @@ class _Quotes:
                 whole = lines.line_num
         except csv.Error:
             pass  # an open quote: the rows before it are whole
-        return _offset_after(content, whole)
+        return max(0, _offset_after(content, whole) - len(before))
 
 
 def _offset_after(content: bytes, lines: int) -> int:
