@@ -29,6 +29,7 @@ from runner.optim import OptimizerPlan, RuleContext, plan_optimizers
 from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax
+from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
@@ -253,6 +254,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
         else:
             _warn(faults, path, text, error)
     check_use(config, values, steps.objectives, steps.stepped)
+    check_overlaps(instructions, supply.sources, config.data, faults, request.memory)
     return Program(
         environment,
         examples.drawings,
