@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -180,10 +180,20 @@ def _where(text: str, request: Request) -> Selection:
         raise PlacedFault(path, fault.message, fault.hint) from fault
     found = selection_of(bits, request.rows)
     if found.samples == 0:
-        shown = listing([f"`{name}`" for name in condition.columns], 4)
         message = f"none of the {request.rows} rows meets this condition"
-        raise PlacedFault(path, message, f"compare {shown} with values that {table.file} holds")
+        raise PlacedFault(path, message, _held(condition.columns, table))
     return found
+
+
+def _held(columns: Sequence[str], table: Table) -> str:
+    """What a column of a condition holds that no row meets: of the first text column, else of the first."""
+    texts = [name for name in columns if table.kind(name) == "text"]
+    name = (texts or list(columns))[0]
+    cells = next(table.blocks([name]))[name]
+    values = sorted(set(cells.values[~cells.missing].tolist()))
+    if texts:
+        return f"`{name}` holds {listing(map(repr, values), 5)}"
+    return f"`{name}` holds {values[0]} to {values[-1]}" if values else f"`{name}` has no values"
 
 
 def _bits(condition: Condition, table: Table, request: Request) -> numpy.ndarray[tuple[int], numpy.dtype[numpy.uint8]]:
