@@ -305,7 +305,7 @@ class _Compiler:
     def _floats(self, part: _Part, cells: Cells) -> Any:
         """The values as float64, which represents each of them."""
         values = numpy.asarray(cells.values)
-        if values.dtype.kind in "iuO" and bool((numpy.abs(values.astype(numpy.float64)) > EXACT).any()):
+        if values.dtype.kind in "iuO" and bool(((values > EXACT) | (values < -EXACT)).any()):
             message = f"{self._shown(part.node)} holds integers beyond 2^53, which arithmetic would round"
             raise self.fault(part.node, message, "compare it without arithmetic")
         return values.astype(numpy.float64)

@@ -32,7 +32,7 @@ def prefix_counts(sizes: Sequence[int], length: int) -> list[int]:
     units = [size // common for size in sizes]
     period = sum(units)
     if period > MOST_TURNS:
-        return _spread(sizes, length)
+        return spread_counts(sizes, length)
     whole, rest = divmod(length, period)
     return [whole * unit + turns for unit, turns in zip(units, _turns(units, rest), strict=True)]
 
@@ -52,7 +52,7 @@ def _turns(units: Sequence[int], length: int) -> list[int]:
     return counts
 
 
-def _spread(sizes: Sequence[int], length: int) -> list[int]:
+def spread_counts(sizes: Sequence[int], length: int) -> list[int]:
     """The counts in the order of the keys (r + 1 - offset) / size, with offsets that spread over the classes."""
     total, classes = sum(sizes), len(sizes)
     largest_first = sorted(range(classes), key=lambda number: -sizes[number])
