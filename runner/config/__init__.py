@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from runner.config.data_models import DataDeclaration, Dialect
 from runner.config.document import Document
 from runner.config.limits import Limits
 from runner.config.load import load, loads, overridden, rewritten
@@ -22,8 +23,6 @@ from runner.config.models import (
     ClipGradNorm,
     ClipGradValue,
     Config,
-    DataDeclaration,
-    Dialect,
     Evaluate,
     Expect,
     Expectation,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 
 from runner.catalogue import optimizers
+from runner.config.data_models import DataDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, ForEach, Step, TensorDeclaration
+from runner.config.models import STEP_MODELS, Config, Expectation, ForEach, Step, TensorDeclaration
 from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
 from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
 from runner.config.schema_forms import (

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from runner.config.data_models import DataDeclaration
 from runner.config.fields import DATES, FILLS
 from runner.config.frozen import Frozen
 from runner.config.keys import ENGINES, ON_NONFINITE, TENSOR_LOGS
@@ -13,7 +14,6 @@ from runner.config.models import (
     ClipGradNorm,
     ClipGradValue,
     Config,
-    DataDeclaration,
     Expectation,
     ForEach,
     Next,

@@ -16,7 +16,7 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
-from runner.plan.data.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array
+from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of, open_array
 from runner.plan.data.readings import SourceTable, dialect_of, source_table
 from runner.plan.data.row_files import has_rows
 from runner.plan.data.tables.columns import names_in

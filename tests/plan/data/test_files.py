@@ -20,8 +20,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.plan.data.tables import header as table_headers
 from runner.plan.data.files import FileFault, describe, open_array, read
+from runner.plan.data.tables import header as table_headers
 from tests.tables import over
 
 

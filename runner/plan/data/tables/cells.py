@@ -18,6 +18,8 @@ Array = NDArray[numpy.generic]
 
 BLANK = ""
 
+BLANK_HINT = "write `missing: [null]` to read it as NaN"
+
 _BOOLEANS = {"true": True, "false": False}
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
@@ -163,7 +165,7 @@ def _shown(text: str) -> str:
 
 def nothing(file: str, line: int, column: str) -> FileFault:
     """The fault of a blank cell."""
-    return FileFault(f"{file}:{line} holds nothing in the column `{column}`", "write `missing: [null]` to read it as NaN")
+    return FileFault(f"{file}:{line} holds nothing in the column `{column}`", BLANK_HINT)
 
 
 def inexact(file: str, line: int, shown: str, column: str) -> FileFault:

@@ -94,7 +94,9 @@ def rows_in(block: Block, layout: Layout) -> Iterator[Row]:
 
 
 def _says(dialect: Dialect) -> str:
-    return "its header names" if dialect.header is True else "the first row has" if dialect.header is False else "`header` names"
+    if isinstance(dialect.header, bool):
+        return "its header names" if dialect.header else "the first row has"
+    return "`header` names"
 
 
 def _malformed(name: str, line: int, error: csv.Error) -> FileFault:
@@ -171,8 +173,10 @@ def recognised(text: str, delimiter: str, alone: bool = False) -> str | None:
         return None
     counts = [Counter(line) for line in lines]
     for candidate in _CANDIDATES:
-        if candidate != delimiter and counts[0][candidate] and all(
-            count[candidate] == counts[0][candidate] for count in counts
+        if (
+            candidate != delimiter
+            and counts[0][candidate]
+            and all(count[candidate] == counts[0][candidate] for count in counts)
         ):
             return candidate
     return None

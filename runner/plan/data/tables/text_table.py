@@ -244,7 +244,7 @@ class _Joined:
 def first_inexact(values: Array) -> int | None:
     """The place of the first integer that float64 cannot represent."""
     if values.dtype == numpy.int64:
-        for row in numpy.nonzero(abs(values) > EXACT)[0].tolist():  # type: ignore[operator]
+        for row in numpy.nonzero(abs(values) > EXACT)[0].tolist():
             if int(float(int(values[row]))) != int(values[row]):
                 return int(row)
     return None
