@@ -212,7 +212,9 @@ class _Joined:
             fault = self._first_inexact(paths, dialect)
             if fault is not None:
                 return fault
-        return self._joined(dtype)
+        joined = self._joined(dtype)
+        self._numbers = []  # frees the parts before those of the next column are joined
+        return joined
 
     def _joined(self, dtype: numpy.dtype[numpy.generic]) -> Numbers:
         if len(self._numbers) == 1 and self._numbers[0].values.dtype == dtype:
