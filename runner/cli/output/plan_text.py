@@ -13,7 +13,7 @@ Described = Mapping[str, Any]
 
 def page(plan: Described) -> str:
     """The text of `steprun show`, section by section."""
-    sections = (_head, _tensors, _scalars, _objectives, _optimizers, _program, _log, _memory)
+    sections = (_head, _tensors, _data, _scalars, _objectives, _optimizers, _program, _log, _memory)
     blocks = ["\n".join(section(plan)) for section in sections]
     return "\n\n".join(block for block in blocks if block)
 
@@ -54,6 +54,26 @@ def _tensors(plan: Described) -> Iterator[str]:
             ),
         ]
     )
+
+
+def _data(plan: Described) -> Iterator[str]:
+    if not plan["data"]:
+        return
+    yield "data"
+    for source in plan["data"]:
+        batches = f"{source['batches']:,} batches of {source['batch_size']:,}"
+        how = ", ".join(word for word in ("shuffle", "streams") if source[word])
+        yield f"  {source['name']}: {source['samples']:,} samples, {batches}{', ' + how if how else ''}"
+        yield from table(
+            [
+                (column["name"], _shape(column["shape"]), column["dtype"], column["file"])
+                for column in source["columns"]
+            ],
+            indent="    ",
+        )
+        for column in source["columns"]:
+            if column["taken"]:
+                yield f"    {column['name']} takes {shortened(', '.join(column['taken']), 300)}"
 
 
 def _scalars(plan: Described) -> Iterator[str]:

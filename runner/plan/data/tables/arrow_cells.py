@@ -114,7 +114,7 @@ def _numbers(column: Any, unlike: Collection[type[numpy.generic]]) -> Numbers | 
 def _has_large(column: Any) -> bool:
     """Whether a float may not be what its text says: Python finds out."""
     ends = pyarrow.compute.min_max(column).as_py()
-    return ends["min"] is not None and not (-EXACT < ends["min"] and ends["max"] < EXACT) and ends["min"] <= ends["max"]
+    return ends["min"] is not None and not (ends["min"] > -EXACT and ends["max"] < EXACT) and ends["min"] <= ends["max"]
 
 
 def _words(column: Any) -> Words:

@@ -148,7 +148,7 @@ def first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: s
 
 def _instead(text: str, column: str, dialect: Dialect) -> str:
     """One thing to do about a cell that is not a number."""
-    if text.lower() in _USUAL_MISSING:
+    if is_usual_missing(text):
         return f'write `missing: ["{text}"]`'
     if dialect.decimal == "." and _DECIMAL_COMMA.fullmatch(text):
         return 'write `decimal: ","`'
@@ -157,6 +157,11 @@ def _instead(text: str, column: str, dialect: Dialect) -> str:
     if text.lower() in _BOOLEANS or text[:1].isdigit():
         return "select other columns, or correct the cell"
     return f"write `classes: {{{column}: sorted}}` to number its texts, or select other columns"
+
+
+def is_usual_missing(text: str) -> bool:
+    """Whether a text often means a missing number."""
+    return text.lower() in _USUAL_MISSING
 
 
 def _shown(text: str) -> str:

@@ -147,6 +147,9 @@ def _check_delimiter(first: Block, name: str, dialect: Dialect, delimiter: str, 
     """Check that a table whose first line is one cell is not of another delimiter."""
     if len(cells) != 1:
         return
+    if dialect.header is True and cells[0].startswith("#"):
+        message = f"the first line of {name} is `{cells[0][:40]}`, which names no columns"
+        raise FileFault(message, 'write `comment: "#"`')
     found = recognised(first.content[: 1 << 16].decode(errors="replace"), delimiter)
     shown = delimiter.replace("\t", "\\t")
     if found is not None:
