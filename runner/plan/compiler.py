@@ -34,6 +34,7 @@ from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
 from runner.plan.data.fits import fitted
+from runner.plan.data.readings import class_counts
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
 from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
@@ -183,7 +184,7 @@ class Program:
 
 def _declare(request: _Request) -> Declarations:
     config, faults, limits = request.config, request.faults, request.limits
-    scalars = scalar_constants(config, faults)
+    scalars = scalar_constants(config, faults, dict(class_counts(config.data)))
     if faults.problems:  # further checks would also report every reader of these constants
         check_syntax(config, faults)
         faults.stop()

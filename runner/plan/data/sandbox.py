@@ -99,7 +99,9 @@ def _matching(folder: Path, glob: str, text: str) -> list[str]:
         with os.scandir(folder) as entries:
             for count, entry in enumerate(entries):
                 if count >= _MOST_ENTRIES:
-                    raise FileFault(f"the folder of `{text}` has more than {_MOST_ENTRIES:,} files", "use a smaller one")
+                    raise FileFault(
+                        f"the folder of `{text}` has more than {_MOST_ENTRIES:,} files", "use a smaller one"
+                    )
                 if fnmatchcase(entry.name, glob):
                     found.append(entry.name)
                 if len(found) > MOST_FILES:
