@@ -20,8 +20,8 @@ from runner.engine.data.orders import order
 from runner.engine.data.samples import open_samples
 from runner.errors import DataWarning
 from runner.plan.compiler import PlanLimits
-from runner.plan.data.selected_rows import selected_blocks
 from runner.plan.data.selection.order import Order
+from runner.plan.data.selection.selected_rows import selected_blocks
 from runner.plan.data.sources import SourcePlan
 from tests.engine.data.test_batches import DECLARATIONS, STREAMED, drawn, write_arrays
 from tests.engine.running import compiled, rows_of
