@@ -14,7 +14,7 @@ from runner.plan.data.selection.strata import prefix_counts
 
 _EXACT = Context(prec=1100, rounding=ROUND_HALF_UP)  # any float64 times any number of rows
 
-CANDIDATES = 32
+CANDIDATES = 8
 """How many groups compete for a place in a stratified order of groups."""
 
 MOST_COUNTS = 1 << 21
