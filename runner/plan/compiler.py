@@ -30,9 +30,12 @@ from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax, warn_of_replaced
 from runner.plan.checks.objectives import check_objectives
+from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
+from runner.plan.data.reading.fits import fitted
+from runner.plan.data.reading.source_tables import class_counts
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
 from runner.plan.estimates import (
@@ -103,17 +106,30 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
     try:
-        with text_read_once(columns_read(config)):
+        with text_read_once(columns_read(config)) as tables:
+            config = _fitted(config, allowed, limits)
             try:
-                return _compile(config, allowed, limits, None)
+                plan = _compile(config, allowed, limits, None)
             except WrongInference as wrong:
-                return _compile(config, allowed, limits, wrong.fake)
+                plan = _compile(config, allowed, limits, wrong.fake)
+            return replace(plan, read=tables)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"
         problem = config.document.problem(
             ("expression",), "there is not enough memory to plan this config", hint, key=True
         )
         raise ConfigError([problem]) from error
+
+
+def _fitted(config: Config, allowed: tuple[Path, ...], limits: PlanLimits) -> Config:
+    """The config with what its sources take from their rows: classes, and numbers for missing ones."""
+    if not config.data:
+        return config
+    faults = Faults(config.document)
+    scalars = scalar_constants(config, Faults(config.document))  # without those that count classes; reported later
+    config = fitted(config, scalars, faults, allowed, limits.memory or machine_memory())
+    faults.stop()
+    return config
 
 
 def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake: bool | None) -> Plan:
@@ -181,7 +197,7 @@ class Program:
 
 def _declare(request: _Request) -> Declarations:
     config, faults, limits = request.config, request.faults, request.limits
-    scalars = scalar_constants(config, faults)
+    scalars = scalar_constants(config, faults, dict(class_counts(config.data)))
     if faults.problems:  # further checks would also report every reader of these constants
         check_syntax(config, faults)
         faults.stop()
@@ -255,6 +271,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
         else:
             _warn(faults, path, text, error)
     check_use(config, values, steps.objectives, steps.stepped)
+    check_overlaps(instructions, supply.sources, config.data, faults, request.memory)
     return Program(
         environment,
         examples.drawings,

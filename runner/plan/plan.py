@@ -15,6 +15,7 @@ from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.data.sources import SourcePlan
+from runner.plan.data.tables.text_cache import ReadTables
 from runner.plan.estimates import Estimates
 from runner.plan.program.instructions import Action, Instruction
 from runner.plan.rows.columns import Column
@@ -54,6 +55,7 @@ class Plan:
     health: HealthPlan = field(default_factory=HealthPlan)
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
     partial: frozenset[str] = frozenset()  # metrics that may be undefined: rows have null for NaN
+    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
     start: FromRunPlan | None = None  # the weights that parameters start from
     optimizer_starts: Mapping[str, OptimizerStart] = field(default_factory=dict)  # those that do not start anew
@@ -79,7 +81,7 @@ class Plan:
         """The data files that the run reads, with links resolved and without duplicates."""
         arrays = [tensor.init.array for tensor in self.tensors.values() if isinstance(tensor.init, Loaded)]
         arrays += [column.array for source in self.sources.values() for column in source.columns]
-        return tuple(dict.fromkeys(array.path for array in arrays))
+        return tuple(dict.fromkeys(path for array in arrays for path in array.paths))
 
     @property
     def parameters(self) -> tuple[str, ...]:

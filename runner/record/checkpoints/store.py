@@ -234,7 +234,12 @@ def state_contents(plan: Plan, state: State) -> dict[str, Any]:
         ],
         "last": state.last,
         "batches": {
-            name: {"epoch": batches.epoch, "position": batches.position, "drawn": batches.drawn}
+            name: {
+                "epoch": batches.epoch,
+                "position": batches.position,
+                "drawn": batches.drawn,
+                **({"computed": True} if batches.computed else {}),
+            }
             for name, batches in state.batches.items()
         },
     }
@@ -258,7 +263,7 @@ def restore_state(state: State, content: Mapping[str, Any], device: str) -> None
     state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in content["withheld"])
     state.last[:] = _rows(content["last"], device)
     for name, batches in state.batches.items():
-        batches.restore(**content["batches"][name])
+        batches.restore(**{"computed": False, **content["batches"][name]})
 
 
 def _rows(content: Sequence[Sequence[Any]], device: str) -> list[Withheld]:
