@@ -141,13 +141,11 @@ def test_several_files_are_one_table_in_the_order_of_their_names(tmp_path: Path,
     for number, part in zip((10, 2, 3), parts, strict=True):
         write(tmp_path, kind, part, f"part-{number}")
     whole = pandas.concat([parts[0], parts[1], parts[2]])
-    source = (
-        f"file: part-*.{kind}, columns: {{x: [alcohol, mass, color]}}, fill: {{mass: mean}}, one_hot: {{color: sorted}}"
-    )
+    columns = "{x: [alcohol, mass, color]}, fill: {mass: mean}, one_hot: {color: sorted}"
     filled = whole["mass"].fillna(whole["mass"].mean())
     hot = OneHotEncoder(sparse_output=False).fit_transform(whole[["color"]])
     expected = numpy.column_stack([whole["alcohol"], filled, hot]).astype(numpy.float32)
-    assert seen(tmp_path, source).tolist() == expected.tolist()
+    assert seen(tmp_path, f"file: part-*.{kind}, columns: {columns}").tolist() == expected.tolist()
 
 
 def test_a_streamed_source_has_the_values_of_one_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,8 +206,8 @@ def test_a_fill_of_a_stacked_batch_column_is_resolved_column_by_column(tmp_path:
 def test_a_dialect_of_a_tensor_is_that_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("# log\nx;y\n1,5;2\nNA;3\n")
     text = (
-        "parameters: {w: 1.0}\nconstants: {k: {file: a.csv, columns: ['*'], delimiter: ';', decimal: ',', comment: '#', "
-        "missing: [NA]}}\nexpression: f = w * k.nansum()\n"
+        "parameters: {w: 1.0}\nconstants: {k: {file: a.csv, columns: ['*'], delimiter: ';', decimal: ',', "
+        "comment: '#', missing: [NA]}}\nexpression: f = w * k.nansum()\n"
     )
     assert rows_of(text, tmp_path)[1]["f"] == 6.5
 
