@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 TOP_LEVEL_KEYS = (
     "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
-    "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
+    "functions", "expression", "objectives", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
     "health", "snapshot",
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""

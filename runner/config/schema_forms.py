@@ -22,7 +22,15 @@ from runner.config.models import (
     TensorDeclaration,
     Train,
 )
-from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
+from runner.config.record_models import (
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
+)
 from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
 
 Schema = dict[str, Any]
@@ -113,6 +121,8 @@ FIELDS: dict[type[Frozen], Schema] = {
         "unchanged": integer(1),
         "update_ratio": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
     },
+    MetricDeclaration: dict.fromkeys(MetricDeclaration.model_fields, EXPRESSION),
+    ObjectiveDeclaration: dict.fromkeys(ObjectiveDeclaration.model_fields, EXPRESSION),
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},
         "engine": {"enum": list(ENGINES)},

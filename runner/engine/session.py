@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from runner.engine.binding import Binding
 from runner.engine.state import State
 from runner.engine.watch.health import Health
+from runner.engine.watch.undefined import Undefined
 from runner.engine.watch.watch import Watch
 from runner.plan.plan import Plan
 
@@ -35,7 +36,8 @@ def open_session(
         watch: watches over `state`; by default it reports as Python warnings.
     """
     watch = Watch(plan, state) if watch is None else watch
-    return Session(Binding(plan, state), watch, Health(plan, state, watch.tell), checkpoint or _saves_nothing)
+    binding = Binding(plan, state, Undefined(plan, state, watch.tell).without)
+    return Session(binding, watch, Health(plan, state, watch.tell), checkpoint or _saves_nothing)
 
 
 def _saves_nothing(tag: str | None) -> None:

@@ -19,7 +19,7 @@ from runner.config import Config
 from runner.errors import ConfigError, EngineError
 from runner.faults import ConfigPath, Faults, KeyPath, PlacedFault, place
 from runner.language.dtypes import DTYPES
-from runner.language.graph.computation import forget_examples
+from runner.language.graph.computation import forget_examples, undefined_at_times
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import MAX_NODES, Bounds, Clock
 from runner.language.inference.torch_warnings import hide_from_now_on
@@ -28,7 +28,8 @@ from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleContext, plan_optimizers
 from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
-from runner.plan.checks.names import check_names, check_syntax
+from runner.plan.checks.names import check_names, check_syntax, warn_of_replaced
+from runner.plan.checks.objectives import check_objectives
 from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
@@ -37,7 +38,15 @@ from runner.plan.data.reading.fits import fitted
 from runner.plan.data.reading.source_tables import class_counts
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
-from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
+from runner.plan.estimates import (
+    Estimates,
+    check_size,
+    count_rows,
+    data_bytes,
+    gathered_bytes,
+    row_bytes,
+    state_bytes,
+)
 from runner.plan.memory import machine_memory
 from runner.plan.plan import Plan
 from runner.plan.program.demand import prepare
@@ -192,6 +201,7 @@ def _declare(request: _Request) -> Declarations:
     functions, wrong = declare_functions(config.functions)
     for declaration, head, error in wrong:
         faults.language(("functions", declaration), error, key=head)
+    warn_of_replaced(functions, faults)
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
     context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))
@@ -242,6 +252,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
             supply=supply,
             expression=expression,
         )
+        check_objectives(config.objectives, lowered, values.trainable, faults)
         prepare(values, config.steps)
         possible = columns_of(values.columns, tensors, optimizers, state=config.log.state)
         values.columns = kept_columns(config.log, possible, faults)
@@ -361,8 +372,15 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         on_nonfinite=config.on_nonfinite,
         health=health,
         memory=_memory_limit(request),
+        partial=undefined_at_times(program.lowered) | _of_all_samples(config),
         drawings=program.drawings,
     )
+
+
+def _of_all_samples(config: Config) -> frozenset[str]:
+    """The metrics that are declared with `whole`; a batch may be too small for them."""
+    declared = config.metrics.items()
+    return frozenset(name for name, each in declared if not isinstance(each, str) and each.whole is not None)
 
 
 def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimates:
@@ -374,7 +392,8 @@ def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimat
         values=program.value_bytes,
         row=row_bytes(log),
         rows=count_rows(program.instructions, log.every),
-        data=data_bytes(source for name, source in supply.sources.items() if name in supply.drawn),
+        data=data_bytes(source for name, source in supply.sources.items() if name in supply.drawn)
+        + gathered_bytes(program.instructions),
     )
 
 

@@ -53,6 +53,7 @@ class Plan:
     health: HealthPlan = field(default_factory=HealthPlan)
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
     read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
+    partial: frozenset[str] = frozenset()  # metrics that may be undefined: rows have null for NaN
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 
     @property

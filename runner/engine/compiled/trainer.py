@@ -59,6 +59,9 @@ class Trainer:
         self._drawing = Drawing(binding.state, action.argument, loop)
         self._preparing = Preparing(binding.plan, binding.state, action.argument)
         self._eager = steps.bind(session, action.argument, action.loops)
+        self._partial = any(
+            output.name in binding.plan.partial for output in action.argument.evaluation.computation.outputs
+        )
         self._random = any(computation.random for computation in action.argument.evaluation.computations())
 
     def run(self) -> Values:
@@ -156,7 +159,7 @@ class Trainer:
                     raise
                 most = min(most, self._library.longest) // 2 or 1
                 continue
-            if computed is None or not self._watch.active:
+            if computed is None or not (self._watch.active or self._partial):
                 return computed
             most = finite_iterations(computed)
             if most == computed.iterations:

@@ -27,6 +27,7 @@ from runner.plan.data.selection.selection import Selection
 from runner.plan.data.tables.columns import names_in
 from runner.plan.data.tables.conversions import Reading
 from runner.plan.scalars import integer
+from runner.text import counted
 
 STREAMED_FROM = 1 / 4
 """A source larger than this fraction of the memory is streamed if its files can be read in parts."""
@@ -245,7 +246,11 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
     if batch_size is None:
         return None
     if batch_size > samples:
-        there = f"the source, which has {samples} samples" if samples == count else f"the {samples} selected samples"
+        there = (
+            f"the source, which has {counted(samples, 'sample')}"
+            if samples == count
+            else f"the {samples} selected samples"
+        )
         raise PlacedFault(where, f"a batch of {batch_size} is larger than {there}", f"write at most {samples}")
     source = SourcePlan(
         name,

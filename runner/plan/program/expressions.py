@@ -20,7 +20,7 @@ from runner.language.graph.computation import (
     loggable,
 )
 from runner.language.graph.lowered import Lowered
-from runner.language.lowering.lower import lower_expression, uses_grad
+from runner.language.lowering.lower import check_one_value, lower_expression, uses_grad
 from runner.language.lowering.scope import Environment, Scope
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
@@ -95,15 +95,25 @@ class Values:
         supplied = set(computed)
         return [name for name in self.lowered.metrics if supplied.issuperset(computed_with(self.lowered, [name]))]
 
+    def note_lowered(self, lowered: Lowered) -> None:
+        """Record a further expression, whose example tensors are freed after planning."""
+        self._others.append(lowered)
+
     def wanted(self, objective: str) -> list[str]:
         """The names to compute for an objective: its named intermediates, metrics, and values that later steps read."""
         wanted = computed_with(self.lowered, [objective])
         wanted += [name for name in computed_with(self.lowered, sorted(self.demanded)) if name not in wanted]
         return wanted + self.metrics(wanted)
 
-    def evaluation(self, objective: str, preferred: Sequence[str] = ()) -> Evaluation:
-        """The computation for an objective, with batches from the `preferred` sources first."""
+    def evaluation(self, objective: str, preferred: Sequence[str] = (), *, parts: bool = False) -> Evaluation:
+        """The computation for an objective, with batches from the `preferred` sources first.
+
+        Args:
+            parts: whether to compute the sums of declared ratios too: `loss.sum` and `loss.over`.
+        """
         wanted = self.wanted(objective)
+        if parts:
+            wanted += [part for part in self.lowered.parts if part.rpartition(".")[0] in wanted]
         choice = self.supply.choose(preferred)
         key = (objective, tuple(choice.values()), *wanted)
         if key not in self._evaluations:
@@ -272,8 +282,7 @@ class Values:
         try:
             inference = self.shapes.inference(uses_grad(text, scope), KeyPath(path) if key else path)
             lowered = lower_expression(text, scope, inference)
-            if not loggable(lowered.values["value"]) and not isinstance(lowered.values["value"], (bool, int, float)):
-                raise LanguageError("this is neither a tensor nor a number", "write an expression with one value")
+            check_one_value(lowered.values["value"])
             computation = extract(lowered, ["value"], KeyPath(path) if key else path)
         except LanguageError as error:
             self.shapes.retry(error)
