@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 TOP_LEVEL_KEYS = (
     "name", "description", "extends", "seed", "dtype", "device", "engine", "autocast", "parameters", "constants",
+    "from_run",
     "data", "functions", "expression", "objectives", "metrics", "optimizer", "optimizers", "steps", "log",
     "on_nonfinite",
     "health", "snapshot",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
+from runner.config.data_models import DataDeclaration, Dialect
 from runner.config.fields import (
     Assigned,
     Columns,
@@ -26,7 +27,14 @@ from runner.config.fields import (
     TextOrNull,
 )
 from runner.config.frozen import Frozen, default, optional
-from runner.config.record_models import Health, Log, MetricDeclaration, ObjectiveDeclaration, SnapshotDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+)
 from runner.config.training_models import Autocast, Patience, ReduceLROnPlateau
 
 if TYPE_CHECKING:
@@ -61,7 +69,7 @@ else:
     Init = Metric = Any  # `sections` checks them
 
 
-class TensorDeclaration(Frozen):
+class TensorDeclaration(Dialect):
     """A parameter or a tensor constant."""
 
     noun: ClassVar[str] = "a tensor"
@@ -84,26 +92,6 @@ class TensorDeclaration(Frozen):
         "Columns of a .csv, .tsv or .parquet file. One name gives a 1-d tensor, a list a column for each name."
     )
     stacked: Number = default(0, "Number of leading dimensions whose slices are initialised and measured one by one.")
-
-
-class DataDeclaration(Frozen):
-    """Samples in files, drawn batch by batch."""
-
-    noun: ClassVar[str] = "a data source"
-    file: Text | None = optional(
-        "File with the columns, relative to this config. Without it, each column names a file of its own."
-    )
-    columns: dict[str, Any] = Field(
-        description="Each name in the expression, and what it reads: an array or column of the file, a list of "
-        "columns to stack, or a file such as `images.npy`. The first dimension counts samples."
-    )
-    batch_size: Number | None = optional("Number of samples in a batch. Without it a batch is the whole source.")
-    shuffle: Flag = default(False, "Draw the samples of each pass in a new random order.")
-    drop_last: Flag = default(False, "Leave out the last batch of a pass if it is shorter than the others.")
-    dtype: dict[str, Dtype] = Field(
-        default_factory=dict,
-        description="Dtype of a column by its name. By default floats take the config's, integers int64.",
-    )
 
 
 class GroupDeclaration(Frozen):
@@ -338,6 +326,7 @@ class Config(Frozen):
         default_factory=dict,
         description="Scalars, expressions over them, and tensors without a gradient, by name.",
     )
+    from_run: FromRun | None = optional("A recorded run, or a weights file, whose weights the parameters start from.")
     data: dict[str, DataDeclaration] = Field(default_factory=dict, description="Sources of batches by name.")
     functions: dict[str, Expression] = Field(
         default_factory=dict, description="Functions: `name(arguments)` and the body of each."

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 
 from runner.catalogue import optimizers
+from runner.config.data_models import DataDeclaration, SelectDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, Step, TensorDeclaration
+from runner.config.models import STEP_MODELS, Config, Expectation, Step, TensorDeclaration
 from runner.config.record_models import (
+    FromRun,
     Health,
     Log,
     MetricDeclaration,
@@ -30,6 +32,7 @@ from runner.config.schema_forms import (
     NESTED,
     NULL,
     SCALAR,
+    TEXT,
     UNDERSCORED,
     Schema,
     closed,
@@ -87,6 +90,7 @@ def _config() -> Schema:
     sections: Schema = {
         "parameters": by_name("parameter"),
         "constants": by_name("constant"),
+        "from_run": {"anyOf": [TEXT, merged(FromRun)]},
         "data": by_name("source"),
         "functions": {"type": "object", "propertyNames": _signature(), "additionalProperties": or_null(EXPRESSION)},
         "metrics": by_name("metric"),
@@ -221,7 +225,9 @@ def _constant() -> Schema:
 
 def _source() -> Schema:
     columns = {**FIELDS[DataDeclaration]["columns"], "propertyNames": {"$ref": "#/definitions/name"}}
-    return {"description": DataDeclaration.__doc__, "anyOf": [merged(DataDeclaration, columns=columns), NULL]}
+    select = {"anyOf": [{"type": "string"}, merged(SelectDeclaration)]}
+    source = merged(DataDeclaration, columns=columns, select=select)
+    return {"description": DataDeclaration.__doc__, "anyOf": [source, NULL]}
 
 
 def _metric() -> Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runner.engine.binding import Binding
 from runner.engine.state import State
@@ -11,19 +11,31 @@ from runner.engine.watch.health import Health
 from runner.engine.watch.undefined import Undefined
 from runner.engine.watch.watch import Watch
 from runner.plan.plan import Plan
+from runner.plan.program.last_loop import LastLoop, last_loop
 
 SaveCheckpoint = Callable[[str | None], None]
 """Saves the state of the run under a tag."""
 
 
+KEPT = "last"
+"""The tag of the state that every finished run keeps, so that its last loop can go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The tensors, checks and checkpoints of one run."""
+    """The tensors, checks and checkpoints of one run.
+
+    Attributes:
+        last_loop: the loop whose state is kept at its end.
+        keeping: the positions of steps that run many iterations at once, and keep the state of this loop themselves.
+    """
 
     binding: Binding
     watch: Watch
     health: Health
     checkpoint: SaveCheckpoint
+    last_loop: LastLoop | None
+    keeping: set[int] = field(default_factory=set)
 
 
 def open_session(
@@ -37,7 +49,8 @@ def open_session(
     """
     watch = Watch(plan, state) if watch is None else watch
     binding = Binding(plan, state, Undefined(plan, state, watch.report).without)
-    return Session(binding, watch, Health(plan, state, watch.report), checkpoint or _saves_nothing)
+    health = Health(plan, state, watch.report)
+    return Session(binding, watch, health, checkpoint or _saves_nothing, last_loop(plan.program))
 
 
 def _saves_nothing(tag: str | None) -> None:

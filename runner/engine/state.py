@@ -26,17 +26,19 @@ from runner.optim import (
     Option,
     RuleStepper,
     Scheduled,
+    Stepper,
     build,
     compile_schedule,
     elements,
     refusal,
     resolve,
 )
-from runner.plan.data.files import text_read_once
+from runner.plan.data.files import ArrayFile, FileFault, read, text_read_once
 from runner.plan.data.sources import columns_read
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import LoopStart, followed_by
 from runner.plan.streams import stream_seed
+from runner.plan.tensors.from_run_state import Kept
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed_value, initial_values
 
@@ -119,8 +121,11 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     Raises:
         RunError: an initial value cannot be computed, because a data file has changed since planning.
     """
-    with text_read_once(columns_read(plan.config)):
-        return _initial_state(plan, given)
+    with text_read_once(columns_read(plan.config), plan.read) as tables:
+        try:
+            return _initial_state(plan, given)
+        finally:
+            tables.clear()
 
 
 def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
@@ -169,6 +174,7 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
                 steppers[name] = stepper(optimizer)
             except RuntimeError as error:
                 raise _state_fault(plan, optimizer, error) from error
+    _restore_optimizers(plan, steppers, parameters)
     told: list[Problem] = []
     batches = open_batches(plan, told)
     trackers = {
@@ -188,6 +194,34 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
             for group, option, value in optimizer.scheduled()
         )
     return state
+
+
+def _restore_optimizers(plan: Plan, steppers: Mapping[str, AnyStepper], parameters: Mapping[str, Parameter]) -> None:
+    """Set the state of optimizers to that of the run which the config starts from.
+
+    Raises:
+        RunError: the file of that state has changed since planning.
+    """
+    for name, start in plan.optimizer_starts.items():
+        stepper = steppers[name]
+        state = {each: dict(stepper.state(each)) for each in plan.optimizers[name].parameters}
+        for each, entries in start.state.items():
+            if isinstance(stepper, Stepper):
+                stepper.prepare(each, ())  # as before the first step: where torch keeps each entry
+            made = stepper.state(each)
+            state[each] |= {
+                key: _restored(plan, value, made.get(key), parameters[each]) for key, value in entries.items()
+            }
+        stepper.load_state(state, start.steps)
+
+
+def _restored(plan: Plan, value: Kept, made: Any, parameter: Parameter) -> Tensor | int | float | None:
+    if not isinstance(value, ArrayFile):
+        return value
+    try:
+        return read(value).to(made.device if isinstance(made, Tensor) else parameter.device)
+    except FileFault as fault:
+        raise RunError(plan.config.document.problem(("from_run", "optimizer"), fault.message, fault.hint)) from fault
 
 
 def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:

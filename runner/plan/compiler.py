@@ -33,9 +33,12 @@ from runner.plan.checks.device import prepare_device
 from runner.plan.checks.mixed_precision import check_autocast, check_scaled, plan_loss_scaling
 from runner.plan.checks.names import check_names, check_syntax, warn_of_replaced
 from runner.plan.checks.objectives import check_objectives
+from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
+from runner.plan.data.reading.fits import fitted
+from runner.plan.data.reading.source_tables import class_counts
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
 from runner.plan.estimates import (
@@ -69,6 +72,8 @@ from runner.plan.tensors.examples import (
     fits,
     infer_initial,
 )
+from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
+from runner.plan.tensors.from_run_state import plan_optimizer_starts
 from runner.plan.tensors.initial_values import Drawings, InitialContext, is_table
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
@@ -104,17 +109,30 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
     try:
-        with text_read_once(columns_read(config)):
+        with text_read_once(columns_read(config)) as tables:
+            config = _fitted(config, allowed, limits)
             try:
-                return _compile(config, allowed, limits, None)
+                plan = _compile(config, allowed, limits, None)
             except WrongInference as wrong:
-                return _compile(config, allowed, limits, wrong.fake)
+                plan = _compile(config, allowed, limits, wrong.fake)
+            return replace(plan, read=tables)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"
         problem = config.document.problem(
             ("expression",), "there is not enough memory to plan this config", hint, key=True
         )
         raise ConfigError([problem]) from error
+
+
+def _fitted(config: Config, allowed: tuple[Path, ...], limits: PlanLimits) -> Config:
+    """The config with what its sources take from their rows: classes, and numbers for missing ones."""
+    if not config.data:
+        return config
+    faults = Faults(config.document)
+    scalars = scalar_constants(config, Faults(config.document))  # without those that count classes; reported later
+    config = fitted(config, scalars, faults, allowed, limits.memory or machine_memory())
+    faults.stop()
+    return config
 
 
 def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake: bool | None) -> Plan:
@@ -154,6 +172,7 @@ class Declarations:
 
     context: InitialContext
     tensors: Mapping[str, TensorPlan]
+    start: FromRunPlan | None
     supply: Supply
 
     @property
@@ -181,7 +200,7 @@ class Program:
 
 def _declare(request: _Request) -> Declarations:
     config, faults, limits = request.config, request.faults, request.limits
-    scalars = scalar_constants(config, faults)
+    scalars = scalar_constants(config, faults, dict(class_counts(config.data)))
     if faults.problems:  # further checks would also report every reader of these constants
         check_syntax(config, faults)
         faults.stop()
@@ -192,7 +211,7 @@ def _declare(request: _Request) -> Declarations:
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
     context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))
-    tensors = plan_tensors(
+    tensors: Mapping[str, TensorPlan] = plan_tensors(
         config,
         scalars,
         environment.dtype,
@@ -202,15 +221,15 @@ def _declare(request: _Request) -> Declarations:
         warnings=faults.warnings,
         limit=request.most,
     )
+    start, tensors = plan_from_run(config, tensors, request.allowed, faults)
     if faults.problems:
         check_syntax(config, faults)
         faults.stop()
     check_names(config, faults)
     sources = plan_sources(config.data, scalars, environment.dtype, faults, request.allowed, request.memory)
-    columns = (column.dtype for source in sources.values() for column in source.columns)
-    check_autocast(config, (*(tensor.dtype for tensor in tensors.values()), *columns), faults)
+    check_autocast(config, tensors, sources, faults)
     faults.stop()
-    return Declarations(context, tensors, Supply(sources, config.device))
+    return Declarations(context, tensors, start, Supply(sources, config.device))
 
 
 # express
@@ -257,6 +276,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
         else:
             _warn(faults, path, text, error)
     check_use(config, values, steps.objectives, steps.stepped)
+    check_overlaps(instructions, supply.sources, config.data, faults, request.memory)
     return Program(
         environment,
         examples.drawings,
@@ -344,9 +364,8 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     log = plan_log(config.log, program.columns, scalars, faults)
     health = plan_health(config.health, scalars, declared.tensors, faults)
     scaling = plan_loss_scaling(config, scalars, faults)
-    if scaling is not None:
-        dtypes = {name: tensor.dtype for name, tensor in declared.tensors.items()}
-        check_scaled(instructions, program.optimizers, dtypes, config.engine, faults)
+    check_scaled(scaling, instructions, program.optimizers, declared.tensors, config.engine, faults)
+    starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
     estimates = _estimate(declared, program, log)
     faults.stop()
     _check_engine(config, declared.tensors, program, health)
@@ -378,6 +397,8 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         memory=_memory_limit(request),
         partial=undefined_at_times(program.lowered) | _of_all_samples(config),
         drawings=program.drawings,
+        start=declared.start,
+        optimizer_starts=starts,
     )
 
 

@@ -15,12 +15,15 @@ from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.data.sources import SourcePlan
+from runner.plan.data.tables.text_cache import ReadTables
 from runner.plan.estimates import Estimates
 from runner.plan.program.instructions import Action, Instruction, LossScaling
 from runner.plan.rows.columns import Column
 from runner.plan.rows.health import HealthPlan
 from runner.plan.rows.log import LogPlan
 from runner.plan.snapshots import SnapshotPlan
+from runner.plan.tensors.from_run import FromRunPlan
+from runner.plan.tensors.from_run_state import OptimizerStart
 from runner.plan.tensors.initial import Loaded
 from runner.plan.tensors.initial_values import Drawings
 from runner.plan.tensors.tensors import TensorPlan
@@ -53,7 +56,10 @@ class Plan:
     loss_scaling: LossScaling | None = None
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
     partial: frozenset[str] = frozenset()  # metrics that may be undefined: rows have null for NaN
+    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
+    start: FromRunPlan | None = None  # the weights that parameters start from
+    optimizer_starts: Mapping[str, OptimizerStart] = field(default_factory=dict)  # those that do not start anew
 
     @property
     def environment(self) -> Environment:
@@ -76,7 +82,7 @@ class Plan:
         """The data files that the run reads, with links resolved and without duplicates."""
         arrays = [tensor.init.array for tensor in self.tensors.values() if isinstance(tensor.init, Loaded)]
         arrays += [column.array for source in self.sources.values() for column in source.columns]
-        return tuple(dict.fromkeys(array.path for array in arrays))
+        return tuple(dict.fromkeys(path for array in arrays for path in array.paths))
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -13,11 +13,19 @@ from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import evaluate, names_in
 
+NOTHING: Mapping[str, Scalar] = {}
 
-def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
-    """The value of every scalar constant, in the order of the file, except those with a problem."""
+
+def scalar_constants(config: Config, faults: Faults, counts: Mapping[str, Scalar] = NOTHING) -> dict[str, Scalar]:
+    """The value of every scalar constant, in the order of the file, except those with a problem.
+
+    Args:
+        counts: calls such as `classes(train.y)`, whose value the data of the config gives. They are in the result too.
+    """
     declared = {name: value for name, value in config.constants.items() if isinstance(value, (bool, int, float, str))}
-    values: dict[str, Scalar] = {name: value for name, value in declared.items() if not isinstance(value, str)}
+    values: dict[str, Scalar] = {**counts} | {
+        name: value for name, value in declared.items() if not isinstance(value, str)
+    }
     waiting: dict[str, set[str]] = {}
     for name, value in declared.items():
         if isinstance(value, str):
@@ -53,7 +61,7 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
                 doomed.append(reader)
     if waiting:
         _report_cycles(waiting, faults)
-    return {name: values[name] for name in declared if name in values}
+    return {name: values[name] for name in declared if name in values} | {**counts}
 
 
 def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:

@@ -14,13 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.run_paths import MANIFEST_FILE
 from runner.errors import Problem, SteprunError, UsageError
-from runner.record.directory import MANIFEST_FILE, write_atomically
+from runner.record.directory import write_atomically
 from runner.record.json_fields import (
     COUNT,
     DURATION,
     INTEGER,
-    LARGEST_JSON,
     MAPPING,
     PATHS,
     TEXT,
@@ -30,10 +30,9 @@ from runner.record.json_fields import (
     list_of,
     mapping_of,
     or_null,
-    parse_json,
 )
 from runner.record.repository import DirtyCheck, find_repository
-from runner.safe_files import Folder
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +68,7 @@ FIELDS: Mapping[str, Kind] = {
     "data_folders": PATHS,
     "data_files": mapping_of(MAPPING, "a mapping of mappings"),
     "config_fields": mapping_of(TEXT, "a mapping of strings"),
+    "continues": or_null(MAPPING),
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),
 }
 """The fields of a manifest; a manifest from an earlier version may lack some."""
@@ -97,13 +97,19 @@ class Manifest:
     """
 
     def __init__(
-        self, directory: Path, description: RunDescription, columns: Sequence[Column], *, resumed_at: int | None = None
+        self,
+        directory: Path,
+        description: RunDescription,
+        columns: Sequence[Column],
+        *,
+        resumed_at: int | None = None,
+        copied_rows: int = 0,
     ) -> None:
         self._path = directory / MANIFEST_FILE
         self._began = time.monotonic()
         repository = find_repository(Path.cwd())
         self.content = _opening(description, columns)
-        self._rows_before = resumed_at or 0
+        self._rows_before = resumed_at or copied_rows
         self._seconds_before = 0.0
         if resumed_at is not None:
             before = read_manifest(directory)
@@ -128,6 +134,10 @@ class Manifest:
         """Write to the manifest that this resumption reads changed data files."""
         self.content["resumed"][-1]["changed_data"] = list(paths)
         self._write()
+
+    def digest(self, path: str, sha256: str) -> None:
+        """Add the digest of a large data file; it is written at the end of the run."""
+        self.content["data_files"][path]["sha256"] = sha256
 
     def compiled(self, seconds: float) -> None:
         """Add the seconds of a compilation, which are part of `seconds`; the file is written at the end of the run."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from runner.cli.output.source_summary import values_in
 from runner.config import ForEach, Repeat, Step
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import extract
@@ -15,11 +16,13 @@ from runner.language.inference.runtime import gradient
 from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
 from runner.plan.checks.compilable import most_at_once
-from runner.plan.data.sources import SourcePlan
+from runner.plan.data.sources import BatchColumn, SourcePlan
+from runner.plan.data.tables.columns import names_in
 from runner.plan.estimates import PROCESS_BYTES
 from runner.plan.plan import Plan
 from runner.plan.program import instructions as program
 from runner.plan.rows.columns import Column, pieces
+from runner.plan.tensors.from_run import FromRunPlan
 from runner.plan.tensors.tensors import TensorPlan
 
 
@@ -36,6 +39,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "autocast": _autocast(plan),
         "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
+        "from_run": None if plan.start is None else _from_run(plan.start),
         "data": [_source(source) for source in plan.sources.values()],
         "scalars": dict(plan.scalars),
         "objectives": {
@@ -84,24 +88,56 @@ def _tensor(tensor: TensorPlan) -> dict[str, Any]:
     }
 
 
+def _from_run(start: FromRunPlan) -> dict[str, Any]:
+    return {
+        "run": str(start.run),
+        "at": start.at,
+        "file": start.weights.name,
+        "optimizer": start.optimizer,
+        "taken": list(start.taken),
+        "own": list(start.own),
+        "unused": list(start.unused),
+    }
+
+
 def _source(source: SourcePlan) -> dict[str, Any]:
     return {
         "name": source.name,
         "samples": source.samples,
+        "rows": source.rows,
         "batch_size": source.batch_size,
         "batches": source.batches,
         "shuffle": source.shuffle,
+        "order": _order(source),
         "streams": source.streams,
+        "classes": [{"class": each.name, "selected": each.selected, "rows": each.total} for each in source.spread],
         "columns": [
             {
                 "name": column.name,
                 "shape": list(column.shape),
                 "dtype": dtype_name(column.dtype),
                 "file": column.array.name,
+                "columns": _columns_of(column),
+                "taken": list(column.taken),
+                **values_in(source, column),
             }
             for column in source.columns
         ],
     }
+
+
+def _order(source: SourcePlan) -> str:
+    """How the samples of a pass are ordered."""
+    if not source.shuffle:
+        return "file"
+    if len(source.row_groups) > 1:
+        return "shuffled row groups"
+    return "computed" if source.computes_order else "shuffled"
+
+
+def _columns_of(column: BatchColumn) -> list[str] | None:
+    """The columns of the file that a batch column reads; None if the file is no table or all are read."""
+    return list(names_in(column.array.columns)) or None
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -197,6 +197,9 @@ def _unknown_operation(lowering: Lowering, node: ast.Call, name: str) -> Languag
         return lowering.fault(
             node.func, f"`{name}` is a value and cannot be called", "multiply with `*`, index with `[…]`"
         )
+    if name == "classes":
+        hint = "write `k: classes(…)` under `constants`, and `k` here"
+        return lowering.fault(node.func, "`classes` is for scalar constants, shapes and counts", hint)
     helper = nearest(name, lowering.scope.functions)
     if name.partition(".")[0] in FOREIGN:
         hint = suggestion(name.rpartition(".")[2])

@@ -12,19 +12,21 @@ from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.checks.whole_steps import EAGER, PARTS
+from runner.plan.data.sources import SourcePlan
 from runner.plan.program.instructions import Action, Instruction, LossScaling, Train
 from runner.plan.scalars import integer, number
+from runner.plan.tensors.tensors import TensorPlan
 
 PATH = ("autocast", "loss_scale")
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def check_autocast(config: Config, dtypes: Iterable[torch.dtype], faults: Faults) -> None:
-    """Warn of an `autocast` that changes nothing.
-
-    Args:
-        dtypes: those of all tensors and batch columns.
-    """
+def check_autocast(
+    config: Config, tensors: Mapping[str, TensorPlan], sources: Mapping[str, SourcePlan], faults: Faults
+) -> None:
+    """Warn of an `autocast` that changes nothing."""
+    dtypes = [tensor.dtype for tensor in tensors.values()]
+    dtypes += [column.dtype for source in sources.values() for column in source.columns]
     if config.autocast is not None and not any(dtype in _NARROW for dtype in dtypes):
         message = "`autocast` leaves float64 and complex tensors as they are, and there are no others"
         faults.warn(("autocast",), message, "write `dtype: float32`, or remove `autocast`")
@@ -56,17 +58,16 @@ def _default(declared: Any, name: str) -> object:
 
 
 def check_scaled(
+    scaling: LossScaling | None,
     program: Iterable[Instruction],
     optimizers: Mapping[str, OptimizerPlan],
-    dtypes: Mapping[str, torch.dtype],
+    tensors: Mapping[str, TensorPlan],
     engine: str,
     faults: Faults,
 ) -> None:
-    """Report each step that a loss scaler cannot work with.
-
-    Args:
-        dtypes: those of the parameters.
-    """
+    """Report each step that a loss scaler cannot work with, if there is one."""
+    if scaling is None:
+        return
     if engine != "eager":
         message = f"`engine: {engine}` takes every step, and `loss_scale` skips some"
         faults.add(PATH, message, f"remove `loss_scale`, or write {EAGER}", key=True)
@@ -82,6 +83,6 @@ def check_scaled(
         faults.add(PATH, "no `train` step scales its objective", "remove `loss_scale`", key=True)
     for optimizer in optimizers.values():
         for name in optimizer.parameters:
-            if dtypes[name] == torch.float16:
+            if tensors[name].dtype == torch.float16:
                 message = f"`{name}` is float16, and torch unscales gradients of float32 only"
                 faults.add(("parameters", name), message, "write `dtype: float32`: `autocast` casts it", key=True)

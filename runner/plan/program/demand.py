@@ -14,8 +14,8 @@ from runner.language.graph.computation import computed_with, inputs_of, loggable
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import names_in
 from runner.plan.data.sources import SourcePlan
+from runner.plan.literals import expression_text
 from runner.plan.program.expressions import Values
-from runner.plan.program.literals import expression_text
 from runner.plan.rows.columns import Column
 
 NORM_COLUMN = "total_norm"

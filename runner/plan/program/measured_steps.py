@@ -15,6 +15,7 @@ from runner.plan.program.demand import evaluated
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import Checkpoint, Followed, KeepBest, Patience, Plateau
 from runner.plan.scalars import integer, number
+from runner.plan.tensors.run_files import LAST
 
 
 def note_measurements(values: Values, steps: Iterable[models.Step]) -> None:
@@ -28,9 +29,13 @@ def note_measurements(values: Values, steps: Iterable[models.Step]) -> None:
 
 
 def checkpoint(values: Values, step: models.Step, argument: models.Checkpoint) -> Checkpoint | KeepBest | None:
+    path = (*step.path, "checkpoint")
+    if argument.tag == LAST:
+        short = values.faults.document.node((*path, "tag")) is None
+        message = f"`{LAST}` is the tag of the state that every finished run keeps"
+        values.faults.add(path if short else (*path, "tag"), message, "choose another tag, such as `latest`")
     if argument.best is None:
         return Checkpoint(argument.tag)
-    path = (*step.path, "checkpoint")
     followed = _followed(values, step, argument.best, argument.mode, path, key="best")
     return None if followed is None else KeepBest(followed)
 

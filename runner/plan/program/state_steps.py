@@ -12,13 +12,13 @@ from runner.faults import ConfigPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
 from runner.optim.plans import StateEntry, broadcasts
+from runner.plan.literals import expression_text, gradient_name
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
     Assign,
     Expect,
     Expectation,
 )
-from runner.plan.program.literals import expression_text, gradient_name
 from runner.plan.scalars import number
 
 

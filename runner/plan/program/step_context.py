@@ -12,13 +12,13 @@ from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
 from runner.language.text.faults import LanguageError
 from runner.optim.plans import broadcasts
+from runner.plan.literals import expression_text
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
     Clip,
     Evaluation,
     When,
 )
-from runner.plan.program.literals import expression_text
 from runner.plan.program.loops import Loops
 from runner.plan.program.state_steps import check_cast
 from runner.plan.scalars import integer, number

@@ -29,10 +29,8 @@ from runner.plan.program.instructions import (
     Train,
 )
 from runner.plan.rows.columns import Column
+from runner.plan.tensors.from_run_state import MOST_STEPS
 from runner.record.json_fields import COUNT, FLAG, Kind, fault_in
-
-MOST_STEPS = 1 << 53
-"""The most steps of an optimizer: beyond this, torch's own count, a float, no longer grows."""
 
 SMALLEST_LIMIT = 16 << 20
 COPIES = 16
@@ -278,8 +276,11 @@ def _check_batches(plan: Plan, state: State, content: Any) -> None:
 
 
 def _check_cursor(batches: Batches, name: str, content: Any) -> None:
-    _check_keys(content, f"the data source `{name}`", ("epoch", "position", "drawn"))
-    fault = fault_in(content, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
+    kinds = {"epoch": COUNT, "position": COUNT, "drawn": FLAG}
+    if isinstance(content, dict) and "computed" in content:
+        kinds["computed"] = FLAG
+    _check_keys(content, f"the data source `{name}`", kinds)
+    fault = fault_in(content, kinds)
     if fault is not None:
         raise Forged(f"in the data source `{name}`, {fault}")
     _check_kind(COUNT, content["position"], f"the position in the data source `{name}`", most=batches.plan.batches)

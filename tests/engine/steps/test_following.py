@@ -16,7 +16,7 @@ import runner
 from runner.engine import initial_state
 from runner.engine.eager import execute
 from runner.engine.state_transfer import transfer
-from runner.record.checkpoints.store import encode, restore_state, state_contents
+from runner.record.checkpoints.store import restore_state, state_contents
 from tests.engine.running import compiled, numbers, rows_of, same
 
 NAN, INF = math.nan, math.inf
@@ -218,7 +218,7 @@ def test_the_best_checkpoint_is_saved_only_when_a_result_is_better(mode: str, be
     state, saved = initial_state(plan), []
     for _ in execute(plan, state, checkpoint=lambda tag: saved.append((tag, state.iterations[0]))):
         pass
-    assert saved == [("best", number) for number in best]
+    assert [number for tag, number in saved if tag == "best"] == best
 
 
 def test_a_run_directory_keeps_the_state_at_the_best_evaluation(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_run_directory_keeps_the_state_at_the_best_evaluation(tmp_path: Path) 
     (tmp_path / "run.yaml").write_text(text)
     run = runner.run(tmp_path / "run.yaml", runs_dir=tmp_path / "runs")
     folder = run.path / "checkpoints"
-    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".safetensors"]
+    assert len([path for path in folder.iterdir() if path.name.startswith("best")]) == 2
     from safetensors.torch import load_file
 
     tensors = load_file(next(folder.glob("best-*.safetensors")))
@@ -285,6 +285,5 @@ def test_a_forged_state_of_a_following_step_is_refused(tmp_path: Path) -> None:
         forged = {**contents, "trackers": {**contents["trackers"], position: wrong}}
         with pytest.raises(Forged, match=match):
             check_state(plan, initial_state(plan), forged)
-    assert encode(contents["trackers"], {})  # it is JSON and tensors
     with pytest.raises(Forged, match="it is not a mapping"):
         check_state(plan, initial_state(plan), {k: v for k, v in contents.items() if k != "trackers"})

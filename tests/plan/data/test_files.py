@@ -20,8 +20,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.plan.data import text_tables
 from runner.plan.data.files import FileFault, describe, open_array, read
+from runner.plan.data.tables import header as table_headers
 from tests.effort import tried
 from tests.tables import over
 
@@ -170,8 +170,8 @@ def test_the_columns_of_a_wide_table_are_found_in_linear_time(tmp_path, monkeypa
         assert torch.equal(load(tmp_path, "a.csv", tuple(f"c{n}" for n in range(width))), torch.arange(width)[None])
         return Counted.compared - before
 
-    make_reader = text_tables.csv.reader
-    monkeypatch.setattr(text_tables.csv, "reader", Reader)
+    make_reader = table_headers.csv.reader
+    monkeypatch.setattr(table_headers.csv, "reader", Reader)
     assert comparisons(2000) < 5 * comparisons(500) + 5000
 
 
@@ -189,7 +189,8 @@ TEXT_FAULTS = [
     ("x,y\n1,true\n", None, "`y` of a.csv holds booleans and other columns numbers"),
     ("x,y\n1,2\n", "z", "a.csv has no column `z`"),
     ("x,x\n1,2\n", "x", "a.csv has several columns `x`"),
-    ('x\n"1\n', "x", "a.csv is malformed: unexpected end of data"),
+    ('x\n2\n"1\n', "x", "a.csv:3 opens a quote that is not closed"),
+    ('x\n"1"2\n', "x", "a.csv:2 is malformed: ',' expected after '\"'"),
     ("x\n1e400\n", "x", "a.csv:2 holds `1e400`, which is beyond 1.79769e+308, the largest float64, in the column `x`"),
     (
         "x\n9007199254740993\n0.5\n",
