@@ -26,7 +26,14 @@ from runner.config.fields import (
     TextOrNull,
 )
 from runner.config.frozen import Frozen, default, optional
-from runner.config.record_models import Health, Log, MetricDeclaration, ObjectiveDeclaration, SnapshotDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+)
 
 if TYPE_CHECKING:
     from runner.config.document import Document
@@ -82,7 +89,7 @@ class TensorDeclaration(Dialect):
     columns: Columns = optional(
         "Columns of a .csv, .tsv or .parquet file. One name gives a 1-d tensor, a list a column for each name."
     )
-    stacked: Number = default(0, "Number of leading dimensions whose slices are initialised one by one.")
+    stacked: Number = default(0, "Number of leading dimensions whose slices are initialised and measured one by one.")
 
 
 class GroupDeclaration(Frozen):
@@ -310,6 +317,7 @@ class Config(Frozen):
         default_factory=dict,
         description="Scalars, expressions over them, and tensors without a gradient, by name.",
     )
+    from_run: FromRun | None = optional("A recorded run, or a weights file, whose weights the parameters start from.")
     data: dict[str, DataDeclaration] = Field(default_factory=dict, description="Sources of batches by name.")
     functions: dict[str, Expression] = Field(
         default_factory=dict, description="Functions: `name(arguments)` and the body of each."

@@ -15,6 +15,7 @@ from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
 from runner.config.models import STEP_MODELS, Config, Expectation, ForEach, Step, TensorDeclaration
 from runner.config.record_models import (
+    FromRun,
     Health,
     Log,
     MetricDeclaration,
@@ -31,6 +32,7 @@ from runner.config.schema_forms import (
     NESTED,
     NULL,
     SCALAR,
+    TEXT,
     UNDERSCORED,
     Schema,
     closed,
@@ -86,6 +88,7 @@ def _config() -> Schema:
     sections: Schema = {
         "parameters": by_name("parameter"),
         "constants": by_name("constant"),
+        "from_run": {"anyOf": [TEXT, merged(FromRun)]},
         "data": by_name("source"),
         "functions": {"type": "object", "propertyNames": _signature(), "additionalProperties": or_null(EXPRESSION)},
         "metrics": by_name("metric"),
@@ -244,7 +247,7 @@ def _step() -> Schema:
     long_form["oneOf"] = [{"required": [kind]} for kind in kinds]
     words = [{"const": kind, "description": STEP_MODELS[kind].__doc__} for kind in BARE]
     return {
-        "description": "A step: a word, or a mapping with one step and, beside it, `every` and `when`.",
+        "description": "A step: a word, or a mapping with one step; the mapping may also have `every` and `when`.",
         "anyOf": [*words, long_form],
     }
 

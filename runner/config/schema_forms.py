@@ -23,6 +23,7 @@ from runner.config.models import (
     Train,
 )
 from runner.config.record_models import (
+    FromRun,
     Health,
     Log,
     MetricDeclaration,
@@ -123,6 +124,7 @@ FIELDS: dict[type[Frozen], Schema] = {
     },
     MetricDeclaration: dict.fromkeys(MetricDeclaration.model_fields, EXPRESSION),
     ObjectiveDeclaration: dict.fromkeys(ObjectiveDeclaration.model_fields, EXPRESSION),
+    FromRun: {"run": TEXT, "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},
         "engine": {"enum": list(ENGINES)},

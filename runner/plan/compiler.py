@@ -69,6 +69,8 @@ from runner.plan.tensors.examples import (
     fits,
     infer_initial,
 )
+from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
+from runner.plan.tensors.from_run_state import plan_optimizer_starts
 from runner.plan.tensors.initial_values import Drawings, InitialContext, is_table
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
@@ -167,6 +169,7 @@ class Declarations:
 
     context: InitialContext
     tensors: Mapping[str, TensorPlan]
+    start: FromRunPlan | None
     supply: Supply
 
     @property
@@ -205,7 +208,7 @@ def _declare(request: _Request) -> Declarations:
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
     context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))
-    tensors = plan_tensors(
+    tensors: Mapping[str, TensorPlan] = plan_tensors(
         config,
         scalars,
         environment.dtype,
@@ -215,13 +218,14 @@ def _declare(request: _Request) -> Declarations:
         warnings=faults.warnings,
         limit=request.most,
     )
+    start, tensors = plan_from_run(config, tensors, request.allowed, faults)
     if faults.problems:
         check_syntax(config, faults)
         faults.stop()
     check_names(config, faults)
     sources = plan_sources(config.data, scalars, environment.dtype, faults, request.allowed, request.memory)
     faults.stop()
-    return Declarations(context, tensors, Supply(sources, config.device))
+    return Declarations(context, tensors, start, Supply(sources, config.device))
 
 
 # express
@@ -343,7 +347,8 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     environment, instructions, scalars = program.environment, program.instructions, program.environment.scalars
     snapshot = plan_snapshot(config, program.possible, instructions, scalars, faults)
     log = plan_log(config.log, program.columns, scalars, faults)
-    health = plan_health(config.health, scalars, faults)
+    health = plan_health(config.health, scalars, declared.tensors, faults)
+    starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
     estimates = _estimate(declared, program, log)
     faults.stop()
     _check_engine(config, declared.tensors, program, health)
@@ -374,6 +379,8 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         memory=_memory_limit(request),
         partial=undefined_at_times(program.lowered) | _of_all_samples(config),
         drawings=program.drawings,
+        start=declared.start,
+        optimizer_starts=starts,
     )
 
 

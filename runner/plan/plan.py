@@ -22,6 +22,8 @@ from runner.plan.rows.columns import Column
 from runner.plan.rows.health import HealthPlan
 from runner.plan.rows.log import LogPlan
 from runner.plan.snapshots import SnapshotPlan
+from runner.plan.tensors.from_run import FromRunPlan
+from runner.plan.tensors.from_run_state import OptimizerStart
 from runner.plan.tensors.initial import Loaded
 from runner.plan.tensors.initial_values import Drawings
 from runner.plan.tensors.tensors import TensorPlan
@@ -52,9 +54,11 @@ class Plan:
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
-    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     partial: frozenset[str] = frozenset()  # metrics that may be undefined: rows have null for NaN
+    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
+    start: FromRunPlan | None = None  # the weights that parameters start from
+    optimizer_starts: Mapping[str, OptimizerStart] = field(default_factory=dict)  # those that do not start anew
 
     @property
     def environment(self) -> Environment:

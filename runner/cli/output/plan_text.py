@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.text import aligned, shortened
+from runner.text import aligned, counted, shortened
 
 Described = Mapping[str, Any]
 
 
 def page(plan: Described) -> str:
     """The text of `steprun show`, section by section."""
-    sections = (_head, _tensors, _data, _scalars, _objectives, _optimizers, _program, _log, _memory)
+    sections = (_head, _tensors, _from_run, _data, _scalars, _objectives, _optimizers, _program, _log, _memory)
     blocks = ["\n".join(section(plan)) for section in sections]
     return "\n\n".join(block for block in blocks if block)
 
@@ -54,6 +54,18 @@ def _tensors(plan: Described) -> Iterator[str]:
             ),
         ]
     )
+
+
+def _from_run(plan: Described) -> Iterator[str]:
+    start = plan["from_run"]
+    if start is not None:
+        yield f"from_run: {start['file']}"
+        yield f"  gives {', '.join(start['taken'])}" + (
+            ", with the state of the optimizers" if start["optimizer"] else ""
+        )
+        for key, text in (("own", "own init: {}"), ("unused", "not used: {}")):
+            if start[key]:
+                yield "  " + shortened(text.format(", ".join(start[key])), 100)
 
 
 def _data(plan: Described) -> Iterator[str]:
@@ -184,7 +196,10 @@ def _log(plan: Described) -> Iterator[str]:
 
 
 def _logged(column: Described) -> tuple[str, ...]:
-    kept = "" if column["kept"] == "full" else column["kept"]
+    kept, slices = column["kept"] if column["kept"] != "full" else "", column["slices"]
+    if slices:
+        names = slices[0] if len(slices) == 1 else f"{slices[0]} … {slices[-1]}"
+        kept += f"{', and' if column['whole'] else ''} of {counted(len(slices), 'slice')}: {names}"
     return column["name"], column["role"], _shape(column["shape"]), column["dtype"], kept
 
 

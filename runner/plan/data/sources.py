@@ -20,9 +20,9 @@ from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, g
 from runner.plan.data.reading.fits import check_classes
 from runner.plan.data.reading.source_tables import SourceTable, dialect_of, source_table
 from runner.plan.data.row_files import has_rows
-from runner.plan.data.selected_rows import check_selected
 from runner.plan.data.selection.of_source import select_source
 from runner.plan.data.selection.planning import ClassCount, columns_named
+from runner.plan.data.selection.selected_rows import check_selected
 from runner.plan.data.selection.selection import Selection
 from runner.plan.data.tables.columns import names_in
 from runner.plan.data.tables.conversions import Reading
@@ -246,11 +246,8 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
     if batch_size is None:
         return None
     if batch_size > samples:
-        there = (
-            f"the source, which has {counted(samples, 'sample')}"
-            if samples == count
-            else f"the {samples} selected samples"
-        )
+        whole = f"the source, which has {counted(samples, 'sample')}"
+        there = whole if samples == count else f"the {counted(samples, 'selected sample')}"
         raise PlacedFault(where, f"a batch of {batch_size} is larger than {there}", f"write at most {samples}")
     source = SourcePlan(
         name,

@@ -51,6 +51,11 @@ class TensorPlan:
     def bytes(self) -> int:
         return self.elements * self.dtype.itemsize
 
+    @property
+    def stacked(self) -> int:
+        """The number of leading dimensions whose slices are tensors of their own, such as the layers of a network."""
+        return self.init.stacked if isinstance(self.init, Drawn) else 0
+
 
 def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
     """Compute the initial values of a plan: contiguous, on the CPU, without a gradient.
@@ -68,7 +73,8 @@ def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
         at = plan.init.dtype_path if isinstance(plan.init, Loaded) else plan.path
         raise PlacedFault(at, fault.message, fault.hint) from fault
     except FileFault as fault:
-        raise PlacedFault((*plan.path, "file"), fault.message, fault.hint) from fault
+        at = plan.init.path if isinstance(plan.init, Loaded) else (*plan.path, "file")
+        raise PlacedFault(at, fault.message, fault.hint) from fault
     except (ValueError, RuntimeError) as error:
         raise PlacedFault((*plan.path, "init"), sentence(error), "change the declaration") from error
 
