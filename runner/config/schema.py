@@ -35,7 +35,7 @@ from runner.config.json_schema.forms import (
     whole,
 )
 from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, Expectation, Step, TensorDeclaration
+from runner.config.models import STEP_MODELS, Autocast, Config, Epochs, Expectation, LossScale, Step, TensorDeclaration
 from runner.config.record_models import (
     FromRun,
     Health,
@@ -52,7 +52,6 @@ from runner.config.sections.names import RESERVED
 from runner.config.sections.optimizers import RULE
 from runner.config.sections.snapshot import TOLERANCES
 from runner.config.sections.steps import BARE, LEAVING
-from runner.config.training_models import Autocast, Epochs, LossScale
 
 DRAFTS = {"7": "http://json-schema.org/draft-07/schema#", "2020-12": "https://json-schema.org/draft/2020-12/schema"}
 """The supported drafts of JSON Schema; all editors support the first."""

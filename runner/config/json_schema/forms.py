@@ -11,13 +11,18 @@ from runner.config.fields import DATES, FILLS
 from runner.config.frozen import Frozen
 from runner.config.keys import AUTOCAST_DTYPES, ENGINES, MODES, ON_NONFINITE, TENSOR_LOGS, THRESHOLD_MODES
 from runner.config.models import (
+    Autocast,
     Checkpoint,
     ClipGradNorm,
     ClipGradValue,
     Config,
+    Epochs,
     Expectation,
     ForEach,
+    LossScale,
     Next,
+    Patience,
+    ReduceLROnPlateau,
     Repeat,
     Step,
     TensorDeclaration,
@@ -34,7 +39,6 @@ from runner.config.record_models import (
     UncertaintyDeclaration,
 )
 from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
-from runner.config.training_models import Autocast, Epochs, LossScale, Patience, ReduceLROnPlateau
 
 Schema = dict[str, Any]
 

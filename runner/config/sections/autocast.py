@@ -6,9 +6,9 @@ from typing import Any
 
 from runner.config.fields import DTYPES
 from runner.config.keys import AUTOCAST_DTYPES
+from runner.config.models import Autocast, LossScale
 from runner.config.sections.faults import Faults
 from runner.config.text.nodes import Path, describe
-from runner.config.training_models import Autocast, LossScale
 
 DYNAMIC = "dynamic"
 """The short form of a loss scaler with torch's defaults."""

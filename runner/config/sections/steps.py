@@ -10,18 +10,19 @@ from runner.config.frozen import Frozen
 from runner.config.models import (
     STEP_MODELS,
     Checkpoint,
+    Epochs,
     Evaluate,
     Expect,
     Expectation,
     ForEach,
     Next,
+    Patience,
     Repeat,
     Step,
     Train,
 )
 from runner.config.sections.faults import Faults, keys_of
 from runner.config.text.nodes import Path, describe
-from runner.config.training_models import Epochs, Patience
 from runner.errors import did_you_mean
 
 BEST = "best"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from runner.config import models, training_models
+from runner.config import models
 from runner.config.keys import MODES, THRESHOLD_MODES
 from runner.errors import did_you_mean, listing
 from runner.faults import ConfigPath
@@ -40,14 +40,14 @@ def checkpoint(values: Values, step: models.Step, argument: models.Checkpoint) -
     return None if followed is None else KeepBest(followed)
 
 
-def patience(values: Values, step: models.Step, argument: training_models.Patience) -> Patience | None:
+def patience(values: Values, step: models.Step, argument: models.Patience) -> Patience | None:
     path = (*step.path, "patience")
     followed = _followed(values, step, argument.on, argument.mode, path, min_delta=argument.min_delta)
     evaluations = _integer(values, argument.evaluations, (*path, "evaluations"), 1)
     return None if followed is None or evaluations is None else Patience(followed, evaluations)
 
 
-def plateau(values: Values, step: models.Step, argument: training_models.ReduceLROnPlateau) -> Plateau | None:
+def plateau(values: Values, step: models.Step, argument: models.ReduceLROnPlateau) -> Plateau | None:
     path = (*step.path, "reduce_lr_on_plateau")
     before = len(values.faults.problems)
     _check_rate(values, argument.rate, (*path, "rate"))

@@ -92,7 +92,7 @@ def test_a_plateau_reduces_the_rate_as_torchs_scheduler_does(arguments: dict[str
 def test_the_defaults_are_those_of_torch() -> None:
     import inspect
 
-    from runner.config.training_models import ReduceLROnPlateau
+    from runner.config.models import ReduceLROnPlateau
 
     torchs = inspect.signature(torch.optim.lr_scheduler.ReduceLROnPlateau).parameters
     own = {name: field.default for name, field in ReduceLROnPlateau.model_fields.items() if not field.is_required()}

@@ -302,7 +302,7 @@ def test_a_loss_scaler_is_torchs(clip: bool) -> None:
 def test_the_defaults_of_the_loss_scaler_are_torchs() -> None:
     import inspect
 
-    from runner.config.training_models import LossScale
+    from runner.config.models import LossScale
 
     torchs = inspect.signature(torch.amp.GradScaler).parameters
     own = {name: field.default for name, field in LossScale.model_fields.items()}
