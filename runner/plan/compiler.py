@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 from runner.config import Config
 from runner.errors import ConfigError, EngineError
 from runner.faults import ConfigPath, Faults, KeyPath, PlacedFault, place
@@ -31,6 +33,7 @@ from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
+from runner.plan.data.columns import Readings, columns_named, source_columns
 from runner.plan.data.files import text_read_once
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
@@ -57,7 +60,8 @@ from runner.plan.tensors.examples import (
     fits,
     infer_initial,
 )
-from runner.plan.tensors.initial_values import Drawings, InitialContext, is_table
+from runner.plan.tensors.fitting import fitted_values, sizes_of
+from runner.plan.tensors.initial_values import NOTHING, Drawings, InitialContext, is_table
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
 ANY_SIZE = 1 << 60
@@ -78,25 +82,35 @@ class PlanLimits:
     runs: bool = True  # whether the plan runs on this machine; if not, it may exceed `memory`
 
 
-def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits | None = None) -> Plan:
+def compile(
+    config: Config,
+    *,
+    allowed: Iterable[Path] = (),
+    limits: PlanLimits | None = None,
+    fitted: Mapping[str, Tensor] = NOTHING,
+) -> Plan:
     """Resolve a config into the plan that an engine runs.
 
     Args:
         config: a config, as `load` or `loads` returns it.
         allowed: folders from which data files may be read, in addition to the config's own.
         limits: limits on its size.
+        fitted: the values of tensors that an earlier run computed from data, which are not computed again.
     Raises:
         ConfigError: the config is invalid; carries every problem found, with its place.
         EngineError: a `ConfigError`: the config is valid, but its engine does not support it.
     """
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
+    memory = limits.memory or machine_memory()
+    readings = Readings(memory if limits.runs else ANY_SIZE)
+    request = _Request(config, allowed, limits, Faults(config.document), memory, fitted, readings)
     try:
         with text_read_once(columns_read(config)):
             try:
-                return _compile(config, allowed, limits, None)
+                return _compile(request, None)
             except WrongInference as wrong:
-                return _compile(config, allowed, limits, wrong.fake)
+                return _compile(replace(request, faults=Faults(config.document)), wrong.fake)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"
         problem = config.document.problem(
@@ -105,7 +119,7 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
         raise ConfigError([problem]) from error
 
 
-def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake: bool | None) -> Plan:
+def _compile(request: _Request, fake: bool | None) -> Plan:
     """One attempt to plan.
 
     Args:
@@ -113,8 +127,7 @@ def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake
     Raises:
         WrongInference: shapes must be inferred the other way.
     """
-    request = _Request(config, allowed, limits, Faults(config.document), limits.memory or machine_memory())
-    prepare_device(config, request.faults)
+    prepare_device(request.config, request.faults)
     declared = _declare(request)
     program = _express(request, declared, fake)
     return _finish(request, declared, program)
@@ -129,6 +142,8 @@ class _Request:
     limits: PlanLimits
     faults: Faults  # the problems that the stages find
     memory: int  # bytes that the run may allocate
+    fitted: Mapping[str, Tensor]  # recorded values of tensors that are computed from data
+    readings: Readings  # of data sources by initial expressions
 
     @property
     def most(self) -> int:
@@ -177,15 +192,25 @@ def _declare(request: _Request) -> Declarations:
     for declaration, head, error in wrong:
         faults.language(("functions", declaration), error, key=head)
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
+    before = len(faults.problems)
+    sources = plan_sources(config.data, scalars, environment.dtype, faults, request.allowed, request.memory)
+    sound = len(faults.problems) == before  # else initial expressions may read a source with a problem
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
-    context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))
+    context = InitialContext(
+        config.seed,
+        environment,
+        bounds,
+        partial(_warn, faults),
+        source_columns(sources, request.readings),
+        dict(request.fitted),
+    )
     tensors = plan_tensors(
         config,
-        scalars,
+        {**scalars, **sizes_of(sources)},
         environment.dtype,
         faults.problems,
         request.allowed,
-        infer=partial(infer_initial, context=context),
+        infer=partial(infer_initial, context=context) if sound else None,
         warnings=faults.warnings,
         limit=request.most,
     )
@@ -193,9 +218,11 @@ def _declare(request: _Request) -> Declarations:
         check_syntax(config, faults)
         faults.stop()
     check_names(config, faults)
-    sources = plan_sources(config.data, scalars, environment.dtype, faults, request.allowed, request.memory)
     faults.stop()
-    return Declarations(context, tensors, Supply(sources, config.device))
+    with faults.collecting():
+        context = fitted_values(tensors, context)
+    faults.stop()
+    return Declarations(context, tensors, Supply(sources, config.device, fitted=columns_named(config)))
 
 
 # express
@@ -316,7 +343,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     snapshot = plan_snapshot(config, program.possible, instructions, scalars, faults)
     log = plan_log(config.log, program.columns, scalars, faults)
     health = plan_health(config.health, scalars, faults)
-    estimates = _estimate(declared, program, log)
+    estimates = _estimate(request, declared, program, log)
     faults.stop()
     _check_engine(config, declared.tensors, program, health)
     check_size(estimates, request.memory, log.budget, faults, runs=request.limits.runs)
@@ -345,10 +372,12 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         health=health,
         memory=_memory_limit(request),
         drawings=program.drawings,
+        fitted=declared.context.fitted,
+        fitted_from=tuple(supply.sources[source][name] for source, name in sorted(supply.fitted)),
     )
 
 
-def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimates:
+def _estimate(request: _Request, declared: Declarations, program: Program, log: LogPlan) -> Estimates:
     tensors, supply = declared.tensors.values(), declared.supply
     return Estimates(
         tensors=sum(tensor.bytes for tensor in tensors),
@@ -357,7 +386,8 @@ def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimat
         values=program.value_bytes,
         row=row_bytes(log),
         rows=count_rows(program.instructions, log.every),
-        data=data_bytes(source for name, source in supply.sources.items() if name in supply.drawn),
+        data=data_bytes(source for name, source in supply.sources.items() if name in supply.drawn)
+        + sum(declared.context.columns[f"{source}.{name}"].bytes for source, name in request.readings.held),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from runner.config import Config
 from runner.errors import Problem
@@ -14,7 +15,7 @@ from runner.language.graph.lowered import Lowered
 from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.data.sources import SourcePlan
+from runner.plan.data.sources import BatchColumn, SourcePlan
 from runner.plan.estimates import Estimates
 from runner.plan.program.instructions import Action, Instruction
 from runner.plan.rows.columns import Column
@@ -51,6 +52,8 @@ class Plan:
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
+    fitted: Mapping[str, Tensor] = field(default_factory=dict)  # the values of tensors that are computed from data
+    fitted_from: tuple[BatchColumn, ...] = ()  # the columns of data sources that initial expressions name
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
 
     @property
@@ -74,6 +77,7 @@ class Plan:
         """The data files that the run reads, with links resolved and without duplicates."""
         arrays = [tensor.init.array for tensor in self.tensors.values() if isinstance(tensor.init, Loaded)]
         arrays += [column.array for source in self.sources.values() for column in source.columns]
+        arrays += [column.array for column in self.fitted_from]
         return tuple(dict.fromkeys(array.path for array in arrays))
 
     @property

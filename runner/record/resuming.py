@@ -9,6 +9,7 @@ from typing import Any
 from runner.engine.rows import Compiling, Row
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
+from runner.record.checkpoints.fitted import load_fitted
 from runner.record.checkpoints.store import latest_checkpoint
 from runner.record.config_fields import config_fields, difference
 from runner.record.data_files import DATA_FILES, changed, data_files
@@ -60,7 +61,8 @@ def resume(
             raise UsageError(Problem(f"{directory} is {run.status}", hint))
         folders = [Path(folder) for folder in allowed_folders]
         folders += _recorded_folders(run.manifest)
-        plan = compile(run.load_config(folders), allowed=folders, limits=limits)
+        fitted = load_fitted(directory, run.manifest)
+        plan = compile(run.load_config(folders), allowed=folders, limits=limits, fitted=fitted)
         _check_unchanged(plan, run)
         files = _changed_data(plan, run, allow_changed_data)
         recorded = Recorded(len(run), len(run.parts), files)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from runner.config import load
 from runner.engine import Compiling, execute, initial_state
@@ -17,6 +18,7 @@ from runner.errors import Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
+from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
 from runner.record.config_fields import config_fields
 from runner.record.data_files import DATA_FILES, data_files
@@ -89,7 +91,8 @@ def run_recorded(
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
     recorded = None if resumption is None else resumption.recorded
-    description = _description(plan, sys.argv if command is None else command)
+    fitted = save_fitted(directory, plan.fitted)
+    description = _description(plan, sys.argv if command is None else command, fitted)
     transfer = transfer_from(plan.device)
     with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer) as record:
 
@@ -148,7 +151,7 @@ def _saving(
             raise KeyboardInterrupt
 
 
-def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
+def _description(plan: Plan, command: Sequence[str], fitted: Mapping[str, Any]) -> RunDescription:
     return RunDescription(
         command=command,
         name=plan.name,
@@ -161,6 +164,7 @@ def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
             "data_folders": [str(folder) for folder in plan.config.document.folders()],
             CONFIG_FIELDS: config_fields(plan.config.document),
             DATA_FILES: data_files(plan.files),
+            **fitted,
         },
     )
 

@@ -168,7 +168,7 @@ class _Compiler:
         elif name in CONSTANTS:
             value = CONSTANTS[name]
         else:
-            known = [*self.names, *self.running]
+            known = [*(known for known in self.names if known.isidentifier()), *self.running]
             raise self.fault(node, f"`{name}` is not a scalar constant", self.instead_of(name, known))
         return lambda values: value
 
@@ -193,7 +193,11 @@ class _Compiler:
         ):
             value = getattr(math, node.attr)
             return lambda values: value
-        raise self.fault(node, f"`{source_of(node, self.text)}` is not a scalar", "use numbers and scalar constants")
+        name = source_of(node, self.text)
+        if name in self.names:  # a size: `train.x.shape`
+            size = self.names[name]
+            return lambda values: size
+        raise self.fault(node, f"`{name}` is not a scalar", "use numbers and scalar constants")
 
     def compile_binop(self, node: ast.BinOp) -> _Compiled:
         spine: list[ast.BinOp] = [node]

@@ -40,6 +40,7 @@ class WholeExpression:
             roles=roles | dict.fromkeys(batches, "batch column"),
             running={"iteration": 1},
             fixed={"training": training},
+            elsewhere=dict.fromkeys(self.config.data, "a data source, of which `init` reads whole columns"),
         )
         text = self.config.expression
         metrics: dict[Hashable, str] = {("metrics", name): metric for name, metric in self.config.metrics.items()}

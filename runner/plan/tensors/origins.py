@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import ast
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -13,7 +14,8 @@ from runner.catalogue import initialisers
 from runner.config import Document, InitCall, InitExpression, TensorDeclaration
 from runner.faults import PlacedFault
 from runner.language.text.arithmetic import Names
-from runner.language.text.faults import LanguageError
+from runner.language.text.faults import LanguageError, place_of
+from runner.language.text.parse import parse_expression
 from runner.language.text.scalars import names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
 from runner.optim.plans import Path
@@ -36,6 +38,7 @@ class DeclarationContext:
     allowed: tuple[FilePath, ...]
     limit: int  # maximum bytes of a tensor
     tensors: frozenset[str]  # every declared name
+    columns: frozenset[str] = frozenset()  # "train.x": every column of a data source
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,29 @@ def _computed(text: str, path: Path, context: DeclarationContext) -> Source:
         reads = names_in(text)
     except LanguageError as error:
         raise PlacedFault.within(path, error) from None
+    for node in columns_in(text, context.columns):
+        _check_one_meaning(node, text, path, context)
     return Source(Computed(text, path, tuple(sorted(reads & context.tensors))), None, context.default_dtype)
+
+
+def _check_one_meaning(node: ast.Attribute, text: str, path: Path, context: DeclarationContext) -> None:
+    """Check that the name before `.COLUMN` is a data source and nothing else."""
+    assert isinstance(node.value, ast.Name)
+    name, document = node.value.id, context.document
+    for section in ("parameters", "constants"):
+        if document.node((section, name)) is not None:
+            role, source = document.mark((section, name), key=True), document.mark(("data", name), key=True)
+            message = f"`{name}` is a {section.removesuffix('s')} and a data source"
+            hint = f"the {section.removesuffix('s')} is at {role}, the source at {source}; rename one of them"
+            raise PlacedFault.within(path, LanguageError(message, hint, place_of(node.value, text)))
+
+
+def columns_in(text: str, columns: Collection[str]) -> Iterator[ast.Attribute]:
+    """The `SOURCE.COLUMN` in an expression that are among `columns`."""
+    for node in ast.walk(parse_expression(text)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if f"{node.value.id}.{node.attr}" in columns:
+                yield node
 
 
 def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, context: DeclarationContext) -> Source:

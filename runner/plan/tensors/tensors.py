@@ -124,6 +124,7 @@ def plan_tensors(
         tuple(allowed),
         machine_memory() if limit is None else limit,
         frozenset({*config.parameters, *config.constants}),
+        frozenset(f"{source}.{column}" for source, data in config.data.items() for column in data.columns),
     )
     faults = Faults(config.document, problems)
     plans: dict[str, TensorPlan] = {}
