@@ -191,10 +191,16 @@ def _declare(request: _Request) -> Declarations:
     functions, wrong = declare_functions(config.functions)
     for declaration, head, error in wrong:
         faults.language(("functions", declaration), error, key=head)
-    environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     before = len(faults.problems)
-    sources = plan_sources(config.data, scalars, environment.dtype, faults, request.allowed, request.memory)
-    sound = len(faults.problems) == before  # else initial expressions may read a source with a problem
+    sources = plan_sources(config.data, scalars, DTYPES[config.dtype], faults, request.allowed, request.memory)
+    sound = len(faults.problems) == before  # else what reads a source with a problem would be reported too
+    sizes = sizes_of(sources)
+    if sound and config.data:
+        scalars = scalar_constants(config, faults, sizes)
+        if len(faults.problems) > before:
+            check_syntax(config, faults)
+            faults.stop()
+    environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
     context = InitialContext(
         config.seed,
@@ -206,7 +212,7 @@ def _declare(request: _Request) -> Declarations:
     )
     tensors = plan_tensors(
         config,
-        {**scalars, **sizes_of(sources)},
+        {**scalars, **sizes},
         environment.dtype,
         faults.problems,
         request.allowed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import deque
 from collections.abc import Mapping
 
@@ -11,18 +12,27 @@ from runner.errors import listing
 from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import evaluate, names_in
+from runner.language.text.scalars import attributes_in, evaluate, names_in
+
+Sizes = Mapping[str, tuple[int, ...]]
+"""The shape of each column of a data source: `train.x.shape`."""
 
 
-def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
-    """The value of every scalar constant, in the order of the file, except those with a problem."""
+def scalar_constants(config: Config, faults: Faults, sizes: Sizes | None = None) -> dict[str, Scalar]:
+    """The value of every scalar constant, in the order of the file, except those with a problem.
+
+    Args:
+        sizes: the shapes of columns, which constants may read. Without them, these constants are left out, and so are
+            those that depend on them.
+    """
     declared = {name: value for name, value in config.constants.items() if isinstance(value, (bool, int, float, str))}
     values: dict[str, Scalar] = {name: value for name, value in declared.items() if not isinstance(value, str)}
     waiting: dict[str, set[str]] = {}
     for name, value in declared.items():
         if isinstance(value, str):
             try:
-                waiting[name] = {read for read in names_in(value) if read in declared}
+                if sizes is not None or not _reads_data(value, config):
+                    waiting[name] = {read for read in names_in(value) if read in declared}
             except LanguageError as error:
                 faults.language(("constants", name), error)
     broken = {name for name, value in declared.items() if isinstance(value, str) and name not in waiting}
@@ -37,7 +47,7 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
         name = ready.popleft()
         del waiting[name]
         try:
-            values[name] = evaluate(str(declared[name]), values)
+            values[name] = evaluate(str(declared[name]), {**values, **(sizes or {})})
         except LanguageError as error:
             faults.language(("constants", name), error)
             broken.add(name)
@@ -54,6 +64,14 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
     if waiting:
         _report_cycles(waiting, faults)
     return {name: values[name] for name in declared if name in values}
+
+
+def _reads_data(text: str, config: Config) -> bool:
+    """Whether an expression reads a column of a data source, as `train.x`."""
+    return any(
+        isinstance(node.value, ast.Name) and node.value.id in config.data and node.value.id not in config.constants
+        for node in attributes_in(text)
+    )
 
 
 def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:

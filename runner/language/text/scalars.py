@@ -50,6 +50,12 @@ def names_in(text: str) -> set[str]:
     return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
 
 
+def attributes_in(text: str) -> list[ast.Attribute]:
+    """Returns every attribute of a name, as `train.x`. Raises `LanguageError` if the text is not an expression."""
+    nodes = ast.walk(parse_expression(text))
+    return [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+
+
 def calls_in(text: str) -> set[str]:
     """Returns the bare names that an expression calls. Raises `LanguageError` if the text is not an expression."""
     calls = (node.func for node in ast.walk(parse_expression(text)) if isinstance(node, ast.Call))
@@ -197,7 +203,9 @@ class _Compiler:
         if name in self.names:  # a size: `train.x.shape`
             size = self.names[name]
             return lambda values: size
-        raise self.fault(node, f"`{name}` is not a scalar", "use numbers and scalar constants")
+        sizes = [known for known in self.names if known.partition(".")[0] == name.partition(".")[0] and "." in known]
+        hint = f"sizes are those of {', '.join(sizes)}" if sizes else "use numbers and scalar constants"
+        raise self.fault(node, f"`{name}` is not a scalar", did_you_mean(name, sizes, hint))
 
     def compile_binop(self, node: ast.BinOp) -> _Compiled:
         spine: list[ast.BinOp] = [node]

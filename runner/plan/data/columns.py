@@ -97,7 +97,7 @@ def source_columns(sources: Mapping[str, SourcePlan], readings: Readings) -> dic
 
 def columns_named(config: Config) -> frozenset[tuple[str, str]]:
     """The columns that the shapes, initial expressions and functions of a config name, as (source, column)."""
-    declared = [tensor for tensor in (*config.parameters.values(), *config.constants.values())]
+    declared = (*config.parameters.values(), *config.constants.values())
     tensors = [tensor for tensor in declared if isinstance(tensor, TensorDeclaration)]
     texts = [tensor.init.expression for tensor in tensors if isinstance(tensor.init, InitExpression)]
     texts += [str(length) for tensor in tensors for length in tensor.shape or ()]

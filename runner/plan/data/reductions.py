@@ -32,9 +32,7 @@ class Reduction:
     correction: float = 1  # of `std` and `var`
 
 
-def reduction_of(
-    operation: str, dimensions: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Reduction | None:
+def reduction_of(operation: str, dimensions: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Reduction | None:
     """The reduction that a call describes; None if it does not reduce over samples, or in a way that needs them all.
 
     Args:
@@ -174,7 +172,8 @@ def _first_extremes(blocks: Iterator[Array], largest: bool) -> tuple[Array, ...]
             better = (own > best if largest else own < best) | ((own != own) & (best == best))
             best, index = numpy.where(better, own, best), numpy.where(better, at + start, index)
         start += len(block)
-    assert best is not None and index is not None
+    assert best is not None
+    assert index is not None
     return best, index
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -15,8 +15,7 @@ from runner.config import Document, InitCall, InitExpression, TensorDeclaration
 from runner.faults import PlacedFault
 from runner.language.text.arithmetic import Names
 from runner.language.text.faults import LanguageError, place_of
-from runner.language.text.parse import parse_expression
-from runner.language.text.scalars import names_in
+from runner.language.text.scalars import attributes_in, names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
 from runner.optim.plans import Path
 from runner.plan.data.dtypes import Number
@@ -137,8 +136,9 @@ def _computed(text: str, path: Path, context: DeclarationContext) -> Source:
         reads = names_in(text)
     except LanguageError as error:
         raise PlacedFault.within(path, error) from None
-    for node in columns_in(text, context.columns):
-        _check_one_meaning(node, text, path, context)
+    for node in attributes_in(text):
+        if ast.unparse(node) in context.columns:
+            _check_one_meaning(node, text, path, context)
     return Source(Computed(text, path, tuple(sorted(reads & context.tensors))), None, context.default_dtype)
 
 
@@ -152,14 +152,6 @@ def _check_one_meaning(node: ast.Attribute, text: str, path: Path, context: Decl
             message = f"`{name}` is a {section.removesuffix('s')} and a data source"
             hint = f"the {section.removesuffix('s')} is at {role}, the source at {source}; rename one of them"
             raise PlacedFault.within(path, LanguageError(message, hint, place_of(node.value, text)))
-
-
-def columns_in(text: str, columns: Collection[str]) -> Iterator[ast.Attribute]:
-    """The `SOURCE.COLUMN` in an expression that are among `columns`."""
-    for node in ast.walk(parse_expression(text)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if f"{node.value.id}.{node.attr}" in columns:
-                yield node
 
 
 def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, context: DeclarationContext) -> Source:
