@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TOP_LEVEL_KEYS = (
-    "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
-    "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
+    "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "from_run",
+    "data", "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
     "health", "snapshot",
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""

@@ -25,7 +25,7 @@ from runner.config.fields import (
     TextOrNull,
 )
 from runner.config.frozen import Frozen, default, optional
-from runner.config.record_models import Health, Log, SnapshotDeclaration
+from runner.config.record_models import FromRun, Health, Log, SnapshotDeclaration
 
 if TYPE_CHECKING:
     from runner.config.document import Document
@@ -328,6 +328,7 @@ class Config(Frozen):
         default_factory=dict,
         description="Scalars, expressions over them, and tensors without a gradient, by name.",
     )
+    from_run: FromRun | None = optional("A recorded run, or a weights file, whose weights the parameters start from.")
     data: dict[str, DataDeclaration] = Field(default_factory=dict, description="Sources of batches by name.")
     functions: dict[str, Expression] = Field(
         default_factory=dict, description="Functions: `name(arguments)` and the body of each."

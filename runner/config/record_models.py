@@ -1,10 +1,10 @@
-"""The models of `log`, `snapshot` and `health`: what a run records, compares and reports."""
+"""The models of `from_run`, `log`, `snapshot` and `health`: what a run starts from, records, compares and reports."""
 
 from typing import ClassVar
 
 from pydantic import Field
 
-from runner.config.fields import Flag, Names, Number, Text
+from runner.config.fields import Flag, Names, Number, RunName, Text
 from runner.config.frozen import Frozen, default, optional
 
 BUDGET = 1024**3
@@ -19,7 +19,23 @@ class Log(Frozen):
     tensors: Text = default("full", "How to store larger tensors: `full` elements, `stats`, a `digest`, or `none`.")
     include: Names = optional("Names or globs of the columns to store. The default is all columns.")
     state: Flag = default(False, "Store optimizer state too.")
+    weights: Flag = default(True, "Write the weights at the end of the run to `weights.safetensors`.")
     budget: Number = default(BUDGET, "Largest size of the log in bytes. A larger log is an error.")
+
+
+class FromRun(Frozen):
+    """The run, or the weights file, that the parameters start from."""
+
+    noun: ClassVar[str] = "`from_run`"
+    run: Text = Field(
+        description="Run directory, `…/latest` for the newest run there, or a .safetensors file. "
+        "The path is relative to this config."
+    )
+    at: RunName = default("last", "Weights to take: `last`, `best`, or the tag of a checkpoint.")
+    optimizer: Flag = default(False, "Take the state of the optimizers too, from a checkpoint of the run.")
+    sha256: Text | None = optional(
+        "Digest of the weights; with it, other weights are an error. The config of a recorded run has it."
+    )
 
 
 class ToleranceDeclaration(Frozen):

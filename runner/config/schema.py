@@ -12,8 +12,23 @@ from runner.catalogue import optimizers
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, ForEach, Step, TensorDeclaration
-from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
+from runner.config.models import (
+    STEP_MODELS,
+    Config,
+    DataDeclaration,
+    Expectation,
+    ForEach,
+    Step,
+    TensorDeclaration,
+)
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
+)
 from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
 from runner.config.schema_forms import (
     EXPRESSION,
@@ -22,6 +37,7 @@ from runner.config.schema_forms import (
     NESTED,
     NULL,
     SCALAR,
+    TEXT,
     UNDERSCORED,
     Schema,
     closed,
@@ -76,6 +92,7 @@ def _config() -> Schema:
     sections: Schema = {
         "parameters": by_name("parameter"),
         "constants": by_name("constant"),
+        "from_run": {"anyOf": [TEXT, merged(FromRun)]},
         "data": by_name("source"),
         "functions": {"type": "object", "propertyNames": _signature(), "additionalProperties": or_null(EXPRESSION)},
         "metrics": {**names, "additionalProperties": or_null(EXPRESSION)},

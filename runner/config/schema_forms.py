@@ -21,7 +21,14 @@ from runner.config.models import (
     TensorDeclaration,
     Train,
 )
-from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
+)
 from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
 
 Schema = dict[str, Any]
@@ -95,6 +102,7 @@ FIELDS: dict[type[Frozen], Schema] = {
         "unchanged": integer(1),
         "update_ratio": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
     },
+    FromRun: {"run": TEXT, "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},
         "engine": {"enum": list(ENGINES)},

@@ -61,6 +61,7 @@ from runner.plan.tensors.examples import (
     infer_initial,
 )
 from runner.plan.tensors.fitting import fitted_values, sizes_of
+from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
 from runner.plan.tensors.initial_values import NOTHING, Drawings, InitialContext, is_table
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
@@ -157,6 +158,7 @@ class Declarations:
 
     context: InitialContext
     tensors: Mapping[str, TensorPlan]
+    start: FromRunPlan | None
     supply: Supply
 
     @property
@@ -210,7 +212,7 @@ def _declare(request: _Request) -> Declarations:
         source_columns(sources, request.readings),
         dict(request.fitted),
     )
-    tensors = plan_tensors(
+    tensors: Mapping[str, TensorPlan] = plan_tensors(
         config,
         {**scalars, **sizes},
         environment.dtype,
@@ -220,6 +222,7 @@ def _declare(request: _Request) -> Declarations:
         warnings=faults.warnings,
         limit=request.most,
     )
+    start, tensors = plan_from_run(config, tensors, request.allowed, faults)
     if faults.problems:
         check_syntax(config, faults)
         faults.stop()
@@ -228,7 +231,7 @@ def _declare(request: _Request) -> Declarations:
     with faults.collecting():
         context = fitted_values(tensors, context)
     faults.stop()
-    return Declarations(context, tensors, Supply(sources, config.device, fitted=columns_named(config)))
+    return Declarations(context, tensors, start, Supply(sources, config.device, fitted=columns_named(config)))
 
 
 # express
@@ -380,6 +383,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         drawings=program.drawings,
         fitted=declared.context.fitted,
         fitted_from=tuple(supply.sources[source][name] for source, name in sorted(supply.fitted)),
+        start=declared.start,
     )
 
 

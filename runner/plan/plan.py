@@ -22,6 +22,7 @@ from runner.plan.rows.columns import Column
 from runner.plan.rows.health import HealthPlan
 from runner.plan.rows.log import LogPlan
 from runner.plan.snapshots import SnapshotPlan
+from runner.plan.tensors.from_run import FromRunPlan
 from runner.plan.tensors.initial import Loaded
 from runner.plan.tensors.initial_values import Drawings
 from runner.plan.tensors.tensors import TensorPlan
@@ -55,6 +56,7 @@ class Plan:
     fitted: Mapping[str, Tensor] = field(default_factory=dict)  # the values of tensors that are computed from data
     fitted_from: tuple[BatchColumn, ...] = ()  # the columns of data sources that initial expressions name
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
+    start: FromRunPlan | None = None  # the weights that parameters start from
 
     @property
     def environment(self) -> Environment:

@@ -17,6 +17,8 @@ WITHOUT_BEARING = ("name", "description", "log", "snapshot", "on_nonfinite", "he
 """Top-level keys that change no number of a run."""
 _IRRELEVANT_TO_ROWS = tuple(key for key in WITHOUT_BEARING if key != "log")
 """Top-level keys that change no row of a run; `log` is not one of them, because it selects the rows."""
+_DIGEST_OF_WEIGHTS = ("from_run", "sha256")
+"""The digests of a run's data files are recorded apart, and those of its first weights among them."""
 LONGEST_TEXT = 60
 _DIGEST = "sha256:"
 _MOST_SHOWN = 3
@@ -31,6 +33,7 @@ def config_fields(document: Document) -> dict[str, str]:
     fields = (
         field for key, entry in entries if key not in _IRRELEVANT_TO_ROWS for field in fields_of(entry.value, (key,))
     )
+    fields = (field for field in fields if field[0] != _DIGEST_OF_WEIGHTS)
     return {dotted(path): _text(value_of(node, path, document)) for path, node in fields}
 
 
@@ -41,6 +44,11 @@ def config_digests(config: Config) -> dict[str, str]:
     """
     relevant = config.model_dump(mode="python", exclude=set(WITHOUT_BEARING), exclude_defaults=True)
     return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:16] for key, value in relevant.items()}
+
+
+def config_digest(document: Document) -> str:
+    """The SHA-256 of the fields that a run's rows depend on."""
+    return hashlib.sha256(json.dumps(config_fields(document), sort_keys=True).encode()).hexdigest()
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:

@@ -14,13 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.run_paths import MANIFEST_FILE
 from runner.errors import Problem, SteprunError, UsageError
-from runner.record.directory import MANIFEST_FILE, write_atomically
+from runner.record.directory import write_atomically
 from runner.record.json_fields import (
     COUNT,
     DURATION,
     INTEGER,
-    LARGEST_JSON,
     MAPPING,
     PATHS,
     TEXT,
@@ -30,10 +30,9 @@ from runner.record.json_fields import (
     list_of,
     mapping_of,
     or_null,
-    parse_json,
 )
 from runner.record.repository import DirtyCheck, find_repository
-from runner.safe_files import Folder
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -129,6 +128,10 @@ class Manifest:
         """Write to the manifest that this resumption reads changed data files."""
         self.content["resumed"][-1]["changed_data"] = list(paths)
         self._write()
+
+    def digest(self, path: str, sha256: str) -> None:
+        """Add the digest of a large data file; it is written at the end of the run."""
+        self.content["data_files"][path]["sha256"] = sha256
 
     def compiled(self, seconds: float) -> None:
         """Add the seconds of a compilation, which the run's `seconds` include; written at the end of the run."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from runner.config.run_paths import CONFIG_FILE
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError
 from runner.plan.rows.columns import Column
-from runner.record.directory import CONFIG_FILE, locked, sync_opening, write_atomically
+from runner.record.directory import locked, sync_opening, write_atomically
 from runner.record.manifest import Manifest, RunDescription
 from runner.record.rows.transfer import Transfer
 from runner.record.rows.writer import RowWriter
@@ -25,6 +26,7 @@ class Recording:
     write: Callable[[Row], None]  # records a row; raises RunError if an earlier one could not be written
     warn: Callable[[str], None]  # adds a warning to the manifest
     compiled: Callable[[float], None]  # adds the seconds of a compilation to the manifest
+    digest: Callable[[str, str], None]  # adds the SHA-256 of a large data file, by its path, to the manifest
     flush: Callable[[], None]  # waits until every row so far is on disk
 
 
@@ -85,7 +87,7 @@ def _recording(
     writer = RowWriter(directory, columns, parts=existing.parts, rows=existing.rows, transfer=transfer, opening=opening)
     try:
         with writer:
-            yield Recording(directory, writer.write, manifest.warn, manifest.compiled, writer.flush)
+            yield Recording(directory, writer.write, manifest.warn, manifest.compiled, manifest.digest, writer.flush)
     except BaseException as error:
         try:
             manifest.finish(writer.rows_on_disk, error)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.config import Config, overridden
+from runner.config.run_paths import CONFIG_FILE, resolved_run
 from runner.engine.rows import Compiling, Row
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
@@ -13,7 +15,7 @@ from runner.record.checkpoints.fitted import load_fitted
 from runner.record.checkpoints.store import latest_checkpoint
 from runner.record.config_fields import config_fields, difference
 from runner.record.data_files import DATA_FILES, changed, data_files
-from runner.record.directory import CONFIG_FILE, locked
+from runner.record.directory import locked
 from runner.record.reading import Run, check_is_run, open_run
 from runner.record.recorder import Recorded
 from runner.record.running import CONFIG_FIELDS, Resumption, run_recorded
@@ -40,7 +42,7 @@ def resume(
     checkpoint that are already on disk are computed again, but not written twice.
 
     Args:
-        path: the run directory.
+        path: the run directory, or `runs/NAME/latest` or `runs/NAME` for the newest run of that name.
         allowed_folders: folders that the run may read data from. Folders below the working directory that the run
             was allowed before are allowed again.
         allow_changed_data: whether to resume with changed data files, and record that.
@@ -51,7 +53,7 @@ def resume(
         RunError: `config.yaml` or a data file has changed since the run began, a checkpoint is damaged or belongs to
             another config, or a step fails.
     """
-    directory = Path(path)
+    directory = resolved_run(path)
     check_is_run(directory)
     with locked(directory):
         _remove_leftovers(directory)
@@ -62,7 +64,7 @@ def resume(
         folders = [Path(folder) for folder in allowed_folders]
         folders += _recorded_folders(run.manifest)
         fitted = load_fitted(directory, run.manifest)
-        plan = compile(run.load_config(folders), allowed=folders, limits=limits, fitted=fitted)
+        plan = compile(_config(run, folders), allowed=folders, limits=limits, fitted=fitted)
         _check_unchanged(plan, run)
         files = _changed_data(plan, run, allow_changed_data)
         recorded = Recorded(len(run), len(run.parts), files)
@@ -83,6 +85,14 @@ def _remove_leftovers(directory: Path) -> None:
     """Remove the temporary files of a killed process."""
     with Folder(directory) as folder:
         folder.remove_leftovers()
+
+
+def _config(run: Run, folders: Sequence[Path]) -> Config:
+    """The config of a run, without the digest of its first weights: they are compared with the other data files."""
+    config = run.load_config(folders)
+    if config.from_run is None or config.from_run.sha256 is None:
+        return config
+    return overridden(config, ["~from_run.sha256"])
 
 
 def _check_unchanged(plan: Plan, run: Run) -> None:

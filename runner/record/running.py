@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runner.config import load
+from runner.config import load, overridden
 from runner.engine import Compiling, execute, initial_state
 from runner.engine.rows import Row
 from runner.engine.watch.watch import Watch, tell_as_warning
@@ -19,9 +20,11 @@ from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.record.checkpoints.fitted import save_fitted
+from runner.plan.tensors.run_files import BEST, BEST_FILE
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
+from runner.record.checkpoints.weights import save_weights
 from runner.record.config_fields import config_fields
-from runner.record.data_files import DATA_FILES, data_files
+from runner.record.data_files import DATA_FILES, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
@@ -91,8 +94,10 @@ def run_recorded(
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
     recorded = None if resumption is None else resumption.recorded
+    files = data_files(plan.files)
+    plan = _as_recorded(plan, files)
     fitted = save_fitted(directory, plan.fitted)
-    description = _description(plan, sys.argv if command is None else command, fitted)
+    description = _description(plan, sys.argv if command is None else command, files, fitted)
     transfer = transfer_from(plan.device)
     with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer) as record:
 
@@ -114,6 +119,12 @@ def run_recorded(
             if watch.sound():  # if this step makes the run fail, the run must not resume from here
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
+                if tag == BEST and plan.config.log.weights:
+                    save_weights(plan, state, directory, BEST_FILE)
+
+        def finish() -> None:
+            if plan.config.log.weights:
+                save_weights(plan, state, directory)
 
         rows: Iterable[Row] = execute(
             plan, state, checkpoint=save, shared=True, watch=watch, compiling=report_compilation
@@ -121,9 +132,9 @@ def run_recorded(
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:
-            rows = _saving(rows, save, checkpoint_every, stop)
+            rows = _saving(rows, save, checkpoint_every, stop, finish)
         write = record.write
-        with limited_data(plan.memory):
+        with digesting(files, record.digest), limited_data(plan.memory):
             if see is None:
                 for row in rows:
                     write(row)
@@ -131,6 +142,7 @@ def run_recorded(
                 for row in rows:
                     write(row)
                     see(row)
+        finish()
 
 
 def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
@@ -139,19 +151,41 @@ def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
 
 
 def _saving(
-    rows: Iterable[Row], save: Callable[[str | None], None], every: int | None, stop: Callable[[], bool] | None
+    rows: Iterable[Row],
+    save: Callable[[str | None], None],
+    every: int | None,
+    stop: Callable[[], bool] | None,
+    finish: Callable[[], None],
 ) -> Iterator[Row]:
-    """Yields the rows; saves a checkpoint after every `every` rows, and before KeyboardInterrupt if `stop` is true."""
+    """Yields the rows; saves a checkpoint after every `every` rows.
+
+    If `stop` is true, it saves one, calls `finish`, and raises KeyboardInterrupt.
+    """
     for row in rows:
         yield row
         if every is not None and row.number and row.number % every == 0:
             save(None)
         if stop is not None and stop():
             save(None)
+            finish()
             raise KeyboardInterrupt
 
 
-def _description(plan: Plan, command: Sequence[str], fitted: Mapping[str, Any]) -> RunDescription:
+def _as_recorded(plan: Plan, files: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The plan with the config that is recorded: `from_run` names the run itself, and has the digest of its weights."""
+    start = plan.start
+    if start is None:
+        return plan
+    declared = {"run": str(start.run), "at": start.at, "optimizer": start.optimizer}
+    whole = files[str(start.weights.path)].get("sha256")
+    if whole is not None:
+        declared["sha256"] = whole
+    return replace(plan, config=overridden(plan.config, [f"from_run={json.dumps(declared)}"]))
+
+
+def _description(
+    plan: Plan, command: Sequence[str], files: Mapping[str, Any], fitted: Mapping[str, Any]
+) -> RunDescription:
     return RunDescription(
         command=command,
         name=plan.name,
@@ -163,7 +197,7 @@ def _description(plan: Plan, command: Sequence[str], fitted: Mapping[str, Any]) 
         more={
             "data_folders": [str(folder) for folder in plan.config.document.folders()],
             CONFIG_FIELDS: config_fields(plan.config.document),
-            DATA_FILES: data_files(plan.files),
+            DATA_FILES: files,
             **fitted,
         },
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 import runner
 from runner.record import create_run_directory, list_runs
@@ -319,7 +319,8 @@ def test_a_checkpoint_names_no_file_elsewhere(name: str, hostile: Path, victim: 
 
 
 def test_tensors_of_other_shapes_are_refused(hostile: Path) -> None:
-    forge(hostile, setting(), {f"t{number}": torch.zeros(3) for number in range(100)})
+    names = load_file(hostile / CHECKPOINTS_FOLDER / "00000060.safetensors")
+    forge(hostile, setting(), {name: torch.zeros(3) for name in names})
     with pytest.raises(runner.RunError, match=re.escape("the weight of `w` is not a tensor of float32 (8, 8)")):
         resume(hostile)
 

@@ -48,7 +48,7 @@ def register(application: typer.Typer) -> None:
 
 
 def diff(
-    expected: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    expected: Annotated[str, typer.Argument(metavar="RUN", help="A run, as runs/NAME/latest.", show_default=False)],
     found: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.", show_default=False)],
     tolerance: ToleranceOption = None,
     as_json: Json = False,

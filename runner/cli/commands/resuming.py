@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +27,7 @@ def register(application: typer.Typer) -> None:
 
 
 def resume(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, as runs/NAME/latest.", show_default=False)],
     allow: Allow = None,
     allow_changed_data: Annotated[
         bool, typer.Option("--allow-changed-data", help="Resume although a data file has changed, and record that.")
@@ -42,15 +41,17 @@ def resume(
 
     The result has the same bits as that of a run that was never stopped.
     """
+    from runner.config.run_paths import resolved_run
     from runner.record.resuming import resume as resume_run
 
+    directory = resolved_run(run)
     began = False  # whether a row was computed
     with ExitStack() as stack:
 
         def prepare(plan: Plan) -> Watch:
             if report == "text":
                 print_warnings(plan.warnings)
-            stack.enter_context(reporting_directory(Path(run), as_json, quiet, lambda: began))
+            stack.enter_context(reporting_directory(directory, as_json, quiet, lambda: began))
             watch = stack.enter_context(watching(plan, quiet, as_json))
 
             def see(row: Row) -> None:
@@ -60,9 +61,9 @@ def resume(
 
             return see
 
-        stop = stack.enter_context(Interruption(f"; `steprun resume {run}` goes on"))
+        stop = stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on"))
         resume_run(
-            run,
+            directory,
             allowed_folders=allow or (),
             allow_changed_data=allow_changed_data,
             checkpoint_every=checkpoint_every,
@@ -71,4 +72,4 @@ def resume(
             command=["steprun", *sys.argv[1:]],
             compiling=compile_progress(sys.stderr, quiet),
         )
-    print_directory(Path(run), quiet, as_json)
+    print_directory(directory, quiet, as_json)

@@ -13,6 +13,7 @@ from runner.config.models import Config
 from runner.config.record_models import Health, Log
 from runner.config.sections.data import read_sources
 from runner.config.sections.faults import Faults, TooManyFaults
+from runner.config.sections.from_run import read_from_run
 from runner.config.sections.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
 from runner.config.sections.optimizers import read_optimizers
 from runner.config.sections.snapshot import read_snapshot
@@ -50,6 +51,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     }
     values["parameters"] = read_parameters(data.get("parameters"), scalars, faults)
     values["constants"] = read_constants(data.get("constants"), scalars, faults)
+    values["from_run"] = read_from_run(data.get("from_run"), faults)
     values["data"] = read_sources(data.get("data"), faults)
     values["optimizers"] = read_optimizers(data, faults)
     values["single_optimizer"] = data.get("optimizer") is not None

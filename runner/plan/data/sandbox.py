@@ -17,9 +17,12 @@ _LISTED = 10_000
 class FileFault(Exception):
     """A data file is missing, forbidden or malformed; the caller adds the place in the config."""
 
-    def __init__(self, message: str, hint: str | None = None, *, about_columns: bool = False) -> None:
+    def __init__(
+        self, message: str, hint: str | None = None, *, about_columns: bool = False, field: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
+        self.field = field  # the key beside the path that the problem is in, if it is not the path
         self.about_columns = about_columns  # the problem is in the selected columns, not in the file
 
 
@@ -33,14 +36,7 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
     Raises:
         FileFault: the file is outside these folders, missing, or not an ordinary file.
     """
-    roots = [Path(root).resolve() for root in (folder, *allowed)]
-    try:
-        path = (Path(folder) / text).resolve()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise FileFault(f"`{text!r}` is not a usable path: {error}", "write the path of a data file") from error
-    if not any(path.is_relative_to(root) for root in roots):
-        hint = "move it below the config's own folder, or allow its folder with --allow FOLDER"
-        raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
+    path = permitted(text, folder, allowed)
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -54,6 +50,27 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
         raise FileFault(f"{text} is {kind}, not an ordinary file", "write the path of a data file")
     return path
+
+
+def permitted(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
+    """The path that a config names, with links resolved; it need not exist.
+
+    Raises:
+        FileFault: the path is outside the folders that the config may read.
+    """
+    try:
+        path = (Path(folder) / text).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FileFault(f"`{text!r}` is not a usable path: {error}", "write the path of a data file") from error
+    if not is_allowed(path, (folder, *allowed)):
+        hint = "move it below the config's own folder, or allow its folder with --allow FOLDER"
+        raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
+    return path
+
+
+def is_allowed(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether a path with links resolved is in or below one of the folders."""
+    return any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
 
 
 def open_ordinary(path: Path) -> BufferedReader:

@@ -20,14 +20,11 @@ def fitted_values(tensors: Mapping[str, TensorPlan], context: InitialContext) ->
     Raises:
         PlacedFault: a value cannot be computed.
     """
-    recorded = context.fitted
-    names = []
-    for name, tensor in tensors.items():
-        if isinstance(tensor.init, Computed) and tensor.init.path in context.fitting and name not in recorded:
-            names.append(name)
+    paths = {name: tensor.init.path for name, tensor in tensors.items() if isinstance(tensor.init, Computed)}
+    recorded = {name: value for name, value in context.fitted.items() if name in paths}
+    names = [name for name, path in paths.items() if path in context.fitting and name not in recorded]
     values = initial_values(tensors, context, names) if names else {}
-    found = {name: recorded[name] for name in recorded if name in tensors} | {name: values[name] for name in names}
-    return replace(context, fitted=found)
+    return replace(context, fitted=recorded | {name: values[name] for name in names})
 
 
 def room_for_columns(context: InitialContext) -> int:

@@ -68,7 +68,8 @@ def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
         at = plan.init.dtype_path if isinstance(plan.init, Loaded) else plan.path
         raise PlacedFault(at, fault.message, fault.hint) from fault
     except FileFault as fault:
-        raise PlacedFault((*plan.path, "file"), fault.message, fault.hint) from fault
+        at = plan.init.path if isinstance(plan.init, Loaded) else (*plan.path, "file")
+        raise PlacedFault(at, fault.message, fault.hint) from fault
     except (ValueError, RuntimeError) as error:
         raise PlacedFault((*plan.path, "init"), sentence(error), "change the declaration") from error
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,17 @@ from torch import Tensor
 
 from runner.engine.state import State, Withheld
 from runner.errors import Problem, RunError
+from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
+from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
 from runner.record.checkpoints.state import Forged, check_complex, check_state, largest_checkpoint
+from runner.record.checkpoints.tensor_file import Digested, pieces_of, read_tensors
 from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
-from runner.record.json_fields import COUNT, LARGEST_JSON, TEXT, fault_in, mapping_of, parse_json
-from runner.safe_files import Folder
+from runner.record.json_fields import COUNT, TEXT, fault_in, mapping_of
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 FORMAT = 3
-CHECKPOINTS_FOLDER = "checkpoints"
 FIELDS = {
     "torch": TEXT,
     "config": mapping_of(TEXT, "a mapping of strings"),
@@ -41,32 +45,35 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     A tagged checkpoint replaces the previous one with its tag; of untagged ones, the newest two are kept. Both files
     are written atomically. The JSON file comes last: it names the tensor file, and has the digests of both files.
     """
-    from safetensors.torch import save
-
     folder = directory / CHECKPOINTS_FOLDER
     tensors: dict[str, Tensor] = {}
-    contents = encode(state_contents(plan, state), tensors)
-    data = save({key: value.contiguous() for key, value in tensors.items()})
+    contents = encode(state_contents(plan, state), partial(_named, tensors))
     name = f"{state.row:08}" if tag is None else f"{tag}-{state.row:08}"
+    path = folder / f"{name if tag is None else tag}.json"
+    data = Digested(pieces_of(tensors))
+    try:
+        write_atomically(folder / f"{name}.safetensors", data, through=directory)
+        write_atomically(path, _description(plan, state, name, data.digest, contents), through=directory)
+        _prune(directory)
+    except OSError as error:
+        message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
+        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
+    return path
+
+
+def _description(plan: Plan, state: State, name: str, digest: str, contents: Any) -> bytes:
+    """The JSON of a checkpoint."""
     content = {
         "format": FORMAT,
         "torch": torch.__version__,
         "config": config_fields(plan.config.document),
         "row": state.row,
         "tensors": f"{name}.safetensors",
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": digest,
         "state": contents,
     }
     content["digest"] = _digest(content)
-    path = folder / f"{name if tag is None else tag}.json"
-    try:
-        write_atomically(folder / f"{name}.safetensors", data, through=directory)
-        write_atomically(path, json.dumps(content).encode(), through=directory)
-        _prune(directory)
-    except OSError as error:
-        message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
-        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
-    return path
+    return json.dumps(content).encode()
 
 
 def _prune(directory: Path) -> None:
@@ -246,18 +253,32 @@ def _on_device(value: Any, device: str) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
-def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A nested value as JSON, with each tensor stored in `tensors` and replaced by its name."""
+Place = tuple[str | int, ...]
+Store = Callable[[Place, Tensor], Mapping[str, Any]]
+"""Stores the tensor at a path of the state, and returns the JSON in its place."""
+
+
+def encode(value: Any, store: Store, path: Place = ()) -> Any:
+    """A nested value as JSON, with each tensor replaced by what `store` returns."""
     if isinstance(value, Tensor):
-        key = f"t{len(tensors)}"
-        kept = value.detach().cpu()
-        tensors[key] = torch.view_as_real(kept).clone() if kept.is_complex() else kept.clone()
-        return {"tensor": key, "complex": kept.is_complex()}
+        return store(path, value.detach())
     if isinstance(value, Mapping):
-        return {"mapping": [[key, encode(item, tensors)] for key, item in value.items()]}
+        return {"mapping": [[key, encode(item, store, (*path, key))] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
-        return {"list": [encode(item, tensors) for item in value]}
+        return {"list": [encode(item, store, (*path, index)) for index, item in enumerate(value)]}
     return value
+
+
+def _named(tensors: dict[str, Tensor], path: Place, tensor: Tensor) -> Mapping[str, Any]:
+    """Store a weight under the name of its parameter, any other tensor under its path: `gradients.w`.
+
+    No parameter has a dot in its name. The tensors keep the memory of the run.
+    """
+    name = ".".join(map(str, path[1:] if path[0] == "weights" else path))
+    while name in tensors:
+        name += "_"
+    tensors[name] = tensor
+    return {"tensor": name, "complex": False}
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -280,16 +301,29 @@ def _is_pair(pair: Any) -> bool:
 
 def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor]:
     """The tensors in the tensor file of a checkpoint."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     try:
-        data = _read(path.parent.parent, name, limit)
+        with (
+            Folder(path.parent.parent) as run,
+            run.folder(CHECKPOINTS_FOLDER) as folder,
+            folder.open(name, limit) as file,
+        ):
+            tensors, found = _read_tensors(file, name, digest)
     except OSError as error:
         raise _damaged(f"the checkpoint's tensors {name} cannot be read: {error.strerror}", path) from error
-    if hashlib.sha256(data).hexdigest() != digest:
+    except FileFault as fault:
+        raise _damaged(f"the checkpoint's tensors {name} are not a `.safetensors` file", path) from fault
+    if found != digest:
         raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest does not match", path)
+    return tensors
+
+
+def _read_tensors(file: BufferedReader, name: str, digest: str) -> tuple[dict[str, Tensor], str]:
+    """As `read_tensors`, but a file with another digest is no fault; its digest tells."""
     try:
-        return load(data)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise _damaged(f"the checkpoint's tensors {name} are not a `.safetensors` file", path) from error
+        return read_tensors(file, name)
+    except FileFault:
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found == digest:
+            raise
+        return {}, found
