@@ -19,6 +19,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runner.apply.loading import load_model
+    from runner.apply.model import Model
     from runner.config import Config, json_schema, load, loads
     from runner.engine import execute
     from runner.engine.rows import Row
@@ -35,6 +37,7 @@ _HOMES = {
     "ConfigError": "runner.errors",
     "ExpectationError": "runner.errors",
     "Mark": "runner.errors",
+    "Model": "runner.apply.model",
     "Plan": "runner.plan",
     "Problem": "runner.errors",
     "Row": "runner.engine.rows",
@@ -47,6 +50,7 @@ _HOMES = {
     "json_schema": "runner.config",
     "list_runs": "runner.record",
     "load": "runner.config",
+    "load_model": "runner.apply.loading",
     "loads": "runner.config",
     "open_run": "runner.record",
     "resume": "runner.record",
@@ -60,6 +64,7 @@ __all__ = [
     "ConfigError",
     "ExpectationError",
     "Mark",
+    "Model",
     "Plan",
     "Problem",
     "Row",
@@ -73,6 +78,7 @@ __all__ = [
     "json_schema",
     "list_runs",
     "load",
+    "load_model",
     "loads",
     "open_run",
     "resume",

@@ -377,6 +377,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         estimates=estimates,
         warnings=tuple(faults.warnings),
         sources={name: source for name, source in supply.sources.items() if name in supply.drawn},
+        declared=supply.sources,
         on_nonfinite=config.on_nonfinite,
         health=health,
         memory=_memory_limit(request),

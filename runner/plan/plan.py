@@ -50,6 +50,7 @@ class Plan:
     estimates: Estimates
     warnings: tuple[Problem, ...]
     sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # the sources that some step uses
+    declared: Mapping[str, SourcePlan] = field(default_factory=dict)  # all sources of the config
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them

@@ -62,7 +62,7 @@ def resume(
             hint = "run its config again for a new run" if run.status == "finished" else _WAIT
             raise UsageError(Problem(f"{directory} is {run.status}", hint))
         folders = [Path(folder) for folder in allowed_folders]
-        folders += _recorded_folders(run.manifest)
+        folders += recorded_folders(run.manifest)
         fitted = load_fitted(directory, run.manifest)
         plan = compile(_config(run, folders), allowed=folders, limits=limits, fitted=fitted)
         _check_unchanged(plan, run)
@@ -115,7 +115,7 @@ def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
     return tuple(files)
 
 
-def _recorded_folders(manifest: dict[str, Any]) -> list[Path]:
+def recorded_folders(manifest: dict[str, Any]) -> list[Path]:
     """The recorded data folders that lie below the working directory."""
     here = Path.cwd().resolve()
     folders = [Path(str(folder)).resolve() for folder in manifest.get("data_folders", [])]

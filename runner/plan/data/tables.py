@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,6 +73,47 @@ def read_parquet(path: Path, columns: Columns, group: int | None = None) -> Tens
                 start += len(batch)
             if start != rows:
                 raise FileFault(f"{name} is not a valid Parquet file: `{column}` has {start:,} rows", _REWRITE)
+    return result
+
+
+def parquet_blocks(
+    path: Path, selections: Sequence[Columns], others: Sequence[str] = (), rows: int = ROWS_AT_ONCE
+) -> Iterator[tuple[list[Tensor], Any]]:
+    """Yield the rows of a Parquet file in blocks, all columns in one pass.
+
+    Args:
+        selections: the numeric columns of each tensor, as in `read_parquet`.
+        others: columns to yield as they are.
+        rows: the largest number of rows in a block.
+    Yields:
+        a tensor for each selection, and an Arrow record batch with the columns `others`.
+    Raises:
+        FileFault: as `read_parquet`.
+    """
+    with _parquet(path) as (parquet, name):
+        layouts = [_layout(parquet, columns, name) for columns in selections]
+        copied = chosen_of(tuple(others), parquet.schema_arrow.names, name) if others else ()
+        wanted = list(dict.fromkeys([column for layout in layouts for column in layout.columns] + list(copied)))
+        start = 0
+        for batch in parquet.iter_batches(rows, columns=wanted):
+            tensors = [
+                _block(batch, layout, isinstance(columns, str), name, start)
+                for layout, columns in zip(layouts, selections, strict=True)
+            ]
+            yield tensors, batch.select(list(copied))
+            start += len(batch)
+        if start != parquet.metadata.num_rows:
+            raise FileFault(f"{name} is not a valid Parquet file: it has {start:,} rows", _REWRITE)
+
+
+def _block(batch: Any, layout: _Layout, single: bool, file: str, start: int) -> Tensor:
+    """The numbers of some columns of a record batch whose first row is row `start` of the file."""
+    result = torch.empty((len(batch), *layout.shape), dtype=layout.dtype)
+    targets = (result,) if single else result.unbind(1)
+    for column, target in zip(layout.columns, targets, strict=True):
+        values = _arrow_values(batch.column(column), file, column, start, copied=False).reshape(target.shape)
+        _check_fits(values, layout.dtype, file, column, start)
+        target.copy_(values)
     return result
 
 
@@ -194,8 +236,12 @@ _ARROW: Mapping[str, torch.dtype] = {
 }
 
 
-def _arrow_values(array: Any, file: str, column: str, start: int) -> Tensor:
-    """The numbers of some rows of a column, starting at row `start`; unsigned ones as int64."""
+def _arrow_values(array: Any, file: str, column: str, start: int, *, copied: bool = True) -> Tensor:
+    """The numbers of some rows of a column, starting at row `start`; unsigned ones as int64.
+
+    Args:
+        copied: whether the result has memory of its own; without it, it must not be written.
+    """
     import pyarrow
 
     rows = len(array)
@@ -217,5 +263,9 @@ def _arrow_values(array: Any, file: str, column: str, start: int) -> Tensor:
     if values.dtype == numpy.uint64 and (beyond := values > 2**63 - 1).any():
         message = f"{file} holds an unsigned integer beyond 2^63 in row {row(int(beyond.argmax()))}"
         raise FileFault(f"{message} of the column `{column}`", "save it as int64")
-    wide = values.astype(numpy.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values.copy()
-    return torch.from_numpy(wide)
+    if values.dtype.kind == "u" and values.itemsize > 1:
+        return torch.from_numpy(values.astype(numpy.int64))
+    if copied:
+        return torch.from_numpy(values.copy())
+    with warnings.catch_warnings(action="ignore"):  # torch warns of memory that must not be written
+        return torch.from_numpy(values)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -57,6 +58,21 @@ def read_text(
         columns: found if isinstance(found, FileFault) else _result(table, columns, found)
         for columns, found in chosen.items()
     }
+
+
+def text_blocks(path: Path, delimiter: str, names: Sequence[str], rows: int) -> Iterator[Any]:
+    """Yield columns of a text table as text, in Arrow record batches of at most `rows` rows.
+
+    Raises:
+        FileFault: a column is missing, or as `read_text`.
+    """
+    import pyarrow
+
+    with _rows_of(path, delimiter) as (header, lines):
+        positions = [header.index(name) for name in chosen_of(tuple(names), header, path.name)]
+        while chunk := list(itertools.islice(lines, rows)):
+            cells = [pyarrow.array([row[position] for _, row in chunk], pyarrow.string()) for position in positions]
+            yield pyarrow.RecordBatch.from_arrays(cells, list(names))
 
 
 def place_in_text(path: Path, delimiter: str, columns: Columns, index: Sequence[int]) -> tuple[int, str]:

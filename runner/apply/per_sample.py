@@ -1,0 +1,53 @@
+"""Checks that values have an entry for each sample, which does not depend on the other samples of its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from runner.apply.model import Model
+from runner.errors import ConfigError, Problem, UsageError, listing
+from runner.language.pooling.pooling import Pooling, Rows, twins
+
+Warn = Callable[[Problem], None]
+
+
+def check_per_sample(model: Model, names: Sequence[str], batch: Mapping[str, Tensor], warn: Warn) -> None:
+    """Check the values of a first batch.
+
+    Args:
+        warn: receives a warning for each value that may depend on the other samples of its batch.
+    Raises:
+        UsageError: a value has no entry for each sample.
+        ConfigError: the expression does not fit the batch.
+    """
+    wanted = tuple(names)
+    length = len(next(iter(batch.values())))
+    first = model.compiled(wanted, batch).computation
+    longer = {name: torch.cat([column, column[:1]]) for name, column in batch.items()}
+    try:
+        other = model.compiled(wanted, longer).computation
+    except ConfigError:  # the expression has the length of the batch written into it
+        other = first
+    for place, name in enumerate(wanted):
+        shape = first.outputs[place].shape
+        second = other.outputs[place].shape
+        fits = shape is None or shape[:1] == (length,)
+        if not fits or (other is not first and second is not None and second[:1] != (length + 1,)):
+            shown = f"shape {list(shape)}" if shape else "one value"
+            message = f"`{name}` has {shown} for a batch of {length}, not an entry for each sample"
+            raise UsageError(Problem(message, f"name another value: {listing(model.values)}"))
+    nodes, others = list(first.nodes), list(other.nodes)
+    pooling = Pooling(nodes, batch, twins(nodes, others) if other is not first else None)
+    mixing = [
+        name for name, value in zip(wanted, first.results, strict=True) if not isinstance(pooling.of(value), Rows)
+    ]
+    for name in mixing:
+        message = f"`{name}` may depend on the other samples of its batch, and so on --batch-size"
+        warn(Problem(message, "write it so that each sample stands alone"))
+    if first.random:
+        shown = listing(f"`{name}`" for name in wanted)
+        hint = "write `dropout(h, 0.1, training)`, which does nothing here"
+        warn(Problem(f"{shown} draws random numbers although `training` is false", hint))

@@ -1,0 +1,187 @@
+"""The samples of a new data source for a trained run: in the order of the file, in blocks, only what values need."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.apply.columns import SourcesOfRun
+from runner.config import Config
+from runner.engine.data.samples import ColumnFault, open_samples
+from runner.errors import Problem, RunError, UsageError, did_you_mean, listing
+from runner.faults import Faults
+from runner.language.dtypes import DTYPES, dtype_name
+from runner.plan.data.files import CastFault, FileFault, cast
+from runner.plan.data.row_files import has_rows
+from runner.plan.data.sources import BatchColumn, SourcePlan, plan_sources
+from runner.plan.data.tables import names_in_parquet, parquet_blocks
+from runner.plan.data.text_tables import text_blocks
+
+BLOCK_ROWS = 1 << 16
+"""The most rows in a block."""
+
+_TEXT = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows of a source, in the order of the file."""
+
+    columns: Mapping[str, Tensor]
+    others: Any  # an Arrow record batch of the columns to copy
+
+
+@dataclass(frozen=True, slots=True)
+class DataOption:
+    """The data source that `--data` names, with what changes of it."""
+
+    source: str | None  # None: the first source that has the columns
+    overrides: tuple[str, ...]  # of the config
+    folders: tuple[Path, ...]  # of the files that it names
+
+
+def data_option(texts: Sequence[str], config: Config) -> DataOption:
+    """What `--data train.file=new.csv` means; paths in it are relative to the working directory.
+
+    Args:
+        texts: `SOURCE`, or `SOURCE.KEY=VALUE` with a key of a data source, all of one source.
+    Raises:
+        UsageError: the run has no such source, or there are several.
+    """
+    names: dict[str, None] = {}
+    overrides: list[str] = []
+    folders: list[Path] = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        name, _, field = key.strip().partition(".")
+        if name not in config.data:
+            known = f"its sources are {listing(config.data)}" if config.data else "it has none"
+            raise UsageError(Problem(f"the run has no data source `{name}`", did_you_mean(name, config.data, known)))
+        names[name] = None
+        if not equals:
+            continue
+        if not field:
+            raise UsageError(Problem(f"--data {text} names no key of `{name}`", f"write --data {name}.file={value}"))
+        if field == "file" or (field.startswith("columns.") and config.data[name].file is None):
+            path, hash_sign, array = value.partition("#")
+            absolute = Path(path).resolve()
+            folders.append(absolute.parent)
+            value = json.dumps(f"{absolute}{hash_sign}{array}", ensure_ascii=False)
+        overrides.append(f"data.{key}={value}")
+    if len(names) > 1:
+        raise UsageError(Problem(f"--data names {listing(names)}", "name one source"))
+    return DataOption(next(iter(names), None), tuple(overrides), tuple(folders))
+
+
+def plan_samples(
+    config: Config, source: str, names: Iterable[str], run: SourcesOfRun, folders: Sequence[Path], memory: int
+) -> SourcePlan:
+    """The plan of a source with only some of its columns, without `select`, `shuffle` and `drop_last`.
+
+    Raises:
+        ConfigError: its file cannot be read, or a column is missing or has another shape than that of the run.
+    """
+    declared = config.data[source]
+    wanted = [name for name in declared.columns if name in set(names)]
+    changes: dict[str, Any] = {
+        "columns": {name: declared.columns[name] for name in wanted},
+        "dtype": {
+            name: dtype_name(run.columns[name].dtype) if name in run.columns else declared.dtype[name]
+            for name in wanted
+            if name in run.columns or name in declared.dtype
+        },
+        "batch_size": None,
+        "shuffle": False,
+        "drop_last": False,
+    }
+    changes |= {"select": None} if "select" in type(declared).model_fields else {}
+    faults = Faults(config.document)
+    scalars: dict[str, Any] = {}
+    planned = plan_sources(
+        {source: declared.model_copy(update=changes)}, scalars, DTYPES[config.dtype], faults, folders, memory
+    )
+    faults.stop()
+    found = planned[source]
+    for column in found.columns:
+        known = run.columns.get(column.name)
+        if known is not None and known.shape != column.shape:
+            message = f"a sample of `{column.name}` in {column.array.name} has shape {list(column.shape)}"
+            faults.add(column.path, f"{message}, and the run's has {list(known.shape)}", "select columns of that shape")
+    faults.stop()
+    arrays = [column.array for column in found.columns]
+    return replace(found, streams=bool(found.groups) or all(map(has_rows, arrays)))
+
+
+def check_copies(source: SourcePlan, others: Sequence[str]) -> None:
+    """Raise UsageError unless the file of a source has the columns to copy."""
+    array = source.columns[0].array
+    one_file = len({column.array.path for column in source.columns}) == 1
+    try:
+        if others and source.groups:
+            names_in_parquet(array.path, tuple(others))
+        elif others and array.suffix in _TEXT and one_file:
+            next(text_blocks(array.path, _TEXT[array.suffix], others, 1))
+        elif others:
+            raise FileFault(f"{array.name} is not a table", "copy columns of a .csv, .tsv or .parquet file")
+    except FileFault as fault:
+        raise UsageError(Problem(fault.message, fault.hint)) from fault
+
+
+def blocks_of(config: Config, source: SourcePlan, others: Sequence[str]) -> Iterator[Block]:
+    """Yield the samples of a source in blocks of at most `BLOCK_ROWS` rows.
+
+    Args:
+        others: columns of the file to copy.
+    Raises:
+        RunError: a file cannot be read, or has a value that the dtype of a column cannot represent.
+    """
+    try:
+        yield from _blocks(source, others)
+    except FileFault as fault:
+        path = fault.path if isinstance(fault, ColumnFault) else source.path
+        raise RunError(config.document.problem(path, fault.message, fault.hint, key=path == source.path)) from fault
+
+
+def _blocks(source: SourcePlan, others: Sequence[str]) -> Iterator[Block]:
+    first = source.columns[0].array
+    if source.groups:
+        start = 0
+        selections = [column.array.columns for column in source.columns]
+        for tensors, copied in parquet_blocks(first.path, selections, others, BLOCK_ROWS):
+            length = len(copied) if others else len(tensors[0])
+            pairs = zip(source.columns, tensors, strict=True)
+            yield Block({column.name: _cast(value, column, start) for column, value in pairs}, copied)
+            start += length
+        return
+    copies = _copies(source, others)
+    samples = open_samples(source)
+    for start in range(0, source.samples, BLOCK_ROWS):
+        yield Block(samples.between(start, min(start + BLOCK_ROWS, source.samples)), next(copies))
+
+
+def _cast(values: Tensor, column: BatchColumn, start: int) -> Tensor:
+    try:
+        return cast(values, column.dtype, column.array, range(start, start + len(values)))
+    except CastFault as fault:
+        raise ColumnFault(fault, column) from fault
+
+
+def _copies(source: SourcePlan, others: Sequence[str]) -> Iterator[Any]:
+    """Yield the columns to copy of a text table, as text; None for each block if there are none."""
+    array = source.columns[0].array
+    return text_blocks(array.path, _TEXT[array.suffix], others, BLOCK_ROWS) if others else itertools.repeat(None)
+
+
+def first_nan(values: Tensor) -> int | None:
+    """The first row of a floating or complex tensor with a NaN; None if there is none."""
+    if not (values.is_floating_point() or values.is_complex()) or not bool(torch.isnan(values.sum())):
+        return None
+    found = values.isnan().reshape(len(values), -1).any(1)
+    return int(found.nonzero()[0]) if bool(found.any()) else None  # infinities of both signs also sum to NaN
