@@ -16,6 +16,7 @@ from runner.plan.data.files import CastFault, FileFault, cast, groups_of, read, 
 from runner.plan.data.reductions import Reduction, block_rows, reduce, reduction_of
 from runner.plan.data.row_files import Rows, has_rows
 from runner.plan.data.sources import BatchColumn, SourcePlan
+from runner.plan.memory import unbounded_memory
 
 CACHE_BYTES = 256 << 20
 """Maximum bytes of whole columns that planning keeps, because it evaluates an expression more than once."""
@@ -60,7 +61,8 @@ class SourceColumn:
         readings.held.add(self._key)
         found = readings.columns.get(self._key)
         if found is None:
-            found = torch.cat(list(column_blocks(self._source, self._column)))
+            with unbounded_memory():
+                found = torch.cat(list(column_blocks(self._source, self._column)))
             if found.nbytes + sum(kept.nbytes for kept in readings.columns.values()) <= CACHE_BYTES:
                 readings.columns[self._key] = found
         return found
@@ -79,7 +81,8 @@ class SourceColumn:
         readings, key = self._readings, (*self._key, reduction)
         if key not in readings.results:
             blocks = column_blocks(self._source, self._column)
-            readings.results[key] = reduce(reduction, _of_rows(blocks, block_rows(self._column.shape)))
+            with unbounded_memory():
+                readings.results[key] = reduce(reduction, _of_rows(blocks, block_rows(self._column.shape)))
         found = readings.results[key]
         if isinstance(like, Tensor):
             return _like(found[0], like)
