@@ -14,7 +14,7 @@ from runner.apply.loading import folders_of, model_of
 from runner.apply.model import Model
 from runner.apply.output import arrow_of, check_target, writing
 from runner.apply.per_sample import check_per_sample
-from runner.apply.samples import Block, blocks_of, check_copies, data_option, first_nan, plan_samples
+from runner.apply.samples import Block, blocks_of, check_copies, data_option, first_nan, plan_samples, whole_batches
 from runner.config import Config, overridden
 from runner.errors import Problem, UsageError, listing
 from runner.language.inference.generators import manual_seed
@@ -118,7 +118,7 @@ def _write(
     seen: set[str] = set()
     done = 0
     with writing(request.to) as write:
-        for block in blocks_of(config, source, request.columns):
+        for block in whole_batches(blocks_of(config, source, request.columns), size):
             _warn_of_nan(block, source, done, seen, warn)
             if done == 0:
                 first = {name: column[:size] for name, column in block.columns.items()}
@@ -140,9 +140,8 @@ def _batch_size(source: SourcePlan) -> int:
 
 def _values(seed: int, model: Model, names: tuple[str, ...], block: Block, size: int, start: int) -> list[Tensor]:
     """The values of all rows of a block, in batches of `size`."""
-    length = len(next(iter(block.columns.values())))
     parts: list[tuple[Tensor, ...]] = []
-    for first in range(0, length, size):
+    for first in range(0, block.length, size):
         batch = _on({name: column[first : first + size] for name, column in block.columns.items()}, model.device)
         if model.compiled(names, batch).computation.random:
             manual_seed(stream_seed(seed, "apply", "batch", start + first), model.device)

@@ -19,6 +19,7 @@ from runner.errors import ConfigError, Problem, RunError, UsageError, did_you_me
 from runner.faults import Faults, PlacedFault, place
 from runner.language.dtypes import DTYPES, dtype_name
 from runner.language.graph.computation import Computation, extract, forget_examples, loggable
+from runner.language.graph.draws import draws
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Bounds, Inference
 from runner.language.lowering.lower import lower_statements, uses_grad
@@ -169,8 +170,9 @@ class Model:
                 raise UsageError(Problem(f"`{name}` is not a tensor", "name a value that is one tensor"))
         computation = extract(lowered, wanted)
         if "iteration" in computation.inputs:
-            hint = "write a value that does not read it, such as one without its schedule"
-            raise UsageError(Problem(f"{listing(f'`{name}`' for name in wanted)} depends on `iteration`", hint))
+            shown = listing(f"`{name}`" for name in wanted)
+            message = f"{shown} depends on `iteration`, which counts the steps of a run"
+            raise UsageError(Problem(message, "name a value that does not read it"))
         forget_examples(lowered)
         function, inputs = computation.function, computation.inputs
         mode = torch.enable_grad if computation.gradients else torch.no_grad
@@ -198,9 +200,12 @@ class Model:
         text = need.text if need.text.strip() else "value = 0"
         try:
             with deterministic(self.device):
-                return lower_statements(text, scope, inference, metrics)
+                lowered = lower_statements(text, scope, inference, metrics)
         except LanguageError as error:
             raise ConfigError(place(config.document, ("expression",), error)) from error
+        for node in lowered.graph.nodes:
+            node.meta["random"] = draws(node)  # `dropout(h, 0.1, training)` draws nothing here
+        return lowered
 
     def _tensors_for(self, wanted: tuple[str, ...]) -> dict[str, Tensor]:
         """The weights and constants that some values need; a constant is computed once."""

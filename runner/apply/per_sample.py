@@ -9,7 +9,7 @@ from torch import Tensor
 
 from runner.apply.model import Model
 from runner.errors import ConfigError, Problem, UsageError, listing
-from runner.language.pooling.pooling import Pooling, Rows, twins
+from runner.language.pooling.pooling import Mixed, Pooling, Rows, State, twins
 
 Warn = Callable[[Problem], None]
 
@@ -41,13 +41,17 @@ def check_per_sample(model: Model, names: Sequence[str], batch: Mapping[str, Ten
             raise UsageError(Problem(message, f"name another value: {listing(model.values)}"))
     nodes, others = list(first.nodes), list(other.nodes)
     pooling = Pooling(nodes, batch, twins(nodes, others) if other is not first else None)
-    mixing = [
-        name for name, value in zip(wanted, first.results, strict=True) if not isinstance(pooling.of(value), Rows)
-    ]
+    states = {name: pooling.of(value) for name, value in zip(wanted, first.results, strict=True)}
+    mixing = [name for name, state in states.items() if not isinstance(state, Rows) and not _is_drawn(state)]
     for name in mixing:
         message = f"`{name}` may depend on the other samples of its batch, and so on --batch-size"
         warn(Problem(message, "write it so that each sample stands alone"))
-    if first.random:
-        shown = listing(f"`{name}`" for name in wanted)
-        hint = "write `dropout(h, 0.1, training)`, which does nothing here"
-        warn(Problem(f"{shown} draws random numbers although `training` is false", hint))
+    for name in wanted if first.random else ():
+        if model.compiled((name,), batch).computation.random:
+            hint = "write `dropout(h, 0.1, training)`, which does nothing here"
+            warn(Problem(f"`{name}` draws random numbers although `training` is false", hint))
+
+
+def _is_drawn(state: State) -> bool:
+    """Whether a value cannot be computed from batches only because an operation draws random numbers."""
+    return isinstance(state, Mixed) and bool(state.node.meta.get("random"))

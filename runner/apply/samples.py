@@ -35,7 +35,16 @@ class Block:
     """Some rows of a source, in the order of the file."""
 
     columns: Mapping[str, Tensor]
-    others: Any  # an Arrow record batch of the columns to copy
+    others: Any  # an Arrow record batch of the columns to copy, or None
+
+    @property
+    def length(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def between(self, start: int, end: int) -> Block:
+        """Rows `start` to `end - 1`, without a copy."""
+        others = None if self.others is None else self.others.slice(start, end - start)
+        return Block({name: column[start:end] for name, column in self.columns.items()}, others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +158,50 @@ def blocks_of(config: Config, source: SourcePlan, others: Sequence[str]) -> Iter
         raise RunError(config.document.problem(path, fault.message, fault.hint, key=path == source.path)) from fault
 
 
+def whole_batches(blocks: Iterable[Block], size: int) -> Iterator[Block]:
+    """Cut blocks anew, so that each but the last is a number of whole batches of `size` samples."""
+    waiting: list[Block] = []
+    count = 0
+    for block in blocks:
+        waiting.append(block)
+        count += block.length
+        if count >= size:
+            joined = _joined(waiting)
+            rest = count % size
+            yield joined.between(0, count - rest)
+            waiting, count = ([joined.between(count - rest, count)] if rest else []), rest
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(blocks: Sequence[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    import pyarrow
+
+    columns = {name: torch.cat([block.columns[name] for block in blocks]) for name in blocks[0].columns}
+    others = None
+    if blocks[0].others is not None:
+        table = pyarrow.Table.from_batches([block.others for block in blocks]).combine_chunks()
+        others = pyarrow.RecordBatch.from_arrays([_one(column) for column in table.columns], table.schema.names)
+    return Block(columns, others)
+
+
+def _one(column: Any) -> Any:
+    """The only chunk of an Arrow column."""
+    return column.chunk(0)
+
+
 def _blocks(source: SourcePlan, others: Sequence[str]) -> Iterator[Block]:
     first = source.columns[0].array
     if source.groups:
         start = 0
         selections = [column.array.columns for column in source.columns]
         for tensors, copied in parquet_blocks(first.path, selections, others, BLOCK_ROWS):
-            length = len(copied) if others else len(tensors[0])
             pairs = zip(source.columns, tensors, strict=True)
-            yield Block({column.name: _cast(value, column, start) for column, value in pairs}, copied)
-            start += length
+            columns = {column.name: _cast(value, column, start) for column, value in pairs}
+            yield Block(columns, copied if others else None)
+            start += len(tensors[0])
         return
     copies = _copies(source, others)
     samples = open_samples(source)
