@@ -19,8 +19,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.apply.loading import load_model
-    from runner.apply.model import Model
+    from runner.record.apply.loading import load_model
+    from runner.record.apply.model import Model
     from runner.config import Config, json_schema, load, loads
     from runner.engine import execute
     from runner.engine.rows import Row
@@ -37,7 +37,7 @@ _HOMES = {
     "ConfigError": "runner.errors",
     "ExpectationError": "runner.errors",
     "Mark": "runner.errors",
-    "Model": "runner.apply.model",
+    "Model": "runner.record.apply.model",
     "Plan": "runner.plan",
     "Problem": "runner.errors",
     "Row": "runner.engine.rows",
@@ -50,7 +50,7 @@ _HOMES = {
     "json_schema": "runner.config",
     "list_runs": "runner.record",
     "load": "runner.config",
-    "load_model": "runner.apply.loading",
+    "load_model": "runner.record.apply.loading",
     "loads": "runner.config",
     "open_run": "runner.record",
     "resume": "runner.record",

@@ -29,7 +29,6 @@ LAYERS = {
     "plan": 4,
     "engine": 5,
     "record": 6,
-    "apply": 7,
     "compare": 7,
     "cli": 8,
 }

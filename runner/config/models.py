@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
+from runner.config.data_models import DataDeclaration, Dialect
 from runner.config.fields import (
     Assigned,
     Columns,
@@ -58,7 +59,7 @@ else:
     Init = Any  # `sections` checks it
 
 
-class TensorDeclaration(Frozen):
+class TensorDeclaration(Dialect):
     """A parameter or a tensor constant."""
 
     noun: ClassVar[str] = "a tensor"
@@ -81,26 +82,6 @@ class TensorDeclaration(Frozen):
         "Columns of a .csv, .tsv or .parquet file. One name gives a 1-d tensor, a list a column for each name."
     )
     stacked: Number = default(0, "Number of leading dimensions whose slices are initialised one by one.")
-
-
-class DataDeclaration(Frozen):
-    """Samples in files, drawn batch by batch."""
-
-    noun: ClassVar[str] = "a data source"
-    file: Text | None = optional(
-        "File with the columns, relative to this config. Without it, each column names a file of its own."
-    )
-    columns: dict[str, Any] = Field(
-        description="Each name in the expression, and what it reads: an array or column of the file, a list of "
-        "columns to stack, or a file such as `images.npy`. The first dimension counts samples."
-    )
-    batch_size: Number | None = optional("Number of samples in a batch. Without it a batch is the whole source.")
-    shuffle: Flag = default(False, "Draw the samples of each pass in a new random order.")
-    drop_last: Flag = default(False, "Leave out the last batch of a pass if it is shorter than the others.")
-    dtype: dict[str, Dtype] = Field(
-        default_factory=dict,
-        description="Dtype of a column by its name. By default floats take the config's, integers int64.",
-    )
 
 
 class GroupDeclaration(Frozen):

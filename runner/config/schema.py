@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 
 from runner.catalogue import optimizers
+from runner.config.data_models import DataDeclaration, SelectDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
 from runner.config.models import (
     STEP_MODELS,
     Config,
-    DataDeclaration,
     Expectation,
     ForEach,
     Step,
@@ -214,7 +214,9 @@ def _constant() -> Schema:
 
 def _source() -> Schema:
     columns = {**FIELDS[DataDeclaration]["columns"], "propertyNames": {"$ref": "#/definitions/name"}}
-    return {"description": DataDeclaration.__doc__, "anyOf": [merged(DataDeclaration, columns=columns), NULL]}
+    select = {"anyOf": [{"type": "string"}, merged(SelectDeclaration)]}
+    source = merged(DataDeclaration, columns=columns, select=select)
+    return {"description": DataDeclaration.__doc__, "anyOf": [source, NULL]}
 
 
 def _program() -> Schema:

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from runner.config.data_models import DataDeclaration, SelectDeclaration
+from runner.config.fields import DATES, FILLS
 from runner.config.frozen import Frozen
 from runner.config.keys import ENGINES, ON_NONFINITE, TENSOR_LOGS
 from runner.config.models import (
     ClipGradNorm,
     ClipGradValue,
     Config,
-    DataDeclaration,
     Expectation,
     ForEach,
     Next,
@@ -41,6 +42,18 @@ TEXT: Schema = {"type": "string", "pattern": r"\S"}
 EXPRESSION: Schema = {"type": ["string", "number"], "pattern": r"\S"}
 SCALAR: Schema = {"type": ["string", "number", "boolean"], "pattern": r"\S"}
 NAMES: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+COLUMNS: Schema = {
+    "anyOf": [
+        {"type": ["string", "integer"]},
+        {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1},
+    ]
+}
+CLASSES: Schema = {
+    "anyOf": [
+        {"const": "sorted"},
+        {"type": "array", "items": {"type": ["string", "integer", "boolean"]}, "minItems": 1},
+    ]
+}
 NESTED: Schema = {"type": "array", "items": {"anyOf": [SCALAR, {"$ref": "#/definitions/nested_list"}]}}
 UNDERSCORED: Schema = {
     "type": "string",
@@ -75,10 +88,15 @@ FIELDS: dict[type[Frozen], Schema] = {
         "dtype": {"$ref": "#/definitions/dtype"},
     },
     DataDeclaration: {
-        "columns": {"type": "object", "additionalProperties": NAMES, "minProperties": 1},
+        "columns": {"type": "object", "additionalProperties": COLUMNS, "minProperties": 1},
         "batch_size": integer(1),
+        "classes": {"type": "object", "additionalProperties": CLASSES},
+        "one_hot": {"type": "object", "additionalProperties": CLASSES},
+        "fill": {"type": "object", "additionalProperties": {"anyOf": [{"enum": list(FILLS)}, {"type": "number"}]}},
+        "dates": {"type": "object", "additionalProperties": {"enum": list(DATES)}},
         "dtype": {"type": "object", "additionalProperties": {"$ref": "#/definitions/dtype"}},
     },
+    SelectDeclaration: {"fold": integer(0), "of": integer(2), "from": integer(0), "to": integer(1), "seed": integer(0)},
     Train: {"accumulate": integer(1), "clip_grad_norm": _POSITIVE, "clip_grad_value": _POSITIVE},
     ClipGradNorm: {"max_norm": _POSITIVE, "norm_type": _POSITIVE},
     ClipGradValue: {"clip_value": _POSITIVE},

@@ -96,8 +96,11 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     Raises:
         RunError: an initial value cannot be computed, because a data file has changed since planning.
     """
-    with text_read_once(columns_read(plan.config)):
-        return _initial_state(plan, given)
+    with text_read_once(columns_read(plan.config), plan.read) as tables:
+        try:
+            return _initial_state(plan, given)
+        finally:
+            tables.clear()
 
 
 def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:

@@ -31,10 +31,11 @@ from runner.optim import OptimizerPlan, RuleContext, plan_optimizers
 from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
 from runner.plan.checks.names import check_names, check_syntax
+from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
-from runner.plan.data.columns import Readings, columns_named, source_columns
 from runner.plan.data.files import text_read_once
+from runner.plan.data.fits import fitted as fits_of_sources
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
 from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
@@ -63,6 +64,7 @@ from runner.plan.tensors.examples import (
 from runner.plan.tensors.fitting import fitted_values, sizes_of
 from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
 from runner.plan.tensors.initial_values import NOTHING, Drawings, InitialContext, is_table
+from runner.plan.tensors.source_columns import Readings, columns_named, source_columns
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
 ANY_SIZE = 1 << 60
@@ -105,19 +107,31 @@ def compile(
     allowed = tuple(allowed)
     memory = limits.memory or machine_memory()
     readings = Readings(memory if limits.runs else ANY_SIZE)
-    request = _Request(config, allowed, limits, Faults(config.document), memory, fitted, readings)
     try:
-        with text_read_once(columns_read(config)):
+        with text_read_once(columns_read(config)) as tables:
+            config = _with_fits(config, allowed, limits)
+            request = _Request(config, allowed, limits, Faults(config.document), memory, fitted, readings)
             try:
-                return _compile(request, None)
+                plan = _compile(request, None)
             except WrongInference as wrong:
-                return _compile(replace(request, faults=Faults(config.document)), wrong.fake)
+                plan = _compile(replace(request, faults=Faults(config.document)), wrong.fake)
+            return replace(plan, read=tables)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"
         problem = config.document.problem(
             ("expression",), "there is not enough memory to plan this config", hint, key=True
         )
         raise ConfigError([problem]) from error
+
+
+def _with_fits(config: Config, allowed: tuple[Path, ...], limits: PlanLimits) -> Config:
+    """The config with what its sources take from their rows: classes, and numbers for missing ones."""
+    if not config.data:
+        return config
+    faults = Faults(config.document)
+    config = fits_of_sources(config, faults, allowed, limits.memory or machine_memory())
+    faults.stop()
+    return config
 
 
 def _compile(request: _Request, fake: bool | None) -> Plan:
@@ -276,6 +290,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
         else:
             _warn(faults, path, text, error)
     check_use(config, values, steps.objectives, steps.stepped)
+    check_overlaps(instructions, supply.sources, config.data, faults, request.memory)
     return Program(
         environment,
         examples.drawings,

@@ -16,6 +16,7 @@ from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.data.sources import BatchColumn, SourcePlan
+from runner.plan.data.tables.text_cache import ReadTables
 from runner.plan.estimates import Estimates
 from runner.plan.program.instructions import Action, Instruction
 from runner.plan.rows.columns import Column
@@ -56,6 +57,7 @@ class Plan:
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
     fitted: Mapping[str, Tensor] = field(default_factory=dict)  # the values of tensors that are computed from data
     fitted_from: tuple[BatchColumn, ...] = ()  # the columns of data sources that initial expressions name
+    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
     start: FromRunPlan | None = None  # the weights that parameters start from
 
@@ -81,7 +83,7 @@ class Plan:
         arrays = [tensor.init.array for tensor in self.tensors.values() if isinstance(tensor.init, Loaded)]
         arrays += [column.array for source in self.sources.values() for column in source.columns]
         arrays += [column.array for column in self.fitted_from]
-        return tuple(dict.fromkeys(array.path for array in arrays))
+        return tuple(dict.fromkeys(path for array in arrays for path in array.paths))
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from runner.config.run_paths import CONFIG_FILE, resolved_run
 from runner.engine.rows import Compiling, Row
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
+from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.fitted import load_fitted
 from runner.record.checkpoints.store import latest_checkpoint
-from runner.record.config_fields import config_fields, difference
 from runner.record.data_files import DATA_FILES, changed, data_files
 from runner.record.directory import locked
 from runner.record.reading import Run, check_is_run, open_run

@@ -20,10 +20,10 @@ from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.plan.tensors.run_files import BEST, BEST_FILE
+from runner.record.checkpoints.config_fields import config_fields
 from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
 from runner.record.checkpoints.weights import save_weights
-from runner.record.config_fields import config_fields
 from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription

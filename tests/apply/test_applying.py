@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import runner
-from runner.apply.applying import Request, apply
 from runner.cli.main import main
 from runner.errors import Problem
+from runner.record.apply.applying import Request, apply
 from tests.apply.runs import by_hand, samples, table, trained, write
 from tests.tables import over
 
@@ -75,7 +75,7 @@ def test_csv_has_a_column_for_each_element(run: runner.Run, tmp_path: Path) -> N
 
 
 def test_copied_columns_keep_their_text(run: runner.Run, tmp_path: Path) -> None:
-    names = ["007", 'a "quoted" name', "comma, here", "ü", " space "]
+    names = ["007", 'a "quoted" name', "comma, here", "ü", "1e3"]
     columns = {**without_target(5), "who": names}
     for source in (write(tmp_path / "new.csv", columns), write(tmp_path / "new.parquet", columns)):
         found, _ = applied(run, source, tmp_path / "out.parquet", columns=("who", "id"), force=True)
@@ -155,16 +155,16 @@ FAULTS = [
     ),
     (
         ["--values", "label", "--data", "train.file=text.csv"],
-        "text.csv:2 holds `high`, which is not a number in the column `b`\n"
-        "      = select other columns, or correct the cell",
+        "text.csv:2 holds `high` in the column `b`, which is not a number\n"
+        "      = write `classes: {b: sorted}` to number its texts, or select other columns",
     ),
     (
         ["--values", "label", "--data", "train.file=blank.csv"],
-        "blank.csv:2 holds nothing in the column `b`\n      = write `nan` for a missing number",
+        "blank.csv:2 holds nothing in the column `b`\n      = write `missing: [null]` to read it as NaN",
     ),
     (
         ["--values", "label", "--data", "train.file=null.parquet"],
-        "the column `b` of null.parquet has a null in row 1\n      = fill or drop the nulls",
+        "the column `b` of null.parquet has a null in row 1\n      = write `missing: [null]` to read nulls as NaN, or `fill` them",
     ),
     (
         ["--values", "label", "--data", "train.file=empty.csv"],
@@ -284,7 +284,7 @@ def test_a_reader_that_goes_away_leaves_no_file(run: runner.Run, folder: Path, m
     def fail(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("runner.apply.applying.arrow_of", fail)
+    monkeypatch.setattr("runner.record.apply.applying.arrow_of", fail)
     request = Request(("label",), "o.parquet", ("train.file=new.csv",))
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         apply(run.path, request, warn=print)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import runner
-from runner.apply.model import MOST_COMPILED
+from runner.record.apply.model import MOST_COMPILED
 from tests.apply.runs import by_hand, samples, table, trained
 from tests.engine.running import same
 from tests.tables import over

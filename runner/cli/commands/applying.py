@@ -86,8 +86,8 @@ def apply(
     Weights and fitted constants are those of the run, and `training` is false. Only columns that the values need are
     read, so the file may lack the target. `select`, `shuffle` and `drop_last` of the source do not apply.
     """
-    from runner.apply.applying import Request
-    from runner.apply.applying import apply as apply_run
+    from runner.record.apply.applying import Request
+    from runner.record.apply.applying import apply as apply_run
     from runner.cli.input.requests import print_warnings
 
     request = Request(

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from runner.cli.output.source_summary import values_in
 from runner.config import ForEach, Repeat, Step
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import extract
@@ -79,20 +80,33 @@ def _source(source: SourcePlan) -> dict[str, Any]:
     return {
         "name": source.name,
         "samples": source.samples,
+        "rows": source.rows,
         "batch_size": source.batch_size,
         "batches": source.batches,
         "shuffle": source.shuffle,
+        "order": _order(source),
         "streams": source.streams,
+        "classes": [{"class": each.name, "selected": each.selected, "rows": each.total} for each in source.spread],
         "columns": [
             {
                 "name": column.name,
                 "shape": list(column.shape),
                 "dtype": dtype_name(column.dtype),
                 "file": column.array.name,
+                **values_in(source, column),
             }
             for column in source.columns
         ],
     }
+
+
+def _order(source: SourcePlan) -> str:
+    """How the samples of a pass are ordered."""
+    if not source.shuffle:
+        return "file"
+    if len(source.row_groups) > 1:
+        return "shuffled row groups"
+    return "computed" if source.computes_order else "shuffled"
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -13,7 +13,7 @@ Described = Mapping[str, Any]
 
 def page(plan: Described) -> str:
     """The text of `steprun show`, section by section."""
-    sections = (_head, _tensors, _scalars, _objectives, _optimizers, _program, _log, _memory)
+    sections = (_head, _tensors, _data, _scalars, _objectives, _optimizers, _program, _log, _memory)
     blocks = ["\n".join(section(plan)) for section in sections]
     return "\n\n".join(block for block in blocks if block)
 
@@ -54,6 +54,45 @@ def _tensors(plan: Described) -> Iterator[str]:
             ),
         ]
     )
+
+
+def _data(plan: Described) -> Iterator[str]:
+    if not plan["data"]:
+        return
+    yield "data"
+    for source in plan["data"]:
+        of = "" if source["samples"] == source["rows"] else f" of {source['rows']:,} rows"
+        batches = f"{source['batches']:,} batch{'' if source['batches'] == 1 else 'es'} of {source['batch_size']:,}"
+        parts = ", read in parts" if source["streams"] else ""
+        yield f"  {source['name']}: {source['samples']:,} samples{of}, {batches}, {_ORDERS[source['order']]}{parts}"
+        yield from table(map(_values, source["columns"]), indent="    ")
+        classes = source["classes"][:MOST_CLASSES]
+        if classes:
+            counts = ", ".join(f"{each['class']}: {each['selected']:,} of {each['rows']:,}" for each in classes)
+            more = ", …" if len(source["classes"]) > MOST_CLASSES else ""
+            yield f"    classes {counts}{more}"
+
+
+_ORDERS = {
+    "file": "in file order",
+    "shuffled": "shuffled",
+    "shuffled row groups": "shuffled by row groups, and within each",
+    "computed": "shuffled in a computed order",
+}
+
+MOST_CLASSES = 12
+"""How many classes of a source the text lists."""
+
+
+def _values(column: Described) -> tuple[str, ...]:
+    if "missing" not in column:
+        found = ""
+    elif column["min"] is None:
+        found = "no values"
+    else:
+        found = f"from {column['min']:.6g} to {column['max']:.6g}"
+    missing = f"{column['missing']:,} missing" if column.get("missing") else ""
+    return column["name"], column["file"], _shape(column["shape"]), column["dtype"], found, missing
 
 
 def _scalars(plan: Described) -> Iterator[str]:

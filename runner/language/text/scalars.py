@@ -280,6 +280,8 @@ class _Compiler:
         name = source_of(node.func, self.text)
         if name in self.extra:
             return self.compile_running_call(node, name, self.extra[name])
+        if name == "classes":
+            return self.compile_classes(node)
         bare = name.removeprefix("math.")
         function = FUNCTIONS.get(bare)
         if function is None and bare in self.refused:
@@ -294,6 +296,18 @@ class _Compiler:
         if node.keywords:
             raise self.fault(node.keywords[0], f"`{name}` takes no argument by name", "write it by position")
         return self.guarded(node, function, *[self.compile(argument) for argument in node.args])
+
+    def compile_classes(self, node: ast.Call) -> _Compiled:
+        """Compiles `classes(SOURCE.COLUMN)`, the number of classes of a batch column."""
+        called = source_of(node, self.text).replace(" ", "")
+        if called in self.names:
+            value = self.names[called]
+            return lambda values: value
+        known = [each for each in self.names if each.startswith("classes(")]
+        hint = did_you_mean(called, known, f"there is {', '.join(known)}" if known else None)
+        shown = source_of(node.args[0], self.text) if node.args else "it"
+        message = f"`{shown}` is no column with classes"
+        raise self.fault(node, message, hint or "write `classes: {y: sorted}` in its source, and `classes(train.y)`")
 
     def compile_running_call(self, node: ast.Call, name: str, function: RunningFunction) -> _Compiled:
         bound: dict[str, ast.expr] = {}

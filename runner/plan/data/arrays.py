@@ -228,6 +228,20 @@ def _check_length(needed: int, available: int, name: str) -> None:
         )
 
 
+def names_of(path: Path) -> tuple[str, ...]:
+    """The names of the arrays in a `.npz` or `.safetensors` file.
+
+    Raises:
+        FileFault: the file is malformed.
+    """
+    with open_ordinary(path) as file:
+        if path.suffix.lower() == ".safetensors":
+            _, tensors = safetensors_entries(file, os.fstat(file.fileno()).st_size, path.name)
+            return tuple(tensors)
+        with _archive_faults(path.name):
+            return tuple(entry.filename.removesuffix(".npy") for entry in zipfile.ZipFile(file).infolist())
+
+
 def _chosen(key: str | None, entries: Mapping[str, Any], name: str) -> str:
     contents = f"it holds {listing(sorted(entries))}" if entries else "it is empty"
     if key is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -19,7 +19,10 @@ from runner.language.text.scalars import attributes_in, names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
 from runner.optim.plans import Path
 from runner.plan.data.dtypes import Number
-from runner.plan.data.files import FileFault, describe, open_array
+from runner.plan.data.files import FileFault, describe, open_array, table_names
+from runner.plan.data.readings import check_keys, dialect_of
+from runner.plan.data.tables.columns import expanded
+from runner.plan.data.tables.conversions import Reading
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.initial import Computed, Drawn, Fill, Initial, Listed, Loaded
 
@@ -38,6 +41,12 @@ class DeclarationContext:
     limit: int  # maximum bytes of a tensor
     tensors: frozenset[str]  # every declared name
     columns: frozenset[str] = frozenset()  # "train.x": every column of a data source
+
+    def floating(self, declared: TensorDeclaration, path: Path) -> bool:
+        """Whether a tensor of a table is floating whatever the table holds."""
+        if declared.dtype is None:
+            return path[0] == "parameters" and self.default_dtype.is_floating_point
+        return bool(getattr(torch, declared.dtype).is_floating_point)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,14 @@ def _loaded(declared: TensorDeclaration, text: str, path: Path, context: Declara
     at = (*path, "file")
     folders = (*map(FilePath, context.document.sandbox.folders), *context.allowed)
     try:
-        array = open_array(text, context.document.folder(at), folders, declared.columns)
+        check_keys(declared, text, path)
+        reading = Reading(dialect_of(declared), floating=context.floating(declared, path))
+        array = open_array(text, context.document.folder(at), folders, None, reading)
+        if array.is_table:
+            names = table_names(array, context.limit)
+            array = replace(array, columns=expanded(declared.columns, names, (), array.path.name))
+        elif declared.columns is not None:
+            array = open_array(text, context.document.folder(at), folders, declared.columns)
         shape, kind = describe(array, context.limit)
     except FileFault as fault:
         raise PlacedFault((*path, "columns") if fault.about_columns else at, fault.message, fault.hint) from fault

@@ -243,8 +243,11 @@ def _check_batches(plan: Plan, state: State, content: Any) -> None:
 
 
 def _check_cursor(batches: Batches, name: str, content: Any) -> None:
-    _check_keys(content, f"the data source `{name}`", ("epoch", "position", "drawn"))
-    fault = fault_in(content, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
+    kinds = {"epoch": COUNT, "position": COUNT, "drawn": FLAG}
+    if isinstance(content, dict) and "computed" in content:
+        kinds["computed"] = FLAG
+    _check_keys(content, f"the data source `{name}`", kinds)
+    fault = fault_in(content, kinds)
     if fault is not None:
         raise Forged(f"in the data source `{name}`, {fault}")
     _check_kind(COUNT, content["position"], f"the position in the data source `{name}`", most=batches.plan.batches)

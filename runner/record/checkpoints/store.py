@@ -19,9 +19,9 @@ from runner.errors import Problem, RunError
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
 from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
+from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.state import Forged, check_complex, check_state, largest_checkpoint
 from runner.record.checkpoints.tensor_file import Digested, pieces_of, read_tensors
-from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
 from runner.record.json_fields import COUNT, TEXT, fault_in, mapping_of
 from runner.safe_files import LARGEST_JSON, Folder, parse_json
@@ -219,7 +219,12 @@ def state_contents(plan: Plan, state: State) -> dict[str, Any]:
         ],
         "last": state.last,
         "batches": {
-            name: {"epoch": batches.epoch, "position": batches.position, "drawn": batches.drawn}
+            name: {
+                "epoch": batches.epoch,
+                "position": batches.position,
+                "drawn": batches.drawn,
+                **({"computed": True} if batches.computed else {}),
+            }
             for name, batches in state.batches.items()
         },
     }
@@ -242,7 +247,7 @@ def restore_state(state: State, content: Mapping[str, Any], device: str) -> None
     state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in content["withheld"])
     state.last[:] = _rows(content["last"], device)
     for name, batches in state.batches.items():
-        batches.restore(**content["batches"][name])
+        batches.restore(**{"computed": False, **content["batches"][name]})
 
 
 def _rows(content: Sequence[Sequence[Any]], device: str) -> list[Withheld]:

@@ -20,7 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.plan.data import text_tables
+from runner.plan.data.tables import header as table_headers
 from runner.plan.data.files import FileFault, describe, open_array, read
 from tests.tables import over
 
@@ -169,8 +169,8 @@ def test_the_columns_of_a_wide_table_are_found_in_linear_time(tmp_path, monkeypa
         assert torch.equal(load(tmp_path, "a.csv", tuple(f"c{n}" for n in range(width))), torch.arange(width)[None])
         return Counted.compared - before
 
-    make_reader = text_tables.csv.reader
-    monkeypatch.setattr(text_tables.csv, "reader", Reader)
+    make_reader = table_headers.csv.reader
+    monkeypatch.setattr(table_headers.csv, "reader", Reader)
     assert comparisons(2000) < 5 * comparisons(500) + 5000
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import runner
 from runner.errors import ConfigError
 from runner.plan import PlanLimits
-from runner.plan.data import reductions
-from runner.plan.data.reductions import Reduction, reduce, reduction_of
+from runner.plan.tensors import reductions
+from runner.plan.tensors.reductions import Reduction, reduce, reduction_of
 from tests.tables import over
 
 HEADER = """

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from runner.config import Config, InitExpression, TensorDeclaration
 from runner.faults import PlacedFault
-from runner.plan.data.files import CastFault, FileFault, cast, groups_of, read, read_group
-from runner.plan.data.reductions import Reduction, block_rows, reduce, reduction_of
-from runner.plan.data.row_files import Rows, has_rows
+from runner.plan.data.files import CastFault, FileFault
+from runner.plan.data.selected_rows import selected_blocks
 from runner.plan.data.sources import BatchColumn, SourcePlan
 from runner.plan.memory import unbounded_memory
+from runner.plan.tensors.reductions import Reduction, block_rows, reduce, reduction_of
 
 CACHE_BYTES = 256 << 20
 """Maximum bytes of whole columns that planning keeps, because it evaluates an expression more than once."""
@@ -119,33 +119,19 @@ def column_blocks(source: SourcePlan, column: BatchColumn) -> Iterator[Tensor]:
     Raises:
         PlacedFault: a file cannot be read, has changed, or has a value that the dtype cannot represent.
     """
-    start = 0
+    found = 0
     try:
-        for values in _stored_blocks(column):
-            end = start + len(values)
-            if tuple(values.shape[1:]) != column.shape or end > source.samples:
+        for values in selected_blocks(column.array, column.dtype, source.selection):
+            found += len(values)
+            if tuple(values.shape[1:]) != column.shape or found > source.samples:
                 raise _changed(column)
-            yield cast(values, column.dtype, column.array, range(start, end))
-            start = end
-        if start != source.samples:
+            yield values
+        if found != source.samples:
             raise _changed(column)
     except CastFault as fault:
         raise PlacedFault(column.dtype_path, fault.message, fault.hint) from fault
     except FileFault as fault:
         raise PlacedFault(column.path, fault.message, fault.hint) from fault
-
-
-def _stored_blocks(column: BatchColumn) -> Iterator[Tensor]:
-    array = column.array
-    groups = groups_of(array)
-    if groups:
-        yield from (read_group(array, group) for group in range(len(groups)))
-    elif has_rows(array):
-        rows = Rows(array)
-        length, step = rows.shape[0], block_rows(rows.shape[1:])
-        yield from (rows.between(start, min(start + step, length)) for start in range(0, length, step))
-    else:
-        yield read(array)
 
 
 def _changed(column: BatchColumn) -> FileFault:

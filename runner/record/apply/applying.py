@@ -9,12 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from runner.apply.columns import sources_of
-from runner.apply.loading import folders_of, model_of
-from runner.apply.model import Model
-from runner.apply.output import arrow_of, check_target, writing
-from runner.apply.per_sample import check_per_sample
-from runner.apply.samples import Block, blocks_of, check_copies, data_option, first_nan, plan_samples, whole_batches
 from runner.config import Config, overridden
 from runner.errors import Problem, UsageError, listing
 from runner.language.inference.generators import manual_seed
@@ -22,6 +16,20 @@ from runner.plan.data.files import text_read_once
 from runner.plan.data.sources import SourcePlan
 from runner.plan.memory import machine_memory
 from runner.plan.streams import stream_seed
+from runner.record.apply.columns import sources_of
+from runner.record.apply.loading import folders_of, model_of
+from runner.record.apply.model import Model
+from runner.record.apply.output import arrow_of, check_target, writing
+from runner.record.apply.per_sample import check_per_sample
+from runner.record.apply.samples import (
+    Block,
+    blocks_of,
+    check_copies,
+    data_option,
+    first_nan,
+    plan_samples,
+    whole_batches,
+)
 from runner.record.reading import open_run
 
 MOST_SAMPLES = 8192
@@ -71,7 +79,7 @@ def apply(run: str | Path, request: Request, *, warn: Warn, progress: Callable[[
     model.check_values(request.values)
     name, columns = _chosen(config, model, request, option.source)
     memory = request.memory or machine_memory()
-    with text_read_once([config.data[name].columns[column] for column in sorted(columns)]):
+    with text_read_once([(column, True) for column in request.columns]):
         folders = [*folders, *option.folders]
         source = plan_samples(config, name, columns, sources_of(found.manifest), folders, memory)
         check_copies(source, request.columns)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.apply.columns import sources_of
-from runner.apply.model import Model
-from runner.apply.weights import weights_of
 from runner.config import Config
 from runner.faults import Faults
 from runner.plan.checks.device import prepare_device
+from runner.record.apply.columns import sources_of
+from runner.record.apply.model import Model
+from runner.record.apply.weights import weights_of
 from runner.record.checkpoints.fitted import load_fitted
 from runner.record.reading import Run, open_run
 from runner.record.resuming import recorded_folders

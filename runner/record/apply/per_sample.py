@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from runner.apply.model import Model
 from runner.errors import ConfigError, Problem, UsageError, listing
 from runner.language.pooling.pooling import Mixed, Pooling, Rows, State, twins
+from runner.record.apply.model import Model
 
 Warn = Callable[[Problem], None]
 

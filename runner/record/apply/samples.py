@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,22 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.apply.columns import SourcesOfRun
 from runner.config import Config
 from runner.engine.data.samples import ColumnFault, open_samples
 from runner.errors import Problem, RunError, UsageError, did_you_mean, listing
 from runner.faults import Faults
 from runner.language.dtypes import DTYPES, dtype_name
-from runner.plan.data.files import CastFault, FileFault, cast
+from runner.plan.data.files import CastFault, FileFault, cast, table_names
 from runner.plan.data.row_files import has_rows
 from runner.plan.data.sources import BatchColumn, SourcePlan, plan_sources
-from runner.plan.data.tables import names_in_parquet, parquet_blocks
-from runner.plan.data.text_tables import text_blocks
+from runner.plan.data.tables.columns import chosen_of
+from runner.plan.data.tables.parquet import parquet_blocks
+from runner.record.apply.columns import SourcesOfRun
+from runner.record.apply.copying import text_to_copy
 
 BLOCK_ROWS = 1 << 16
 """The most rows in a block."""
-
-_TEXT = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +123,23 @@ def plan_samples(
             faults.add(column.path, f"{message}, and the run's has {list(known.shape)}", "select columns of that shape")
     faults.stop()
     arrays = [column.array for column in found.columns]
-    return replace(found, streams=bool(found.groups) or all(map(has_rows, arrays)))
+    return replace(found, streams=bool(found.row_groups) or all(map(has_rows, arrays)))
 
 
 def check_copies(source: SourcePlan, others: Sequence[str]) -> None:
     """Raise UsageError unless the file of a source has the columns to copy."""
     array = source.columns[0].array
-    one_file = len({column.array.path for column in source.columns}) == 1
     try:
-        if others and source.groups:
-            names_in_parquet(array.path, tuple(others))
-        elif others and array.suffix in _TEXT and one_file:
-            next(text_blocks(array.path, _TEXT[array.suffix], others, 1))
-        elif others:
+        if others and not _is_one_table(source):
             raise FileFault(f"{array.name} is not a table", "copy columns of a .csv, .tsv or .parquet file")
+        if others:
+            chosen_of(tuple(others), table_names(array), array.path.name)
     except FileFault as fault:
         raise UsageError(Problem(fault.message, fault.hint)) from fault
+
+
+def _is_one_table(source: SourcePlan) -> bool:
+    return source.columns[0].array.is_table and len({column.array.paths for column in source.columns}) == 1
 
 
 def blocks_of(config: Config, source: SourcePlan, others: Sequence[str]) -> Iterator[Block]:
@@ -193,20 +192,21 @@ def _one(column: Any) -> Any:
 
 
 def _blocks(source: SourcePlan, others: Sequence[str]) -> Iterator[Block]:
-    first = source.columns[0].array
-    if source.groups:
+    array = source.columns[0].array
+    if array.suffix == ".parquet" and _is_one_table(source):
         start = 0
-        selections = [column.array.columns for column in source.columns]
-        for tensors, copied in parquet_blocks(first.path, selections, others, BLOCK_ROWS):
+        selections = [(column.array.columns, column.array.reading) for column in source.columns]
+        for tensors, copied in parquet_blocks(array.paths, selections, others):
             pairs = zip(source.columns, tensors, strict=True)
             columns = {column.name: _cast(value, column, start) for column, value in pairs}
             yield Block(columns, copied if others else None)
             start += len(tensors[0])
         return
-    copies = _copies(source, others)
+    copies = text_to_copy(array, others) if others else None
     samples = open_samples(source)
     for start in range(0, source.samples, BLOCK_ROWS):
-        yield Block(samples.between(start, min(start + BLOCK_ROWS, source.samples)), next(copies))
+        end = min(start + BLOCK_ROWS, source.samples)
+        yield Block(samples.between(start, end), None if copies is None else copies.slice(start, end - start))
 
 
 def _cast(values: Tensor, column: BatchColumn, start: int) -> Tensor:
@@ -214,12 +214,6 @@ def _cast(values: Tensor, column: BatchColumn, start: int) -> Tensor:
         return cast(values, column.dtype, column.array, range(start, start + len(values)))
     except CastFault as fault:
         raise ColumnFault(fault, column) from fault
-
-
-def _copies(source: SourcePlan, others: Sequence[str]) -> Iterator[Any]:
-    """Yield the columns to copy of a text table, as text; None for each block if there are none."""
-    array = source.columns[0].array
-    return text_blocks(array.path, _TEXT[array.suffix], others, BLOCK_ROWS) if others else itertools.repeat(None)
 
 
 def first_nan(values: Tensor) -> int | None:

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.apply.columns import ColumnOfRun, SourcesOfRun
-from runner.apply.needed import Needed, named_values, needed, tensors_behind
 from runner.config import Config
 from runner.errors import ConfigError, Problem, RunError, UsageError, did_you_mean, listing
 from runner.faults import Faults, PlacedFault, place
@@ -30,6 +28,8 @@ from runner.plan.scalars import scalar_constants
 from runner.plan.tensors.examples import infer_initial
 from runner.plan.tensors.initial_values import InitialContext, initial_values, tables
 from runner.plan.tensors.tensors import plan_tensors
+from runner.record.apply.columns import ColumnOfRun, SourcesOfRun
+from runner.record.apply.needed import Needed, named_values, needed, tensors_behind
 
 MOST_COMPILED = 16
 """How many functions a model keeps, one for each set of values and shapes of batches."""
