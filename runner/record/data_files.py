@@ -35,12 +35,19 @@ _WHOLE = "sha256"
 
 
 def data_columns(sources: Mapping[str, SourcePlan]) -> dict[str, dict[str, Any]]:
-    """What describes each data source: the number of its samples, and the shape and dtype of one, column by column."""
+    """What describes each data source: the number of its samples, and the shape, dtype and columns of one.
+
+    The columns of the file are without globs, so that another file is read alike.
+    """
     return {
         name: {
             "samples": source.samples,
             "columns": {
-                column.name: {"shape": list(column.shape), "dtype": dtype_name(column.dtype)}
+                column.name: {
+                    "shape": list(column.shape),
+                    "dtype": dtype_name(column.dtype),
+                    "of_file": list(columns) if isinstance(columns := column.array.columns, tuple) else columns,
+                }
                 for column in source.columns
             },
         }

@@ -55,6 +55,15 @@ def apply(
         str | None,
         typer.Option("--columns", metavar="NAMES", help="Columns of the file to copy.", show_default=False),
     ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--classes",
+            metavar="VALUE=COLUMN",
+            help="Write a value of class indices as the names of the classes of a column. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     at: Annotated[
         str, typer.Option("--at", metavar="WHEN", help="Which weights: `last`, `best`, or the tag of a checkpoint.")
     ] = "last",
@@ -86,15 +95,16 @@ def apply(
     Weights and fitted constants are those of the run, and `training` is false. Only columns that the values need are
     read, so the file may lack the target. `select`, `shuffle` and `drop_last` of the source do not apply.
     """
+    from runner.cli.input.requests import print_warnings
     from runner.record.apply.applying import Request
     from runner.record.apply.applying import apply as apply_run
-    from runner.cli.input.requests import print_warnings
 
     request = Request(
         values=_names(values),
         to=to,
         data=tuple(data or ()),
         columns=_names(columns or ""),
+        classes=tuple(classes or ()),
         at=at,
         device=device,
         batch_size=batch_size,

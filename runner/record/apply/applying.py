@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from runner.plan.data.files import text_read_once
 from runner.plan.data.sources import SourcePlan
 from runner.plan.memory import machine_memory
 from runner.plan.streams import stream_seed
+from runner.record.apply.classes import classes_of, named
 from runner.record.apply.columns import sources_of
 from runner.record.apply.loading import folders_of, model_of
 from runner.record.apply.model import Model
@@ -47,6 +49,7 @@ class Request:
     to: str  # a .parquet, .csv or .tsv file, or `-` for standard output
     data: tuple[str, ...] = ()  # `SOURCE` or `SOURCE.KEY=VALUE`
     columns: tuple[str, ...] = ()  # columns of the file to copy
+    classes: tuple[str, ...] = ()  # `VALUE=COLUMN`: values to write as the classes of a column
     at: str = "last"
     device: str | None = None
     batch_size: int | None = None
@@ -77,13 +80,14 @@ def apply(run: str | Path, request: Request, *, warn: Warn, progress: Callable[[
     config = overridden(config, option.overrides) if option.overrides else config
     model = model_of(found, config, request.at, request.device, folders)
     model.check_values(request.values)
+    classes = classes_of(request.classes, request.values, config)
     name, columns = _chosen(config, model, request, option.source)
     memory = request.memory or machine_memory()
     with text_read_once([(column, True) for column in request.columns]):
         folders = [*folders, *option.folders]
         source = plan_samples(config, name, columns, sources_of(found.manifest), folders, memory)
         check_copies(source, request.columns)
-        return _write(config, model, source, request, warn, progress)
+        return _write(config, model, source, request, classes, warn, progress)
 
 
 def _check_names(request: Request) -> None:
@@ -117,6 +121,7 @@ def _write(
     model: Model,
     source: SourcePlan,
     request: Request,
+    classes: Mapping[str, tuple[Any, ...]],
     warn: Warn,
     progress: Callable[[int, int], None] | None,
 ) -> int:
@@ -133,7 +138,11 @@ def _write(
                 check_per_sample(model, request.values, _on(first, model.device), warn)
             values = _values(config.seed, model, request.values, block, size, done)
             copied = [] if block.others is None else list(block.others.columns)
-            arrays = [*copied, *map(arrow_of, values)]
+            written = [
+                named(name, value, classes) if name in classes else arrow_of(value)
+                for name, value in zip(request.values, values, strict=True)
+            ]
+            arrays = [*copied, *written]
             write(pyarrow.RecordBatch.from_arrays(arrays, [*request.columns, *request.values]))
             done += len(values[0])
             if progress is not None:

@@ -29,6 +29,7 @@ class SourcesOfRun:
 
     columns: Mapping[str, ColumnOfRun]  # by name; the first declared source that has a column describes it
     sizes: Mapping[str, tuple[int, ...]]  # the shape of each column by name: `train.x.shape`
+    of_file: Mapping[tuple[str, str], str | tuple[str, ...]]  # (source, column) → columns of its table, without globs
 
 
 def sources_of(manifest: Mapping[str, Any]) -> SourcesOfRun:
@@ -39,6 +40,7 @@ def sources_of(manifest: Mapping[str, Any]) -> SourcesOfRun:
     """
     columns: dict[str, ColumnOfRun] = {}
     sizes: dict[str, tuple[int, ...]] = {}
+    of_file: dict[tuple[str, str], str | tuple[str, ...]] = {}
     try:
         for source, described in (manifest.get(DATA_COLUMNS) or {}).items():
             samples = _length(described["samples"])
@@ -47,9 +49,18 @@ def sources_of(manifest: Mapping[str, Any]) -> SourcesOfRun:
                 found = ColumnOfRun(name, source, shape, DTYPES[column["dtype"]])
                 columns.setdefault(name, found)
                 sizes[f"{source}.{name}.shape"] = (samples, *shape)
+                written = column.get("of_file")
+                if written is not None:
+                    of_file[source, name] = written if isinstance(written, str) else tuple(map(_text, written))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunError("the manifest of this run does not describe its data columns as steprun does") from error
-    return SourcesOfRun(columns, sizes)
+    return SourcesOfRun(columns, sizes, of_file)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value
 
 
 def _length(value: object) -> int:

@@ -19,7 +19,7 @@ from runner.language.dtypes import DTYPES, dtype_name
 from runner.plan.data.files import CastFault, FileFault, cast, table_names
 from runner.plan.data.row_files import has_rows
 from runner.plan.data.sources import BatchColumn, SourcePlan, plan_sources
-from runner.plan.data.tables.columns import chosen_of
+from runner.plan.data.tables.columns import chosen_of, names_in
 from runner.plan.data.tables.parquet import parquet_blocks
 from runner.record.apply.columns import SourcesOfRun
 from runner.record.apply.copying import text_to_copy
@@ -98,7 +98,7 @@ def plan_samples(
     declared = config.data[source]
     wanted = [name for name in declared.columns if name in set(names)]
     changes: dict[str, Any] = {
-        "columns": {name: declared.columns[name] for name in wanted},
+        "columns": {name: run.of_file.get((source, name), declared.columns[name]) for name in wanted},
         "dtype": {
             name: dtype_name(run.columns[name].dtype) if name in run.columns else declared.dtype[name]
             for name in wanted
@@ -107,8 +107,9 @@ def plan_samples(
         "batch_size": None,
         "shuffle": False,
         "drop_last": False,
+        "select": None,
+        **{key: _kept(getattr(declared, key), declared.columns, wanted) for key in _OF_COLUMNS},
     }
-    changes |= {"select": None} if "select" in type(declared).model_fields else {}
     faults = Faults(config.document)
     scalars: dict[str, Any] = {}
     planned = plan_sources(
@@ -124,6 +125,18 @@ def plan_samples(
     faults.stop()
     arrays = [column.array for column in found.columns]
     return replace(found, streams=bool(found.row_groups) or all(map(has_rows, arrays)))
+
+
+_OF_COLUMNS = ("classes", "one_hot", "fill", "dates")
+"""The keys of a source that map batch columns, or columns of its file."""
+
+
+def _kept(entries: Mapping[str, Any], columns: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
+    """The entries of such a key that are about the wanted batch columns."""
+    left = {name for name in columns if name not in wanted}
+    inside = {each for name in left for each in names_in(columns[name])}
+    read = {each for name in wanted for each in names_in(columns[name])}
+    return {key: value for key, value in entries.items() if key not in left and (key not in inside or key in read)}
 
 
 def check_copies(source: SourcePlan, others: Sequence[str]) -> None:
