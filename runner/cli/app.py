@@ -13,6 +13,7 @@ from runner import __version__
 from runner.cli.commands import (
     applying,
     comparing,
+    data_files,
     gradients,
     history,
     inspection,
@@ -136,5 +137,5 @@ def steprun(
     """
 
 
-for module in (running, resuming, applying, inspection, snapshots, comparing, gradients, reference, history):
+for module in (running, resuming, applying, inspection, data_files, snapshots, comparing, gradients, reference, history):
     module.register(application)

@@ -233,7 +233,7 @@ def check_class_list(value: object) -> str | tuple[str | int, ...]:
 def check_fill(value: object) -> int | float | str:
     """Accepts what replaces missing numbers: a number, `mean` or `median`."""
     if value in FILLS or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value  # type: ignore[return-value]
+        return value
     hint = (isinstance(value, str) and did_you_mean(value, FILLS)) or "write `mean`, `median` or a number"
     raise expected("what replaces missing numbers", value, hint)
 
@@ -335,8 +335,11 @@ else:
     Encoding = _kind(check_encoding, {"type": "string", "examples": ["utf-8", "latin-1", "utf-16", "cp1252"]})
     Header = _kind(
         check_header,
-        {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "pattern": r"\S"}, "minItems": 1}]},
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {"type": "array", "items": {"type": "string", "pattern": r"\S"}, "minItems": 1},
+            ]
+        },
     )
-    Missing = _kind(
-        check_missing, {"type": "array", "items": {"type": ["string", "number", "null"]}, "minItems": 1}
-    )
+    Missing = _kind(check_missing, {"type": "array", "items": {"type": ["string", "number", "null"]}, "minItems": 1})

@@ -36,6 +36,7 @@ from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
 from runner.plan.data.fits import fitted as fits_of_sources
+from runner.plan.data.readings import class_counts
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
 from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
@@ -200,7 +201,8 @@ class Program:
 
 def _declare(request: _Request) -> Declarations:
     config, faults, limits = request.config, request.faults, request.limits
-    scalars = scalar_constants(config, faults)
+    counts = dict(class_counts(config.data))
+    scalars = scalar_constants(config, faults, counts)
     if faults.problems:  # further checks would also report every reader of these constants
         check_syntax(config, faults)
         faults.stop()
@@ -212,7 +214,7 @@ def _declare(request: _Request) -> Declarations:
     sound = len(faults.problems) == before  # else what reads a source with a problem would be reported too
     sizes = sizes_of(sources)
     if sound and config.data:
-        scalars = scalar_constants(config, faults, sizes)
+        scalars = scalar_constants(config, faults, counts, sizes)
         if len(faults.problems) > before:
             check_syntax(config, faults)
             faults.stop()

@@ -13,24 +13,27 @@ from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import attributes_in, evaluate, names_in
-from runner.plan.data.readings import class_counts
+
+NOTHING: Mapping[str, Scalar] = {}
 
 Sizes = Mapping[str, tuple[int, ...]]
 """The shape of each column of a data source: `train.x.shape`."""
 
 
-def scalar_constants(config: Config, faults: Faults, sizes: Sizes | None = None) -> dict[str, Scalar]:
+def scalar_constants(
+    config: Config, faults: Faults, counts: Mapping[str, Scalar] = NOTHING, sizes: Sizes | None = None
+) -> dict[str, Scalar]:
     """The value of every scalar constant, in the order of the file, except those with a problem.
 
-    Calls such as `classes(train.y)`, whose value the data of the config gives, are in it too.
-
     Args:
+        counts: calls such as `classes(train.y)`, whose value the data of the config gives. They are in the result too.
         sizes: the shapes of columns, which constants may read. Without them, these constants are left out, and so are
             those that depend on them.
     """
     declared = {name: value for name, value in config.constants.items() if isinstance(value, (bool, int, float, str))}
-    counts = dict(class_counts(config.data))
-    values: dict[str, Scalar] = counts | {name: value for name, value in declared.items() if not isinstance(value, str)}
+    values: dict[str, Scalar] = {**counts} | {
+        name: value for name, value in declared.items() if not isinstance(value, str)
+    }
     waiting: dict[str, set[str]] = {}
     for name, value in declared.items():
         if isinstance(value, str):
@@ -67,7 +70,7 @@ def scalar_constants(config: Config, faults: Faults, sizes: Sizes | None = None)
                 doomed.append(reader)
     if waiting:
         _report_cycles(waiting, faults)
-    return {name: values[name] for name in declared if name in values} | counts
+    return {name: values[name] for name in declared if name in values} | {**counts}
 
 
 def _reads_data(text: str, config: Config) -> bool:

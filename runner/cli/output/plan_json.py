@@ -15,7 +15,8 @@ from runner.language.inference.runtime import gradient
 from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
 from runner.plan.checks.compilable import most_at_once
-from runner.plan.data.sources import SourcePlan
+from runner.plan.data.sources import BatchColumn, SourcePlan
+from runner.plan.data.tables.columns import names_in
 from runner.plan.estimates import PROCESS_BYTES
 from runner.plan.plan import Plan
 from runner.plan.program import instructions as program
@@ -93,6 +94,8 @@ def _source(source: SourcePlan) -> dict[str, Any]:
                 "shape": list(column.shape),
                 "dtype": dtype_name(column.dtype),
                 "file": column.array.name,
+                "columns": _columns_of(column),
+                "taken": list(column.taken),
                 **values_in(source, column),
             }
             for column in source.columns
@@ -107,6 +110,11 @@ def _order(source: SourcePlan) -> str:
     if len(source.row_groups) > 1:
         return "shuffled row groups"
     return "computed" if source.computes_order else "shuffled"
+
+
+def _columns_of(column: BatchColumn) -> list[str] | None:
+    """The columns of the file that a batch column reads; None if the file is no table or all are read."""
+    return list(names_in(column.array.columns)) or None
 
 
 def _column(column: Column) -> dict[str, Any]:

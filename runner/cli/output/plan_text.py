@@ -66,6 +66,9 @@ def _data(plan: Described) -> Iterator[str]:
         parts = ", read in parts" if source["streams"] else ""
         yield f"  {source['name']}: {source['samples']:,} samples{of}, {batches}, {_ORDERS[source['order']]}{parts}"
         yield from table(map(_values, source["columns"]), indent="    ")
+        for column in source["columns"]:
+            if column["taken"]:
+                yield f"    {column['name']} takes {shortened(', '.join(column['taken']), 300)}"
         classes = source["classes"][:MOST_CLASSES]
         if classes:
             counts = ", ".join(f"{each['class']}: {each['selected']:,} of {each['rows']:,}" for each in classes)

@@ -155,6 +155,22 @@ def open_safetensors(path: Path, key: str | None) -> Iterator[tuple[Header, IO[b
         yield header, file
 
 
+def array_names(path: Path) -> list[str | None]:
+    """The keys of the arrays in a file; None for the array of a `.npy` file.
+
+    Raises:
+        FileFault: the file is malformed.
+    """
+    suffix = path.suffix.lower()
+    with open_ordinary(path) as file:
+        if suffix == ".safetensors":
+            return [*safetensors_entries(file, os.fstat(file.fileno()).st_size, path.name)[1]]
+        if suffix == ".npz":
+            with _archive_faults(path.name):
+                return [entry.filename.removesuffix(".npy") for entry in zipfile.ZipFile(file).infolist()]
+    return [None]
+
+
 def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
     """Read the values of an array from a stream after its header.
 

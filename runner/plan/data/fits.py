@@ -1,6 +1,6 @@
 """What sources take from their rows before a run: sorted classes, and the numbers that replace missing ones.
 
-The first source that asks for it gives it to the others. It becomes part of the config, so that nothing is fitted again.
+The first source that asks for it gives it to the others. It becomes part of the config: nothing is fitted again.
 """
 
 from __future__ import annotations
@@ -167,9 +167,7 @@ def _number_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[
             start += len(found[column])
 
 
-def _replacement(
-    table: SourceTable, column: str, wish: Wish, rows: NDArray[numpy.bool_] | None, memory: int
-) -> float:
+def _replacement(table: SourceTable, column: str, wish: Wish, rows: NDArray[numpy.bool_] | None, memory: int) -> float:
     """The mean or the median of the numbers of a column that are there."""
     total, count = numpy.float64(0), 0
     kept: list[Array] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ def _wishes(name: str, declared: DataDeclaration, columns: Mapping[str, Columns]
 
 def _check_together(column: str, wishes: tuple[Wish, ...]) -> None:
     """Check that what is said of one column can be done together: only `dates` and `fill`."""
-    for first, second in zip(wishes, wishes[1:], strict=False):
+    for first, second in itertools.pairwise(wishes):
         if (first.key, second.key) != ("dates", "fill"):
             message = f"the column `{column}` has `{first.key}` as `{first.written}`, and `{second.key}`"
             raise PlacedFault(second.path, message, "remove one of them", key=True)

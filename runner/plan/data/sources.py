@@ -31,7 +31,7 @@ from runner.plan.scalars import integer
 STREAMED_FROM = 1 / 4
 """A source larger than this fraction of the memory is streamed if its files can be read in parts."""
 
-MOST_STORED = 1 << 20
+MOST_STORED = 1 << 17
 """A streamed source of `.npy` or `.safetensors` files with more samples computes its shuffled order."""
 
 _KEYED = (".npz", ".safetensors")

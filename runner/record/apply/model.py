@@ -23,6 +23,7 @@ from runner.language.inference.inference import Bounds, Inference
 from runner.language.lowering.lower import lower_statements, uses_grad
 from runner.language.lowering.scope import Environment, declare_functions
 from runner.language.text.faults import LanguageError
+from runner.plan.data.readings import class_counts
 from runner.plan.determinism import deterministic
 from runner.plan.scalars import scalar_constants
 from runner.plan.tensors.examples import infer_initial
@@ -289,7 +290,7 @@ class Model:
 
 def _environment(config: Config, sizes: Mapping[str, tuple[int, ...]], device: str) -> Environment:
     faults = Faults(config.document)
-    scalars = scalar_constants(config, faults, sizes)
+    scalars = scalar_constants(config, faults, dict(class_counts(config.data)), sizes)
     faults.stop()
     functions, wrong = declare_functions(config.functions)
     for declaration, head, error in wrong:

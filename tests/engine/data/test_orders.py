@@ -56,7 +56,7 @@ def test_any_part_of_a_computed_order_can_be_read() -> None:
 
 def test_a_streamed_source_of_many_samples_draws_each_once_a_pass_in_another_order(tmp_path: Path) -> None:
     count = MOST_STORED + 1000
-    values = numpy.random.default_rng(0).integers(0, 256, (count, 1), dtype=numpy.uint8)
+    values = numpy.random.default_rng(0).integers(0, 256, (count, 8), dtype=numpy.uint8)
     numpy.save(tmp_path / "d.npy", values)
     plan = runner.compile(runner.loads(TEXT, base=str(tmp_path)), limits=PlanLimits(memory=1 << 20, runs=False))
     source = plan.sources["train"]

@@ -20,8 +20,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.plan.data.tables import header as table_headers
 from runner.plan.data.files import FileFault, describe, open_array, read
+from runner.plan.data.tables import header as table_headers
 from tests.tables import over
 
 
@@ -188,7 +188,8 @@ TEXT_FAULTS = [
     ("x,y\n1,true\n", None, "`y` of a.csv holds booleans and other columns numbers"),
     ("x,y\n1,2\n", "z", "a.csv has no column `z`"),
     ("x,x\n1,2\n", "x", "a.csv has several columns `x`"),
-    ('x\n"1\n', "x", "a.csv is malformed: unexpected end of data"),
+    ('x\n2\n"1\n', "x", "a.csv:3 opens a quote that is not closed"),
+    ('x\n"1"2\n', "x", "a.csv:2 is malformed: ',' expected after '\"'"),
     ("x\n1e400\n", "x", "a.csv:2 holds `1e400`, which is beyond 1.79769e+308, the largest float64, in the column `x`"),
     (
         "x\n9007199254740993\n0.5\n",

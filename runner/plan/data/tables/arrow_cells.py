@@ -97,7 +97,7 @@ def _parsed(block: Block, layout: Layout, wanted: Mapping[Key, int]) -> Any:
 
 def _numbers(column: Any, unlike: Collection[type[numpy.generic]]) -> Numbers | None:
     kind = _KINDS.get(column.type)
-    if kind is None or kind in unlike:
+    if kind is None or kind in unlike or (kind is numpy.float64 and _has_large(column)):
         return None
     if column.null_count == 0:
         found = Numbers(column.to_numpy(), None)
@@ -108,8 +108,13 @@ def _numbers(column: Any, unlike: Collection[type[numpy.generic]]) -> Numbers | 
         else:
             values = column.fill_null(numpy.nan if kind is numpy.float64 else kind(0).item()).to_numpy()
         found = Numbers(values, missing, int(missing.argmax()))
-    exact = kind is not numpy.float64 or not bool((abs(found.values) >= EXACT).any())
-    return found if exact else None
+    return found
+
+
+def _has_large(column: Any) -> bool:
+    """Whether a float may not be what its text says: Python finds out."""
+    ends = pyarrow.compute.min_max(column).as_py()
+    return ends["min"] is not None and not (ends["min"] > -EXACT and ends["max"] < EXACT) and ends["min"] <= ends["max"]
 
 
 def _words(column: Any) -> Words:

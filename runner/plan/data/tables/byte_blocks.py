@@ -15,7 +15,7 @@ from typing import IO
 from runner.config import Dialect
 from runner.plan.data.sandbox import FileFault, open_ordinary
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 2 << 20
 """Bytes of a block, unless its first row is longer."""
 
 LONGEST_ROW = 16 << 20

@@ -18,6 +18,8 @@ Array = NDArray[numpy.generic]
 
 BLANK = ""
 
+BLANK_HINT = "write `missing: [null]` to read it as NaN"
+
 _BOOLEANS = {"true": True, "false": False}
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
@@ -146,7 +148,7 @@ def first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: s
 
 def _instead(text: str, column: str, dialect: Dialect) -> str:
     """One thing to do about a cell that is not a number."""
-    if text.lower() in _USUAL_MISSING:
+    if is_usual_missing(text):
         return f'write `missing: ["{text}"]`'
     if dialect.decimal == "." and _DECIMAL_COMMA.fullmatch(text):
         return 'write `decimal: ","`'
@@ -157,13 +159,18 @@ def _instead(text: str, column: str, dialect: Dialect) -> str:
     return f"write `classes: {{{column}: sorted}}` to number its texts, or select other columns"
 
 
+def is_usual_missing(text: str) -> bool:
+    """Whether a text often means a missing number."""
+    return text.lower() in _USUAL_MISSING
+
+
 def _shown(text: str) -> str:
     return text[:40].replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def nothing(file: str, line: int, column: str) -> FileFault:
     """The fault of a blank cell."""
-    return FileFault(f"{file}:{line} holds nothing in the column `{column}`", "write `missing: [null]` to read it as NaN")
+    return FileFault(f"{file}:{line} holds nothing in the column `{column}`", BLANK_HINT)
 
 
 def inexact(file: str, line: int, shown: str, column: str) -> FileFault:

@@ -10,7 +10,7 @@ import numpy
 
 from runner.config import Dialect
 from runner.errors import did_you_mean, listing
-from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words
+from runner.plan.data.tables.cells import BLANK, BLANK_HINT, Array, Numbers, Words
 
 Class = str | int
 
@@ -41,11 +41,15 @@ class Conversion:
 PLAIN = Conversion()
 
 
+USUAL = Dialect()
+"""The dialect of a table of which the config says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How a table is read: its dialect, and the conversion of each column that has one."""
 
-    dialect: Dialect = Dialect()
+    dialect: Dialect = USUAL
     conversions: tuple[tuple[str, Conversion], ...] = ()
     floating: bool = False  # whether a floating dtype is declared, so that integers may be missing
 
@@ -85,7 +89,7 @@ def converted(cells: Numbers | Words, column: str, reading: Reading) -> Numbers:
     if conversion.fill is not None:
         return _filled(cells, conversion.fill)
     if cells.blank is not None and not reading.allows_blanks(column):
-        raise CellFault(cells.blank, "", "write `missing: [null]` to read it as NaN")
+        raise CellFault(cells.blank, "", BLANK_HINT)
     return cells
 
 
@@ -158,11 +162,13 @@ def _dates(cells: Words, column: str, reading: Reading, conversion: Conversion) 
     table = numpy.array([_date(word, _SECONDS[conversion.unit]) for word in cells.words], dtype=numpy.float64)
     if numpy.isnan(table).any():
         allowed = reading.dialect.missing if conversion.fill is None else absent
-        wrong = numpy.array([numpy.isnan(value) and word not in allowed for word, value in zip(cells.words, table, strict=True)])
+        wrong = numpy.array(
+            [numpy.isnan(value) and word not in allowed for word, value in zip(cells.words, table, strict=True)]
+        )
         if (at := wrong[cells.codes]).any():
             row = int(at.argmax())
             if cells.words[cells.codes[row]] == BLANK:
-                raise CellFault(row, "", "write `missing: [null]` to read it as NaN")
+                raise CellFault(row, "", BLANK_HINT)
             raise CellFault(row, "which is not a date", "write dates such as 2024-01-31")
     values = table[cells.codes]
     return Numbers(values, None) if conversion.fill is None else _filled(Numbers(values, None), conversion.fill)

@@ -60,8 +60,7 @@ def open_rows(path: Path, dialect: Dialect) -> tuple[Layout, Iterator[Block]]:
 
 def layout_of(path: Path, dialect: Dialect) -> Layout:
     """The layout of a text table. Raises as `open_rows`."""
-    layout, blocks = open_rows(path, dialect)
-    blocks.close() if hasattr(blocks, "close") else None
+    layout, _ = open_rows(path, dialect)
     return layout
 
 
@@ -78,8 +77,7 @@ def rows_in(block: Block, layout: Layout) -> Iterator[Row]:
     begins = 1
     try:
         for row in lines:
-            line, begins = block.line_of(begins), lines.line_num + 1
-            line = block.line_of(lines.line_num)
+            begins, line = lines.line_num + 1, block.line_of(lines.line_num)
             if not row:
                 if width > 1:
                     continue
@@ -94,7 +92,9 @@ def rows_in(block: Block, layout: Layout) -> Iterator[Row]:
 
 
 def _says(dialect: Dialect) -> str:
-    return "its header names" if dialect.header is True else "the first row has" if dialect.header is False else "`header` names"
+    if isinstance(dialect.header, bool):
+        return "its header names" if dialect.header else "the first row has"
+    return "`header` names"
 
 
 def _malformed(name: str, line: int, error: csv.Error) -> FileFault:
@@ -115,14 +115,13 @@ def _header(first: Block, name: str, dialect: Dialect, delimiter: str) -> tuple[
     lines = _reader(first, dialect, delimiter)
     try:
         cells = [cell.strip() for cell in next(lines, [])]
-        end = lines.line_num
-        following = next((row for row in itertools.islice(lines, 20) if row), None)
     except csv.Error as error:
         raise _malformed(name, first.line_of(1), error) from error
+    end = lines.line_num
     named = dialect.header is True
     if named and not any(cells):
         raise FileFault(f"{name}:{first.line_of(1)} is blank", "its first line names the columns")
-    _check_delimiter(first, name, dialect, delimiter, cells, following)
+    _check_delimiter(first, name, dialect, delimiter, cells)
     if not named:
         if dialect.header is False:
             return tuple(map(str, range(len(cells)))), first
@@ -144,13 +143,14 @@ def _header(first: Block, name: str, dialect: Dialect, delimiter: str) -> tuple[
     return tuple(cells), Block(content[offset:], before + 1, kept, first.unusual)
 
 
-def _check_delimiter(
-    first: Block, name: str, dialect: Dialect, delimiter: str, cells: Sequence[str], following: Sequence[str] | None
-) -> None:
+def _check_delimiter(first: Block, name: str, dialect: Dialect, delimiter: str, cells: Sequence[str]) -> None:
     """Check that a table whose first line is one cell is not of another delimiter."""
     if len(cells) != 1:
         return
-    found = recognised(first.content[: 1 << 16].decode(errors="replace"), delimiter, following is None)
+    if dialect.header is True and cells[0].startswith("#"):
+        message = f"the first line of {name} is `{cells[0][:40]}`, which names no columns"
+        raise FileFault(message, 'write `comment: "#"`')
+    found = recognised(first.content[: 1 << 16].decode(errors="replace"), delimiter)
     shown = delimiter.replace("\t", "\\t")
     if found is not None:
         other = found.replace("\t", "\\t")
@@ -160,19 +160,17 @@ def _check_delimiter(
         raise FileFault(f"the delimiter `{shown}` never occurs in the first line of {name}", "remove `delimiter`")
 
 
-def recognised(text: str, delimiter: str, alone: bool = False) -> str | None:
-    """The delimiter that the first two lines of a table share, other than `delimiter`, or None.
-
-    Args:
-        alone: whether the table has one line.
-    """
+def recognised(text: str, delimiter: str | None = None) -> str | None:
+    """The delimiter that the first two lines of a table share, other than `delimiter`, or None."""
     lines = [line for line in text.splitlines()[:20] if line.strip()][:2]
-    if not lines or (len(lines) < 2 and not alone):
+    if not lines:
         return None
     counts = [Counter(line) for line in lines]
     for candidate in _CANDIDATES:
-        if candidate != delimiter and counts[0][candidate] and all(
-            count[candidate] == counts[0][candidate] for count in counts
+        if (
+            candidate != delimiter
+            and counts[0][candidate]
+            and all(count[candidate] == counts[0][candidate] for count in counts)
         ):
             return candidate
     return None

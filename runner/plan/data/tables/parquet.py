@@ -164,7 +164,8 @@ def may_misfit(paths: Paths, columns: Columns, reading: Reading, dtype: torch.dt
                 return True
             if _nulls(parquet.metadata, set(layout.columns)):
                 return True
-            if any(not is_lossless(_arrow_kind(parquet.schema_arrow.field(column), name)[1], layout.dtype) for column in layout.columns):
+            fields = [parquet.schema_arrow.field(column) for column in layout.columns]
+            if any(not is_lossless(_arrow_kind(field, name)[1], layout.dtype) for field in fields):
                 return True
     return False
 
@@ -205,7 +206,9 @@ def _layout(parquet: Any, columns: Columns, reading: Reading, file: str) -> _Lay
     if isinstance(columns, str):
         return _Layout(chosen, widths, shape, shape, dtype)
     check_alike([dtype == torch.bool for _, dtype in kinds], chosen, file)
-    inner = [shape[1:] if reading.of(column).one_hot else shape for column, (shape, _) in zip(chosen, kinds, strict=True)]
+    inner = [
+        shape[1:] if reading.of(column).one_hot else shape for column, (shape, _) in zip(chosen, kinds, strict=True)
+    ]
     if any(other != inner[0] for other in inner):
         raise FileFault(f"columns of {file} have different shapes, and cannot be stacked", "read them separately")
     return _Layout(chosen, widths, inner[0], (sum(widths), *inner[0]), _common([dtype for _, dtype in kinds]))

@@ -17,7 +17,9 @@ def is_plain_text(kind: Any) -> bool:
 
     if pyarrow.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_string_view(kind))
+    return bool(
+        pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_string_view(kind)
+    )
 
 
 def cells_of(array: Any, conversion: Conversion, file: str, column: str, start: int) -> Numbers | Words:
@@ -72,7 +74,9 @@ def numbers_in(array: Any, file: str, column: str, start: int) -> Numbers:
         array = array.cast(pyarrow.float64())
     kind = array.type
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-        raise FileFault(f"the column `{column}` of {file} holds {kind}, which cannot be filled", "leave it out of `fill`")
+        raise FileFault(
+            f"the column `{column}` of {file} holds {kind}, which cannot be filled", "leave it out of `fill`"
+        )
     missing = None
     if array.null_count:
         missing = array.is_null().to_numpy(zero_copy_only=False)

@@ -62,7 +62,10 @@ def text_read_once(wanted: Iterable[Key], before: ReadTables | None = None) -> I
 def text_columns(paths: Sequence[Path], dialect: Dialect, keys: Sequence[Key], limit: int) -> dict[Key, Found]:
     """Whole columns of text tables, from the cache if they are there. Raises as `read_columns`."""
     statuses = [path.stat() for path in paths]
-    identity = tuple((path, each.st_mtime_ns, each.st_size) for path, each in zip(paths, statuses, strict=True)), dialect
+    identity = (
+        tuple((path, each.st_mtime_ns, each.st_size) for path, each in zip(paths, statuses, strict=True)),
+        dialect,
+    )
     known = {} if _current is None else _current.columns.get(identity, {})
     absent = [key for key in keys if key not in known]
     if not absent:
@@ -103,7 +106,9 @@ def selection_of(paths: tuple[Path, ...], columns: Columns, reading: Reading) ->
     Raises:
         FileFault: a column is missing, or several have its name.
     """
-    return TextSelection(paths, columns, chosen_of(columns, column_names(paths, reading.dialect), paths[0].name), reading)
+    return TextSelection(
+        paths, columns, chosen_of(columns, column_names(paths, reading.dialect), paths[0].name), reading
+    )
 
 
 def read_selection(selection: TextSelection, limit: int) -> Tensor:

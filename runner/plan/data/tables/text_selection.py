@@ -38,9 +38,13 @@ def as_tensor(selection: TextSelection, found: Mapping[Key, Found]) -> Tensor:
     Raises:
         FileFault: a cell has no number, or the columns have no common dtype.
     """
-    columns = [_numbers(name, found[key], selection) for name, key in zip(selection.chosen, selection.keys(), strict=True)]
+    columns = [
+        _numbers(name, found[key], selection) for name, key in zip(selection.chosen, selection.keys(), strict=True)
+    ]
     one_hot = [selection.reading.of(name).one_hot for name in selection.chosen]
-    kinds = [numpy.dtype(numpy.float32) if hot else column.values.dtype for column, hot in zip(columns, one_hot, strict=True)]
+    kinds = [
+        numpy.dtype(numpy.float32) if hot else column.values.dtype for column, hot in zip(columns, one_hot, strict=True)
+    ]
     floating = selection.reading.floating or any(kind.kind == "f" for kind in kinds)
     for place, (name, column) in enumerate(zip(selection.chosen, columns, strict=True)):
         fault = missing_integer(column, name)

@@ -212,7 +212,9 @@ class _Joined:
             fault = self._first_inexact(paths, dialect)
             if fault is not None:
                 return fault
-        return self._joined(dtype)
+        joined = self._joined(dtype)
+        self._numbers = []  # frees the parts before those of the next column are joined
+        return joined
 
     def _joined(self, dtype: numpy.dtype[numpy.generic]) -> Numbers:
         if len(self._numbers) == 1 and self._numbers[0].values.dtype == dtype:
@@ -244,7 +246,7 @@ class _Joined:
 def first_inexact(values: Array) -> int | None:
     """The place of the first integer that float64 cannot represent."""
     if values.dtype == numpy.int64:
-        for row in numpy.nonzero(abs(values) > EXACT)[0].tolist():  # type: ignore[operator]
+        for row in numpy.nonzero(abs(values) > EXACT)[0].tolist():
             if int(float(int(values[row]))) != int(values[row]):
                 return int(row)
     return None

@@ -10,12 +10,12 @@ import numpy
 from runner.plan.data.files import ArrayFile
 from runner.plan.data.sandbox import FileFault
 from runner.plan.data.tables.cells import Array, Numbers, Words
+from runner.plan.data.tables.columns import chosen_of
 from runner.plan.data.tables.conversions import as_floating
 from runner.plan.data.tables.parquet import column_parts
 from runner.plan.data.tables.parquet_cells import is_plain_text, numbers_in, words_in
 from runner.plan.data.tables.text_cache import text_columns
 from runner.plan.data.tables.text_table import column_names
-from runner.plan.data.tables.columns import chosen_of
 
 ROWS_AT_ONCE = 1 << 16
 
