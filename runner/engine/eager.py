@@ -13,7 +13,7 @@ import torch
 from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
 from runner.engine.rows import Row
-from runner.engine.session import SaveCheckpoint, Session, open_session
+from runner.engine.session import KEPT, SaveCheckpoint, Session, open_session
 from runner.engine.state import State, Values, initial_state
 from runner.engine.steps import steps
 from runner.engine.steps.step_code import Run
@@ -145,13 +145,32 @@ def _bind(
     binding = session.binding
     match instruction:
         case LoopStart():
-            return _enter(binding, instruction), None
+            return _keeping(session, position, _enter(binding, instruction)), None
         case LoopEnd():
-            return _again(binding, instruction), None
+            return _keeping(session, position, _again(binding, instruction)), None
         case Break():
             return _leave(binding, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
+
+
+def _keeping(session: Session, position: int, jump: Jump) -> Jump:
+    """A jump that first keeps the state, if it is where the state of a finished run is kept."""
+    binding = session.binding
+    kept = session.last_loop
+    if kept is None or position not in (kept.start, kept.end) or position - 1 in session.keeping:
+        return jump
+    iterations, iteration = binding.state.iterations, kept.kept(binding.plan.log.every)
+    if (position == kept.start) != (iteration <= 0):
+        return jump
+    loop, save = kept.loop, session.checkpoint
+
+    def run(position: int) -> int:
+        if iteration <= 0 or iterations[loop] == iteration:
+            save(KEPT)
+        return jump(position)
+
+    return run
 
 
 def _enter(binding: Binding, instruction: LoopStart) -> Jump:

@@ -26,15 +26,17 @@ from runner.optim import (
     Option,
     RuleStepper,
     Scheduled,
+    Stepper,
     build,
     compile_schedule,
     resolve,
 )
-from runner.plan.data.files import text_read_once
+from runner.plan.data.files import ArrayFile, FileFault, read, text_read_once
 from runner.plan.data.sources import columns_read
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import LoopStart
 from runner.plan.streams import stream_seed
+from runner.plan.tensors.from_run_state import Kept
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed_value, initial_values
 
@@ -149,6 +151,7 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
                 steppers[name] = stepper(optimizer)
             except RuntimeError as error:
                 raise _state_fault(plan, optimizer, error) from error
+    _restore_optimizers(plan, steppers, parameters)
     schedules = {
         name: tuple(
             Schedule(group, option, _at_step(plan, option, value)) for group, option, value in optimizer.scheduled()
@@ -158,6 +161,34 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
     told: list[Problem] = []
     batches = open_batches(plan, told)
     return State(parameters, constants, steppers, schedules, [0] * loops, batches=batches, warnings=tuple(told))
+
+
+def _restore_optimizers(plan: Plan, steppers: Mapping[str, AnyStepper], parameters: Mapping[str, Parameter]) -> None:
+    """Set the state of optimizers to that of the run which the config starts from.
+
+    Raises:
+        RunError: the file of that state has changed since planning.
+    """
+    for name, start in plan.optimizer_starts.items():
+        stepper = steppers[name]
+        state = {each: dict(stepper.state(each)) for each in plan.optimizers[name].parameters}
+        for each, entries in start.state.items():
+            if isinstance(stepper, Stepper):
+                stepper.prepare(each, ())  # as before the first step: where torch keeps each entry
+            made = stepper.state(each)
+            state[each] |= {
+                key: _restored(plan, value, made.get(key), parameters[each]) for key, value in entries.items()
+            }
+        stepper.load_state(state, start.steps)
+
+
+def _restored(plan: Plan, value: Kept, made: Any, parameter: Parameter) -> Tensor | int | float | None:
+    if not isinstance(value, ArrayFile):
+        return value
+    try:
+        return read(value).to(made.device if isinstance(made, Tensor) else parameter.device)
+    except FileFault as fault:
+        raise RunError(plan.config.document.problem(("from_run", "optimizer"), fault.message, fault.hint)) from fault
 
 
 def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:

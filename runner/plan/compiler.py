@@ -64,6 +64,7 @@ from runner.plan.tensors.examples import (
 )
 from runner.plan.tensors.fitting import fitted_values, sizes_of
 from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
+from runner.plan.tensors.from_run_state import plan_optimizer_starts
 from runner.plan.tensors.initial_values import NOTHING, Drawings, InitialContext, is_table
 from runner.plan.tensors.source_columns import Readings, columns_named, source_columns
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
@@ -369,6 +370,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     snapshot = plan_snapshot(config, program.possible, instructions, scalars, faults)
     log = plan_log(config.log, program.columns, scalars, faults)
     health = plan_health(config.health, scalars, faults)
+    starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
     estimates = _estimate(request, declared, program, log)
     faults.stop()
     _check_engine(config, declared.tensors, program, health)
@@ -402,6 +404,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         fitted=declared.context.fitted,
         fitted_from=tuple(supply.sources[source][name] for source, name in sorted(supply.fitted)),
         start=declared.start,
+        optimizer_starts=starts,
     )
 
 

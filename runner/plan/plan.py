@@ -24,6 +24,7 @@ from runner.plan.rows.health import HealthPlan
 from runner.plan.rows.log import LogPlan
 from runner.plan.snapshots import SnapshotPlan
 from runner.plan.tensors.from_run import FromRunPlan
+from runner.plan.tensors.from_run_state import OptimizerStart
 from runner.plan.tensors.initial import Loaded
 from runner.plan.tensors.initial_values import Drawings
 from runner.plan.tensors.tensors import TensorPlan
@@ -60,6 +61,7 @@ class Plan:
     read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
     start: FromRunPlan | None = None  # the weights that parameters start from
+    optimizer_starts: Mapping[str, OptimizerStart] = field(default_factory=dict)  # those that do not start anew
 
     @property
     def environment(self) -> Environment:

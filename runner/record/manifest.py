@@ -70,6 +70,7 @@ FIELDS: Mapping[str, Kind] = {
     "data_columns": mapping_of(MAPPING, "a mapping of mappings"),
     "fitted": MAPPING,
     "config_fields": mapping_of(TEXT, "a mapping of strings"),
+    "continues": or_null(MAPPING),
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),
 }
 """The fields of a manifest; a manifest from an earlier version may lack some."""
@@ -98,13 +99,19 @@ class Manifest:
     """
 
     def __init__(
-        self, directory: Path, description: RunDescription, columns: Sequence[Column], *, resumed_at: int | None = None
+        self,
+        directory: Path,
+        description: RunDescription,
+        columns: Sequence[Column],
+        *,
+        resumed_at: int | None = None,
+        copied_rows: int = 0,
     ) -> None:
         self._path = directory / MANIFEST_FILE
         self._began = time.monotonic()
         repository = find_repository(Path.cwd())
         self.content = _opening(description, columns)
-        self._rows_before = resumed_at or 0
+        self._rows_before = resumed_at or copied_rows
         self._seconds_before = 0.0
         if resumed_at is not None:
             before = read_manifest(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from runner.errors import Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
-from runner.plan.tensors.run_files import BEST, BEST_FILE
+from runner.plan.tensors.run_files import BEST, BEST_FILE, LAST
 from runner.record.checkpoints.config_fields import config_fields
 from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
@@ -28,8 +29,11 @@ from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, dat
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
-from runner.record.recorder import Recorded, recording
+from runner.record.recorder import Copied, Recorded, recording
 from runner.record.rows.transfer import transfer_from
+
+CONTINUES = "continues"
+"""The manifest's key for the finished run that a longer one begins with."""
 
 CONFIG_FIELDS = "config_fields"
 """The manifest's key for the fields that the rows depend on."""
@@ -59,6 +63,17 @@ def run(
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """A finished run, whose first rows and kept state a longer run begins with."""
+
+    run: Run
+    rows: int  # how many of its rows the longer run has
+    checkpoint: Path
+    field: str  # the field of the config that grows
+    changed_data: tuple[str, ...] = ()  # data files that have changed; the user allowed this
+
+
+@dataclass(frozen=True, slots=True)
 class Resumption:
     """The place from which to resume a run."""
 
@@ -75,6 +90,7 @@ def run_recorded(
     checkpoint_every: int | None = None,
     stop: Callable[[], bool] | None = None,
     resumption: Resumption | None = None,
+    earlier: Earlier | None = None,
     compiling: Compiling | None = None,
 ) -> None:
     """Execute a plan and record it in a directory from `create_run_directory`.
@@ -85,6 +101,7 @@ def run_recorded(
         checkpoint_every: number of rows between checkpoints.
         stop: called after each row; if it returns true, the state is saved and the run ends as interrupted.
         resumption: where to resume a stopped run. Rows that are on disk are computed again, but not written.
+        earlier: a finished run that this one makes longer.
         compiling: called at each compilation of `engine: compile`.
     Raises:
         RunError: a step failed, or rows could not be written; the rows recorded before can be opened.
@@ -93,13 +110,17 @@ def run_recorded(
     state = initial_state(plan)
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
+    if earlier is not None:
+        load_checkpoint(plan, state, earlier.checkpoint, grown=earlier.field)
     recorded = None if resumption is None else resumption.recorded
     files = data_files(plan.files)
     plan = _as_recorded(plan, files)
-    fitted = save_fitted(directory, plan.fitted)
-    description = _description(plan, sys.argv if command is None else command, files, fitted)
+    more = save_fitted(directory, plan.fitted)
+    description = _description(plan, sys.argv if command is None else command, files, earlier, more)
     transfer = transfer_from(plan.device)
-    with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer) as record:
+    with recording(
+        directory, plan.columns, description, _config_text(plan), recorded, transfer, _copied(earlier)
+    ) as record:
 
         def report(problem: Problem) -> None:
             record.warn(problem.render())
@@ -116,6 +137,8 @@ def run_recorded(
         watch = Watch(plan, state, report)
 
         def save(tag: str | None) -> None:
+            if tag == LAST and not plan.config.log.weights:
+                return
             if watch.sound():  # if this step makes the run fail, the run must not resume from here
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
@@ -171,6 +194,10 @@ def _saving(
             raise KeyboardInterrupt
 
 
+def _copied(earlier: Earlier | None) -> Copied | None:
+    return None if earlier is None else Copied(earlier.run.parts, earlier.rows)
+
+
 def _as_recorded(plan: Plan, files: Mapping[str, Mapping[str, Any]]) -> Plan:
     """The plan with the config that is recorded: `from_run` names the run itself, and has the digest of its weights."""
     start = plan.start
@@ -184,8 +211,12 @@ def _as_recorded(plan: Plan, files: Mapping[str, Mapping[str, Any]]) -> Plan:
 
 
 def _description(
-    plan: Plan, command: Sequence[str], files: Mapping[str, Any], fitted: Mapping[str, Any]
+    plan: Plan, command: Sequence[str], files: Mapping[str, Any], earlier: Earlier | None, fitted: Mapping[str, Any]
 ) -> RunDescription:
+    more: dict[str, Any] = {**fitted}
+    if earlier is not None:
+        grown = {"run": os.path.abspath(earlier.run.path), "row": earlier.rows, "field": earlier.field}
+        more[CONTINUES] = grown | ({"changed_data": list(earlier.changed_data)} if earlier.changed_data else {})
     return RunDescription(
         command=command,
         name=plan.name,
@@ -199,7 +230,7 @@ def _description(
             CONFIG_FIELDS: config_fields(plan.config.document),
             DATA_FILES: files,
             DATA_COLUMNS: data_columns(plan.declared),
-            **fitted,
+            **more,
         },
     )
 

@@ -234,3 +234,55 @@ def test_a_resumption_that_is_refused_says_nothing_of_rows(folder: Path) -> None
     assert (done.code, done.out) == (1, "")
     assert "is truncated or damaged" in done.err
     assert "= remove checkpoints/" in done.err
+
+
+def test_a_name_on_the_command_line_is_the_name_of_the_run(folder: Path) -> None:
+    assert steprun("run", "linear.yaml", "--quiet", "--name", "base-2", cwd=folder).code == 0
+    (directory,) = directories(folder)
+    assert directory.parent == folder / "runs" / "base-2"
+    run = runner.open_run(folder / "runs" / "base-2" / "latest")
+    assert (run.path, run.config.name) == (directory, "base-2")
+    assert steprun("diff", "runs/base-2", "runs/base-2/latest", cwd=folder).code == 0
+
+
+EXPECTED = "expected a name of letters, digits, `-` and `_`, found"
+NAMES = [
+    ("a b", f"{EXPECTED} the text `a b`\n      = write one such as `my-run`"),
+    ("", f"{EXPECTED} empty text\n      = write one such as `my-run`"),
+    ("../x", f"{EXPECTED} the text `../x`\n      = write one such as `my-run`"),
+    ("a" * 101, "a name of 101 characters, and at most 100 are allowed\n      = write a shorter one"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), NAMES)
+def test_a_bad_name_is_told(name: str, message: str, folder: Path) -> None:
+    done = steprun("run", "linear.yaml", "--name", name, cwd=folder)
+    assert done.code == 2
+    assert done.err.startswith(f"steprun\n      --name: {message}")
+    assert directories(folder) == []
+
+
+def test_a_finished_run_goes_on_with_a_larger_count(folder: Path) -> None:
+    (folder / "loop.yaml").write_text(LINEAR.replace("[backward, step]", "3"))
+    steprun("loop.yaml", "--quiet", cwd=folder)
+    done = steprun("resume", "runs/loop/latest", "steps=5", cwd=folder)
+    assert done.code == 0, done.err
+    rows = [line for line in done.out.splitlines() if line.startswith("row ")]
+    assert rows == ["row 4  repeat[4].train", "row 5  repeat[5].train"]
+    earlier, longer = directories(folder)
+    assert done.out.splitlines()[-1] == f"recorded in {longer.relative_to(folder)}"
+    assert (len(runner.open_run(earlier)), len(runner.open_run(longer))) == (4, 6)
+    refused = steprun("resume", str(longer), "steps=2", cwd=folder)
+    assert refused.code == 2
+    assert refused.err == (
+        f"steprun\n      `steps` gives the last loop 2 iterations, and {longer} has 5\n      = write a larger count\n"
+    )
+    assert directories(folder) == [earlier, longer]
+
+
+def test_a_finished_run_without_a_larger_count_says_what_to_do(folder: Path) -> None:
+    steprun("linear.yaml", "--quiet", cwd=folder)
+    (directory,) = directories(folder)
+    done = steprun("resume", "runs/linear", cwd=folder)
+    shown = directory.relative_to(folder)
+    assert done.err == f"steprun\n      {shown} is finished\n      = run its config again for a new run\n"

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file, save
 
 import runner
+from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
 from runner.record import create_run_directory, list_runs
-from runner.record.checkpoints.store import CHECKPOINTS_FOLDER
 from runner.record.directory import locked
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume

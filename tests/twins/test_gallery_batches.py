@@ -7,8 +7,11 @@ import csv
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy
 import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.twins.trainer import FOLDER, Snapshot, Start, Trainer, Twin, assert_bit_identical
@@ -106,7 +109,54 @@ def micro_batches(start: Start) -> Iterator[Snapshot]:
         yield finish("parts", parts_loss=(losses[0] + losses[1] + losses[2]) / 3)
 
 
-TWINS: Mapping[str, Twin] = {"early-stopping": early_stopping, "micro-batches": micro_batches}
+def fine_tune_from_run(start: Start) -> Iterator[Snapshot]:
+    weights = load_file(FOLDER / "data" / "pretrained-digits.safetensors")
+    trainer = Trainer(**{name: weights[name] for name in ("w1", "b1", "w2", "b2")})
+    for name in ("w1", "b1"):
+        trainer[name].requires_grad_(False)
+    optimizer = torch.optim.Adam(trainer.held("w2", "b2"), lr=0.02)
+
+    def arrays(name: str) -> tuple[Tensor, Tensor]:
+        with numpy.load(FOLDER / "data" / f"{name}.npz") as file:
+            return torch.from_numpy(file["images"]).float(), torch.from_numpy(file["labels"]).long()
+
+    def values(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        mirrored = images.flip(2).flatten(1) / 16
+        features = F.relu(mirrored @ trainer["w1"] + trainer["b1"])
+        scores = features @ trainer["w2"] + trainer["b2"]
+        found = {"mirrored": mirrored, "features": features, "scores": scores}
+        accuracy = (scores.argmax(1) == labels).to(torch.float32).mean()
+        return found | {"loss": F.cross_entropy(scores, labels), "accuracy": accuracy}
+
+    names = ("mirrored", "features", "scores", "loss", "accuracy")
+    measured = ("test.loss", "test.accuracy")
+
+    def shows(step: str, **found: Tensor) -> Snapshot:
+        kind, row = trainer.shows(step, *names, *measured, **found)
+        return kind, {name: value for name, value in row.items() if name not in ("w1.grad", "b1.grad")}
+
+    def evaluate() -> Snapshot:
+        with torch.no_grad():
+            found = values(*arrays("digits-test"))
+        return shows("evaluate", **{f"test.{name}": found[name] for name in ("loss", "accuracy")})
+
+    yield shows("start")
+    yield evaluate()
+    for iteration in range(1, 121):
+        optimizer.zero_grad()
+        found = values(*arrays("digits"))
+        found["loss"].backward()
+        optimizer.step()
+        yield shows("train", **found)
+        if iteration % 40 == 0:
+            yield evaluate()
+
+
+TWINS: Mapping[str, Twin] = {
+    "early-stopping": early_stopping,
+    "micro-batches": micro_batches,
+    "fine-tune-from-run": fine_tune_from_run,
+}
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,13 +22,19 @@ if TYPE_CHECKING:
 
 def register(application: typer.Typer) -> None:
     application.command(
-        epilog=examples("steprun resume runs/linear/20261123-063012-7f3a"),
-        short_help="Resume a run that was stopped.",
+        epilog=examples("steprun resume runs/linear/latest", "steprun resume runs/linear/latest steps=2000"),
+        short_help="Resume a run that was stopped, or make a finished one longer.",
     )(resume)
 
 
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run, as runs/NAME/latest.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="A larger count of the last loop of a finished run.", show_default=False
+        ),
+    ] = None,
     allow: Allow = None,
     allow_changed_data: Annotated[
         bool, typer.Option("--allow-changed-data", help="Resume although a data file has changed, and record that.")
@@ -39,12 +46,20 @@ def resume(
 ) -> None:
     """Resume a run that was interrupted, killed or failed, from its newest checkpoint or from its start.
 
-    The result has the same bits as that of a run that was never stopped.
+    With a larger count, such as steps=2000 or steps.epochs=20, the last loop of a finished run goes on in a new run
+    directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
     """
     from runner.config.run_paths import resolved_run
+    from runner.record.resuming import lengthen
     from runner.record.resuming import resume as resume_run
+    from runner.record.running import run_recorded
 
     directory = resolved_run(run)
+    longer = None
+    if overrides:
+        with Interruption(at_once=True):
+            longer = lengthen(directory, overrides, allowed_folders=allow or (), allow_changed_data=allow_changed_data)
+        directory = longer.make_directory(datetime.now())
     began = False  # whether a row was computed
     with ExitStack() as stack:
 
@@ -62,14 +77,15 @@ def resume(
             return see
 
         stop = stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on"))
-        resume_run(
-            directory,
-            allowed_folders=allow or (),
-            allow_changed_data=allow_changed_data,
-            checkpoint_every=checkpoint_every,
-            prepare=prepare,
-            stop=stop,
-            command=["steprun", *sys.argv[1:]],
-            compiling=compile_progress(sys.stderr, quiet),
-        )
+        given: Any = {
+            "checkpoint_every": checkpoint_every,
+            "stop": stop,
+            "command": ["steprun", *sys.argv[1:]],
+            "compiling": compile_progress(sys.stderr, quiet),
+        }
+        if longer is not None:
+            run_recorded(longer.plan, directory, see=prepare(longer.plan), earlier=longer.earlier, **given)
+        else:
+            given |= {"allowed_folders": allow or (), "allow_changed_data": allow_changed_data}
+            resume_run(directory, prepare=prepare, **given)
     print_directory(directory, quiet, as_json)

@@ -21,6 +21,7 @@ from runner.plan.estimates import PROCESS_BYTES
 from runner.plan.plan import Plan
 from runner.plan.program import instructions as program
 from runner.plan.rows.columns import Column
+from runner.plan.tensors.from_run import FromRunPlan
 from runner.plan.tensors.tensors import TensorPlan
 
 
@@ -36,6 +37,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "engine": plan.config.engine,
         "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
+        "from_run": None if plan.start is None else _from_run(plan.start),
         "data": [_source(source) for source in plan.sources.values()],
         "scalars": dict(plan.scalars),
         "objectives": {
@@ -74,6 +76,18 @@ def _tensor(tensor: TensorPlan) -> dict[str, Any]:
         "requires_grad": tensor.requires_grad,
         "init": str(tensor.init),
         "bytes": tensor.bytes,
+    }
+
+
+def _from_run(start: FromRunPlan) -> dict[str, Any]:
+    return {
+        "run": str(start.run),
+        "at": start.at,
+        "file": start.weights.name,
+        "optimizer": start.optimizer,
+        "taken": list(start.taken),
+        "own": list(start.own),
+        "unused": list(start.unused),
     }
 
 

@@ -13,7 +13,7 @@ Described = Mapping[str, Any]
 
 def page(plan: Described) -> str:
     """The text of `steprun show`, section by section."""
-    sections = (_head, _tensors, _data, _scalars, _objectives, _optimizers, _program, _log, _memory)
+    sections = (_head, _tensors, _from_run, _data, _scalars, _objectives, _optimizers, _program, _log, _memory)
     blocks = ["\n".join(section(plan)) for section in sections]
     return "\n\n".join(block for block in blocks if block)
 
@@ -96,6 +96,18 @@ def _values(column: Described) -> tuple[str, ...]:
         found = f"from {column['min']:.6g} to {column['max']:.6g}"
     missing = f"{column['missing']:,} missing" if column.get("missing") else ""
     return column["name"], column["file"], _shape(column["shape"]), column["dtype"], found, missing
+
+
+def _from_run(plan: Described) -> Iterator[str]:
+    start = plan["from_run"]
+    if start is not None:
+        yield f"from_run: {start['file']}"
+        yield f"  gives {', '.join(start['taken'])}" + (
+            ", with the state of the optimizers" if start["optimizer"] else ""
+        )
+        for key, text in (("own", "own init: {}"), ("unused", "not used: {}")):
+            if start[key]:
+                yield "  " + shortened(text.format(", ".join(start[key])), 100)
 
 
 def _scalars(plan: Described) -> Iterator[str]:

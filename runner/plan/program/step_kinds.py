@@ -26,6 +26,7 @@ from runner.plan.program.instructions import (
 from runner.plan.program.state_steps import assign, expect
 from runner.plan.program.step_context import StepContext
 from runner.plan.scalars import integer
+from runner.plan.tensors.run_files import LAST
 
 MOST_MICRO_BATCHES = 1_000_000
 
@@ -72,6 +73,11 @@ def _step(context: StepContext, step: models.Step, argument: models.OptimizerSte
 
 
 def _checkpoint(context: StepContext, step: models.Step, argument: models.Checkpoint) -> Checkpoint:
+    if argument.tag == LAST:
+        short = context.values.faults.document.node((*step.path, "checkpoint", "tag")) is None
+        place = (*step.path, "checkpoint") if short else (*step.path, "checkpoint", "tag")
+        message = f"`{LAST}` is the tag of the state that every finished run keeps"
+        context.values.faults.add(place, message, "choose another tag, such as `latest`")
     return Checkpoint(argument.tag)
 
 

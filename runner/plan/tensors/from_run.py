@@ -22,7 +22,7 @@ from runner.plan.data.arrays import Header, safetensors_contents, safetensors_he
 from runner.plan.data.files import ArrayFile
 from runner.plan.data.sandbox import FileFault, open_ordinary
 from runner.plan.tensors.initial import Loaded
-from runner.plan.tensors.run_files import Weights, find_weights
+from runner.plan.tensors.run_files import LAST, Weights, find_weights, rows_of
 from runner.plan.tensors.tensors import TensorPlan
 
 LARGEST_DIGEST = 1 << 30
@@ -82,6 +82,11 @@ def plan_from_run(
             _check_like(parameters[name], headers[name], weights)
     own = tuple(name for name in parameters if name not in headers)
     unused = tuple(name for name in headers if name not in parameters)
+    if declared.at == LAST and weights.checkpoint is not None and weights.directory is not None:
+        kept, ended = weights.checkpoint.get("row"), rows_of(weights.directory)
+        if ended is not None and kept != ended:
+            message = f"{weights.name} is the state that the run kept after {kept} of its {ended} rows"
+            faults.warn(path, message, "for the state at the end, put a `checkpoint` step there and name its tag")
     if own:
         keep = "keeps its" if len(own) == 1 else "keep their"
         hint = "rename a parameter that the run has under another name"

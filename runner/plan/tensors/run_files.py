@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from runner.config.record_models import FromRun
 from runner.config.run_paths import LATEST, is_run, resolved_run
 from runner.errors import did_you_mean, listing
+from runner.plan.data.arrays import safetensors_contents
 from runner.plan.data.sandbox import FileFault, is_allowed, locate, permitted
 from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
@@ -59,13 +61,26 @@ def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> We
     name = f"{directory.parent.name}/{directory.name}"
     try:
         with Folder(directory) as run:
-            file = _FILES.get(at)
-            if file is not None and not declared.optimizer and run.holds(file):
+            file = None if declared.optimizer else _FILES.get(at)
+            if file is not None and (at == LAST or run.holds(file)):
                 run.open(file).close()
                 return Weights(directory / file, f"{name}/{file}", directory)
             return _of_checkpoint(run, directory, name, at, declared.optimizer)
+    except FileNotFoundError:
+        hint = "a run writes them when it ends, unless it says `log: {weights: false}`"
+        raise FileFault(f"{name} kept no weights", hint) from None
     except OSError as error:
         raise FileFault(f"the weights of {name} cannot be read: {error.strerror}", "restore the run") from error
+
+
+def rows_of(directory: Path) -> int | None:
+    """The number of rows of a run when it wrote its weights; None if it left none."""
+    try:
+        with Folder(directory) as run, run.open(WEIGHTS_FILE) as file:
+            _, _, metadata = safetensors_contents(file, os.fstat(file.fileno()).st_size, WEIGHTS_FILE)
+        return int(metadata["row"]) + 1
+    except (OSError, KeyError, ValueError, FileFault):
+        return None
 
 
 def _weights_file(declared: FromRun, path: Path) -> Weights:
@@ -87,7 +102,7 @@ def _run_directory(text: str, folder: Path, allowed: tuple[Path, ...]) -> Path:
     if is_run(directory):
         return directory
     if path.name == LATEST and path.parent.is_dir():
-        raise FileFault(f"there is no run in {path.parent}", "record one, or name another folder")
+        raise FileFault(f"there is no run in {Path(text).parent}", "record one, or name another folder")
     if not path.exists():
         raise FileFault(f"there is no run {text}", "`steprun runs` lists the recorded runs")
     raise FileFault(f"{text} is not a run directory: it has no run.json", "write the path of a run, or of its weights")
@@ -106,12 +121,10 @@ def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: 
                 return Weights(path, f"{name}/{CHECKPOINTS_FOLDER}/{file}", directory, content)
     except FileNotFoundError:
         tags = []
-    field = "optimizer" if optimizer and at in _FILES else None if at == LAST else "at"
+    field = "optimizer" if optimizer and at in _FILES else "at"
     if at == LAST:
-        message = f"{name} kept no {'state' if optimizer else 'weights'}"
-        ends = "a run writes them when it ends, unless it says `log: {weights: false}`"
         kept = "a run with a loop keeps it when it ends, unless it says `log: {weights: false}`"
-        raise FileFault(message, kept if optimizer else ends, field=field)
+        raise FileFault(f"{name} kept no state", kept, field=field)
     found = [tag for tag in (LAST, *tags) if not tag.isdigit()]
     hint = did_you_mean(at, found, f"it has {listing(dict.fromkeys(found))}")
     raise FileFault(f"{name} has no checkpoint `{at}`", hint, field=field)
@@ -122,7 +135,7 @@ def _checkpoint(folder: Folder, file: str, shown: str) -> dict[str, Any]:
     try:
         content = parse_json(folder.read(file, LARGEST_JSON))
     except ValueError as error:
-        raise FileFault(f"{shown} is damaged: {error}", "name another checkpoint") from error
+        raise FileFault(f"{shown} is damaged: it is not JSON", "name another checkpoint") from error
     digest = content.pop("digest", None) if isinstance(content, dict) else None
     if digest is None or digest != hashlib.sha256(json.dumps(content).encode()).hexdigest():
         raise FileFault(f"{shown} is damaged: its digest does not match", "name another checkpoint")

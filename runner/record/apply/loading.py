@@ -13,7 +13,7 @@ from runner.record.apply.model import Model
 from runner.record.apply.weights import weights_of
 from runner.record.checkpoints.fitted import load_fitted
 from runner.record.reading import Run, open_run
-from runner.record.resuming import recorded_folders
+from runner.record.resuming.stopped import recorded_folders
 
 
 def load_model(

@@ -29,10 +29,8 @@ from runner.plan.program.instructions import (
     Train,
 )
 from runner.plan.rows.columns import Column
+from runner.plan.tensors.from_run_state import MOST_STEPS
 from runner.record.json_fields import COUNT, FLAG, Kind, fault_in
-
-MOST_STEPS = 1 << 53
-"""The most steps of an optimizer: beyond this, torch's own count, a float, no longer grows."""
 
 SMALLEST_LIMIT = 16 << 20
 COPIES = 16

@@ -105,9 +105,11 @@ def _tensors_file(name: str) -> str:
     return name.removesuffix(".json") + ".safetensors"
 
 
-def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
+def load_checkpoint(plan: Plan, state: State, path: Path, grown: str | None = None) -> None:
     """Restore a new state from a checkpoint.
 
+    Args:
+        grown: a field of the config that may differ from that of the checkpoint.
     Raises:
         RunError: the checkpoint is damaged, has another format, or belongs to another config; the message says which.
     """
@@ -117,7 +119,10 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
             f"the checkpoint {path.name} was written with torch {content['torch']}, and this is {torch.__version__}"
         )
         raise RunError(Problem(message, "later bits may differ: resume with that version"))
-    differing = difference(content["config"], config_fields(plan.config.document))
+    then, now = content["config"], config_fields(plan.config.document)
+    if grown is not None and grown in then:
+        then = then | {grown: now[grown]}
+    differing = difference(then, now)
     if differing is not None:
         hint = "undo the change to resume, or run the changed config as a new run"
         raise RunError(Problem(f"the checkpoint {path.name} belongs to another config: {differing}", hint))

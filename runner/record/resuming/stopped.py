@@ -24,7 +24,7 @@ from runner.safe_files import Folder
 _WAIT = "wait for it, or end its process"
 
 
-def resume(
+def resume_stopped(
     path: str | Path,
     *,
     allowed_folders: Sequence[str | Path] = (),
@@ -64,9 +64,9 @@ def resume(
         folders = [Path(folder) for folder in allowed_folders]
         folders += recorded_folders(run.manifest)
         fitted = load_fitted(directory, run.manifest)
-        plan = compile(_config(run, folders), allowed=folders, limits=limits, fitted=fitted)
+        plan = compile(config_of(run, folders), allowed=folders, limits=limits, fitted=fitted)
         _check_unchanged(plan, run)
-        files = _changed_data(plan, run, allow_changed_data)
+        files = changed_data(plan, run, allow_changed_data)
         recorded = Recorded(len(run), len(run.parts), files)
         run_recorded(
             plan,
@@ -87,7 +87,7 @@ def _remove_leftovers(directory: Path) -> None:
         folder.remove_leftovers()
 
 
-def _config(run: Run, folders: Sequence[Path]) -> Config:
+def config_of(run: Run, folders: Sequence[Path]) -> Config:
     """The config of a run, without the digest of its first weights: they are compared with the other data files."""
     config = run.load_config(folders)
     if config.from_run is None or config.from_run.sha256 is None:
@@ -104,7 +104,7 @@ def _check_unchanged(plan: Plan, run: Run) -> None:
         raise RunError(Problem(f"{run.path / CONFIG_FILE} has changed since the run began: {differing}", hint))
 
 
-def _changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
+def changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:
     """The data files that have changed since the run began; raises RunError if that is not allowed."""
     files = changed(run.manifest.get(DATA_FILES) or {}, data_files(plan.files))
     if files and not allowed:
