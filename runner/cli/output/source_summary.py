@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.plan.data.files import FileFault, size_of
-from runner.plan.data.selected_rows import selected_blocks
+from runner.plan.data.selection.selected_rows import selected_blocks
 from runner.plan.data.sources import BatchColumn, SourcePlan
 
 SCANNED_BYTES = 64 << 20

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from runner.plan.data.files import CastFault, FileFault, cast, describe, read, read_group
 from runner.plan.data.row_files import Rows
-from runner.plan.data.selected_rows import selected_blocks
 from runner.plan.data.selection.order import Integers
+from runner.plan.data.selection.selected_rows import selected_blocks
 from runner.plan.data.sources import BatchColumn, SourcePlan
 
 Batch = dict[str, Tensor]

@@ -43,8 +43,8 @@ def check_overlaps(
         path: ConfigPath = source.path if declared[name].select is None else (*source.path, "select")
         shared = _shared_rows(source, against)
         if shared:
-            rows = f"{shared} of the {source.samples} rows" if source.samples > 1 else "the row"
-            message = f"rows-in-two-sources: {rows} of `{name}` are in `{other}`, which is {use}"
+            rows = f"{shared} of the {source.samples} rows of `{name}` {'is' if shared == 1 else 'are'}"
+            message = f"rows-in-two-sources: {rows} in `{other}`, which is {use}"
             faults.warn(path, message, "select rows that are in one of them only", key=len(path) == 2)
             continue
         groups = _shared_groups(source, against, declared, memory)

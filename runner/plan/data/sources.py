@@ -20,9 +20,9 @@ from runner.plan.data.dtypes import default_of_kind
 from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of, open_array
 from runner.plan.data.readings import SourceTable, dialect_of, source_table
 from runner.plan.data.row_files import has_rows
-from runner.plan.data.selected_rows import check_selected
 from runner.plan.data.selection.columns import column_bound_to, open_table
 from runner.plan.data.selection.planning import ClassCount, Request, Selected, columns_named, select_rows
+from runner.plan.data.selection.selected_rows import check_selected
 from runner.plan.data.selection.selection import Selection, all_rows
 from runner.plan.data.tables.columns import names_in
 from runner.plan.data.tables.conversions import Reading

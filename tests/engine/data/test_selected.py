@@ -20,8 +20,8 @@ from runner.engine.data.orders import order
 from runner.engine.data.samples import open_samples
 from runner.errors import DataWarning
 from runner.plan.compiler import PlanLimits
-from runner.plan.data.selected_rows import selected_blocks
 from runner.plan.data.selection.order import Order
+from runner.plan.data.selection.selected_rows import selected_blocks
 from runner.plan.data.sources import SourcePlan
 from tests.engine.data.test_batches import DECLARATIONS, STREAMED, drawn, write_arrays
 from tests.engine.running import compiled, rows_of
@@ -122,8 +122,9 @@ def test_a_selection_does_not_depend_on_the_batch_size_or_the_seed_of_the_config
 def test_a_selection_is_the_same_in_another_process(folder: Path) -> None:
     plan = source(folder, DECLARATIONS["csv"], "select: {share: [0, 0.5], stratify: y, seed: 2}")
     text = (
-        "import runner; from tests.engine.data.test_selected import *; from pathlib import Path; "
-        f"plan = source(Path({str(folder)!r}), DECLARATIONS['csv'], 'select: {{share: [0, 0.5], stratify: y, seed: 2}}');"
+        "from tests.engine.data.test_selected import *; from pathlib import Path; folder = "
+        f"Path({str(folder)!r}); plan = source(folder, DECLARATIONS['csv'], "
+        "'select: {share: [0, 0.5], stratify: y, seed: 2}');"
         "print(plan.selection.between(0, plan.samples).tolist())"
     )
     output = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from runner.plan.data.arrays import names_of
 from runner.plan.data.files import ArrayFile, FileFault, describe, read, table_names
+from runner.plan.data.raw_columns import ROWS_AT_ONCE, raw_blocks
 from runner.plan.data.selection.cells import Blocks, Cells, Kind, Table, cells_of_numbers
-from runner.plan.data.tables.raw_columns import ROWS_AT_ONCE, raw_blocks
 
 
 def open_table(arrays: Mapping[str, ArrayFile], shared: bool, rows: int, limit: int) -> Table:

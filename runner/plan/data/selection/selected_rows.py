@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from runner.plan.data.files import SCAN_BYTES, ArrayFile, cast, groups_of, read, read_group, size_of
+from runner.plan.data.raw_columns import ROWS_AT_ONCE
 from runner.plan.data.row_files import Rows, has_rows
 from runner.plan.data.selection.selection import Selection
-from runner.plan.data.tables.raw_columns import ROWS_AT_ONCE
 
 Blocks = Iterator[tuple[int, Tensor]]
 """Consecutive rows of an array, each block after its first row."""
