@@ -224,14 +224,8 @@ def _declare(request: _Request) -> Declarations:
             faults.stop()
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
-    context = InitialContext(
-        config.seed,
-        environment,
-        bounds,
-        partial(_warn, faults),
-        source_columns(sources, request.readings),
-        dict(request.fitted),
-    )
+    columns = source_columns(sources, request.readings)
+    context = InitialContext(config.seed, environment, bounds, partial(_warn, faults), columns, dict(request.fitted))
     tensors: Mapping[str, TensorPlan] = plan_tensors(
         config,
         {**scalars, **sizes},

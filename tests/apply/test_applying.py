@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,7 +156,7 @@ FAULTS = [
     ),
     (
         ["--values", "label", "--data", "train.file=text.csv"],
-        "text.csv:2 holds `high` in the column `b`, which is not a number\n"
+        "text.csv:2 holds `high`, which is not a number in the column `b`\n"
         "      = write `classes: {b: sorted}` to number its texts, or select other columns",
     ),
     (
@@ -164,7 +165,8 @@ FAULTS = [
     ),
     (
         ["--values", "label", "--data", "train.file=null.parquet"],
-        "the column `b` of null.parquet has a null in row 1\n      = write `missing: [null]` to read nulls as NaN, or `fill` them",
+        "the column `b` of null.parquet has a null in row 1\n"
+        "      = write `missing: [null]` to read nulls as NaN, or `fill` them",
     ),
     (
         ["--values", "label", "--data", "train.file=empty.csv"],
@@ -300,3 +302,81 @@ def test_values_do_not_depend_on_how_a_file_is_cut(name: str, tmp_path: Path, ru
     numpy.testing.assert_allclose(
         numpy.array(whole[name].to_pylist()), numpy.array(cut[name].to_pylist()), rtol=1e-5, atol=1e-6
     )
+
+
+FLOWERS = """\
+name: flowers
+parameters: {w: {shape: [features, classes(train.y)], init: {normal: {std: 0.5}}}}
+data:
+  train:
+    file: train.csv
+    columns: {x: ["*"], y: kind}
+    classes: {y: sorted}
+    fill: {x: mean}
+    select: {share: [0, 0.8], stratify: kind}
+    batch_size: 10
+constants:
+  features: train.x.shape[1]
+  mean: {init: {expression: train.x.mean(0)}}
+expression: |
+  logits = (x - mean) @ w
+  label = argmax(logits, -1)
+  wrong = label + 5
+  loss = cross_entropy(logits, y)
+optimizer: {sgd: {lr: 0.1}}
+steps: {epochs: 2}
+"""
+
+KINDS = ("rose", "iris", "tulip")
+
+
+@pytest.fixture(scope="module")
+def flowers(tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
+    folder = tmp_path_factory.mktemp("flowers")
+    columns = table()
+    kinds = [KINDS[number] for number in columns.pop("y")]
+    write(folder / "train.csv", {"a": columns["a"], "b": columns["b"], "kind": kinds})
+    (folder / "flowers.yaml").write_text(FLOWERS, encoding="utf-8")
+    return runner.run(folder / "flowers.yaml", runs_dir=folder / "runs")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_classes_come_out_under_their_names(flowers: runner.Run, tmp_path: Path, suffix: str) -> None:
+    """The file lacks the target and has another column, which the glob of the run does not take."""
+    columns = without_target(30)
+    file = write(tmp_path / f"new{suffix}", columns)
+    found, _ = applied(flowers, file, tmp_path / "o.parquet", "label,logits", classes=("label=y",), columns=("id",))
+    model = runner.load_model(flowers.path)
+    expected = model.value("label", x=samples(columns)).tolist()
+    assert found["label"].to_pylist() == [sorted(KINDS)[index] for index in expected]
+    assert found["id"].to_pylist() == list(range(1000, 1030))
+
+
+def test_the_target_in_the_file_is_not_taken_for_a_column(flowers: runner.Run, tmp_path: Path) -> None:
+    columns = {**without_target(30), "kind": ["rose"] * 30}
+    found, _ = applied(flowers, write(tmp_path / "new.csv", columns), tmp_path / "o.csv", "label", columns=("kind",))
+    assert found["kind"].to_pylist() == ["rose"] * 30
+
+
+def test_fitted_numbers_are_those_of_the_training_rows(flowers: runner.Run, tmp_path: Path) -> None:
+    whole, _ = applied(flowers, write(tmp_path / "a.parquet", without_target(30)), tmp_path / "1.parquet", "logits")
+    one = {name: column[:1] for name, column in without_target(30).items()}
+    alone, _ = applied(flowers, write(tmp_path / "b.parquet", one), tmp_path / "2.parquet", "logits")
+    numpy.testing.assert_allclose(alone["logits"][0].as_py(), whole["logits"][0].as_py(), rtol=1e-5)
+
+
+@over(
+    "classes, values, message",
+    [
+        ("label", "label", "--classes label names no column\n      = write --classes label=COLUMN"),
+        ("lable=y", "label", "--classes names `lable`, which is not in --values\n      = did you mean `label`?"),
+        ("label=x", "label", "the column `x` has no classes\n      = columns with classes are y"),
+        ("logits=y", "logits", "`logits` is not one class index for each sample\n      = name a value of integers"),
+        ("wrong=y", "wrong", r"and there are 3 classes"),
+    ],
+)
+def test_wrong_classes(classes: str, values: str, message: str, flowers: runner.Run, tmp_path: Path) -> None:
+    file = write(tmp_path / "new.csv", without_target(5))
+    with pytest.raises(runner.SteprunError, match=re.escape(message)):
+        applied(flowers, file, tmp_path / "o.csv", values, classes=(classes,))
+    assert not (tmp_path / "o.csv").exists()

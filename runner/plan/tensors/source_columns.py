@@ -13,7 +13,7 @@ from torch import Tensor
 from runner.config import Config, InitExpression, TensorDeclaration
 from runner.faults import PlacedFault
 from runner.plan.data.files import CastFault, FileFault
-from runner.plan.data.selected_rows import selected_blocks
+from runner.plan.data.selection.selected_rows import selected_blocks
 from runner.plan.data.sources import BatchColumn, SourcePlan
 from runner.plan.memory import unbounded_memory
 from runner.plan.tensors.reductions import Reduction, block_rows, reduce, reduction_of

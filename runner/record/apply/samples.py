@@ -108,7 +108,7 @@ def plan_samples(
         "shuffle": False,
         "drop_last": False,
         "select": None,
-        **{key: _kept(getattr(declared, key), declared.columns, wanted) for key in _OF_COLUMNS},
+        **{key: _kept(entries, declared.columns, wanted) for key in _OF_COLUMNS if (entries := getattr(declared, key))},
     }
     faults = Faults(config.document)
     scalars: dict[str, Any] = {}
