@@ -243,7 +243,7 @@ def _declare(request: _Request) -> Declarations:
     check_names(config, faults)
     faults.stop()
     with faults.collecting():
-        context = fitted_values(tensors, context)
+        context = fitted_values(tensors, context, start)
     faults.stop()
     return Declarations(context, tensors, start, Supply(sources, config.device, fitted=columns_named(config)))
 

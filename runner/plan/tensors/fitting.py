@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
+from runner.faults import PlacedFault
+from runner.language.dtypes import dtype_name
+from runner.plan.data.arrays import safetensors_contents
+from runner.plan.data.files import ArrayFile, FileFault, read
+from runner.plan.data.sandbox import open_ordinary
 from runner.plan.data.sources import SourcePlan
+from runner.plan.tensors.from_run import FromRunPlan
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import InitialContext, initial_values
+from runner.plan.tensors.run_files import FITTED_FILE
 from runner.plan.tensors.tensors import TensorPlan
 
 _COPIES = 4
 """How often an expression that holds a column may need its bytes: the column, and results of its size."""
 
 
-def fitted_values(tensors: Mapping[str, TensorPlan], context: InitialContext) -> InitialContext:
+COMPLEX = ".complex"
+"""The end of the key of a complex tensor in a file of fitted tensors, stored as pairs of real numbers."""
+
+
+def fitted_values(
+    tensors: Mapping[str, TensorPlan], context: InitialContext, start: FromRunPlan | None = None
+) -> InitialContext:
     """The context with the value of each tensor whose expression reads a data source.
 
+    Args:
+        start: the run that the config starts from, which gives the values that it computed itself.
     Raises:
-        PlacedFault: a value cannot be computed.
+        PlacedFault: a value cannot be computed, or that of the other run has another shape or dtype.
     """
     paths = {name: tensor.init.path for name, tensor in tensors.items() if isinstance(tensor.init, Computed)}
     recorded = {name: value for name, value in context.fitted.items() if name in paths}
     names = [name for name, path in paths.items() if path in context.fitting and name not in recorded]
-    values = initial_values(tensors, context, names) if names else {}
+    if start is not None and names:
+        taken = _of_run(start, {name: tensors[name] for name in names})
+        recorded |= taken
+        names = [name for name in names if name not in taken]
+    values = initial_values(tensors, replace(context, fitted=recorded), names) if names else {}
     return replace(context, fitted=recorded | {name: values[name] for name in names})
+
+
+def _of_run(start: FromRunPlan, tensors: Mapping[str, TensorPlan]) -> dict[str, Tensor]:
+    """The values of tensors that a run computed from data."""
+    path = None if start.weights.directory is None else start.weights.directory / FITTED_FILE
+    if path is None or not path.exists():
+        return {}
+    found: dict[str, Tensor] = {}
+    try:
+        with open_ordinary(path) as file:
+            _, entries, _ = safetensors_contents(file, os.fstat(file.fileno()).st_size, path.name)
+        for name, tensor in tensors.items():
+            if name in entries:
+                found[name] = read(ArrayFile(path, name, None))
+            elif name + COMPLEX in entries:
+                found[name] = torch.view_as_complex(read(ArrayFile(path, name + COMPLEX, None)))
+            if name in found:
+                _check_like(tensor, found[name])
+    except FileFault as fault:
+        raise PlacedFault(("from_run",), fault.message, fault.hint) from fault
+    return found
+
+
+def _check_like(tensor: TensorPlan, value: Tensor) -> None:
+    if tuple(value.shape) != tensor.shape or value.dtype != tensor.dtype:
+        one = f"{dtype_name(tensor.dtype)} of shape {list(tensor.shape)}"
+        other = f"{dtype_name(value.dtype)} of shape {list(value.shape)}"
+        message = f"`{tensor.name}` is {one}, and the run of `from_run` computed {other}"
+        raise PlacedFault(tensor.path, message, "rename it to compute it from this data", key=True)
 
 
 def room_for_columns(context: InitialContext) -> int:

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from runner.errors import Problem, RunError
 from runner.plan.memory import machine_memory
+from runner.plan.tensors.fitting import COMPLEX
+from runner.plan.tensors.run_files import FITTED_FILE
 from runner.record.directory import write_atomically
 from runner.safe_files import Folder
 
-FITTED_FILE = "fitted.safetensors"
 FITTED = "fitted"
 """The manifest's key for the digest of that file; absent if nothing was fitted."""
-
-_COMPLEX = ".complex"  # the end of the key of a complex tensor, stored as pairs of real numbers
 
 
 def save_fitted(directory: Path, fitted: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def save_fitted(directory: Path, fitted: Mapping[str, Tensor]) -> dict[str, Any]
     from safetensors.torch import save
 
     stored = {
-        name + _COMPLEX * value.is_complex(): torch.view_as_real(value) if value.is_complex() else value
+        name + COMPLEX * value.is_complex(): torch.view_as_real(value) if value.is_complex() else value
         for name, value in sorted(fitted.items())
     }
     data = save({key: value.detach().contiguous() for key, value in stored.items()})
@@ -69,7 +68,7 @@ def load_fitted(directory: Path, manifest: Mapping[str, Any]) -> dict[str, Tenso
     try:
         stored = load(data)
         return {
-            key.removesuffix(_COMPLEX): torch.view_as_complex(value) if key.endswith(_COMPLEX) else value
+            key.removesuffix(COMPLEX): torch.view_as_complex(value) if key.endswith(COMPLEX) else value
             for key, value in stored.items()
         }
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:

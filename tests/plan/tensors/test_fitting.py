@@ -253,3 +253,28 @@ def test_a_config_too_large_for_real_examples_reads_columns_too(tmp_path: Path) 
     plan = runner.compile(runner.loads(text, base=str(tmp_path)))
     numpy.testing.assert_allclose(plan.fitted["c"].numpy(), WIDE.mean(0), rtol=1e-6)
     assert plan.tables["c"] == tuple(plan.fitted["c"].tolist())
+
+
+FINE = """
+parameters: {w: {shape: [4], init: 0.0}}
+data: {train: {columns: {x: x.npy}, batch_size: 2}}
+constants: {mean: {init: {expression: "train.x.mean(0)"}}, own: {init: {expression: train.x.std(0)}}}
+expression: loss = ((x - mean) * w / own).square().sum()
+optimizer: {sgd: {lr: 0.0}}
+steps: 1
+"""
+
+
+def test_a_config_that_starts_from_a_run_takes_what_the_run_computed(tmp_path: Path) -> None:
+    save(tmp_path, X)
+    before = tmp_path / "before.yaml"
+    before.write_text(FINE.replace("own", "spread"), encoding="utf-8")
+    run = runner.run(before, runs_dir=tmp_path / "runs")
+    save(tmp_path, X + 100)
+    plan = runner.compile(runner.loads(FINE + f"from_run: {run.path}\n", base=str(tmp_path)))
+    numpy.testing.assert_allclose(plan.fitted["mean"].numpy(), WIDE.mean(0), rtol=1e-6)  # of the run's data
+    numpy.testing.assert_allclose(plan.fitted["own"].numpy(), (X + 100).astype(float).std(0, ddof=1), rtol=1e-6)
+    other = FINE.replace("train.x.mean(0)", "train.x.mean(0, keepdim=True)") + f"from_run: {run.path}\n"
+    message = r"`mean` is float32 of shape \[1, 4\], and the run of `from_run` computed float32 of shape \[4\]"
+    with pytest.raises(ConfigError, match=message):
+        runner.compile(runner.loads(other, base=str(tmp_path)))
