@@ -89,7 +89,8 @@ def _parquet_writer(file: IO[bytes]) -> Iterator[Write]:
         nonlocal writer, rows
         if waiting:
             if writer is None:
-                writer = pyarrow.parquet.ParquetWriter(file, waiting[0].schema)
+                schema = waiting[0].schema
+                writer = pyarrow.parquet.ParquetWriter(file, schema, use_dictionary=_repeating(schema))
             writer.write_table(pyarrow.Table.from_batches(waiting), row_group_size=GROUP_ROWS)
             waiting.clear()
             rows = 0
@@ -107,6 +108,12 @@ def _parquet_writer(file: IO[bytes]) -> Iterator[Write]:
     finally:
         if writer is not None:
             writer.close()
+
+
+def _repeating(schema: pyarrow.Schema) -> list[str]:
+    """The columns whose values may repeat; a dictionary of floating numbers only takes time."""
+    types = pyarrow.types
+    return [field.name for field in schema if types.is_string(field.type) or types.is_integer(field.type)]
 
 
 @contextmanager
