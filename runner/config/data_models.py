@@ -9,6 +9,7 @@ from runner.config.fields import (
     Dtype,
     Encoding,
     Expression,
+    Filled,
     Flag,
     Header,
     Missing,
@@ -29,7 +30,7 @@ class Dialect(Frozen):
     delimiter: Character | None = optional("Character between the cells of a text table. `,`, in a .tsv file a tab.")
     decimal: Character = default(".", "Decimal point of the numbers in a text table.")
     quote: Character | None = default('"', "Character around cells of a text table; `null` if none has a meaning.")
-    comment: Text | None = optional("Lines of a text table that begin with this text are left out.")
+    comment: Filled | None = optional("Lines of a text table that begin with this text are left out.")
     encoding: Encoding = default("utf-8", "Encoding of a text table.")
     header: Header = default(
         True, "`true`: the first line of a text table names its columns. `false`: they are 0, 1, …. Or their names."

@@ -80,6 +80,11 @@ def check_text(value: object) -> str:
     return value
 
 
+def check_filled(value: object) -> str:
+    """Accepts text with a character."""
+    return _not_empty(check_text(value), "text")
+
+
 def check_expression(value: object) -> str:
     """Accepts an expression; a bare number counts as one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -298,6 +303,7 @@ if TYPE_CHECKING:
     RunName = str | None
     Character = str
     Encoding = str
+    Filled = str
     Header = bool | tuple[str, ...]
     Missing = tuple[str, ...]
     Names = tuple[str, ...] | None
@@ -332,6 +338,7 @@ else:
     Names = _kind(check_names, _NAMES_SCHEMA)
     Columns = _kind(check_columns, _COLUMNS_SCHEMA)
     Character = _kind(check_character, {"type": "string", "pattern": "^[^0-9A-Za-z\r\n]$"})
+    Filled = _kind(check_filled, {"type": "string", "pattern": r"\S"})
     Encoding = _kind(check_encoding, {"type": "string", "examples": ["utf-8", "latin-1", "utf-16", "cp1252"]})
     Header = _kind(
         check_header,

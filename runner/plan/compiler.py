@@ -35,9 +35,8 @@ from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
-from runner.plan.data.fits import fitted as fits_of_sources
-from runner.plan.data.readings import class_counts
-from runner.plan.data.selection.fitting_rows import rows_to_fit
+from runner.plan.data.reading.fits import fitted as fits_of_sources
+from runner.plan.data.reading.source_tables import class_counts
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
 from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
@@ -132,9 +131,8 @@ def _with_fits(config: Config, allowed: tuple[Path, ...], limits: PlanLimits) ->
     if not config.data:
         return config
     faults = Faults(config.document)
-    memory = limits.memory or machine_memory()
-    scalars = scalar_constants(config, Faults(config.document))
-    config = fits_of_sources(config, faults, allowed, memory, lambda table: rows_to_fit(table, config, scalars, memory))
+    scalars = scalar_constants(config, Faults(config.document))  # without those that count classes; reported later
+    config = fits_of_sources(config, scalars, faults, allowed, limits.memory or machine_memory())
     faults.stop()
     return config
 

@@ -41,8 +41,8 @@ def data(file: FilePath, as_json: Json = False) -> None:
 
     The block is a proposal: it takes the last column for the target.
     """
+    from runner.plan.data.reading.summary import summarise
     from runner.plan.data.sandbox import FileFault
-    from runner.plan.data.summary import summarise
 
     path = Path(os.path.realpath(file))
     try:

@@ -52,11 +52,13 @@ def _source(written: Any, path: Path, faults: Faults) -> DataDeclaration | None:
 
 def check_dialect(declared: Dialect, path: Path, faults: Faults) -> None:
     """Reports characters of a text table that have two meanings."""
-    roles = {key: getattr(declared, key) for key in ("delimiter", "decimal", "quote")}
+    file = getattr(declared, "file", None)
+    usual = "\t" if file is not None and file.lower().endswith(".tsv") else ","
+    roles = {"delimiter": declared.delimiter or usual, "decimal": declared.decimal, "quote": declared.quote}
     for key, other in (("decimal", "delimiter"), ("quote", "delimiter"), ("quote", "decimal")):
         if roles[key] is not None and roles[key] == roles[other]:
             message = f"`{other}` and `{key}` are both `{roles[key]}`"
-            written = key if key in declared.model_fields_set else other
+            written = next((each for each in (key, other) if each in declared.model_fields_set), key)
             faults.add((*path, written), message, "give them different characters")
             return
 

@@ -22,7 +22,7 @@ from runner.plan.data.casting import first_misfit, is_lossless
 from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, locate, locate_all
 from runner.plan.data.tables.columns import Columns
-from runner.plan.data.tables.conversions import PLAINLY, Reading
+from runner.plan.data.tables.conversions import PLAINLY, Reading, unknown_class
 from runner.plan.data.tables.header import DELIMITERS
 from runner.plan.data.tables.parquet import (
     Part,
@@ -35,6 +35,7 @@ from runner.plan.data.tables.parquet import (
     row_groups,
 )
 from runner.plan.data.tables.text_cache import read_selection, selection_of, text_read_once
+from runner.plan.data.tables.text_selection import placed
 from runner.plan.data.tables.text_table import column_names, place_in_text
 from runner.plan.memory import machine_memory
 
@@ -242,6 +243,17 @@ def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
         return f"{file} holds {shown} in row {row}{at} of the column `{column}`"
     at = f", column {inner[0]}" if len(inner) == 1 else f" at {list(inner)}" if inner else ""
     return f"{array.name} holds {shown} in row {index[0]}{at}"
+
+
+def unknown_class_at(array: ArrayFile, column: str, row: int, word: str) -> FileFault:
+    """The fault of a text that is not one of the classes of a column, by its row in all files."""
+    fault = unknown_class(row, word, column, array.reading.of(column))
+    if array.is_text:
+        return placed(fault, column, selection_of(array.paths, array.columns, array.reading))
+    file, row = _file_of(array, row)
+    shown = f"`{word[:40]}`" if word else "nothing"
+    message = f"{file} holds {shown} in row {row} of the column `{column}`"
+    return FileFault(f"{message}, {fault.reason}" if fault.reason else message, fault.hint, about_columns=True)
 
 
 def column_at(array: ArrayFile, names: Sequence[str], place: int) -> str:

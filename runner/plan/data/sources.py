@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -18,15 +17,17 @@ from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
 from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of, open_array
-from runner.plan.data.readings import SourceTable, dialect_of, source_table
+from runner.plan.data.reading.fits import check_classes
+from runner.plan.data.reading.source_tables import SourceTable, dialect_of, source_table
 from runner.plan.data.row_files import has_rows
-from runner.plan.data.selection.columns import column_bound_to, open_table
-from runner.plan.data.selection.planning import ClassCount, Request, Selected, columns_named, select_rows
+from runner.plan.data.selection.of_source import select_source
+from runner.plan.data.selection.planning import ClassCount, columns_named
 from runner.plan.data.selection.selected_rows import check_selected
-from runner.plan.data.selection.selection import Selection, all_rows
+from runner.plan.data.selection.selection import Selection
 from runner.plan.data.tables.columns import names_in
 from runner.plan.data.tables.conversions import Reading
 from runner.plan.scalars import integer
+from runner.text import counted
 
 STREAMED_FROM = 1 / 4
 """A source larger than this fraction of the memory is streamed if its files can be read in parts."""
@@ -231,7 +232,9 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
             raise PlacedFault((*path, "columns", batch_name), message, "give the columns of a source equal lengths")
     if count == 0:
         raise PlacedFault(path, f"the source `{name}` has no samples", "use a file with samples", key=True)
-    selected = _selected(declared, path, columns, count, context)
+    arrays = {column.name: column.array for column in columns}
+    scalars, faults, memory = context.scalars, context.faults, context.memory
+    selected = select_source(declared, path, arrays, count, scalars, faults, memory)
     if selected is None:
         return None
     samples = selected.selection.samples
@@ -243,7 +246,8 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
     if batch_size is None:
         return None
     if batch_size > samples:
-        there = f"the source, which has {samples} samples" if samples == count else f"the {samples} selected samples"
+        whole = f"the source, which has {counted(samples, 'sample')}"
+        there = whole if samples == count else f"the {counted(samples, 'selected sample')}"
         raise PlacedFault(where, f"a batch of {batch_size} is larger than {there}", f"write at most {samples}")
     source = SourcePlan(
         name,
@@ -262,32 +266,11 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
 def _check_selected(columns: Iterable[BatchColumn], selection: Selection, context: SourceContext) -> None:
     for column in columns:
         try:
+            check_classes(column.array, selection, context.memory)
             check_selected(column.array, column.dtype, selection, context.memory)
         except FileFault as fault:
-            raise PlacedFault(column.dtype_path, fault.message, fault.hint) from fault
-
-
-def _selected(
-    declared: DataDeclaration, path: ConfigPath, columns: Sequence[BatchColumn], rows: int, context: SourceContext
-) -> Selected | None:
-    """The rows that are samples; None after a problem was reported."""
-    if declared.select is None:
-        return Selected(all_rows(rows))
-    arrays = {column.name: column.array for column in columns}
-    shared = declared.file is not None
-    bound = {name: column_bound_to(array, name, shared) for name, array in arrays.items()}
-    return select_rows(
-        Request(
-            declared.select,
-            (*path, "select"),
-            rows,
-            cache(partial(open_table, arrays, shared, rows, context.memory)),
-            {name: found for name, found in bound.items() if found is not None},
-            context.scalars,
-            context.faults,
-            context.memory,
-        )
-    )
+            at = column.path if fault.about_columns else column.dtype_path
+            raise PlacedFault(at, fault.message, fault.hint) from fault
 
 
 def _read_in_parts(source: SourcePlan, context: SourceContext) -> SourcePlan:

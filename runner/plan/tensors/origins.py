@@ -20,7 +20,7 @@ from runner.optim.arguments import Scope, argument_value, integer, scalar
 from runner.optim.plans import Path
 from runner.plan.data.dtypes import Number
 from runner.plan.data.files import FileFault, describe, open_array, table_names
-from runner.plan.data.readings import check_keys, dialect_of
+from runner.plan.data.reading.source_tables import check_keys, dialect_of
 from runner.plan.data.tables.columns import expanded
 from runner.plan.data.tables.conversions import Reading
 from runner.plan.streams import stream_seed

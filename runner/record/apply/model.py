@@ -23,7 +23,7 @@ from runner.language.inference.inference import Bounds, Inference
 from runner.language.lowering.lower import lower_statements, uses_grad
 from runner.language.lowering.scope import Environment, declare_functions
 from runner.language.text.faults import LanguageError
-from runner.plan.data.readings import class_counts
+from runner.plan.data.reading.source_tables import class_counts
 from runner.plan.determinism import deterministic
 from runner.plan.scalars import scalar_constants
 from runner.plan.tensors.examples import infer_initial

@@ -14,6 +14,12 @@ from runner.plan.data.selection.strata import prefix_counts
 
 _EXACT = Context(prec=1100, rounding=ROUND_HALF_UP)  # any float64 times any number of rows
 
+CANDIDATES = 8
+"""How many groups compete for a place in a stratified order of groups."""
+
+MOST_COUNTS = 1 << 21
+"""Maximum class counts of groups, groups times classes, for which the groups compete."""
+
 LABEL_BYTES = 40
 """Bytes for each row while rows are cut by classes or groups."""
 
@@ -92,8 +98,8 @@ def cut_strata(cut: Cut, order: Order, classes: Integers) -> Part:
 def cut_groups(cut: Cut, seed: int, groups: Integers, classes: Integers | None) -> Part:
     """The same with whole groups. A group belongs to the part that the middle of its rows is in.
 
-    The order is one of the groups. With classes, a group counts as its most frequent class, and the groups of each
-    class are spread evenly over the order, by their rows.
+    The order is one of the groups. With classes, the groups of each class are spread evenly over the order, where a
+    group counts as its most frequent class. Then each turn takes the group that balances the classes best.
 
     Args:
         groups: the group of each row, from 0: int64 `(rows,)`.
@@ -104,13 +110,80 @@ def cut_groups(cut: Cut, seed: int, groups: Integers, classes: Integers | None) 
     if classes is None:
         ranked = numpy.argsort(placed)
     else:
+        counts = _class_counts(groups, classes)
+        if counts is not None and isinstance(cut, Fold):
+            inside = (dealt_to_folds(counts, placed, cut.of) == cut.number)[groups]
+            return _part(inside if cut.held_out else ~inside)
         ranked = _spread_over_classes(sizes, placed, _most_frequent(groups, classes))
+        ranked = ranked if counts is None else balanced(ranked, counts)
     ends = numpy.cumsum(sizes[ranked])
     twice_middle = 2 * ends - sizes[ranked]
     first, last = cut.bounds(len(groups))
     within = numpy.zeros(len(sizes), dtype=bool)
     within[ranked] = (twice_middle > 2 * first) & (twice_middle <= 2 * last)
     return _part(within[groups] if isinstance(cut, Share) or cut.held_out else ~within[groups])
+
+
+def _class_counts(groups: Integers, classes: Integers) -> Integers | None:
+    """The rows of each class in each group: `(groups, classes)`; None if that is too many numbers."""
+    count, several = int(groups.max()) + 1, int(classes.max()) + 1
+    if several == 1 or count * several > MOST_COUNTS:
+        return None
+    return numpy.bincount(groups * several + classes, minlength=count * several).reshape(count, several)
+
+
+def balanced(ranked: Integers, counts: Integers) -> Integers:
+    """The groups in an order whose every prefix has nearly equal proportions of the classes.
+
+    Each turn takes, of the next `CANDIDATES` groups, the one after which the class counts are nearest to their
+    proportions, by the chi-squared statistic. A group that is passed over for long is taken then.
+    """
+    count, totals = len(ranked), counts.sum(axis=0)
+    shares = totals / totals.sum()
+    taken, order = numpy.zeros(len(totals)), numpy.empty_like(ranked)
+    window, waited, following = ranked[:CANDIDATES].tolist(), [0] * min(CANDIDATES, count), CANDIDATES
+    for place in range(count):
+        after = counts[window] + taken
+        off = ((after - after.sum(axis=1, keepdims=True) * shares) ** 2 / totals).sum(axis=1)
+        chosen = 0 if place - waited[0] >= 2 * CANDIDATES else int((off <= _nearly(off.min())).argmax())
+        order[place] = window.pop(chosen)
+        waited.pop(chosen)
+        taken += counts[order[place]]
+        if following < count:
+            window.append(int(ranked[following]))
+            waited.append(place + 1)
+            following += 1
+    return order
+
+
+def _nearly(least: float) -> float:
+    """The bound of values that count as equal to the least one, so that rounding decides nothing."""
+    return least * (1 + 1e-9) + 1e-12
+
+
+def dealt_to_folds(counts: Integers, placed: Integers, of: int) -> Integers:
+    """The fold of each group, from 0.
+
+    Groups of the most uneven classes come first. Each goes to the fold after which the folds differ least in their
+    parts of the classes, and of several such to the one with the fewest rows.
+
+    Source: StratifiedGroupKFold of scikit-learn.
+
+    Args:
+        counts: the rows of each class in each group: int64 `(groups, classes)`.
+        placed: the place of each group in a random order, which decides between equally uneven ones.
+    """
+    folds, totals = numpy.empty(len(counts), dtype=numpy.int64), counts.sum(axis=0)
+    held, rows, each = numpy.zeros((of, len(totals))), numpy.zeros(of), numpy.identity(of)[:, :, None]
+    for group in numpy.lexsort((placed, -counts.std(axis=1).round(9))).tolist():
+        trials = (held + each * counts[group]) / totals  # by the fold that takes it, the fold and the class
+        uneven = trials.std(axis=1).mean(axis=1)
+        best = numpy.flatnonzero(uneven <= _nearly(uneven.min()))
+        fold = int(best[rows[best].argmin()])
+        folds[group] = fold
+        held[fold] += counts[group]
+        rows[fold] += counts[group].sum()
+    return folds
 
 
 def _most_frequent(groups: Integers, classes: Integers) -> Integers:

@@ -52,6 +52,7 @@ class Reading:
     dialect: Dialect = USUAL
     conversions: tuple[tuple[str, Conversion], ...] = ()
     floating: bool = False  # whether a floating dtype is declared, so that integers may be missing
+    lenient: bool = False  # whether unknown classes become -1, as those of rows that are not selected
 
     def of(self, column: str) -> Conversion:
         return next((found for name, found in self.conversions if name == column), PLAIN)
@@ -85,7 +86,9 @@ def converted(cells: Numbers | Words, column: str, reading: Reading) -> Numbers:
     """
     conversion = reading.of(column)
     if isinstance(cells, Words):
-        return _classes(cells, column, conversion) if conversion.classes else _dates(cells, column, reading, conversion)
+        if conversion.classes:
+            return _classes(cells, column, conversion, reading.lenient)
+        return _dates(cells, reading, conversion)
     if conversion.fill is not None:
         return _filled(cells, conversion.fill)
     if cells.blank is not None and not reading.allows_blanks(column):
@@ -108,7 +111,7 @@ def missing_integer(cells: Numbers, column: str) -> CellFault | None:
     if cells.missing is None or cells.values.dtype == numpy.float64 or not cells.missing.any():
         return None
     hint = f"write `fill: {{{column}: 0}}`, or a floating `dtype`"
-    return CellFault(int(cells.missing.argmax()), "a missing number in a column of integers", hint)
+    return CellFault(int(cells.missing.argmax()), f"a missing number, and the column `{column}` holds integers", hint)
 
 
 def _filled(cells: Numbers, fill: int | float) -> Numbers:
@@ -140,23 +143,27 @@ def integer_of(text: str) -> int | None:
         return None
 
 
-def _classes(cells: Words, column: str, conversion: Conversion) -> Numbers:
+def _classes(cells: Words, column: str, conversion: Conversion, lenient: bool) -> Numbers:
     table = numpy.array(class_codes(cells.words, conversion.classes), dtype=numpy.int64)
     codes = table[cells.codes]
-    if len(table) and table.min() < 0 and (unknown := codes < 0).any():
+    if not lenient and len(table) and table.min() < 0 and (unknown := codes < 0).any():
         row = int(unknown.argmax())
-        word = cells.words[cells.codes[row]]
-        if word == BLANK:
-            raise CellFault(row, "", "write a class, or leave the row out")
-        names = [str(name) for name in conversion.classes]
-        known = did_you_mean(word, names, f"the classes are {listing(names, 6)}")
-        raise CellFault(row, f"which is no class of `{column}`", known or "add it to the classes")
+        raise unknown_class(row, cells.words[cells.codes[row]], column, conversion)
     if not conversion.one_hot:
         return Numbers(codes, None)
     return Numbers(codes[:, None] == numpy.arange(len(conversion.classes)), None)
 
 
-def _dates(cells: Words, column: str, reading: Reading, conversion: Conversion) -> Numbers:
+def unknown_class(row: int, word: str, column: str, conversion: Conversion) -> CellFault:
+    """The fault of a text that is not one of the classes."""
+    if word == BLANK:
+        return CellFault(row, "", "write a class, or leave the row out")
+    names = [str(name) for name in conversion.classes]
+    known = did_you_mean(word, names, f"the classes are {listing(names, 6)}")
+    return CellFault(row, f"which is no class of `{column}`", known or "add it to the classes")
+
+
+def _dates(cells: Words, reading: Reading, conversion: Conversion) -> Numbers:
     assert conversion.unit is not None
     absent = {*reading.dialect.missing, BLANK}
     table = numpy.array([_date(word, _SECONDS[conversion.unit]) for word in cells.words], dtype=numpy.float64)

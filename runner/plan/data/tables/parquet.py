@@ -248,7 +248,9 @@ def _values(array: Any, file: str, column: str, start: int, reading: Reading, la
         shown = array[fault.row].as_py()
         held = "a null" if shown is None else f"`{str(shown)[:40]}`"
         message = f"{file} holds {held} in row {start + fault.row} of the column `{column}`"
-        raise FileFault(f"{message}, {fault.reason}" if fault.reason else message, fault.hint) from fault
+        raise FileFault(
+            f"{message}, {fault.reason}" if fault.reason else message, fault.hint, about_columns=True
+        ) from fault
     return torch.from_numpy(numpy.ascontiguousarray(cells.values))
 
 
@@ -357,7 +359,9 @@ def _arrow_kind(field: Any, file: str) -> tuple[tuple[int, ...], torch.dtype]:
             hint = f"write `classes: {{{field.name}: sorted}}` to number its texts, or select another column"
         elif pyarrow.types.is_temporal(field.type):
             hint = f"write `dates: {{{field.name}: days}}`"
-        raise FileFault(f"the column `{field.name}` of {file} holds {field.type}, not numbers", hint)
+        raise FileFault(
+            f"the column `{field.name}` of {file} holds {field.type}, not numbers", hint, about_columns=True
+        )
     return tuple(shape), WIDENED.get(dtype, dtype)
 
 
@@ -386,7 +390,7 @@ def _arrow_values(array: Any, file: str, column: str, start: int) -> Tensor:
         if array.null_count:
             first = row(array.is_null().to_pylist().index(True))
             hint = "write `missing: [null]` to read nulls as NaN, or `fill` them"
-            raise FileFault(f"the column `{column}` of {file} has a null in row {first}", hint)
+            raise FileFault(f"the column `{column}` of {file} has a null in row {first}", hint, about_columns=True)
         if isinstance(array, pyarrow.ExtensionArray):
             array = array.storage
         elif pyarrow.types.is_fixed_size_list(array.type):

@@ -98,4 +98,4 @@ def placed(fault: CellFault, column: str, selection: TextSelection) -> FileFault
         shown = f"`{place.text[:40]}`" if place.text else "nothing"
         at = "" if f"`{column}`" in fault.reason else f" in the column `{column}`"
         message = f"{place.file}:{place.line} holds {shown}, {fault.reason}{at}"
-    return FileFault(message, fault.hint)
+    return FileFault(message, fault.hint, about_columns=True)

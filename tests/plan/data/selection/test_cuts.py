@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from runner.plan.data.selection.cuts import Cut, Fold, Part, Share, cut_groups, cut_rows, cut_strata
 from runner.plan.data.selection.order import Order
@@ -153,10 +153,11 @@ def test_groups_stay_whole_and_parts_are_near(seed: int, sizes: list[int], ends:
 @given(seeds, sizes_of_classes, st.integers(2, 5))
 def test_folds_of_groups_are_disjoint_and_complete(seed: int, sizes: list[int], of: int) -> None:
     groups, count = labels(sizes), sum(sizes)
+    classes = numpy.arange(count) % 2 if seed % 2 else None
     found: list[int] = []
     for number in range(of):
-        rows = rows_of(cut_groups(Fold(number, of, True), seed, groups, None), count)
-        others = rows_of(cut_groups(Fold(number, of, False), seed, groups, None), count)
+        rows = rows_of(cut_groups(Fold(number, of, True), seed, groups, classes), count)
+        others = rows_of(cut_groups(Fold(number, of, False), seed, groups, classes), count)
         assert not set(groups[rows].tolist()) & set(groups[others].tolist())
         assert sorted(rows + others) == list(range(count))
         found += rows
@@ -188,6 +189,24 @@ def test_folds_of_groups_are_about_as_even_as_those_of_scikit_learn() -> None:
     for number in range(5):
         ours = len(rows_of(cut_groups(Fold(number, 5, True), 0, groups, None), len(groups)))
         assert abs(ours - sum(theirs) / 5) <= largest
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strata_of_folds_of_groups_are_about_as_even_as_those_of_scikit_learn(seed: int) -> None:
+    drawn = numpy.random.default_rng(seed)
+    groups = drawn.integers(0, 60, 1200)
+    mostly = drawn.integers(0, 4, 60)[groups]
+    classes = numpy.where(drawn.random(1200) < 0.8, mostly, drawn.integers(0, 4, 1200))
+
+    def unevenness(folds: list[list[int]]) -> float:
+        parts = numpy.array([numpy.bincount(classes[rows], minlength=4) for rows in folds]) / numpy.bincount(classes)
+        return float(abs(parts - 1 / 5).max())
+
+    ours = [rows_of(cut_groups(Fold(number, 5, True), seed, groups, classes), 1200) for number in range(5)]
+    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+    theirs = [held_out.tolist() for _, held_out in splitter.split(classes, classes, groups)]
+    assert unevenness(ours) <= unevenness(theirs) + 0.03
+    assert sorted(row for rows in ours for row in rows) == list(range(1200))
 
 
 def test_strata_of_groups_follow_the_classes_of_the_groups() -> None:

@@ -41,12 +41,13 @@ class SourceTable:
     columns: Mapping[str, Columns]  # batch column → columns of the file, without globs
     taken: Mapping[str, tuple[str, ...]]  # batch column with a glob → what it took
     wishes: Mapping[str, tuple[Wish, ...]]  # column of the file → what is said of it
+    selects: bool = False  # whether not every row may be a sample
 
     def reading(self, batch_name: str, dtype: str | None) -> Reading:
         """How a batch column is read."""
         chosen = names_in(self.columns[batch_name])
         conversions = ((column, _conversion(self.wishes[column])) for column in chosen if column in self.wishes)
-        return Reading(self.array.reading.dialect, tuple(conversions), is_floating(dtype))
+        return Reading(self.array.reading.dialect, tuple(conversions), is_floating(dtype), self.selects)
 
 
 def dialect_of(declared: Dialect) -> Dialect:
@@ -115,7 +116,7 @@ def source_table(
         if columns[batch_name] != spec:
             listed = set(names_in(spec))
             taken[batch_name] = tuple(each for each in names_in(columns[batch_name]) if each not in listed)
-    return SourceTable(name, array, columns, taken, _wishes(name, declared, columns))
+    return SourceTable(name, array, columns, taken, _wishes(name, declared, columns), declared.select is not None)
 
 
 def _bound(declared: DataDeclaration, names: Iterable[str]) -> set[str]:

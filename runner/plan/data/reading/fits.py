@@ -5,29 +5,30 @@ The first source that asks for it gives it to the others. It becomes part of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy
-from numpy.typing import NDArray
 
-from runner.config import Config, rewritten
+from runner.config import Config, DataDeclaration, rewritten
 from runner.faults import ConfigPath, Faults, PlacedFault
-from runner.plan.data.files import ArrayFile, FileFault
-from runner.plan.data.readings import SourceTable, Wish, source_table
+from runner.language.text.arithmetic import Scalar
+from runner.plan.data.files import ArrayFile, FileFault, groups_of, unknown_class_at
+from runner.plan.data.reading.source_tables import SourceTable, Wish, source_table
+from runner.plan.data.selection.of_source import select_source
+from runner.plan.data.selection.planning import columns_named
+from runner.plan.data.selection.selection import Mask, Selection
 from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words
 from runner.plan.data.tables.columns import names_in
-from runner.plan.data.tables.conversions import Class, as_floating, integer_of
+from runner.plan.data.tables.conversions import Class, as_floating, class_codes, integer_of
 from runner.plan.data.tables.parquet import column_parts
 from runner.plan.data.tables.parquet_cells import numbers_in, words_in
 from runner.plan.data.tables.text_cache import text_columns
 
 MOST_CLASSES = 10_000
 """Maximum classes of one column."""
-
-Selected = Callable[[SourceTable], NDArray[numpy.bool_] | None]
-"""Returns which rows a source selects, or None for all."""
 
 _FITTED: Mapping[str, tuple[str, ...]] = {
     "classes": ("sorted",),
@@ -37,14 +38,14 @@ _FITTED: Mapping[str, tuple[str, ...]] = {
 
 
 def fitted(
-    config: Config, faults: Faults, allowed: Iterable[Path], memory: int, selected: Selected = lambda table: None
+    config: Config, scalars: Mapping[str, Scalar], faults: Faults, allowed: Iterable[Path], memory: int
 ) -> Config:
-    """The config with the classes and the numbers that its sources take from their rows.
+    """The config with the classes and the numbers that its sources take from the rows that they select.
 
     Args:
+        scalars: scalar constants, which `select` may read.
         allowed: additional folders from which reading is allowed.
         memory: available bytes.
-        selected: the rows of each source.
     """
     asking = [name for name, declared in config.data.items() if any(_asked(declared))]
     if not asking:
@@ -54,12 +55,42 @@ def fitted(
     values: dict[ConfigPath, dict[str, Any]] = {}
     for name in asking:
         try:
-            table = source_table(name, config.data[name], faults.document, folders, memory)
+            named = columns_named(config.data[name].select)
+            table = source_table(name, config.data[name], faults.document, folders, memory, named)
             if table is not None:
-                _fit(table, known, values, selected, memory)
+                rows = _selected(table, config.data[name], scalars, faults, memory)
+                _fit(table, known, values, rows, memory)
         except PlacedFault as fault:
             faults.problems.append(fault.problem(faults.document))
     return config if faults.problems else rewritten(config, values)
+
+
+def _selected(
+    table: SourceTable, declared: DataDeclaration, scalars: Mapping[str, Scalar], faults: Faults, memory: int
+) -> Mask | None:
+    """Which rows a source selects; None for all."""
+    if declared.select is None:
+        return None
+    path: ConfigPath = ("data", table.name)
+    arrays = {name: replace(table.array, columns=columns) for name, columns in table.columns.items()}
+    try:
+        rows = _rows(table, memory)
+    except FileFault as fault:
+        raise PlacedFault((*path, "file"), fault.message, fault.hint) from fault
+    found = select_source(declared, path, arrays, rows, scalars, faults, memory)
+    return None if found is None else found.selection.mask(0, rows)
+
+
+def _rows(table: SourceTable, memory: int) -> int:
+    """The number of rows of a table."""
+    if not table.array.is_text:
+        return sum(groups_of(table.array))
+    column = names_in(next(iter(table.columns.values())))[0]
+    of_text = any(wish.key != "fill" for wish in table.wishes.get(column, ()))
+    cells = text_columns(table.array.paths, table.array.reading.dialect, [(column, of_text)], memory)[column, of_text]
+    if isinstance(cells, FileFault):
+        raise cells
+    return len(cells.codes if isinstance(cells, Words) else cells.values)
 
 
 def _asked(declared: Any) -> Iterator[bool]:
@@ -71,10 +102,9 @@ def _fit(
     table: SourceTable,
     known: dict[tuple[str, Any, str], Any],
     values: dict[ConfigPath, dict[str, Any]],
-    selected: Selected,
+    rows: Mask | None,
     memory: int,
 ) -> None:
-    rows: list[NDArray[numpy.bool_] | None] = []
     for column, wishes in table.wishes.items():
         for wish in wishes:
             if not isinstance(wish.value, str) or wish.value not in _FITTED.get(wish.key, ()):
@@ -82,15 +112,13 @@ def _fit(
             alone = wish.written in table.columns and len(names_in(table.columns[wish.written])) == 1
             identity = ("fill" if wish.key == "fill" else "classes", wish.value, wish.written if alone else column)
             if identity not in known:
-                if not rows:
-                    rows.append(selected(table))
-                known[identity] = _fitted(table, column, wish, rows[0], memory)
+                known[identity] = _fitted(table, column, wish, rows, memory)
             path = wish.path[:-1]
             replaced = wish.written if alone or wish.written == column else column
             values.setdefault((*path, wish.written), {})[replaced] = known[identity]
 
 
-def _fitted(table: SourceTable, column: str, wish: Wish, rows: NDArray[numpy.bool_] | None, memory: int) -> Any:
+def _fitted(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int) -> Any:
     try:
         if wish.key == "fill":
             return _replacement(table, column, wish, rows, memory)
@@ -129,7 +157,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _distinct(array: ArrayFile, column: str, rows: NDArray[numpy.bool_] | None, memory: int) -> set[str]:
+def _distinct(array: ArrayFile, column: str, rows: Mask | None, memory: int) -> set[str]:
     found: set[str] = set()
     for cells, start in _word_parts(array, column, memory):
         codes = cells.codes if rows is None else cells.codes[rows[start : start + len(cells.codes)]]
@@ -137,6 +165,24 @@ def _distinct(array: ArrayFile, column: str, rows: NDArray[numpy.bool_] | None, 
         if len(found) > MOST_CLASSES + 1:
             break
     return found
+
+
+def check_classes(array: ArrayFile, selection: Selection, memory: int) -> None:
+    """Check that the selected rows of an array have only classes that its reading knows.
+
+    Raises:
+        FileFault: one has another text; the message has its row.
+    """
+    for column in names_in(array.columns):
+        conversion = array.reading.of(column)
+        if not conversion.classes:
+            continue
+        for cells, start in _word_parts(array, column, memory):
+            known = numpy.array(class_codes(cells.words, conversion.classes)) >= 0
+            wrong = ~known[cells.codes] & selection.mask(start, start + len(cells.codes))
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise unknown_class_at(array, column, start + row, cells.words[cells.codes[row]])
 
 
 def _word_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[Words, int]]:
@@ -167,7 +213,7 @@ def _number_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[
             start += len(found[column])
 
 
-def _replacement(table: SourceTable, column: str, wish: Wish, rows: NDArray[numpy.bool_] | None, memory: int) -> float:
+def _replacement(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int) -> float:
     """The mean or the median of the numbers of a column that are there."""
     total, count = numpy.float64(0), 0
     kept: list[Array] = []
