@@ -53,6 +53,8 @@ def _source(written: Any, path: Path, faults: Faults) -> DataDeclaration | None:
 def check_dialect(declared: Dialect, path: Path, faults: Faults) -> None:
     """Reports characters of a text table that have two meanings."""
     file = getattr(declared, "file", None)
+    if file is not None and not file.lower().endswith((".csv", ".tsv")):
+        return  # planning says which keys do not go with the format
     usual = "\t" if file is not None and file.lower().endswith(".tsv") else ","
     roles = {"delimiter": declared.delimiter or usual, "decimal": declared.decimal, "quote": declared.quote}
     for key, other in (("decimal", "delimiter"), ("quote", "delimiter"), ("quote", "decimal")):

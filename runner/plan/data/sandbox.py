@@ -106,7 +106,7 @@ def locate_all(text: str, folder: Path, allowed: Iterable[Path] = ()) -> tuple[P
         raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
     names = _matching(beside, written.name, text)
     if not names:
-        raise FileFault(f"the glob `{text}` matches no file", _nearest_name(beside / written.name))
+        raise FileFault(f"the glob `{text}` matches no file", "write a glob such as `part-*.csv`")
     return tuple(locate(str(written.parent / name), folder, allowed) for name in names)
 
 

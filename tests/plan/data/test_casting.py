@@ -258,7 +258,7 @@ def test_many_columns_take_no_more_than_their_numbers_twice_and_some_cells(tmp_p
     line = ",".join(["1"] * columns) + "\n"
     (tmp_path / "d.csv").write_text(",".join(f"c{number}" for number in range(columns)) + "\n" + line * rows)
     done = subprocess.run([sys.executable, "-c", WIDE, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 2 * 8 * columns * rows + (112 << 20)  # pyarrow takes up to 90 MiB, whatever the file
+    assert int(done.stdout) < 2 * 8 * columns * rows + (96 << 20)
 
 
 def test_a_table_whose_numbers_do_not_fit_is_refused_while_it_is_read(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def _bound(declared: DataDeclaration, names: Iterable[str]) -> set[str]:
 
 def _wishes(name: str, declared: DataDeclaration, columns: Mapping[str, Columns]) -> dict[str, tuple[Wish, ...]]:
     found: dict[str, tuple[Wish, ...]] = {}
-    read = {column for spec in columns.values() for column in names_in(spec)}
+    read = dict.fromkeys(column for spec in columns.values() for column in names_in(spec))
     for key in _COLUMN_KEYS:
         for written, value in getattr(declared, key).items():
             path: ConfigPath = ("data", name, key, written)

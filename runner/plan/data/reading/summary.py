@@ -35,6 +35,7 @@ class ColumnSummary:
     """What one column of a table holds."""
 
     name: str
+    decimal: str = "."
     rows: int = 0
     missing: int = 0
     kinds: set[str] = field(default_factory=set)
@@ -68,7 +69,7 @@ class ColumnSummary:
             self._range(there.min().item(), there.max().item())
 
     def _word(self, word: str) -> None:
-        number = _number(word)
+        number = _number(word, self.decimal)
         self.kinds.add("dates" if _DATE.fullmatch(word) else "text" if number is None else _kind(number))
         self._range(*(2 * [word if number is None else number]))
         if self.distinct is not None:
@@ -123,7 +124,7 @@ def summarise(path: Path) -> FileSummary:
 
 def _columns(array: ArrayFile, absent: Sequence[str]) -> list[ColumnSummary]:
     names = list(dict.fromkeys(table_names(array)))
-    found = [ColumnSummary(name) for name in names]
+    found = [ColumnSummary(name, array.reading.dialect.decimal) for name in names]
     for start in range(0, len(found), _COLUMNS_AT_ONCE):
         some = found[start : start + _COLUMNS_AT_ONCE]
         for block in raw_blocks(array, [column.name for column in some]):
@@ -137,7 +138,7 @@ def _missing_texts(columns: Sequence[ColumnSummary]) -> list[Any]:
     found: list[Any] = []
     for column in columns:
         words = column.distinct or set()
-        texts = {word for word in words if _number(word) is None}
+        texts = {word for word in words if _number(word, column.decimal) is None}
         if texts and len(texts) < len(words) and all(map(is_usual_missing, texts)):
             found += sorted(texts - set(found))
     return found
@@ -198,10 +199,10 @@ def _decodes(path: Path, encoding: str) -> bool:
     return True
 
 
-def _number(text: str) -> float | int | None:
+def _number(text: str, decimal: str) -> float | int | None:
     for kind in (int, float):
         try:
-            return kind(text)
+            return kind(text.replace(decimal, "."))
         except ValueError:
             continue
     return None

@@ -100,7 +100,8 @@ def _numbers(column: Any, unlike: Collection[type[numpy.generic]]) -> Numbers | 
     if kind is None or kind in unlike or (kind is numpy.float64 and _has_large(column)):
         return None
     if column.null_count == 0:
-        found = Numbers(column.to_numpy(), None)
+        # a copy in numpy's memory, so that pyarrow can use its own again for the next block
+        found = Numbers(numpy.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]), None)
     else:
         missing = pyarrow.compute.is_null(column).to_numpy()
         if column.null_count == len(column):

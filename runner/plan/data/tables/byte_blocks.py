@@ -61,7 +61,7 @@ def byte_blocks(path: Path, dialect: Dialect, delimiter: str, size: int = BLOCK_
             lines = _lines_in(rows)
             rows, cut = (rows, ()) if comment is None else _without_comments(rows, comment, quotes)
             if rows:
-                yield Block(rows, line, cut, quotes.unusual(rows))
+                yield Block(rows, line, cut, quotes.unusual(rows) or quotes.open_after(rows))
             line += lines
 
 

@@ -17,9 +17,6 @@ from runner.plan.data.sandbox import FileFault
 Array = NDArray[numpy.generic]
 
 BLANK = ""
-
-BLANK_HINT = "write `missing: [null]` to read it as NaN"
-
 _BOOLEANS = {"true": True, "false": False}
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
@@ -168,9 +165,9 @@ def _shown(text: str) -> str:
     return text[:40].replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def nothing(file: str, line: int, column: str) -> FileFault:
-    """The fault of a blank cell."""
-    return FileFault(f"{file}:{line} holds nothing in the column `{column}`", BLANK_HINT)
+def blank_hint(dialect: Dialect) -> str:
+    """What to do about a blank cell."""
+    return f"{'add `null` to `missing`' if dialect.missing else 'write `missing: [null]`'} to read it as NaN"
 
 
 def inexact(file: str, line: int, shown: str, column: str) -> FileFault:

@@ -10,7 +10,7 @@ import numpy
 
 from runner.config import Dialect
 from runner.errors import did_you_mean, listing
-from runner.plan.data.tables.cells import BLANK, BLANK_HINT, Array, Numbers, Words
+from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words, blank_hint
 
 Class = str | int
 
@@ -92,7 +92,7 @@ def converted(cells: Numbers | Words, column: str, reading: Reading) -> Numbers:
     if conversion.fill is not None:
         return _filled(cells, conversion.fill)
     if cells.blank is not None and not reading.allows_blanks(column):
-        raise CellFault(cells.blank, "", BLANK_HINT)
+        raise CellFault(cells.blank, "", blank_hint(reading.dialect))
     return cells
 
 
@@ -175,7 +175,7 @@ def _dates(cells: Words, reading: Reading, conversion: Conversion) -> Numbers:
         if (at := wrong[cells.codes]).any():
             row = int(at.argmax())
             if cells.words[cells.codes[row]] == BLANK:
-                raise CellFault(row, "", BLANK_HINT)
+                raise CellFault(row, "", blank_hint(reading.dialect))
             raise CellFault(row, "which is not a date", "write dates such as 2024-01-31")
     values = table[cells.codes]
     return Numbers(values, None) if conversion.fill is None else _filled(Numbers(values, None), conversion.fill)

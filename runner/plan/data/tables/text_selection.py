@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from runner.plan.data.sandbox import FileFault
-from runner.plan.data.tables.cells import Array, Numbers, nothing
+from runner.plan.data.tables.cells import Array, Numbers
 from runner.plan.data.tables.columns import Columns, check_alike
 from runner.plan.data.tables.conversions import CellFault, Reading, as_floating, converted, missing_integer
 from runner.plan.data.tables.text_table import Found, Key, first_inexact, inexact_at, place_in_text
@@ -93,7 +93,7 @@ def placed(fault: CellFault, column: str, selection: TextSelection) -> FileFault
     """The fault of a cell with its file, line and text."""
     place = place_in_text(selection.paths, selection.reading.dialect, fault.row, column)
     if not fault.reason:
-        message = nothing(place.file, place.line, column).message
+        message = f"{place.file}:{place.line} holds nothing in the column `{column}`"
     else:
         shown = f"`{place.text[:40]}`" if place.text else "nothing"
         at = "" if f"`{column}`" in fault.reason else f" in the column `{column}`"
