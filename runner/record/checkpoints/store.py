@@ -126,7 +126,9 @@ def load_checkpoint(plan: Plan, state: State, path: Path, grown: str | None = No
     if differing is not None:
         hint = "undo the change to resume, or run the changed config as a new run"
         raise RunError(Problem(f"the checkpoint {path.name} belongs to another config: {differing}", hint))
-    tensors = _tensors(path, content["tensors"], content["sha256"], largest_checkpoint(plan, state))
+    limit = largest_checkpoint(plan, state)
+    _release_weights(state)
+    tensors = _tensors(path, content["tensors"], content["sha256"], limit)
     try:
         contents = decode(content["state"], tensors)
         check_state(plan, state, contents)
@@ -134,7 +136,15 @@ def load_checkpoint(plan: Plan, state: State, path: Path, grown: str | None = No
         raise _damaged(f"the checkpoint {path.name} does not belong to this run: {error}", path) from error
     if contents["row"] != content["row"]:
         raise _damaged(f"the checkpoint {path.name} does not belong to this run: it has two different row counts", path)
+    for name, parameter in state.parameters.items():
+        parameter.data = contents["weights"][name].to(plan.device)
     restore_state(state, contents, plan.device)
+
+
+def _release_weights(state: State) -> None:
+    """Give back the memory of the initial weights, which those of a checkpoint replace; shapes and dtypes stay."""
+    for parameter in state.parameters.values():
+        parameter.data = torch.empty((), dtype=parameter.dtype, device=parameter.device).expand(parameter.shape)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -239,7 +249,8 @@ def restore_state(state: State, content: Mapping[str, Any], device: str) -> None
     """Restore a new state from what `state_contents` returned; optimizers use its tensors without a copy."""
     with torch.no_grad():
         for name, parameter in state.parameters.items():
-            parameter.copy_(content["weights"][name])
+            if parameter.data_ptr() != content["weights"][name].data_ptr():  # they may be there already
+                parameter.copy_(content["weights"][name])
             gradient = content["gradients"][name]
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
     for name, stepper in state.steppers.items():

@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BufferedReader
 from typing import Any
@@ -96,7 +97,9 @@ def bytes_of(tensor: Tensor) -> memoryview:
 
 
 def _as_it_was(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A stored tensor in its true dtype, without a copy."""
+    """A stored tensor in its true dtype; a file may have any byte for a boolean, and torch needs 0 or 1."""
+    if tensor.dtype == torch.bool:
+        return tensor.view(torch.uint8).ne(0)
     if tensor.dtype == dtype:
         return tensor
     return torch.view_as_complex(tensor) if dtype.is_complex else tensor.view(dtype)
@@ -105,30 +108,33 @@ def _as_it_was(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def read_tensors(file: BufferedReader, name: str) -> tuple[dict[str, Tensor], str]:
     """The tensors of a `.safetensors` file on the CPU, and the SHA-256 of the whole file; the file is read once.
 
+    A thread computes the digest of one tensor while the next one is read.
+
     Raises:
         FileFault: the file is not valid, or its tensors do not lie one after another.
     """
     size = os.fstat(file.fileno()).st_size
     start, entries, metadata = safetensors_contents(file, size, name)
     dtypes = true_dtypes(metadata)
-    file.seek(0)
-    digest = hashlib.sha256(file.read(start))
     headers = {key: safetensors_header(entry, f"{name}#{key}") for key, entry in entries.items()}
     position = 0
     tensors: dict[str, Tensor] = {}
-    for key, (header, begin, end) in sorted(headers.items(), key=lambda item: item[1][1:]):
-        if begin != position or end - begin != header.bytes or start + end > size:
-            raise FileFault(f"{name}#{key} does not lie where the file's header says", "write the file again")
-        tensor = torch.empty(header.shape, dtype=header.dtype)
-        if header.bytes:
-            view = bytes_of(tensor)
-            if file.readinto(view) != len(view):
-                raise FileFault(f"{name} is truncated", "write the file again")
-            digest.update(view)
-            if header.dtype == torch.bool:  # a file may have any byte, and torch needs 0 or 1
-                tensor = tensor.view(torch.uint8).ne(0)
-        tensors[key] = _as_it_was(tensor, true_header(header, dtypes.get(key)).dtype)
-        position = end
+    file.seek(0)
+    digest = hashlib.sha256(file.read(start))
+    with ThreadPoolExecutor(1) as hashing:
+        for key, (header, begin, end) in sorted(headers.items(), key=lambda item: item[1][1:]):
+            if begin != position or end - begin != header.bytes or start + end > size:
+                raise FileFault(f"{name}#{key} does not lie where the file's header says", "write the file again")
+            tensor = torch.empty(header.shape, dtype=header.dtype)
+            if header.bytes:
+                view = bytes_of(tensor)
+                if file.readinto(view) != len(view):
+                    raise FileFault(f"{name} is truncated", "write the file again")
+                hashing.submit(digest.update, view)
+            tensors[key] = tensor
+            position = end
     if start + position != size:
         raise FileFault(f"{name} has {size - start - position:,} bytes more than its header says", "write it again")
+    for key, tensor in tensors.items():
+        tensors[key] = _as_it_was(tensor, true_header(headers[key][0], dtypes.get(key)).dtype)
     return tensors, digest.hexdigest()
