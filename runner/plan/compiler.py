@@ -213,7 +213,8 @@ def _declare(request: _Request) -> Declarations:
         faults.language(("functions", declaration), error, key=head)
     before = len(faults.problems)
     sources = plan_sources(config.data, scalars, DTYPES[config.dtype], faults, request.allowed, request.memory)
-    sound = len(faults.problems) == before  # else what reads a source with a problem would be reported too
+    found = len(faults.problems)
+    sound = found == before  # else what reads a source with a problem would be reported too
     sizes = sizes_of(sources)
     if sound and config.data:
         scalars = scalar_constants(config, faults, counts, sizes)
@@ -235,7 +236,7 @@ def _declare(request: _Request) -> Declarations:
         limit=request.most,
     )
     start, tensors = plan_from_run(config, tensors, request.allowed, faults)
-    if faults.problems:
+    if len(faults.problems) > found or before:
         check_syntax(config, faults)
         faults.stop()
     check_names(config, faults)

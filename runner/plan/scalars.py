@@ -74,11 +74,13 @@ def scalar_constants(
 
 
 def _reads_data(text: str, config: Config) -> bool:
-    """Whether an expression reads a column of a data source, as `train.x`."""
-    return any(
-        isinstance(node.value, ast.Name) and node.value.id in config.data and node.value.id not in config.constants
+    """Whether an expression reads the size of a column of a data source: `train.x.shape`, `len(train.x)`."""
+    columns = {
+        ast.unparse(node)
         for node in attributes_in(text)
-    )
+        if isinstance(node.value, ast.Name) and node.value.id in config.data
+    }
+    return any(f"{column}.shape" in text or f"len({column})" in text for column in columns)
 
 
 def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:

@@ -282,6 +282,10 @@ class _Compiler:
             return self.compile_running_call(node, name, self.extra[name])
         if name == "classes":
             return self.compile_classes(node)
+        if name == "len" and len(node.args) == 1 and isinstance(node.args[0], ast.Attribute) and not node.keywords:
+            shape = self.names.get(f"{source_of(node.args[0], self.text)}.shape")  # `len(train.x)`
+            if shape is not None:
+                return lambda values: shape[0]
         bare = name.removeprefix("math.")
         function = FUNCTIONS.get(bare)
         if function is None and bare in self.refused:

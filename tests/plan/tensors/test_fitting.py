@@ -211,14 +211,15 @@ def test_a_source_that_only_fits_is_used_and_not_opened(tmp_path: Path) -> None:
     text = """
 parameters: {w: {shape: [features], init: 1.0}}
 data: {fit: {columns: {x: x.npy}}}
-constants: {features: "fit.x.shape[1]", c: {init: {expression: fit.x.mean(0)}}}
-expression: loss = (w * c).sum()
+constants: {features: "fit.x.shape[1]", rows: "len(fit.x) + 1", c: {init: {expression: fit.x.mean(0)}}}
+expression: loss = (w * c).sum() / rows
 """
     plan = runner.compile(runner.loads(text, base=str(tmp_path)))
     assert plan.warnings == ()
     assert plan.sources == {}
     assert [path.name for path in plan.files] == ["x.npy"]
     assert plan.tensors["w"].shape == (4,)
+    assert plan.scalars["rows"] == 24
 
 
 def test_a_function_reduces_its_argument_in_blocks(tmp_path: Path) -> None:
