@@ -299,12 +299,18 @@ def parquet_blocks(
             copied = chosen_of(tuple(others), parquet.schema_arrow.names, name) if others else ()
             wanted = dict.fromkeys([*(column for layout, _, _ in layouts for column in layout.columns), *copied])
             start = 0
-            for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=list(wanted)):
+            for batch in _batches(parquet, list(wanted)):
                 tensors = [_block(batch, *each, name, start) for each in layouts]
                 yield tensors, batch.select(list(copied))
                 start += len(batch)
             if start != parquet.metadata.num_rows:
                 raise FileFault(f"{name} is not a valid Parquet file: it has {start:,} rows", _REWRITE)
+
+
+def _batches(parquet: Any, columns: list[str]) -> Iterator[Any]:
+    """Yields record batches, row group by row group: an iterator over several keeps the pages of those it has read."""
+    for group in range(parquet.metadata.num_row_groups):
+        yield from parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns)
 
 
 def _block(batch: Any, layout: _Layout, columns: Columns, reading: Reading, file: str, start: int) -> Tensor:
