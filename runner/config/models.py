@@ -26,7 +26,14 @@ from runner.config.fields import (
     TextOrNull,
 )
 from runner.config.frozen import Frozen, default, optional
-from runner.config.record_models import FromRun, Health, Log, SnapshotDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+)
 
 if TYPE_CHECKING:
     from runner.config.document import Document
@@ -55,8 +62,9 @@ class InitExpression(Frozen):
 
 if TYPE_CHECKING:
     Init = int | float | bool | str | tuple[Any, ...] | InitCall | InitExpression
+    Metric = str | MetricDeclaration
 else:
-    Init = Any  # `sections` checks it
+    Init = Metric = Any  # `sections` checks them
 
 
 class TensorDeclaration(Dialect):
@@ -315,8 +323,13 @@ class Config(Frozen):
         default_factory=dict, description="Functions: `name(arguments)` and the body of each."
     )
     expression: Expression = Field(description="Statements, one a line; the value of the last one is the objective.")
-    metrics: dict[str, Expression] = Field(
-        default_factory=dict, description="Expressions by name, computed with the objective."
+    objectives: dict[str, ObjectiveDeclaration] = Field(
+        default_factory=dict,
+        description="Objectives by name, each one sum over samples divided by another. The first is the default.",
+    )
+    metrics: dict[str, Metric] = Field(
+        default_factory=dict,
+        description="Expressions by name, computed with the objective, or mappings that say how to combine batches.",
     )
     optimizers: dict[str, OptimizerDeclaration] = Field(
         default_factory=dict, description="Optimizers by name, each with its `parameters`."

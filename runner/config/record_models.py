@@ -1,14 +1,46 @@
-"""The models of `from_run`, `log`, `snapshot` and `health`: what a run starts from, records, compares and reports."""
+"""The models of `from_run`, `metrics`, `objectives`, `log`, `snapshot` and `health`: measures and records."""
 
 from typing import ClassVar
 
 from pydantic import Field
 
-from runner.config.fields import Flag, Names, Number, RunName, Text
+from runner.config.fields import Expression, Flag, Names, Number, RunName, Text
 from runner.config.frozen import Frozen, default, optional
 
 BUDGET = 1024**3
 """The default limit on the size of a log, in bytes."""
+
+
+class MetricDeclaration(Frozen):
+    """A metric that says how its values of several batches are combined."""
+
+    noun: ClassVar[str] = "a metric"
+    sum: Expression | None = optional("Expression that is summed over all samples.")
+    over: Expression | None = optional("Expression whose sum divides that of `sum`, both over all samples.")
+    mean: Expression | None = optional("Expression whose mean over all samples is taken.")
+    max: Expression | None = optional("Expression whose largest value over all samples is taken.")
+    min: Expression | None = optional("Expression whose smallest value over all samples is taken.")
+    whole: Expression | None = optional(
+        "Expression that `evaluate` computes once, from values with an entry for each sample of the whole source."
+    )
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The expressions that the config writes, by key."""
+        return {key: text for key in type(self).model_fields if (text := getattr(self, key)) is not None}
+
+
+class ObjectiveDeclaration(Frozen):
+    """An objective that is one sum over all samples, divided by another."""
+
+    noun: ClassVar[str] = "an objective"
+    sum: Expression = Field(description="Expression that is summed over all samples, and differentiated.")
+    over: Expression = Field(description="Expression whose sum divides that of `sum`. It depends on no parameter.")
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The expressions that the config writes, by key."""
+        return {"sum": self.sum, "over": self.over}
 
 
 class Log(Frozen):

@@ -13,18 +13,13 @@ from runner.config.data_models import DataDeclaration, SelectDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
-from runner.config.models import (
-    STEP_MODELS,
-    Config,
-    Expectation,
-    ForEach,
-    Step,
-    TensorDeclaration,
-)
+from runner.config.models import STEP_MODELS, Config, Expectation, ForEach, Step, TensorDeclaration
 from runner.config.record_models import (
     FromRun,
     Health,
     Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
     SnapshotDeclaration,
     ToleranceDeclaration,
     UncertaintyDeclaration,
@@ -51,6 +46,7 @@ from runner.config.schema_forms import (
     undescribed,
     whole,
 )
+from runner.config.sections.measured import WAYS
 from runner.config.sections.names import RESERVED
 from runner.config.sections.optimizers import RULE
 from runner.config.sections.snapshot import TOLERANCES
@@ -95,7 +91,8 @@ def _config() -> Schema:
         "from_run": {"anyOf": [TEXT, merged(FromRun)]},
         "data": by_name("source"),
         "functions": {"type": "object", "propertyNames": _signature(), "additionalProperties": or_null(EXPRESSION)},
-        "metrics": {**names, "additionalProperties": or_null(EXPRESSION)},
+        "metrics": by_name("metric"),
+        "objectives": by_name("objective"),
         "optimizer": {"$ref": "#/definitions/optimizer"},
         "optimizers": by_name("optimizer"),
         "steps": _program(),
@@ -131,6 +128,8 @@ def _config() -> Schema:
             "parameter": _tensor(),
             "constant": _constant(),
             "source": _source(),
+            "metric": _metric(),
+            "objective": {"anyOf": [merged(ObjectiveDeclaration), NULL]},
             "optimizer": optimizer(),
             **optimizer_kinds(),
             "step": _step(),
@@ -149,6 +148,7 @@ def _whole() -> Schema:
         "anyOf": [{"required": [name]} for name in (*optimizers(), RULE)],
         "properties": {RULE: {"type": "object", "required": ["update"]}},
     }
+    one_way = {"anyOf": [{"required": [way[0]]} for way in WAYS]}
     words = "|".join(STEP_MODELS)
     word = {"pattern": rf"^(?![- ]*(?:{words})\s*$)", "errorMessage": "Expected a list of steps: write `- ` before it."}
     return {
@@ -157,6 +157,8 @@ def _whole() -> Schema:
             "parameters": {"type": "object", "minProperties": 1, "additionalProperties": {**parameter, **columns}},
             "constants": {"additionalProperties": {**filled, **columns}},
             "data": {"additionalProperties": {"type": "object", "required": ["columns"]}},
+            "objectives": {"additionalProperties": {"type": "object", "required": ["sum", "over"]}},
+            "metrics": {"additionalProperties": {"if": {"type": "object"}, "then": one_way}},
             "optimizer": {"if": {"type": "object"}, "then": one},
             "optimizers": {"additionalProperties": {"type": "object", **one}},
         },
@@ -217,6 +219,14 @@ def _source() -> Schema:
     select = {"anyOf": [{"type": "string"}, merged(SelectDeclaration)]}
     source = merged(DataDeclaration, columns=columns, select=select)
     return {"description": DataDeclaration.__doc__, "anyOf": [source, NULL]}
+
+
+def _metric() -> Schema:
+    declared = merged(MetricDeclaration)
+    declared["anyOf"] = [
+        {"properties": {key: NULL for key in MetricDeclaration.model_fields if key not in way}} for way in WAYS
+    ]
+    return {"description": MetricDeclaration.__doc__, "anyOf": [EXPRESSION, declared, NULL]}
 
 
 def _program() -> Schema:

@@ -26,6 +26,8 @@ from runner.config.record_models import (
     FromRun,
     Health,
     Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
     SnapshotDeclaration,
     ToleranceDeclaration,
     UncertaintyDeclaration,
@@ -121,6 +123,8 @@ FIELDS: dict[type[Frozen], Schema] = {
         "update_ratio": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
     },
     FromRun: {"run": TEXT, "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
+    MetricDeclaration: dict.fromkeys(MetricDeclaration.model_fields, EXPRESSION),
+    ObjectiveDeclaration: dict.fromkeys(ObjectiveDeclaration.model_fields, EXPRESSION),
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},
         "engine": {"enum": list(ENGINES)},

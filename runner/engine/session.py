@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from runner.engine.binding import Binding
 from runner.engine.state import State
 from runner.engine.watch.health import Health
+from runner.engine.watch.undefined import Undefined
 from runner.engine.watch.watch import Watch
 from runner.plan.plan import Plan
 from runner.plan.program.last_loop import LastLoop, last_loop
@@ -47,8 +48,9 @@ def open_session(
         watch: watches over `state`; by default it reports as Python warnings.
     """
     watch = Watch(plan, state) if watch is None else watch
+    binding = Binding(plan, state, Undefined(plan, state, watch.tell).without)
     return Session(
-        Binding(plan, state),
+        binding,
         watch,
         Health(plan, state, watch.tell),
         checkpoint or _saves_nothing,

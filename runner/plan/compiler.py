@@ -21,7 +21,7 @@ from runner.config import Config
 from runner.errors import ConfigError, EngineError
 from runner.faults import ConfigPath, Faults, KeyPath, PlacedFault, place
 from runner.language.dtypes import DTYPES
-from runner.language.graph.computation import forget_examples
+from runner.language.graph.computation import forget_examples, undefined_at_times
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import MAX_NODES, Bounds, Clock
 from runner.language.inference.torch_warnings import hide_from_now_on
@@ -30,16 +30,24 @@ from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleContext, plan_optimizers
 from runner.plan.checks.advice import TORCH_WARNS, advise
 from runner.plan.checks.device import prepare_device
-from runner.plan.checks.names import check_names, check_syntax
+from runner.plan.checks.names import check_names, check_syntax, warn_of_replaced
+from runner.plan.checks.objectives import check_objectives
 from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
-from runner.plan.data.reading.fits import fitted as fits_of_sources
 from runner.plan.data.reading.source_tables import class_counts
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
-from runner.plan.estimates import Estimates, check_size, count_rows, data_bytes, row_bytes, state_bytes
+from runner.plan.estimates import (
+    Estimates,
+    check_size,
+    count_rows,
+    data_bytes,
+    gathered_bytes,
+    row_bytes,
+    state_bytes,
+)
 from runner.plan.memory import machine_memory
 from runner.plan.plan import Plan
 from runner.plan.program.demand import prepare
@@ -62,7 +70,7 @@ from runner.plan.tensors.examples import (
     fits,
     infer_initial,
 )
-from runner.plan.tensors.fitting import fitted_values, sizes_of
+from runner.plan.tensors.fitting import fitted_values, sizes_of, with_fits
 from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
 from runner.plan.tensors.from_run_state import plan_optimizer_starts
 from runner.plan.tensors.initial_values import NOTHING, Drawings, InitialContext, is_table
@@ -111,7 +119,7 @@ def compile(
     readings = Readings(memory if limits.runs else ANY_SIZE)
     try:
         with text_read_once(columns_read(config)) as tables:
-            config = _with_fits(config, allowed, limits)
+            config = with_fits(config, allowed, memory)
             request = _Request(config, allowed, limits, Faults(config.document), memory, fitted, readings)
             try:
                 plan = _compile(request, None)
@@ -124,17 +132,6 @@ def compile(
             ("expression",), "there is not enough memory to plan this config", hint, key=True
         )
         raise ConfigError([problem]) from error
-
-
-def _with_fits(config: Config, allowed: tuple[Path, ...], limits: PlanLimits) -> Config:
-    """The config with what its sources take from their rows: classes, and numbers for missing ones."""
-    if not config.data:
-        return config
-    faults = Faults(config.document)
-    scalars = scalar_constants(config, Faults(config.document))  # without those that count classes; reported later
-    config = fits_of_sources(config, scalars, faults, allowed, limits.memory or machine_memory())
-    faults.stop()
-    return config
 
 
 def _compile(request: _Request, fake: bool | None) -> Plan:
@@ -211,15 +208,14 @@ def _declare(request: _Request) -> Declarations:
     functions, wrong = declare_functions(config.functions)
     for declaration, head, error in wrong:
         faults.language(("functions", declaration), error, key=head)
+    warn_of_replaced(functions, faults)
     before = len(faults.problems)
     sources = plan_sources(config.data, scalars, DTYPES[config.dtype], faults, request.allowed, request.memory)
-    found = len(faults.problems)
-    sound = found == before  # else what reads a source with a problem would be reported too
+    sound = len(faults.problems) == before  # else what reads a source with a problem would be reported too
     sizes = sizes_of(sources)
     if sound and config.data:
         scalars = scalar_constants(config, faults, counts, sizes)
         if len(faults.problems) > before:
-            check_syntax(config, faults)
             faults.stop()
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
@@ -236,7 +232,7 @@ def _declare(request: _Request) -> Declarations:
         limit=request.most,
     )
     start, tensors = plan_from_run(config, tensors, request.allowed, faults)
-    if len(faults.problems) > found or before:
+    if sound and faults.problems:
         check_syntax(config, faults)
         faults.stop()
     check_names(config, faults)
@@ -275,6 +271,7 @@ def _express(request: _Request, declared: Declarations, fake: bool | None) -> Pr
             supply=supply,
             expression=expression,
         )
+        check_objectives(config.objectives, lowered, values.trainable, faults)
         prepare(values, config.steps)
         possible = columns_of(values.columns, tensors, optimizers, state=config.log.state)
         values.columns = kept_columns(config.log, possible, faults)
@@ -396,12 +393,18 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         on_nonfinite=config.on_nonfinite,
         health=health,
         memory=_memory_limit(request),
+        partial=undefined_at_times(program.lowered) | _of_all_samples(config),
         drawings=program.drawings,
         fitted=declared.context.fitted,
         fitted_from=tuple(supply.sources[source][name] for source, name in sorted(supply.fitted)),
         start=declared.start,
         optimizer_starts=starts,
     )
+
+
+def _of_all_samples(config: Config) -> frozenset[str]:
+    """The metrics that are declared with `whole`; a batch may be too small for them."""
+    return frozenset(name for name, each in config.metrics.items() if not isinstance(each, str) and each.whole)
 
 
 def _estimate(request: _Request, declared: Declarations, program: Program, log: LogPlan) -> Estimates:
@@ -414,7 +417,8 @@ def _estimate(request: _Request, declared: Declarations, program: Program, log: 
         row=row_bytes(log),
         rows=count_rows(program.instructions, log.every),
         data=data_bytes(source for name, source in supply.sources.items() if name in supply.drawn)
-        + sum(declared.context.columns[f"{source}.{name}"].bytes for source, name in request.readings.held),
+        + sum(declared.context.columns[f"{source}.{name}"].bytes for source, name in request.readings.held)
+        + gathered_bytes(program.instructions),
     )
 
 

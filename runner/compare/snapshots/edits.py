@@ -91,7 +91,8 @@ def explains(edit: Edit, first_difference: FirstDifference, plan: Plan) -> bool:
         case "expression":
             return first.role != "value" or _reaches(rest.partition("#")[0], first.name, plan)
         case "metrics":
-            return first.name == rest or first.name.endswith(f".{rest}")
+            name = rest.partition(".")[0]
+            return first.name == name or first.name.endswith(f".{name}")
         case "optimizer" | "optimizers":
             return first.role in ("weight", "state") or not _is_before_any_update(first_difference, plan)
         case "parameters":  # if rows have this parameter, its initial value would differ in the row of the start

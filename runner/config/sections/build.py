@@ -14,15 +14,19 @@ from runner.config.record_models import Health, Log
 from runner.config.sections.data import read_sources
 from runner.config.sections.faults import Faults, TooManyFaults
 from runner.config.sections.from_run import read_from_run
-from runner.config.sections.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
+from runner.config.sections.measured import read_metrics, read_objectives
+from runner.config.sections.names import (
+    check_data_names,
+    check_function_names,
+    check_measured_names,
+    check_tensor_names,
+)
 from runner.config.sections.optimizers import read_optimizers
 from runner.config.sections.snapshot import read_snapshot
 from runner.config.sections.steps import read_program
 from runner.config.sections.tensors import read_constants, read_parameters, scalar_names
 from runner.config.text.nodes import describe, plain
 from runner.errors import Problem, did_you_mean, nearest
-
-_MAPPINGS = ("functions", "metrics")
 
 
 def build_config(document: Document, problems: list[Problem], most: int) -> Config | None:
@@ -41,7 +45,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     _check_keys(data, faults)
     check_tensor_names(data, faults)
     check_function_names(data, faults)
-    check_metric_names(data, faults)
+    check_measured_names(data, faults)
     check_data_names(data, faults)
     scalars = scalar_names(data.get("constants"))
     values: dict[str, Any] = {
@@ -59,10 +63,11 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     values["log"] = _log(data.get("log"), faults)
     values["snapshot"] = read_snapshot(data.get("snapshot"), faults)
     values["health"] = _health(data.get("health"), faults)
-    for key in _MAPPINGS:
-        values[key] = {} if data.get(key) is None else data[key]
-        if isinstance(values[key], dict) and not faults.check_each(values[key].items(), check_expression, (key,)):
-            values[key] = {}
+    values["metrics"] = read_metrics(data.get("metrics"), faults)
+    values["objectives"] = read_objectives(data.get("objectives"), faults)
+    functions = values["functions"] = {} if data.get("functions") is None else data["functions"]
+    if isinstance(functions, dict) and not faults.check_each(functions.items(), check_expression, ("functions",)):
+        values["functions"] = {}
     if data.get("name") is None:
         values["name"] = faults.document.name
     _check_choice(data.get("engine"), ("engine",), ENGINES, "engine", faults)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import SplitComputation, split_scalars
 from runner.optim import Stepper
 from runner.optim.plans import OptimizerPlan
-from runner.plan.program.instructions import Train
+from runner.plan.program.instructions import Accumulation, Part, Train
 
 Lengths = tuple[tuple[int, ...], ...]
 """The batch length of each source, for each micro-batch."""
@@ -105,7 +105,7 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
     accumulation = argument.accumulation
     micro = None
     if accumulation is not None:
-        micro = Micro(tuple(accumulation.parts[output] for output in last.split.tensors), _shares(argument, lengths))
+        micro = Micro(_micro_parts(accumulation, last.split.tensors), _shares(argument, lengths))
     weights = sum(state.parameters[name].nbytes for name in stepped)
     return Built(
         training=Training(
@@ -137,13 +137,29 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
     )
 
 
+def _micro_parts(accumulation: Accumulation, tensors: Sequence[int]) -> tuple[Part, ...]:
+    """Returns how to combine each result that is a tensor; indices refer to these results."""
+    parts = [accumulation.parts[output] for output in tensors]
+    return tuple(
+        part
+        if part.ratio is None
+        else replace(part, ratio=(tensors.index(part.ratio[0]), tensors.index(part.ratio[1])))
+        for part in parts
+    )
+
+
 def _watched(
     binding: Binding, argument: Train, last: _Part, gradients: Sequence[str], stepped: Sequence[str]
 ) -> tuple[Output, ...]:
     """Returns the tensors to check in every iteration: those that the eager engine checks too."""
     plan = binding.plan
+    partial = [
+        Output("result", place)
+        for place, output in enumerate(last.split.tensors)
+        if last.computation.outputs[output].name in plan.partial and has_elements(last.computation.outputs[output])
+    ]
     if plan.on_nonfinite == "ignore":
-        return ()
+        return tuple(partial)  # the eager step runs an iteration in which one is undefined
     hand_on = not argument.clips and all(plan.optimizers[name].kind in HANDING_ON for name in argument.optimizers)
     found = [
         Output("result", place)

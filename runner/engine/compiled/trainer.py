@@ -64,6 +64,9 @@ class Trainer:
         if loop is not None and last is not None and loop.loop == last.loop:
             session.keeping.add(position)
             self._keeps = session.checkpoint
+        self._partial = any(
+            output.name in binding.plan.partial for output in action.argument.evaluation.computation.outputs
+        )
         self._random = any(computation.random for computation in action.argument.evaluation.computations())
 
     def run(self) -> Values:
@@ -171,7 +174,7 @@ class Trainer:
                     raise
                 most = min(most, self._library.longest) // 2 or 1
                 continue
-            if computed is None or not self._watch.active:
+            if computed is None or not (self._watch.active or self._partial):
                 return computed
             most = finite_iterations(computed)
             if most == computed.iterations:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runner.engine.data.orders import PassOrder, pass_order
 from runner.engine.data.placing import placed
-from runner.engine.data.samples import ColumnFault, Samples, open_samples
+from runner.engine.data.samples import ColumnFault, MemorySamples, Samples, open_samples
 from runner.errors import DataWarning, Problem, RunError
 from runner.faults import ConfigPath
 from runner.optim.updates import ALIGNMENT
@@ -112,6 +112,11 @@ class Batches:
         for name in self.__slots__:
             setattr(self, name, getattr(other, name))
 
+    @property
+    def left(self) -> int:
+        """The number of batches of this pass that have not been drawn."""
+        return self.plan.batches - self.position
+
     def lengths(self, count: int) -> list[int]:
         """Returns the number of samples in each of the next `count` batches."""
         size, batches = self.plan.batch_size, self.plan.batches
@@ -183,6 +188,10 @@ class Batches:
             self.taken = self._read(self.seen.start, self.seen.stop)
             yield self.taken
         self.taken, self.seen = before
+
+    def lacks(self, column: str, value: int) -> bool:
+        """Whether no sample of a column has a value; False for columns that are not in memory."""
+        return isinstance(self._samples, MemorySamples) and self._samples.lacks(column, value)
 
     def _draw(self, position: int) -> None:
         place = position - self._first

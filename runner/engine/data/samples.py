@@ -65,6 +65,10 @@ class MemorySamples:
     def at(self, chosen: Tensor) -> Batch:
         return {name: take(chosen) for name, take in self._take.items()}
 
+    def lacks(self, column: str, value: int) -> bool:
+        """Whether no sample of a column has a value."""
+        return not bool((self._columns[column] == value).any())
+
     def first_nan(self) -> Iterator[tuple[str, int]]:
         for name, column in self._columns.items():
             if (column.is_floating_point() and column.dtype.itemsize > 1) or column.is_complex():

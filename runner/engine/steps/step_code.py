@@ -191,6 +191,8 @@ class StepCode:
                 self._lines.append(f"values[{names[output]!r}] = {result}")
             if output in columns:
                 made = f"{self.name(_as_tensor(told.dtype), 'as_tensor')}({result})" if told.scalar else result
+                if told.name in self._binding.plan.partial:
+                    made = f"{self.name(self._binding.defined(told.name), 'defined')}({made})"
                 self._row[columns[output]] = made
 
     def function(self) -> Callable[[], tuple[Tensor | None, ...]]:

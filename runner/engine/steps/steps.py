@@ -194,14 +194,15 @@ def _accumulated(
     binding: Binding, argument: Train, differentiate: Differentiate, look: Check | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
     """A function that accumulates the gradients of all micro-batches, and returns their combined results."""
-    from runner.engine.steps.micro_batches import together, weighing, without_last
+    from runner.engine.steps.micro_batches import scaled, together, weighing, without_last
 
     call = binding.evaluate(argument.evaluation, loops, detached=False)
     draw_again = _drawing(binding, argument.draws_again)
     objective = argument.evaluation.objective
     assert argument.accumulation is not None
     parts = argument.accumulation.parts
-    weigh = weighing(argument, binding.state.batches, binding.state.constants)
+    weigh = weighing(argument, binding.state.batches, binding.reading(loops))
+    ratio = argument.accumulation.ratio
 
     def compute() -> tuple[Any, ...]:
         shares = weigh()
@@ -211,6 +212,9 @@ def _accumulated(
                 draw_again()
                 micro[-1] = without_last(parts, micro[-1])
             results = call()
+            if ratio is not None:  # a ratio of one micro-batch without samples that count is not a number
+                part = scaled(results[ratio[0]], share)
+                results, share = (*results[:objective], part, *results[objective + 1 :]), _ALONE
             differentiate(results[objective], share)
             if look is not None:
                 look(results)
@@ -218,6 +222,9 @@ def _accumulated(
         return together(parts, micro, shares)
 
     return compute
+
+
+_ALONE = (1, 1)
 
 
 def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
@@ -338,6 +345,11 @@ def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
     whole = whole_pass(binding, argument, loops)
     look = session.watch.evaluated(binding, argument, loops)
     values = binding.state.values
+    logged = [
+        (place, result.column, binding.defined(result.name) if result.partial else _same)
+        for place, result in enumerate(argument.results)
+        if result.column is not None
+    ]
 
     def run() -> Values:
         means = whole()
@@ -346,11 +358,15 @@ def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
         row = list(binding.latest)
         for result, mean in zip(argument.results, means, strict=True):
             values[result.name] = mean
-            if result.column is not None:
-                row[result.column] = mean
+        for place, column, defined in logged:
+            row[column] = defined(means[place])
         return tuple(row)
 
     return run
+
+
+def _same(value: Tensor) -> Tensor | None:
+    return value
 
 
 _BINDERS: Mapping[type[Argument], Callable[[Session, Any, Loops], Run]] = {

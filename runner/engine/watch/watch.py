@@ -193,7 +193,8 @@ class Watch:
         """The positions of the outputs of an evaluation that are checked, the objective first."""
         outputs = evaluation.computation.outputs
         found = [evaluation.objective]
-        found += [position for position, output in enumerate(outputs) if output.name in self._plan.lowered.metrics]
+        watched = self._plan.lowered.metrics.keys() - self._plan.partial
+        found += [position for position, output in enumerate(outputs) if output.name in watched]
         return {outputs[position].name: position for position in found if has_elements(outputs[position])}
 
     def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Check | None:
@@ -285,15 +286,12 @@ class Watch:
 
     def evaluated(self, binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Check | None:
         """A check of the means of an `evaluate` step."""
-        results = argument.results
+        results = {result.name: place for place, result in enumerate(argument.results) if not result.partial}
 
         def find(name: str, tensor: Tensor, means: Results) -> Problem:
-            result = next(result for result in results if result.name == name)
-            return evaluated_problem(binding, argument, loops, result, tensor)
+            return evaluated_problem(binding, argument, loops, argument.results[results[name]], tensor)
 
-        outputs = [argument.evaluation.computation.outputs[result.output] for result in results]
-        target = Target(tuple((result.name, position) for position, result in enumerate(results)))
-        return self._look(target, find, outputs)
+        return self._look(Target(tuple(results.items())), find, [result.told for result in argument.results])
 
     # checking
 

@@ -96,7 +96,7 @@ def declare_functions(
 ) -> tuple[dict[str, Function], list[tuple[str, bool, LanguageError]]]:
     """Returns the helper functions of a config by name, and the errors: (declaration, whether in its header, error).
 
-    A helper must not have the name of an operation, nor call itself, directly or through others.
+    A helper must not have the name of an operation of torch, nor call itself, directly or through others.
     """
     functions: dict[str, Function] = {}
     faults: list[tuple[str, bool, LanguageError]] = []
@@ -105,7 +105,12 @@ def declare_functions(
             header = parse_header(declaration)
             if header.name in functions:
                 raise LanguageError(f"`{header.name}` is declared twice", "remove one of them, or rename it")
-            if find_operation(header.name) or header.name in FUNCTIONS or header.name in ("grad", "len", "range"):
+            operation = find_operation(header.name)
+            if (
+                (operation is not None and "measure" not in operation.flags)
+                or header.name in FUNCTIONS
+                or header.name in ("grad", "len", "range")
+            ):
                 raise LanguageError(f"`{header.name}` is an operation already", "choose another name")
         except LanguageError as error:
             faults.append((declaration, True, error))

@@ -13,6 +13,7 @@ from runner.plan.program.instructions import (
     Instruction,
     LoopEnd,
     LoopStart,
+    Train,
 )
 from runner.plan.program.loops import Loop, Loops
 from runner.plan.program.step_context import StepContext
@@ -82,9 +83,20 @@ class ProgramPlanner:
         supply = self.context.values.supply
         supply.drawn.add(name)
         length = self._loops.pass_length(supply.sources[name], loop)
+        if length * (loop.more + 1) != supply.sources[name].batches:
+            self._end_short(start, name)
         head = replace(head, times=length * epochs, source=name, pass_length=length)
         self.instructions.append(LoopEnd(loop.number, head.times, start + 1, name, length))
         self._close(start, head, loop)
+
+    def _end_short(self, start: int, source: str) -> None:
+        """Let the steps of a loop that accumulate take the batches that are left at the end of a pass."""
+        for position in range(start, len(self.instructions)):
+            action = self.instructions[position]
+            train = action.argument if isinstance(action, Action) else None
+            if isinstance(action, Action) and isinstance(train, Train) and source in train.draws_again:
+                ends = replace(train, ends_with=(*train.ends_with, source))
+                self.instructions[position] = replace(action, argument=ends)
 
     def _count(self, written: Any, path: ConfigPath) -> int:
         values = self.context.values

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.config import models
 from runner.errors import did_you_mean
+from runner.language.graph.computation import undefined_at_times
 from runner.plan.program.demand import evaluated
 from runner.plan.program.instructions import (
     Argument,
@@ -139,7 +140,7 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
         parameters = optimized
         inputs = context.differentiates(objective, optimizers, optimized, path)
     context.preferred = context.batches(argument.data, (*path, "data"))
-    evaluation = context.values.evaluation(objective, context.preferred)
+    evaluation = context.values.evaluation(objective, context.preferred, parts=(accumulate or 1) > 1)
     context.check_named(argument.data, evaluation, (*path, "data"))
     made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
     if made.accumulate > 1:
@@ -154,7 +155,7 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
     again = evaluation.sources if made.accumulate > 1 else ()
     for source in again:
         if source in enclosing:
-            context.loops.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"))
+            context.loops.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"), accumulates=True)
     draws = tuple(source for source in evaluation.sources if source not in enclosing)
     return replace(made, draws=draws, draws_again=again)
 
@@ -203,21 +204,39 @@ def _evaluate(context: StepContext, step: models.Step, argument: models.Evaluate
     from runner.plan.program.pools import pool  # imported only if needed
 
     pooled = pool(values, source, wanted, choice, path)
-    computation = pooled.evaluation.computation
     results: list[Result] = []
     positions = {column.name: position for position, column in enumerate(values.columns)}
-    derived = {place: output for output, place in enumerate(pooled.places)}
-    for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=False)):
-        if output.shape is None:
-            message = f"`{value}` has a different shape in every batch, and no mean over them"
-            values.faults.add(path, message, "reduce it with `.mean()`", key=True)
+    at_times = undefined_at_times(values.lowered)
+    for value in wanted:
+        found = pooled.places[value]
         column = f"{name}.{value}"
-        if column not in values.results:  # the problem was already reported
-            return None
-        dtype = values.results[column].dtype
-        results.append(Result(position, column, dtype, positions.get(column), derived.get(position)))
+        if found.told.shape is None or column not in values.results:
+            if found.told.shape is None:
+                message = f"`{value}` has a different shape in every batch, and no mean over them"
+                values.faults.add(path, message, "reduce it with `.mean()`", key=True)
+            if column not in values.results:  # the problem was already reported
+                return None
+        example = values.results[column]
+        if found.whole is not None and found.told.shape != example.shape:
+            message = (
+                f"`{value}` has the shape {found.told.shape} over all samples, and {tuple(example.shape)} in a batch"
+            )
+            values.faults.add(("metrics", value), message, "reduce it: `.mean()` or `.max()`", key=True)
+        partial = value in at_times
+        results.append(
+            Result(
+                found.told,
+                column,
+                example.dtype,
+                positions.get(column),
+                found.output,
+                found.derived,
+                found.whole,
+                partial,
+            )
+        )
     context.objectives.setdefault(objective, values.reaching(objective))
-    return Evaluate(name, pooled.evaluation, tuple(results), pooled.parts, pooled.derived)
+    return Evaluate(name, pooled.evaluation, tuple(results), pooled.parts, pooled.derived, pooled.wholes, pooled.bytes)
 
 
 PLANNERS: Mapping[str, Callable[[StepContext, models.Step, Any], Argument | None]] = {

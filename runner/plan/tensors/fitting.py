@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from runner.faults import PlacedFault
+from runner.config import Config
+from runner.faults import Faults, PlacedFault
 from runner.language.dtypes import dtype_name
 from runner.plan.data.arrays import safetensors_contents
 from runner.plan.data.files import ArrayFile, FileFault, read
+from runner.plan.data.reading.fits import fitted as fits_of_sources
 from runner.plan.data.sandbox import open_ordinary
 from runner.plan.data.sources import SourcePlan
+from runner.plan.scalars import scalar_constants
 from runner.plan.tensors.from_run import FromRunPlan
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import InitialContext, initial_values
@@ -77,6 +81,21 @@ def _check_like(tensor: TensorPlan, value: Tensor) -> None:
         other = f"{dtype_name(value.dtype)} of shape {list(value.shape)}"
         message = f"`{tensor.name}` is {one}, and the run of `from_run` computed {other}"
         raise PlacedFault(tensor.path, message, "rename it to compute it from this data", key=True)
+
+
+def with_fits(config: Config, allowed: Iterable[Path], memory: int) -> Config:
+    """The config with what its sources take from their rows: classes, and numbers for missing ones.
+
+    Raises:
+        ConfigError: a source cannot be read, or has nothing to take them from.
+    """
+    if not config.data:
+        return config
+    faults = Faults(config.document)
+    scalars = scalar_constants(config, Faults(config.document))  # without those that count classes; reported later
+    config = fits_of_sources(config, scalars, faults, allowed, memory)
+    faults.stop()
+    return config
 
 
 def room_for_columns(context: InitialContext) -> int:

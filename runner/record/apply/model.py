@@ -20,7 +20,7 @@ from runner.language.graph.computation import Computation, extract, forget_examp
 from runner.language.graph.draws import draws
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Bounds, Inference
-from runner.language.lowering.lower import lower_statements, uses_grad
+from runner.language.lowering.lower import Measured, lower_statements, uses_grad
 from runner.language.lowering.scope import Environment, declare_functions
 from runner.language.text.faults import LanguageError
 from runner.plan.data.reading.source_tables import class_counts
@@ -30,7 +30,7 @@ from runner.plan.tensors.examples import infer_initial
 from runner.plan.tensors.initial_values import InitialContext, initial_values, tables
 from runner.plan.tensors.tensors import plan_tensors
 from runner.record.apply.columns import ColumnOfRun, SourcesOfRun
-from runner.record.apply.needed import Needed, named_values, needed, tensors_behind
+from runner.record.apply.needed import Needed, named_values, needed, plain_metrics, tensors_behind
 
 MOST_COMPILED = 16
 """How many functions a model keeps, one for each set of values and shapes of batches."""
@@ -195,8 +195,9 @@ class Model:
             self._environment.dtype,
             self.device,
         ).scope(tensors, running={"iteration": 1}, fixed={"training": False})
-        metrics: dict[Hashable, str] = {("metrics", name): config.metrics[name] for name in need.metrics}
-        gradients = any(uses_grad(part, scope) for part in (need.text, *metrics.values()))
+        texts = plain_metrics(config)
+        metrics = [Measured(("metrics", name), {"": texts[name]}) for name in need.metrics]
+        gradients = any(uses_grad(part, scope) for part in (need.text, *texts.values()))
         inference = Inference(Bounds(), gradients, self.device)
         text = need.text if need.text.strip() else "value = 0"
         try:

@@ -25,9 +25,14 @@ class Needed:
 
 
 def named_values(config: Config) -> tuple[str, ...]:
-    """The named values and metrics of a config, in text order."""
+    """The named values of a config, and its metrics that are one expression, in text order."""
     names = [name for statement in parse_statements(config.expression) for name in _assigned(statement)]
-    return tuple(dict.fromkeys([*names, *config.metrics]))
+    return tuple(dict.fromkeys([*names, *plain_metrics(config)]))
+
+
+def plain_metrics(config: Config) -> dict[str, str]:
+    """The metrics that are one expression; others combine batches, and have no value for each sample."""
+    return {name: metric for name, metric in config.metrics.items() if isinstance(metric, str)}
 
 
 def needed(config: Config, wanted: Iterable[str]) -> Needed:
@@ -37,10 +42,11 @@ def needed(config: Config, wanted: Iterable[str]) -> Needed:
         wanted: names that `named_values` returns.
     """
     wanted = tuple(wanted)
-    metrics = tuple(name for name in wanted if name in config.metrics)
+    texts = plain_metrics(config)
+    metrics = tuple(name for name in wanted if name in texts)
     names = {name for name in wanted if name not in metrics}
     for name in metrics:
-        names |= _read(parse_expression(config.metrics[name]))
+        names |= _read(parse_expression(texts[name]))
     names |= _names_of_functions(config, names)
     kept: list[ast.stmt] = []
     for statement in reversed(parse_statements(config.expression)):

@@ -53,7 +53,7 @@ def convert(block: Block, layout: Layout, wanted: Mapping[Key, int]) -> dict[Key
 
 def _read_otherwise(content: bytes) -> set[type[numpy.generic]]:
     """The kinds of number that Python may read otherwise: `0x10` is not an integer, and `+5` is one."""
-    found: set[type[numpy.generic]] = {numpy.int64} if b"0x" in content or b"0X" in content else set()
+    found: set[type[numpy.generic]] = {numpy.int64} if b"x" in content or b"X" in content else set()
     signs = content.count(b"+")
     if signs and signs != content.count(b"e+") + content.count(b"E+"):
         found.add(numpy.float64)

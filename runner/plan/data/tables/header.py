@@ -20,6 +20,13 @@ from runner.plan.data.tables.columns import MOST_COLUMNS
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """The delimiter of each type of file, unless the config writes another."""
 
+WIDE = 1000
+"""A table with more columns is read in larger blocks."""
+
+LARGEST_BLOCK = 64 << 20
+"""Maximum bytes of a block of a wide table."""
+
+_BYTES_OF_A_COLUMN = 4096
 _CANDIDATES = (",", ";", "\t", "|")
 
 Row = tuple[int, list[str]]
@@ -55,6 +62,12 @@ def open_rows(path: Path, dialect: Dialect) -> tuple[Layout, Iterator[Block]]:
     with long_cells():
         names, below = _header(first, path.name, dialect, delimiter)
     layout = Layout(path, dialect, delimiter, names)
+    if len(names) > WIDE:  # so that a block has many rows: converting a column of a block has a cost of its own
+        size = min(LARGEST_BLOCK, _BYTES_OF_A_COLUMN * len(names))
+        blocks = byte_blocks(path, dialect, delimiter, size)
+        first = next(blocks)
+        with long_cells():
+            _, below = _header(first, path.name, dialect, delimiter)
     return layout, itertools.chain([] if below is None else [below], blocks)
 
 
