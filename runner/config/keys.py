@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TOP_LEVEL_KEYS = (
-    "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants",
-    "from_run", "data", "functions", "expression", "objectives", "metrics", "optimizer", "optimizers", "steps", "log",
-    "on_nonfinite", "health", "snapshot",
+    "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "from_run",
+    "data", "functions", "expression", "objectives", "metrics", "optimizer", "optimizers", "steps", "log",
+    "on_nonfinite",
+    "health", "snapshot",
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""
 

@@ -89,7 +89,7 @@ class TensorDeclaration(Dialect):
     columns: Columns = optional(
         "Columns of a .csv, .tsv or .parquet file. One name gives a 1-d tensor, a list a column for each name."
     )
-    stacked: Number = default(0, "Number of leading dimensions whose slices are initialised one by one.")
+    stacked: Number = default(0, "Number of leading dimensions whose slices are initialised and measured one by one.")
 
 
 class GroupDeclaration(Frozen):

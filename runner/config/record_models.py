@@ -1,4 +1,4 @@
-"""The models of `from_run`, `metrics`, `objectives`, `log`, `snapshot` and `health`: measures and records."""
+"""The models of what a run starts from, measures, records, compares and reports."""
 
 from typing import ClassVar
 

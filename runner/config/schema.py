@@ -247,7 +247,7 @@ def _step() -> Schema:
     long_form["oneOf"] = [{"required": [kind]} for kind in kinds]
     words = [{"const": kind, "description": STEP_MODELS[kind].__doc__} for kind in BARE]
     return {
-        "description": "A step: a word, or a mapping with one step and, beside it, `every` and `when`.",
+        "description": "A step: a word, or a mapping with one step; the mapping may also have `every` and `when`.",
         "anyOf": [*words, long_form],
     }
 

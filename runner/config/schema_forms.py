@@ -122,9 +122,9 @@ FIELDS: dict[type[Frozen], Schema] = {
         "unchanged": integer(1),
         "update_ratio": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
     },
-    FromRun: {"run": TEXT, "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
     MetricDeclaration: dict.fromkeys(MetricDeclaration.model_fields, EXPRESSION),
     ObjectiveDeclaration: dict.fromkeys(ObjectiveDeclaration.model_fields, EXPRESSION),
+    FromRun: {"run": TEXT, "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},
         "engine": {"enum": list(ENGINES)},

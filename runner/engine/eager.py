@@ -14,7 +14,7 @@ from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
 from runner.engine.rows import Row
 from runner.engine.session import KEPT, SaveCheckpoint, Session, open_session
-from runner.engine.state import State, Values, initial_state
+from runner.engine.state import State, Values, Withheld, initial_state
 from runner.engine.steps import steps
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
@@ -70,31 +70,10 @@ def execute(
     binding, watch = session.binding, session.watch
     program = [_bind(session, position, instruction, bind) for position, instruction in enumerate(plan.program)]
     program = [(run, None if position in several else action) for position, (run, action) in enumerate(program)]
-    layout, iterations, last = binding.layout, state.iterations, state.last
-
-    def row(action: Action, values: Values) -> Row:
-        number = state.row
-        state.row = number + 1
-        loops = action.loops
-        if loops:
-            iteration, path = iterations[loops[-1]], action.path.format(*iterations)
-        else:
-            iteration, path = 1, action.path
-        return Row(number, action.kind, path, iteration, layout, values if shared else copied(values))
-
-    def kept_after_all() -> Iterator[Row]:
-        """Yields the last rows of a loop that ended early."""
-        while last:
-            position, values = last.pop(0)
-            action = plan.program[position]
-            assert isinstance(action, Action)
-            yield row(action, values)
-
+    row, last = _making_rows(binding, shared=shared), state.last
     if state.row == 0:
         watch.start()
-        state.row = 1
-        values = tuple(binding.latest)
-        yield Row(0, "start", "start", 1, layout, values if shared else copied(values))
+        yield _first_row(binding, shared=shared)
         if watch.failure is not None:
             raise RunError(watch.failure)
     end = len(program)
@@ -103,7 +82,7 @@ def execute(
     around.enter_context(left_alone(plan.device, plan.random))
     around.enter_context(deterministic(plan.device))
     try:
-        yield from kept_after_all()
+        yield from _last_rows(plan, last, row)
         while position < end:
             run, action = program[position]
             if action is None:
@@ -115,7 +94,7 @@ def execute(
                     continue
                 position = state.position = run(position)
                 if last:
-                    yield from kept_after_all()
+                    yield from _last_rows(plan, last, row)
                 continue
             values = run()
             position += 1
@@ -132,6 +111,39 @@ def execute(
         raise run_fault(plan, state, position, error) from error
     finally:
         around.close()
+
+
+def _first_row(binding: Binding, *, shared: bool) -> Row:
+    """Returns the row of the initial values, and counts it."""
+    binding.state.row = 1
+    values = tuple(binding.latest)
+    return Row(0, "start", "start", 1, binding.layout, values if shared else copied(values))
+
+
+def _making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Values], Row]:
+    """Returns a function that makes the row of a step from its values, and counts it."""
+    state, layout, iterations = binding.state, binding.layout, binding.state.iterations
+
+    def row(action: Action, values: Values) -> Row:
+        number = state.row
+        state.row = number + 1
+        loops = action.loops
+        if loops:
+            iteration, path = iterations[loops[-1]], action.path.format(*iterations)
+        else:
+            iteration, path = 1, action.path
+        return Row(number, action.kind, path, iteration, layout, values if shared else copied(values))
+
+    return row
+
+
+def _last_rows(plan: Plan, last: list[Withheld], row: Callable[[Action, Values], Row]) -> Iterator[Row]:
+    """Yields the last rows of a loop that ended early, and removes them from `last`."""
+    while last:
+        position, values = last.pop(0)
+        action = plan.program[position]
+        assert isinstance(action, Action)
+        yield row(action, values)
 
 
 def copied(values: Values) -> Values:

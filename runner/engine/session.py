@@ -1,4 +1,4 @@
-"""One run in progress: its binding, its watch, its health rules, and its checkpoints."""
+"""The objects that all steps of a run share: its tensors, its checks, and what saves its checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEPT = "last"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The objects that all steps of a run share.
+    """The tensors, checks and checkpoints of one run.
 
     Attributes:
         last_loop: the loop whose state is kept at its end.
@@ -41,21 +41,16 @@ class Session:
 def open_session(
     plan: Plan, state: State, *, checkpoint: SaveCheckpoint | None = None, watch: Watch | None = None
 ) -> Session:
-    """A session over the tensors of `state`.
+    """Returns a session for the tensors of `state`.
 
     Args:
         checkpoint: called by `checkpoint` steps.
-        watch: watches over `state`; by default it reports as Python warnings.
+        watch: checks `state`; by default it reports as Python warnings.
     """
     watch = Watch(plan, state) if watch is None else watch
-    binding = Binding(plan, state, Undefined(plan, state, watch.tell).without)
-    return Session(
-        binding,
-        watch,
-        Health(plan, state, watch.tell),
-        checkpoint or _saves_nothing,
-        last_loop(plan.program),
-    )
+    binding = Binding(plan, state, Undefined(plan, state, watch.report).without)
+    health = Health(plan, state, watch.report)
+    return Session(binding, watch, health, checkpoint or _saves_nothing, last_loop(plan.program))
 
 
 def _saves_nothing(tag: str | None) -> None:

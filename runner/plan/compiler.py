@@ -362,7 +362,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     environment, instructions, scalars = program.environment, program.instructions, program.environment.scalars
     snapshot = plan_snapshot(config, program.possible, instructions, scalars, faults)
     log = plan_log(config.log, program.columns, scalars, faults)
-    health = plan_health(config.health, scalars, faults)
+    health = plan_health(config.health, scalars, declared.tensors, faults)
     starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
     estimates = _estimate(request, declared, program, log)
     faults.stop()

@@ -58,8 +58,8 @@ class Plan:
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
     fitted: Mapping[str, Tensor] = field(default_factory=dict)  # the values of tensors that are computed from data
     fitted_from: tuple[BatchColumn, ...] = ()  # the columns of data sources that initial expressions name
-    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     partial: frozenset[str] = frozenset()  # metrics that may be undefined: rows have null for NaN
+    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
     start: FromRunPlan | None = None  # the weights that parameters start from
     optimizer_starts: Mapping[str, OptimizerStart] = field(default_factory=dict)  # those that do not start anew

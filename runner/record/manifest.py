@@ -1,4 +1,4 @@
-"""`run.json`: what ran, where, from which commit, and how it ended. Reading it does not import torch."""
+"""Writes and reads `run.json`: the config, environment, commit and end of a run. Reading does not import torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from runner.plan.rows.columns import Column
 
 GIT_PATIENCE = 0.2
-"""Seconds that the end of a run waits for git to report whether tracked files were changed."""
+"""Maximum time in seconds to wait for git at the end of a run: whether tracked files have changed."""
 
 _PROBLEM = Kind("a problem", lambda value: isinstance(value, dict) and isinstance(value.get("message"), str))
 _FAILURE = Kind(
@@ -93,9 +93,9 @@ class RunDescription:
 
 
 class Manifest:
-    """The manifest of this process's run: written with status `running`, and again when the run ends.
+    """Writes the manifest of the run of this process: once with status `running`, and again at the end of the run.
 
-    For a new run, the first manifest becomes durable only with `sync_opening`.
+    The first manifest of a new run survives a power failure only after `sync_opening` of `runner/record/directory.py`.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Manifest:
         self._dirty = DirtyCheck(repository) if repository else None
 
     def warn(self, message: str) -> None:
-        """Add a warning, unless it is there already; it is written at the end of the run."""
+        """Add a warning, once for each text; the file is written at the end of the run."""
         if message not in self.content["warnings"]:
             self.content["warnings"].append(message)
 
@@ -142,7 +142,7 @@ class Manifest:
         self.content["data_files"][path]["sha256"] = sha256
 
     def compiled(self, seconds: float) -> None:
-        """Add the seconds of a compilation, which the run's `seconds` include; written at the end of the run."""
+        """Add the seconds of a compilation, which are part of `seconds`; the file is written at the end of the run."""
         self.content["compile_seconds"] = round((self.content["compile_seconds"] or 0.0) + seconds, 6)
 
     def finish(self, rows: int, error: BaseException | None = None) -> None:
@@ -284,7 +284,7 @@ def _exists(pid: int) -> bool:
 
 
 def _process_start(pid: int) -> str | None:
-    """The boot and tick at which a process started, to tell it from a later one with its pid; None except on Linux."""
+    """The boot and tick at which a process started: a later process may have its pid. None except on Linux."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -268,7 +268,7 @@ def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
 
 
 def _not_whole(name: str, substitutes: Sequence[Column]) -> Problem:
-    kept = "statistics" if len(substitutes) > 1 else "a digest"
+    kept = "a digest" if substitutes[0].is_digest else "statistics"
     return Problem(
         f"the log kept {kept} of `{name}`, not its elements",
         hint=f"it has {', '.join(column.name for column in substitutes)}; `log: {{tensors: full}}` keeps every element",

@@ -15,7 +15,7 @@ from typing import Any
 from runner.config import load, overridden
 from runner.engine import Compiling, execute, initial_state
 from runner.engine.rows import Row
-from runner.engine.watch.watch import Watch, tell_as_warning
+from runner.engine.watch.watch import Watch, report_as_warning
 from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
@@ -97,10 +97,10 @@ def run_recorded(
 
     Args:
         command: the command line for the manifest; this process's by default.
-        see: called with each row once it is recorded.
+        see: called with each row after it is recorded.
         checkpoint_every: number of rows between checkpoints.
-        stop: called after each row; if it returns true, the state is saved and the run ends as interrupted.
-        resumption: where to resume a stopped run. Rows that are on disk are computed again, but not written.
+        stop: called after each row. If it returns true, the state is saved, and the run ends as interrupted.
+        resumption: where to resume a stopped run. Rows on disk are computed again, but not written again.
         earlier: a finished run that this one makes longer.
         compiling: called at each compilation of `engine: compile`.
     Raises:
@@ -124,7 +124,7 @@ def run_recorded(
 
         def report(problem: Problem) -> None:
             record.warn(problem.render())
-            tell_as_warning(problem)
+            report_as_warning(problem)
 
         def report_compilation(path: str, seconds: float | None) -> None:
             if seconds is not None:
@@ -139,7 +139,7 @@ def run_recorded(
         def save(tag: str | None) -> None:
             if tag == LAST and not plan.config.log.weights:
                 return
-            if watch.sound():  # if this step makes the run fail, the run must not resume from here
+            if watch.sound():  # a run must not resume from a step that makes it fail
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
                 if tag == BEST and plan.config.log.weights:

@@ -103,6 +103,7 @@ def stop_reading(process: subprocess.Popen[str]) -> str:
     return process.communicate()[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_nobody_listens_to_at_all_is_interrupted_too(folder: Path) -> None:
     process = endless(folder, stderr=subprocess.STDOUT)
     stop_reading(process)
@@ -110,7 +111,9 @@ def test_a_run_that_nobody_listens_to_at_all_is_interrupted_too(folder: Path) ->
     assert runner.open_run(directories(folder)[0]).status == "interrupted"
 
 
-@pytest.mark.parametrize("record", [True, False], ids=["", "no record"])
+@pytest.mark.parametrize(
+    "record", [pytest.param(True, id=""), pytest.param(False, id="no record", marks=pytest.mark.slow)]
+)
 def test_a_run_whose_output_nobody_reads_any_more_is_interrupted(folder: Path, record: bool) -> None:
     process = endless(folder, *([] if record else ["--no-record"]))
     told = stop_reading(process)
@@ -201,7 +204,14 @@ def test_a_limit_that_is_no_number_is_told(folder: Path) -> None:
     assert "--max-memory is `lots`: it takes a count such as 10000, or a size such as 8MiB" in done.err
 
 
-@pytest.mark.parametrize("arguments", [["linear.yaml"], ["absent.yaml"], ["linear.yaml", "learning_rate=oops"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["linear.yaml"],
+        ["absent.yaml"],
+        pytest.param(["linear.yaml", "learning_rate=oops"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_of_its_own_does_the_same(folder: Path, arguments: list[str]) -> None:
     assert steprun_process(*arguments, "--no-record", cwd=folder) == steprun(*arguments, "--no-record", cwd=folder)
 
@@ -223,6 +233,7 @@ def test_an_interrupted_run_exits_130_keeps_its_rows_and_can_be_resumed(folder: 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
+@pytest.mark.slow
 def test_a_resumption_that_is_refused_says_nothing_of_rows(folder: Path) -> None:
     process = endless(folder)
     process.send_signal(signal.SIGINT)

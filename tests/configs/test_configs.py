@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 
 import runner
 from tests.configs.long_examples import LONG_EXAMPLES
+from tests.effort import thinned
 from tests.tables import over
 
 FOLDER = Path(__file__).parents[2] / "configs"
@@ -202,7 +204,7 @@ def test_every_example_says_what_it_is_and_expects_something(path: Path) -> None
 
 @over(
     ("name", "old", "new"),
-    [(name, *change) for name, changes in PERTURBATIONS.items() for change in changes],
+    thinned([(name, *change) for name, changes in PERTURBATIONS.items() for change in changes], itemgetter(0), 3),
     split=lambda name, *_: name,
     slow=LONG_EXAMPLES,
 )
@@ -256,7 +258,12 @@ PLACES = [
 ]
 
 
-@over(("path", "place"), PLACES, split=lambda path, _: path.stem, slow=LONG_EXAMPLES)
+@over(
+    ("path", "place"),
+    thinned(PLACES, lambda row: row.values[0], every=4),
+    split=lambda path, _: path.stem,
+    slow=LONG_EXAMPLES,
+)
 def test_an_expectation_off_by_one_per_cent_does_not_hold(path: Path, place: int) -> None:
     document = copy.deepcopy(yaml.safe_load(path.read_text(encoding="utf-8")))
     holder, key = list(_expectations(document))[place]

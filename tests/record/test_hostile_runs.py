@@ -373,6 +373,7 @@ def test_a_run_that_is_running_is_not_resumed_whatever_its_manifest_says(tmp_pat
     assert seen == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_killed_resumption_leaves_no_lock_and_what_it_was_writing_is_removed(hostile: Path, whole: Any) -> None:
     code = """
 import os, signal, sys

@@ -20,7 +20,7 @@ from runner.plan.data.tables.columns import names_in
 from runner.plan.estimates import PROCESS_BYTES
 from runner.plan.plan import Plan
 from runner.plan.program import instructions as program
-from runner.plan.rows.columns import Column
+from runner.plan.rows.columns import Column, pieces
 from runner.plan.tensors.from_run import FromRunPlan
 from runner.plan.tensors.tensors import TensorPlan
 
@@ -133,12 +133,15 @@ def _columns_of(column: BatchColumn) -> list[str] | None:
 
 def _column(column: Column) -> dict[str, Any]:
     shape = None if column.shape is None else list(column.shape)
+    found = pieces(column)
     return {
         "name": column.name,
         "role": column.role,
         "shape": shape,
         "dtype": dtype_name(column.dtype),
         "kept": column.kept,
+        "whole": any(piece.number is None for piece in found),
+        "slices": [piece.name for piece in found if piece.number is not None],
     }
 
 

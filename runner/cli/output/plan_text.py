@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.text import aligned, shortened
+from runner.text import aligned, counted, shortened
 
 Described = Mapping[str, Any]
 
@@ -56,6 +56,18 @@ def _tensors(plan: Described) -> Iterator[str]:
     )
 
 
+def _from_run(plan: Described) -> Iterator[str]:
+    start = plan["from_run"]
+    if start is not None:
+        yield f"from_run: {start['file']}"
+        yield f"  gives {', '.join(start['taken'])}" + (
+            ", with the state of the optimizers" if start["optimizer"] else ""
+        )
+        for key, text in (("own", "own init: {}"), ("unused", "not used: {}")):
+            if start[key]:
+                yield "  " + shortened(text.format(", ".join(start[key])), 100)
+
+
 def _data(plan: Described) -> Iterator[str]:
     if not plan["data"]:
         return
@@ -96,18 +108,6 @@ def _values(column: Described) -> tuple[str, ...]:
         found = f"from {column['min']:.6g} to {column['max']:.6g}"
     missing = f"{column['missing']:,} missing" if column.get("missing") else ""
     return column["name"], column["file"], _shape(column["shape"]), column["dtype"], found, missing
-
-
-def _from_run(plan: Described) -> Iterator[str]:
-    start = plan["from_run"]
-    if start is not None:
-        yield f"from_run: {start['file']}"
-        yield f"  gives {', '.join(start['taken'])}" + (
-            ", with the state of the optimizers" if start["optimizer"] else ""
-        )
-        for key, text in (("own", "own init: {}"), ("unused", "not used: {}")):
-            if start[key]:
-                yield "  " + shortened(text.format(", ".join(start[key])), 100)
 
 
 def _scalars(plan: Described) -> Iterator[str]:
@@ -196,7 +196,10 @@ def _log(plan: Described) -> Iterator[str]:
 
 
 def _logged(column: Described) -> tuple[str, ...]:
-    kept = "" if column["kept"] == "full" else column["kept"]
+    kept, slices = column["kept"] if column["kept"] != "full" else "", column["slices"]
+    if slices:
+        names = slices[0] if len(slices) == 1 else f"{slices[0]} … {slices[-1]}"
+        kept += f"{', and' if column['whole'] else ''} of {counted(len(slices), 'slice')}: {names}"
     return column["name"], column["role"], _shape(column["shape"]), column["dtype"], kept
 
 

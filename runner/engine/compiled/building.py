@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,6 +52,27 @@ class Drawn:
     moving: frozenset[str]
 
 
+class _Inputs:
+    """Where the evaluations of a step read their inputs. Collects the tensors that are no weights of the step."""
+
+    def __init__(self, stepped: Sequence[str], moving: Collection[str]) -> None:
+        """Args:
+        stepped: the parameters that the step updates.
+        moving: the batch columns that change with the iteration.
+        """
+        self.fixed: dict[str, int] = {}  # input → its place among those that no iteration changes
+        self.each: dict[tuple[str, int], int] = {}  # (batch column, micro-batch) → its place among those that change
+        self._stepped = stepped
+        self._moving = moving
+
+    def source(self, name: str, micro_batch: int) -> tuple[str, int]:
+        if name in self._stepped:
+            return "weight", self._stepped.index(name)
+        if name in self._moving:
+            return "each", 1 + self.each.setdefault((name, micro_batch), len(self.each))
+        return "fixed", self.fixed.setdefault(name, len(self.fixed))
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """One evaluation of a step. Its numbers are at `where` among those of an iteration."""
@@ -78,20 +99,11 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
         group for optimizer in optimizers for group in _update_groups(binding, optimizer, gradients, numbers)
     ]
     stepped = tuple(name for group in update_groups for name in group.parameters)
-    fixed: dict[str, int] = {}
-    each: dict[tuple[str, int], int] = {}
-
-    def source(name: str, place: int) -> tuple[str, int]:
-        if name in stepped:
-            return "weight", stepped.index(name)
-        if name in drawn.moving:
-            return "each", 1 + each.setdefault((name, place), len(each))
-        return "fixed", fixed.setdefault(name, len(fixed))
-
+    inputs = _Inputs(stepped, drawn.moving)
     batches = tuple(
         Batch(
             part.function,
-            tuple(source(name, place) for name in part.split.inputs),
+            tuple(inputs.source(name, place) for name in part.split.inputs),
             slice(part.where.start, part.where.start + part.split.read),
         )
         for place, part in enumerate(parts)
@@ -120,8 +132,8 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
             micro,
         ),
         numbers=numbers,
-        fixed=tuple(fixed),
-        drawn=tuple(each),
+        fixed=tuple(inputs.fixed),
+        drawn=tuple(inputs.each),
         gradients=gradients,
         columns=tuple(positions),
         counts=tuple(counts),

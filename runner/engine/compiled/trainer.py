@@ -59,14 +59,14 @@ class Trainer:
         self._drawing = Drawing(binding.state, action.argument, loop)
         self._preparing = Preparing(binding.plan, binding.state, action.argument)
         self._eager = steps.bind(session, action.argument, action.loops)
+        self._partial = any(
+            output.name in binding.plan.partial for output in action.argument.evaluation.computation.outputs
+        )
         last = session.last_loop
         self._keeps = None
         if loop is not None and last is not None and loop.loop == last.loop:
             session.keeping.add(position)
             self._keeps = session.checkpoint
-        self._partial = any(
-            output.name in binding.plan.partial for output in action.argument.evaluation.computation.outputs
-        )
         self._random = any(computation.random for computation in action.argument.evaluation.computations())
 
     def run(self) -> Values:

@@ -100,8 +100,7 @@ def locate_all(text: str, folder: Path, allowed: Iterable[Path] = ()) -> tuple[P
     if not _WILDCARDS.isdisjoint(str(written.parent)):
         raise FileFault(f"`{text}` has a glob in the name of a folder", "write the folder, and a glob of its files")
     beside = (Path(folder) / written.parent).resolve()
-    roots = [Path(root).resolve() for root in (folder, *allowed)]
-    if not any(beside.is_relative_to(root) for root in roots):
+    if not is_allowed(beside, (folder, *allowed)):
         hint = "move it below the config's own folder, or allow its folder with --allow FOLDER"
         raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
     names = _matching(beside, written.name, text)

@@ -51,6 +51,11 @@ class TensorPlan:
     def bytes(self) -> int:
         return self.elements * self.dtype.itemsize
 
+    @property
+    def stacked(self) -> int:
+        """The number of leading dimensions whose slices are tensors of their own, such as the layers of a network."""
+        return self.init.stacked if isinstance(self.init, Drawn) else 0
+
 
 def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
     """Compute the initial values of a plan: contiguous, on the CPU, without a gradient.

@@ -11,6 +11,7 @@ from runner.config.run_paths import CONFIG_FILE, resolved_run
 from runner.engine.rows import Compiling, Row
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
+from runner.plan.rows.columns import recorded
 from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.fitted import load_fitted
 from runner.record.checkpoints.store import latest_checkpoint
@@ -18,6 +19,7 @@ from runner.record.data_files import DATA_FILES, changed, data_files
 from runner.record.directory import locked
 from runner.record.reading import Run, check_is_run, open_run
 from runner.record.recorder import Recorded
+from runner.record.rows.storage import column_json
 from runner.record.running import CONFIG_FIELDS, Resumption, run_recorded
 from runner.safe_files import Folder
 
@@ -67,7 +69,7 @@ def resume_stopped(
         plan = compile(config_of(run, folders), allowed=folders, limits=limits, fitted=fitted)
         _check_unchanged(plan, run)
         files = changed_data(plan, run, allow_changed_data)
-        recorded = Recorded(len(run), len(run.parts), files)
+        rows = Recorded(len(run), len(run.parts), files)
         run_recorded(
             plan,
             directory,
@@ -75,7 +77,7 @@ def resume_stopped(
             see=None if prepare is None else prepare(plan),
             checkpoint_every=checkpoint_every,
             stop=stop,
-            resumption=Resumption(recorded, latest_checkpoint(directory, recorded.rows)),
+            resumption=Resumption(rows, latest_checkpoint(directory, rows.rows)),
             compiling=compiling,
         )
     return open_run(directory)
@@ -102,6 +104,10 @@ def _check_unchanged(plan: Plan, run: Run) -> None:
     if differing is not None:
         hint = "undo the change to resume, or run the changed config as a new run"
         raise RunError(Problem(f"{run.path / CONFIG_FILE} has changed since the run began: {differing}", hint))
+    columns = [column_json(part) for column in plan.columns for part in recorded(column)]
+    if columns != run.manifest.get("columns", columns):
+        message = f"{run.path} was recorded by a version of steprun whose log has other columns"
+        raise RunError(Problem(message, "run its config again for a new run"))
 
 
 def changed_data(plan: Plan, run: Run, allowed: bool) -> tuple[str, ...]:

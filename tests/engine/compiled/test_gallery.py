@@ -90,7 +90,12 @@ TOLERANCES = {torch.float32: (6.5e-6, 5e-5), torch.float64: (5e-7, 5e-7)}
 """Relative and absolute: those of `torch.testing`, times five for compounding."""
 
 
-@pytest.mark.parametrize("name", COMPILES)
+LONG = ("digits", "transformer", "variational-autoencoder")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in COMPILES]
+)
 def test_the_rows_agree_with_the_eager_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, where no gradient is so near to zero that an optimizer makes a direction of what rounding left."""
     without_compiler(monkeypatch)

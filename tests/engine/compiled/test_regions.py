@@ -124,7 +124,14 @@ def test_the_iteration_is_a_number_of_each_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "rows"), [("for_each", 3), ("for_each", 5), ("dampening", 7), ("beside others", 7)]
+    ("program", "rows"),
+    [
+        ("for_each", 3),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [("for_each", 5), ("dampening", 7), ("beside others", 7)]
+        ),
+    ],
 )
 def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(program: str, rows: int, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"

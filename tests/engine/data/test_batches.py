@@ -333,7 +333,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory in Linux's units")
-@pytest.mark.parametrize("kind", [pytest.param("npy", marks=pytest.mark.slow), "parquet"])
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+@pytest.mark.slow
 def test_streaming_takes_bounded_memory(tmp_path: Path, kind: str) -> None:
     values = numpy.random.default_rng(0).normal(size=(1 << 20, 16)).astype("float32")  # 64 MiB
     if kind == "npy":

@@ -253,6 +253,7 @@ print((peak() - before) * 1024)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory in Linux's units")
+@pytest.mark.slow
 def test_many_columns_take_no_more_than_their_numbers_twice_and_some_cells(tmp_path: Path) -> None:
     columns, rows = 1000, 10_000
     line = ",".join(["1"] * columns) + "\n"
@@ -281,6 +282,7 @@ print((peak() - before) * 1024 - values.nbytes)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory in Linux's units")
+@pytest.mark.slow
 def test_parquet_is_read_into_its_place_with_no_copy_of_all(tmp_path: Path) -> None:
     rows = 4_000_000
     columns = {name: numpy.arange(rows) % 7 for name in ("a", "b")}

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from runner.plan.data.files import FileFault, describe, open_array, read
 from runner.plan.data.tables import header as table_headers
+from tests.effort import tried
 from tests.tables import over
 
 
@@ -518,7 +519,7 @@ def test_a_sparse_file_larger_than_memory_is_refused_by_its_size(tmp_path):
     assert fault(tmp_path, "a.csv", "x").message.startswith("a.csv needs 1.0 TiB, and the limit")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tried(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["a.npy", "a.npz", "a.safetensors", "a.csv", "a.parquet"]),
     edits=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), max_size=6),
@@ -543,6 +544,7 @@ def test_any_bytes_end_in_values_or_a_fault(tmp_path, name, edits, cut):
         read(open_array(name, tmp_path))
 
 
+@pytest.mark.slow
 def test_reading_a_small_table_imports_no_arrow(tmp_path):
     (tmp_path / "a.csv").write_text("x\n1\n")
     script = (
