@@ -12,20 +12,8 @@ from runner.catalogue import optimizers
 from runner.config.data_models import DataDeclaration, SelectDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
-from runner.config.keys import TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, Expectation, ForEach, Step, TensorDeclaration
-from runner.config.record_models import (
-    FromRun,
-    Health,
-    Log,
-    MetricDeclaration,
-    ObjectiveDeclaration,
-    SnapshotDeclaration,
-    ToleranceDeclaration,
-    UncertaintyDeclaration,
-)
-from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
-from runner.config.schema_forms import (
+from runner.config.json_schema.catalogue import initial_values, optimizer, optimizer_kinds
+from runner.config.json_schema.forms import (
     EXPRESSION,
     FIELDS,
     NAMES,
@@ -45,6 +33,18 @@ from runner.config.schema_forms import (
     properties_of,
     undescribed,
     whole,
+)
+from runner.config.keys import TOP_LEVEL_KEYS
+from runner.config.models import STEP_MODELS, Config, Expectation, ForEach, Step, TensorDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
 )
 from runner.config.sections.measured import WAYS
 from runner.config.sections.names import RESERVED
