@@ -19,8 +19,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.record.apply.loading import load_model
-    from runner.record.apply.model import Model
     from runner.config import Config, json_schema, load, loads
     from runner.engine import execute
     from runner.engine.rows import Row
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from runner.plan import Plan, compile
     from runner.plan.rows.columns import Column
     from runner.record import Run, list_runs, open_run, resume, run
+    from runner.record.apply.loading import load_model
+    from runner.record.apply.model import Model
 
 __version__ = "0.1.0"
 

@@ -137,5 +137,16 @@ def steprun(
     """
 
 
-for module in (running, resuming, applying, inspection, data_files, snapshots, comparing, gradients, reference, history):
+for module in (
+    running,
+    resuming,
+    applying,
+    inspection,
+    data_files,
+    snapshots,
+    comparing,
+    gradients,
+    reference,
+    history,
+):
     module.register(application)
