@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from runner.plan import Plan, compile
     from runner.plan.rows.columns import Column
     from runner.record import Run, list_runs, open_run, resume, run
+    from runner.record.apply.loading import load_model
+    from runner.record.apply.model import Model
 
 __version__ = "0.1.0"
 
@@ -35,6 +37,7 @@ _HOMES = {
     "ConfigError": "runner.errors",
     "ExpectationError": "runner.errors",
     "Mark": "runner.errors",
+    "Model": "runner.record.apply.model",
     "Plan": "runner.plan",
     "Problem": "runner.errors",
     "Row": "runner.engine.rows",
@@ -47,6 +50,7 @@ _HOMES = {
     "json_schema": "runner.config",
     "list_runs": "runner.record",
     "load": "runner.config",
+    "load_model": "runner.record.apply.loading",
     "loads": "runner.config",
     "open_run": "runner.record",
     "resume": "runner.record",
@@ -60,6 +64,7 @@ __all__ = [
     "ConfigError",
     "ExpectationError",
     "Mark",
+    "Model",
     "Plan",
     "Problem",
     "Row",
@@ -73,6 +78,7 @@ __all__ = [
     "json_schema",
     "list_runs",
     "load",
+    "load_model",
     "loads",
     "open_run",
     "resume",

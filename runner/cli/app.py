@@ -11,6 +11,7 @@ from typer.core import TyperArgument, TyperGroup
 
 from runner import __version__
 from runner.cli.commands import (
+    applying,
     comparing,
     data_files,
     gradients,
@@ -136,5 +137,16 @@ def steprun(
     """
 
 
-for module in (running, resuming, inspection, data_files, snapshots, comparing, gradients, reference, history):
+for module in (
+    running,
+    resuming,
+    applying,
+    inspection,
+    data_files,
+    snapshots,
+    comparing,
+    gradients,
+    reference,
+    history,
+):
     module.register(application)

@@ -130,7 +130,7 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
 
 def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
     document = plan.config.document
-    context = InitialContext(plan.seed, plan.environment, Bounds())
+    context = InitialContext(plan.seed, plan.environment, Bounds(), fitted=plan.fitted)
     try:
         values = initial_values(plan.tensors, context, given=given, drawn=plan.drawings.take())
     except PlacedFault as fault:

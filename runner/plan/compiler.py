@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from runner.config import Config
 from runner.errors import ConfigError, EngineError
@@ -37,7 +38,6 @@ from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
 from runner.plan.data.files import text_read_once
-from runner.plan.data.reading.fits import fitted
 from runner.plan.data.reading.source_tables import class_counts
 from runner.plan.data.sources import columns_read, plan_sources
 from runner.plan.determinism import deterministic
@@ -72,9 +72,11 @@ from runner.plan.tensors.examples import (
     fits,
     infer_initial,
 )
+from runner.plan.tensors.fitting import fitted_values, sizes_of, with_fits
 from runner.plan.tensors.from_run import FromRunPlan, plan_from_run
 from runner.plan.tensors.from_run_state import plan_optimizer_starts
-from runner.plan.tensors.initial_values import Drawings, InitialContext, is_table
+from runner.plan.tensors.initial_values import NOTHING, Drawings, InitialContext, is_table
+from runner.plan.tensors.source_columns import Readings, columns_named, source_columns
 from runner.plan.tensors.tensors import TensorPlan, plan_tensors
 
 ANY_SIZE = 1 << 60
@@ -95,26 +97,36 @@ class PlanLimits:
     runs: bool = True  # whether the plan runs on this machine; if not, it may exceed `memory`
 
 
-def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits | None = None) -> Plan:
+def compile(
+    config: Config,
+    *,
+    allowed: Iterable[Path] = (),
+    limits: PlanLimits | None = None,
+    fitted: Mapping[str, Tensor] = NOTHING,
+) -> Plan:
     """Resolve a config into the plan that an engine runs.
 
     Args:
         config: a config, as `load` or `loads` returns it.
         allowed: folders from which data files may be read, in addition to the config's own.
         limits: limits on its size.
+        fitted: the values of tensors that an earlier run computed from data, which are not computed again.
     Raises:
         ConfigError: the config is invalid; carries every problem found, with its place.
         EngineError: a `ConfigError`: the config is valid, but its engine does not support it.
     """
     limits = limits or PlanLimits()
     allowed = tuple(allowed)
+    memory = limits.memory or machine_memory()
+    readings = Readings(memory if limits.runs else ANY_SIZE)
     try:
         with text_read_once(columns_read(config)) as tables:
-            config = _fitted(config, allowed, limits)
+            config = with_fits(config, allowed, memory)
+            request = _Request(config, allowed, limits, Faults(config.document), memory, fitted, readings)
             try:
-                plan = _compile(config, allowed, limits, None)
+                plan = _compile(request, None)
             except WrongInference as wrong:
-                plan = _compile(config, allowed, limits, wrong.fake)
+                plan = _compile(replace(request, faults=Faults(config.document)), wrong.fake)
             return replace(plan, read=tables)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"
@@ -124,18 +136,7 @@ def compile(config: Config, *, allowed: Iterable[Path] = (), limits: PlanLimits 
         raise ConfigError([problem]) from error
 
 
-def _fitted(config: Config, allowed: tuple[Path, ...], limits: PlanLimits) -> Config:
-    """The config with what its sources take from their rows: classes, and numbers for missing ones."""
-    if not config.data:
-        return config
-    faults = Faults(config.document)
-    scalars = scalar_constants(config, Faults(config.document))  # without those that count classes; reported later
-    config = fitted(config, scalars, faults, allowed, limits.memory or machine_memory())
-    faults.stop()
-    return config
-
-
-def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake: bool | None) -> Plan:
+def _compile(request: _Request, fake: bool | None) -> Plan:
     """One attempt to plan.
 
     Args:
@@ -143,8 +144,7 @@ def _compile(config: Config, allowed: tuple[Path, ...], limits: PlanLimits, fake
     Raises:
         WrongInference: shapes must be inferred the other way.
     """
-    request = _Request(config, allowed, limits, Faults(config.document), limits.memory or machine_memory())
-    prepare_device(config, request.faults)
+    prepare_device(request.config, request.faults)
     declared = _declare(request)
     program = _express(request, declared, fake)
     return _finish(request, declared, program)
@@ -159,6 +159,8 @@ class _Request:
     limits: PlanLimits
     faults: Faults  # the problems that the stages find
     memory: int  # bytes that the run may allocate
+    fitted: Mapping[str, Tensor]  # recorded values of tensors that are computed from data
+    readings: Readings  # of data sources by initial expressions
 
     @property
     def most(self) -> int:
@@ -200,7 +202,8 @@ class Program:
 
 def _declare(request: _Request) -> Declarations:
     config, faults, limits = request.config, request.faults, request.limits
-    scalars = scalar_constants(config, faults, dict(class_counts(config.data)))
+    counts = dict(class_counts(config.data))
+    scalars = scalar_constants(config, faults, counts)
     if faults.problems:  # further checks would also report every reader of these constants
         check_syntax(config, faults)
         faults.stop()
@@ -208,28 +211,39 @@ def _declare(request: _Request) -> Declarations:
     for declaration, head, error in wrong:
         faults.language(("functions", declaration), error, key=head)
     warn_of_replaced(functions, faults)
+    before = len(faults.problems)
+    sources = plan_sources(config.data, scalars, DTYPES[config.dtype], faults, request.allowed, request.memory)
+    sound = len(faults.problems) == before  # else what reads a source with a problem would be reported too
+    sizes = sizes_of(sources)
+    if sound and config.data:
+        scalars = scalar_constants(config, faults, counts, sizes)
+        if len(faults.problems) > before:
+            faults.stop()
     environment = Environment(scalars, {}, functions, DTYPES[config.dtype], config.device)
     bounds = Bounds(limits.nodes, request.most, Clock(limits.seconds, limits.spent))
-    context = InitialContext(config.seed, environment, bounds, partial(_warn, faults))
+    columns = source_columns(sources, request.readings)
+    context = InitialContext(config.seed, environment, bounds, partial(_warn, faults), columns, dict(request.fitted))
     tensors: Mapping[str, TensorPlan] = plan_tensors(
         config,
-        scalars,
+        {**scalars, **sizes},
         environment.dtype,
         faults.problems,
         request.allowed,
-        infer=partial(infer_initial, context=context),
+        infer=partial(infer_initial, context=context) if sound else None,
         warnings=faults.warnings,
         limit=request.most,
     )
     start, tensors = plan_from_run(config, tensors, request.allowed, faults)
-    if faults.problems:
+    if sound and faults.problems:
         check_syntax(config, faults)
         faults.stop()
     check_names(config, faults)
-    sources = plan_sources(config.data, scalars, environment.dtype, faults, request.allowed, request.memory)
     check_autocast(config, tensors, sources, faults)
     faults.stop()
-    return Declarations(context, tensors, start, Supply(sources, config.device))
+    with faults.collecting():
+        context = fitted_values(tensors, context, start)
+    faults.stop()
+    return Declarations(context, tensors, start, Supply(sources, config.device, fitted=columns_named(config)))
 
 
 # express
@@ -366,7 +380,7 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
     scaling = plan_loss_scaling(config, scalars, faults)
     check_scaled(scaling, instructions, program.optimizers, declared.tensors, config.engine, faults)
     starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
-    estimates = _estimate(declared, program, log)
+    estimates = _estimate(request, declared, program, log)
     faults.stop()
     _check_engine(config, declared.tensors, program, health)
     check_size(estimates, request.memory, log.budget, faults, runs=request.limits.runs)
@@ -391,12 +405,15 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
         estimates=estimates,
         warnings=tuple(faults.warnings),
         sources={name: source for name, source in supply.sources.items() if name in supply.drawn},
+        declared=supply.sources,
         on_nonfinite=config.on_nonfinite,
         health=health,
         loss_scaling=scaling,
         memory=_memory_limit(request),
         partial=undefined_at_times(program.lowered) | _of_all_samples(config),
         drawings=program.drawings,
+        fitted=declared.context.fitted,
+        fitted_from=tuple(supply.sources[source][name] for source, name in sorted(supply.fitted)),
         start=declared.start,
         optimizer_starts=starts,
     )
@@ -404,11 +421,10 @@ def _finish(request: _Request, declared: Declarations, program: Program) -> Plan
 
 def _of_all_samples(config: Config) -> frozenset[str]:
     """The metrics that are declared with `whole`; a batch may be too small for them."""
-    declared = config.metrics.items()
-    return frozenset(name for name, each in declared if not isinstance(each, str) and each.whole is not None)
+    return frozenset(name for name, each in config.metrics.items() if not isinstance(each, str) and each.whole)
 
 
-def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimates:
+def _estimate(request: _Request, declared: Declarations, program: Program, log: LogPlan) -> Estimates:
     tensors, supply = declared.tensors.values(), declared.supply
     return Estimates(
         tensors=sum(tensor.bytes for tensor in tensors),
@@ -418,6 +434,7 @@ def _estimate(declared: Declarations, program: Program, log: LogPlan) -> Estimat
         row=row_bytes(log),
         rows=count_rows(program.instructions, log.every),
         data=data_bytes(source for name, source in supply.sources.items() if name in supply.drawn)
+        + sum(declared.context.columns[f"{source}.{name}"].bytes for source, name in request.readings.held)
         + gathered_bytes(program.instructions),
     )
 

@@ -67,6 +67,8 @@ FIELDS: Mapping[str, Kind] = {
     "columns": list_of(MAPPING, "a list of mappings"),
     "data_folders": PATHS,
     "data_files": mapping_of(MAPPING, "a mapping of mappings"),
+    "data_columns": mapping_of(MAPPING, "a mapping of mappings"),
+    "fitted": MAPPING,
     "config_fields": mapping_of(TEXT, "a mapping of strings"),
     "continues": or_null(MAPPING),
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),

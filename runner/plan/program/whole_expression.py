@@ -42,6 +42,7 @@ class WholeExpression:
             roles=roles | dict.fromkeys(batches, "batch column"),
             running={"iteration": 1},
             fixed={"training": training},
+            elsewhere=dict.fromkeys(self.config.data, "a data source, of which `init` reads whole columns"),
         )
         text, metrics = self.config.expression, self.metrics
         objectives = [Measured(("objectives", name), each.parts) for name, each in self.config.objectives.items()]

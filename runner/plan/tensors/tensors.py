@@ -132,6 +132,7 @@ def plan_tensors(
         machine_memory() if limit is None else limit,
         frozenset({*config.parameters, *config.constants}),
         named_as_numbers(config) if not config.device.startswith("mps") else frozenset(),  # which has no float64
+        frozenset(f"{source}.{column}" for source, data in config.data.items() for column in data.columns),
     )
     faults = Faults(config.document, problems)
     plans: dict[str, TensorPlan] = {}

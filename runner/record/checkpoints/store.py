@@ -19,9 +19,9 @@ from runner.errors import Problem, RunError
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
 from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
+from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.state import Forged, check_complex, check_state, largest_checkpoint
 from runner.record.checkpoints.tensor_file import Digested, pieces_of, read_tensors
-from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
 from runner.record.json_fields import COUNT, TEXT, fault_in, mapping_of
 from runner.safe_files import LARGEST_JSON, Folder, parse_json
