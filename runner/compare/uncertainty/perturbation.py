@@ -128,6 +128,8 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
             return
+        if tensor._is_zerotensor():  # torch keeps some derivatives of zero without memory
+            return
         stays = [(tensor == other) for other in kept if _is_comparable(other, tensor)]
         stays += [] if whole is None else [whole]
         part = torch.view_as_real(tensor) if tensor.is_complex() else tensor
