@@ -10,7 +10,17 @@ import typer
 from typer.core import TyperArgument, TyperGroup
 
 from runner import __version__
-from runner.cli.commands import comparing, gradients, history, inspection, reference, resuming, running, snapshots
+from runner.cli.commands import (
+    comparing,
+    gradients,
+    history,
+    inspection,
+    reference,
+    resuming,
+    running,
+    snapshots,
+    sweeping,
+)
 from runner.cli.input.completion import complete_config
 from runner.cli.input.options import examples
 from runner.cli.output.faults import ARGUMENTS_KEY, exit_code_of
@@ -126,5 +136,5 @@ def steprun(
     """
 
 
-for module in (running, resuming, inspection, snapshots, comparing, gradients, reference, history):
+for module in (running, resuming, inspection, snapshots, comparing, gradients, reference, history, sweeping):
     module.register(application)

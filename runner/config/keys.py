@@ -7,7 +7,7 @@ from collections.abc import Mapping
 TOP_LEVEL_KEYS = (
     "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
     "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
-    "health", "snapshot",
+    "health", "snapshot", "sweep",
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""
 
@@ -16,7 +16,6 @@ TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
 
 RESERVED: Mapping[str, str] = {
-    "sweep": "run the config once for each override",
     "mesh": "remove it",
     "placement": "remove it",
     "report": "remove it",

@@ -26,6 +26,7 @@ from runner.config.fields import (
 )
 from runner.config.frozen import Frozen, default, optional
 from runner.config.record_models import Health, Log, SnapshotDeclaration
+from runner.config.sweep_models import SweepDeclaration
 
 if TYPE_CHECKING:
     from runner.config.document import Document
@@ -349,6 +350,7 @@ class Config(Frozen):
         "stop", "If a value, gradient or weight is NaN or infinite: `stop`, `warn` once, or `ignore` it."
     )
     health: Health = Field(description="Thresholds of warnings about gradients and updates. All are off by default.")
+    sweep: SweepDeclaration | None = optional("Many points of this config, for `steprun sweep`.")
     _document: "Document | None" = PrivateAttr(default=None)
 
     @property

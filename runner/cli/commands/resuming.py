@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,13 +12,16 @@ import typer
 
 from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
 from runner.cli.input.interruption import Interruption
-from runner.cli.input.options import Allow, AsJson, CheckpointEvery, FaultFormat, Quiet, examples
+from runner.cli.input.options import Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, Quiet, examples
 from runner.cli.input.requests import print_warnings
 from runner.cli.output.progress import compile_progress
 
 if TYPE_CHECKING:
     from runner.engine import Row
     from runner.plan import Plan
+
+
+SWEEP_MANIFEST = "sweep.json"
 
 
 def register(application: typer.Typer) -> None:
@@ -28,20 +32,30 @@ def register(application: typer.Typer) -> None:
 
 
 def resume(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run or sweep directory.", show_default=False)],
     allow: Allow = None,
     allow_changed_data: Annotated[
         bool, typer.Option("--allow-changed-data", help="Resume although a data file has changed, and record that.")
     ] = False,
     checkpoint_every: CheckpointEvery = None,
+    jobs: Jobs = None,
+    retry: Annotated[
+        str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
 ) -> None:
     """Resume a run that was interrupted, killed or failed, from its newest checkpoint or from its start.
 
-    The result has the same bits as that of a run that was never stopped.
+    The result has the same bits as that of a run that was never stopped. Of a sweep, the points that have not ended
+    run.
     """
+    if os.path.lexists(Path(run) / SWEEP_MANIFEST):
+        from runner.cli.commands.sweeping import resume_points
+
+        resume_points(run, allow, jobs, retry, quiet, as_json)
+        return
     from runner.record.resuming import resume as resume_run
 
     began = False  # whether a row was computed

@@ -1,0 +1,142 @@
+"""Plans a sweep: which points run, each with its identity, and what the sweep looks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runner.config import Config, overridden
+from runner.errors import ConfigError, Problem, UsageError, did_you_mean
+from runner.faults import Faults
+from runner.language.text.arithmetic import Scalar
+from runner.language.text.faults import LanguageError
+from runner.language.text.scalars import evaluate
+from runner.plan import Plan, PlanLimits, compile
+from runner.plan.scalars import scalar_constants
+from runner.sweep.identity import Identities
+from runner.sweep.objective import Objective, objective_of
+from runner.sweep.settings import without_sweep
+from runner.sweep.space import Point, Space, check_axes, space_of
+from runner.sweep.work import Task
+
+MANY_POINTS = 100_000
+"""A sweep with more points runs only if the caller agrees."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """A sweep before its first point runs."""
+
+    base: Config  # the config of a run, without `sweep`
+    points: tuple[Point, ...]
+    tasks: tuple[Task, ...]  # one for each point
+    first: Plan  # the plan of the first point
+    objective: Objective | None
+    repeated: int = 0  # points left out because another one has the same numbers
+    excluded: int = 0  # points left out by `where`
+
+
+def plan_sweep(
+    config: Config,
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    allowed: Sequence[Path] = (),
+    limits: PlanLimits | None = None,
+    many: bool = False,
+) -> SweepPlan:
+    """Plan the points of a sweep.
+
+    Args:
+        axes: more axes, as a command line gives them; they replace those of the config.
+        many: whether more than `MANY_POINTS` points are meant.
+    Raises:
+        ConfigError: an axis or the config of a point is not valid; nothing has run.
+        UsageError: there are no points, or too many.
+    """
+    space = space_of(config).replaced({path: list(values) for path, values in axes.items()})
+    if not space.paths:
+        hint = "write `sweep: {grid: {learning_rate: [0.1, 0.01]}}`, or `learning_rate=0.1,0.01` on the command line"
+        raise UsageError(Problem("the config has no sweep, and the command line no axis", hint))
+    if len(space) > MANY_POINTS and not many:
+        hint = "run that many with --yes, or draw some with `random: {samples: 100, draw: {…}}`"
+        raise UsageError(Problem(f"the sweep has {len(space):,} points", hint))
+    base = without_sweep(config)
+    check_axes(base, space)
+    where = None if config.sweep is None else config.sweep.where
+    points, tasks, repeated, excluded = _points(base, space, where, config)
+    if not points:
+        hint = "write a condition that some points fulfil"
+        raise ConfigError(config.document.problem(("sweep", "where"), "no point fulfils this condition", hint))
+    first = compile(overridden(base, points[0].overrides), allowed=allowed, limits=limits)
+    objective = _objective(config, first, points)
+    return SweepPlan(base, points, tasks, first, objective, repeated, excluded)
+
+
+def _points(
+    base: Config, space: Space, where: str | None, config: Config
+) -> tuple[tuple[Point, ...], tuple[Task, ...], int, int]:
+    """The points of a space without those that `where` excludes and those with equal numbers."""
+    identities = Identities()
+    found: dict[str, tuple[Point, Task]] = {}
+    excluded = repeated = 0
+    for point in space.points():
+        try:
+            each = overridden(base, point.overrides)
+        except ConfigError as error:
+            raise ConfigError([_in_point(problem, point) for problem in error.problems]) from error
+        if where is not None and not _fulfils(where, each, point, config):
+            excluded += 1
+            continue
+        identity = identities.of(each)
+        if identity in found:
+            repeated += 1
+            continue
+        numbered = replace(point, index=len(found))
+        found[identity] = numbered, Task(numbered.index, numbered.overrides, identity)
+    return tuple(point for point, _ in found.values()), tuple(task for _, task in found.values()), repeated, excluded
+
+
+def _in_point(problem: Problem, point: Point) -> Problem:
+    return replace(problem, message=f"{problem.message}, in {point.label}")
+
+
+def _fulfils(where: str, each: Config, point: Point, config: Config) -> bool:
+    faults = Faults(each.document)
+    scalars: dict[str, Scalar] = dict(scalar_constants(each, faults))
+    faults.stop()
+    for path, value in point.values.items():
+        if isinstance(value, bool | int | float):
+            scalars.setdefault(path.rpartition(".")[2], value)
+    try:
+        return bool(evaluate(where, scalars))
+    except LanguageError as error:
+        problems = Faults(config.document)
+        problems.language(("sweep", "where"), error)
+        problems.stop()
+        raise AssertionError from error
+
+
+def _objective(config: Config, plan: Plan, points: Sequence[Point]) -> Objective | None:
+    """The objective of a sweep, if its column and its axes exist."""
+    objective = objective_of(None if config.sweep is None else config.sweep.objective)
+    if objective is None:
+        return None
+    assert config.sweep is not None
+    assert config.sweep.objective is not None
+    key = "minimize" if objective.minimize else "maximize"
+    columns = [column.name for column in plan.columns if column.shape == ()]
+    document = config.document
+    if objective.column not in columns:
+        hint = did_you_mean(objective.column, columns, f"scalar columns are {', '.join(columns) or 'none'}")
+        message = f"no row has a number `{objective.column}`"
+        raise ConfigError(document.problem(("sweep", "objective", key), message, hint))
+    paths = dict.fromkeys(path for point in points for path in point.values)
+    names = {name for path in paths for name in (path, path.rpartition(".")[2])}
+    for name in objective.mean_over:
+        if name not in names:
+            hint = did_you_mean(name, names, f"axes are {', '.join(paths)}")
+            path = ("sweep", "objective", "mean_over")
+            raise ConfigError(document.problem(path, f"the sweep has no axis `{name}`", hint))
+    return objective
