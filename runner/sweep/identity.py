@@ -14,7 +14,7 @@ import torch
 import runner
 from runner.config import Config
 from runner.config.text.emit import is_column_file_path, is_file_path
-from runner.config.text.nodes import MapNode, Node, ScalarNode, plain, walk
+from runner.config.text.nodes import MapNode, Node, ScalarNode, walk
 from runner.record.config_fields import config_fields, value_of
 from runner.record.data_files import data_files
 
@@ -80,6 +80,6 @@ def _words(node: Node) -> Iterator[str]:
 def _files_of(config: Config) -> Iterator[str]:
     document = config.document
     for path, node in walk(document.root):
-        if isinstance(node, ScalarNode) and isinstance(plain(node), str):
-            if is_file_path(path) or is_column_file_path(path, document.root):
-                yield str(value_of(node, path, document)).partition("#")[0]
+        is_file = is_file_path(path) or is_column_file_path(path, document.root)
+        if is_file and isinstance(node, ScalarNode) and isinstance(node.value, str):
+            yield str(value_of(node, path, document)).partition("#")[0]

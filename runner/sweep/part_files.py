@@ -71,6 +71,7 @@ class PartFiles:
             self._bytes += table.nbytes
         if weights is not None:
             kept = self._weights.setdefault(schema_name(weights[0]), _Part(weights[0]))
+            kept.outcomes.append(outcome)
             kept.tables.append(_with_point(weights[1], outcome.index))
             self._bytes += weights[1].nbytes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +19,17 @@ from runner.plan.scalars import scalar_constants
 from runner.sweep.identity import Identities
 from runner.sweep.objective import Objective, objective_of
 from runner.sweep.settings import without_sweep
-from runner.sweep.space import Point, Space, check_axes, space_of
+from runner.sweep.space import Point, Space, space_of
 from runner.sweep.work import Task
 
 MANY_POINTS = 100_000
 """A sweep with more points runs only if the caller agrees."""
+
+
+MOST_PLANNED = 200
+"""The most values of an axis that are planned before a sweep; of a longer axis, that many evenly spaced ones."""
+
+MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ def plan_sweep(
         hint = "run that many with --yes, or draw some with `random: {samples: 100, draw: {…}}`"
         raise UsageError(Problem(f"the sweep has {len(space):,} points", hint))
     base = without_sweep(config)
-    check_axes(base, space)
+    _check_axes(base, space, allowed, limits)
     where = None if config.sweep is None else config.sweep.where
     points, tasks, repeated, excluded = _points(base, space, where, config)
     if not points:
@@ -72,6 +79,51 @@ def plan_sweep(
     first = compile(overridden(base, points[0].overrides), allowed=allowed, limits=limits)
     objective = _objective(config, first, points)
     return SweepPlan(base, points, tasks, first, objective, repeated, excluded)
+
+
+def _check_axes(base: Config, space: Space, allowed: Sequence[Path], limits: PlanLimits | None) -> None:
+    """Plan each value of each axis beside the first values of the other axes, so that a fault is found before a run.
+
+    Raises:
+        ConfigError: an axis names nothing, or a value is not valid.
+    """
+    problems: dict[Problem, None] = {}
+    for axes in space.products:
+        first = {path: value for axis in axes for path, value in axis.choices[0].items()}
+        for axis in axes:
+            step = -(-len(axis.choices) // MOST_PLANNED)
+            for place, choice in enumerate(axis.choices):
+                point = Point(place, {**first, **choice})
+                try:
+                    config = overridden(base, point.overrides)
+                    if place % step == 0:
+                        compile(config, allowed=allowed, limits=limits)
+                except ConfigError as error:
+                    problems |= dict.fromkeys(_in_values(problem, choice) for problem in error.problems)
+    if problems:
+        raise ConfigError(list(problems)[:MOST_PROBLEMS])
+
+
+def _in_values(problem: Problem, choice: Mapping[str, Any]) -> Problem:
+    if problem.source.startswith("override "):
+        return problem
+    return replace(problem, message=f"{problem.message}, with {' '.join(Point(0, choice).overrides)}")
+
+
+def renumbered(plan: SweepPlan, known: Mapping[str, int]) -> SweepPlan:
+    """The plan with the indices that its points have already; other points are numbered after those.
+
+    Args:
+        known: indices by identity.
+    """
+    fresh = itertools.count(max(known.values(), default=-1) + 1)
+    pairs = [
+        (replace(point, index=index), replace(task, index=index))
+        for point, task in zip(plan.points, plan.tasks, strict=True)
+        for index in [known[task.identity] if task.identity in known else next(fresh)]
+    ]
+    pairs.sort(key=lambda pair: pair[0].index)
+    return replace(plan, points=tuple(point for point, _ in pairs), tasks=tuple(task for _, task in pairs))
 
 
 def _points(

@@ -35,10 +35,14 @@ def point_directory(sweep: Sweep, point: int) -> Path:
     directory = sweep.path / RUNS_FOLDER / str(point)
     if _is_of(directory, outcome):
         return directory
-    with Folder(sweep.path) as folder, folder.folder(RUNS_FOLDER, create=True) as runs:
-        with runs.folder(str(point), create=True) as made, made.folder(ROWS_FOLDER, create=True) as rows:
-            for name in rows.names():
-                rows.remove(name)
+    with (
+        Folder(sweep.path) as folder,
+        folder.folder(RUNS_FOLDER, create=True) as runs,
+        runs.folder(str(point), create=True) as made,
+        made.folder(ROWS_FOLDER, create=True) as rows,
+    ):
+        for name in rows.names():
+            rows.remove(name)
     config = overridden(without_sweep(sweep.config), outcome.overrides)
     columns = columns_of(table.schema)
     content = memoryview(encode([table], [stored_column(column) for column in columns]))

@@ -86,6 +86,11 @@ class Processes:
             self._hand_out()
             yield from self._collect()
 
+    def take_number(self) -> int:
+        """A number that no chunk has."""
+        self._next += 1
+        return self._next - 1
+
     def close(self) -> list[Outcome]:
         """End the processes; returns the outcomes that they still wrote."""
         for worker in self._workers:
@@ -110,8 +115,7 @@ class Processes:
             chunk = [self._waiting.popleft() for _ in range(min(self._chunk_size(), len(self._waiting)))]
             worker.tasks = {task.index: task for task in chunk}
             with suppress(OSError):  # it has died, which `_collect` notices
-                worker.connection.send((f"{self._next:06}", chunk))
-            self._next += 1
+                worker.connection.send((f"{self.take_number():06}", chunk))
 
     def _chunk_size(self) -> int:
         if not self._ended:

@@ -75,6 +75,16 @@ def outcomes_in(path: Path) -> list[Outcome]:
         raise UsageError(Problem(f"{path} is damaged: {error}", "remove it, then resume the sweep")) from error
 
 
+def known_points(directory: Path) -> dict[str, int]:
+    """The index of each point that the table or a part has, by identity; an index never changes."""
+    found = {outcome.identity: outcome.index for outcome in finished_outcomes(directory)}
+    if (directory / POINTS_FILE).exists():
+        table = pyarrow.parquet.read_table(directory / POINTS_FILE, columns=["point", "identity"])
+        pairs = zip(table.column("identity").to_pylist(), table.column("point").to_pylist(), strict=True)
+        found |= {identity: index for identity, index in pairs if identity not in found}
+    return found
+
+
 def next_chunk(directory: Path) -> int:
     """A number above those of all chunks that have written a part."""
     numbers = [int(found[1]) for path in part_paths(directory) if (found := _PART.fullmatch(path.name))]
@@ -165,9 +175,10 @@ class Sweep:
     def _part_of(self, point: int) -> tuple[Path, Outcome]:
         """The part file that has a point, and its outcome there."""
         table = self.table()
-        if not 0 <= point < len(table):
+        identities = dict(zip(table.column("point").to_pylist(), table.column("identity").to_pylist(), strict=True))
+        identity = identities.get(point)
+        if identity is None:
             raise UsageError(Problem(f"{self.path} has no point {point}", f"its points are 0 to {len(table) - 1}"))
-        identity = table.column("identity")[point].as_py()
         for path in part_paths(self.path):
             for outcome in outcomes_in(path):
                 if outcome.identity == identity:

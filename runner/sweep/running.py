@@ -17,10 +17,11 @@ from runner.plan import PlanLimits
 from runner.record.directory import create_run_directory, locked, write_atomically
 from runner.safe_files import Folder
 from runner.sweep.manifest import now, opening, read_manifest, this_process, write_manifest
+from runner.sweep.merging import merge_parts
 from runner.sweep.outcome import Outcome
-from runner.sweep.planning import SweepPlan, plan_sweep
+from runner.sweep.planning import SweepPlan, plan_sweep, renumbered
 from runner.sweep.processes import Begun, Processes
-from runner.sweep.reading import finished_outcomes, next_chunk
+from runner.sweep.reading import finished_outcomes, known_points, next_chunk
 from runner.sweep.settings import SWEEP_FILE, Settings, load_sweep
 from runner.sweep.table import write_table
 
@@ -102,6 +103,7 @@ def resume_sweep(directory: Path, how: How, many: bool = True) -> tuple[SweepPla
     how = replace(how, allowed=allowed, threads=manifest["threads"])
     config = load_sweep(directory, allowed)
     plan = plan_sweep(config, manifest["axes"], allowed=allowed, limits=how.limits, many=many)
+    plan = renumbered(plan, known_points(directory))
     if len(plan.points) < manifest["points"]:
         message = f"{directory} has {manifest['points']} points, and its config gives {len(plan.points)}"
         raise UsageError(Problem(message, f"restore {directory / SWEEP_FILE}"))
@@ -118,12 +120,12 @@ def _recorded_folders(manifest: Mapping[str, Any]) -> tuple[Path, ...]:
 def _run(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: bool) -> dict[int, Outcome]:
     with Folder(directory) as folder:
         folder.remove_leftovers()
-    identities = {task.identity: task.index for task in plan.tasks}
-    outcomes: dict[int, Outcome] = {}
-    for outcome in finished_outcomes(directory):
-        index = identities.get(outcome.identity)
-        if index is not None and not (retry and outcome.status == "failed"):
-            outcomes[index] = replace(outcome, index=index)
+    wanted = {task.identity for task in plan.tasks}
+    outcomes = {
+        outcome.index: outcome
+        for outcome in finished_outcomes(directory)
+        if outcome.identity in wanted and not (retry and outcome.status == "failed")
+    }
     watch.ended(list(outcomes.values()))
     manifest = read_manifest(directory) | {"status": "running", "process": this_process(), "ended": None}
     waiting = [task for task in plan.tasks if task.index not in outcomes]
@@ -161,6 +163,7 @@ def _run(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: bool) 
                     break
                 if time.monotonic() - written >= TABLE_SECONDS:
                     write()
+                    merge_parts(directory, pool.take_number)
             else:
                 status = "finished"
         finally:
@@ -169,6 +172,7 @@ def _run(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: bool) 
             watch.ended(late)
             with suppress(OSError):
                 write(status)
+        merge_parts(directory, pool.take_number)
         write(status)
     except OSError as error:
         raise cannot_write(directory, error) from error

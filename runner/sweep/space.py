@@ -12,7 +12,6 @@ from runner.config import Config
 from runner.config.sweep_models import SpaceDeclaration
 from runner.config.text.emit import flow_text
 from runner.config.text.nodes import Path
-from runner.errors import ConfigError, Problem
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.scalars import integer, scalar_constants
@@ -168,25 +167,3 @@ class _Reader:
                 return None
         names = tuple(dict.fromkeys(name for point in points for name in point))
         return Axis(names, points)
-
-
-def check_axes(config: Config, space: Space) -> None:
-    """Check that every value of every axis gives a valid config, each beside the first values of the other axes.
-
-    Raises:
-        ConfigError: an axis names nothing, or a value is not valid.
-    """
-    from runner.config import overridden
-
-    problems: list[Problem] = []
-    for axes in space.products:
-        first = {path: value for axis in axes for path, value in axis.choices[0].items()}
-        for axis in axes:
-            for choice in axis.choices:
-                point = Point(0, {**first, **choice})
-                try:
-                    overridden(config, point.overrides)
-                except ConfigError as error:
-                    problems += [problem for problem in error.problems if problem not in problems]
-    if problems:
-        raise ConfigError(problems[:20])

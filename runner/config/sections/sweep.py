@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.config.sections.faults import Faults
+from runner.config.sections.faults import Faults, keys_of
 from runner.config.sweep_models import (
     HalvingDeclaration,
     ObjectiveDeclaration,
@@ -13,11 +13,12 @@ from runner.config.sweep_models import (
     SweepDeclaration,
 )
 from runner.config.text.nodes import Path, describe
+from runner.errors import nearest
 
 DISTRIBUTIONS = ("uniform", "log_uniform", "normal", "randint", "choice")
 OVER = ("last", "best")
 _SPACE_KEYS = ("grid", "zip", "random", "points")
-_GRID = "write `grid: {learning_rate: [0.1, 0.01]}`"
+_GRID = "write `grid: {learning_rate: [0.1, 0.01]}` below `sweep:`"
 
 
 def read_sweep(written: Any, faults: Faults) -> SweepDeclaration | None:
@@ -36,7 +37,7 @@ def read_sweep(written: Any, faults: Faults) -> SweepDeclaration | None:
         for key in mixed:
             faults.add((*path, key), f"`{key}` beside `union`", "move it into a space of `union`", key=True)
         values["union"] = _union(values["union"], (*path, "union"), faults)
-    elif not any(values.get(key) for key in _SPACE_KEYS):
+    elif faults.count == before and not any(values.get(key) for key in _SPACE_KEYS) and not _misspelt(values):
         faults.add(path, "the sweep has no axes", _GRID, key=True)
     if values.get("objective") is not None:
         values["objective"] = _objective(values["objective"], (*path, "objective"), faults)
@@ -46,6 +47,10 @@ def read_sweep(written: Any, faults: Faults) -> SweepDeclaration | None:
             faults.add((*path, "halving"), "`halving` needs an objective", _OBJECTIVE, key=True)
     built = faults.build(SweepDeclaration, values, path)
     return built if faults.count == before else None
+
+
+def _misspelt(values: dict[str, Any]) -> bool:
+    return any(nearest(key, _SPACE_KEYS) for key in values if key not in keys_of(SweepDeclaration))
 
 
 _OBJECTIVE = "write `objective: {minimize: valid.loss}`"

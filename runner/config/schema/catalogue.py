@@ -6,7 +6,7 @@ import ast
 
 from runner.catalogue import Argument, Initialiser, Optimizer, initialisers, optimizers
 from runner.config.models import GroupDeclaration, InitExpression, OptimizerDeclaration, RuleDeclaration
-from runner.config.schema_forms import (
+from runner.config.schema.forms import (
     NAMES,
     NULL,
     SCALAR,

@@ -14,8 +14,8 @@ from runner.config.frozen import Frozen
 from runner.config.keys import TOP_LEVEL_KEYS
 from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, ForEach, Step, TensorDeclaration
 from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
-from runner.config.schema_catalogue import initial_values, optimizer, optimizer_kinds
-from runner.config.schema_forms import (
+from runner.config.schema.catalogue import initial_values, optimizer, optimizer_kinds
+from runner.config.schema.forms import (
     EXPRESSION,
     FIELDS,
     NAMES,
@@ -35,6 +35,7 @@ from runner.config.schema_forms import (
     undescribed,
     whole,
 )
+from runner.config.schema.sweep import sweep
 from runner.config.sections.names import RESERVED
 from runner.config.sections.optimizers import RULE
 from runner.config.sections.snapshot import TOLERANCES
@@ -85,6 +86,7 @@ def _config() -> Schema:
         "log": merged(Log),
         "snapshot": _snapshot(),
         "health": merged(Health),
+        "sweep": sweep(),
     }
     told = {
         **fields,

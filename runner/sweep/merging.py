@@ -1,0 +1,76 @@
+"""Merges small part files of a sweep, so that it has some dozens of files whatever the number of points.
+
+A merged part appears before its sources disappear. So no row is ever missing: if a kill leaves both, readers take each
+point from the first part that has it, and the next merge removes the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.compute
+import pyarrow.parquet
+
+from runner.record.directory import write_atomically
+from runner.record.rows.arrow import columns_of
+from runner.record.rows.parquet import encode
+from runner.record.rows.storage import stored_column
+from runner.sweep.outcome import Outcome, to_json
+from runner.sweep.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
+from runner.sweep.reading import outcomes_in, part_paths
+
+MOST_PARTS = 24
+"""The number of parts of one schema from which they are merged."""
+
+LARGEST_MERGED = 64 << 20
+"""The most bytes of a merged part; larger parts are left alone."""
+
+
+def merge_parts(directory: Path, take_number: Callable[[], int]) -> None:
+    """Merge the small parts of each schema that has many.
+
+    Args:
+        take_number: returns the number of a merged part, which no other part has.
+    Raises:
+        OSError: a file cannot be written; no row is lost.
+    """
+    for folder in (WEIGHTS_FOLDER, ROWS_FOLDER):
+        for group in _groups(directory, folder):
+            _merge(group, take_number())
+
+
+def _groups(directory: Path, folder: str) -> Iterator[list[Path]]:
+    """Yields lists of parts of one schema to merge."""
+    by_schema: dict[Path, list[Path]] = {}
+    for path in part_paths(directory, folder):
+        by_schema.setdefault(path.parent, []).append(path)
+    for paths in by_schema.values():
+        if len(paths) < MOST_PARTS:
+            continue
+        group: list[Path] = []
+        size = 0
+        for path in paths:
+            size += path.stat().st_size
+            if size > LARGEST_MERGED:
+                break
+            group.append(path)
+        if len(group) > 1:
+            yield group
+
+
+def _merge(paths: list[Path], number: int) -> None:
+    tables, outcomes = [], list[Outcome]()
+    known: set[str] = set()
+    for path in paths:
+        new = [outcome for outcome in outcomes_in(path) if outcome.identity not in known]
+        known |= {outcome.identity for outcome in new}
+        outcomes += new
+        wanted = pyarrow.compute.field("point").isin([outcome.index for outcome in new])
+        tables.append(pyarrow.parquet.read_table(path).filter(wanted).replace_schema_metadata(None))
+    columns = [stored_column(column) for column in columns_of(tables[0].schema)]
+    table = pyarrow.concat_tables(tables).replace_schema_metadata({OUTCOMES: to_json(outcomes)})
+    folder = paths[0].parent
+    write_atomically(folder / f"{number:06}-0.parquet", memoryview(encode([table], columns)), through=folder.parent)
+    for path in paths:
+        path.unlink()
