@@ -113,7 +113,7 @@ def failure_text(error: BaseException) -> str:
     """The first problem of an error on one line, with its place."""
     if isinstance(error, SteprunError):
         problem = error.problems[0]
-        place = f"{problem.source}:{problem.line}:{problem.column}: " if problem.line else ""
+        place = f"{Path(problem.source).name}:{problem.line}:{problem.column}: " if problem.line else ""
         return " ".join(f"{place}{problem.message}".split())
     return f"{type(error).__name__}: {error}"
 
