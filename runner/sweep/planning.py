@@ -105,7 +105,7 @@ def _check_axes(base: Config, space: Space, allowed: Sequence[Path], limits: Pla
 
 
 def _in_values(problem: Problem, choice: Mapping[str, Any]) -> Problem:
-    if problem.source.startswith("override "):
+    if (problem.source or "").startswith("override "):
         return problem
     return replace(problem, message=f"{problem.message}, with {' '.join(Point(0, choice).overrides)}")
 

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import runner
+from runner.sweep.executors import Begun, Event
 from runner.sweep.outcome import Outcome
 from runner.sweep.settings import Settings
 from runner.sweep.work import Task
@@ -31,16 +32,6 @@ CHUNK_SECONDS = 1.0
 MOST_POINTS = 1024
 STOP_SECONDS = 2.0
 """Seconds that processes have to write their finished points when the sweep is interrupted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A point has begun."""
-
-    index: int
-
-
-Event = Begun | Sequence[Outcome]
 
 
 @dataclass(slots=True)

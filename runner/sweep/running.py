@@ -16,11 +16,12 @@ from runner.language.dtypes import dtype_name
 from runner.plan import PlanLimits
 from runner.record.directory import create_run_directory, locked, write_atomically
 from runner.safe_files import Folder
+from runner.sweep.executors import Begun, Executor
 from runner.sweep.manifest import now, opening, read_manifest, this_process, write_manifest
 from runner.sweep.merging import merge_parts
 from runner.sweep.outcome import Outcome
 from runner.sweep.planning import SweepPlan, plan_sweep, renumbered
-from runner.sweep.processes import Begun, Processes
+from runner.sweep.processes import Processes
 from runner.sweep.reading import finished_outcomes, known_points, next_chunk
 from runner.sweep.settings import SWEEP_FILE, Settings, load_sweep
 from runner.sweep.table import write_table
@@ -49,6 +50,8 @@ class How:
     threads: int = 1
     time_limit: float | None = None  # seconds a point
     fail_fast: bool = False
+    on: str = "processes"  # or ray
+    address: str | None = None  # of a Ray cluster
     allowed: tuple[Path, ...] = ()
     limits: PlanLimits | None = None
     command: Sequence[str] | None = field(default=None)
@@ -150,7 +153,7 @@ def _run(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: bool) 
     status = "interrupted"
     try:
         write("running")
-        pool = Processes(directory, settings, first=next_chunk(directory), jobs=how.jobs, time_limit=how.time_limit)
+        pool = _executor(directory, settings, how)
         try:
             for event in pool.run(waiting):
                 if isinstance(event, Begun):
@@ -177,6 +180,15 @@ def _run(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: bool) 
     except OSError as error:
         raise cannot_write(directory, error) from error
     return outcomes
+
+
+def _executor(directory: Path, settings: Settings, how: How) -> Executor:
+    first = next_chunk(directory)
+    if how.on == "ray":
+        from runner.sweep.ray_tasks import RayTasks
+
+        return RayTasks(directory, settings, first=first, address=how.address)
+    return Processes(directory, settings, first=first, jobs=how.jobs, time_limit=how.time_limit)
 
 
 def cannot_write(directory: Path, error: OSError) -> RunError:

@@ -113,7 +113,9 @@ def failure_text(error: BaseException) -> str:
     """The first problem of an error on one line, with its place."""
     if isinstance(error, SteprunError):
         problem = error.problems[0]
-        place = f"{Path(problem.source).name}:{problem.line}:{problem.column}: " if problem.line else ""
+        place = (
+            f"{Path(problem.source).name}:{problem.line}:{problem.column}: " if problem.source and problem.line else ""
+        )
         return " ".join(f"{place}{problem.message}".split())
     return f"{type(error).__name__}: {error}"
 

@@ -12,7 +12,7 @@ import typer
 
 from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
 from runner.cli.input.interruption import Interruption
-from runner.cli.input.options import Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, Quiet, examples
+from runner.cli.input.options import Address, Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, On, Quiet, examples
 from runner.cli.input.requests import print_warnings
 from runner.cli.output.progress import compile_progress
 
@@ -39,6 +39,8 @@ def resume(
     ] = False,
     checkpoint_every: CheckpointEvery = None,
     jobs: Jobs = None,
+    on: On = "processes",
+    address: Address = None,
     retry: Annotated[
         str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
     ] = None,
@@ -54,7 +56,7 @@ def resume(
     if os.path.lexists(Path(run) / SWEEP_MANIFEST):
         from runner.cli.commands.sweeping import resume_points
 
-        resume_points(run, allow, jobs, retry, quiet, as_json)
+        resume_points(run, allow, jobs, retry, on, address, quiet, as_json)
         return
     from runner.record.resuming import resume as resume_run
 

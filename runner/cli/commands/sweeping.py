@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.input.options import FaultFormat, Jobs, Json, Quiet, Request, examples, reads_config
+from runner.cli.input.options import Address, FaultFormat, Jobs, Json, On, Quiet, Request, examples, reads_config
 from runner.cli.output.printing import say, say_json
 from runner.errors import UsageError
 
@@ -47,6 +47,8 @@ def sweep(
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first point that fails.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points.")] = False,
+    on: On = "processes",
+    address: Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points, and run none.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -71,7 +73,9 @@ def sweep(
         return
     if report == "text":
         print_warnings(plan.first.warnings)
-    how = How(jobs or _cores(), threads, _seconds(time_limit), fail_fast, allowed, limits, ["steprun", *sys.argv[1:]])
+    _check_on(on, address)
+    command = ["steprun", *sys.argv[1:]]
+    how = How(jobs or _cores(), threads, _seconds(time_limit), fail_fast, on, address, allowed, limits, command)
     directory = start_sweep(config, plan, axes, Path(sweeps_dir), how)
     run_and_report(directory, plan, how, quiet, as_json)
 
@@ -97,7 +101,14 @@ def results(
 
 
 def resume_points(
-    directory: str, allow: list[str] | None, jobs: int | None, retry: str | None, quiet: bool, as_json: bool
+    directory: str,
+    allow: list[str] | None,
+    jobs: int | None,
+    retry: str | None,
+    on: str,
+    address: str | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Run the points of a sweep that have not ended.
 
@@ -108,7 +119,14 @@ def resume_points(
 
     if retry not in (None, "failed"):
         raise UsageError(f"--retry is `{retry}`: it takes `failed`")
-    how = How(jobs or _cores(), allowed=tuple(map(Path, allow or ())), command=["steprun", *sys.argv[1:]])
+    _check_on(on, address)
+    how = How(
+        jobs or _cores(),
+        on=on,
+        address=address,
+        allowed=tuple(map(Path, allow or ())),
+        command=["steprun", *sys.argv[1:]],
+    )
     plan, how = resume_sweep(Path(directory), how)
     run_and_report(Path(directory), plan, how, quiet, as_json, retry is not None)
 
@@ -152,6 +170,13 @@ def _print_points(plan: SweepPlan, as_json: bool) -> None:
     left_out += [f"{plan.repeated:,} equal to another"] if plan.repeated else []
     rows = plan.first.estimates.rows * len(plan.points)
     say(f"{counted(len(plan.points), 'point')}{''.join(f', {text}' for text in left_out)}; about {rows:,} rows")
+
+
+def _check_on(on: str, address: str | None) -> None:
+    if on not in ("processes", "ray"):
+        raise UsageError(f"--on is `{on}`: it takes `processes` or `ray`")
+    if address is not None and on != "ray":
+        raise UsageError("--address goes with --on ray")
 
 
 def _cores() -> int:
