@@ -29,6 +29,7 @@ from runner.record.json_fields import (
 )
 from runner.record.manifest import STATUSES, fingerprint, is_alive, process_start
 from runner.safe_files import Folder
+from runner.sweep.planning import SweepPlan
 
 MANIFEST_FILE = "sweep.json"
 
@@ -37,6 +38,8 @@ FIELDS: Mapping[str, Kind] = {
     "command": TEXTS,
     "name": TEXT,
     "axes": mapping_of(Kind("a list", lambda value: isinstance(value, list)), "a mapping of lists"),
+    "sampler": or_null(TEXT),
+    "batch": COUNT,
     "points": COUNT,
     "threads": COUNT,
     "versions": mapping_of(TEXT, "a mapping of strings"),
@@ -51,9 +54,8 @@ FIELDS: Mapping[str, Kind] = {
 def opening(
     name: str,
     axes: Mapping[str, Sequence[Any]],
-    points: int,
+    plan: SweepPlan,
     threads: int,
-    device: str,
     dtype: str,
     folders: Sequence[Path],
     command: Sequence[str] | None,
@@ -68,14 +70,16 @@ def opening(
         "command": list(sys.argv if command is None else command),
         "name": name,
         "axes": {path: list(values) for path, values in axes.items()},
-        "points": points,
+        "sampler": plan.sampler,
+        "batch": plan.batch,
+        "points": len(plan.points),
         "threads": threads,
         "versions": {
             "steprun": runner.__version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
-        "environment": {**fingerprint(device, dtype), "threads": threads},
+        "environment": {**fingerprint(plan.first.device, dtype), "threads": threads},
         "process": this_process(),
         "started": now(),
         "ended": None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config import Config, overridden
+from runner.config.sweep_models import SweepDeclaration
 from runner.errors import ConfigError, Problem, UsageError, did_you_mean
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
@@ -41,8 +42,19 @@ class SweepPlan:
     tasks: tuple[Task, ...]  # one for each point
     first: Plan  # the plan of the first point
     objective: Objective | None
+    declared: SweepDeclaration | None = None
+    sampler: str | None = None  # then `points` and `tasks` are empty: they depend on results
+    batch: int = 0
     repeated: int = 0  # points left out because another one has the same numbers
     excluded: int = 0  # points left out by `where`
+
+    @property
+    def total(self) -> int:
+        """The number of points that will run."""
+        if self.sampler is None:
+            return len(self.points)
+        samples = 0 if self.declared is None or self.declared.random is None else self.declared.random.samples
+        return int(evaluate(samples, self.first.scalars) if isinstance(samples, str) else samples)
 
 
 def plan_sweep(
@@ -78,7 +90,25 @@ def plan_sweep(
         raise ConfigError(config.document.problem(("sweep", "where"), "no point fulfils this condition", hint))
     first = compile(overridden(base, points[0].overrides), allowed=allowed, limits=limits)
     objective = _objective(config, first, points)
-    return SweepPlan(base, points, tasks, first, objective, repeated, excluded)
+    return SweepPlan(base, points, tasks, first, objective, config.sweep, repeated=repeated, excluded=excluded)
+
+
+def plan_sampled(
+    config: Config,
+    sampler: str,
+    batch: int,
+    *,
+    allowed: Sequence[Path] = (),
+    limits: PlanLimits | None = None,
+) -> SweepPlan:
+    """Plan a sweep whose points a sampler chooses.
+
+    Raises:
+        ConfigError: the config is not valid.
+    """
+    base = without_sweep(config)
+    first = compile(base, allowed=allowed, limits=limits)
+    return SweepPlan(base, (), (), first, _objective(config, first, ()), config.sweep, sampler, batch)
 
 
 def _check_axes(base: Config, space: Space, allowed: Sequence[Path], limits: PlanLimits | None) -> None:

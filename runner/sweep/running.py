@@ -19,10 +19,12 @@ from runner.safe_files import Folder
 from runner.sweep.executors import Begun, Executor
 from runner.sweep.manifest import now, opening, read_manifest, this_process, write_manifest
 from runner.sweep.merging import merge_parts
+from runner.sweep.objective import Objective
 from runner.sweep.outcome import Outcome
-from runner.sweep.planning import SweepPlan, plan_sweep, renumbered
+from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbered
 from runner.sweep.processes import Processes
 from runner.sweep.reading import finished_outcomes, known_points, next_chunk
+from runner.sweep.rounds import Pairs, Rounds, rounds_of
 from runner.sweep.settings import SWEEP_FILE, Settings, load_sweep
 from runner.sweep.table import write_table
 
@@ -63,13 +65,12 @@ def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any
     Raises:
         RunError: it cannot be written.
     """
+    rounds_of(plan)  # before anything is written: it may need a library that is missing
     name = config.name or "sweep"
     directory = create_run_directory(sweeps_dir, name, datetime.now())
     text = config.document.to_yaml(absolute_files=True)
     first = plan.first
-    content = opening(
-        name, axes, len(plan.points), how.threads, first.device, dtype_name(first.dtype), how.allowed, how.command
-    )
+    content = opening(name, axes, plan, how.threads, dtype_name(first.dtype), how.allowed, how.command)
     try:
         write_atomically(directory / SWEEP_FILE, text.encode())
         write_manifest(directory, content)
@@ -90,8 +91,9 @@ def run_sweep(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: b
         RunError: a file cannot be written; points that have finished are not lost.
         KeyboardInterrupt: the sweep was interrupted; it can be resumed.
     """
+    rounds = rounds_of(plan)
     with locked(directory):
-        return _run(directory, plan, how, watch, retry)
+        return _run(directory, plan, rounds, how, watch, retry)
 
 
 def resume_sweep(directory: Path, how: How, many: bool = True) -> tuple[SweepPlan, How]:
@@ -105,6 +107,8 @@ def resume_sweep(directory: Path, how: How, many: bool = True) -> tuple[SweepPla
     allowed = (*how.allowed, *_recorded_folders(manifest))
     how = replace(how, allowed=allowed, threads=manifest["threads"])
     config = load_sweep(directory, allowed)
+    if manifest["sampler"] is not None:
+        return plan_sampled(config, manifest["sampler"], manifest["batch"], allowed=allowed, limits=how.limits), how
     plan = plan_sweep(config, manifest["axes"], allowed=allowed, limits=how.limits, many=many)
     plan = renumbered(plan, known_points(directory))
     if len(plan.points) < manifest["points"]:
@@ -120,69 +124,99 @@ def _recorded_folders(manifest: Mapping[str, Any]) -> tuple[Path, ...]:
     return tuple(folder for folder in folders if folder.is_relative_to(here))
 
 
-def _run(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: bool) -> dict[int, Outcome]:
+def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watch, retry: bool) -> dict[int, Outcome]:
     with Folder(directory) as folder:
         folder.remove_leftovers()
-    wanted = {task.identity for task in plan.tasks}
-    outcomes = {
-        outcome.index: outcome
+    before = {
+        outcome.identity: outcome
         for outcome in finished_outcomes(directory)
-        if outcome.identity in wanted and not (retry and outcome.status == "failed")
+        if not (retry and outcome.status == "failed")
     }
-    watch.ended(list(outcomes.values()))
     manifest = read_manifest(directory) | {"status": "running", "process": this_process(), "ended": None}
-    waiting = [task for task in plan.tasks if task.index not in outcomes]
-    objective = plan.objective
-    settings = Settings(
-        how.threads,
-        how.allowed,
-        how.limits,
-        None if objective is None else objective.column,
-        0 if objective is None else objective.recent,
-    )
-    written = 0.0
-
-    def write(status: str | None = None) -> None:
-        nonlocal written
-        write_table(directory, plan.tasks, plan.points, outcomes, objective)
-        if status is not None:
-            ended = None if status == "running" else now()
-            write_manifest(directory, manifest | {"status": status, "ended": ended})
-        written = time.monotonic()
-
+    journal = _Journal(directory, plan.objective, manifest)
+    executor: Executor | None = None
     status = "interrupted"
     try:
-        write("running")
-        pool = _executor(directory, settings, how)
+        journal.write("running")
         try:
-            for event in pool.run(waiting):
-                if isinstance(event, Begun):
-                    watch.begun(event.index)
+            while pairs := rounds.next(journal.outcomes):
+                journal.pairs += pairs
+                known = [
+                    replace(before[task.identity], index=task.index) for _, task in pairs if task.identity in before
+                ]
+                journal.add(known)
+                watch.ended(known)
+                waiting = [task for task in tasks if task.identity not in before]
+                if not waiting:
                     continue
-                outcomes |= {outcome.index: outcome for outcome in event}
-                watch.ended(event)
-                if how.fail_fast and any(outcome.status == "failed" for outcome in event):
-                    status = "failed"
-                    break
-                if time.monotonic() - written >= TABLE_SECONDS:
-                    write()
-                    merge_parts(directory, pool.take_number)
-            else:
-                status = "finished"
+                executor = executor or _executor(directory, plan, how)
+                for event in executor.run(waiting):
+                    if isinstance(event, Begun):
+                        watch.begun(event.index)
+                        continue
+                    journal.add(event)
+                    watch.ended(event)
+                    if how.fail_fast and any(outcome.status == "failed" for outcome in event):
+                        raise _FailedFast
+                    if journal.due:
+                        journal.write()
+                        merge_parts(directory, executor.take_number)
+            status = "finished"
+        except _FailedFast:
+            status = "failed"
         finally:
-            late = pool.close()
-            outcomes |= {outcome.index: outcome for outcome in late}
+            late = executor.close() if executor is not None else []
+            journal.add(late)
             watch.ended(late)
             with suppress(OSError):
-                write(status)
-        merge_parts(directory, pool.take_number)
-        write(status)
+                journal.write(status)
+        if executor is not None:
+            merge_parts(directory, executor.take_number)
+        journal.write(status)
     except OSError as error:
         raise cannot_write(directory, error) from error
-    return outcomes
+    return journal.outcomes
 
 
-def _executor(directory: Path, settings: Settings, how: How) -> Executor:
+class _FailedFast(Exception):
+    """A point has failed, and the caller wants no further ones."""
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What is known of the points of a sweep, and its files that tell it."""
+
+    directory: Path
+    objective: Objective | None
+    manifest: dict[str, Any]
+    pairs: Pairs = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    written: float = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether the table should be written again."""
+        return time.monotonic() - self.written >= TABLE_SECONDS
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes |= {outcome.index: outcome for outcome in outcomes}
+
+    def write(self, status: str | None = None) -> None:
+        """Write the table, and with `status` the manifest."""
+        pairs = sorted(self.pairs, key=lambda pair: pair[0].index)
+        write_table(
+            self.directory, [task for _, task in pairs], [point for point, _ in pairs], self.outcomes, self.objective
+        )
+        if status is not None:
+            ended = None if status == "running" else now()
+            write_manifest(self.directory, self.manifest | {"status": status, "ended": ended})
+        self.written = time.monotonic()
+
+
+def _executor(directory: Path, plan: SweepPlan, how: How) -> Executor:
+    objective = plan.objective
+    column, recent = (None, 0) if objective is None else (objective.column, objective.recent)
+    settings = Settings(how.threads, how.allowed, how.limits, column, recent)
     first = next_chunk(directory)
     if how.on == "ray":
         from runner.sweep.ray_tasks import RayTasks

@@ -45,6 +45,12 @@ def sweep(
     time_limit: Annotated[
         str | None, typer.Option("--time-limit", metavar="TIME", help="Longest time of a point, such as 10m.")
     ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", metavar="tpe|gp|qmc|random", help="Optuna's sampler chooses the points.")
+    ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Points that a sampler chooses at once.")
+    ] = 8,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first point that fails.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points.")] = False,
     on: On = "processes",
@@ -60,14 +66,18 @@ def sweep(
     """
     from runner.cli.input.axes import split_axes
     from runner.cli.input.requests import plan_limits, print_warnings, read_config
-    from runner.sweep.planning import plan_sweep
+    from runner.sweep.planning import plan_sampled, plan_sweep
     from runner.sweep.running import How, start_sweep
 
     overrides, axes = split_axes(request.overrides)
     config = read_config(Request(request.config, overrides, request.allow, request.limits))
     allowed = tuple(Path(folder) for folder in request.allow)
     limits = plan_limits(request)
-    plan = plan_sweep(config, axes, allowed=allowed, limits=limits, many=yes)
+    if sampler is None:
+        plan = plan_sweep(config, axes, allowed=allowed, limits=limits, many=yes)
+    else:
+        _check_no_axes(axes, dry_run)
+        plan = plan_sampled(config, sampler, batch, allowed=allowed, limits=limits)
     if dry_run:
         _print_points(plan, as_json)
         return
@@ -140,7 +150,7 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
     from runner.cli.output.sweep_progress import SweepProgress
     from runner.sweep.running import run_sweep
 
-    progress = SweepProgress(len(plan.points), plan.objective, quiet or as_json)
+    progress = SweepProgress(plan.total, plan.objective, quiet or as_json)
     try:
         outcomes = run_sweep(directory, plan, how, progress, retry)
     except KeyboardInterrupt as error:
@@ -149,7 +159,7 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
         progress.clear()
     failed = sum(outcome.status == "failed" for outcome in outcomes.values())
     if as_json:
-        say_json({"sweep": str(directory), "points": len(plan.points), "failed": failed})
+        say_json({"sweep": str(directory), "points": plan.total, "failed": failed})
     elif quiet:
         say(str(directory))
     else:
@@ -170,6 +180,13 @@ def _print_points(plan: SweepPlan, as_json: bool) -> None:
     left_out += [f"{plan.repeated:,} equal to another"] if plan.repeated else []
     rows = plan.first.estimates.rows * len(plan.points)
     say(f"{counted(len(plan.points), 'point')}{''.join(f', {text}' for text in left_out)}; about {rows:,} rows")
+
+
+def _check_no_axes(axes: dict[str, list[object]], dry_run: bool) -> None:
+    if axes:
+        raise UsageError(f"`{next(iter(axes))}` has several values, and a sampler chooses the values of `random` alone")
+    if dry_run:
+        raise UsageError("the points of a sampler depend on results; leave --dry-run out")
 
 
 def _check_on(on: str, address: str | None) -> None:

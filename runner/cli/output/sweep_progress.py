@@ -86,7 +86,11 @@ class SweepProgress:
             return
         value = self._objective.of(outcome)
         key = self._objective.key
-        if value is not None and value == value and (self._best is None or key(value) < key(self._best[0])):
+        if (
+            value is not None
+            and value == value
+            and (self._best is None or (key(value), outcome.index) < (key(self._best[0]), self._best[1]))
+        ):
             self._best = (value, outcome.index)
 
     def _draw(self) -> None:
