@@ -141,9 +141,8 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
         try:
             while pairs := rounds.next(journal.outcomes):
                 journal.pairs += pairs
-                known = [
-                    replace(before[task.identity], index=task.index) for _, task in pairs if task.identity in before
-                ]
+                tasks = [task for _, task in pairs]
+                known = [replace(before[task.identity], index=task.index) for task in tasks if task.identity in before]
                 journal.add(known)
                 watch.ended(known)
                 waiting = [task for task in tasks if task.identity not in before]
