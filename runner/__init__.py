@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runner.plan import Plan, compile
     from runner.plan.rows.columns import Column
     from runner.record import Run, list_runs, open_run, resume, run
+    from runner.sweep.reading import Sweep, open_sweep
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _HOMES = {
     "Run": "runner.record",
     "RunError": "runner.errors",
     "SteprunError": "runner.errors",
+    "Sweep": "runner.sweep.reading",
     "UsageError": "runner.errors",
     "compile": "runner.plan",
     "execute": "runner.engine",
@@ -49,6 +51,7 @@ _HOMES = {
     "load": "runner.config",
     "loads": "runner.config",
     "open_run": "runner.record",
+    "open_sweep": "runner.sweep.reading",
     "resume": "runner.record",
     "run": "runner.record",
 }
@@ -66,6 +69,7 @@ __all__ = [
     "Run",
     "RunError",
     "SteprunError",
+    "Sweep",
     "UsageError",
     "__version__",
     "compile",
@@ -75,6 +79,7 @@ __all__ = [
     "load",
     "loads",
     "open_run",
+    "open_sweep",
     "resume",
     "run",
 ]

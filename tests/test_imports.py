@@ -30,7 +30,8 @@ LAYERS = {
     "engine": 5,
     "record": 6,
     "compare": 7,
-    "cli": 8,
+    "sweep": 8,
+    "cli": 9,
 }
 """How high each part of the package stands: a part may import what stands lower, and itself."""
 
