@@ -22,6 +22,54 @@ optimizer: {sgd: {lr: 0.1}}
 steps: 2
 """
 
+FIRST_FORMAT = """\
+# the numbers of model.yaml, as `steprun check` expects them; `steprun check --update` writes what differs
+format: 1
+of: "model.yaml"
+config:
+  parameters: "337a93abd87e526c"
+environment:
+  torch: "2.13.0+cpu"
+  device: "cpu"
+  device_name: null
+  dtype: "float32"
+  cpu_capability: "AVX2"
+  threads: 1
+  engine: "eager"
+calibration:
+  runs: 3
+  over: "threads 1, 2"
+  torch: "2.13.0+cpu"
+  spread:
+    x1: 0.0
+large: full
+tensors:
+  f: value float32 [1]
+  x1: weight float32 [1]
+  x1.grad: gradient float32 [1]
+  x2: weight float32 [1]
+  x2.grad: gradient float32 [1]
+rows:
+  0 start:
+    x1: 100.0
+    x1.grad: null
+    x2: 200.0
+    x2.grad: null
+  1 1.backward:
+    f: 7000.0
+    x1: 100.0
+    x1.grad: 10.0
+    x2: 200.0
+    x2.grad: 30.0
+  2 2.step:
+    x1: 99.9
+    x1.grad: 10.0
+    x2: 199.7
+    x2.grad: 30.0
+...
+"""
+"""A snapshot of `LINEAR` in format 1, under the name model.yaml."""
+
 
 def target(folder: Path, name: str = "model") -> Target:
     return Target(str(folder / f"{name}.yaml"), str(folder / "snapshots" / f"{name}.yaml"))

@@ -41,6 +41,7 @@ from runner.compare.snapshots.reading import read
 from runner.compare.snapshots.updating import with_overlay
 from runner.compare.snapshots.writing import write
 from runner.errors import SteprunError
+from tests.compare.snapshotting import FIRST_FORMAT, LINEAR
 from tests.hostile.children import Finding, tried
 from tests.hostile.memory import forget_peak, peak
 from tests.hostile.run_directories import VALUES, make_sparse, places, put
@@ -76,53 +77,9 @@ optimizer: {sgd: {lr: 0.01}}
 steps: 2
 snapshot: {tensors: stats, uncertainty: {runs: 3}, tolerances: {"w*": {rtol: 1e-3}}}
 """,
-    "first": """\
-name: first
-parameters: {x1: {shape: [1], init: 100}}
-expression: f = 10 * x1
-optimizer: {sgd: {lr: 0.01}}
-steps: [backward, step]
-""",
+    "first": LINEAR,
 }
 POINTS = "a,b,c,d,e,f,g,h,i\n1.5,2,3,4,5,6,7,8,9\n9,8,7,6,5,4,3,2,1.25\n"
-FIRST = """\
-# the numbers of first.yaml, as `steprun check` expects them; `steprun check --update` writes what differs
-format: 1
-of: "first.yaml"
-config:
-  parameters: "ad573668"
-environment:
-  torch: "2.13.0+cpu"
-  device: "cpu"
-  device_name: null
-  dtype: "float32"
-  cpu_capability: "AVX2"
-  threads: 1
-  engine: "eager"
-calibration:
-  runs: 3
-  over: "threads 1, 2"
-  torch: "2.13.0+cpu"
-  spread:
-    x1: 0.0
-large: full
-tensors:
-  f: value float32 [1]
-  x1: weight float32 [1]
-  x1.grad: gradient float32 [1]
-rows:
-  0 start:
-    x1: 100.0
-    x1.grad: null
-  1 1.backward:
-    f: 1000.0
-    x1: 100.0
-    x1.grad: 10.0
-  2 2.step:
-    x1: 99.9
-    x1.grad: 10.0
-...
-"""
 Files = dict[str, bytes]
 """Every file of a folder with configs, by its path there."""
 
@@ -141,7 +98,7 @@ def sound(folder: Path) -> Files:
     values["loss"] = base.rows[2].values["loss"]
     rows = (base.rows[0], replace(base.rows[1], values=values), *base.rows[2:])
     write(with_overlay(base, replace(base, environment={**base.environment, "threads": 7}, rows=rows)), path, of)
-    (folder / "snapshots" / "first.yaml").write_text(FIRST)
+    (folder / "snapshots" / "first.yaml").write_text(FIRST_FORMAT.replace("model.yaml", "first.yaml"))
     for name in CONFIGS:
         code, text, _ = _printed("check", str(folder / f"{name}.yaml"))
         assert code == 0, text

@@ -8,8 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from runner.language.inference.native_checks import MAX_EMPTY
+
 MOST_WORK = 3e9
 """The maximum number of multiplications of an operation while planning: about half a second."""
+
+_OF_A_CALL = 2000
+"""Multiplications that take as long as one call of LAPACK: each matrix of a batch is a call."""
 
 Work = Callable[[list[Tensor]], float]
 
@@ -25,7 +30,16 @@ def is_costly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappi
     if work is None:
         return False
     tensors = [value for value in _flat((args, tuple(kwargs.values()))) if isinstance(value, Tensor)]
-    return bool(tensors) and work(tensors) > MOST_WORK
+    return bool(tensors) and (work(tensors) > MOST_WORK or _is_wide(tensors))
+
+
+def _is_wide(tensors: list[Tensor]) -> bool:
+    """Whether a tensor has no elements, and the sizes of all may broadcast to more matrices than `MAX_EMPTY`.
+
+    torch then runs over all matrices, although the result has no elements.
+    """
+    empty = any(x.numel() == 0 for x in tensors)
+    return empty and prod(size for x in tensors for size in x.shape if size) > MAX_EMPTY
 
 
 def has_longer_history(y: Tensor, most: int) -> bool:
@@ -50,10 +64,12 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _cubic(factor: float) -> Work:
-    """Work of a decomposition: `factor` * m * n * min(m, n) for each matrix of shape (m, n)."""
+    """Work of a decomposition: `factor` * m * n * min(m, n) for each matrix of shape (m, n), and that of its call."""
 
     def work(tensors: list[Tensor]) -> float:
-        return max((factor * x.numel() * min(x.shape[-2:]) for x in tensors if x.dim() >= 2), default=0)
+        matrices = [x for x in tensors if x.dim() >= 2]
+        elements = max((factor * x.numel() * min(x.shape[-2:]) for x in matrices), default=0)
+        return elements + _OF_A_CALL * max((prod(x.shape[:-2]) for x in matrices), default=0)
 
     return work
 
@@ -102,7 +118,8 @@ _DECOMPOSITIONS: Mapping[str, float] = {
     **dict.fromkeys(
         ("inv", "inv_ex", "inverse", "det", "slogdet", "logdet", "solve", "solve_ex", "lu", "lu_factor"), 2
     ),
-    **dict.fromkeys(("lu_factor_ex", "cholesky", "cholesky_ex", "cholesky_inverse", "solve_triangular"), 1),
+    **dict.fromkeys(("lu_factor_ex", "cholesky", "cholesky_ex", "cholesky_inverse", "cholesky_solve"), 1),
+    **dict.fromkeys(("solve_triangular", "triangular_solve", "lu_solve", "ldl_solve"), 1),
     **dict.fromkeys(("matrix_power", "lobpcg"), 20),
 }
 

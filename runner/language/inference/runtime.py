@@ -49,6 +49,24 @@ def power(base: Any, exponent: Any) -> Any:
     return base**exponent
 
 
+def of_kind(function: Callable[..., Any], kind: type[int] | type[float]) -> Callable[..., Any]:
+    """Returns a function of scalars whose results are of one type, whatever the type of those of `function`.
+
+    Raises:
+        ValueError: `kind` is int, and a result has a fraction.
+    """
+
+    def converted(*arguments: Any) -> Any:
+        result = function(*arguments)
+        if kind is int and isinstance(result, float):
+            raise ValueError(f"the result is {result}, and before the run it was an integer: write a base like `2.0`")
+        return kind(result)
+
+    converted.__name__ = function.__name__
+    converted.__module__ = __name__
+    return converted
+
+
 def number_as(number: float, dtype: torch.dtype, device: str) -> Tensor:
     """Returns a number as a 0-d tensor."""
     return torch.scalar_tensor(number, dtype=dtype, device=device)

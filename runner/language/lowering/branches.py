@@ -14,7 +14,8 @@ from runner.language.dtypes import dtype_name
 from runner.language.graph.codegen import compile_graph
 from runner.language.inference.runtime import branch, gradient, number_as
 from runner.language.lowering.conditions import iteration_where
-from runner.language.lowering.values import describe, differ, example_of
+from runner.language.lowering.values import describe, differ, example_of, widest
+from runner.language.text.arithmetic import FUNCTIONS
 
 if TYPE_CHECKING:
     from runner.language.lowering.context import Lowering
@@ -115,12 +116,13 @@ def _side(lowering: Lowering, condition: fx.Node, lower: Callable[[Lowering], An
     """Lowers one side into its own graph, inferred at an iteration that takes this side."""
     inner = lowering.inside(lowering.text, lowering.origin, fx.Graph())
     shared = lowering.shared
-    before = shared.iteration
-    shared.iteration = iteration_where(condition, wanted, before) or before
+    before = shared.iteration, shared.side
+    shared.iteration = iteration_where(condition, wanted, shared.iteration) or shared.iteration
+    shared.side = condition, wanted
     try:
         return _Side(inner, inner.plain(lower(inner)))
     finally:
-        shared.iteration = before
+        shared.iteration, shared.side = before
 
 
 def _compiled(side: _Side) -> Callable[..., Any]:
@@ -152,12 +154,21 @@ def _agree(lowering: Lowering, node: ast.AST, left: _Side, right: _Side, one: An
                 "choose between tensors or numbers",
             )
     if isinstance(first, (bool, int, float)) and isinstance(second, (bool, int, float)):
-        return one, other
+        kind = widest(type(first), type(second))
+        return _of_kind(left, one, kind), _of_kind(right, other, kind)
     if isinstance(one, fx.Node) and isinstance(other, fx.Node) and _alike(first, second):
         return one, other
     raise lowering.fault(
         node, f"one side is {describe(first)}, the other {describe(second)}", "give both sides the same kind of value"
     )
+
+
+def _of_kind(side: _Side, value: Any, kind: type) -> Any:
+    if type(example_of(value)) is kind:
+        return value
+    if not isinstance(value, fx.Node):
+        return kind(value)
+    return side.lowering.emit(None, "call_function", FUNCTIONS[kind.__name__], (value,))
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -184,8 +195,7 @@ def _example(one: Any, other: Any, chosen: bool) -> Any:
     if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape != second.shape:
         return max(first, second, key=Tensor.dim)  # so values computed from it vary too, unless they are reduced
     if isinstance(example, (bool, int, float)):
-        widest = max(type(first), type(second), key=(bool, int, float).index)
-        return widest(example)
+        return widest(type(first), type(second))(example)
     return example
 
 

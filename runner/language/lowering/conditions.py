@@ -1,16 +1,20 @@
-"""Finds an iteration at which a condition holds, so that a branch is only inferred where it would be taken."""
+"""Computes scalars at other iterations than the first: where a condition holds, and of which type a result is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from torch import fx
 
-from runner.language.text.arithmetic import FAULTS, ScalarError
+from runner.language.lowering.values import example_of, widest
+from runner.language.text.arithmetic import FAULTS, ScalarError, power
 
 COUNTERS = ("iteration", "t")
 _FIRST: tuple[int, ...] = (*range(1, 101), 1_000, 10_000, 100_000, 1_000_000)
+_EXPONENTS = (1, 2, 10, 1_000, 1_000_000)
+"""Iterations at which the sign of an exponent is computed."""
 
 
 def example_at(node: fx.Node, iteration: int | None) -> Any:
@@ -46,6 +50,39 @@ def iteration_where(condition: fx.Node, wanted: bool, near: int | None) -> int |
         except (*FAULTS, RecursionError):
             continue
     return None
+
+
+def kind_of(
+    function: Callable[..., Any], arguments: Sequence[Any], side: tuple[fx.Node, bool] | None
+) -> type[int] | type[float] | None:
+    """Returns the type for all results of a function whose results would be of several; None for other functions.
+
+    `min` and `max` return any of their arguments, and a power of integers is fractional for a negative exponent.
+
+    Args:
+        side: the condition of the branch that the call is in, and the value with which its side is taken.
+    """
+    kinds = [type(example_of(argument)) for argument in arguments]
+    if function in (min, max):
+        return widest(*kinds) if len(set(kinds)) > 1 else None
+    if function is not power or float in kinds or not isinstance(arguments[1], fx.Node):
+        return None
+    return float if _is_negative_somewhere(arguments[1], side) else int
+
+
+def _is_negative_somewhere(exponent: fx.Node, side: tuple[fx.Node, bool] | None) -> bool:
+    numbers = list(islice(_numbers(exponent), 4))
+    if side is not None:
+        numbers += islice(_numbers(side[0]), 4)
+    for iteration in dict.fromkeys((*_EXPONENTS, *(number + near for number in numbers for near in (-1, 0, 1)))):
+        try:
+            if iteration < 1 or (side is not None and bool(_scalar_at(side[0], iteration, {})) != side[1]):
+                continue
+            if _scalar_at(exponent, iteration, {}) < 0:
+                return True
+        except (*FAULTS, RecursionError):
+            continue
+    return bool(exponent.meta["example"] < 0)
 
 
 def _scalar_at(node: fx.Node, iteration: int, known: dict[fx.Node, Any]) -> Any:

@@ -17,8 +17,8 @@ from runner.catalogue import find_operation
 from runner.errors import did_you_mean, listing
 from runner.language.dtypes import DTYPES, PYTHON_TYPES
 from runner.language.inference.inference import Inference, TooLarge, check_empty
-from runner.language.inference.runtime import lookup, watch
-from runner.language.lowering.conditions import example_at, examples_at
+from runner.language.inference.runtime import lookup, of_kind, watch
+from runner.language.lowering.conditions import example_at, examples_at, kind_of
 from runner.language.lowering.diagnosis import explain
 from runner.language.lowering.scope import Scope
 from runner.language.lowering.values import (
@@ -59,6 +59,7 @@ class Shared:
     inlined: int = 0
     work: int = 0  # syntax nodes lowered, and elements of lists and tuples visited
     iteration: int | None = None  # an iteration that takes the branch being lowered
+    side: tuple[fx.Node, bool] | None = None  # its condition, and the value with which it is taken
     current: tuple[Lowering, ast.AST] | None = None  # whose operation is inferred now
 
 
@@ -279,6 +280,8 @@ class Lowering:
             except FAULTS as error:
                 hint = "change the numbers in it"
                 raise self.fault(node, f"`{self.shown(node)}`: {fault_text(error)}", hint) from None
+        kind = kind_of(function, arguments, self.shared.side)
+        function = function if kind is None else of_kind(function, kind)
         return self.emit(node, "call_function", function, tuple(arguments))
 
     # elements, and whether a name is known

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from runner.language.graph.lowered import Lowered
 from runner.language.inference.inference import Inference
@@ -21,8 +21,8 @@ from runner.language.lowering.context import Handlers, Lowering, Shared
 from runner.language.lowering.scope import Scope
 from runner.language.lowering.size import too_large
 from runner.language.lowering.statements import collecting, program
-from runner.language.text.faults import LanguageError, place_of
-from runner.language.text.parse import parse_expression, parse_statements
+from runner.language.text.faults import START, LanguageError, Place, place_of
+from runner.language.text.parse import MAX_INTEGER, parse_expression, parse_statements
 
 _WARNED = "change its operands, or use another operation"
 
@@ -62,7 +62,9 @@ def lower_statements(
             inner = lowering.inside(metrics[origin], origin, lowering.graph)
             inner.captured = lowering.captured
             with collecting(inner, faults, tree):
-                values[origin[-1]] = inner.plain(inner.value(tree))
+                value = inner.plain(inner.value(tree))
+                check_one_value(value, place_of(tree, inner.text), origin)
+                values[origin[-1]] = value
         if faults:
             faults[0].others = tuple(faults[1:])
             raise faults[0]
@@ -78,6 +80,20 @@ def lower_expression(text: str, scope: Scope, inference: Inference) -> Lowered:
     with inference.session(), _bounded_recursion(), _warnings(lowering):
         lowering.named["value"] = lowering.plain(lowering.value(expression))
     return Lowered(lowering.graph, lowering.named, "value", lowering.shared.random, lowering.shared.gradients)
+
+
+def check_one_value(value: object, place: Place = START, origin: Hashable | None = None) -> None:
+    """Rejects a value that a row, `assign`, `expect` or `when` cannot use.
+
+    Raises:
+        LanguageError: it is neither a tensor nor a real number, or an integer beyond int64.
+    """
+    example = value.meta["example"] if isinstance(value, fx.Node) else value
+    if not isinstance(example, (Tensor, bool, int, float)):
+        hint = "write an expression with one value"
+        raise LanguageError("this is neither a tensor nor a number", hint, place, origin)
+    if isinstance(example, int) and not -MAX_INTEGER <= example < MAX_INTEGER:
+        raise LanguageError("this integer does not fit into int64", "write it as a float: `1e20`", place, origin)
 
 
 def _check_size(text: str, trees: Sequence[ast.AST], scope: Scope, inference: Inference) -> None:

@@ -62,6 +62,11 @@ def example_of(value: Any) -> Any:
     return fx.node.map_arg(value, lambda node: node.meta["example"])
 
 
+def widest(*kinds: type) -> type[int] | type[float]:
+    """Returns the type of number that represents numbers of all these types: bool, int or float."""
+    return max(kinds, key=(bool, int, float).index)
+
+
 def worst_of(value: Any) -> Any:
     """Like `example_of`, but with -1 for running integers, which may take any value."""
     return fx.node.map_arg(value, lambda node: -1 if type(node.meta["example"]) is int else node.meta["example"])

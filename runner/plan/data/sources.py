@@ -19,6 +19,7 @@ from runner.plan.data.dtypes import default_of_kind
 from runner.plan.data.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array
 from runner.plan.data.row_files import has_rows
 from runner.plan.scalars import integer
+from runner.text import counted
 
 STREAMED_FROM = 1 / 4
 """A source larger than this fraction of the memory is streamed if its files can be read in parts."""
@@ -180,7 +181,7 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
     if batch_size is None:
         return None
     if batch_size > count:
-        message = f"a batch of {batch_size} is larger than the source, which has {count} samples"
+        message = f"a batch of {batch_size} is larger than the source, which has {counted(count, 'sample')}"
         raise PlacedFault(where, message, f"write at most {count}")
     return _read_in_parts(
         SourcePlan(name, tuple(columns), count, batch_size, declared.shuffle, declared.drop_last, (), False), context

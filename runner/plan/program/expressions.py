@@ -20,7 +20,7 @@ from runner.language.graph.computation import (
     loggable,
 )
 from runner.language.graph.lowered import Lowered
-from runner.language.lowering.lower import lower_expression, uses_grad
+from runner.language.lowering.lower import check_one_value, lower_expression, uses_grad
 from runner.language.lowering.scope import Environment, Scope
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
@@ -272,8 +272,7 @@ class Values:
         try:
             inference = self.shapes.inference(uses_grad(text, scope), KeyPath(path) if key else path)
             lowered = lower_expression(text, scope, inference)
-            if not loggable(lowered.values["value"]) and not isinstance(lowered.values["value"], (bool, int, float)):
-                raise LanguageError("this is neither a tensor nor a number", "write an expression with one value")
+            check_one_value(lowered.values["value"])
             computation = extract(lowered, ["value"], KeyPath(path) if key else path)
         except LanguageError as error:
             self.shapes.retry(error)

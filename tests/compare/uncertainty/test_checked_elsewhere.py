@@ -23,7 +23,17 @@ from runner.compare.snapshots.reading import read
 from runner.compare.snapshots.writing import write
 from runner.safe_files import Folder
 from tests.cli.commands import steprun
-from tests.compare.snapshotting import LINEAR, WIDE, checked, contents, edit, sidecar_of, sidecars_of, taken
+from tests.compare.snapshotting import (
+    FIRST_FORMAT,
+    LINEAR,
+    WIDE,
+    checked,
+    contents,
+    edit,
+    sidecar_of,
+    sidecars_of,
+    taken,
+)
 from tests.tables import over
 
 LARGE = """\
@@ -182,57 +192,10 @@ def test_a_long_config_gets_fewer_runs_and_its_snapshot_says_how_many(tmp_path: 
 
 # --- the first format
 
-FIRST = """\
-# the numbers of model.yaml, as `steprun check` expects them; `steprun check --update` writes what differs
-format: 1
-of: "model.yaml"
-config:
-  parameters: "PARAMETERS"
-environment:
-  torch: "2.13.0+cpu"
-  device: "cpu"
-  device_name: null
-  dtype: "float32"
-  cpu_capability: "AVX2"
-  threads: 1
-  engine: "eager"
-calibration:
-  runs: 3
-  over: "threads 1, 2"
-  torch: "2.13.0+cpu"
-  spread:
-    x1: 0.0
-large: full
-tensors:
-  f: value float32 [1]
-  x1: weight float32 [1]
-  x1.grad: gradient float32 [1]
-  x2: weight float32 [1]
-  x2.grad: gradient float32 [1]
-rows:
-  0 start:
-    x1: 100.0
-    x1.grad: null
-    x2: 200.0
-    x2.grad: null
-  1 1.backward:
-    f: 7000.0
-    x1: 100.0
-    x1.grad: 10.0
-    x2: 200.0
-    x2.grad: 30.0
-  2 2.step:
-    x1: 99.9
-    x1.grad: 10.0
-    x2: 199.7
-    x2.grad: 30.0
-...
-"""
-
 
 def test_a_snapshot_of_the_first_format_is_compared_by_dtype_and_says_how_to_take_it_again(tmp_path: Path) -> None:
     path = taken(tmp_path, LINEAR)
-    path.write_text(FIRST)
+    path.write_text(FIRST_FORMAT)
     outcome = checked(tmp_path)
     assert (outcome.status, outcome.exact) == ("holds", False)
     assert outcome.lines[-1] == "the snapshot has format 1, without uncertainties: `steprun snapshot` takes it again"
@@ -247,7 +210,7 @@ def test_a_snapshot_of_the_first_format_is_compared_by_dtype_and_says_how_to_tak
 
 def test_a_snapshot_of_the_first_format_is_never_written_as_half_of_the_second(tmp_path: Path) -> None:
     path = taken(tmp_path, LINEAR)
-    path.write_text(FIRST)
+    path.write_text(FIRST_FORMAT)
     before = contents(tmp_path)
     assert checked(tmp_path, "new").lines[-1].startswith("the snapshot has format 1, without uncertainties")
     assert contents(tmp_path) == before

@@ -107,6 +107,19 @@ def test_a_value_that_comes_of_a_comparison_is_as_uncertain_as_its_neighbours() 
     assert discrete_columns(plan) == {"g"}
 
 
+def test_the_statistics_of_a_digest_are_as_uncertain_as_those_of_its_neighbours() -> None:
+    edges = "constants: {far: {init: [9.0, 0.0, 9.0, 9.0]}}"
+    flips = "expression: g = where(w / 3 * 3 - 1 > far[iteration - 1], 1.0, 0.0)"
+    steps = "steps: [{repeat: {times: 4, steps: [forward]}}]"
+    text = f"parameters: {{w: {{shape: [65], init: 1}}}}\n{edges}\n{flips}\n{steps}\n"
+    _, measurement = measured(text)
+    before, jumping, after, later = (measurement.rows[number]["g"] for number in (1, 2, 3, 4))
+    assert jumping.largest == 1
+    assert set(jumping.statistics) == {"mean", "std", "min", "max", "norm"}
+    assert before == after == jumping
+    assert later == Uncertainty(0.0, 0.0)
+
+
 def test_an_expectation_that_rounding_breaks_does_not_stop_a_perturbed_run() -> None:
     text = TRAINED.replace("steps: 10", "steps: [backward, {expect: {loss: {value: LOSS, ulp: 0}}}]")
     loss = float(run(TRAINED.replace("steps: 10", "steps: [backward]"))[1][1]["loss"])

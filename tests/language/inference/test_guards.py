@@ -109,6 +109,10 @@ def test_a_division_of_floats_has_no_guard() -> None:
             "a label is none of the 2 classes",
         ),
         ("linalg.lstsq(eye(3), zeros(3, 0), driver='gelss')", "a matrix of shape (3, 0) has no elements"),
+        ("linalg.lstsq(zeros(2 ** 21, 0, 2), zeros(2 ** 21, 0, 1))[0]", "2,097,152 matrices have no elements"),
+        ("linalg.lstsq(zeros(2 ** 21, 2, 0), zeros(2 ** 21, 2))[0]", "2,097,152 matrices have no elements"),
+        ("linalg.lstsq(zeros(2 ** 11, 1, 0, 1), zeros(2 ** 10, 0, 1))[0]", "2,097,152 matrices have no elements"),
+        ("linalg.lstsq(eye(2), zeros(2, 0))[0]", "lstsq: a matrix of shape (2, 0) has no elements"),
         ("linalg.lu_solve(w.mT @ w.mT.mT, tensor([1, 9], dtype=int32), w.mT)", "a pivot is none of the rows"),
         ("linalg.ldl_solve(x.mT @ x, tensor([1, 2, 9], dtype=int32), w)", "count from 1 to 3"),
         ("linalg.ldl_solve(x.mT @ x, tensor([1, -2, 3], dtype=int32), w)", "negative pivots come in pairs"),
@@ -162,6 +166,11 @@ def test_what_native_code_does_not_check_is_a_fault(text: str, message: str) -> 
         "zeros(2 ** 31, 0, 2).qr()[0]",
         "zeros(2 ** 40, 0).diff(2 ** 40)",
         "e.diff(dim=0)",
+        "ones(2 ** 20, 1, 1, 1) @ zeros(1, 2 ** 20, 1, 0)",
+        "matmul(ones(2 ** 20, 1, 0, 1), ones(1, 2 ** 20, 1, 3))",
+        "linalg.solve_triangular(ones(2 ** 20, 1, 1, 1), zeros(1, 2 ** 20, 1, 0), upper=True)",
+        "cholesky_solve(zeros(1, 2 ** 20, 1, 0), ones(2 ** 20, 1, 1, 1))",
+        "cdist(zeros(2 ** 20, 1, 0, 3), zeros(1, 2 ** 20, 2, 3))",
     ],
 )
 def test_sizes_beside_zero_are_bounded_for_native_code_loops_over_them(text: str) -> None:
@@ -182,6 +191,19 @@ EMPTY: dict[str, Callable[[Tensor], Tensor]] = {
 def test_a_result_without_elements_is_torchs_while_its_sizes_are_few(text: str) -> None:
     e = torch.zeros(0, 2, 1, 1)
     assert same(value_of(text, given={"e": e}), EMPTY[text](e))
+
+
+@over("count", [0, 1, 5])
+@over(
+    ("matrix", "right"),
+    [((0, 2), (0, 1)), ((2, 0), (2, 1)), ((0, 0), (0, 0)), ((0, 2), (0,)), ((3, 0), (3,)), ((2, 1), (2, 1))],
+)
+def test_a_few_least_squares_without_elements_are_torchs(
+    count: int, matrix: tuple[int, ...], right: tuple[int, ...]
+) -> None:
+    given = {"a": torch.ones(count, *matrix), "b": torch.ones(count, *right)}
+    expected = torch.linalg.lstsq(given["a"], given["b"], driver="gelsd").solution
+    assert same(value_of("linalg.lstsq(a, b)[0]", given=given), expected)
 
 
 def test_a_size_in_a_tensor_is_refused_where_sizes_are_bounded() -> None:
