@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from runner.plan import Plan, compile
     from runner.plan.rows.columns import Column
     from runner.record import Run, list_runs, open_run, resume, run
-    from runner.sweep.reading import Sweep, open_sweep
+    from runner.sweep.record.reading import Sweep, open_sweep
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _HOMES = {
     "Run": "runner.record",
     "RunError": "runner.errors",
     "SteprunError": "runner.errors",
-    "Sweep": "runner.sweep.reading",
+    "Sweep": "runner.sweep.record.reading",
     "UsageError": "runner.errors",
     "compile": "runner.plan",
     "execute": "runner.engine",
@@ -51,7 +51,7 @@ _HOMES = {
     "load": "runner.config",
     "loads": "runner.config",
     "open_run": "runner.record",
-    "open_sweep": "runner.sweep.reading",
+    "open_sweep": "runner.sweep.record.reading",
     "resume": "runner.record",
     "run": "runner.record",
 }

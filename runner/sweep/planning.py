@@ -17,11 +17,10 @@ from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import evaluate
 from runner.plan import Plan, PlanLimits, compile
 from runner.plan.scalars import scalar_constants
-from runner.sweep.identity import Identities
-from runner.sweep.objective import Objective, objective_of
-from runner.sweep.settings import without_sweep
-from runner.sweep.space import Point, Space, space_of
-from runner.sweep.work import Task
+from runner.sweep.choosing.objective import Objective, objective_of
+from runner.sweep.points.identity import Identities
+from runner.sweep.points.space import Point, Space, space_of, without_sweep
+from runner.sweep.points.task import Task
 
 MANY_POINTS = 100_000
 """A sweep with more points runs only if the caller agrees."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from runner.config import Config, overridden
-from runner.sweep.identity import Identities
-from runner.sweep.outcome import Outcome
+from runner.sweep.choosing.sampling import Sampler, sampler_of
 from runner.sweep.planning import SweepPlan
-from runner.sweep.sampling import Sampler, sampler_of
-from runner.sweep.space import Point
-from runner.sweep.work import Task
+from runner.sweep.points.identity import Identities
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.space import Point
+from runner.sweep.points.task import Task
 
 Pairs = list[tuple[Point, Task]]
 

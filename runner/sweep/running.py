@@ -15,18 +15,20 @@ from runner.errors import Problem, RunError, UsageError
 from runner.language.dtypes import dtype_name
 from runner.plan import PlanLimits
 from runner.record.directory import create_run_directory, locked, write_atomically
+from runner.record.manifest import fingerprint
 from runner.safe_files import Folder
-from runner.sweep.executors import Begun, Executor
-from runner.sweep.manifest import now, opening, read_manifest, this_process, write_manifest
-from runner.sweep.merging import merge_parts
-from runner.sweep.objective import Objective
-from runner.sweep.outcome import Outcome
+from runner.sweep.choosing.objective import Objective
+from runner.sweep.executors.executor import Begun, Executor
+from runner.sweep.executors.processes import Processes
+from runner.sweep.executors.settings import Settings
 from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbered
-from runner.sweep.processes import Processes
-from runner.sweep.reading import finished_outcomes, known_points, next_chunk
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.record.config import SWEEP_FILE, load_sweep
+from runner.sweep.record.manifest import now, opening, read_manifest, this_process, write_manifest
+from runner.sweep.record.merging import merge_parts
+from runner.sweep.record.reading import finished_outcomes, known_points, next_chunk
+from runner.sweep.record.table import write_table
 from runner.sweep.rounds import Pairs, Rounds, rounds_of
-from runner.sweep.settings import SWEEP_FILE, Settings, load_sweep
-from runner.sweep.table import write_table
 
 TABLE_SECONDS = 1.0
 """The least time between two writes of the table."""
@@ -70,7 +72,9 @@ def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any
     directory = create_run_directory(sweeps_dir, name, datetime.now())
     text = config.document.to_yaml(absolute_files=True)
     first = plan.first
-    content = opening(name, axes, plan, how.threads, dtype_name(first.dtype), how.allowed, how.command)
+    environment = {**fingerprint(first.device, dtype_name(first.dtype)), "threads": how.threads}
+    points = len(plan.points)
+    content = opening(name, axes, points, plan.sampler, plan.batch, environment, how.allowed, how.command)
     try:
         write_atomically(directory / SWEEP_FILE, text.encode())
         write_manifest(directory, content)
@@ -218,7 +222,7 @@ def _executor(directory: Path, plan: SweepPlan, how: How) -> Executor:
     settings = Settings(how.threads, how.allowed, how.limits, column, recent)
     first = next_chunk(directory)
     if how.on == "ray":
-        from runner.sweep.ray_tasks import RayTasks
+        from runner.sweep.executors.ray_tasks import RayTasks
 
         return RayTasks(directory, settings, first=first, address=how.address)
     return Processes(directory, settings, first=first, jobs=how.jobs, time_limit=how.time_limit)

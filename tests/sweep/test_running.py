@@ -19,9 +19,9 @@ import torch
 import runner
 from runner.config import load, overridden
 from runner.errors import UsageError
-from runner.sweep.outcome import Outcome
 from runner.sweep.planning import SweepPlan, plan_sweep
-from runner.sweep.reading import Sweep, open_sweep, outcomes_in, part_paths
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.record.reading import Sweep, open_sweep, outcomes_in, part_paths
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
 from tests.sweep.configs import HEAD, RATES, written
 

@@ -9,10 +9,9 @@ import pytest
 
 from runner.config import load, loads, overridden
 from runner.errors import ConfigError, UsageError
-from runner.sweep.identity import Identities, unused_scalars
 from runner.sweep.planning import plan_sweep, renumbered
-from runner.sweep.settings import without_sweep
-from runner.sweep.space import Point, space_of
+from runner.sweep.points.identity import Identities, unused_scalars
+from runner.sweep.points.space import Point, space_of, without_sweep
 from tests.sweep.configs import HEAD, written
 from tests.tables import over
 

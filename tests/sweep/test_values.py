@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.sweep.values import AxisFault, drawn, values_of
+from runner.sweep.points.values import AxisFault, drawn, values_of
 from tests.tables import over
 
 

@@ -71,7 +71,7 @@ def _values(path: str, written: str) -> list[Any] | None:
             raise UsageError(f"`{path}={written}` has more than {_MOST_SPAN:,} values")
         return list(range(first, last + 1)) if first <= last else list(range(first, last - 1, -1))
     if _CALL.fullmatch(written):
-        from runner.sweep.values import AxisFault, values_of
+        from runner.sweep.points.values import AxisFault, values_of
 
         try:
             return values_of(written, {})

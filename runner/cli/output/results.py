@@ -28,7 +28,7 @@ def print_results(
     Raises:
         UsageError: the folder is not a sweep directory, or there is no such column.
     """
-    from runner.sweep.reading import open_sweep
+    from runner.sweep.record.reading import open_sweep
 
     sweep = open_sweep(directory)
     table = sweep.table()
@@ -95,7 +95,7 @@ def _grouped(table: pyarrow.Table, axes: Sequence[str], names: Sequence[str]) ->
     """The mean and the sample standard deviation of the objective for each value of some axes."""
     import pyarrow
 
-    from runner.sweep.objective import deviation
+    from runner.sweep.choosing.objective import deviation
 
     if "objective" not in table.column_names:
         raise UsageError(

@@ -13,8 +13,8 @@ from runner.cli.output.progress import can_draw
 from runner.text import printable_line, shortened
 
 if TYPE_CHECKING:
-    from runner.sweep.objective import Objective
-    from runner.sweep.outcome import Outcome
+    from runner.sweep.choosing.objective import Objective
+    from runner.sweep.points.outcome import Outcome
 
 INTERVAL = 0.1  # seconds between two updates of the line
 

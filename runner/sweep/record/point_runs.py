@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from runner.config import overridden
+import pyarrow
+
+from runner.config import Config, overridden
 from runner.record.config_fields import config_fields
 from runner.record.directory import CONFIG_FILE, ROWS_FOLDER, write_atomically
 from runner.record.directory import MANIFEST_FILE as RUN_FILE
@@ -15,42 +18,42 @@ from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import digest_of, write_digests
 from runner.record.rows.storage import column_json, stored_column
 from runner.safe_files import Folder
-from runner.sweep.settings import without_sweep
-
-if TYPE_CHECKING:
-    from runner.sweep.outcome import Outcome
-    from runner.sweep.reading import Sweep
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.space import without_sweep
 
 RUNS_FOLDER = "runs"
 
 
-def point_directory(sweep: Sweep, point: int) -> Path:
+def point_directory(
+    path: Path, sweep: Mapping[str, Any], config: Config, point: int, outcome: Outcome, table: pyarrow.Table
+) -> Path:
     """The run directory of a point; it is made if it does not exist, or if the point has run again since.
 
-    Raises:
-        UsageError: there is no such point, or it has no rows.
+    Args:
+        path: the sweep directory.
+        sweep: its manifest.
+        config: its config.
+        table: the rows of the point.
     """
-    table = sweep.rows(point)
-    outcome = sweep.outcome(point)
-    directory = sweep.path / RUNS_FOLDER / str(point)
+    directory = path / RUNS_FOLDER / str(point)
     if _is_of(directory, outcome):
         return directory
     with (
-        Folder(sweep.path) as folder,
+        Folder(path) as folder,
         folder.folder(RUNS_FOLDER, create=True) as runs,
         runs.folder(str(point), create=True) as made,
         made.folder(ROWS_FOLDER, create=True) as rows,
     ):
         for name in rows.names():
             rows.remove(name)
-    config = overridden(without_sweep(sweep.config), outcome.overrides)
+    config = overridden(without_sweep(config), outcome.overrides)
     columns = columns_of(table.schema)
     content = memoryview(encode([table], [stored_column(column) for column in columns]))
     name = "00000.parquet"
     write_atomically(directory / ROWS_FOLDER / name, content, through=directory)
     write_digests(directory, {name: digest_of(content)}, synced=False)
     write_atomically(directory / CONFIG_FILE, config.document.to_yaml(absolute_files=True).encode())
-    manifest = _manifest(sweep, outcome) | {
+    manifest = _manifest(path, sweep, outcome) | {
         "seed": config.seed,
         "engine": config.engine,
         "columns": [column_json(column) for column in columns],
@@ -60,19 +63,19 @@ def point_directory(sweep: Sweep, point: int) -> Path:
     return directory
 
 
-def _manifest(sweep: Sweep, outcome: Outcome) -> dict[str, Any]:
+def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
     shared = ("command", "name", "versions", "environment", "process", "started", "data_folders")
     failure = {"error": "RunError", "problems": [{"message": outcome.failure}]} if outcome.failure else None
-    return {key: sweep.manifest[key] for key in shared} | {
+    return {key: sweep[key] for key in shared} | {
         "status": "failed" if outcome.status == "failed" else "finished",
-        "ended": sweep.manifest["ended"],
+        "ended": sweep["ended"],
         "git": None,
         "seconds": outcome.seconds,
         "compile_seconds": None,
         "rows": outcome.rows,
         "failure": failure,
         "warnings": [],
-        "sweep": {"path": str(sweep.path), "point": outcome.index, "identity": outcome.identity},
+        "sweep": {"path": str(path), "point": outcome.index, "identity": outcome.identity},
     }
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Problem, UsageError
-from runner.sweep.executors import Event
-from runner.sweep.outcome import Outcome
-from runner.sweep.settings import Settings
-from runner.sweep.work import Task, run_tasks
+from runner.sweep.executors.executor import Event
+from runner.sweep.executors.settings import Settings
+from runner.sweep.executors.work import run_tasks
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.task import Task
 
 IN_FLIGHT = 2
 """Chunks in the cluster for each of its cores, so that no core waits for the next one."""

@@ -1,6 +1,6 @@
 """A process of the pool: runs the chunks of points that it receives.
 
-    python -m runner.sweep.worker CONNECTION LIFELINE
+    python -m runner.sweep.executors.worker CONNECTION LIFELINE
 
 Both arguments are file descriptors: a connection to the pool, and a pipe that closes when the pool's process ends.
 """
@@ -13,7 +13,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from runner.sweep.work import run_tasks
+from runner.sweep.executors.work import run_tasks
 
 
 def serve(connection: Connection) -> None:

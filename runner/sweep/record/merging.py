@@ -16,9 +16,9 @@ from runner.record.directory import write_atomically
 from runner.record.rows.arrow import columns_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import stored_column
-from runner.sweep.outcome import Outcome, to_json
-from runner.sweep.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
-from runner.sweep.reading import outcomes_in, part_paths
+from runner.sweep.points.outcome import Outcome, to_json
+from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
+from runner.sweep.record.reading import outcomes_in, part_paths
 
 MOST_PARTS = 24
 """The number of parts of one schema from which they are merged."""

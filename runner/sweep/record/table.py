@@ -11,10 +11,10 @@ import pyarrow.parquet
 
 from runner.config.text.emit import flow_text
 from runner.record.directory import write_atomically
-from runner.sweep.objective import Objective
-from runner.sweep.outcome import Outcome, from_json, to_json
-from runner.sweep.space import Point
-from runner.sweep.work import Task
+from runner.sweep.choosing.objective import Objective
+from runner.sweep.points.outcome import Outcome, from_json, to_json
+from runner.sweep.points.space import Point
+from runner.sweep.points.task import Task
 
 POINTS_FILE = "points.parquet"
 _OUTCOMES = b"steprun.outcomes"

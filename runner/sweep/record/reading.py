@@ -15,12 +15,12 @@ import pyarrow.parquet
 from runner.errors import Problem, UsageError
 from runner.record.reading import Run, open_run
 from runner.safe_files import Folder
-from runner.sweep.manifest import read_manifest
-from runner.sweep.objective import Objective, objective_of
-from runner.sweep.outcome import Outcome, from_json
-from runner.sweep.part_files import OUTCOMES, ROWS_FOLDER
-from runner.sweep.settings import load_sweep
-from runner.sweep.table import POINTS_FILE, outcomes_without_rows
+from runner.sweep.choosing.objective import Objective, objective_of
+from runner.sweep.points.outcome import Outcome, from_json
+from runner.sweep.record.config import load_sweep
+from runner.sweep.record.manifest import read_manifest
+from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER
+from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -168,9 +168,10 @@ class Sweep:
         Raises:
             UsageError: there is no such point, or it has no rows.
         """
-        from runner.sweep.point_runs import point_directory
+        from runner.sweep.record.point_runs import point_directory
 
-        return open_run(point_directory(self, point))
+        outcome, rows = self.outcome(point), self.rows(point)
+        return open_run(point_directory(self.path, self.manifest, self.config, point, outcome, rows))
 
     def _part_of(self, point: int) -> tuple[Path, Outcome]:
         """The part file that has a point, and its outcome there."""

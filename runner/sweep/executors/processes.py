@@ -21,10 +21,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import runner
-from runner.sweep.executors import Begun, Event
-from runner.sweep.outcome import Outcome
-from runner.sweep.settings import Settings
-from runner.sweep.work import Task
+from runner.sweep.executors.executor import Begun, Event
+from runner.sweep.executors.settings import Settings
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.task import Task
 
 CHUNK_SECONDS = 1.0
 """Seconds of work that a process gets at a time, by the mean of the points so far."""
@@ -122,7 +122,7 @@ class Processes:
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         # -P: a module in the working directory must not shadow one of ours
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "runner.sweep.worker", str(theirs.fileno()), str(read_end)],
+            [sys.executable, "-P", "-m", "runner.sweep.executors.worker", str(theirs.fileno()), str(read_end)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), read_end),

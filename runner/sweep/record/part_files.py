@@ -18,7 +18,7 @@ import pyarrow
 from runner.record.directory import write_atomically
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import StoredColumn, column_json
-from runner.sweep.outcome import Outcome, to_json
+from runner.sweep.points.outcome import Outcome, to_json
 
 ROWS_FOLDER = "rows"
 WEIGHTS_FOLDER = "weights"

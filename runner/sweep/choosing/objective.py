@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.config.sweep_models import ObjectiveDeclaration
-from runner.sweep.outcome import Outcome
+from runner.sweep.points.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)

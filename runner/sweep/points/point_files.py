@@ -10,7 +10,7 @@ from runner.config.document import Document
 from runner.config.text.nodes import Path
 from runner.config.text.scalars import NumberRangeError, resolve_plain
 from runner.plan.data.sandbox import FileFault, locate, open_ordinary
-from runner.sweep.values import AxisFault
+from runner.sweep.points.values import AxisFault
 
 LARGEST_FILE = 64 << 20
 """The most bytes of a file of points."""

@@ -27,9 +27,8 @@ from runner.record.json_fields import (
     or_null,
     parse_json,
 )
-from runner.record.manifest import STATUSES, fingerprint, is_alive, process_start
+from runner.record.manifest import STATUSES, is_alive, process_start
 from runner.safe_files import Folder
-from runner.sweep.planning import SweepPlan
 
 MANIFEST_FILE = "sweep.json"
 
@@ -54,9 +53,10 @@ FIELDS: Mapping[str, Kind] = {
 def opening(
     name: str,
     axes: Mapping[str, Sequence[Any]],
-    plan: SweepPlan,
-    threads: int,
-    dtype: str,
+    points: int,
+    sampler: str | None,
+    batch: int,
+    environment: Mapping[str, Any],
     folders: Sequence[Path],
     command: Sequence[str] | None,
 ) -> dict[str, Any]:
@@ -70,16 +70,16 @@ def opening(
         "command": list(sys.argv if command is None else command),
         "name": name,
         "axes": {path: list(values) for path, values in axes.items()},
-        "sampler": plan.sampler,
-        "batch": plan.batch,
-        "points": len(plan.points),
-        "threads": threads,
+        "sampler": sampler,
+        "batch": batch,
+        "points": points,
+        "threads": environment["threads"],
         "versions": {
             "steprun": runner.__version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
-        "environment": {**fingerprint(plan.first.device, dtype), "threads": threads},
+        "environment": dict(environment),
         "process": this_process(),
         "started": now(),
         "ended": None,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runner.sweep.outcome import Outcome
-from runner.sweep.work import Task
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.task import Task
 
 
 @dataclass(frozen=True, slots=True)

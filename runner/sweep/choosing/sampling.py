@@ -15,10 +15,10 @@ from typing import Any
 from runner.config.sweep_models import SweepDeclaration
 from runner.errors import Problem, UsageError, did_you_mean
 from runner.language.text.arithmetic import Scalar
-from runner.sweep.objective import Objective
-from runner.sweep.outcome import Outcome
-from runner.sweep.space import Point
-from runner.sweep.values import values_of
+from runner.sweep.choosing.objective import Objective
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.space import Point
+from runner.sweep.points.values import values_of
 
 SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler", "qmc": "QMCSampler", "random": "RandomSampler"}
 BATCH = 8

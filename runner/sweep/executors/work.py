@@ -22,20 +22,12 @@ from runner.plan.rows.columns import Column
 from runner.record.rows.arrow import schema_of, table_of
 from runner.record.rows.batch import blank_of, pack
 from runner.record.rows.storage import StoredColumn, stored_column
-from runner.sweep.outcome import Outcome
-from runner.sweep.part_files import PartFiles
-from runner.sweep.statistics import recent_values, scalar_statistics
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.task import Task
+from runner.sweep.record.part_files import PartFiles
+from runner.sweep.record.statistics import recent_values, scalar_statistics
 
 BATCH_ROWS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A point to run."""
-
-    index: int
-    overrides: tuple[str, ...]
-    identity: str
 
 
 @dataclass(frozen=True, slots=True)

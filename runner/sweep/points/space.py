@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.config import Config
+from runner.config import Config, overridden
 from runner.config.sweep_models import SpaceDeclaration
 from runner.config.text.emit import flow_text
 from runner.config.text.nodes import Path
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.scalars import integer, scalar_constants
-from runner.sweep.point_files import read_points
-from runner.sweep.values import AxisFault, drawn, values_of
+from runner.sweep.points.point_files import read_points
+from runner.sweep.points.values import AxisFault, drawn, values_of
 
 Values = Mapping[str, Any]
 """Override path → value."""
@@ -167,3 +167,8 @@ class _Reader:
                 return None
         names = tuple(dict.fromkeys(name for point in points for name in point))
         return Axis(names, points)
+
+
+def without_sweep(config: Config) -> Config:
+    """The config without its sweep, as `run` takes it."""
+    return config if config.sweep is None else overridden(config, ["~sweep"])

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.compute
 
 from runner.record.rows.storage import StoredColumn
-from runner.sweep.outcome import Statistics
+from runner.sweep.points.outcome import Statistics
 
 MOST_SCALARS = 200
 """The most scalar columns of a point that the table of a sweep shows."""

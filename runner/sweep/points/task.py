@@ -1,0 +1,14 @@
+"""A point as an executor gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A point to run."""
+
+    index: int
+    overrides: tuple[str, ...]
+    identity: str
