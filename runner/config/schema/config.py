@@ -12,8 +12,20 @@ from runner.catalogue import optimizers
 from runner.config.data_models import DataDeclaration, SelectDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
-from runner.config.json_schema.catalogue import initial_values, optimizer, optimizer_kinds
-from runner.config.json_schema.forms import (
+from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
+from runner.config.models import STEP_MODELS, Autocast, Config, Epochs, Expectation, LossScale, Step, TensorDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
+)
+from runner.config.schema.catalogue import initial_values, optimizer, optimizer_kinds
+from runner.config.schema.forms import (
     EXPRESSION,
     FIELDS,
     NAMES,
@@ -33,18 +45,6 @@ from runner.config.json_schema.forms import (
     properties_of,
     undescribed,
     whole,
-)
-from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Autocast, Config, Epochs, Expectation, LossScale, Step, TensorDeclaration
-from runner.config.record_models import (
-    FromRun,
-    Health,
-    Log,
-    MetricDeclaration,
-    ObjectiveDeclaration,
-    SnapshotDeclaration,
-    ToleranceDeclaration,
-    UncertaintyDeclaration,
 )
 from runner.config.sections.autocast import DYNAMIC
 from runner.config.sections.measured import WAYS
