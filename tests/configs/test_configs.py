@@ -24,7 +24,7 @@ OFF = 1.01
 PERTURBATIONS = {
     "fine-tune-from-run": [
         ("from_run: data/pretrained-digits.safetensors", "from_run: null"),
-        ("images.flip(2)", "images.flip(1)"),
+        ("images.flip(2).flatten(1)", "images.flatten(1)"),
         ("{adam: {lr: 0.02}}", "{adam: {lr: 1e-5}}"),
         ("w1: {shape: [64, 32], init: zeros, requires_grad: false}", "w1: {shape: [64, 32], init: zeros}"),
     ],
