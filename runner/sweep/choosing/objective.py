@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.config.sweep_models import ObjectiveDeclaration
+from runner.config.sweep_models import SweepObjective
 from runner.sweep.points.outcome import Outcome
 
 
@@ -39,7 +39,7 @@ class Objective:
         return (False, value if self.minimize else -value)
 
 
-def objective_of(declared: ObjectiveDeclaration | None) -> Objective | None:
+def objective_of(declared: SweepObjective | None) -> Objective | None:
     """The objective that a config declares."""
     if declared is None:
         return None
