@@ -28,7 +28,8 @@ class Objective:
     def of(self, outcome: Outcome) -> float | None:
         """The objective of a point; None if it was not measured."""
         if self.recent:
-            return math.fsum(outcome.recent) / len(outcome.recent) if outcome.recent else None
+            recent = outcome.recent[-self.recent :]
+            return math.fsum(recent) / len(recent) if recent else None
         last, least, most = outcome.scalars.get(self.column, (None, None, None))
         return last if self.over == "last" else least if self.minimize else most
 
