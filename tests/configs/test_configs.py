@@ -22,6 +22,12 @@ CONFIGS = sorted(FOLDER.glob("*.yaml"))
 OFF = 1.01
 
 PERTURBATIONS = {
+    "fine-tune-from-run": [
+        ("from_run: data/pretrained-digits.safetensors", "from_run: null"),
+        ("images.flip(2).flatten(1)", "images.flatten(1)"),
+        ("{adam: {lr: 0.02}}", "{adam: {lr: 1e-5}}"),
+        ("w1: {shape: [64, 32], init: zeros, requires_grad: false}", "w1: {shape: [64, 32], init: zeros}"),
+    ],
     "linear": [
         ("{sgd: {lr: learning_rate}}", "{sgd: {lr: 1.01 * learning_rate}}"),
         ("10 * x1", "10.1 * x1"),

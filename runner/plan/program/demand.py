@@ -12,9 +12,9 @@ from torch import Tensor, fx
 from runner.config import models
 from runner.language.graph.computation import computed_with, inputs_of, loggable, scalar_dtype
 from runner.language.text.faults import LanguageError
+from runner.language.text.literals import expression_text
 from runner.language.text.scalars import names_in
 from runner.plan.data.sources import SourcePlan
-from runner.plan.literals import expression_text
 from runner.plan.program.expressions import Values
 from runner.plan.rows.columns import Column
 

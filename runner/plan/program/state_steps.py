@@ -11,8 +11,8 @@ from runner.errors import did_you_mean
 from runner.faults import ConfigPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
+from runner.language.text.literals import expression_text, gradient_name
 from runner.optim.plans import StateEntry, broadcasts
-from runner.plan.literals import expression_text, gradient_name
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
     Assign,

@@ -11,8 +11,8 @@ from runner.faults import ConfigPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
 from runner.language.text.faults import LanguageError
+from runner.language.text.literals import expression_text
 from runner.optim.plans import broadcasts
-from runner.plan.literals import expression_text
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
     Clip,

@@ -19,6 +19,7 @@ COMPILES = (
     "convolution",
     "digits",
     "early-stopping",
+    "fine-tune-from-run",
     "fine-tuning",
     "gan",
     "linear-regression",
@@ -83,6 +84,7 @@ DOUBLE = ("constants.images.dtype=float64", "constants.test_images.dtype=float64
 OVERRIDES = {
     "convolution": ("dtype=float64", *DOUBLE),
     "digits": ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64"),
+    "fine-tune-from-run": ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64"),
     "gan": (),
     "variational-autoencoder": (),
 }

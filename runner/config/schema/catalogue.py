@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 
 from runner.catalogue import Argument, Initialiser, Optimizer, initialisers, optimizers
-from runner.config.json_schema.forms import (
+from runner.config.models import GroupDeclaration, InitExpression, OptimizerDeclaration, RuleDeclaration
+from runner.config.schema.forms import (
     NAMES,
     NULL,
     SCALAR,
@@ -18,7 +19,6 @@ from runner.config.json_schema.forms import (
     or_null,
     properties_of,
 )
-from runner.config.models import GroupDeclaration, InitExpression, OptimizerDeclaration, RuleDeclaration
 from runner.config.sections.optimizers import RULE, RULE_NAMES
 
 _UNIT: Schema = {"minimum": 0, "maximum": 1}

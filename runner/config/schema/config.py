@@ -12,8 +12,20 @@ from runner.catalogue import optimizers
 from runner.config.data_models import DataDeclaration, SelectDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
-from runner.config.json_schema.catalogue import initial_values, optimizer, optimizer_kinds
-from runner.config.json_schema.forms import (
+from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
+from runner.config.models import STEP_MODELS, Autocast, Config, Epochs, Expectation, LossScale, Step, TensorDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
+)
+from runner.config.schema.catalogue import initial_values, optimizer, optimizer_kinds
+from runner.config.schema.forms import (
     EXPRESSION,
     FIELDS,
     NAMES,
@@ -34,18 +46,7 @@ from runner.config.json_schema.forms import (
     undescribed,
     whole,
 )
-from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Autocast, Config, Epochs, Expectation, LossScale, Step, TensorDeclaration
-from runner.config.record_models import (
-    FromRun,
-    Health,
-    Log,
-    MetricDeclaration,
-    ObjectiveDeclaration,
-    SnapshotDeclaration,
-    ToleranceDeclaration,
-    UncertaintyDeclaration,
-)
+from runner.config.schema.sweep import sweep
 from runner.config.sections.autocast import DYNAMIC
 from runner.config.sections.measured import WAYS
 from runner.config.sections.names import RESERVED
@@ -101,6 +102,7 @@ def _config() -> Schema:
         "snapshot": _snapshot(),
         "health": merged(Health),
         "autocast": _autocast(),
+        "sweep": sweep(),
     }
     told = {
         **fields,
