@@ -190,16 +190,17 @@ class StepContext:
         return Clip(parameters, max_norm=max_norm, norm_type=norm_type, column=self.norm_column())
 
     def value_clip(self, value: Any, path: ConfigPath, parameters: tuple[str, ...]) -> Clip:
-        complex_ones = [name for name in parameters if self.values.tensors[name].dtype.is_complex]
-        if complex_ones:
-            name = complex_ones[0]
-            message = f"`clip_grad_value` clamps real numbers, and `{name}` is {dtype_name(self.values.tensors[name].dtype)}"
+        dtypes = {name: self.values.tensors[name].dtype for name in parameters}
+        name = next((name for name, dtype in dtypes.items() if dtype.is_complex), None)
+        if name is not None:
+            message = f"`clip_grad_value` clamps real numbers, and `{name}` is {dtype_name(dtypes[name])}"
             self.values.faults.add(path, message, "use `clip_grad_norm`", key=True)
         return Clip(parameters, value=self.positive(value, path))
 
     def check_clips_last(self, parameters: tuple[str, ...], path: ConfigPath) -> None:
         """Warn of a clipping step without effect, because L-BFGS computes all these gradients again."""
-        optimizers = [each for each in self.values.optimizers.values() if any(map(each.parameters.__contains__, parameters))]
+        clipped = {*parameters}
+        optimizers = [each for each in self.values.optimizers.values() if not clipped.isdisjoint(each.parameters)]
         if optimizers and all(each.needs_closure for each in optimizers):
             message = "`lbfgs` computes its gradients again within its step, and this clipping has no effect on it"
             self.values.faults.warn(path, message, "remove it, or use another optimizer")
@@ -216,8 +217,8 @@ class StepContext:
             return
         for name in optimizers:
             optimizer = self.values.optimizers[name]
-            more = [each for each in optimizer.parameters if each in self.values.reaching(self.objective or "")]
-            more = [each for each in more if each not in inputs]
+            reaching = self.values.reaching(self.objective or "")
+            more = [each for each in optimizer.parameters if each in reaching and each not in inputs]
             if optimizer.needs_closure and more:
                 message = f"`lbfgs` computes its gradients again within its step, and `{more[0]}` is among them"
                 hint = f"add `{more[0]}` here, or give the optimizer these `parameters` only"

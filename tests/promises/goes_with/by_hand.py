@@ -63,7 +63,9 @@ class Hand:
     optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.parameters = {name: Parameter(torch.tensor(each, dtype=self.of_weights)) for name, each in weights().items()}
+        self.parameters = {
+            name: Parameter(torch.tensor(each, dtype=self.of_weights)) for name, each in weights().items()
+        }
         made = {name: torch.from_numpy(each).to(self.dtype) for name, each in arrays().items()}
         self.x, self.y, self.valid = made["x"], made["y"], (made["x_valid"], made["y_valid"])
 

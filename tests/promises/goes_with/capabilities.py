@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from sklearn.metrics import f1_score
@@ -42,6 +41,7 @@ class Capability:
     objective: Callable[[Hand, Tensor, Tensor], Tensor] = default_objective
     optimizer: Optimizer = momentum
     measured: tuple[str, ...] = ("loss", "valid.loss")
+    rounded: bool = False  # whether measured values are compared up to rounding
     as_column: str = ""  # the column whose capability this row is
     proof: str = ""  # what is proved instead of the steps
     instead: Mapping[str, str] = field(default_factory=dict)  # keys that differ in a column
@@ -136,6 +136,23 @@ def evaluated(hand: Hand) -> None:
         hand.evaluate()
 
 
+def in_batches(hand: Hand) -> None:
+    def median(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
+        return (hand.hidden(x) - y).abs().median()
+
+    def worst(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
+        return (hand.hidden(x) - y).abs().max()
+
+    def of_positive(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
+        return ((hand.hidden(x) - y) * (y > 0)).sum() / (y > 0).sum()
+
+    for batch in hand.batches(2):
+        hand.train(batch)
+        for each in (None, median, worst, of_positive):
+            hand.evaluate(each)
+    hand.measured = [each for place, each in enumerate(hand.measured) if place % 5]  # without those of `train`
+
+
 def stopped(hand: Hand) -> None:
     for iteration, batch in enumerate(hand.batches(2), 1):
         hand.train(batch)
@@ -186,7 +203,8 @@ def with_slope(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
 
 
 def counting(hand: Hand) -> None:
-    for hand.iteration, batch in enumerate(hand.batches(2), 1):
+    for iteration, batch in enumerate(hand.batches(2), 1):
+        hand.iteration = iteration
         hand.train(batch)
 
 
@@ -194,6 +212,16 @@ def masked(hand: Hand, x: Tensor, y: Tensor) -> Tensor:
     counts = x[:, 0] > 0
     errors = (hand.hidden(x) - y).abs().square().sum(1)
     return (errors * counts).sum() / counts.sum()
+
+
+def accumulated_ratio(hand: Hand) -> None:
+    count = (hand.x[:, 0] > 0).sum()
+    for _ in range(5):
+        hand.zero_grad()
+        for x, y in hand.batches():
+            share = (x[:, 0] > 0).sum() / count
+            hand.backward((x, y), scale=float(share))
+        hand.step((x, y))
 
 
 def with_worst(hand: Hand) -> None:
@@ -294,9 +322,7 @@ CAPABILITIES: Mapping[str, Capability] = {
     "`clip_grad_norm`, `clip_grad_value`": Capability(
         IN_PASSES % "zero_grad, backward, {clip_grad_norm: 0.05}, {clip_grad_value: 0.02}, step", clipped_parts
     ),
-    "`train` with clipping": Capability(
-        IN_PASSES % "{train: {clip_grad_norm: 0.05, clip_grad_value: 0.02}}", clipped
-    ),
+    "`train` with clipping": Capability(IN_PASSES % "{train: {clip_grad_norm: 0.05, clip_grad_value: 0.02}}", clipped),
     "`train` with `accumulate`": Capability(
         "steps: [{repeat: {times: 5, steps: [{train: {accumulate: 5}}]}}]\n", accumulated, measured=()
     ),
@@ -309,8 +335,19 @@ CAPABILITIES: Mapping[str, Capability] = {
     "`assign` of optimizer state": Capability(
         ADAM + IN_PASSES % "train, {assign: {w.exp_avg: 0.5 * w.exp_avg}}", state_assigned, optimizer=adam
     ),
-    "`expect`": Capability(IN_PASSES % "train, {expect: {loss > 0: true, 'b.grad.shape[0]': 2}}"),
+    "`expect`": Capability(
+        IN_PASSES % "train, {expect: {loss > 0: true, w: w, b.grad: b.grad + 0, 'b.grad.shape[0]': 2}}"
+    ),
     "`evaluate`": Capability(EVALUATED, evaluated),
+    "`evaluate` in batches": Capability(
+        "data:\n  train: {columns: {x: x.npy, y: y.npy}, batch_size: 800}\n"
+        "  valid: {columns: {x: x_valid.npy, y: y_valid.npy}, batch_size: 25}\n"
+        "metrics:\n  q: {whole: (h - y).abs().median()}\n  worst: {max: (h - y).abs()}\n"
+        "  z: {sum: (h - y) * (y > 0), over: y > 0}\n" + EVALUATED,
+        in_batches,
+        measured=("valid.loss", "valid.q", "valid.worst", "valid.z"),
+        rounded=True,
+    ),
     "`checkpoint`": Capability(IN_PASSES % "train, {checkpoint: here, every: 2}"),
     "`every`, `when`, `stop`": Capability(
         IN_PASSES % "train, {evaluate: valid, every: 3}, {stop: , when: iteration == 7}", stopped
@@ -333,14 +370,17 @@ CAPABILITIES: Mapping[str, Capability] = {
         "{checkpoint: {best: valid.loss}}, {patience: {'on': valid, evaluations: 2}}]}}]\n",
         patient,
     ),
-    "`steps: {epochs, evaluate, patience}`": Capability("steps: {epochs: 2, evaluate: valid, patience: 5}\n", short_form),
+    "`steps: {epochs, evaluate, patience}`": Capability(
+        "steps: {epochs: 2, evaluate: valid, patience: 5}\n", short_form
+    ),
     "`grad(y, x)`": Capability(
         "expression: |\n  h = {h}\n  plain = (h - y).abs().square().mean()\n"
         "  loss = plain + 0.1 * grad(plain, w).abs().square().sum()\n",
         objective=with_slope,
     ),
     "`functions`": Capability(
-        "functions: {'distance(a, b)': (a - b).abs().square()}\nexpression: |\n  h = {h}\n  loss = distance(h, y).mean()\n"
+        "functions: {'distance(a, b)': (a - b).abs().square()}\n"
+        "expression: |\n  h = {h}\n  loss = distance(h, y).mean()\n"
     ),
     "`iteration` as a number": Capability(
         "expression: |\n  h = {h}\n  loss = (h - y).abs().square().mean() / iteration\n",
@@ -365,10 +405,19 @@ CAPABILITIES: Mapping[str, Capability] = {
         evaluated,
         masked,
     ),
+    "`objectives` with `accumulate`": Capability(
+        "expression: |\n  h = {h}\n  counts = x[:, 0] > 0\n  errors = (h - y).abs().square().sum(1)\n"
+        "objectives: {loss: {sum: errors * counts, over: counts}}\n"
+        "steps: [{repeat: {times: 5, steps: [{train: {accumulate: 5}}]}}]\n",
+        accumulated_ratio,
+        masked,
+        measured=(),
+    ),
     "metrics": Capability(
         "metrics: {worst: {max: (h - y).abs()}, z_f1: 'f1(h[:, 0].abs() > 0.5, y[:, 0] > 0)'}\n" + EVALUATED,
         with_worst,
         measured=("loss", "valid.loss", "valid.worst", "valid.z_f1"),
+        rounded=True,
     ),
     "schedules of `t`": Capability("optimizer: {sgd: {lr: 0.1 / t, momentum: 0.9}}\n", scheduled),
     "hyperparameters of parameters": Capability(
@@ -377,15 +426,18 @@ CAPABILITIES: Mapping[str, Capability] = {
         of_a_parameter,
     ),
     "parameter groups": Capability(
-        "optimizer: {sgd: {lr: 0.1, momentum: 0.9}, groups: [{parameters: [b], lr: 0.01}]}\n", optimizer=in_groups,
-        instead={"two optimizers": "optimizers:\n  first: {sgd: {lr: 0.1, momentum: 0.9}, parameters: [w]}\n"
-            "  second: {sgd: {lr: 0.1, momentum: 0.9}, parameters: [b], groups: [{parameters: [b], lr: 0.01}]}\n"}
+        "optimizer: {sgd: {lr: 0.1, momentum: 0.9}, groups: [{parameters: [b], lr: 0.01}]}\n",
+        optimizer=in_groups,
+        instead={
+            "two optimizers": "optimizers:\n  first: {sgd: {lr: 0.1, momentum: 0.9}, parameters: [w]}\n"
+            "  second: {sgd: {lr: 0.1, momentum: 0.9}, parameters: [b], groups: [{parameters: [b], lr: 0.01}]}\n"
+        },
     ),
     "initial state of an optimizer": Capability(
         "optimizer: {sgd: {lr: 0.1, momentum: 0.9}, state: {w: {momentum_buffer: 0.1}}}\n", warm
     ),
     "rules": Capability(
-        "optimizer: {rule: {state: {v: 0}, update: \"v = 0.9 * v + grad\\nparam = param - 0.1 * v\"}}\n", ruled
+        'optimizer: {rule: {state: {v: 0}, update: "v = 0.9 * v + grad\\nparam = param - 0.1 * v"}}\n', ruled
     ),
     "`select`": Capability(
         "data:\n  train: {columns: {x: x.npy, y: y.npy}, select: {from: 800, to: 4000}, batch_size: 800}\n", selected
@@ -407,6 +459,9 @@ CAPABILITIES: Mapping[str, Capability] = {
         "autocast: {dtype: bfloat16, loss_scale: {init_scale: 1024, growth_interval: 4}}\n", lambda hand: _scaled(hand)
     ),
     "`log`": Capability("log: {tensors: stats, state: true, every: 3}\n", measured=()),
+    "`health`": Capability(
+        "health: {exploding_gradient: 1.0e-3, vanishing_gradient: 1.0e-9, unchanged: 3, update_ratio: [1.0e-6, 0.1]}\n"
+    ),
     "`dtype: bfloat16`": Capability(as_column="bfloat16"),
     "complex parameters": Capability(as_column="complex"),
     "several optimizers": Capability(as_column="two optimizers"),
@@ -422,7 +477,6 @@ CAPABILITIES: Mapping[str, Capability] = {
     ),
     "`resume` of a longer run": Capability(EPOCHS, proof="longer"),
     "`apply`, `load_model`": Capability(proof="applied"),
-    "`health`": Capability("health: {exploding_gradient: 1e9, vanishing_gradient: 1e-9, unchanged: 3}\n"),
 }
 
 
@@ -434,6 +488,3 @@ def _autocast(hand: Hand) -> None:
 def _scaled(hand: Hand) -> None:
     hand.autocast = True
     scaled(hand)
-
-
-__all__ = ["CAPABILITIES", "SKELETON", "Any", "Capability"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -122,17 +121,13 @@ def by_hand(name: str, column: str, folder: Path) -> str:
     measured = [row[each] for row in values for each in capability.measured if row.get(each) is not None]
     if capability.measured:
         assert len(measured) == len(hand.measured)
-        words = {_measured(*pair) for pair in zip(measured, hand.measured, strict=True)}
+        few = 4 * torch.finfo(hand.dtype).eps if capability.rounded else 0.0
+        words = {agreement(*pair, few, few) for pair in zip(measured, hand.measured, strict=True)}
     else:
         words = set()
     for each, parameter in (hand.parameters | hand.others).items():
         words.add(agreement(state[each], parameter.detach(), 1e-5, 1e-6))
     return "close" if "close" in words else "bits"
-
-
-def _measured(found: Tensor | None, expected: Tensor) -> str:
-    """As `agreement`; scores are float64, and `evaluate` weighs them by samples."""
-    return agreement(found, expected, 1e-15 if expected.dtype == torch.float64 else 0.0, 0.0)
 
 
 def in_parts(name: str, column: str, folder: Path) -> str:

@@ -49,7 +49,9 @@ def hand_of(capability: Capability, column: str) -> Hand:
     hand.optimizers = [capability.optimizer(group) for group in groups]
     if VARIATIONS["L-BFGS"] in columns:
         rates = [each.param_groups[0]["lr"] for each in hand.optimizers]
-        hand.optimizers = [torch.optim.LBFGS(group, lr=rate, max_iter=3) for group, rate in zip(groups, rates, strict=True)]
+        hand.optimizers = [
+            torch.optim.LBFGS(group, lr=rate, max_iter=3) for group, rate in zip(groups, rates, strict=True)
+        ]
     return hand
 
 
