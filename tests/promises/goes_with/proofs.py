@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -140,11 +140,11 @@ def in_parts(name: str, column: str, folder: Path) -> str:
     return of_rows(executed(plan)[0], executed(whole)[0])
 
 
-def compiled(name: str, column: str, folder: Path) -> str:
-    """Compare the regions of the compiled engine with the eager engine, without a compiler."""
+def compiled(name: str, column: str, folder: Path, *, machine_code: bool = False) -> str:
+    """Compare the compiled engine with the eager engine; its regions are called as they are, or as machine code."""
     path = written(folder, config_of(CAPABILITIES[name], column))
     plan = planned(path)
-    with without_machine_code():
+    with nullcontext() if machine_code else without_machine_code():
         found = executed(plan)[0]
     narrow = plan.config.autocast is not None or plan.dtype == torch.bfloat16
     rtol, atol = (8e-2, 1e-2) if narrow else TOLERANCES

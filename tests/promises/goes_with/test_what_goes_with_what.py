@@ -11,7 +11,7 @@ import pytest
 import runner
 from tests.effort import thinned
 from tests.promises.goes_with.capabilities import CAPABILITIES
-from tests.promises.goes_with.proofs import PROOFS, prove, write_files
+from tests.promises.goes_with.proofs import PROOFS, compiled, prove, write_files
 from tests.promises.goes_with.table import PAGE, Cell, cells
 from tests.promises.goes_with.variations import VARIATIONS
 from tests.tables import over
@@ -44,6 +44,13 @@ def test_each_cell_that_means_nothing_says_why() -> None:
     marks = set(re.findall(r"– ?([¹²³⁴⁵⁶⁷⁸⁹])", text))
     assert not re.search(r"– *\|", text)
     assert marks == set(re.findall(r"^- ([¹²³⁴⁵⁶⁷⁸⁹]) ", text, re.MULTILINE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["complex parameters", "`dtype: bfloat16`"])
+def test_machine_code_is_close_too(name: str, tmp_path: Path, inductor_cache: Path) -> None:
+    write_files(tmp_path)
+    assert compiled(name, "compile", tmp_path, machine_code=True) == "close"
 
 
 def _column(cell: Cell, word: str) -> str:
