@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from benchmarks import checks, compiled, digits, linear, memory, parameter, peers, startup, transformer
+from benchmarks import checks, compiled, digits, growth, linear, memory, parameter, peers, startup, transformer
 from benchmarks.measure import Result, Workload, measured
 
 _GROUPS = (
@@ -25,10 +25,11 @@ _GROUPS = (
     startup.workloads,
     checks.workloads,
     memory.workloads,
+    growth.workloads,
     peers.workloads,
 )
 
-Figures = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+Figures = tuple[tuple[float, ...], ...]
 
 
 def workloads() -> list[Workload]:
@@ -53,4 +54,4 @@ def results(names: Collection[str], repeats: int) -> Iterator[Result]:
 def _figures(number: int, repeats: int) -> Figures:
     torch.set_num_threads(1)
     result = measured(workloads()[number], repeats)
-    return result.ours, result.theirs, result.compilation
+    return result.ours, result.theirs, result.compilation, result.tenth

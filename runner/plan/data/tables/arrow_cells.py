@@ -49,7 +49,19 @@ def convert(block: Block, layout: Layout, wanted: Mapping[Key, int]) -> dict[Key
     absent = layout.dialect.missing
     if absent and BLANK not in absent and _has_blanks(block, layout):  # Python finds out which are blank
         found = {key: cells for key, cells in found.items() if isinstance(cells, Words) or cells.missing is None}
+    padding = {b" ", b"\t"} - {layout.delimiter.encode()}
+    if any(map(_is_value, absent)) and any(space in block.content for space in padding):
+        found = {key: cells for key, cells in found.items() if isinstance(cells, Words)}  # ` -999` is missing too
     return found
+
+
+def _is_value(text: str) -> bool:
+    """Whether a text is a number or a boolean where it does not mean a missing one."""
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in ("true", "false")
+    return True
 
 
 def _read_otherwise(content: bytes) -> set[type[numpy.generic]]:
