@@ -13,7 +13,19 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from benchmarks import checks, compiled, digits, growth, linear, memory, parameter, peers, startup, transformer
+from benchmarks import (
+    applying,
+    checks,
+    compiled,
+    digits,
+    growth,
+    linear,
+    memory,
+    parameter,
+    peers,
+    startup,
+    transformer,
+)
 from benchmarks.measure import Result, Workload, measured
 
 _GROUPS = (
@@ -25,6 +37,7 @@ _GROUPS = (
     startup.workloads,
     checks.workloads,
     memory.workloads,
+    applying.workloads,
     growth.workloads,
     peers.workloads,
 )

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from runner.plan import Plan, compile
     from runner.plan.rows.columns import Column
     from runner.record import Run, list_runs, open_run, resume, run
+    from runner.record.apply.loading import load_model
+    from runner.record.apply.model import Model
+    from runner.sweep.record.reading import Sweep, open_sweep
 
 __version__ = "0.1.0"
 
@@ -35,20 +38,24 @@ _HOMES = {
     "ConfigError": "runner.errors",
     "ExpectationError": "runner.errors",
     "Mark": "runner.errors",
+    "Model": "runner.record.apply.model",
     "Plan": "runner.plan",
     "Problem": "runner.errors",
     "Row": "runner.engine.rows",
     "Run": "runner.record",
     "RunError": "runner.errors",
     "SteprunError": "runner.errors",
+    "Sweep": "runner.sweep.record.reading",
     "UsageError": "runner.errors",
     "compile": "runner.plan",
     "execute": "runner.engine",
     "json_schema": "runner.config",
     "list_runs": "runner.record",
     "load": "runner.config",
+    "load_model": "runner.record.apply.loading",
     "loads": "runner.config",
     "open_run": "runner.record",
+    "open_sweep": "runner.sweep.record.reading",
     "resume": "runner.record",
     "run": "runner.record",
 }
@@ -60,12 +67,14 @@ __all__ = [
     "ConfigError",
     "ExpectationError",
     "Mark",
+    "Model",
     "Plan",
     "Problem",
     "Row",
     "Run",
     "RunError",
     "SteprunError",
+    "Sweep",
     "UsageError",
     "__version__",
     "compile",
@@ -73,8 +82,10 @@ __all__ = [
     "json_schema",
     "list_runs",
     "load",
+    "load_model",
     "loads",
     "open_run",
+    "open_sweep",
     "resume",
     "run",
 ]

@@ -11,6 +11,7 @@ from typer.core import TyperArgument, TyperGroup
 
 from runner import __version__
 from runner.cli.commands import (
+    applying,
     comparing,
     data_files,
     gradients,
@@ -20,6 +21,7 @@ from runner.cli.commands import (
     resuming,
     running,
     snapshots,
+    sweeping,
 )
 from runner.cli.input.completion import complete_config
 from runner.cli.input.options import examples
@@ -136,5 +138,17 @@ def steprun(
     """
 
 
-for module in (running, resuming, inspection, data_files, snapshots, comparing, gradients, reference, history):
+for module in (
+    running,
+    resuming,
+    applying,
+    inspection,
+    data_files,
+    snapshots,
+    comparing,
+    gradients,
+    reference,
+    history,
+    sweeping,
+):
     module.register(application)

@@ -97,6 +97,6 @@ def declared_dtypes(config: Config) -> Iterator[tuple[str, str]]:
 
 def json_schema(draft: str = "7") -> dict[str, Any]:
     """Returns the JSON Schema of configs, for editors, in draft `7` or `2020-12`."""
-    from runner.config.schema import json_schema as build
+    from runner.config.schema.config import json_schema as build
 
     return build(draft)

@@ -80,6 +80,21 @@ def check_text(value: object) -> str:
     return value
 
 
+def check_result(value: object) -> str:
+    """Accepts the name of a result of `evaluate`."""
+    if not isinstance(value, str) or not value.strip():
+        raise expected("the name of a result of `evaluate`", value, "write one such as `valid.loss`")
+    return value
+
+
+def check_rate(value: object) -> str:
+    """Accepts the name of a parameter that is a rate."""
+    if not isinstance(value, str) or not value.strip():
+        hint = "declare the parameter `rate: {init: 0.1, requires_grad: false}`, and write its name"
+        raise expected("the name of a parameter", value, hint)
+    return value
+
+
 def check_filled(value: object) -> str:
     """Accepts text with a character."""
     return _not_empty(check_text(value), "text")
@@ -292,6 +307,8 @@ if TYPE_CHECKING:
     Seed = int
     Flag = bool
     Text = str
+    Result = str
+    Rate = str
     TextOrNull = str | None
     Expression = str
     Assigned = int | float | bool | str
@@ -319,6 +336,8 @@ else:
     Seed = _kind(check_seed, {"type": "integer", "minimum": 0})
     Flag = _kind(check_flag, {"type": "boolean"})
     Text = _kind(check_text, {"type": "string"})
+    Result = _kind(check_result, {"type": "string", "pattern": r"\S"})
+    Rate = _kind(check_rate, {"type": "string", "pattern": r"\S"})
     TextOrNull = _kind(check_text_or_null, {"type": ["string", "null"]})
     Expression = _kind(check_expression, {"type": ["string", "number"]})
     Assigned = _kind(check_assigned, {"type": ["string", "number", "boolean"]})

@@ -16,6 +16,7 @@ from runner.engine.rows import Row
 from runner.engine.session import KEPT, SaveCheckpoint, Session, open_session
 from runner.engine.state import State, Values, Withheld, initial_state
 from runner.engine.steps import steps
+from runner.engine.steps.following import is_exhausted, starting_again
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
 from runner.errors import RunError
@@ -36,7 +37,7 @@ Several = Mapping[int, Callable[[], Iterator[Row]]]
 
 def bind_step(session: Session, position: int, action: Action) -> Run:
     """Bind a step as the eager engine runs it."""
-    return steps.bind(session, action.argument, action.loops)
+    return steps.bind(session, action.argument, action.loops, position)
 
 
 def execute(
@@ -161,7 +162,7 @@ def _bind(
         case LoopEnd():
             return _keeping(session, position, _again(binding, instruction)), None
         case Break():
-            return _leave(binding, instruction), None
+            return _leave(binding, position, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
 
@@ -191,11 +192,13 @@ def _enter(binding: Binding, instruction: LoopStart) -> Jump:
     iterations, loop, times, end = binding.state.iterations, instruction.loop, instruction.times, instruction.exit
     withheld = binding.state.withheld
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
+    start_again = starting_again(binding.state, binding.plan.program, loop)
 
     def run(position: int) -> int:
         if not (times and due()):
             return end
         iterations[loop] = 1
+        start_again()
         withheld.pop(loop, None)
         return position + 1
 
@@ -248,9 +251,12 @@ def _again_pass(binding: Binding, instruction: LoopEnd, source: str) -> Jump:
     return run
 
 
-def _leave(binding: Binding, instruction: Break) -> Jump:
+def _leave(binding: Binding, position: int, instruction: Break) -> Jump:
     """Leave the loop. The rows of this iteration are its last, which the log keeps."""
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
+    if instruction.patience is not None:
+        is_now, exhausted = due, is_exhausted(binding, instruction.patience, position)
+        due = lambda: is_now() and exhausted()  # noqa: E731
     state, end, loop = binding.state, instruction.exit, instruction.loops[-1]
     withheld, iterations, last = state.withheld, state.iterations, state.last
 

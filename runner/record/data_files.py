@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Problem, RunError
+from runner.language.dtypes import dtype_name
 from runner.plan.data.sandbox import FileFault, open_ordinary
+from runner.plan.data.sources import SourcePlan
+
+DATA_COLUMNS = "data_columns"
+"""The manifest's key for the shapes and dtypes of the columns of data sources."""
 
 DATA_FILES = "data_files"
 """The manifest's key for the data files."""
@@ -27,6 +32,27 @@ PATIENCE = 10.0
 """Seconds that the end of a run waits for the digests of large files; a digest that takes longer is left out."""
 
 _WHOLE = "sha256"
+
+
+def data_columns(sources: Mapping[str, SourcePlan]) -> dict[str, dict[str, Any]]:
+    """What describes each data source: the number of its samples, and the shape, dtype and columns of one.
+
+    The columns of the file are without globs, so that another file is read alike.
+    """
+    return {
+        name: {
+            "samples": source.samples,
+            "columns": {
+                column.name: {
+                    "shape": list(column.shape),
+                    "dtype": dtype_name(column.dtype),
+                    "of_file": list(columns) if isinstance(columns := column.array.columns, tuple) else columns,
+                }
+                for column in source.columns
+            },
+        }
+        for name, source in sources.items()
+    }
 
 
 def data_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:

@@ -21,10 +21,11 @@ from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.plan.tensors.run_files import BEST, BEST_FILE, LAST
+from runner.record.checkpoints.config_fields import config_fields
+from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
 from runner.record.checkpoints.weights import save_weights
-from runner.record.config_fields import config_fields
-from runner.record.data_files import DATA_FILES, data_files, digesting
+from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
@@ -114,7 +115,8 @@ def run_recorded(
     recorded = None if resumption is None else resumption.recorded
     files = data_files(plan.files)
     plan = _as_recorded(plan, files)
-    description = _description(plan, sys.argv if command is None else command, files, earlier)
+    more = save_fitted(directory, plan.fitted)
+    description = _description(plan, sys.argv if command is None else command, files, earlier, more)
     transfer = transfer_from(plan.device)
     with recording(
         directory, plan.columns, description, _config_text(plan), recorded, transfer, _copied(earlier)
@@ -214,9 +216,9 @@ def _as_recorded(plan: Plan, files: Mapping[str, Mapping[str, Any]]) -> Plan:
 
 
 def _description(
-    plan: Plan, command: Sequence[str], files: Mapping[str, Any], earlier: Earlier | None
+    plan: Plan, command: Sequence[str], files: Mapping[str, Any], earlier: Earlier | None, fitted: Mapping[str, Any]
 ) -> RunDescription:
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {**fitted}
     if earlier is not None:
         grown = {"run": os.path.abspath(earlier.run.path), "row": earlier.rows, "field": earlier.field}
         more[CONTINUES] = grown | ({"changed_data": list(earlier.changed_data)} if earlier.changed_data else {})
@@ -232,6 +234,7 @@ def _description(
             "data_folders": [str(folder) for folder in plan.config.document.folders()],
             CONFIG_FIELDS: config_fields(plan.config.document),
             DATA_FILES: files,
+            DATA_COLUMNS: data_columns(plan.declared),
             **more,
         },
     )

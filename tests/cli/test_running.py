@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.cli.input.options import _amount
+from runner.cli.input.options import amount
 from tests.cli.commands import LINEAR, steprun, steprun_process
 from tests.tables import over
 
@@ -194,7 +194,7 @@ def test_a_limit_is_raised_by_its_flag(folder: Path) -> None:
     [("1000GB", 10**12), ("8MiB", 8 << 20), ("8 MB", 8 * 10**6), ("1_000", 1000), ("2TB", 2 * 10**12), ("3kB", 3000)],
 )
 def test_a_size_is_written_in_any_unit(text: str, bytes_of_it: int, folder: Path) -> None:
-    assert _amount("memory", text) == bytes_of_it
+    assert amount("memory", text) == bytes_of_it
     assert steprun("linear.yaml", "--max-memory", "1000GB", "--no-record", cwd=folder).code == 0
 
 

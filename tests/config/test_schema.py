@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 import runner
 from runner.catalogue import initialisers, optimizers
 from runner.config import json_schema, load, loads
-from runner.config.json_schema.catalogue import ARGUMENTS
 from runner.config.keys import RESERVED, TOP_LEVEL_KEYS
 from runner.config.models import STEP_MODELS
+from runner.config.schema.catalogue import ARGUMENTS
 from runner.config.text.nodes import plain
 from runner.errors import ConfigError
 from tests.config.bad_configs import DETECTED, readable

@@ -17,6 +17,7 @@ import runner
 import runner.errors
 from runner.engine.rows import Row
 from runner.record import data_files
+from runner.record.checkpoints.fitted import load_fitted
 from runner.record.directory import create_run_directory
 from runner.record.reading import open_run
 from runner.record.resuming import resume
@@ -149,6 +150,52 @@ def test_warnings_about_data_are_kept_with_the_run(tmp_path: Path) -> None:
         run = runner.run(path, runs_dir=tmp_path)
     (warning,) = run.manifest["warnings"]
     assert "nan-in-data: sample 1 of `x` in `train` is NaN" in warning
+
+
+FITTED = """\
+parameters: {w: {shape: [3], init: 1}}
+data: {train: {file: points.npz, columns: {x: x, y: y}, batch_size: 4}}
+constants:
+  mean: {init: {expression: train.x.mean(0)}}
+  twist: {init: {expression: "train.y.mean() * complex(tensor(0.0), tensor(1.0))"}}
+expression: loss = mse_loss((x - mean) @ w, y + twist.imag)
+optimizer: {sgd: {lr: 0.05}}
+steps: {epochs: 3}
+"""
+
+
+def test_a_resumed_run_keeps_what_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.record.test_resuming_data.CONFIG", FITTED)
+    directory = interrupted(tmp_path, stop_after=3)
+    recorded = load_fitted(directory, open_run(directory).manifest)
+    points = numpy.load(tmp_path / "points.npz")
+    numpy.testing.assert_allclose(recorded["mean"], points["x"].mean(0), rtol=1e-6)
+    assert recorded["twist"].item() == pytest.approx(1j * points["y"].mean(), rel=1e-6)
+    numpy.savez(tmp_path / "points.npz", x=points["x"] + 1, y=points["y"])
+    with pytest.raises(runner.RunError, match=r"points.npz has changed since the run began"):
+        resume(directory, allowed_folders=[tmp_path])
+    resume(directory, allowed_folders=[tmp_path], allow_changed_data=True)
+    kept = load_fitted(directory, open_run(directory).manifest)
+    assert {name: value.tolist() for name, value in kept.items()} == {
+        name: value.tolist() for name, value in recorded.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), r"cannot read .*fitted.safetensors: No such file or directory"),
+        (lambda path: path.write_bytes(b"x" * 200), r"fitted.safetensors is damaged: its digest does not match"),
+    ],
+)
+def test_a_damaged_file_of_fitted_tensors_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], message: str
+) -> None:
+    monkeypatch.setattr("tests.record.test_resuming_data.CONFIG", FITTED)
+    directory = interrupted(tmp_path, stop_after=3)
+    damage(directory / "fitted.safetensors")
+    with pytest.raises(runner.RunError, match=message):
+        resume(directory, allowed_folders=[tmp_path])
 
 
 @pytest.fixture

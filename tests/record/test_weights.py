@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from datetime import datetime
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 from safetensors import safe_open
@@ -199,7 +201,19 @@ def test_a_folder_without_a_run_has_no_latest(tmp_path: Path) -> None:
 
 
 def test_the_best_checkpoint_has_its_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
-    text = CONFIG.replace("steps: 5", "steps: [{repeat: {times: 5, steps: [train, {checkpoint: best, every: 2}]}}]")
-    run = runner.run(write(tmp_path, text), runs_dir=tmp_path)
+    rows = [{"x": 3.0, "y": 1.0}, {"x": -2.0, "y": 0.0}]
+    pandas.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    text = """\
+        name: some
+        parameters: {w: 0}
+        data: {valid: {file: rows.csv, columns: {x: x, y: y}}}
+        expression: loss = ((x * w - y) ** 2).mean()
+        optimizer: {sgd: {lr: 0.16}}
+        steps: [{repeat: {times: 5, steps: [train, {evaluate: valid}, {checkpoint: {best: valid.loss}}]}}]
+    """
+    run = runner.run(write(tmp_path, textwrap.dedent(text)), runs_dir=tmp_path)
+    losses = [float(value) for value in run.values("valid.loss") if value is not None]
+    rates = [float(value) for value in run.tensor("w")[1::2]]
     best = load_file(run.path / "weights-best.safetensors")
-    assert torch.equal(best["w"], run.tensor("w")[4])
+    assert float(best["w"]) == rates[losses.index(min(losses))]
+    assert losses.index(min(losses)) != len(losses) - 1  # it is not that of the last row

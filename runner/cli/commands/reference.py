@@ -55,7 +55,7 @@ def schema(
     relative to the config.
     """
     from runner.config import json_schema
-    from runner.config.schema import DRAFTS
+    from runner.config.schema.config import DRAFTS
 
     if draft not in DRAFTS:
         known = " or ".join(f"`{each}`" for each in DRAFTS)

@@ -86,6 +86,15 @@ CheckpointEvery = Annotated[
         "--checkpoint-every", metavar="ROWS", min=1, help="Save the state every so many rows.", show_default=False
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", metavar="N", min=1, help="Processes of a sweep.  [the cores]", show_default=False),
+]
+On = Annotated[str, typer.Option("--on", metavar="processes|ray", help="Where the points run.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="auto|HOST", help="Address of a Ray cluster.", show_default=False),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print each row as a JSON object on one line.")]
 
@@ -136,7 +145,7 @@ def reads_config(command: Callable[..., None]) -> Callable[..., None]:
             config=given.pop("config"),
             overrides=(*(given.pop("overrides") or ()), *(given.pop("sets") or ())),
             allow=tuple(given.pop("allow") or ()),
-            limits={name: _amount(name, text) for name, text in texts.items() if text is not None},
+            limits={name: amount(name, text) for name, text in texts.items() if text is not None},
         )
         command(request, **given)
 
@@ -164,7 +173,7 @@ def _limit_option(name: str, text: str) -> object:
     return Annotated[str | None, option]
 
 
-def _amount(name: str, text: str) -> int:
+def amount(name: str, text: str) -> int:
     """The number that a count or a size such as `64`, `1_000_000` or `8MiB` means."""
     found = _SIZE.fullmatch(text)
     if not found:

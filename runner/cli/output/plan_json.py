@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, fx
@@ -35,6 +36,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "dtype": dtype_name(plan.dtype),
         "device": plan.device,
         "engine": plan.config.engine,
+        "autocast": _autocast(plan),
         "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
         "from_run": None if plan.start is None else _from_run(plan.start),
@@ -65,6 +67,13 @@ def describe(plan: Plan) -> dict[str, Any]:
         "log_bytes": {"rows": estimates.rows, "row": estimates.row, "total": estimates.log},
         "warnings": [warning.to_json() for warning in plan.warnings],
     }
+
+
+def _autocast(plan: Plan) -> dict[str, Any] | None:
+    declared = plan.config.autocast
+    if declared is None:
+        return None
+    return {"dtype": declared.dtype, "loss_scale": None if plan.loss_scaling is None else asdict(plan.loss_scaling)}
 
 
 def _tensor(tensor: TensorPlan) -> dict[str, Any]:
@@ -264,7 +273,7 @@ def _block(
         if instruction.when is not None:
             conditions_of_step["when"] = conditions[instruction.when.config_path[:-1]]
         if isinstance(instruction, program.Break):
-            steps.append({"step": "stop", **conditions_of_step})
+            steps.append({**_leaving(instruction.patience), **conditions_of_step})
         else:
             steps.append(
                 {
@@ -275,6 +284,13 @@ def _block(
                 }
             )
     return steps, position
+
+
+def _leaving(patience: program.Patience | None) -> dict[str, Any]:
+    if patience is None:
+        return {"step": "stop"}
+    followed = patience.followed
+    return {"step": "patience", "on": followed.result, "mode": followed.mode, "evaluations": patience.evaluations}
 
 
 def _details(argument: program.Argument) -> Mapping[str, Any]:
@@ -292,6 +308,15 @@ def _details(argument: program.Argument) -> Mapping[str, Any]:
         value = getattr(argument, name, None)
         if value:
             found[name] = list(value)
+    if isinstance(argument, program.Checkpoint) and argument.tag is not None:
+        found["tag"] = argument.tag
+    if isinstance(argument, program.KeepBest):
+        found["tag"] = "best"
+    if isinstance(argument, program.Plateau):
+        found["rate"] = argument.rate
+    followed = getattr(argument, "followed", None)
+    if followed is not None:
+        found |= {"on": followed.result, "mode": followed.mode}
     if isinstance(argument, program.Expect):
         found["expectations"] = [expectation.text for expectation in argument.expectations]
     return found

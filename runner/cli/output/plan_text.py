@@ -33,7 +33,9 @@ def size(count: int) -> str:
 def _head(plan: Described) -> Iterator[str]:
     yield plan["name"] + (f": {plan['description']}" if plan["description"] else "")
     several = f", up to {plan['at_once']} iterations at once" if plan["at_once"] > 1 else ""
-    yield f"seed {plan['seed']}, {plan['dtype']}, {plan['device']}, {plan['engine']} engine{several}"
+    mixed = "" if plan["autocast"] is None else f", autocast {plan['autocast']['dtype']}"
+    scaled = ", scaled loss" if mixed and plan["autocast"]["loss_scale"] else ""
+    yield f"seed {plan['seed']}, {plan['dtype']}{mixed}{scaled}, {plan['device']}, {plan['engine']} engine{several}"
 
 
 def _tensors(plan: Described) -> Iterator[str]:
@@ -175,11 +177,16 @@ def _step(step: Described) -> str:
         ("data", "over {}"),
         ("optimizers", "with {}"),
         ("targets", "{}"),
+        ("tag", "{}"),
+        ("rate", "of {}"),
+        ("on", "on {}"),
         ("expectations", "{}"),
     ):
         value = step.get(key)
         if value and value != ["optimizer"]:
             words.append(text.format(value if isinstance(value, str) else ", ".join(value)))
+    if "evaluations" in step:
+        words.append(f"of {step['evaluations']} evaluations")
     if "every" in step:
         words.append(f"every {step['every']} iterations")
     if "when" in step:

@@ -13,7 +13,7 @@ from runner.config import Config
 from runner.config.text.nodes import Path, dotted
 from runner.errors import Problem
 from runner.plan import Plan
-from runner.record.config_fields import WITHOUT_BEARING, config_digests, fields_of, value_of
+from runner.record.checkpoints.config_fields import WITHOUT_BEARING, config_digests, fields_of, value_of
 
 VARIANTS = ("device", "engine")
 """Keys that belong to the environment: their values are no edit of the config."""

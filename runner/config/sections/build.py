@@ -11,6 +11,7 @@ from runner.config.fields import LONGEST_NAME, check_expression
 from runner.config.keys import ENGINES, ON_NONFINITE, RESERVED, TENSOR_LOGS, TOP_LEVEL_KEYS, not_built
 from runner.config.models import Config
 from runner.config.record_models import Health, Log
+from runner.config.sections.autocast import read_autocast
 from runner.config.sections.data import read_sources
 from runner.config.sections.faults import Faults, TooManyFaults
 from runner.config.sections.from_run import read_from_run
@@ -24,6 +25,7 @@ from runner.config.sections.names import (
 from runner.config.sections.optimizers import read_optimizers
 from runner.config.sections.snapshot import read_snapshot
 from runner.config.sections.steps import read_program
+from runner.config.sections.sweep import read_sweep
 from runner.config.sections.tensors import read_constants, read_parameters, scalar_names
 from runner.config.text.nodes import describe, plain
 from runner.errors import Problem, did_you_mean, nearest
@@ -53,6 +55,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
         for key in ("name", "description", "seed", "dtype", "device", "engine", "expression", "on_nonfinite")
         if key in data
     }
+    values["autocast"] = read_autocast(data.get("autocast"), faults)
     values["parameters"] = read_parameters(data.get("parameters"), scalars, faults)
     values["constants"] = read_constants(data.get("constants"), scalars, faults)
     values["from_run"] = read_from_run(data.get("from_run"), faults)
@@ -62,6 +65,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     values["steps"] = read_program(data.get("steps"), scalars, faults)
     values["log"] = _log(data.get("log"), faults)
     values["snapshot"] = read_snapshot(data.get("snapshot"), faults)
+    values["sweep"] = read_sweep(data.get("sweep"), faults)
     values["health"] = _health(data.get("health"), faults)
     values["metrics"] = read_metrics(data.get("metrics"), faults)
     values["objectives"] = read_objectives(data.get("objectives"), faults)
@@ -110,6 +114,8 @@ _KEYS_OF_OTHER_TOOLS: Mapping[str, str] = {
     **dict.fromkeys(("iterations", "num_steps", "max_steps", "n_steps"), "write `steps: VALUE`"),
     **dict.fromkeys(("lr", "learning_rate"), "write `optimizer: {adam: {lr: VALUE}}`"),
     **dict.fromkeys(("scheduler", "lr_scheduler"), "write an expression of `t`: `optimizer: {adam: {lr: 0.1 / t}}`"),
+    **dict.fromkeys(("amp", "mixed_precision", "precision"), "write `autocast: bfloat16`"),
+    **dict.fromkeys(("early_stopping", "patience"), "write `steps: {epochs: …, evaluate: valid, patience: VALUE}`"),
     "batch_size": "write it next to the file: `data: {train: {file: …, batch_size: VALUE}}`",
     **dict.fromkeys(("loss", "model", "forward", "criterion", "objective"), "write it as the `expression`"),
     **dict.fromkeys(("weights", "variables"), "declare them under `parameters:`"),

@@ -18,7 +18,7 @@ from runner.engine.watch.checks import has_elements
 from runner.engine.watch.watch import HANDING_ON
 from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import SplitComputation, split_scalars
-from runner.optim import Stepper
+from runner.optim import RuleStepper, Stepper
 from runner.optim.plans import OptimizerPlan
 from runner.plan.program.instructions import Accumulation, Part, Train
 
@@ -287,6 +287,7 @@ def _update_groups(
             for number, group in enumerate(optimizer.groups)
             if (names := tuple(name for name in group.parameters if name in gradients))
         ]
+    assert isinstance(stepper, RuleStepper)
     assert optimizer.rule is not None
     update_groups: list[UpdateGroup] = []
     shared: dict[int, tuple[SplitComputation, slice]] = {}
@@ -296,13 +297,23 @@ def _update_groups(
         computation = optimizer.rule.update[name]
         if id(computation) not in shared:
             split = split_scalars(computation)
-            ahead = computed(lambda t, split=split: split.numbers(None, t), lambda: stepper.steps + 1)  # type: ignore[misc]
+            ahead = computed(_numbers_of_rule(split, stepper), lambda: stepper.steps + 1)
             shared[id(computation)] = (split, numbers.add(split.count, ahead))
         split, where = shared[id(computation)]
         dtypes = {entry.name: entry.dtype for entry in optimizer.state[name]}
         update = rule_update(split, computation.names, dtypes)
         update_groups.append(UpdateGroup(update, (name,), (tuple(dtypes),), (), where))
     return update_groups
+
+
+def _numbers_of_rule(split: SplitComputation, stepper: RuleStepper) -> Callable[[int], tuple[bool | int | float, ...]]:
+    """The numbers of a rule as a function of `t`; the parameters that it reads are the same in all iterations."""
+
+    def at(t: int) -> tuple[bool | int | float, ...]:
+        known = stepper.numbers(t)
+        return split.numbers(None, *[known[name] for name in split.running])
+
+    return at
 
 
 def _group(

@@ -152,6 +152,12 @@ class StepCode:
         if column is not None:
             self._row[column] = norm
 
+    def put(self, column: int, value: Callable[[], Tensor]) -> None:
+        """Put a computed value into the row of this step."""
+        name = f"column_{column}"
+        self._lines.append(f"{name} = {self.name(value, 'value')}()")
+        self._row[column] = name
+
     def keep_weights(self, parameters: Iterable[str]) -> None:
         """Put the changed weights of these parameters into this row and later ones."""
         self._keep(parameters, "", ".detach()")

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from runner.language.graph.codegen import compile_nodes
 from runner.language.graph.lowered import Lowered
+from runner.language.inference.autocast import KEY
 from runner.language.inference.runtime import gradient
 
 
@@ -160,7 +161,7 @@ def computed_from(parts: Mapping[fx.Node, str], names: Sequence[str], values: Se
         return made
 
     results = tuple(copied(node) for node in values)
-    ordered = sorted(graph.nodes, key=lambda node: node.op != "placeholder")
+    ordered = sorted(graph.nodes, key=lambda node: (node.op != "placeholder", KEY not in node.meta))
     inputs = [node for node in ordered if node.op == "placeholder"]
     return Computation(
         function=compile_nodes(ordered, results),

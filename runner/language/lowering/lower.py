@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import operator
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from runner.language.graph.lowered import Lowered
+from runner.language.inference.autocast import Autocast
 from runner.language.inference.inference import Inference
 from runner.language.inference.runtime import number_as, quotient
 from runner.language.inference.torch_warnings import torch_warnings_reported
@@ -59,6 +61,7 @@ def lower_statements(
     inference: Inference,
     metrics: Sequence[Measured] = (),
     objectives: Sequence[Measured] = (),
+    autocast: Autocast | None = None,
 ) -> Lowered:
     """Lowers the statements of an `expression`, and objectives and metrics over its named values.
 
@@ -68,6 +71,7 @@ def lower_statements(
         inference: infers the shapes.
         metrics: the metrics, whose names are their own.
         objectives: further named values; the first is the result.
+        autocast: the context in which the statements and objectives run, without the metrics.
     Raises:
         LanguageError: any error, at its place in the text (or, with `origin`, in that of a function or metric).
         TooLarge: the expression exceeds a limit of `inference`.
@@ -81,16 +85,18 @@ def lower_statements(
     parts: dict[str, Any] = {}
     with inference.session(), _bounded_recursion(), _warnings(lowering):
         faults: list[LanguageError] = []
-        result = program(lowering, statements, faults)
-        for place, (measured, found) in enumerate(further):
-            value = _lower_measured(lowering, measured, found, parts, faults)
-            if place < len(objectives) and isinstance(value, fx.Node):
-                value.meta.setdefault("name", measured.name)
-                lowering.named[measured.name] = value
-            elif place < len(objectives):
-                lowering.faulty.add(measured.name)
-            else:
-                values[measured.name] = value
+        further_values = iter(further)
+        with _under(autocast, lowering):
+            result = program(lowering, statements, faults)
+            for measured, found in itertools.islice(further_values, len(objectives)):
+                value = _lower_measured(lowering, measured, found, parts, faults)
+                if isinstance(value, fx.Node):
+                    value.meta.setdefault("name", measured.name)
+                    lowering.named[measured.name] = value
+                else:
+                    lowering.faulty.add(measured.name)
+        for measured, found in further_values:
+            values[measured.name] = _lower_measured(lowering, measured, found, parts, faults)
         if faults:
             faults[0].others = tuple(faults[1:])
             raise faults[0]
@@ -199,6 +205,18 @@ def _check_size(text: str, trees: Sequence[ast.AST], scope: Scope, inference: In
     if tree is not None:
         message, _, hint = str(inference.too_many()).partition("; ")
         raise LanguageError(message, hint, place_of(tree, text))
+
+
+@contextlib.contextmanager
+def _under(autocast: Autocast | None, lowering: Lowering) -> Iterator[None]:
+    """Lowers and infers operations as they run under `torch.autocast`."""
+    if autocast is None:
+        yield
+        return
+    lowering.shared.autocast = autocast
+    with autocast():
+        yield
+    lowering.shared.autocast = None
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from runner.catalogue import find_operation
+from runner.language.inference.stored import StoredColumn
 from runner.language.text.arithmetic import FUNCTIONS, Scalar
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import Header, parse_header, parse_statements
@@ -42,6 +43,7 @@ class Scope:
     running: Mapping[str, Scalar] = field(default_factory=dict)  # `iteration`, `t`: an example of each
     fixed: Mapping[str, Any] = field(default_factory=dict)  # `training`, and named values that are not tensors
     fields: Mapping[str, Tensor | Scalar] = field(default_factory=dict)  # "x1.grad", "x1.exp_avg": an example of each
+    stored: Mapping[str, StoredColumn] = field(default_factory=dict)  # "train.x": whole columns of data sources
     functions: Mapping[str, Function] = field(default_factory=dict)
     varying: frozenset[str] = frozenset()  # tensors whose shape may differ from that of their example
     dtype: torch.dtype = torch.float32  # of the results of factory functions
@@ -68,6 +70,7 @@ class Environment:
     functions: Mapping[str, Function]
     dtype: torch.dtype
     device: str
+    stored: Mapping[str, StoredColumn] = field(default_factory=dict)
 
     def scope(self, tensors: Mapping[str, Tensor], **names: Any) -> Scope:
         """Returns the scope of one expression.
@@ -80,6 +83,7 @@ class Environment:
             tensors,
             scalars=self.scalars,
             tables=self.tables,
+            stored=self.stored,
             functions=self.functions,
             dtype=self.dtype,
             device=self.device,

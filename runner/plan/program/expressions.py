@@ -52,6 +52,7 @@ class Values:
     results: dict[str, Tensor] = field(
         default_factory=dict
     )  # an example of each result of `evaluate`, by name: "test.loss"
+    measured: dict[str, list[ConfigPath]] = field(default_factory=dict)  # each of them → the steps that measure it
     demanded: set[str] = field(default_factory=set)  # named values that `assign`, `expect`, `when` or `gradient` read
     read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
     _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -196,13 +197,80 @@ class Evaluate:
 
 
 @dataclass(frozen=True, slots=True)
+class LossScaling:
+    """The arguments of `torch.amp.GradScaler`, for all `train` steps."""
+
+    init_scale: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A result of `evaluate` that a step follows, and how much better than the best so far a better one is."""
+
+    result: str  # "valid.loss"
+    mode: str  # "min" or "max"
+    threshold: float = 0.0
+    relative: bool = False
+
+    @property
+    def worst(self) -> float:
+        """The best result before the first one."""
+        return math.inf if self.mode == "min" else -math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A `checkpoint` step: saves the full state if the run is recorded."""
 
     tag: str | None
 
 
-Argument = Checkpoint | Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect | Next | Evaluate
+@dataclass(frozen=True, slots=True)
+class KeepBest:
+    """A `checkpoint` step with `best`: saves the full state when a new result is the best so far."""
+
+    followed: Followed
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """A `reduce_lr_on_plateau` step, with the arguments of `torch.optim.lr_scheduler.ReduceLROnPlateau`."""
+
+    rate: str
+    followed: Followed
+    factor: float
+    patience: int
+    cooldown: int
+    min_lr: float
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """A `patience` step: the number of evaluations in a row that are not better, after which it leaves the loop."""
+
+    followed: Followed
+    evaluations: int
+
+
+Argument = (
+    Checkpoint
+    | Forward
+    | Backward
+    | Step
+    | ZeroGrad
+    | Train
+    | ClipGradients
+    | Assign
+    | Expect
+    | Next
+    | Evaluate
+    | Plateau
+    | KeepBest
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,13 +350,24 @@ class LoopEnd:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A `stop` step: leaves the innermost loop."""
+    """A `stop` or `patience` step: leaves the innermost loop."""
 
     exit: int
     loops: tuple[int, ...]
     every: int | None
     when: When | None
     config_path: ConfigPath
+    patience: Patience | None = None
 
 
 Instruction = Action | LoopStart | LoopEnd | Break
+
+
+def followed_by(instruction: Instruction) -> Followed | None:
+    """The result that an instruction follows, if it follows one."""
+    match instruction:
+        case Action(argument=KeepBest(followed) | Plateau(followed=followed)):
+            return followed
+        case Break(patience=Patience(followed=followed)):
+            return followed
+    return None

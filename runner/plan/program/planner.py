@@ -16,6 +16,7 @@ from runner.plan.program.instructions import (
     Train,
 )
 from runner.plan.program.loops import Loop, Loops
+from runner.plan.program.measured_steps import note_measurements, patience
 from runner.plan.program.step_context import StepContext
 from runner.plan.program.step_kinds import PLANNERS
 from runner.plan.scalars import integer
@@ -36,6 +37,7 @@ class ProgramPlanner:
 
     def plan(self, steps: tuple[models.Step, ...]) -> tuple[Instruction, ...]:
         """Returns the whole program of a config."""
+        note_measurements(self.context.values, steps)
         self._block(steps, "")
         return tuple(self.instructions)
 
@@ -46,7 +48,7 @@ class ProgramPlanner:
                 self._repeat(step, path)
             elif step.kind == "for_each":
                 self._for_each(step, path)
-            elif step.kind == "stop":
+            elif step.kind in ("stop", "patience"):
                 self._stop(step)
             else:
                 self._action(step, path)
@@ -119,11 +121,12 @@ class ProgramPlanner:
     def _stop(self, step: models.Step) -> None:
         if not self._loops.enclosing:
             hint = "put it inside a `repeat` or `for_each`, or remove it"
-            self.context.values.faults.add(step.path, "`stop` outside a loop", hint)
+            self.context.values.faults.add(step.path, f"`{step.kind}` outside a loop", hint)
             return
         self._loops.enclosing[-1].leaves.append(len(self.instructions))
+        found = patience(self.context.values, step, step.argument) if step.kind == "patience" else None
         every, when = self.context.every(step), self.context.when(step)
-        self.instructions.append(Break(-1, self._loops.numbers, every, when, step.path))
+        self.instructions.append(Break(-1, self._loops.numbers, every, when, step.path, found))
 
     def _action(self, step: models.Step, path: str) -> None:
         argument = PLANNERS[step.kind](self.context, step, step.argument)

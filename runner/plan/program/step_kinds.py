@@ -13,7 +13,6 @@ from runner.plan.program.demand import evaluated
 from runner.plan.program.instructions import (
     Argument,
     Backward,
-    Checkpoint,
     Clip,
     ClipGradients,
     Evaluate,
@@ -24,10 +23,10 @@ from runner.plan.program.instructions import (
     Train,
     ZeroGrad,
 )
+from runner.plan.program.measured_steps import checkpoint, plateau
 from runner.plan.program.state_steps import assign, expect
 from runner.plan.program.step_context import StepContext
 from runner.plan.scalars import integer
-from runner.plan.tensors.run_files import LAST
 
 MOST_MICRO_BATCHES = 1_000_000
 
@@ -71,15 +70,6 @@ def _step(context: StepContext, step: models.Step, argument: models.OptimizerSte
             context.differentiates(objective, optimizers, context.optimized(optimizers), step.path)
             closure = context.values.evaluation(objective, context.preferred or context.batches(None, step.path))
     return Step(optimizers, context.optimized(optimizers), closure) if optimizers else None
-
-
-def _checkpoint(context: StepContext, step: models.Step, argument: models.Checkpoint) -> Checkpoint:
-    if argument.tag == LAST:
-        short = context.values.faults.document.node((*step.path, "checkpoint", "tag")) is None
-        place = (*step.path, "checkpoint") if short else (*step.path, "checkpoint", "tag")
-        message = f"`{LAST}` is the tag of the state that every finished run keeps"
-        context.values.faults.add(place, message, "choose another tag, such as `latest`")
-    return Checkpoint(argument.tag)
 
 
 def _zero_grad(context: StepContext, step: models.Step, argument: models.ZeroGrad) -> ZeroGrad:
@@ -240,7 +230,8 @@ def _evaluate(context: StepContext, step: models.Step, argument: models.Evaluate
 
 
 PLANNERS: Mapping[str, Callable[[StepContext, models.Step, Any], Argument | None]] = {
-    "checkpoint": _checkpoint,
+    "checkpoint": lambda context, step, argument: checkpoint(context.values, step, argument),
+    "reduce_lr_on_plateau": lambda context, step, argument: plateau(context.values, step, argument),
     "forward": _forward,
     "backward": _backward,
     "step": _step,

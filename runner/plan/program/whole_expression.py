@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from runner.config import Config
+from runner.language.dtypes import DTYPES
 from runner.language.graph.lowered import Lowered
+from runner.language.inference.autocast import Autocast
 from runner.language.lowering.lower import Measured, lower_statements, uses_grad
 from runner.language.lowering.scope import Environment
 from runner.plan.tensors.examples import Shapes
@@ -40,12 +42,13 @@ class WholeExpression:
             roles=roles | dict.fromkeys(batches, "batch column"),
             running={"iteration": 1},
             fixed={"training": training},
+            elsewhere=dict.fromkeys(self.config.data, "a data source, of which `init` reads whole columns"),
         )
         text, metrics = self.config.expression, self.metrics
         objectives = [Measured(("objectives", name), each.parts) for name, each in self.config.objectives.items()]
         texts = [text, *(part for each in (*objectives, *metrics) for part in each.texts.values())]
         gradients = any(uses_grad(part, scope) for part in texts)
-        return lower_statements(text, scope, self.shapes.inference(gradients), metrics, objectives)
+        return lower_statements(text, scope, self.shapes.inference(gradients), metrics, objectives, self.autocast)
 
     @property
     def metrics(self) -> list[Measured]:
@@ -54,6 +57,19 @@ class WholeExpression:
         return [
             Measured(("metrics", name), {"": each} if isinstance(each, str) else each.parts) for name, each in declared
         ]
+
+    @property
+    def autocast(self) -> Autocast | None:
+        """The context in which the expression runs."""
+        declared = self.config.autocast
+        if declared is None:
+            return None
+        return Autocast(self.config.device.partition(":")[0], DTYPES[declared.dtype])
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the config has a loss scaler."""
+        return self.config.autocast is not None and self.config.autocast.loss_scale is not None
 
     @property
     def asks_lengths(self) -> bool:

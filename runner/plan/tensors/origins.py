@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -13,8 +14,8 @@ from runner.catalogue import initialisers
 from runner.config import Document, InitCall, InitExpression, TensorDeclaration
 from runner.faults import PlacedFault
 from runner.language.text.arithmetic import Names
-from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import names_in
+from runner.language.text.faults import LanguageError, place_of
+from runner.language.text.scalars import attributes_in, names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
 from runner.optim.plans import Path
 from runner.plan.data.dtypes import Number
@@ -39,6 +40,8 @@ class DeclarationContext:
     allowed: tuple[FilePath, ...]
     limit: int  # maximum bytes of a tensor
     tensors: frozenset[str]  # every declared name
+    numbers: frozenset[str] = frozenset()  # the names that hyperparameters and rules read
+    columns: frozenset[str] = frozenset()  # "train.x": every column of a data source
 
     def floating(self, declared: TensorDeclaration, path: Path) -> bool:
         """Whether a tensor of a table is floating whatever the table holds."""
@@ -150,7 +153,22 @@ def _computed(text: str, path: Path, context: DeclarationContext) -> Source:
         reads = names_in(text)
     except LanguageError as error:
         raise PlacedFault.within(path, error) from None
+    for node in attributes_in(text):
+        if ast.unparse(node) in context.columns:
+            _check_one_meaning(node, text, path, context)
     return Source(Computed(text, path, tuple(sorted(reads & context.tensors))), None, context.default_dtype)
+
+
+def _check_one_meaning(node: ast.Attribute, text: str, path: Path, context: DeclarationContext) -> None:
+    """Check that the name before `.COLUMN` is a data source and nothing else."""
+    assert isinstance(node.value, ast.Name)
+    name, document = node.value.id, context.document
+    for section in ("parameters", "constants"):
+        if document.node((section, name)) is not None:
+            role, source = document.mark((section, name), key=True), document.mark(("data", name), key=True)
+            message = f"`{name}` is a {section.removesuffix('s')} and a data source"
+            hint = f"the {section.removesuffix('s')} is at {role}, the source at {source}; rename one of them"
+            raise PlacedFault.within(path, LanguageError(message, hint, place_of(node.value, text)))
 
 
 def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, context: DeclarationContext) -> Source:

@@ -19,6 +19,8 @@ from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 WEIGHTS_FILE = "weights.safetensors"
 BEST_FILE = "weights-best.safetensors"
+FITTED_FILE = "fitted.safetensors"
+"""The tensors that a run computed from data."""
 CHECKPOINTS_FOLDER = "checkpoints"
 LAST, BEST = "last", "best"
 """The weights at the end of a run, and the best ones. `last` is also the tag of the state that a run keeps."""

@@ -19,9 +19,9 @@ from runner.errors import Problem, RunError
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
 from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
+from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.state import Forged, check_complex, check_state, largest_checkpoint
 from runner.record.checkpoints.tensor_file import Digested, pieces_of, read_tensors
-from runner.record.config_fields import config_fields, difference
 from runner.record.directory import write_atomically
 from runner.record.json_fields import COUNT, TEXT, fault_in, mapping_of
 from runner.safe_files import LARGEST_JSON, Folder, parse_json
@@ -208,8 +208,18 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
 
 
 def state_contents(plan: Plan, state: State) -> dict[str, Any]:
-    """The full state of a run as mappings, lists, numbers and tensors; the tensors are the run's own."""
+    """The full state of a run as mappings, lists, numbers and tensors; the tensors are the run's own.
+
+    `trackers` are there only if a step follows what is measured, and `loss_scale` only if there is a loss scaler.
+    """
+    scale = state.loss_scale
+    trackers = {
+        str(position): [torch.tensor(tracker.best, dtype=torch.float64), tracker.worse, tracker.cooldown, tracker.fresh]
+        for position, tracker in state.trackers.items()
+    }
     return {
+        **({"trackers": trackers} if trackers else {}),
+        **({} if scale is None else {"loss_scale": [scale.scale, scale.growth]}),
         "weights": {name: parameter.detach() for name, parameter in state.parameters.items()},
         "gradients": {name: parameter.grad for name, parameter in state.parameters.items()},
         "optimizers": {
@@ -260,6 +270,13 @@ def restore_state(state: State, content: Mapping[str, Any], device: str) -> None
     state.iterations[:] = content["iterations"]
     state.position, state.row = content["position"], content["row"]
     state.evaluations, state.observations = content["evaluations"], content["observations"]
+    if state.loss_scale is not None:
+        scale, growth = content["loss_scale"]
+        state.loss_scale.scale.copy_(scale)
+        state.loss_scale.growth.copy_(growth)
+    for position, (best, worse, cooldown, fresh) in content.get("trackers", {}).items():
+        tracker = state.trackers[int(position)]
+        tracker.best, tracker.worse, tracker.cooldown, tracker.fresh = best.item(), worse, cooldown, fresh
     state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in content["withheld"])
     state.last[:] = _rows(content["last"], device)
     for name, batches in state.batches.items():

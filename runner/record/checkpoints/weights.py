@@ -14,8 +14,8 @@ from runner.plan.data.arrays import open_safetensors, read_values, safetensors_e
 from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
 from runner.plan.tensors.run_files import WEIGHTS_FILE
+from runner.record.checkpoints.config_fields import config_digest
 from runner.record.checkpoints.tensor_file import pieces_of
-from runner.record.config_fields import config_digest
 from runner.record.directory import write_atomically
 from runner.safe_files import Folder
 

@@ -16,8 +16,9 @@ from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
 from runner.plan.program.last_loop import LastLoop, last_loop
 from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER, LAST
+from runner.record.checkpoints.config_fields import config_fields, difference
+from runner.record.checkpoints.fitted import load_fitted
 from runner.record.checkpoints.store import read_checkpoint
-from runner.record.config_fields import config_fields, difference
 from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import changed_data, config_of, recorded_folders, resume_stopped
@@ -71,12 +72,13 @@ def lengthen(
     folders = [*(Path(folder) for folder in allowed_folders), *recorded_folders(run.manifest)]
     before = config_of(run, folders)
     after = overridden(before, overrides)
-    old = compile(before, allowed=folders, limits=limits)
+    fitted = load_fitted(run.path, run.manifest)
+    old = compile(before, allowed=folders, limits=limits, fitted=fitted)
     loop = last_loop(old.program)
     if loop is None:
         raise UsageError(Problem(f"{run.path} has no loop, so nothing can grow", "run its config again for a new run"))
     field = _grown_field(run, before, after, loop)
-    plan = compile(after, allowed=folders, limits=limits)
+    plan = compile(after, allowed=folders, limits=limits, fitted=fitted)
     longer = last_loop(plan.program)
     if longer is None or longer.times <= loop.times:
         now = 0 if longer is None else longer.times

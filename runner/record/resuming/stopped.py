@@ -12,8 +12,9 @@ from runner.engine.rows import Compiling, Row
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
 from runner.plan.rows.columns import recorded
+from runner.record.checkpoints.config_fields import config_fields, difference
+from runner.record.checkpoints.fitted import load_fitted
 from runner.record.checkpoints.store import latest_checkpoint
-from runner.record.config_fields import config_fields, difference
 from runner.record.data_files import DATA_FILES, changed, data_files
 from runner.record.directory import locked
 from runner.record.reading import Run, check_is_run, open_run
@@ -64,7 +65,8 @@ def resume_stopped(
             raise UsageError(Problem(f"{directory} is {run.status}", hint))
         folders = [Path(folder) for folder in allowed_folders]
         folders += recorded_folders(run.manifest)
-        plan = compile(config_of(run, folders), allowed=folders, limits=limits)
+        fitted = load_fitted(directory, run.manifest)
+        plan = compile(config_of(run, folders), allowed=folders, limits=limits, fitted=fitted)
         _check_unchanged(plan, run)
         files = changed_data(plan, run, allow_changed_data)
         rows = Recorded(len(run), len(run.parts), files)

@@ -15,9 +15,11 @@ from tests.engine.running import numbers
 
 CONFIGS = Path(runner.__file__).parents[1] / "configs"
 COMPILES = (
+    "bfloat16",
     "convolution",
     "digits",
     "early-stopping",
+    "fine-tune-from-run",
     "fine-tuning",
     "gan",
     "linear-regression",
@@ -26,6 +28,7 @@ COMPILES = (
     "micro-batches",
     "moving-average",
     "own-optimizer",
+    "plateau",
     "polynomial-sgd",
     "schedule",
     "transformer",
@@ -81,6 +84,7 @@ DOUBLE = ("constants.images.dtype=float64", "constants.test_images.dtype=float64
 OVERRIDES = {
     "convolution": ("dtype=float64", *DOUBLE),
     "digits": ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64"),
+    "fine-tune-from-run": ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64"),
     "gan": (),
     "variational-autoencoder": (),
 }

@@ -280,6 +280,58 @@ def column_parts(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapp
             start += len(batch)
 
 
+def parquet_blocks(
+    paths: Paths, selections: Sequence[tuple[Columns, Reading]], others: Sequence[str] = ()
+) -> Iterator[tuple[list[Tensor], Any]]:
+    """Yields the rows of Parquet files in blocks, all columns in one pass.
+
+    Args:
+        selections: the columns of each tensor, and how they are read.
+        others: columns to yield as they are.
+    Yields:
+        a tensor for each selection, as `read_parquet` returns it, and an Arrow record batch with the columns `others`.
+    Raises:
+        FileFault: as `read_parquet`.
+    """
+    for path in paths:
+        with _parquet(path) as (parquet, name):
+            layouts = [(_layout(parquet, columns, reading, name), columns, reading) for columns, reading in selections]
+            copied = chosen_of(tuple(others), parquet.schema_arrow.names, name) if others else ()
+            wanted = dict.fromkeys([*(column for layout, _, _ in layouts for column in layout.columns), *copied])
+            start = 0
+            for batch in _batches(parquet, list(wanted)):
+                tensors = [_block(batch, *each, name, start) for each in layouts]
+                yield tensors, batch.select(list(copied))
+                start += len(batch)
+            if start != parquet.metadata.num_rows:
+                raise FileFault(f"{name} is not a valid Parquet file: it has {start:,} rows", _REWRITE)
+
+
+def _batches(parquet: Any, columns: list[str]) -> Iterator[Any]:
+    """Yields record batches, row group by row group: an iterator over several keeps the pages of those it has read."""
+    for group in range(parquet.metadata.num_row_groups):
+        yield from parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns)
+
+
+def _block(batch: Any, layout: _Layout, columns: Columns, reading: Reading, file: str, start: int) -> Tensor:
+    """The numbers of some columns of a record batch whose first row is row `start` of the file."""
+    parts = []
+    for column in layout.columns:
+        values = _values(batch.column(column), file, column, start, reading, layout)
+        values = values if reading.of(column).one_hot else values.reshape(len(batch), *layout.inner)
+        _check_fits(values, layout.dtype, file, column, start)
+        parts.append(values)
+    if isinstance(columns, str):
+        return parts[0].to(layout.dtype)
+    result = torch.empty((len(batch), *layout.shape), dtype=layout.dtype)
+    place = 0
+    for values, width in zip(parts, layout.widths, strict=True):
+        target = result[:, place : place + width]
+        target.copy_(values.reshape(target.shape))
+        place += width
+    return result
+
+
 @contextmanager
 def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
     import pyarrow
