@@ -37,15 +37,21 @@ _METADATA = "__metadata__"
 
 @dataclass(slots=True)
 class Digested:
-    """Passes on the pieces of a file, and computes their SHA-256 on the way."""
+    """Passes on the pieces of a file, and computes their SHA-256 on the way; of large ones while they are written."""
 
     pieces: Iterable[bytes | memoryview]
     sha256: Any = field(default_factory=hashlib.sha256)
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        for piece in self.pieces:
-            self.sha256.update(piece)
-            yield piece
+        with ThreadPoolExecutor(1) as hashing:
+            for piece in self.pieces:
+                if len(piece) < PIECE_BYTES:
+                    self.sha256.update(piece)
+                    yield piece
+                    continue
+                hashed = hashing.submit(self.sha256.update, piece)
+                yield piece
+                hashed.result()
 
     @property
     def digest(self) -> str:
