@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from torch import fx
 
+from runner.language.graph.draws import draws
 from runner.language.pooling.rules import (
     CONSTANT,
     DERIVED,
@@ -85,7 +86,7 @@ class Pooling:
         name, length = name_of(node), self.length_scale(node)
         if all(isinstance(state, Constant) for state in states):
             return self._constant(node, name)
-        if node.meta.get("random") or node.meta.get("dynamic"):
+        if draws(node) or node.meta.get("dynamic"):
             return Mixed(node)
         if not any(isinstance(state, Rows) for state in states):
             return self._of_terms(node, name, states, length)
@@ -99,7 +100,7 @@ class Pooling:
     def _constant(self, node: fx.Node, name: str) -> State:
         """Returns the state of a node that reads no batch; its length may still depend on the batch length."""
         twin = self._other.get(node)
-        if node.meta.get("random"):
+        if draws(node):
             return Mixed(node) if self._other and shape_of(node) != shape_of(twin) else CONSTANT
         if twin is None or (shape_of(node) == shape_of(twin) and not differ(node, twin)):
             return CONSTANT
