@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runner.record import Run, list_runs, open_run, resume, run
     from runner.record.apply.loading import load_model
     from runner.record.apply.model import Model
+    from runner.sweep.record.reading import Sweep, open_sweep
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _HOMES = {
     "Run": "runner.record",
     "RunError": "runner.errors",
     "SteprunError": "runner.errors",
+    "Sweep": "runner.sweep.record.reading",
     "UsageError": "runner.errors",
     "compile": "runner.plan",
     "execute": "runner.engine",
@@ -53,6 +55,7 @@ _HOMES = {
     "load_model": "runner.record.apply.loading",
     "loads": "runner.config",
     "open_run": "runner.record",
+    "open_sweep": "runner.sweep.record.reading",
     "resume": "runner.record",
     "run": "runner.record",
 }
@@ -71,6 +74,7 @@ __all__ = [
     "Run",
     "RunError",
     "SteprunError",
+    "Sweep",
     "UsageError",
     "__version__",
     "compile",
@@ -81,6 +85,7 @@ __all__ = [
     "load_model",
     "loads",
     "open_run",
+    "open_sweep",
     "resume",
     "run",
 ]

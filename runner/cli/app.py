@@ -21,6 +21,7 @@ from runner.cli.commands import (
     resuming,
     running,
     snapshots,
+    sweeping,
 )
 from runner.cli.input.completion import complete_config
 from runner.cli.input.options import examples
@@ -148,5 +149,6 @@ for module in (
     gradients,
     reference,
     history,
+    sweeping,
 ):
     module.register(application)

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 
 TOP_LEVEL_KEYS = (
     "name", "description", "extends", "seed", "dtype", "device", "engine", "autocast", "parameters", "constants",
-    "from_run",
-    "data", "functions", "expression", "objectives", "metrics", "optimizer", "optimizers", "steps", "log",
-    "on_nonfinite",
-    "health", "snapshot",
+    "from_run", "data", "functions", "expression", "objectives", "metrics", "optimizer", "optimizers", "steps", "log",
+    "on_nonfinite", "health", "snapshot", "sweep",
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""
 
@@ -21,7 +19,6 @@ MODES = ("min", "max")
 THRESHOLD_MODES = ("rel", "abs")
 
 RESERVED: Mapping[str, str] = {
-    "sweep": "run the config once for each override",
     "mesh": "remove it",
     "placement": "remove it",
     "report": "remove it",

@@ -36,6 +36,7 @@ from runner.config.record_models import (
     ObjectiveDeclaration,
     SnapshotDeclaration,
 )
+from runner.config.sweep_models import SweepDeclaration
 
 if TYPE_CHECKING:
     from runner.config.document import Document
@@ -410,6 +411,7 @@ class Config(Frozen):
         "stop", "If a value, gradient or weight is NaN or infinite: `stop`, `warn` once, or `ignore` it."
     )
     health: Health = Field(description="Thresholds of warnings about gradients and updates. All are off by default.")
+    sweep: SweepDeclaration | None = optional("Many points of this config, for `steprun sweep`.")
     _document: "Document | None" = PrivateAttr(default=None)
 
     @property

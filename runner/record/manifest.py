@@ -181,7 +181,7 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
         },
         "environment": fingerprint(description.device, description.dtype),
         "git": None,
-        "process": {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_start(os.getpid())},
+        "process": {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())},
         "started": _now(),
         "ended": None,
         "seconds": None,
@@ -257,18 +257,18 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     fault = fault_in(content, FIELDS, required=False)
     if fault is not None:
         raise UsageError(Problem(f"{path} is not the manifest of a run: {fault}", PUT_BACK))
-    if content["status"] == "running" and not _is_alive(content.get("process")):
+    if content["status"] == "running" and not is_alive(content.get("process")):
         content["status"] = "killed"
     return content
 
 
-def _is_alive(process: object) -> bool:
+def is_alive(process: object) -> bool:
     """Whether a recorded process still runs; True for one of another host, which cannot be checked."""
     if not isinstance(process, dict) or not isinstance(process.get("pid"), int):
         return False
     if process.get("host") != socket.gethostname():
         return True
-    return _exists(process["pid"]) and process.get("started") == _process_start(process["pid"])
+    return _exists(process["pid"]) and process.get("started") == process_start(process["pid"])
 
 
 def _exists(pid: int) -> bool:
@@ -283,7 +283,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _process_start(pid: int) -> str | None:
+def process_start(pid: int) -> str | None:
     """The boot and tick at which a process started: a later process may have its pid. None except on Linux."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

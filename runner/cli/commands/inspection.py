@@ -7,15 +7,20 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runner.cli.commands.snapshots import BareOptions, Counter
 from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
-from runner.cli.input.requests import make_plan, print_warnings, printing_run_warnings, read_config
+from runner.cli.input.requests import make_plan, plan_limits, print_warnings, printing_run_warnings, read_config
 from runner.cli.output.printing import say, say_json
 from runner.errors import ConfigError, Problem, UsageError, did_you_mean
+from runner.text import counted
+
+if TYPE_CHECKING:
+    from runner.config import Config
 
 RULE = "rule:"
 """The prefix of a shipped rule's name, in the place of a config for `show`."""
@@ -67,6 +72,7 @@ def validate(request: Request, as_json: Json = False, report: FaultFormat = "tex
         spent = time.thread_time() - began
         with exits_after(request.limits["seconds"], spent, config, "json" if report == "json" else "text"):
             plan = make_plan(request, config, spent=spent)
+            points = None if config.sweep is None else _points_of(config, request)
     except ConfigError as error:
         if as_json:
             problems = [problem.to_json() for problem in error.problems]
@@ -81,7 +87,16 @@ def validate(request: Request, as_json: Json = False, report: FaultFormat = "tex
     else:
         count = len(plan.warnings)
         warned = f", {count} warning{'s' if count > 1 else ''}" if count else ""
-        say(f"{request.config}: valid{warned}")
+        swept = "" if points is None else f", {counted(points, 'point')} of a sweep"
+        say(f"{request.config}: valid{warned}{swept}")
+
+
+def _points_of(config: Config, request: Request) -> int:
+    """The number of points of a sweep, every axis of which is checked."""
+    from runner.sweep.planning import plan_sweep
+
+    allowed = tuple(Path(folder) for folder in request.allow)
+    return len(plan_sweep(config, {}, allowed=allowed, limits=plan_limits(request), many=True).points)
 
 
 @reads_config

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
 from runner.cli.input.interruption import Interruption
-from runner.cli.input.options import Allow, AsJson, CheckpointEvery, FaultFormat, Quiet, examples
+from runner.cli.input.options import Address, Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, On, Quiet, examples
 from runner.cli.input.requests import print_warnings
 from runner.cli.output.progress import compile_progress
 
 if TYPE_CHECKING:
     from runner.engine import Row
     from runner.plan import Plan
+
+SWEEP_MANIFEST = "sweep.json"
 
 
 def register(application: typer.Typer) -> None:
@@ -28,7 +32,9 @@ def register(application: typer.Typer) -> None:
 
 
 def resume(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, as runs/NAME/latest.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|SWEEP", help="A run, as runs/NAME/latest, or a sweep.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -40,6 +46,12 @@ def resume(
         bool, typer.Option("--allow-changed-data", help="Resume although a data file has changed, and record that.")
     ] = False,
     checkpoint_every: CheckpointEvery = None,
+    jobs: Jobs = None,
+    on: On = "processes",
+    address: Address = None,
+    retry: Annotated[
+        str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
@@ -48,7 +60,13 @@ def resume(
 
     With a larger count, such as steps=2000 or steps.epochs=20, the last loop of a finished run goes on in a new run
     directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
+    Of a sweep, the points that have not ended run.
     """
+    if os.path.lexists(Path(run) / SWEEP_MANIFEST):
+        from runner.cli.commands.sweeping import resume_points
+
+        resume_points(run, allow, jobs, retry, on, address, quiet, as_json)
+        return
     from runner.config.run_paths import resolved_run
     from runner.record.resuming import lengthen
     from runner.record.resuming import resume as resume_run

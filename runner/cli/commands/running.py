@@ -65,6 +65,8 @@ def run(
 ) -> None:
     """Run a config step by step, print each row and record the run."""
     config = read_config(request if name is None else _named(request, name))
+    if config.sweep is not None and not quiet and report == "text":
+        say(f"note: `steprun sweep {request.config}` runs the points of its sweep; this is a run without it", err=True)
     with Interruption(at_once=True):
         plan = make_plan(request, config)
     if report == "text":

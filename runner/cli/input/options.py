@@ -86,6 +86,15 @@ CheckpointEvery = Annotated[
         "--checkpoint-every", metavar="ROWS", min=1, help="Save the state every so many rows.", show_default=False
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", metavar="N", min=1, help="Processes of a sweep.  [the cores]", show_default=False),
+]
+On = Annotated[str, typer.Option("--on", metavar="processes|ray", help="Where the points run.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="auto|HOST", help="Address of a Ray cluster.", show_default=False),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print each row as a JSON object on one line.")]
 

@@ -15,6 +15,7 @@ from runner.errors import DataWarning, HealthWarning, Problem
 
 if TYPE_CHECKING:
     from runner.config import Config
+    from runner.plan.compiler import PlanLimits
     from runner.plan.plan import Plan
 
 STDIN = "-"
@@ -48,11 +49,18 @@ def make_plan(request: Request, config: Config, *, runs: bool = True, spent: flo
     Raises:
         ConfigError: the config is not valid.
     """
-    from runner.plan.compiler import PlanLimits, compile
+    from runner.plan.compiler import compile
+
+    limits = plan_limits(request, runs=runs, spent=spent)
+    return compile(config, allowed=[Path(folder) for folder in request.allow], limits=limits)
+
+
+def plan_limits(request: Request, *, runs: bool = True, spent: float = 0) -> PlanLimits:
+    """The limits of a request on planning."""
+    from runner.plan.compiler import PlanLimits
 
     given: dict[str, Any] = {name: value for name, value in request.limits.items() if name in PLANNING}
-    limits = PlanLimits(**given, runs=runs, spent=spent)
-    return compile(config, allowed=[Path(folder) for folder in request.allow], limits=limits)
+    return PlanLimits(**given, runs=runs, spent=spent)
 
 
 def print_warnings(warnings: Iterable[Problem]) -> None:

@@ -46,6 +46,7 @@ from runner.config.schema.forms import (
     undescribed,
     whole,
 )
+from runner.config.schema.sweep import sweep
 from runner.config.sections.autocast import DYNAMIC
 from runner.config.sections.measured import WAYS
 from runner.config.sections.names import RESERVED
@@ -101,6 +102,7 @@ def _config() -> Schema:
         "snapshot": _snapshot(),
         "health": merged(Health),
         "autocast": _autocast(),
+        "sweep": sweep(),
     }
     told = {
         **fields,

@@ -25,6 +25,7 @@ from runner.config.sections.names import (
 from runner.config.sections.optimizers import read_optimizers
 from runner.config.sections.snapshot import read_snapshot
 from runner.config.sections.steps import read_program
+from runner.config.sections.sweep import read_sweep
 from runner.config.sections.tensors import read_constants, read_parameters, scalar_names
 from runner.config.text.nodes import describe, plain
 from runner.errors import Problem, did_you_mean, nearest
@@ -64,6 +65,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     values["steps"] = read_program(data.get("steps"), scalars, faults)
     values["log"] = _log(data.get("log"), faults)
     values["snapshot"] = read_snapshot(data.get("snapshot"), faults)
+    values["sweep"] = read_sweep(data.get("sweep"), faults)
     values["health"] = _health(data.get("health"), faults)
     values["metrics"] = read_metrics(data.get("metrics"), faults)
     values["objectives"] = read_objectives(data.get("objectives"), faults)

@@ -33,6 +33,19 @@ def emit(root: MapNode, name: str, folder: FilePath, absolute_files: bool) -> st
     return "\n".join(lines) + "\n"
 
 
+def flow_text(value: object) -> str:
+    """Returns a value as YAML on one line, as an override writes it: lists and mappings in brackets."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_scalar_text(key, flow=True)}: {_in_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_in_flow, value)) + "]"
+    return _scalar_text(value, flow=False)
+
+
+def _in_flow(value: object) -> str:
+    return flow_text(value) if isinstance(value, dict | list | tuple) else _scalar_text(value, flow=True)
+
+
 class _Writer:
     """Writes nodes as lines of YAML, with data files relative to `folder` or absolute."""
 

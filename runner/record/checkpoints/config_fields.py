@@ -13,7 +13,7 @@ from runner.config.document import Document
 from runner.config.text.emit import is_column_file_path, is_file_path
 from runner.config.text.nodes import ListNode, MapNode, Node, Path, ScalarNode, dotted, plain
 
-WITHOUT_BEARING = ("name", "description", "log", "snapshot", "on_nonfinite", "health")
+WITHOUT_BEARING = ("name", "description", "log", "snapshot", "on_nonfinite", "health", "sweep")
 """Top-level keys that change no number of a run."""
 _IRRELEVANT_TO_ROWS = tuple(key for key in WITHOUT_BEARING if key != "log")
 """Top-level keys that change no row of a run; `log` is not one of them, because it selects the rows."""

@@ -1,0 +1,220 @@
+"""`steprun sweep` and `steprun results`: many runs of one config."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.input.options import Address, FaultFormat, Jobs, Json, On, Quiet, Request, examples, reads_config
+from runner.cli.output.printing import say, say_json
+from runner.errors import UsageError
+
+FAILED = 1
+
+if TYPE_CHECKING:
+    from runner.sweep.planning import SweepPlan
+    from runner.sweep.running import How
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples(
+            "steprun sweep configs/sweep-learning-rate.yaml",
+            "steprun sweep configs/linear.yaml learning_rate=0.1,0.01 seed=0..4",
+            "steprun sweep configs/linear.yaml 'seed=range(100)' --dry-run",
+        ),
+        short_help="Run a config for many values.",
+    )(sweep)
+    application.command(
+        epilog=examples("steprun results sweeps/linear/20261123-063012-7f3a --best 5"),
+        short_help="Show the results of a sweep.",
+    )(results)
+
+
+@reads_config
+def sweep(
+    request: Request,
+    sweeps_dir: Annotated[
+        str, typer.Option("--sweeps-dir", metavar="FOLDER", envvar="STEPRUN_SWEEPS_DIR", help="Folder of the sweeps.")
+    ] = "sweeps",
+    jobs: Jobs = None,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads of torch a process.")] = 1,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", metavar="TIME", help="Longest time of a point, such as 10m.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", metavar="tpe|gp|qmc|random", help="Optuna's sampler chooses the points.")
+    ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Points that a sampler chooses at once.")
+    ] = 8,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first point that fails.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points.")] = False,
+    on: On = "processes",
+    address: Address = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points, and run none.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Run a config once for each combination of values, and collect the results in one table.
+
+    The values come from `sweep:` in the config, or from the command line: `learning_rate=0.1,0.01 seed=0..4`.
+    """
+    from runner.cli.input.axes import split_axes
+    from runner.cli.input.requests import plan_limits, print_warnings, read_config
+    from runner.sweep.planning import plan_sampled, plan_sweep
+    from runner.sweep.running import How, start_sweep
+
+    overrides, axes = split_axes(request.overrides)
+    config = read_config(Request(request.config, overrides, request.allow, request.limits))
+    allowed = tuple(Path(folder) for folder in request.allow)
+    limits = plan_limits(request)
+    if sampler is None:
+        plan = plan_sweep(config, axes, allowed=allowed, limits=limits, many=yes)
+    else:
+        _check_no_axes(axes, dry_run)
+        plan = plan_sampled(config, sampler, batch, allowed=allowed, limits=limits)
+    if dry_run:
+        _print_points(plan, as_json)
+        return
+    if report == "text":
+        print_warnings(plan.first.warnings)
+    _check_on(on, address)
+    command = ["steprun", *sys.argv[1:]]
+    how = How(jobs or _cores(), threads, _seconds(time_limit), fail_fast, on, address, allowed, limits, command)
+    directory = start_sweep(config, plan, axes, Path(sweeps_dir), how)
+    run_and_report(directory, plan, how, quiet, as_json)
+
+
+def results(
+    directory: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep directory.", show_default=False)],
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="COLUMN", help="Column to sort by.  [the objective]")
+    ] = None,
+    best: Annotated[int | None, typer.Option("--best", metavar="N", min=1, help="Show only the N best points.")] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option("--group-by", metavar="AXES", help="Show mean ± deviation for each value of these axes."),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
+    as_json: Json = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Show the points of a sweep, the best first."""
+    from runner.cli.output.results import print_results
+
+    print_results(directory, by, best, group_by, as_csv, as_json)
+
+
+def resume_points(
+    directory: str,
+    allow: list[str] | None,
+    jobs: int | None,
+    retry: str | None,
+    on: str,
+    address: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run the points of a sweep that have not ended.
+
+    Raises:
+        UsageError: the sweep is finished, or another process runs it.
+    """
+    from runner.sweep.running import How, resume_sweep
+
+    if retry not in (None, "failed"):
+        raise UsageError(f"--retry is `{retry}`: it takes `failed`")
+    _check_on(on, address)
+    how = How(
+        jobs or _cores(),
+        on=on,
+        address=address,
+        allowed=tuple(map(Path, allow or ())),
+        command=["steprun", *sys.argv[1:]],
+    )
+    plan, how = resume_sweep(Path(directory), how)
+    run_and_report(Path(directory), plan, how, quiet, as_json, retry is not None)
+
+
+def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_json: bool, retry: bool = False) -> None:
+    """Run a sweep, show its progress, and print where it is recorded.
+
+    Raises:
+        Exit: with code 1 if a point has failed.
+    """
+    from runner.cli.output.sweep_progress import SweepProgress
+    from runner.sweep.running import run_sweep
+
+    progress = SweepProgress(plan.total, plan.objective, quiet or as_json)
+    try:
+        outcomes = run_sweep(directory, plan, how, progress, retry)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted; `steprun resume {directory}` goes on") from error
+    finally:
+        progress.clear()
+    failed = sum(outcome.status == "failed" for outcome in outcomes.values())
+    if as_json:
+        say_json({"sweep": str(directory), "points": plan.total, "failed": failed})
+    elif quiet:
+        say(str(directory))
+    else:
+        say(progress.summary())
+        say(f"recorded in {directory}; `steprun results {directory}` shows the points")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _print_points(plan: SweepPlan, as_json: bool) -> None:
+    from runner.text import aligned, counted
+
+    if as_json:
+        say_json([dict(point.values) for point in plan.points])
+        return
+    say("\n".join(aligned([[str(point.index), " ".join(point.overrides)] for point in plan.points], [True], "")))
+    left_out = [f"{plan.excluded:,} excluded by `where`"] if plan.excluded else []
+    left_out += [f"{plan.repeated:,} equal to another"] if plan.repeated else []
+    rows = plan.first.estimates.rows * len(plan.points)
+    say(f"{counted(len(plan.points), 'point')}{''.join(f', {text}' for text in left_out)}; about {rows:,} rows")
+
+
+def _check_no_axes(axes: dict[str, list[object]], dry_run: bool) -> None:
+    if axes:
+        raise UsageError(f"`{next(iter(axes))}` has several values, and a sampler chooses the values of `random` alone")
+    if dry_run:
+        raise UsageError("the points of a sampler depend on results; leave --dry-run out")
+
+
+def _check_on(on: str, address: str | None) -> None:
+    if on not in ("processes", "ray"):
+        raise UsageError(f"--on is `{on}`: it takes `processes` or `ray`")
+    if address is not None and on != "ray":
+        raise UsageError("--address goes with --on ray")
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(text: str | None) -> float | None:
+    """The seconds that `30`, `30s`, `10m` or `1.5h` mean."""
+    if text is None:
+        return None
+    unit = _UNITS.get(text[-1:])
+    number = text if unit is None else text[:-1]
+    try:
+        seconds = float(number) * (unit or 1.0)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"--time-limit is `{text}`: it takes a time such as 30s, 10m or 2h")
+    return seconds

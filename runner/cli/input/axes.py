@@ -1,0 +1,120 @@
+"""The axes of a sweep on the command line: `learning_rate=0.1,0.01 seed=0..4 'k=range(5)'`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from runner.config import Config
+
+_SPAN = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
+_CALL = re.compile(r"(?:range|linspace|logspace)\(.*\)")
+_WHOLE = ("expression", "description", "metrics", "functions", "objectives")
+"""Keys whose values are text in which a comma separates nothing."""
+_MOST_SPAN = 10_000_000
+
+
+def split_axes(overrides: Sequence[str]) -> tuple[tuple[str, ...], dict[str, list[Any]]]:
+    """Split the arguments of a command line into overrides of one value, and axes of several.
+
+    Raises:
+        UsageError: the values of an axis cannot be read, or two arguments set one axis.
+    """
+    single: list[str] = []
+    axes: dict[str, list[Any]] = {}
+    for text in overrides:
+        path, equals, written = text.partition("=")
+        values = _values(path, written.strip()) if equals and not text.startswith("~") else None
+        if values is None:
+            single.append(text)
+        elif path in axes:
+            raise UsageError(Problem(f"two arguments set the axis `{path}`", "write its values in one argument"))
+        else:
+            axes[path] = values
+    return tuple(single), axes
+
+
+def check_no_lists(config: Config, overrides: Sequence[str]) -> None:
+    """Check that no override writes a list where the config has one value: commas separate the values of an axis.
+
+    Raises:
+        UsageError: one does.
+    """
+    from runner.config.text.nodes import ListNode
+
+    root = config.document.root
+    for text in overrides:
+        path, _, written = text.partition("=")
+        if not written.strip().startswith("["):
+            continue
+        place = ("constants", path) if path not in root.entries and "." not in path else tuple(path.split("."))
+        if isinstance(config.document.node(place), ListNode) and _is_scalar(place):
+            values = written.strip().removeprefix("[").removesuffix("]").replace(" ", "")
+            raise UsageError(Problem(f"`{path}` takes one value, and `{text}` is a list", f"write `{path}={values}`"))
+
+
+def _is_scalar(path: tuple[str, ...]) -> bool:
+    return path[0] in ("constants", "seed", "dtype", "device", "engine") or path[-1] in ("lr", "momentum", "init")
+
+
+def _values(path: str, written: str) -> list[Any] | None:
+    """The values of an axis; None if the text is one value."""
+    span = _SPAN.fullmatch(written)
+    if span is not None:
+        first, last = int(span[1]), int(span[2])
+        if abs(last - first) >= _MOST_SPAN:
+            raise UsageError(f"`{path}={written}` has more than {_MOST_SPAN:,} values")
+        return list(range(first, last + 1)) if first <= last else list(range(first, last - 1, -1))
+    if _CALL.fullmatch(written):
+        from runner.sweep.points.values import AxisFault, values_of
+
+        try:
+            return values_of(written, {})
+        except AxisFault as fault:
+            raise UsageError(Problem(f"in `{path}={written}`: {fault.message}", fault.hint)) from fault
+    if path.partition(".")[0] in _WHOLE:
+        return None
+    parts = _split(written)
+    if len(parts) < 2:
+        return None
+    if not all(part.strip() for part in parts):
+        raise UsageError(Problem(f"`{path}={written}` has an empty value", "remove a comma, or write `null`"))
+    return [_value(path, part.strip()) for part in parts]
+
+
+def _split(text: str) -> list[str]:
+    """The parts of a text between its commas, but not those inside brackets or quotes."""
+    parts, depth, quote, start = [], 0, "", 0
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(text[start:place])
+            start = place + 1
+    return [*parts, text[start:]]
+
+
+def _value(path: str, text: str) -> Any:
+    from runner.config.limits import Limits
+    from runner.config.text.compose import compose
+    from runner.config.text.nodes import plain
+    from runner.config.text.source import text_source
+    from runner.errors import ConfigError
+
+    problems: list[Problem] = []
+    source = text_source(text, Path(), f"axis {path}", Limits(), is_override=True)
+    value = plain(compose(source, Limits(), problems, value=True, shift=0))
+    if problems:
+        raise ConfigError(problems)
+    return value

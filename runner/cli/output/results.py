@@ -1,0 +1,131 @@
+"""Prints the table of a sweep."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from runner.cli.output.printing import say, say_json
+from runner.errors import Problem, UsageError, did_you_mean
+from runner.text import aligned, printable_line
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_HIDDEN = ("identity",)
+_MOST_SCALARS = 4
+"""The most scalar columns that the printed table shows; `--csv` and `--json` have all."""
+
+
+def print_results(
+    directory: str, by: str | None, best: int | None, group_by: str | None, as_csv: bool, as_json: bool
+) -> None:
+    """Print the points of a sweep, the best first.
+
+    Raises:
+        UsageError: the folder is not a sweep directory, or there is no such column.
+    """
+    from runner.sweep.record.reading import open_sweep
+
+    sweep = open_sweep(directory)
+    table = sweep.table()
+    objective = sweep.objective
+    smaller = objective is None or objective.minimize
+    if group_by is not None:
+        table = _grouped(table, sweep.axes, group_by.split(","))
+        by = by or "mean"
+    by = by or ("objective" if "objective" in table.column_names else None)
+    rows = _sorted(table, by, smaller)[: best or None]
+    names = [name for name in table.column_names if name not in _HIDDEN]
+    if as_json:
+        say_json([{name: row[name] for name in names} for row in rows])
+    elif as_csv:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([["" if row[name] is None else row[name] for name in names] for row in rows])
+        say(text.getvalue().removesuffix("\n"))
+    else:
+        shown = _shown(table, names, sweep.axes)
+        say(
+            "\n".join(
+                aligned([shown, *([_cell(row[name]) for name in shown] for row in rows)], _right(table, shown), "")
+            )
+        )
+
+
+def _shown(table: pyarrow.Table, names: Sequence[str], axes: Sequence[str]) -> list[str]:
+    """The columns of the printed table: what tells points apart, their objective, some scalars, failures."""
+    scalars = [name for name in names if name.endswith(".last")][:_MOST_SCALARS]
+    hidden = {name for name in names if name.endswith((".last", ".min", ".max")) and name not in (*scalars, *axes)}
+    empty = {name for name in ("failure",) if name in names and table.column(name).null_count == len(table)}
+    return [name for name in names if name not in hidden | empty]
+
+
+def _right(table: pyarrow.Table, names: Sequence[str]) -> list[bool]:
+    import pyarrow
+
+    types = (table.schema.field(name).type for name in names)
+    return [pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) for kind in types]
+
+
+def _sorted(table: pyarrow.Table, by: str | None, smaller: bool) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.to_pylist()
+    if by is None:
+        return rows
+    if by not in table.column_names:
+        hint = did_you_mean(by, table.column_names, f"columns are {', '.join(table.column_names)}")
+        raise UsageError(Problem(f"the table has no column `{by}`", hint))
+
+    def key(row: dict[str, Any]) -> tuple[bool, Any]:
+        value = row[by]
+        missing = value is None or (isinstance(value, float) and math.isnan(value))
+        if missing:
+            return (True, 0)
+        descends = not smaller and by in ("objective", "mean") and not isinstance(value, str)
+        return (False, -value if descends else value)
+
+    return sorted(rows, key=key)
+
+
+def _grouped(table: pyarrow.Table, axes: Sequence[str], names: Sequence[str]) -> pyarrow.Table:
+    """The mean and the sample standard deviation of the objective for each value of some axes."""
+    import pyarrow
+
+    from runner.sweep.choosing.objective import deviation
+
+    if "objective" not in table.column_names:
+        raise UsageError(
+            Problem("the sweep has no objective to average", "write `sweep: {objective: {minimize: loss}}`")
+        )
+    paths = [_axis(name.strip(), axes) for name in names]
+    groups: dict[tuple[Any, ...], list[float | None]] = {}
+    for row in table.to_pylist():
+        groups.setdefault(tuple(row[path] for path in paths), []).append(row["objective"])
+    columns: dict[str, list[Any]] = {path: [key[place] for key in groups] for place, path in enumerate(paths)}
+    columns |= {"mean": [], "deviation": [], "points": []}
+    for values in groups.values():
+        numbers = [value for value in values if value is not None]
+        mean = math.fsum(numbers) / len(numbers) if len(numbers) == len(values) and numbers else None
+        columns["mean"].append(mean)
+        columns["deviation"].append(deviation(numbers, mean))
+        columns["points"].append(len(values))
+    return pyarrow.table(columns)
+
+
+def _axis(name: str, axes: Sequence[str]) -> str:
+    found = [path for path in axes if name in (path, path.rpartition(".")[2])]
+    if not found:
+        raise UsageError(
+            Problem(f"the sweep has no axis `{name}`", did_you_mean(name, axes, f"axes are {', '.join(axes)}"))
+        )
+    return found[0]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else printable_line(str(value))

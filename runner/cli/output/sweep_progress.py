@@ -1,0 +1,106 @@
+"""Shows the progress of a sweep: one line on a terminal, otherwise a line for each failure."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from runner.cli.output.bar import clock_time
+from runner.cli.output.printing import say
+from runner.cli.output.progress import can_draw
+from runner.text import printable_line, shortened
+
+if TYPE_CHECKING:
+    from runner.sweep.choosing.objective import Objective
+    from runner.sweep.points.outcome import Outcome
+
+INTERVAL = 0.1  # seconds between two updates of the line
+
+
+class SweepProgress:
+    """Follows a sweep, and prints failures as they come.
+
+    Args:
+        total: the number of points.
+        quiet: print nothing.
+    """
+
+    def __init__(self, total: int, objective: Objective | None, quiet: bool) -> None:
+        self._total = total
+        self._objective = objective
+        self._quiet = quiet
+        self._draws = not quiet and can_draw(sys.stderr)
+        self._done: dict[int, bool] = {}  # index → whether it failed
+        self._running: set[int] = set()
+        self._best: tuple[float, int] | None = None
+        self._began = time.monotonic()
+        self._before = 0  # points that an earlier process has run
+        self._first = True
+        self._next = 0.0
+        self._drawn = False
+
+    def begun(self, index: int) -> None:
+        """A point has begun."""
+        self._running.add(index)
+        self._draw()
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """Points have ended."""
+        for outcome in outcomes:
+            self._running.discard(outcome.index)
+            self._done[outcome.index] = outcome.status == "failed"
+            self._note_best(outcome)
+            if outcome.status == "failed" and not self._quiet and not self._first:
+                self.clear()
+                say(f"point {outcome.index} failed: {printable_line(str(outcome.failure))}", err=True)
+        if self._first:
+            self._before = len(self._done)
+            self._first = False
+        self._draw()
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._drawn:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._drawn = False
+
+    def summary(self) -> str:
+        """What has become of the points: `12 of 20 points done, 1 failed, 2 running, best loss 0.31 (point 7), …`."""
+        failed = sum(self._done.values())
+        parts = [f"{len(self._done):,} of {self._total:,} points done"]
+        parts += [f"{failed:,} failed"] if failed else []
+        parts += [f"{len(self._running):,} running"] if self._running else []
+        if self._best is not None and self._objective is not None:
+            parts.append(f"best {self._objective.column} {self._best[0]:.5g} (point {self._best[1]})")
+        new = len(self._done) - self._before
+        left = self._total - len(self._done)
+        if new and left:
+            parts.append(f"{clock_time(round((time.monotonic() - self._began) / new * left))} left")
+        return ", ".join(parts)
+
+    def _note_best(self, outcome: Outcome) -> None:
+        if self._objective is None:
+            return
+        value = self._objective.of(outcome)
+        key = self._objective.key
+        if (
+            value is not None
+            and value == value
+            and (self._best is None or (key(value), outcome.index) < (key(self._best[0]), self._best[1]))
+        ):
+            self._best = (value, outcome.index)
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if not self._draws or now < self._next:
+            return
+        self._next = now + INTERVAL
+        from shutil import get_terminal_size
+
+        width = get_terminal_size().columns
+        sys.stderr.write(f"\r\x1b[2K{shortened(self.summary(), max(20, width - 1))}")
+        sys.stderr.flush()
+        self._drawn = True

@@ -1,0 +1,27 @@
+"""What the processes of a sweep need to run its points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.plan import PlanLimits
+from runner.sweep.executors.work import Work
+from runner.sweep.points.space import without_sweep
+from runner.sweep.record.config import load_sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run the points of a sweep directory."""
+
+    threads: int = 1
+    allowed: tuple[Path, ...] = ()
+    limits: PlanLimits | None = None
+    objective: str | None = None
+    recent: int = 0
+
+    def work(self, directory: Path) -> Work:
+        """The work of a sweep directory."""
+        config = load_sweep(directory, self.allowed)
+        return Work(without_sweep(config), directory, self.allowed, self.limits, self.objective, self.recent)

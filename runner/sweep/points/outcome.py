@@ -1,0 +1,110 @@
+"""How a point of a sweep ended, as the part files of the sweep record it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+Statistics = tuple[float | None, float | None, float | None]
+"""The last, the smallest and the largest value of a scalar column; None without a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one point ended."""
+
+    index: int
+    identity: str
+    overrides: tuple[str, ...]
+    status: str  # finished, failed or stopped
+    seconds: float
+    rows: int = 0
+    schema: str = ""  # the folder of its rows
+    failure: str | None = None
+    scalars: Mapping[str, Statistics] = field(default_factory=dict)
+    recent: Sequence[float] = ()  # the last values of the objective, for `over: mean(n)`
+    rung: int = 0  # how many times the point had been compared before
+    first: int = 0  # the number of its first row here
+    state: str | None = None  # the files with its state, if it can go on
+    kept: Outcome | None = None  # the part of it that a continuation keeps: it computes the last rows again
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of a point from those of its rungs, in order."""
+    whole = outcomes[0]
+    for later in outcomes[1:]:
+        before = whole.kept or whole
+        kept = None if later.kept is None else _joined(before, later.kept)
+        whole = replace(_joined(before, later), seconds=round(whole.seconds + later.seconds, 6), kept=kept)
+    return whole
+
+
+def _joined(before: Outcome, later: Outcome) -> Outcome:
+    names = dict.fromkeys([*before.scalars, *later.scalars])
+    nothing: Statistics = (None, None, None)
+    return replace(
+        later,
+        first=before.first,
+        rows=before.rows + later.rows,
+        scalars={name: _both(before.scalars.get(name, nothing), later.scalars.get(name, nothing)) for name in names},
+        recent=(*before.recent, *later.recent),
+    )
+
+
+def _both(before: Statistics, later: Statistics) -> Statistics:
+    last = before[0] if later[0] is None else later[0]
+    least = [value for value in (before[1], later[1]) if value is not None]
+    most = [value for value in (before[2], later[2]) if value is not None]
+    return last, min(least, default=None), max(most, default=None)
+
+
+def to_json(outcomes: Sequence[Outcome]) -> str:
+    """Outcomes as JSON; a number that is not finite is a text."""
+    return json.dumps([_spelled(asdict(outcome)) for outcome in outcomes])
+
+
+def from_json(text: str) -> list[Outcome]:
+    """The inverse of `to_json`.
+
+    Raises:
+        ValueError: the text does not describe outcomes.
+    """
+    try:
+        return [_outcome(fields) for fields in json.loads(text)]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not the outcomes of points: {error}") from error
+
+
+def _outcome(fields: Mapping[str, Any]) -> Outcome:
+    scalars = {str(name): tuple(map(_number, values)) for name, values in fields["scalars"].items()}
+    return Outcome(
+        index=int(fields["index"]),
+        identity=str(fields["identity"]),
+        overrides=tuple(map(str, fields["overrides"])),
+        status=str(fields["status"]),
+        seconds=float(fields["seconds"]),
+        rows=int(fields["rows"]),
+        schema=str(fields["schema"]),
+        failure=None if fields["failure"] is None else str(fields["failure"]),
+        scalars=scalars,  # type: ignore[arg-type]  # three numbers each
+        recent=tuple(number for number in map(_number, fields["recent"]) if number is not None),
+        rung=int(fields["rung"]),
+        first=int(fields["first"]),
+        state=None if fields["state"] is None else str(fields["state"]),
+        kept=None if fields["kept"] is None else _outcome(fields["kept"]),
+    )
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict):
+        return {key: _spelled(each) for key, each in value.items()}
+    return [_spelled(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,17 @@
+"""A point as an executor gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A point to run."""
+
+    index: int
+    overrides: tuple[str, ...]
+    identity: str
+    rung: int = 0  # how many times the point has been compared with others
+    until: int | None = None  # iterations of the last loop after which it is compared again; None: to its end
+    state: str | None = None  # the files with its state, unless it begins

@@ -1,0 +1,89 @@
+"""Makes the run directory of one point of a sweep, so that every command for runs works on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+
+from runner.config import Config, overridden
+from runner.config.run_paths import CONFIG_FILE
+from runner.config.run_paths import MANIFEST_FILE as RUN_FILE
+from runner.record.checkpoints.config_fields import config_fields
+from runner.record.directory import ROWS_FOLDER, write_atomically
+from runner.record.rows.arrow import columns_of
+from runner.record.rows.parquet import encode
+from runner.record.rows.part_digests import digest_of, write_digests
+from runner.record.rows.storage import column_json, stored_column
+from runner.safe_files import Folder
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.space import without_sweep
+
+RUNS_FOLDER = "runs"
+
+
+def point_directory(
+    path: Path, sweep: Mapping[str, Any], config: Config, point: int, outcome: Outcome, table: pyarrow.Table
+) -> Path:
+    """The run directory of a point; it is made if it does not exist, or if the point has run again since.
+
+    Args:
+        path: the sweep directory.
+        sweep: its manifest.
+        config: its config.
+        table: the rows of the point.
+    """
+    directory = path / RUNS_FOLDER / str(point)
+    if _is_of(directory, outcome):
+        return directory
+    with (
+        Folder(path) as folder,
+        folder.folder(RUNS_FOLDER, create=True) as runs,
+        runs.folder(str(point), create=True) as made,
+        made.folder(ROWS_FOLDER, create=True) as rows,
+    ):
+        for name in rows.names():
+            rows.remove(name)
+    config = overridden(without_sweep(config), outcome.overrides)
+    columns = columns_of(table.schema)
+    content = memoryview(encode([table], [stored_column(column) for column in columns]))
+    name = "00000.parquet"
+    write_atomically(directory / ROWS_FOLDER / name, content, through=directory)
+    write_digests(directory, {name: digest_of(content)}, synced=False)
+    write_atomically(directory / CONFIG_FILE, config.document.to_yaml(absolute_files=True).encode())
+    manifest = _manifest(path, sweep, outcome) | {
+        "seed": config.seed,
+        "engine": config.engine,
+        "columns": [column_json(column) for column in columns],
+        "config_fields": config_fields(config.document),
+    }
+    write_atomically(directory / RUN_FILE, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
+    return directory
+
+
+def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    shared = ("command", "name", "versions", "environment", "process", "started", "data_folders")
+    failure = {"error": "RunError", "problems": [{"message": outcome.failure}]} if outcome.failure else None
+    return {key: sweep[key] for key in shared} | {
+        "status": "failed" if outcome.status == "failed" else "finished",
+        "ended": sweep["ended"],
+        "git": None,
+        "seconds": outcome.seconds,
+        "compile_seconds": None,
+        "rows": outcome.rows,
+        "failure": failure,
+        "warnings": [],
+        "sweep": {"path": str(path), "point": outcome.index, "identity": outcome.identity},
+    }
+
+
+def _is_of(directory: Path, outcome: Outcome) -> bool:
+    """Whether a run directory is that of this outcome."""
+    try:
+        manifest = json.loads((directory / RUN_FILE).read_text())
+        return bool(manifest["sweep"]["identity"] == outcome.identity and manifest["rows"] == outcome.rows)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

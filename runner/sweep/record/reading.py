@@ -1,0 +1,205 @@
+"""Reads sweeps: their table, their rows, and each point as a run of its own."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+
+from runner.errors import Problem, UsageError
+from runner.record.reading import Run, open_run
+from runner.safe_files import Folder
+from runner.sweep.choosing.objective import Objective, objective_of
+from runner.sweep.points.outcome import Outcome, from_json, joined
+from runner.sweep.record.config import load_sweep
+from runner.sweep.record.manifest import read_manifest
+from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER
+from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows
+
+if TYPE_CHECKING:
+    import pandas
+
+    from runner.config import Config
+
+_PART = re.compile(r"([0-9]{6,})-[0-9]+\.parquet")
+
+
+def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
+    """The part files of a sweep, in the order of their names; links are left out."""
+    try:
+        with Folder(directory) as sweep, sweep.folder(folder) as parts:
+            schemas = sorted(path.name for path in parts.path.iterdir() if path.is_dir() and not path.is_symlink())
+            for schema in schemas:
+                with parts.folder(schema) as each:
+                    for name in each.names(".parquet"):
+                        yield each.path / name
+    except FileNotFoundError:
+        return
+
+
+def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
+    """The outcomes that are on disk: for each point, by identity, one for each rung, in order.
+
+    Raises:
+        UsageError: a part file or the table is damaged.
+    """
+    found: dict[str, dict[int, Outcome]] = {}
+    for path in part_paths(directory):
+        for outcome in outcomes_in(path):
+            found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
+    try:
+        bare = outcomes_without_rows(directory)
+    except (ValueError, OSError, pyarrow.ArrowException) as error:
+        raise UsageError(f"{directory / POINTS_FILE} is damaged: {error}") from error
+    for outcome in bare:
+        found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
+    return {identity: [rungs[rung] for rung in sorted(rungs)] for identity, rungs in found.items()}
+
+
+def outcomes_in(path: Path) -> list[Outcome]:
+    """The points that a part file has.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        return from_json(metadata[OUTCOMES].decode())
+    except (KeyError, ValueError, OSError, pyarrow.ArrowException) as error:
+        raise UsageError(Problem(f"{path} is damaged: {error}", "remove it, then resume the sweep")) from error
+
+
+def known_points(directory: Path) -> dict[str, int]:
+    """The index of each point that the table or a part has, by identity; an index never changes."""
+    found = {identity: rungs[0].index for identity, rungs in outcomes_on_disk(directory).items()}
+    if (directory / POINTS_FILE).exists():
+        table = pyarrow.parquet.read_table(directory / POINTS_FILE, columns=["point", "identity"])
+        pairs = zip(table.column("identity").to_pylist(), table.column("point").to_pylist(), strict=True)
+        found |= {identity: index for identity, index in pairs if identity not in found}
+    return found
+
+
+def next_chunk(directory: Path) -> int:
+    """A number above those of all chunks that have written a part."""
+    numbers = [int(found[1]) for path in part_paths(directory) if (found := _PART.fullmatch(path.name))]
+    return max(numbers, default=0) + 1
+
+
+def open_sweep(path: str | Path) -> Sweep:
+    """Open a sweep directory, even while it is running or after it was killed.
+
+    Raises:
+        UsageError: `path` is not a sweep directory.
+    """
+    return Sweep(Path(path))
+
+
+class Sweep:
+    """A recorded sweep, as of when it was opened.
+
+    Attributes:
+        path: the sweep directory.
+        manifest: `sweep.json`; its `status` is `running`, `finished`, `failed`, `interrupted` or `killed`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict[str, Any] = read_manifest(path)
+
+    @property
+    def status(self) -> str:
+        return str(self.manifest["status"])
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """The resolved config of the sweep."""
+        return load_sweep(self.path, tuple(map(Path, self.manifest["data_folders"])))
+
+    @property
+    def objective(self) -> Objective | None:
+        """What the sweep looks for."""
+        return objective_of(None if self.config.sweep is None else self.config.sweep.objective)
+
+    @functools.cached_property
+    def axes(self) -> tuple[str, ...]:
+        """The override paths that the points set."""
+        names = self.table().column_names
+        return tuple(names[1 : names.index("status")])
+
+    def __len__(self) -> int:
+        return int(self.manifest["points"])
+
+    def table(self) -> pyarrow.Table:
+        """One row for each point: values, status, objective, last, smallest and largest of each scalar, failure."""
+        table = pyarrow.parquet.read_table(self.path / POINTS_FILE)
+        return table.replace_schema_metadata(None)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """`table` as a DataFrame."""
+        return self.table().to_pandas()
+
+    def rows(self, point: int) -> pyarrow.Table:
+        """The rows of one point, as they are stored.
+
+        Raises:
+            UsageError: there is no such point, or it has no rows.
+        """
+        identity = self._identity(point)
+        rungs = self._rungs(point)
+        ends = {outcome.rung: following.first for outcome, following in itertools.pairwise(rungs)}
+        found: dict[int, pyarrow.Table] = {}
+        for path in part_paths(self.path):
+            for outcome in outcomes_in(path):
+                if outcome.identity != identity or outcome.rung in found:
+                    continue
+                row = pyarrow.compute.field("row")
+                wanted = (pyarrow.compute.field("point") == outcome.index) & (row >= outcome.first)
+                if outcome.rung in ends:  # the next rung has computed the last rows again
+                    wanted &= row < ends[outcome.rung]
+                table = pyarrow.parquet.read_table(path, filters=wanted)
+                found[outcome.rung] = table.drop_columns("point").replace_schema_metadata(None)
+        return pyarrow.concat_tables([found[rung] for rung in sorted(found)])
+
+    def outcome(self, point: int) -> Outcome:
+        """How a point ended.
+
+        Raises:
+            UsageError: there is no such point, or it has no rows.
+        """
+        return joined(self._rungs(point))
+
+    def run(self, point: int) -> Run:
+        """One point as an ordinary run, in a run directory below the sweep's own that is made on demand.
+
+        Raises:
+            UsageError: there is no such point, or it has no rows.
+        """
+        from runner.sweep.record.point_runs import point_directory
+
+        outcome, rows = self.outcome(point), self.rows(point)
+        return open_run(point_directory(self.path, self.manifest, self.config, point, outcome, rows))
+
+    def _identity(self, point: int) -> str:
+        table = self.table()
+        identities = dict(zip(table.column("point").to_pylist(), table.column("identity").to_pylist(), strict=True))
+        if point not in identities:
+            raise UsageError(Problem(f"{self.path} has no point {point}", f"its points are 0 to {len(table) - 1}"))
+        return str(identities[point])
+
+    def _rungs(self, point: int) -> list[Outcome]:
+        """The outcomes of a point that have rows."""
+        rungs = [outcome for outcome in outcomes_on_disk(self.path).get(self._identity(point), ()) if outcome.schema]
+        if not rungs:
+            hint = f"`steprun resume {self.path}` runs it"
+            raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
+        return rungs
+
+    def __repr__(self) -> str:
+        return f"<Sweep {self.path}: {self.status}, {len(self)} points>"

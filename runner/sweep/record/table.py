@@ -1,0 +1,104 @@
+"""`points.parquet`: one row for each point of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from runner.config.text.emit import flow_text
+from runner.record.directory import write_atomically
+from runner.sweep.choosing.objective import Objective
+from runner.sweep.points.outcome import Outcome, from_json, to_json
+from runner.sweep.points.space import Point
+from runner.sweep.points.task import Task
+
+POINTS_FILE = "points.parquet"
+_OUTCOMES = b"steprun.outcomes"
+_NUMBERS = (int, float)
+
+
+def points_table(
+    tasks: Sequence[Task], points: Sequence[Point], outcomes: Mapping[int, Outcome], objective: Objective | None
+) -> pyarrow.Table:
+    """The table of a sweep: the values, the status and the results of each point.
+
+    The columns are `point`, one for each override path, `status`, `objective` if the sweep has one, `NAME.last`,
+    `NAME.min` and `NAME.max` for each scalar column of the rows, `rows`, `seconds`, `failure` and `identity`.
+    """
+    paths = tuple(dict.fromkeys(path for point in points for path in point.values))
+    ended = [outcomes.get(point.index) for point in points]
+    columns: dict[str, pyarrow.Array] = {"point": pyarrow.array([point.index for point in points], pyarrow.int64())}
+    for path in paths:
+        columns[path] = _values([point.values.get(path) for point in points])
+    columns["status"] = pyarrow.array([_STATUSES.get(status, status) for status in map(_status, ended)])
+    if objective is not None:
+        found = [None if each is None else objective.of(each) for each in ended]
+        columns["objective"] = pyarrow.array(found, pyarrow.float64())
+    names = dict.fromkeys(name for each in ended if each is not None for name in each.scalars)
+    for name in names:
+        statistics = [(None, None, None) if each is None else each.scalars.get(name, (None,) * 3) for each in ended]
+        for place, part in enumerate(("last", "min", "max")):
+            columns[f"{name}.{part}"] = pyarrow.array([each[place] for each in statistics], pyarrow.float64())
+    columns["rows"] = pyarrow.array([None if each is None else each.rows for each in ended], pyarrow.int64())
+    columns["seconds"] = pyarrow.array([None if each is None else each.seconds for each in ended], pyarrow.float64())
+    columns["failure"] = pyarrow.array([None if each is None else each.failure for each in ended], pyarrow.string())
+    columns["identity"] = pyarrow.array([task.identity for task in tasks], pyarrow.string())
+    return pyarrow.table(columns)
+
+
+def write_table(
+    directory: Path,
+    tasks: Sequence[Task],
+    points: Sequence[Point],
+    outcomes: Mapping[int, Outcome],
+    objective: Objective | None,
+) -> None:
+    """Write the table of a sweep atomically.
+
+    Its metadata has the outcomes without rows: a point that failed before its first row is in no part file.
+    """
+    bare = [outcome for outcome in outcomes.values() if not outcome.schema]
+    table = points_table(tasks, points, outcomes, objective).replace_schema_metadata({_OUTCOMES: to_json(bare)})
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink, compression="zstd")
+    write_atomically(directory / POINTS_FILE, memoryview(sink.getvalue()))
+
+
+def outcomes_without_rows(directory: Path) -> list[Outcome]:
+    """The outcomes in the metadata of the table.
+
+    Raises:
+        ValueError: the file is not the table of a sweep.
+    """
+    path = directory / POINTS_FILE
+    if not path.exists():
+        return []
+    metadata = pyarrow.parquet.read_schema(path).metadata or {}
+    return from_json(metadata.get(_OUTCOMES, b"[]").decode())
+
+
+def _status(outcome: Outcome | None) -> str:
+    return "waiting" if outcome is None else outcome.status
+
+
+_STATUSES = {"paused": "stopped"}  # a point that goes on has another status soon
+
+
+def _values(values: Sequence[Any]) -> pyarrow.Array:
+    """The values of an axis: numbers, or their text if some are something else."""
+    present = [value for value in values if value is not None]
+    if present and all(type(value) is bool for value in present):
+        return pyarrow.array(values, pyarrow.bool_())
+    if present and all(type(value) is int for value in present):
+        return pyarrow.array(values, pyarrow.int64())
+    if present and all(type(value) in _NUMBERS for value in present):
+        return pyarrow.array([None if value is None else float(value) for value in values], pyarrow.float64())
+    return pyarrow.array([_text(value) for value in values], pyarrow.string())
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else flow_text(value)

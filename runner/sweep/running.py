@@ -1,0 +1,247 @@
+"""Runs and resumes sweeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.config import Config
+from runner.errors import Problem, RunError, UsageError
+from runner.language.dtypes import dtype_name
+from runner.plan import PlanLimits
+from runner.record.directory import create_run_directory, locked, write_atomically
+from runner.record.manifest import fingerprint
+from runner.safe_files import Folder
+from runner.sweep.choosing.objective import Objective
+from runner.sweep.executors.executor import Begun, Executor
+from runner.sweep.executors.processes import Processes
+from runner.sweep.executors.settings import Settings
+from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbered
+from runner.sweep.points.outcome import Outcome, joined
+from runner.sweep.points.space import Point
+from runner.sweep.points.task import Task
+from runner.sweep.record.config import SWEEP_FILE, load_sweep
+from runner.sweep.record.manifest import now, opening, read_manifest, this_process, write_manifest
+from runner.sweep.record.merging import merge_parts
+from runner.sweep.record.reading import known_points, next_chunk, outcomes_on_disk
+from runner.sweep.record.table import write_table
+from runner.sweep.rounds import Rounds, rounds_of
+
+TABLE_SECONDS = 1.0
+"""The least time between two writes of the table."""
+
+
+class Watch(Protocol):
+    """Follows a sweep."""
+
+    def begun(self, index: int) -> None:
+        """A point has begun."""
+        ...
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """Points have ended, and their rows are on disk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a sweep is executed; no number depends on it, except on `threads`."""
+
+    jobs: int = 1
+    threads: int = 1
+    time_limit: float | None = None  # seconds a point
+    fail_fast: bool = False
+    on: str = "processes"  # or ray
+    address: str | None = None  # of a Ray cluster
+    allowed: tuple[Path, ...] = ()
+    limits: PlanLimits | None = None
+    command: Sequence[str] | None = field(default=None)
+
+
+def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any]], sweeps_dir: Path, how: How) -> Path:
+    """Make the directory of a sweep: `sweeps_dir/NAME/STAMP/` with its config and manifest.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    rounds_of(plan)  # before anything is written: it may need a library that is missing
+    name = config.name or "sweep"
+    directory = create_run_directory(sweeps_dir, name, datetime.now())
+    text = config.document.to_yaml(absolute_files=True)
+    first = plan.first
+    environment = {**fingerprint(first.device, dtype_name(first.dtype)), "threads": how.threads}
+    points = len(plan.points)
+    content = opening(name, axes, points, plan.sampler, plan.batch, environment, how.allowed, how.command)
+    try:
+        write_atomically(directory / SWEEP_FILE, text.encode())
+        write_manifest(directory, content)
+    except OSError as error:
+        raise cannot_write(directory, error) from error
+    return directory
+
+
+def run_sweep(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: bool = False) -> dict[int, Outcome]:
+    """Run the points of a sweep that are not finished yet.
+
+    Args:
+        retry: whether points that have failed run again.
+    Returns:
+        the outcome of each point that has ended, by index.
+    Raises:
+        UsageError: another process runs this sweep.
+        RunError: a file cannot be written; points that have finished are not lost.
+        KeyboardInterrupt: the sweep was interrupted; it can be resumed.
+    """
+    rounds = rounds_of(plan)
+    with locked(directory):
+        return _run(directory, plan, rounds, how, watch, retry)
+
+
+def resume_sweep(directory: Path, how: How, many: bool = True) -> tuple[SweepPlan, How]:
+    """The plan of a sweep directory, and how to run it.
+
+    Raises:
+        UsageError: the folder is not a sweep directory.
+        ConfigError: its config is not valid any more, for instance because a data file is missing.
+    """
+    manifest = read_manifest(directory)
+    allowed = (*how.allowed, *_recorded_folders(manifest))
+    how = replace(how, allowed=allowed, threads=manifest["threads"])
+    config = load_sweep(directory, allowed)
+    if manifest["sampler"] is not None:
+        return plan_sampled(config, manifest["sampler"], manifest["batch"], allowed=allowed, limits=how.limits), how
+    plan = plan_sweep(config, manifest["axes"], allowed=allowed, limits=how.limits, many=many)
+    plan = renumbered(plan, known_points(directory))
+    if len(plan.points) < manifest["points"]:
+        message = f"{directory} has {manifest['points']} points, and its config gives {len(plan.points)}"
+        raise UsageError(Problem(message, f"restore {directory / SWEEP_FILE}"))
+    return plan, how
+
+
+def _recorded_folders(manifest: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The recorded data folders that lie below the working directory."""
+    here = Path.cwd().resolve()
+    folders = (Path(str(folder)).resolve() for folder in manifest["data_folders"])
+    return tuple(folder for folder in folders if folder.is_relative_to(here))
+
+
+def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watch, retry: bool) -> dict[int, Outcome]:
+    with Folder(directory) as folder:
+        folder.remove_leftovers()
+    before = {
+        (outcome.identity, outcome.rung): outcome
+        for rungs in outcomes_on_disk(directory).values()
+        for outcome in rungs
+        if not (retry and outcome.status == "failed")
+    }
+    manifest = read_manifest(directory) | {"status": "running", "process": this_process(), "ended": None}
+    journal = _Journal(directory, plan.objective, manifest)
+    executor: Executor | None = None
+    status = "interrupted"
+    try:
+        journal.write("running")
+        try:
+            while pairs := rounds.next(journal.outcomes):
+                journal.pairs |= {point.index: (point, task) for point, task in pairs}
+                tasks = [task for _, task in pairs]
+                known = [replace(before[key], index=task.index) for task in tasks if (key := _key(task, before))]
+                journal.add(known)
+                watch.ended(known)
+                waiting = [task for task in tasks if _key(task, before) is None]
+                if not waiting:
+                    continue
+                executor = executor or _executor(directory, plan, how)
+                for event in executor.run(waiting):
+                    if isinstance(event, Begun):
+                        watch.begun(event.index)
+                        continue
+                    journal.add(event)
+                    watch.ended(event)
+                    if how.fail_fast and any(outcome.status == "failed" for outcome in event):
+                        raise _FailedFast
+                    if journal.due:
+                        journal.write()
+                        merge_parts(directory, executor.take_number)
+            status = "finished"
+        except _FailedFast:
+            status = "failed"
+        finally:
+            late = executor.close() if executor is not None else []
+            journal.add(late)
+            watch.ended(late)
+            with suppress(OSError):
+                journal.write(status)
+        if executor is not None:
+            merge_parts(directory, executor.take_number)
+        journal.write(status)
+    except OSError as error:
+        raise cannot_write(directory, error) from error
+    return journal.outcomes
+
+
+def _key(task: Task, before: Mapping[tuple[str, int], Outcome]) -> tuple[str, int] | None:
+    """The key of the outcome of a task, if it is on disk."""
+    found = before.get((task.identity, task.rung))
+    if found is None or (found.status == "paused" and task.until is None):
+        return None
+    return (task.identity, task.rung)
+
+
+class _FailedFast(Exception):
+    """A point has failed, and the caller wants no further ones."""
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What is known of the points of a sweep, and its files that tell it."""
+
+    directory: Path
+    objective: Objective | None
+    manifest: dict[str, Any]
+    pairs: dict[int, tuple[Point, Task]] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    written: float = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether the table should be written again."""
+        return time.monotonic() - self.written >= TABLE_SECONDS
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            earlier = self.outcomes.get(outcome.index)
+            self.outcomes[outcome.index] = joined([earlier, outcome]) if earlier and outcome.rung else outcome
+
+    def write(self, status: str | None = None) -> None:
+        """Write the table, and with `status` the manifest."""
+        pairs = [self.pairs[index] for index in sorted(self.pairs)]
+        write_table(
+            self.directory, [task for _, task in pairs], [point for point, _ in pairs], self.outcomes, self.objective
+        )
+        if status is not None:
+            ended = None if status == "running" else now()
+            write_manifest(self.directory, self.manifest | {"status": status, "ended": ended})
+        self.written = time.monotonic()
+
+
+def _executor(directory: Path, plan: SweepPlan, how: How) -> Executor:
+    objective = plan.objective
+    column, recent = (None, 0) if objective is None else (objective.column, objective.recent)
+    settings = Settings(how.threads, how.allowed, how.limits, column, recent)
+    first = next_chunk(directory)
+    if how.on == "ray":
+        from runner.sweep.executors.ray_tasks import RayTasks
+
+        return RayTasks(directory, settings, first=first, address=how.address)
+    return Processes(directory, settings, first=first, jobs=how.jobs, time_limit=how.time_limit)
+
+
+def cannot_write(directory: Path, error: OSError) -> RunError:
+    """The error of a sweep that cannot be written."""
+    hint = f"free space, then `steprun resume {directory}`"
+    return RunError(Problem(f"cannot write to {directory}: {error.strerror or error}", hint))

@@ -1,0 +1,108 @@
+"""Samplers: the same points with any number of processes, and after a stop."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.config import load, loads
+from runner.errors import UsageError
+from runner.sweep.choosing.objective import Objective
+from runner.sweep.choosing.sampling import sampler_of
+from runner.sweep.planning import plan_sampled
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.record.reading import open_sweep
+from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
+from tests.sweep.configs import HEAD, written
+from tests.sweep.test_running import Seen
+from tests.tables import over
+
+SWEEP = """\
+sweep:
+  random: {samples: 12, draw: {rate: {log_uniform: [1e-3, 1]}, seed: {randint: [0, 3]}, momentum: {choice: [0, 0.5]}}}
+  objective: {minimize: loss}
+"""
+LOSS = Objective("loss", minimize=True)
+
+
+def asked(name: str, batch: int, trials: int = 20, seed: int = 0) -> list[dict[str, Any]]:
+    """The points that a sampler chooses for the loss `(rate - 0.1)²`."""
+    sweep = loads(HEAD + SWEEP).sweep
+    assert sweep is not None
+    sampler = sampler_of(name, sweep.model_copy(update={"seed": seed}), LOSS, {}, trials, batch)
+    outcomes: dict[int, Outcome] = {}
+    points: list[dict[str, Any]] = []
+    while found := sampler.next(outcomes):
+        assert len(found) <= batch
+        for point in found:
+            loss = (point.values["rate"] - 0.1) ** 2
+            outcomes[point.index] = Outcome(point.index, "", (), "finished", 0.0, scalars={"loss": (loss, loss, loss)})
+            points.append(dict(point.values))
+    return points
+
+
+@over("name", ["tpe", "random", "qmc"])
+def test_a_sampler_draws_from_the_distributions_and_repeats_itself(name: str) -> None:
+    points = asked(name, 8)
+    assert len(points) == 20
+    assert all(1e-3 <= point["rate"] <= 1 and point["seed"] in (0, 1, 2) for point in points)
+    assert {point["momentum"] for point in points} == {0, 0.5}
+    assert asked(name, 8) == points != asked(name, 8, seed=1)
+
+
+def test_tpe_looks_where_the_loss_is_small() -> None:
+    rates = [point["rate"] for point in asked("tpe", 4, trials=60)]
+    assert sum(0.03 < rate < 0.3 for rate in rates[30:]) > sum(0.03 < rate < 0.3 for rate in rates[:10]) * 3
+
+
+@over(
+    ("name", "sweep", "objective", "message"),
+    [
+        ("tpee", SWEEP, LOSS, r"there is no sampler `tpee`"),
+        ("tpe", "sweep: {grid: {rate: [1, 2]}}", LOSS, r"a sampler draws from `random`, without other axes"),
+        ("tpe", "", LOSS, r"a sampler draws from `random`, without other axes"),
+        ("tpe", SWEEP, None, r"a sampler needs an objective"),
+        ("tpe", SWEEP.replace("log_uniform: [1e-3, 1]", "normal: [0, 1]"), LOSS, r"cannot draw `rate` from `normal`"),
+    ],
+)
+def test_a_sweep_that_does_not_suit_a_sampler_is_refused(
+    name: str, sweep: str, objective: Objective | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        sampler_of(name, loads(HEAD + sweep).sweep, objective, {}, 4, 2)
+
+
+def test_without_optuna_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UsageError, match=r"--sampler needs Optuna") as caught:
+        sampler_of("tpe", loads(HEAD + SWEEP).sweep, LOSS, {}, 4, 2)
+    assert caught.value.problems[0].hint == "pip install 'steprun[optuna]'"
+
+
+@pytest.mark.slow
+def test_a_sampled_sweep_is_the_same_with_two_processes_and_after_a_stop(tmp_path: Path) -> None:
+    tables = []
+    for name, jobs, stops in (("one", 1, False), ("two", 2, False), ("stopped", 1, True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = load(written(folder, SWEEP))
+        plan = plan_sampled(config, "tpe", 4)
+        directory = start_sweep(config, plan, {}, folder, How())
+
+        class Stopping(Seen):
+            def ended(self, outcomes: Any) -> None:
+                super().ended(outcomes)
+                if len(self.outcomes) > 5:
+                    raise KeyboardInterrupt
+
+        if stops:
+            with pytest.raises(KeyboardInterrupt):
+                run_sweep(directory, plan, How(jobs=jobs), Stopping())
+            plan, _ = resume_sweep(directory, How())
+        run_sweep(directory, plan, How(jobs=jobs), Seen())
+        tables.append(open_sweep(directory).table().drop_columns("seconds").to_pylist())
+    assert len(tables[0]) == 12
+    assert tables[0] == tables[1] == tables[2]

@@ -1,0 +1,126 @@
+"""The values of an axis: sequences, blocks with axes inside, and draws."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.sweep.points.values import AxisFault, drawn, values_of
+from tests.tables import over
+
+
+@over(
+    ("written", "expected"),
+    [
+        ([0.1, 0.03], [0.1, 0.03]),
+        ("range(3)", [0, 1, 2]),
+        ("range(2, 9, 3)", [2, 5, 8]),
+        ("range(n)", [0, 1, 2, 3]),
+        (["a", None, True], ["a", None, True]),
+        ([{"sgd": {"lr": 1, "momentum": {"grid": [0, 0.9]}}}, {"adam": {"lr": 2}}],
+         [{"sgd": {"lr": 1, "momentum": 0}}, {"sgd": {"lr": 1, "momentum": 0.9}}, {"adam": {"lr": 2}}]),
+        ([[1, {"grid": [2, 3]}]], [[1, 2], [1, 3]]),
+        ([{"a": {"grid": [1, {"b": {"grid": "range(2)"}}]}}], [{"a": 1}, {"a": {"b": 0}}, {"a": {"b": 1}}]),
+    ],
+)  # fmt: skip
+def test_an_axis_has_these_values(written: Any, expected: list[Any]) -> None:
+    assert values_of(written, {"n": 4}) == expected
+
+
+@over("count", [1, 2, 5, 11, 100])
+def test_linspace_and_logspace_are_those_of_numpy(count: int) -> None:
+    assert values_of(f"linspace(-1, 3, {count})", {}) == pytest.approx(numpy.linspace(-1, 3, count).tolist(), rel=1e-15)
+    assert values_of(f"logspace(-5, -1, {count})", {}) == pytest.approx(
+        numpy.logspace(-5, -1, count).tolist(), rel=1e-13
+    )
+
+
+@over(
+    ("written", "message"),
+    [
+        ("range(0)", r"`range\(0\)` has no values"),
+        ("range(1, 5, 0)", r"has a step of zero"),
+        ("range(2.5)", r"needs one to three integers"),
+        ("range(10 ** 12)", r"has 1,000,000,000,000 values"),
+        ("linspace(0, 1)", r"needs a start, an end and a count"),
+        ("linspace(0, inf, 3)", r"needs a start, an end and a count"),
+        ("arange(3)", r"there is no sequence `arange`"),
+        ("0.1, 0.2", r"is not a list of values"),
+        ("range(", r"is not a list of values"),
+        ("range(x)", r"has an argument that is not a number"),
+        ([], r"the axis has no values"),
+        ([{"grid": []}], r"the axis has no values"),
+    ],
+)
+def test_values_that_are_none_are_a_fault(written: Any, message: str) -> None:
+    with pytest.raises(AxisFault, match=message):
+        values_of(written, {})
+
+
+SAMPLES = 4000
+DISTRIBUTIONS: list[tuple[dict[str, Any], float, float, Any]] = [
+    ({"uniform": [2, 6]}, 4, 4 / math.sqrt(12), float),
+    ({"log_uniform": [math.exp(-4), math.exp(4)]}, 0, 8 / math.sqrt(12), math.log),
+    ({"normal": [1, 3]}, 1, 3, float),
+    ({"randint": [0, 10]}, 4.5, math.sqrt(99 / 12), float),
+    ({"choice": [0, 10]}, 5, 5, float),
+]
+
+
+@over(("written", "mean", "deviation", "scale"), DISTRIBUTIONS)
+def test_draws_have_the_moments_of_their_distribution(
+    written: dict[str, Any], mean: float, deviation: float, scale: Any
+) -> None:
+    values = [scale(drawn(written, 0, "x", number, {})) for number in range(SAMPLES)]
+    error = deviation / math.sqrt(SAMPLES)
+    assert statistics.fmean(values) == pytest.approx(mean, abs=4 * error)
+    assert statistics.stdev(values) == pytest.approx(deviation, rel=0.06)
+
+
+@given(st.integers(-(2**31), 2**31), st.integers(1, 2**40))
+def test_randint_excludes_its_end(low: int, span: int) -> None:
+    assert all(low <= drawn({"randint": [low, low + span]}, 0, "x", number, {}) < low + span for number in range(20))
+
+
+def test_a_draw_depends_on_seed_axis_and_number_alone() -> None:
+    uniform = {"uniform": [0, 1]}
+    first = drawn(uniform, 0, "x", 3, {})
+    assert drawn(uniform, 0, "x", 3, {"n": 1}) == first
+    assert (
+        len({first, drawn(uniform, 1, "x", 3, {}), drawn(uniform, 0, "y", 3, {}), drawn(uniform, 0, "x", 4, {})}) == 4
+    )
+
+
+def test_a_choice_may_contain_a_distribution() -> None:
+    written = {"choice": [{"sgd": {"lr": {"log_uniform": [1e-4, 1e-1]}}}, {"adam": {"lr": {"uniform": [0, 1]}}}]}
+    found = [drawn(written, 0, "optimizer", number, {}) for number in range(50)]
+    assert {next(iter(each)) for each in found} == {"sgd", "adam"}
+    rates = [each["sgd"]["lr"] for each in found if "sgd" in each]
+    assert len(set(rates)) == len(rates)
+    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+
+
+@over(
+    ("written", "message"),
+    [
+        ({"uniform": [1, 0]}, r"`uniform` begins at 1 and ends at 0"),
+        ({"uniform": [0]}, r"`uniform` needs a list of two numbers"),
+        ({"uniform": [0, "x"]}, r"has an argument that is not a number"),
+        ({"uniform": [0, math.inf]}, r"needs two finite numbers"),
+        ({"log_uniform": [0, 1]}, r"`log_uniform` needs two positive numbers"),
+        ({"normal": [0, 0]}, r"`normal` has a standard deviation of 0"),
+        ({"randint": [1, 1]}, r"`randint` needs two integers, the smaller first"),
+        ({"randint": [0, 1.5]}, r"`randint` needs two integers, the smaller first"),
+        ({"choice": 3}, r"`choice` needs a list, and has the number 3"),
+        ({"choice": []}, r"the axis has no values"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_a_fault(written: dict[str, Any], message: str) -> None:
+    with pytest.raises(AxisFault, match=message):
+        drawn(written, 0, "x", 0, {})
