@@ -76,7 +76,7 @@ def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any
     first = plan.first
     environment = {**fingerprint(first.device, dtype_name(first.dtype)), "threads": how.threads}
     points = len(plan.points)
-    content = opening(name, axes, points, plan.sampler, plan.batch, environment, how.allowed, how.command)
+    content = opening(name, axes, points, plan.sampler, plan.batch, environment, config.document.folders(), how.command)
     try:
         write_atomically(directory / SWEEP_FILE, text.encode())
         write_manifest(directory, content)
@@ -98,6 +98,7 @@ def run_sweep(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: b
         KeyboardInterrupt: the sweep was interrupted; it can be resumed.
     """
     rounds = rounds_of(plan)
+    how = replace(how, allowed=(*how.allowed, *plan.base.document.folders()))  # where the config's data files are
     with locked(directory):
         return _run(directory, plan, rounds, how, watch, retry)
 
