@@ -1,7 +1,7 @@
 """The tutorials of the documentation: their files and commands, one after another in a new folder.
 
-A block that begins with ```` ```yaml file=NAME ```` is written to a file. One that begins with ```` ```console step ````
-is a command and what it prints. Behind ```` ```python step ```` follows what it prints, as ```` ```text step ````.
+A block that begins with ```` ```yaml file=NAME ```` is written to a file. One that begins with
+```` ```console step ```` is a command and what it prints. Behind ```` ```python step ```` follows what it prints, as ```` ```text step ````.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ def printed(command: str, folder: Path) -> str:
     if name == "cat":
         return "".join((folder / word).read_text(encoding="utf-8") for word in words)
     assert name == "steprun"
-    words = [_STAMP.sub(lambda found: newest(folder, word, found[0]), word) for word in words]
-    done = steprun(*words, cwd=folder, environment={"COLUMNS": "100", "LINES": "24"})
+    done = steprun(
+        *(current(word, folder) for word in words), cwd=folder, environment={"COLUMNS": "100", "LINES": "24"}
+    )
     return done.out + done.err
 
 
-def newest(folder: Path, word: str, stamp: str) -> str:
-    """The name of the newest directory beside the one that a page names."""
-    return max(path.name for path in (folder / word.partition(stamp)[0]).iterdir())
+def current(word: str, folder: Path) -> str:
+    """A word with the newest directory in place of the one that a page names by its stamp."""
+    before, *stamp = _STAMP.split(word, maxsplit=1)
+    return before + max(path.name for path in (folder / before).iterdir()) + stamp[0] if stamp else word
 
 
 def python(text: str, folder: Path) -> str:
