@@ -1,7 +1,8 @@
 """The tutorials of the documentation: their files and commands, one after another in a new folder.
 
 A block that begins with ```` ```yaml file=NAME ```` is written to a file. One that begins with
-```` ```console step ```` is a command and what it prints. Behind ```` ```python step ```` follows what it prints, as ```` ```text step ````.
+```` ```console step ```` is a command and what it prints. Behind ```` ```python step ```` follows what it prints,
+as ```` ```text step ````.
 """
 
 from __future__ import annotations

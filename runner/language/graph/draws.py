@@ -20,8 +20,8 @@ def draws(node: fx.Node) -> bool:
         found = recurrent_arguments(node)
         return found.get("train") is not False and found.get("dropout") != 0
     if name == "scaled_dot_product_attention":
-        rate = node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)
-        return rate != 0
+        rate: Any = node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)
+        return bool(rate != 0)
     return not any(each is False for each in _switches(node))
 
 
