@@ -197,7 +197,6 @@ PERTURBATIONS = {
     "tabular": [
         ("train.x.std(0)", "train.x.std(0) / 2"),
         ("batch_size: 32", "batch_size: 24"),
-        ("  k: 0 ", "  k: 1 "),
         ("{adam: {lr: 0.01}}", "{adam: {lr: 0.02}}"),
         ("loss = cross_entropy(", "loss = 1.01 * cross_entropy("),
     ],

@@ -31,7 +31,7 @@ from runner.language.pooling.rules import (
     operation,
     shape_of,
 )
-from runner.language.pooling.table import FACTORIES, RULES, TAKE_LENGTHS, UNARY_LINEAR
+from runner.language.pooling.table import FACTORIES, RULES, SEPARATE_DRAWS, TAKE_LENGTHS, UNARY_LINEAR
 
 __all__ = ["Constant", "Derived", "Mixed", "Pool", "Pooling", "Rows", "State", "Term", "operation", "twins"]
 
@@ -86,7 +86,7 @@ class Pooling:
         name, length = name_of(node), self.length_scale(node)
         if all(isinstance(state, Constant) for state in states):
             return self._constant(node, name)
-        if draws(node) or node.meta.get("dynamic"):
+        if node.meta.get("dynamic") or (draws(node) and name not in SEPARATE_DRAWS):
             return Mixed(node)
         if not any(isinstance(state, Rows) for state in states):
             return self._of_terms(node, name, states, length)

@@ -207,6 +207,9 @@ def _words(text: str) -> list[str]:
 TAKE_LENGTHS = frozenset({"reshape", "view", "flatten", "unflatten", "getitem", "view_as", "reshape_as"})
 """Operations with the batch length as a valid argument; their results are checked instead."""
 
+SEPARATE_DRAWS = frozenset({"dropout", "alpha_dropout"})
+"""Operations that draw random numbers for each element, so for each sample, with a mean over samples as it is."""
+
 FACTORIES = frozenset({"zeros", "ones", "full"})
 
 UNARY_LINEAR = frozenset(
@@ -262,7 +265,7 @@ RULES: Mapping[str, Rule] = {
     "rms_norm": _layer_norm,
     "batch_norm": _batch_norm,
     "group_norm": _at_least(1),
-    "dropout": _embedding,  # without random numbers; with them it is `Mixed`
+    **dict.fromkeys(SEPARATE_DRAWS, _embedding),
     **dict.fromkeys(
         _words("conv1d conv_transpose1d max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d"),
         _batched(3),

@@ -1,4 +1,4 @@
-"""`evaluate` of recurrent networks, and of networks with dropout: torch's value over all samples at any batch size."""
+"""Recurrent networks and dropout: torch's value over all samples at any batch size."""
 # mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import runner
+from runner.plan.streams import stream_seed
 
 SAMPLES, HOURS, FEATURES, HIDDEN = 10, 5, 2, 3
 CONFIG = """
@@ -125,3 +126,35 @@ def test_dropout_that_is_off_leaves_a_value_for_each_sample(folder: Path, size: 
     torch.testing.assert_close(row["test.middle"], score.median())
     torch.testing.assert_close(row["test.auc"], (right[:, None] > wrong).double().mean())
     torch.testing.assert_close(row["test.loss"], score.mean() + F.scaled_dot_product_attention(x, x, x).mean())
+
+
+ACCUMULATING = """
+dtype: float64
+parameters: {w: {shape: [2], init: [1.0, -0.5]}}
+data: {train: {columns: {x: x.npy}, batch_size: 4}}
+expression: |
+  score = dropout(x[:, 0], 0.5, training) @ w
+  loss = score.square().mean()
+optimizer: {sgd: {lr: 0.1}}
+steps:
+  - for_each: {data: train, steps: [{train: {accumulate: 3}}]}
+"""
+
+
+def test_micro_batches_with_dropout_weigh_by_their_samples(folder: Path) -> None:
+    plan = runner.compile(runner.loads(ACCUMULATING, base=str(folder)))
+    assert plan.warnings == ()
+    _, row = runner.execute(plan)
+    x = torch.from_numpy(numpy.load(folder / "x.npy"))[:, 0]
+    w = torch.tensor([1.0, -0.5], dtype=torch.float64, requires_grad=True)
+    scores = []
+    state = torch.get_rng_state()
+    for number, batch in enumerate(x.split(4), start=1):
+        torch.manual_seed(stream_seed(0, "expression", "", number))
+        scores.append(F.dropout(batch, 0.5, True) @ w)
+    torch.set_rng_state(state)
+    loss = torch.cat(scores).square().mean()
+    loss.backward()
+    torch.testing.assert_close(row["score"], torch.cat(scores).detach())
+    torch.testing.assert_close(row["loss"], loss.detach())
+    torch.testing.assert_close(row["w.grad"], w.grad)
