@@ -46,7 +46,7 @@ def sweep(
         str | None, typer.Option("--time-limit", metavar="TIME", help="Longest time of a point, such as 10m.")
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", metavar="tpe|gp|qmc|random", help="Optuna's sampler chooses the points.")
+        str | None, typer.Option("--sampler", metavar="tpe|gp|random", help="Optuna's sampler chooses the points.")
     ] = None,
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", min=1, help="Points that a sampler chooses at once.")

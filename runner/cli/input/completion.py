@@ -55,7 +55,7 @@ def _names(document: dict[str, Any]) -> list[str]:
     from runner.config.keys import RESERVED, TOP_LEVEL_KEYS
 
     constants = document.get("constants") or {}
-    names = [key for key in TOP_LEVEL_KEYS if key != "extends" and key not in RESERVED]
+    names = [key for key in TOP_LEVEL_KEYS if key not in ("extends", "sweep", *RESERVED)]
     names += [name for name, value in constants.items() if not isinstance(value, (dict, list))]
     names += _dotted({key: value for key, value in document.items() if key in names})
     for name in tuple(names):

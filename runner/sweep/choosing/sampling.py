@@ -20,16 +20,8 @@ from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.space import Point
 from runner.sweep.points.values import values_of
 
-SAMPLERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "tpe": ("TPESampler", {}),
-    "gp": ("GPSampler", {}),
-    "qmc": ("QMCSampler", {"scramble": True}),  # without, its seed has no effect
-    "random": ("RandomSampler", {}),
-}
-"""The class of each sampler in `optuna.samplers`, and its arguments."""
-
-BATCH = 8
-"""The number of points that are asked for at once: the sampler knows the results of all batches before."""
+SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler", "random": "RandomSampler"}
+"""The class of each sampler in `optuna.samplers`; experimental ones are left out."""
 
 
 @dataclass(slots=True)
@@ -114,8 +106,7 @@ def sampler_of(
             choices[path] = values_of(arguments, scalars)
         distributions[path] = make(optuna.distributions, choices.get(path, arguments))
     direction = "minimize" if objective.minimize else "maximize"
-    kind, arguments = SAMPLERS[name]
-    sampler = getattr(optuna.samplers, kind)(seed=sweep.seed, **arguments)
+    sampler = getattr(optuna.samplers, SAMPLERS[name])(seed=sweep.seed)
     study = optuna.create_study(direction=direction, sampler=sampler)
     return Sampler(study, distributions, choices, objective, trials, batch)
 

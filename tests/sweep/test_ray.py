@@ -1,0 +1,111 @@
+"""Sweeps on a Ray cluster of two nodes, both on this machine; skipped without Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.config import load
+from runner.errors import UsageError
+from runner.sweep.executors.ray_tasks import RayTasks, _reason
+from runner.sweep.executors.settings import Settings
+from runner.sweep.planning import plan_sweep
+from runner.sweep.record.reading import open_sweep
+from runner.sweep.running import How, run_sweep, start_sweep
+from tests.sweep.configs import written
+from tests.sweep.test_running import Seen, assert_is_the_run_alone
+from tests.tables import over
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+
+
+def ray(*arguments: str) -> str:
+    command = Path(sysconfig.get_path("scripts")) / "ray"
+    done = subprocess.run([str(command), *arguments], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a cluster of two nodes. Its processes end by their ids."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    before = ray_processes()
+    shown = ray("start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false")
+    found = re.search(r"--address='([^']+)'", shown)
+    assert found
+    ray("start", f"--address={found[1]}", "--num-cpus=1")
+    yield found[1]
+    for pid in ray_processes() - before:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    time.sleep(0.1)
+
+
+def ray_processes() -> set[int]:
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"/ray/" in command and b"pytest" not in command:
+                found.add(int(folder.name))
+    return found
+
+
+@needs_ray
+@pytest.mark.slow
+def test_points_on_two_nodes_have_the_bits_of_the_run_alone(cluster: str, tmp_path: Path) -> None:
+    config = load(written(tmp_path))
+    plan = plan_sweep(config, {})
+    how = How(on="ray", address=cluster)
+    directory = start_sweep(config, plan, {}, tmp_path / "sweeps", how)
+    run_sweep(directory, plan, how, Seen())
+    sweep = open_sweep(directory)
+    assert sweep.table().column("status").to_pylist() == ["finished"] * 6
+    for index in range(6):
+        assert_is_the_run_alone(sweep, plan, index)
+
+
+def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"--on ray needs Ray") as caught:
+        RayTasks(tmp_path, Settings(), first=1, address=None)
+    assert caught.value.problems[0].hint == "pip install 'steprun[ray]'"
+
+
+@over(
+    ("text", "message", "hint"),
+    [
+        (
+            "Unauthenticated: Invalid or missing authentication token",
+            "refuses the connection",
+            "set RAY_AUTH_MODE=token",
+        ),
+        ("Version mismatch: The cluster was started with:\nRay: 2.50.0", "has other versions", "install the same ray"),
+        (
+            "Could not find any running Ray instance.",
+            "no Ray cluster answers on this machine",
+            "start one with `ray start",
+        ),
+    ],
+)
+def test_each_reason_has_its_message(text: str, message: str, hint: str) -> None:
+    problem = _reason(text, "auto")
+    assert message in problem.message
+    assert str(problem.hint).startswith(hint)
