@@ -48,16 +48,8 @@ def printed(command: str, folder: Path) -> str:
     if name == "cat":
         return "".join((folder / word).read_text(encoding="utf-8") for word in words)
     assert name == "steprun"
-    done = steprun(
-        *(current(word, folder) for word in words), cwd=folder, environment={"COLUMNS": "100", "LINES": "24"}
-    )
+    done = steprun(*words, cwd=folder, environment={"COLUMNS": "100", "LINES": "24"})
     return done.out + done.err
-
-
-def current(word: str, folder: Path) -> str:
-    """A word with the newest directory in place of the one that a page names by its stamp."""
-    before, *stamp = _STAMP.split(word, maxsplit=1)
-    return before + max(path.name for path in (folder / before).iterdir()) + stamp[0] if stamp else word
 
 
 def python(text: str, folder: Path) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from runner.config.run_paths import SWEEP_FILE, is_run, resolved_sweep
-
 _POINT = re.compile(r"(.+)#([0-9]{1,9})")
 
 
@@ -18,6 +16,8 @@ def run_path(text: str) -> str:
     found = _POINT.fullmatch(text)
     if found is None:
         return text
+    from runner.config.run_paths import SWEEP_FILE, is_run, resolved_sweep
+
     directory = resolved_sweep(found[1])
     if not is_run(directory, SWEEP_FILE):
         return text
