@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow
@@ -40,6 +41,7 @@ class Work:
     limits: PlanLimits | None = None
     objective: str | None = None  # the column that the sweep looks at
     recent: int = 0  # number of its last values to keep
+    exact: bool = True  # whether lanes must have the bits of runs alone
 
 
 def run_tasks(
@@ -55,15 +57,35 @@ def run_tasks(
         OSError: a part file cannot be written.
     """
     files = PartFiles(work.directory, name)
-    for task in tasks:
-        if stopping():
-            break
-        begun(task.index)
-        outcome, columns, tables, weights = run_point(work, task)
-        files.add(outcome, columns, tables, weights)
+    for chunk, points in groupby(tasks, key=lambda task: task.chunk):
+        waiting = list(points)
+        if chunk:
+            begun(waiting[0].index)
+            waiting = _run_lanes(work, waiting, files, stopping)
+        for task in waiting:
+            if stopping():
+                break
+            begun(task.index)
+            outcome, columns, tables, weights = run_point(work, task)
+            files.add(replace(outcome, alone=task.alone or None), columns, tables, weights)
+            if files.due:
+                yield files.flush()
         if files.due:
             yield files.flush()
     yield files.flush()
+
+
+def _run_lanes(work: Work, tasks: Sequence[Task], files: PartFiles, stopping: Callable[[], bool]) -> list[Task]:
+    """Run the lanes of a chunk; returns the points that have to run alone."""
+    from runner.sweep.lanes.chunk import Stopped, run_chunk
+
+    try:
+        found = run_chunk(work, tasks, stopping)
+    except Stopped:
+        return []
+    if found.rows is not None and found.weights is not None:
+        files.add_block(found.outcomes, found.columns, found.rows, found.weights)
+    return list(found.alone)
 
 
 def run_point(

@@ -26,6 +26,7 @@ class Outcome:
     failure: str | None = None
     scalars: Mapping[str, Statistics] = field(default_factory=dict)
     recent: Sequence[float] = ()  # the last values of the objective, for `over: mean(n)`
+    alone: str | None = None  # why it did not run as a lane; empty: it did; None: nothing decided that
 
 
 def to_json(outcomes: Sequence[Outcome]) -> str:
@@ -57,6 +58,7 @@ def _outcome(fields: Mapping[str, Any]) -> Outcome:
         schema=str(fields["schema"]),
         failure=None if fields["failure"] is None else str(fields["failure"]),
         scalars=scalars,  # type: ignore[arg-type]  # three numbers each
+        alone=None if fields.get("alone") is None else str(fields["alone"]),
         recent=tuple(number for number in map(_number, fields["recent"]) if number is not None),
     )
 

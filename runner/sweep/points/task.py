@@ -12,3 +12,5 @@ class Task:
     index: int
     overrides: tuple[str, ...]
     identity: str
+    chunk: int = 0  # the number of the chunk whose lanes it is among; 0: it runs alone
+    alone: str = ""  # why it runs alone

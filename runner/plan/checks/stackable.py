@@ -1,0 +1,71 @@
+"""Finds what keeps the runs of a plan from being computed as lanes of one, with its place in the config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runner.faults import ConfigPath
+from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action, Break, Checkpoint, Evaluate, Expect, LoopEnd, Step, Train, When
+from runner.plan.rows.health import HealthPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One thing that lanes cannot compute."""
+
+    reason: str  # "lbfgs"
+    path: ConfigPath
+
+
+def unstackable(plan: Plan) -> Obstacle | None:
+    """The first thing in a plan that lanes cannot compute; None if there is none.
+
+    An operation that reads numbers back, or whose result has another shape in each run, is found only when it runs.
+    """
+    return next(_obstacles(plan), None)
+
+
+def _obstacles(plan: Plan) -> Iterator[Obstacle]:
+    if plan.config.engine != "eager":
+        yield Obstacle(f"engine: {plan.config.engine}", ("engine",))
+    if plan.device != "cpu":
+        yield Obstacle(f"device: {plan.device}", ("device",))
+    if plan.health != HealthPlan():
+        yield Obstacle("health", ("health",))
+    for name, optimizer in plan.optimizers.items():
+        if optimizer.needs_closure:
+            yield Obstacle(optimizer.kind, optimizer.path)
+        if optimizer.rule is not None and optimizer.rule.random:
+            yield Obstacle(f"`{name}` draws random numbers", optimizer.path)
+        if any(
+            isinstance(entry.value, str) for entries in optimizer.initial_state.values() for entry in entries.values()
+        ):
+            yield Obstacle(f"an expression as initial state of `{name}`", optimizer.path)
+    for instruction in plan.program:
+        if isinstance(instruction, Action):
+            yield from _of_step(plan, instruction)
+        if not isinstance(instruction, LoopEnd) and instruction.when is not None and _reads(plan, instruction.when):
+            kind = "stop" if isinstance(instruction, Break) else "when"
+            yield Obstacle(f"`{kind}` reads a tensor", instruction.config_path)
+    for column in plan.columns:
+        if column.shape is None:
+            yield Obstacle(f"`{column.name}` has another shape in each row", ("expression",))
+
+
+def _of_step(plan: Plan, action: Action) -> Iterator[Obstacle]:
+    match action.argument:
+        case Checkpoint():
+            yield Obstacle("checkpoint", action.config_path)
+        case Train(closure=True):
+            yield Obstacle("a closure", action.config_path)
+        case Step(closure=closure) if closure is not None:
+            yield Obstacle("a closure", action.config_path)
+        case Evaluate() | Expect() if action.draws:
+            yield Obstacle(f"`{action.kind}` draws random numbers", action.config_path)
+
+
+def _reads(plan: Plan, when: When) -> bool:
+    """Whether a condition reads a tensor, whose value differs between runs."""
+    return any(name != "iteration" for name in when.computation.inputs)

@@ -1,0 +1,134 @@
+"""Decides which points of a sweep are computed as lanes, and why the others run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runner.config import overridden
+from runner.errors import ConfigError, SteprunError
+from runner.plan import PlanLimits, compile
+from runner.plan.checks.stackable import unstackable
+from runner.plan.plan import Plan
+from runner.sweep.lanes.varying import Varying, varying
+from runner.sweep.planning import SweepPlan
+from runner.sweep.points.task import Task
+
+FEWEST = 4
+"""The fewest points that are worth a chunk: two of its lanes also run alone, for comparison."""
+
+TOUCHED_BYTES = 16 << 20
+"""Bytes that a step of a chunk touches at most; with more lanes the memory is read from outside the cache."""
+
+ROWS_BYTES = 64 << 20
+"""Bytes of the rows of a chunk, which stay in memory until its end."""
+
+MOST_LANES = 4096
+LEAST_LANES = 8
+
+ALONE = "no other point differs from it only in seed, learning rate or initial values"
+TIME_LIMIT = "--time-limit"
+OFF = "--lanes off"
+
+
+def lane_bytes(plan: Plan) -> int:
+    """Bytes of memory that each lane takes: its tensors, and its rows as they are collected and written."""
+    estimates = plan.estimates
+    own = estimates.tensors + estimates.gradients + estimates.state + estimates.values
+    return 2 * own + 4 * estimates.log
+
+
+def lanes_at_once(plan: Plan, room: int | None = None) -> int:
+    """The number of lanes of a chunk.
+
+    Args:
+        room: bytes of memory that a chunk may take.
+    """
+    estimates = plan.estimates
+    touched = 2 * (estimates.tensors + estimates.gradients + estimates.state + estimates.values)
+    most = min(MOST_LANES, max(LEAST_LANES, TOUCHED_BYTES // max(1, touched)))
+    most = min(most, max(1, ROWS_BYTES // max(1, estimates.log)))
+    return most if room is None else min(most, max(1, room // max(1, lane_bytes(plan))))
+
+
+@dataclass(slots=True)
+class Grouping:
+    """Gives tasks the number of their chunk.
+
+    Args:
+        room: bytes of memory that a chunk may take; None for no limit.
+        alone: why no point is computed as a lane, if so.
+    """
+
+    plan: SweepPlan
+    allowed: Sequence[Path]
+    limits: PlanLimits | None
+    jobs: int = 1
+    room: int | None = None
+    alone: str | None = None
+    _varying: Varying | None = None
+    _chunks: int = 0
+
+    def grouped(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks, each with the number of its chunk, or with the reason why it runs alone; chunks come first."""
+        if self.alone is not None:
+            return [replace(task, alone=self.alone) for task in tasks]
+        if self._varying is None:
+            self._varying = varying(self.plan.base, self.plan.first)
+        found: dict[tuple[object, ...], list[Task]] = {}
+        for task in tasks:
+            own, shared = self._varying.split(task.overrides)
+            found.setdefault((tuple(sorted(own)), shared), []).append(task)
+        stacked: list[Task] = []
+        alone: list[Task] = []
+        for group in found.values():
+            reason = ALONE if len(group) < FEWEST else self._obstacle(group[0])
+            if reason is not None:
+                alone += [replace(task, alone=reason) for task in group]
+            else:
+                stacked += self._cut(group)
+        return stacked + alone
+
+    def _obstacle(self, task: Task) -> str | None:
+        plan = self._planned(task)
+        if plan is None:
+            return "its config is not valid"
+        obstacle = unstackable(plan)
+        if obstacle is not None:
+            return obstacle.reason
+        return None if lanes_at_once(plan, self.room) >= FEWEST else "too much memory for several lanes"
+
+    def _planned(self, task: Task) -> Plan | None:
+        try:
+            return compile(overridden(self.plan.base, task.overrides), allowed=self.allowed, limits=self.limits)
+        except (SteprunError, MemoryError):
+            return None
+
+    def _cut(self, group: Sequence[Task]) -> list[Task]:
+        """The tasks of a group in chunks of about equal size, at least one for each process."""
+        plan = self._planned(group[0])
+        assert plan is not None
+        most = lanes_at_once(plan, self.room)
+        chunks = max(-(-len(group) // most), min(self.jobs, len(group) // (16 * FEWEST)), 1)
+        size = -(-len(group) // chunks)
+        cut = []
+        for start in range(0, len(group), size):
+            self._chunks += 1
+            cut += [replace(task, chunk=self._chunks) for task in group[start : start + size]]
+        return cut
+
+
+def check_some(plan: SweepPlan, grouped: Sequence[Task]) -> None:
+    """Check that `--lanes exact`, given explicitly, computes some point as a lane.
+
+    Raises:
+        ConfigError: it computes none; the problem is at the place of the reason.
+    """
+    if any(task.chunk for task in grouped):
+        return
+    obstacle = unstackable(plan.first)
+    reason = next((task.alone for task in grouped), ALONE)
+    path = ("steps",) if obstacle is None else obstacle.path
+    hint = "leave --lanes out, and the points run in processes"
+    raise ConfigError(plan.base.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))
