@@ -20,9 +20,9 @@ from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.executors.executor import Begun, Executor
 from runner.sweep.executors.here import Here
+from runner.sweep.executors.laned import Lanes
 from runner.sweep.executors.processes import Processes
 from runner.sweep.executors.settings import Settings
-from runner.sweep.lanes.executor import Lanes
 from runner.sweep.lanes.grouping import OFF, TIME_LIMIT, Grouping
 from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbered
 from runner.sweep.points.outcome import Outcome
@@ -238,7 +238,7 @@ def grouping_of(plan: SweepPlan, how: How) -> Grouping:
     """How the points of a sweep are grouped into chunks of lanes."""
     alone = OFF if how.lanes == "off" else TIME_LIMIT if how.time_limit is not None else None
     room = None if plan.first.memory is None else plan.first.memory // 2
-    return Grouping(plan, how.allowed, how.limits, how.jobs, room, alone)
+    return Grouping(plan.base, plan.first, how.allowed, how.limits, how.jobs, room, alone)
 
 
 def cannot_write(directory: Path, error: OSError) -> RunError:

@@ -103,7 +103,7 @@ def sweep(
         lanes or "exact",
     )
     if lanes == "exact":
-        check_some(plan, grouping_of(plan, how).grouped(plan.tasks))
+        check_some(plan.base, plan.first, grouping_of(plan, how).grouped(plan.tasks))
     if dry_run:
         _print_points(plan, how, as_json)
         return
@@ -213,9 +213,8 @@ def _print_points(plan: SweepPlan, how: How, as_json: bool) -> None:
     if how.on == "processes":
         grouped = grouping_of(plan, how).grouped(plan.tasks)
         memory = readable_bytes(lane_bytes(plan.first))
-        say(
-            f"{lanes_line([task.alone for task in grouped])}{f'; a lane takes about {memory}' if any(task.chunk for task in grouped) else ''}"
-        )
+        line = lanes_line([task.alone for task in grouped])
+        say(f"{line}; a lane takes about {memory}" if any(task.chunk for task in grouped) else line)
 
 
 def _check_lanes(lanes: str | None, on: str) -> None:

@@ -29,12 +29,10 @@ def each(operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], count
         NotStackable: they are not tensors of equal shapes.
     """
     count = lane_count((*args, *kwargs.values())) if count is None else count
-    found = [
-        operation(
-            *[lane_of(value, lane) for value in args], **{name: lane_of(value, lane) for name, value in kwargs.items()}
-        )
-        for lane in range(count)
-    ]
+    found = []
+    for lane in range(count):
+        own = {name: lane_of(value, lane) for name, value in kwargs.items()}
+        found.append(operation(*[lane_of(value, lane) for value in args], **own))
     return joined(found, str(operation))
 
 

@@ -56,11 +56,11 @@ class Streams:
         return args[0]
 
 
-class Drawing(TorchDispatchMode):
+class Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Makes operations that draw random numbers draw for each lane, even where no operand is of lanes."""
 
     def __init__(self, streams: Streams) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._streams = streams
 
     def __torch_dispatch__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,17 +45,20 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
         RunError: an initial value cannot be computed.
     """
     state = initial_state(plan)
-    values = _initial(plan, lanes, {**state.constants, **{n: p.detach() for n, p in state.parameters.items()}})
+    varying = _varying(plan, lanes)
+    first = {**state.constants, **{name: parameter.detach() for name, parameter in state.parameters.items()}}
+    values = _initial(plan, lanes, first, varying)
     for name, tensor in plan.tensors.items():
         if tensor.role == "parameter":
-            state.parameters[name] = Parameter(LaneTensor(values[name]), requires_grad=tensor.requires_grad)
-        elif name in _varying(plan, lanes):
+            state.parameters[name] = Parameter(
+                LaneTensor(values[name].contiguous()), requires_grad=tensor.requires_grad
+            )
+        elif name in varying:
             state.constants[name] = LaneTensor(values[name])
     for name, optimizer in plan.optimizers.items():
         if optimizer.rule is not None:
-            entries = {
-                each: {key: one.value for key, one in found.items()} for each, found in optimizer.initial_state.items()
-            }
+            given = optimizer.initial_state.items()
+            entries: Any = {each: {key: entry.value for key, entry in found.items()} for each, found in given}
             state.steppers[name] = RuleStepper(optimizer.rule, optimizer.state, state.parameters, entries, _no_draws)
             continue
         schedules = state.schedules[name]
@@ -87,25 +91,20 @@ def _varying(plan: Plan, lanes: Sequence[Lane]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _initial(plan: Plan, lanes: Sequence[Lane], first: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The initial values of all lanes: `(lanes, *s)` for each tensor, contiguous."""
-    varying = _varying(plan, lanes)
+def _initial(
+    plan: Plan, lanes: Sequence[Lane], first: Mapping[str, Tensor], varying: frozenset[str]
+) -> dict[str, Tensor]:
+    """The initial values of all lanes: `(lanes, *s)` for each tensor; those that do not vary share their memory."""
     values = {name: value.expand(len(lanes), *value.shape) for name, value in first.items() if name not in varying}
     for name in (each for each in initial_order(plan.tensors) if each in varying):
         tensor = plan.tensors[name]
-        values[name] = torch.stack(
-            [
-                _value(
-                    plan, tensor, lane, {known: each[place] for known, each in values.items()} if _reads(tensor) else {}
-                )
-                for place, lane in enumerate(lanes)
-            ]
-        )
-    return {name: values[name].contiguous() for name in plan.tensors}
-
-
-def _reads(tensor: TensorPlan) -> bool:
-    return isinstance(tensor.init, Computed)
+        computed = isinstance(tensor.init, Computed)
+        own = []
+        for place, lane in enumerate(lanes):
+            known = {read: value[place] for read, value in values.items()} if computed else {}
+            own.append(_value(plan, tensor, lane, known))
+        values[name] = torch.stack(own)
+    return values
 
 
 def _value(plan: Plan, tensor: TensorPlan, lane: Lane, values: Mapping[str, Tensor]) -> Tensor:

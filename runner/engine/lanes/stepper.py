@@ -81,7 +81,10 @@ class LaneStepper:
         for parameter in self._parameters.values():
             if parameter.grad is not None:  # rows have the old memory
                 parameter.lanes = parameter.lanes.clone()  # type: ignore[attr-defined]
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except KeyError as error:  # a parameter's state lacks an entry, because an option was off before
+            raise NotStackable(f"a scheduled option needs `{error.args[0]}`") from error
 
     def step_in_place(self) -> None:
         self.step()

@@ -31,13 +31,13 @@ class LaneTensor(Tensor):
 
     @staticmethod
     def __new__(cls, lanes: Tensor) -> LaneTensor:
-        made: LaneTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: LaneTensor = Tensor._make_wrapper_subclass(
             cls, lanes.shape[1:], strides=lanes.stride()[1:], dtype=lanes.dtype, device=lanes.device
         )
         made.lanes = lanes
         return made
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
+    def __repr__(self, **_: Any) -> str:
         return f"LaneTensor({self.lanes!r})"
 
     @property
@@ -52,10 +52,10 @@ class LaneTensor(Tensor):
             raise NotStackable("a value that all runs share replaces a tensor")
         self.lanes = detached.lanes
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         assert LaneTensor.handler is not None, "there is no handler outside `handled_by`"

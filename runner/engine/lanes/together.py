@@ -17,8 +17,9 @@ Args = tuple[Any, ...]
 Options = Mapping[str, Any]
 Together = Callable[[Any, Args, Options], Any]
 
-_INCLUDED = torch._C._dispatch_tls_local_include_set()  # type: ignore[attr-defined]
-_EXCLUDED = torch._C._dispatch_tls_local_exclude_set()  # type: ignore[attr-defined]
+_functorch: Any = torch._C._functorch  # has no types
+_INCLUDED = torch._C._dispatch_tls_local_include_set()
+_EXCLUDED = torch._C._dispatch_tls_local_exclude_set()
 
 
 class Unlike(Exception):
@@ -33,14 +34,13 @@ def pointwise(operation: Any, args: Args, options: Options) -> Any:
     """
     tensors = [value for value in args if isinstance(value, Tensor)]
     rank = max([tensor.dim() for tensor in tensors])
+    flat = [value.lanes if isinstance(value, LaneTensor) else value for value in args]
     if len(tensors) > 1:
         dtypes = {tensor.dtype for tensor in tensors if tensor.dtype is not torch.bool}
         if len(dtypes) > 1 and any(tensor.dim() == 0 for tensor in tensors):
             raise Unlike
         return LaneTensor(operation(*[_raised(value, rank) for value in args], **options))
-    return LaneTensor(
-        operation(*[value.lanes if isinstance(value, LaneTensor) else value for value in args], **options)
-    )
+    return LaneTensor(operation(*flat, **options))
 
 
 def _raised(value: Any, rank: int) -> Any:
@@ -104,12 +104,12 @@ def _filled(values: Any, given: Iterator[Tensor]) -> Any:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """The state in which `torch.vmap` works: a handler runs below autograd, where its dispatch keys are off."""
-    torch._C._functorch._set_vmap_fallback_enabled(False)
+    _functorch._set_vmap_fallback_enabled(False)
     try:
-        with torch._C._ForceDispatchKeyGuard(_INCLUDED, _EXCLUDED), torch.no_grad():  # type: ignore[attr-defined]
+        with torch._C._ForceDispatchKeyGuard(_INCLUDED, _EXCLUDED), torch.no_grad():
             yield
     finally:
-        torch._C._functorch._set_vmap_fallback_enabled(True)
+        _functorch._set_vmap_fallback_enabled(True)
 
 
 # --- operations that only look at the memory in another way

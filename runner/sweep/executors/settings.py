@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.plan import PlanLimits
-from runner.sweep.executors.work import Work
 from runner.sweep.points.space import without_sweep
 from runner.sweep.record.config import load_sweep
+from runner.sweep.single import Work
 
 
 @dataclass(frozen=True, slots=True)

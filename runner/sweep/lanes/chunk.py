@@ -10,18 +10,19 @@ import pyarrow
 
 from runner.config import overridden
 from runner.engine.lanes.execute import Ran, run_lanes
+from runner.engine.lanes.starting import Lane
 from runner.engine.lanes.tensor import NotStackable
 from runner.errors import SteprunError
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.record.rows.storage import StoredColumn, stored_column
-from runner.sweep.executors.work import Work, run_point
 from runner.sweep.lanes.comparing import difference_between
 from runner.sweep.lanes.rows import recent_of, rows_table, statistics_of, weights_table
 from runner.sweep.lanes.varying import varying
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.task import Task
 from runner.sweep.record.part_files import Weights
+from runner.sweep.single import Work, run_point
 
 NOT_SOUND = "it may fail"
 """Why a lane that computed something not finite, or something unexpected, runs again alone."""
@@ -61,11 +62,14 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
     try:
         plan = compile(overridden(work.base, tasks[0].overrides), allowed=work.allowed, limits=work.limits)
         may_vary = varying(work.base, plan)
-        lanes = [may_vary.lane(plan, may_vary.split(task.overrides)[0]) for task in tasks]
-        valid = [(task, lane) for task, lane in zip(tasks, lanes, strict=True) if lane is not None]
-        invalid = [
-            replace(task, chunk=0, alone=NOT_SOUND) for task, lane in zip(tasks, lanes, strict=True) if lane is None
-        ]
+        valid: list[tuple[Task, Lane]] = []
+        invalid: list[Task] = []
+        for task in tasks:
+            lane = may_vary.lane(plan, may_vary.split(task.overrides)[0])
+            if lane is None:
+                invalid.append(replace(task, chunk=0, alone=NOT_SOUND))
+            else:
+                valid.append((task, lane))
         if not valid:
             return Chunk(alone=invalid)
         with limited_data(plan.memory):

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runner.config import overridden
+from runner.config import Config, overridden
 from runner.errors import ConfigError, SteprunError
 from runner.plan import PlanLimits, compile
 from runner.plan.checks.stackable import unstackable
 from runner.plan.plan import Plan
 from runner.sweep.lanes.varying import Varying, varying
-from runner.sweep.planning import SweepPlan
 from runner.sweep.points.task import Task
 
 FEWEST = 4
@@ -20,6 +19,9 @@ FEWEST = 4
 
 TOUCHED_BYTES = 16 << 20
 """Bytes that a step of a chunk touches at most; with more lanes the memory is read from outside the cache."""
+
+SPLIT_BYTES = 2 << 20
+"""Bytes that a step touches at least in each process: for less, starting a process takes longer than it saves."""
 
 ROWS_BYTES = 64 << 20
 """Bytes of the rows of a chunk, which stay in memory until its end."""
@@ -32,11 +34,15 @@ TIME_LIMIT = "--time-limit"
 OFF = "--lanes off"
 
 
+def touched_bytes(plan: Plan) -> int:
+    """Bytes that a step of one lane reads and writes, about."""
+    estimates = plan.estimates
+    return 2 * (estimates.tensors + estimates.gradients + estimates.state + estimates.values)
+
+
 def lane_bytes(plan: Plan) -> int:
     """Bytes of memory that each lane takes: its tensors, and its rows as they are collected and written."""
-    estimates = plan.estimates
-    own = estimates.tensors + estimates.gradients + estimates.state + estimates.values
-    return 2 * own + 4 * estimates.log
+    return touched_bytes(plan) + 4 * plan.estimates.log
 
 
 def lanes_at_once(plan: Plan, room: int | None = None) -> int:
@@ -45,10 +51,8 @@ def lanes_at_once(plan: Plan, room: int | None = None) -> int:
     Args:
         room: bytes of memory that a chunk may take.
     """
-    estimates = plan.estimates
-    touched = 2 * (estimates.tensors + estimates.gradients + estimates.state + estimates.values)
-    most = min(MOST_LANES, max(LEAST_LANES, TOUCHED_BYTES // max(1, touched)))
-    most = min(most, max(1, ROWS_BYTES // max(1, estimates.log)))
+    most = min(MOST_LANES, max(LEAST_LANES, TOUCHED_BYTES // max(1, touched_bytes(plan))))
+    most = min(most, max(1, ROWS_BYTES // max(1, plan.estimates.log)))
     return most if room is None else min(most, max(1, room // max(1, lane_bytes(plan))))
 
 
@@ -61,7 +65,8 @@ class Grouping:
         alone: why no point is computed as a lane, if so.
     """
 
-    plan: SweepPlan
+    base: Config
+    first: Plan  # of the first point
     allowed: Sequence[Path]
     limits: PlanLimits | None
     jobs: int = 1
@@ -75,7 +80,7 @@ class Grouping:
         if self.alone is not None:
             return [replace(task, alone=self.alone) for task in tasks]
         if self._varying is None:
-            self._varying = varying(self.plan.base, self.plan.first)
+            self._varying = varying(self.base, self.first)
         found: dict[tuple[object, ...], list[Task]] = {}
         for task in tasks:
             own, shared = self._varying.split(task.overrides)
@@ -101,7 +106,7 @@ class Grouping:
 
     def _planned(self, task: Task) -> Plan | None:
         try:
-            return compile(overridden(self.plan.base, task.overrides), allowed=self.allowed, limits=self.limits)
+            return compile(overridden(self.base, task.overrides), allowed=self.allowed, limits=self.limits)
         except (SteprunError, MemoryError):
             return None
 
@@ -110,7 +115,8 @@ class Grouping:
         plan = self._planned(group[0])
         assert plan is not None
         most = lanes_at_once(plan, self.room)
-        chunks = max(-(-len(group) // most), min(self.jobs, len(group) // (16 * FEWEST)), 1)
+        worth = len(group) * touched_bytes(plan) // SPLIT_BYTES
+        chunks = max(-(-len(group) // most), min(self.jobs, worth, len(group) // FEWEST), 1)
         size = -(-len(group) // chunks)
         cut = []
         for start in range(0, len(group), size):
@@ -119,7 +125,7 @@ class Grouping:
         return cut
 
 
-def check_some(plan: SweepPlan, grouped: Sequence[Task]) -> None:
+def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
     """Check that `--lanes exact`, given explicitly, computes some point as a lane.
 
     Raises:
@@ -127,8 +133,8 @@ def check_some(plan: SweepPlan, grouped: Sequence[Task]) -> None:
     """
     if any(task.chunk for task in grouped):
         return
-    obstacle = unstackable(plan.first)
+    obstacle = unstackable(first)
     reason = next((task.alone for task in grouped), ALONE)
     path = ("steps",) if obstacle is None else obstacle.path
     hint = "leave --lanes out, and the points run in processes"
-    raise ConfigError(plan.base.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))
+    raise ConfigError(base.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))
