@@ -50,9 +50,8 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
     values = _initial(plan, lanes, first, varying)
     for name, tensor in plan.tensors.items():
         if tensor.role == "parameter":
-            state.parameters[name] = Parameter(
-                LaneTensor(values[name].contiguous()), requires_grad=tensor.requires_grad
-            )
+            own = LaneTensor(values[name].contiguous())
+            state.parameters[name] = Parameter(own, requires_grad=tensor.requires_grad)
         elif name in varying:
             state.constants[name] = LaneTensor(values[name])
     for name, optimizer in plan.optimizers.items():

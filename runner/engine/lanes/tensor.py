@@ -37,9 +37,6 @@ class LaneTensor(Tensor):
         made.lanes = lanes
         return made
 
-    def __repr__(self, **_: Any) -> str:
-        return f"LaneTensor({self.lanes!r})"
-
     @property
     def data(self) -> Tensor:
         """The tensor without its autograd history, as of any tensor."""

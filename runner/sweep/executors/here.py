@@ -36,7 +36,7 @@ class Here:
             return
         before = torch.get_num_threads()
         torch.set_num_threads(self._settings.threads)
-        yield Begun(tasks[0].index)
+        yield from (Begun(task.index) for task in tasks)
         try:
             work, name = self._settings.work(self._directory), f"{self.take_number():06}"
             yield from run_tasks(work, tasks, name, lambda index: None, lambda: False)

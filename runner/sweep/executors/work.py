@@ -29,7 +29,8 @@ def run_tasks(
     for chunk, points in groupby(tasks, key=lambda task: task.chunk):
         waiting = list(points)
         if chunk:
-            begun(waiting[0].index)
+            for task in waiting:
+                begun(task.index)
             waiting = _run_lanes(work, waiting, files, stopping)
         for task in waiting:
             if stopping():
