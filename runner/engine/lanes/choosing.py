@@ -100,11 +100,10 @@ class Choosing:
         return args[0] if writes else found
 
     def _written(self, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """An operation that writes its first argument, computed without writing and then copied."""
-        target = args[0]
-        name, _, overload = operation._schema.name.removeprefix("aten::").rpartition("_")
-        packet = getattr(aten, name, None)
-        functional = getattr(packet, operation._overloadname, None) if not overload and packet is not None else None
+        """An operation that writes its first argument or `out`, computed without writing and then copied."""
+        target = kwargs["out"] if "out" in kwargs else args[0]
+        functional = _functional(operation, kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name != "out"}
         if functional is None:
             raise NotStackable(f"{operation} writes in place")
         if not isinstance(target, LaneTensor):
@@ -142,6 +141,15 @@ class Choosing:
             except (Unlike, RuntimeError):
                 return False
         return True
+
+
+def _functional(operation: Any, kwargs: Mapping[str, Any]) -> Any:
+    """The operation that returns what another one writes; None if there is none."""
+    name = operation._schema.name.removeprefix("aten::")
+    if "out" in kwargs:
+        return getattr(getattr(aten, name), "default", None)
+    packet = getattr(aten, name[:-1], None) if name.endswith("_") else None
+    return None if packet is None else getattr(packet, operation._overloadname, None)
 
 
 def _signature(operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -37,6 +37,9 @@ class LaneTensor(Tensor):
         made.lanes = lanes
         return made
 
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"LaneTensor({self.lanes!r})"
+
     @property
     def data(self) -> Tensor:
         """The tensor without its autograd history, as of any tensor."""

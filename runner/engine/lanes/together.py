@@ -220,6 +220,16 @@ def matrix_product(operation: Any, args: Args, options: Options) -> Any:
     return LaneTensor(torch.bmm(first, second))
 
 
+def matrix_product_and_sum(operation: Any, args: Args, options: Options) -> Any:
+    """A matrix plus the product of two matrices in each lane, as one operation."""
+    count = lane_count_of(args)
+    added, first, second = args
+    lanes = added.lanes if isinstance(added, LaneTensor) else added.expand(count, *added.shape)
+    if lanes.dim() == 2:
+        lanes = lanes.unsqueeze(1)
+    return LaneTensor(torch.baddbmm(lanes, _batch(first, count), _batch(second, count), **options))
+
+
 def lane_count_of(args: Args) -> int:
     """The number of lanes of the first tensor that has some."""
     return next(len(value.lanes) for value in args if isinstance(value, LaneTensor))
@@ -236,6 +246,8 @@ def rule_for(operation: Any) -> Together:
         return reduction
     if operation is aten.mm.default:
         return matrix_product
+    if operation is aten.addmm.default:
+        return matrix_product_and_sum
     if torch.Tag.pointwise in operation.tags:
         return pointwise
     return mapped

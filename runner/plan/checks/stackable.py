@@ -7,8 +7,23 @@ from dataclasses import dataclass
 
 from runner.faults import ConfigPath
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, Break, Checkpoint, Evaluate, Expect, LoopEnd, Step, Train, When
+from runner.plan.program.instructions import (
+    Action,
+    Backward,
+    Break,
+    Checkpoint,
+    Evaluate,
+    Expect,
+    LoopEnd,
+    Step,
+    Train,
+    When,
+)
 from runner.plan.rows.health import HealthPlan
+
+
+OTHER_DERIVATIVES = frozenset({"prod", "cumprod"})
+"""Operations whose derivative torch computes by another formula for tensors of several runs, because it reads values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,9 @@ def _obstacles(plan: Plan) -> Iterator[Obstacle]:
 
 
 def _of_step(plan: Plan, action: Action) -> Iterator[Obstacle]:
+    for name in _differentiated(action):
+        if name in OTHER_DERIVATIVES:
+            yield Obstacle(f"the derivative of `{name}`", action.config_path)
     match action.argument:
         case Checkpoint():
             yield Obstacle("checkpoint", action.config_path)
@@ -64,6 +82,15 @@ def _of_step(plan: Plan, action: Action) -> Iterator[Obstacle]:
             yield Obstacle("a closure", action.config_path)
         case Evaluate() | Expect() if action.draws:
             yield Obstacle(f"`{action.kind}` draws random numbers", action.config_path)
+
+
+def _differentiated(action: Action) -> Iterator[str]:
+    """The names of the operations whose derivatives a step computes."""
+    match action.argument:
+        case Train(evaluation=evaluation) | Backward(evaluation=evaluation):
+            for computation in evaluation.computations():
+                for node in computation.nodes:
+                    yield node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
 def _reads(plan: Plan, when: When) -> bool:
