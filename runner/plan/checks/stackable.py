@@ -21,9 +21,8 @@ from runner.plan.program.instructions import (
 )
 from runner.plan.rows.health import HealthPlan
 
-
 OTHER_DERIVATIVES = frozenset({"prod", "cumprod"})
-"""Operations whose derivative torch computes by another formula for tensors of several runs, because it reads values."""
+"""Operations whose derivative torch computes by another formula for tensors of lanes, because it reads values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ _OPTIONS = frozenset({"params", "lr", "maximize", "weight_decay", "momentum", "d
 
 _ADAM_OPTIONS = frozenset({"lr", "betas", "eps", "maximize", "weight_decay", "decoupled_weight_decay"})
 
+LARGEST_FILL = 3.4e38
+"""The largest number that every floating-point dtype of 32 bits or more represents, about."""
+
 Values = Mapping[str, float | int]
 """Override path → number."""
 
@@ -63,7 +66,11 @@ class Varying:
             return math.isfinite(value)
         if path in self.paths:
             return math.isfinite(value) and value >= 0
-        return path in self.tensors and math.isfinite(value)
+        return path in self.tensors and abs(value) <= LARGEST_FILL
+
+    def place(self, path: str) -> str:
+        """The full path of an override that may differ between lanes."""
+        return f"constants.{path}" if path in self.constants else path
 
     def lane(self, plan: Plan, values: Values) -> Lane | None:
         """A lane of a plan; None if a learning rate is not valid."""

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.nn import Parameter
+from torch.nn import Parameter, functional
 
 from runner.engine.lanes.choosing import Choosing, same_bits
 from runner.engine.lanes.tensor import LaneTensor, NotStackable, handled_by
