@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from benchmarks import checks, compiled, digits, linear, memory, parameter, peers, startup, transformer
+from benchmarks import checks, compiled, digits, linear, memory, parameter, peers, startup, sweeps, transformer
 from benchmarks.measure import Result, Workload, measured
 
 _GROUPS = (
@@ -25,6 +25,7 @@ _GROUPS = (
     startup.workloads,
     checks.workloads,
     memory.workloads,
+    sweeps.workloads,
     peers.workloads,
 )
 
