@@ -13,7 +13,19 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from benchmarks import checks, compiled, digits, linear, memory, parameter, peers, startup, sweeps, transformer
+from benchmarks import (
+    applying,
+    checks,
+    compiled,
+    digits,
+    linear,
+    memory,
+    parameter,
+    peers,
+    startup,
+    sweeps,
+    transformer,
+)
 from benchmarks.measure import Result, Workload, measured
 
 _GROUPS = (
@@ -26,6 +38,7 @@ _GROUPS = (
     checks.workloads,
     memory.workloads,
     sweeps.workloads,
+    applying.workloads,
     peers.workloads,
 )
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from runner.plan import Plan, compile
     from runner.plan.rows.columns import Column
     from runner.record import Run, list_runs, open_run, resume, run
+    from runner.record.apply.loading import load_model
+    from runner.record.apply.model import Model
     from runner.sweep.record.reading import Sweep, open_sweep
 
 __version__ = "0.1.0"
@@ -36,6 +38,7 @@ _HOMES = {
     "ConfigError": "runner.errors",
     "ExpectationError": "runner.errors",
     "Mark": "runner.errors",
+    "Model": "runner.record.apply.model",
     "Plan": "runner.plan",
     "Problem": "runner.errors",
     "Row": "runner.engine.rows",
@@ -49,6 +52,7 @@ _HOMES = {
     "json_schema": "runner.config",
     "list_runs": "runner.record",
     "load": "runner.config",
+    "load_model": "runner.record.apply.loading",
     "loads": "runner.config",
     "open_run": "runner.record",
     "open_sweep": "runner.sweep.record.reading",
@@ -63,6 +67,7 @@ __all__ = [
     "ConfigError",
     "ExpectationError",
     "Mark",
+    "Model",
     "Plan",
     "Problem",
     "Row",
@@ -77,6 +82,7 @@ __all__ = [
     "json_schema",
     "list_runs",
     "load",
+    "load_model",
     "loads",
     "open_run",
     "open_sweep",

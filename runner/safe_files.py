@@ -8,19 +8,29 @@ They open regular files only: opening a pipe may block, and opening a device may
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 MIB = 1 << 20
+Content = bytes | memoryview | Iterable[bytes | memoryview]
+"""What is written to a file: its bytes, or pieces of them in order."""
+
+LARGEST_JSON = 32 * MIB
+"""The most bytes of a manifest, or of the JSON of a checkpoint."""
+
+MOST_VALUES = 2_000_000
+"""The most values in one JSON file: a value takes as little as two bytes there, and a hundred in memory."""
+
 _LOCK_INTERVAL = 0.01  # seconds between two attempts to lock
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -127,9 +137,7 @@ class Folder:
         with self.open(name, limit) as file:
             return _content(file, limit)
 
-    def write(
-        self, name: str, content: bytes | memoryview, *, through: Folder | None = None, synced: bool = True
-    ) -> None:
+    def write(self, name: str, content: Content, *, through: Folder | None = None, synced: bool = True) -> None:
         """Write a file atomically: a reader finds either the old content or the new one, also after a crash.
 
         An existing entry of this name is replaced; if it is a link, the link is replaced and not its target. The
@@ -254,6 +262,20 @@ class Folder:
         return True
 
 
+def parse_json(data: bytes) -> Any:
+    """Parse an untrusted JSON text.
+
+    Raises:
+        ValueError: the text is not JSON, nests too deeply, or contains more values than any file of steprun.
+    """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise ValueError("it contains too many values")
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+
+
 def _open_folder(path: str | Path, below: int | None, flags: int) -> tuple[int | None, bool]:
     """The handle of a folder, and whether the folder can be listed, synced and locked."""
     if not _ANCHORED:
@@ -298,10 +320,11 @@ def _too_large(size: int, limit: int) -> Refused:
     return Refused(errno.EFBIG, f"it has {size:,} bytes, and at most {limit:,} are read")
 
 
-def _write_all(descriptor: int, content: bytes | memoryview) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _write_all(descriptor: int, content: Content) -> None:
+    for piece in (content,) if isinstance(content, bytes | memoryview) else content:
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(descriptor, view) :]
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -1,7 +1,7 @@
-"""The configs of `bad_configs`, by topic, and the error of each.
+"""Compiles the configs of `bad_configs`, and returns their errors.
 
-A file `bad_configs/TOPIC/NAME.yaml` is compiled from within its folder, and `NAME.txt` beside it holds the whole error.
-Lines `# override: TEXT` in it are overrides.
+`bad_configs/TOPIC/NAME.yaml` is a config, and `NAME.txt` is the whole text of its error. The working directory is the
+folder of the config. Each line `# override: TEXT` of the config is an override.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OVERRIDE = "# override: "
 
 @cache
 def refused(path: Path) -> SteprunError:
-    """The error of a bad config, found while it is loaded or compiled; places are relative to its folder."""
+    """Loads and compiles a bad config, and returns the error; its places are relative to the folder of the config."""
     lines = path.read_text(encoding="utf-8").splitlines()
     overrides = [line.removeprefix(OVERRIDE) for line in lines if line.startswith(OVERRIDE)]
     with contextlib.chdir(path.parent), pytest.raises(SteprunError, match=r".") as caught:

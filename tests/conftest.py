@@ -10,11 +10,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.conformance.table import pytest_terminal_summary
+from tests.effort import choose_effort
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, so that workers do not fight over the cores
 
 settings.register_profile("steprun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steprun")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    choose_effort(config.option.markexpr)
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,7 @@ def test_every_string_of_a_manifest_is_printed_as_text(
         check_clean(capsys)
 
 
+@pytest.mark.slow
 def test_every_string_of_a_checkpoint_is_printed_as_text(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,9 @@ from typer.core import TyperArgument, TyperGroup
 
 from runner import __version__
 from runner.cli.commands import (
+    applying,
     comparing,
+    data_files,
     gradients,
     history,
     inspection,
@@ -136,5 +138,17 @@ def steprun(
     """
 
 
-for module in (running, resuming, inspection, snapshots, comparing, gradients, reference, history, sweeping):
+for module in (
+    running,
+    resuming,
+    applying,
+    inspection,
+    data_files,
+    snapshots,
+    comparing,
+    gradients,
+    reference,
+    history,
+    sweeping,
+):
     module.register(application)

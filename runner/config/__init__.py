@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from runner.config.data_models import DataDeclaration, Dialect, SelectDeclaration
 from runner.config.document import Document
 from runner.config.limits import Limits
-from runner.config.load import load, loads, overridden
+from runner.config.load import load, loads, overridden, rewritten
 from runner.config.models import (
     Assign,
     Backward,
     ClipGradNorm,
     ClipGradValue,
     Config,
-    DataDeclaration,
     Evaluate,
     Expect,
     Expectation,
@@ -52,6 +52,7 @@ __all__ = [
     "ClipGradValue",
     "Config",
     "DataDeclaration",
+    "Dialect",
     "Document",
     "Evaluate",
     "Expect",
@@ -69,6 +70,7 @@ __all__ = [
     "OptimizerStep",
     "Repeat",
     "RuleDeclaration",
+    "SelectDeclaration",
     "Step",
     "Stop",
     "TensorDeclaration",
@@ -79,6 +81,7 @@ __all__ = [
     "load",
     "loads",
     "overridden",
+    "rewritten",
 ]
 
 

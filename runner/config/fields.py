@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import PlainValidator, WithJsonSchema
 
 from runner.config.text.nodes import describe
+from runner.errors import did_you_mean, nearest
 
 DTYPES: dict[str, str] = {
     **{
@@ -28,6 +29,8 @@ FLOATING_DTYPES = ("bfloat16", "float16", "float32", "float64", "complex64", "co
 
 _DEVICE = r"cpu|(?:cuda|mps)(?::[0-9]{1,4})?"
 _RUN_NAME = r"[A-Za-z0-9_-]+"
+FILLS = ("mean", "median")
+DATES = ("days", "seconds")
 LONGEST_NAME = 100
 """The most characters of a run's name, which becomes part of file and folder names."""
 
@@ -75,6 +78,26 @@ def check_text(value: object) -> str:
     if not isinstance(value, str):
         raise expected("text", value, "quote it" if isinstance(value, bool | int | float) else "write text here")
     return value
+
+
+def check_result(value: object) -> str:
+    """Accepts the name of a result of `evaluate`."""
+    if not isinstance(value, str) or not value.strip():
+        raise expected("the name of a result of `evaluate`", value, "write one such as `valid.loss`")
+    return value
+
+
+def check_rate(value: object) -> str:
+    """Accepts the name of a parameter that is a rate."""
+    if not isinstance(value, str) or not value.strip():
+        hint = "declare the parameter `rate: {init: 0.1, requires_grad: false}`, and write its name"
+        raise expected("the name of a parameter", value, hint)
+    return value
+
+
+def check_filled(value: object) -> str:
+    """Accepts text with a character."""
+    return _not_empty(check_text(value), "text")
 
 
 def check_expression(value: object) -> str:
@@ -130,6 +153,14 @@ def check_run_name(value: object) -> str | None:
     return value
 
 
+def check_share(value: object) -> tuple[int | float | str, int | float | str]:
+    """Accepts the two ends of a share."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise expected("two fractions", value, "write `[0, 0.8]`")
+    first, last = map(check_number, value)
+    return first, last
+
+
 def check_names(value: object) -> tuple[str, ...] | None:
     """Accepts one name or a list of names, and returns a tuple."""
     if value is None:
@@ -144,9 +175,104 @@ def check_names(value: object) -> tuple[str, ...] | None:
 
 
 def check_columns(value: object) -> str | tuple[str, ...] | None:
-    """Accepts one column or a list of columns; a list of one column is still stacked."""
-    names = check_names(value)
-    return value if isinstance(value, str) else names
+    """Accepts one column or a list of columns; a list of one column is still stacked. Numbers are names too."""
+    names = check_names([_name(item) for item in value] if isinstance(value, list | tuple) else _name(value))
+    return names[0] if names is not None and not isinstance(value, list | tuple) else names
+
+
+def _name(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def check_character(value: object) -> str:
+    """Accepts one ASCII character; digits, letters and line ends separate nothing."""
+    if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value.isalnum() or value in "\r\n\0":
+        raise expected("one character that is no letter or digit", value, 'write one such as `";"`')
+    return value
+
+
+def check_encoding(value: object) -> str:
+    """Accepts the name of an encoding of text."""
+    name = value.lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else ""
+    known = encodings()
+    if name not in known:
+        shown = nearest(name, known)
+        hint = f"did you mean `{shown.replace('_', '-')}`?" if shown else "write one such as utf-8, latin-1 or utf-16"
+        raise expected("an encoding of text", value, hint)
+    return known[name]
+
+
+def encodings() -> dict[str, str]:
+    """Returns every accepted name of an encoding, and the codec that it means."""
+    from encodings.aliases import aliases
+
+    text = {codec for codec in aliases.values() if not codec.endswith("_codec")} | {"utf_8_sig"}
+    text -= {"mbcs", "rot_13", "utf_7"}
+    return {name: codec for name, codec in (*aliases.items(), *((codec, codec) for codec in text)) if codec in text}
+
+
+def check_header(value: object) -> bool | tuple[str, ...]:
+    """Accepts `true`, `false`, or the names of the columns."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        raise expected("`true`, `false` or a list of names", value, "write the name of each column in `[…]`")
+    for name in value:
+        if not isinstance(name, str) or not name.strip():
+            raise expected("the name of a column", name, "write a name, in quotes if it looks like a number")
+    names = tuple(name.strip() for name in value)
+    check_distinct(names, "column")
+    return names
+
+
+def check_distinct(items: Sequence[object], noun: str) -> None:
+    """Raises `FieldError` if a list has something twice."""
+    seen: set[object] = set()
+    for item in items:
+        if item in seen:
+            raise FieldError(f"the {noun} `{item}` is listed twice", "remove one of them")
+        seen.add(item)
+
+
+def check_class_list(value: object) -> str | tuple[str | int, ...]:
+    """Accepts a list of classes, texts or integers, or `sorted`. True and false are texts too."""
+    if value == "sorted":
+        return "sorted"
+    if not isinstance(value, list | tuple) or not value:
+        raise expected("a list of classes or `sorted`", value, "write `sorted`, or the classes in their order")
+    for item in value:
+        if not isinstance(item, str | int) or item == "":
+            raise expected("a class", item, "a class is text or an integer")
+    classes = tuple(str(item).lower() if isinstance(item, bool) else item for item in value)
+    if any(isinstance(item, str) for item in classes):
+        classes = tuple(str(item).strip() for item in classes)
+    check_distinct(classes, "class")
+    return classes
+
+
+def check_fill(value: object) -> int | float | str:
+    """Accepts what replaces missing numbers: a number, `mean` or `median`."""
+    if value in FILLS or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    hint = (isinstance(value, str) and did_you_mean(value, FILLS)) or "write `mean`, `median` or a number"
+    raise expected("what replaces missing numbers", value, hint)
+
+
+def check_date(value: object) -> str:
+    """Accepts the unit of the numbers that dates become."""
+    if not isinstance(value, str) or value not in DATES:
+        raise expected("`days` or `seconds`", value, "both count from 1970-01-01")
+    return value
+
+
+def check_missing(value: object) -> tuple[str, ...]:
+    """Accepts a list of texts. Null is a blank cell, as empty text is; numbers count as they are written."""
+    if not isinstance(value, list | tuple) or not value:
+        raise expected("a list of texts", value, "write one such as `[NA, null]`")
+    for text in value:
+        if text is not None and (isinstance(text, bool) or not isinstance(text, str | int | float)):
+            raise expected("a text", text, "write one such as `NA`, or `null` for a blank cell")
+    return tuple(dict.fromkeys("" if text is None else str(text).strip() for text in value))
 
 
 def check_text_or_null(value: object) -> str | None:
@@ -168,20 +294,35 @@ _NAMES_SCHEMA: dict[str, Any] = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
 }
 
+_COLUMNS_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": ["string", "integer"]},
+        {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1},
+    ]
+}
+
 if TYPE_CHECKING:
     Number = int | float | str
     Integer = int
     Seed = int
     Flag = bool
     Text = str
+    Result = str
+    Rate = str
     TextOrNull = str | None
     Expression = str
     Assigned = int | float | bool | str
     Gradient = int | float | str
+    Share = tuple[int | float | str, int | float | str]
     Dtype = str
     FloatingDtype = str
     Device = str
     RunName = str | None
+    Character = str
+    Encoding = str
+    Filled = str
+    Header = bool | tuple[str, ...]
+    Missing = tuple[str, ...]
     Names = tuple[str, ...] | None
     Columns = str | tuple[str, ...] | None
 else:
@@ -195,10 +336,13 @@ else:
     Seed = _kind(check_seed, {"type": "integer", "minimum": 0})
     Flag = _kind(check_flag, {"type": "boolean"})
     Text = _kind(check_text, {"type": "string"})
+    Result = _kind(check_result, {"type": "string", "pattern": r"\S"})
+    Rate = _kind(check_rate, {"type": "string", "pattern": r"\S"})
     TextOrNull = _kind(check_text_or_null, {"type": ["string", "null"]})
     Expression = _kind(check_expression, {"type": ["string", "number"]})
     Assigned = _kind(check_assigned, {"type": ["string", "number", "boolean"]})
     Gradient = _kind(check_gradient, _NUMBER_SCHEMA)
+    Share = _kind(check_share, {"type": "array", "items": _NUMBER_SCHEMA, "minItems": 2, "maxItems": 2})
     Dtype = _kind(check_dtype, {"enum": [*DTYPES, *(f"torch.{name}" for name in DTYPES)]})
     FloatingDtype = _kind(
         check_floating_dtype, {"enum": [name for name, true in DTYPES.items() if true in FLOATING_DTYPES]}
@@ -211,4 +355,17 @@ else:
         check_run_name, {"type": ["string", "integer"], "pattern": f"^{_RUN_NAME}$", "maxLength": LONGEST_NAME}
     )
     Names = _kind(check_names, _NAMES_SCHEMA)
-    Columns = _kind(check_columns, _NAMES_SCHEMA)
+    Columns = _kind(check_columns, _COLUMNS_SCHEMA)
+    Character = _kind(check_character, {"type": "string", "pattern": "^[^0-9A-Za-z\r\n]$"})
+    Filled = _kind(check_filled, {"type": "string", "pattern": r"\S"})
+    Encoding = _kind(check_encoding, {"type": "string", "examples": ["utf-8", "latin-1", "utf-16", "cp1252"]})
+    Header = _kind(
+        check_header,
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {"type": "array", "items": {"type": "string", "pattern": r"\S"}, "minItems": 1},
+            ]
+        },
+    )
+    Missing = _kind(check_missing, {"type": "array", "items": {"type": ["string", "number", "null"]}, "minItems": 1})

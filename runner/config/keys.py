@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TOP_LEVEL_KEYS = (
-    "name", "description", "extends", "seed", "dtype", "device", "engine", "parameters", "constants", "data",
-    "functions", "expression", "metrics", "optimizer", "optimizers", "steps", "log", "on_nonfinite",
-    "health", "snapshot", "sweep",
+    "name", "description", "extends", "seed", "dtype", "device", "engine", "autocast", "parameters", "constants",
+    "from_run", "data", "functions", "expression", "objectives", "metrics", "optimizer", "optimizers", "steps", "log",
+    "on_nonfinite", "health", "snapshot", "sweep",
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""
 
 ENGINES = ("eager", "compile", "cudagraph")
 TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
+AUTOCAST_DTYPES = ("bfloat16", "float16")
+MODES = ("min", "max")
+THRESHOLD_MODES = ("rel", "abs")
 
 RESERVED: Mapping[str, str] = {
     "mesh": "remove it",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from runner.config.document import Document
 from runner.config.limits import Limits
 from runner.config.models import Config
 from runner.config.sections.build import build_config, run_name
 from runner.config.text.extends import BaseReader, Sandbox
+from runner.config.text.nodes import Path as NodePath
+from runner.config.text.nodes import replaced
 from runner.config.text.source import Source, decode, read_source, text_source
 from runner.errors import ConfigError, Problem
 
@@ -68,6 +71,18 @@ def overridden(config: Config, overrides: Sequence[str], *, limits: Limits | Non
         ConfigError: the config is not valid; the error lists every problem that was found.
     """
     return _build(config.document, overrides, limits or Limits(), [])
+
+
+def rewritten(config: Config, values: Mapping[NodePath, Mapping[str, Any]]) -> Config:
+    """Returns a config in which entries of mappings have other names and values, at the same place in the text.
+
+    Args:
+        values: what replaces each entry, by its path: numbers, texts, or tuples of them.
+    """
+    root = config.document.root
+    for path, entries in values.items():
+        root = replaced(root, path, entries)
+    return _build(replace(config.document, root=root), [], Limits(), [])
 
 
 def _config(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
+from runner.config.data_models import DataDeclaration, Dialect
 from runner.config.fields import (
     Assigned,
     Columns,
@@ -19,13 +20,22 @@ from runner.config.fields import (
     Gradient,
     Names,
     Number,
+    Rate,
+    Result,
     RunName,
     Seed,
     Text,
     TextOrNull,
 )
 from runner.config.frozen import Frozen, default, optional
-from runner.config.record_models import Health, Log, SnapshotDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+)
 from runner.config.sweep_models import SweepDeclaration
 
 if TYPE_CHECKING:
@@ -55,11 +65,12 @@ class InitExpression(Frozen):
 
 if TYPE_CHECKING:
     Init = int | float | bool | str | tuple[Any, ...] | InitCall | InitExpression
+    Metric = str | MetricDeclaration
 else:
-    Init = Any  # `sections` checks it
+    Init = Metric = Any  # `sections` checks them
 
 
-class TensorDeclaration(Frozen):
+class TensorDeclaration(Dialect):
     """A parameter or a tensor constant."""
 
     noun: ClassVar[str] = "a tensor"
@@ -81,27 +92,7 @@ class TensorDeclaration(Frozen):
     columns: Columns = optional(
         "Columns of a .csv, .tsv or .parquet file. One name gives a 1-d tensor, a list a column for each name."
     )
-    stacked: Number = default(0, "Number of leading dimensions whose slices are initialised one by one.")
-
-
-class DataDeclaration(Frozen):
-    """Samples in files, drawn batch by batch."""
-
-    noun: ClassVar[str] = "a data source"
-    file: Text | None = optional(
-        "File with the columns, relative to this config. Without it, each column names a file of its own."
-    )
-    columns: dict[str, Any] = Field(
-        description="Each name in the expression, and what it reads: an array or column of the file, a list of "
-        "columns to stack, or a file such as `images.npy`. The first dimension counts samples."
-    )
-    batch_size: Number | None = optional("Number of samples in a batch. Without it a batch is the whole source.")
-    shuffle: Flag = default(False, "Draw the samples of each pass in a new random order.")
-    drop_last: Flag = default(False, "Leave out the last batch of a pass if it is shorter than the others.")
-    dtype: dict[str, Dtype] = Field(
-        default_factory=dict,
-        description="Dtype of a column by its name. By default floats take the config's, integers int64.",
-    )
+    stacked: Number = default(0, "Number of leading dimensions whose slices are initialised and measured one by one.")
 
 
 class GroupDeclaration(Frozen):
@@ -283,6 +274,67 @@ class Checkpoint(Frozen):
     tag: RunName = optional(
         "Name; a later checkpoint of the same name replaces this one. Without a name the two newest are kept."
     )
+    best: Result | None = optional(
+        "Result of `evaluate`, such as `valid.loss`. Save only if it is the best so far, under the name `best`."
+    )
+    mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")
+
+
+class Patience(Frozen):
+    """Leave the innermost loop after several evaluations in a row that are not better."""
+
+    noun: ClassVar[str] = "`patience`"
+    on: Result = Field(description="Result of `evaluate`, such as `valid.loss`. A source alone means its objective.")
+    evaluations: Number = Field(description="Number of evaluations in a row that are not better.")
+    mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")
+    min_delta: Number = default(0, "A result must be better than the best so far by more than this.")
+
+
+class ReduceLROnPlateau(Frozen):
+    """Reduce a learning rate when a result stops improving, as torch's `ReduceLROnPlateau`."""
+
+    noun: ClassVar[str] = "`reduce_lr_on_plateau`"
+    rate: Rate = Field(description="Frozen parameter of shape `[]` that hyperparameters read, as in `lr: rate`.")
+    on: Result = Field(description="Result of `evaluate`, such as `valid.loss`. A source alone means its objective.")
+    mode: Text = default("min", "Whether lower results are better (`min`) or higher ones (`max`).")
+    factor: Number = default(0.1, "The rate is multiplied by this, which is below 1.")
+    patience: Number = default(10, "Number of evaluations without improvement that are allowed.")
+    threshold: Number = default(1e-4, "A result must be better than the best so far by more than this.")
+    threshold_mode: Text = default("rel", "Whether `threshold` is relative to the best (`rel`) or absolute (`abs`).")
+    cooldown: Number = default(0, "Number of evaluations to wait after a reduction.")
+    min_lr: Number = default(0, "Lowest rate.")
+    eps: Number = default(1e-8, "A reduction of no more than this is left out.")
+
+
+class Epochs(Frozen):
+    """The short form of a training loop: one `train` for each batch of the first source."""
+
+    noun: ClassVar[str] = "`steps`"
+    epochs: Number = Field(description="Number of passes over the source.")
+    evaluate: Text | None = optional("Data source to evaluate after each pass. The best weights are kept.")
+    patience: Number | None = optional(
+        "Number of evaluations in a row that are not better, after which the loop ends. Needs `evaluate`."
+    )
+
+
+class LossScale(Frozen):
+    """The loss scaler of float16, as `torch.amp.GradScaler`."""
+
+    noun: ClassVar[str] = "`loss_scale`"
+    init_scale: Number = default(65536.0, "The first scale, by which the objective is multiplied.")
+    growth_factor: Number = default(2.0, "The scale grows by this factor.")
+    backoff_factor: Number = default(0.5, "The scale shrinks by this factor after gradients that are not finite.")
+    growth_interval: Number = default(2000, "Number of steps in a row with finite gradients before the scale grows.")
+
+
+class Autocast(Frozen):
+    """Mixed precision: `torch.autocast` around the expression."""
+
+    noun: ClassVar[str] = "`autocast`"
+    dtype: Text = Field(description="The narrower dtype: `bfloat16` or `float16`.")
+    loss_scale: LossScale | None = optional(
+        "Scales the objective so that small gradients stay above 0; skips steps whose gradients are not finite."
+    )
 
 
 class Repeat(Frozen):
@@ -324,18 +376,27 @@ class Config(Frozen):
     engine: Text = default(
         "eager", "What runs the steps: `eager` one by one, `compile` as compiled code, `cudagraph` as a CUDA graph."
     )
+    autocast: Autocast | None = optional(
+        "Mixed precision: `bfloat16` or `float16` around the expression, or `{dtype, loss_scale}`."
+    )
     parameters: dict[str, TensorDeclaration] = Field(description="Tensors that are trained, by name; at least one.")
     constants: dict[str, Any] = Field(
         default_factory=dict,
         description="Scalars, expressions over them, and tensors without a gradient, by name.",
     )
+    from_run: FromRun | None = optional("A recorded run, or a weights file, whose weights the parameters start from.")
     data: dict[str, DataDeclaration] = Field(default_factory=dict, description="Sources of batches by name.")
     functions: dict[str, Expression] = Field(
         default_factory=dict, description="Functions: `name(arguments)` and the body of each."
     )
     expression: Expression = Field(description="Statements, one a line; the value of the last one is the objective.")
-    metrics: dict[str, Expression] = Field(
-        default_factory=dict, description="Expressions by name, computed with the objective."
+    objectives: dict[str, ObjectiveDeclaration] = Field(
+        default_factory=dict,
+        description="Objectives by name, each one sum over samples divided by another. The first is the default.",
+    )
+    metrics: dict[str, Metric] = Field(
+        default_factory=dict,
+        description="Expressions by name, computed with the objective, or mappings that say how to combine batches.",
     )
     optimizers: dict[str, OptimizerDeclaration] = Field(
         default_factory=dict, description="Optimizers by name, each with its `parameters`."
@@ -379,6 +440,8 @@ STEP_MODELS: Mapping[str, type[Frozen]] = {
     "next": Next,
     "evaluate": Evaluate,
     "checkpoint": Checkpoint,
+    "reduce_lr_on_plateau": ReduceLROnPlateau,
+    "patience": Patience,
     "repeat": Repeat,
     "for_each": ForEach,
     "stop": Stop,

@@ -1,14 +1,46 @@
-"""The models of `log`, `snapshot` and `health`: what a run records, compares and reports."""
+"""The models of what a run starts from, measures, records, compares and reports."""
 
 from typing import ClassVar
 
 from pydantic import Field
 
-from runner.config.fields import Flag, Names, Number, Text
+from runner.config.fields import Expression, Flag, Names, Number, RunName, Text
 from runner.config.frozen import Frozen, default, optional
 
 BUDGET = 1024**3
 """The default limit on the size of a log, in bytes."""
+
+
+class MetricDeclaration(Frozen):
+    """A metric that says how its values of several batches are combined."""
+
+    noun: ClassVar[str] = "a metric"
+    sum: Expression | None = optional("Expression that is summed over all samples.")
+    over: Expression | None = optional("Expression whose sum divides that of `sum`, both over all samples.")
+    mean: Expression | None = optional("Expression whose mean over all samples is taken.")
+    max: Expression | None = optional("Expression whose largest value over all samples is taken.")
+    min: Expression | None = optional("Expression whose smallest value over all samples is taken.")
+    whole: Expression | None = optional(
+        "Expression that `evaluate` computes once, from values with an entry for each sample of the whole source."
+    )
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The expressions that the config writes, by key."""
+        return {key: text for key in type(self).model_fields if (text := getattr(self, key)) is not None}
+
+
+class ObjectiveDeclaration(Frozen):
+    """An objective that is one sum over all samples, divided by another."""
+
+    noun: ClassVar[str] = "an objective"
+    sum: Expression = Field(description="Expression that is summed over all samples, and differentiated.")
+    over: Expression = Field(description="Expression whose sum divides that of `sum`. It depends on no parameter.")
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The expressions that the config writes, by key."""
+        return {"sum": self.sum, "over": self.over}
 
 
 class Log(Frozen):
@@ -19,7 +51,23 @@ class Log(Frozen):
     tensors: Text = default("full", "How to store larger tensors: `full` elements, `stats`, a `digest`, or `none`.")
     include: Names = optional("Names or globs of the columns to store. The default is all columns.")
     state: Flag = default(False, "Store optimizer state too.")
+    weights: Flag = default(True, "Write the weights at the end of the run to `weights.safetensors`.")
     budget: Number = default(BUDGET, "Largest size of the log in bytes. A larger log is an error.")
+
+
+class FromRun(Frozen):
+    """The run, or the weights file, that the parameters start from."""
+
+    noun: ClassVar[str] = "`from_run`"
+    run: Text = Field(
+        description="Run directory, `…/latest` for the newest run there, or a .safetensors file. "
+        "The path is relative to this config."
+    )
+    at: RunName = default("last", "Weights to take: `last`, `best`, or the tag of a checkpoint.")
+    optimizer: Flag = default(False, "Take the state of the optimizers too, from a checkpoint of the run.")
+    sha256: Text | None = optional(
+        "Digest of the weights; with it, other weights are an error. The config of a recorded run has it."
+    )
 
 
 class ToleranceDeclaration(Frozen):

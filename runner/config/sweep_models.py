@@ -32,7 +32,7 @@ class SpaceDeclaration(Frozen):
     points: Any = optional("Points one by one: a list of mappings, or a .csv file with a column for each path.")
 
 
-class ObjectiveDeclaration(Frozen):
+class SweepObjective(Frozen):
     """What a sweep looks for."""
 
     noun: ClassVar[str] = "an objective"
@@ -64,7 +64,7 @@ class SweepDeclaration(SpaceDeclaration):
     noun: ClassVar[str] = "a sweep"
     union: tuple[SpaceDeclaration, ...] = default((), "Several spaces whose points are one sweep.")
     where: Expression | None = optional("Condition over scalar constants and axes. Points without it are left out.")
-    objective: ObjectiveDeclaration | None = optional("What the sweep looks for.")
+    objective: SweepObjective | None = optional("What the sweep looks for.")
     halving: HalvingDeclaration | None = optional("When the worse points stop.")
     seed: Seed = default(0, "Seed of the random draws. It is not the seed of the runs.")
 

@@ -20,14 +20,20 @@ from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Evaluate, Evaluation
 from runner.plan.streams import stream_seed
 
+Defined = Callable[[str], Callable[[Any], Any]]
+AS_IT_IS: Defined = lambda name: lambda value: value  # noqa: E731
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Binding:
     """The plan and the state of a run, and the values of its next row."""
 
-    def __init__(self, plan: Plan, state: State) -> None:
+    def __init__(self, plan: Plan, state: State, defined: Defined = AS_IT_IS) -> None:
+        """Args:
+        defined: returns for a metric a function from its value to that of a row.
+        """
         self.plan = plan
+        self.defined = defined
         self.state = state
         self.layout = Columns(plan.columns)
         self.latest: list[Tensor | None] = [None] * len(plan.columns)  # the current weights and gradients
@@ -72,6 +78,15 @@ class Binding:
             )
         values = state.values
         return None, lambda: _existing(values.get(name), f"`{name}` has not been computed yet")
+
+    def reading(self, loops: Sequence[int]) -> Callable[[str], Any]:
+        """A function that returns the current value of an input that is no batch column."""
+
+        def read(name: str) -> Any:
+            tensor, get = self.getter(name, loops)
+            return tensor if get is None else get()
+
+        return read
 
     def column(self, batches: Batches, name: str) -> Callable[[], Any]:
         """A function that returns a column of the current batch."""

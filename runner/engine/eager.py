@@ -13,9 +13,10 @@ import torch
 from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
 from runner.engine.rows import Row
-from runner.engine.session import SaveCheckpoint, Session, open_session
-from runner.engine.state import State, Values, initial_state
+from runner.engine.session import KEPT, SaveCheckpoint, Session, open_session
+from runner.engine.state import State, Values, Withheld, initial_state
 from runner.engine.steps import steps
+from runner.engine.steps.following import is_exhausted, starting_again
 from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
 from runner.errors import RunError
@@ -36,7 +37,7 @@ Several = Mapping[int, Callable[[], Iterator[Row]]]
 
 def bind_step(session: Session, position: int, action: Action) -> Run:
     """Bind a step as the eager engine runs it."""
-    return steps.bind(session, action.argument, action.loops)
+    return steps.bind(session, action.argument, action.loops, position)
 
 
 def execute(
@@ -70,31 +71,10 @@ def execute(
     binding, watch = session.binding, session.watch
     program = [_bind(session, position, instruction, bind) for position, instruction in enumerate(plan.program)]
     program = [(run, None if position in several else action) for position, (run, action) in enumerate(program)]
-    layout, iterations, last = binding.layout, state.iterations, state.last
-
-    def row(action: Action, values: Values) -> Row:
-        number = state.row
-        state.row = number + 1
-        loops = action.loops
-        if loops:
-            iteration, path = iterations[loops[-1]], action.path.format(*iterations)
-        else:
-            iteration, path = 1, action.path
-        return Row(number, action.kind, path, iteration, layout, values if shared else copied(values))
-
-    def kept_after_all() -> Iterator[Row]:
-        """Yields the last rows of a loop that ended early."""
-        while last:
-            position, values = last.pop(0)
-            action = plan.program[position]
-            assert isinstance(action, Action)
-            yield row(action, values)
-
+    row, last = _making_rows(binding, shared=shared), state.last
     if state.row == 0:
         watch.start()
-        state.row = 1
-        values = tuple(binding.latest)
-        yield Row(0, "start", "start", 1, layout, values if shared else copied(values))
+        yield _first_row(binding, shared=shared)
         if watch.failure is not None:
             raise RunError(watch.failure)
     end = len(program)
@@ -103,7 +83,7 @@ def execute(
     around.enter_context(left_alone(plan.device, plan.random))
     around.enter_context(deterministic(plan.device))
     try:
-        yield from kept_after_all()
+        yield from _last_rows(plan, last, row)
         while position < end:
             run, action = program[position]
             if action is None:
@@ -115,7 +95,7 @@ def execute(
                     continue
                 position = state.position = run(position)
                 if last:
-                    yield from kept_after_all()
+                    yield from _last_rows(plan, last, row)
                 continue
             values = run()
             position += 1
@@ -134,6 +114,39 @@ def execute(
         around.close()
 
 
+def _first_row(binding: Binding, *, shared: bool) -> Row:
+    """Returns the row of the initial values, and counts it."""
+    binding.state.row = 1
+    values = tuple(binding.latest)
+    return Row(0, "start", "start", 1, binding.layout, values if shared else copied(values))
+
+
+def _making_rows(binding: Binding, *, shared: bool) -> Callable[[Action, Values], Row]:
+    """Returns a function that makes the row of a step from its values, and counts it."""
+    state, layout, iterations = binding.state, binding.layout, binding.state.iterations
+
+    def row(action: Action, values: Values) -> Row:
+        number = state.row
+        state.row = number + 1
+        loops = action.loops
+        if loops:
+            iteration, path = iterations[loops[-1]], action.path.format(*iterations)
+        else:
+            iteration, path = 1, action.path
+        return Row(number, action.kind, path, iteration, layout, values if shared else copied(values))
+
+    return row
+
+
+def _last_rows(plan: Plan, last: list[Withheld], row: Callable[[Action, Values], Row]) -> Iterator[Row]:
+    """Yields the last rows of a loop that ended early, and removes them from `last`."""
+    while last:
+        position, values = last.pop(0)
+        action = plan.program[position]
+        assert isinstance(action, Action)
+        yield row(action, values)
+
+
 def copied(values: Values) -> Values:
     """Copies of the values of a row."""
     return tuple(None if value is None else value.clone() for value in values)
@@ -145,13 +158,32 @@ def _bind(
     binding = session.binding
     match instruction:
         case LoopStart():
-            return _enter(binding, instruction), None
+            return _keeping(session, position, _enter(binding, instruction)), None
         case LoopEnd():
-            return _again(binding, instruction), None
+            return _keeping(session, position, _again(binding, instruction)), None
         case Break():
-            return _leave(binding, instruction), None
+            return _leave(binding, position, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
+
+
+def _keeping(session: Session, position: int, jump: Jump) -> Jump:
+    """A jump that first keeps the state, if it is where the state of a finished run is kept."""
+    binding = session.binding
+    kept = session.last_loop
+    if kept is None or position not in (kept.start, kept.end) or position - 1 in session.keeping:
+        return jump
+    iterations, iteration = binding.state.iterations, kept.kept(binding.plan.log.every)
+    if (position == kept.start) != (iteration <= 0):
+        return jump
+    loop, save = kept.loop, session.checkpoint
+
+    def run(position: int) -> int:
+        if iteration <= 0 or iterations[loop] == iteration:
+            save(KEPT)
+        return jump(position)
+
+    return run
 
 
 def _enter(binding: Binding, instruction: LoopStart) -> Jump:
@@ -160,11 +192,13 @@ def _enter(binding: Binding, instruction: LoopStart) -> Jump:
     iterations, loop, times, end = binding.state.iterations, instruction.loop, instruction.times, instruction.exit
     withheld = binding.state.withheld
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
+    start_again = starting_again(binding.state, binding.plan.program, loop)
 
     def run(position: int) -> int:
         if not (times and due()):
             return end
         iterations[loop] = 1
+        start_again()
         withheld.pop(loop, None)
         return position + 1
 
@@ -217,9 +251,12 @@ def _again_pass(binding: Binding, instruction: LoopEnd, source: str) -> Jump:
     return run
 
 
-def _leave(binding: Binding, instruction: Break) -> Jump:
+def _leave(binding: Binding, position: int, instruction: Break) -> Jump:
     """Leave the loop. The rows of this iteration are its last, which the log keeps."""
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
+    if instruction.patience is not None:
+        is_now, exhausted = due, is_exhausted(binding, instruction.patience, position)
+        due = lambda: is_now() and exhausted()  # noqa: E731
     state, end, loop = binding.state, instruction.exit, instruction.loops[-1]
     withheld, iterations, last = state.withheld, state.iterations, state.last
 

@@ -13,6 +13,7 @@ from runner.errors import ExpectationError, Problem, RunError
 from runner.faults import ConfigPath, KeyPath, place
 from runner.language.graph.codegen import fault_call, fault_place
 from runner.language.lowering.diagnosis import device_hint, memory_message, torch_message
+from runner.language.measures.operands import OperandError
 from runner.language.text.faults import LanguageError
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action, Expectation, LoopEnd
@@ -48,10 +49,12 @@ def run_fault(plan: Plan, state: State, position: int, error: BaseException) -> 
         return RunError(document.problem(error.path, str(error), "let it be on from the first step on"))
     message = torch_message(error)
     hint = "write `engine: eager`" if isinstance(error, Uncapturable) else device_hint(message)
+    if isinstance(error, OperandError):
+        hint = error.hint
     memory = memory_message(error)
     if memory is not None:
         message, hint = f"this {memory}", "make it smaller, or log less: `log: {every: 10, tensors: stats}`"
-    elif isinstance(instruction, Action):
+    elif isinstance(instruction, Action) and hint is None:
         message, hint = _of_label(state, instruction, error) or (message, hint)
     path: ConfigPath = ("steps",)
     if not isinstance(instruction, LoopEnd):

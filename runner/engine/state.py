@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -26,15 +26,19 @@ from runner.optim import (
     Option,
     RuleStepper,
     Scheduled,
+    Stepper,
     build,
     compile_schedule,
+    elements,
+    refusal,
     resolve,
 )
-from runner.plan.data.files import text_read_once
+from runner.plan.data.files import ArrayFile, FileFault, read, text_read_once
 from runner.plan.data.sources import columns_read
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import LoopStart
+from runner.plan.program.instructions import LoopStart, followed_by
 from runner.plan.streams import stream_seed
+from runner.plan.tensors.from_run_state import Kept
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import NOTHING, InitialContext, computed_value, initial_values
 
@@ -43,9 +47,28 @@ Withheld = tuple[int, Values]
 """A step's position in the program, and its row, which the log keeps only if the iteration is the last one."""
 
 
+@dataclass(slots=True)
+class Tracker:
+    """What a step that follows a result of `evaluate` remembers."""
+
+    result: str  # "valid.loss"
+    best: float
+    worse: int = 0  # evaluations in a row that were not better
+    cooldown: int = 0  # evaluations to wait
+    fresh: bool = False  # whether there is an evaluation that the step has not seen
+
+
+@dataclass(frozen=True, slots=True)
+class LossScale:
+    """The state of a loss scaler, as `torch.amp.GradScaler` keeps it; steps write it in place."""
+
+    scale: Tensor  # float32 `()`
+    growth: Tensor  # int32 `()`, the number of steps in a row with finite gradients
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A hyperparameter that depends on `t`."""
+    """A hyperparameter that changes during a run."""
 
     group: int
     option: str
@@ -72,6 +95,8 @@ class State:
     observations: int = 0  # as `evaluations`, for `expect` and `when`, which have separate streams
     withheld: dict[int, tuple[int, list[Withheld]]] = field(default_factory=dict)  # loop → iteration, and its rows
     last: list[Withheld] = field(default_factory=list)  # rows of a loop that ended, which are yielded next
+    trackers: dict[int, Tracker] = field(default_factory=dict)  # by the position of the step in the program
+    loss_scale: LossScale | None = None
     warnings: tuple[Problem, ...] = ()  # warnings about the data
 
     def tensors(self) -> dict[str, Tensor]:
@@ -96,13 +121,16 @@ def initial_state(plan: Plan, given: Mapping[str, Tensor] = NOTHING) -> State:
     Raises:
         RunError: an initial value cannot be computed, because a data file has changed since planning.
     """
-    with text_read_once(columns_read(plan.config)):
-        return _initial_state(plan, given)
+    with text_read_once(columns_read(plan.config), plan.read) as tables:
+        try:
+            return _initial_state(plan, given)
+        finally:
+            tables.clear()
 
 
 def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
     document = plan.config.document
-    context = InitialContext(plan.seed, plan.environment, Bounds())
+    context = InitialContext(plan.seed, plan.environment, Bounds(), fitted=plan.fitted)
     try:
         values = initial_values(plan.tensors, context, given=given, drawn=plan.drawings.take())
     except PlacedFault as fault:
@@ -127,7 +155,7 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
 
     def stepper(optimizer: OptimizerPlan) -> AnyStepper:
         if optimizer.rule is None:
-            return build(optimizer, parameters, lambda option: _scheduled(plan, option)(1), initial)
+            return build(optimizer, parameters, lambda option: _first_value(plan, option, parameters), initial)
         given = {
             name: {key: initial(entry) for key, entry in entries.items()}
             for name, entries in optimizer.initial_state.items()
@@ -146,15 +174,54 @@ def _initial_state(plan: Plan, given: Mapping[str, Tensor]) -> State:
                 steppers[name] = stepper(optimizer)
             except RuntimeError as error:
                 raise _state_fault(plan, optimizer, error) from error
-    schedules = {
-        name: tuple(
-            Schedule(group, option, _at_step(plan, option, value)) for group, option, value in optimizer.scheduled()
-        )
-        for name, optimizer in plan.optimizers.items()
-    }
+    _restore_optimizers(plan, steppers, parameters)
     told: list[Problem] = []
     batches = open_batches(plan, told)
-    return State(parameters, constants, steppers, schedules, [0] * loops, batches=batches, warnings=tuple(told))
+    trackers = {
+        position: Tracker(followed.result, followed.worst)
+        for position, instruction in enumerate(plan.program)
+        if (followed := followed_by(instruction)) is not None
+    }
+    state = State(
+        parameters, constants, steppers, {}, [0] * loops, batches=batches, trackers=trackers, warnings=tuple(told)
+    )
+    if plan.loss_scaling is not None:
+        first = torch.full((), plan.loss_scaling.init_scale, dtype=torch.float32, device=plan.device)
+        state.loss_scale = LossScale(first, torch.zeros((), dtype=torch.int32, device=plan.device))
+    for name, optimizer in plan.optimizers.items():
+        state.schedules[name] = tuple(
+            Schedule(group, option, _at_step(plan, state, optimizer, option, value))
+            for group, option, value in optimizer.scheduled()
+        )
+    return state
+
+
+def _restore_optimizers(plan: Plan, steppers: Mapping[str, AnyStepper], parameters: Mapping[str, Parameter]) -> None:
+    """Set the state of optimizers to that of the run which the config starts from.
+
+    Raises:
+        RunError: the file of that state has changed since planning.
+    """
+    for name, start in plan.optimizer_starts.items():
+        stepper = steppers[name]
+        state = {each: dict(stepper.state(each)) for each in plan.optimizers[name].parameters}
+        for each, entries in start.state.items():
+            if isinstance(stepper, Stepper):
+                stepper.prepare(each, ())  # as before the first step: where torch keeps each entry
+            made = stepper.state(each)
+            state[each] |= {
+                key: _restored(plan, value, made.get(key), parameters[each]) for key, value in entries.items()
+            }
+        stepper.load_state(state, start.steps)
+
+
+def _restored(plan: Plan, value: Kept, made: Any, parameter: Parameter) -> Tensor | int | float | None:
+    if not isinstance(value, ArrayFile):
+        return value
+    try:
+        return read(value).to(made.device if isinstance(made, Tensor) else parameter.device)
+    except FileFault as fault:
+        raise RunError(plan.config.document.problem(("from_run", "optimizer"), fault.message, fault.hint)) from fault
 
 
 def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> RunError:
@@ -165,31 +232,82 @@ def _state_fault(plan: Plan, optimizer: OptimizerPlan, error: RuntimeError) -> R
     return RunError(place(plan.config.document, path, LanguageError(torch_message(error), None, *found)))
 
 
-def _at_step(plan: Plan, name: str, option: Option) -> Callable[[int], Any]:
+def _at_step(plan: Plan, state: State, optimizer: OptimizerPlan, name: str, option: Option) -> Callable[[int], Any]:
     """An option as a function of `t`; its expressions are compiled once."""
-    elements = option if isinstance(option, tuple) else (option,)
-    least = 0.0 if name == "lr" else -math.inf
-    compiled = {element: _scheduled(plan, element, least) for element in elements if isinstance(element, Scheduled)}
-    return lambda t: resolve(option, lambda element: compiled[element](t))
+    compiled: dict[Scheduled, Callable[[int], Scalar]] = {}
+    for element in elements(option):
+        if isinstance(element, Scheduled):
+            compiled[element] = _scheduled(plan, element, state.parameters, lambda: f", row {state.row}")
+    checks = [
+        _range_check(plan, state, optimizer, name, element) for element in compiled if name == "lr" or element.reads
+    ]
+
+    def at(t: int) -> Any:
+        value = resolve(option, lambda element: compiled[element](t))
+        for check in checks:
+            check(t, value)
+        return value
+
+    return at
 
 
-def _scheduled(plan: Plan, option: Scheduled, least: float = -math.inf) -> Callable[[int], Scalar]:
-    """The value of an expression of `t`; an error in it has its place in the config."""
-    document = plan.config.document
+def _range_check(
+    plan: Plan, state: State, optimizer: OptimizerPlan, name: str, element: Scheduled
+) -> Callable[[int, Any], None]:
+    """A function that raises RunError if an option is out of the range that torch accepts."""
+    accepted: Any = None
+
+    def check(t: int, value: Any) -> None:
+        nonlocal accepted
+        if value == accepted or isinstance(value, bool) or (name == "lr" and value >= 0):
+            return
+        reason, hint = f"this is {value}", "a learning rate is 0 or more"
+        if name != "lr":
+            found = refusal(optimizer.class_name, name, value)
+            if found is None:
+                accepted = value
+                return
+            reason, hint = found, f"torch's `{optimizer.class_name}` refuses it: assign a value in its range"
+        read = _values_read(element, state.parameters)
+        message = f"{reason} in step {t} of the optimizer{f' (row {state.row}; {read})' if read else ''}"
+        raise RunError(plan.config.document.problem(element.path, message, hint))
+
+    return check
+
+
+def _values_read(element: Scheduled, parameters: Mapping[str, Tensor]) -> str:
+    """The parameters that an expression reads, with their values: "`rate` is -0.1"."""
+    return " and ".join(f"`{name}` is {parameters[name].item()}" for name in element.reads)
+
+
+def _first_value(plan: Plan, option: Scheduled, parameters: Mapping[str, Parameter]) -> Scalar:
+    """The value of an expression in the first step; ValueError if a parameter that it reads has no usable value."""
     try:
-        compiled = compile_schedule(option.text, {**plan.tables, **plan.scalars})
+        return _scheduled(plan, option, parameters)(1)
+    except RunError as error:
+        if option.reads:
+            raise ValueError(str(error)) from error
+        raise
+
+
+def _scheduled(
+    plan: Plan, option: Scheduled, parameters: Mapping[str, Parameter], row: Callable[[], str] = lambda: ""
+) -> Callable[[int], Scalar]:
+    """The value of an expression of `t` and parameters; an error in it has its place in the config."""
+    document = plan.config.document
+    measured = {name: parameters[name].item for name in option.reads}
+    try:
+        compiled = compile_schedule(option.text, {**plan.tables, **plan.scalars}, measured)
     except LanguageError as error:
         raise RunError(place(document, option.path, error)) from error
 
     def at(t: int) -> Scalar:
         try:
-            value = compiled(t)
+            return compiled(t)
         except LanguageError as error:
             problem = place(document, option.path, error)
-            raise RunError(replace(problem, message=f"{problem.message} (in step {t} of the optimizer)")) from error
-        if value < least:
-            message = f"this is {value} in step {t} of the optimizer"
-            raise RunError(document.problem(option.path, message, "a learning rate is 0 or more"))
-        return value
+            read = _values_read(option, parameters)
+            where = f"in step {t} of the optimizer{f'{row()}; {read}' if read else ''}"
+            raise RunError(replace(problem, message=f"{problem.message} ({where})")) from error
 
     return at

@@ -44,6 +44,13 @@ def transfer(
     target.iterations[:] = source.iterations
     target.position, target.row = source.position, source.row
     target.evaluations, target.observations = source.evaluations, source.observations
+    if source.loss_scale is not None and target.loss_scale is not None:
+        target.loss_scale.scale.copy_(source.loss_scale.scale)
+        target.loss_scale.growth.copy_(source.loss_scale.growth)
+    for position, tracker in target.trackers.items():  # steps hold them, so they stay the same objects
+        given_tracker = source.trackers[position]
+        tracker.best, tracker.worse = given_tracker.best, given_tracker.worse
+        tracker.cooldown, tracker.fresh = given_tracker.cooldown, given_tracker.fresh
     for name, batches in target.batches.items():
         given_place = source.batches[name].place
         if batches.place != given_place:

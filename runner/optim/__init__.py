@@ -4,11 +4,22 @@ In: the optimizers of a config. Out: frozen plans, and steppers that update para
 During planning, torch's own classes validate the hyperparameters.
 """
 
+from runner.optim.measured import named_as_numbers, readable, unreadable
 from runner.optim.planning import plan_optimizers
-from runner.optim.plans import GroupPlan, InitialState, OptimizerPlan, Option, Rule, Scheduled, StateEntry, resolve
+from runner.optim.plans import (
+    GroupPlan,
+    InitialState,
+    OptimizerPlan,
+    Option,
+    Rule,
+    Scheduled,
+    StateEntry,
+    elements,
+    resolve,
+)
 from runner.optim.rules import RuleContext, RuleStepper
 from runner.optim.schedules import compile_schedule
-from runner.optim.stepper import AnyStepper, StateValue, Stepper, build
+from runner.optim.stepper import AnyStepper, StateValue, Stepper, build, refusal
 
 __all__ = [
     "AnyStepper",
@@ -25,6 +36,11 @@ __all__ = [
     "Stepper",
     "build",
     "compile_schedule",
+    "elements",
+    "named_as_numbers",
     "plan_optimizers",
+    "readable",
+    "refusal",
     "resolve",
+    "unreadable",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runner.catalogue import Argument
@@ -22,7 +22,8 @@ class Scope:
     names: Names  # scalar constants, and known 1-d constants as tuples
     running: Collection[str] = ()  # an expression that reads one of these is evaluated at each step
     unknown: Collection[str] = ()  # those of `running` without a value during planning: 1-d constants
-    unreadable: Collection[str] = ()  # constant tensors that no hyperparameter can read
+    unreadable: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # tensors, why not, and a hint
+    measured: Collection[str] = ()  # those of `running` that are parameters
 
 
 def scalar(value: object, path: Path, names: Names) -> Scalar:
@@ -103,7 +104,7 @@ def _element(argument: Argument, base: str, value: object, path: Path, scope: Sc
     if isinstance(value, str):
         _check_reads_numbers(value, path, scope.unreadable)
     if isinstance(value, str) and _runs(value, path, {*scope.running, *COUNTERS - scope.names.keys()}):
-        return Scheduled(value, path)
+        return Scheduled(value, path, tuple(sorted(names_in(value) & {*scope.measured})))
     result = scalar(value, path, scope.names)
     if not fits(base, result):
         shown = f", and `{value}` is {_shown(result)}" if isinstance(value, str) else f", not {_shown(result)}"
@@ -111,15 +112,14 @@ def _element(argument: Argument, base: str, value: object, path: Path, scope: Sc
     return result
 
 
-def _check_reads_numbers(text: str, path: Path, unreadable: Collection[str]) -> None:
-    """Raise PlacedFault if an expression names a constant that is a tensor."""
+def _check_reads_numbers(text: str, path: Path, unreadable: Mapping[str, tuple[str, str]]) -> None:
+    """Raise PlacedFault if an expression names a tensor that is no number."""
     try:
         found = sorted(names_in(text) & {*unreadable})
     except LanguageError:
         return  # compiling the expression reports this
     if found:
-        hint = f"declare it as a bare number: `{found[0]}: 0.1`"
-        raise PlacedFault(path, f"`{found[0]}` is a tensor, but a hyperparameter can read only numbers", hint)
+        raise PlacedFault(path, *unreadable[found[0]])
 
 
 def _misfit(argument: Argument, base: str, shown: str, path: Path) -> PlacedFault:

@@ -16,8 +16,11 @@ from runner.language.text.arithmetic import Names, Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import names_in
 from runner.optim.arguments import Scope, argument_value, scalar
+from runner.optim.measured import STEP_COUNT, readable
+from runner.optim.measured import unreadable as parameter_fault
 from runner.optim.membership import Membership, membership_of, report_overlap
 from runner.optim.plans import (
+    ON,
     GroupPlan,
     InitialState,
     OptimizerPlan,
@@ -28,10 +31,11 @@ from runner.optim.plans import (
     StateEntry,
     broadcasts,
     changes,
+    elements,
     resolve,
 )
 from runner.optim.rules import RuleContext, plan_rule
-from runner.optim.schedules import STEP_COUNT, compile_schedule
+from runner.optim.schedules import compile_schedule
 from runner.optim.trial_step import REFUSALS, refused_argument, try_first_step
 
 if TYPE_CHECKING:
@@ -72,13 +76,17 @@ def plan_optimizers(
     """
     tensors = dict(constants or {})
     faults = Faults(config.document, problems)
-    unreadable = frozenset(name for name in unread if name not in scalars)
-    unknown = frozenset(name for name in tensors if name not in scalars) - unreadable
+    unreadable = {name: _tensor_fault(name) for name in unread if name not in scalars}
+    unknown = frozenset(name for name in tensors if name not in scalars) - unreadable.keys()
+    measured = readable(parameters)
+    for name, shaped in parameters.items():
+        reason = None if name == STEP_COUNT else parameter_fault(name, shaped)
+        unreadable |= {} if reason is None else {name: reason}
     context = _Context(
         faults,
         parameters,
         tensors,
-        Scope(scalars, unknown | {STEP_COUNT}, unknown, unreadable),
+        Scope(scalars, unknown | measured | {STEP_COUNT}, unknown | measured, unreadable, measured),
         rules or RuleContext(),
     )
     alone = len(config.optimizers) == 1
@@ -105,6 +113,11 @@ def plan_optimizers(
     return plans
 
 
+def _tensor_fault(name: str) -> tuple[str, str]:
+    message = f"`{name}` is a tensor, but a hyperparameter can read only numbers"
+    return message, f"declare it as a bare number: `{name}: 0.1`"
+
+
 def _assigned(steps: Iterable[Step]) -> set[str]:
     """The names that `assign` steps write, at any depth."""
     found: set[str] = set()
@@ -124,6 +137,14 @@ class _Context:
     constants: Mapping[str, Shaped]
     scope: Scope
     rules: RuleContext
+
+    def check(self, scheduled: Scheduled) -> None:
+        """Compile an expression of parameters, whose values are not known yet."""
+        if names_in(scheduled.text).isdisjoint({*self.scope.unknown} - {*scheduled.reads}):
+            try:
+                compile_schedule(scheduled.text, self.scope.names, dict.fromkeys(scheduled.reads, lambda: 1.0))
+            except LanguageError as error:
+                raise PlacedFault.within(scheduled.path, error) from None
 
     def at_first_step(self, scheduled: Scheduled) -> Scalar:
         try:
@@ -220,6 +241,9 @@ def _options(
             if name not in table:
                 raise PlacedFault(at, *argument_absence(kind, name, torch.__version__), key=True)
             option = argument_value(table[name], value, at, context.scope)
+            for element in elements(option):
+                if isinstance(element, Scheduled):
+                    context.check(element)
             if name in _ONLY_FOR_ALL.get(kind.name, ()) and changes(option):
                 raise PlacedFault(at, f"{kind.name} reads `{name}` once, before the first step", "write a number")
             largest = _LARGEST.get(kind.name, {}).get(name)
@@ -279,13 +303,14 @@ def _unsupported_parameter(
 
 
 def _first_values(arguments: _Arguments, context: _Context) -> dict[str, Any]:
-    """Options at t = 1; without those that read tensors not known yet."""
+    """Options at t = 1. Those that read tensors not known yet are left out, or on if state depends on them."""
     values: dict[str, Any] = {}
     for name, option in arguments.options.items():
-        elements = option if isinstance(option, tuple) else (option,)
-        texts = [element.text for element in elements if isinstance(element, Scheduled)]
+        texts = [element.text for element in elements(option) if isinstance(element, Scheduled)]
         if all(names_in(text).isdisjoint(context.scope.unknown) for text in texts):
             values[name] = resolve(option, context.at_first_step)
+        elif name in ON:
+            values[name] = ON[name]
     return values
 
 

@@ -16,14 +16,19 @@ Value = int | float | bool | str | None
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A hyperparameter whose value is an expression of `t`, the optimizer's step count from 1."""
+    """A hyperparameter whose value is an expression of `t`, the optimizer's step count from 1, or of parameters."""
 
     text: str
     path: Path  # of the expression in the config
+    reads: tuple[str, ...] = ()  # the parameters that it reads
 
 
 Element = Value | Scheduled
 Option = Element | tuple[Element, ...]
+
+
+ON: Mapping[str, Value] = {"momentum": 0.5, "amsgrad": True, "centered": True}
+"""A stand-in for the value of each option for which torch keeps state, if its value is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Rule:
 
     initial: Mapping[str, Mapping[str, Computation]]  # parameter → state entry → its initial value, over `param`
     update: Mapping[str, Computation]  # parameter → the new `param` and the state entries that the rule assigns
+    reads: tuple[str, ...] = ()  # the other parameters that `update` reads, as numbers
 
     @property
     def random(self) -> bool:
@@ -88,8 +94,14 @@ class OptimizerPlan:
         """Whether a step evaluates the objective again, through a closure."""
         return self.kind == "lbfgs"
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The parameters that its hyperparameters or its rule read."""
+        found = {name for _, _, option in self.scheduled() for element in elements(option) for name in _reads(element)}
+        return frozenset(found if self.rule is None else {*found, *self.rule.reads})
+
     def scheduled(self) -> Iterator[tuple[int, str, Option]]:
-        """The options that change with `t`, each as `(group number, option name, option)`."""
+        """The options that change during a run, each as `(group number, option name, option)`."""
         for number, group in enumerate(self.groups):
             for name, option in group.options.items():
                 if changes(option):
@@ -107,13 +119,22 @@ class Shaped(Protocol):
     def requires_grad(self) -> bool: ...
 
 
+def elements(option: Option) -> tuple[Element, ...]:
+    """The elements of an option, or the option itself."""
+    return option if isinstance(option, tuple) else (option,)
+
+
+def _reads(element: Element) -> tuple[str, ...]:
+    return element.reads if isinstance(element, Scheduled) else ()
+
+
 def changes(option: Option) -> bool:
-    """Whether an option contains an expression of `t`."""
-    return any(isinstance(element, Scheduled) for element in (option if isinstance(option, tuple) else (option,)))
+    """Whether an option contains an expression that is evaluated at each step."""
+    return any(isinstance(element, Scheduled) for element in elements(option))
 
 
 def resolve(option: Option, evaluate: Callable[[Scheduled], int | float | bool]) -> Value | tuple[Value, ...]:
-    """The value of an option, with each expression of `t` replaced by its value from `evaluate`.
+    """The value of an option, with each expression replaced by its value from `evaluate`.
 
     Expressions in a tuple (`betas`) become floats, which torch requires there.
     """

@@ -29,6 +29,7 @@ from runner.language.lowering.scope import Scope
 from runner.language.lowering.values import describe
 from runner.language.text.faults import START, LanguageError, Place, place_of
 from runner.language.text.parse import assigned_names, parse_statements
+from runner.optim.measured import STEP_COUNT, own_names
 from runner.optim.plans import Path, Rule, Shaped, StateEntry, broadcasts
 from runner.optim.updates import total
 
@@ -41,6 +42,7 @@ class RuleContext:
 
     # of `scope`, `tensors` are examples, and `elsewhere` names what a rule cannot read
     scope: Scope = field(default_factory=lambda: Scope({}))
+    measured: Mapping[str, Number] = field(default_factory=dict)  # an example of each parameter that rules can read
     infer: Callable[[bool, Path], Inference] = lambda gradients, path: Inference(gradients=gradients)
     again: Callable[[LanguageError], None] = lambda error: None  # plans again if the fault is one of inference
 
@@ -68,9 +70,9 @@ def plan_rule(
         if kind not in planned:
             planned[kind] = _Planner(name, parameter, context, path).plan(state, update)
         kinds[name] = planned[kind]
-    rule = Rule(
-        {name: kind.initial for name, kind in kinds.items()}, {name: kind.update for name, kind in kinds.items()}
-    )
+    updates = {name: kind.update for name, kind in kinds.items()}
+    reads = {read for update in updates.values() for read in update.inputs} & context.measured.keys() - own_names(state)
+    rule = Rule({name: kind.initial for name, kind in kinds.items()}, updates, tuple(sorted(reads)))
     return rule, {name: kind.state for name, kind in kinds.items()}
 
 
@@ -94,7 +96,7 @@ class _Planner:
 
     def plan(self, state: Mapping[str, object], update: str) -> _PlannedRule:
         outer, context = self.context.scope, self.context
-        own = {"param", "grad", "t", *state}
+        own = own_names(state)
         scope = replace(
             outer,
             scalars={name: value for name, value in outer.scalars.items() if name not in own},
@@ -122,7 +124,9 @@ class _Planner:
                 raise PlacedFault.within(path, error) from None
             forget_examples(lowered)
         inner = replace(
-            scope, tensors={**indexed, "param": param, "grad": _example_like(param), **entries}, running={"t": 1}
+            scope,
+            tensors={**indexed, "param": param, "grad": _example_like(param), **entries},
+            running={**{name: value for name, value in context.measured.items() if name not in own}, STEP_COUNT: 1},
         )
         path = (*self.path, "update")
         try:
@@ -222,6 +226,7 @@ class RuleStepper:
 
     __slots__ = (
         "_before",
+        "_measured",
         "_parameters",
         "_random",
         "_seed",
@@ -244,7 +249,7 @@ class RuleStepper:
 
         Args:
             state: the state entries of each parameter.
-            parameters: at least those of the rule, on their device.
+            parameters: at least those of the rule, and those that it reads, on their device.
             initial: initial values that replace those of the rule.
             seed: seeds the generator for a step, or for the initial state (0), if these draw random numbers.
         """
@@ -254,8 +259,9 @@ class RuleStepper:
         self._seed = seed
         self._random = any(update.random for update in rule.update.values())
         self._parameters = {name: parameters[name] for name in rule.update}
+        self._measured = {name: parameters[name] for name in rule.reads}
         self._states: dict[str, dict[str, Tensor]] = {}
-        self._updates: list[Callable[[int], None]] = []
+        self._updates: list[Callable[[Mapping[str, Number]], None]] = []
         if any(computation.random for entries in rule.initial.values() for computation in entries.values()):
             seed(0)
         for name, parameter in self._parameters.items():
@@ -301,8 +307,9 @@ class RuleStepper:
             self._before = {name: parameter.detach() for name, parameter in self._parameters.items()}
         if self._random:
             self._seed(self.steps)
+        numbers = self.numbers(self.steps)
         for update in self._updates:
-            update(self.steps)
+            update(numbers)
 
     def step_in_place(self) -> None:
         """Take a step in place: weights and state keep their storage, even if it is shared."""
@@ -314,10 +321,11 @@ class RuleStepper:
         t = self.steps + 1
         if self._random:
             self._seed(t)
+        numbers = self.numbers(t)
         for (name, parameter), update in zip(self._parameters.items(), self._updates, strict=True):
             state = self._states[name]
             weight, kept = parameter.detach(), dict(state)
-            update(t)
+            update(numbers)
             if parameter.data_ptr() != weight.data_ptr():
                 weight.copy_(parameter.detach())
                 parameter.data = weight
@@ -325,6 +333,10 @@ class RuleStepper:
                 if state[entry] is not tensor:
                     tensor.copy_(state[entry])
                     state[entry] = tensor
+
+    def numbers(self, t: int) -> dict[str, Number]:
+        """The numbers that the rule reads in step `t`: that count, and the current values of parameters."""
+        return {STEP_COUNT: t, **{name: parameter.item() for name, parameter in self._measured.items()}}
 
     def state(self, name: str) -> Mapping[str, Tensor]:
         """The state entries of a parameter, each in the parameter's shape."""
@@ -336,12 +348,18 @@ class RuleStepper:
             self._states[name].update(entries)
         self.steps = steps
 
+    def assign_state(self, name: str, entry: str, value: Tensor) -> None:
+        """Replace an entry of a parameter's state. The tensor is used without a copy."""
+        self._states[name][entry] = value
+
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
         """Set the state of some parameters after `steps` further steps, which other code has computed."""
         self.load_state(state, self.steps + steps)
 
 
-def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tensor]) -> Callable[[int], None]:
+def _bind(
+    computation: Computation, parameter: Parameter, state: dict[str, Tensor]
+) -> Callable[[Mapping[str, Number]], None]:
     writes = [
         (position, output.name, state[output.name].dtype, _is_fresh(output, state[output.name]))
         for position, output in enumerate(computation.outputs)
@@ -349,11 +367,11 @@ def _bind(computation: Computation, parameter: Parameter, state: dict[str, Tenso
     ]
     fresh_weight = _is_fresh(computation.outputs[0], parameter)
 
-    def update(t: int) -> None:
+    def update(numbers: Mapping[str, Number]) -> None:
         gradient = parameter.grad
         if gradient is None:
             return
-        results = _run(computation, {**state, "param": parameter, "grad": gradient, "t": t})
+        results = _run(computation, {**numbers, **state, "param": parameter, "grad": gradient})
         written = [
             (name, results[position] if fresh else _copy_like(results[position], parameter, dtype))
             for position, name, dtype, fresh in writes

@@ -11,14 +11,13 @@ import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from runner.language.text.arithmetic import Names, Scalar
 from runner.language.text.faults import LanguageError, Place
 from runner.language.text.scalars import RunningFunction, compile_scalar
-
-STEP_COUNT = "t"
-"""The name of an optimizer's step count in its hyperparameters."""
+from runner.optim.measured import STEP_COUNT
 
 Schedule = Callable[..., float]
 
@@ -187,7 +186,7 @@ REFUSED: Mapping[str, str] = {
     "chained_scheduler": "multiply the schedules: `0.1 * linear_lr(1, total_iters=10) * exponential_lr(1, gamma=0.9)`",
     "lambda_lr": "write the expression itself: `0.1 * 0.95 ** (t - 1)`",
     "multiplicative_lr": "write the product itself: `0.1 * 0.95 ** (t - 1)`",
-    "reduce_lr_on_plateau": "it depends on more than the step count: write the rate as an expression of `t`",
+    "reduce_lr_on_plateau": "it is a step: `- reduce_lr_on_plateau: {rate: rate, on: valid.loss}`, with `lr: rate`",
 }
 """Classes of `torch.optim.lr_scheduler` without a function here, each with what to write instead."""
 
@@ -248,19 +247,22 @@ SCHEDULES: Mapping[str, RunningFunction] = {
 """The schedules by their names in configs."""
 
 
-def compile_schedule(text: str, names: Names) -> Callable[[int], Scalar]:
+def compile_schedule(
+    text: str, names: Names, measured: Mapping[str, Callable[[], Scalar]] = MappingProxyType({})
+) -> Callable[[int], Scalar]:
     """Compile a hyperparameter to a function of `t`, the optimizer's step count from 1.
 
     Args:
         text: an expression of `t` that may call `SCHEDULES`, for instance ``min(1, t / 10) * step_lr(0.1, 30)``.
         names: scalar constants by name, and tuples for 1-d constants.
+        measured: functions that return the current values of further names.
     Raises:
         LanguageError: the text has a fault. Each call raises one too, if the value is not finite.
     """
-    compiled = compile_scalar(text, names, (STEP_COUNT,), SCHEDULES, REFUSED)
+    compiled = compile_scalar(text, names, (STEP_COUNT, *measured), SCHEDULES, REFUSED)
 
     def at(t: int) -> Scalar:
-        value = compiled({STEP_COUNT: t})
+        value = compiled({STEP_COUNT: t, **{name: read() for name, read in measured.items()}})
         if not math.isfinite(value):
             place = Place(1, 0, len(text.split("\n")[0]))
             raise LanguageError(f"this is {value}", "a hyperparameter must be finite in every step", place)

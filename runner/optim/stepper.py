@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from runner.faults import sentence
 from runner.optim.classes import optimizer_class
-from runner.optim.plans import InitialState, OptimizerPlan, Option, Scheduled, Value, resolve
+from runner.optim.plans import ON, InitialState, OptimizerPlan, Option, Scheduled, Value, elements, resolve
 from runner.optim.updates import Pieces, Replacing, Update, begin_updates, subgroups, total
 
 STEP = "step"
@@ -54,6 +55,7 @@ class AnyStepper(Protocol):
     def update_in_place(self) -> None: ...
     def state(self, name: str) -> Mapping[str, StateValue]: ...
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None: ...
+    def assign_state(self, name: str, entry: str, value: Tensor) -> None: ...
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None: ...
 
 
@@ -220,6 +222,12 @@ class Stepper:
                 self.optimizer.state[self._parameters[name]] = dict(entries)
         self.steps = steps
 
+    def assign_state(self, name: str, entry: str, value: Tensor) -> None:
+        """Replace an existing entry of a parameter's state. The tensor is used without a copy."""
+        self._sync_counters()
+        self._updates = None
+        self.optimizer.state[self._parameters[name]][entry] = value
+
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
         """Set the state of some parameters after `steps` further steps, which other code has computed."""
         self._sync_counters()
@@ -257,12 +265,20 @@ def build(
     Args:
         plan: a plan from `plan_optimizers`.
         parameters: at least those of the plan, on their device.
-        schedule: returns the value of an expression of `t` at t = 1.
+        schedule: returns the value of an expression at t = 1. It raises ValueError if a parameter that the expression
+            reads has no usable value yet.
         initial: returns the initial value of a state entry: a number, or a tensor that broadcasts to the entry.
     """
     own = {name: parameters[name] for name in plan.parameters}
-    groups = [([own[name] for name in group.parameters], _values(group.options, schedule)) for group in plan.groups]
-    optimizer = construct(plan.class_name, _values(plan.options, schedule), groups)
+
+    def made(values: Callable[[Mapping[str, Option]], dict[str, Any]]) -> Optimizer:
+        groups = [([own[name] for name in group.parameters], values(group.options)) for group in plan.groups]
+        return construct(plan.class_name, values(plan.options), groups)
+
+    try:
+        optimizer = made(lambda options: _values(options, schedule))
+    except ValueError:  # the initial value of a parameter is out of range, and may change before the first step
+        optimizer = made(lambda options: _values(_without_measured(options), schedule))
     for name, entries in plan.initial_state.items():
         start_state(optimizer, own[name], {key: initial(entry) for key, entry in entries.items()})
     return Stepper(optimizer, own)
@@ -279,10 +295,29 @@ def construct(
     return make([{"params": parameters, **own} for parameters, own in groups], **options)
 
 
+def refusal(class_name: str, option: str, value: Value | tuple[Value, ...]) -> str | None:
+    """Why torch does not accept a value of a hyperparameter; None if it does."""
+    try:
+        construct(class_name, {option: value}, [([torch.zeros(1, 1)], {})])
+    except (ValueError, TypeError, RuntimeError) as error:
+        return sentence(error)
+    return None
+
+
 def _values(
     options: Mapping[str, Option], schedule: Callable[[Scheduled], int | float | bool]
 ) -> dict[str, Value | tuple[Value, ...]]:
     return {name: resolve(option, schedule) for name, option in options.items()}
+
+
+def _without_measured(options: Mapping[str, Option]) -> dict[str, Option]:
+    """Options without those that read parameters; of these, options for which torch keeps state are on."""
+    found = {name: option for name, option in options.items() if not _is_measured(option)}
+    return found | {name: ON[name] for name in options if name in ON and name not in found}
+
+
+def _is_measured(option: Option) -> bool:
+    return any(isinstance(element, Scheduled) and element.reads for element in elements(option))
 
 
 def start_state(optimizer: Optimizer, parameter: Tensor, entries: Mapping[str, Tensor | int | float | bool]) -> None:

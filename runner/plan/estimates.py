@@ -11,7 +11,7 @@ from runner.faults import Faults
 from runner.language.inference.inference import readable_bytes
 from runner.optim import OptimizerPlan
 from runner.plan.data.sources import SourcePlan
-from runner.plan.program.instructions import Action, Instruction, LoopEnd, LoopStart
+from runner.plan.program.instructions import Action, Evaluate, Instruction, LoopEnd, LoopStart
 from runner.plan.rows.columns import recorded
 from runner.plan.rows.log import LogPlan
 
@@ -35,7 +35,7 @@ class Estimates:
     values: int  # all results of the expression together, an upper bound on its peak
     row: int  # one row as it is logged, before compression
     rows: int  # at most
-    data: int = 0  # sources in memory, buffers of streamed ones, and the cost of reading and shuffling
+    data: int = 0  # sources in memory, buffers of streamed ones, reading, shuffling, and what `evaluate` gathers
 
     @property
     def memory(self) -> int:
@@ -67,6 +67,12 @@ def data_bytes(sources: Iterable[SourcePlan]) -> int:
     all_sources = list(sources)
     stored = sum(source.bytes + source.order_bytes for source in all_sources)
     return stored + max((source.reading_bytes for source in all_sources), default=0)
+
+
+def gathered_bytes(program: Iterable[Instruction]) -> int:
+    """Bytes of the values that `evaluate` gathers over all samples; one step at a time has them."""
+    arguments = [item.argument for item in program if isinstance(item, Action)]
+    return max((argument.bytes for argument in arguments if isinstance(argument, Evaluate)), default=0)
 
 
 def row_bytes(log: LogPlan) -> int:

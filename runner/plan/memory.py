@@ -33,8 +33,41 @@ def bounded_memory(room: int) -> Iterator[None]:
     An operation that needs more raises torch's out-of-memory error. On systems without such a limit, nothing is
     limited.
     """
-    with _limited("RLIMIT_AS", address_space, room):
+    resource = resource_module()
+    _lifted.append(0 if resource is None else resource.getrlimit(resource.RLIMIT_AS)[0])
+    try:
+        with _limited("RLIMIT_AS", address_space, room):
+            yield
+    finally:
+        _lifted.pop()
+
+
+@contextmanager
+def unbounded_memory() -> Iterator[None]:
+    """Context manager that lifts the limit of an enclosing `bounded_memory`; what the block maps does not count.
+
+    Reading a Parquet file starts threads, and glibc aborts the process if one of them cannot allocate.
+    """
+    resource = resource_module()
+    if resource is None or not _lifted:
         yield
+        return
+    limit, hard = resource.getrlimit(resource.RLIMIT_AS)
+    before = address_space()
+    resource.setrlimit(resource.RLIMIT_AS, (_lifted[0], hard))
+    try:
+        yield
+    finally:
+        grown = max(0, address_space() - before)
+        resource.setrlimit(resource.RLIMIT_AS, (_within(limit + grown, _lifted[0], resource.RLIM_INFINITY), hard))
+
+
+_lifted: list[int] = []
+"""The soft limits on address space before each `bounded_memory` that is open."""
+
+
+def _within(limit: int, most: int, unlimited: int) -> int:
+    return limit if most == unlimited else min(limit, most)
 
 
 @contextmanager

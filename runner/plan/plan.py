@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from runner.config import Config
 from runner.errors import Problem
@@ -14,13 +15,16 @@ from runner.language.graph.lowered import Lowered
 from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.data.sources import SourcePlan
+from runner.plan.data.sources import BatchColumn, SourcePlan
+from runner.plan.data.tables.text_cache import ReadTables
 from runner.plan.estimates import Estimates
-from runner.plan.program.instructions import Action, Instruction
+from runner.plan.program.instructions import Action, Instruction, LossScaling
 from runner.plan.rows.columns import Column
 from runner.plan.rows.health import HealthPlan
 from runner.plan.rows.log import LogPlan
 from runner.plan.snapshots import SnapshotPlan
+from runner.plan.tensors.from_run import FromRunPlan
+from runner.plan.tensors.from_run_state import OptimizerStart
 from runner.plan.tensors.initial import Loaded
 from runner.plan.tensors.initial_values import Drawings
 from runner.plan.tensors.tensors import TensorPlan
@@ -48,10 +52,18 @@ class Plan:
     estimates: Estimates
     warnings: tuple[Problem, ...]
     sources: Mapping[str, SourcePlan] = field(default_factory=dict)  # the sources that some step uses
+    declared: Mapping[str, SourcePlan] = field(default_factory=dict)  # all sources of the config
     on_nonfinite: str = "stop"  # or warn, ignore
     health: HealthPlan = field(default_factory=HealthPlan)
+    loss_scaling: LossScaling | None = None
     memory: int | None = None  # bytes that the run may allocate, where the system can limit them
+    fitted: Mapping[str, Tensor] = field(default_factory=dict)  # the values of tensors that are computed from data
+    fitted_from: tuple[BatchColumn, ...] = ()  # the columns of data sources that initial expressions name
+    partial: frozenset[str] = frozenset()  # metrics that may be undefined: rows have null for NaN
+    read: ReadTables = field(default_factory=ReadTables, repr=False, compare=False)  # text tables, until the run begins
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
+    start: FromRunPlan | None = None  # the weights that parameters start from
+    optimizer_starts: Mapping[str, OptimizerStart] = field(default_factory=dict)  # those that do not start anew
 
     @property
     def environment(self) -> Environment:
@@ -74,7 +86,8 @@ class Plan:
         """The data files that the run reads, with links resolved and without duplicates."""
         arrays = [tensor.init.array for tensor in self.tensors.values() if isinstance(tensor.init, Loaded)]
         arrays += [column.array for source in self.sources.values() for column in source.columns]
-        return tuple(dict.fromkeys(array.path for array in arrays))
+        arrays += [column.array for column in self.fitted_from]
+        return tuple(dict.fromkeys(path for array in arrays for path in array.paths))
 
     @property
     def parameters(self) -> tuple[str, ...]:

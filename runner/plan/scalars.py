@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import deque
 from collections.abc import Mapping
 
@@ -11,18 +12,34 @@ from runner.errors import listing
 from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import evaluate, names_in
+from runner.language.text.scalars import attributes_in, evaluate, names_in
+
+NOTHING: Mapping[str, Scalar] = {}
+
+Sizes = Mapping[str, tuple[int, ...]]
+"""The shape of each column of a data source: `train.x.shape`."""
 
 
-def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
-    """The value of every scalar constant, in the order of the file, except those with a problem."""
+def scalar_constants(
+    config: Config, faults: Faults, counts: Mapping[str, Scalar] = NOTHING, sizes: Sizes | None = None
+) -> dict[str, Scalar]:
+    """The value of every scalar constant, in the order of the file, except those with a problem.
+
+    Args:
+        counts: calls such as `classes(train.y)`, whose value the data of the config gives. They are in the result too.
+        sizes: the shapes of columns, which constants may read. Without them, these constants are left out, and so are
+            those that depend on them.
+    """
     declared = {name: value for name, value in config.constants.items() if isinstance(value, (bool, int, float, str))}
-    values: dict[str, Scalar] = {name: value for name, value in declared.items() if not isinstance(value, str)}
+    values: dict[str, Scalar] = {**counts} | {
+        name: value for name, value in declared.items() if not isinstance(value, str)
+    }
     waiting: dict[str, set[str]] = {}
     for name, value in declared.items():
         if isinstance(value, str):
             try:
-                waiting[name] = {read for read in names_in(value) if read in declared}
+                if sizes is not None or not _reads_data(value, config):
+                    waiting[name] = {read for read in names_in(value) if read in declared}
             except LanguageError as error:
                 faults.language(("constants", name), error)
     broken = {name for name, value in declared.items() if isinstance(value, str) and name not in waiting}
@@ -37,7 +54,7 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
         name = ready.popleft()
         del waiting[name]
         try:
-            values[name] = evaluate(str(declared[name]), values)
+            values[name] = evaluate(str(declared[name]), {**values, **(sizes or {})})
         except LanguageError as error:
             faults.language(("constants", name), error)
             broken.add(name)
@@ -53,7 +70,17 @@ def scalar_constants(config: Config, faults: Faults) -> dict[str, Scalar]:
                 doomed.append(reader)
     if waiting:
         _report_cycles(waiting, faults)
-    return {name: values[name] for name in declared if name in values}
+    return {name: values[name] for name in declared if name in values} | {**counts}
+
+
+def _reads_data(text: str, config: Config) -> bool:
+    """Whether an expression reads the size of a column of a data source: `train.x.shape`, `len(train.x)`."""
+    columns = {
+        ast.unparse(node)
+        for node in attributes_in(text)
+        if isinstance(node.value, ast.Name) and node.value.id in config.data
+    }
+    return any(f"{column}.shape" in text or f"len({column})" in text for column in columns)
 
 
 def _report_cycles(waiting: Mapping[str, set[str]], faults: Faults) -> None:

@@ -10,12 +10,12 @@ from typing import Literal
 
 from runner.config import Config
 from runner.config.record_models import SnapshotDeclaration, ToleranceDeclaration
-from runner.errors import did_you_mean, listing
+from runner.errors import listing
 from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.estimates import count_rows
 from runner.plan.program.instructions import Instruction
-from runner.plan.rows.columns import Column
+from runner.plan.rows.columns import Column, column_hint, matches
 from runner.plan.scalars import integer, number
 
 FEWEST_RUNS = 3
@@ -59,9 +59,12 @@ def plan_snapshot(
     every = integer(declared.every, (*path, "every"), scalars, faults, 1) if own else _every_of_log(config, scalars)
     restart = _restart(declared, (*path, "restart"), scalars, faults, count_rows(program, every or 1))
     for place, pattern in enumerate(declared.include or ()):
-        _check_glob(pattern, (*path, "include", place), columns, faults, key=False)
+        if not any(matches(column, pattern) for column in columns):
+            _check_glob(pattern, (*path, "include", place), columns, faults, key=False)
     include = config.log.include if declared.include is None else declared.include
-    kept = [column.name for column in columns if include is None or _matches(column.name, include)]
+    kept = [
+        column.name for column in columns if include is None or any(matches(column, pattern) for pattern in include)
+    ]
     by_glob: list[tuple[str, TolerancePlan]] = []
     for pattern, tolerance in declared.tolerances.items():
         place_of = (*path, "tolerances", pattern)
@@ -158,10 +161,10 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], faults: Faults, *, key: bool) -> bool:
-    names = [column.name for column in columns]
-    if any(_matches(name, [pattern]) for name in names):
+    if any(_matches(column.name, [pattern]) for column in columns):
         return True
-    hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
+    sliced = next((column.name for column in columns if matches(column, pattern)), None)
+    hint = f"write `{sliced}`: a snapshot compares whole tensors" if sliced else column_hint(pattern, columns)
     faults.add(path, f"`{pattern}` matches no column", hint, key=key)
     return False
 

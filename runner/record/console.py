@@ -1,4 +1,4 @@
-"""Prints rows to a terminal: small tensors whole, large ones as shape and statistics."""
+"""Prints rows to a terminal: small tensors whole, large ones as shape and statistics, also of their slices."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from torch import Tensor
 from runner.engine.rows import Row
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
-from runner.record.rows.summary import Summary, summarize
+from runner.plan.rows.slices import slice_names
+from runner.record.rows.summary import Summary, summarize, summarize_slices
+from runner.text import counted
 
 LARGEST_WHOLE = 64
 """The most elements of a tensor that is printed whole, if it takes at most `TALLEST_WHOLE` lines."""
 TALLEST_WHOLE = 8
+MOST_SLICES = 16
+"""The most slices of a stacked tensor that are printed; of more, the first and the last of them."""
 WIDEST_LABEL = 28
 
 BOLD, DIM, RED = "1", "2", "31"
@@ -37,6 +41,26 @@ class _Line:
     position: int
     gradient: int | None
     always: bool  # whether to print a missing value, as None
+    slices: tuple[tuple[int, str], ...]  # number and name of each slice to print, if the tensor is not printed whole
+    omitted: int  # slices that are not printed, in the middle
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A tensor, or a slice of it, as text."""
+
+    label: str
+    texts: list[str]
+    gradient: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Printed:
+    """A tensor as text; a step does not change most tensors."""
+
+    value: Tensor | None
+    texts: list[str]
+    slices: list[list[str]]  # of all slices; empty if the tensor is printed whole
 
 
 class RowPrinter:
@@ -72,10 +96,13 @@ class RowPrinter:
         self._last_rows: deque[Row] = deque(maxlen=last)
         self._seen = 0
         self._lines = _lines_of(columns)
+        self._leading = [len(column.leading) for column in columns]
         labels = [line.label for line in self._lines]
+        large = [line for line in self._lines if (columns[line.position].elements or 0) > LARGEST_WHOLE]
+        labels += [name for line in large for _, name in line.slices]
         labels += [GRADIENT] * any(line.gradient is not None for line in self._lines)
         self._label_width = min(max(map(len, labels), default=0), WIDEST_LABEL)
-        self._texts: dict[int, tuple[Tensor, list[str]]] = {}  # by column: a step does not change most tensors
+        self._printed: dict[int, _Printed] = {}  # by column
 
     def __call__(self, row: Row) -> None:
         """Print a row, or keep it as one of the last rows."""
@@ -116,22 +143,34 @@ class RowPrinter:
     def _body(self, row: Row) -> Iterator[str]:
         inner = self._width - len(_INDENT) - self._label_width - 2
         shown = [line for line in self._lines if line.always or row.values[line.position] is not None]
-        left = {line.position: self._formatted(line.position, row, inner) for line in shown}
-        paired = [line for line in shown if line.gradient is not None]
-        room = inner - max((_widest(left[line.position]) for line in paired), default=0) - len(_INLINE_GRADIENT)
-        for line in shown:
-            texts = left[line.position]
-            if line.gradient is None:
-                yield from self._block(line.label, texts)
-                continue
-            gradient = self._formatted(line.gradient, row, inner)
-            if len(texts) == len(gradient) == 1 and _widest(gradient) <= room:
+        entries = [entry for line in shown for entry in self._entries(line, row, inner)]
+        widest = max((_widest(entry.texts) for entry in entries if entry.gradient is not None), default=0)
+        room = inner - widest - len(_INLINE_GRADIENT)
+        for entry in entries:
+            texts, gradient = entry.texts, entry.gradient
+            if gradient is None:
+                yield from self._block(entry.label, texts)
+            elif len(texts) == len(gradient) == 1 and _widest(gradient) <= room:
                 padding = " " * (inner - room - len(_INLINE_GRADIENT) - _width(texts[0]))
                 inline = self._styled(GRADIENT, DIM) + "  " + gradient[0]
-                yield from self._block(line.label, [f"{texts[0]}{padding}   {inline}"])
+                yield from self._block(entry.label, [f"{texts[0]}{padding}   {inline}"])
             else:
-                yield from self._block(line.label, texts)
+                yield from self._block(entry.label, texts)
                 yield from self._block(self._styled(GRADIENT, DIM), gradient)
+
+    def _entries(self, line: _Line, row: Row, width: int) -> Iterator[_Entry]:
+        """Yields a line as text, and then its slices if the tensor is not printed whole."""
+        left = self._formatted(line.position, row, width)
+        right = None if line.gradient is None else self._formatted(line.gradient, row, width)
+        yield _Entry(line.label, left.texts, None if right is None else right.texts)
+        if not left.slices:
+            return
+        for place, (number, name) in enumerate(line.slices):
+            if line.omitted and place == MOST_SLICES // 2:
+                yield _Entry("", [self._styled(f"… {counted(line.omitted, 'slice')} …", DIM)])
+            yield _Entry(
+                name, left.slices[number], right.slices[number] if right is not None and right.slices else None
+            )
 
     def _block(self, label: str, texts: list[str]) -> Iterator[str]:
         if _width(label) > self._label_width:
@@ -141,24 +180,23 @@ class RowPrinter:
             yield f"{_INDENT}{label}{' ' * (self._label_width - _width(label))}  {text}"
             label = ""
 
-    def _formatted(self, position: int, row: Row, width: int) -> list[str]:
+    def _formatted(self, position: int, row: Row, width: int) -> _Printed:
         value = row.values[position]
         if value is None:
-            return [self._styled("None", DIM)]
-        known = self._texts.get(position)
-        if known is None or known[0] is not value:
-            known = self._texts[position] = (value, self._whole_or_summary(value.detach(), width))
-        return known[1]
+            return _Printed(None, [self._styled("None", DIM)], [])
+        known = self._printed.get(position)
+        if known is None or known.value is not value:
+            known = self._printed[position] = self._print_tensor(value, self._leading[position], width)
+        return known
 
-    def _whole_or_summary(self, value: Tensor, width: int) -> list[str]:
-        if value.numel() <= LARGEST_WHOLE:
-            value = value.cpu()
-            for asked in (width, width * 3 // 4):  # torch may print wider lines: it ignores the point of `0.`
-                with torch._tensor_str.printoptions(linewidth=asked):
-                    texts = repr(value).splitlines()
-                if _widest(texts) <= width and len(texts) <= TALLEST_WHOLE:
-                    return texts
-        return self._folded(self._facts(summarize(value)), width)
+    def _print_tensor(self, value: Tensor, leading: int, width: int) -> _Printed:
+        detached = value.detach()
+        whole = _whole(detached, width)
+        if whole is not None:
+            return _Printed(value, whole, [])
+        slices = summarize_slices(detached, leading) if leading else []
+        texts = self._folded(self._facts(summarize(detached)), width)
+        return _Printed(value, texts, [self._folded(self._facts(summary)[1:], width) for summary in slices])
 
     def _facts(self, summary: Summary) -> list[str]:
         facts = [f"{tuple(summary.shape)} {dtype_name(summary.dtype)}"]
@@ -188,6 +226,18 @@ class RowPrinter:
         return f"\x1b[{style}m{text}\x1b[0m" if self._color else text
 
 
+def _whole(value: Tensor, width: int) -> list[str] | None:
+    """A tensor with all its elements, as lines; None if it is too large."""
+    if value.numel() <= LARGEST_WHOLE:
+        value = value.cpu()
+        for asked in (width, width * 3 // 4):  # torch may print wider lines: it ignores the point of `0.`
+            with torch._tensor_str.printoptions(linewidth=asked):
+                texts = repr(value).splitlines()
+            if _widest(texts) <= width and len(texts) <= TALLEST_WHOLE:
+                return texts
+    return None
+
+
 def wants_color(stream: TextIO) -> bool:
     """Whether to print styles: `stream` is a terminal, TERM is not `dumb`, and NO_COLOR is not set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -201,8 +251,19 @@ def _lines_of(columns: Sequence[Column]) -> list[_Line]:
         if column.role == "gradient" and column.name.removesuffix(".grad") in weights:
             continue  # printed with its weight
         gradient = positions.get(f"{column.name}.grad") if column.role == "weight" else None
-        lines.append(_Line(column.name, position, gradient, always=column.role in ("weight", "gradient")))
+        slices = _slices_of(column)
+        omitted = max(0, len(slices) - MOST_SLICES)
+        if omitted:
+            slices = slices[: MOST_SLICES // 2] + slices[-MOST_SLICES // 2 :]
+        always = column.role in ("weight", "gradient")
+        lines.append(_Line(column.name, position, gradient, always, tuple(slices), omitted))
     return lines
+
+
+def _slices_of(column: Column) -> list[tuple[int, str]]:
+    """The number and the name of each slice that the log records."""
+    names = enumerate(slice_names(column.name, column.leading))
+    return [(number, name) for number, name in names if column.only is None or name in column.only]
 
 
 def _widest(texts: Sequence[str]) -> int:

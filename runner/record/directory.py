@@ -9,11 +9,10 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from runner.config.run_paths import CONFIG_FILE, MANIFEST_FILE
 from runner.errors import Problem, RunError, UsageError
-from runner.safe_files import Busy, Folder
+from runner.safe_files import Busy, Content, Folder
 
-CONFIG_FILE = "config.yaml"
-MANIFEST_FILE = "run.json"
 ROWS_FOLDER = "rows"
 
 
@@ -53,9 +52,7 @@ def _make_exclusively(parent: Folder, stamp: str) -> str:
         return name
 
 
-def write_atomically(
-    path: Path, content: bytes | memoryview, *, through: Path | None = None, synced: bool = True
-) -> None:
+def write_atomically(path: Path, content: Content, *, through: Path | None = None, synced: bool = True) -> None:
     """Write a file atomically: a reader finds either the old content or the new one, also after a crash.
 
     Args:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.config.run_paths import MANIFEST_FILE
 from runner.errors import UsageError
-from runner.record.directory import MANIFEST_FILE, ROWS_FOLDER
+from runner.record.directory import ROWS_FOLDER
 from runner.record.manifest import read_manifest
 from runner.safe_files import Folder
 

@@ -1,4 +1,4 @@
-"""`run.json`: what ran, where, from which commit, and how it ended. Reading it does not import torch."""
+"""Writes and reads `run.json`: the config, environment, commit and end of a run. Reading does not import torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.run_paths import MANIFEST_FILE
 from runner.errors import Problem, SteprunError, UsageError
-from runner.record.directory import MANIFEST_FILE, write_atomically
+from runner.record.directory import write_atomically
 from runner.record.json_fields import (
     COUNT,
     DURATION,
     INTEGER,
-    LARGEST_JSON,
     MAPPING,
     PATHS,
     TEXT,
@@ -30,10 +30,9 @@ from runner.record.json_fields import (
     list_of,
     mapping_of,
     or_null,
-    parse_json,
 )
 from runner.record.repository import DirtyCheck, find_repository
-from runner.safe_files import Folder
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from runner.plan.rows.columns import Column
 
 GIT_PATIENCE = 0.2
-"""Seconds that the end of a run waits for git to report whether tracked files were changed."""
+"""Maximum time in seconds to wait for git at the end of a run: whether tracked files have changed."""
 
 _PROBLEM = Kind("a problem", lambda value: isinstance(value, dict) and isinstance(value.get("message"), str))
 _FAILURE = Kind(
@@ -68,7 +67,10 @@ FIELDS: Mapping[str, Kind] = {
     "columns": list_of(MAPPING, "a list of mappings"),
     "data_folders": PATHS,
     "data_files": mapping_of(MAPPING, "a mapping of mappings"),
+    "data_columns": mapping_of(MAPPING, "a mapping of mappings"),
+    "fitted": MAPPING,
     "config_fields": mapping_of(TEXT, "a mapping of strings"),
+    "continues": or_null(MAPPING),
     "resumed": or_null(list_of(MAPPING, "a list of mappings")),
 }
 """The fields of a manifest; a manifest from an earlier version may lack some."""
@@ -91,19 +93,25 @@ class RunDescription:
 
 
 class Manifest:
-    """The manifest of this process's run: written with status `running`, and again when the run ends.
+    """Writes the manifest of the run of this process: once with status `running`, and again at the end of the run.
 
-    For a new run, the first manifest becomes durable only with `sync_opening`.
+    The first manifest of a new run survives a power failure only after `sync_opening` of `runner/record/directory.py`.
     """
 
     def __init__(
-        self, directory: Path, description: RunDescription, columns: Sequence[Column], *, resumed_at: int | None = None
+        self,
+        directory: Path,
+        description: RunDescription,
+        columns: Sequence[Column],
+        *,
+        resumed_at: int | None = None,
+        copied_rows: int = 0,
     ) -> None:
         self._path = directory / MANIFEST_FILE
         self._began = time.monotonic()
         repository = find_repository(Path.cwd())
         self.content = _opening(description, columns)
-        self._rows_before = resumed_at or 0
+        self._rows_before = resumed_at or copied_rows
         self._seconds_before = 0.0
         if resumed_at is not None:
             before = read_manifest(directory)
@@ -120,7 +128,7 @@ class Manifest:
         self._dirty = DirtyCheck(repository) if repository else None
 
     def warn(self, message: str) -> None:
-        """Add a warning, unless it is there already; it is written at the end of the run."""
+        """Add a warning, once for each text; the file is written at the end of the run."""
         if message not in self.content["warnings"]:
             self.content["warnings"].append(message)
 
@@ -129,8 +137,12 @@ class Manifest:
         self.content["resumed"][-1]["changed_data"] = list(paths)
         self._write()
 
+    def digest(self, path: str, sha256: str) -> None:
+        """Add the digest of a large data file; it is written at the end of the run."""
+        self.content["data_files"][path]["sha256"] = sha256
+
     def compiled(self, seconds: float) -> None:
-        """Add the seconds of a compilation, which the run's `seconds` include; written at the end of the run."""
+        """Add the seconds of a compilation, which are part of `seconds`; the file is written at the end of the run."""
         self.content["compile_seconds"] = round((self.content["compile_seconds"] or 0.0) + seconds, 6)
 
     def finish(self, rows: int, error: BaseException | None = None) -> None:
@@ -272,7 +284,7 @@ def _exists(pid: int) -> bool:
 
 
 def process_start(pid: int) -> str | None:
-    """The boot and tick at which a process started, to tell it from a later one with its pid; None except on Linux."""
+    """The boot and tick at which a process started: a later process may have its pid. None except on Linux."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

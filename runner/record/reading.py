@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from runner.config.run_paths import CONFIG_FILE, LATEST, MANIFEST_FILE, resolved_run
 from runner.engine.rows import Columns, Row
 from runner.errors import Problem, UsageError, did_you_mean
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
-from runner.record.directory import CONFIG_FILE, MANIFEST_FILE
 from runner.record.manifest import read_manifest
 from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
 from runner.safe_files import Folder
-from runner.text import counted
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
     from runner.config import Config
+    from runner.record.checkpoints.weights import Weights
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -38,11 +38,13 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 def open_run(path: str | Path) -> Run:
     """Open the run in a run directory, even while it is running or after it was killed.
 
+    Args:
+        path: a run directory, or `runs/NAME/latest` or `runs/NAME` for the newest run of that name.
     Raises:
         UsageError: `path` is not a run directory.
         RunError: a file of its rows is damaged; the message names the file.
     """
-    directory = Path(path)
+    directory = resolved_run(path)
     check_is_run(directory)
     return Run(directory)
 
@@ -56,11 +58,10 @@ def check_is_run(directory: Path) -> None:
 def _not_a_run(directory: Path) -> Problem:
     if directory.is_file():
         return Problem(f"{directory} is a file, not a run directory", hint="`steprun runs` lists the recorded runs")
+    if directory.name == LATEST and directory.parent.is_dir():
+        return Problem(f"there is no run in {directory.parent}", hint="`steprun runs` lists the recorded runs")
     if not directory.is_dir():
         return Problem(f"there is no folder {directory}", hint="`steprun runs` lists the recorded runs")
-    runs = sorted(manifest.parent for manifest in directory.glob(f"*/{MANIFEST_FILE}"))
-    if runs:
-        return Problem(f"{directory} contains {counted(len(runs), 'run')}", hint=f"the latest is {runs[-1]}")
     return Problem(
         f"{directory} is not a run directory: it has no {MANIFEST_FILE}", hint="`steprun runs` lists the recorded runs"
     )
@@ -108,6 +109,17 @@ class Run:
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
         return runner.config.loads(text, self.path, name=str(path), limits=limits, allowed_folders=allowed_folders)
+
+    @functools.cached_property
+    def weights(self) -> Weights:
+        """The weights at the end of the run, by name; each access reads one tensor, on the CPU, in its true dtype.
+
+        Raises:
+            UsageError: the run left no weights.
+        """
+        from runner.record.checkpoints.weights import Weights
+
+        return Weights(self.path)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -256,7 +268,7 @@ def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:
 
 
 def _not_whole(name: str, substitutes: Sequence[Column]) -> Problem:
-    kept = "statistics" if len(substitutes) > 1 else "a digest"
+    kept = "a digest" if substitutes[0].is_digest else "statistics"
     return Problem(
         f"the log kept {kept} of `{name}`, not its elements",
         hint=f"it has {', '.join(column.name for column in substitutes)}; `log: {{tensors: full}}` keeps every element",

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from runner.config.run_paths import CONFIG_FILE
 from runner.engine.rows import Row
 from runner.errors import Problem, RunError
 from runner.plan.rows.columns import Column
-from runner.record.directory import CONFIG_FILE, locked, sync_opening, write_atomically
+from runner.record.directory import locked, sync_opening, write_atomically
 from runner.record.manifest import Manifest, RunDescription
+from runner.record.rows.part_reading import Part
 from runner.record.rows.transfer import Transfer
 from runner.record.rows.writer import RowWriter
 
@@ -25,6 +27,7 @@ class Recording:
     write: Callable[[Row], None]  # records a row; raises RunError if an earlier one could not be written
     warn: Callable[[str], None]  # adds a warning to the manifest
     compiled: Callable[[float], None]  # adds the seconds of a compilation to the manifest
+    digest: Callable[[str, str], None]  # adds the SHA-256 of a large data file, by its path, to the manifest
     flush: Callable[[], None]  # waits until every row so far is on disk
 
 
@@ -37,6 +40,14 @@ class Recorded:
     changed_data: tuple[str, ...] = ()  # data files that have changed; the user allowed this
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The rows of another run with which a new one begins."""
+
+    parts: Sequence[Part]
+    rows: int
+
+
 @contextmanager
 def recording(
     directory: Path,
@@ -45,6 +56,7 @@ def recording(
     config: str,
     recorded: Recorded | None = None,
     transfer: Transfer | None = None,
+    copied: Copied | None = None,
 ) -> Iterator[Recording]:
     """Record a run into a new directory, or continue one that was stopped: `config.yaml`, `run.json`, `rows/`.
 
@@ -61,7 +73,7 @@ def recording(
         RunError: something could not be written.
     """
     with nullcontext() if recorded is not None else locked(directory):
-        yield from _recording(directory, columns, description, config, recorded, transfer)
+        yield from _recording(directory, columns, description, config, recorded, transfer, copied)
 
 
 def _recording(
@@ -71,21 +83,31 @@ def _recording(
     config: str,
     recorded: Recorded | None,
     transfer: Transfer | None,
+    copied: Copied | None,
 ) -> Iterator[Recording]:
     try:
         if recorded is None:
             write_atomically(directory / CONFIG_FILE, config.encode(), synced=False)
-        manifest = Manifest(directory, description, columns, resumed_at=recorded.rows if recorded else None)
+        manifest = Manifest(
+            directory,
+            description,
+            columns,
+            resumed_at=recorded.rows if recorded else None,
+            copied_rows=copied.rows if copied else 0,
+        )
         if recorded is not None and recorded.changed_data:
             manifest.note_changed_data(recorded.changed_data)
     except OSError as error:
         raise _cannot_write(directory, error) from error
-    existing = recorded or Recorded(0, 0)
+    try:
+        existing = recorded or (Recorded(0, 0) if copied is None else _copy(copied, columns, directory))
+    except OSError as error:
+        raise _cannot_write(directory, error) from error
     opening = partial(sync_opening, directory) if recorded is None else None
     writer = RowWriter(directory, columns, parts=existing.parts, rows=existing.rows, transfer=transfer, opening=opening)
     try:
         with writer:
-            yield Recording(directory, writer.write, manifest.warn, manifest.compiled, writer.flush)
+            yield Recording(directory, writer.write, manifest.warn, manifest.compiled, manifest.digest, writer.flush)
     except BaseException as error:
         try:
             manifest.finish(writer.rows_on_disk, error)
@@ -96,6 +118,12 @@ def _recording(
         manifest.finish(writer.rows_on_disk)
     except OSError as error:
         raise _cannot_write(directory, error) from error
+
+
+def _copy(copied: Copied, columns: Sequence[Column], directory: Path) -> Recorded:
+    from runner.record.rows.parts import copy_rows  # imports pyarrow, which other runs import on another thread
+
+    return Recorded(copied.rows, copy_rows(copied.parts, copied.rows, columns, directory))
 
 
 def _cannot_write(directory: Path, error: OSError) -> RunError:

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from runner.config import load
+from runner.config import load, overridden
 from runner.engine import Compiling, execute, initial_state
 from runner.engine.rows import Row
-from runner.engine.watch.watch import Watch, tell_as_warning
-from runner.errors import Problem
+from runner.engine.watch.watch import Watch, report_as_warning
+from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
+from runner.plan.tensors.run_files import BEST, BEST_FILE, LAST
+from runner.record.checkpoints.config_fields import config_fields
+from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
-from runner.record.config_fields import config_fields
-from runner.record.data_files import DATA_FILES, data_files
+from runner.record.checkpoints.weights import save_weights
+from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
-from runner.record.recorder import Recorded, recording
+from runner.record.recorder import Copied, Recorded, recording
 from runner.record.rows.transfer import transfer_from
+
+CONTINUES = "continues"
+"""The manifest's key for the finished run that a longer one begins with."""
 
 CONFIG_FIELDS = "config_fields"
 """The manifest's key for the fields that the rows depend on."""
@@ -54,6 +63,17 @@ def run(
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """A finished run, whose first rows and kept state a longer run begins with."""
+
+    run: Run
+    rows: int  # how many of its rows the longer run has
+    checkpoint: Path
+    field: str  # the field of the config that grows
+    changed_data: tuple[str, ...] = ()  # data files that have changed; the user allowed this
+
+
+@dataclass(frozen=True, slots=True)
 class Resumption:
     """The place from which to resume a run."""
 
@@ -70,16 +90,18 @@ def run_recorded(
     checkpoint_every: int | None = None,
     stop: Callable[[], bool] | None = None,
     resumption: Resumption | None = None,
+    earlier: Earlier | None = None,
     compiling: Compiling | None = None,
 ) -> None:
     """Execute a plan and record it in a directory from `create_run_directory`.
 
     Args:
         command: the command line for the manifest; this process's by default.
-        see: called with each row once it is recorded.
+        see: called with each row after it is recorded.
         checkpoint_every: number of rows between checkpoints.
-        stop: called after each row; if it returns true, the state is saved and the run ends as interrupted.
-        resumption: where to resume a stopped run. Rows that are on disk are computed again, but not written.
+        stop: called after each row. If it returns true, the state is saved, and the run ends as interrupted.
+        resumption: where to resume a stopped run. Rows on disk are computed again, but not written again.
+        earlier: a finished run that this one makes longer.
         compiling: called at each compilation of `engine: compile`.
     Raises:
         RunError: a step failed, or rows could not be written; the rows recorded before can be opened.
@@ -88,14 +110,21 @@ def run_recorded(
     state = initial_state(plan)
     if resumption is not None and resumption.checkpoint is not None:
         load_checkpoint(plan, state, resumption.checkpoint)
+    if earlier is not None:
+        load_checkpoint(plan, state, earlier.checkpoint, grown=earlier.field)
     recorded = None if resumption is None else resumption.recorded
-    description = _description(plan, sys.argv if command is None else command)
+    files = data_files(plan.files)
+    plan = _as_recorded(plan, files)
+    more = save_fitted(directory, plan.fitted)
+    description = _description(plan, sys.argv if command is None else command, files, earlier, more)
     transfer = transfer_from(plan.device)
-    with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer) as record:
+    with recording(
+        directory, plan.columns, description, _config_text(plan), recorded, transfer, _copied(earlier)
+    ) as record:
 
         def report(problem: Problem) -> None:
             record.warn(problem.render())
-            tell_as_warning(problem)
+            report_as_warning(problem)
 
         def report_compilation(path: str, seconds: float | None) -> None:
             if seconds is not None:
@@ -108,9 +137,17 @@ def run_recorded(
         watch = Watch(plan, state, report)
 
         def save(tag: str | None) -> None:
-            if watch.sound():  # if this step makes the run fail, the run must not resume from here
+            if tag == LAST and not plan.config.log.weights:
+                return
+            if watch.sound():  # a run must not resume from a step that makes it fail
                 record.flush()
                 save_checkpoint(plan, state, directory, tag)
+                if tag == BEST and plan.config.log.weights:
+                    save_weights(plan, state, directory, BEST_FILE)
+
+        def finish() -> None:
+            if plan.config.log.weights:
+                save_weights(plan, state, directory)
 
         rows: Iterable[Row] = execute(
             plan, state, checkpoint=save, shared=True, watch=watch, compiling=report_compilation
@@ -118,16 +155,21 @@ def run_recorded(
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:
-            rows = _saving(rows, save, checkpoint_every, stop)
+            rows = _saving(rows, save, checkpoint_every, stop, finish)
         write = record.write
-        with limited_data(plan.memory):
-            if see is None:
-                for row in rows:
-                    write(row)
-            else:
-                for row in rows:
-                    write(row)
-                    see(row)
+        try:
+            with digesting(files, record.digest), limited_data(plan.memory):
+                if see is None:
+                    for row in rows:
+                        write(row)
+                else:
+                    for row in rows:
+                        write(row)
+                        see(row)
+        except ExpectationError:  # the step changed nothing: the weights are those of the last row
+            finish()
+            raise
+        finish()
 
 
 def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
@@ -136,19 +178,49 @@ def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
 
 
 def _saving(
-    rows: Iterable[Row], save: Callable[[str | None], None], every: int | None, stop: Callable[[], bool] | None
+    rows: Iterable[Row],
+    save: Callable[[str | None], None],
+    every: int | None,
+    stop: Callable[[], bool] | None,
+    finish: Callable[[], None],
 ) -> Iterator[Row]:
-    """Yields the rows; saves a checkpoint after every `every` rows, and before KeyboardInterrupt if `stop` is true."""
+    """Yields the rows; saves a checkpoint after every `every` rows.
+
+    If `stop` is true, it saves one, calls `finish`, and raises KeyboardInterrupt.
+    """
     for row in rows:
         yield row
         if every is not None and row.number and row.number % every == 0:
             save(None)
         if stop is not None and stop():
             save(None)
+            finish()
             raise KeyboardInterrupt
 
 
-def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
+def _copied(earlier: Earlier | None) -> Copied | None:
+    return None if earlier is None else Copied(earlier.run.parts, earlier.rows)
+
+
+def _as_recorded(plan: Plan, files: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The plan with the config that is recorded: `from_run` names the run itself, and has the digest of its weights."""
+    start = plan.start
+    if start is None:
+        return plan
+    declared = {"run": str(start.run), "at": start.at, "optimizer": start.optimizer}
+    whole = files[str(start.weights.path)].get("sha256")
+    if whole is not None:
+        declared["sha256"] = whole
+    return replace(plan, config=overridden(plan.config, [f"from_run={json.dumps(declared)}"]))
+
+
+def _description(
+    plan: Plan, command: Sequence[str], files: Mapping[str, Any], earlier: Earlier | None, fitted: Mapping[str, Any]
+) -> RunDescription:
+    more: dict[str, Any] = {**fitted}
+    if earlier is not None:
+        grown = {"run": os.path.abspath(earlier.run.path), "row": earlier.rows, "field": earlier.field}
+        more[CONTINUES] = grown | ({"changed_data": list(earlier.changed_data)} if earlier.changed_data else {})
     return RunDescription(
         command=command,
         name=plan.name,
@@ -160,7 +232,9 @@ def _description(plan: Plan, command: Sequence[str]) -> RunDescription:
         more={
             "data_folders": [str(folder) for folder in plan.config.document.folders()],
             CONFIG_FIELDS: config_fields(plan.config.document),
-            DATA_FILES: data_files(plan.files),
+            DATA_FILES: files,
+            DATA_COLUMNS: data_columns(plan.declared),
+            **more,
         },
     )
 

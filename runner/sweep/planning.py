@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from runner.config import Config, overridden
 from runner.config.sweep_models import SweepDeclaration
 from runner.errors import ConfigError, Problem, UsageError, did_you_mean
-from runner.faults import Faults
+from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import evaluate
 from runner.plan import Plan, PlanLimits, compile
-from runner.plan.scalars import scalar_constants
+from runner.plan.program.last_loop import last_loop
+from runner.plan.scalars import integer, number, scalar_constants
 from runner.sweep.choosing.objective import Objective, objective_of
 from runner.sweep.lanes.varying import varying
 from runner.sweep.points.identity import Identities
@@ -45,6 +48,7 @@ class SweepPlan:
     declared: SweepDeclaration | None = None
     sampler: str | None = None  # then `points` and `tasks` are empty: they depend on results
     batch: int = 0
+    halving: tuple[Objective, tuple[int, ...], Fraction] | None = None
     repeated: int = 0  # points left out because another one has the same numbers
     excluded: int = 0  # points left out by `where`
 
@@ -93,7 +97,10 @@ def plan_sweep(
     if points[0].values != start.values:
         first = compile(overridden(base, points[0].overrides), allowed=allowed, limits=limits)
     objective = _objective(config, first, points)
-    return SweepPlan(base, points, tasks, first, objective, config.sweep, repeated=repeated, excluded=excluded)
+    halving = _halving(config, first, objective)
+    return SweepPlan(
+        base, points, tasks, first, objective, config.sweep, halving=halving, repeated=repeated, excluded=excluded
+    )
 
 
 def plan_sampled(
@@ -251,3 +258,51 @@ def _objective(config: Config, plan: Plan, points: Sequence[Point]) -> Objective
             path = ("sweep", "objective", "mean_over")
             raise ConfigError(document.problem(path, f"the sweep has no axis `{name}`", hint))
     return objective
+
+
+def _halving(
+    config: Config, plan: Plan, objective: Objective | None
+) -> tuple[Objective, tuple[int, ...], Fraction] | None:
+    """When points are compared, and the fraction that goes on.
+
+    Raises:
+        ConfigError: no point is compared at one of the iterations, or the fraction is not between 0 and 1.
+    """
+    declared = None if config.sweep is None else config.sweep.halving
+    if declared is None or objective is None:
+        return None
+    faults = Faults(config.document)
+    path = ("sweep", "halving")
+    loop = last_loop(plan.program)
+    times = 0 if loop is None else loop.times
+    at: list[int] = []
+    for place, written in enumerate(declared.at):
+        found = integer(written, (*path, "at", place), plan.scalars, faults, 1)
+        if found is None:
+            continue
+        if found >= times:
+            message = f"no point is compared after iteration {found:,}: its last loop has {times:,}"
+            faults.add((*path, "at", place), message, f"write a number below {times:,}" if times else "write a loop")
+        elif at and found <= at[-1]:
+            faults.add((*path, "at", place), f"{found:,} does not come after {at[-1]:,}", "write them in order")
+        else:
+            at.append(found)
+    keep = _fraction(declared.keep, (*path, "keep"), plan.scalars, faults)
+    faults.stop()
+    assert keep is not None
+    return objective, tuple(at), keep
+
+
+def _fraction(written: object, path: ConfigPath, scalars: Mapping[str, Scalar], faults: Faults) -> Fraction | None:
+    """A fraction of the points; `1/3` is exact."""
+    try:
+        found = Fraction(str(written).replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        value = number(written, path, scalars, faults)
+        if value is None:
+            return None
+        found = Fraction(value) if math.isfinite(value) else Fraction(0)
+    if not 0 < found < 1:
+        faults.add(path, f"a fraction of the points lies between 0 and 1, and this is {written}", "write `1/3`")
+        return None
+    return found

@@ -25,13 +25,15 @@ from runner.sweep.executors.processes import Processes
 from runner.sweep.executors.settings import Settings
 from runner.sweep.lanes.grouping import OFF, TIME_LIMIT, Grouping
 from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbered
-from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.outcome import Outcome, joined
+from runner.sweep.points.space import Point
+from runner.sweep.points.task import Task
 from runner.sweep.record.config import SWEEP_FILE, load_sweep
 from runner.sweep.record.manifest import now, opening, read_manifest, this_process, write_manifest
 from runner.sweep.record.merging import merge_parts
-from runner.sweep.record.reading import finished_outcomes, known_points, next_chunk
+from runner.sweep.record.reading import known_points, next_chunk, outcomes_on_disk
 from runner.sweep.record.table import write_table
-from runner.sweep.rounds import Pairs, Rounds, rounds_of
+from runner.sweep.rounds import Rounds, rounds_of
 
 TABLE_SECONDS = 1.0
 """The least time between two writes of the table."""
@@ -136,8 +138,9 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
     with Folder(directory) as folder:
         folder.remove_leftovers()
     before = {
-        outcome.identity: outcome
-        for outcome in finished_outcomes(directory)
+        (outcome.identity, outcome.rung): outcome
+        for rungs in outcomes_on_disk(directory).values()
+        for outcome in rungs
         if not (retry and outcome.status == "failed")
     }
     manifest = read_manifest(directory) | {"status": "running", "process": this_process(), "ended": None}
@@ -148,12 +151,12 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
         journal.write("running")
         try:
             while pairs := rounds.next(journal.outcomes):
-                journal.pairs += pairs
+                journal.pairs |= {point.index: (point, task) for point, task in pairs}
                 tasks = [task for _, task in pairs]
-                known = [replace(before[task.identity], index=task.index) for task in tasks if task.identity in before]
+                known = [replace(before[key], index=task.index) for task in tasks if (key := _key(task, before))]
                 journal.add(known)
                 watch.ended(known)
-                waiting = [task for task in tasks if task.identity not in before]
+                waiting = [task for task in tasks if _key(task, before) is None]
                 if not waiting:
                     continue
                 executor = executor or _executor(directory, plan, how)
@@ -185,6 +188,14 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
     return journal.outcomes
 
 
+def _key(task: Task, before: Mapping[tuple[str, int], Outcome]) -> tuple[str, int] | None:
+    """The key of the outcome of a task, if it is on disk."""
+    found = before.get((task.identity, task.rung))
+    if found is None or (found.status == "paused" and task.until is None):
+        return None
+    return (task.identity, task.rung)
+
+
 class _FailedFast(Exception):
     """A point has failed, and the caller wants no further ones."""
 
@@ -196,7 +207,7 @@ class _Journal:
     directory: Path
     objective: Objective | None
     manifest: dict[str, Any]
-    pairs: Pairs = field(default_factory=list)
+    pairs: dict[int, tuple[Point, Task]] = field(default_factory=dict)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     written: float = 0.0
 
@@ -206,11 +217,13 @@ class _Journal:
         return time.monotonic() - self.written >= TABLE_SECONDS
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        self.outcomes |= {outcome.index: outcome for outcome in outcomes}
+        for outcome in outcomes:
+            earlier = self.outcomes.get(outcome.index)
+            self.outcomes[outcome.index] = joined([earlier, outcome]) if earlier and outcome.rung else outcome
 
     def write(self, status: str | None = None) -> None:
         """Write the table, and with `status` the manifest."""
-        pairs = sorted(self.pairs, key=lambda pair: pair[0].index)
+        pairs = [self.pairs[index] for index in sorted(self.pairs)]
         write_table(
             self.directory, [task for _, task in pairs], [point for point, _ in pairs], self.outcomes, self.objective
         )

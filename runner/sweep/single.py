@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow
+import pyarrow.compute
 import torch
 
 from runner.config import Config, overridden
@@ -24,7 +25,10 @@ from runner.record.rows.batch import blank_of, pack
 from runner.record.rows.storage import StoredColumn, stored_column
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.task import Task
+from runner.sweep.record.part_files import Ended
+from runner.sweep.record.states import load_state
 from runner.sweep.record.statistics import recent_values, scalar_statistics
+from runner.sweep.rungs import Kept, cut, go_on
 
 BATCH_ROWS = 256
 
@@ -42,39 +46,73 @@ class Work:
     exact: bool = True  # whether lanes must have the bits of runs alone
 
 
-def run_point(
-    work: Work, task: Task
-) -> tuple[Outcome, Sequence[StoredColumn], list[pyarrow.Table], tuple[Sequence[StoredColumn], pyarrow.Table] | None]:
-    """Run one point: its outcome, the columns of its rows, its rows, and its weights."""
+def run_point(work: Work, task: Task) -> Ended:
+    """Run one point, until its rung or its end."""
     began = time.perf_counter()
 
     def outcome(status: str, failure: str | None = None) -> Outcome:
         seconds = round(time.perf_counter() - began, 6)
-        return Outcome(task.index, task.identity, task.overrides, status, seconds, failure=failure)
+        return Outcome(task.index, task.identity, task.overrides, status, seconds, failure=failure, rung=task.rung)
 
     try:
         plan = compile(overridden(work.base, task.overrides), allowed=work.allowed, limits=work.limits)
-        state = initial_state(plan)
+        part = None if task.until is None else cut(plan, task.until)
+        run = _Running(work, task, plan if part is None else part)
+        failure = run.rows_until_the_end()
+        if part is not None and failure is None and run.kept.contents is None:  # its loop has ended before
+            run = _Running(work, task, plan)
+            failure = run.rows_until_the_end()
+            part = None
     except (SteprunError, MemoryError) as error:
-        return outcome("failed", failure_text(error)), (), [], None
-    columns = [stored_column(column) for column in plan.columns]
-    tables: list[pyarrow.Table] = []
-    failure = None
-    try:
-        with limited_data(plan.memory):
-            for rows in _batches(execute(plan, state, shared=True, watch=Watch(plan, state, lambda problem: None))):
-                tables.append(_table(rows, columns))
-    except (SteprunError, MemoryError) as error:
-        failure = failure_text(error)
-    found = outcome("finished" if failure is None else "failed", failure)
-    table = pyarrow.concat_tables(tables) if tables else schema_of(columns).empty_table()
-    ended = replace(
-        found,
-        rows=len(table),
-        scalars=scalar_statistics(table, columns),
-        recent=recent_values(table, work.objective, work.recent),
-    )
-    return ended, columns, [table], weights_of(plan, state)
+        return Ended(outcome("failed", failure_text(error)))
+    status = "failed" if failure is not None else "finished" if part is None else "paused"
+    ended = run.statistics(outcome(status, failure), run.table)
+    if status == "paused":
+        kept = run.table.filter(pyarrow.compute.less(run.table.column("row"), run.kept.row))
+        ended = replace(ended, kept=run.statistics(ended, kept))
+    state = (run.kept.contents, run.kept.tensors or {}) if status == "paused" else None
+    return Ended(ended, run.columns, run.table, weights_of(run.plan, run.state), state)
+
+
+class _Running:
+    """A point while it runs."""
+
+    def __init__(self, work: Work, task: Task, plan: Plan) -> None:
+        self.plan = plan
+        self.state = initial_state(plan)
+        self.kept = Kept()
+        self.columns = [stored_column(column) for column in plan.columns]
+        self.table = schema_of(self.columns).empty_table()
+        self._work = work
+        if task.state is not None:
+            go_on(plan, self.state, *load_state(work.directory, task.state, task.identity))
+        self.first = self.state.row
+
+    def rows_until_the_end(self) -> str | None:
+        """Run the plan, and keep its rows; returns why it failed, or None."""
+        plan, state = self.plan, self.state
+        watch = Watch(plan, state, lambda problem: None)
+        rows = execute(plan, state, checkpoint=self.kept.keeps(plan, state), shared=True, watch=watch)
+        tables: list[pyarrow.Table] = []
+        failure = None
+        try:
+            with limited_data(plan.memory):
+                for batch in _batches(row for row in rows if row.number >= self.first):
+                    tables.append(_table(batch, self.columns))
+        except (SteprunError, MemoryError) as error:
+            failure = failure_text(error)
+        self.table = pyarrow.concat_tables([*tables, self.table])
+        return failure
+
+    def statistics(self, outcome: Outcome, table: pyarrow.Table) -> Outcome:
+        """An outcome with what its rows say."""
+        return replace(
+            outcome,
+            rows=len(table),
+            first=self.first,
+            scalars=scalar_statistics(table, self.columns),
+            recent=recent_values(table, self._work.objective, self._work.recent),
+        )
 
 
 def failure_text(error: BaseException) -> str:

@@ -276,8 +276,11 @@ def test_a_run_that_there_is_not_is_told(folder: Path) -> None:
     assert diff(folder, run, "nowhere") == Outcome(
         2, "", "steprun\n      there is no folder nowhere\n      = `steprun runs` lists the recorded runs\n"
     )
-    assert diff(folder, "runs/c", run) == Outcome(
-        2, "", "steprun\n      runs/c contains 1 run\n      = the latest is runs/c/RUN\n"
+    assert diff(folder, "runs", run) == Outcome(
+        2,
+        "",
+        "steprun\n      runs is not a run directory: it has no run.json\n"
+        "      = `steprun runs` lists the recorded runs\n",
     )
 
 

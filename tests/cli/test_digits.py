@@ -185,6 +185,7 @@ def test_a_config_comes_from_standard_input() -> None:
     assert done.out.startswith("stdin: decimal digits")
 
 
+@pytest.mark.slow
 def test_show_alone_measures_nothing(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").write_text(LOGISTIC)
     loaded = top_modules_after("show", "model.yaml", cwd=tmp_path)

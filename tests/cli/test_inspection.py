@@ -171,6 +171,39 @@ def test_show_tells_the_program_with_its_loops(config: Path) -> None:
     assert steps[0]["steps"][1]["when"] == "loss < 0.01"
 
 
+def test_show_tells_the_loop_of_a_short_form_and_mixed_precision(config: Path) -> None:
+    (config.parent / "samples.csv").write_text("x,y\n1,2\n2,4\n3,6\n")
+    config.write_text(
+        """
+autocast: {dtype: float16, loss_scale: dynamic}
+parameters: {w: 1.0}
+data:
+  train: {file: samples.csv, columns: {x: x, y: y}, batch_size: 1}
+  valid: {file: samples.csv, columns: {x: x, y: y}}
+expression: loss = mse_loss(w * x, y)
+optimizer: {sgd: {lr: 0.01}}
+steps: {epochs: 10, evaluate: valid, patience: 3}
+"""
+    )
+    told = steprun("show", config).out
+    assert "seed 0, float32, autocast float16, scaled loss, cpu, eager engine\n" in told
+    assert (
+        "  1. repeat 10 times\n"
+        "     1. for_each 3 times over train\n"
+        "        1. train loss over train\n"
+        "     2. evaluate loss over valid\n"
+        "     3. checkpoint best on valid.loss\n"
+        "     4. patience on valid.loss of 3 evaluations\n"
+    ) in told
+    autocast = json.loads(steprun("show", config, "--json").out)["autocast"]
+    assert autocast["loss_scale"] == {
+        "init_scale": 65536.0,
+        "growth_factor": 2.0,
+        "backoff_factor": 0.5,
+        "growth_interval": 2000,
+    }
+
+
 def test_show_estimates_the_log(config: Path) -> None:
     shown = json.loads(steprun("show", config, "--json").out)
     assert shown["log_bytes"]["rows"] == 1 + 3  # start, iterations 2, 4 and the last

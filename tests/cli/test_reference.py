@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from runner import catalogue
+from runner.language import measures
 from tests.cli.commands import Outcome, steprun
 
 
@@ -19,7 +20,7 @@ def ops(*arguments: str) -> Outcome:
 
 def test_ops_lists_every_entry_of_the_catalogue() -> None:
     lines = ops().out.splitlines()
-    for table in (catalogue.operations(), catalogue.methods(), catalogue.attributes()):
+    for table in (catalogue.operations(), catalogue.methods(), catalogue.attributes(), catalogue.measures()):
         for name in table:
             assert any(line == f"  {name}" or line.startswith(f"  {name}(") for line in lines), name
     for name in ("grad", *catalogue.optimizers(), *catalogue.schedules(), *catalogue.initialisers()):
@@ -79,8 +80,8 @@ def test_ops_as_json_names_targets_that_torch_has() -> None:
     for entry in json.loads(ops("--json").out):
         assert set(entry) == {"group", "name", "signatures", "target", "notes"}
         if "." in entry["target"]:
-            found = torch
-            for part in entry["target"].split(".")[1:]:
+            found = measures if entry["group"] == "metrics" else torch
+            for part in entry["target"].removeprefix("runner.language.measures.").removeprefix("torch.").split("."):
                 found = getattr(found, part, None)
             assert found is not None or catalogue.absence(entry["name"], torch.__version__), entry["name"]
 

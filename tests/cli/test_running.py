@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.cli.input.options import _amount
+from runner.cli.input.options import amount
 from tests.cli.commands import LINEAR, steprun, steprun_process
 from tests.tables import over
 
@@ -103,6 +103,7 @@ def stop_reading(process: subprocess.Popen[str]) -> str:
     return process.communicate()[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_nobody_listens_to_at_all_is_interrupted_too(folder: Path) -> None:
     process = endless(folder, stderr=subprocess.STDOUT)
     stop_reading(process)
@@ -110,7 +111,9 @@ def test_a_run_that_nobody_listens_to_at_all_is_interrupted_too(folder: Path) ->
     assert runner.open_run(directories(folder)[0]).status == "interrupted"
 
 
-@pytest.mark.parametrize("record", [True, False], ids=["", "no record"])
+@pytest.mark.parametrize(
+    "record", [pytest.param(True, id=""), pytest.param(False, id="no record", marks=pytest.mark.slow)]
+)
 def test_a_run_whose_output_nobody_reads_any_more_is_interrupted(folder: Path, record: bool) -> None:
     process = endless(folder, *([] if record else ["--no-record"]))
     told = stop_reading(process)
@@ -191,7 +194,7 @@ def test_a_limit_is_raised_by_its_flag(folder: Path) -> None:
     [("1000GB", 10**12), ("8MiB", 8 << 20), ("8 MB", 8 * 10**6), ("1_000", 1000), ("2TB", 2 * 10**12), ("3kB", 3000)],
 )
 def test_a_size_is_written_in_any_unit(text: str, bytes_of_it: int, folder: Path) -> None:
-    assert _amount("memory", text) == bytes_of_it
+    assert amount("memory", text) == bytes_of_it
     assert steprun("linear.yaml", "--max-memory", "1000GB", "--no-record", cwd=folder).code == 0
 
 
@@ -201,7 +204,14 @@ def test_a_limit_that_is_no_number_is_told(folder: Path) -> None:
     assert "--max-memory is `lots`: it takes a count such as 10000, or a size such as 8MiB" in done.err
 
 
-@pytest.mark.parametrize("arguments", [["linear.yaml"], ["absent.yaml"], ["linear.yaml", "learning_rate=oops"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["linear.yaml"],
+        ["absent.yaml"],
+        pytest.param(["linear.yaml", "learning_rate=oops"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_of_its_own_does_the_same(folder: Path, arguments: list[str]) -> None:
     assert steprun_process(*arguments, "--no-record", cwd=folder) == steprun(*arguments, "--no-record", cwd=folder)
 
@@ -223,6 +233,7 @@ def test_an_interrupted_run_exits_130_keeps_its_rows_and_can_be_resumed(folder: 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
+@pytest.mark.slow
 def test_a_resumption_that_is_refused_says_nothing_of_rows(folder: Path) -> None:
     process = endless(folder)
     process.send_signal(signal.SIGINT)
@@ -234,3 +245,55 @@ def test_a_resumption_that_is_refused_says_nothing_of_rows(folder: Path) -> None
     assert (done.code, done.out) == (1, "")
     assert "is truncated or damaged" in done.err
     assert "= remove checkpoints/" in done.err
+
+
+def test_a_name_on_the_command_line_is_the_name_of_the_run(folder: Path) -> None:
+    assert steprun("run", "linear.yaml", "--quiet", "--name", "base-2", cwd=folder).code == 0
+    (directory,) = directories(folder)
+    assert directory.parent == folder / "runs" / "base-2"
+    run = runner.open_run(folder / "runs" / "base-2" / "latest")
+    assert (run.path, run.config.name) == (directory, "base-2")
+    assert steprun("diff", "runs/base-2", "runs/base-2/latest", cwd=folder).code == 0
+
+
+EXPECTED = "expected a name of letters, digits, `-` and `_`, found"
+NAMES = [
+    ("a b", f"{EXPECTED} the text `a b`\n      = write one such as `my-run`"),
+    ("", f"{EXPECTED} empty text\n      = write one such as `my-run`"),
+    ("../x", f"{EXPECTED} the text `../x`\n      = write one such as `my-run`"),
+    ("a" * 101, "a name of 101 characters, and at most 100 are allowed\n      = write a shorter one"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), NAMES)
+def test_a_bad_name_is_told(name: str, message: str, folder: Path) -> None:
+    done = steprun("run", "linear.yaml", "--name", name, cwd=folder)
+    assert done.code == 2
+    assert done.err.startswith(f"steprun\n      --name: {message}")
+    assert directories(folder) == []
+
+
+def test_a_finished_run_goes_on_with_a_larger_count(folder: Path) -> None:
+    (folder / "loop.yaml").write_text(LINEAR.replace("[backward, step]", "3"))
+    steprun("loop.yaml", "--quiet", cwd=folder)
+    done = steprun("resume", "runs/loop/latest", "steps=5", cwd=folder)
+    assert done.code == 0, done.err
+    rows = [line for line in done.out.splitlines() if line.startswith("row ")]
+    assert rows == ["row 4  repeat[4].train", "row 5  repeat[5].train"]
+    earlier, longer = sorted(directories(folder), key=lambda each: len(runner.open_run(each)))
+    assert done.out.splitlines()[-1] == f"recorded in {longer.relative_to(folder)}"
+    assert (len(runner.open_run(earlier)), len(runner.open_run(longer))) == (4, 6)
+    refused = steprun("resume", str(longer), "steps=2", cwd=folder)
+    assert refused.code == 2
+    assert refused.err == (
+        f"steprun\n      `steps` gives the last loop 2 iterations, and {longer} has 5\n      = write a larger count\n"
+    )
+    assert len(directories(folder)) == 2
+
+
+def test_a_finished_run_without_a_larger_count_says_what_to_do(folder: Path) -> None:
+    steprun("linear.yaml", "--quiet", cwd=folder)
+    (directory,) = directories(folder)
+    done = steprun("resume", "runs/linear", cwd=folder)
+    shown = directory.relative_to(folder)
+    assert done.err == f"steprun\n      {shown} is finished\n      = run its config again for a new run\n"

@@ -239,6 +239,7 @@ def test_help_imports_no_torch() -> None:
         assert "torch" not in top_modules_after(command, "--help")
 
 
+@pytest.mark.slow
 def test_what_differs_is_told_without_sympy(folder: Path) -> None:
     edit(folder)
     code = "import sys; from runner.cli.main import main; main(['check']); print(*sys.modules, file=sys.stderr)"

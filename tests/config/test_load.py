@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runner.config import Config, Limits, load, loads, overridden
 from runner.errors import ConfigError, UsageError
 from tests.config.strategies import ANY_TEXT, INDICATORS, LINEAR, WORDS, YAML_LIKE
+from tests.effort import tried
 
 MINIMAL = "parameters: {x: 1}\nexpression: f = x\n"
 
@@ -28,7 +29,7 @@ def outcome(text: str, overrides: tuple[str, ...] = ()) -> Config | ConfigError:
     return refused
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=tried(400), deadline=None)
 @given(ANY_TEXT)
 @example('extends: "\\0"\n')
 @example("? [a]\n: b\n")
@@ -51,7 +52,7 @@ OVERRIDES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=tried(400), deadline=None)
 @given(st.lists(OVERRIDES, min_size=1, max_size=3))
 @example(["steps.1.expect.x1.grad=null"])
 @example(["=3"])

@@ -23,6 +23,7 @@ from runner.config.text.nodes import plain
 from runner.errors import ConfigError
 from tests.config.bad_configs import DETECTED, readable
 from tests.config.strategies import LINEAR, mutated
+from tests.effort import tried
 from tests.tables import over
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -68,7 +69,7 @@ def test_every_example_satisfies_the_schema(path: Path) -> None:
     NEWER.validate(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tried(200), deadline=None)
 @given(mutated())
 @example(LINEAR)
 def test_what_the_schema_rejects_does_not_compile(text: str) -> None:

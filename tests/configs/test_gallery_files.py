@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
 from tests.configs.readings import readings
 from tests.configs.strokes import arrays
+from tools import pretrained
 
 FOLDER = Path(__file__).parents[2] / "configs"
 
@@ -36,3 +39,27 @@ def test_the_strokes_are_those_that_the_generator_makes() -> None:
 def test_the_readings_are_those_that_the_generator_draws() -> None:
     for name, text in readings().items():
         assert (FOLDER / "data" / name).read_text(encoding="utf-8") == text
+
+
+def test_the_pretrained_network_reads_digits_that_are_not_mirrored() -> None:
+    weights = load_file(FOLDER / "data" / "pretrained-digits.safetensors")
+    assert {name: tuple(weight.shape) for name, weight in weights.items()} == {
+        "w1": (64, 32),
+        "b1": (32,),
+        "w2": (32, 10),
+        "b2": (10,),
+    }
+    with np.load(FOLDER / "data" / "digits-test.npz") as file:
+        images, labels = file["images"].reshape(-1, 64) / 16, file["labels"]
+    hidden = np.maximum(images @ weights["w1"].numpy() + weights["b1"].numpy(), 0)
+    scores = hidden @ weights["w2"].numpy() + weights["b2"].numpy()
+    assert (scores.argmax(1) == labels).mean() > 0.97
+
+
+def test_the_pretrained_weights_are_those_that_the_tool_trains(tmp_path: Path) -> None:
+    pretrained.write(tmp_path)
+    trained, stored = (load_file(folder / pretrained.NAME) for folder in (tmp_path, FOLDER / "data"))
+    assert trained.keys() == stored.keys()
+    for name, weight in stored.items():
+        # 156 steps of Adam spread differences of rounding between processors
+        torch.testing.assert_close(trained[name], weight, rtol=0, atol=0.02)

@@ -211,6 +211,7 @@ def victims(root: Path) -> dict[str, Victim]:
     """The commands, with what has to be true of what they leave."""
     whole = _whole_run(root / "whole")
     stopped = _stopped_run(root / "stopped")
+    short = _short_run(root / "short")
     old, new = _snapshots(root / "old", "0.01"), _snapshots(root / "new", "0.02")
     updated = _updated(root / "updated", root / "old" / "snapshots")
 
@@ -219,6 +220,9 @@ def victims(root: Path) -> dict[str, Victim]:
 
     def write_run(folder: Path) -> None:
         shutil.copytree(stopped, folder / "runs" / "killed" / "one")
+
+    def write_short(folder: Path) -> None:
+        shutil.copytree(short, folder / "runs" / "killed" / "0")
 
     def write_kept(folder: Path) -> None:
         (folder / "kept.yaml").write_text(KEPT % "0.02")
@@ -229,6 +233,9 @@ def victims(root: Path) -> dict[str, Victim]:
 
     def check_run(folder: Path) -> Iterator[str]:
         yield from _check_runs(folder, whole)
+
+    def check_longer(folder: Path) -> Iterator[str]:
+        yield from _check_runs(folder, whole, short=folder / "runs" / "killed" / "0")
 
     def check_new(folder: Path) -> Iterator[str]:
         yield from _check_snapshot(folder, {}, (new,))
@@ -241,6 +248,9 @@ def victims(root: Path) -> dict[str, Victim]:
         "run": Victim(("run", "killed.yaml", "--quiet"), write_config, check_run),
         "run with checkpoints": Victim(("run", "killed.yaml", "--checkpoint-every", "7"), write_config, check_run),
         "resume": Victim(("resume", "runs/killed/one", "--quiet"), write_run, check_run),
+        "resume with a larger count": Victim(
+            ("resume", "runs/killed/0", "steps.0.repeat.times=24", "--quiet"), write_short, check_longer
+        ),
         "first snapshot": Victim(("snapshot", "kept.yaml", *few), write_kept, check_new),
         "snapshot": Victim(("snapshot", "kept.yaml", *few), write_old, check_either),
         "check --update": Victim(("check", "kept.yaml", "--update", *few), write_old, check_either),
@@ -257,6 +267,16 @@ def _whole_run(folder: Path) -> Any:
 
     (path,) = (folder / "runs" / "killed").iterdir()
     return open_run(path).to_arrow()
+
+
+def _short_run(folder: Path) -> Path:
+    """A finished run of half as many iterations."""
+    folder.mkdir()
+    (folder / "killed.yaml").write_text(RUN.replace("times: 24", "times: 12"))
+    code, text = done(("run", "killed.yaml", "--quiet"), folder)
+    assert code == 0, text
+    (path,) = (folder / "runs" / "killed").iterdir()
+    return path
 
 
 def _stopped_run(folder: Path) -> Path:
@@ -301,8 +321,12 @@ def _files(folder: Path) -> dict[str, bytes]:
 # --- what has to be true
 
 
-def _check_runs(folder: Path, whole: Any) -> Iterator[str]:
-    """That each run directory is readable, holds the first rows of the whole run, and resumes to all of them."""
+def _check_runs(folder: Path, whole: Any, short: Path | None = None) -> Iterator[str]:
+    """That each run directory is readable, holds the first rows of the whole run, and resumes to all of them.
+
+    Its weights are those of its last row, if it left any, and `latest` is the newest run. The finished run `short` is
+    left as it is.
+    """
     from runner.errors import SteprunError
     from runner.record.reading import open_run
 
@@ -322,6 +346,11 @@ def _check_runs(folder: Path, whole: Any) -> Iterator[str]:
             continue
         if not found.equals(whole.slice(0, len(found))):
             yield f"its {len(found)} rows are not the first of a whole run"
+        yield from _check_weights(run)
+        if path == short:
+            if run.status != "finished" or len(found) != len(whole) // 2 + 1:
+                yield "the earlier run has changed"
+            continue
         if run.status == "finished":
             if len(found) != len(whole):
                 yield "it is finished, and rows are missing"
@@ -333,9 +362,35 @@ def _check_runs(folder: Path, whole: Any) -> Iterator[str]:
             yield f"`resume` ends with {code}: {text}"
         elif not open_run(path).to_arrow().equals(whole):
             yield "it was resumed to other rows"
+        else:
+            yield from _check_weights(open_run(path))
         left = [each.name for each in path.rglob("*") if TEMPORARY.fullmatch(each.name)]
         if left:
             yield f"temporary files stay: {left}"
+
+
+def _check_weights(run: Any) -> Iterator[str]:
+    """That the weights of a run, which a finished one has, are whole and those of its last row."""
+    import torch
+    from safetensors.torch import load_file
+
+    from runner.errors import SteprunError
+    from runner.record.reading import open_run
+
+    path = run.path / "weights.safetensors"
+    if path.exists():
+        last = list(run.rows())[-1]
+        if not all(torch.equal(weight, last[name]) for name, weight in load_file(path).items()):
+            yield "its weights are not those of its last row"
+    elif run.status == "finished":
+        yield "it is finished and has no weights"
+    try:
+        newest = open_run(run.path.parent / "latest").path.name
+    except SteprunError as error:
+        yield f"`latest` cannot be opened: {error}"
+    else:
+        if newest != max(each.name for each in run.path.parent.iterdir() if (each / "run.json").exists()):
+            yield "`latest` is not the newest run"
 
 
 def _check_snapshot(folder: Path, old: dict[str, bytes], new: Sequence[dict[str, bytes]]) -> Iterator[str]:

@@ -35,6 +35,7 @@ def _attempt(case: int) -> str | None:
     return "wrong" if case == 6 else None
 
 
+@pytest.mark.slow
 def test_a_crash_a_hang_and_an_exception_are_found_with_their_cases() -> None:
     found = list(tried(_attempt, 0, 9, seconds=1.0, idle=3.0))
     assert [(finding.case, finding.what) for finding in found] == [

@@ -16,6 +16,7 @@ from runner.language.inference.inference import Bounds, Inference
 from runner.language.lowering.lower import lower_expression, lower_statements, uses_grad
 from runner.language.lowering.scope import Scope, declare_functions
 from runner.language.text.faults import LanguageError
+from tests.effort import tried
 from tests.language.expressions import PLAUSIBLE, WELL_FORMED, python_names, tensors
 from tests.language.lowering import compute, same
 
@@ -57,7 +58,7 @@ def _lowered(text: str, statements: bool) -> Lowered | None:
     return None
 
 
-@settings(max_examples=200)
+@settings(max_examples=tried(200))
 @given(PLAUSIBLE, st.booleans())
 def test_any_text_of_the_languages_words_ends_in_a_graph_or_a_language_error(text: str, statements: bool) -> None:
     lowered = _lowered(text, statements)
@@ -71,7 +72,7 @@ def test_any_text_ends_in_a_graph_or_a_language_error(text: str, statements: boo
     _lowered(text, statements)
 
 
-@settings(max_examples=250)
+@settings(max_examples=tried(250))
 @given(WELL_FORMED, st.sampled_from([1, 2, 3]))
 def test_an_expression_gives_the_bits_that_python_gives(text: str, iteration: int) -> None:
     lowered = _lowered(text, False)
@@ -94,7 +95,7 @@ def test_an_expression_gives_the_bits_that_python_gives(text: str, iteration: in
 def test_most_generated_expressions_have_a_value() -> None:
     counts = {"value": 0, "fault": 0}
 
-    @settings(max_examples=150, database=None)
+    @settings(max_examples=tried(150), database=None)
     @given(WELL_FORMED)
     def count(text: str) -> None:
         counts["fault" if _lowered(text, False) is None else "value"] += 1

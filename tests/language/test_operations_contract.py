@@ -18,13 +18,14 @@ from runner.language.graph.computation import extract
 from runner.language.inference.inference import Inference
 from runner.language.lowering.lower import lower_statements
 from runner.language.lowering.scope import Scope
+from tests.effort import tried
 from tests.language.bits import leaves, like, requires_grad, same, target
 from tests.language.samples import UNREACHABLE, Said, initial, said_samples
 from tests.tables import over
 
 FOLDER = Path(__file__).parent
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64, torch.bool, torch.bfloat16)
-SAMPLES = 8
+SAMPLES = tried(8, fast=2)
 SEED = 42  # the database's own, where an operation draws
 
 PINNED = re.search(r"^torch==(\S+)", (FOLDER.parents[1] / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[

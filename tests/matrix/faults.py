@@ -146,7 +146,7 @@ FAULTS = (
         "targets of 3 → 3.0000001": ("sin(3 *", "sin(3.0000001 *"),
         "float32 on the way": ("sin(x @ w1 + b1)", "sin((x @ w1 + b1).to(float32).to(float64))"),
     }),
-    *_edited("bfloat16", {
+    *_edited("narrow", {
         "lr 0.1 → 0.2": ("lr: 0.1", "lr: 0.2"),
         "a missing tanh": ("tanh(x @ w1)", "(x @ w1)"),
     }),
@@ -234,7 +234,7 @@ ROUNDING = (
     }),
     *_edited("lstm", {"tanh(1.0000001 x)": ("tanh(g)", "tanh(1.0000001 * g)")}),
     *_edited("momentum-schedule", {"lr off by 1e-7": ("cosine_annealing_lr(0.1,", "cosine_annealing_lr(0.10000001,")}),
-    *_edited("bfloat16", {"lr 0.1 → 0.1001 in bfloat16": ("lr: 0.1", "lr: 0.1001")}),
+    *_edited("narrow", {"lr 0.1 → 0.1001 in bfloat16": ("lr: 0.1", "lr: 0.1001")}),
     *_edited("logistic-map", {"a 3.9 → 3.9000001, less than a unit of float32": ("a: 3.9", "a: 3.9000001")}),
 )  # fmt: skip
 """Faults that are no larger than rounding is: no comparison between two machines can find them."""
@@ -285,7 +285,7 @@ HARMLESS = (
         "another order of a sum": ("((p - y) ** 2).sum()", "((p - y) ** 2).flip(0).cumsum(0)[-1]"),
         "mean for a sum": ("((p - y) ** 2).sum() / 50", "mse_loss(p, y)"),
     }),
-    *_edited("bfloat16", {"another order of a mean": ("((p - y) ** 2).mean()", "((p - y) ** 2).mean(0).mean()")}),
+    *_edited("narrow", {"another order of a mean": ("((p - y) ** 2).mean()", "((p - y) ** 2).mean(0).mean()")}),
     *_edited("embedding", {
         "cross_entropy for log_softmax and nll_loss": ("nll_loss(scores, text", "cross_entropy(scores, text"),
         "an index for embedding": ("embedding(text[:-1], table)", "table[text[:-1]]"),

@@ -21,6 +21,7 @@ from runner.catalogue import REFUSED_OPTIMIZERS, optimizers
 from runner.optim.classes import optimizer_class
 from runner.optim.plans import GroupPlan, OptimizerPlan
 from runner.optim.stepper import Stepper, build
+from tests.effort import thinned
 from tests.tables import over
 
 STEPS = 7
@@ -92,14 +93,14 @@ def closure_of(parameters: dict[str, Parameter], step: int = 0) -> Callable[[], 
     return closure
 
 
-def bits(tensor: Tensor) -> list[int]:
-    return tensor.detach().contiguous().view(-1).view(torch.uint8).tolist() if tensor.numel() else []
+def bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
 
 
 def assert_same_value(found: Any, expected: Any) -> None:
     if isinstance(expected, Tensor):
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-        assert bits(found) == bits(expected)
+        assert torch.equal(bits(found), bits(expected)), f"{found} is not {expected}"
     elif isinstance(expected, list):
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
@@ -119,7 +120,7 @@ def assert_same(stepper: Stepper, ours: dict[str, Parameter], theirs: dict[str, 
 
 
 @over("keeps", [False, True])
-@over(("kind", "options", "dtype"), inputs(), split=lambda kind, *_: kind)
+@over(("kind", "options", "dtype"), thinned(inputs(), lambda row: row.values[0], every=3), split=lambda kind, *_: kind)
 def test_seven_steps_have_the_bits_of_torch_optim(kind, options, dtype, keeps):
     theirs = parameters_of(kind, dtype)
     ours = copy.deepcopy(theirs)
@@ -161,7 +162,7 @@ def test_steps_may_stop_and_go_on_from_their_state(kind):
         advance(kind, resumed, again)
     assert resumed.steps == stepper.steps == 6
     for name in ours:
-        assert bits(ours[name]) == bits(again[name])
+        assert torch.equal(bits(ours[name]), bits(again[name]))
 
 
 def advance(kind: str, stepper: Stepper, parameters: dict[str, Parameter]) -> None:
@@ -172,6 +173,7 @@ def advance(kind: str, stepper: Stepper, parameters: dict[str, Parameter]) -> No
         stepper.step()
 
 
+@pytest.mark.slow
 def test_no_optimizer_imports_the_compiler():
     script = """
 import sys, torch

@@ -16,6 +16,7 @@ from runner.catalogue import REFUSED_OPTIMIZERS, optimizers
 from runner.config import loads
 from runner.errors import ConfigError, Problem
 from runner.optim import InitialState, Scheduled, StateEntry, plan_optimizers, resolve
+from tests.effort import tried
 from tests.tables import over
 
 SCALARS = {"base": 0.1, "width": 4, "fast": True, "rates": (0.1, 0.2)}
@@ -451,7 +452,7 @@ def test_refused_arguments_say_why(argument):
         plan(f"optimizer: {{adam: {{{argument}: true}}}}")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tried(300), deadline=None)
 @given(st.data())
 def test_any_arguments_end_in_a_plan_or_placed_faults(data):
     kind = optimizers()[data.draw(st.sampled_from(sorted(optimizers())))]

@@ -14,6 +14,7 @@ import runner
 from runner.engine import initial_state
 from runner.errors import ConfigError, RunError
 from runner.plan.compiler import PlanLimits
+from tests.effort import tried
 from tests.tables import over
 
 HEAD = """
@@ -369,7 +370,7 @@ WORDS = "param grad t m lr rates x [ ] ( ) + - * / ** @ 1 0.5 , = if else sqrt s
 PIECES = st.sampled_from([*WORDS.split(), "grad(m, param)", "rates[t - 1]", "randn_like(param)", "\n"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tried(150), deadline=None)
 @given(st.lists(PIECES, max_size=8).map(" ".join), st.booleans())
 def test_any_text_is_a_rule_or_a_fault_of_the_config(text: str, begins: bool) -> None:
     lines = [line.strip() for line in (f"param = {text}" if begins else text).split("\n")]

@@ -15,6 +15,7 @@ from runner.errors import EngineError
 from runner.plan import PlanLimits
 from runner.plan.program.instructions import Action
 from runner.plan.tensors import examples
+from tests.effort import tried
 from tests.engine.running import compiled
 from tests.tables import over
 
@@ -176,7 +177,7 @@ def test_a_view_is_counted_as_what_it_shows() -> None:
         compiled("{parameters: {x: 1.0}, expression: 'x + ones(1).expand(10 ** 13).sum()'}")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=tried(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.text("xyw+-*/@()[]., 0123456789=<>\n:_'\"%abcsumdetrlgn", max_size=40)
     | st.lists(

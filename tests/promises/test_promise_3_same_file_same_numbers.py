@@ -102,6 +102,7 @@ def test_same_file_same_numbers_resumed_or_not(rows: int, tmp_path: Path) -> Non
     assert digest(list(resume(directory).rows())) == digest(executed(CONFIG, tmp_path))
 
 
+@pytest.mark.slow
 def test_same_file_same_numbers_in_any_process(tmp_path: Path) -> None:
     here = digest(executed(CONFIG, tmp_path))
     there = [digest_in_another_process(tmp_path, hash_seed) for hash_seed in ("1", "2")]

@@ -22,6 +22,7 @@ KILLS = 25
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_opens_with_every_row_it_reported(tmp_path: Path) -> None:
     directories = [tmp_path / "linear" / f"{index:02}" for index in range(KILLS)]
     command = [sys.executable, "-m", "tests.record.killing", *map(str, directories)]
@@ -51,7 +52,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
     return whole_runs(tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", [OPTIMIZERS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in OPTIMIZERS[1:])]
+)
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     optimizer: str, tmp_path: Path, whole: Callable[[str], Run]
 ) -> None:

@@ -82,6 +82,7 @@ def steprun(folder: Path, *arguments: str, **settings: str) -> subprocess.Comple
 ROOT = str(Path(__file__).parents[2])
 
 
+@pytest.mark.slow
 def test_a_snapshot_holds_wherever_nothing_is_wrong_and_only_there(folder: Path) -> None:
     done = steprun(folder, "check", "--json", **PLAIN, **ELSEWHERE)
     assert done.stderr == ""

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 import runner
 from runner.engine import initial_state
 from runner.engine.compiled import library
-from runner.engine.data.batches import order
+from runner.engine.data.orders import order
 from runner.engine.rows import Row
 from runner.record.directory import create_run_directory
 from runner.record.reading import open_run

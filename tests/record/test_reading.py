@@ -191,12 +191,12 @@ def test_a_run_that_goes_on_is_seen_as_it_was_when_opened(tmp_path: Path) -> Non
     assert len(open_run(directory)) == 4
 
 
-def test_a_folder_of_runs_names_the_latest(linear: Run) -> None:
+def test_a_folder_of_runs_means_the_latest(linear: Run) -> None:
     latest = run_directory(linear.path.parent / "2")
     with recording(latest, LINEAR, DESCRIPTION, CONFIG):
         pass
-    with pytest.raises(UsageError, match=r"linear contains 2 runs\n.*the latest is .*linear/2"):
-        open_run(linear.path.parent)
+    assert open_run(linear.path.parent).path == latest
+    assert open_run(linear.path.parent / "latest").path == latest
 
 
 def test_what_is_no_run_says_so(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ import torch
 import runner
 from runner.engine.rows import Row
 from runner.errors import Problem
+from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
 from runner.record.checkpoints import store as checkpoints_module
-from runner.record.checkpoints.store import CHECKPOINTS_FOLDER, latest_checkpoint, read_checkpoint
+from runner.record.checkpoints.store import latest_checkpoint, read_checkpoint
 from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import runner
 import runner.errors
 from runner.engine.rows import Row
 from runner.record import data_files
+from runner.record.checkpoints.fitted import load_fitted
 from runner.record.directory import create_run_directory
 from runner.record.reading import open_run
 from runner.record.resuming import resume
@@ -146,3 +150,116 @@ def test_warnings_about_data_are_kept_with_the_run(tmp_path: Path) -> None:
         run = runner.run(path, runs_dir=tmp_path)
     (warning,) = run.manifest["warnings"]
     assert "nan-in-data: sample 1 of `x` in `train` is NaN" in warning
+
+
+FITTED = """\
+parameters: {w: {shape: [3], init: 1}}
+data: {train: {file: points.npz, columns: {x: x, y: y}, batch_size: 4}}
+constants:
+  mean: {init: {expression: train.x.mean(0)}}
+  twist: {init: {expression: "train.y.mean() * complex(tensor(0.0), tensor(1.0))"}}
+expression: loss = mse_loss((x - mean) @ w, y + twist.imag)
+optimizer: {sgd: {lr: 0.05}}
+steps: {epochs: 3}
+"""
+
+
+def test_a_resumed_run_keeps_what_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.record.test_resuming_data.CONFIG", FITTED)
+    directory = interrupted(tmp_path, stop_after=3)
+    recorded = load_fitted(directory, open_run(directory).manifest)
+    points = numpy.load(tmp_path / "points.npz")
+    numpy.testing.assert_allclose(recorded["mean"], points["x"].mean(0), rtol=1e-6)
+    assert recorded["twist"].item() == pytest.approx(1j * points["y"].mean(), rel=1e-6)
+    numpy.savez(tmp_path / "points.npz", x=points["x"] + 1, y=points["y"])
+    with pytest.raises(runner.RunError, match=r"points.npz has changed since the run began"):
+        resume(directory, allowed_folders=[tmp_path])
+    resume(directory, allowed_folders=[tmp_path], allow_changed_data=True)
+    kept = load_fitted(directory, open_run(directory).manifest)
+    assert {name: value.tolist() for name, value in kept.items()} == {
+        name: value.tolist() for name, value in recorded.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), r"cannot read .*fitted.safetensors: No such file or directory"),
+        (lambda path: path.write_bytes(b"x" * 200), r"fitted.safetensors is damaged: its digest does not match"),
+    ],
+)
+def test_a_damaged_file_of_fitted_tensors_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], message: str
+) -> None:
+    monkeypatch.setattr("tests.record.test_resuming_data.CONFIG", FITTED)
+    directory = interrupted(tmp_path, stop_after=3)
+    damage(directory / "fitted.safetensors")
+    with pytest.raises(runner.RunError, match=message):
+        resume(directory, allowed_folders=[tmp_path])
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config whose data file counts as a large one; it is digested in pieces of three bytes."""
+    monkeypatch.setattr(data_files, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(data_files, "END_BYTES", 4)
+    monkeypatch.setattr(data_files, "PIECE_BYTES", 3)
+    numpy.savez(tmp_path / "points.npz", x=numpy.ones((18, 3)), y=numpy.ones(18))
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+def test_a_large_file_is_digested_whole_while_the_run_goes_on(large: Path) -> None:
+    run = runner.run(large, runs_dir=large.parent)
+    data = large.parent / "points.npz"
+    found = run.manifest["data_files"][str(data)]
+    assert found["bytes"] == data.stat().st_size
+    assert found["modified"] == data.stat().st_mtime_ns
+    assert found["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+
+
+def test_a_digest_that_takes_too_long_is_left_out(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_files, "_digest_unless", lambda stop, file: stop.wait(60) and None)
+    monkeypatch.setattr(data_files, "PATIENCE", 0.01)
+    run = runner.run(large, runs_dir=large.parent)
+    assert "sha256" not in run.manifest["data_files"][str(large.parent / "points.npz")]
+    assert run.status == "finished"
+
+
+def test_a_run_that_fails_does_not_wait_for_digests(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[bool] = []
+    monkeypatch.setattr(data_files, "_digest_unless", lambda stop, file: waited.append(stop.wait(60)))
+    large.write_text(CONFIG + "  - expect: {w: [0, 0, 0]}\n", encoding="utf-8")
+    with pytest.raises(runner.ExpectationError, match=r"expect"):
+        runner.run(large, runs_dir=large.parent)
+    for thread in threading.enumerate():
+        if thread.name == "steprun-digests":
+            thread.join()
+    assert waited == [True]  # the end of the run stopped it
+
+
+def stopped_then_changed(large: Path, change: Callable[[Path], None]) -> Path:
+    """The directory of a run that went to its end, is told as killed, and whose data file then changed."""
+    run = runner.run(large, runs_dir=large.parent)
+    manifest = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(manifest | {"status": "killed"}))
+    change(large.parent / "points.npz")
+    return run.path
+
+
+def test_a_copy_of_a_large_file_is_the_same_file(large: Path) -> None:
+    directory = stopped_then_changed(large, lambda path: os.utime(path, ns=(0, 0)))
+    assert resume(directory, allowed_folders=[large.parent]).status == "finished"
+
+
+def test_a_large_file_with_other_bytes_in_its_middle_is_refused(large: Path) -> None:
+    def change(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    change_time = stopped_then_changed(large, change)
+    os.utime(large.parent / "points.npz", ns=(0, 0))
+    with pytest.raises(runner.errors.SteprunError, match=r"points.npz"):
+        resume(change_time, allowed_folders=[large.parent])

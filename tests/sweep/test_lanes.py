@@ -58,10 +58,11 @@ def test_a_gallery_config_has_its_bits_as_lanes_or_is_refused_by_name(name: str,
     middle = chunk.outcomes[len(chunk.outcomes) // 2]
     config = load(CONFIGS / f"{name}.yaml")
     task = next(task for task in _tasks(chunk.outcomes) if task.index == middle.index)
-    outcome, _, tables, _ = run_point(Work(config, tmp_path), task)
+    alone = run_point(Work(config, tmp_path), task)
+    assert alone.table is not None
     own = chunk.rows.filter(pyarrow.compute.field("point") == middle.index).drop_columns(["point"])
-    assert difference_between(own, tables[0]) is None
-    assert (middle.rows, dict(middle.scalars)) == (outcome.rows, dict(outcome.scalars))
+    assert difference_between(own, alone.table) is None
+    assert (middle.rows, dict(middle.scalars)) == (alone.outcome.rows, dict(alone.outcome.scalars))
 
 
 def _tasks(outcomes: Sequence[Outcome]) -> list[Any]:
@@ -154,7 +155,7 @@ def test_a_lane_that_fails_has_the_failure_and_the_rows_of_the_run_alone(tmp_pat
     sweep, plan, outcomes = swept(tmp_path, "sweep: {grid: {rate: [0.1, 1e30, 0.2, 0.3, 0.4]}}\n", jobs=1)
     assert [outcomes[index].alone for index in range(5)] == ["", "it may fail", "", "", ""]
     assert outcomes[1].failure == "sweep.yaml:4:21: `loss` is inf, from `w ** 2` (row 2, repeat[2].train)"
-    alone = run_point(Work(plan.base, tmp_path), plan.tasks[1])[0]
+    alone = run_point(Work(plan.base, tmp_path), plan.tasks[1]).outcome
     assert (outcomes[1].rows, alone.status) == (alone.rows, "failed")
     for index in (0, 2, 3, 4):
         assert_is_the_run_alone(sweep, plan, index)

@@ -7,10 +7,14 @@ import csv
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy
 import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
+from runner.plan.streams import stream_seed
 from tests.twins.trainer import FOLDER, Snapshot, Start, Trainer, Twin, assert_bit_identical
 
 
@@ -106,7 +110,122 @@ def micro_batches(start: Start) -> Iterator[Snapshot]:
         yield finish("parts", parts_loss=(losses[0] + losses[1] + losses[2]) / 3)
 
 
-TWINS: Mapping[str, Twin] = {"early-stopping": early_stopping, "micro-batches": micro_batches}
+def plateau(start: Start) -> Iterator[Snapshot]:
+    x, y = _readings("curve", torch.float64)
+    double = {"dtype": torch.float64}
+    trainer = Trainer(weights=torch.zeros(5, **double), rate=torch.tensor(0.4, **double))
+    trainer.weights["rate"].requires_grad_(False)
+    optimizer = torch.optim.SGD(trainer.held("weights"), lr=0.4)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, min_lr=0.005)
+    best, worse = math.inf, 0
+
+    def shows(step: str, **values: Tensor) -> Snapshot:
+        _, row = trainer.shows(step, "loss", "readings.loss", **values)
+        assert row.pop("rate.grad") is None
+        return step, row
+
+    def loss(rows: Tensor) -> Tensor:
+        return torch.mean((_features(x[rows], 5) @ trainer["weights"] - y[rows]) ** 2)
+
+    yield shows("start")
+    for epoch in range(1, 201):
+        generator = torch.Generator().manual_seed(stream_seed(0, "shuffle", "readings", epoch))
+        for rows in torch.randperm(24, generator=generator).split(6):
+            optimizer.zero_grad()
+            found = loss(rows)
+            found.backward()
+            optimizer.step()
+            yield shows("train", loss=found)
+        with torch.no_grad():
+            total = torch.zeros((), **double)
+            for rows in torch.arange(24).split(6):
+                total = total + loss(rows) * 6
+            measured = total / 24
+        yield shows("evaluate", **{"readings.loss": measured})
+        scheduler.step(measured.item())
+        trainer["rate"].fill_(optimizer.param_groups[0]["lr"])
+        yield shows("reduce_lr_on_plateau")
+        if measured < best - 1e-5:
+            best, worse = measured.item(), 0
+        else:
+            worse += 1
+        if worse == 12:
+            break
+
+
+def bfloat16(start: Start) -> Iterator[Snapshot]:
+    x, y = _readings("curve", torch.float32)
+    trainer = Trainer(weights=torch.zeros(5))
+    optimizer = torch.optim.SGD(trainer.held("weights"), lr=0.2)
+    columns = ("fitted", "loss", "exact")
+    yield trainer.shows("start", *columns)
+    for _ in range(100):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            fitted = _features(x, 5) @ trainer["weights"]
+            loss = torch.nn.functional.mse_loss(fitted, y)
+        exact = torch.nn.functional.mse_loss(_features(x, 5) @ trainer["weights"], y).detach()
+        loss.backward()
+        optimizer.step()
+        yield trainer.shows("train", *columns, fitted=fitted, loss=loss, exact=exact)
+    with torch.no_grad():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            fitted = _features(x, 5) @ trainer["weights"]
+            loss = torch.nn.functional.mse_loss(fitted, y)
+        exact = torch.nn.functional.mse_loss(_features(x, 5) @ trainer["weights"], y)
+    yield trainer.shows("forward", *columns, fitted=fitted, loss=loss, exact=exact)
+
+
+def fine_tune_from_run(start: Start) -> Iterator[Snapshot]:
+    weights = load_file(FOLDER / "data" / "pretrained-digits.safetensors")
+    trainer = Trainer(**{name: weights[name] for name in ("w1", "b1", "w2", "b2")})
+    for name in ("w1", "b1"):
+        trainer[name].requires_grad_(False)
+    optimizer = torch.optim.Adam(trainer.held("w2", "b2"), lr=0.02)
+
+    def arrays(name: str) -> tuple[Tensor, Tensor]:
+        with numpy.load(FOLDER / "data" / f"{name}.npz") as file:
+            return torch.from_numpy(file["images"]).float(), torch.from_numpy(file["labels"]).long()
+
+    def values(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        mirrored = images.flip(2).flatten(1) / 16
+        features = F.relu(mirrored @ trainer["w1"] + trainer["b1"])
+        scores = features @ trainer["w2"] + trainer["b2"]
+        found = {"mirrored": mirrored, "features": features, "scores": scores}
+        accuracy = (scores.argmax(1) == labels).to(torch.float32).mean()
+        return found | {"loss": F.cross_entropy(scores, labels), "accuracy": accuracy}
+
+    names = ("mirrored", "features", "scores", "loss", "accuracy")
+    measured = ("test.loss", "test.accuracy")
+
+    def shows(step: str, **found: Tensor) -> Snapshot:
+        kind, row = trainer.shows(step, *names, *measured, **found)
+        return kind, {name: value for name, value in row.items() if name not in ("w1.grad", "b1.grad")}
+
+    def evaluate() -> Snapshot:
+        with torch.no_grad():
+            found = values(*arrays("digits-test"))
+        return shows("evaluate", **{f"test.{name}": found[name] for name in ("loss", "accuracy")})
+
+    yield shows("start")
+    yield evaluate()
+    for iteration in range(1, 121):
+        optimizer.zero_grad()
+        found = values(*arrays("digits"))
+        found["loss"].backward()
+        optimizer.step()
+        yield shows("train", **found)
+        if iteration % 40 == 0:
+            yield evaluate()
+
+
+TWINS: Mapping[str, Twin] = {
+    "bfloat16": bfloat16,
+    "early-stopping": early_stopping,
+    "fine-tune-from-run": fine_tune_from_run,
+    "micro-batches": micro_batches,
+    "plateau": plateau,
+}
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -16,6 +16,8 @@ from runner.errors import ExpectationError, Problem, UsageError
 
 if TYPE_CHECKING:
     from runner.compare.rows.verdict import Verdict
+    from runner.compare.variants.error_table import ErrorTable
+    from runner.plan import Plan
 
 NARROWEST, WIDEST = 60, 120
 """The narrowest and the widest table in columns, whatever the terminal's width."""
@@ -48,7 +50,7 @@ def register(application: typer.Typer) -> None:
 
 
 def diff(
-    expected: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    expected: Annotated[str, typer.Argument(metavar="RUN", help="A run, as runs/NAME/latest.", show_default=False)],
     found: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.", show_default=False)],
     tolerance: ToleranceOption = None,
     as_json: Json = False,
@@ -111,10 +113,9 @@ def compare(
     step of the variant also starts from the state of the config, which separates the error of a step from the error
     that it inherits. The exit code is 3 if --tolerance is given and exceeded.
     """
-    from runner.compare.rows.causes import RANDOM
-    from runner.compare.variants.error_report import errors_json, errors_page
+    from runner.compare.variants.error_report import errors_json
     from runner.compare.variants.error_table import tabulate_errors
-    from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, own_state, without_stops
+    from runner.compare.variants.lockstep import WHOLE_LOG, Side, lockstep, without_stops
     from runner.compare.variants.variant import variant_of
     from runner.config import overridden
 
@@ -138,17 +139,24 @@ def compare(
             most=None if as_json else rows or _rows(),
         )
     if as_json:
-        described = {"name": this.plan.name, "with": pairs, **errors_json(table)}
-        say_json(described)
+        say_json({"name": this.plan.name, "with": pairs, **errors_json(table)})
     else:
         say(f"{this.plan.name}: as it is, and with {' '.join(pairs)}")
-        if reinject and (own := own_state(this.plan, other.plan)):
-            say(f"each side keeps its own state of {', '.join(f'`{name}`' for name in own)}")
-        if RANDOM in table.draws and this.plan.dtype != other.plan.dtype:
-            say("random operations of the steps draw other numbers in another dtype")
-        say("\n".join(errors_page(table, width=_width(), height=_height())))
+        _print_errors(table, this.plan, other.plan, reinjected=reinject)
     if table.within is not None and not table.within.holds:
         raise ExpectationError(_exceeded(table.within, str(tolerance)))
+
+
+def _print_errors(table: ErrorTable, plan: Plan, variant: Plan, *, reinjected: bool) -> None:
+    from runner.compare.rows.causes import RANDOM
+    from runner.compare.variants.error_report import errors_page
+    from runner.compare.variants.lockstep import own_state
+
+    if reinjected and (own := own_state(plan, variant)):
+        say(f"each side keeps its own state of {', '.join(f'`{name}`' for name in own)}")
+    if RANDOM in table.draws and plan.dtype != variant.dtype:
+        say("random operations of the steps draw other numbers in another dtype")
+    say("\n".join(errors_page(table, width=_width(), height=_height())))
 
 
 def _width() -> int:

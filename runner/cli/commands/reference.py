@@ -19,6 +19,8 @@ NOTES = {
     "default_dtype": "makes a tensor of the config's dtype, unless `dtype` is given",
     "dynamic": "the shape of its result may depend on data",
     "factory": "makes a tensor on the config's device",
+    "measure": "is a metric that steprun ships: it is not differentiable, and null where it is not defined",
+    "whole": "is computed by `evaluate` from all samples at once",
     "inferred_dtype": "makes a tensor of the dtype of its values, floats in the config's dtype",
     "random": "may draw random numbers, from the config's seed",
     "running_statistics": "writes its running statistics unless `training` is False",
@@ -100,6 +102,7 @@ def _entries() -> Iterator[dict[str, Any]]:
         ("operations", catalogue.operations()),
         ("methods", catalogue.methods()),
         ("attributes", catalogue.attributes()),
+        ("metrics", catalogue.measures()),
     ):
         for operation in table.values():
             yield {
@@ -188,8 +191,12 @@ def _listing(entries: list[dict[str, Any]]) -> Iterator[str]:
 def _page(entry: dict[str, Any]) -> str:
     lines = [_wrapped(line) for line in entry["signatures"] or [entry["name"]]]
     lines.append(f"  is {entry['target']}" if "." in entry["target"] else f"  is the tensor's own `{entry['target']}`")
-    lines.extend(f"  {NOTES.get(note, note)}" for note in entry["notes"])
+    lines.extend(f"  {_note(note)}" for note in entry["notes"])
     return "\n".join(lines)
+
+
+def _note(note: str) -> str:
+    return f"equals {note}" if note.startswith("sklearn.") else NOTES.get(note, note)
 
 
 def _wrapped(signature: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,19 +21,26 @@ if TYPE_CHECKING:
     from runner.engine import Row
     from runner.plan import Plan
 
-
 SWEEP_MANIFEST = "sweep.json"
 
 
 def register(application: typer.Typer) -> None:
     application.command(
-        epilog=examples("steprun resume runs/linear/20261123-063012-7f3a"),
-        short_help="Resume a run that was stopped.",
+        epilog=examples("steprun resume runs/linear/latest", "steprun resume runs/linear/latest steps=2000"),
+        short_help="Resume a run that was stopped, or make a finished one longer.",
     )(resume)
 
 
 def resume(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run or sweep directory.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|SWEEP", help="A run, as runs/NAME/latest, or a sweep.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="A larger count of the last loop of a finished run.", show_default=False
+        ),
+    ] = None,
     allow: Allow = None,
     allow_changed_data: Annotated[
         bool, typer.Option("--allow-changed-data", help="Resume although a data file has changed, and record that.")
@@ -50,23 +58,33 @@ def resume(
 ) -> None:
     """Resume a run that was interrupted, killed or failed, from its newest checkpoint or from its start.
 
-    The result has the same bits as that of a run that was never stopped. Of a sweep, the points that have not ended
-    run.
+    With a larger count, such as steps=2000 or steps.epochs=20, the last loop of a finished run goes on in a new run
+    directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
+    Of a sweep, the points that have not ended run.
     """
     if os.path.lexists(Path(run) / SWEEP_MANIFEST):
         from runner.cli.commands.sweeping import resume_points
 
         resume_points(run, allow, jobs, retry, on, address, quiet, as_json)
         return
+    from runner.config.run_paths import resolved_run
+    from runner.record.resuming import lengthen
     from runner.record.resuming import resume as resume_run
+    from runner.record.running import run_recorded
 
+    directory = resolved_run(run)
+    longer = None
+    if overrides:
+        with Interruption(at_once=True):
+            longer = lengthen(directory, overrides, allowed_folders=allow or (), allow_changed_data=allow_changed_data)
+        directory = longer.make_directory(datetime.now())
     began = False  # whether a row was computed
     with ExitStack() as stack:
 
         def prepare(plan: Plan) -> Watch:
             if report == "text":
                 print_warnings(plan.warnings)
-            stack.enter_context(reporting_directory(Path(run), as_json, quiet, lambda: began))
+            stack.enter_context(reporting_directory(directory, as_json, quiet, lambda: began))
             watch = stack.enter_context(watching(plan, quiet, as_json))
 
             def see(row: Row) -> None:
@@ -76,15 +94,16 @@ def resume(
 
             return see
 
-        stop = stack.enter_context(Interruption(f"; `steprun resume {run}` goes on"))
-        resume_run(
-            run,
-            allowed_folders=allow or (),
-            allow_changed_data=allow_changed_data,
-            checkpoint_every=checkpoint_every,
-            prepare=prepare,
-            stop=stop,
-            command=["steprun", *sys.argv[1:]],
-            compiling=compile_progress(sys.stderr, quiet),
-        )
-    print_directory(Path(run), quiet, as_json)
+        stop = stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on"))
+        given: Any = {
+            "checkpoint_every": checkpoint_every,
+            "stop": stop,
+            "command": ["steprun", *sys.argv[1:]],
+            "compiling": compile_progress(sys.stderr, quiet),
+        }
+        if longer is not None:
+            run_recorded(longer.plan, directory, see=prepare(longer.plan), earlier=longer.earlier, **given)
+        else:
+            given |= {"allowed_folders": allow or (), "allow_changed_data": allow_changed_data}
+            resume_run(directory, prepare=prepare, **given)
+    print_directory(directory, quiet, as_json)

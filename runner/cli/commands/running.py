@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +29,7 @@ from runner.cli.input.requests import make_plan, print_warnings, printing_run_wa
 from runner.cli.output.faults import INTERRUPTED
 from runner.cli.output.printing import say
 from runner.cli.output.progress import Progress, can_draw, compile_progress
-from runner.errors import UsageError
+from runner.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from runner.engine import Row
@@ -51,6 +53,10 @@ def register(application: typer.Typer) -> None:
 def run(
     request: Request,
     runs_dir: RunsDir = "runs",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name of the run.", show_default=False),
+    ] = None,
     record: Annotated[bool, typer.Option("--record/--no-record", help="Write a run directory.")] = True,
     checkpoint_every: CheckpointEvery = None,
     quiet: Quiet = False,
@@ -58,7 +64,7 @@ def run(
     report: FaultFormat = "text",
 ) -> None:
     """Run a config step by step, print each row and record the run."""
-    config = read_config(request)
+    config = read_config(request if name is None else _named(request, name))
     if config.sweep is not None and not quiet and report == "text":
         say(f"note: `steprun sweep {request.config}` runs the points of its sweep; this is a run without it", err=True)
     with Interruption(at_once=True):
@@ -70,6 +76,21 @@ def run(
     directory = _execute(plan, Path(runs_dir) if record else None, quiet, as_json, checkpoint_every)
     if directory:
         print_directory(directory, quiet, as_json)
+
+
+def _named(request: Request, name: str) -> Request:
+    """The request for a run with a name.
+
+    Raises:
+        UsageError: the text is not the name of a run.
+    """
+    from runner.config.fields import FieldError, check_run_name
+
+    try:
+        check_run_name(name)
+    except FieldError as error:
+        raise UsageError(Problem(f"--name: {error.message}", error.hint)) from error
+    return replace(request, overrides=(*request.overrides, f"name={json.dumps(name)}"))
 
 
 def _execute(

@@ -145,7 +145,7 @@ def reads_config(command: Callable[..., None]) -> Callable[..., None]:
             config=given.pop("config"),
             overrides=(*(given.pop("overrides") or ()), *(given.pop("sets") or ())),
             allow=tuple(given.pop("allow") or ()),
-            limits={name: _amount(name, text) for name, text in texts.items() if text is not None},
+            limits={name: amount(name, text) for name, text in texts.items() if text is not None},
         )
         command(request, **given)
 
@@ -173,7 +173,7 @@ def _limit_option(name: str, text: str) -> object:
     return Annotated[str | None, option]
 
 
-def _amount(name: str, text: str) -> int:
+def amount(name: str, text: str) -> int:
     """The number that a count or a size such as `64`, `1_000_000` or `8MiB` means."""
     found = _SIZE.fullmatch(text)
     if not found:

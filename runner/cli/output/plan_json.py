@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, fx
 
+from runner.cli.output.source_summary import values_in
 from runner.config import ForEach, Repeat, Step
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import extract
@@ -14,11 +16,13 @@ from runner.language.inference.runtime import gradient
 from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
 from runner.plan.checks.compilable import most_at_once
-from runner.plan.data.sources import SourcePlan
+from runner.plan.data.sources import BatchColumn, SourcePlan
+from runner.plan.data.tables.columns import names_in
 from runner.plan.estimates import PROCESS_BYTES
 from runner.plan.plan import Plan
 from runner.plan.program import instructions as program
-from runner.plan.rows.columns import Column
+from runner.plan.rows.columns import Column, pieces
+from runner.plan.tensors.from_run import FromRunPlan
 from runner.plan.tensors.tensors import TensorPlan
 
 
@@ -32,8 +36,10 @@ def describe(plan: Plan) -> dict[str, Any]:
         "dtype": dtype_name(plan.dtype),
         "device": plan.device,
         "engine": plan.config.engine,
+        "autocast": _autocast(plan),
         "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
+        "from_run": None if plan.start is None else _from_run(plan.start),
         "data": [_source(source) for source in plan.sources.values()],
         "scalars": dict(plan.scalars),
         "objectives": {
@@ -63,6 +69,13 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _autocast(plan: Plan) -> dict[str, Any] | None:
+    declared = plan.config.autocast
+    if declared is None:
+        return None
+    return {"dtype": declared.dtype, "loss_scale": None if plan.loss_scaling is None else asdict(plan.loss_scaling)}
+
+
 def _tensor(tensor: TensorPlan) -> dict[str, Any]:
     return {
         "name": tensor.name,
@@ -75,34 +88,69 @@ def _tensor(tensor: TensorPlan) -> dict[str, Any]:
     }
 
 
+def _from_run(start: FromRunPlan) -> dict[str, Any]:
+    return {
+        "run": str(start.run),
+        "at": start.at,
+        "file": start.weights.name,
+        "optimizer": start.optimizer,
+        "taken": list(start.taken),
+        "own": list(start.own),
+        "unused": list(start.unused),
+    }
+
+
 def _source(source: SourcePlan) -> dict[str, Any]:
     return {
         "name": source.name,
         "samples": source.samples,
+        "rows": source.rows,
         "batch_size": source.batch_size,
         "batches": source.batches,
         "shuffle": source.shuffle,
+        "order": _order(source),
         "streams": source.streams,
+        "classes": [{"class": each.name, "selected": each.selected, "rows": each.total} for each in source.spread],
         "columns": [
             {
                 "name": column.name,
                 "shape": list(column.shape),
                 "dtype": dtype_name(column.dtype),
                 "file": column.array.name,
+                "columns": _columns_of(column),
+                "taken": list(column.taken),
+                **values_in(source, column),
             }
             for column in source.columns
         ],
     }
 
 
+def _order(source: SourcePlan) -> str:
+    """How the samples of a pass are ordered."""
+    if not source.shuffle:
+        return "file"
+    if len(source.row_groups) > 1:
+        return "shuffled row groups"
+    return "computed" if source.computes_order else "shuffled"
+
+
+def _columns_of(column: BatchColumn) -> list[str] | None:
+    """The columns of the file that a batch column reads; None if the file is no table or all are read."""
+    return list(names_in(column.array.columns)) or None
+
+
 def _column(column: Column) -> dict[str, Any]:
     shape = None if column.shape is None else list(column.shape)
+    found = pieces(column)
     return {
         "name": column.name,
         "role": column.role,
         "shape": shape,
         "dtype": dtype_name(column.dtype),
         "kept": column.kept,
+        "whole": any(piece.number is None for piece in found),
+        "slices": [piece.name for piece in found if piece.number is not None],
     }
 
 
@@ -225,7 +273,7 @@ def _block(
         if instruction.when is not None:
             conditions_of_step["when"] = conditions[instruction.when.config_path[:-1]]
         if isinstance(instruction, program.Break):
-            steps.append({"step": "stop", **conditions_of_step})
+            steps.append({**_leaving(instruction.patience), **conditions_of_step})
         else:
             steps.append(
                 {
@@ -236,6 +284,13 @@ def _block(
                 }
             )
     return steps, position
+
+
+def _leaving(patience: program.Patience | None) -> dict[str, Any]:
+    if patience is None:
+        return {"step": "stop"}
+    followed = patience.followed
+    return {"step": "patience", "on": followed.result, "mode": followed.mode, "evaluations": patience.evaluations}
 
 
 def _details(argument: program.Argument) -> Mapping[str, Any]:
@@ -253,6 +308,15 @@ def _details(argument: program.Argument) -> Mapping[str, Any]:
         value = getattr(argument, name, None)
         if value:
             found[name] = list(value)
+    if isinstance(argument, program.Checkpoint) and argument.tag is not None:
+        found["tag"] = argument.tag
+    if isinstance(argument, program.KeepBest):
+        found["tag"] = "best"
+    if isinstance(argument, program.Plateau):
+        found["rate"] = argument.rate
+    followed = getattr(argument, "followed", None)
+    if followed is not None:
+        found |= {"on": followed.result, "mode": followed.mode}
     if isinstance(argument, program.Expect):
         found["expectations"] = [expectation.text for expectation in argument.expectations]
     return found

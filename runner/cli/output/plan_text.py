@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.text import aligned, shortened
+from runner.text import aligned, counted, shortened
 
 Described = Mapping[str, Any]
 
 
 def page(plan: Described) -> str:
     """The text of `steprun show`, section by section."""
-    sections = (_head, _tensors, _scalars, _objectives, _optimizers, _program, _log, _memory)
+    sections = (_head, _tensors, _from_run, _data, _scalars, _objectives, _optimizers, _program, _log, _memory)
     blocks = ["\n".join(section(plan)) for section in sections]
     return "\n\n".join(block for block in blocks if block)
 
@@ -33,7 +33,9 @@ def size(count: int) -> str:
 def _head(plan: Described) -> Iterator[str]:
     yield plan["name"] + (f": {plan['description']}" if plan["description"] else "")
     several = f", up to {plan['at_once']} iterations at once" if plan["at_once"] > 1 else ""
-    yield f"seed {plan['seed']}, {plan['dtype']}, {plan['device']}, {plan['engine']} engine{several}"
+    mixed = "" if plan["autocast"] is None else f", autocast {plan['autocast']['dtype']}"
+    scaled = ", scaled loss" if mixed and plan["autocast"]["loss_scale"] else ""
+    yield f"seed {plan['seed']}, {plan['dtype']}{mixed}{scaled}, {plan['device']}, {plan['engine']} engine{several}"
 
 
 def _tensors(plan: Described) -> Iterator[str]:
@@ -54,6 +56,60 @@ def _tensors(plan: Described) -> Iterator[str]:
             ),
         ]
     )
+
+
+def _from_run(plan: Described) -> Iterator[str]:
+    start = plan["from_run"]
+    if start is not None:
+        yield f"from_run: {start['file']}"
+        yield f"  gives {', '.join(start['taken'])}" + (
+            ", with the state of the optimizers" if start["optimizer"] else ""
+        )
+        for key, text in (("own", "own init: {}"), ("unused", "not used: {}")):
+            if start[key]:
+                yield "  " + shortened(text.format(", ".join(start[key])), 100)
+
+
+def _data(plan: Described) -> Iterator[str]:
+    if not plan["data"]:
+        return
+    yield "data"
+    for source in plan["data"]:
+        of = "" if source["samples"] == source["rows"] else f" of {source['rows']:,} rows"
+        batches = f"{source['batches']:,} batch{'' if source['batches'] == 1 else 'es'} of {source['batch_size']:,}"
+        parts = ", read in parts" if source["streams"] else ""
+        yield f"  {source['name']}: {source['samples']:,} samples{of}, {batches}, {_ORDERS[source['order']]}{parts}"
+        yield from table(map(_values, source["columns"]), indent="    ")
+        for column in source["columns"]:
+            if column["taken"]:
+                yield f"    {column['name']} takes {shortened(', '.join(column['taken']), 300)}"
+        classes = source["classes"][:MOST_CLASSES]
+        if classes:
+            counts = ", ".join(f"{each['class']}: {each['selected']:,} of {each['rows']:,}" for each in classes)
+            more = ", …" if len(source["classes"]) > MOST_CLASSES else ""
+            yield f"    classes {counts}{more}"
+
+
+_ORDERS = {
+    "file": "in file order",
+    "shuffled": "shuffled",
+    "shuffled row groups": "shuffled by row groups, and within each",
+    "computed": "shuffled in a computed order",
+}
+
+MOST_CLASSES = 12
+"""How many classes of a source the text lists."""
+
+
+def _values(column: Described) -> tuple[str, ...]:
+    if "missing" not in column:
+        found = ""
+    elif column["min"] is None:
+        found = "no values"
+    else:
+        found = f"from {column['min']:.6g} to {column['max']:.6g}"
+    missing = f"{column['missing']:,} missing" if column.get("missing") else ""
+    return column["name"], column["file"], _shape(column["shape"]), column["dtype"], found, missing
 
 
 def _scalars(plan: Described) -> Iterator[str]:
@@ -121,11 +177,16 @@ def _step(step: Described) -> str:
         ("data", "over {}"),
         ("optimizers", "with {}"),
         ("targets", "{}"),
+        ("tag", "{}"),
+        ("rate", "of {}"),
+        ("on", "on {}"),
         ("expectations", "{}"),
     ):
         value = step.get(key)
         if value and value != ["optimizer"]:
             words.append(text.format(value if isinstance(value, str) else ", ".join(value)))
+    if "evaluations" in step:
+        words.append(f"of {step['evaluations']} evaluations")
     if "every" in step:
         words.append(f"every {step['every']} iterations")
     if "when" in step:
@@ -142,7 +203,10 @@ def _log(plan: Described) -> Iterator[str]:
 
 
 def _logged(column: Described) -> tuple[str, ...]:
-    kept = "" if column["kept"] == "full" else column["kept"]
+    kept, slices = column["kept"] if column["kept"] != "full" else "", column["slices"]
+    if slices:
+        names = slices[0] if len(slices) == 1 else f"{slices[0]} … {slices[-1]}"
+        kept += f"{', and' if column['whole'] else ''} of {counted(len(slices), 'slice')}: {names}"
     return column["name"], column["role"], _shape(column["shape"]), column["dtype"], kept
 
 

@@ -98,9 +98,13 @@ class ObjectiveReport:
 
 
 def in_double_precision(config: Config) -> list[str]:
-    """The overrides that make every floating tensor of a config float64, and every complex one complex128."""
+    """The overrides that make every floating tensor of a config float64, and every complex one complex128.
+
+    They also remove `autocast`, which leaves such tensors as they are.
+    """
     declared = [(path, dtype) for path, dtype in declared_dtypes(config) if _doubled(dtype) != dtype]
-    return [f"{path}={_doubled(dtype)}" for path, dtype in (("dtype", config.dtype), *declared)]
+    wide = [] if config.autocast is None else ["~autocast"]
+    return [*wide, *(f"{path}={_doubled(dtype)}" for path, dtype in (("dtype", config.dtype), *declared))]
 
 
 def _doubled(name: str) -> str:

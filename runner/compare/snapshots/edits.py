@@ -13,7 +13,7 @@ from runner.config import Config
 from runner.config.text.nodes import Path, dotted
 from runner.errors import Problem
 from runner.plan import Plan
-from runner.record.config_fields import WITHOUT_BEARING, config_digests, fields_of, value_of
+from runner.record.checkpoints.config_fields import WITHOUT_BEARING, config_digests, fields_of, value_of
 
 VARIANTS = ("device", "engine")
 """Keys that belong to the environment: their values are no edit of the config."""
@@ -91,7 +91,8 @@ def explains(edit: Edit, first_difference: FirstDifference, plan: Plan) -> bool:
         case "expression":
             return first.role != "value" or _reaches(rest.partition("#")[0], first.name, plan)
         case "metrics":
-            return first.name == rest or first.name.endswith(f".{rest}")
+            name = rest.partition(".")[0]
+            return first.name == name or first.name.endswith(f".{name}")
         case "optimizer" | "optimizers":
             return first.role in ("weight", "state") or not _is_before_any_update(first_difference, plan)
         case "parameters":  # if rows have this parameter, its initial value would differ in the row of the start

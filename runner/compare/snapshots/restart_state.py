@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,7 @@ from runner.plan import Plan
 from runner.plan.program.instructions import Action
 from runner.record.checkpoints.state import Forged, check_state
 from runner.record.checkpoints.store import decode, encode, restore_state, state_contents
-from runner.record.json_fields import parse_json
-from runner.safe_files import MIB
+from runner.safe_files import MIB, parse_json
 
 FORMAT = 1
 LARGEST_STATE = 256 * MIB
@@ -38,10 +38,18 @@ def encoded(plan: Plan, state: State) -> bytes:
     """
     tensors: dict[str, Tensor] = {}
     contents = {**state_contents(plan, state), "withheld": [], "last": []}
-    header = {"format": FORMAT, "fits": fits(plan), "state": encode(contents, tensors)}
-    stored = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    header = {"format": FORMAT, "fits": fits(plan), "state": encode(contents, partial(_numbered, tensors))}
+    stored = dict(tensors)
     stored[_JSON] = torch.frombuffer(bytearray(json.dumps(header).encode()), dtype=torch.uint8)
     return save(stored)
+
+
+def _numbered(tensors: dict[str, Tensor], path: object, tensor: Tensor) -> Mapping[str, Any]:
+    """Store a tensor under a number, a complex one as pairs of real numbers."""
+    key = f"t{len(tensors)}"
+    kept = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    tensors[key] = kept.cpu().clone(memory_format=torch.contiguous_format)  # safetensors refuses shared memory
+    return {"tensor": key, "complex": tensor.is_complex()}
 
 
 def check_content(content: bytes) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from torch import Tensor, fx
 
 from runner.plan import Plan
-from runner.plan.program.instructions import Action, Backward, Evaluate, Evaluation, Forward, Step, Train
+from runner.plan.program.instructions import Action, Backward, Evaluate, Evaluation, Forward, Result, Step, Train
 
 _STEPPED = frozenset(["ceil", "floor", "floor_divide", "heaviside", "round", "sgn", "sign", "trunc"])
 """Operations that return floating-point numbers but move in whole steps."""
@@ -16,36 +16,49 @@ _STEPPED = frozenset(["ceil", "floor", "floor_divide", "heaviside", "round", "sg
 def discrete_columns(plan: Plan) -> frozenset[str]:
     """The names of the columns that depend on parameters only in steps, as a count of correct answers does."""
     found: set[str] = set()
-    for evaluation, outputs in _recorded(plan):
-        for computation in evaluation.computations():
-            found |= {
-                plan.columns[column].name
-                for output, column in outputs
-                if _is_discrete(computation.results[output], frozenset(plan.parameters))
-            }
-    return frozenset(found)
-
-
-def _recorded(plan: Plan) -> Iterator[tuple[Evaluation, tuple[tuple[int, int], ...]]]:
-    """Yields each evaluation of the program, with a pair (output, column) for each output that rows record."""
-    for instruction in plan.program:
-        if not isinstance(instruction, Action):
+    parameters = frozenset(plan.parameters)
+    for item in plan.program:
+        if not isinstance(item, Action):
             continue
-        match instruction.argument:
-            case Evaluate(evaluation=evaluation, results=results):
-                yield evaluation, tuple((each.output, each.column) for each in results if each.column is not None)
+        match item.argument:
+            case Evaluate() as argument:
+                columns = [(_behind(argument, result), result.column) for result in argument.results]
             case (
                 Forward(evaluation)
                 | Backward(evaluation)
                 | Train(evaluation)
                 | Step(closure=Evaluation() as evaluation)
             ):
-                yield evaluation, evaluation.columns
+                columns = [(_outputs(evaluation, [output]), column) for output, column in evaluation.columns]
+            case _:
+                continue
+        found |= {
+            plan.columns[column].name
+            for results, column in columns
+            if column is not None and any(_is_discrete(result, parameters) for result in results)
+        }
+    return frozenset(found)
+
+
+def _outputs(evaluation: Evaluation, outputs: Iterable[int]) -> list[object]:
+    """The nodes of some outputs of an evaluation, for every length of a batch."""
+    return [computation.results[output] for computation in evaluation.computations() for output in outputs]
+
+
+def _behind(argument: Evaluate, result: Result) -> list[object]:
+    """The nodes of a result of `evaluate`, or of all values that it is computed from after the last batch."""
+    if result.whole is None:
+        assert result.output is not None
+        return _outputs(argument.evaluation, [result.output])
+    whole = argument.wholes[result.whole]
+    gathered = [output for _, output in whole.gathered]
+    return [*_outputs(argument.evaluation, gathered), whole.computation.results[0]]
 
 
 def _is_discrete(result: object, parameters: frozenset[str]) -> bool:
     return isinstance(result, fx.Node) and any(
-        _jumps(node) and any(each.meta.get("input") in parameters for each in _ancestors(node))
+        node.meta.get("measure")
+        or (_jumps(node) and any(each.meta.get("input") in parameters for each in _ancestors(node)))
         for node in _ancestors(result)
     )
 

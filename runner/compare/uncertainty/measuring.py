@@ -24,7 +24,7 @@ from runner.engine.steps.step_code import Run
 from runner.errors import RunError
 from runner.plan import Plan
 from runner.plan.program.instructions import Action, Expect
-from runner.record.config_fields import config_digests
+from runner.record.checkpoints.config_fields import config_digests
 from runner.record.rows.summary import summarize
 
 Progress = Callable[[int, int], None]

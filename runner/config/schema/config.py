@@ -9,11 +9,21 @@ from __future__ import annotations
 import json
 
 from runner.catalogue import optimizers
+from runner.config.data_models import DataDeclaration, SelectDeclaration
 from runner.config.fields import DTYPES
 from runner.config.frozen import Frozen
-from runner.config.keys import TOP_LEVEL_KEYS
-from runner.config.models import STEP_MODELS, Config, DataDeclaration, Expectation, ForEach, Step, TensorDeclaration
-from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
+from runner.config.keys import AUTOCAST_DTYPES, TOP_LEVEL_KEYS
+from runner.config.models import STEP_MODELS, Autocast, Config, Epochs, Expectation, LossScale, Step, TensorDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
+)
 from runner.config.schema.catalogue import initial_values, optimizer, optimizer_kinds
 from runner.config.schema.forms import (
     EXPRESSION,
@@ -22,6 +32,7 @@ from runner.config.schema.forms import (
     NESTED,
     NULL,
     SCALAR,
+    TEXT,
     UNDERSCORED,
     Schema,
     closed,
@@ -36,10 +47,12 @@ from runner.config.schema.forms import (
     whole,
 )
 from runner.config.schema.sweep import sweep
+from runner.config.sections.autocast import DYNAMIC
+from runner.config.sections.measured import WAYS
 from runner.config.sections.names import RESERVED
 from runner.config.sections.optimizers import RULE
 from runner.config.sections.snapshot import TOLERANCES
-from runner.config.sections.steps import BARE
+from runner.config.sections.steps import BARE, LEAVING
 
 DRAFTS = {"7": "http://json-schema.org/draft-07/schema#", "2020-12": "https://json-schema.org/draft/2020-12/schema"}
 """The supported drafts of JSON Schema; all editors support the first."""
@@ -77,15 +90,18 @@ def _config() -> Schema:
     sections: Schema = {
         "parameters": by_name("parameter"),
         "constants": by_name("constant"),
+        "from_run": {"anyOf": [TEXT, merged(FromRun)]},
         "data": by_name("source"),
         "functions": {"type": "object", "propertyNames": _signature(), "additionalProperties": or_null(EXPRESSION)},
-        "metrics": {**names, "additionalProperties": or_null(EXPRESSION)},
+        "metrics": by_name("metric"),
+        "objectives": by_name("objective"),
         "optimizer": {"$ref": "#/definitions/optimizer"},
         "optimizers": by_name("optimizer"),
         "steps": _program(),
         "log": merged(Log),
         "snapshot": _snapshot(),
         "health": merged(Health),
+        "autocast": _autocast(),
         "sweep": sweep(),
     }
     told = {
@@ -116,6 +132,8 @@ def _config() -> Schema:
             "parameter": _tensor(),
             "constant": _constant(),
             "source": _source(),
+            "metric": _metric(),
+            "objective": {"anyOf": [merged(ObjectiveDeclaration), NULL]},
             "optimizer": optimizer(),
             **optimizer_kinds(),
             "step": _step(),
@@ -134,6 +152,7 @@ def _whole() -> Schema:
         "anyOf": [{"required": [name]} for name in (*optimizers(), RULE)],
         "properties": {RULE: {"type": "object", "required": ["update"]}},
     }
+    one_way = {"anyOf": [{"required": [way[0]]} for way in WAYS]}
     words = "|".join(STEP_MODELS)
     word = {"pattern": rf"^(?![- ]*(?:{words})\s*$)", "errorMessage": "Expected a list of steps: write `- ` before it."}
     return {
@@ -142,6 +161,8 @@ def _whole() -> Schema:
             "parameters": {"type": "object", "minProperties": 1, "additionalProperties": {**parameter, **columns}},
             "constants": {"additionalProperties": {**filled, **columns}},
             "data": {"additionalProperties": {"type": "object", "required": ["columns"]}},
+            "objectives": {"additionalProperties": {"type": "object", "required": ["sum", "over"]}},
+            "metrics": {"additionalProperties": {"if": {"type": "object"}, "then": one_way}},
             "optimizer": {"if": {"type": "object"}, "then": one},
             "optimizers": {"additionalProperties": {"type": "object", **one}},
         },
@@ -178,6 +199,12 @@ def _snapshot() -> Schema:
     return {**snapshot, "allOf": one}
 
 
+def _autocast() -> Schema:
+    scaler = {"anyOf": [{"enum": [DYNAMIC]}, merged(LossScale), NULL]}
+    names = {"enum": [*FIELDS[Autocast]["dtype"]["enum"], *(f"torch.{name}" for name in AUTOCAST_DTYPES), "half"]}
+    return {"anyOf": [names, merged(Autocast, dtype=names, loss_scale=scaler), NULL]}
+
+
 def _tensor(**replaced: Schema) -> Schema:
     declared = merged(TensorDeclaration, **replaced)
     declared |= not_both("init", "file")
@@ -199,17 +226,28 @@ def _constant() -> Schema:
 
 def _source() -> Schema:
     columns = {**FIELDS[DataDeclaration]["columns"], "propertyNames": {"$ref": "#/definitions/name"}}
-    return {"description": DataDeclaration.__doc__, "anyOf": [merged(DataDeclaration, columns=columns), NULL]}
+    select = {"anyOf": [{"type": "string"}, merged(SelectDeclaration)]}
+    source = merged(DataDeclaration, columns=columns, select=select)
+    return {"description": DataDeclaration.__doc__, "anyOf": [source, NULL]}
+
+
+def _metric() -> Schema:
+    declared = merged(MetricDeclaration)
+    declared["anyOf"] = [
+        {"properties": {key: NULL for key in MetricDeclaration.model_fields if key not in way}} for way in WAYS
+    ]
+    return {"description": MetricDeclaration.__doc__, "anyOf": [EXPRESSION, declared, NULL]}
 
 
 def _program() -> Schema:
     in_no_loop = {
         "not": {"const": "stop"},
-        "properties": {"stop": False},
+        "properties": dict.fromkeys(LEAVING, False),
         **given("every", then={"properties": {"every": False}}),
     }
     step = {"allOf": [{"$ref": "#/definitions/step"}, in_no_loop]}
-    epochs = closed({"epochs": properties_of(ForEach)["epochs"]}, ["epochs"])
+    short = properties_of(Epochs)
+    epochs = {**closed(short, ["epochs"]), **given("patience", then={"required": ["evaluate"]})}
     return {"anyOf": [{"type": "array", "items": step}, integer(0), epochs, NULL]}
 
 
@@ -220,7 +258,7 @@ def _step() -> Schema:
     long_form["oneOf"] = [{"required": [kind]} for kind in kinds]
     words = [{"const": kind, "description": STEP_MODELS[kind].__doc__} for kind in BARE]
     return {
-        "description": "A step: a word, or a mapping with one step and, beside it, `every` and `when`.",
+        "description": "A step: a word, or a mapping with one step; the mapping may also have `every` and `when`.",
         "anyOf": [*words, long_form],
     }
 

@@ -6,22 +6,38 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from runner.config.data_models import DataDeclaration, SelectDeclaration
+from runner.config.fields import DATES, FILLS
 from runner.config.frozen import Frozen
-from runner.config.keys import ENGINES, ON_NONFINITE, TENSOR_LOGS
+from runner.config.keys import AUTOCAST_DTYPES, ENGINES, MODES, ON_NONFINITE, TENSOR_LOGS, THRESHOLD_MODES
 from runner.config.models import (
+    Autocast,
+    Checkpoint,
     ClipGradNorm,
     ClipGradValue,
     Config,
-    DataDeclaration,
+    Epochs,
     Expectation,
     ForEach,
+    LossScale,
     Next,
+    Patience,
+    ReduceLROnPlateau,
     Repeat,
     Step,
     TensorDeclaration,
     Train,
 )
-from runner.config.record_models import Health, Log, SnapshotDeclaration, ToleranceDeclaration, UncertaintyDeclaration
+from runner.config.record_models import (
+    FromRun,
+    Health,
+    Log,
+    MetricDeclaration,
+    ObjectiveDeclaration,
+    SnapshotDeclaration,
+    ToleranceDeclaration,
+    UncertaintyDeclaration,
+)
 from runner.config.sections.snapshot import TENSORS_KEPT, TOLERANCES
 
 Schema = dict[str, Any]
@@ -34,6 +50,18 @@ TEXT: Schema = {"type": "string", "pattern": r"\S"}
 EXPRESSION: Schema = {"type": ["string", "number"], "pattern": r"\S"}
 SCALAR: Schema = {"type": ["string", "number", "boolean"], "pattern": r"\S"}
 NAMES: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+COLUMNS: Schema = {
+    "anyOf": [
+        {"type": ["string", "integer"]},
+        {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1},
+    ]
+}
+CLASSES: Schema = {
+    "anyOf": [
+        {"const": "sorted"},
+        {"type": "array", "items": {"type": ["string", "integer", "boolean"]}, "minItems": 1},
+    ]
+}
 NESTED: Schema = {"type": "array", "items": {"anyOf": [SCALAR, {"$ref": "#/definitions/nested_list"}]}}
 UNDERSCORED: Schema = {
     "type": "string",
@@ -68,16 +96,22 @@ FIELDS: dict[type[Frozen], Schema] = {
         "dtype": {"$ref": "#/definitions/dtype"},
     },
     DataDeclaration: {
-        "columns": {"type": "object", "additionalProperties": NAMES, "minProperties": 1},
+        "columns": {"type": "object", "additionalProperties": COLUMNS, "minProperties": 1},
         "batch_size": integer(1),
+        "classes": {"type": "object", "additionalProperties": CLASSES},
+        "one_hot": {"type": "object", "additionalProperties": CLASSES},
+        "fill": {"type": "object", "additionalProperties": {"anyOf": [{"enum": list(FILLS)}, {"type": "number"}]}},
+        "dates": {"type": "object", "additionalProperties": {"enum": list(DATES)}},
         "dtype": {"type": "object", "additionalProperties": {"$ref": "#/definitions/dtype"}},
     },
+    SelectDeclaration: {"fold": integer(0), "of": integer(2), "from": integer(0), "to": integer(1), "seed": integer(0)},
     Train: {"accumulate": integer(1), "clip_grad_norm": _POSITIVE, "clip_grad_value": _POSITIVE},
     ClipGradNorm: {"max_norm": _POSITIVE, "norm_type": _POSITIVE},
     ClipGradValue: {"clip_value": _POSITIVE},
     Expectation: {"rtol": _NOT_NEGATIVE, "atol": _NOT_NEGATIVE},
     Next: {"data": NAMES},
     ForEach: {"epochs": integer(0), "steps": {"type": "array", "items": {"$ref": "#/definitions/step"}}},
+    Epochs: {"epochs": integer(0), "patience": integer(1)},
     Repeat: {"times": integer(0), "steps": {"type": "array", "items": {"$ref": "#/definitions/step"}}},
     Step: {"every": integer(1), "when": SCALAR},
     Log: {"every": integer(1), "tensors": {"enum": list(TENSOR_LOGS)}, "budget": integer(0)},
@@ -95,6 +129,27 @@ FIELDS: dict[type[Frozen], Schema] = {
         "unchanged": integer(1),
         "update_ratio": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
     },
+    Checkpoint: {"mode": {"enum": list(MODES)}},
+    Patience: {"evaluations": integer(1), "mode": {"enum": list(MODES)}, "min_delta": _NOT_NEGATIVE},
+    ReduceLROnPlateau: {
+        "mode": {"enum": list(MODES)},
+        "factor": number(minimum=0, exclusiveMaximum=1),
+        "patience": integer(0),
+        "threshold_mode": {"enum": list(THRESHOLD_MODES)},
+        "cooldown": integer(0),
+        "min_lr": _NOT_NEGATIVE,
+        "eps": _NOT_NEGATIVE,
+    },
+    Autocast: {"dtype": {"enum": list(AUTOCAST_DTYPES)}},
+    LossScale: {
+        "init_scale": _POSITIVE,
+        "growth_factor": number(exclusiveMinimum=1),
+        "backoff_factor": number(exclusiveMinimum=0, exclusiveMaximum=1),
+        "growth_interval": integer(1),
+    },
+    MetricDeclaration: dict.fromkeys(MetricDeclaration.model_fields, EXPRESSION),
+    ObjectiveDeclaration: dict.fromkeys(ObjectiveDeclaration.model_fields, EXPRESSION),
+    FromRun: {"run": TEXT, "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
     Config: {
         "seed": {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9][0-9_]*$"},
         "engine": {"enum": list(ENGINES)},

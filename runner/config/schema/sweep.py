@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from runner.config.frozen import Frozen
 from runner.config.schema.forms import (
     EXPRESSION,
     NAMES,
-    NULL,
     Schema,
     closed,
+    described,
     integer,
     number,
     properties_of,
-    undescribed,
     whole,
 )
 from runner.config.sections.sweep import DISTRIBUTIONS, OVER
 from runner.config.sweep_models import (
     HalvingDeclaration,
-    ObjectiveDeclaration,
     RandomDeclaration,
     SpaceDeclaration,
     SweepDeclaration,
+    SweepObjective,
 )
 
 _AXES: Schema = {
@@ -32,49 +32,46 @@ _AXES: Schema = {
 
 def sweep() -> Schema:
     """The schema of a sweep."""
-    spaces = {"union": {"type": "array", "minItems": 1, "items": closed(_space(SpaceDeclaration))}}
-    rest = {
-        "where": EXPRESSION,
-        "objective": _objective(),
-        "halving": _halving(),
-        "seed": properties_of(SweepDeclaration)["seed"],
-    }
-    fields = _space(SweepDeclaration) | spaces | rest
+    union = {"type": "array", "minItems": 1, "items": closed(_space(SpaceDeclaration))}
     told = properties_of(SweepDeclaration)
-    return closed({name: {**undescribed(schema), **_told(told[name])} for name, schema in fields.items()})
-
-
-def _told(schema: Schema) -> Schema:
-    return {key: schema[key] for key in ("description",) if key in schema}
+    rest = {"union": union, "where": EXPRESSION, "objective": _objective(), "halving": _halving(), "seed": told["seed"]}
+    return closed(_space(SweepDeclaration) | {key: described(schema, told[key]) for key, schema in rest.items()})
 
 
 def _space(model: type[SpaceDeclaration]) -> Schema:
-    told = properties_of(model)
-    pair = {"type": "array", "minItems": 1}
-    distribution = {"anyOf": [closed({kind: {**pair}}, [kind]) for kind in DISTRIBUTIONS]}
-    distribution["anyOf"].append(closed({"choice": {"type": "string"}}, ["choice"]))
-    draw = {"type": "object", "minProperties": 1, "additionalProperties": distribution}
-    random = {**whole(RandomDeclaration)}
-    random["properties"] = {"samples": integer(1), "draw": {**draw, **_told(random["properties"]["draw"])}}
     point = {"type": "object", "minProperties": 1}
-    forms = {
+    forms: Schema = {
         "grid": _AXES,
         "zip": {"anyOf": [_AXES, {"type": "array", "minItems": 1, "items": _AXES}]},
-        "random": random,
+        "random": _replaced(RandomDeclaration, samples=integer(1), draw=_draw()),
         "points": {"anyOf": [{"type": "array", "minItems": 1, "items": point}, {"type": "string"}]},
     }
-    return {name: {**schema, **_told(told[name])} for name, schema in forms.items()}
+    told = properties_of(model)
+    return {key: described(schema, told[key]) for key, schema in forms.items()}
+
+
+def _draw() -> Schema:
+    values: Schema = {"type": "array", "minItems": 1}
+    kinds = {kind: {**values, "description": text} for kind, text in DISTRIBUTIONS.items()}
+    kinds["choice"] = {"type": ["array", "string"], "description": DISTRIBUTIONS["choice"]}
+    one = {**closed(kinds), "minProperties": 1, "maxProperties": 1}
+    return {"type": "object", "minProperties": 1, "additionalProperties": one}
 
 
 def _objective() -> Schema:
-    schema = whole(ObjectiveDeclaration)
-    schema["properties"]["over"] = {"anyOf": [{"enum": list(OVER)}, {"pattern": r"^mean\([1-9][0-9]*\)$"}]}
-    schema["properties"]["mean_over"] = NAMES
-    return {**schema, "oneOf": [{"required": ["minimize"]}, {"required": ["maximize"]}]}
+    over = {"anyOf": [{"enum": list(OVER)}, {"type": "string", "pattern": r"^mean\([1-9][0-9]*\)$"}]}
+    one = [{"required": ["minimize"]}, {"required": ["maximize"]}]
+    return {**_replaced(SweepObjective, over=over, mean_over=NAMES), "oneOf": one}
 
 
 def _halving() -> Schema:
-    schema = whole(HalvingDeclaration)
-    schema["properties"]["at"] = {"type": "array", "minItems": 1, "items": integer(1)}
-    schema["properties"]["keep"] = number(exclusiveMinimum=0, exclusiveMaximum=1)
-    return {"anyOf": [schema, NULL]}
+    at = {"type": "array", "minItems": 1, "items": integer(1)}
+    return _replaced(HalvingDeclaration, at=at, keep=number(exclusiveMinimum=0, exclusiveMaximum=1))
+
+
+def _replaced(model: type[Frozen], **fields: Schema) -> Schema:
+    """The schema of a model with other schemas for some of its fields."""
+    schema = whole(model)
+    told = properties_of(model)
+    schema["properties"] |= {key: described(field, told[key]) for key, field in fields.items()}
+    return schema

@@ -11,9 +11,17 @@ from runner.config.fields import LONGEST_NAME, check_expression
 from runner.config.keys import ENGINES, ON_NONFINITE, RESERVED, TENSOR_LOGS, TOP_LEVEL_KEYS, not_built
 from runner.config.models import Config
 from runner.config.record_models import Health, Log
+from runner.config.sections.autocast import read_autocast
 from runner.config.sections.data import read_sources
 from runner.config.sections.faults import Faults, TooManyFaults
-from runner.config.sections.names import check_data_names, check_function_names, check_metric_names, check_tensor_names
+from runner.config.sections.from_run import read_from_run
+from runner.config.sections.measured import read_metrics, read_objectives
+from runner.config.sections.names import (
+    check_data_names,
+    check_function_names,
+    check_measured_names,
+    check_tensor_names,
+)
 from runner.config.sections.optimizers import read_optimizers
 from runner.config.sections.snapshot import read_snapshot
 from runner.config.sections.steps import read_program
@@ -21,8 +29,6 @@ from runner.config.sections.sweep import read_sweep
 from runner.config.sections.tensors import read_constants, read_parameters, scalar_names
 from runner.config.text.nodes import describe, plain
 from runner.errors import Problem, did_you_mean, nearest
-
-_MAPPINGS = ("functions", "metrics")
 
 
 def build_config(document: Document, problems: list[Problem], most: int) -> Config | None:
@@ -41,7 +47,7 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     _check_keys(data, faults)
     check_tensor_names(data, faults)
     check_function_names(data, faults)
-    check_metric_names(data, faults)
+    check_measured_names(data, faults)
     check_data_names(data, faults)
     scalars = scalar_names(data.get("constants"))
     values: dict[str, Any] = {
@@ -49,8 +55,10 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
         for key in ("name", "description", "seed", "dtype", "device", "engine", "expression", "on_nonfinite")
         if key in data
     }
+    values["autocast"] = read_autocast(data.get("autocast"), faults)
     values["parameters"] = read_parameters(data.get("parameters"), scalars, faults)
     values["constants"] = read_constants(data.get("constants"), scalars, faults)
+    values["from_run"] = read_from_run(data.get("from_run"), faults)
     values["data"] = read_sources(data.get("data"), faults)
     values["optimizers"] = read_optimizers(data, faults)
     values["single_optimizer"] = data.get("optimizer") is not None
@@ -59,10 +67,11 @@ def _config(data: dict[str, Any], faults: Faults) -> Config | None:
     values["snapshot"] = read_snapshot(data.get("snapshot"), faults)
     values["sweep"] = read_sweep(data.get("sweep"), faults)
     values["health"] = _health(data.get("health"), faults)
-    for key in _MAPPINGS:
-        values[key] = {} if data.get(key) is None else data[key]
-        if isinstance(values[key], dict) and not faults.check_each(values[key].items(), check_expression, (key,)):
-            values[key] = {}
+    values["metrics"] = read_metrics(data.get("metrics"), faults)
+    values["objectives"] = read_objectives(data.get("objectives"), faults)
+    functions = values["functions"] = {} if data.get("functions") is None else data["functions"]
+    if isinstance(functions, dict) and not faults.check_each(functions.items(), check_expression, ("functions",)):
+        values["functions"] = {}
     if data.get("name") is None:
         values["name"] = faults.document.name
     _check_choice(data.get("engine"), ("engine",), ENGINES, "engine", faults)
@@ -105,6 +114,8 @@ _KEYS_OF_OTHER_TOOLS: Mapping[str, str] = {
     **dict.fromkeys(("iterations", "num_steps", "max_steps", "n_steps"), "write `steps: VALUE`"),
     **dict.fromkeys(("lr", "learning_rate"), "write `optimizer: {adam: {lr: VALUE}}`"),
     **dict.fromkeys(("scheduler", "lr_scheduler"), "write an expression of `t`: `optimizer: {adam: {lr: 0.1 / t}}`"),
+    **dict.fromkeys(("amp", "mixed_precision", "precision"), "write `autocast: bfloat16`"),
+    **dict.fromkeys(("early_stopping", "patience"), "write `steps: {epochs: …, evaluate: valid, patience: VALUE}`"),
     "batch_size": "write it next to the file: `data: {train: {file: …, batch_size: VALUE}}`",
     **dict.fromkeys(("loss", "model", "forward", "criterion", "objective"), "write it as the `expression`"),
     **dict.fromkeys(("weights", "variables"), "declare them under `parameters:`"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from runner.config.fields import FieldError, check_columns, check_dtype
-from runner.config.models import DataDeclaration
+from runner.config.data_models import DataDeclaration, Dialect
+from runner.config.fields import FieldError, check_class_list, check_columns, check_date, check_dtype, check_fill
 from runner.config.sections.faults import Faults
+from runner.config.sections.select import read_select
 from runner.config.text.nodes import Path, describe
 
 _EXAMPLE = "write `{file: data.npz, columns: {x: images, y: labels}, batch_size: 64}`"
@@ -37,8 +39,30 @@ def _source(written: Any, path: Path, faults: Faults) -> DataDeclaration | None:
         data["columns"] = _columns(data["columns"], (*path, "columns"), faults)
     if "dtype" in data:
         data["dtype"] = _dtypes(data["dtype"], (*path, "dtype"), faults)
+    for key, check in _BY_COLUMN.items():
+        if key in data:
+            data[key] = _by_column(data[key], check, (*path, key), faults)
+    if data.get("select") is not None:
+        data["select"] = read_select(data["select"], (*path, "select"), faults)
     source = faults.build(DataDeclaration, data, path)
+    if source is not None:
+        check_dialect(source, path, faults)
     return source if faults.count == before else None
+
+
+def check_dialect(declared: Dialect, path: Path, faults: Faults) -> None:
+    """Reports characters of a text table that have two meanings."""
+    file = getattr(declared, "file", None)
+    if file is not None and not file.lower().endswith((".csv", ".tsv")):
+        return  # planning says which keys do not go with the format
+    usual = "\t" if file is not None and file.lower().endswith(".tsv") else ","
+    roles = {"delimiter": declared.delimiter or usual, "decimal": declared.decimal, "quote": declared.quote}
+    for key, other in (("decimal", "delimiter"), ("quote", "delimiter"), ("quote", "decimal")):
+        if roles[key] is not None and roles[key] == roles[other]:
+            message = f"`{other}` and `{key}` are both `{roles[key]}`"
+            written = next((each for each in (key, other) if each in declared.model_fields_set), key)
+            faults.add((*path, written), message, "give them different characters")
+            return
 
 
 def _columns(written: Any, path: Path, faults: Faults) -> dict[str, Any]:
@@ -60,6 +84,25 @@ def _columns(written: Any, path: Path, faults: Faults) -> dict[str, Any]:
         else:
             found_columns[name] = columns
     return found_columns
+
+
+_BY_COLUMN: Mapping[str, tuple[Callable[[object], object], str]] = {
+    "classes": (check_class_list, "write `classes: {y: sorted}`"),
+    "one_hot": (check_class_list, "write `one_hot: {color: sorted}`"),
+    "fill": (check_fill, "write `fill: {mass: mean}`"),
+    "dates": (check_date, "write `dates: {day: days}`"),
+}
+"""Keys of a source that say something of some columns: the check of each value, and an example."""
+
+
+def _by_column(written: Any, check: tuple[Callable[[object], object], str], path: Path, faults: Faults) -> Any:
+    checked, example = check
+    if not isinstance(written, dict):
+        faults.add(path, f"expected a mapping of columns, found {describe(written)}", example, key=written is None)
+        return {}
+    if not faults.check_each(written.items(), checked, path):
+        return {}
+    return {name: checked(value) for name, value in written.items()}
 
 
 def _dtypes(written: Any, path: Path, faults: Faults) -> dict[str, str]:

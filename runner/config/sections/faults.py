@@ -107,8 +107,9 @@ _CONTAINERS: dict[str, tuple[str, str | None]] = {
 
 
 def keys_of(model: type[Frozen]) -> list[str]:
-    """Returns the keys of a model as a config writes them, in the order of the model."""
-    return [field.alias or name for name, field in model.model_fields.items()]
+    """Returns the keys of a model as a config writes them, in the order of the model; those of its base follow."""
+    fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__)
+    return [field.alias or name for name, field in fields]
 
 
 def description_of(model: type[Frozen], key: str) -> str:

@@ -61,18 +61,38 @@ def check_data_names(data: dict[str, Any], faults: Faults) -> None:
             path = ("data", source, "columns", name)
             if not check_name(path, name, "a batch column", faults):
                 continue
-            for key, role in (("parameters", "parameter"), ("constants", "constant")):
-                declarations = data.get(key)
-                if isinstance(declarations, dict) and name in declarations:
-                    first = faults.document.mark((key, name), key=True)
-                    hint = f"the {role} is at {first}; rename one"
-                    faults.add(path, f"`{name}` is already a {role}", hint, key=True)
+            _check_taken(path, name, data, faults)
 
 
-def check_metric_names(data: dict[str, Any], faults: Faults) -> None:
-    metrics = data.get("metrics")
-    for name in metrics if isinstance(metrics, dict) else ():
-        check_name(("metrics", name), name, "a metric", faults)
+def _check_taken(path: tuple[str | int, ...], name: str, data: dict[str, Any], faults: Faults) -> None:
+    """Reports a name that is already that of a parameter or constant."""
+    for key, role in (("parameters", "parameter"), ("constants", "constant")):
+        declarations = data.get(key)
+        if isinstance(declarations, dict) and name in declarations:
+            first = faults.document.mark((key, name), key=True)
+            faults.add(path, f"`{name}` is already a {role}", f"the {role} is at {first}; rename one", key=True)
+
+
+def check_measured_names(data: dict[str, Any], faults: Faults) -> None:
+    """Checks the names of metrics and objectives; objectives share a namespace with parameters and constants."""
+    for key, owner in (("metrics", "a metric"), ("objectives", "an objective")):
+        declared = data.get(key)
+        for name in declared if isinstance(declared, dict) else ():
+            if check_name((key, name), name, owner, faults) and key == "objectives":
+                _check_taken((key, name), name, data, faults)
+                _check_no_column((key, name), name, data, faults)
+
+
+def _check_no_column(path: tuple[str | int, ...], name: str, data: dict[str, Any], faults: Faults) -> None:
+    """Reports a name that is already that of a batch column."""
+    sources = data.get("data")
+    for source, declared in sources.items() if isinstance(sources, dict) else ():
+        columns = declared.get("columns") if isinstance(declared, dict) else None
+        if isinstance(columns, dict) and name in columns:
+            first = faults.document.mark(("data", source, "columns", name), key=True)
+            message = f"`{name}` is already a batch column of `{source}`"
+            faults.add(path, message, f"the column is at {first}; rename one", key=True)
+            return
 
 
 def check_function_names(data: dict[str, Any], faults: Faults) -> None:

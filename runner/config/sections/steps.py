@@ -7,14 +7,33 @@ from typing import Any
 
 from runner.config.fields import FieldError, check_assigned, check_names, check_number
 from runner.config.frozen import Frozen
-from runner.config.models import STEP_MODELS, Expect, Expectation, ForEach, Next, Repeat, Step, Train
+from runner.config.models import (
+    STEP_MODELS,
+    Checkpoint,
+    Epochs,
+    Evaluate,
+    Expect,
+    Expectation,
+    ForEach,
+    Next,
+    Patience,
+    Repeat,
+    Step,
+    Train,
+)
 from runner.config.sections.faults import Faults, keys_of
 from runner.config.text.nodes import Path, describe
 from runner.errors import did_you_mean
 
+BEST = "best"
+"""The tag of the checkpoint with the best weights."""
+
 SIDE_KEYS = ("every", "when")
 BARE = ("forward", "backward", "step", "zero_grad", "train", "checkpoint", "stop")
 """Steps that need no argument."""
+
+LEAVING = ("stop", "patience")
+"""Steps that leave a loop."""
 
 _EXAMPLES = {
     "clip_grad_norm": "clip_grad_norm: 1.0",
@@ -25,6 +44,8 @@ _EXAMPLES = {
     "evaluate": "evaluate: test",
     "repeat": "repeat: {times: 10, steps: [train]}",
     "for_each": "for_each: {data: train, epochs: 10, steps: [train]}",
+    "patience": "patience: {on: valid.loss, evaluations: 5}",
+    "reduce_lr_on_plateau": "reduce_lr_on_plateau: {rate: rate, on: valid.loss}",
 }
 _LOOPS: dict[str, tuple[type[Repeat] | type[ForEach], str]] = {
     "repeat": (Repeat, "`times` and `steps`"),
@@ -38,7 +59,7 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
     if written is None:
         return (Step(kind="backward", argument=STEP_MODELS["backward"](), path=path),)
     if isinstance(written, dict):
-        if set(written) == {"epochs"}:
+        if "epochs" in written:
             return _epochs(written, path, faults)
         faults.add(path, "expected a list of steps or a count, found a mapping", "put `- ` before each step")
         return ()
@@ -63,10 +84,31 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
 
 
 def _epochs(written: dict[str, Any], path: Path, faults: Faults) -> tuple[Step, ...]:
-    """Expands `{epochs: n}`: one `train` for each batch of the first source."""
-    train = Step(kind="train", argument=Train(), path=path)
-    loop = faults.build(ForEach, {**written, "steps": (train,)}, path)
-    return () if loop is None else (Step(kind="for_each", argument=loop, path=path),)
+    """Expands `{epochs: n}`: one `train` for each batch of the first source.
+
+    With `evaluate`, each pass is an iteration of a `repeat`, and the source is evaluated after it.
+    """
+    short = faults.build(Epochs, written, path)
+    if short is None:
+        return ()
+
+    def step(kind: str, argument: Frozen) -> Step:
+        return Step(kind=kind, argument=argument, path=path)
+
+    train = (step("train", Train()),)
+    if short.evaluate is None:
+        if short.patience is not None:
+            hint = "write `{epochs: …, evaluate: valid, patience: …}`"
+            faults.add((*path, "patience"), "`patience` without `evaluate`", hint, key=True)
+        return (step("for_each", ForEach(epochs=short.epochs, steps=train)),)
+    steps = [
+        step("for_each", ForEach(steps=train)),
+        step("evaluate", Evaluate(data=short.evaluate)),
+        step("checkpoint", Checkpoint(best=short.evaluate)),
+    ]
+    if short.patience is not None:
+        steps.append(step("patience", Patience(on=short.evaluate, evaluations=short.patience)))
+    return (step("repeat", Repeat(times=short.epochs, steps=tuple(steps))),)
 
 
 def _steps(written: list[Any], path: Path, loops: int, faults: Faults) -> tuple[Step, ...]:
@@ -96,8 +138,8 @@ def _step(written: Any, path: Path, loops: int, faults: Faults) -> Step | None:
             "move the step into a `repeat` or `for_each`, or remove `every`",
             key=True,
         )
-    if kind == "stop" and loops == 0:
-        faults.add(place, "`stop` outside a loop", "move it into a `repeat` or `for_each`", key=True)
+    if kind in LEAVING and loops == 0:
+        faults.add(place, f"`{kind}` outside a loop", "move it into a `repeat` or `for_each`", key=True)
     argument = _argument(kind, written[kind], place, loops, faults)
     values: dict[str, Any] = {key: written[key] for key in SIDE_KEYS if key in written}
     if isinstance(values.get("when"), bool):
@@ -234,6 +276,28 @@ def _mapping_only(kind: str, written: Any, path: Path, faults: Faults) -> Frozen
     return faults.build(STEP_MODELS[kind], written or {}, path)
 
 
+def _keys_only(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
+    if not isinstance(written, dict):
+        faults.add(path, f"expected a mapping, found {describe(written)}", f"write `{_EXAMPLES[kind]}`")
+        return None
+    return faults.build(STEP_MODELS[kind], written, path)
+
+
+def _checkpoint(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
+    read = _with_key("tag", (str, int))(kind, written, path, faults)
+    if isinstance(read, Checkpoint) and read.tag == BEST:
+        at = (*path, "tag") if isinstance(written, dict) else path
+        message = f"`{BEST}` is the name of the best weights, and no tag"
+        faults.add(at, message, "write `checkpoint: {best: valid.loss}`, or another tag")
+    elif isinstance(read, Checkpoint) and read.best is not None and read.tag is not None:
+        message = "a checkpoint has `tag` or `best`, and this one has both"
+        faults.add((*path, "tag"), message, "remove one of them", key=True)
+    elif isinstance(read, Checkpoint) and read.best is None and "mode" in read.model_fields_set:
+        hint = "write `checkpoint: {best: valid.loss, mode: …}`"
+        faults.add((*path, "mode"), "`mode` without `best`", hint, key=True)
+    return read
+
+
 def _nothing(kind: str, written: Any, path: Path, faults: Faults) -> Frozen | None:
     if written is not None:
         faults.add(
@@ -278,7 +342,9 @@ _SHORT: dict[str, Callable[[str, Any, Path, Faults], Frozen | None]] = {
     "step": _with_key("optimizer", (str, list)),
     "zero_grad": _with_key("optimizer", (str, list)),
     "train": _mapping_only,
-    "checkpoint": _with_key("tag", (str, int)),
+    "checkpoint": _checkpoint,
+    "patience": _keys_only,
+    "reduce_lr_on_plateau": _keys_only,
     "clip_grad_norm": _with_key("max_norm", (int, float, str)),
     "clip_grad_value": _with_key("clip_value", (int, float, str)),
     "assign": _assign,

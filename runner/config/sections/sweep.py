@@ -7,15 +7,23 @@ from typing import Any
 from runner.config.sections.faults import Faults, keys_of
 from runner.config.sweep_models import (
     HalvingDeclaration,
-    ObjectiveDeclaration,
     RandomDeclaration,
     SpaceDeclaration,
     SweepDeclaration,
+    SweepObjective,
 )
 from runner.config.text.nodes import Path, describe
 from runner.errors import nearest
 
-DISTRIBUTIONS = ("uniform", "log_uniform", "normal", "randint", "choice")
+DISTRIBUTIONS = {
+    "uniform": "Numbers from a to b, all equally likely: `[a, b]`.",
+    "log_uniform": "Numbers from a to b whose logarithms are equally likely: `[a, b]`.",
+    "normal": "Normal numbers: `[mean, standard deviation]`.",
+    "randint": "Integers from a to before b, all equally likely: `[a, b]`.",
+    "choice": "One of several values, all equally likely.",
+}
+"""The distributions of a random axis, each with its description."""
+
 OVER = ("last", "best")
 _SPACE_KEYS = ("grid", "zip", "random", "points")
 _GRID = "write `grid: {learning_rate: [0.1, 0.01]}` below `sweep:`"
@@ -152,7 +160,7 @@ def _check_points(written: Any, path: Path, faults: Faults) -> None:
             faults.add((*path, index), f"expected a point, found {found}", "write `{learning_rate: 0.1}`")
 
 
-def _objective(written: Any, path: Path, faults: Faults) -> ObjectiveDeclaration | None:
+def _objective(written: Any, path: Path, faults: Faults) -> SweepObjective | None:
     if not isinstance(written, dict):
         faults.add(path, f"expected a mapping, found {describe(written)}", _OBJECTIVE)
         return None
@@ -165,7 +173,7 @@ def _objective(written: Any, path: Path, faults: Faults) -> ObjectiveDeclaration
     if isinstance(over, str) and over not in OVER and not _is_mean(over):
         hint = "write `last`, `best`, or `mean(10)` for the mean of the last ten"
         faults.add((*path, "over"), f"there is no choice `{over}`", hint)
-    return faults.build(ObjectiveDeclaration, written, path)
+    return faults.build(SweepObjective, written, path)
 
 
 def _is_mean(text: str) -> bool:

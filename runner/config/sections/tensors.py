@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.catalogue import Initialiser, initialisers
+from runner.config.data_models import DIALECT_KEYS
 from runner.config.fields import check_number
 from runner.config.models import InitCall, InitExpression, TensorDeclaration
+from runner.config.sections.data import check_dialect
 from runner.config.sections.faults import Faults, accepted_names
 from runner.config.text.nodes import Path, describe
 from runner.errors import did_you_mean
@@ -108,7 +110,13 @@ def _tensor(written: Any, path: Path, scalars: frozenset[str], faults: Faults, n
         place = within.get("shape", (*path, "shape"))
         if not faults.check_each(enumerate(data["shape"]), check_number, place):
             data["shape"] = None
+    if data.get("file") is None:
+        for key in DIALECT_KEYS:
+            if key in data:
+                faults.add((*path, key), f"{noun} has `{key}` and no `file`", "say which `file` is meant", key=True)
     tensor = faults.build(TensorDeclaration, data, path, within)
+    if tensor is not None:
+        check_dialect(tensor, path, faults)
     return tensor if faults.count == before else None
 
 

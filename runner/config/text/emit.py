@@ -122,7 +122,9 @@ class _AsWritten(str):
 
 
 def is_file_path(path: Path) -> bool:
-    """Whether the value at a path names a data file."""
+    """Whether the value at a path names a data file, or a run."""
+    if path in (("from_run",), ("from_run", "run")):
+        return True
     return len(path) == 3 and path[0] in ("parameters", "constants", "data") and path[2] == "file"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.config.text.scalars import ScalarValue
@@ -69,6 +69,35 @@ def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
     elif isinstance(node, MapNode):
         for key, entry in node.entries.items():
             yield from walk(entry.value, (*path, key))
+
+
+def replaced(root: MapNode, path: Path, entries: Mapping[str, Any]) -> MapNode:
+    """Returns a tree in which the entry at a path gives way to other entries, at the same place in the text.
+
+    Entries that the mapping has already are kept. Values are scalars, or tuples of scalars.
+    """
+    first, *rest = path
+    entry = root.entries[str(first)]
+    if rest:
+        assert isinstance(entry.value, MapNode)
+        changed = {str(first): Entry(entry.key, replaced(entry.value, tuple(rest), entries))}
+    else:
+        changed = {
+            name: Entry(replace(entry.key, value=name), _node_of(value, entry.value))
+            for name, value in entries.items()
+            if name == first or name not in root.entries
+        }
+    kept = {name: before for name, before in root.entries.items() if name != first}
+    order = [name for each in root.entries for name in (changed if each == first else (each,))]
+    return replace(root, entries={name: changed.get(name) or kept[name] for name in order})
+
+
+def _node_of(value: Any, at: Node) -> Node:
+    """Returns a value as a node at the place of another one."""
+    if isinstance(value, tuple):
+        items = tuple(_node_of(item, at) for item in value)
+        return ListNode(items, at.source, at.start, at.end, flow=True, weight=1 + len(items))
+    return ScalarNode(value, at.source, at.start, at.end)
 
 
 def dotted(path: Path) -> str:

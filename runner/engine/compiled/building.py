@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,9 +18,9 @@ from runner.engine.watch.checks import has_elements
 from runner.engine.watch.watch import HANDING_ON
 from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import SplitComputation, split_scalars
-from runner.optim import Stepper
+from runner.optim import RuleStepper, Stepper
 from runner.optim.plans import OptimizerPlan
-from runner.plan.program.instructions import Train
+from runner.plan.program.instructions import Accumulation, Part, Train
 
 Lengths = tuple[tuple[int, ...], ...]
 """The batch length of each source, for each micro-batch."""
@@ -52,6 +52,27 @@ class Drawn:
     moving: frozenset[str]
 
 
+class _Inputs:
+    """Where the evaluations of a step read their inputs. Collects the tensors that are no weights of the step."""
+
+    def __init__(self, stepped: Sequence[str], moving: Collection[str]) -> None:
+        """Args:
+        stepped: the parameters that the step updates.
+        moving: the batch columns that change with the iteration.
+        """
+        self.fixed: dict[str, int] = {}  # input → its place among those that no iteration changes
+        self.each: dict[tuple[str, int], int] = {}  # (batch column, micro-batch) → its place among those that change
+        self._stepped = stepped
+        self._moving = moving
+
+    def source(self, name: str, micro_batch: int) -> tuple[str, int]:
+        if name in self._stepped:
+            return "weight", self._stepped.index(name)
+        if name in self._moving:
+            return "each", 1 + self.each.setdefault((name, micro_batch), len(self.each))
+        return "fixed", self.fixed.setdefault(name, len(self.fixed))
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """One evaluation of a step. Its numbers are at `where` among those of an iteration."""
@@ -78,20 +99,11 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
         group for optimizer in optimizers for group in _update_groups(binding, optimizer, gradients, numbers)
     ]
     stepped = tuple(name for group in update_groups for name in group.parameters)
-    fixed: dict[str, int] = {}
-    each: dict[tuple[str, int], int] = {}
-
-    def source(name: str, place: int) -> tuple[str, int]:
-        if name in stepped:
-            return "weight", stepped.index(name)
-        if name in drawn.moving:
-            return "each", 1 + each.setdefault((name, place), len(each))
-        return "fixed", fixed.setdefault(name, len(fixed))
-
+    inputs = _Inputs(stepped, drawn.moving)
     batches = tuple(
         Batch(
             part.function,
-            tuple(source(name, place) for name in part.split.inputs),
+            tuple(inputs.source(name, place) for name in part.split.inputs),
             slice(part.where.start, part.where.start + part.split.read),
         )
         for place, part in enumerate(parts)
@@ -105,7 +117,7 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
     accumulation = argument.accumulation
     micro = None
     if accumulation is not None:
-        micro = Micro(tuple(accumulation.parts[output] for output in last.split.tensors), _shares(argument, lengths))
+        micro = Micro(_micro_parts(accumulation, last.split.tensors), _shares(argument, lengths))
     weights = sum(state.parameters[name].nbytes for name in stepped)
     return Built(
         training=Training(
@@ -120,8 +132,8 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
             micro,
         ),
         numbers=numbers,
-        fixed=tuple(fixed),
-        drawn=tuple(each),
+        fixed=tuple(inputs.fixed),
+        drawn=tuple(inputs.each),
         gradients=gradients,
         columns=tuple(positions),
         counts=tuple(counts),
@@ -137,13 +149,29 @@ def build(binding: Binding, argument: Train, lengths: Lengths, drawn: Drawn, ite
     )
 
 
+def _micro_parts(accumulation: Accumulation, tensors: Sequence[int]) -> tuple[Part, ...]:
+    """Returns how to combine each result that is a tensor; indices refer to these results."""
+    parts = [accumulation.parts[output] for output in tensors]
+    return tuple(
+        part
+        if part.ratio is None
+        else replace(part, ratio=(tensors.index(part.ratio[0]), tensors.index(part.ratio[1])))
+        for part in parts
+    )
+
+
 def _watched(
     binding: Binding, argument: Train, last: _Part, gradients: Sequence[str], stepped: Sequence[str]
 ) -> tuple[Output, ...]:
     """Returns the tensors to check in every iteration: those that the eager engine checks too."""
     plan = binding.plan
+    partial = [
+        Output("result", place)
+        for place, output in enumerate(last.split.tensors)
+        if last.computation.outputs[output].name in plan.partial and has_elements(last.computation.outputs[output])
+    ]
     if plan.on_nonfinite == "ignore":
-        return ()
+        return tuple(partial)  # the eager step runs an iteration in which one is undefined
     hand_on = not argument.clips and all(plan.optimizers[name].kind in HANDING_ON for name in argument.optimizers)
     found = [
         Output("result", place)
@@ -259,6 +287,7 @@ def _update_groups(
             for number, group in enumerate(optimizer.groups)
             if (names := tuple(name for name in group.parameters if name in gradients))
         ]
+    assert isinstance(stepper, RuleStepper)
     assert optimizer.rule is not None
     update_groups: list[UpdateGroup] = []
     shared: dict[int, tuple[SplitComputation, slice]] = {}
@@ -268,13 +297,23 @@ def _update_groups(
         computation = optimizer.rule.update[name]
         if id(computation) not in shared:
             split = split_scalars(computation)
-            ahead = computed(lambda t, split=split: split.numbers(None, t), lambda: stepper.steps + 1)  # type: ignore[misc]
+            ahead = computed(_numbers_of_rule(split, stepper), lambda: stepper.steps + 1)
             shared[id(computation)] = (split, numbers.add(split.count, ahead))
         split, where = shared[id(computation)]
         dtypes = {entry.name: entry.dtype for entry in optimizer.state[name]}
         update = rule_update(split, computation.names, dtypes)
         update_groups.append(UpdateGroup(update, (name,), (tuple(dtypes),), (), where))
     return update_groups
+
+
+def _numbers_of_rule(split: SplitComputation, stepper: RuleStepper) -> Callable[[int], tuple[bool | int | float, ...]]:
+    """The numbers of a rule as a function of `t`; the parameters that it reads are the same in all iterations."""
+
+    def at(t: int) -> tuple[bool | int | float, ...]:
+        known = stepper.numbers(t)
+        return split.numbers(None, *[known[name] for name in split.running])
+
+    return at
 
 
 def _group(

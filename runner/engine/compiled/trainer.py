@@ -14,7 +14,7 @@ from runner.engine.compiled.write_back import Computed, block_of, finite_iterati
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
 from runner.engine.rows import Block, Row
-from runner.engine.session import Session
+from runner.engine.session import KEPT, Session
 from runner.engine.state import Values
 from runner.engine.steps import steps
 from runner.language.inference.generators import manual_seed
@@ -59,6 +59,14 @@ class Trainer:
         self._drawing = Drawing(binding.state, action.argument, loop)
         self._preparing = Preparing(binding.plan, binding.state, action.argument)
         self._eager = steps.bind(session, action.argument, action.loops)
+        self._partial = any(
+            output.name in binding.plan.partial for output in action.argument.evaluation.computation.outputs
+        )
+        last = session.last_loop
+        self._keeps = None
+        if loop is not None and last is not None and loop.loop == last.loop:
+            session.keeping.add(position)
+            self._keeps = session.checkpoint
         self._random = any(computation.random for computation in action.argument.evaluation.computations())
 
     def run(self) -> Values:
@@ -83,6 +91,7 @@ class Trainer:
         if computed is None:
             yield from self._one()
             return
+        self._keep(first + computed.iterations - 1)
         block = block_of(self._binding, self._argument, computed, self._shared)
         kept = self._kept(first, computed.iterations)
         for place in kept[:-1]:
@@ -98,11 +107,20 @@ class Trainer:
     def _one(self) -> Iterator[Row]:
         """Runs one iteration as the eager engine does."""
         state, path, iteration = self._binding.state, self._path(), self._iteration()
+        self._keep(iteration)
         values = self._eagerly()
         state.position = self._position + 1
         if self._kept(iteration, 1) or self._watch.failure is not None:
             state.row += 1
             yield self._row(state.row - 1, iteration, path, self._given(values), None, 0)
+
+    def _keep(self, last: int) -> None:
+        """Keep the state before a region that ends with iteration `last`, if that is the last of the loop.
+
+        A longer run has a longer region here, and so other random numbers.
+        """
+        if self._keeps is not None and self._loop is not None and last == self._loop.times:
+            self._keeps(KEPT)
 
     def _row(
         self, number: int, iteration: int, path: tuple[str, str], values: Any, block: Block | None, place: int
@@ -156,7 +174,7 @@ class Trainer:
                     raise
                 most = min(most, self._library.longest) // 2 or 1
                 continue
-            if computed is None or not self._watch.active:
+            if computed is None or not (self._watch.active or self._partial):
                 return computed
             most = finite_iterations(computed)
             if most == computed.iterations:

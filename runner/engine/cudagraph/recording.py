@@ -60,6 +60,12 @@ class Recording:
         self.random = any(computation.random for computation in argument.evaluation.computations())
         self.results: tuple[Any, ...] = ()
         self.norms: list[Tensor] = []
+        outputs = argument.evaluation.computation.outputs
+        self._partial = [
+            (column, binding.defined(outputs[output].name))
+            for output, column in argument.evaluation.columns
+            if outputs[output].name in binding.plan.partial
+        ]
 
     def _add(self, computation: Computation, lengths: dict[str, int]) -> None:
         state, plan = self._binding.state, self._binding.plan
@@ -183,6 +189,8 @@ class Recording:
         row = latest.copy()
         for column, tensor in own:
             row[column] = tensor
+        for column, defined in self._partial:
+            row[column] = defined(row[column])
         return tuple(row)
 
 

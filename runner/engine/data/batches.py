@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from runner.engine.data.orders import PassOrder, pass_order
 from runner.engine.data.placing import placed
-from runner.engine.data.samples import ColumnFault, Samples, open_samples
+from runner.engine.data.samples import ColumnFault, MemorySamples, Samples, open_samples
 from runner.errors import DataWarning, Problem, RunError
 from runner.faults import ConfigPath
 from runner.optim.updates import ALIGNMENT
 from runner.plan.data.files import FileFault
 from runner.plan.data.sources import SourcePlan
 from runner.plan.plan import Plan
-from runner.plan.streams import stream_seed
 
 Batch = dict[str, Tensor]
 
@@ -26,27 +26,6 @@ TOGETHER_BYTES = 1 << 20
 
 MOST_TOGETHER = 64
 """The maximum number of batches to gather at once."""
-
-
-def order(seed: int, source: str, epoch: int, samples: int, groups: tuple[int, ...] = ()) -> Tensor:
-    """Returns the order of a source's samples in one pass: a function of (seed, source, epoch) and the file layout.
-
-    The order is `torch.randperm(samples)` from a generator seeded with `stream_seed(seed, "shuffle", source, epoch)`.
-    A Parquet file with several row groups is shuffled so that it can be read in parts. One generator draws
-    `torch.randperm` of the groups first, then of the rows of each group in that order.
-
-    Args:
-        epoch: the pass, from 1.
-        groups: the number of rows in each row group. The layout matters only with two or more groups.
-    Returns:
-        int64 `(samples,)`.
-    """
-    generator = torch.Generator().manual_seed(stream_seed(seed, "shuffle", source, epoch))
-    if len(groups) < 2:
-        return torch.randperm(samples, generator=generator)
-    starts = torch.tensor((0, *groups)).cumsum(0)
-    drawn = torch.randperm(len(groups), generator=generator).tolist()
-    return torch.cat([starts[group] + torch.randperm(groups[group], generator=generator) for group in drawn])
 
 
 class UnreadableData(RuntimeError):
@@ -68,7 +47,8 @@ def _path_of(fault: FileFault, source: ConfigPath) -> ConfigPath:
 class Batches:
     """The cursor of one source: its current batch, and the position of the next one.
 
-    Its state is `epoch`, `position` and whether a batch has been drawn. `restore` recreates it from these.
+    Its state is `epoch`, `position` and whether a batch has been drawn. `restore` recreates it from these. On a machine
+    with other memory, the order of the passes stays what it was: `computed` is part of a checkpoint.
 
     Args:
         together: the number of shuffled batches to gather at once.
@@ -82,6 +62,7 @@ class Batches:
         "_seed",
         "_together",
         "batch",
+        "computed",
         "epoch",
         "length",
         "plan",
@@ -95,9 +76,10 @@ class Batches:
         self._samples = samples
         self._seed = seed
         self._together = together if plan.shuffle else 1
-        self._order: Tensor | None = None
+        self._order: PassOrder | None = None
         self._gathered: list[tuple[Tensor | slice, Batch]] = []  # of this pass: the sample indices, and the batch
         self._first = 0  # the position of the first gathered batch
+        self.computed = plan.computes_order
         self.epoch = 0  # the pass of the current batch, from 1; 0 before the first
         self.position = plan.batches  # the number of batches drawn in this pass
         self.batch: Batch = {}  # the current batch; empty before the first
@@ -119,7 +101,7 @@ class Batches:
         self.position = 0
         self._gathered = []
         self._order = None  # frees the old order before the new one exists: each takes eight bytes per sample
-        self._order = order(self._seed, plan.name, self.epoch, plan.samples, plan.groups) if plan.shuffle else None
+        self._order = pass_order(plan, self._seed, self.epoch, self.computed) if plan.shuffle else None
 
     def ahead(self) -> Batches:
         """Returns an independent cursor at the same position."""
@@ -129,6 +111,11 @@ class Batches:
         """Moves to the position of another cursor over the same source."""
         for name in self.__slots__:
             setattr(self, name, getattr(other, name))
+
+    @property
+    def left(self) -> int:
+        """The number of batches of this pass that have not been drawn."""
+        return self.plan.batches - self.position
 
     def lengths(self, count: int) -> list[int]:
         """Returns the number of samples in each of the next `count` batches."""
@@ -177,8 +164,14 @@ class Batches:
         """The state of the cursor, for `restore`."""
         return self.epoch, self.position, self.drawn
 
-    def restore(self, epoch: int, position: int, drawn: bool) -> None:
-        """Moves to a position that `place` returned before."""
+    def restore(self, epoch: int, position: int, drawn: bool, computed: bool | None = None) -> None:
+        """Moves to a position that `place` returned before.
+
+        Args:
+            computed: whether the orders of its passes are computed; None: as planned.
+        """
+        if computed is not None:
+            self.computed = computed
         self.epoch = epoch - 1
         if epoch:
             self.begin()
@@ -195,6 +188,10 @@ class Batches:
             self.taken = self._read(self.seen.start, self.seen.stop)
             yield self.taken
         self.taken, self.seen = before
+
+    def lacks(self, column: str, value: int) -> bool:
+        """Whether no sample of a column has a value; False for columns that are not in memory."""
+        return isinstance(self._samples, MemorySamples) and self._samples.lacks(column, value)
 
     def _draw(self, position: int) -> None:
         place = position - self._first
@@ -228,7 +225,7 @@ class Batches:
 
     def _numbers(self, start: int, end: int) -> Tensor | slice:
         """Returns the sample indices between two positions of this pass."""
-        return slice(start, end) if self._order is None else self._order[start:end]
+        return slice(start, end) if self._order is None else self._order.between(start, end)
 
     def _samples_of(self, start: int, end: int) -> Batch:
         return self._samples_at(self._numbers(start, end))
@@ -237,9 +234,9 @@ class Batches:
         return self._read(seen.start, seen.stop) if isinstance(seen, slice) else self._taken(seen)
 
     def sample(self, place: int) -> int:
-        """Returns the index in the source, from 0, of one sample of the last batch that was read."""
+        """Returns the row in the file, from 0, of one sample of the last batch that was read."""
         seen = self.seen
-        return seen.start + place if isinstance(seen, slice) else int(seen[place])
+        return self.plan.selection.row(seen.start + place if isinstance(seen, slice) else int(seen[place]))
 
     def _read(self, start: int, end: int) -> Batch:
         try:
@@ -273,7 +270,7 @@ def open_batches(plan: Plan, problems: list[Problem] | None = None) -> dict[str,
             path = _path_of(fault, source.path)
             raise RunError(document.problem(path, fault.message, fault.hint, key=path == source.path)) from fault
         for column, row in samples.first_nan():
-            message = f"nan-in-data: sample {row} of `{column}` in `{name}` is NaN"
+            message = f"nan-in-data: sample {source.selection.row(row)} of `{column}` in `{name}` is NaN"
             problem = document.problem(source[column].path, message, "clean it, or replace it with `nan_to_num`")
             if problems is not None:
                 problems.append(problem)

@@ -11,8 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from runner.plan.data.files import CastFault, FileFault, cast, read, read_group
+from runner.plan.data.files import CastFault, FileFault, cast, describe, read, read_group
 from runner.plan.data.row_files import Rows
+from runner.plan.data.selection.order import Integers
+from runner.plan.data.selection.selected_rows import selected_blocks
 from runner.plan.data.sources import BatchColumn, SourcePlan
 
 Batch = dict[str, Tensor]
@@ -54,9 +56,7 @@ class MemorySamples:
         self._columns: Batch = {}
         self._take: dict[str, Callable[[Tensor], Tensor]] = {}
         for column in plan.columns:
-            values = read(column.array)
-            _check_shape(values.shape, column, plan.samples)
-            self._columns[column.name] = values = _cast(values, column)
+            self._columns[column.name] = values = _whole(plan, column) if plan.is_whole else _selected(plan, column)
             self._take[column.name] = _taking(values)
 
     def between(self, start: int, end: int) -> Batch:
@@ -65,12 +65,35 @@ class MemorySamples:
     def at(self, chosen: Tensor) -> Batch:
         return {name: take(chosen) for name, take in self._take.items()}
 
+    def lacks(self, column: str, value: int) -> bool:
+        """Whether no sample of a column has a value."""
+        return not bool((self._columns[column] == value).any())
+
     def first_nan(self) -> Iterator[tuple[str, int]]:
         for name, column in self._columns.items():
             if (column.is_floating_point() and column.dtype.itemsize > 1) or column.is_complex():
                 found = column.isnan().reshape(len(column), -1).any(1)
                 if bool(found.any()):
                     yield name, int(found.nonzero()[0])
+
+
+def _whole(plan: SourcePlan, column: BatchColumn) -> Tensor:
+    values = read(column.array)
+    _check_shape(values.shape, column, plan.rows)
+    return _cast(values, column)
+
+
+def _selected(plan: SourcePlan, column: BatchColumn) -> Tensor:
+    _check_shape(describe(column.array)[0], column, plan.rows)
+    values = torch.empty((plan.samples, *column.shape), dtype=column.dtype)
+    filled = 0
+    try:
+        for block in selected_blocks(column.array, column.dtype, plan.selection):
+            values[filled : filled + len(block)] = block
+            filled += len(block)
+    except CastFault as fault:
+        raise ColumnFault(fault, column) from fault
+    return values
 
 
 _INDEXED = frozenset({torch.uint16, torch.uint32, torch.uint64})
@@ -85,20 +108,26 @@ def _taking(column: Tensor) -> Callable[[Tensor], Tensor]:
 class RowSamples:
     """Columns of files with contiguous rows. Each batch is read when it is drawn."""
 
-    __slots__ = ("_columns", "_rows")
+    __slots__ = ("_columns", "_rows", "_selection")
 
     def __init__(self, plan: SourcePlan) -> None:
         self._columns = plan.columns
+        self._selection = plan.selection
         self._rows = [Rows(column.array) for column in plan.columns]
         for column, rows in zip(self._columns, self._rows, strict=True):
-            _check_shape(rows.shape, column, plan.samples)
+            _check_shape(rows.shape, column, plan.rows)
 
     def between(self, start: int, end: int) -> Batch:
+        if not self._selection.is_range:
+            return self._at(self._selection.between(start, end))
+        start, end = start + self._selection.start, end + self._selection.start
         pairs = zip(self._columns, self._rows, strict=True)
         return {column.name: _cast(rows.between(start, end), column, range(start, end)) for column, rows in pairs}
 
     def at(self, chosen: Tensor) -> Batch:
-        positions = chosen.tolist()
+        return self._at(self._selection.of(chosen.numpy()))
+
+    def _at(self, positions: Integers) -> Batch:
         pairs = zip(self._columns, self._rows, strict=True)
         return {column.name: _cast(rows.at(positions), column, positions) for column, rows in pairs}
 
@@ -109,19 +138,20 @@ class RowSamples:
 class GroupedSamples:
     """Columns of one Parquet file. One row group at a time is in memory."""
 
-    __slots__ = ("_columns", "_ends", "_group", "_loaded")
+    __slots__ = ("_columns", "_ends", "_group", "_loaded", "_selection")
 
     def __init__(self, plan: SourcePlan) -> None:
         self._columns = plan.columns
-        self._ends = list(itertools.accumulate(plan.groups))
+        self._selection = plan.selection
+        self._ends = list(itertools.accumulate(plan.row_groups))
         self._group = -1
         self._loaded: Batch = {}
 
     def between(self, start: int, end: int) -> Batch:
-        return self._gathered(range(start, end))
+        return self._gathered(self._selection.between(start, end).tolist())
 
     def at(self, chosen: Tensor) -> Batch:
-        return self._gathered(chosen.tolist())
+        return self._gathered(self._selection.of(chosen.numpy()).tolist())
 
     def first_nan(self) -> Iterator[tuple[str, int]]:
         return iter(())
@@ -155,7 +185,7 @@ class ColumnFault(CastFault):
         self.path = column.dtype_path
 
 
-def _cast(values: Tensor, column: BatchColumn, rows: Sequence[int] | None = None) -> Tensor:
+def _cast(values: Tensor, column: BatchColumn, rows: Sequence[int] | Integers | None = None) -> Tensor:
     try:
         return cast(values, column.dtype, column.array, rows)
     except CastFault as fault:

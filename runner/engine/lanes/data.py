@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from runner.engine.data.batches import Batches, order
+from runner.engine.data.batches import Batches
+from runner.engine.data.orders import PassOrder, pass_order
 from runner.engine.lanes.tensor import LaneTensor
 
 
@@ -24,22 +24,20 @@ class LaneBatches(Batches):
     def __init__(self, batches: Batches, seeds: Sequence[int]) -> None:
         super().__init__(batches.plan, batches._samples, seeds[0])
         self._seeds = seeds
-        self._orders: Tensor | None = None
+        self._orders: list[PassOrder] = []
 
     def begin(self) -> None:
         """Starts the next pass, in a new order in each lane."""
         plan = self.plan
         self.epoch += 1
         self.position = 0
-        self._orders = None
-        self._orders = torch.stack(
-            [order(seed, plan.name, self.epoch, plan.samples, plan.groups) for seed in self._seeds]
-        )
+        self._orders = []
+        self._orders = [pass_order(plan, seed, self.epoch, self.computed) for seed in self._seeds]
 
     def _draw(self, position: int) -> None:
-        assert self._orders is not None
         size = self.plan.batch_size
-        chosen = self._orders[:, position * size : min((position + 1) * size, self.plan.samples)]
+        start, end = position * size, min((position + 1) * size, self.plan.samples)
+        chosen = torch.stack([order.between(start, end) for order in self._orders])
         self.seen, self.length = chosen[0], chosen.shape[1]
         found = self._taken(chosen.reshape(-1))
         self.batch = self.taken = {

@@ -100,6 +100,10 @@ class LaneStepper:
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
         raise NotStackable("a state is restored")
 
+    def assign_state(self, name: str, entry: str, value: Tensor) -> None:
+        """Replace an existing entry of a parameter's state. The tensor is used without a copy."""
+        self.optimizer.state[self._parameters[name]][entry] = value
+
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
         raise NotStackable("a region of steps is computed")
 

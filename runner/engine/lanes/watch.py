@@ -52,7 +52,7 @@ class LaneWatch:
         """Note that a lane, or all of them, may fail when it runs alone."""
         self._sums[slice(None) if lane is None else lane] = torch.nan
 
-    def tell(self, problem: Problem) -> None:
+    def report(self, problem: Problem) -> None:
         """Drop a warning, as all points of a sweep do."""
 
     def start(self) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from runner.engine.binding import Binding
-from runner.engine.data.pooling import Pooling, wide
+from runner.engine.data.batches import Batch, Batches
+from runner.engine.data.pooling import NotPooled, Pool, pooling, wide
 from runner.language.graph.computation import Computation
 from runner.language.inference.generators import manual_seed
-from runner.plan.program.instructions import Evaluate
+from runner.plan.program.instructions import Evaluate, Result, Whole
 from runner.plan.streams import stream_seed
+
+Wholes = Mapping[int, Tensor]
+"""The pooled outputs of an evaluation by their index."""
 
 
 def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[], list[Tensor]]:
@@ -24,50 +29,106 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
     """
     source, evaluation, plan = argument.source, argument.evaluation, binding.plan
     batches = binding.state.batches[source]
-    current: dict[str, Tensor] = {}
-
-    def bound(computation: Computation) -> Callable[[], tuple[Any, ...]]:
-        function = computation.function
-        found = [
-            (None, _reading(current, name)) if name in batches.plan else binding.getter(name, loops)
-            for name in computation.inputs
-        ]
-        mode = torch.enable_grad if computation.gradients else torch.no_grad
-
-        def call() -> tuple[Any, ...]:
-            with mode():
-                return function(None, *(tensor if get is None else get() for tensor, get in found))
-
-        return call
-
-    variants = {lengths[0]: bound(computation) for lengths, computation in evaluation.variants}
-    only = None if variants else bound(evaluation.computation)
+    variants = {
+        lengths[0]: _bound(binding, computation, loops, batches) for lengths, computation in evaluation.variants
+    }
+    only = None if variants else _bound(binding, evaluation.computation, loops, batches)
     random = any(computation.random for computation in evaluation.computations())
+    gradients = any(computation.gradients for computation in evaluation.computations())
     column = next(name for name, _ in evaluation.batches)
     derived = _derived(binding, argument, loops)
+    computed = [_computed(binding, whole, loops) for whole in argument.wholes]
+    takes = [_taking(result) for result in argument.results]
+    makes = _pools(argument, batches, plan.device)
 
     def whole() -> list[Tensor]:
-        pools = [Pooling(part) for part in argument.parts]
-        for number, batch in enumerate(batches.whole_pass()):
-            current.update(batch)
-            length = len(batch[column])
-            if random:
-                manual_seed(stream_seed(plan.seed, "evaluate", source, number), plan.device)
-            results = variants[length]() if only is None else only()
-            for pool, value in zip(pools, results, strict=True):
-                pool.add(value, length, results)
-        current.clear()
-        wholes = [pool.whole() for pool in pools]
-        found = derived(wholes)
-        return [
-            (wholes[result.output] if result.derived is None else found[result.derived]).to(plan.device, result.dtype)
-            for result in argument.results
-        ]
+        pools = [(place, make()) for place, make in makes]
+        calls = {length: start() for length, start in variants.items()}
+        alone = None if only is None else only()
+        with torch.set_grad_enabled(gradients):
+            for number, batch in enumerate(batches.whole_pass()):
+                length = batch[column].shape[0]
+                if random:
+                    manual_seed(stream_seed(plan.seed, "evaluate", source, number), plan.device)
+                results = calls[length](batch) if alone is None else alone(batch)
+                for place, pool in pools:
+                    pool.add(results[place], length, results)
+        wholes = {place: pool.whole() for place, pool in pools}
+        further = derived(wholes)
+        gathered = [compute(wholes) for compute in computed]
+        found = [take(wholes, further, gathered) for take in takes]
+        return [value.to(plan.device, result.dtype) for value, result in zip(found, argument.results, strict=True)]
 
     return whole
 
 
-def _derived(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+Call = Callable[[Batch], tuple[Any, ...]]
+"""Computes the outputs of an evaluation for a batch."""
+
+
+def _bound(binding: Binding, computation: Computation, loops: Sequence[int], batches: Batches) -> Callable[[], Call]:
+    """A function that reads the inputs of a computation that no batch changes, and returns the rest as a function."""
+    function = computation.function
+    columns = tuple((place, name) for place, name in enumerate(computation.inputs) if name in batches.plan)
+    fixed = [(None, None) if name in batches.plan else binding.getter(name, loops) for name in computation.inputs]
+
+    def start() -> Call:
+        inputs: list[Any] = [tensor if get is None else get() for tensor, get in fixed]
+
+        def call(batch: Batch) -> tuple[Any, ...]:
+            for place, name in columns:
+                inputs[place] = batch[name]
+            return function(None, *inputs)
+
+        return call
+
+    return start
+
+
+def _pools(argument: Evaluate, batches: Batches, device: str) -> list[tuple[int, Callable[[], Pool]]]:
+    """Makers of the pools of the outputs, with the index of each output."""
+    computation = argument.evaluation.computation
+    found = []
+    for place, part in enumerate(argument.parts):
+        per_sample = None
+        if part.weights is not None and part.weights[1] is None:
+            target = computation.results[part.weights[0]]
+            name = target.meta["input"] if isinstance(target, fx.Node) and target.op == "placeholder" else ""
+            if name in batches.plan and batches.lacks(name, part.weights[2]):
+                per_sample = math.prod(batches.plan[name].shape)
+        found.append((place, pooling(part, computation.outputs[place], device, per_sample)))
+    return [(place, make) for place, make in found if make is not NotPooled]
+
+
+def _taking(result: Result) -> Callable[[Wholes, Sequence[Tensor], Sequence[Tensor]], Tensor]:
+    """A function that takes a result from the pooled outputs, from what is derived, or from what is gathered."""
+    output, derived, whole = result.output, result.derived, result.whole
+    if whole is not None:
+        return lambda pooled, further, gathered: gathered[whole]
+    if derived is not None:
+        return lambda pooled, further, gathered: further[derived]
+    assert output is not None
+    return lambda pooled, further, gathered: pooled[output]
+
+
+def _computed(binding: Binding, whole: Whole, loops: Sequence[int]) -> Callable[[Wholes], Tensor]:
+    """A function that computes a value from those of all samples."""
+    computation, gathered = whole.computation, dict(whole.gathered)
+    found = [(name, None if name in gathered else binding.getter(name, loops)) for name in computation.inputs]
+    mode = torch.enable_grad if computation.gradients else torch.no_grad
+
+    def compute(pooled: Wholes) -> Tensor:
+        inputs: list[Any] = []
+        for name, getter in found:
+            tensor, get = (pooled[gathered[name]], None) if getter is None else getter
+            inputs.append(tensor if get is None else get())
+        with mode():
+            return wide(computation.function(None, *inputs)[0])
+
+    return compute
+
+
+def _derived(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Callable[[Wholes], list[Tensor]]:
     """A function that computes results from pooled outputs."""
     computation = argument.derived
     if computation is None:
@@ -75,19 +136,15 @@ def _derived(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Call
     outputs, device = argument.evaluation.computation.outputs, binding.plan.device
     mode = torch.enable_grad if computation.gradients else torch.no_grad
 
-    def value(name: str, wholes: Sequence[Tensor]) -> Any:
+    def value(name: str, wholes: Wholes) -> Any:
         if name.isdecimal():
             return wholes[int(name)].to(device, outputs[int(name)].dtype)
         tensor, get = binding.getter(name, loops)
         return tensor if get is None else get()
 
-    def compute(wholes: Sequence[Tensor]) -> list[Tensor]:
+    def compute(wholes: Wholes) -> list[Tensor]:
         inputs = [value(name, wholes) for name in computation.inputs]
         with mode():
             return [wide(result) for result in computation.function(None, *inputs)]
 
     return compute
-
-
-def _reading(current: dict[str, Tensor], name: str) -> Callable[[], Tensor]:
-    return lambda: current[name]

@@ -14,6 +14,7 @@ from torch import Tensor
 from runner.engine.data.batches import Batches
 from runner.engine.data.pooling import class_weight
 from runner.language.graph.computation import Computation
+from runner.language.inference.runtime import quotient
 from runner.plan.program.instructions import Classes, Part, Train
 
 Share = tuple[float, float]
@@ -29,6 +30,9 @@ def shares_of(weights: Sequence[float]) -> list[Share]:
         common = math.gcd(*map(int, weights))
         return [(int(weight) // common, int(total) // common) for weight in weights]
     return [(weight, total) for weight in weights]
+
+
+Read = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,18 @@ def scaled(value: Tensor, share: Share) -> Tensor:
 
 def together(parts: Sequence[Part], micro: Sequence[Sequence[Any]], shares: Shares) -> tuple[Any, ...]:
     """Combines the results of all micro-batches into those of one batch; `parts` says how, for each result."""
-    return tuple(_together(part, [results[place] for results in micro], shares) for place, part in enumerate(parts))
+    return tuple(
+        _together(part, [results[place] for results in micro], shares)
+        if part.ratio is None
+        else _ratio(part.ratio, micro)
+        for place, part in enumerate(parts)
+    )
+
+
+def _ratio(parts: tuple[int, int], micro: Sequence[Sequence[Any]]) -> Tensor:
+    """One sum over all micro-batches, divided by another."""
+    first, second = (functools.reduce(torch.add, [results[part].detach() for results in micro]) for part in parts)
+    return quotient(first, second)
 
 
 def without_last(parts: Sequence[Part], results: Sequence[Any]) -> tuple[Any, ...]:
@@ -79,39 +94,61 @@ def _together(part: Part, values: Sequence[Any], shares: Shares) -> Any:
     return total if denominator == 1 else total / denominator
 
 
-def weighing(argument: Train, batches: Mapping[str, Batches], constants: Mapping[str, Tensor]) -> Callable[[], Shares]:
-    """A function that returns the shares of the next micro-batches; the first of these is the current batch."""
-    accumulation = argument.accumulation
+def weighing(argument: Train, batches: Mapping[str, Batches], read: Read) -> Callable[[], Shares]:
+    """A function that returns the shares of the next micro-batches; the first of these is the current batch.
+
+    Args:
+        read: returns the current value of a parameter, a constant or a running scalar.
+    """
+    accumulation, evaluation = argument.accumulation, argument.evaluation
     assert accumulation is not None
-    count, evaluation = argument.accumulate, argument.evaluation
-    equal = shares_by_length(argument, [1] * count)
+    counted = _counting(argument, batches)
     again = [name for name in evaluation.sources if name in argument.draws_again]
-    by_length: Callable[[], Shares] = lambda: equal  # noqa: E731
-    if evaluation.variants and again:
-        first = batches[again[0]]
-        by_length = lambda: shares_by_length(argument, [first.length, *first.lengths(count - 1)])  # noqa: E731
+    first = batches[again[0]] if evaluation.variants and again else None
+    equal = {argument.accumulate: shares_by_length(argument, [1] * argument.accumulate)}
+
+    def by_length(count: int) -> Shares:
+        if first is None:
+            return equal.get(count) or shares_by_length(argument, [1] * count)
+        return shares_by_length(argument, [first.length, *first.lengths(count - 1)])
+
     if accumulation.classes is None or not again:
-        return by_length
-    weigh = _by_classes(argument, accumulation.classes, batches, constants)
-    return lambda: Shares(weigh(), by_length().samples)
+        return lambda: by_length(counted())
+    weigh = _by_classes(argument, accumulation.classes, batches, read)
+
+    def shares() -> Shares:
+        count = counted()
+        weights = weigh(count)
+        if accumulation.ratio is None:
+            return Shares(shares_of(weights), by_length(count).samples)
+        return Shares([(1, math.fsum(weights))] * count, by_length(count).samples)
+
+    return shares
+
+
+def _counting(argument: Train, batches: Mapping[str, Batches]) -> Callable[[], int]:
+    """A function that returns the number of the next micro-batches: fewer at the end of a pass that ends short."""
+    most, ends = argument.accumulate, [batches[name] for name in argument.ends_with]
+    if not ends:
+        return lambda: most
+    return lambda: min(most, *(1 + each.left for each in ends))
 
 
 def _by_classes(
-    argument: Train, classes: Classes, batches: Mapping[str, Batches], constants: Mapping[str, Tensor]
-) -> Callable[[], list[Share]]:
-    evaluation, count = argument.evaluation, argument.accumulate
+    argument: Train, classes: Classes, batches: Mapping[str, Batches], read: Read
+) -> Callable[[int], list[float]]:
+    """A function that returns the weight of each of the next micro-batches."""
+    evaluation = argument.evaluation
     sources, columns, variants = evaluation.sources, dict(evaluation.batches), dict(classes.variants)
 
     def weight(cursors: Mapping[str, Batches]) -> float:
         lengths = tuple(cursors[name].length for name in sources)
         computation: Computation = variants.get(lengths, classes.computation)
-        inputs = [
-            cursors[columns[name]].batch[name] if name in columns else constants[name] for name in computation.inputs
-        ]
+        inputs = [cursors[columns[name]].batch[name] if name in columns else read(name) for name in computation.inputs]
         with torch.no_grad():
             return class_weight(classes.part, computation.function(None, *inputs))
 
-    def weigh() -> list[Share]:
+    def weigh(count: int) -> list[float]:
         cursors = {name: batches[name].ahead() for name in sources}
         for cursor in cursors.values():
             if not cursor.batch:
@@ -121,6 +158,6 @@ def _by_classes(
             for name in argument.draws_again:
                 cursors[name].next()
             weights.append(weight(cursors))
-        return shares_of(weights)
+        return weights
 
     return weigh

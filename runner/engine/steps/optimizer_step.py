@@ -74,11 +74,21 @@ def _late(binding: Binding, name: str, t: int, entry: object) -> LateOption | No
 
 
 def take_steps(
-    session: Session, step: StepCode, optimizers: Sequence[str], look: Check | None, results: Sequence[str] = ()
+    session: Session,
+    step: StepCode,
+    optimizers: Sequence[str],
+    look: Check | None,
+    results: Sequence[str] = (),
+    guard: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda name, take: take,
 ) -> None:
-    """Add the steps of some optimizers to the code of a step, then a check, and the new weights and state for rows."""
+    """Add the steps of some optimizers to the code of a step, then a check, and the new weights and state for rows.
+
+    Args:
+        guard: wraps the step of an optimizer, to skip it.
+    """
     binding = session.binding
-    for take in measured(session, [stepping(binding, name) for name in optimizers], optimizers):
+    takes = [guard(name, stepping(binding, name)) for name in optimizers]
+    for take in measured(session, takes, optimizers):
         step.call(take, "update")
     step.look(look, results)
     for name in optimizers:

@@ -152,6 +152,12 @@ class StepCode:
         if column is not None:
             self._row[column] = norm
 
+    def put(self, column: int, value: Callable[[], Tensor]) -> None:
+        """Put a computed value into the row of this step."""
+        name = f"column_{column}"
+        self._lines.append(f"{name} = {self.name(value, 'value')}()")
+        self._row[column] = name
+
     def keep_weights(self, parameters: Iterable[str]) -> None:
         """Put the changed weights of these parameters into this row and later ones."""
         self._keep(parameters, "", ".detach()")
@@ -191,6 +197,8 @@ class StepCode:
                 self._lines.append(f"values[{names[output]!r}] = {result}")
             if output in columns:
                 made = f"{self.name(_as_tensor(told.dtype), 'as_tensor')}({result})" if told.scalar else result
+                if told.name in self._binding.plan.partial:
+                    made = f"{self.name(self._binding.defined(told.name), 'defined')}({made})"
                 self._row[columns[output]] = made
 
     def function(self) -> Callable[[], tuple[Tensor | None, ...]]:

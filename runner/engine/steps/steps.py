@@ -17,11 +17,15 @@ from runner.engine.faults import does_not_hold
 from runner.engine.session import Session
 from runner.engine.state import Values
 from runner.engine.steps import clipping
+from runner.engine.steps.assigning import assign
 from runner.engine.steps.autograd import Differentiate
 from runner.engine.steps.expectations import mismatch
+from runner.engine.steps.following import keep_best, marking, reduce_on_plateau
 from runner.engine.steps.optimizer_step import take_steps
+from runner.engine.steps.scaling import Scaled, finish, scale_into_row
 from runner.engine.steps.step_code import Loops, Run, StepCode
 from runner.engine.watch.checks import Check
+from runner.optim import AnyStepper
 from runner.plan.program.instructions import (
     Argument,
     Assign,
@@ -33,15 +37,26 @@ from runner.plan.program.instructions import (
     Expect,
     Expectation,
     Forward,
+    KeepBest,
     Next,
+    Plateau,
     Step,
     Train,
     ZeroGrad,
 )
 
+Share = tuple[float, float]
 
-def bind(session: Session, argument: Argument, loops: Loops) -> Run:
-    """Bind an instruction to the tensors of a run; returns a function that runs the step."""
+
+def bind(session: Session, argument: Argument, loops: Loops, position: int = -1) -> Run:
+    """Bind an instruction to the tensors of a run; returns a function that runs the step.
+
+    Args:
+        position: the position of the instruction in the program, where the state of a following step is.
+    """
+    follow = _FOLLOWERS.get(type(argument))
+    if follow is not None:
+        return follow(session, argument, position)
     return _BINDERS[type(argument)](session, argument, loops)
 
 
@@ -91,11 +106,17 @@ def _backward(session: Session, argument: Backward, loops: Loops) -> Run:
     return step.function()
 
 
-def _measure(session: Session, step: StepCode, parameters: Sequence[str]) -> None:
-    """Add the measurements of the health rules about gradients."""
+def _measure(
+    session: Session, step: StepCode, parameters: Sequence[str], when: Callable[[], bool] | None = None
+) -> None:
+    """Add the measurements of the health rules about gradients, made only `when` a condition holds."""
     binding = session.binding
     for measure in session.health.gradients(binding.parameters(parameters)):
-        step.call(measure, "measure")
+        step.call(measure if when is None else _guarded(measure, when), "measure")
+
+
+def _guarded(function: Callable[[], object], when: Callable[[], bool]) -> Callable[[], object]:
+    return lambda: function() if when() else None
 
 
 def _as_gradient(gradient: Any, value: Tensor) -> Tensor:
@@ -155,23 +176,36 @@ def _train(session: Session, argument: Train, loops: Loops) -> Run:
 
         return train_by_closure(session, argument, loops)
     evaluation, parameters = argument.evaluation, binding.parameters(argument.parameters)
-    differentiate = Differentiate(binding.trained(argument.inputs))
+    scaling = binding.plan.loss_scaling
+    scaled = None if scaling is None else Scaled(session, argument, scaling)
+    differentiate = Differentiate(binding.trained(argument.inputs)) if scaled is None else scaled.differentiate
     step = StepCode(binding, loops)
     for source in argument.draws:
         step.call(binding.state.batches[source].next, f"next_{source}")
     step.remove_gradients(parameters)
-    look, look_after, remembering = session.watch.trained(binding, argument, loops)
+    look_after: Check | None = None
+    remembering: Sequence[AnyStepper] = ()
+    if scaled is None:
+        look, look_after, remembering = session.watch.trained(binding, argument, loops)
+    else:  # gradients need not be finite
+        scale_into_row(session, step, scaled)
+        look = session.watch.computed(binding, evaluation, loops)
     if argument.accumulate > 1:
         results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
     else:
         results = step.evaluate(evaluation)
         step.call(differentiate, "differentiate", results[evaluation.objective])
         step.look(look, results)
+    if scaled is not None:
+        step.call(scaled.unscale, "unscale")
     for number, clip in enumerate(argument.clips):
-        step.clip(_clip(session, clip), clip.column, number)
-    _measure(session, step, argument.parameters)
+        step.clip(_clip(session, clip, watched=scaled is None), clip.column, number)
+    _measure(session, step, argument.parameters, None if scaled is None else scaled.finite)
     step.own_results(evaluation, results)
-    take_steps(session, step, argument.optimizers, look_after, results)
+    if scaled is None:
+        take_steps(session, step, argument.optimizers, look_after, results)
+    else:
+        finish(session, step, argument, scaled, results)
     for stepper in remembering:
         step.call(stepper.forget, "forget")
     step.keep_gradients(parameters)
@@ -191,17 +225,18 @@ def _drawing(binding: Binding, sources: Sequence[str]) -> Callable[[], None]:
 
 
 def _accumulated(
-    binding: Binding, argument: Train, differentiate: Differentiate, look: Check | None, loops: Loops
+    binding: Binding, argument: Train, differentiate: Callable[[Tensor, Share], None], look: Check | None, loops: Loops
 ) -> Callable[[], tuple[Any, ...]]:
     """A function that accumulates the gradients of all micro-batches, and returns their combined results."""
-    from runner.engine.steps.micro_batches import together, weighing, without_last
+    from runner.engine.steps.micro_batches import scaled, together, weighing, without_last
 
     call = binding.evaluate(argument.evaluation, loops, detached=False)
     draw_again = _drawing(binding, argument.draws_again)
     objective = argument.evaluation.objective
     assert argument.accumulation is not None
     parts = argument.accumulation.parts
-    weigh = weighing(argument, binding.state.batches, binding.state.constants)
+    weigh = weighing(argument, binding.state.batches, binding.reading(loops))
+    ratio = argument.accumulation.ratio
 
     def compute() -> tuple[Any, ...]:
         shares = weigh()
@@ -211,6 +246,9 @@ def _accumulated(
                 draw_again()
                 micro[-1] = without_last(parts, micro[-1])
             results = call()
+            if ratio is not None:  # a ratio of one micro-batch without samples that count is not a number
+                part = scaled(results[ratio[0]], share)
+                results, share = (*results[:objective], part, *results[objective + 1 :]), _ALONE
             differentiate(results[objective], share)
             if look is not None:
                 look(results)
@@ -218,6 +256,9 @@ def _accumulated(
         return together(parts, micro, shares)
 
     return compute
+
+
+_ALONE = (1, 1)
 
 
 def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
@@ -231,11 +272,11 @@ def clipping_of(binding: Binding, clip: Clip) -> Callable[[], Tensor | None]:
     return lambda: clipping.by_norm(parameters, max_norm, norm_type)
 
 
-def _clip(session: Session, clip: Clip) -> Callable[[], Tensor | None]:
+def _clip(session: Session, clip: Clip, *, watched: bool = True) -> Callable[[], Tensor | None]:
     """A function that clips gradients, checks their norm, and returns it in the dtype of its column."""
     binding = session.binding
     clipped: Callable[[], Any] = clipping_of(binding, clip)
-    if clip.value is None:
+    if clip.value is None and watched:
         clipped = session.watch.clipped(clipped)
     if clip.column is None:
         return clipped
@@ -251,43 +292,6 @@ def _clip_gradients(session: Session, argument: ClipGradients, loops: Loops) -> 
     step.clip(_clip(session, argument.clip), argument.clip.column)
     step.keep_gradients(parameters)
     return step.function()
-
-
-def _assign(session: Session, argument: Assign, loops: Loops) -> Run:
-    binding = session.binding
-    calls = [binding.call(computation, loops) for computation in argument.computations]
-    weights = binding.parameters([target for target in argument.targets if not target.endswith(".grad")])
-    of_gradients = [target.removesuffix(".grad") for target in argument.targets if target.endswith(".grad")]
-    gradients = binding.parameters(of_gradients)
-    look, look_again = session.watch.assigned(binding, argument, loops)
-
-    def run() -> Values:
-        results = [call()[0] for call in calls]
-        if look is not None:
-            look(results)
-        for target, result in zip(argument.targets, results, strict=True):
-            _write(binding, target, result)
-        if look_again is not None:
-            look_again(results)
-        binding.capture_weights(weights)
-        binding.capture_gradients(gradients)
-        return tuple(binding.latest)
-
-    return run
-
-
-def _write(binding: Binding, target: str, result: Any) -> None:
-    """Write a weight or a gradient into new storage, because rows may have the old one."""
-    parameter = binding.state.parameters[target.removesuffix(".grad")]
-    new = torch.empty_like(parameter, requires_grad=False)
-    if isinstance(result, Tensor):
-        new.copy_(result)
-    else:
-        new.fill_(result)
-    if target.endswith(".grad"):
-        parameter.grad = new
-    else:
-        parameter.data = new
 
 
 def _expect(session: Session, argument: Expect, loops: Loops) -> Run:
@@ -338,21 +342,36 @@ def _evaluate(session: Session, argument: Evaluate, loops: Loops) -> Run:
     whole = whole_pass(binding, argument, loops)
     look = session.watch.evaluated(binding, argument, loops)
     values = binding.state.values
+    mark = marking(binding.state, (result.name for result in argument.results))
+    logged = [
+        (place, result.column, binding.defined(result.name) if result.partial else _same)
+        for place, result in enumerate(argument.results)
+        if result.column is not None
+    ]
 
     def run() -> Values:
         means = whole()
+        mark()
         if look is not None:
             look(means)
         row = list(binding.latest)
         for result, mean in zip(argument.results, means, strict=True):
             values[result.name] = mean
-            if result.column is not None:
-                row[result.column] = mean
+        for place, column, defined in logged:
+            row[column] = defined(means[place])
         return tuple(row)
 
     return run
 
 
+def _same(value: Tensor) -> Tensor | None:
+    return value
+
+
+_FOLLOWERS: Mapping[type[Argument], Callable[[Session, Any, int], Run]] = {
+    KeepBest: keep_best,
+    Plateau: reduce_on_plateau,
+}
 _BINDERS: Mapping[type[Argument], Callable[[Session, Any, Loops], Run]] = {
     Checkpoint: _checkpoint,
     Forward: _forward,
@@ -361,7 +380,7 @@ _BINDERS: Mapping[type[Argument], Callable[[Session, Any, Loops], Run]] = {
     ZeroGrad: _zero_grad,
     Train: _train,
     ClipGradients: _clip_gradients,
-    Assign: _assign,
+    Assign: assign,
     Expect: _expect,
     Next: _next,
     Evaluate: _evaluate,

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from runner.language.inference.autocast import as_in_a_run
+
 FINITE, INFINITE, NAN = 0, 1, 2
 """The kinds of values, from best to worst."""
 
@@ -119,10 +121,11 @@ def call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     """
     arguments = fx.node.map_arg(node.args, values.__getitem__)
     named = fx.node.map_arg(node.kwargs, values.__getitem__)
-    if node.op == "call_method":
-        return getattr(arguments[0], str(node.target))(*arguments[1:], **named)
-    assert callable(node.target)
-    return node.target(*arguments, **named)
+    with as_in_a_run(node):
+        if node.op == "call_method":
+            return getattr(arguments[0], str(node.target))(*arguments[1:], **named)
+        assert callable(node.target)
+        return node.target(*arguments, **named)
 
 
 def kind_of(value: Any) -> int:

@@ -191,6 +191,10 @@ def value_problem(
         name, tensor = origin.name, origin.value
     if origin.input is not None:
         return _of_input(binding, origin.input, name, tensor)
+    if "ratio" in origin.node.meta:
+        message = f"{told(name, tensor, ': the sum of its `over` is 0')} {where(plan, state)}"
+        hint = "leave no batch without samples that count, or draw larger ones"
+        return plan.config.document.problem(("objectives", origin.node.meta["ratio"], "over"), message, hint)
     hint = _OF_VALUES.get(_operation(origin), f"lower the learning rate, or make what it is given smaller; {GO_ON}")
     return _placed(plan, state, computation, origin, lambda text: told(name, tensor, f", from {text}"), hint)
 
@@ -222,6 +226,9 @@ def evaluated_problem(
     plan, state = binding.plan, binding.state
     batches = state.batches[argument.source]
     before = batches.taken, batches.seen
+    if result.output is None:
+        return at_step(plan, state, told(result.name, mean), GO_ON)
+    divided: Problem | None = None
     variants = dict(argument.evaluation.variants)
     column = argument.evaluation.batches[0][0]
     try:
@@ -235,9 +242,14 @@ def evaluated_problem(
             find = functools.partial(origin_of_value, computation, inputs, result.output, _roles(plan))
             origin = seeded(plan, computation, seed, find)
             if origin is not None:
-                return value_problem(binding, computation, result.name, mean, replace(origin, name=None))
+                found = value_problem(binding, computation, result.name, mean, replace(origin, name=None))
+                if "ratio" not in origin.node.meta:
+                    return found
+                divided = divided or found  # only the ratio over the whole source counts
     finally:
         batches.taken, batches.seen = before
+    if divided is not None:
+        return divided
     return at_step(plan, state, told(result.name, mean), GO_ON)
 
 

@@ -1,4 +1,4 @@
-"""Watches what a run computes and changes, and reports the first value, gradient or weight that is not finite."""
+"""Checks what a run computes, and reports the first value, gradient or weight that is not finite."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LOWER = f"lower the learning rate; {GO_ON}"
 _NORM = Output(NORM_COLUMN, torch.float32, (), False, False)
 
 
-def tell_as_warning(problem: Problem) -> None:
+def report_as_warning(problem: Problem) -> None:
     warnings.warn(HealthWarning(problem.render()), stacklevel=2)
 
 
@@ -68,26 +68,31 @@ class _Waiting:
 
 
 class Watch:
-    """Checks what steps compute and change, and keeps the first report.
+    """Checks what steps compute and change, and reports the first problem.
 
     On the CPU each step is checked while its inputs still exist, so that the report can name the operation. On other
-    devices that would wait for the device in every step. There the norms of `BLOCK` rows are checked together, and
+    devices, a check in each step would wait for the device. There the norms of `BLOCK` rows are checked together, and
     the report names only the row and the tensor.
 
     `failure` ends the run after the row of its step; it stays None while the run continues.
     """
 
-    __slots__ = ("_defers", "_over", "_plan", "_state", "_waiting", "failure", "tell")
+    __slots__ = ("_defers", "_over", "_plan", "_state", "_waiting", "failure", "report")
 
     def __init__(
-        self, plan: Plan, state: State, tell: Callable[[Problem], None] = tell_as_warning, *, defers: bool | None = None
+        self,
+        plan: Plan,
+        state: State,
+        report: Callable[[Problem], None] = report_as_warning,
+        *,
+        defers: bool | None = None,
     ) -> None:
         """Args:
-        tell: called with each report after which the run continues.
+        report: called with each problem that does not end the run.
         defers: whether rows are checked in blocks; by default on every device but the CPU.
         """
         self.failure: Problem | None = None
-        self.tell = tell
+        self.report = report
         self._plan = plan
         self._state = state
         self._defers = plan.device != "cpu" if defers is None else defers
@@ -193,7 +198,8 @@ class Watch:
         """The positions of the outputs of an evaluation that are checked, the objective first."""
         outputs = evaluation.computation.outputs
         found = [evaluation.objective]
-        found += [position for position, output in enumerate(outputs) if output.name in self._plan.lowered.metrics]
+        watched = self._plan.lowered.metrics.keys() - self._plan.partial
+        found += [position for position, output in enumerate(outputs) if output.name in watched]
         return {outputs[position].name: position for position in found if has_elements(outputs[position])}
 
     def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Check | None:
@@ -285,15 +291,12 @@ class Watch:
 
     def evaluated(self, binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Check | None:
         """A check of the means of an `evaluate` step."""
-        results = argument.results
+        results = {result.name: place for place, result in enumerate(argument.results) if not result.partial}
 
         def find(name: str, tensor: Tensor, means: Results) -> Problem:
-            result = next(result for result in results if result.name == name)
-            return evaluated_problem(binding, argument, loops, result, tensor)
+            return evaluated_problem(binding, argument, loops, argument.results[results[name]], tensor)
 
-        outputs = [argument.evaluation.computation.outputs[result.output] for result in results]
-        target = Target(tuple((result.name, position) for position, result in enumerate(results)))
-        return self._look(target, find, outputs)
+        return self._look(Target(tuple(results.items())), find, [result.told for result in argument.results])
 
     # checking
 
@@ -326,7 +329,7 @@ class Watch:
         if self._plan.on_nonfinite == "stop":
             self.failure = problem
         else:
-            self.tell(as_warning(problem))
+            self.report(as_warning(problem))
 
     def _initial(self, name: str, tensor: Tensor, results: Results) -> Problem:
         hint = f"start from finite values; {GO_ON}"

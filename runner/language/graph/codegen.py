@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import fx
 
+from runner.language.inference.autocast import KEY
 from runner.language.inference.room import lifted_limit
 from runner.language.text.faults import START, Place
 
@@ -70,6 +71,7 @@ def compile_nodes(nodes: Sequence[fx.Node], result: Any, origin: Hashable | None
     lines = [f"def forward({', '.join(('self', *(node.name for node in inputs)))}):"]
     lines += [f" {node.name} = {_call(node, known)}{frees.get(node, '')}" for node in operations]
     lines.append(f" return {_source(result, known)}")
+    lines, places = _under_autocast(lines, operations, known)
     file = _FILE.format(next(_numbers))
     if len(lines) > _MANY:  # Python's compiler needs some kilobytes for each line
         with lifted_limit():
@@ -77,8 +79,26 @@ def compile_nodes(nodes: Sequence[fx.Node], result: Any, origin: Hashable | None
     else:
         exec(compile("\n".join(lines), file, "exec"), known)  # generated from the nodes alone
     function: Callable[..., Any] = known.pop("forward")  # a reference cycle otherwise
-    known[_ORIGIN] = (origin, {line: node for line, node in enumerate(operations, _FIRST) if "place" in node.meta})
+    known[_ORIGIN] = (origin, {line: node for line, node in places.items() if "place" in node.meta})
     return function
+
+
+def _under_autocast(
+    lines: list[str], operations: Sequence[fx.Node], known: dict[str, Any]
+) -> tuple[list[str], dict[int, fx.Node]]:
+    """Puts `with torch.autocast(…):` around the operations that run under it, and returns the line of each operation.
+
+    All of them run under one context, as a user would write it: within it torch casts a weight only once.
+    """
+    numbers = dict(enumerate(operations, _FIRST))
+    under = [line for line, node in numbers.items() if KEY in node.meta]
+    if not under:
+        return lines, numbers
+    first, last = under[0], under[-1]
+    context = f" with {_global(numbers[first].meta[KEY], known)}():"
+    inside = [f" {line}" for line in lines[first - 1 : last]]
+    moved = {line + (line >= first): node for line, node in numbers.items()}
+    return [*lines[: first - 1], context, *inside, *lines[last:]], moved
 
 
 def _given(_: None, *inputs: Any) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from runner.language.graph.codegen import compile_nodes
 from runner.language.graph.lowered import Lowered
+from runner.language.inference.autocast import KEY
 from runner.language.inference.runtime import gradient
 
 
@@ -71,6 +72,15 @@ def inputs_of(lowered: Lowered, wanted: Iterable[str]) -> list[str]:
     return [node.meta["input"] for node in lowered.graph.nodes if node.op == "placeholder" and node in needed]
 
 
+def undefined_at_times(lowered: Lowered) -> frozenset[str]:
+    """Returns the metrics that may have no value: those with `over`, and those that call a function of steprun."""
+    found = {name for name in lowered.metrics if f"{name}.over" in lowered.parts}
+    for name, value in lowered.metrics.items():
+        if any(node.meta.get("measure") for node in _ancestors([value])):
+            found.add(name)
+    return frozenset(found)
+
+
 def differentiable_inputs(lowered: Lowered, wanted: str) -> list[str]:
     """Returns the inputs that gradients of `wanted` reach: none flow through `detach`, integers or booleans."""
     needed = _ancestors([lowered[wanted]], stop=_has_no_derivative)
@@ -78,7 +88,7 @@ def differentiable_inputs(lowered: Lowered, wanted: str) -> list[str]:
 
 
 def _has_no_derivative(node: fx.Node) -> bool:
-    if node.target in ("detach", torch.detach):
+    if node.target in ("detach", torch.detach) or node.meta.get("measure"):
         return True
     example = node.meta["example"]
     if isinstance(example, Tensor):
@@ -151,7 +161,7 @@ def computed_from(parts: Mapping[fx.Node, str], names: Sequence[str], values: Se
         return made
 
     results = tuple(copied(node) for node in values)
-    ordered = sorted(graph.nodes, key=lambda node: node.op != "placeholder")
+    ordered = sorted(graph.nodes, key=lambda node: (node.op != "placeholder", KEY not in node.meta))
     inputs = [node for node in ordered if node.op == "placeholder"]
     return Computation(
         function=compile_nodes(ordered, results),

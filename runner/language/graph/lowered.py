@@ -19,7 +19,11 @@ class Lowered:
     random: bool
     gradients: bool  # whether it contains `grad(y, x)`
     metrics: Mapping[str, Any] = field(default_factory=dict)  # expressions over the named values
+    parts: Mapping[str, Any] = field(default_factory=dict)  # of declared ratios: "loss.sum" and "loss.over"
 
     def __getitem__(self, name: str) -> Any:
-        """Returns the named value or metric `name`."""
-        return self.values[name] if name in self.values else self.metrics[name]
+        """Returns the named value, metric or part `name`."""
+        for found in (self.values, self.metrics):
+            if name in found:
+                return found[name]
+        return self.parts[name]

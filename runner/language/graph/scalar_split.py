@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from runner.language.graph.codegen import compile_graph
 from runner.language.graph.computation import Computation
+from runner.language.inference.autocast import KEY
 from runner.language.inference.guards import is_guarded_division
 from runner.language.text.faults import START, LanguageError
 
@@ -136,6 +137,8 @@ def _tensor_part(
             for number in node.all_input_nodes
             if found[number]
         }
+        for made in cast.values():
+            made.meta.update({key: node.meta[key] for key in (KEY,) if key in node.meta})
         copies[node] = graph.node_copy(node, lambda old, cast=cast: cast.get(old) or copies[old])  # type: ignore[misc]
         copies[node].meta = node.meta
     graph.output(tuple(fx.node.map_arg(results[output], lambda node: copies[node]) for output in tensors))

@@ -13,6 +13,9 @@ from runner.language.inference.native_checks import MAX_EMPTY
 MOST_WORK = 3e9
 """The maximum number of multiplications of an operation while planning: about half a second."""
 
+_MEASURES = "runner.language.measures."
+"""The modules of the metrics that steprun ships, which check that their targets are classes."""
+
 _OF_A_CALL = 2000
 """Multiplications that take as long as one call of LAPACK: each matrix of a batch is a call."""
 
@@ -20,7 +23,12 @@ Work = Callable[[list[Tensor]], float]
 
 
 def is_costly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether to infer a call from shapes alone: it may never end on a few elements, or take seconds on many."""
+    """Whether to infer a call from shapes alone.
+
+    It may never end on a few elements, take seconds on many, or reject elements that are only examples.
+    """
+    if getattr(function, "__module__", "").startswith(_MEASURES):
+        return True
     name = getattr(function, "__name__", "").removeprefix("linalg_")
     if "_polynomial_" in name:  # their recurrence has as many steps as requested
         return True

@@ -159,9 +159,8 @@ def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     """Returns stand-ins with the shapes and dtypes of the result, without computing it: zeros, or ones if integer."""
     check_alone(function, args, kwargs)
     device = next((value.device for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)), None)
-    positional, named = tree_map_only(Tensor, lambda value: value.to("meta"), (args, kwargs))
     try:
-        made = function(*positional, **named)
+        made = _without_memory(function, args, kwargs, device)
     except NotImplementedError:  # torch cannot infer its shapes
         return function(*args, **kwargs)
 
@@ -170,6 +169,19 @@ def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         return torch.full(x.shape, value, dtype=x.dtype, device=device)
 
     return tree_map_only(Tensor, stand_in, made)
+
+
+def _without_memory(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], device: torch.device | None
+) -> Any:
+    if device is not None and torch.is_autocast_enabled(device.type):  # which does not apply to meta tensors
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            positional, named = tree_map_only(Tensor, mode.from_tensor, (args, kwargs))
+            return function(*positional, **named)
+    positional, named = tree_map_only(Tensor, lambda value: value.to("meta"), (args, kwargs))
+    return function(*positional, **named)
 
 
 def readable_bytes(size: float) -> str:

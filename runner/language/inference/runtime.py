@@ -49,6 +49,12 @@ def power(base: Any, exponent: Any) -> Any:
     return base**exponent
 
 
+def quotient(total: Tensor, over: Tensor) -> Tensor:
+    """Returns `total / over`, and NaN for a division by 0."""
+    divided = total / over
+    return torch.where(over == 0, torch.full_like(divided, torch.nan), divided)
+
+
 def of_kind(function: Callable[..., Any], kind: type[int] | type[float]) -> Callable[..., Any]:
     """Returns a function of scalars whose results are of one type, whatever the type of those of `function`.
 

@@ -9,6 +9,7 @@ import ast
 import operator
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, fx
@@ -16,8 +17,10 @@ from torch import Tensor, fx
 from runner.catalogue import find_operation
 from runner.errors import did_you_mean, listing
 from runner.language.dtypes import DTYPES, PYTHON_TYPES
+from runner.language.inference.autocast import KEY, Autocast
 from runner.language.inference.inference import Inference, TooLarge, check_empty
 from runner.language.inference.runtime import lookup, of_kind, watch
+from runner.language.inference.stored import STORED, StoredColumn, from_blocks, stored_in
 from runner.language.lowering.conditions import example_at, examples_at, kind_of
 from runner.language.lowering.diagnosis import explain
 from runner.language.lowering.scope import Scope
@@ -61,6 +64,7 @@ class Shared:
     iteration: int | None = None  # an iteration that takes the branch being lowered
     side: tuple[fx.Node, bool] | None = None  # its condition, and the value with which it is taken
     current: tuple[Lowering, ast.AST] | None = None  # whose operation is inferred now
+    autocast: Autocast | None = None  # under which operations run now
 
 
 class Lowering:
@@ -186,13 +190,17 @@ class Lowering:
             return self.fault(node, f"`{name}` is a function", f"call it: `{name}(…)`")
         if name in COUNTERS and "t" in self.scope.running:
             return self.fault(node, f"`{name}` is not known here", "`t` counts the steps of an optimizer")
+        columns = [key for key in self.scope.stored if key.partition(".")[0] == name]
+        if columns:
+            hint = f"name a column of it: {listing(f'`{key}`' for key in columns)}"
+            return self.fault(node, f"`{name}` is a data source", hint)
         if name in ("iteration", "training", "t"):
             return self.fault(
                 node, f"`{name}` is not known here", "it is a running scalar of steps and hyperparameters"
             )
         if name in NAMES:
             return self.fault(node, f"`{name}` is not declared", NAMES[name])
-        known = self.scope.values()
+        known = self.scope.values() | {key.partition(".")[0] for key in self.scope.stored}
         for lowering in self.visible():
             known |= {*lowering.named, *(lowering.local if lowering.origin == self.origin else ())}
         known -= {"value", name}
@@ -203,9 +211,7 @@ class Lowering:
 
     def input(self, name: str, example: Any, node: ast.AST | None = None) -> fx.Node:
         """Returns the placeholder of an input of the expression, which reads it at `node`."""
-        root = self
-        while root.parent is not None:
-            root = root.parent
+        root = self.root
         if name not in root.inputs:
             if isinstance(example, Tensor) and example.numel() == 0:
                 try:
@@ -222,6 +228,22 @@ class Lowering:
         found: fx.Node = self.lift(root.inputs[name])
         return found
 
+    @property
+    def root(self) -> Lowering:
+        """The lowering of the whole expression."""
+        root = self
+        while root.parent is not None:
+            root = root.parent
+        return root
+
+    def column(self, name: str, column: StoredColumn) -> fx.Node:
+        """Returns the placeholder of a whole column of a data source, whose values are not read yet."""
+        known = name in self.root.inputs
+        made = self.input(name, column.example)
+        if not known:
+            made.meta[STORED] = column
+        return made
+
     def lift(self, value: Any) -> Any:
         """Returns `value` for use in this graph: a branch captures the values of enclosing graphs."""
         if isinstance(value, fx.Node):
@@ -231,6 +253,8 @@ class Lowering:
                 inner = self.graph.placeholder(f"c{len(self.captured)}")
                 example = example_at(value, self.shared.iteration)
                 inner.meta = {"example": example, "dynamic": value.meta.get("dynamic", False), "outer": value}
+                if STORED in value.meta:
+                    inner.meta[STORED] = value.meta[STORED]
                 self.captured[value] = inner
             return self.captured[value]
         if isinstance(value, (tuple, list)):
@@ -356,11 +380,19 @@ class Lowering:
         kwargs = kwargs or {}
         self.count(node)
         operands = nodes_of((args, kwargs))
+        if example is None and (columns := stored_in((args, kwargs)) if self.scope.stored else []):
+            infer = partial(self.infer, node, kind, target, args, kwargs, random)
+            try:
+                example = from_blocks(columns, target, args, kwargs, infer)
+            except TooLarge as error:
+                raise self.too_large(node, error) from None
         if example is None:
             example = self.infer(node, kind, target, args, kwargs, random)
         made = self.graph.create_node(kind, target, args, kwargs)
         tainted = dynamic or any(operand.meta.get("dynamic") for operand in operands)
         made.meta = {"example": example}
+        if self.shared.autocast is not None:
+            made.meta[KEY] = self.shared.autocast
         if node is not None:
             tainted = tainted or self.varies(node, kind, target, args, kwargs, made)
         made.meta["dynamic"] = tainted and not (isinstance(example, Tensor) and example.dim() == 0)

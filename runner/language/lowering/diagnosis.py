@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from runner.language.dtypes import dtype_name
+from runner.language.measures.operands import OperandError
 from runner.language.text.faults import LanguageError, place_of, source_of
 
 _NOISE = (
@@ -65,7 +66,7 @@ def explain(
         message = f"the result of `{shown}` depends on data, but a config of more than 64 MiB is planned without it"
         return LanguageError(message, "write it with a mask: `where(x > 0, x, 0)`", place, origin)
     message = _shapes(node, text, target, args) or torch_message(error)
-    hint = _hint(message, target)
+    hint = error.hint if isinstance(error, OperandError) else _hint(message, target)
     if not message.startswith(("shapes", "inner")):
         message = f"`{shown}`: {message}"
         tensors = [value for value in args if isinstance(value, Tensor)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from runner.errors import did_you_mean, listing
 from runner.language.lowering import operations
 from runner.language.lowering.values import Lookup, describe, example_of, is_mask, nodes_of
 from runner.language.text.hints import PREFIXES, suggestion
@@ -98,6 +99,18 @@ def index(lowering: Lowering, node: ast.expr) -> Any:
     return value
 
 
+def column(lowering: Lowering, node: ast.Attribute, source: str, key: str) -> Any:
+    """Lowers `SOURCE.COLUMN`, the whole column of a data source."""
+    stored = lowering.scope.stored
+    if key in stored:
+        return lowering.column(key, stored[key])
+    columns = [name.partition(".")[2] for name in stored if name.partition(".")[0] == source]
+    if not columns:
+        raise lowering.unknown(ast.copy_location(ast.Name(source), node.value))
+    hint = did_you_mean(node.attr, columns, f"its columns are {listing(columns)}")
+    raise lowering.fault(node, f"the data source `{source}` has no column `{node.attr}`", hint)
+
+
 def attribute(lowering: Lowering, node: ast.Attribute) -> Any:
     dotted = operations.dotted_name(node)
     if dotted is not None and not lowering.is_declared(dotted.split(".")[0]):
@@ -110,6 +123,8 @@ def attribute(lowering: Lowering, node: ast.Attribute) -> Any:
         key = f"{node.value.id}.{node.attr}"
         if key in lowering.scope.fields and not lowering.is_named(node.value.id):
             return lowering.input(key, lowering.scope.fields[key], node)
+        if lowering.scope.stored and not lowering.is_declared(node.value.id):
+            return column(lowering, node, node.value.id, key)
         if dotted is not None and dotted.split(".")[0] in PREFIXES and not lowering.is_declared(node.value.id):
             raise lowering.fault(node, f"`{dotted}` is not an operation", suggestion(dotted))
     value = lowering.plain(lowering.value(node.value))

@@ -197,6 +197,9 @@ def _unknown_operation(lowering: Lowering, node: ast.Call, name: str) -> Languag
         return lowering.fault(
             node.func, f"`{name}` is a value and cannot be called", "multiply with `*`, index with `[…]`"
         )
+    if name == "classes":
+        hint = "write `k: classes(…)` under `constants`, and `k` here"
+        return lowering.fault(node.func, "`classes` is for scalar constants, shapes and counts", hint)
     helper = nearest(name, lowering.scope.functions)
     if name.partition(".")[0] in FOREIGN:
         hint = suggestion(name.rpartition(".")[2])
@@ -270,6 +273,8 @@ def _emit_operation(
         random="random" in operation.flags,
         dynamic="dynamic" in operation.flags,
     )
+    if "measure" in operation.flags:
+        made.meta["measure"] = operation.flags
     return _folded(lowering, operation, made)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from runner.catalogue import find_operation
+from runner.language.inference.stored import StoredColumn
 from runner.language.text.arithmetic import FUNCTIONS, Scalar
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import Header, parse_header, parse_statements
@@ -42,6 +43,7 @@ class Scope:
     running: Mapping[str, Scalar] = field(default_factory=dict)  # `iteration`, `t`: an example of each
     fixed: Mapping[str, Any] = field(default_factory=dict)  # `training`, and named values that are not tensors
     fields: Mapping[str, Tensor | Scalar] = field(default_factory=dict)  # "x1.grad", "x1.exp_avg": an example of each
+    stored: Mapping[str, StoredColumn] = field(default_factory=dict)  # "train.x": whole columns of data sources
     functions: Mapping[str, Function] = field(default_factory=dict)
     varying: frozenset[str] = frozenset()  # tensors whose shape may differ from that of their example
     dtype: torch.dtype = torch.float32  # of the results of factory functions
@@ -68,6 +70,7 @@ class Environment:
     functions: Mapping[str, Function]
     dtype: torch.dtype
     device: str
+    stored: Mapping[str, StoredColumn] = field(default_factory=dict)
 
     def scope(self, tensors: Mapping[str, Tensor], **names: Any) -> Scope:
         """Returns the scope of one expression.
@@ -80,6 +83,7 @@ class Environment:
             tensors,
             scalars=self.scalars,
             tables=self.tables,
+            stored=self.stored,
             functions=self.functions,
             dtype=self.dtype,
             device=self.device,
@@ -92,7 +96,7 @@ def declare_functions(
 ) -> tuple[dict[str, Function], list[tuple[str, bool, LanguageError]]]:
     """Returns the helper functions of a config by name, and the errors: (declaration, whether in its header, error).
 
-    A helper must not have the name of an operation, nor call itself, directly or through others.
+    A helper must not have the name of an operation of torch, nor call itself, directly or through others.
     """
     functions: dict[str, Function] = {}
     faults: list[tuple[str, bool, LanguageError]] = []
@@ -101,7 +105,12 @@ def declare_functions(
             header = parse_header(declaration)
             if header.name in functions:
                 raise LanguageError(f"`{header.name}` is declared twice", "remove one of them, or rename it")
-            if find_operation(header.name) or header.name in FUNCTIONS or header.name in ("grad", "len", "range"):
+            operation = find_operation(header.name)
+            if (
+                (operation is not None and "measure" not in operation.flags)
+                or header.name in FUNCTIONS
+                or header.name in ("grad", "len", "range")
+            ):
                 raise LanguageError(f"`{header.name}` is an operation already", "choose another name")
         except LanguageError as error:
             faults.append((declaration, True, error))

@@ -76,6 +76,8 @@ class Pooling:
     def _state(self, node: fx.Node) -> State:
         if node.op == "placeholder":
             return Rows(0) if node.meta["input"] in self._columns else CONSTANT
+        if "pool" in node.meta:  # the config says how
+            return Term(node.meta["pool"])
         states = [self._states[operand] for operand in node.all_input_nodes]
         for state in states:
             if isinstance(state, Mixed):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import fx
 
 from runner.language.pooling.rules import (
+    Pool,
     Rows,
     Rule,
     State,
@@ -101,6 +102,16 @@ def _batch_norm(states: States, node: fx.Node) -> State | None:
 def _embedding(states: States, node: fx.Node) -> State | None:
     found = single_operand(states, node)
     return None if found is None else Rows(found[1])
+
+
+def _measure(pool: Pool) -> Rule:
+    """The rule of a metric that is a mean or a count over samples, of predictions and targets."""
+
+    def rule(states: States, node: fx.Node) -> State | None:
+        operands = [states.of(operand) for operand in node.all_input_nodes]
+        return Term(pool) if all(operand == Rows(0) for operand in operands) else None
+
+    return rule
 
 
 def _joined(states: States, node: fx.Node) -> State | None:
@@ -265,4 +276,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "cross_entropy": _by_class,
     "nll_loss": _by_class,
+    "accuracy": _measure("mean"),
+    "top_k_accuracy": _measure("mean"),
+    "confusion_matrix": _measure("sum"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from runner.catalogue import bare_names, operations
+from runner.catalogue import bare_names, measures, operations
 from runner.errors import nearest
 from runner.language.text.arithmetic import FUNCTIONS
 
@@ -33,6 +33,7 @@ _BUILTINS: Mapping[str, str] = {
     "Parameter": "declare it under `parameters:`",
     "nn.Parameter": "declare it under `parameters:`",
     "torch.nn.Parameter": "declare it under `parameters:`",
+    **dict.fromkeys(("auroc", "auc", "roc_auc_score"), "write `roc_auc(scores, targets)`"),
     "super": "built-ins of Python are not available; `steprun ops` lists what is",
     "eval": "built-ins of Python are not available; `steprun ops` lists what is",
     "exec": "built-ins of Python are not available; `steprun ops` lists what is",
@@ -60,7 +61,7 @@ def suggestion(name: str) -> str:
     """Returns a hint for an operation that does not exist."""
     prefix, _, bare = name.rpartition(".")
     prefix = prefix.removeprefix("torch.").removeprefix("torch").removeprefix("nn.functional")
-    pool: set[str] = {*bare_names(), *FUNCTIONS, "grad"}
+    pool: set[str] = {*bare_names(), *measures(), *FUNCTIONS, "grad"}
     if prefix and prefix != "F":
         pool = {f"{prefix}.{found}" for found in _names_below(prefix)}
         bare = f"{prefix}.{bare}"

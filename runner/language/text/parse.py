@@ -43,6 +43,7 @@ _DEFAULTS = (
     ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.Tuple, ast.List,
 )  # fmt: skip
 _ALLOWED = frozenset(_OPERATORS + _EXPRESSIONS + _STATEMENTS)
+_IN_CONDITIONS = _ALLOWED | {ast.In, ast.NotIn, ast.Is, ast.IsNot}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,19 @@ def parse_expression(text: str) -> ast.expr:
     return _remembered(text) if len(text) <= REMEMBERED else _expression(text)
 
 
-def _expression(text: str) -> ast.expr:
+def parse_condition(text: str) -> ast.expr:
+    """Parses a condition over the columns of a table, which has `in` and `is` as well. Raises as `parse_statements`."""
+    return _expression(text, _IN_CONDITIONS)
+
+
+def _expression(text: str, allowed: frozenset[type[ast.AST]] = _ALLOWED) -> ast.expr:
     if not text.strip():
         raise LanguageError("the expression is empty", "write a number or an expression")
     lead = len(text) - len(text.lstrip(" \t"))
     several = "\n" in text
     if several:
-        _parse(f"[{text[lead:]}\n]", "eval", lead - 1, text)  # the text must not close the added bracket
-    body = _parse(f"({text[lead:]}\n)" if several else text[lead:], "eval", lead - several, text).body
+        _parse(f"[{text[lead:]}\n]", "eval", lead - 1, text, allowed)  # the text must not close the added bracket
+    body = _parse(f"({text[lead:]}\n)" if several else text[lead:], "eval", lead - several, text, allowed).body
     assert isinstance(body, ast.expr)
     return body
 
@@ -161,7 +167,13 @@ def name_fault(name: str, reserved: bool = True) -> tuple[str, str] | None:
     return None
 
 
-def _parse(text: str, mode: str, shift: int = 0, original: str | None = None) -> ast.Module | ast.Expression:
+def _parse(
+    text: str,
+    mode: str,
+    shift: int = 0,
+    original: str | None = None,
+    allowed: frozenset[type[ast.AST]] = _ALLOWED,
+) -> ast.Module | ast.Expression:
     """Returns the checked tree of `text`, with positions in `original`; its first line starts `shift` columns later."""
     original = text if original is None else original
     _check_text(original)
@@ -172,7 +184,7 @@ def _parse(text: str, mode: str, shift: int = 0, original: str | None = None) ->
                 node.col_offset = max(0, node.col_offset + shift)  # type: ignore[attr-defined]
                 if node.end_lineno == 1:  # type: ignore[attr-defined]
                     node.end_col_offset += shift  # type: ignore[attr-defined]
-    _check_nodes(tree, original)
+    _check_nodes(tree, original, allowed)
     _check_depth(tree, original)
     return tree
 
@@ -210,12 +222,12 @@ def _check_text(text: str) -> None:
                 )
 
 
-def _check_nodes(tree: ast.AST, text: str) -> None:
+def _check_nodes(tree: ast.AST, text: str, allowed: frozenset[type[ast.AST]] = _ALLOWED) -> None:
     for node in ast.walk(tree):
         kind = type(node)
         if kind in (ast.Module, ast.Expression):
             continue
-        if kind not in _ALLOWED:
+        if kind not in allowed:
             message, hint = NOT_AVAILABLE.get(
                 kind, (f"this syntax ({kind.__name__.lower()}) is not available", "write it as an expression")
             )

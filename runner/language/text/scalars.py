@@ -50,6 +50,12 @@ def names_in(text: str) -> set[str]:
     return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
 
 
+def attributes_in(text: str) -> list[ast.Attribute]:
+    """Returns every attribute of a name, as `train.x`. Raises `LanguageError` if the text is not an expression."""
+    nodes = ast.walk(parse_expression(text))
+    return [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+
+
 def calls_in(text: str) -> set[str]:
     """Returns the bare names that an expression calls. Raises `LanguageError` if the text is not an expression."""
     calls = (node.func for node in ast.walk(parse_expression(text)) if isinstance(node, ast.Call))
@@ -168,7 +174,7 @@ class _Compiler:
         elif name in CONSTANTS:
             value = CONSTANTS[name]
         else:
-            known = [*self.names, *self.running]
+            known = [*(known for known in self.names if known.isidentifier()), *self.running]
             raise self.fault(node, f"`{name}` is not a scalar constant", self.instead_of(name, known))
         return lambda values: value
 
@@ -193,7 +199,13 @@ class _Compiler:
         ):
             value = getattr(math, node.attr)
             return lambda values: value
-        raise self.fault(node, f"`{source_of(node, self.text)}` is not a scalar", "use numbers and scalar constants")
+        name = source_of(node, self.text)
+        if name in self.names:  # a size: `train.x.shape`
+            size = self.names[name]
+            return lambda values: size
+        sizes = [known for known in self.names if known.partition(".")[0] == name.partition(".")[0] and "." in known]
+        hint = f"sizes are those of {', '.join(sizes)}" if sizes else "use numbers and scalar constants"
+        raise self.fault(node, f"`{name}` is not a scalar", did_you_mean(name, sizes, hint))
 
     def compile_binop(self, node: ast.BinOp) -> _Compiled:
         spine: list[ast.BinOp] = [node]
@@ -268,6 +280,12 @@ class _Compiler:
         name = source_of(node.func, self.text)
         if name in self.extra:
             return self.compile_running_call(node, name, self.extra[name])
+        if name == "classes":
+            return self.compile_classes(node)
+        if name == "len" and len(node.args) == 1 and isinstance(node.args[0], ast.Attribute) and not node.keywords:
+            shape = self.names.get(f"{source_of(node.args[0], self.text)}.shape")  # `len(train.x)`
+            if shape is not None:
+                return lambda values: shape[0]
         bare = name.removeprefix("math.")
         function = FUNCTIONS.get(bare)
         if function is None and bare in self.refused:
@@ -282,6 +300,18 @@ class _Compiler:
         if node.keywords:
             raise self.fault(node.keywords[0], f"`{name}` takes no argument by name", "write it by position")
         return self.guarded(node, function, *[self.compile(argument) for argument in node.args])
+
+    def compile_classes(self, node: ast.Call) -> _Compiled:
+        """Compiles `classes(SOURCE.COLUMN)`, the number of classes of a batch column."""
+        called = source_of(node, self.text).replace(" ", "")
+        if called in self.names:
+            value = self.names[called]
+            return lambda values: value
+        known = [each for each in self.names if each.startswith("classes(")]
+        hint = did_you_mean(called, known, f"there is {', '.join(known)}" if known else None)
+        shown = source_of(node.args[0], self.text) if node.args else "it"
+        message = f"`{shown}` is no column with classes"
+        raise self.fault(node, message, hint or "write `classes: {y: sorted}` in its source, and `classes(train.y)`")
 
     def compile_running_call(self, node: ast.Call, name: str, function: RunningFunction) -> _Compiled:
         bound: dict[str, ast.expr] = {}

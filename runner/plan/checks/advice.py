@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, fx
 
 from runner.config.text.nodes import ScalarNode
 from runner.faults import ConfigPath, Faults, KeyPath, place
+from runner.language.graph.draws import draws, has_training
 from runner.language.graph.lowered import Lowered
 from runner.language.text.faults import LanguageError
 from runner.plan.program.instructions import Action, Evaluate, Instruction
@@ -83,37 +83,16 @@ def _is_meant(node: fx.Node, declared: Collection[str]) -> bool:
 
 def _random(graph: fx.Graph) -> Iterator[fx.Node]:
     """The operations that draw random numbers, except those with `training=False`."""
-    return (
-        node
-        for node in graph.nodes
-        if node.meta.get("random") and "place" in node.meta and not any(each is False for each in _switches(node))
-    )
-
-
-def _switches(node: fx.Node) -> Iterator[Any]:
-    """The arguments that may be the training flag."""
-    if _has_training(node):
-        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
-        yield bound.arguments.get("training")
-    else:  # torch's own functions have no parameter names to inspect
-        yield from node.args
-        yield node.kwargs.get("train")
-
-
-def _has_training(node: fx.Node) -> bool:
-    try:
-        return callable(node.target) and "training" in inspect.signature(node.target).parameters
-    except ValueError:
-        return False
+    return (node for node in graph.nodes if "place" in node.meta and draws(node))
 
 
 def _hint(node: fx.Node, faults: Faults) -> str:
     """The hint for an operation that draws random numbers in `evaluate`."""
     text = _written(node, faults)
-    has_training = _has_training(node)
-    if has_training and text.endswith(")") and "training" not in text:
+    switched = has_training(node)
+    if switched and text.endswith(")") and "training" not in text:
         return f"write `{text[:-1]}, training=training)`"
-    return "give it `training=training`" if has_training else "use it only in training: `… if training else …`"
+    return "give it `training=training`" if switched else "use it only in training: `… if training else …`"
 
 
 def _written(node: fx.Node, faults: Faults) -> str:

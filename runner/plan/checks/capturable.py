@@ -32,7 +32,7 @@ def steps_within(optimizer: OptimizerPlan) -> bool:
     """
     if optimizer.rule is not None:
         updates = optimizer.rule.update.values()
-        return not any(update.random or "t" in update.inputs for update in updates)
+        return not optimizer.rule.reads and not any(update.random or "t" in update.inputs for update in updates)
     return optimizer.kind == "sgd" and not any(optimizer.scheduled())
 
 

@@ -1,11 +1,14 @@
-"""Checks the text of an expression alone: its syntax and its assigned names."""
+"""Checks the text of an expression alone, and the names that a config declares."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
+from runner.catalogue import measures
 from runner.config import Config
 from runner.faults import ConfigPath, Faults
+from runner.language.lowering.scope import Function
 from runner.language.text.faults import LanguageError, place_of
 from runner.language.text.parse import assigned_names, parse_statements
 
@@ -34,6 +37,15 @@ def check_names(config: Config, faults: Faults) -> None:
                 faults.language(("expression",), error)
 
 
+def warn_of_replaced(functions: Mapping[str, Function], faults: Faults) -> None:
+    """Warn of each function that has the name of a metric that steprun ships; calls then mean the function."""
+    for name, function in functions.items():
+        if name in measures():
+            message = f"`{name}` is a metric of steprun too, and this function takes its place"
+            path = ("functions", function.declaration)
+            faults.warn(path, message, f"remove it to use the metric: `steprun ops {name}`", key=True)
+
+
 def _declared(config: Config) -> dict[str, list[tuple[str, str, ConfigPath]]]:
     """The roles of each declared name, each with a hint that has a placeholder for its location, and with its path."""
     found: dict[str, list[tuple[str, str, ConfigPath]]] = {}
@@ -41,6 +53,9 @@ def _declared(config: Config) -> dict[str, list[tuple[str, str, ConfigPath]]]:
         role = key.removesuffix("s")
         for name in names:
             found.setdefault(name, []).append((role, f"the {role} is at {{}}; rename one of them", (key, name)))
+    for name in config.objectives:
+        hint = "it is declared at {}; rename one of them"
+        found.setdefault(name, []).append(("declared objective", hint, ("objectives", name)))
     columns: dict[str, tuple[str, str, ConfigPath]] = {}
     for source, declared in config.data.items():
         for name in declared.columns:

@@ -9,20 +9,28 @@ from runner.faults import ConfigPath
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import (
     Action,
+    Assign,
     Backward,
     Break,
-    Checkpoint,
+    ClipGradients,
     Evaluate,
     Expect,
+    Forward,
     LoopEnd,
+    Next,
     Step,
     Train,
     When,
+    ZeroGrad,
 )
 from runner.plan.rows.health import HealthPlan
 
 OTHER_DERIVATIVES = frozenset({"prod", "cumprod"})
 """Operations whose derivative torch computes by another formula for tensors of lanes, because it reads values."""
+
+
+KNOWN = (Forward, Backward, Step, ZeroGrad, Train, ClipGradients, Assign, Expect, Next, Evaluate)
+"""The steps that lanes compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,14 @@ def _obstacles(plan: Plan) -> Iterator[Obstacle]:
         yield Obstacle(f"device: {plan.device}", ("device",))
     if plan.health != HealthPlan():
         yield Obstacle("health", ("health",))
+    if plan.config.autocast is not None or plan.loss_scaling is not None:
+        yield Obstacle("autocast", ("autocast",))
+    if plan.start is not None or plan.optimizer_starts:
+        yield Obstacle("a start from another run", ("parameters",))
+    if plan.fitted:
+        yield Obstacle("initial values that are computed from data", ("constants",))
+    if plan.partial:
+        yield Obstacle(f"`{min(plan.partial)}` may be undefined", ("expression",))
     for name, optimizer in plan.optimizers.items():
         if optimizer.needs_closure:
             yield Obstacle(optimizer.kind, optimizer.path)
@@ -72,9 +88,9 @@ def _of_step(plan: Plan, action: Action) -> Iterator[Obstacle]:
     for name in _differentiated(action):
         if name in OTHER_DERIVATIVES:
             yield Obstacle(f"the derivative of `{name}`", action.config_path)
+    if not isinstance(action.argument, KNOWN):
+        yield Obstacle(action.kind, action.config_path)
     match action.argument:
-        case Checkpoint():
-            yield Obstacle("checkpoint", action.config_path)
         case Train(closure=True):
             yield Obstacle("a closure", action.config_path)
         case Step(closure=closure) if closure is not None:

@@ -56,12 +56,12 @@ def _check_data(config: Config, values: Values) -> None:
     """Warn of data sources and columns that no step reads."""
     supply = values.supply
     for name, source in supply.sources.items():
-        if name not in supply.drawn:
+        if name not in supply.drawn and all(name != fitted for fitted, _ in supply.fitted):
             message = f"no step uses the data source `{name}`"
             values.faults.warn(("data", name), message, f"name it in a step, such as `evaluate: {name}`", key=True)
             continue
         for column in source.columns:
-            if (name, column.name) not in supply.used:
+            if (name, column.name) not in supply.used | supply.fitted:
                 message = f"the column `{column.name}` of `{name}` is not used"
                 values.faults.warn(column.path, message, "remove it, or use it", key=True)
 

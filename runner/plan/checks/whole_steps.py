@@ -35,16 +35,24 @@ def check_whole_steps(
 
 
 def check_draws(action: Action, train: Train, engine: str, faults: Faults) -> bool:
-    """Report a step whose micro-batches would draw random numbers, or are weighted by their targets.
+    """Report a step whose micro-batches would draw random numbers, are weighted by their targets, or vary in number.
 
     Returns:
         whether a problem was found.
     """
+    if train.ends_with:
+        source = train.ends_with[0]
+        message = (
+            f"`engine: {engine}` takes {train.accumulate} micro-batches in every step, and the last step of a pass "
+            f"over `{source}` has fewer"
+        )
+        hint = f"choose a `batch_size` that gives a multiple of {train.accumulate} batches, or write {EAGER}"
+        faults.add(action.config_path, message, hint, key=True)
+        return True
     classes = None if train.accumulation is None else train.accumulation.classes
     if classes is not None and classes.explicit:
-        message = (
-            f"`engine: {engine}` weights micro-batches by their length, and this objective needs weights by its targets"
-        )
+        by = "its targets" if train.accumulation is None or train.accumulation.ratio is None else "its `over`"
+        message = f"`engine: {engine}` weights micro-batches by their length, and this objective needs weights by {by}"
         faults.add(action.config_path, message, f"remove `accumulate`, or write {EAGER}", key=True)
         return True
     several = train.accumulate > 1 and any(computation.random for computation in train.evaluation.computations())

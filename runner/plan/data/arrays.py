@@ -55,7 +55,7 @@ _NUMPY: Mapping[str, torch.dtype] = {
     "c8": torch.complex64,
     "c16": torch.complex128,
 }
-_SAFETENSORS: Mapping[str, torch.dtype] = {
+SAFETENSORS: Mapping[str, torch.dtype] = {
     "BOOL": torch.bool,
     "I8": torch.int8,
     "I16": torch.int16,
@@ -67,12 +67,20 @@ _SAFETENSORS: Mapping[str, torch.dtype] = {
     "U64": torch.uint64,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "F32": torch.float32,
     "F64": torch.float64,
     "C64": torch.complex64,
 }
+
+
+TRUE_DTYPES = "steprun.dtypes"
+"""The key of a `.safetensors` file's metadata for tensors of dtypes that the format lacks: a JSON mapping."""
+
+_TRUE = {"complex128": torch.complex128, "float8_e8m0fnu": torch.float8_e8m0fnu}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,26 @@ class Header:
     @property
     def bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+def true_dtypes(metadata: Mapping[str, str]) -> dict[str, torch.dtype]:
+    """The tensors of a `.safetensors` file that steprun stored in another dtype, and the dtype of each."""
+    try:
+        found = json.loads(metadata.get(TRUE_DTYPES, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    items = found.items() if isinstance(found, dict) else ()
+    return {name: _TRUE[dtype] for name, dtype in items if isinstance(dtype, str) and dtype in _TRUE}
+
+
+def true_header(header: Header, dtype: torch.dtype | None) -> Header:
+    """The header of a tensor as it was before steprun stored it in another dtype; unchanged if it cannot be that."""
+    if dtype is None:
+        return header
+    if dtype.is_complex:
+        pairs = header.dtype == torch.float64 and header.shape[-1:] == (2,)
+        return Header(header.shape[:-1], dtype) if pairs else header
+    return Header(header.shape, dtype) if header.dtype == torch.uint8 else header
 
 
 @contextmanager
@@ -116,14 +144,31 @@ def open_safetensors(path: Path, key: str | None) -> Iterator[tuple[Header, IO[b
     """Provides the header of one tensor of a `.safetensors` file, and the stream at its first value."""
     with open_ordinary(path) as file:
         size = os.fstat(file.fileno()).st_size
-        start, entries = safetensors_entries(file, size, path.name)
+        start, entries, metadata = safetensors_contents(file, size, path.name)
         key = _chosen(key, entries, path.name)
-        header, begin, end = _safetensors_header(entries[key], f"{path.name}#{key}")
+        header, begin, end = safetensors_header(entries[key], f"{path.name}#{key}")
+        header = true_header(header, true_dtypes(metadata).get(key))
         _check_length(header.bytes, end - begin, f"{path.name}#{key}")
         if begin < 0 or start + end > size:
             raise FileFault(f"{path.name}#{key} ends beyond the file: it is truncated", _REWRITE)
         file.seek(start + begin)
         yield header, file
+
+
+def array_names(path: Path) -> list[str | None]:
+    """The keys of the arrays in a file; None for the array of a `.npy` file.
+
+    Raises:
+        FileFault: the file is malformed.
+    """
+    suffix = path.suffix.lower()
+    with open_ordinary(path) as file:
+        if suffix == ".safetensors":
+            return [*safetensors_entries(file, os.fstat(file.fileno()).st_size, path.name)[1]]
+        if suffix == ".npz":
+            with _archive_faults(path.name):
+                return [entry.filename.removesuffix(".npy") for entry in zipfile.ZipFile(file).infolist()]
+    return [None]
 
 
 def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
@@ -199,6 +244,20 @@ def _check_length(needed: int, available: int, name: str) -> None:
         )
 
 
+def names_of(path: Path) -> tuple[str, ...]:
+    """The names of the arrays in a `.npz` or `.safetensors` file.
+
+    Raises:
+        FileFault: the file is malformed.
+    """
+    with open_ordinary(path) as file:
+        if path.suffix.lower() == ".safetensors":
+            _, tensors = safetensors_entries(file, os.fstat(file.fileno()).st_size, path.name)
+            return tuple(tensors)
+        with _archive_faults(path.name):
+            return tuple(entry.filename.removesuffix(".npy") for entry in zipfile.ZipFile(file).infolist())
+
+
 def _chosen(key: str | None, entries: Mapping[str, Any], name: str) -> str:
     contents = f"it holds {listing(sorted(entries))}" if entries else "it is empty"
     if key is None:
@@ -226,6 +285,12 @@ def safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, dic
     Raises:
         FileFault: the file has no valid header.
     """
+    start, entries, _ = safetensors_contents(file, size, name)
+    return start, entries
+
+
+def safetensors_contents(file: IO[bytes], size: int, name: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """As `safetensors_entries`, and the texts of the header's metadata. Raises the same."""
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
     if not 2 <= length <= size - 8:
@@ -240,20 +305,26 @@ def safetensors_entries(file: IO[bytes], size: int, name: str) -> tuple[int, dic
         raise FileFault(f"{name} is not a `.safetensors` file: its header is not JSON", _REWRITE) from error
     if not isinstance(entries, dict):
         raise FileFault(f"{name} is not a `.safetensors` file: its header is not a mapping", _REWRITE)
-    entries.pop("__metadata__", None)
-    return 8 + length, entries
+    metadata = entries.pop("__metadata__", None)
+    texts = metadata.items() if isinstance(metadata, dict) else ()
+    return 8 + length, entries, {key: text for key, text in texts if isinstance(text, str)}
 
 
-def _safetensors_header(entry: Any, name: str) -> tuple[Header, int, int]:
+def safetensors_header(entry: Any, name: str) -> tuple[Header, int, int]:
+    """The shape and dtype of one entry of a header, and where its values begin and end after the header.
+
+    Raises:
+        FileFault: the entry is malformed.
+    """
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if all(
             type(number) is int and 0 <= number < _LARGEST_LENGTH for number in (*shape, begin, end)
         ):
-            known = _SAFETENSORS.get(dtype)
+            known = SAFETENSORS.get(dtype)
             if known is None:
                 raise FileFault(
                     f"{name} holds values of the type {dtype}, which is not supported",
-                    f"save one of {listing(_SAFETENSORS, 20)}",
+                    f"save one of {listing(SAFETENSORS, 20)}",
                 )
             _check_shape(shape, name)
             return Header(tuple(shape), known), begin, end

@@ -29,6 +29,7 @@ class Supply:
     device: str
     used: set[tuple[str, str]] = field(default_factory=set)  # (source, column)
     drawn: set[str] = field(default_factory=set)  # sources that some step uses
+    fitted: frozenset[tuple[str, str]] = frozenset()  # (source, column) that initial expressions name
 
     @property
     def columns(self) -> frozenset[str]:

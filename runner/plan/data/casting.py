@@ -33,6 +33,11 @@ _LOSSLESS: frozenset[tuple[torch.dtype, torch.dtype]] = frozenset(
 """Pairs of dtypes whose second one can represent every value of the first, up to rounding."""
 
 
+def is_lossless(source: torch.dtype, target: torch.dtype) -> bool:
+    """Whether a dtype can represent every value of another one, up to rounding."""
+    return source in (target, torch.bool) or (source, target) in _LOSSLESS
+
+
 def first_misfit(values: Tensor, dtype: torch.dtype) -> Misfit | None:
     """The first element, in row-major order, that a dtype cannot represent, or None.
 
@@ -40,7 +45,7 @@ def first_misfit(values: Tensor, dtype: torch.dtype) -> Misfit | None:
         values: a tensor of any shape and dtype.
         dtype: the dtype to check; complex if `values` are complex.
     """
-    if values.dtype in (dtype, torch.bool) or (values.dtype, dtype) in _LOSSLESS:
+    if is_lossless(values.dtype, dtype):
         return None
     if values.dtype.is_complex:
         found = first_misfit(torch.view_as_real(values), dtype.to_real())

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
 from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.plan.data.arrays import open_npy, open_npz, open_safetensors, read_values
-from runner.plan.data.casting import first_misfit
+from runner.plan.data.casting import first_misfit, is_lossless
 from runner.plan.data.dtypes import WIDENED
-from runner.plan.data.sandbox import FileFault, locate
-from runner.plan.data.tables import Columns, describe_parquet, names_in_parquet, read_parquet, row_groups
+from runner.plan.data.sandbox import FileFault, locate, locate_all
+from runner.plan.data.tables.columns import Columns
+from runner.plan.data.tables.conversions import PLAINLY, Reading, unknown_class
+from runner.plan.data.tables.header import DELIMITERS
+from runner.plan.data.tables.parquet import (
+    Part,
+    describe_parquet,
+    may_misfit,
+    names_in_parquet,
+    parquet_names,
+    parquet_parts,
+    read_parquet,
+    row_groups,
+)
+from runner.plan.data.tables.text_cache import read_selection, selection_of, text_read_once
+from runner.plan.data.tables.text_selection import placed
+from runner.plan.data.tables.text_table import column_names, place_in_text
 from runner.plan.memory import machine_memory
 
 __all__ = [
@@ -39,36 +56,54 @@ __all__ = [
 ]
 
 _OPENERS = {".npy": open_npy, ".npz": open_npz, ".safetensors": open_safetensors}
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_SUFFIXES = (*_OPENERS, *_DELIMITERS, ".parquet")
+_SUFFIXES = (*_OPENERS, *DELIMITERS, ".parquet")
 _KEYED = re.compile(r"(?P<file>.*\.(?:npz|safetensors))#(?P<key>.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayFile:
-    """One array of a data file that the config may read."""
+    """One array of one or several data files that the config may read."""
 
     path: Path  # with links resolved
     key: str | None  # the array in a `.npz` or `.safetensors` file
-    columns: Columns  # the columns of a table
+    columns: Columns  # the columns of a table, without globs
+    reading: Reading = PLAINLY  # how a table is read
+    more: tuple[Path, ...] = ()  # further files of a table, whose rows follow
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self.path, *self.more)
 
     @property
     def suffix(self) -> str:
         return self.path.suffix.lower()
 
     @property
+    def is_text(self) -> bool:
+        return self.suffix in DELIMITERS
+
+    @property
+    def is_table(self) -> bool:
+        return self.is_text or self.suffix == ".parquet"
+
+    @property
     def name(self) -> str:
+        if self.more:
+            return f"{self.path.name} and {len(self.more)} more"
         return self.path.name if self.key is None else f"{self.path.name}#{self.key}"
 
 
-def open_array(text: str, folder: Path, allowed: Iterable[Path] = (), columns: Columns = None) -> ArrayFile:
+def open_array(
+    text: str, folder: Path, allowed: Iterable[Path] = (), columns: Columns = None, reading: Reading = PLAINLY
+) -> ArrayFile:
     """The array that a config names, without reading it.
 
     Args:
-        text: for example `data/points.csv` or `weights.npz#w1`, relative to `folder` or absolute.
+        text: for example `data/points.csv`, `part-*.parquet` or `weights.npz#w1`, relative to `folder` or absolute.
         folder: the folder of the config file with the path.
         allowed: additional folders from which reading is allowed.
         columns: the columns of a table: one name, several, or None for all.
+        reading: how a table is read.
     Raises:
         FileFault: the file is outside the allowed folders, missing, not an ordinary file, of an unknown type, or of a
             type without a key or columns.
@@ -84,7 +119,32 @@ def open_array(text: str, folder: Path, allowed: Iterable[Path] = (), columns: C
     if columns is not None and suffix in _OPENERS:
         hint = "write `#key` after the file's name" if suffix != ".npy" else "remove `columns`"
         raise FileFault(f"a `{suffix}` file has no columns", hint, about_columns=True)
-    return ArrayFile(locate(written, folder, allowed), key, columns)
+    if suffix in _OPENERS:
+        return ArrayFile(locate(written, folder, allowed), key, None)
+    first, *more = locate_all(written, folder, allowed)
+    return ArrayFile(first, key, columns, reading, tuple(more))
+
+
+def is_text_name(text: str) -> bool:
+    """Whether a path names a text table, by its type."""
+    return Path(text).suffix.lower() in DELIMITERS
+
+
+def is_table_name(text: str) -> bool:
+    """Whether a path names a table, by its type."""
+    return is_text_name(text) or Path(text).suffix.lower() == ".parquet"
+
+
+def table_names(array: ArrayFile, limit: int | None = None) -> tuple[str, ...]:
+    """The names of the columns of a table, in the order of the file.
+
+    Raises:
+        FileFault: a file is malformed, or has other columns than the first.
+    """
+    if array.is_text:
+        _check_size(array, size_of(array), machine_memory() if limit is None else limit)
+        return column_names(array.paths, array.reading.dialect)
+    return parquet_names(array.paths)
 
 
 def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...], torch.dtype]:
@@ -99,11 +159,11 @@ def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...
     if array.suffix in _OPENERS:
         with _OPENERS[array.suffix](array.path, array.key) as (header, _):
             shape, dtype = header.shape, header.dtype
-    elif array.suffix in _DELIMITERS:
+    elif array.is_text:
         table = _read_text(array, limit)
         shape, dtype = tuple(table.shape), table.dtype
     else:
-        shape, dtype = describe_parquet(array.path, array.columns)
+        shape, dtype = describe_parquet(array.paths, array.columns, array.reading)
     _check_size(array, math.prod(shape) * dtype.itemsize, limit)
     return shape, WIDENED.get(dtype, dtype)
 
@@ -119,30 +179,32 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
         with _OPENERS[array.suffix](array.path, array.key) as (header, stream):
             _check_size(array, header.bytes, limit)
             tensor = read_values(header, stream, array.name)
-    elif array.suffix in _DELIMITERS:
+    elif array.is_text:
         tensor = _read_text(array, limit)
     else:
-        shape, dtype = describe_parquet(array.path, array.columns)
+        shape, dtype = describe_parquet(array.paths, array.columns, array.reading)
         _check_size(array, math.prod(shape) * dtype.itemsize, limit)
-        tensor = read_parquet(array.path, array.columns)
+        tensor = read_parquet(array.paths, array.columns, array.reading)
     return widened(tensor, array.name)
 
 
 def groups_of(array: ArrayFile) -> tuple[int, ...]:
-    """The number of rows of each row group of a Parquet file; empty for other files."""
-    return row_groups(array.path) if array.suffix == ".parquet" else ()
+    """The number of rows of each row group of Parquet files; empty for other files."""
+    return row_groups(array.paths) if array.suffix == ".parquet" else ()
 
 
 def read_group(array: ArrayFile, group: int) -> Tensor:
-    """The values of one row group of a Parquet file. Returns and raises as `read`."""
-    return widened(read_parquet(array.path, array.columns, group), array.name)
+    """The values of one row group of Parquet files, counted over all of them. Returns and raises as `read`."""
+    return widened(read_parquet(array.paths, array.columns, array.reading, group), array.name)
 
 
 class CastFault(FileFault):
     """A file has a value that the requested dtype cannot represent."""
 
 
-def cast(values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[int] | None = None) -> Tensor:
+def cast(
+    values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[int] | NDArray[numpy.int64] | None = None
+) -> Tensor:
     """Cast values of an array to another dtype, preserving each up to rounding.
 
     Args:
@@ -163,83 +225,100 @@ def cast(values: Tensor, dtype: torch.dtype, array: ArrayFile, rows: Sequence[in
 
 def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
     """A value and its place in a file: "points.csv:3 holds 1.5 in the column `y`"."""
-    if array.suffix in _DELIMITERS:
-        from runner.plan.data.text_tables import place_in_text
-
-        line, column = place_in_text(array.path, _DELIMITERS[array.suffix], array.columns, index)
-        return f"{array.name}:{line} holds {shown} in the column `{column}`"
+    if array.is_text:
+        names = selection_of(array.paths, array.columns, array.reading).chosen
+        column = column_at(array, names, index[1] if len(index) > 1 else 0)
+        place = place_in_text(array.paths, array.reading.dialect, index[0], column)
+        return f"{place.file}:{place.line} holds {shown} in the column `{column}`"
     if not index:
         return f"{array.name} holds {shown}"
     inner = index[1:]
     if array.suffix == ".parquet":
-        names = names_in_parquet(array.path, array.columns)
-        column, inner = (names[0], inner) if isinstance(array.columns, str) else (names[inner[0]], inner[1:])
+        names = names_in_parquet(array.paths, array.columns)
+        stacked = not isinstance(array.columns, str)
+        column = column_at(array, names, inner[0] if stacked else 0)
+        inner = inner[1:] if stacked else inner
         at = f" at {list(inner)}" if inner else ""
-        return f"{array.name} holds {shown} in row {index[0]}{at} of the column `{column}`"
+        file, row = _file_of(array, index[0])
+        return f"{file} holds {shown} in row {row}{at} of the column `{column}`"
     at = f", column {inner[0]}" if len(inner) == 1 else f" at {list(inner)}" if inner else ""
     return f"{array.name} holds {shown} in row {index[0]}{at}"
 
 
+def unknown_class_at(array: ArrayFile, column: str, row: int, word: str) -> FileFault:
+    """The fault of a text that is not one of the classes of a column, by its row in all files."""
+    fault = unknown_class(row, word, column, array.reading.of(column))
+    if array.is_text:
+        return placed(fault, column, selection_of(array.paths, array.columns, array.reading))
+    file, row = _file_of(array, row)
+    shown = f"`{word[:40]}`" if word else "nothing"
+    message = f"{file} holds {shown} in row {row} of the column `{column}`"
+    return FileFault(f"{message}, {fault.reason}" if fault.reason else message, fault.hint, about_columns=True)
+
+
+def column_at(array: ArrayFile, names: Sequence[str], place: int) -> str:
+    """The column of the file that a column of the array comes from."""
+    for name in names:
+        place -= array.reading.of(name).width or 1
+        if place < 0:
+            return name
+    return names[-1]
+
+
+def _file_of(array: ArrayFile, row: int) -> tuple[str, int]:
+    """The file of a row of Parquet files, and its number there."""
+    for path in array.paths:
+        rows = sum(row_groups([path]))
+        if row < rows:
+            return path.name, row
+        row -= rows
+    return array.name, row
+
+
+SCAN_BYTES = 256 << 20
+"""Maximum bytes of a file whose values planning checks; a run checks those of larger files."""
+
+
 def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -> None:
-    """Check the values of a text table before a run. Planning has read them already; other files are not checked.
+    """Check the values of an array before a run: all values of a text table, and of other files up to `SCAN_BYTES`.
 
     Raises:
-        FileFault: as `cast`.
+        FileFault: as `cast`, or a value is missing.
     """
-    if array.suffix in _DELIMITERS:
+    if array.is_text:
+        cast(read(array, limit), dtype, array)
+        return
+    if size_of(array) > SCAN_BYTES:
+        return
+    if array.suffix == ".parquet":
+        if may_misfit(array.paths, array.columns, array.reading, dtype):
+            for part in parquet_parts(array.paths, array.columns, array.reading):
+                check_part(part, dtype)
+        return
+    shape, kind = describe(array, sys.maxsize)
+    if not is_lossless(kind, dtype) and math.prod(shape) * kind.itemsize <= min(SCAN_BYTES, limit or SCAN_BYTES):
         cast(read(array, limit), dtype, array)
 
 
-_Cache = dict[tuple[Path, int, int], dict[Columns, Tensor | FileFault]]
-_cache: _Cache | None = None
-_specs: tuple[Columns, ...] = ()
-
-CACHE_BYTES = 256 << 20
-"""Maximum bytes of all cached text tables together."""
-
-
-@contextmanager
-def text_read_once(specs: Iterable[Columns]) -> Iterator[None]:
-    """Context manager that reads each text table only once, and caches its values until the end.
-
-    Args:
-        specs: all selections of columns that may be read from any file.
-    """
-    global _cache, _specs
-    before = _cache, _specs
-    _cache, _specs = {}, tuple(dict.fromkeys(specs))
-    try:
-        yield
-    finally:
-        _cache, _specs = before
+def check_part(part: Part, dtype: torch.dtype) -> None:
+    """Check that a dtype represents the values of some rows. Raises `CastFault`."""
+    found = first_misfit(part.values, dtype)
+    if found is not None:
+        index, value, reason = found
+        at = f" at {list(index[1:])}" if len(index) > 1 else ""
+        message = f"{part.file} holds {value} in row {part.first + index[0]}{at} of the column `{part.column}`"
+        message += f", which does not fit {dtype_name(dtype)}: it {reason}"
+        raise CastFault(message, "write a `dtype` that holds it, or correct the value")
 
 
 def _read_text(array: ArrayFile, limit: int) -> Tensor:
-    status = array.path.stat()
-    _check_size(array, status.st_size, limit)
-    key = (array.path, status.st_mtime_ns, status.st_size)
-    found = {} if _cache is None else _cache.get(key, {})
-    if array.columns not in found:
-        from runner.plan.data.text_tables import read_text  # only for configs that read one
-
-        found = read_text(array.path, _DELIMITERS[array.suffix], (array.columns, *_others(array)), limit)
-        if _cache is not None and _bytes_of(found) + sum(map(_bytes_of, _cache.values())) <= CACHE_BYTES:
-            _cache.setdefault(key, {}).update(found)
-    result = found[array.columns]
-    if isinstance(result, FileFault):
-        raise result
-    return result
+    _check_size(array, size_of(array), limit)
+    return read_selection(selection_of(array.paths, array.columns, array.reading), limit)
 
 
-def _others(array: ArrayFile) -> list[Columns]:
-    """The other columns that may be read from a table; none if it is too large to cache."""
-    if _cache is None or array.path.stat().st_size > CACHE_BYTES // 8:
-        return []
-    return [columns for columns in _specs if columns is not None and columns != array.columns]
-
-
-def _bytes_of(found: dict[Columns, Tensor | FileFault]) -> int:
-    return sum(value.nbytes for value in found.values() if isinstance(value, Tensor))
+def size_of(array: ArrayFile) -> int:
+    """Bytes of the files of an array."""
+    return sum(path.stat().st_size for path in array.paths)
 
 
 def _check_size(array: ArrayFile, size: int, limit: int) -> None:

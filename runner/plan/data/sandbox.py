@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from io import BufferedReader
 from pathlib import Path
 
 from runner.errors import did_you_mean, listing
 
+_WILDCARDS = frozenset("*?[")
 _LISTED = 10_000
 """Maximum entries of a folder to search for a similar name."""
 
@@ -17,9 +19,12 @@ _LISTED = 10_000
 class FileFault(Exception):
     """A data file is missing, forbidden or malformed; the caller adds the place in the config."""
 
-    def __init__(self, message: str, hint: str | None = None, *, about_columns: bool = False) -> None:
+    def __init__(
+        self, message: str, hint: str | None = None, *, about_columns: bool = False, field: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
+        self.field = field  # the key beside the path that the problem is in, if it is not the path
         self.about_columns = about_columns  # the problem is in the selected columns, not in the file
 
 
@@ -33,14 +38,7 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
     Raises:
         FileFault: the file is outside these folders, missing, or not an ordinary file.
     """
-    roots = [Path(root).resolve() for root in (folder, *allowed)]
-    try:
-        path = (Path(folder) / text).resolve()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise FileFault(f"`{text!r}` is not a usable path: {error}", "write the path of a data file") from error
-    if not any(path.is_relative_to(root) for root in roots):
-        hint = "move it below the config's own folder, or allow its folder with --allow FOLDER"
-        raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
+    path = permitted(text, folder, allowed)
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -54,6 +52,79 @@ def locate(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
         raise FileFault(f"{text} is {kind}, not an ordinary file", "write the path of a data file")
     return path
+
+
+def permitted(text: str, folder: Path, allowed: Iterable[Path] = ()) -> Path:
+    """The path that a config names, with links resolved; it need not exist.
+
+    Raises:
+        FileFault: the path is outside the folders that the config may read.
+    """
+    try:
+        path = (Path(folder) / text).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FileFault(f"`{text!r}` is not a usable path: {error}", "write the path of a data file") from error
+    if not is_allowed(path, (folder, *allowed)):
+        hint = "move it below the config's own folder, or allow its folder with --allow FOLDER"
+        raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
+    return path
+
+
+def is_allowed(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether a path with links resolved is in or below one of the folders."""
+    return any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
+
+
+MOST_FILES = 10_000
+"""Maximum files that one glob may match."""
+
+_MOST_ENTRIES = 100_000
+
+
+def locate_all(text: str, folder: Path, allowed: Iterable[Path] = ()) -> tuple[Path, ...]:
+    """The ordinary files that a config names, in the order of their names. The name may be a glob; folders may not.
+
+    A file whose name is written as the glob is that file alone.
+
+    Raises:
+        FileFault: no file matches, too many do, or one of them is as `locate` refuses it.
+    """
+    written = Path(text)
+    if _WILDCARDS.isdisjoint(text):
+        return (locate(text, folder, allowed),)
+    try:
+        if os.path.lexists(Path(folder) / written):
+            return (locate(text, folder, allowed),)
+    except ValueError:
+        return (locate(text, folder, allowed),)
+    if not _WILDCARDS.isdisjoint(str(written.parent)):
+        raise FileFault(f"`{text}` has a glob in the name of a folder", "write the folder, and a glob of its files")
+    beside = (Path(folder) / written.parent).resolve()
+    if not is_allowed(beside, (folder, *allowed)):
+        hint = "move it below the config's own folder, or allow its folder with --allow FOLDER"
+        raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
+    names = _matching(beside, written.name, text)
+    if not names:
+        raise FileFault(f"the glob `{text}` matches no file", "write a glob such as `part-*.csv`")
+    return tuple(locate(str(written.parent / name), folder, allowed) for name in names)
+
+
+def _matching(folder: Path, glob: str, text: str) -> list[str]:
+    found: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for count, entry in enumerate(entries):
+                if count >= _MOST_ENTRIES:
+                    raise FileFault(
+                        f"the folder of `{text}` has more than {_MOST_ENTRIES:,} files", "use a smaller one"
+                    )
+                if fnmatchcase(entry.name, glob):
+                    found.append(entry.name)
+                if len(found) > MOST_FILES:
+                    raise FileFault(f"the glob `{text}` matches more than {MOST_FILES:,} files", "merge some of them")
+    except OSError as error:
+        raise FileFault(f"there is no folder {folder}", "check the path") from error
+    return sorted(found)
 
 
 def open_ordinary(path: Path) -> BufferedReader:

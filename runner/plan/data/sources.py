@@ -16,17 +16,29 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
-from runner.plan.data.files import ArrayFile, Columns, FileFault, check_cast, describe, groups_of, open_array
+from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of, open_array
+from runner.plan.data.reading.fits import check_classes
+from runner.plan.data.reading.source_tables import SourceTable, dialect_of, source_table
 from runner.plan.data.row_files import has_rows
+from runner.plan.data.selection.of_source import select_source
+from runner.plan.data.selection.planning import ClassCount, columns_named
+from runner.plan.data.selection.selected_rows import check_selected
+from runner.plan.data.selection.selection import Selection
+from runner.plan.data.tables.columns import names_in
+from runner.plan.data.tables.conversions import Reading
 from runner.plan.scalars import integer
 from runner.text import counted
 
 STREAMED_FROM = 1 / 4
 """A source larger than this fraction of the memory is streamed if its files can be read in parts."""
 
+MOST_STORED = 1 << 17
+"""A streamed source of `.npy` or `.safetensors` files with more samples computes its shuffled order."""
+
 _KEYED = (".npz", ".safetensors")
 _IN_PARTS = (".npy", ".safetensors", ".parquet")
 _TEXT = (".csv", ".tsv")
+_READ_WHOLE = (*_TEXT, ".npz")
 _ANY_SIZE = 1 << 62
 _INDEX_BYTES = 8
 
@@ -42,6 +54,7 @@ class BatchColumn:
     path: ConfigPath
     dtype_path: ConfigPath  # the path of the declared dtype, or `path`
     read_bytes: int  # additional bytes of one sample during reading
+    taken: tuple[str, ...] = ()  # the columns of the file that its globs took
 
     @property
     def bytes(self) -> int:
@@ -55,16 +68,36 @@ class SourcePlan:
 
     name: str
     columns: tuple[BatchColumn, ...]
-    samples: int
+    selection: Selection  # the rows of the files that are its samples
     batch_size: int
     shuffle: bool
     drop_last: bool
-    groups: tuple[int, ...]  # lengths of the row groups if all columns are in one Parquet file, otherwise empty
+    row_groups: tuple[int, ...]  # lengths of the row groups if all columns are in one Parquet file, otherwise empty
     streams: bool  # whether it is read in parts during the run, rather than completely before
+    spread: tuple[ClassCount, ...] = ()  # over the classes of `stratify`
 
     @property
     def path(self) -> ConfigPath:
         return ("data", self.name)
+
+    @property
+    def samples(self) -> int:
+        return self.selection.samples
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of its files."""
+        return self.selection.rows
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row is a sample."""
+        return self.samples == self.rows
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Number of samples in each row group."""
+        return self.row_groups if self.is_whole else self.selection.counts(self.row_groups)
 
     @property
     def batches(self) -> int:
@@ -91,17 +124,33 @@ class SourcePlan:
     @property
     def reading_bytes(self) -> int:
         """Additional bytes during reading, which reads one column at a time."""
-        return self._samples_in_memory * max(column.read_bytes for column in self.columns)
+        return max(
+            self._samples_in_memory * column.read_bytes
+            + (self.rows * column.bytes if not self.is_whole and column.array.suffix in _READ_WHOLE else 0)
+            for column in self.columns
+        )
 
     @property
     def order_bytes(self) -> int:
-        """Bytes of a shuffled order: an int64 per sample, twice if it is assembled from row groups."""
-        copies = 2 if len(self.groups) > 1 else 1
-        return copies * _INDEX_BYTES * self.samples if self.shuffle else 0
+        """Bytes of the selection and of a shuffled order.
+
+        A stored order has an int64 for each sample, twice if it is assembled from row groups. A streamed Parquet file
+        has them for its largest row group only.
+        """
+        if not self.shuffle or self.computes_order:
+            return self.selection.bytes
+        copies = 2 if len(self.row_groups) > 1 else 1
+        ordered = max(self.groups) if self.streams and self.row_groups else self.samples
+        return self.selection.bytes + copies * _INDEX_BYTES * ordered
+
+    @property
+    def computes_order(self) -> bool:
+        """Whether its shuffled order is computed during the run, rather than stored."""
+        return self.shuffle and self.streams and not self.row_groups and self.samples > MOST_STORED
 
     @property
     def _samples_in_memory(self) -> int:
-        return max((self.batch_size, *self.groups)) if self.streams else self.samples
+        return max((self.batch_size, *self.row_groups)) if self.streams else self.samples
 
     def __getitem__(self, name: str) -> BatchColumn:
         return next(column for column in self.columns if column.name == name)
@@ -121,11 +170,16 @@ class SourceContext:
     memory: int  # bytes
 
 
-def columns_read(config: Config) -> list[Columns]:
-    """Every selection of columns in a config, from any table."""
+def columns_read(config: Config) -> list[tuple[str, bool]]:
+    """Every column that a config reads of any table: a name or a glob, and whether it is read as text."""
     tensors = (*config.parameters.values(), *config.constants.values())
-    found: list[Columns] = [tensor.columns for tensor in tensors if isinstance(tensor, TensorDeclaration)]
-    return found + [spec for declared in config.data.values() for spec in declared.columns.values()]
+    listed = [tensor.columns for tensor in tensors if isinstance(tensor, TensorDeclaration)]
+    found = [(name, False) for columns in listed for name in names_in(columns)]
+    for declared in config.data.values():
+        texts = {*declared.classes, *declared.one_hot, *declared.dates}
+        for batch_name, columns in declared.columns.items():
+            found += [(name, batch_name in texts or name in texts) for name in names_in(columns)]
+    return found
 
 
 def plan_sources(
@@ -158,44 +212,75 @@ def plan_sources(
 def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> SourcePlan | None:
     path: ConfigPath = ("data", name)
     columns: list[BatchColumn] = []
-    samples: dict[str, int] = {}
-    for batch_name, spec in declared.columns.items():
-        column, length = _column(batch_name, spec, declared, path, context)
+    rows: dict[str, int] = {}
+    table = source_table(
+        name, declared, context.faults.document, context.allowed, context.memory, columns_named(declared.select)
+    )
+    for batch_name in declared.columns:
+        column, length = _column(batch_name, declared, table, path, context)
         columns.append(column)
-        samples[batch_name] = length
+        rows[batch_name] = length
     for batch_name in declared.dtype:
         if batch_name not in declared.columns:
             hint = did_you_mean(batch_name, declared.columns, f"it has {listing(list(declared.columns))}")
             message = f"`{name}` has no column `{batch_name}`"
             raise PlacedFault((*path, "dtype", batch_name), message, hint or "name a column", key=True)
-    first, count = next(iter(samples.items()))
-    for batch_name, length in samples.items():
+    first, count = next(iter(rows.items()))
+    for batch_name, length in rows.items():
         if length != count:
             message = f"`{batch_name}` has {length} samples, and `{first}` has {count}"
             raise PlacedFault((*path, "columns", batch_name), message, "give the columns of a source equal lengths")
     if count == 0:
         raise PlacedFault(path, f"the source `{name}` has no samples", "use a file with samples", key=True)
+    arrays = {column.name: column.array for column in columns}
+    scalars, faults, memory = context.scalars, context.faults, context.memory
+    selected = select_source(declared, path, arrays, count, scalars, faults, memory)
+    if selected is None:
+        return None
+    samples = selected.selection.samples
+    if declared.select is not None:
+        _check_selected(columns, selected.selection, context)
     where = (*path, "batch_size")
-    written = count if declared.batch_size is None else declared.batch_size
+    written = samples if declared.batch_size is None else declared.batch_size
     batch_size = integer(written, where, context.scalars, context.faults, 1)
     if batch_size is None:
         return None
-    if batch_size > count:
-        message = f"a batch of {batch_size} is larger than the source, which has {counted(count, 'sample')}"
-        raise PlacedFault(where, message, f"write at most {count}")
-    return _read_in_parts(
-        SourcePlan(name, tuple(columns), count, batch_size, declared.shuffle, declared.drop_last, (), False), context
+    if batch_size > samples:
+        whole = f"the source, which has {counted(samples, 'sample')}"
+        there = whole if samples == count else f"the {counted(samples, 'selected sample')}"
+        raise PlacedFault(where, f"a batch of {batch_size} is larger than {there}", f"write at most {samples}")
+    source = SourcePlan(
+        name,
+        tuple(columns),
+        selected.selection,
+        batch_size,
+        declared.shuffle,
+        declared.drop_last,
+        (),
+        False,
+        selected.spread,
     )
+    return _read_in_parts(source, context)
+
+
+def _check_selected(columns: Iterable[BatchColumn], selection: Selection, context: SourceContext) -> None:
+    for column in columns:
+        try:
+            check_classes(column.array, selection, context.memory)
+            check_selected(column.array, column.dtype, selection, context.memory)
+        except FileFault as fault:
+            at = column.path if fault.about_columns else column.dtype_path
+            raise PlacedFault(at, fault.message, fault.hint) from fault
 
 
 def _read_in_parts(source: SourcePlan, context: SourceContext) -> SourcePlan:
     """The source with its row groups, streamed if it is large."""
     arrays = [column.array for column in source.columns]
-    one_table = len({array.path for array in arrays}) == 1 and arrays[0].suffix == ".parquet"
+    one_table = len({array.paths for array in arrays}) == 1 and arrays[0].suffix == ".parquet"
     groups = groups_of(arrays[0]) if one_table else ()
     large = source.bytes > STREAMED_FROM * context.memory
     streams = large and (bool(groups) or all(map(has_rows, arrays)))
-    source = replace(source, groups=groups, streams=streams)
+    source = replace(source, row_groups=groups, streams=streams)
     if source.order_bytes > context.memory:
         size, available = readable_bytes(source.order_bytes), readable_bytes(context.memory)
         message = f"the order of {source.samples:,} shuffled samples needs {size}, but only {available} are available"
@@ -211,13 +296,14 @@ def _read_in_parts(source: SourcePlan, context: SourceContext) -> SourcePlan:
 
 
 def _column(
-    batch_name: str, spec: str | tuple[str, ...], declared: DataDeclaration, path: ConfigPath, context: SourceContext
+    batch_name: str, declared: DataDeclaration, table: SourceTable | None, path: ConfigPath, context: SourceContext
 ) -> tuple[BatchColumn, int]:
+    spec = declared.columns[batch_name]
     at: ConfigPath = (*path, "columns", batch_name)
     where: ConfigPath = at if declared.file is None else (*path, "file")
     folder = context.faults.document.folder(where)
     try:
-        array = _open(spec, declared.file, folder, context.allowed)
+        array = _open(batch_name, declared, table, folder, context.allowed)
         shape, kind = describe(array, _ANY_SIZE if array.suffix in _IN_PARTS else context.memory)
     except FileFault as fault:
         about_column = fault.about_columns or f"no array `{spec}`" in fault.message
@@ -232,12 +318,14 @@ def _column(
             message = f"{array.name} is {dtype_name(kind)}, and {dtype_name(dtype)} would lose its imaginary part"
             raise PlacedFault((*path, "dtype", batch_name), message, "write a complex dtype")
     dtype_path = (*path, "dtype", batch_name) if batch_name in declared.dtype else at
-    try:
-        check_cast(array, dtype, context.memory)
-    except FileFault as fault:
-        raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
+    if declared.select is None:
+        try:
+            check_cast(array, dtype, context.memory)
+        except FileFault as fault:
+            raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
     read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
-    return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes), shape[0]
+    taken = () if table is None else table.taken.get(batch_name, ())
+    return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes, taken), shape[0]
 
 
 def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> int:
@@ -247,11 +335,17 @@ def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> i
     return kind.itemsize if kind != dtype else 1  # the values before the cast; otherwise a mask for NaN
 
 
-def _open(spec: str | tuple[str, ...], file: str | None, folder: Path, allowed: tuple[Path, ...]) -> ArrayFile:
+def _open(
+    batch_name: str, declared: DataDeclaration, table: SourceTable | None, folder: Path, allowed: tuple[Path, ...]
+) -> ArrayFile:
+    spec, file = declared.columns[batch_name], declared.file
+    if table is not None:
+        reading = table.reading(batch_name, declared.dtype.get(batch_name))
+        return replace(table.array, columns=table.columns[batch_name], reading=reading)
     if file is None:
         if not isinstance(spec, str):
             raise FileFault("these columns name no file", "write `file:` next to `columns:`")
-        return open_array(spec, folder, allowed)
+        return open_array(spec, folder, allowed, reading=Reading(dialect_of(declared)))
     suffix = Path(file).suffix.lower()
     if suffix in _KEYED:
         if not isinstance(spec, str):

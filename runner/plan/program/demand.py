@@ -12,14 +12,17 @@ from torch import Tensor, fx
 from runner.config import models
 from runner.language.graph.computation import computed_with, inputs_of, loggable, scalar_dtype
 from runner.language.text.faults import LanguageError
+from runner.language.text.literals import expression_text
 from runner.language.text.scalars import names_in
 from runner.plan.data.sources import SourcePlan
 from runner.plan.program.expressions import Values
-from runner.plan.program.literals import expression_text
 from runner.plan.rows.columns import Column
 
 NORM_COLUMN = "total_norm"
 """The column for the norm of a clipping step, named after the result of torch's `clip_grad_norm_`."""
+
+SCALE_COLUMN = "loss_scale"
+"""The column with the scale that a `train` step used."""
 
 
 def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
@@ -38,14 +41,19 @@ def prepare(values: Values, steps: tuple[models.Step, ...]) -> None:
     ]
     values.columns += _evaluated_columns(values, steps)
     _check_metrics(values, supplied)
+    if values.expression.scales_loss:
+        _add_column(values, Column(SCALE_COLUMN, "value", torch.float32, ()), "that the loss scaler writes")
     if any(_clips_norm(step) for step in _flat(steps)):
-        if NORM_COLUMN in {*values.lowered.values, *values.lowered.metrics, *values.tensors}:
-            values.faults.add(
-                ("expression",), f"`{NORM_COLUMN}` is the column that clipping writes", "choose another name"
-            )
         dtypes = [values.tensors[name].dtype.to_real() for name in values.trainable]
         dtype = functools.reduce(torch.promote_types, dtypes, values.environment.dtype.to_real())
-        values.columns.append(Column(NORM_COLUMN, "norm", dtype, ()))
+        _add_column(values, Column(NORM_COLUMN, "norm", dtype, ()), "that clipping writes")
+
+
+def _add_column(values: Values, column: Column, use: str) -> None:
+    """Add a column that steps write; reports a problem if the config uses its name."""
+    if column.name in {*values.lowered.values, *values.lowered.metrics, *values.tensors}:
+        values.faults.add(("expression",), f"`{column.name}` is the column {use}", "choose another name")
+    values.columns.append(column)
 
 
 def _accumulates(step: models.Step) -> bool:

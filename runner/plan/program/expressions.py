@@ -52,6 +52,7 @@ class Values:
     results: dict[str, Tensor] = field(
         default_factory=dict
     )  # an example of each result of `evaluate`, by name: "test.loss"
+    measured: dict[str, list[ConfigPath]] = field(default_factory=dict)  # each of them → the steps that measure it
     demanded: set[str] = field(default_factory=set)  # named values that `assign`, `expect`, `when` or `gradient` read
     read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
     _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)
@@ -95,15 +96,25 @@ class Values:
         supplied = set(computed)
         return [name for name in self.lowered.metrics if supplied.issuperset(computed_with(self.lowered, [name]))]
 
+    def note_lowered(self, lowered: Lowered) -> None:
+        """Record a further expression, whose example tensors are freed after planning."""
+        self._others.append(lowered)
+
     def wanted(self, objective: str) -> list[str]:
         """The names to compute for an objective: its named intermediates, metrics, and values that later steps read."""
         wanted = computed_with(self.lowered, [objective])
         wanted += [name for name in computed_with(self.lowered, sorted(self.demanded)) if name not in wanted]
         return wanted + self.metrics(wanted)
 
-    def evaluation(self, objective: str, preferred: Sequence[str] = ()) -> Evaluation:
-        """The computation for an objective, with batches from the `preferred` sources first."""
+    def evaluation(self, objective: str, preferred: Sequence[str] = (), *, parts: bool = False) -> Evaluation:
+        """The computation for an objective, with batches from the `preferred` sources first.
+
+        Args:
+            parts: whether to compute the sums of declared ratios too: `loss.sum` and `loss.over`.
+        """
         wanted = self.wanted(objective)
+        if parts:
+            wanted += [part for part in self.lowered.parts if part.rpartition(".")[0] in wanted]
         choice = self.supply.choose(preferred)
         key = (objective, tuple(choice.values()), *wanted)
         if key not in self._evaluations:

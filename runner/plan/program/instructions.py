@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.language.graph.computation import Computation
+from runner.language.graph.computation import Computation, Output
 
 if TYPE_CHECKING:
     from runner.language.pooling.pooling import Pool
@@ -47,6 +48,7 @@ class Part:
     weights: tuple[int, int | None, int] | None = (
         None  # indices of the outputs with targets and class weights; the ignored class
     )
+    ratio: tuple[int, int] | None = None  # indices of the outputs whose sums it divides, if it is such a ratio
     dim: int = 0  # the dimension of the samples, if outputs have an entry per sample
 
 
@@ -89,12 +91,12 @@ class ZeroGrad:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """The targets of a loss over class indices, and their weights, which determine the share of each micro-batch."""
+    """What determines the share of each micro-batch in an objective: the weights of its targets, or its `over`."""
 
-    computation: Computation  # computes the targets, and the class weights if there are any
+    computation: Computation  # computes the targets, and the class weights if there are any; or `over`
     variants: tuple[tuple[tuple[int, ...], Computation], ...]  # by the lengths of the batches
     part: Part
-    explicit: bool  # whether the expression sets class weights or an ignored class
+    explicit: bool  # whether the config sets class weights, an ignored class or `over`
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class Accumulation:
     parts: tuple[Part, ...]  # aligned with the outputs of the evaluation
     adds: bool = False  # whether the objective is a sum, which micro-batches add to without scaling
     classes: Classes | None = None  # None: shares are proportional to length
+    ratio: tuple[int, int] | None = None  # indices of the outputs with `sum` and `over` of a declared objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Train:
     draws: tuple[str, ...] = ()  # sources that draw their next batch before the first evaluation
     draws_again: tuple[str, ...] = ()  # sources that draw again before each further micro-batch
     accumulation: Accumulation | None = None  # None: a single batch
+    ends_with: tuple[str, ...] = ()  # sources whose last group of micro-batches in a pass is shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +163,25 @@ class Next:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """A value that is computed once from values of all samples."""
+
+    computation: Computation
+    gathered: tuple[tuple[str, int], ...]  # (input, output of the evaluation) of each value that is gathered
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One value of an `evaluate` step, over all samples."""
 
-    output: int  # the index of the evaluation's output
+    told: Output  # its shape in one batch
     name: str  # "test.loss"
     dtype: torch.dtype
     column: int | None  # None: not logged
+    output: int | None = None  # the index of the evaluation's output; None for one of the `wholes`
     derived: int | None = None  # the index among the outputs of `Evaluate.derived`, if it is one
+    whole: int | None = None  # the index among `Evaluate.wholes`, if it is one
+    partial: bool = False  # whether it may be undefined: a row has null for NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +192,33 @@ class Evaluate:
 
     parts: tuple[Part, ...] = ()  # aligned with the outputs of the evaluation
     derived: Computation | None = None  # results computed from combined outputs; its inputs are "0", "1", … and tensors
+    wholes: tuple[Whole, ...] = ()
+    bytes: int = 0  # of the values that are gathered
+
+
+@dataclass(frozen=True, slots=True)
+class LossScaling:
+    """The arguments of `torch.amp.GradScaler`, for all `train` steps."""
+
+    init_scale: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A result of `evaluate` that a step follows, and how much better than the best so far a better one is."""
+
+    result: str  # "valid.loss"
+    mode: str  # "min" or "max"
+    threshold: float = 0.0
+    relative: bool = False
+
+    @property
+    def worst(self) -> float:
+        """The best result before the first one."""
+        return math.inf if self.mode == "min" else -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +228,49 @@ class Checkpoint:
     tag: str | None
 
 
-Argument = Checkpoint | Forward | Backward | Step | ZeroGrad | Train | ClipGradients | Assign | Expect | Next | Evaluate
+@dataclass(frozen=True, slots=True)
+class KeepBest:
+    """A `checkpoint` step with `best`: saves the full state when a new result is the best so far."""
+
+    followed: Followed
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """A `reduce_lr_on_plateau` step, with the arguments of `torch.optim.lr_scheduler.ReduceLROnPlateau`."""
+
+    rate: str
+    followed: Followed
+    factor: float
+    patience: int
+    cooldown: int
+    min_lr: float
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """A `patience` step: the number of evaluations in a row that are not better, after which it leaves the loop."""
+
+    followed: Followed
+    evaluations: int
+
+
+Argument = (
+    Checkpoint
+    | Forward
+    | Backward
+    | Step
+    | ZeroGrad
+    | Train
+    | ClipGradients
+    | Assign
+    | Expect
+    | Next
+    | Evaluate
+    | Plateau
+    | KeepBest
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +304,11 @@ class Action:
         if self.when is not None:
             yield self.when.computation
         match self.argument:
-            case Forward(evaluation) | Train(evaluation=evaluation) | Evaluate(evaluation=evaluation):
+            case Forward(evaluation) | Train(evaluation=evaluation):
                 yield from evaluation.computations()
+            case Evaluate(evaluation=evaluation, wholes=wholes):
+                yield from evaluation.computations()
+                yield from (whole.computation for whole in wholes)
             case Backward(evaluation, gradient):
                 yield from evaluation.computations()
                 if gradient is not None:
@@ -263,13 +350,24 @@ class LoopEnd:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A `stop` step: leaves the innermost loop."""
+    """A `stop` or `patience` step: leaves the innermost loop."""
 
     exit: int
     loops: tuple[int, ...]
     every: int | None
     when: When | None
     config_path: ConfigPath
+    patience: Patience | None = None
 
 
 Instruction = Action | LoopStart | LoopEnd | Break
+
+
+def followed_by(instruction: Instruction) -> Followed | None:
+    """The result that an instruction follows, if it follows one."""
+    match instruction:
+        case Action(argument=KeepBest(followed) | Plateau(followed=followed)):
+            return followed
+        case Break(patience=Patience(followed=followed)):
+            return followed
+    return None

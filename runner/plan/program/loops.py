@@ -22,6 +22,7 @@ class Loop:
     leaves: list[int] = field(default_factory=list)  # positions of the `stop` steps that leave it
     more: int = 0  # additional batches of the source that an iteration draws
     more_path: ConfigPath = ()  # the path of the step that draws them
+    accumulates: bool = True  # whether only steps that accumulate draw them, each once in an iteration
 
 
 @dataclass(slots=True)
@@ -60,17 +61,23 @@ class Loops:
     def pass_length(self, source: SourcePlan, loop: Loop) -> int:
         """The number of iterations in one pass over a source; each draws one batch or more."""
         draws = loop.more + 1
-        if source.batches % draws:
+        if source.batches % draws and not loop.accumulates:
             message = f"an iteration draws {draws} batches of `{source.name}`, which has {source.batches} in a pass"
             hint = f"choose a `batch_size` that gives a multiple of {draws} batches"
             if source.samples % source.batch_size and not source.drop_last and not (source.batches - 1) % draws:
                 hint = "write `drop_last: true`, which leaves out the shorter last one"
             self.faults.add(loop.more_path, message, hint, key=True)
             return 1
-        return source.batches // draws
+        return -(-source.batches // draws)
 
-    def draw_more(self, source: str, count: int, step: models.Step, path: ConfigPath) -> None:
-        """Record that a step draws `count` batches of a source; inside a loop over it, they count towards the pass."""
+    def draw_more(
+        self, source: str, count: int, step: models.Step, path: ConfigPath, *, accumulates: bool = False
+    ) -> None:
+        """Record that a step draws `count` batches of a source; inside a loop over it, they count towards the pass.
+
+        Args:
+            accumulates: whether the step takes fewer batches at the end of a pass.
+        """
         times, conditional = count, _may_be_skipped(step)
         for loop in reversed(self.enclosing):
             if loop.source == source:
@@ -80,6 +87,7 @@ class Loops:
                     self.faults.add(path, message, hint, key=True)
                     return
                 loop.more += times
+                loop.accumulates &= accumulates and times == count
                 loop.more_path = path
                 return
             if loop.source is not None and source in self.sources:

@@ -13,8 +13,10 @@ from runner.plan.program.instructions import (
     Instruction,
     LoopEnd,
     LoopStart,
+    Train,
 )
 from runner.plan.program.loops import Loop, Loops
+from runner.plan.program.measured_steps import note_measurements, patience
 from runner.plan.program.step_context import StepContext
 from runner.plan.program.step_kinds import PLANNERS
 from runner.plan.scalars import integer
@@ -35,6 +37,7 @@ class ProgramPlanner:
 
     def plan(self, steps: tuple[models.Step, ...]) -> tuple[Instruction, ...]:
         """Returns the whole program of a config."""
+        note_measurements(self.context.values, steps)
         self._block(steps, "")
         return tuple(self.instructions)
 
@@ -45,7 +48,7 @@ class ProgramPlanner:
                 self._repeat(step, path)
             elif step.kind == "for_each":
                 self._for_each(step, path)
-            elif step.kind == "stop":
+            elif step.kind in ("stop", "patience"):
                 self._stop(step)
             else:
                 self._action(step, path)
@@ -82,9 +85,20 @@ class ProgramPlanner:
         supply = self.context.values.supply
         supply.drawn.add(name)
         length = self._loops.pass_length(supply.sources[name], loop)
+        if length * (loop.more + 1) != supply.sources[name].batches:
+            self._end_short(start, name)
         head = replace(head, times=length * epochs, source=name, pass_length=length)
         self.instructions.append(LoopEnd(loop.number, head.times, start + 1, name, length))
         self._close(start, head, loop)
+
+    def _end_short(self, start: int, source: str) -> None:
+        """Let the steps of a loop that accumulate take the batches that are left at the end of a pass."""
+        for position in range(start, len(self.instructions)):
+            action = self.instructions[position]
+            train = action.argument if isinstance(action, Action) else None
+            if isinstance(action, Action) and isinstance(train, Train) and source in train.draws_again:
+                ends = replace(train, ends_with=(*train.ends_with, source))
+                self.instructions[position] = replace(action, argument=ends)
 
     def _count(self, written: Any, path: ConfigPath) -> int:
         values = self.context.values
@@ -107,11 +121,12 @@ class ProgramPlanner:
     def _stop(self, step: models.Step) -> None:
         if not self._loops.enclosing:
             hint = "put it inside a `repeat` or `for_each`, or remove it"
-            self.context.values.faults.add(step.path, "`stop` outside a loop", hint)
+            self.context.values.faults.add(step.path, f"`{step.kind}` outside a loop", hint)
             return
         self._loops.enclosing[-1].leaves.append(len(self.instructions))
+        found = patience(self.context.values, step, step.argument) if step.kind == "patience" else None
         every, when = self.context.every(step), self.context.when(step)
-        self.instructions.append(Break(-1, self._loops.numbers, every, when, step.path))
+        self.instructions.append(Break(-1, self._loops.numbers, every, when, step.path, found))
 
     def _action(self, step: models.Step, path: str) -> None:
         argument = PLANNERS[step.kind](self.context, step, step.argument)

@@ -2,120 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import fx
 
 from runner.faults import ConfigPath, place
-from runner.language.graph.computation import Computation, computed_from, extract_values
+from runner.language.graph.computation import Computation, Output, extract_values
 from runner.language.graph.lowered import Lowered
-from runner.language.pooling.pooling import Constant, Derived, Mixed, Pooling, Rows, State, Term, operation, twins
+from runner.language.pooling.pooling import Constant, Rows, State, Term, operation, twins
 from runner.language.text.faults import LanguageError
 from runner.plan.data.batch_choice import Choice
 from runner.plan.data.sources import SourcePlan
 from runner.plan.program.expressions import Values, merged
-from runner.plan.program.instructions import Accumulation, Classes, Evaluation, Part
+from runner.plan.program.instructions import Accumulation, Classes, Evaluation, Part, Whole
+from runner.plan.program.outputs import Outputs
+from runner.plan.program.wholes import declared_whole, gathered_bytes, gathering, not_of_samples
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a requested value is: an output of the evaluation, of `derived`, or of one of the `wholes`."""
+
+    told: Output  # its dtype and shape
+    output: int | None = None
+    derived: int | None = None
+    whole: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
     """An evaluation whose outputs can be pooled over batches.
 
-    Its first outputs are the requested values. `derived` computes those at `places` from pooled outputs.
+    `derived` computes values from pooled outputs, and each of the `wholes` from gathered ones.
     """
 
     evaluation: Evaluation
     parts: tuple[Part, ...]
+    places: Mapping[str, Where]  # of each requested value
     derived: Computation | None = None
-    places: tuple[int, ...] = ()
+    wholes: tuple[Whole, ...] = ()
+    bytes: int = 0  # of gathered values
 
 
 def pool(values: Values, source: SourcePlan, wanted: Sequence[str], choice: Choice, path: ConfigPath) -> Pooled:
     """The evaluation of some values over a whole source; warns of each value that depends on the batching."""
-    computation, batches, variants = values.computations(wanted, choice, training=False, whole=True)
-    plain = Evaluation(computation, 0, (), (), batches, variants)
-    reference = _reference(values, [source.name], choice, False) if source.samples > source.batch_size else None
+    several = source.samples > source.batch_size or any(declared_whole(values, name) for name in wanted)
+    reference = _reference(values, [source.name], choice, False) if several else None
     if reference is None:
-        return Pooled(plain, (Part("mean"),) * len(wanted))
+        return _averaged(values, wanted, choice)
     lowered, other = reference
-    found = Outputs(lowered, wanted, [column.name for column in source.columns], other)
-    for at, name in enumerate(wanted):
+    columns = [column.name for column in source.columns]
+    states = Outputs(lowered, (), columns, other)
+    possible = [gathering(values, source, choice, states, name) for name in wanted]
+    gatherings = [each for each in possible if each is not None]
+    for name in wanted:
+        _check_sums(values, states, name)
+    apart = [gathering.name for gathering in gatherings]
+    kept = [name for name in wanted if name not in apart]
+    found = Outputs(lowered, kept, columns, other)
+    for at, name in enumerate(kept):
         blamed = found.blamed(at)
-        if blamed is not None:
-            _warn(values, source, name, blamed, path)
+        if blamed is not None and source.samples > source.batch_size and not declared_whole(values, name):
+            _warn(values, source, name, blamed, _hint(values, source, name, states), path)
+    wholes = tuple(
+        Whole(each.computation, tuple((name, found.gather(name)) for name in each.reads)) for each in gatherings
+    )
+    evaluation = _with_extra(values, source, kept, choice, found)
+    if evaluation is None:
+        return _averaged(values, wanted, choice)
+    derived, outputs = found.derived(), evaluation.computation.outputs
+    places = {name: Where(outputs[at], at) for at, name in enumerate(kept)}
+    places |= {kept[at]: Where(outputs[at], at, place) for place, at in enumerate(found.places)}
+    places |= {
+        each.name: Where(replace(each.computation.outputs[0], name=each.name), whole=at)
+        for at, each in enumerate(gatherings)
+    }
+    size = gathered_bytes(found, gatherings, source.samples)
+    return Pooled(evaluation, tuple(found.parts), places, derived, wholes, size)
+
+
+def _check_sums(values: Values, found: Outputs, name: str) -> None:
+    """Report a declared sum over something that is the same in every batch: it would count the batches."""
+    config = values.expression.config
+    key = "objectives" if name in config.objectives else "metrics"
+    declared = config.objectives.get(name) or config.metrics.get(name)
+    if declared is None or isinstance(declared, str):
+        return
+    for part in ("sum", "over"):
+        summed = found.lowered.parts.get(f"{name}.{part}")
+        if summed is None and part == "sum" and "sum" in declared.parts:
+            summed = found.lowered.metrics[name]
+        if summed is not None and found.same_in_every_batch(summed):
+            message = f"`{part}` of `{name}` is summed over batches, and is the same in each of them"
+            values.faults.add((key, name, part), message, "write what depends on the samples, such as `len(x)`")
+
+
+def _averaged(values: Values, wanted: Sequence[str], choice: Choice) -> Pooled:
+    """The evaluation of values of which nothing is known, or whose source is one batch: their mean over batches."""
+    computation, batches, variants = values.computations(wanted, choice, training=False, whole=True)
+    evaluation = Evaluation(computation, 0, (), (), batches, variants)
+    places = {name: Where(computation.outputs[at], at) for at, name in enumerate(wanted)}
+    return Pooled(evaluation, (Part("mean"),) * len(wanted), places)
+
+
+def _with_extra(
+    values: Values, source: SourcePlan, wanted: Sequence[str], choice: Choice, found: Outputs
+) -> Evaluation | None:
+    """The evaluation of the requested values and of those that they are computed from; None if it cannot be lowered."""
+    computation, batches, variants = values.computations(wanted, choice, training=False, whole=True)
     if not found.extra:
-        return Pooled(plain, tuple(found.parts), found.derived(), tuple(found.places))
+        return Evaluation(computation, 0, (), (), batches, variants)
     made: list[tuple[tuple[int, ...], Computation]] = []
     for lengths in values.lengths([source.name], True):
         again = values.lowered_for(choice, lengths, False)
-        same = None if again is None else twins(list(lowered.graph.nodes), list(again.graph.nodes))
+        same = None if again is None else twins(found.nodes, list(again.graph.nodes))
         if again is None or same is None:
-            return Pooled(plain, (Part("mean"),) * len(wanted))
+            return None
         names = [*wanted, *(f"part {number}" for number in range(len(found.extra)))]
         nodes = [*(again[name] for name in wanted), *(same[node] for node in found.extra)]
         made.append((tuple(lengths.values()), extract_values(again, names, nodes)))
     first = merged([computation for _, computation in made])
-    evaluation = Evaluation(first, 0, (), (), batches, tuple(made) if len(made) > 1 else ())
-    return Pooled(evaluation, tuple(found.parts), found.derived(), tuple(found.places))
-
-
-class Outputs:
-    """The outputs of a pooled evaluation: the requested values, followed by the values to compute them from.
-
-    Args:
-        columns: the batch columns, which have an entry per sample.
-        other: the same expression for another batch length, if numbers in it may depend on the length.
-    """
-
-    def __init__(self, lowered: Lowered, wanted: Sequence[str], columns: Sequence[str], other: Lowered | None) -> None:
-        nodes = self.nodes = list(lowered.graph.nodes)
-        self._values = [lowered[name] for name in wanted]
-        self._pooling = Pooling(nodes, columns, None if other is None else twins(nodes, list(other.graph.nodes)))
-        self._names = wanted
-        self._known: dict[fx.Node, int] = {}
-        self.extra: list[fx.Node] = []
-        self.states = [self._pooling.of(value) for value in self._values]
-        self.parts = [Part("mean")] * len(wanted)
-        self.places = [place for place, state in enumerate(self.states) if isinstance(state, Derived)]
-        self._cuts = {
-            node: self._output(node) for place in self.places for node in self._pooling.parts(self._values[place])
-        }
-        for node, output in self._cuts.items():
-            self.parts[output] = self._part(self._pooling.of(node))
-        for position, state in enumerate(self.states):
-            self.parts[position] = Part("last") if isinstance(state, Derived) else self._part(state)
-
-    def blamed(self, place: int) -> fx.Node | None:
-        """The operation that makes a value depend on the batching, or None."""
-        state, value = self.states[place], self._values[place]
-        if isinstance(state, Mixed):
-            return state.node
-        return value if isinstance(state, Rows) and isinstance(value, fx.Node) else None
-
-    def derived(self) -> Computation | None:
-        """The computation of the values at `places` from pooled outputs; None if there are none."""
-        if not self.places:
-            return None
-        inputs = {node: str(output) for node, output in self._cuts.items()}
-        return computed_from(inputs, [self._names[at] for at in self.places], [self._values[at] for at in self.places])
-
-    def _output(self, node: fx.Node) -> int:
-        """The index of a node among the outputs; appends the node if it is new."""
-        if node not in self._known:
-            self._known[node] = len(self.parts)
-            self.extra.append(node)
-            self.parts.append(Part("last"))
-        return self._known[node]
-
-    def _part(self, state: State) -> Part:
-        if not isinstance(state, Term):
-            return Part("mean")
-        weights = state.weights
-        if weights is None:
-            return Part(state.pool)
-        weight = None if weights.weight is None else self._output(weights.weight)
-        return Part("weighted", (self._output(weights.target), weight, weights.ignore_index))
+    read = [name for name in first.inputs if name in choice]
+    values.supply.note(choice, read)
+    batches = tuple((name, choice[name]) for name in read)
+    return Evaluation(first, 0, (), (), batches, tuple(made) if len(made) > 1 else ())
 
 
 def _reference(
@@ -160,11 +171,20 @@ def accumulation(
     if found is None:
         return Accumulation(last)
     state = found.states[wanted.index(objective)]
-    classes = _classes(values, evaluation, found, state)
+    ratios = {name: (wanted.index(f"{name}.sum"), wanted.index(f"{name}.over")) for name in _ratios(wanted)}
+    ratio = ratios.get(objective) if evaluation.sources else None
+    _check_sums(values, found, objective)
+    classes = _classes(values, evaluation, choice, found, state)
+    if ratio:
+        classes = _over(values, evaluation, choice, found, objective)
     parts = []
     recorded = {output for output, _ in (*evaluation.columns, *evaluation.kept)}
     for output, (name, own) in enumerate(zip(wanted, found.states, strict=True)):
-        if isinstance(own, Rows):
+        if name == objective and ratio:
+            parts.append(Part("sum"))
+        elif name in ratios and name != objective:
+            parts.append(Part("last", ratio=ratios[name]))
+        elif isinstance(own, Rows):
             parts.append(Part("rows", dim=own.dim) if output in recorded else Part("last"))
         elif isinstance(own, Term) and (own.weights is None or (own == state and classes is not None)):
             parts.append(Part(own.pool))
@@ -178,29 +198,61 @@ def accumulation(
             parts.append(Part("last"))
             if output in recorded and not isinstance(own, Constant):
                 _warn_of_last(values, name, found.blamed(output) or values.lowered[name], path)
-    return Accumulation(tuple(parts), isinstance(state, Term) and state.pool == "sum", classes)
+    return Accumulation(tuple(parts), isinstance(state, Term) and state.pool == "sum", classes, ratio)
 
 
-def _classes(values: Values, evaluation: Evaluation, found: Outputs, state: State) -> Classes | None:
+def _ratios(wanted: Sequence[str]) -> list[str]:
+    return [name for name in wanted if f"{name}.over" in wanted]
+
+
+def _over(values: Values, evaluation: Evaluation, choice: Choice, found: Outputs, objective: str) -> Classes | None:
+    """What computes the `over` of a declared objective before its backward."""
+    node = found.lowered.parts[f"{objective}.over"]
+    made = _variants(values, evaluation, choice, found, ["over"], [node])
+    if made is None:
+        return None
+    if made[0][1].random:
+        path = ("objectives", objective, "over")
+        message = f"the `over` of `{objective}` draws random numbers, and a step that accumulates needs it in advance"
+        values.faults.add(path, message, "remove `accumulate`, or compute `over` from the data alone")
+    return Classes(made[0][1], made if len(made) > 1 else (), Part("sum"), True)
+
+
+def _variants(
+    values: Values,
+    evaluation: Evaluation,
+    choice: Choice,
+    found: Outputs,
+    names: Sequence[str],
+    nodes: Sequence[fx.Node],
+) -> tuple[tuple[tuple[int, ...], Computation], ...] | None:
+    """Computations of some values by the lengths of batches; None if the expression cannot be lowered for all."""
+    made: list[tuple[tuple[int, ...], Computation]] = []
+    for lengths in values.lengths(evaluation.sources, False):
+        lowered = values.lowered_for(choice, lengths, True)
+        same = None if lowered is None else twins(found.nodes, list(lowered.graph.nodes))
+        if lowered is None or same is None:
+            return None
+        made.append((tuple(lengths.values()), extract_values(lowered, names, [same[node] for node in nodes])))
+    return tuple(made)
+
+
+def _classes(values: Values, evaluation: Evaluation, choice: Choice, found: Outputs, state: State) -> Classes | None:
     """The targets and class weights of an objective over class indices; None unless computable before it."""
     if not isinstance(state, Term) or state.weights is None:
         return None
     weights = state.weights
     wanted = [weights.target] if weights.weight is None else [weights.target, weights.weight]
     names = ["target", "weight"][: len(wanted)]
-    made: list[tuple[tuple[int, ...], Computation]] = []
-    for lengths in values.lengths(evaluation.sources, False):
-        lowered = values.lowered_for(dict(evaluation.batches), lengths, True)
-        same = None if lowered is None else twins(found.nodes, list(lowered.graph.nodes))
-        if lowered is None or same is None:
-            return None
-        made.append((tuple(lengths.values()), extract_values(lowered, names, [same[node] for node in wanted])))
+    made = _variants(values, evaluation, choice, found, names, wanted)
+    if made is None:
+        return None
     first = made[0][1]
     if first.random or any(values.tensors[name].role == "parameter" for name in first.inputs if name in values.tensors):
         return None
     part = Part("weighted", (0, None if weights.weight is None else 1, weights.ignore_index))
     explicit = weights.weight is not None or weights.ignore_index != -100
-    return Classes(first, tuple(made) if len(made) > 1 else (), part, explicit)
+    return Classes(first, made if len(made) > 1 else (), part, explicit)
 
 
 def _warn_of_objective(values: Values, name: str, blamed: fx.Node, path: ConfigPath) -> None:
@@ -217,13 +269,29 @@ def _warn_of_last(values: Values, name: str, blamed: fx.Node, path: ConfigPath) 
     _warn_at(values, blamed, message, "write it with means and sums over samples, or `evaluate` it", path)
 
 
-def _warn(values: Values, source: SourcePlan, name: str, blamed: fx.Node, path: ConfigPath) -> None:
+def _warn(values: Values, source: SourcePlan, name: str, blamed: fx.Node, hint: str, path: ConfigPath) -> None:
     if blamed.meta.get("random"):
         return  # `advise` warns of every draw in `evaluate`
     what = f"`{operation(blamed)}` is not a mean, sum or extreme over them"
     message = f"`{name}` of `{source.name}` depends on how its samples are batched: {what}"
-    hint = f"leave `batch_size` out for `{source.name}`, or write it with means and sums over samples"
     _warn_at(values, blamed, message, hint, path)
+
+
+def _hint(values: Values, source: SourcePlan, name: str, states: Outputs) -> str:
+    """How to write a value so that it does not depend on the batching."""
+    metric = values.expression.config.metrics.get(name)
+    if not isinstance(metric, str):
+        return f"leave `batch_size` out for `{source.name}`, or write `objectives: {{{name}: {{sum: …, over: …}}}}`"
+    text = metric if len(metric) <= _LONGEST and '"' not in metric else "…"
+    if isinstance(states.state(name), Rows):
+        return f'say how: `metrics: {{{name}: {{mean: "{text}"}}}}`'
+    if not_of_samples(states, metric):
+        return f"leave `batch_size` out for `{source.name}`, or write it with means and sums over samples"
+    return f'write `metrics: {{{name}: {{whole: "{text}"}}}}`'
+
+
+_LONGEST = 80
+"""The most characters of a metric that a hint repeats."""
 
 
 def _warn_at(values: Values, blamed: fx.Node, message: str, hint: str, path: ConfigPath) -> None:

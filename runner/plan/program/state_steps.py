@@ -11,14 +11,14 @@ from runner.errors import did_you_mean
 from runner.faults import ConfigPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
-from runner.optim.plans import broadcasts
+from runner.language.text.literals import expression_text, gradient_name
+from runner.optim.plans import StateEntry, broadcasts
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
     Assign,
     Expect,
     Expectation,
 )
-from runner.plan.program.literals import expression_text, gradient_name
 from runner.plan.scalars import number
 
 
@@ -31,15 +31,14 @@ def assign(values: Values, step: models.Step, argument: models.Assign) -> Assign
             values.faults.add(path, *fault, key=True)
             continue
         texts[target] = expression_text(value)
-        values.read.add(target.removesuffix(".grad"))
+        values.read.add(target.partition(".")[0])
     computations = []
     for target, text in texts.items():
         path = (*step.path, "assign", target)
         computation = values.compile(text, path)
         if computation is None:
             continue
-        tensor = values.tensors[target.removesuffix(".grad")]
-        wanted = tensor.shape
+        wanted, dtype = _written(values, target)
         shape = computation.outputs[0].shape
         if shape is not None and not broadcasts(shape, wanted):
             values.faults.add(
@@ -47,7 +46,7 @@ def assign(values: Values, step: models.Step, argument: models.Assign) -> Assign
                 f"this value has shape {shape}, `{target}` has {wanted}",
                 "give it the shape of what it replaces",
             )
-        check_cast(values, computation, tensor.dtype, f"`{target}`", path)
+        check_cast(values, computation, dtype, f"`{target}`", path)
         computations.append((target, computation, path))
     if not computations:
         return None
@@ -58,8 +57,24 @@ def assign(values: Values, step: models.Step, argument: models.Assign) -> Assign
     )
 
 
+def _written(values: Values, target: str) -> tuple[tuple[int, ...], torch.dtype]:
+    """The shape and dtype of a weight, a gradient or an entry of optimizer state."""
+    name, _, entry = target.partition(".")
+    if entry and entry != "grad":
+        kept = state_of(values, name)[entry]
+        return kept.shape, kept.dtype
+    tensor = values.tensors[name]
+    return tensor.shape, tensor.dtype
+
+
+def state_of(values: Values, name: str) -> dict[str, StateEntry]:
+    """The entries of optimizer state that a parameter has after its first step."""
+    found = (optimizer.state.get(name, ()) for optimizer in values.optimizers.values())
+    return {entry.name: entry for entries in found for entry in entries}
+
+
 def target_fault(values: Values, target: str) -> tuple[str, str] | None:
-    name = target.removesuffix(".grad")
+    name, _, entry = target.partition(".")
     tensor = values.tensors.get(name)
     if tensor is None:
         if name in values.lowered.values:
@@ -68,7 +83,18 @@ def target_fault(values: Values, target: str) -> tuple[str, str] | None:
         return f"`{target}` is not a parameter", did_you_mean(target, known, f"parameters are {', '.join(known)}") or ""
     if tensor.role == "constant":
         return f"`{name}` is a constant", "declare it under `parameters:` with `requires_grad: false`"
-    if target != name and not tensor.requires_grad:
+    if entry not in ("", "grad"):
+        kept = sorted(state_of(values, name))
+        if entry in kept:
+            return None
+        owner = next((each for each in values.optimizers.values() if name in each.parameters), None)
+        if owner is None:
+            return f"`{target}` is no optimizer state: no optimizer holds `{name}`", f"assign to `{name}`"
+        if not kept:
+            return f"`{owner.kind}` keeps no state of `{name}` that can be written", f"assign to `{name}`"
+        hint = did_you_mean(entry, kept, f"it keeps {', '.join(kept)}")
+        return f"`{owner.kind}` keeps no `{entry}` for `{name}`", hint or ""
+    if entry and not tensor.requires_grad:
         return f"`{name}` is frozen, and has no gradient", f"assign to `{name}`, or give it `requires_grad: true`"
     return None
 

@@ -11,6 +11,7 @@ from runner.faults import ConfigPath
 from runner.language.dtypes import dtype_name
 from runner.language.graph.computation import Computation
 from runner.language.text.faults import LanguageError
+from runner.language.text.literals import expression_text
 from runner.optim.plans import broadcasts
 from runner.plan.program.expressions import Values
 from runner.plan.program.instructions import (
@@ -18,7 +19,6 @@ from runner.plan.program.instructions import (
     Evaluation,
     When,
 )
-from runner.plan.program.literals import expression_text
 from runner.plan.program.loops import Loops
 from runner.plan.program.state_steps import check_cast
 from runner.plan.scalars import integer, number

@@ -8,11 +8,11 @@ from typing import Any
 
 from runner.config import models
 from runner.errors import did_you_mean
+from runner.language.graph.computation import undefined_at_times
 from runner.plan.program.demand import evaluated
 from runner.plan.program.instructions import (
     Argument,
     Backward,
-    Checkpoint,
     Clip,
     ClipGradients,
     Evaluate,
@@ -23,6 +23,7 @@ from runner.plan.program.instructions import (
     Train,
     ZeroGrad,
 )
+from runner.plan.program.measured_steps import checkpoint, plateau
 from runner.plan.program.state_steps import assign, expect
 from runner.plan.program.step_context import StepContext
 from runner.plan.scalars import integer
@@ -69,10 +70,6 @@ def _step(context: StepContext, step: models.Step, argument: models.OptimizerSte
             context.differentiates(objective, optimizers, context.optimized(optimizers), step.path)
             closure = context.values.evaluation(objective, context.preferred or context.batches(None, step.path))
     return Step(optimizers, context.optimized(optimizers), closure) if optimizers else None
-
-
-def _checkpoint(context: StepContext, step: models.Step, argument: models.Checkpoint) -> Checkpoint:
-    return Checkpoint(argument.tag)
 
 
 def _zero_grad(context: StepContext, step: models.Step, argument: models.ZeroGrad) -> ZeroGrad:
@@ -133,7 +130,7 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
         parameters = optimized
         inputs = context.differentiates(objective, optimizers, optimized, path)
     context.preferred = context.batches(argument.data, (*path, "data"))
-    evaluation = context.values.evaluation(objective, context.preferred)
+    evaluation = context.values.evaluation(objective, context.preferred, parts=(accumulate or 1) > 1)
     context.check_named(argument.data, evaluation, (*path, "data"))
     made = Train(evaluation, optimizers, parameters, inputs, tuple(clips), closure, accumulate or 1)
     if made.accumulate > 1:
@@ -148,7 +145,7 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
     again = evaluation.sources if made.accumulate > 1 else ()
     for source in again:
         if source in enclosing:
-            context.loops.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"))
+            context.loops.draw_more(source, made.accumulate - 1, step, (*path, "accumulate"), accumulates=True)
     draws = tuple(source for source in evaluation.sources if source not in enclosing)
     return replace(made, draws=draws, draws_again=again)
 
@@ -197,25 +194,44 @@ def _evaluate(context: StepContext, step: models.Step, argument: models.Evaluate
     from runner.plan.program.pools import pool  # imported only if needed
 
     pooled = pool(values, source, wanted, choice, path)
-    computation = pooled.evaluation.computation
     results: list[Result] = []
     positions = {column.name: position for position, column in enumerate(values.columns)}
-    derived = {place: output for output, place in enumerate(pooled.places)}
-    for position, (value, output) in enumerate(zip(wanted, computation.outputs, strict=False)):
-        if output.shape is None:
-            message = f"`{value}` has a different shape in every batch, and no mean over them"
-            values.faults.add(path, message, "reduce it with `.mean()`", key=True)
+    at_times = undefined_at_times(values.lowered)
+    for value in wanted:
+        found = pooled.places[value]
         column = f"{name}.{value}"
-        if column not in values.results:  # the problem was already reported
-            return None
-        dtype = values.results[column].dtype
-        results.append(Result(position, column, dtype, positions.get(column), derived.get(position)))
+        if found.told.shape is None or column not in values.results:
+            if found.told.shape is None:
+                message = f"`{value}` has a different shape in every batch, and no mean over them"
+                values.faults.add(path, message, "reduce it with `.mean()`", key=True)
+            if column not in values.results:  # the problem was already reported
+                return None
+        example = values.results[column]
+        if found.whole is not None and found.told.shape != example.shape:
+            message = (
+                f"`{value}` has the shape {found.told.shape} over all samples, and {tuple(example.shape)} in a batch"
+            )
+            values.faults.add(("metrics", value), message, "reduce it: `.mean()` or `.max()`", key=True)
+        partial = value in at_times
+        results.append(
+            Result(
+                found.told,
+                column,
+                example.dtype,
+                positions.get(column),
+                found.output,
+                found.derived,
+                found.whole,
+                partial,
+            )
+        )
     context.objectives.setdefault(objective, values.reaching(objective))
-    return Evaluate(name, pooled.evaluation, tuple(results), pooled.parts, pooled.derived)
+    return Evaluate(name, pooled.evaluation, tuple(results), pooled.parts, pooled.derived, pooled.wholes, pooled.bytes)
 
 
 PLANNERS: Mapping[str, Callable[[StepContext, models.Step, Any], Argument | None]] = {
-    "checkpoint": _checkpoint,
+    "checkpoint": lambda context, step, argument: checkpoint(context.values, step, argument),
+    "reduce_lr_on_plateau": lambda context, step, argument: plateau(context.values, step, argument),
     "forward": _forward,
     "backward": _backward,
     "step": _step,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+
+from runner.errors import did_you_mean
+from runner.plan.rows.slices import slice_names
 
 Role = Literal["value", "norm", "weight", "gradient", "state"]
 Kept = Literal["full", "stats", "digest"]
@@ -37,6 +41,8 @@ class Column:
     shape: tuple[int, ...] | None  # None: varies from row to row
     kept: Kept = "full"  # how the log stores its tensors; rows always have them in full
     of: Column | None = None  # in a log: the original column of a statistic or digest
+    leading: tuple[int, ...] = ()  # lengths of the leading dimensions whose slices have statistics of their own
+    only: frozenset[str] | None = None  # the slices whose statistics the log has, without the whole; None: all
 
     @property
     def elements(self) -> int | None:
@@ -54,11 +60,60 @@ class Column:
         return self.dtype if self.of is None else self.of.dtype
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a statistic or a digest covers: a whole tensor, or one of its slices."""
+
+    name: str
+    shape: tuple[int, ...] | None
+    number: int | None = None  # of the slice, in row-major order; None: the whole tensor
+
+
+def pieces(column: Column) -> tuple[Piece, ...]:
+    """The pieces that the log reduces of a column: the whole, then its slices, unless the log leaves some out."""
+    whole = Piece(column.name, column.shape)
+    if column.kept != "stats" or column.shape is None:
+        return (whole,)
+    shape = column.shape[len(column.leading) :]
+    names = enumerate(slice_names(column.name, column.leading))
+    found = (whole, *(Piece(name, shape, number) for number, name in names))
+    return found if column.only is None else tuple(piece for piece in found if piece.name in column.only)
+
+
+def matches(column: Column, pattern: str) -> bool:
+    """Whether a name or glob matches a column, or one of its slices."""
+    return fnmatch.fnmatchcase(column.name, pattern) or bool(matched_slices(column, pattern))
+
+
+def matched_slices(column: Column, pattern: str) -> list[str]:
+    """The names of the slices of a column that a glob matches; brackets in the glob stand for themselves."""
+    literal = pattern.replace("[", "[[]")
+    return [name for name in slice_names(column.name, column.leading) if fnmatch.fnmatchcase(name, literal)]
+
+
+def column_hint(pattern: str, columns: Sequence[Column]) -> str | None:
+    """What to write instead of a name or glob that matches no column and no slice."""
+    owner, bracket, rest = pattern.partition("[")
+    name = owner + rest.partition("]")[2]
+    for column in columns if bracket else ():
+        if column.name == name:
+            slices = slice_names(name, column.leading)
+            between = f"the slices of `{name}` are `{slices[0]}` to `{slices[-1]}`" if slices else ""
+            return between or f"write `{name}`: it has no slices that are measured"
+    names = [column.name for column in columns]
+    return did_you_mean(pattern, names, f"columns are {', '.join(names)}")
+
+
 def recorded(column: Column) -> tuple[Column, ...]:
-    """The columns of the log for a column: the column itself, or its statistics such as `w1.mean`, or `w1.digest`."""
+    """The columns of the log for a column: the column itself, or its statistics such as `w1.mean`, or `w1.digest`.
+
+    Statistics of slices follow those of the whole, as `w1[0].mean`.
+    """
     if column.kept == "full":
         return (column,)
+    originals = [Column(piece.name, column.role, column.dtype, piece.shape, column.kept) for piece in pieces(column)]
     return tuple(
-        Column(f"{column.name}.{name}", column.role, dtype, shape, of=column)
+        Column(f"{of.name}.{name}", of.role, dtype, shape, of=of)
+        for of in originals
         for name, (dtype, shape) in REDUCED[column.kept].items()
     )

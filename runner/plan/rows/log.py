@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner.config.record_models import Log
-from runner.errors import did_you_mean
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.rows.columns import REDUCED, Column, recorded
+from runner.plan.rows.columns import REDUCED, Column, column_hint, matched_slices, matches, recorded
+from runner.plan.rows.slices import leading
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan
 
@@ -41,13 +40,15 @@ def columns_of(
     for name, tensor in tensors.items():
         if tensor.role != "parameter":
             continue
-        columns.append(Column(name, "weight", tensor.dtype, tensor.shape))
+        lengths = leading(tensor.shape, tensor.stacked)
+        columns.append(Column(name, "weight", tensor.dtype, tensor.shape, leading=lengths))
         if tensor.requires_grad:
-            columns.append(Column(f"{name}.grad", "gradient", tensor.dtype, tensor.shape))
+            columns.append(Column(f"{name}.grad", "gradient", tensor.dtype, tensor.shape, leading=lengths))
         if state:
             for optimizer in optimizers.values():
                 for entry in optimizer.state.get(name, ()):
-                    columns.append(Column(f"{name}.{entry.name}", "state", entry.dtype, entry.shape))
+                    sliced = lengths if entry.shape == tensor.shape else ()
+                    columns.append(Column(f"{name}.{entry.name}", "state", entry.dtype, entry.shape, leading=sliced))
     return columns
 
 
@@ -56,10 +57,8 @@ def kept_columns(log: Log, columns: Sequence[Column], faults: Faults) -> list[Co
     kept = [_recorded_as(log, column) for column in columns if _is_kept(log, column)]
     _check_recorded(kept, faults)
     for number, pattern in enumerate(log.include or ()):
-        if not any(fnmatch.fnmatchcase(column.name, pattern) for column in columns):
-            names = [column.name for column in columns]
-            hint = did_you_mean(pattern, names, f"columns are {', '.join(names)}")
-            faults.add(("log", "include", number), f"`{pattern}` matches no column", hint)
+        if not any(matches(column, pattern) for column in columns):
+            faults.add(("log", "include", number), f"`{pattern}` matches no column", column_hint(pattern, columns))
     return kept
 
 
@@ -71,7 +70,7 @@ def plan_log(log: Log, columns: Iterable[Column], scalars: Mapping[str, Scalar],
 
 
 def _is_kept(log: Log, column: Column) -> bool:
-    if log.include is not None and not any(fnmatch.fnmatchcase(column.name, pattern) for pattern in log.include):
+    if log.include is not None and not any(matches(column, pattern) for pattern in log.include):
         return False
     return log.tensors != "none" or column.role == "norm" or (column.role == "value" and column.elements == 1)
 
@@ -79,7 +78,15 @@ def _is_kept(log: Log, column: Column) -> bool:
 def _recorded_as(log: Log, column: Column) -> Column:
     """The column with how the log stores its tensors; a single element is always stored."""
     stored = next((kept for kept in REDUCED if kept == log.tensors), None)
-    return column if stored is None or column.elements == 1 else replace(column, kept=stored)
+    return column if stored is None or column.elements == 1 else replace(column, kept=stored, only=_only(log, column))
+
+
+def _only(log: Log, column: Column) -> frozenset[str] | None:
+    """The slices that `include` names without the whole tensor; None: the whole and all its slices."""
+    whole = replace(column, leading=())
+    if log.include is None or any(matches(whole, pattern) for pattern in log.include):
+        return None
+    return frozenset(name for pattern in log.include for name in matched_slices(column, pattern))
 
 
 def _check_recorded(columns: Iterable[Column], faults: Faults) -> None:

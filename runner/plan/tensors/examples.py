@@ -15,6 +15,7 @@ from runner.language.lowering.diagnosis import AllocationError
 from runner.language.text.arithmetic import Scalar
 from runner.language.text.faults import LanguageError
 from runner.plan.memory import bounded_memory
+from runner.plan.tensors.fitting import room_for_columns
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import Drawings, InitialContext, computed_value, initial_values, tables
 from runner.plan.tensors.tensors import TensorPlan
@@ -153,13 +154,17 @@ def infer_initial(
     """The shape and dtype of an initial expression.
 
     Raises:
+        PlacedFault: a column of a data source cannot be read.
         LanguageError: it is invalid, or reads more bytes than planning computes with.
     """
+    recorded = context.fitted.get(str(computed.path[1]))
+    if recorded is not None:
+        return tuple(recorded.shape), recorded.dtype
     if sum(tensors[name].bytes for name in computed.reads if name in tensors) > SMALL:
         raise LanguageError(
             "this initial expression reads more than 64 MiB", "declare its shape, or initialise it in another way"
         )
     values = initial_values(tensors, context, computed.reads)
-    with bounded_memory(ROOM):
+    with bounded_memory(ROOM + room_for_columns(context)):
         value = computed_value(computed, "shape", values, context)
     return tuple(value.shape), value.dtype

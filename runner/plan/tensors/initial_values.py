@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from runner.faults import ConfigPath
-from runner.language.inference.inference import Bounds, Inference
+from runner.language.inference.inference import Bounds, Inference, TooLarge
+from runner.language.inference.stored import STORED, StoredColumn, hold
 from runner.language.lowering.lower import lower_expression, uses_grad
 from runner.language.lowering.scope import Environment
 from runner.language.text.arithmetic import Scalar
@@ -35,6 +36,9 @@ class InitialContext:
     environment: Environment
     bounds: Bounds
     warn: Callable[[ConfigPath, str, LanguageError], None] | None = None  # receives torch's warnings
+    columns: Mapping[str, StoredColumn] = field(default_factory=dict)  # "train.x": whole columns of data sources
+    fitted: Mapping[str, Tensor] = field(default_factory=dict)  # the values of tensors that were computed from data
+    fitting: set[ConfigPath] = field(default_factory=set)  # the expressions evaluated so far that name such columns
 
 
 class Drawings:
@@ -76,6 +80,8 @@ def initial_values(
     for name in initial_order(tensors):
         if name in given:
             values[name] = given[name].detach().to("cpu", tensors[name].dtype, copy=True)
+        elif name in context.fitted:
+            values[name] = context.fitted[name].clone()
         elif name in drawn:
             values[name] = drawn[name]
         elif name in wanted:
@@ -87,7 +93,7 @@ def initial_values(
 
 def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], context: InitialContext) -> Tensor:
     """The value of an initial expression over the initial values computed so far, with the tensor's random stream."""
-    environment = replace(context.environment, tables=tables(values), device="cpu")
+    environment = replace(context.environment, tables=tables(values), device="cpu", stored=context.columns)
     scope = environment.scope(values, writable=False)
     state = torch.get_rng_state()
     try:
@@ -97,7 +103,15 @@ def computed_value(computed: Computed, name: str, values: Mapping[str, Tensor], 
         lowered = lower_expression(computed.text, scope, inference)
     finally:
         torch.set_rng_state(state)
+    if any(node.meta.get("input") in context.columns for node in lowered.graph.nodes):
+        context.fitting.add(computed.path)
     value = lowered.values["value"]
+    if isinstance(value, fx.Node) and STORED in value.meta:
+        try:
+            hold(value)
+        except TooLarge as error:
+            message, _, hint = str(error).partition("; ")
+            raise LanguageError(message, hint) from None
     example = value.meta["example"] if isinstance(value, fx.Node) else value
     if isinstance(example, Tensor):
         return example.detach()

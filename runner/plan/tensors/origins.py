@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -13,12 +14,15 @@ from runner.catalogue import initialisers
 from runner.config import Document, InitCall, InitExpression, TensorDeclaration
 from runner.faults import PlacedFault
 from runner.language.text.arithmetic import Names
-from runner.language.text.faults import LanguageError
-from runner.language.text.scalars import names_in
+from runner.language.text.faults import LanguageError, place_of
+from runner.language.text.scalars import attributes_in, names_in
 from runner.optim.arguments import Scope, argument_value, integer, scalar
 from runner.optim.plans import Path
 from runner.plan.data.dtypes import Number
-from runner.plan.data.files import FileFault, describe, open_array
+from runner.plan.data.files import FileFault, describe, open_array, table_names
+from runner.plan.data.reading.source_tables import check_keys, dialect_of
+from runner.plan.data.tables.columns import expanded
+from runner.plan.data.tables.conversions import Reading
 from runner.plan.streams import stream_seed
 from runner.plan.tensors.initial import Computed, Drawn, Fill, Initial, Listed, Loaded
 
@@ -36,6 +40,14 @@ class DeclarationContext:
     allowed: tuple[FilePath, ...]
     limit: int  # maximum bytes of a tensor
     tensors: frozenset[str]  # every declared name
+    numbers: frozenset[str] = frozenset()  # the names that hyperparameters and rules read
+    columns: frozenset[str] = frozenset()  # "train.x": every column of a data source
+
+    def floating(self, declared: TensorDeclaration, path: Path) -> bool:
+        """Whether a tensor of a table is floating whatever the table holds."""
+        if declared.dtype is None:
+            return path[0] == "parameters" and self.default_dtype.is_floating_point
+        return bool(getattr(torch, declared.dtype).is_floating_point)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,14 @@ def _loaded(declared: TensorDeclaration, text: str, path: Path, context: Declara
     at = (*path, "file")
     folders = (*map(FilePath, context.document.sandbox.folders), *context.allowed)
     try:
-        array = open_array(text, context.document.folder(at), folders, declared.columns)
+        check_keys(declared, text, path)
+        reading = Reading(dialect_of(declared), floating=context.floating(declared, path))
+        array = open_array(text, context.document.folder(at), folders, None, reading)
+        if array.is_table:
+            names = table_names(array, context.limit)
+            array = replace(array, columns=expanded(declared.columns, names, (), array.path.name))
+        elif declared.columns is not None:
+            array = open_array(text, context.document.folder(at), folders, declared.columns)
         shape, kind = describe(array, context.limit)
     except FileFault as fault:
         raise PlacedFault((*path, "columns") if fault.about_columns else at, fault.message, fault.hint) from fault
@@ -134,7 +153,22 @@ def _computed(text: str, path: Path, context: DeclarationContext) -> Source:
         reads = names_in(text)
     except LanguageError as error:
         raise PlacedFault.within(path, error) from None
+    for node in attributes_in(text):
+        if ast.unparse(node) in context.columns:
+            _check_one_meaning(node, text, path, context)
     return Source(Computed(text, path, tuple(sorted(reads & context.tensors))), None, context.default_dtype)
+
+
+def _check_one_meaning(node: ast.Attribute, text: str, path: Path, context: DeclarationContext) -> None:
+    """Check that the name before `.COLUMN` is a data source and nothing else."""
+    assert isinstance(node.value, ast.Name)
+    name, document = node.value.id, context.document
+    for section in ("parameters", "constants"):
+        if document.node((section, name)) is not None:
+            role, source = document.mark((section, name), key=True), document.mark(("data", name), key=True)
+            message = f"`{name}` is a {section.removesuffix('s')} and a data source"
+            hint = f"the {section.removesuffix('s')} is at {role}, the source at {source}; rename one of them"
+            raise PlacedFault.within(path, LanguageError(message, hint, place_of(node.value, text)))
 
 
 def _drawn(name: str, call: InitCall, stacked: int | float | str, path: Path, context: DeclarationContext) -> Source:

@@ -20,6 +20,7 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Names
 from runner.language.text.faults import LanguageError
+from runner.optim import named_as_numbers
 from runner.optim.plans import Path, broadcasts
 from runner.plan.data.dtypes import Number, default_of_kind, has_gradient, misfit
 from runner.plan.data.files import CastFault, FileFault, check_cast
@@ -51,6 +52,11 @@ class TensorPlan:
     def bytes(self) -> int:
         return self.elements * self.dtype.itemsize
 
+    @property
+    def stacked(self) -> int:
+        """The number of leading dimensions whose slices are tensors of their own, such as the layers of a network."""
+        return self.init.stacked if isinstance(self.init, Drawn) else 0
+
 
 def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
     """Compute the initial values of a plan: contiguous, on the CPU, without a gradient.
@@ -68,7 +74,8 @@ def materialise(plan: TensorPlan, evaluate: Evaluate) -> Tensor:
         at = plan.init.dtype_path if isinstance(plan.init, Loaded) else plan.path
         raise PlacedFault(at, fault.message, fault.hint) from fault
     except FileFault as fault:
-        raise PlacedFault((*plan.path, "file"), fault.message, fault.hint) from fault
+        at = plan.init.path if isinstance(plan.init, Loaded) else (*plan.path, "file")
+        raise PlacedFault(at, fault.message, fault.hint) from fault
     except (ValueError, RuntimeError) as error:
         raise PlacedFault((*plan.path, "init"), sentence(error), "change the declaration") from error
 
@@ -124,6 +131,8 @@ def plan_tensors(
         tuple(allowed),
         machine_memory() if limit is None else limit,
         frozenset({*config.parameters, *config.constants}),
+        named_as_numbers(config) if not config.device.startswith("mps") else frozenset(),  # which has no float64
+        frozenset(f"{source}.{column}" for source, data in config.data.items() for column in data.columns),
     )
     faults = Faults(config.document, problems)
     plans: dict[str, TensorPlan] = {}
@@ -157,11 +166,19 @@ def _plan(name: str, role: Role, declared: TensorDeclaration, context: Declarati
         message = f"the declared shape is {list(shape)}, and {owner} has shape {list(source.shape)}"
         raise PlacedFault((*path, "shape"), message, f"write `shape: {list(source.shape)}`, or leave it out")
     shape = shape if shape is not None else source.shape or ()
-    dtype = _dtype(role, declared, source.kind, context.default_dtype, path)
+    dtype = _dtype(role, declared, source.kind, _default_dtype(name, declared, shape, context), path)
     requires_grad = _requires_grad(name, role, declared, dtype, path)
     plan = TensorPlan(name, role, shape, dtype, requires_grad, source.init, path)
     _check_size(plan, context.limit)
     return plan
+
+
+def _default_dtype(
+    name: str, declared: TensorDeclaration, shape: tuple[int, ...], context: DeclarationContext
+) -> torch.dtype:
+    """The dtype of a parameter that declares none: float64 for the numbers that optimizers read."""
+    is_number = name in context.numbers and declared.requires_grad is False and shape == ()
+    return torch.float64 if is_number else context.default_dtype
 
 
 def _dtype(role: Role, declared: TensorDeclaration, kind: torch.dtype, default: torch.dtype, path: Path) -> torch.dtype:
@@ -289,7 +306,7 @@ def _inferred(
     elif not broadcasts(shape, plan.shape):
         message = f"the expression has shape {list(shape)}, and {list(plan.shape)} is declared"
         raise PlacedFault(init.path, message, "leave `shape` out, or change the expression")
-    dtype = _dtype(plan.role, declared, kind, context.default_dtype, plan.path)
+    dtype = _dtype(plan.role, declared, kind, _default_dtype(plan.name, declared, plan.shape, context), plan.path)
     plan = replace(plan, dtype=dtype, requires_grad=_requires_grad(plan.name, plan.role, declared, dtype, plan.path))
     _check_size(plan, context.limit)
     return plan

@@ -29,10 +29,8 @@ from runner.plan.program.instructions import (
     Train,
 )
 from runner.plan.rows.columns import Column
+from runner.plan.tensors.from_run_state import MOST_STEPS
 from runner.record.json_fields import COUNT, FLAG, Kind, fault_in
-
-MOST_STEPS = 1 << 53
-"""The most steps of an optimizer: beyond this, torch's own count, a float, no longer grows."""
 
 SMALLEST_LIMIT = 16 << 20
 COPIES = 16
@@ -50,10 +48,16 @@ def check_state(plan: Plan, state: State, content: Any) -> None:
         state: the state before step 1.
         content: the decoded state, with its stored tensors.
     """
-    _check_keys(content, "it", _CHECKS)
-    for name, check in _CHECKS.items():
+    checks = dict(_CHECKS)
+    if state.trackers:
+        checks["trackers"] = _check_trackers
+    if state.loss_scale is not None:
+        checks["loss_scale"] = _check_loss_scale
+    _check_keys(content, "it", checks)
+    for name, check in checks.items():
         check(plan, state, content[name])
     _check_enclosing_loops(plan, content["position"], content["iterations"])
+    _check_measured(state, content)
 
 
 def largest_checkpoint(plan: Plan, state: State) -> int:
@@ -236,6 +240,35 @@ def _check_count(plan: Plan, state: State, content: Any) -> None:
     _check_kind(COUNT, content, "a counter")
 
 
+def _check_trackers(plan: Plan, state: State, content: Any) -> None:
+    _check_keys(content, "`trackers`", map(str, state.trackers))
+    number = torch.zeros((), dtype=torch.float64)
+    for position, entry in content.items():
+        if not isinstance(entry, list) or len(entry) != 4:
+            raise Forged(f"the tracker of step {position} is not a list of four values")
+        best, worse, cooldown, fresh = entry
+        _check_like(best, number, f"the best result of step {position}")
+        _check_kind(COUNT, worse, f"the evaluations of step {position}")
+        _check_kind(COUNT, cooldown, f"the cooldown of step {position}")
+        _check_kind(FLAG, fresh, f"whether step {position} has a new evaluation")
+
+
+def _check_loss_scale(plan: Plan, state: State, content: Any) -> None:
+    if not isinstance(content, list) or len(content) != 2:
+        raise Forged("`loss_scale` is not a list of two tensors")
+    assert state.loss_scale is not None
+    _check_like(content[0], state.loss_scale.scale, "the scale of the objective")
+    _check_like(content[1], state.loss_scale.growth, "the count of the loss scaler")
+
+
+def _check_measured(state: State, content: Any) -> None:
+    """Check that each new evaluation that a step has not seen yet has left its result."""
+    for position, tracker in state.trackers.items():
+        value = content["values"].get(tracker.result)
+        if content["trackers"][str(position)][3] and not (isinstance(value, Tensor) and value.numel() == 1):
+            raise Forged(f"`values` has no `{tracker.result}`, which step {position} follows")
+
+
 def _check_batches(plan: Plan, state: State, content: Any) -> None:
     _check_keys(content, "`batches`", state.batches)
     for name, batches in state.batches.items():
@@ -243,8 +276,11 @@ def _check_batches(plan: Plan, state: State, content: Any) -> None:
 
 
 def _check_cursor(batches: Batches, name: str, content: Any) -> None:
-    _check_keys(content, f"the data source `{name}`", ("epoch", "position", "drawn"))
-    fault = fault_in(content, {"epoch": COUNT, "position": COUNT, "drawn": FLAG})
+    kinds = {"epoch": COUNT, "position": COUNT, "drawn": FLAG}
+    if isinstance(content, dict) and "computed" in content:
+        kinds["computed"] = FLAG
+    _check_keys(content, f"the data source `{name}`", kinds)
+    fault = fault_in(content, kinds)
     if fault is not None:
         raise Forged(f"in the data source `{name}`, {fault}")
     _check_kind(COUNT, content["position"], f"the position in the data source `{name}`", most=batches.plan.batches)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,17 @@ from torch import Tensor
 
 from runner.engine.state import State, Withheld
 from runner.errors import Problem, RunError
+from runner.plan.data.sandbox import FileFault
 from runner.plan.plan import Plan
+from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER
+from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.state import Forged, check_complex, check_state, largest_checkpoint
-from runner.record.config_fields import config_fields, difference
+from runner.record.checkpoints.tensor_file import Digested, pieces_of, read_tensors
 from runner.record.directory import write_atomically
-from runner.record.json_fields import COUNT, LARGEST_JSON, TEXT, fault_in, mapping_of, parse_json
-from runner.safe_files import Folder
+from runner.record.json_fields import COUNT, TEXT, fault_in, mapping_of
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 FORMAT = 3
-CHECKPOINTS_FOLDER = "checkpoints"
 FIELDS = {
     "torch": TEXT,
     "config": mapping_of(TEXT, "a mapping of strings"),
@@ -41,32 +45,35 @@ def save_checkpoint(plan: Plan, state: State, directory: Path, tag: str | None =
     A tagged checkpoint replaces the previous one with its tag; of untagged ones, the newest two are kept. Both files
     are written atomically. The JSON file comes last: it names the tensor file, and has the digests of both files.
     """
-    from safetensors.torch import save
-
     folder = directory / CHECKPOINTS_FOLDER
     tensors: dict[str, Tensor] = {}
-    contents = encode(state_contents(plan, state), tensors)
-    data = save({key: value.contiguous() for key, value in tensors.items()})
+    contents = encode(state_contents(plan, state), partial(_named, tensors))
     name = f"{state.row:08}" if tag is None else f"{tag}-{state.row:08}"
+    path = folder / f"{name if tag is None else tag}.json"
+    data = Digested(pieces_of(tensors))
+    try:
+        write_atomically(folder / f"{name}.safetensors", data, through=directory)
+        write_atomically(path, _description(plan, state, name, data.digest, contents), through=directory)
+        _prune(directory)
+    except OSError as error:
+        message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
+        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
+    return path
+
+
+def _description(plan: Plan, state: State, name: str, digest: str, contents: Any) -> bytes:
+    """The JSON of a checkpoint."""
     content = {
         "format": FORMAT,
         "torch": torch.__version__,
         "config": config_fields(plan.config.document),
         "row": state.row,
         "tensors": f"{name}.safetensors",
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": digest,
         "state": contents,
     }
     content["digest"] = _digest(content)
-    path = folder / f"{name if tag is None else tag}.json"
-    try:
-        write_atomically(folder / f"{name}.safetensors", data, through=directory)
-        write_atomically(path, json.dumps(content).encode(), through=directory)
-        _prune(directory)
-    except OSError as error:
-        message = f"cannot write a checkpoint to {folder}: {error.strerror or error}"
-        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
-    return path
+    return json.dumps(content).encode()
 
 
 def _prune(directory: Path) -> None:
@@ -98,9 +105,11 @@ def _tensors_file(name: str) -> str:
     return name.removesuffix(".json") + ".safetensors"
 
 
-def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
+def load_checkpoint(plan: Plan, state: State, path: Path, grown: str | None = None) -> None:
     """Restore a new state from a checkpoint.
 
+    Args:
+        grown: a field of the config that may differ from that of the checkpoint.
     Raises:
         RunError: the checkpoint is damaged, has another format, or belongs to another config; the message says which.
     """
@@ -110,11 +119,16 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
             f"the checkpoint {path.name} was written with torch {content['torch']}, and this is {torch.__version__}"
         )
         raise RunError(Problem(message, "later bits may differ: resume with that version"))
-    differing = difference(content["config"], config_fields(plan.config.document))
+    then, now = content["config"], config_fields(plan.config.document)
+    if grown is not None and grown in then:
+        then = then | {grown: now[grown]}
+    differing = difference(then, now)
     if differing is not None:
         hint = "undo the change to resume, or run the changed config as a new run"
         raise RunError(Problem(f"the checkpoint {path.name} belongs to another config: {differing}", hint))
-    tensors = _tensors(path, content["tensors"], content["sha256"], largest_checkpoint(plan, state))
+    limit = largest_checkpoint(plan, state)
+    _release_weights(state)
+    tensors = _tensors(path, content["tensors"], content["sha256"], limit)
     try:
         contents = decode(content["state"], tensors)
         check_state(plan, state, contents)
@@ -122,7 +136,15 @@ def load_checkpoint(plan: Plan, state: State, path: Path) -> None:
         raise _damaged(f"the checkpoint {path.name} does not belong to this run: {error}", path) from error
     if contents["row"] != content["row"]:
         raise _damaged(f"the checkpoint {path.name} does not belong to this run: it has two different row counts", path)
+    for name, parameter in state.parameters.items():
+        parameter.data = contents["weights"][name].to(plan.device)
     restore_state(state, contents, plan.device)
+
+
+def _release_weights(state: State) -> None:
+    """Give back the memory of the initial weights, which those of a checkpoint replace; shapes and dtypes stay."""
+    for parameter in state.parameters.values():
+        parameter.data = torch.empty((), dtype=parameter.dtype, device=parameter.device).expand(parameter.shape)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -186,8 +208,18 @@ def latest_checkpoint(directory: Path, rows: int) -> Path | None:
 
 
 def state_contents(plan: Plan, state: State) -> dict[str, Any]:
-    """The full state of a run as mappings, lists, numbers and tensors; the tensors are the run's own."""
+    """The full state of a run as mappings, lists, numbers and tensors; the tensors are the run's own.
+
+    `trackers` are there only if a step follows what is measured, and `loss_scale` only if there is a loss scaler.
+    """
+    scale = state.loss_scale
+    trackers = {
+        str(position): [torch.tensor(tracker.best, dtype=torch.float64), tracker.worse, tracker.cooldown, tracker.fresh]
+        for position, tracker in state.trackers.items()
+    }
     return {
+        **({"trackers": trackers} if trackers else {}),
+        **({} if scale is None else {"loss_scale": [scale.scale, scale.growth]}),
         "weights": {name: parameter.detach() for name, parameter in state.parameters.items()},
         "gradients": {name: parameter.grad for name, parameter in state.parameters.items()},
         "optimizers": {
@@ -212,7 +244,12 @@ def state_contents(plan: Plan, state: State) -> dict[str, Any]:
         ],
         "last": state.last,
         "batches": {
-            name: {"epoch": batches.epoch, "position": batches.position, "drawn": batches.drawn}
+            name: {
+                "epoch": batches.epoch,
+                "position": batches.position,
+                "drawn": batches.drawn,
+                **({"computed": True} if batches.computed else {}),
+            }
             for name, batches in state.batches.items()
         },
     }
@@ -222,7 +259,8 @@ def restore_state(state: State, content: Mapping[str, Any], device: str) -> None
     """Restore a new state from what `state_contents` returned; optimizers use its tensors without a copy."""
     with torch.no_grad():
         for name, parameter in state.parameters.items():
-            parameter.copy_(content["weights"][name])
+            if parameter.data_ptr() != content["weights"][name].data_ptr():  # they may be there already
+                parameter.copy_(content["weights"][name])
             gradient = content["gradients"][name]
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
     for name, stepper in state.steppers.items():
@@ -232,10 +270,17 @@ def restore_state(state: State, content: Mapping[str, Any], device: str) -> None
     state.iterations[:] = content["iterations"]
     state.position, state.row = content["position"], content["row"]
     state.evaluations, state.observations = content["evaluations"], content["observations"]
+    if state.loss_scale is not None:
+        scale, growth = content["loss_scale"]
+        state.loss_scale.scale.copy_(scale)
+        state.loss_scale.growth.copy_(growth)
+    for position, (best, worse, cooldown, fresh) in content.get("trackers", {}).items():
+        tracker = state.trackers[int(position)]
+        tracker.best, tracker.worse, tracker.cooldown, tracker.fresh = best.item(), worse, cooldown, fresh
     state.withheld.update((loop, (iteration, _rows(rows, device))) for loop, iteration, rows in content["withheld"])
     state.last[:] = _rows(content["last"], device)
     for name, batches in state.batches.items():
-        batches.restore(**content["batches"][name])
+        batches.restore(**{"computed": False, **content["batches"][name]})
 
 
 def _rows(content: Sequence[Sequence[Any]], device: str) -> list[Withheld]:
@@ -246,18 +291,32 @@ def _on_device(value: Any, device: str) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
-def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A nested value as JSON, with each tensor stored in `tensors` and replaced by its name."""
+Place = tuple[str | int, ...]
+Store = Callable[[Place, Tensor], Mapping[str, Any]]
+"""Stores the tensor at a path of the state, and returns the JSON in its place."""
+
+
+def encode(value: Any, store: Store, path: Place = ()) -> Any:
+    """A nested value as JSON, with each tensor replaced by what `store` returns."""
     if isinstance(value, Tensor):
-        key = f"t{len(tensors)}"
-        kept = value.detach().cpu()
-        tensors[key] = torch.view_as_real(kept).clone() if kept.is_complex() else kept.clone()
-        return {"tensor": key, "complex": kept.is_complex()}
+        return store(path, value.detach())
     if isinstance(value, Mapping):
-        return {"mapping": [[key, encode(item, tensors)] for key, item in value.items()]}
+        return {"mapping": [[key, encode(item, store, (*path, key))] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
-        return {"list": [encode(item, tensors) for item in value]}
+        return {"list": [encode(item, store, (*path, index)) for index, item in enumerate(value)]}
     return value
+
+
+def _named(tensors: dict[str, Tensor], path: Place, tensor: Tensor) -> Mapping[str, Any]:
+    """Store a weight under the name of its parameter, any other tensor under its path: `gradients.w`.
+
+    No parameter has a dot in its name. The tensors keep the memory of the run.
+    """
+    name = ".".join(map(str, path[1:] if path[0] == "weights" else path))
+    while name in tensors:
+        name += "_"
+    tensors[name] = tensor
+    return {"tensor": name, "complex": False}
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -280,16 +339,29 @@ def _is_pair(pair: Any) -> bool:
 
 def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor]:
     """The tensors in the tensor file of a checkpoint."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     try:
-        data = _read(path.parent.parent, name, limit)
+        with (
+            Folder(path.parent.parent) as run,
+            run.folder(CHECKPOINTS_FOLDER) as folder,
+            folder.open(name, limit) as file,
+        ):
+            tensors, found = _read_tensors(file, name, digest)
     except OSError as error:
         raise _damaged(f"the checkpoint's tensors {name} cannot be read: {error.strerror}", path) from error
-    if hashlib.sha256(data).hexdigest() != digest:
+    except FileFault as fault:
+        raise _damaged(f"the checkpoint's tensors {name} are not a `.safetensors` file", path) from fault
+    if found != digest:
         raise _damaged(f"the checkpoint's tensors {name} are damaged: their digest does not match", path)
+    return tensors
+
+
+def _read_tensors(file: BufferedReader, name: str, digest: str) -> tuple[dict[str, Tensor], str]:
+    """As `read_tensors`, but a file with another digest is no fault; its digest tells."""
     try:
-        return load(data)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise _damaged(f"the checkpoint's tensors {name} are not a `.safetensors` file", path) from error
+        return read_tensors(file, name)
+    except FileFault:
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found == digest:
+            raise
+        return {}, found

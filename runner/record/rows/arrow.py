@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from runner.language.dtypes import dtype_name
-from runner.plan.rows.columns import STATISTICS, Column
+from runner.plan.rows.columns import STATISTICS, Column, pieces
 from runner.record.rows.batch import Batch, Packed
 from runner.record.rows.digest import digest_of
 from runner.record.rows.storage import StoredColumn, column_json, from_column_json, to_stored
-from runner.record.rows.summary import summarize
+from runner.record.rows.summary import Summary, summarize, summarize_slices
 
 T = TypeVar("T")
 
@@ -182,7 +182,18 @@ def _bytes(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iter
 
 
 def _statistics(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
-    summaries = _per_tensor(packed.values, summarize)
+    found = pieces(stored.column)
+    if any(piece.number is None for piece in found):
+        yield from _summaries(_per_tensor(packed.values, summarize))
+    numbers = [piece.number for piece in found if piece.number is not None]
+    if numbers:
+        dimensions = len(stored.column.leading)
+        by_row = _per_tensor(packed.values, lambda value: summarize_slices(value, dimensions))
+        for number in numbers:
+            yield from _summaries([None if slices is None else slices[number] for slices in by_row])
+
+
+def _summaries(summaries: Sequence[Summary | None]) -> Iterable[pyarrow.Array]:
     for name, dtype in STATISTICS.items():
         results = [None if summary is None else getattr(summary, name) for summary in summaries]
         numbers = torch.tensor([0 if number is None else number for number in results], dtype=dtype)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from runner.errors import Problem, RunError
 from runner.record.directory import ROWS_FOLDER, write_atomically
-from runner.record.json_fields import LARGEST_JSON, parse_json
-from runner.safe_files import Folder
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 DIGESTS_FILE = "rows.json"
 

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pyarrow
 
-from runner.record.directory import write_atomically
+from runner.plan.rows.columns import Column
+from runner.record.directory import ROWS_FOLDER, write_atomically
 from runner.record.rows.arrow import schema_of, table_of
 from runner.record.rows.batch import ROW_BYTES, Batch, merge
 from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import digest_of, read_digests, write_digests
-from runner.record.rows.storage import StoredColumn
+from runner.record.rows.part_reading import Part
+from runner.record.rows.storage import StoredColumn, stored_column
 from runner.safe_files import Folder
 
 REWRITE_RATIO = 20
@@ -153,3 +155,27 @@ def _digests_before(folder: Path, parts: int) -> dict[str, str]:
                 with rows.open(name) as file:
                     found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def copy_rows(parts: Sequence[Part], rows: int, columns: Sequence[Column], directory: Path) -> int:
+    """Copy the first `rows` rows of some parts to `directory/rows/`; returns the number of parts written.
+
+    One part is in memory at a time.
+
+    Raises:
+        RunError: a part is damaged.
+        OSError: a part cannot be written.
+    """
+    stored = [stored_column(column) for column in columns]
+    digests: dict[str, str] = {}
+    for part in parts:
+        if rows <= 0:
+            break
+        table = part.read(lambda table, count=rows: table.slice(0, count))  # type: ignore[misc]
+        content = memoryview(encode([table], stored))
+        name = f"{len(digests):05}.parquet"
+        write_atomically(directory / ROWS_FOLDER / name, content, through=directory)
+        digests[name] = digest_of(content)
+        rows -= len(table)
+    write_digests(directory, digests, synced=True)
+    return len(digests)

@@ -57,6 +57,35 @@ def summarize(tensor: Tensor) -> Summary:
         )
 
 
+def summarize_slices(tensor: Tensor, dimensions: int) -> list[Summary]:
+    """The statistics of each slice of a tensor along its first `dimensions` dimensions, in row-major order.
+
+    They equal those of `summarize` up to rounding: all slices are reduced at once.
+    """
+    with torch.no_grad():
+        tensor = tensor.detach().flatten(0, dimensions - 1)
+        values = _real(tensor).reshape(len(tensor), -1)
+        if not values.numel() or not bool(values.isfinite().all()):
+            return [summarize(piece) for piece in tensor]
+        low, high = torch.aminmax(values, dim=1)
+        found = torch.stack(
+            [
+                values.mean(1),
+                values.std(1, correction=0),
+                low,
+                high,
+                torch.linalg.vector_norm(values, dim=1),
+                (values == 0).sum(1).double(),
+            ],
+            1,
+        )
+        shape = tuple(tensor.shape[1:])
+        return [
+            Summary(shape, tensor.dtype, mean, std, least, most, norm, int(zeros), nan=0, inf=0)
+            for mean, std, least, most, norm, zeros in found.tolist()
+        ]
+
+
 def _range(values: Tensor) -> tuple[float, float]:
     if values.numel() == 0:
         return math.nan, math.nan

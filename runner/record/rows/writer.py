@@ -1,4 +1,4 @@
-"""Writes rows to Parquet on a background thread, with a limit on the queued bytes."""
+"""Writes rows to Parquet on a thread of its own, and limits the bytes that wait for it."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ SWITCH_INTERVAL = 1e-4
 class RowWriter:
     """Writes rows to `directory/rows/`; use it in a `with` statement or call `close`.
 
-    `write` costs an append. At times, the calling thread stacks the pending rows and hands them to the writer thread.
-    The writer thread waits for tensors from a device, converts and writes. A row is on disk `interval` seconds after
-    `write`, plus the time to write it, even if no further rows follow.
+    `write` appends the row to a list. When a batch is full, the calling thread stacks its rows and queues them.
+    The writer thread waits for tensors from a device, converts them, and writes a part. Every row is on disk
+    `interval` seconds after `write`, plus the time to write it, even if no further rows follow.
 
     Args:
         columns: the columns to record, found by name in each row's layout.
-        batch_rows, batch_bytes: rows are handed over when either is reached.
-        queue_bytes: `write` waits while more bytes than this are handed over and not yet converted.
+        batch_rows, batch_bytes: the size of a full batch; the first of the two limits applies.
+        queue_bytes: `write` waits while the queue is larger than this.
         part_bytes: the size of a finished part in memory.
         parts, rows: the numbers of existing parts and rows of a resumed run.
         transfer: copies rows from the run's device.
-        opening: makes durable what must be on disk before any row; called on the writer thread, so that no step
-            waits for it.
+        opening: called on the writer thread before the first row is written, to write files that must be on disk
+            before any row.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class RowWriter:
         self._transfer = transfer or Direct()
         self._opening = opening or (lambda: None)
 
-        self._limit = 1  # number of pending rows at which `write` hands over; the first row starts the thread
+        self._limit = 1  # number of pending rows at which `write` queues them; the first row starts the thread
         self._pending: list[Row] = []
         self._draining = threading.Lock()  # held to take rows out of `_pending`; appending needs no lock
         self._changed = threading.Condition()

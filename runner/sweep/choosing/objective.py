@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.config.sweep_models import ObjectiveDeclaration
+from runner.config.sweep_models import SweepObjective
 from runner.sweep.points.outcome import Outcome
 
 
@@ -28,7 +28,8 @@ class Objective:
     def of(self, outcome: Outcome) -> float | None:
         """The objective of a point; None if it was not measured."""
         if self.recent:
-            return math.fsum(outcome.recent) / len(outcome.recent) if outcome.recent else None
+            recent = outcome.recent[-self.recent :]
+            return math.fsum(recent) / len(recent) if recent else None
         last, least, most = outcome.scalars.get(self.column, (None, None, None))
         return last if self.over == "last" else least if self.minimize else most
 
@@ -39,7 +40,7 @@ class Objective:
         return (False, value if self.minimize else -value)
 
 
-def objective_of(declared: ObjectiveDeclaration | None) -> Objective | None:
+def objective_of(declared: SweepObjective | None) -> Objective | None:
     """The objective that a config declares."""
     if declared is None:
         return None

@@ -36,8 +36,8 @@ def run_tasks(
             if stopping():
                 break
             begun(task.index)
-            outcome, columns, tables, weights = run_point(work, task)
-            files.add(replace(outcome, alone=task.alone or None), columns, tables, weights)
+            ended = run_point(work, task)
+            files.add(replace(ended, outcome=replace(ended.outcome, alone=task.alone or None)))
             if files.due:
                 yield files.flush()
         if files.due:

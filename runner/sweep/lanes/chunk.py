@@ -120,14 +120,14 @@ def _result(work: Work, plan: Plan, tasks: Sequence[Task], ran: Ran, seconds: fl
 
 def _difference(work: Work, plan: Plan, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]) -> str | None:
     """How a lane differs from the same point run alone; None if every bit is equal."""
-    outcome, _, tables, weights = run_point(work, task)
-    if outcome.status != "finished" or weights is None:
+    ended = run_point(work, task)
+    if ended.outcome.status != "finished" or ended.weights is None or ended.table is None:
         return "a run alone fails"
     own = rows_table(ran, columns, [task.index], [lane]).drop_columns(["point"])
-    found = difference_between(own, tables[0])
+    found = difference_between(own, ended.table)
     if found is None:
         table = weights_table(plan, ran, [task.index], [lane])[1].drop_columns(["point"])
-        found = difference_between(table, weights[1])
+        found = difference_between(table, ended.weights[1])
     return found
 
 

@@ -32,6 +32,7 @@ LEAST_LANES = 8
 ALONE = "no other point differs from it only in seed, learning rate or initial values"
 TIME_LIMIT = "--time-limit"
 OFF = "--lanes off"
+HALVING = "halving"
 
 
 def touched_bytes(plan: Plan) -> int:
@@ -82,11 +83,11 @@ class Grouping:
         if self._varying is None:
             self._varying = varying(self.base, self.first)
         found: dict[tuple[object, ...], list[Task]] = {}
-        for task in tasks:
+        alone = [replace(task, alone=HALVING) for task in tasks if _is_rung(task)]
+        for task in (task for task in tasks if not _is_rung(task)):
             own, shared = self._varying.split(task.overrides)
             found.setdefault((tuple(sorted(own)), shared), []).append(task)
         stacked: list[Task] = []
-        alone: list[Task] = []
         for group in found.values():
             reason = ALONE if len(group) < FEWEST else self._obstacle(group[0])
             if reason is not None:
@@ -123,6 +124,11 @@ class Grouping:
             self._chunks += 1
             cut += [replace(task, chunk=self._chunks) for task in group[start : start + size]]
         return cut
+
+
+def _is_rung(task: Task) -> bool:
+    """Whether a point pauses, or goes on from a state."""
+    return task.until is not None or task.state is not None or task.rung > 0
 
 
 def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:

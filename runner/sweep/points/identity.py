@@ -15,7 +15,7 @@ import runner
 from runner.config import Config
 from runner.config.text.emit import is_column_file_path, is_file_path
 from runner.config.text.nodes import MapNode, Node, ScalarNode, walk
-from runner.record.config_fields import config_fields, value_of
+from runner.record.checkpoints.config_fields import config_fields, value_of
 from runner.record.data_files import data_files
 
 _NAME = re.compile(r"[^\W\d]\w*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 Statistics = tuple[float | None, float | None, float | None]
@@ -27,6 +27,39 @@ class Outcome:
     scalars: Mapping[str, Statistics] = field(default_factory=dict)
     recent: Sequence[float] = ()  # the last values of the objective, for `over: mean(n)`
     alone: str | None = None  # why it did not run as a lane; empty: it did; None: nothing decided that
+    rung: int = 0  # how many times the point had been compared before
+    first: int = 0  # the number of its first row here
+    state: str | None = None  # the files with its state, if it can go on
+    kept: Outcome | None = None  # the part of it that a continuation keeps: it computes the last rows again
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of a point from those of its rungs, in order."""
+    whole = outcomes[0]
+    for later in outcomes[1:]:
+        before = whole.kept or whole
+        kept = None if later.kept is None else _joined(before, later.kept)
+        whole = replace(_joined(before, later), seconds=round(whole.seconds + later.seconds, 6), kept=kept)
+    return whole
+
+
+def _joined(before: Outcome, later: Outcome) -> Outcome:
+    names = dict.fromkeys([*before.scalars, *later.scalars])
+    nothing: Statistics = (None, None, None)
+    return replace(
+        later,
+        first=before.first,
+        rows=before.rows + later.rows,
+        scalars={name: _both(before.scalars.get(name, nothing), later.scalars.get(name, nothing)) for name in names},
+        recent=(*before.recent, *later.recent),
+    )
+
+
+def _both(before: Statistics, later: Statistics) -> Statistics:
+    last = before[0] if later[0] is None else later[0]
+    least = [value for value in (before[1], later[1]) if value is not None]
+    most = [value for value in (before[2], later[2]) if value is not None]
+    return last, min(least, default=None), max(most, default=None)
 
 
 def to_json(outcomes: Sequence[Outcome]) -> str:
@@ -60,6 +93,10 @@ def _outcome(fields: Mapping[str, Any]) -> Outcome:
         scalars=scalars,  # type: ignore[arg-type]  # three numbers each
         alone=None if fields.get("alone") is None else str(fields["alone"]),
         recent=tuple(number for number in map(_number, fields["recent"]) if number is not None),
+        rung=int(fields["rung"]),
+        first=int(fields["first"]),
+        state=None if fields["state"] is None else str(fields["state"]),
+        kept=None if fields["kept"] is None else _outcome(fields["kept"]),
     )
 
 

@@ -16,7 +16,6 @@ from runner.errors import Problem, UsageError
 from runner.record.directory import write_atomically
 from runner.record.json_fields import (
     COUNT,
-    LARGEST_JSON,
     MAPPING,
     PATHS,
     TEXT,
@@ -25,10 +24,9 @@ from runner.record.json_fields import (
     fault_in,
     mapping_of,
     or_null,
-    parse_json,
 )
 from runner.record.manifest import STATUSES, is_alive, process_start
-from runner.safe_files import Folder
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 
 MANIFEST_FILE = "sweep.json"
 

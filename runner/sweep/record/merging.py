@@ -6,7 +6,7 @@ point from the first part that has it, and the next merge removes the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.compute
@@ -18,7 +18,7 @@ from runner.record.rows.parquet import encode
 from runner.record.rows.storage import stored_column
 from runner.sweep.points.outcome import Outcome, to_json
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
-from runner.sweep.record.reading import outcomes_in, part_paths
+from runner.sweep.record.reading import outcomes_in, outcomes_on_disk, part_paths
 
 MOST_PARTS = 24
 """The number of parts of one schema from which they are merged."""
@@ -35,9 +35,15 @@ def merge_parts(directory: Path, take_number: Callable[[], int]) -> None:
     Raises:
         OSError: a file cannot be written; no row is lost.
     """
-    for folder in (WEIGHTS_FOLDER, ROWS_FOLDER):
-        for group in _groups(directory, folder):
-            _merge(group, take_number())
+    groups = {folder: list(_groups(directory, folder)) for folder in (WEIGHTS_FOLDER, ROWS_FOLDER)}
+    if not any(groups.values()):
+        return
+    rungs = (outcome for points in outcomes_on_disk(directory).values() for outcome in points)
+    firsts = {(outcome.identity, outcome.rung): outcome.first for outcome in rungs if outcome.rung}
+    for group in groups[WEIGHTS_FOLDER]:
+        _merge(group, take_number(), {})
+    for group in groups[ROWS_FOLDER]:
+        _merge(group, take_number(), firsts)
 
 
 def _groups(directory: Path, folder: str) -> Iterator[list[Path]]:
@@ -59,18 +65,32 @@ def _groups(directory: Path, folder: str) -> Iterator[list[Path]]:
             yield group
 
 
-def _merge(paths: list[Path], number: int) -> None:
+def _merge(paths: list[Path], number: int, firsts: Mapping[tuple[str, int], int]) -> None:
+    """Merge parts of one schema.
+
+    Args:
+        firsts: the number of the first row of each point and rung. The rows of the rung before end there.
+    """
     tables, outcomes = [], list[Outcome]()
-    known: set[str] = set()
+    known: set[tuple[str, int]] = set()
     for path in paths:
-        new = [outcome for outcome in outcomes_in(path) if outcome.identity not in known]
-        known |= {outcome.identity for outcome in new}
+        new = [outcome for outcome in outcomes_in(path) if (outcome.identity, outcome.rung) not in known]
+        known |= {(outcome.identity, outcome.rung) for outcome in new}
         outcomes += new
-        wanted = pyarrow.compute.field("point").isin([outcome.index for outcome in new])
-        tables.append(pyarrow.parquet.read_table(path).filter(wanted).replace_schema_metadata(None))
+        tables += [_rows_of(pyarrow.parquet.read_table(path), new, firsts)]
     columns = [stored_column(column) for column in columns_of(tables[0].schema)]
     table = pyarrow.concat_tables(tables).replace_schema_metadata({OUTCOMES: to_json(outcomes)})
     folder = paths[0].parent
     write_atomically(folder / f"{number:06}-0.parquet", memoryview(encode([table], columns)), through=folder.parent)
     for path in paths:
         path.unlink()
+
+
+def _rows_of(table: pyarrow.Table, outcomes: Sequence[Outcome], firsts: Mapping[tuple[str, int], int]) -> pyarrow.Table:
+    """The rows of some outcomes, without those that the next rung has computed again."""
+    point, row = pyarrow.compute.field("point"), pyarrow.compute.field("row")
+    ends = {each.index: firsts[key] for each in outcomes if (key := (each.identity, each.rung + 1)) in firsts}
+    wanted = point.isin([outcome.index for outcome in outcomes])
+    for index, end in ends.items():
+        wanted &= (point != index) | (row < end)
+    return table.filter(wanted).replace_schema_metadata(None)

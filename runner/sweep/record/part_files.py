@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow
+from torch import Tensor
 
 from runner.record.directory import write_atomically
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import StoredColumn, column_json
 from runner.sweep.points.outcome import Outcome, to_json
+from runner.sweep.record.states import save_states
 
 ROWS_FOLDER = "rows"
 WEIGHTS_FOLDER = "weights"
@@ -38,6 +41,17 @@ class _Part:
     outcomes: list[Outcome] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A point that has ended, or paused at a rung."""
+
+    outcome: Outcome
+    columns: Sequence[StoredColumn] = ()
+    table: pyarrow.Table | None = None  # its rows
+    weights: Weights | None = None
+    state: tuple[Any, Mapping[str, Tensor]] | None = None  # if it can go on
+
+
 class PartFiles:
     """Collects the points of one worker, and writes them to part files of their schema."""
 
@@ -47,6 +61,7 @@ class PartFiles:
         self._written = 0
         self._rows: dict[str, _Part] = {}
         self._weights: dict[str, _Part] = {}
+        self._states: dict[str, tuple[Any, Mapping[str, Tensor]]] = {}
         self._bytes = 0
         self._since = time.monotonic()
 
@@ -55,25 +70,25 @@ class PartFiles:
         """Whether the points so far should be written now."""
         return self._bytes >= FLUSH_BYTES or time.monotonic() - self._since >= FLUSH_SECONDS
 
-    def add(
-        self,
-        outcome: Outcome,
-        columns: Sequence[StoredColumn],
-        tables: Sequence[pyarrow.Table],
-        weights: Weights | None,
-    ) -> None:
+    def add(self, ended: Ended) -> None:
         """Add a point that has ended."""
-        schema = schema_name(columns)
-        part = self._rows.setdefault(schema, _Part(columns))
-        part.outcomes.append(replace(outcome, schema=schema if columns else ""))
-        for table in tables:
-            part.tables.append(_with_point(table, outcome.index))
-            self._bytes += table.nbytes
-        if weights is not None:
-            kept = self._weights.setdefault(schema_name(weights[0]), _Part(weights[0]))
+        schema = schema_name(ended.columns)
+        part = self._rows.setdefault(schema, _Part(ended.columns))
+        outcome = replace(ended.outcome, schema=schema if ended.columns else "")
+        if ended.state is not None:
+            self._states[outcome.identity] = ended.state
+            self._bytes += sum(tensor.nbytes for tensor in ended.state[1].values())
+            outcome = replace(outcome, state=self._part_name)
+        part.outcomes.append(outcome)
+        if ended.table is not None:
+            part.tables.append(_with_point(ended.table, outcome.index))
+            self._bytes += ended.table.nbytes
+        if ended.weights is not None:
+            columns, table = ended.weights
+            kept = self._weights.setdefault(schema_name(columns), _Part(columns))
             kept.outcomes.append(outcome)
-            kept.tables.append(_with_point(weights[1], outcome.index))
-            self._bytes += weights[1].nbytes
+            kept.tables.append(_with_point(table, outcome.index))
+            self._bytes += table.nbytes
 
     def add_block(
         self,
@@ -103,7 +118,9 @@ class PartFiles:
         Raises:
             OSError: a file cannot be written; the points of files that were written are complete.
         """
-        name = f"{self._name}-{self._written}.parquet"
+        name = f"{self._part_name}.parquet"
+        if self._states:
+            save_states(self._directory, self._part_name, self._states)
         for schema, part in self._weights.items():
             self._write(WEIGHTS_FOLDER, schema, name, part)
         found = []
@@ -111,12 +128,16 @@ class PartFiles:
             if part.columns:
                 self._write(ROWS_FOLDER, schema, name, part)
             found += part.outcomes
-        self._rows.clear()
-        self._weights.clear()
+        for collected in (self._rows, self._weights, self._states):
+            collected.clear()
         self._written += 1
         self._bytes = 0
         self._since = time.monotonic()
         return found
+
+    @property
+    def _part_name(self) -> str:
+        return f"{self._name}-{self._written}"
 
     def _write(self, folder: str, schema: str, name: str, part: _Part) -> None:
         table = pyarrow.concat_tables(part.tables)

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow
 
 from runner.config import Config, overridden
-from runner.record.config_fields import config_fields
-from runner.record.directory import CONFIG_FILE, ROWS_FOLDER, write_atomically
-from runner.record.directory import MANIFEST_FILE as RUN_FILE
+from runner.config.run_paths import CONFIG_FILE
+from runner.config.run_paths import MANIFEST_FILE as RUN_FILE
+from runner.record.checkpoints.config_fields import config_fields
+from runner.record.directory import ROWS_FOLDER, write_atomically
 from runner.record.rows.arrow import columns_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import digest_of, write_digests

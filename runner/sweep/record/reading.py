@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from runner.errors import Problem, UsageError
 from runner.record.reading import Run, open_run
 from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective, objective_of
-from runner.sweep.points.outcome import Outcome, from_json
+from runner.sweep.points.outcome import Outcome, from_json, joined
 from runner.sweep.record.config import load_sweep
 from runner.sweep.record.manifest import read_manifest
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER
@@ -43,23 +44,23 @@ def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
         return
 
 
-def finished_outcomes(directory: Path) -> list[Outcome]:
-    """The outcomes that are on disk, each point once.
+def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
+    """The outcomes that are on disk: for each point, by identity, one for each rung, in order.
 
     Raises:
         UsageError: a part file or the table is damaged.
     """
-    found: dict[str, Outcome] = {}
+    found: dict[str, dict[int, Outcome]] = {}
     for path in part_paths(directory):
         for outcome in outcomes_in(path):
-            found.setdefault(outcome.identity, outcome)
+            found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
     try:
         bare = outcomes_without_rows(directory)
     except (ValueError, OSError, pyarrow.ArrowException) as error:
         raise UsageError(f"{directory / POINTS_FILE} is damaged: {error}") from error
     for outcome in bare:
-        found.setdefault(outcome.identity, outcome)
-    return list(found.values())
+        found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
+    return {identity: [rungs[rung] for rung in sorted(rungs)] for identity, rungs in found.items()}
 
 
 def outcomes_in(path: Path) -> list[Outcome]:
@@ -77,7 +78,7 @@ def outcomes_in(path: Path) -> list[Outcome]:
 
 def known_points(directory: Path) -> dict[str, int]:
     """The index of each point that the table or a part has, by identity; an index never changes."""
-    found = {outcome.identity: outcome.index for outcome in finished_outcomes(directory)}
+    found = {identity: rungs[0].index for identity, rungs in outcomes_on_disk(directory).items()}
     if (directory / POINTS_FILE).exists():
         table = pyarrow.parquet.read_table(directory / POINTS_FILE, columns=["point", "identity"])
         pairs = zip(table.column("identity").to_pylist(), table.column("point").to_pylist(), strict=True)
@@ -150,9 +151,21 @@ class Sweep:
         Raises:
             UsageError: there is no such point, or it has no rows.
         """
-        path, outcome = self._part_of(point)
-        table = pyarrow.parquet.read_table(path, filters=pyarrow.compute.field("point") == outcome.index)
-        return table.drop_columns("point").replace_schema_metadata(None)
+        identity = self._identity(point)
+        rungs = self._rungs(point)
+        ends = {outcome.rung: following.first for outcome, following in itertools.pairwise(rungs)}
+        found: dict[int, pyarrow.Table] = {}
+        for path in part_paths(self.path):
+            for outcome in outcomes_in(path):
+                if outcome.identity != identity or outcome.rung in found:
+                    continue
+                row = pyarrow.compute.field("row")
+                wanted = (pyarrow.compute.field("point") == outcome.index) & (row >= outcome.first)
+                if outcome.rung in ends:  # the next rung has computed the last rows again
+                    wanted &= row < ends[outcome.rung]
+                table = pyarrow.parquet.read_table(path, filters=wanted)
+                found[outcome.rung] = table.drop_columns("point").replace_schema_metadata(None)
+        return pyarrow.concat_tables([found[rung] for rung in sorted(found)])
 
     def outcome(self, point: int) -> Outcome:
         """How a point ended.
@@ -160,7 +173,7 @@ class Sweep:
         Raises:
             UsageError: there is no such point, or it has no rows.
         """
-        return self._part_of(point)[1]
+        return joined(self._rungs(point))
 
     def run(self, point: int) -> Run:
         """One point as an ordinary run, in a run directory below the sweep's own that is made on demand.
@@ -173,19 +186,20 @@ class Sweep:
         outcome, rows = self.outcome(point), self.rows(point)
         return open_run(point_directory(self.path, self.manifest, self.config, point, outcome, rows))
 
-    def _part_of(self, point: int) -> tuple[Path, Outcome]:
-        """The part file that has a point, and its outcome there."""
+    def _identity(self, point: int) -> str:
         table = self.table()
         identities = dict(zip(table.column("point").to_pylist(), table.column("identity").to_pylist(), strict=True))
-        identity = identities.get(point)
-        if identity is None:
+        if point not in identities:
             raise UsageError(Problem(f"{self.path} has no point {point}", f"its points are 0 to {len(table) - 1}"))
-        for path in part_paths(self.path):
-            for outcome in outcomes_in(path):
-                if outcome.identity == identity:
-                    return path, outcome
-        hint = f"`steprun resume {self.path}` runs it"
-        raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
+        return str(identities[point])
+
+    def _rungs(self, point: int) -> list[Outcome]:
+        """The outcomes of a point that have rows."""
+        rungs = [outcome for outcome in outcomes_on_disk(self.path).get(self._identity(point), ()) if outcome.schema]
+        if not rungs:
+            hint = f"`steprun resume {self.path}` runs it"
+            raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
+        return rungs
 
     def __repr__(self) -> str:
         return f"<Sweep {self.path}: {self.status}, {len(self)} points>"

@@ -34,7 +34,7 @@ def points_table(
     columns: dict[str, pyarrow.Array] = {"point": pyarrow.array([point.index for point in points], pyarrow.int64())}
     for path in paths:
         columns[path] = _values([point.values.get(path) for point in points])
-    columns["status"] = pyarrow.array(["waiting" if each is None else each.status for each in ended])
+    columns["status"] = pyarrow.array([_STATUSES.get(status, status) for status in map(_status, ended)])
     if objective is not None:
         found = [None if each is None else objective.of(each) for each in ended]
         columns["objective"] = pyarrow.array(found, pyarrow.float64())
@@ -79,6 +79,13 @@ def outcomes_without_rows(directory: Path) -> list[Outcome]:
         return []
     metadata = pyarrow.parquet.read_schema(path).metadata or {}
     return from_json(metadata.get(_OUTCOMES, b"[]").decode())
+
+
+def _status(outcome: Outcome | None) -> str:
+    return "waiting" if outcome is None else outcome.status
+
+
+_STATUSES = {"paused": "stopped"}  # a point that goes on has another status soon
 
 
 def _values(values: Sequence[Any]) -> pyarrow.Array:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.compare.numbers.relations import relation, update_relation
+from tests.effort import tried
 from tests.tables import over
 
 
@@ -34,7 +35,7 @@ def test_a_relation_is_told(found: list[float], expected: list[float], told: str
 NUMBERS = st.one_of(st.floats(), st.sampled_from([0.0, -0.0, 1e-308, 5e-324, 1e308, 1e160, -1e160, math.nan, math.inf]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=tried(300))
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), max_size=4))
 def test_any_numbers_have_a_relation_or_none(numbers: list[tuple[float, float, float]]) -> None:
     found, expected, before = (float64([each[side] for each in numbers]) for side in range(3))

@@ -56,6 +56,7 @@ def test_a_run_holds_to_its_own_snapshot_and_writes_nothing(text: str, tmp_path:
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_another_process_holds_too(tmp_path: Path) -> None:
     taken(tmp_path, NOISY)
     code = "import sys; from runner.cli.main import main; sys.exit(main(sys.argv[1:]))"

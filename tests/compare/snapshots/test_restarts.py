@@ -42,7 +42,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=pytest.mark.slow) if place else name for place, name in enumerate(FAULTS)]
+)
 def test_a_late_fault_of_a_chaotic_training_shows_only_after_a_restart(tmp_path: Path, fault: str) -> None:
     old, new = FAULTS[fault]
     plain = CHAOTIC.replace("snapshot: {restart: [1, 12]}\n", "")
@@ -104,9 +106,8 @@ def test_a_refactored_expression_holds_after_each_restart(tmp_path: Path) -> Non
 SWITCHES = ["ATEN_CPU_CAPABILITY=default", "ONEDNN_MAX_CPU_ISA=SSE41", "MKL_CBWR=COMPATIBLE"]
 
 
-@pytest.mark.parametrize(
-    "switch", [SWITCHES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in SWITCHES[1:])]
-)
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.slow
 def test_a_restart_holds_in_another_environment(chaotic: Path, switch: str) -> None:
     name, _, value = switch.partition("=")
     done = steprun_process("check", "model.yaml", cwd=chaotic, environment={name: value})

@@ -178,6 +178,7 @@ def test_every_named_operation_is_one_of_aten() -> None:
     assert sum(map(len, sections)) == len(frozenset().union(*sections)), "an operation stands in two sections"
 
 
+@pytest.mark.slow
 def test_a_run_without_measurement_does_not_import_it() -> None:
     code = (
         "import sys; from runner.cli.main import main; main(['check', 'configs/linear.yaml']);"

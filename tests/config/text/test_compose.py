@@ -107,7 +107,7 @@ def test_nesting_up_to_the_limit_is_read(opener: str, closer: str) -> None:
         "[{",
         "{a: [",
         "? - ",
-        "-\n",
+        pytest.param("-\n", marks=pytest.mark.slow),
         "!a ",
         "&a ",
         "*a ",

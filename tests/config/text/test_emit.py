@@ -19,6 +19,7 @@ from runner.config.text.nodes import MapNode, plain
 from runner.config.text.source import text_source
 from runner.errors import ConfigError
 from tests.config.strategies import LINEAR, VALUES, mutated
+from tests.effort import tried
 from tests.tables import over
 
 LIMITS = Limits()
@@ -41,7 +42,7 @@ def same(left: Any, right: Any) -> bool:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=tried(400))
 @given(st.dictionaries(st.text(max_size=6), VALUES, max_size=5), st.booleans())
 @example({"k" * 1100: ["k" * 1100, {"k" * 1100: 1}]}, True)
 @example({"a": "one\n  two\n\nthree\n", "b": [["x\ny", "- a"], [{"c": "\n"}]]}, True)
@@ -58,7 +59,7 @@ def test_any_tree_reads_back_to_the_same_values(values: dict[str, Any], ascii_on
     assert same(found, expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tried(150), deadline=None)
 @given(mutated())
 @example(LINEAR)
 def test_a_config_loads_back_to_an_equal_one(text: str) -> None:

@@ -13,6 +13,7 @@ from runner.config.text.nodes import MapNode, ScalarNode
 from runner.config.text.positions import place_within, value_offsets
 from runner.config.text.source import text_source
 from runner.errors import ConfigError
+from tests.effort import tried
 from tests.tables import over
 
 LIMITS = Limits()
@@ -98,7 +99,7 @@ def written(draw: st.DrawFn) -> str:
     return f"e: {style}\n{lines}{end}"
 
 
-@settings(max_examples=600)
+@settings(max_examples=tried(600))
 @given(written(), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_every_character_of_every_style_is_placed(text: str, line_break: str) -> None:
     try:

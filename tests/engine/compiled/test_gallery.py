@@ -15,9 +15,11 @@ from tests.engine.running import numbers
 
 CONFIGS = Path(runner.__file__).parents[1] / "configs"
 COMPILES = (
+    "bfloat16",
     "convolution",
     "digits",
     "early-stopping",
+    "fine-tune-from-run",
     "fine-tuning",
     "gan",
     "linear-regression",
@@ -26,6 +28,7 @@ COMPILES = (
     "micro-batches",
     "moving-average",
     "own-optimizer",
+    "plateau",
     "polynomial-sgd",
     "schedule",
     "transformer",
@@ -81,6 +84,7 @@ DOUBLE = ("constants.images.dtype=float64", "constants.test_images.dtype=float64
 OVERRIDES = {
     "convolution": ("dtype=float64", *DOUBLE),
     "digits": ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64"),
+    "fine-tune-from-run": ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64"),
     "gan": (),
     "variational-autoencoder": (),
 }
@@ -90,7 +94,12 @@ TOLERANCES = {torch.float32: (6.5e-6, 5e-5), torch.float64: (5e-7, 5e-7)}
 """Relative and absolute: those of `torch.testing`, times five for compounding."""
 
 
-@pytest.mark.parametrize("name", COMPILES)
+LONG = ("digits", "transformer", "variational-autoencoder")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in COMPILES]
+)
 def test_the_rows_agree_with_the_eager_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, where no gradient is so near to zero that an optimizer makes a direction of what rounding left."""
     without_compiler(monkeypatch)

@@ -48,6 +48,12 @@ steps: [{repeat: {times: 9, steps: [train: {accumulate: 3, clip_grad_norm: 0.5}]
 optimizer: {rule: {state: {m: 0}, update: "m = 0.9 * m + grad / sqrt(t)\\nparam = param - 0.1 * m * (1 - 0.5 ** t)"}}
 steps: [next: train, {repeat: {times: 9, steps: [train: {data: null}]}}]
 """,
+    "mixed precision": """\
+autocast: bfloat16
+optimizer: {adam: {lr: 0.05}}
+metrics: {whole: (x @ w1).mean()}
+steps: {epochs: 3}
+""",
     "beside others": """\
 optimizers:
   first: {adam: {betas: ["0.9 - 0.1 / t", 0.99]}, parameters: [w1, b]}
@@ -66,6 +72,24 @@ steps:
 log: {every: 2, state: true}
 """,
 }
+
+
+MEASURED = """\
+optimizers:
+  first: {adam: {lr: rate * 0.9 ** t}, parameters: [w1, b]}
+  second: {rule: {update: "param = param - rate * grad / t"}, parameters: [w2]}
+steps:
+  - repeat:
+      times: 4
+      steps:
+        - repeat: {times: 5, steps: [train]}
+        - evaluate: train
+        - reduce_lr_on_plateau: {rate: rate, on: train, patience: 0, threshold: 0.5, factor: 0.5}
+        - assign: {b: 0.9 * b, w1.exp_avg: 0}
+        - checkpoint: {best: train.loss}
+        - patience: {on: train, evaluations: 2, min_delta: 0.1}
+log: {state: true}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +126,10 @@ def test_the_rows_are_those_of_the_eager_engine(program: str) -> None:
     agree(MODEL + PROGRAMS[program])
 
 
+def test_a_rate_that_is_measured_is_the_same_in_all_iterations_of_a_region() -> None:
+    agree(MODEL.replace("parameters: {", "parameters: {rate: {init: 0.1, requires_grad: false}, ") + MEASURED)
+
+
 def test_random_numbers_are_those_of_the_eager_engine() -> None:
     constants = "constants: {x: {shape: [8, 4], init: normal}}\n"
     agree(
@@ -124,7 +152,14 @@ def test_the_iteration_is_a_number_of_each_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "rows"), [("for_each", 3), ("for_each", 5), ("dampening", 7), ("beside others", 7)]
+    ("program", "rows"),
+    [
+        ("for_each", 3),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [("for_each", 5), ("dampening", 7), ("beside others", 7)]
+        ),
+    ],
 )
 def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(program: str, rows: int, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"

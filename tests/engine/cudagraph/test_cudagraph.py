@@ -103,6 +103,34 @@ def test_other_steps_read_and_write_between_replays() -> None:
         both(linear(optimizer, steps))
 
 
+def test_a_rate_that_is_measured_and_assigned_state_reach_the_replays() -> None:
+    steps = """{repeat: {times: 12, steps: [train, {assign: {rate: rate * 0.9}, every: 2},
+      {assign: {w.momentum_buffer: w.momentum_buffer * 0.5}, every: 5}]}}"""
+    both(measured("sgd: {lr: rate, momentum: 0.9}", steps))
+    both(measured("sgd: {lr: 0.1, momentum: 0.9}", steps, "constants: {x: [1.5, -0.5, 0.1]}"))
+    both(measured("adam: {lr: rate / t}", steps.replace("momentum_buffer", "exp_avg")))
+    rule = "rule: {state: {m: 0}, update: 'm = 0.9 * m + grad\n\n  param = param - rate * m'}"
+    both(measured(rule, steps.replace("momentum_buffer", "m")))
+
+
+def measured(optimizer: str, steps: str, more: str = "constants: {x: [1.5, -0.5, 0.5]}") -> runner.Plan:
+    read = "" if "rate" in optimizer else " + 0 * rate"
+    return compiled(
+        f"""
+parameters: {{w: [0.5, -1.0, 2.0], rate: {{init: 0.1, requires_grad: false}}}}
+{more}
+expression: loss = (tanh(w * x) ** 2).sum(){read}
+optimizer: {{{optimizer}}}
+steps: [{steps}]
+log: {{state: true}}
+"""
+    )
+
+
+def test_mixed_precision_is_recorded() -> None:
+    both(linear("adam: {lr: 0.1}", more="autocast: bfloat16"))
+
+
 def test_two_steps_that_share_weights_are_recorded_apart() -> None:
     tape = both(
         compiled(

@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 import runner
-from runner.engine.data.batches import MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together, order
+from runner.engine.data.batches import MOST_TOGETHER, TOGETHER_BYTES, Batches, gathered_together
+from runner.engine.data.orders import order
 from runner.engine.data.samples import open_samples
 from runner.optim.updates import ALIGNMENT
+from runner.plan.data.selection.selection import all_rows
 from runner.plan.data.sources import SourcePlan
 from runner.plan.streams import stream_seed
 from tests.engine.running import compiled
@@ -148,7 +150,7 @@ def test_a_shuffled_pass_has_the_batches_of_a_batch_sampler(folder: Path, togeth
 
 def test_small_shuffled_batches_are_gathered_many_at_once(folder: Path) -> None:
     plan = source(folder, DECLARATIONS["npy"], ", batch_size: 16, shuffle: true")
-    small = replace(plan, batch_size=16, samples=16 * 40)
+    small = replace(plan, batch_size=16, selection=all_rows(16 * 40))
     assert gathered_together(small) == MOST_TOGETHER
     assert gathered_together(replace(small, streams=True)) == 1
     columns = tuple(replace(column, shape=(1 << 14,)) for column in plan.columns)
@@ -331,7 +333,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory in Linux's units")
-@pytest.mark.parametrize("kind", [pytest.param("npy", marks=pytest.mark.slow), "parquet"])
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+@pytest.mark.slow
 def test_streaming_takes_bounded_memory(tmp_path: Path, kind: str) -> None:
     values = numpy.random.default_rng(0).normal(size=(1 << 20, 16)).astype("float32")  # 64 MiB
     if kind == "npy":

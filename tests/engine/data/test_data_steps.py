@@ -13,7 +13,7 @@ from torch import Tensor
 
 import runner
 from runner.engine import initial_state
-from runner.engine.data.batches import order
+from runner.engine.data.orders import order
 from tests.engine.running import compiled, copied, rows_of, same
 
 X = torch.from_numpy(numpy.random.default_rng(0).normal(size=(12, 3)).astype("float32"))

@@ -113,7 +113,7 @@ def test_what_mixes_samples_warns_at_its_place(folder: Path, name: str) -> None:
     (problem,) = batching(compiled(config({name: text}, 5), folder))
     assert problem.message.startswith(f"`{name}` of `parts` depends on how its samples are batched: ")
     assert said in problem.message
-    assert problem.hint == "leave `batch_size` out for `parts`, or write it with means and sums over samples"
+    assert problem.hint == f'write `metrics: {{{name}: {{whole: "{text}"}}}}`'
     assert problem.path == f"metrics.{name}"
     assert problem.excerpt is not None
     marked = problem.excerpt[problem.column - 1 : problem.column - 1 + problem.width] if problem.column else ""
@@ -145,6 +145,7 @@ def test_a_value_of_each_sample_is_no_mean(folder: Path) -> None:
     )
     (problem,) = compiled(text, folder).warnings
     assert "`each` of `d` depends on how its samples are batched" in problem.message
+    assert problem.hint == 'say how: `metrics: {each: {mean: "x @ w"}}`'
 
 
 def test_batches_that_are_ignored_whole_count_for_nothing(folder: Path) -> None:

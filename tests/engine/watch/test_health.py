@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 import runner
 from runner.engine.state import initial_state
@@ -170,3 +171,108 @@ def test_a_nan_is_left_to_the_watch() -> None:
         "update_ratio: [1e-9, 1e9], vanishing_gradient: 1e-9",
     )
     assert told(text + "on_nonfinite: ignore\n") == []
+
+
+DEEP = """\
+engine: %s
+parameters: {w: {shape: [10, 6, 6], init: {normal: {std: 0.3}}, stacked: 1}}
+constants: {x: {shape: [4, 6], init: normal}, scale: %s}
+expression: |
+  h = x
+  for i in range(10):
+    h = h + tanh(h @ w[i] * scale[i])
+  loss = (h ** 2).mean()
+optimizer: {sgd: {lr: %s}}
+steps: %s
+health: {%s}
+"""
+VANISHING = "[1, 1.0e-9, 1, 1, 1, 1, 1, 1, 1, 1]"  # layer 1 of ten
+
+
+def norms_by_hand(text: str) -> tuple[float, list[float]]:
+    """The norms of the gradient of `w` and of each of its slices in the first step, in float64, by torch alone."""
+    state = initial_state(compiled(text))
+    w = state.parameters["w"].detach().double().requires_grad_()
+    h, scale = state.constants["x"].double(), state.constants["scale"].double()
+    for layer in range(10):
+        h = h + torch.tanh(h @ w[layer] * scale[layer])
+    (gradient,) = torch.autograd.grad((h**2).mean(), w)
+    return float(gradient.norm()), [float(part.norm()) for part in gradient]
+
+
+@pytest.mark.parametrize("engine", ["eager", "cudagraph"])
+def test_a_gradient_that_vanishes_in_one_layer_of_ten_is_told_of_that_layer(engine: str) -> None:
+    if engine == "cudagraph" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    text = DEEP % (engine, VANISHING, 1e-3, 3, "vanishing_gradient: 1e-6")
+    text += "device: cuda\n" if engine == "cudagraph" else ""
+    whole, parts = norms_by_hand(text)
+    assert whole > 1e-6
+    assert [number for number, norm in enumerate(parts) if norm < 1e-6] == [1]
+    action = "      = look at what saturates between `w[1]` and the objective, or start it from larger values"
+    assert told(text) == [
+        f"vanishing-gradient: `w[1].grad` has the norm {parts[1]:.3g}, below 1e-06 (row 1, repeat[1].train)\n{action}",
+        f"vanishing-gradient: it held for `w[1]` in 2 more steps\n{action}",
+    ]
+
+
+def test_of_many_slices_a_rule_reports_the_first_by_name() -> None:
+    scale = "[1" + ", 1.0e-9" * 9 + "]"
+    text = DEEP % ("eager", scale, 1e-3, 2, "vanishing_gradient: 1e-6")
+    found = [line.partition("\n")[0] for line in told(text)]
+    assert [line.partition("`")[2].partition("`")[0] for line in found[:8]] == [f"w[{n}].grad" for n in range(1, 9)]
+    assert found[8] == (
+        "vanishing-gradient: it applies to more than 8 slices of `w`; the others are not reported "
+        "(row 1, repeat[1].train)"
+    )
+    assert found[9:] == [f"vanishing-gradient: it held for `w[{number}]` in 1 more step" for number in range(1, 9)]
+
+
+def test_a_rule_that_applies_to_every_slice_is_told_of_the_whole() -> None:
+    text = DEEP % ("eager", "[" + ", ".join(["1.0e-9"] * 10) + "]", 1e-3, 1, "vanishing_gradient: 1e-6, unchanged: 1")
+    found = told(text)
+    assert [line.partition("`")[2].partition("`")[0] for line in found] == ["w.grad", "w"]
+
+
+def test_a_rule_that_applies_to_the_whole_alone_is_told_of_the_whole() -> None:
+    text = DEEP % ("eager", "[" + ", ".join(["1"] * 10) + "]", 1e-3, 1, "exploding_gradient: %r")
+    whole, parts = norms_by_hand(text % 1.0)
+    assert max(parts) < whole
+    (found,) = told(text % ((whole + max(parts)) / 2))
+    assert f"`w.grad` has the norm {whole:.3g}, above" in found
+    first, second = sorted(parts)[-2:]
+    (found,) = told(text % ((first + second) / 2))
+    assert f"`w[{parts.index(second)}].grad` has the norm {second:.3g}, above" in found
+
+
+def test_an_update_is_told_of_the_slices_that_it_leaves_or_moves_too_far() -> None:
+    assert told(DEEP % ("eager", VANISHING, 1e-3, 3, "unchanged: 2, update_ratio: [1.0e-9, 0.1]")) == [
+        "update-ratio: the update of `w[1]` is 0 of its norm, below 1e-09 (row 1, repeat[1].train)\n"
+        "      = raise the learning rate of `w`, which its slices share",
+        "unchanged: `w[1]` has not changed in 2 updates in a row (row 2, repeat[2].train)\n"
+        "      = see that the objective depends on `w[1]`",
+        "update-ratio: it held for `w[1]` in 2 more steps\n"
+        "      = raise the learning rate of `w`, which its slices share",
+        "unchanged: it held for `w[1]` in 1 more step\n      = see that the objective depends on `w[1]`",
+    ]
+    far = told(DEEP % ("eager", VANISHING, 0.1, 1, "update_ratio: [0, 0.05]"))
+    assert far
+    assert all("`w[1]`" not in line for line in far)
+    assert all(line.endswith("= lower the learning rate of `w`, which its slices share") for line in far)
+
+
+def test_the_slices_of_two_stacked_dimensions_are_told_by_both_indexes() -> None:
+    text = """\
+parameters: {w: {shape: [2, 3, 4], init: ones, stacked: 2}, v: {shape: [2, 4], init: ones}}
+expression: f = (w[:, 0] ** 2).sum() + (w[1] ** 2).sum() + v.sum()
+optimizer: {sgd: {lr: 0.1}}
+steps: 1
+health: {vanishing_gradient: 1.0e-3}
+"""
+    assert [line.partition("`")[2].partition("`")[0] for line in told(text)] == ["w[0,1].grad", "w[0,2].grad"]
+
+
+def test_compile_refuses_health_whatever_is_stacked() -> None:
+    with pytest.raises(runner.ConfigError, match="`engine: compile` runs many steps at once, and `health` checks each"):
+        compiled(DEEP % ("compile", VANISHING, 1e-3, 3, "vanishing_gradient: 1e-6"))
+    assert compiled(DEEP.replace("health: {%s}", "") % ("compile", VANISHING, 1e-3, 3)).config.engine == "compile"

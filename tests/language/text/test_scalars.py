@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runner.language.text.arithmetic import FUNCTIONS
 from runner.language.text.faults import LanguageError
 from runner.language.text.scalars import compile_scalar, evaluate, names_in
+from tests.effort import tried
 from tests.tables import over
 
 NAMES = {"d": 64, "heads": 4, "rate": 0.5, "flag": True, "rates": (0.5, 0.25, 0.125)}
@@ -187,7 +188,7 @@ def _composed(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 EXPRESSIONS = st.recursive(ATOMS, _composed, max_leaves=12)
 
 
-@settings(max_examples=300)
+@settings(max_examples=tried(300))
 @given(EXPRESSIONS)
 def test_any_scalar_expression_is_pythons_number_or_a_language_error(text: str) -> None:
     try:

@@ -157,27 +157,33 @@ def test_a_step_with_too_many_combinations_of_lengths_is_refused(folder: Path) -
         compiled(text, folder)
 
 
+SHUFFLED = (
+    "parameters: {w: 1.0}\ndata: {train: {columns: {x: FILE}, batch_size: 64, shuffle: true}}\n"
+    "expression: loss = w * x.sum()\noptimizer: {sgd: {lr: 0.1}}\nsteps: 1\n"
+)
+
+
 def test_the_order_of_a_shuffled_source_counts_as_memory(tmp_path: Path) -> None:
-    """A sparse file of 2^31 samples streams, and its permutation does not."""
+    numpy.savez(tmp_path / "d.npz", x=numpy.zeros(10 << 20, "uint8"))
+    text = SHUFFLED.replace("FILE", "d.npz#x").replace("batch_size", "dtype: {x: uint8}, batch_size")
+    config = runner.loads(text, base=str(tmp_path))
+    message = r"the order of 10,485,760 shuffled samples needs 80\.0 MiB, but only 64\.0 MiB are available"
+    with pytest.raises(runner.ConfigError, match=message) as caught:
+        runner.compile(config, limits=PlanLimits(memory=64 << 20))
+    assert caught.value.problems[0].path == "data.train.shuffle"
+
+
+def test_the_order_of_a_streamed_source_takes_no_memory(tmp_path: Path) -> None:
+    """A sparse file of 2^31 samples."""
     path = tmp_path / "d.npy"
     numpy.save(path, numpy.zeros(1, "uint8"))
     header = path.read_bytes()[:-1].replace(b"(1,), }", b"(2147483648,), }").replace(b" " * 9 + b"\n", b"\n")
     with path.open("wb") as file:
         file.write(header)
         file.truncate(len(header) + 2**31)
-    text = (
-        "parameters: {w: 1.0}\ndata: {train: {columns: {x: d.npy}, batch_size: 64, shuffle: SHUFFLE}}\n"
-        "expression: loss = w * x.sum()\noptimizer: {sgd: {lr: 0.1}}\nsteps: 1\n"
-    )
-    limits = PlanLimits(memory=512 << 20)
-    config = runner.loads(text.replace("SHUFFLE", "true"), base=str(tmp_path))
-    with pytest.raises(
-        runner.ConfigError, match=r"the order of 2,147,483,648 shuffled samples needs 16.0 GiB"
-    ) as caught:
-        runner.compile(config, limits=limits)
-    assert caught.value.problems[0].path == "data.train.shuffle"
-    plan = runner.compile(runner.loads(text.replace("SHUFFLE", "false"), base=str(tmp_path)), limits=limits)
-    assert plan.sources["train"].streams
+    config = runner.loads(SHUFFLED.replace("FILE", "d.npy"), base=str(tmp_path))
+    source = runner.compile(config, limits=PlanLimits(memory=512 << 20)).sources["train"]
+    assert (source.streams, source.samples, source.order_bytes) == (True, 2**31, 0)
 
 
 def test_a_shuffled_source_counts_eight_bytes_a_sample(folder: Path) -> None:

@@ -20,6 +20,7 @@ from runner.record.rows.batch import Batch, blank_of, merge, pack
 from runner.record.rows.parquet import encode
 from runner.record.rows.storage import stored_column
 from runner.record.rows.tensors import present_of, stacked_of, tensors_of
+from tests.effort import tried
 from tests.record.building import bits, rows_of
 from tests.tables import over
 
@@ -66,7 +67,7 @@ def same(left: list[Tensor | None], right: list[Tensor | None]) -> bool:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tried(300), deadline=None)
 @given(
     dtype=st.sampled_from(DTYPES),
     shape=st.sampled_from(SHAPES),

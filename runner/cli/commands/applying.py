@@ -1,0 +1,158 @@
+"""`steprun apply`: values of a trained run for each sample of a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from runner.cli.input.options import Allow, FaultFormat, amount, examples
+from runner.cli.output.printing import say
+from runner.cli.output.progress import INTERVAL, PATIENCE, can_draw
+
+if TYPE_CHECKING:
+    from runner.cli.output.bar import Bar
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples(
+            "steprun apply runs/wine/latest --data train.file=new.csv --values label --to labels.csv",
+            "steprun apply RUN --data valid --values probabilities,label --columns id --to predictions.parquet",
+        ),
+        short_help="Compute values of a trained run for each sample of a file.",
+    )(apply)
+
+
+def apply(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
+    values: Annotated[
+        str, typer.Option("--values", metavar="NAMES", help="Named values, with commas.", show_default=False)
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FILE",
+            help="A .parquet, .csv or .tsv file to write, or `-` for CSV on standard output.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE[.KEY=VALUE]",
+            help="The data source, with another file: `train.file=new.csv`. May be repeated. "
+            "Without it, the first source of the config that has the columns.",
+            show_default=False,
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="NAMES", help="Columns of the file to copy.", show_default=False),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--classes",
+            metavar="VALUE=COLUMN",
+            help="Write a value of class indices as the names of the classes of a column. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    at: Annotated[
+        str, typer.Option("--at", metavar="WHEN", help="Which weights: `last`, `best`, or the tag of a checkpoint.")
+    ] = "last",
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="DEVICE", help="Device to compute on.  [that of the run]", show_default=False),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            min=1,
+            help="Samples in a batch.  [8192, fewer if a sample is larger than 2 KiB]",
+            show_default=False,
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="N", help="Most memory of a source.  [the machine's]", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    allow: Allow = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.")] = False,
+    report: FaultFormat = "text",
+) -> None:
+    """Compute named values of a trained run for each sample of a data source, in the order of its file.
+
+    Weights and fitted constants are those of the run, and `training` is false. Only columns that the values need are
+    read, so the file may lack the target. `select`, `shuffle` and `drop_last` of the source do not apply.
+    """
+    from runner.cli.input.requests import print_warnings
+    from runner.record.apply.applying import Request
+    from runner.record.apply.applying import apply as apply_run
+
+    request = Request(
+        values=_names(values),
+        to=to,
+        data=tuple(data or ()),
+        columns=_names(columns or ""),
+        classes=tuple(classes or ()),
+        at=at,
+        device=device,
+        batch_size=batch_size,
+        memory=None if max_memory is None else amount("memory", max_memory),
+        force=force,
+        allow=tuple(allow or ()),
+    )
+    bar = SampleBar(sys.stderr) if can_draw(sys.stderr) and not quiet else None
+    try:
+        samples = apply_run(run, request, warn=lambda problem: print_warnings([problem]), progress=bar)
+    finally:
+        if bar is not None:
+            bar.clear()
+    if not quiet:
+        say(f"{samples:,} samples: {'standard output' if to == '-' else to}", err=True)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+class SampleBar:
+    """A progress bar that appears after a while.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._begun = clock()
+        self._next = self._begun + PATIENCE
+        self._bar: Bar | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show the number of finished samples."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + INTERVAL
+        if self._bar is None:
+            from runner.cli.output.bar import Bar
+
+            self._bar = Bar(self._stream, total)
+        self._bar.show(done, done / (now - self._begun), "")
+
+    def clear(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.hide()

@@ -1,0 +1,163 @@
+"""`steprun data`: what a data file holds, and a `data:` block to paste."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from runner.cli.input.options import Json, examples
+from runner.cli.output.plan_text import table
+from runner.cli.output.printing import say, say_json
+from runner.errors import Problem, UsageError
+
+_BATCH = 32
+_MOST_CLASSES = 100
+_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_]*(?:[./\-]+[A-Za-z0-9_]+)*")
+_WORDS = ("true", "false", "null", "nan", "inf")
+
+FilePath = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="A data file: .csv, .tsv, .parquet, .npy, .npz or .safetensors.", show_default=False
+    ),
+]
+
+
+def register(application: typer.Typer) -> None:
+    application.command(
+        epilog=examples("steprun data configs/data/people.csv", "steprun data digits.npz --json"),
+        short_help="Show what a data file holds.",
+    )(data)
+
+
+def data(file: FilePath, as_json: Json = False) -> None:
+    """Show what a data file holds: columns, kinds, missing values and ranges. Prints a `data:` block to paste.
+
+    The block is a proposal: it takes the last column for the target.
+    """
+    from runner.plan.data.reading.summary import summarise
+    from runner.plan.data.sandbox import FileFault
+
+    path = Path(os.path.realpath(file))
+    try:
+        found = describe(summarise(path), file)
+    except FileFault as fault:
+        raise UsageError(Problem(fault.message, fault.hint)) from fault
+    if as_json:
+        say_json(found)
+        return
+    say("\n".join(_lines(found)))
+
+
+def describe(summary: Any, file: str) -> dict[str, Any]:
+    """A summary as strings, numbers, lists and mappings."""
+    columns = [
+        {
+            "name": column.name,
+            "kind": column.kind,
+            "missing": column.missing,
+            "least": column.least,
+            "largest": column.largest,
+            "distinct": None if column.distinct is None else len(column.distinct) or None,
+        }
+        for column in summary.columns
+    ]
+    arrays = [{"key": key, "shape": list(shape), "dtype": dtype} for key, shape, dtype in summary.arrays]
+    found = {"file": file, "rows": summary.rows or None, "dialect": summary.dialect}
+    return {**found, "columns": columns, "arrays": arrays, "block": _block(found, columns, arrays)}
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    if found["columns"]:
+        several = f"{len(found['columns']):,} columns" if len(found["columns"]) != 1 else "1 column"
+        yield f"{found['file']}: {found['rows']:,} rows of {several}"
+        head = ("column", "kind", "missing", "least", "largest", "different texts")
+        yield from table([head, *_rows(found["columns"])])
+    else:
+        yield f"{found['file']}"
+        rows = [(each["key"] or "", each["shape"], each["dtype"]) for each in found["arrays"]]
+        yield from table([("array", "shape", "dtype"), *rows])
+    yield ""
+    yield found["block"]
+
+
+def _rows(columns: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    for column in columns:
+        of_text = column["kind"] in ("text", "dates")
+        different = "" if not of_text else "more than 10,000" if column["distinct"] is None else column["distinct"]
+        ends = map(_cell, (column["least"], column["largest"]))
+        yield column["name"], column["kind"], column["missing"], *ends, different
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)[:20]
+
+
+def _block(found: Mapping[str, Any], columns: list[dict[str, Any]], arrays: list[dict[str, Any]]) -> str:
+    """A `data:` block that reads the file."""
+    file, rows = found["file"], found["rows"] or 1
+    if not columns:
+        return _array_block(file, arrays)
+    keys: dict[str, Any] = {"file": file}
+    usable = [column for column in columns if _usable(column)]
+    target = usable[-1] if len(usable) > 1 and not usable[-1]["missing"] else None
+    features = [column for column in usable if column is not target]
+    if len({column["kind"] == "booleans" for column in features}) > 1:
+        features = [column for column in features if column["kind"] != "booleans"]
+    keys["columns"] = {"x": [column["name"] for column in features]}
+    if target is not None:
+        keys["columns"]["y"] = target["name"]
+    keys |= found["dialect"]
+    if target is not None and target["kind"] in ("text", "dates"):
+        keys["classes"] = {"y": "sorted"}
+    for key, kind, value in (("one_hot", "text", "sorted"), ("dates", "dates", "days")):
+        named = {column["name"]: value for column in features if column["kind"] == kind}
+        if named:
+            keys[key] = named
+    filled = [column for column in features if column["missing"] and column["kind"] in ("numbers", "integers")]
+    fills = {column["name"]: "mean" for column in filled}
+    if fills:
+        keys["fill"] = fills
+    keys["batch_size"] = min(_BATCH, rows)
+    keys["shuffle"] = True
+    return _source(keys)
+
+
+def _source(keys: Mapping[str, Any]) -> str:
+    return "data:\n  train:\n" + "\n".join(f"    {key}: {_flow(value)}" for key, value in keys.items())
+
+
+def _usable(column: Mapping[str, Any]) -> bool:
+    if column["kind"] == "text":
+        return bool(column["distinct"] and column["distinct"] <= _MOST_CLASSES and not column["missing"])
+    return bool(column["kind"] not in ("nothing",) and not (column["kind"] == "booleans" and column["missing"]))
+
+
+def _array_block(file: str, arrays: list[dict[str, Any]]) -> str:
+    usable = [each for each in arrays if each["shape"]]
+    rows = usable[0]["shape"][0] if usable else 0
+    same = [each for each in usable if each["shape"][0] == rows]
+    names = {re.sub(r"\W", "_", each["key"] or "x"): each["key"] for each in same}
+    if not names or not rows:
+        return "# no array of this file counts samples in its first dimension"
+    keys = {"columns": {"x": file}} if list(names.values()) == [None] else {"file": file, "columns": names}
+    return _source({**keys, "batch_size": min(_BATCH, rows), "shuffle": True})
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,50 @@
+"""Finds run directories by path: `runs/NAME/latest`, and `runs/NAME` alone, mean the newest run of that name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MANIFEST_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
+LATEST = "latest"
+
+_STAMP = len("YYYYMMDD-HHMMSS")
+
+
+def resolved_run(path: str | Path) -> Path:
+    """The run directory that a path means; the path itself if it means none.
+
+    Nothing is stored for `latest`: the newest directory with a manifest is found when it is asked for. So two runs at
+    once, or one that is killed, cannot leave a wrong answer.
+    """
+    directory = Path(path)
+    if is_run(directory):
+        return directory
+    folder = directory.parent if directory.name == LATEST else directory
+    found = runs_in(folder)
+    return found[-1] if found else directory
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a folder has an entry `run.json`."""
+    return os.path.lexists(directory / MANIFEST_FILE)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories in a folder, oldest first; links are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return sorted((path for name in names if is_run(path := folder / name)), key=_age)
+
+
+def _age(directory: Path) -> tuple[str, int, str]:
+    """Sorts runs by the time in their names; runs of one second by the time of their config, written at the start."""
+    try:
+        began = os.lstat(directory / CONFIG_FILE).st_mtime_ns
+    except OSError:
+        began = 0
+    return directory.name[:_STAMP], began, directory.name

@@ -1,0 +1,32 @@
+"""Which operations of a graph draw random numbers: those with `training=False` do not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from torch import fx
+
+
+def draws(node: fx.Node) -> bool:
+    """Whether an operation draws random numbers."""
+    return bool(node.meta.get("random")) and not any(each is False for each in _switches(node))
+
+
+def _switches(node: fx.Node) -> Iterator[Any]:
+    """The arguments that may be the training flag."""
+    if has_training(node):
+        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
+        yield bound.arguments.get("training")
+    else:  # torch's own functions have no parameter names to inspect
+        yield from node.args
+        yield node.kwargs.get("train")
+
+
+def has_training(node: fx.Node) -> bool:
+    """Whether an operation has an argument `training`."""
+    try:
+        return callable(node.target) and "training" in inspect.signature(node.target).parameters
+    except ValueError:
+        return False

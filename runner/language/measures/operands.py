@@ -1,0 +1,101 @@
+"""Checks the operands of metrics, and converts them: classes to int64, numbers to float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from runner.language.dtypes import dtype_name
+
+OF_COLUMNS = "give `score` a column for each class"
+"""The hint for a class that has no score."""
+
+AVERAGES = ("binary", "macro", "micro", "weighted")
+
+
+class OperandError(ValueError):
+    """An operand that a metric does not take; `hint` says what to write."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def wide(x: Tensor) -> Tensor:
+    """Returns `x` in float64, without its history; in float32 on devices that have no float64."""
+    return x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def check_average(average: str, known: Sequence[str] = AVERAGES) -> None:
+    """Rejects an average that a metric does not have.
+
+    Raises:
+        OperandError: it is not one of `known`.
+    """
+    if average not in known:
+        raise OperandError(f"there is no average '{average}'", f"write {', '.join(known[:-1])} or {known[-1]}")
+
+
+def classes(x: Tensor, name: str, samples: int | None = None, *, count: int | None = None, more: str = "") -> Tensor:
+    """Returns class indices as int64 `(samples,)`.
+
+    Args:
+        x: `(samples,)`, integer or boolean; a target may be floating-point, as data for a loss is.
+        name: what the message calls it.
+        samples: the number of samples of the other operand.
+        count: the number of classes; a class outside `[0, count)` is an error when it is computed on the CPU.
+        more: the hint for such a class.
+    Raises:
+        OperandError: the shape or dtype is wrong, or a class is outside the range.
+    """
+    if x.dim() != 1:
+        hint = "reduce it to one class a sample: `x.argmax(1)`, or `x.flatten()`"
+        raise OperandError(f"`{name}` has shape {tuple(x.shape)}, and takes classes of shape (samples,)", hint)
+    if samples is not None and len(x) != samples:
+        raise OperandError(f"`{name}` has {len(x)} samples, and the other operand {samples}", "give both one length")
+    if x.is_complex() or (x.is_floating_point() and name == "prediction"):
+        hint = "write `x > 0.5` for two classes, `x.argmax(1)` for several"
+        raise OperandError(f"`{name}` takes classes, not {dtype_name(x.dtype)} numbers", hint)
+    found = x.detach().to(torch.int64)
+    whole = found == x if x.is_floating_point() else None
+    inside = None if count is None else (found >= 0) & (found < count)
+    if not _has_values(x):
+        for holds in (whole, inside):
+            if holds is not None:
+                torch._assert_async(holds.all(), f"`{name}` has a class that is none of them")
+        return found
+    if whole is not None and not bool(whole.all()):
+        wrong = x[~whole][0].item()
+        raise OperandError(f"`{name}` has {wrong:g}, which is not a class", "classes are whole numbers, from 0")
+    if count is not None and inside is not None and not bool(inside.all()):
+        message = f"`{name}` has the class {int(found[~inside][0])}, and the classes are 0 to {count - 1}"
+        raise OperandError(message, more)
+    return found
+
+
+def _has_values(x: Tensor) -> bool:
+    """Whether elements can be read at once: not while tracing or planning without memory, nor on another device."""
+    return x.device.type == "cpu" and not torch._C._len_torch_dispatch_stack()
+
+
+def scores(x: Tensor, name: str = "score") -> Tensor:
+    """Returns scores `(samples,)` or `(samples, classes)` in a dtype that torch sorts.
+
+    Raises:
+        OperandError: the shape is wrong, or the scores are complex.
+    """
+    if x.dim() not in (1, 2):
+        message = f"`{name}` has shape {tuple(x.shape)}, and takes (samples,) or (samples, classes)"
+        raise OperandError(message, "flatten it")
+    if x.is_complex():
+        raise OperandError(f"`{name}` is complex, and scores are real", "take its `.real`")
+    return wide(x)
+
+
+def or_nan(value: Tensor, *undefined: Tensor) -> Tensor:
+    """Returns `value`, or NaN if any of the conditions holds."""
+    for condition in undefined:
+        value = torch.where(condition, torch.full_like(value, torch.nan), value)
+    return value

@@ -1,0 +1,238 @@
+"""What sources take from their rows before a run: sorted classes, and the numbers that replace missing ones.
+
+The first source that asks for it gives it to the others. It becomes part of the config: nothing is fitted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from runner.config import Config, DataDeclaration, rewritten
+from runner.faults import ConfigPath, Faults, PlacedFault
+from runner.language.text.arithmetic import Scalar
+from runner.plan.data.files import ArrayFile, FileFault, groups_of, unknown_class_at
+from runner.plan.data.reading.source_tables import SourceTable, Wish, source_table
+from runner.plan.data.selection.of_source import select_source
+from runner.plan.data.selection.planning import columns_named
+from runner.plan.data.selection.selection import Mask, Selection
+from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words
+from runner.plan.data.tables.columns import names_in
+from runner.plan.data.tables.conversions import Class, as_floating, class_codes, integer_of
+from runner.plan.data.tables.parquet import column_parts
+from runner.plan.data.tables.parquet_cells import numbers_in, words_in
+from runner.plan.data.tables.text_cache import text_columns
+
+MOST_CLASSES = 10_000
+"""Maximum classes of one column."""
+
+_FITTED: Mapping[str, tuple[str, ...]] = {
+    "classes": ("sorted",),
+    "one_hot": ("sorted",),
+    "fill": ("mean", "median"),
+}
+
+
+def fitted(
+    config: Config, scalars: Mapping[str, Scalar], faults: Faults, allowed: Iterable[Path], memory: int
+) -> Config:
+    """The config with the classes and the numbers that its sources take from the rows that they select.
+
+    Args:
+        scalars: scalar constants, which `select` may read.
+        allowed: additional folders from which reading is allowed.
+        memory: available bytes.
+    """
+    asking = [name for name, declared in config.data.items() if any(_asked(declared))]
+    if not asking:
+        return config
+    folders = (*map(Path, faults.document.sandbox.folders), *allowed)
+    known: dict[tuple[str, Any, str], Any] = {}
+    values: dict[ConfigPath, dict[str, Any]] = {}
+    for name in asking:
+        try:
+            named = columns_named(config.data[name].select)
+            table = source_table(name, config.data[name], faults.document, folders, memory, named)
+            if table is not None:
+                rows = _selected(table, config.data[name], scalars, faults, memory)
+                _fit(table, known, values, rows, memory)
+        except PlacedFault as fault:
+            faults.problems.append(fault.problem(faults.document))
+    return config if faults.problems else rewritten(config, values)
+
+
+def _selected(
+    table: SourceTable, declared: DataDeclaration, scalars: Mapping[str, Scalar], faults: Faults, memory: int
+) -> Mask | None:
+    """Which rows a source selects; None for all."""
+    if declared.select is None:
+        return None
+    path: ConfigPath = ("data", table.name)
+    arrays = {name: replace(table.array, columns=columns) for name, columns in table.columns.items()}
+    try:
+        rows = _rows(table, memory)
+    except FileFault as fault:
+        raise PlacedFault((*path, "file"), fault.message, fault.hint) from fault
+    found = select_source(declared, path, arrays, rows, scalars, faults, memory)
+    return None if found is None else found.selection.mask(0, rows)
+
+
+def _rows(table: SourceTable, memory: int) -> int:
+    """The number of rows of a table."""
+    if not table.array.is_text:
+        return sum(groups_of(table.array))
+    column = names_in(next(iter(table.columns.values())))[0]
+    of_text = any(wish.key != "fill" for wish in table.wishes.get(column, ()))
+    cells = text_columns(table.array.paths, table.array.reading.dialect, [(column, of_text)], memory)[column, of_text]
+    if isinstance(cells, FileFault):
+        raise cells
+    return len(cells.codes if isinstance(cells, Words) else cells.values)
+
+
+def _asked(declared: Any) -> Iterator[bool]:
+    for key, words in _FITTED.items():
+        yield from (isinstance(value, str) and value in words for value in getattr(declared, key).values())
+
+
+def _fit(
+    table: SourceTable,
+    known: dict[tuple[str, Any, str], Any],
+    values: dict[ConfigPath, dict[str, Any]],
+    rows: Mask | None,
+    memory: int,
+) -> None:
+    for column, wishes in table.wishes.items():
+        for wish in wishes:
+            if not isinstance(wish.value, str) or wish.value not in _FITTED.get(wish.key, ()):
+                continue
+            alone = wish.written in table.columns and len(names_in(table.columns[wish.written])) == 1
+            identity = ("fill" if wish.key == "fill" else "classes", wish.value, wish.written if alone else column)
+            if identity not in known:
+                known[identity] = _fitted(table, column, wish, rows, memory)
+            path = wish.path[:-1]
+            replaced = wish.written if alone or wish.written == column else column
+            values.setdefault((*path, wish.written), {})[replaced] = known[identity]
+
+
+def _fitted(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int) -> Any:
+    try:
+        if wish.key == "fill":
+            return _replacement(table, column, wish, rows, memory)
+        return sorted_classes(_distinct(table.array, column, rows, memory), column, table.array.path.name)
+    except FileFault as fault:
+        raise PlacedFault(wish.path, fault.message, fault.hint) from fault
+
+
+def sorted_classes(words: Iterable[str], column: str, file: str) -> tuple[Class, ...]:
+    """The distinct texts of a column in order: by code point, or as integers if all are integers.
+
+    Raises:
+        FileFault: there are none or too many, or they are numbers with a fraction.
+    """
+    found = sorted(set(words) - {BLANK})
+    if not found:
+        raise FileFault(f"the column `{column}` of {file} holds no text", "leave it out, or list the classes")
+    if len(found) > MOST_CLASSES:
+        message = f"the column `{column}` of {file} holds more than {MOST_CLASSES:,} different texts"
+        raise FileFault(message, "choose another column, or list the classes")
+    integers = [integer_of(word) for word in found]
+    if None not in integers:
+        return tuple(sorted({number for number in integers if number is not None}))
+    if all(map(_is_number, found)):
+        shown = next(word for word, number in zip(found, integers, strict=True) if number is None)
+        message = f"the column `{column}` of {file} holds numbers such as {shown}, which are no classes"
+        raise FileFault(message, "read it as numbers, or list the classes")
+    return tuple(found)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _distinct(array: ArrayFile, column: str, rows: Mask | None, memory: int) -> set[str]:
+    found: set[str] = set()
+    for cells, start in _word_parts(array, column, memory):
+        codes = cells.codes if rows is None else cells.codes[rows[start : start + len(cells.codes)]]
+        found.update(cells.words[code] for code in numpy.unique(codes).tolist())
+        if len(found) > MOST_CLASSES + 1:
+            break
+    return found
+
+
+def check_classes(array: ArrayFile, selection: Selection, memory: int) -> None:
+    """Check that the selected rows of an array have only classes that its reading knows.
+
+    Raises:
+        FileFault: one has another text; the message has its row.
+    """
+    for column in names_in(array.columns):
+        conversion = array.reading.of(column)
+        if not conversion.classes:
+            continue
+        for cells, start in _word_parts(array, column, memory):
+            known = numpy.array(class_codes(cells.words, conversion.classes)) >= 0
+            wrong = ~known[cells.codes] & selection.mask(start, start + len(cells.codes))
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise unknown_class_at(array, column, start + row, cells.words[cells.codes[row]])
+
+
+def _word_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[Words, int]]:
+    if array.is_text:
+        cells = text_columns(array.paths, array.reading.dialect, [(column, True)], memory)[column, True]
+        assert isinstance(cells, Words)
+        yield cells, 0
+        return
+    start = 0
+    for path in array.paths:
+        for _, found in column_parts(path, [column]):
+            yield words_in(found[column], path.name, column), start
+            start += len(found[column])
+
+
+def _number_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[Numbers, int]]:
+    if array.is_text:
+        cells = text_columns(array.paths, array.reading.dialect, [(column, False)], memory)[column, False]
+        if isinstance(cells, FileFault):
+            raise cells
+        assert isinstance(cells, Numbers)
+        yield cells, 0
+        return
+    start = 0
+    for path in array.paths:
+        for first, found in column_parts(path, [column]):
+            yield numbers_in(found[column], path.name, column, first), start
+            start += len(found[column])
+
+
+def _replacement(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int) -> float:
+    """The mean or the median of the numbers of a column that are there."""
+    total, count = numpy.float64(0), 0
+    kept: list[Array] = []
+    for cells, start in _number_parts(table.array, column, memory):
+        values = as_floating(cells).values
+        values = values if rows is None else values[rows[start : start + len(values)]]
+        values = values[~numpy.isnan(values)]
+        count += len(values)
+        if wish.value == "median":
+            kept.append(values)
+            if 24 * count > memory:
+                raise FileFault(f"the median of `{column}` needs more memory than there is", "write `mean`")
+        elif len(values):
+            total = numpy.cumsum(numpy.concatenate([[total], values]))[-1]
+    if not count:
+        message = f"the column `{column}` of {table.array.path.name} holds no number to take the {wish.value} of"
+        raise FileFault(message, "write a number")
+    result = float(numpy.median(numpy.concatenate(kept)) if wish.value == "median" else total / count)
+    if not numpy.isfinite(result):
+        message = f"the {wish.value} of the column `{column}` of {table.array.path.name} is {result}"
+        raise FileFault(message, "write a number")
+    return result

@@ -1,0 +1,212 @@
+"""What a data file holds: its columns or arrays, and for text tables the dialect that its lines show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from runner.config import Dialect
+from runner.language.dtypes import dtype_name
+from runner.plan.data.arrays import array_names
+from runner.plan.data.files import ArrayFile, FileFault, describe, open_array, table_names
+from runner.plan.data.raw_columns import raw_blocks
+from runner.plan.data.tables.byte_blocks import byte_blocks
+from runner.plan.data.tables.cells import BLANK, Array, is_usual_missing
+from runner.plan.data.tables.conversions import Reading
+from runner.plan.data.tables.header import DELIMITERS, recognised
+from runner.plan.data.tables.text_table import column_names
+
+MOST_DISTINCT = 10_000
+"""Maximum distinct values to count."""
+
+_COMMENTS = ("#", "%", "//")
+_COLUMNS_AT_ONCE = 64
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
+@dataclass(slots=True)
+class ColumnSummary:
+    """What one column of a table holds."""
+
+    name: str
+    decimal: str = "."
+    rows: int = 0
+    missing: int = 0
+    kinds: set[str] = field(default_factory=set)
+    least: Any = None
+    largest: Any = None
+    distinct: set[str] | None = field(default_factory=set)  # of text; None: more than `MOST_DISTINCT`
+
+    @property
+    def kind(self) -> str:
+        """The kind of all cells that are not missing."""
+        if self.kinds <= {"integers", "numbers"} and self.kinds:
+            return "numbers" if "numbers" in self.kinds else "integers"
+        return next(iter(self.kinds)) if len(self.kinds) == 1 else "text" if self.kinds else "nothing"
+
+    def add(self, cells: Array, absent: Sequence[str]) -> None:
+        """Add some cells."""
+        self.rows += len(cells)
+        if cells.dtype == object:
+            words, counts = numpy.unique(cells.astype(str), return_counts=True)
+            for word, count in zip(words.tolist(), counts.tolist(), strict=True):
+                if word in absent:
+                    self.missing += count
+                else:
+                    self._word(word)
+            return
+        there = cells[~numpy.isnan(cells)] if cells.dtype.kind == "f" else cells
+        self.missing += len(cells) - len(there)
+        if len(there):
+            kind = {"b": "booleans", "i": "integers"}.get(cells.dtype.kind, "numbers")
+            self.kinds.add(kind)
+            self._range(there.min().item(), there.max().item())
+
+    def _word(self, word: str) -> None:
+        number = _number(word, self.decimal)
+        self.kinds.add("dates" if _DATE.fullmatch(word) else "text" if number is None else _kind(number))
+        self._range(*(2 * [word if number is None else number]))
+        if self.distinct is not None:
+            self.distinct.add(word)
+            if len(self.distinct) > MOST_DISTINCT:
+                self.distinct = None
+
+    def _range(self, least: Any, largest: Any) -> None:
+        if self.least is None or isinstance(least, str) == isinstance(self.least, str):
+            self.least = least if self.least is None else min(self.least, least)
+            self.largest = largest if self.largest is None else max(self.largest, largest)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """What a data file holds."""
+
+    array: ArrayFile
+    dialect: dict[str, Any]  # the keys of a text table that are not the defaults
+    columns: tuple[ColumnSummary, ...] = ()  # of a table
+    arrays: tuple[tuple[str | None, tuple[int, ...], str], ...] = ()  # of other files: key, shape and dtype
+
+    @property
+    def rows(self) -> int:
+        return self.columns[0].rows if self.columns else 0
+
+
+def summarise(path: Path) -> FileSummary:
+    """What a file holds.
+
+    Raises:
+        FileFault: it cannot be read.
+    """
+    array = open_array(path.name, path.parent)
+    if not array.is_table:
+        texts = [path.name if key is None else f"{path.name}#{key}" for key in array_names(path)]
+        found = [open_array(text, path.parent) for text in texts]
+        described = [(each.key, *describe(each)) for each in found]
+        return FileSummary(array, {}, arrays=tuple((key, shape, dtype_name(kind)) for key, shape, kind in described))
+    keys = _dialect(array) if array.is_text else {}
+    array = replace(array, reading=Reading(Dialect(**keys)))
+    columns = _columns(array, (BLANK,))
+    absent = _missing_texts(columns) if array.is_text else []
+    if any(column.missing for column in columns):
+        absent = [None, *absent]
+    if absent:
+        keys["missing"] = absent
+        array = replace(array, reading=Reading(Dialect(**keys)))
+        columns = _columns(array, array.reading.dialect.missing)
+    return FileSummary(array, keys, tuple(columns))
+
+
+def _columns(array: ArrayFile, absent: Sequence[str]) -> list[ColumnSummary]:
+    names = list(dict.fromkeys(table_names(array)))
+    found = [ColumnSummary(name, array.reading.dialect.decimal) for name in names]
+    for start in range(0, len(found), _COLUMNS_AT_ONCE):
+        some = found[start : start + _COLUMNS_AT_ONCE]
+        for block in raw_blocks(array, [column.name for column in some]):
+            for column in some:
+                column.add(block[column.name], absent)
+    return found
+
+
+def _missing_texts(columns: Sequence[ColumnSummary]) -> list[Any]:
+    """The texts that mean a missing number in columns that hold numbers otherwise."""
+    found: list[Any] = []
+    for column in columns:
+        words = column.distinct or set()
+        texts = {word for word in words if _number(word, column.decimal) is None}
+        if texts and len(texts) < len(words) and all(map(is_usual_missing, texts)):
+            found += sorted(texts - set(found))
+    return found
+
+
+def _dialect(array: ArrayFile) -> dict[str, Any]:
+    """The keys that a text table needs, by its first lines and its bytes."""
+    found: dict[str, Any] = {}
+    encoding = _encoding(array.path)
+    if encoding is not None:
+        found["encoding"] = encoding
+    usual = DELIMITERS[array.suffix]
+    head = next(byte_blocks(array.path, Dialect(**found), usual), None)
+    text = "" if head is None else head.content[: 1 << 16].decode(errors="replace")
+    lines = text.splitlines()
+    comment = next((mark for mark in _COMMENTS if lines and lines[0].startswith(mark)), None)
+    if comment is not None and len(lines) > 1 and lines[0].count(usual) != lines[1].count(usual):
+        found["comment"] = comment
+        text = "\n".join(line for line in lines if not line.startswith(comment))
+    first = text.partition("\n")[0]
+    if usual not in first and (other := recognised(text, usual)) is not None:
+        found["delimiter"] = other
+    delimiter = found.get("delimiter", usual)
+    cells = [cell.strip() for line in text.splitlines()[1:50] for cell in line.split(delimiter)]
+    if delimiter != "," and any(map(_DECIMAL_COMMA.fullmatch, cells)):
+        found["decimal"] = ","
+    try:
+        column_names(array.paths, Dialect(**found))
+    except FileFault as fault:
+        if "names no columns" not in fault.message:
+            raise
+        found["header"] = False
+    return found
+
+
+def _encoding(path: Path) -> str | None:
+    """The encoding of a text table, or None if it is UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    try:
+        for _ in byte_blocks(path, Dialect(quote=None), ","):
+            pass
+    except FileFault as fault:
+        if "is not UTF-8" not in fault.message:
+            raise
+        return "cp1252" if _decodes(path, "cp1252") else "latin-1"
+    return None
+
+
+def _decodes(path: Path, encoding: str) -> bool:
+    try:
+        for _ in byte_blocks(path, Dialect(quote=None, encoding=encoding), ","):
+            pass
+    except FileFault:
+        return False
+    return True
+
+
+def _number(text: str, decimal: str) -> float | int | None:
+    for kind in (int, float):
+        try:
+            return kind(text.replace(decimal, "."))
+        except ValueError:
+            continue
+    return None
+
+
+def _kind(number: float | int) -> str:
+    return "integers" if isinstance(number, int) else "numbers"

@@ -1,0 +1,147 @@
+"""Finds the file with the weights that `from_run` names. Nothing in a run directory is followed or trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.config.record_models import FromRun
+from runner.config.run_paths import LATEST, is_run, resolved_run
+from runner.errors import did_you_mean, listing
+from runner.plan.data.arrays import safetensors_contents
+from runner.plan.data.sandbox import FileFault, is_allowed, locate, permitted
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
+
+WEIGHTS_FILE = "weights.safetensors"
+BEST_FILE = "weights-best.safetensors"
+FITTED_FILE = "fitted.safetensors"
+"""The tensors that a run computed from data."""
+CHECKPOINTS_FOLDER = "checkpoints"
+LAST, BEST = "last", "best"
+"""The weights at the end of a run, and the best ones. `last` is also the tag of the state that a run keeps."""
+
+_FILES = {LAST: WEIGHTS_FILE, BEST: BEST_FILE}
+_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A file with weights.
+
+    Attributes:
+        path: the file, with links resolved.
+        name: its name in messages.
+        directory: the run directory; None for a weights file.
+        checkpoint: the content of the checkpoint that the file belongs to, if it does.
+    """
+
+    path: Path
+    name: str
+    directory: Path | None
+    checkpoint: dict[str, Any] | None = None
+
+
+def find_weights(declared: FromRun, folder: Path, allowed: Iterable[Path]) -> Weights:
+    """The file with the weights of a declaration.
+
+    Args:
+        folder: the folder of the file with the declaration.
+        allowed: folders from which reading is allowed, besides `folder`.
+    Raises:
+        FileFault: the run is outside these folders or is missing, or has no such weights.
+    """
+    allowed = tuple(allowed)
+    if declared.run.lower().endswith(_SUFFIX):
+        return _weights_file(declared, locate(declared.run, folder, allowed))
+    directory = _run_directory(declared.run, folder, allowed)
+    at = declared.at or LAST
+    name = f"{directory.parent.name}/{directory.name}"
+    try:
+        with Folder(directory) as run:
+            file = None if declared.optimizer else _FILES.get(at)
+            if file is not None and (at == LAST or run.holds(file)):
+                run.open(file).close()
+                return Weights(directory / file, f"{name}/{file}", directory)
+            return _of_checkpoint(run, directory, name, at, declared.optimizer)
+    except FileNotFoundError:
+        hint = "a run writes them when it ends, unless it says `log: {weights: false}`"
+        raise FileFault(f"{name} kept no weights", hint) from None
+    except OSError as error:
+        raise FileFault(f"the weights of {name} cannot be read: {error.strerror}", "restore the run") from error
+
+
+def rows_of(directory: Path) -> int | None:
+    """The number of rows of a run when it wrote its weights; None if it left none."""
+    try:
+        with Folder(directory) as run, run.open(WEIGHTS_FILE) as file:
+            _, _, metadata = safetensors_contents(file, os.fstat(file.fileno()).st_size, WEIGHTS_FILE)
+        return int(metadata["row"]) + 1
+    except (OSError, KeyError, ValueError, FileFault):
+        return None
+
+
+def _weights_file(declared: FromRun, path: Path) -> Weights:
+    if declared.at != LAST:
+        message = f"{path.name} is a weights file, which has no `{declared.at}`"
+        raise FileFault(message, "remove `at`, or name a run directory", field="at")
+    if declared.optimizer:
+        message = f"{path.name} is a weights file, which has no state of optimizers"
+        raise FileFault(message, "remove `optimizer`, or name a run directory", field="optimizer")
+    return Weights(path, path.name, None)
+
+
+def _run_directory(text: str, folder: Path, allowed: tuple[Path, ...]) -> Path:
+    path = permitted(text, folder, allowed)
+    directory = resolved_run(path)
+    if not is_allowed(directory, (folder, *allowed)):
+        hint = "move it below the config's own folder, or allow its folder with --allow FOLDER"
+        raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
+    if is_run(directory):
+        return directory
+    if path.name == LATEST and path.parent.is_dir():
+        raise FileFault(f"there is no run in {Path(text).parent}", "record one, or name another folder")
+    if not path.exists():
+        raise FileFault(f"there is no run {text}", "`steprun runs` lists the recorded runs")
+    raise FileFault(f"{text} is not a run directory: it has no run.json", "write the path of a run, or of its weights")
+
+
+def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: bool) -> Weights:
+    """The weights in the checkpoint with a tag."""
+    try:
+        with run.folder(CHECKPOINTS_FOLDER) as folder:
+            tags = [file.removesuffix(".json") for file in folder.names(".json")]
+            if at in tags:
+                content = _checkpoint(folder, f"{at}.json", f"{name}/{CHECKPOINTS_FOLDER}/{at}.json")
+                file = content["tensors"]
+                folder.open(file).close()
+                path = directory / CHECKPOINTS_FOLDER / file
+                return Weights(path, f"{name}/{CHECKPOINTS_FOLDER}/{file}", directory, content)
+    except FileNotFoundError:
+        tags = []
+    field = "optimizer" if optimizer and at in _FILES else "at"
+    if at == LAST:
+        kept = "a run with a loop keeps it when it ends, unless it says `log: {weights: false}`"
+        raise FileFault(f"{name} kept no state", kept, field=field)
+    found = [tag for tag in (LAST, *tags) if not tag.isdigit()]
+    hint = did_you_mean(at, found, f"it has {listing(dict.fromkeys(found))}")
+    raise FileFault(f"{name} has no checkpoint `{at}`", hint, field=field)
+
+
+def _checkpoint(folder: Folder, file: str, shown: str) -> dict[str, Any]:
+    """The content of a checkpoint's JSON file, if its digest matches."""
+    try:
+        content = parse_json(folder.read(file, LARGEST_JSON))
+    except ValueError as error:
+        raise FileFault(f"{shown} is damaged: it is not JSON", "name another checkpoint") from error
+    digest = content.pop("digest", None) if isinstance(content, dict) else None
+    if digest is None or digest != hashlib.sha256(json.dumps(content).encode()).hexdigest():
+        raise FileFault(f"{shown} is damaged: its digest does not match", "name another checkpoint")
+    if not isinstance(content.get("tensors"), str):
+        raise FileFault(f"{shown} is damaged: it names no tensors", "name another checkpoint")
+    found: dict[str, Any] = content
+    return found

@@ -1,0 +1,88 @@
+"""Writes the weights of a run to `weights.safetensors`, and reads them back one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from runner.engine.state import State
+from runner.errors import Problem, RunError, UsageError
+from runner.plan.data.arrays import open_safetensors, read_values, safetensors_entries
+from runner.plan.data.sandbox import FileFault
+from runner.plan.plan import Plan
+from runner.plan.tensors.run_files import WEIGHTS_FILE
+from runner.record.checkpoints.config_fields import config_digest
+from runner.record.checkpoints.tensor_file import pieces_of
+from runner.record.directory import write_atomically
+from runner.safe_files import Folder
+
+
+def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_FILE) -> None:
+    """Write the weights of a run atomically, each under its own name, in its true dtype.
+
+    The metadata has the digest of the run's config and the number of the last row.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    weights = {key: parameter.detach() for key, parameter in state.parameters.items()}
+    metadata = {
+        "format": "pt",
+        "run": plan.name,
+        "config": config_digest(plan.config.document),
+        "row": str(state.row - 1),
+    }
+    try:
+        write_atomically(directory / name, pieces_of(weights, metadata))
+    except OSError as error:
+        message = f"cannot write {name} to {directory}: {error.strerror or error}"
+        raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error
+
+
+class Weights(Mapping[str, Tensor]):
+    """The weights that a run left, by name; each access reads one tensor from the file.
+
+    Raises:
+        UsageError: the run left no weights.
+        RunError: the file is damaged.
+    """
+
+    __slots__ = ("_names", "path")
+
+    def __init__(self, directory: Path, name: str = WEIGHTS_FILE) -> None:
+        self.path = Path(os.path.realpath(directory)) / name
+        try:
+            with Folder(directory) as folder, folder.open(name) as file:
+                _, entries = safetensors_entries(file, os.fstat(file.fileno()).st_size, name)
+        except FileNotFoundError as error:
+            hint = "a run writes it when it ends, unless it says `log: {weights: false}`"
+            raise UsageError(Problem(f"{directory} has no {name}", hint)) from error
+        except OSError as error:
+            raise UsageError(f"cannot read {directory / name}: {error.strerror}") from error
+        except FileFault as fault:
+            raise self._damaged(fault) from fault
+        self._names = tuple(entries)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        try:
+            with open_safetensors(self.path, name) as (header, stream):
+                return read_values(header, stream, f"{self.path.name}#{name}")
+        except FileFault as fault:
+            raise self._damaged(fault) from fault
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"<Weights {self.path}: {', '.join(self._names)}>"
+
+    def _damaged(self, fault: FileFault) -> RunError:
+        return RunError(Problem(f"{self.path} is damaged: {fault.message}", fault.hint))

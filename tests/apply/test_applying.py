@@ -1,0 +1,382 @@
+"""`steprun apply`: values of every sample of a file, in its order, with the bits of the same batches by hand."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+
+import runner
+from runner.cli.main import main
+from runner.errors import Problem
+from runner.record.apply.applying import Request, apply
+from tests.apply.runs import by_hand, samples, table, trained, write
+from tests.tables import over
+
+NEW = 300
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
+    return trained(tmp_path_factory.mktemp("apply"))
+
+
+def applied(
+    run: runner.Run, file: Path, to: Path, values: str = "probabilities,label", **options: object
+) -> tuple[pyarrow.Table, list[str]]:
+    """The table that `apply` writes for a file, and its warnings."""
+    warned: list[Problem] = []
+    request = Request(tuple(values.split(",")), str(to), (f"train.file={file}",), **options)  # type: ignore[arg-type]
+    count = apply(run.path, request, warn=warned.append)
+    found = pyarrow.parquet.read_table(to) if to.suffix == ".parquet" else pyarrow.csv.read_csv(to)
+    assert len(found) == count
+    return found, [problem.message for problem in warned]
+
+
+def without_target(rows: int = NEW, seed: int = 1) -> dict[str, numpy.ndarray]:
+    return {name: column for name, column in table(rows, seed).items() if name != "y"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("batch_size", [1, 64, 300, 1000])
+def test_values_have_the_bits_of_the_same_batches_by_hand(
+    run: runner.Run, tmp_path: Path, suffix: str, batch_size: int
+) -> None:
+    columns = without_target()
+    file = write(tmp_path / f"new{suffix}", columns, row_group=110)
+    found, warned = applied(run, file, tmp_path / "out.parquet", batch_size=batch_size)
+    assert warned == []
+    expected = [by_hand(run, part) for part in samples(columns).split(batch_size)]
+    assert found.column_names == ["probabilities", "label"]
+    assert found.schema.field("probabilities").type == pyarrow.list_(pyarrow.float32(), 3)
+    assert found.schema.field("label").type == pyarrow.int64()
+    probabilities = numpy.array(found["probabilities"].to_pylist(), numpy.float32)
+    assert (probabilities == torch.cat([part["probabilities"] for part in expected]).numpy()).all()
+    assert found["label"].to_pylist() == torch.cat([part["label"] for part in expected]).tolist()
+
+
+def test_csv_has_a_column_for_each_element(run: runner.Run, tmp_path: Path) -> None:
+    file = write(tmp_path / "new.parquet", without_target(5))
+    found, _ = applied(run, file, tmp_path / "out.csv", columns=("id",))
+    assert found.column_names == ["id", "probabilities[0]", "probabilities[1]", "probabilities[2]", "label"]
+    expected = by_hand(run, samples(without_target(5)))
+    assert found["id"].to_pylist() == [1000, 1001, 1002, 1003, 1004]
+    for place in range(3):
+        written = numpy.array(found[f"probabilities[{place}]"].to_pylist()).astype(numpy.float32)
+        assert (written == expected["probabilities"][:, place].numpy()).all()  # enough digits for the same bits
+
+
+def test_copied_columns_keep_their_text(run: runner.Run, tmp_path: Path) -> None:
+    names = ["007", 'a "quoted" name', "comma, here", "ü", "1e3"]
+    columns = {**without_target(5), "who": names}
+    for source in (write(tmp_path / "new.csv", columns), write(tmp_path / "new.parquet", columns)):
+        found, _ = applied(run, source, tmp_path / "out.parquet", columns=("who", "id"), force=True)
+        assert found.column_names == ["who", "id", "probabilities", "label"]
+        assert found["who"].to_pylist() == names
+        options = pyarrow.csv.ConvertOptions(column_types={"who": pyarrow.string()})
+        applied(run, source, tmp_path / "out.csv", columns=("who",), force=True)
+        assert pyarrow.csv.read_csv(tmp_path / "out.csv", convert_options=options)["who"].to_pylist() == names
+
+
+def test_the_declared_source_is_used_without_another_file(run: runner.Run, tmp_path: Path) -> None:
+    request = Request(("label", "sure"), str(tmp_path / "out.parquet"), ("valid",), allow=(str(run.path.parents[2]),))
+    assert apply(run.path, request, warn=print) == 53
+    found = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert found["label"].to_pylist() == by_hand(run, samples(table()))["label"].tolist()
+
+
+def test_integers_in_a_column_that_was_floating_are_read_in_its_dtype(run: runner.Run, tmp_path: Path) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text("a,b\n1,2\n3,4\n", encoding="utf-8")
+    found, _ = applied(run, file, tmp_path / "out.parquet", values="label")
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert found["label"].to_pylist() == by_hand(run, x)["label"].tolist()
+
+
+def test_warnings(run: runner.Run, tmp_path: Path) -> None:
+    columns = without_target(20)
+    columns["b"][7] = numpy.nan
+    file = write(tmp_path / "new.parquet", columns)
+    _, warned = applied(run, file, tmp_path / "out.parquet", values="centred,noisy")
+    assert warned == [
+        "nan-in-data: sample 7 of `x` in `train` is NaN",
+        "`centred` may depend on the other samples of its batch, and so on --batch-size",
+        "`noisy` draws random numbers although `training` is false",
+    ]
+
+
+def test_random_values_are_the_same_again(run: runner.Run, tmp_path: Path) -> None:
+    file = write(tmp_path / "new.parquet", without_target(20))
+    first, _ = applied(run, file, tmp_path / "one.parquet", values="noisy", batch_size=6)
+    second, _ = applied(run, file, tmp_path / "two.parquet", values="noisy", batch_size=6)
+    assert first.equals(second)
+
+
+FAULTS = [
+    (["--values", "probabilites"], "the run has no named value `probabilites`\n      = did you mean `probabilities`?"),
+    (["--values", ","], "--values names no value\n      = name the values to compute, with commas"),
+    (
+        ["--values", "label,label"],
+        "`label` is named twice\n      = name each column and value once",
+    ),
+    (
+        ["--values", "loss", "--data", "valid"],
+        "`loss` has one value for a batch of 53, not an entry for each sample\n"
+        "      = name another value: h, logits, probabilities, label, centred, pair, noisy, loss",
+    ),
+    (["--values", "pair"], "`pair` is not a tensor\n      = name a value that is one tensor"),
+    (
+        ["--values", "loss"],
+        "^ new.csv has no column `y`\n      = it has id, a, b",
+    ),
+    (
+        ["--values", "label", "--data", "trian.file=new.csv"],
+        "the run has no data source `trian`\n      = did you mean `train`?",
+    ),
+    (
+        ["--values", "label", "--data", "train=new.csv"],
+        "--data train=new.csv names no key of `train`\n      = write --data train.file=new.csv",
+    ),
+    (
+        ["--values", "label", "--data", "valid"],
+        None,
+    ),
+    (
+        ["--values", "label", "--columns", "idd"],
+        "new.csv has no column `idd`\n      = did you mean `id`?",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=text.csv"],
+        "text.csv:2 holds `high`, which is not a number in the column `b`\n"
+        "      = write `classes: {b: sorted}` to number its texts, or select other columns",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=blank.csv"],
+        "blank.csv:2 holds nothing in the column `b`\n      = write `missing: [null]` to read it as NaN",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=null.parquet"],
+        "the column `b` of null.parquet has a null in row 1\n"
+        "      = write `missing: [null]` to read nulls as NaN, or `fill` them",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=empty.csv"],
+        "empty.csv has a header and no rows\n      = add rows",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=empty.parquet"],
+        "the source `train` has no samples\n      = use a file with samples",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=huge.parquet"],
+        "huge.parquet holds 1e+300 in row 0 of the column `a`, which does not fit float32: it is beyond 3.40282e+38, "
+        "the largest float32\n      = write a `dtype` that holds it, or correct the value",
+    ),
+    (["--values", "label", "--at", "bets"], "has no checkpoint `bets`\n      = it has last"),
+    (["--values", "label", "--to", "out.xlsx"], "out.xlsx is neither a .parquet, .csv nor .tsv file"),
+    (["--values", "label", "--to", "there.csv"], "there.csv exists\n      = write --force to replace it, or choose"),
+    (["--values", "label", "--to", "no/out.csv"], "there is no folder no\n      = make it, or choose another"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "new.csv", without_target(5))
+    (tmp_path / "text.csv").write_text("a,b\n1,high\n", encoding="utf-8")
+    (tmp_path / "blank.csv").write_text("a,b\n1,\n", encoding="utf-8")
+    (tmp_path / "empty.csv").write_text("a,b\n", encoding="utf-8")
+    (tmp_path / "there.csv").write_text("precious\n", encoding="utf-8")
+    write(tmp_path / "null.parquet", {"a": [1.0, 2.0], "b": [1.0, None]})
+    write(tmp_path / "empty.parquet", {"a": numpy.zeros(0), "b": numpy.zeros(0)})
+    write(tmp_path / "huge.parquet", {"a": [1e300], "b": [1.0]})
+    return tmp_path
+
+
+@pytest.mark.parametrize(("arguments", "text"), FAULTS, ids=range(len(FAULTS)))
+def test_each_fault_has_its_text(
+    run: runner.Run, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str | None
+) -> None:
+    given = arguments if "--data" in arguments else [*arguments, "--data", "train.file=new.csv"]
+    given = given if "--to" in given else [*given, "--to", "out.csv"]
+    before = sorted(path.name for path in folder.iterdir())
+    code = main(["apply", str(run.path), *given, "--allow", str(run.path.parents[2])])
+    error = capsys.readouterr().err
+    if text is None:
+        assert code == 0
+        assert error == "53 samples: out.csv\n"
+        return
+    assert code != 0
+    assert text in error
+    assert "Traceback" not in error
+    assert sorted(path.name for path in folder.iterdir()) == before  # nothing half-written
+    assert (folder / "there.csv").read_text(encoding="utf-8") == "precious\n"
+
+
+def test_force_replaces_a_file_and_standard_output_has_csv(
+    run: runner.Run, folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    common = ["apply", str(run.path), "--data", "train.file=new.csv", "--values", "label", "--columns", "id"]
+    assert main([*common, "--to", "there.csv", "--force", "--quiet"]) == 0
+    assert capfdbinary.readouterr().err == b""
+    assert main([*common, "--to", "-"]) == 0
+    out = capfdbinary.readouterr().out
+    assert out == (folder / "there.csv").read_bytes()
+    assert pyarrow.csv.read_csv(io.BytesIO(out)).column_names == ["id", "label"]
+
+
+def test_faults_as_json(run: runner.Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["apply", str(run.path), "--values", "lable", "--to", "o.csv", "--format", "json"]
+    assert main(arguments) == 2
+    assert '"the run has no named value `lable`"' in capsys.readouterr().err
+
+
+def test_arrays_in_npy_files_are_read_in_parts(tmp_path: Path) -> None:
+    text = """\
+parameters: {w: {shape: [2, 3], init: ones}}
+data: {train: {columns: {x: x.npy, y: y.npy}, batch_size: 5}}
+expression: |
+  picture = (x @ w).unsqueeze(1) + zeros(1, 2, 3)
+  half = (x @ w).to(bfloat16)
+  loss = mse_loss(picture.mean((1, 2)), y)
+optimizer: {sgd: {lr: 0.1}}
+steps: 1
+"""
+    numpy.save(tmp_path / "x.npy", numpy.ones((10, 2), numpy.float32))
+    numpy.save(tmp_path / "y.npy", numpy.ones(10, numpy.float32))
+    run = trained(tmp_path, text)
+    new = numpy.random.default_rng(0).normal(size=(70_000, 2)).astype(numpy.float32)
+    numpy.save(tmp_path / "new.npy", new)
+    request = Request(("picture", "half"), str(tmp_path / "o.parquet"), (f"train.columns.x={tmp_path}/new.npy",))
+    assert apply(run.path, request, warn=print) == 70_000
+    found = pyarrow.parquet.read_table(tmp_path / "o.parquet")
+    assert found.schema.field("picture").type == pyarrow.list_(pyarrow.list_(pyarrow.float32(), 3), 2)
+    assert found.schema.field("half").type == pyarrow.list_(pyarrow.float32(), 3)
+    w = runner.load_model(run.path).parameters["w"]
+    last = torch.from_numpy(new[-1:]) @ w
+    numpy.testing.assert_allclose(found["picture"][-1].as_py(), [last[0].tolist()] * 2, rtol=1e-6)
+
+
+def test_a_run_directory_can_be_read_from_another_process(run: runner.Run, folder: Path) -> None:
+    """A config that fits on Parquet plans in a new process, whose threads start while memory is limited."""
+    write(folder / "train.parquet", table(5_000))
+    text = """\
+parameters: {w: {shape: [2], init: ones}}
+data: {train: {file: train.parquet, columns: {x: [a, b]}, batch_size: 5}}
+constants: {mean: {init: {expression: train.x.mean(0)}}}
+expression: loss = ((x - mean) @ w).square().mean()
+"""
+    (folder / "fit.yaml").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "validate", "fit.yaml"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_goes_away_leaves_no_file(run: runner.Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("runner.record.apply.applying.arrow_of", fail)
+    request = Request(("label",), "o.parquet", ("train.file=new.csv",))
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        apply(run.path, request, warn=print)
+    assert not list(folder.glob("*o.parquet*"))
+    assert not list(folder.glob(".*o.parquet*"))
+
+
+@over("name", ["label", "probabilities", "logits"])
+def test_values_do_not_depend_on_how_a_file_is_cut(name: str, tmp_path: Path, run: runner.Run) -> None:
+    columns = without_target(97)
+    whole, _ = applied(run, write(tmp_path / "a.parquet", columns), tmp_path / "1.parquet", values=name)
+    cut, _ = applied(run, write(tmp_path / "b.parquet", columns, 13), tmp_path / "2.parquet", values=name, batch_size=5)
+    numpy.testing.assert_allclose(
+        numpy.array(whole[name].to_pylist()), numpy.array(cut[name].to_pylist()), rtol=1e-5, atol=1e-6
+    )
+
+
+FLOWERS = """\
+name: flowers
+parameters: {w: {shape: [features, classes(train.y)], init: {normal: {std: 0.5}}}}
+data:
+  train:
+    file: train.csv
+    columns: {x: ["*"], y: kind}
+    classes: {y: sorted}
+    fill: {x: mean}
+    select: {share: [0, 0.8], stratify: kind}
+    batch_size: 10
+constants:
+  features: train.x.shape[1]
+  mean: {init: {expression: train.x.mean(0)}}
+expression: |
+  logits = (x - mean) @ w
+  label = argmax(logits, -1)
+  wrong = label + 5
+  loss = cross_entropy(logits, y)
+optimizer: {sgd: {lr: 0.1}}
+steps: {epochs: 2}
+"""
+
+KINDS = ("rose", "iris", "tulip")
+
+
+@pytest.fixture(scope="module")
+def flowers(tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
+    folder = tmp_path_factory.mktemp("flowers")
+    columns = table()
+    kinds = [KINDS[number] for number in columns.pop("y")]
+    write(folder / "train.csv", {"a": columns["a"], "b": columns["b"], "kind": kinds})
+    (folder / "flowers.yaml").write_text(FLOWERS, encoding="utf-8")
+    return runner.run(folder / "flowers.yaml", runs_dir=folder / "runs")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_classes_come_out_under_their_names(flowers: runner.Run, tmp_path: Path, suffix: str) -> None:
+    """The file lacks the target and has another column, which the glob of the run does not take."""
+    columns = without_target(30)
+    file = write(tmp_path / f"new{suffix}", columns)
+    found, _ = applied(flowers, file, tmp_path / "o.parquet", "label,logits", classes=("label=y",), columns=("id",))
+    model = runner.load_model(flowers.path)
+    expected = model.value("label", x=samples(columns)).tolist()
+    assert found["label"].to_pylist() == [sorted(KINDS)[index] for index in expected]
+    assert found["id"].to_pylist() == list(range(1000, 1030))
+
+
+def test_the_target_in_the_file_is_not_taken_for_a_column(flowers: runner.Run, tmp_path: Path) -> None:
+    columns = {**without_target(30), "kind": ["rose"] * 30}
+    found, _ = applied(flowers, write(tmp_path / "new.csv", columns), tmp_path / "o.csv", "label", columns=("kind",))
+    assert found["kind"].to_pylist() == ["rose"] * 30
+
+
+def test_fitted_numbers_are_those_of_the_training_rows(flowers: runner.Run, tmp_path: Path) -> None:
+    whole, _ = applied(flowers, write(tmp_path / "a.parquet", without_target(30)), tmp_path / "1.parquet", "logits")
+    one = {name: column[:1] for name, column in without_target(30).items()}
+    alone, _ = applied(flowers, write(tmp_path / "b.parquet", one), tmp_path / "2.parquet", "logits")
+    numpy.testing.assert_allclose(alone["logits"][0].as_py(), whole["logits"][0].as_py(), rtol=1e-5)
+
+
+@over(
+    "classes, values, message",
+    [
+        ("label", "label", "--classes label names no column\n      = write --classes label=COLUMN"),
+        ("lable=y", "label", "--classes names `lable`, which is not in --values\n      = did you mean `label`?"),
+        ("label=x", "label", "the column `x` has no classes\n      = columns with classes are y"),
+        ("logits=y", "logits", "`logits` is not one class index for each sample\n      = name a value of integers"),
+        ("wrong=y", "wrong", r"and there are 3 classes"),
+    ],
+)
+def test_wrong_classes(classes: str, values: str, message: str, flowers: runner.Run, tmp_path: Path) -> None:
+    file = write(tmp_path / "new.csv", without_target(5))
+    with pytest.raises(runner.SteprunError, match=re.escape(message)):
+        applied(flowers, file, tmp_path / "o.csv", values, classes=(classes,))
+    assert not (tmp_path / "o.csv").exists()

@@ -1,0 +1,118 @@
+"""`steprun data`: what it says of a file, against pandas, and a block that a config can paste."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pandas
+import pytest
+import safetensors.numpy
+from typer.testing import CliRunner
+
+import runner
+from runner.cli.app import application
+from tests.tables import over
+
+WINE = pandas.DataFrame(
+    {
+        "alcohol": [9.4, 9.8, 10.1, 11.0],
+        "mass": [1.0, None, 3.0, 2.5],
+        "count": [3, 1, 2, 2],
+        "fixed acidity": [1.5, 2.5, 0.0, -1.0],
+        "color": ["red", "white", "red", "rosé"],
+        "day": ["2024-01-31", "1969-12-31", "1970-01-02", "2024-02-29"],
+        "quality": ["good", "bad", "good", "fair"],
+    }
+)
+
+
+def called(*arguments: str) -> str:
+    result = CliRunner().invoke(application, ["data", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def written(folder: Path, kind: str) -> Path:
+    path = folder / f"wine.{'tsv' if kind == 'tabs' else 'parquet' if kind == 'parquet' else 'csv'}"
+    match kind:
+        case "parquet":
+            WINE.to_parquet(path)
+        case "tabs":
+            WINE.to_csv(path, index=False, sep="\t")
+        case "semicolons":
+            WINE.to_csv(path, index=False, sep=";", decimal=",", na_rep="NA")
+        case "latin-1":
+            WINE.to_csv(path, index=False, encoding="latin-1")
+        case "utf-16":
+            WINE.to_csv(path, index=False, encoding="utf-16")
+        case "comments":
+            path.write_text("# a table\n" + WINE.to_csv(index=False), "utf-8")
+        case _:
+            WINE.to_csv(path, index=False)
+    return path
+
+
+KINDS = ["commas", "tabs", "semicolons", "latin-1", "utf-16", "comments", "parquet"]
+
+
+@over("kind", KINDS)
+def test_the_columns_are_described_as_pandas_does(tmp_path: Path, kind: str) -> None:
+    found = json.loads(called(str(written(tmp_path, kind)), "--json"))
+    assert found["rows"] == len(WINE)
+    columns: dict[str, Any] = {column["name"]: column for column in found["columns"]}
+    assert list(columns) == list(WINE.columns)
+    kinds = {"alcohol": "numbers", "mass": "numbers", "count": "integers", "fixed acidity": "numbers"}
+    assert {name: column["kind"] for name, column in columns.items()} == {
+        **kinds,
+        "color": "text",
+        "day": "dates",
+        "quality": "text",
+    }
+    for name in WINE.columns:
+        assert columns[name]["missing"] == WINE[name].isna().sum()
+        assert (columns[name]["least"], columns[name]["largest"]) == (WINE[name].min(), WINE[name].max())
+    assert columns["color"]["distinct"] == WINE["color"].nunique()
+
+
+@over("kind", KINDS)
+def test_the_block_can_be_pasted(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, kind)
+    block = called(str(path)).partition("\n\n")[2]
+    text = f"parameters: {{w: 1.0}}\n{block}\nexpression: f = w * (x.sum() + y.sum())\n"
+    plan = runner.compile(runner.loads(text, base=str(tmp_path)))
+    assert plan.sources["train"]["x"].shape == (3 + 1 + 3 + 1,)
+    assert plan.sources["train"].samples == len(WINE)
+
+
+@over("suffix", ["npy", "npz", "safetensors"])
+def test_a_block_of_arrays_can_be_pasted(tmp_path: Path, suffix: str) -> None:
+    arrays = {"x": numpy.zeros((4, 2), dtype=numpy.float32), "y": numpy.zeros(4, dtype=numpy.float32)}
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npy":
+        numpy.save(path, arrays["x"])
+    elif suffix == "npz":
+        numpy.savez(path, **arrays)
+    else:
+        safetensors.numpy.save_file(arrays, path)
+    block = called(str(path)).partition("\n\n")[2]
+    text = f"parameters: {{w: 1.0}}\n{block}\nexpression: f = w * x.sum()\n"
+    assert runner.compile(runner.loads(text, base=str(tmp_path))).sources["train"].samples == 4
+
+
+def test_a_table_without_names_gets_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,2,0.5\n3,4,1.5\n")
+    assert "header: false" in called(str(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "a.csv is empty"), (b"x,y\n1\n", "a.csv:2 has 1 cell, and its header names 2 columns")],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    result = CliRunner().invoke(application, ["data", str(tmp_path / "a.csv")])
+    assert result.exit_code == 2
+    assert message in result.output

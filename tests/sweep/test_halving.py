@@ -1,0 +1,157 @@
+"""Halving: the worse points stop, and the others have the bits of the run alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from runner.config import loads
+from runner.errors import ConfigError
+from runner.sweep.choosing.objective import Objective
+from runner.sweep.planning import plan_sweep
+from runner.sweep.points.outcome import Outcome, from_json, joined, to_json
+from runner.sweep.points.space import Point
+from runner.sweep.record.reading import open_sweep, outcomes_on_disk, part_paths
+from runner.sweep.rounds import survivors
+from runner.sweep.running import How, resume_sweep, run_sweep
+from tests.sweep.test_running import Seen, assert_is_the_run_alone, swept
+from tests.tables import over
+
+HEAD = """\
+parameters: {w: {shape: [4], init: {normal: {std: 1}}}}
+constants: {rate: 0.1}
+expression: |
+  noise = 0.01 * rand(1).sum()
+  loss = (w ** 2).sum() + noise
+optimizer: {adam: {lr: rate}}
+steps:
+  - repeat: {times: 25, steps: [train, {assign: {w: 0.99 * w}, every: 7}]}
+  - forward
+log: {every: EVERY}
+"""
+SWEEP = """\
+sweep:
+  grid: {rate: [1e-3, 1e-2, 0.1, 0.3, 0.5, 1e-4], seed: [0, 1]}
+  objective: {minimize: loss, mean_over: seed}
+  halving: {at: [5, 12], keep: 1/2}
+"""
+
+
+def outcome(index: int, loss: float | None, status: str = "paused", rung: int = 0) -> Outcome:
+    scalars = {} if loss is None else {"loss": (loss, loss, loss)}
+    return Outcome(index, str(index), (), status, 1.0, scalars=scalars, rung=rung)
+
+
+@over(
+    ("losses", "keep", "expected"),
+    [
+        ([3.0, 1.0, 2.0], Fraction(1, 3), {1}),
+        ([3.0, 1.0, 2.0], Fraction(1, 2), {1, 2}),  # ceil(1.5)
+        ([1.0, 1.0, 1.0, 1.0], Fraction(1, 2), {0, 1}),  # the lower indices
+        ([math.nan, 2.0, None, 3.0], Fraction(1, 2), {1, 3}),
+        ([math.nan, None, None], Fraction(2, 3), {0, 1}),
+        ([math.inf, 5.0, -math.inf], Fraction(1, 3), {2}),
+    ],
+)
+def test_the_best_points_survive(losses: list[float | None], keep: Fraction, expected: set[int]) -> None:
+    points = [Point(index, {"rate": index}) for index in range(len(losses))]
+    outcomes = {index: outcome(index, loss) for index, loss in enumerate(losses)}
+    assert survivors(Objective("loss", True), points, outcomes, 0, keep) == expected
+
+
+def test_a_failed_point_never_survives() -> None:
+    points = [Point(index, {"rate": index}) for index in range(3)]
+    outcomes = {0: outcome(0, 0.0, "failed"), 1: outcome(1, 2.0), 2: outcome(2, 1.0)}
+    assert survivors(Objective("loss", True), points, outcomes, 0, Fraction(2, 3)) == {2}
+
+
+def test_points_that_are_averaged_stop_together() -> None:
+    points = [Point(index, {"rate": index // 2, "seed": index % 2}) for index in range(6)]
+    outcomes = {index: outcome(index, loss) for index, loss in enumerate([0.0, 9.0, 4.0, 4.0, 1.0, 2.0])}
+    assert survivors(Objective("loss", True, mean_over=("seed",)), points, outcomes, 0, Fraction(2, 3)) == {2, 3, 4, 5}
+
+
+def test_outcomes_of_rungs_join() -> None:
+    part = Outcome(0, "a", (), "paused", 1.0, 4, scalars={"loss": (3.0, 3.0, 9.0)}, recent=(3.0,))
+    first = replace(part, rows=5, scalars={"loss": (2.0, 1.0, 9.0)}, recent=(3.0, 2.0), kept=part)
+    later = Outcome(0, "a", (), "finished", 2.0, 6, scalars={"loss": (1.5, 0.5, 4.0)}, recent=(1.5,), rung=1, first=4)
+    whole = joined([first, later])
+    assert (whole.rows, whole.seconds, whole.status, whole.first) == (10, 3.0, "finished", 0)
+    assert (whole.scalars["loss"], whole.recent) == ((1.5, 0.5, 9.0), (3.0, 1.5))
+    assert from_json(to_json([first, later])) == [first, later]
+
+
+@over(
+    ("halving", "message"),
+    [
+        ("{at: [25], keep: 1/2}", r"no point is compared after iteration 25: its last loop has 25"),
+        ("{at: [12, 5], keep: 1/2}", r"5 does not come after 12"),
+        ("{at: [0], keep: 1/2}", r"expected at least 1, found 0"),
+        ("{at: [5], keep: 1}", r"a fraction of the points lies between 0 and 1, and this is 1"),
+        ("{at: [5], keep: 0}", r"a fraction of the points lies between 0 and 1, and this is 0"),
+        ("{at: [5], keep: x}", r"`x` is not a scalar constant"),
+        ("{at: [5], keep: .nan}", r"a fraction of the points lies between 0 and 1, and this is nan"),
+    ],
+)
+def test_halving_that_cannot_be_is_refused(halving: str, message: str) -> None:
+    text = HEAD.replace("EVERY", "1") + SWEEP.replace("{at: [5, 12], keep: 1/2}", halving)
+    with pytest.raises(ConfigError, match=message):
+        plan_sweep(loads(text), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [1, 4])
+def test_survivors_have_the_bits_of_the_run_alone(every: int, tmp_path: Path) -> None:
+    sweep, plan, seen = swept(tmp_path, SWEEP, HEAD.replace("EVERY", str(every)), jobs=2)
+    table = sweep.table().to_pylist()
+    statuses = [row["status"] for row in table]
+    assert (statuses.count("finished"), statuses.count("stopped")) == (4, 8)  # of 6 rates 3 go on, and then 2
+    assert len(seen.started) == 12 + 6 + 4
+    for index, status in enumerate(statuses):
+        if status == "finished":
+            assert_is_the_run_alone(sweep, plan, index)
+            assert table[index]["rows"] == len(sweep.run(index))
+            losses = [float(loss) for loss in sweep.run(index).values("loss") if loss is not None]
+            assert table[index]["loss.min"] == min(losses)
+        else:
+            assert float(sweep.run(index).tensor("loss")[-1]) == table[index]["objective"]
+
+
+@pytest.mark.slow
+def test_halving_goes_on_after_a_stop_with_the_same_survivors(tmp_path: Path) -> None:
+    whole, _, _ = swept(tmp_path, SWEEP, HEAD.replace("EVERY", "4"), jobs=1)
+    other = tmp_path / "other"
+    other.mkdir()
+
+    class Stopping(Seen):
+        def ended(self, outcomes: object) -> None:
+            super().ended(outcomes)
+            if any(outcome.rung == 1 for outcome in self.outcomes):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _run(other, Stopping())
+    (directory,) = (other / "sweeps" / "swept").iterdir()
+    done = {(outcome.identity, outcome.rung) for rungs in outcomes_on_disk(directory).values() for outcome in rungs}
+    plan, how = resume_sweep(directory, How(jobs=2))
+    seen = Seen()
+    run_sweep(directory, plan, how, seen)
+    assert len(seen.started) == 12 + 6 + 4 - len(done)
+    left = [each.drop_columns("seconds").to_pylist() for each in (whole.table(), open_sweep(directory).table())]
+    assert left[0] == left[1]
+    assert list(part_paths(directory))
+
+
+def _run(folder: Path, watch: Seen) -> None:
+    from runner.config import load
+    from runner.sweep.running import start_sweep
+    from tests.sweep.configs import written
+
+    config = load(written(folder, SWEEP, HEAD.replace("EVERY", "4")))
+    plan = plan_sweep(config, {})
+    directory = start_sweep(config, plan, {}, folder / "sweeps", How())
+    run_sweep(directory, plan, How(jobs=1), watch)
