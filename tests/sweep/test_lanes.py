@@ -12,15 +12,17 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
+from runner.cli.commands.sweeping import _check_lanes
 from runner.cli.output.sweep_progress import lanes_line
-from runner.config import load
-from runner.errors import ConfigError
+from runner.config import load, overridden
+from runner.errors import ConfigError, UsageError
 from runner.plan import compile
 from runner.sweep.lanes.chunk import run_chunk
 from runner.sweep.lanes.comparing import difference_between
 from runner.sweep.lanes.grouping import ALONE, Grouping, check_some
 from runner.sweep.lanes.varying import varying
 from runner.sweep.planning import SweepPlan, plan_sweep
+from runner.sweep.points.identity import Identities
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.space import without_sweep
 from runner.sweep.record.reading import open_sweep
@@ -185,6 +187,36 @@ def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (len(close.outcomes), close.difference) == (8, "`loss` differs by 1e-9")
     exact = run_chunk(Work(without_sweep(plan.base), tmp_path), tasks, lambda: False)
     assert (exact.outcomes, {task.alone for task in exact.alone}) == ((), {"`loss` differs by 1e-9"})
+
+
+@pytest.mark.parametrize(
+    ("lanes", "on", "message"),
+    [
+        ("all", "processes", "--lanes is `all`: it takes `exact`, `close` or `off`"),
+        ("exact", "ray", "--lanes goes with --on processes"),
+    ],
+)
+def test_faults_of_the_option(lanes: str, on: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        _check_lanes(lanes, on)
+
+
+AXES: list[dict[str, list[Any]]] = [
+    {"seed": [0, 1, 2**62], "rate": [1e-5, 0.1, 3]},
+    {"optimizer.sgd.lr": [0.1, 1e-300], "constants.rate": [0.5, 2]},
+    {"parameters.w.init": [1, -0.0, 1e30]},
+]
+
+
+@pytest.mark.parametrize("axes", AXES, ids=str)
+def test_points_that_are_planned_together_have_the_identities_of_each(
+    axes: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    head = HEAD.replace("init: {normal: {std: 1}}", "init: 0.5")
+    plan = plan_sweep(load(written(tmp_path, "", head)), axes)
+    for task in plan.tasks:
+        assert Identities().of(overridden(plan.base, task.overrides)) == task.identity
+    assert len({task.identity for task in plan.tasks}) == len(plan.tasks)
 
 
 def test_the_line_counts_points_by_reason() -> None:

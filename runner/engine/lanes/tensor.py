@@ -40,6 +40,15 @@ class LaneTensor(Tensor):
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"LaneTensor({self.lanes!r})"
 
+    def item(self) -> Any:
+        """The number of each lane, as a float64 tensor of lanes `()`: sums and products of it are those of floats.
+
+        Whatever needs a Python number of it, such as a comparison in an `if`, raises `NotStackable`.
+        """
+        if not self.dtype.is_floating_point:
+            raise NotStackable("a number is read back from a tensor")
+        return self.detach().reshape(()).double()
+
     @property
     def data(self) -> Tensor:
         """The tensor without its autograd history, as of any tensor."""

@@ -115,7 +115,7 @@ def test_writing_in_place_writes_all_lanes_and_their_views() -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: x.sum().item(), "a number is read back from a tensor"),
+        (lambda x: float(x.sum()), "a number is read back from a tensor"),
         (lambda x: bool((x > 0).all()), "a number is read back from a tensor"),
         (lambda x: x[x > 0], "aten.index.Tensor gives other shapes in each run"),
         (lambda x: torch.zeros(4).add_(x), "aten.add_.Tensor writes into a tensor that all runs share"),
@@ -124,6 +124,13 @@ def test_writing_in_place_writes_all_lanes_and_their_views() -> None:
 def test_what_lanes_cannot_compute_is_named(function: Callable[[Tensor], object], message: str) -> None:
     with handled_by(Choosing(True, no_draws).run), pytest.raises(NotStackable, match=message):
         function(LaneTensor(given(4)))
+
+
+def test_the_number_of_a_tensor_is_that_of_each_lane() -> None:
+    stack = given()
+    with handled_by(Choosing(True, no_draws).run):
+        total = 0.5 + LaneTensor(stack).item() * 3
+        assert total.lanes.tolist() == [0.5 + value * 3 for value in stack.tolist()]
 
 
 def test_bits_tell_zero_from_minus_zero_and_take_nan_as_nan() -> None:
