@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from runner.cli.commands.sweeping import _check_lanes
-from runner.cli.output.sweep_progress import lanes_line
+from runner.cli.output.sweep_progress import SweepProgress, lanes_line
 from runner.config import load, overridden
 from runner.errors import ConfigError, UsageError
 from runner.plan import compile
@@ -184,7 +184,11 @@ def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     plan = planned(tmp_path, SEEDS, HEAD)
     tasks = Grouping(plan.base, plan.first, (), None).grouped(plan.tasks)
     close = run_chunk(Work(without_sweep(plan.base), tmp_path, exact=False), tasks, lambda: False)
-    assert (len(close.outcomes), close.difference) == (8, "`loss` differs by 1e-9")
+    assert [outcome.difference for outcome in close.outcomes] == ["`loss` differs by 1e-9"] * 8
+    progress = SweepProgress(8, None, quiet=True)
+    progress.ended([])
+    progress.ended(close.outcomes)
+    assert progress.lanes() == "8 of 8 points in lanes; `loss` differs by 1e-9"
     exact = run_chunk(Work(without_sweep(plan.base), tmp_path), tasks, lambda: False)
     assert (exact.outcomes, {task.alone for task in exact.alone}) == ((), {"`loss` differs by 1e-9"})
 
@@ -197,7 +201,7 @@ def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_faults_of_the_option(lanes: str, on: str, message: str) -> None:
-    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(UsageError, match=f"{re.escape(message)}$"):
         _check_lanes(lanes, on)
 
 

@@ -38,6 +38,7 @@ class SweepProgress:
         self._draws = not quiet and can_draw(sys.stderr)
         self._done: dict[int, bool] = {}  # index → whether it failed
         self._running: set[int] = set()
+        self._difference: str | None = None  # of lanes that are close only
         self._alone: dict[int, str] = {}  # index → why it did not run as a lane; empty if it did
         self._best: tuple[float, int] | None = None
         self._began = time.monotonic()
@@ -58,6 +59,7 @@ class SweepProgress:
             self._done[outcome.index] = outcome.status == "failed"
             if outcome.alone is not None and not self._first:
                 self._alone[outcome.index] = outcome.alone
+                self._difference = self._difference or outcome.difference
             self._note_best(outcome)
             if outcome.status == "failed" and not self._quiet and not self._first:
                 self.clear()
@@ -92,7 +94,8 @@ class SweepProgress:
         """How many points ran as lanes, and why the others did not; None if nothing decided that."""
         if not self._alone or not any(reason != OFF for reason in self._alone.values()):
             return None
-        return lanes_line(list(self._alone.values()))
+        line = lanes_line(list(self._alone.values()))
+        return line if self._difference is None else f"{line}; {self._difference}"
 
     def _note_best(self, outcome: Outcome) -> None:
         if self._objective is None:

@@ -41,7 +41,6 @@ class Chunk:
     rows: pyarrow.Table | None = None
     weights: Weights | None = None
     alone: Sequence[Task] = field(default=())  # points that have to run alone, each with the reason
-    difference: str | None = None  # how lanes and runs alone differ, where that is allowed
 
 
 def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -> Chunk:
@@ -110,12 +109,13 @@ def _result(work: Work, plan: Plan, tasks: Sequence[Task], ran: Ran, seconds: fl
             scalars=scalars[lane],
             recent=recent[lane],
             alone="",
+            difference=worst,
         )
         for lane in sound
     ]
     indices = [tasks[lane].index for lane in sound]
     rows = rows_table(ran, columns, indices, sound)
-    return Chunk(outcomes, columns, rows, weights_table(plan, ran, indices, sound), alone, worst)
+    return Chunk(outcomes, columns, rows, weights_table(plan, ran, indices, sound), alone)
 
 
 def _difference(work: Work, plan: Plan, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]) -> str | None:
