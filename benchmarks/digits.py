@@ -46,13 +46,13 @@ def forward_and_backward() -> None:
         F.cross_entropy(model(images), labels).backward()
 
 
-def by_hand() -> list[float]:
+def by_hand(epochs: int = EPOCHS) -> list[float]:
     """Runs a typical hand-written loop, which indexes batches from tensors in memory."""
     images, labels = digits()
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     losses = []
-    for epoch in range(1, EPOCHS + 1):
+    for epoch in range(1, epochs + 1):
         generator = torch.Generator().manual_seed(
             stream_seed(0, "shuffle", "train", epoch)
         )  # the order that steprun uses

@@ -24,6 +24,7 @@ from benchmarks import (
     parameter,
     peers,
     startup,
+    sweeps,
     transformer,
 )
 from benchmarks.measure import Result, Workload, measured
@@ -37,6 +38,7 @@ _GROUPS = (
     startup.workloads,
     checks.workloads,
     memory.workloads,
+    sweeps.workloads,
     applying.workloads,
     growth.workloads,
     peers.workloads,

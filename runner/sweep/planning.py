@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +21,7 @@ from runner.plan import Plan, PlanLimits, compile
 from runner.plan.program.last_loop import last_loop
 from runner.plan.scalars import integer, number, scalar_constants
 from runner.sweep.choosing.objective import Objective, objective_of
+from runner.sweep.lanes.varying import varying
 from runner.sweep.points.identity import Identities
 from runner.sweep.points.space import Point, Space, space_of, without_sweep
 from runner.sweep.points.task import Task
@@ -87,11 +88,14 @@ def plan_sweep(
     base = without_sweep(config)
     _check_axes(base, space, allowed, limits)
     where = None if config.sweep is None else config.sweep.where
-    points, tasks, repeated, excluded = _points(base, space, where, config)
+    start = next(space.points())
+    first = compile(overridden(base, start.overrides), allowed=allowed, limits=limits)
+    points, tasks, repeated, excluded = _points(base, first, space, where, config)
     if not points:
         hint = "write a condition that some points fulfil"
         raise ConfigError(config.document.problem(("sweep", "where"), "no point fulfils this condition", hint))
-    first = compile(overridden(base, points[0].overrides), allowed=allowed, limits=limits)
+    if points[0].values != start.values:
+        first = compile(overridden(base, points[0].overrides), allowed=allowed, limits=limits)
     objective = _objective(config, first, points)
     halving = _halving(config, first, objective)
     return SweepPlan(
@@ -128,7 +132,10 @@ def _check_axes(base: Config, space: Space, allowed: Sequence[Path], limits: Pla
         first = {path: value for axis in axes for path, value in axis.choices[0].items()}
         for axis in axes:
             step = -(-len(axis.choices) // MOST_PLANNED)
+            plain = _plain_numbers(base, first, allowed, limits)
             for place, choice in enumerate(axis.choices):
+                if place and plain(choice):
+                    continue
                 point = Point(place, {**first, **choice})
                 try:
                     config = overridden(base, point.overrides)
@@ -138,6 +145,23 @@ def _check_axes(base: Config, space: Space, allowed: Sequence[Path], limits: Pla
                     problems |= dict.fromkeys(_in_values(problem, choice) for problem in error.problems)
     if problems:
         raise ConfigError(list(problems)[:MOST_PROBLEMS])
+
+
+def _plain_numbers(
+    base: Config, first: Mapping[str, Any], allowed: Sequence[Path], limits: PlanLimits | None
+) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether values of an axis are numbers that change nothing of a plan but themselves, and are valid."""
+    try:
+        plan = compile(overridden(base, Point(0, first).overrides), allowed=allowed, limits=limits)
+    except ConfigError:
+        return lambda choice: False
+    may_vary = varying(base, plan)
+
+    def plain(choice: Mapping[str, Any]) -> bool:
+        own, shared = may_vary.split(Point(0, choice).overrides)
+        return not shared and may_vary.lane(plan, own) is not None
+
+    return plain
 
 
 def _in_values(problem: Problem, choice: Mapping[str, Any]) -> Problem:
@@ -163,21 +187,27 @@ def renumbered(plan: SweepPlan, known: Mapping[str, int]) -> SweepPlan:
 
 
 def _points(
-    base: Config, space: Space, where: str | None, config: Config
+    base: Config, first: Plan, space: Space, where: str | None, config: Config
 ) -> tuple[tuple[Point, ...], tuple[Task, ...], int, int]:
     """The points of a space without those that `where` excludes and those with equal numbers."""
     identities = Identities()
+    may_vary = varying(base, first)
+    alike: dict[Hashable, Callable[[Mapping[str, float | int]], str]] = {}
     found: dict[str, tuple[Point, Task]] = {}
     excluded = repeated = 0
     for point in space.points():
-        try:
-            each = overridden(base, point.overrides)
-        except ConfigError as error:
-            raise ConfigError([_in_point(problem, point) for problem in error.problems]) from error
-        if where is not None and not _fulfils(where, each, point, config):
-            excluded += 1
-            continue
-        identity = identities.of(each)
+        own, shared = may_vary.split(point.overrides)
+        key = (tuple(own), shared)
+        if where is not None or key not in alike:
+            try:
+                each = overridden(base, point.overrides)
+            except ConfigError as error:
+                raise ConfigError([_in_point(problem, point) for problem in error.problems]) from error
+            if where is not None and not _fulfils(where, each, point, config):
+                excluded += 1
+                continue
+            alike[key] = identities.varied(each)
+        identity = alike[key]({may_vary.place(path): value for path, value in own.items()})
         if identity in found:
             repeated += 1
             continue

@@ -19,8 +19,11 @@ from runner.record.manifest import fingerprint
 from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.executors.executor import Begun, Executor
+from runner.sweep.executors.here import Here
+from runner.sweep.executors.laned import Lanes
 from runner.sweep.executors.processes import Processes
 from runner.sweep.executors.settings import Settings
+from runner.sweep.lanes.grouping import OFF, TIME_LIMIT, Grouping
 from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbered
 from runner.sweep.points.outcome import Outcome, joined
 from runner.sweep.points.space import Point
@@ -61,6 +64,7 @@ class How:
     allowed: tuple[Path, ...] = ()
     limits: PlanLimits | None = None
     command: Sequence[str] | None = field(default=None)
+    lanes: str = "exact"  # or close, off: see `runner.sweep.lanes`
 
 
 def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any]], sweeps_dir: Path, how: How) -> Path:
@@ -234,13 +238,22 @@ def _executor(directory: Path, plan: SweepPlan, how: How) -> Executor:
     objective = plan.objective
     column, recent = (None, 0) if objective is None else (objective.column, objective.recent)
     allowed = (*how.allowed, *plan.base.document.folders())
-    settings = Settings(how.threads, allowed, how.limits, column, recent)
+    settings = Settings(how.threads, allowed, how.limits, column, recent, how.lanes != "close")
     first = next_chunk(directory)
+    grouping = grouping_of(plan, how)
     if how.on == "ray":
         from runner.sweep.executors.ray_tasks import RayTasks
 
         return RayTasks(directory, settings, first=first, address=how.address)
-    return Processes(directory, settings, first=first, jobs=how.jobs, time_limit=how.time_limit)
+    pool = Processes(directory, settings, first=first, jobs=how.jobs, time_limit=how.time_limit)
+    return Lanes(grouping, lambda take_number: Here(directory, settings, take_number), pool)
+
+
+def grouping_of(plan: SweepPlan, how: How) -> Grouping:
+    """How the points of a sweep are grouped into chunks of lanes."""
+    alone = OFF if how.lanes == "off" else TIME_LIMIT if how.time_limit is not None else None
+    room = None if plan.first.memory is None else plan.first.memory // 2
+    return Grouping(plan.base, plan.first, how.allowed, how.limits, how.jobs, room, alone)
 
 
 def cannot_write(directory: Path, error: OSError) -> RunError:

@@ -62,9 +62,9 @@ def assert_is_the_run_alone(sweep: Sweep, plan: SweepPlan, index: int) -> None:
             assert (left is None and right is None) or torch.equal(left, right), name  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_each_point_has_the_bits_of_the_run_alone(jobs: int, tmp_path: Path) -> None:
-    sweep, plan, seen = swept(tmp_path, jobs=jobs)
+@pytest.mark.parametrize(("jobs", "lanes"), [(1, "off"), (2, "off"), (1, "exact")])
+def test_each_point_has_the_bits_of_the_run_alone(jobs: int, lanes: str, tmp_path: Path) -> None:
+    sweep, plan, seen = swept(tmp_path, jobs=jobs, lanes=lanes)
     assert (sweep.status, len(sweep), sorted(seen.started)) == ("finished", 6, list(range(6)))
     for index in range(6):
         assert_is_the_run_alone(sweep, plan, index)
@@ -121,7 +121,9 @@ def test_a_point_that_fails_is_a_row_and_the_others_go_on(tmp_path: Path) -> Non
 
 
 def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
-    sweep, _, seen = swept(tmp_path, "sweep: {grid: {rate: [1e30, 0.1, 0.2, 0.3]}}\n", jobs=1, fail_fast=True)
+    sweep, _, seen = swept(
+        tmp_path, "sweep: {grid: {rate: [1e30, 0.1, 0.2, 0.3]}}\n", jobs=1, fail_fast=True, lanes="off"
+    )
     assert sweep.status == "failed"
     assert [outcome.status for outcome in seen.outcomes] == ["failed"]
 
@@ -161,7 +163,7 @@ def wait_for_parts(folder: Path, count: int, process: subprocess.Popen[bytes]) -
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_a_killed_sweep_resumes_with_the_missing_points_alone(victim: str, tmp_path: Path) -> None:
     config = written(tmp_path, SEEDS, LONG)
-    process = command("sweep", config, "--jobs", "1", cwd=tmp_path)
+    process = command("sweep", config, "--jobs", "1", "--lanes", "off", cwd=tmp_path)
     directory = wait_for_parts(tmp_path, 1, process)
     killed = process.pid if victim == "driver" else children(process.pid)[0]
     os.kill(killed, signal.SIGKILL)
@@ -169,7 +171,7 @@ def test_a_killed_sweep_resumes_with_the_missing_points_alone(victim: str, tmp_p
     sweep = open_sweep(directory)
     done = {row["point"] for row in sweep.table().to_pylist() if row["status"] == "finished"}
     assert sweep.status == ("killed" if victim == "driver" else "finished")
-    plan, how = resume_sweep(directory, How(jobs=1))
+    plan, how = resume_sweep(directory, How(jobs=1, lanes="off"))
     on_disk = {outcome.index for path in part_paths(directory) for outcome in outcomes_in(path)}
     assert done <= on_disk
     seen = Seen()
@@ -183,7 +185,7 @@ def test_a_killed_sweep_resumes_with_the_missing_points_alone(victim: str, tmp_p
 
 def test_a_point_whose_process_dies_has_failed(tmp_path: Path) -> None:
     config = written(tmp_path, SEEDS, LONG)
-    process = command("sweep", config, "--jobs", "1", cwd=tmp_path)
+    process = command("sweep", config, "--jobs", "1", "--lanes", "off", cwd=tmp_path)
     directory = wait_for_parts(tmp_path, 1, process)
     os.kill(children(process.pid)[0], signal.SIGKILL)
     assert process.wait() == 1
@@ -193,7 +195,7 @@ def test_a_point_whose_process_dies_has_failed(tmp_path: Path) -> None:
 
 def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:
     config = written(tmp_path, SEEDS, LONG)
-    process = command("sweep", config, "--jobs", "1", cwd=tmp_path, stderr=subprocess.PIPE)
+    process = command("sweep", config, "--jobs", "1", "--lanes", "off", cwd=tmp_path, stderr=subprocess.PIPE)
     directory = wait_for_parts(tmp_path, 1, process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
@@ -204,7 +206,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_run_one_sweep(tmp_path: Path) -> None:
     config = written(tmp_path, SEEDS, LONG)
-    process = command("sweep", config, "--jobs", "1", cwd=tmp_path)
+    process = command("sweep", config, "--jobs", "1", "--lanes", "off", cwd=tmp_path)
     directory = wait_for_parts(tmp_path, 1, process)
     plan, how = resume_sweep(directory, How())
     with pytest.raises(UsageError, match=r"is running: another process is writing to it"):

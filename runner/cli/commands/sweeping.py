@@ -55,6 +55,14 @@ def sweep(
     yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points.")] = False,
     on: On = "processes",
     address: Address = None,
+    lanes: Annotated[
+        str | None,
+        typer.Option(
+            "--lanes",
+            metavar="exact|close|off",
+            help="Whether points may run as lanes of one computation, bit for bit or nearly.  [exact, where possible]",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points, and run none.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -66,8 +74,9 @@ def sweep(
     """
     from runner.cli.input.axes import split_axes
     from runner.cli.input.requests import plan_limits, print_warnings, read_config
+    from runner.sweep.lanes.grouping import check_some
     from runner.sweep.planning import plan_sampled, plan_sweep
-    from runner.sweep.running import How, start_sweep
+    from runner.sweep.running import How, grouping_of, start_sweep
 
     overrides, axes = split_axes(request.overrides)
     config = read_config(Request(request.config, overrides, request.allow, request.limits))
@@ -78,14 +87,28 @@ def sweep(
     else:
         _check_no_axes(axes, dry_run)
         plan = plan_sampled(config, sampler, batch, allowed=allowed, limits=limits)
+    _check_on(on, address)
+    _check_lanes(lanes, on)
+    command = ["steprun", *sys.argv[1:]]
+    how = How(
+        jobs or _cores(),
+        threads,
+        _seconds(time_limit),
+        fail_fast,
+        on,
+        address,
+        allowed,
+        limits,
+        command,
+        lanes or "exact",
+    )
+    if lanes == "exact":
+        check_some(plan.base, plan.first, grouping_of(plan, how).grouped(plan.tasks))
     if dry_run:
-        _print_points(plan, as_json)
+        _print_points(plan, how, as_json)
         return
     if report == "text":
         print_warnings(plan.first.warnings)
-    _check_on(on, address)
-    command = ["steprun", *sys.argv[1:]]
-    how = How(jobs or _cores(), threads, _seconds(time_limit), fail_fast, on, address, allowed, limits, command)
     directory = start_sweep(config, plan, axes, Path(sweeps_dir), how)
     run_and_report(directory, plan, how, quiet, as_json)
 
@@ -164,12 +187,19 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
         say(str(directory))
     else:
         say(progress.summary())
+        lanes = progress.lanes()
+        if lanes is not None:
+            say(lanes)
         say(f"recorded in {directory}; `steprun results {directory}` shows the points")
     if failed:
         raise typer.Exit(FAILED)
 
 
-def _print_points(plan: SweepPlan, as_json: bool) -> None:
+def _print_points(plan: SweepPlan, how: How, as_json: bool) -> None:
+    from runner.cli.output.sweep_progress import lanes_line
+    from runner.language.inference.inference import readable_bytes
+    from runner.sweep.lanes.grouping import lane_bytes
+    from runner.sweep.running import grouping_of
     from runner.text import aligned, counted
 
     if as_json:
@@ -180,6 +210,18 @@ def _print_points(plan: SweepPlan, as_json: bool) -> None:
     left_out += [f"{plan.repeated:,} equal to another"] if plan.repeated else []
     rows = plan.first.estimates.rows * len(plan.points)
     say(f"{counted(len(plan.points), 'point')}{''.join(f', {text}' for text in left_out)}; about {rows:,} rows")
+    if how.on == "processes":
+        grouped = grouping_of(plan, how).grouped(plan.tasks)
+        memory = readable_bytes(lane_bytes(plan.first))
+        line = lanes_line([task.alone for task in grouped])
+        say(f"{line}; a lane takes about {memory}" if any(task.chunk for task in grouped) else line)
+
+
+def _check_lanes(lanes: str | None, on: str) -> None:
+    if lanes not in (None, "exact", "close", "off"):
+        raise UsageError(f"--lanes is `{lanes}`: it takes `exact`, `close` or `off`")
+    if lanes in ("exact", "close") and on == "ray":
+        raise UsageError("--lanes goes with --on processes")
 
 
 def _check_no_axes(axes: dict[str, list[object]], dry_run: bool) -> None:

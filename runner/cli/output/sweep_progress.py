@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runner.cli.output.bar import clock_time
 from runner.cli.output.printing import say
 from runner.cli.output.progress import can_draw
-from runner.text import printable_line, shortened
+from runner.text import counted, printable_line, shortened
 
 if TYPE_CHECKING:
     from runner.sweep.choosing.objective import Objective
     from runner.sweep.points.outcome import Outcome
+
+MOST_REASONS = 4
+OFF = "--lanes off"
 
 INTERVAL = 0.1  # seconds between two updates of the line
 
@@ -34,6 +38,8 @@ class SweepProgress:
         self._draws = not quiet and can_draw(sys.stderr)
         self._done: dict[int, bool] = {}  # index → whether it failed
         self._running: set[int] = set()
+        self._difference: str | None = None  # of lanes that are close only
+        self._alone: dict[int, str] = {}  # index → why it did not run as a lane; empty if it did
         self._best: tuple[float, int] | None = None
         self._began = time.monotonic()
         self._before = 0  # points that an earlier process has run
@@ -51,6 +57,9 @@ class SweepProgress:
         for outcome in outcomes:
             self._running.discard(outcome.index)
             self._done[outcome.index] = outcome.status == "failed"
+            if outcome.alone is not None and not self._first:
+                self._alone[outcome.index] = outcome.alone
+                self._difference = self._difference or outcome.difference
             self._note_best(outcome)
             if outcome.status == "failed" and not self._quiet and not self._first:
                 self.clear()
@@ -81,6 +90,13 @@ class SweepProgress:
             parts.append(f"{clock_time(round((time.monotonic() - self._began) / new * left))} left")
         return ", ".join(parts)
 
+    def lanes(self) -> str | None:
+        """How many points ran as lanes, and why the others did not; None if nothing decided that."""
+        if not self._alone or not any(reason != OFF for reason in self._alone.values()):
+            return None
+        line = lanes_line(list(self._alone.values()))
+        return line if self._difference is None else f"{line}; {self._difference}"
+
     def _note_best(self, outcome: Outcome) -> None:
         if self._objective is None:
             return
@@ -104,3 +120,19 @@ class SweepProgress:
         sys.stderr.write(f"\r\x1b[2K{shortened(self.summary(), max(20, width - 1))}")
         sys.stderr.flush()
         self._drawn = True
+
+
+def lanes_line(reasons: Sequence[str]) -> str:
+    """`612 of 1,000 points in lanes; 388 in processes: lbfgs`.
+
+    Args:
+        reasons: for each point why it does not run as a lane; empty if it does.
+    """
+    stacked = sum(not reason for reason in reasons)
+    text = f"{stacked:,} of {counted(len(reasons), 'point')} in lanes"
+    alone = Counter(reason for reason in reasons if reason)
+    if not alone:
+        return text
+    shown = [f"{count:,} {reason}" if len(alone) > 1 else reason for reason, count in alone.most_common(MOST_REASONS)]
+    more = ["…"] if len(alone) > MOST_REASONS else []
+    return f"{text}; {alone.total():,} in processes: {', '.join([*shown, *more])}"

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from runner.compare.gradients.known_causes import Cause, causes
+from runner.compare.gradients.objectives import Objective, objectives
 from runner.compare.numbers.tolerances import root_mean_square
 from runner.config import Config, declared_dtypes
 from runner.engine import initial_state
-from runner.engine.objectives import Objective, objectives
 from runner.engine.watch.reports import index_of
 from runner.language.inference.generators import left_alone
 from runner.plan.plan import Plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from runner.engine.objectives import Objective
+from runner.compare.gradients.objectives import Objective
 from runner.errors import Mark
 from runner.faults import place
 from runner.language.dtypes import dtype_name

@@ -95,7 +95,7 @@ class Numbers:
             self._total += (value.item() if isinstance(value, Tensor) else value) * weight
 
     def whole(self) -> Tensor:
-        total = torch.tensor(self._total, dtype=torch.float64)
+        total = torch.as_tensor(self._total, dtype=torch.float64)
         return total / self._weight if self._divides else total
 
 

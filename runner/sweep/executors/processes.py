@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -103,10 +103,19 @@ class Processes:
         idle = [worker for worker in self._workers if not worker.tasks]
         while self._waiting and (idle or len(self._workers) < self._jobs):
             worker = idle.pop() if idle else self._start()
-            chunk = [self._waiting.popleft() for _ in range(min(self._chunk_size(), len(self._waiting)))]
+            chunk = self._take_chunk()
             worker.tasks = {task.index: task for task in chunk}
             with suppress(OSError):  # it has died, which `_collect` notices
                 worker.connection.send((f"{self.take_number():06}", chunk))
+
+    def _take_chunk(self) -> list[Task]:
+        """The next points of the queue: the lanes of one computation, or some that run alone."""
+        first = self._waiting[0].chunk
+        most = len(self._waiting) if first else self._chunk_size()
+        chunk: list[Task] = []
+        while self._waiting and len(chunk) < most and self._waiting[0].chunk == first:
+            chunk.append(self._waiting.popleft())
+        return chunk
 
     def _chunk_size(self) -> int:
         if not self._ended:
@@ -178,6 +187,11 @@ class Processes:
         self._workers.remove(worker)
         _end(worker, STOP_SECONDS)
         tasks, running = worker.tasks, worker.running
+        if any(task.chunk for task in tasks.values()):  # which lane has ended it is not known: each runs alone
+            reason = "its lanes ended their process"
+            self._waiting.extend(replace(task, chunk=0, alone=reason) for task in tasks.values())
+            worker.tasks = {}
+            return
         if running is None and tasks:  # it died before it began: do not try for ever
             running = next(iter(tasks))
         failed = tasks.pop(running, None) if running is not None else None

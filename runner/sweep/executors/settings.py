@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.plan import PlanLimits
-from runner.sweep.executors.work import Work
 from runner.sweep.points.space import without_sweep
 from runner.sweep.record.config import load_sweep
+from runner.sweep.single import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,10 @@ class Settings:
     limits: PlanLimits | None = None
     objective: str | None = None
     recent: int = 0
+    exact: bool = True  # whether lanes must have the bits of runs alone
 
     def work(self, directory: Path) -> Work:
         """The work of a sweep directory."""
         config = load_sweep(directory, self.allowed)
-        return Work(without_sweep(config), directory, self.allowed, self.limits, self.objective, self.recent)
+        base = without_sweep(config)
+        return Work(base, directory, self.allowed, self.limits, self.objective, self.recent, self.exact)

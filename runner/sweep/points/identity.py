@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class Identities:
 
     def of(self, config: Config) -> str:
         """The digest of everything that the numbers of a config depend on."""
+        return self.varied(config)({})
+
+    def varied(self, config: Config) -> Callable[[Mapping[str, float | int]], str]:
+        """The identity of a config as a function of the numbers at some of its paths, which have numbers already."""
         fields = config_fields(config.document)
         for name in unused_scalars(config.document.root):
             fields.pop(f"constants.{name}", None)
@@ -38,7 +42,13 @@ class Identities:
             "files": {path: self._file(path) for path in sorted(_files_of(config))},
             "versions": [runner.__version__, str(torch.__version__)],
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+
+        def identity(numbers: Mapping[str, float | int]) -> str:
+            own = {path: json.dumps(value) for path, value in numbers.items() if path in fields}
+            varied = {**content, "fields": {**fields, **own}}
+            return hashlib.sha256(json.dumps(varied, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+
+        return identity
 
     def _file(self, path: str) -> Any:
         if path not in self._files:

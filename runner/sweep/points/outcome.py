@@ -26,6 +26,8 @@ class Outcome:
     failure: str | None = None
     scalars: Mapping[str, Statistics] = field(default_factory=dict)
     recent: Sequence[float] = ()  # the last values of the objective, for `over: mean(n)`
+    difference: str | None = None  # of a lane that is close only: how it differs from the run alone
+    alone: str | None = None  # why it did not run as a lane; empty: it did; None: nothing decided that
     rung: int = 0  # how many times the point had been compared before
     first: int = 0  # the number of its first row here
     state: str | None = None  # the files with its state, if it can go on
@@ -90,6 +92,8 @@ def _outcome(fields: Mapping[str, Any]) -> Outcome:
         schema=str(fields["schema"]),
         failure=None if fields["failure"] is None else str(fields["failure"]),
         scalars=scalars,  # type: ignore[arg-type]  # three numbers each
+        difference=None if fields.get("difference") is None else str(fields["difference"]),
+        alone=None if fields.get("alone") is None else str(fields["alone"]),
         recent=tuple(number for number in map(_number, fields["recent"]) if number is not None),
         rung=int(fields["rung"]),
         first=int(fields["first"]),

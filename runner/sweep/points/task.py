@@ -15,3 +15,5 @@ class Task:
     rung: int = 0  # how many times the point has been compared with others
     until: int | None = None  # iterations of the last loop after which it is compared again; None: to its end
     state: str | None = None  # the files with its state, unless it begins
+    chunk: int = 0  # the number of the chunk whose lanes it is among; 0: it runs alone
+    alone: str = ""  # why it runs alone

@@ -90,6 +90,28 @@ class PartFiles:
             kept.tables.append(_with_point(table, outcome.index))
             self._bytes += table.nbytes
 
+    def add_block(
+        self,
+        outcomes: Sequence[Outcome],
+        columns: Sequence[StoredColumn],
+        rows: pyarrow.Table,
+        weights: Weights,
+    ) -> None:
+        """Add points that have ended, at least one, of one schema.
+
+        Args:
+            rows: the rows of all points, point by point, with the column `point`.
+            weights: as rows, one row for each point.
+        """
+        schema = schema_name(columns)
+        part = self._rows.setdefault(schema, _Part(columns))
+        part.outcomes += [replace(outcome, schema=schema) for outcome in outcomes]
+        part.tables.append(rows)
+        kept = self._weights.setdefault(schema_name(weights[0]), _Part(weights[0]))
+        kept.outcomes += outcomes
+        kept.tables.append(weights[1])
+        self._bytes += rows.nbytes + weights[1].nbytes
+
     def flush(self) -> list[Outcome]:
         """Write every point to disk, and return the outcomes.
 
@@ -133,5 +155,9 @@ def schema_name(columns: Sequence[StoredColumn]) -> str:
 
 
 def _with_point(table: pyarrow.Table, index: int) -> pyarrow.Table:
-    points = pyarrow.array([index] * len(table), pyarrow.int64())
+    return with_points(table, pyarrow.array([index] * len(table), pyarrow.int64()))
+
+
+def with_points(table: pyarrow.Table, points: pyarrow.Array) -> pyarrow.Table:
+    """The rows of some points with the column `point`, int64."""
     return table.add_column(0, pyarrow.field("point", pyarrow.int64(), nullable=False), points)

@@ -1,0 +1,93 @@
+"""Runs all lanes through the eager engine, and collects their rows by column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from runner.engine import eager
+from runner.engine.lanes.choosing import Choosing
+from runner.engine.lanes.expectations import bind_step
+from runner.engine.lanes.random import Drawing, Streams
+from runner.engine.lanes.starting import Lane, lane_state
+from runner.engine.lanes.tensor import LaneTensor, handled_by
+from runner.engine.lanes.watch import LaneWatch
+from runner.engine.rows import Row
+from runner.plan.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class LaneColumn:
+    """One column of the rows of all lanes."""
+
+    values: Tensor | None  # (lanes, rows where it exists, *s), contiguous; None where it never exists
+    present: Sequence[bool]  # for each row
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The rows of all lanes, and their weights after the last one."""
+
+    numbers: Sequence[int]
+    steps: Sequence[str]
+    paths: Sequence[str]
+    iterations: Sequence[int]
+    columns: Sequence[LaneColumn]  # aligned with those of the plan
+    weights: Mapping[str, Tensor]  # (lanes, *s)
+    sound: Sequence[bool]  # for each lane: whether it has ended well; if not, run it alone
+
+
+def run_lanes(
+    plan: Plan, lanes: Sequence[Lane], *, exact: bool = True, going_on: Callable[[], None] = lambda: None
+) -> Ran:
+    """Run all lanes to the end.
+
+    Args:
+        plan: the plan of the first lane, which `unstackable` refuses for no reason.
+        exact: whether each lane must have the bits of the run alone.
+        going_on: called after each row; what it raises ends the run.
+    Raises:
+        NotStackable: an operation cannot be computed for lanes.
+        RunError: some lane fails.
+    """
+    streams = Streams([lane.seed for lane in lanes])
+    choosing = Choosing(exact, streams.draw)
+    rows: list[Row] = []
+    with handled_by(choosing.run):
+        state = lane_state(plan, lanes, choosing)
+        streams.state = state
+        watch = LaneWatch(plan, state, len(lanes))
+        with Drawing(streams) if plan.random else nullcontext():
+            for row in eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind_step):
+                rows.append(row)
+                going_on()
+        weights = {name: _stack_of(parameter, len(lanes)) for name, parameter in state.parameters.items()}
+        return Ran(
+            [row.number for row in rows],
+            [row.step for row in rows],
+            [row.path for row in rows],
+            [row.iteration for row in rows],
+            [_column([row.values[place] for row in rows], len(lanes)) for place in range(len(plan.columns))],
+            weights,
+            watch.sound_lanes().tolist(),
+        )
+
+
+def _column(values: Sequence[Tensor | None], lanes: int) -> LaneColumn:
+    present = [value is not None for value in values]
+    found = [_stack_of(value, lanes) for value in values if value is not None]
+    if not found:
+        return LaneColumn(None, present)
+    if any(value.shape != found[0].shape for value in found):
+        raise AssertionError("a column with rows of other shapes is refused while planning")
+    return LaneColumn(torch.stack(found, 1), present)
+
+
+def _stack_of(value: Tensor, lanes: int) -> Tensor:
+    found = value.detach()
+    return found.lanes if isinstance(found, LaneTensor) else found.expand(lanes, *found.shape)

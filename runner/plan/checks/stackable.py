@@ -1,0 +1,113 @@
+"""Finds what keeps the runs of a plan from being computed as lanes of one, with its place in the config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runner.faults import ConfigPath
+from runner.plan.plan import Plan
+from runner.plan.program.instructions import (
+    Action,
+    Assign,
+    Backward,
+    Break,
+    ClipGradients,
+    Evaluate,
+    Expect,
+    Forward,
+    LoopEnd,
+    Next,
+    Step,
+    Train,
+    When,
+    ZeroGrad,
+)
+from runner.plan.rows.health import HealthPlan
+
+OTHER_DERIVATIVES = frozenset({"prod", "cumprod"})
+"""Operations whose derivative torch computes by another formula for tensors of lanes, because it reads values."""
+
+
+KNOWN = (Forward, Backward, Step, ZeroGrad, Train, ClipGradients, Assign, Expect, Next, Evaluate)
+"""The steps that lanes compute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One thing that lanes cannot compute."""
+
+    reason: str  # "lbfgs"
+    path: ConfigPath
+
+
+def unstackable(plan: Plan) -> Obstacle | None:
+    """The first thing in a plan that lanes cannot compute; None if there is none.
+
+    An operation that reads numbers back, or whose result has another shape in each run, is found only when it runs.
+    """
+    return next(_obstacles(plan), None)
+
+
+def _obstacles(plan: Plan) -> Iterator[Obstacle]:
+    if plan.config.engine != "eager":
+        yield Obstacle(f"engine: {plan.config.engine}", ("engine",))
+    if plan.device != "cpu":
+        yield Obstacle(f"device: {plan.device}", ("device",))
+    if plan.health != HealthPlan():
+        yield Obstacle("health", ("health",))
+    if plan.config.autocast is not None or plan.loss_scaling is not None:
+        yield Obstacle("autocast", ("autocast",))
+    if plan.start is not None or plan.optimizer_starts:
+        yield Obstacle("a start from another run", ("parameters",))
+    if plan.fitted:
+        yield Obstacle("initial values that are computed from data", ("constants",))
+    if plan.partial:
+        yield Obstacle(f"`{min(plan.partial)}` may be undefined", ("expression",))
+    for name, optimizer in plan.optimizers.items():
+        if optimizer.needs_closure:
+            yield Obstacle(optimizer.kind, optimizer.path)
+        if optimizer.rule is not None and optimizer.rule.random:
+            yield Obstacle(f"`{name}` draws random numbers", optimizer.path)
+        if any(
+            isinstance(entry.value, str) for entries in optimizer.initial_state.values() for entry in entries.values()
+        ):
+            yield Obstacle(f"an expression as initial state of `{name}`", optimizer.path)
+    for instruction in plan.program:
+        if isinstance(instruction, Action):
+            yield from _of_step(plan, instruction)
+        if not isinstance(instruction, LoopEnd) and instruction.when is not None and _reads(plan, instruction.when):
+            kind = "stop" if isinstance(instruction, Break) else "when"
+            yield Obstacle(f"`{kind}` reads a tensor", instruction.config_path)
+    for column in plan.columns:
+        if column.shape is None:
+            yield Obstacle(f"`{column.name}` has another shape in each row", ("expression",))
+
+
+def _of_step(plan: Plan, action: Action) -> Iterator[Obstacle]:
+    for name in _differentiated(action):
+        if name in OTHER_DERIVATIVES:
+            yield Obstacle(f"the derivative of `{name}`", action.config_path)
+    if not isinstance(action.argument, KNOWN):
+        yield Obstacle(action.kind, action.config_path)
+    match action.argument:
+        case Train(closure=True):
+            yield Obstacle("a closure", action.config_path)
+        case Step(closure=closure) if closure is not None:
+            yield Obstacle("a closure", action.config_path)
+        case Evaluate() | Expect() if action.draws:
+            yield Obstacle(f"`{action.kind}` draws random numbers", action.config_path)
+
+
+def _differentiated(action: Action) -> Iterator[str]:
+    """The names of the operations whose derivatives a step computes."""
+    match action.argument:
+        case Train(evaluation=evaluation) | Backward(evaluation=evaluation):
+            for computation in evaluation.computations():
+                for node in computation.nodes:
+                    yield node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+def _reads(plan: Plan, when: When) -> bool:
+    """Whether a condition reads a tensor, whose value differs between runs."""
+    return any(name != "iteration" for name in when.computation.inputs)

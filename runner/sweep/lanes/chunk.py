@@ -1,0 +1,135 @@
+"""Runs the lanes of one chunk, and compares two of them with runs alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow
+
+from runner.config import overridden
+from runner.engine.lanes.execute import Ran, run_lanes
+from runner.engine.lanes.starting import Lane
+from runner.engine.lanes.tensor import NotStackable
+from runner.errors import SteprunError
+from runner.plan import Plan, compile
+from runner.plan.memory import limited_data
+from runner.record.rows.storage import StoredColumn, stored_column
+from runner.sweep.lanes.comparing import difference_between
+from runner.sweep.lanes.rows import recent_of, rows_table, statistics_of, weights_table
+from runner.sweep.lanes.varying import varying
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.task import Task
+from runner.sweep.record.part_files import Weights
+from runner.sweep.single import Work, run_point
+
+NOT_SOUND = "it may fail"
+"""Why a lane that computed something not finite, or something unexpected, runs again alone."""
+
+
+class Stopped(Exception):
+    """The sweep was interrupted; nothing of the chunk is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What became of the lanes of a chunk."""
+
+    outcomes: Sequence[Outcome] = ()  # in the order of the rows
+    columns: Sequence[StoredColumn] = ()
+    rows: pyarrow.Table | None = None
+    weights: Weights | None = None
+    alone: Sequence[Task] = field(default=())  # points that have to run alone, each with the reason
+
+
+def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -> Chunk:
+    """Run some points as lanes.
+
+    Args:
+        tasks: points that differ only in what lanes may have of their own.
+        stopping: returns whether to give up.
+    Raises:
+        Stopped: `stopping` has returned true.
+    """
+    began = time.perf_counter()
+
+    def go_on() -> None:
+        if stopping():
+            raise Stopped
+
+    try:
+        plan = compile(overridden(work.base, tasks[0].overrides), allowed=work.allowed, limits=work.limits)
+        may_vary = varying(work.base, plan)
+        valid: list[tuple[Task, Lane]] = []
+        invalid: list[Task] = []
+        for task in tasks:
+            lane = may_vary.lane(plan, may_vary.split(task.overrides)[0])
+            if lane is None:
+                invalid.append(replace(task, chunk=0, alone=NOT_SOUND))
+            else:
+                valid.append((task, lane))
+        if not valid:
+            return Chunk(alone=invalid)
+        with limited_data(plan.memory):
+            ran = run_lanes(plan, [lane for _, lane in valid], exact=work.exact, going_on=go_on)
+    except NotStackable as error:
+        return Chunk(alone=_alone(tasks, str(error)))
+    except (SteprunError, MemoryError) as error:
+        return Chunk(alone=_alone(tasks, f"its lanes failed: {type(error).__name__}"))
+    running = [task for task, _ in valid]
+    seconds = (time.perf_counter() - began) / len(running)
+    return _result(work, plan, running, ran, seconds, invalid)
+
+
+def _result(work: Work, plan: Plan, tasks: Sequence[Task], ran: Ran, seconds: float, invalid: Sequence[Task]) -> Chunk:
+    sound = [lane for lane, fine in enumerate(ran.sound) if fine]
+    alone = [*invalid, *_alone([task for task, fine in zip(tasks, ran.sound, strict=True) if not fine], NOT_SOUND)]
+    columns = [stored_column(column) for column in plan.columns]
+    if not sound:
+        return Chunk(alone=alone)
+    worst = None
+    for lane in dict.fromkeys((sound[0], sound[-1])):
+        found = _difference(work, plan, tasks[lane], ran, lane, columns)
+        if found is None:
+            continue
+        if work.exact:
+            return Chunk(alone=[*alone, *_alone([tasks[each] for each in sound], found)])
+        worst = found
+    scalars = statistics_of(ran, columns)
+    recent = recent_of(ran, columns, work.objective, work.recent)
+    outcomes = [
+        Outcome(
+            tasks[lane].index,
+            tasks[lane].identity,
+            tasks[lane].overrides,
+            "finished",
+            round(seconds, 6),
+            rows=len(ran.numbers),
+            scalars=scalars[lane],
+            recent=recent[lane],
+            alone="",
+            difference=worst,
+        )
+        for lane in sound
+    ]
+    indices = [tasks[lane].index for lane in sound]
+    rows = rows_table(ran, columns, indices, sound)
+    return Chunk(outcomes, columns, rows, weights_table(plan, ran, indices, sound), alone)
+
+
+def _difference(work: Work, plan: Plan, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]) -> str | None:
+    """How a lane differs from the same point run alone; None if every bit is equal."""
+    ended = run_point(work, task)
+    if ended.outcome.status != "finished" or ended.weights is None or ended.table is None:
+        return "a run alone fails"
+    own = rows_table(ran, columns, [task.index], [lane]).drop_columns(["point"])
+    found = difference_between(own, ended.table)
+    if found is None:
+        table = weights_table(plan, ran, [task.index], [lane])[1].drop_columns(["point"])
+        found = difference_between(table, ended.weights[1])
+    return found
+
+
+def _alone(tasks: Sequence[Task], reason: str) -> list[Task]:
+    return [replace(task, chunk=0, alone=reason) for task in tasks]

@@ -1,0 +1,47 @@
+"""Compares the rows of a lane with those of the same point run alone, bit by bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import pyarrow
+
+
+def difference_between(lane: pyarrow.Table, alone: pyarrow.Table) -> str | None:
+    """The first column that differs, and by how much; None if every bit is equal. NaN equals NaN."""
+    if lane.num_rows != alone.num_rows or lane.column_names != alone.column_names:
+        return "it has other rows than alone"
+    for name in lane.column_names:
+        first, second = lane.column(name).combine_chunks(), alone.column(name).combine_chunks()
+        found = _difference(_flat(first), _flat(second))
+        if found is not None:
+            return f"`{name}` differs from the run alone by up to {found:.2g}"
+    return None
+
+
+def _flat(array: Any) -> Any:
+    if isinstance(array, pyarrow.ChunkedArray):
+        array = pyarrow.concat_arrays(array.chunks) if array.num_chunks else pyarrow.array([], array.type)
+    if isinstance(array, pyarrow.ExtensionArray):
+        array = array.storage
+    return array
+
+
+def _difference(first: Any, second: Any) -> float | None:
+    """The largest distance between two arrays of one type; None without any."""
+    if first.is_valid().to_pylist() != second.is_valid().to_pylist():
+        return numpy.inf
+    while pyarrow.types.is_list(first.type) or pyarrow.types.is_fixed_size_list(first.type):
+        first, second = first.flatten(), second.flatten()
+    first, second = first.drop_null(), second.drop_null()
+    if len(first) != len(second):
+        return numpy.inf
+    if not pyarrow.types.is_floating(first.type):
+        return None if first.equals(second) else numpy.inf
+    one, other = first.to_numpy(zero_copy_only=False), second.to_numpy(zero_copy_only=False)
+    same = (one == other) & (numpy.signbit(one) == numpy.signbit(other)) | (numpy.isnan(one) & numpy.isnan(other))
+    if same.all():
+        return None
+    with numpy.errstate(all="ignore"):
+        return float(numpy.nanmax(numpy.abs(one.astype(float) - other.astype(float))))

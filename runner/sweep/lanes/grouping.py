@@ -1,0 +1,146 @@
+"""Decides which points of a sweep are computed as lanes, and why the others run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runner.config import Config, overridden
+from runner.errors import ConfigError, SteprunError
+from runner.plan import PlanLimits, compile
+from runner.plan.checks.stackable import unstackable
+from runner.plan.plan import Plan
+from runner.sweep.lanes.varying import Varying, varying
+from runner.sweep.points.task import Task
+
+FEWEST = 4
+"""The fewest points that are worth a chunk: two of its lanes also run alone, for comparison."""
+
+TOUCHED_BYTES = 16 << 20
+"""Bytes that a step of a chunk touches at most; with more lanes the memory is read from outside the cache."""
+
+SPLIT_BYTES = 2 << 20
+"""Bytes that a step touches at least in each process: for less, starting a process takes longer than it saves."""
+
+ROWS_BYTES = 64 << 20
+"""Bytes of the rows of a chunk, which stay in memory until its end."""
+
+MOST_LANES = 4096
+LEAST_LANES = 8
+
+ALONE = "no other point differs from it only in seed, learning rate or initial values"
+TIME_LIMIT = "--time-limit"
+OFF = "--lanes off"
+HALVING = "halving"
+
+
+def touched_bytes(plan: Plan) -> int:
+    """Bytes that a step of one lane reads and writes, about."""
+    estimates = plan.estimates
+    return 2 * (estimates.tensors + estimates.gradients + estimates.state + estimates.values)
+
+
+def lane_bytes(plan: Plan) -> int:
+    """Bytes of memory that each lane takes: its tensors, and its rows as they are collected and written."""
+    return touched_bytes(plan) + 4 * plan.estimates.log
+
+
+def lanes_at_once(plan: Plan, room: int | None = None) -> int:
+    """The number of lanes of a chunk.
+
+    Args:
+        room: bytes of memory that a chunk may take.
+    """
+    most = min(MOST_LANES, max(LEAST_LANES, TOUCHED_BYTES // max(1, touched_bytes(plan))))
+    most = min(most, max(1, ROWS_BYTES // max(1, plan.estimates.log)))
+    return most if room is None else min(most, max(1, room // max(1, lane_bytes(plan))))
+
+
+@dataclass(slots=True)
+class Grouping:
+    """Gives tasks the number of their chunk.
+
+    Args:
+        room: bytes of memory that a chunk may take; None for no limit.
+        alone: why no point is computed as a lane, if so.
+    """
+
+    base: Config
+    first: Plan  # of the first point
+    allowed: Sequence[Path]
+    limits: PlanLimits | None
+    jobs: int = 1
+    room: int | None = None
+    alone: str | None = None
+    _varying: Varying | None = None
+    _chunks: int = 0
+
+    def grouped(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks, each with the number of its chunk, or with the reason why it runs alone; chunks come first."""
+        if self.alone is not None:
+            return [replace(task, alone=self.alone) for task in tasks]
+        if self._varying is None:
+            self._varying = varying(self.base, self.first)
+        found: dict[tuple[object, ...], list[Task]] = {}
+        alone = [replace(task, alone=HALVING) for task in tasks if _is_rung(task)]
+        for task in (task for task in tasks if not _is_rung(task)):
+            own, shared = self._varying.split(task.overrides)
+            found.setdefault((tuple(sorted(own)), shared), []).append(task)
+        stacked: list[Task] = []
+        for group in found.values():
+            reason = ALONE if len(group) < FEWEST else self._obstacle(group[0])
+            if reason is not None:
+                alone += [replace(task, alone=reason) for task in group]
+            else:
+                stacked += self._cut(group)
+        return stacked + alone
+
+    def _obstacle(self, task: Task) -> str | None:
+        plan = self._planned(task)
+        if plan is None:
+            return "its config is not valid"
+        obstacle = unstackable(plan)
+        if obstacle is not None:
+            return obstacle.reason
+        return None if lanes_at_once(plan, self.room) >= FEWEST else "too much memory for several lanes"
+
+    def _planned(self, task: Task) -> Plan | None:
+        try:
+            return compile(overridden(self.base, task.overrides), allowed=self.allowed, limits=self.limits)
+        except (SteprunError, MemoryError):
+            return None
+
+    def _cut(self, group: Sequence[Task]) -> list[Task]:
+        """The tasks of a group in chunks of about equal size, at least one for each process."""
+        plan = self._planned(group[0])
+        assert plan is not None
+        most = lanes_at_once(plan, self.room)
+        worth = len(group) * touched_bytes(plan) // SPLIT_BYTES
+        chunks = max(-(-len(group) // most), min(self.jobs, worth, len(group) // FEWEST), 1)
+        size = -(-len(group) // chunks)
+        cut = []
+        for start in range(0, len(group), size):
+            self._chunks += 1
+            cut += [replace(task, chunk=self._chunks) for task in group[start : start + size]]
+        return cut
+
+
+def _is_rung(task: Task) -> bool:
+    """Whether a point pauses, or goes on from a state."""
+    return task.until is not None or task.state is not None or task.rung > 0
+
+
+def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
+    """Check that `--lanes exact`, given explicitly, computes some point as a lane.
+
+    Raises:
+        ConfigError: it computes none; the problem is at the place of the reason.
+    """
+    if any(task.chunk for task in grouped):
+        return
+    obstacle = unstackable(first)
+    reason = next((task.alone for task in grouped), ALONE)
+    path = ("steps",) if obstacle is None else obstacle.path
+    hint = "leave --lanes out, and the points run in processes"
+    raise ConfigError(base.document.problem(path, f"no point can be a lane: {reason}", hint, key=True))

@@ -1,0 +1,119 @@
+"""The rows, weights and statistics of all lanes as tables, without an object for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import pyarrow
+import torch
+from torch import Tensor
+
+from runner.engine.lanes.execute import LaneColumn, Ran
+from runner.plan.plan import Plan
+from runner.plan.rows.columns import Column
+from runner.record.rows.arrow import schema_of, table_of
+from runner.record.rows.batch import STACKED, Batch, Packed
+from runner.record.rows.storage import StoredColumn, stored_column, to_stored
+from runner.sweep.points.outcome import Statistics
+from runner.sweep.record.part_files import with_points
+from runner.sweep.record.statistics import MOST_SCALARS
+
+
+def rows_table(
+    ran: Ran, columns: Sequence[StoredColumn], indices: Sequence[int], lanes: Sequence[int]
+) -> pyarrow.Table:
+    """The rows of some lanes, lane by lane, with the column `point`.
+
+    Args:
+        indices: the point of each of `lanes`.
+        lanes: the numbers of the lanes to take.
+    """
+    count, rows = len(lanes), len(ran.numbers)
+    batch = Batch(
+        list(ran.numbers) * count,
+        list(ran.steps) * count,
+        list(ran.paths) * count,
+        list(ran.iterations) * count,
+        [_packed(stored, column, lanes) for stored, column in zip(columns, ran.columns, strict=True)],
+        0,
+    )
+    points = pyarrow.array(numpy.repeat(numpy.array(indices, dtype=numpy.int64), rows))
+    return with_points(table_of(batch, columns, schema_of(columns)), points)
+
+
+def weights_table(
+    plan: Plan, ran: Ran, indices: Sequence[int], lanes: Sequence[int]
+) -> tuple[Sequence[StoredColumn], pyarrow.Table]:
+    """The weights of some lanes after the last row, one row for each, with the column `point`."""
+    declared = [Column(name, "weight", plan.tensors[name].dtype, plan.tensors[name].shape) for name in ran.weights]
+    columns = [stored_column(column) for column in declared]
+    count = len(lanes)
+    packed = [
+        _packed(stored, LaneColumn(ran.weights[stored.column.name][:, None], [True]), lanes) for stored in columns
+    ]
+    batch = Batch([ran.numbers[-1] + 1] * count, ["end"] * count, ["end"] * count, [0] * count, packed, 0)
+    table = table_of(batch, columns, schema_of(columns))
+    return columns, with_points(table, pyarrow.array(list(indices), pyarrow.int64()))
+
+
+def _packed(stored: StoredColumn, column: LaneColumn, lanes: Sequence[int]) -> Packed:
+    present = list(column.present)
+    count, rows = len(lanes), len(present)
+    if stored.layout not in STACKED:
+        found: list[Tensor | None] = []
+        for lane in lanes:
+            values = iter(() if column.values is None else column.values[lane])
+            found += [next(values) if here else None for here in present]
+        return Packed(found, None)
+    shape, dtype = stored.column.shape or (), stored.column.dtype
+    if column.values is None:
+        return Packed(torch.zeros((count * rows, *shape), dtype=dtype), [False] * (count * rows))
+    assert column.values.dtype == dtype, f"{stored.column.name} is {column.values.dtype}"
+    taken = column.values if count == len(column.values) else column.values[list(lanes)]
+    if all(present):
+        return Packed(taken.reshape(count * rows, *shape), None)
+    whole = torch.zeros((count, rows, *shape), dtype=dtype)
+    whole[:, torch.tensor(present)] = taken
+    return Packed(whole.reshape(count * rows, *shape), present * count)
+
+
+def statistics_of(ran: Ran, columns: Sequence[StoredColumn]) -> list[dict[str, Statistics]]:
+    """The last, smallest and largest value of each scalar column, for each lane."""
+    scalars = [
+        (stored.column.name, column)
+        for stored, column in zip(columns, ran.columns, strict=True)
+        if stored.layout == "scalar" and not stored.column.dtype.is_complex
+    ][:MOST_SCALARS]
+    count = len(ran.sound)
+    by_name: dict[str, list[Statistics]] = {}
+    for name, column in scalars:
+        values = _numbers(column)
+        if values is None:
+            by_name[name] = [(None, None, None)] * count
+            continue
+        last = values[:, -1].tolist()
+        with numpy.errstate(invalid="ignore"):
+            smallest, largest = numpy.fmin.reduce(values, 1).tolist(), numpy.fmax.reduce(values, 1).tolist()
+        by_name[name] = list(zip(last, smallest, largest, strict=True))
+    names = list(by_name)
+    return [dict(zip(names, each, strict=True)) for each in zip(*by_name.values(), strict=True)] or [
+        {} for _ in range(count)
+    ]
+
+
+def recent_of(ran: Ran, columns: Sequence[StoredColumn], name: str | None, most: int) -> list[tuple[float, ...]]:
+    """The last values of a column, for each lane."""
+    place = next((place for place, stored in enumerate(columns) if stored.column.name == name), None)
+    values = None if place is None or most == 0 else _numbers(ran.columns[place])
+    if values is None:
+        return [()] * len(ran.sound)
+    return [tuple(each) for each in values[:, -most:].tolist()]
+
+
+def _numbers(column: LaneColumn) -> Any:
+    """The values of a scalar column as float64 `(lanes, rows)`; None without any."""
+    if column.values is None or column.values.shape[1] == 0:
+        return None
+    return to_stored(column.values).numpy().astype(numpy.float64)

@@ -1,0 +1,140 @@
+"""Operations on tensors of lanes, against the same operations on the tensor of each lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import Parameter, functional
+
+from runner.engine.lanes.choosing import Choosing, same_bits
+from runner.engine.lanes.tensor import LaneTensor, NotStackable, handled_by
+
+LANES = 7
+
+
+def no_draws(operation: Any, args: Any, kwargs: Any) -> Any:
+    raise AssertionError(operation)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def given(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    return torch.randn((LANES, *shape), generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def assert_lanes(function: Callable[..., Tensor], *stacks: Tensor, exact: bool = True) -> None:
+    """The results and the gradients of all lanes are those of each alone."""
+    with handled_by(Choosing(exact, no_draws).run):
+        leaves = [Parameter(LaneTensor(stack.clone())) for stack in stacks]
+        result = function(*leaves)
+        result.square().sum().backward()
+        found = [result.detach().lanes, *[leaf.grad.lanes for leaf in leaves]]  # type: ignore[attr-defined, union-attr]
+    for lane in range(LANES):
+        alone = [Parameter(stack[lane].clone()) for stack in stacks]
+        value = function(*alone)
+        value.square().sum().backward()
+        for one, other in zip(found, [value.detach(), *[leaf.grad for leaf in alone]], strict=True):
+            assert other is not None
+            if exact:
+                assert same_bits(one[lane], other)
+            else:
+                torch.testing.assert_close(one[lane], other)
+
+
+SHAPES = [(3,), (5,), (16,), (33,), (64,)]
+
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "arithmetic": lambda x: (2 * x - x / 3 + 1) * -x,
+    "transcendental": lambda x: x.sigmoid() + x.tanh() + functional.silu(x) + x.exp(),
+    "power": lambda x: x.abs() ** 1.5 + x**3,
+    "softmax": lambda x: torch.softmax(x, 0),
+    "mean and deviation": lambda x: (x - x.mean()) / x.std(),
+    "norm": lambda x: x / torch.linalg.vector_norm(x),
+    "slices": lambda x: x[1:] * x[:-1] + x[0],
+    "sorted": lambda x: x.sort().values,
+    "masked": lambda x: torch.where(x > 0, x, x * 0.1).clamp(-1, 1),
+    "cumulative": lambda x: x.cumsum(0),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_each_lane_has_the_bits_of_the_operation_alone(name: str, shape: tuple[int, ...]) -> None:
+    assert_lanes(FUNCTIONS[name], given(*shape))
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 16, 40])
+def test_products_of_matrices_have_the_bits_of_each_alone(size: int) -> None:
+    shared = torch.randn(9, size, generator=torch.Generator().manual_seed(3))
+    assert_lanes(lambda w: shared @ w, given(size, size))
+    assert_lanes(lambda w, b: functional.linear(shared, w, b), given(size, size), given(size, seed=1))
+    assert_lanes(lambda w, v: w @ v, given(size, size), given(size, seed=1))
+
+
+def test_losses_and_layers_have_the_bits_of_each_alone() -> None:
+    labels = torch.arange(9) % 4
+    assert_lanes(lambda x: functional.cross_entropy(x, labels), given(9, 4))
+    assert_lanes(lambda x, w: functional.layer_norm(x, (4,), w), given(9, 4), given(4, seed=1))
+    images = torch.randn(5, 2, 8, 8, generator=torch.Generator().manual_seed(2))
+    assert_lanes(lambda w: functional.max_pool2d(functional.conv2d(images, w), 2), given(3, 2, 3, 3))
+
+
+def test_a_0d_tensor_of_another_dtype_keeps_the_dtype_of_the_result() -> None:
+    wide = torch.tensor(1 / 3, dtype=torch.float64)
+    assert_lanes(lambda x: x * wide, given(5))
+    assert_lanes(lambda x, y: x * y, given(5), given(dtype=torch.float64, seed=1))
+
+
+def test_lanes_may_be_close_only() -> None:
+    assert_lanes(FUNCTIONS["transcendental"], given(33), exact=False)
+
+
+def test_writing_in_place_writes_all_lanes_and_their_views() -> None:
+    stack = given(4)
+    with handled_by(Choosing(True, no_draws).run):
+        tensor = LaneTensor(stack.clone())
+        view = tensor[1:]
+        view.mul_(2).add_(1, alpha=3)
+        tensor[0] = 5.0
+    expected = stack.clone()
+    expected[:, 1:] = expected[:, 1:] * 2 + 3
+    expected[:, 0] = 5
+    torch.testing.assert_close(tensor.lanes, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: float(x.sum()), "a number is read back from a tensor"),
+        (lambda x: bool((x > 0).all()), "a number is read back from a tensor"),
+        (lambda x: x[x > 0], "aten.index.Tensor gives other shapes in each run"),
+        (lambda x: torch.zeros(4).add_(x), "aten.add_.Tensor writes into a tensor that all runs share"),
+    ],
+)
+def test_what_lanes_cannot_compute_is_named(function: Callable[[Tensor], object], message: str) -> None:
+    with handled_by(Choosing(True, no_draws).run), pytest.raises(NotStackable, match=message):
+        function(LaneTensor(given(4)))
+
+
+def test_the_number_of_a_tensor_is_that_of_each_lane() -> None:
+    stack = given()
+    with handled_by(Choosing(True, no_draws).run):
+        total = 0.5 + LaneTensor(stack).item() * 3
+        assert total.lanes.tolist() == [0.5 + value * 3 for value in stack.tolist()]
+
+
+def test_bits_tell_zero_from_minus_zero_and_take_nan_as_nan() -> None:
+    zero, nan = torch.zeros(1), torch.full((1,), torch.nan)
+    assert not same_bits(zero, -zero)
+    assert same_bits(nan, nan.clone())
+    assert not same_bits(zero, nan)

@@ -1,0 +1,230 @@
+"""Points of a sweep as lanes: which qualify, their bits, and what is said of the others."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from runner.cli.commands.sweeping import _check_lanes
+from runner.cli.output.sweep_progress import SweepProgress, lanes_line
+from runner.config import load, overridden
+from runner.errors import ConfigError, UsageError
+from runner.plan import compile
+from runner.sweep.lanes.chunk import run_chunk
+from runner.sweep.lanes.comparing import difference_between
+from runner.sweep.lanes.grouping import ALONE, Grouping, check_some
+from runner.sweep.lanes.varying import varying
+from runner.sweep.planning import SweepPlan, plan_sweep
+from runner.sweep.points.identity import Identities
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.points.space import without_sweep
+from runner.sweep.record.reading import open_sweep
+from runner.sweep.running import How, grouping_of, resume_sweep, run_sweep, start_sweep
+from runner.sweep.single import Work, run_point
+from tests.sweep.configs import HEAD, written
+from tests.sweep.gallery import CONFIGS, chunk_of, documented, outcome_of
+from tests.sweep.test_running import LONG, SEEDS, Seen, assert_is_the_run_alone, command, wait_for_parts
+
+LBFGS = HEAD.replace("sgd: {lr: rate, momentum: momentum}", "lbfgs: {lr: rate}")
+GALLERY = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def planned(folder: Path, sweep: str, head: str = HEAD) -> SweepPlan:
+    return plan_sweep(load(written(folder, sweep, head)), {})
+
+
+def reasons(plan: SweepPlan, **how: Any) -> list[str]:
+    grouped = grouping_of(plan, How(**how)).grouped(plan.tasks)
+    return [task.alone for task in sorted(grouped, key=lambda task: task.index)]
+
+
+def test_the_page_lists_every_config_of_the_gallery() -> None:
+    assert sorted(documented()) == GALLERY
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GALLERY)
+def test_a_gallery_config_has_its_bits_as_lanes_or_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    chunk = chunk_of(name, tmp_path)
+    assert outcome_of(chunk) == documented()[name]
+    if isinstance(chunk, str) or not chunk.outcomes:
+        return
+    assert chunk.rows is not None  # the first and last lane were compared already; compare one between
+    middle = chunk.outcomes[len(chunk.outcomes) // 2]
+    config = load(CONFIGS / f"{name}.yaml")
+    task = next(task for task in _tasks(chunk.outcomes) if task.index == middle.index)
+    alone = run_point(Work(config, tmp_path), task)
+    assert alone.table is not None
+    own = chunk.rows.filter(pyarrow.compute.field("point") == middle.index).drop_columns(["point"])
+    assert difference_between(own, alone.table) is None
+    assert (middle.rows, dict(middle.scalars)) == (alone.outcome.rows, dict(alone.outcome.scalars))
+
+
+def _tasks(outcomes: Sequence[Outcome]) -> list[Any]:
+    from runner.sweep.points.task import Task
+
+    return [Task(each.index, each.overrides, each.identity) for each in outcomes]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "head", "expected"),
+    [
+        ("sweep: {grid: {rate: [0.1, 0.2, 0.3], seed: range(2)}}\n", HEAD, {""}),
+        ("sweep: {grid: {optimizer.sgd.lr: [0.1, 0.2, 0.3, 0.4]}}\n", HEAD, {""}),
+        ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(3)}}\n", HEAD, {ALONE}),
+        ("sweep: {grid: {momentum: [0.1, 0.2], seed: range(4)}}\n", HEAD, {""}),
+        ("sweep: {grid: {steps: [3, 4, 5, 6]}}\n", HEAD, {ALONE}),
+        ("sweep: {grid: {seed: range(4)}}\n", HEAD + "health: {vanishing_gradient: 1.0e-9}\n", {"health"}),
+        (
+            "sweep: {grid: {seed: range(4)}}\n",
+            LBFGS,
+            {"lbfgs"},
+        ),
+        (
+            "sweep: {grid: {seed: range(4)}}\n",
+            HEAD.replace("steps: 5", "steps: [{repeat: {times: 3, steps: [train, {stop: null, when: loss < 1}]}}]"),
+            {"`stop` reads a tensor"},
+        ),
+        (
+            "sweep: {grid: {seed: range(4)}}\n",
+            HEAD.replace("(w ** 2).sum()", "w.prod()"),
+            {"the derivative of `prod`"},
+        ),
+    ],
+    ids=str,
+)
+def test_which_points_are_lanes(sweep: str, head: str, expected: set[str], tmp_path: Path) -> None:
+    assert set(reasons(planned(tmp_path, sweep, head))) == expected
+
+
+def test_lanes_off_and_time_limits_are_reasons(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SEEDS)
+    assert set(reasons(plan, lanes="off")) == {"--lanes off"}
+    assert set(reasons(plan, time_limit=5.0)) == {"--time-limit"}
+
+
+def test_a_constant_that_something_else_reads_is_no_rate(tmp_path: Path) -> None:
+    head = HEAD.replace("(w ** 2).sum()", "rate * (w ** 2).sum()")
+    plan = planned(tmp_path, "sweep: {grid: {rate: [0.1, 0.2, 0.3, 0.4]}}\n", head)
+    assert set(reasons(plan)) == {ALONE}
+    found = varying(plan.base, plan.first)
+    assert (dict(found.rates), set(found.constants)) == ({"optimizer": "rate"}, set())
+
+
+def test_what_lanes_take_of_their_own_is_a_number_that_fits(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SEEDS)
+    found = varying(plan.base, plan.first)
+    for override in ("seed=-1", "seed=1.5", "rate=nan", "rate=rate", "optimizer.sgd.lr=-1", "seed=9223372036854775808"):
+        assert found.split([override]) == ({}, (override,))
+    assert found.split(["rate=0.5", "seed=3", "momentum=0"]) == ({"rate": 0.5, "seed": 3}, ("momentum=0",))
+
+
+def test_a_chunk_takes_part_of_the_memory(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "sweep: {grid: {seed: range(40)}}\n")
+    base, first = plan.base, compile(plan.base)
+    narrow = Grouping(base, first, (), None, room=4000).grouped(plan.tasks)
+    assert max(task.chunk for task in narrow) > 1
+    assert {task.alone for task in Grouping(base, first, (), None, room=1).grouped(plan.tasks)} == {
+        "too much memory for several lanes"
+    }
+
+
+def test_exact_lanes_where_none_can_be_is_a_fault_at_its_place(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "sweep: {grid: {seed: range(4)}}\n", LBFGS)
+    with pytest.raises(ConfigError) as caught:
+        check_some(plan.base, plan.first, grouping_of(plan, How()).grouped(plan.tasks))
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.message) == (4, "no point can be a lane: lbfgs")
+    assert problem.hint == "leave --lanes out, and the points run in processes"
+
+
+def swept(folder: Path, sweep: str, head: str = HEAD, **how: Any) -> Any:
+    plan, seen = planned(folder, sweep, head), Seen()
+    directory = start_sweep(load(folder / "swept.yaml"), plan, {}, folder / "sweeps", How(**how))
+    outcomes = run_sweep(directory, plan, How(**how), seen)
+    return open_sweep(directory), plan, outcomes
+
+
+@pytest.mark.slow
+def test_a_lane_that_fails_has_the_failure_and_the_rows_of_the_run_alone(tmp_path: Path) -> None:
+    sweep, plan, outcomes = swept(tmp_path, "sweep: {grid: {rate: [0.1, 1e30, 0.2, 0.3, 0.4]}}\n", jobs=1)
+    assert [outcomes[index].alone for index in range(5)] == ["", "it may fail", "", "", ""]
+    assert outcomes[1].failure == "sweep.yaml:4:21: `loss` is inf, from `w ** 2` (row 2, repeat[2].train)"
+    alone = run_point(Work(plan.base, tmp_path), plan.tasks[1]).outcome
+    assert (outcomes[1].rows, alone.status) == (alone.rows, "failed")
+    for index in (0, 2, 3, 4):
+        assert_is_the_run_alone(sweep, plan, index)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_of_lanes_resumes(tmp_path: Path) -> None:
+    sweep = "sweep: {grid: {momentum: [0, 0.5, 0.9], seed: range(4)}}\n"
+    config = written(tmp_path, sweep, LONG)
+    process = command("sweep", config, "--jobs", "1", cwd=tmp_path)
+    directory = wait_for_parts(tmp_path, 1, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    plan, how = resume_sweep(directory, How(jobs=1))
+    run_sweep(directory, plan, how, Seen())
+    found = open_sweep(directory)
+    assert found.table().column("status").to_pylist() == ["finished"] * 12
+    for index in (0, 5, 11):
+        assert_is_the_run_alone(found, plan, index)
+
+
+def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.sweep.lanes.chunk.difference_between", lambda lane, alone: "`loss` differs by 1e-9")
+    plan = planned(tmp_path, SEEDS, HEAD)
+    tasks = Grouping(plan.base, plan.first, (), None).grouped(plan.tasks)
+    close = run_chunk(Work(without_sweep(plan.base), tmp_path, exact=False), tasks, lambda: False)
+    assert [outcome.difference for outcome in close.outcomes] == ["`loss` differs by 1e-9"] * 8
+    progress = SweepProgress(8, None, quiet=True)
+    progress.ended([])
+    progress.ended(close.outcomes)
+    assert progress.lanes() == "8 of 8 points in lanes; `loss` differs by 1e-9"
+    exact = run_chunk(Work(without_sweep(plan.base), tmp_path), tasks, lambda: False)
+    assert (exact.outcomes, {task.alone for task in exact.alone}) == ((), {"`loss` differs by 1e-9"})
+
+
+@pytest.mark.parametrize(
+    ("lanes", "on", "message"),
+    [
+        ("all", "processes", "--lanes is `all`: it takes `exact`, `close` or `off`"),
+        ("exact", "ray", "--lanes goes with --on processes"),
+    ],
+)
+def test_faults_of_the_option(lanes: str, on: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"{re.escape(message)}$"):
+        _check_lanes(lanes, on)
+
+
+AXES: list[dict[str, list[Any]]] = [
+    {"seed": [0, 1, 2**62], "rate": [1e-5, 0.1, 3]},
+    {"optimizer.sgd.lr": [0.1, 1e-300], "constants.rate": [0.5, 2]},
+    {"parameters.w.init": [1, -0.0, 1e30]},
+]
+
+
+@pytest.mark.parametrize("axes", AXES, ids=str)
+def test_points_that_are_planned_together_have_the_identities_of_each(
+    axes: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    head = HEAD.replace("init: {normal: {std: 1}}", "init: 0.5")
+    plan = plan_sweep(load(written(tmp_path, "", head)), axes)
+    for task in plan.tasks:
+        assert Identities().of(overridden(plan.base, task.overrides)) == task.identity
+    assert len({task.identity for task in plan.tasks}) == len(plan.tasks)
+
+
+def test_the_line_counts_points_by_reason() -> None:
+    assert lanes_line([""] * 612 + ["lbfgs"] * 388) == "612 of 1,000 points in lanes; 388 in processes: lbfgs"
+    assert lanes_line(["", "a", "b", "a"]) == "1 of 4 points in lanes; 3 in processes: 2 a, 1 b"
+    assert lanes_line([""]) == "1 of 1 point in lanes"
+    assert re.search("…$", lanes_line(["a", "b", "c", "d", "e"]))
