@@ -76,7 +76,8 @@ def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any
     first = plan.first
     environment = {**fingerprint(first.device, dtype_name(first.dtype)), "threads": how.threads}
     points = len(plan.points)
-    content = opening(name, axes, points, plan.sampler, plan.batch, environment, how.allowed, how.command)
+    folders = config.document.folders()
+    content = opening(name, axes, points, plan.sampler, plan.batch, environment, folders, how.command)
     try:
         write_atomically(directory / SWEEP_FILE, text.encode())
         write_manifest(directory, content)
@@ -232,7 +233,8 @@ class _Journal:
 def _executor(directory: Path, plan: SweepPlan, how: How) -> Executor:
     objective = plan.objective
     column, recent = (None, 0) if objective is None else (objective.column, objective.recent)
-    settings = Settings(how.threads, how.allowed, how.limits, column, recent)
+    allowed = (*how.allowed, *plan.base.document.folders())
+    settings = Settings(how.threads, allowed, how.limits, column, recent)
     first = next_chunk(directory)
     if how.on == "ray":
         from runner.sweep.executors.ray_tasks import RayTasks
