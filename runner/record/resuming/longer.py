@@ -175,6 +175,6 @@ def _kept_state(run: Run, config: Config) -> Path:
         if config.log.weights:
             message = f"the last loop of {run.path} ended before its count, so a larger count changes nothing"
             raise RunError(Problem(message, _OTHERWISE))
-        message = f"{run.path} kept no state from which its last loop could go on: its config says `log: {{weights: false}}`"
-        raise RunError(Problem(message, _AGAIN))
+        why = "its config says `log: {weights: false}`"
+        raise RunError(Problem(f"{run.path} kept no state from which its last loop could go on: {why}", _AGAIN))
     return run.path / CHECKPOINTS_FOLDER / name
