@@ -222,7 +222,8 @@ WITHOUT = [
     (
         "steps: [{repeat: {times: 5, steps: [train, {stop: , when: iteration == 2}]}}]",
         runner.RunError,
-        "kept no state from which its last loop could go on: its last loop ended early\n",
+        "ended before its count, so a larger count changes nothing\n"
+        "      = start a new run from its weights with `from_run`",
     ),
 ]
 

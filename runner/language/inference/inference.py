@@ -18,7 +18,7 @@ from runner.language.inference.costs import is_costly
 from runner.language.inference.generators import generators
 from runner.language.inference.guards import check_alone
 from runner.language.inference.native_checks import MAX_EMPTY
-from runner.language.inference.room import NODE_BYTES, NODES_AT_ONCE, widen
+from runner.language.inference.room import NODE_BYTES, NODES_AT_ONCE, lifted_limit, widen
 from runner.language.text.faults import LanguageError
 
 MAX_NODES = 50_000
@@ -160,7 +160,8 @@ def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     check_alone(function, args, kwargs)
     device = next((value.device for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)), None)
     try:
-        made = _without_memory(function, args, kwargs, device)
+        with lifted_limit():  # torch imports modules here, and one that runs out of memory stays broken
+            made = _without_memory(function, args, kwargs, device)
     except NotImplementedError:  # torch cannot infer its shapes
         return function(*args, **kwargs)
 

@@ -6,24 +6,29 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from runner.config import Config
+from runner.config import Config, Limits, loads
+from runner.config.run_paths import CONFIG_FILE
+from runner.errors import ConfigError
 from runner.faults import Faults, PlacedFault
 from runner.language.dtypes import dtype_name
 from runner.plan.data.arrays import safetensors_contents
 from runner.plan.data.files import ArrayFile, FileFault, read
+from runner.plan.data.reading.fits import fits_of
 from runner.plan.data.reading.fits import fitted as fits_of_sources
 from runner.plan.data.sandbox import open_ordinary
 from runner.plan.data.sources import SourcePlan
 from runner.plan.scalars import scalar_constants
-from runner.plan.tensors.from_run import FromRunPlan
+from runner.plan.tensors.from_run import FromRunPlan, from_run_path
 from runner.plan.tensors.initial import Computed
 from runner.plan.tensors.initial_values import InitialContext, initial_values
-from runner.plan.tensors.run_files import FITTED_FILE
+from runner.plan.tensors.run_files import FITTED_FILE, find_weights
 from runner.plan.tensors.tensors import TensorPlan
+from runner.safe_files import Folder
 
 _COPIES = 4
 """How often an expression that holds a column may need its bytes: the column, and results of its size."""
@@ -93,9 +98,33 @@ def with_fits(config: Config, allowed: Iterable[Path], memory: int) -> Config:
         return config
     faults = Faults(config.document)
     scalars = scalar_constants(config, Faults(config.document))  # without those that count classes; reported later
-    config = fits_of_sources(config, scalars, faults, allowed, memory)
+    recorded = _fits_of_run(config, allowed)
+    config = fits_of_sources(config, scalars, faults, allowed, memory, recorded)
     faults.stop()
     return config
+
+
+def _fits_of_run(config: Config, allowed: Iterable[Path]) -> Mapping[tuple[str, str], Any]:
+    """What the sources of the run of `from_run` took from their rows."""
+    if config.from_run is None:
+        return {}
+    folders = (*config.document.folders(), *allowed)
+    try:
+        weights = find_weights(config.from_run, config.document.folder(from_run_path(config, "run")), folders)
+    except FileFault:  # reported with the weights
+        return {}
+    if weights.directory is None:
+        return {}
+    limits = Limits()
+    try:
+        with Folder(weights.directory) as folder:
+            text = folder.read(CONFIG_FILE, limits.file_bytes)
+        run = loads(text, weights.directory, name=CONFIG_FILE, limits=limits, allowed_folders=folders)
+    except (OSError, ConfigError) as error:
+        message = f"`config.yaml` of {weights.name.rpartition('/')[0]} cannot be read"
+        place = PlacedFault(from_run_path(config, "run"), message, "restore the run, or name its weights file")
+        raise ConfigError([place.problem(config.document)]) from error
+    return fits_of(run)
 
 
 def room_for_columns(context: InitialContext) -> int:

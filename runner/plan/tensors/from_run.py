@@ -62,13 +62,13 @@ def plan_from_run(
     declared = config.from_run
     if declared is None:
         return None, tensors
-    path = _place(config, "run")
+    path = from_run_path(config, "run")
     try:
         weights = find_weights(declared, config.document.folder(path), (*config.document.folders(), *allowed))
         headers = _headers(weights)
         _check_digest(declared, weights)
     except FileFault as fault:
-        place = path if fault.field is None else _place(config, fault.field)
+        place = path if fault.field is None else from_run_path(config, fault.field)
         faults.add(place, fault.message, fault.hint)
         return None, tensors
     parameters = {name: tensor for name, tensor in tensors.items() if tensor.role == "parameter"}
@@ -99,7 +99,7 @@ def plan_from_run(
     return plan, MappingProxyType({name: loaded.get(name, tensor) for name, tensor in tensors.items()})
 
 
-def _place(config: Config, field: str) -> Path:
+def from_run_path(config: Config, field: str) -> Path:
     """The path of a field; of the whole `from_run` in its short form."""
     path: Path = ("from_run", field)
     return path if config.document.node(path) is not None else ("from_run",)

@@ -26,6 +26,7 @@ from runner.record.running import Earlier, run_recorded
 from runner.safe_files import Folder
 
 _AGAIN = "run the longer config as a new run"
+_OTHERWISE = "start a new run from its weights with `from_run`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,9 @@ def _kept_state(run: Run, config: Config) -> Path:
     except OSError:
         found = False
     if not found:
-        why = "its last loop ended early" if config.log.weights else "its config says `log: {weights: false}`"
+        if config.log.weights:
+            message = f"the last loop of {run.path} ended before its count, so a larger count changes nothing"
+            raise RunError(Problem(message, _OTHERWISE))
+        why = "its config says `log: {weights: false}`"
         raise RunError(Problem(f"{run.path} kept no state from which its last loop could go on: {why}", _AGAIN))
     return run.path / CHECKPOINTS_FOLDER / name

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from runner.language.inference.inference import Bounds, Inference, TooLarge, readable_bytes
 from runner.language.lowering.lower import lower_statements
+from runner.language.measures.ranking import roc_auc
+from runner.plan.memory import bounded_memory
 from tests.language.lowering import fault_of, lower, scope, tensors
 from tests.tables import over
 
@@ -82,3 +85,18 @@ def test_a_session_leaves_grad_mode_and_random_state_as_they_were() -> None:
 )
 def test_sizes_are_written_for_people(size: int, text: str) -> None:
     assert readable_bytes(size) == text
+
+
+def test_torch_may_load_modules_for_a_metric_while_memory_is_limited() -> None:
+    resource = pytest.importorskip("resource")
+    limits = []
+
+    def metric(x: Tensor) -> Tensor:
+        limits.append(resource.getrlimit(resource.RLIMIT_AS))
+        return x.mean()
+
+    metric.__module__ = roc_auc.__module__  # whose shapes are inferred without computing
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with bounded_memory(64 << 20):
+        Inference().run(metric, (torch.zeros(3),), {}, False)
+    assert limits == [(hard, hard)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy
@@ -279,3 +280,45 @@ def test_a_config_that_starts_from_a_run_takes_what_the_run_computed(tmp_path: P
     message = r"`mean` is float32 of shape \[1, 4\], and the run of `from_run` computed float32 of shape \[4\]"
     with pytest.raises(ConfigError, match=message):
         runner.compile(runner.loads(other, base=str(tmp_path)))
+
+
+CLASSES = """\
+name: classes
+constants: {count: classes(train.y)}
+parameters: {w: {shape: [2, count], init: zeros}}
+data:
+  train: {file: animals.csv, columns: {x: [mass, height], y: kind}, fill: {mass: mean}, classes: {y: sorted}}
+expression: loss = cross_entropy(x @ w, y)
+optimizer: {sgd: {lr: 0.1}}
+steps: 2
+"""
+
+
+def animals(folder: Path, rows: str) -> None:
+    (folder / "animals.csv").write_text("mass,height,kind\n" + rows, encoding="utf-8")
+
+
+def test_a_config_that_starts_from_a_run_takes_its_classes_and_fills(tmp_path: Path) -> None:
+    animals(tmp_path, "1,1,cat\n,2,dog\n3,3,owl\n")
+    (tmp_path / "before.yaml").write_text(CLASSES, encoding="utf-8")
+    run = runner.run(tmp_path / "before.yaml", runs_dir=tmp_path / "runs")
+    after = CLASSES + f"from_run: {run.path}\n"
+    animals(tmp_path, "10,1,owl\n,2,dog\n30,3,owl\n")  # alone, it has two classes, and the mean 20
+    train = runner.compile(runner.loads(after, base=str(tmp_path))).config.data["train"]
+    assert list(train.classes["y"]) == ["cat", "dog", "owl"]
+    assert train.fill["mass"] == 2
+    animals(tmp_path, "10,1,bear\n,2,dog\n")
+    message = r"animals.csv:2 holds `bear`, which is no class of `kind`\n      = the classes are cat, dog, owl"
+    with pytest.raises(ConfigError, match=message):
+        runner.compile(runner.loads(after, base=str(tmp_path)))
+
+
+def test_a_run_whose_config_cannot_be_read_gives_no_classes(tmp_path: Path) -> None:
+    animals(tmp_path, "1,1,cat\n2,2,dog\n")
+    (tmp_path / "before.yaml").write_text(CLASSES, encoding="utf-8")
+    run = runner.run(tmp_path / "before.yaml", runs_dir=tmp_path / "runs")
+    (run.path / "config.yaml").write_text("parameters: [", encoding="utf-8")
+    name = f"classes/{run.path.name}"
+    message = f"`config.yaml` of {name} cannot be read\n      = restore the run, or name its weights file"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        runner.compile(runner.loads(CLASSES + f"from_run: {run.path}\n", base=str(tmp_path)))

@@ -38,7 +38,12 @@ _FITTED: Mapping[str, tuple[str, ...]] = {
 
 
 def fitted(
-    config: Config, scalars: Mapping[str, Scalar], faults: Faults, allowed: Iterable[Path], memory: int
+    config: Config,
+    scalars: Mapping[str, Scalar],
+    faults: Faults,
+    allowed: Iterable[Path],
+    memory: int,
+    recorded: Mapping[tuple[str, str], Any],
 ) -> Config:
     """The config with the classes and the numbers that its sources take from the rows that they select.
 
@@ -46,6 +51,7 @@ def fitted(
         scalars: scalar constants, which `select` may read.
         allowed: additional folders from which reading is allowed.
         memory: available bytes.
+        recorded: what the run of `from_run` took, by key and column; it is not taken again.
     """
     asking = [name for name, declared in config.data.items() if any(_asked(declared))]
     if not asking:
@@ -59,10 +65,21 @@ def fitted(
             table = source_table(name, config.data[name], faults.document, folders, memory, named)
             if table is not None:
                 rows = _selected(table, config.data[name], scalars, faults, memory)
-                _fit(table, known, values, rows, memory)
+                _fit(table, known, values, rows, memory, recorded)
         except PlacedFault as fault:
             faults.problems.append(fault.problem(faults.document))
     return config if faults.problems else rewritten(config, values)
+
+
+def fits_of(config: Config) -> dict[tuple[str, str], Any]:
+    """What the sources of a resolved config took: `("classes", "y")` → classes, `("fill", "mass")` → a number."""
+    found: dict[tuple[str, str], Any] = {}
+    for declared in config.data.values():
+        for key, words in _FITTED.items():
+            for column, value in getattr(declared, key).items():
+                if value not in words:
+                    found.setdefault(("fill" if key == "fill" else "classes", column), value)
+    return found
 
 
 def _selected(
@@ -104,6 +121,7 @@ def _fit(
     values: dict[ConfigPath, dict[str, Any]],
     rows: Mask | None,
     memory: int,
+    recorded: Mapping[tuple[str, str], Any],
 ) -> None:
     for column, wishes in table.wishes.items():
         for wish in wishes:
@@ -111,10 +129,11 @@ def _fit(
                 continue
             alone = wish.written in table.columns and len(names_in(table.columns[wish.written])) == 1
             identity = ("fill" if wish.key == "fill" else "classes", wish.value, wish.written if alone else column)
-            if identity not in known:
-                known[identity] = _fitted(table, column, wish, rows, memory)
-            path = wish.path[:-1]
             replaced = wish.written if alone or wish.written == column else column
+            if identity not in known:
+                earlier = recorded.get((identity[0], replaced))
+                known[identity] = _fitted(table, column, wish, rows, memory) if earlier is None else earlier
+            path = wish.path[:-1]
             values.setdefault((*path, wish.written), {})[replaced] = known[identity]
 
 
