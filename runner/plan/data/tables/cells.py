@@ -48,13 +48,11 @@ class Words:
 
 def numbers_of(texts: Sequence[str], dialect: Dialect) -> Numbers | None:
     """The cells of one column as int64, bool or float64; None if one is not a number."""
-    found = _read(texts, dialect)
-    if found is not None:
-        return Numbers(found, None)
     absent = {BLANK, *dialect.missing}
+    if absent.isdisjoint(texts):
+        found = _read(texts, dialect)
+        return None if found is None else Numbers(found, None)
     missing = numpy.fromiter((text in absent for text in texts), dtype=bool, count=len(texts))
-    if not missing.any():
-        return None
     present = [text for text in texts if text not in absent]
     values = _read(present, dialect) if present else numpy.zeros(0, dtype=numpy.int64)
     if values is None:
