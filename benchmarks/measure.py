@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import math
 import shutil
 import statistics
 import tempfile
@@ -15,6 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 LEAST_REPEATS = 7
+
+Measure = Literal["ratio", "difference", "each", "memory", "more memory"]
+_OF_MEMORY = ("memory", "more memory")
+_DIFFERENCES = ("difference", "more memory")
+_UNITS = {"difference": " s", "each": " ms", "more memory": " MiB"}
 
 
 @functools.cache
@@ -29,7 +35,7 @@ def scratch() -> Path:
 class Workload:
     """Two sides of one comparison, each a function that is timed as a whole.
 
-    For `measure="memory"`, each side starts a process and returns its peak memory in bytes, which varies too little to
+    For the memory measures, each side starts a process and returns its peak memory in bytes, which varies too little to
     be measured repeatedly.
     """
 
@@ -39,9 +45,10 @@ class Workload:
     ours: Callable[[], object]
     theirs: Callable[[], object]
     reach: float | None  # the largest acceptable `measure`; None against a peer
-    measure: Literal["ratio", "difference", "each", "memory"] = "ratio"  # of the medians; differences are in seconds
+    measure: Measure = "ratio"  # of the medians; differences are in seconds, and of memory in MiB
     steps: int | None = None  # times are reported per step if given
     verify: Callable[[], None] | None = None  # called first; asserts that both sides compute the same
+    tenth: Callable[[], object] | None = None  # `ours` at a tenth of the size, to report how its time grows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class Result:
     compilation: tuple[
         float, ...
     ] = ()  # compilation seconds, not part of `ours`: of the warm-up, then of the other runs
+    tenth: tuple[float, ...] = ()  # seconds of `workload.tenth`
 
     @property
     def value(self) -> float:
@@ -66,7 +74,14 @@ class Result:
         if self.workload.measure == "each":  # milliseconds per step of ours
             assert self.workload.steps is not None
             return ours / self.workload.steps * 1e3
+        if self.workload.measure == "more memory":
+            return (ours - theirs) / (1 << 20)
         return ours - theirs if self.workload.measure == "difference" else ours / theirs
+
+    @property
+    def exponent(self) -> float | None:
+        """The time of ours grows as its size to this power, over the last decade; None if it was not measured."""
+        return math.log10(statistics.median(self.ours) / statistics.median(self.tenth)) if self.tenth else None
 
     @property
     def reached(self) -> bool:
@@ -77,12 +92,15 @@ def measured(workload: Workload, repeats: int) -> Result:
     """Runs both sides once as a warm-up, then `repeats` times each, alternating which side goes first."""
     if workload.verify is not None:
         workload.verify()
-    if workload.measure == "memory":
+    if workload.measure in _OF_MEMORY:
         return Result(workload, (_bytes(workload.ours),), (_bytes(workload.theirs),))
     sides: dict[str, list[float]] = {"ours": [], "theirs": []}
     workload.theirs()
     _, first = _seconds(workload.ours)
     compilation = [first]
+    tenth: list[float] = []
+    if workload.tenth is not None:
+        workload.tenth()
     for repeat in range(repeats):
         order = ("ours", "theirs") if repeat % 2 else ("theirs", "ours")
         for side in order:
@@ -90,7 +108,10 @@ def measured(workload: Workload, repeats: int) -> Result:
             sides[side].append(seconds)
             if side == "ours":
                 compilation.append(compiling)
-    return Result(workload, tuple(sides["ours"]), tuple(sides["theirs"]), tuple(compilation) if first else ())
+        if workload.tenth is not None:
+            tenth.append(_seconds(workload.tenth)[0])
+    both = tuple(sides["ours"]), tuple(sides["theirs"])
+    return Result(workload, *both, tuple(compilation) if first else (), tuple(tenth))
 
 
 def _seconds(work: Callable[[], object]) -> tuple[float, float]:
@@ -122,15 +143,16 @@ def table(results: list[Result]) -> Iterator[str]:
 
 def _cells(result: Result) -> tuple[str, ...]:
     workload = result.workload
-    sign = "+" if workload.measure == "difference" else ""
-    unit = {"difference": " s", "each": " ms"}.get(workload.measure, "")
+    sign = "+" if workload.measure in _DIFFERENCES else ""
+    unit = _UNITS.get(workload.measure, "")
+    grows = "" if result.exponent is None else f"; grows as n^{result.exponent:.2f}"
     return (
         workload.name,
         workload.what + _compilation_text(result),
         _figure_text(result.ours, workload),
         workload.against,
         _figure_text(result.theirs, workload),
-        f"{result.value:{sign}.2f}{unit}",
+        f"{result.value:{sign}.2f}{unit}{grows}",
         *(("", "peer") if workload.reach is None else (f"≤ {workload.reach:{sign}.2f}{unit}", _verdict(result))),
     )
 
@@ -143,13 +165,14 @@ def _compilation_text(result: Result) -> str:
     if not result.compilation:
         return ""
     return (
-        f"; compiled in {result.apart[0]:.1f} s, then in {statistics.median(result.apart[1:]):.1f} s from torch's cache"
+        f"; compiled in {result.compilation[0]:.1f} s, "
+        f"then in {statistics.median(result.compilation[1:]):.1f} s from torch's cache"
     )
 
 
 def _figure_text(figures: tuple[float, ...], workload: Workload) -> str:
     median = statistics.median(figures)
-    if workload.measure == "memory":
+    if workload.measure in _OF_MEMORY:
         return f"{median / (1 << 20):.0f} MiB"
     if workload.steps is None:
         return f"{median:.3f} s"

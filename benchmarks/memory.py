@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 from benchmarks.linear import CONFIG
 from benchmarks.measure import Workload
@@ -22,8 +23,12 @@ print(open("/proc/self/status").read())
 def peak(steps: int) -> int:
     """Returns the peak memory of a run in bytes: the high-water mark of the resident set, as Linux reports it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", PROGRAM, str(CONFIG), str(steps), folder]
-        status = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return peak_of([sys.executable, "-c", PROGRAM, str(CONFIG), str(steps), folder])
+
+
+def peak_of(command: Sequence[str]) -> int:
+    """Returns the peak memory of a process in bytes; the process prints its own status at its end."""
+    status = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     kibibytes = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
     assert kibibytes is not None, status
     return int(kibibytes[1]) << 10

@@ -13,7 +13,19 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from benchmarks import applying, checks, compiled, digits, linear, memory, parameter, peers, startup, transformer
+from benchmarks import (
+    applying,
+    checks,
+    compiled,
+    digits,
+    growth,
+    linear,
+    memory,
+    parameter,
+    peers,
+    startup,
+    transformer,
+)
 from benchmarks.measure import Result, Workload, measured
 
 _GROUPS = (
@@ -26,10 +38,11 @@ _GROUPS = (
     checks.workloads,
     memory.workloads,
     applying.workloads,
+    growth.workloads,
     peers.workloads,
 )
 
-Figures = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+Figures = tuple[tuple[float, ...], ...]
 
 
 def workloads() -> list[Workload]:
@@ -54,4 +67,4 @@ def results(names: Collection[str], repeats: int) -> Iterator[Result]:
 def _figures(number: int, repeats: int) -> Figures:
     torch.set_num_threads(1)
     result = measured(workloads()[number], repeats)
-    return result.ours, result.theirs, result.compilation
+    return result.ours, result.theirs, result.compilation, result.tenth

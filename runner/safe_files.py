@@ -137,7 +137,9 @@ class Folder:
         with self.open(name, limit) as file:
             return _content(file, limit)
 
-    def write(self, name: str, content: Content, *, through: Folder | None = None, synced: bool = True) -> None:
+    def write(
+        self, name: str, content: Content, *, through: Folder | None = None, synced: bool = True, named: bool = True
+    ) -> None:
         """Write a file atomically: a reader finds either the old content or the new one, also after a crash.
 
         An existing entry of this name is replaced; if it is a link, the link is replaced and not its target. The
@@ -146,6 +148,7 @@ class Folder:
         Args:
             through: the folder of the temporary file, on the same file system; this one by default.
             synced: whether the file survives a power failure once this returns, or only a crash of this process.
+            named: whether its name does, too; otherwise the next sync of the folder makes it durable.
         Raises:
             OSError: nothing at `name` changed, and the temporary file is removed.
         """
@@ -169,7 +172,7 @@ class Folder:
                 raise
         finally:
             os.close(descriptor)  # releases the lock that keeps `remove_leftovers` away
-        if synced:
+        if synced and named:
             self.sync()
 
     def remove(self, name: str) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 MANIFEST_FILE = "run.json"
+SWEEP_FILE = "sweep.json"
 CONFIG_FILE = "config.yaml"
 LATEST = "latest"
 
@@ -26,19 +27,29 @@ def resolved_run(path: str | Path) -> Path:
     return found[-1] if found else directory
 
 
-def is_run(directory: Path) -> bool:
-    """Whether a folder has an entry `run.json`."""
-    return os.path.lexists(directory / MANIFEST_FILE)
+def resolved_sweep(path: str | Path) -> Path:
+    """The sweep directory that a path means, as `resolved_run`; `sweeps/NAME/latest` is the newest sweep."""
+    directory = Path(path)
+    if is_run(directory, SWEEP_FILE):
+        return directory
+    folder = directory.parent if directory.name == LATEST else directory
+    found = runs_in(folder, SWEEP_FILE)
+    return found[-1] if found else directory
 
 
-def runs_in(folder: Path) -> list[Path]:
-    """The run directories in a folder, oldest first; links are left out."""
+def is_run(directory: Path, manifest: str = MANIFEST_FILE) -> bool:
+    """Whether a folder has a manifest, possibly that of a sweep."""
+    return os.path.lexists(directory / manifest)
+
+
+def runs_in(folder: Path, manifest: str = MANIFEST_FILE) -> list[Path]:
+    """The run directories in a folder, oldest first, or the sweep directories; links are left out."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-    return sorted((path for name in names if is_run(path := folder / name)), key=_age)
+    return sorted((path for name in names if is_run(path := folder / name, manifest)), key=_age)
 
 
 def _age(directory: Path) -> tuple[str, int, str]:

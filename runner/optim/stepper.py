@@ -248,6 +248,13 @@ class Stepper:
             if not isinstance(state.get(entry), Tensor):
                 state[entry] = torch.zeros_like(parameter, requires_grad=False)
 
+    def first_state(self, name: str) -> Mapping[str, StateValue]:
+        """The state of a parameter before its first step, as torch makes it; the optimizer does not keep it."""
+        if not self.state(name):
+            self.prepare(name, ())
+            return dict(self.optimizer.state.pop(self._parameters[name]))
+        return self.state(name)
+
     def group(self, number: int) -> Mapping[str, Any]:
         """The options of a group, completed with torch's defaults, and its `params`."""
         found: Mapping[str, Any] = self.optimizer.param_groups[number]
@@ -341,7 +348,7 @@ def _lazily_initialised(optimizer: Optimizer, parameter: Tensor) -> None:
     group = next(group for group in optimizer.param_groups if any(each is parameter for each in group["params"]))
     if optimizer.state[parameter]:
         return
-    gradient, parameter.grad = parameter.grad, torch.zeros_like(parameter)
+    gradient, parameter.grad = parameter.grad, torch.empty_like(parameter)  # its values are not read
     try:
         _initialise(optimizer, {**group, "params": [parameter]})
     finally:

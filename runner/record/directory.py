@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 
 from runner.config.run_paths import CONFIG_FILE, MANIFEST_FILE
 from runner.errors import Problem, RunError, UsageError
@@ -52,23 +53,26 @@ def _make_exclusively(parent: Folder, stamp: str) -> str:
         return name
 
 
-def write_atomically(path: Path, content: Content, *, through: Path | None = None, synced: bool = True) -> None:
+def write_atomically(
+    path: Path, content: Content, *, through: Path | None = None, synced: bool = True, named: bool = True
+) -> None:
     """Write a file atomically: a reader finds either the old content or the new one, also after a crash.
 
     Args:
         through: the parent of the folder of `path`, for the temporary file. The folder of `path` is opened from
             there; it is made if it does not exist, and a link is refused.
         synced: whether the file survives a power failure once this returns, or only a crash of this process.
+        named: whether its name does, too; otherwise the next sync of the folder makes it durable.
 
     Raises:
         OSError: nothing at `path` changed, and the temporary file is removed.
     """
     if through is None:
         with Folder(path.parent) as folder:
-            folder.write(path.name, content, synced=synced)
+            folder.write(path.name, content, synced=synced, named=named)
     else:
         with Folder(through) as parent_folder, parent_folder.folder(path.parent.name, create=True) as folder:
-            folder.write(path.name, content, through=parent_folder, synced=synced)
+            folder.write(path.name, content, through=parent_folder, synced=synced, named=named)
 
 
 @contextmanager
@@ -90,14 +94,35 @@ def locked(directory: Path) -> Iterator[None]:
 def sync_opening(directory: Path) -> None:
     """Make a new run directory durable, with its config and its manifest: they survive a power failure.
 
+    All are synced at the same time: a file system writes what several calls wait for at once.
+
     Raises:
         OSError: a file or folder cannot be synced.
     """
+    faults: list[OSError] = []
+
+    def sync(target: Path, name: str | None) -> None:
+        try:
+            _sync(target, name)
+        except OSError as fault:
+            faults.append(fault)
+
+    targets = [(directory, CONFIG_FILE), (directory, MANIFEST_FILE)]
+    folders = [(folder, None) for folder in (directory, directory.parent, directory.parent.parent)]
+    threads = [Thread(target=sync, args=each, name="steprun-sync", daemon=True) for each in (*targets, *folders)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
+
+
+def _sync(directory: Path, name: str | None) -> None:
+    """Sync a file of a folder, or the folder itself."""
     with Folder(directory) as folder:
-        for name in (CONFIG_FILE, MANIFEST_FILE):
-            with folder.open(name) as file:
-                os.fsync(file.fileno())
-        folder.sync()
-    for parent_folder in (directory.parent, directory.parent.parent):
-        with Folder(parent_folder) as folder:
+        if name is None:
             folder.sync()
+            return
+        with folder.open(name) as file:
+            os.fsync(file.fileno())

@@ -29,6 +29,7 @@ class Recording:
     compiled: Callable[[float], None]  # adds the seconds of a compilation to the manifest
     digest: Callable[[str, str], None]  # adds the SHA-256 of a large data file, by its path, to the manifest
     flush: Callable[[], None]  # waits until every row so far is on disk
+    end: Callable[[], None]  # starts to write the last rows, while the caller does something else; no row may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,15 @@ def _recording(
     writer = RowWriter(directory, columns, parts=existing.parts, rows=existing.rows, transfer=transfer, opening=opening)
     try:
         with writer:
-            yield Recording(directory, writer.write, manifest.warn, manifest.compiled, manifest.digest, writer.flush)
+            yield Recording(
+                directory,
+                writer.write,
+                manifest.warn,
+                manifest.compiled,
+                manifest.digest,
+                writer.flush,
+                writer.end,
+            )
     except BaseException as error:
         try:
             manifest.finish(writer.rows_on_disk, error)

@@ -146,8 +146,9 @@ def run_recorded(
                     save_weights(plan, state, directory, BEST_FILE)
 
         def finish() -> None:
+            record.end()
             if plan.config.log.weights:
-                save_weights(plan, state, directory)
+                save_weights(plan, state, directory, named=False)  # the manifest follows, and makes the name durable
 
         rows: Iterable[Row] = execute(
             plan, state, checkpoint=save, shared=True, watch=watch, compiling=report_compilation

@@ -227,8 +227,7 @@ class _Journal:
 def _executor(directory: Path, plan: SweepPlan, how: How) -> Executor:
     objective = plan.objective
     column, recent = (None, 0) if objective is None else (objective.column, objective.recent)
-    # a worker loads the config from the sweep directory, and its data lies in the folders of the original
-    allowed = tuple(dict.fromkeys((*plan.first.config.document.folders(), *how.allowed)))
+    allowed = (*how.allowed, *plan.base.document.folders())
     settings = Settings(how.threads, allowed, how.limits, column, recent)
     first = next_chunk(directory)
     if how.on == "ray":

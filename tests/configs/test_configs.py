@@ -194,6 +194,30 @@ PERTURBATIONS = {
         ("fitted = features", "fitted = 1.01 * features"),
         ("times: 100", "times: 5"),
     ],
+    "tabular": [
+        ("train.x.std(0)", "train.x.std(0) / 2"),
+        ("batch_size: 32", "batch_size: 24"),
+        ("{adam: {lr: 0.01}}", "{adam: {lr: 0.02}}"),
+        ("loss = cross_entropy(", "loss = 1.01 * cross_entropy("),
+    ],
+    "imbalanced": [
+        ("counts.sum() / (2 * counts)", "counts.sum() / (2.02 * sqrt(counts))"),
+        ("share: [0, 0.7]", "share: [0, 0.6]"),
+        ("max_iter: 60", "max_iter: 5"),
+        ("score = (x - mean)", "score = 1.01 * (x - mean)"),
+    ],
+    "lstm": [
+        ("{adam: {lr: 0.02}}", "{adam: {lr: 0.03}}"),
+        ("{sum: errors, over: mask}", "{sum: 1.01 * errors, over: mask}"),
+        ("epochs: 30", "epochs: 29"),
+        ("accumulate: 2, ", ""),
+    ],
+    "batch-norm": [
+        ("{adam: {lr: 0.01}}", "{adam: {lr: 0.0001}}"),
+        ("momentum: 0.1", "momentum: 0.01"),
+        ("loss = cross_entropy(", "loss = 1.01 * cross_entropy("),
+        ("momentum * h.var(0)", "1.5 * momentum * h.var(0)"),
+    ],
     "convolution": [
         ("{adam: {lr: lr}}", "{adam: {lr: 1.01 * lr}}"),
         ("cross_entropy(scores, labels)", "1.01 * cross_entropy(scores, labels)"),

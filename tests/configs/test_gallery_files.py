@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from tests.configs import tanks
+from tests.configs.apples import apples
+from tests.configs.machines import machines
 from tests.configs.readings import readings
 from tests.configs.strokes import arrays
 from tools import pretrained
@@ -39,6 +42,21 @@ def test_the_strokes_are_those_that_the_generator_makes() -> None:
 def test_the_readings_are_those_that_the_generator_draws() -> None:
     for name, text in readings().items():
         assert (FOLDER / "data" / name).read_text(encoding="utf-8") == text
+
+
+def test_the_tables_are_those_that_the_generators_draw() -> None:
+    assert (FOLDER / "data" / "apples.csv").read_text(encoding="utf-8") == apples()
+    assert (FOLDER / "data" / "machines.csv").read_text(encoding="utf-8") == machines()
+
+
+def test_the_tanks_are_those_that_the_generator_makes() -> None:
+    with np.load(FOLDER / "data" / "tanks.npz") as file:
+        found = dict(file)
+    expected = tanks.arrays()
+    assert sorted(found) == sorted(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
 
 
 def test_the_pretrained_network_reads_digits_that_are_not_mirrored() -> None:

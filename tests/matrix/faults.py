@@ -91,7 +91,7 @@ FAULTS = (
     }),
     Change("one wrong label", "mlp-adam", data=_one_label),
     Change("one coordinate off by 1e-3", "mlp-adam", data=_one_coordinate),
-    *_edited("lstm", {
+    *_edited("small-lstm", {
         "tanh(1.00001 x)": ("tanh(g)", "tanh(1.00001 * g)"),
         "sigmoid(1.00001 x)": ("sigmoid(o)", "sigmoid(1.00001 * o)"),
         "forget bias 1 → 1.0001": ("f + 1)", "f + 1.0001)"),
@@ -124,7 +124,7 @@ FAULTS = (
         "one wrong label": (" > 0).to(float64)", " > 0).to(float64) * (x[:, 0] < x[:, 0].max())"),
         "one input × (1 + 1e-9)": ("logits(x @", "logits(x * (1 + 1e-9) @"),
     }),
-    *_edited("batch-norm", {
+    *_edited("small-batch-norm", {
         "batch_norm's eps 1e-5 → 1.1e-5": ("0.1, 1e-5", "0.1, 1.1e-5"),
         "momentum 0.9 → 0.9001": ("momentum: 0.9", "momentum: 0.9001"),
         "a running mean's 0.1 → 0.10001": ("0.1 * now_mean", "0.10001 * now_mean"),
@@ -232,7 +232,7 @@ ROUNDING = (
         "Adam's beta2 off by 1e-7": ("0.999]", "0.9990001]"),
         "loss × (1 + 1e-7)": ("loss = cross", "loss = (1 + 1e-7) * cross"),
     }),
-    *_edited("lstm", {"tanh(1.0000001 x)": ("tanh(g)", "tanh(1.0000001 * g)")}),
+    *_edited("small-lstm", {"tanh(1.0000001 x)": ("tanh(g)", "tanh(1.0000001 * g)")}),
     *_edited("momentum-schedule", {"lr off by 1e-7": ("cosine_annealing_lr(0.1,", "cosine_annealing_lr(0.10000001,")}),
     *_edited("narrow", {"lr 0.1 → 0.1001 in bfloat16": ("lr: 0.1", "lr: 0.1001")}),
     *_edited("logistic-map", {"a 3.9 → 3.9000001, less than a unit of float32": ("a: 3.9", "a: 3.9000001")}),
@@ -248,7 +248,7 @@ HARMLESS = (
         "a mean by sum": ("(scores.argmax(1) == y).to(float32).mean()",
                           "(scores.argmax(1) == y).to(float32).sum() / x.shape[0]"),
     }),
-    *_edited("lstm", {
+    *_edited("small-lstm", {
         "sigmoid by exp": ("sigmoid(i)", "(1 / (1 + exp(-i)))"),
         "tanh by sigmoid": ("tanh(c)", "(2 * sigmoid(2 * c) - 1)"),
         "one product of what stands side by side": ("x[k] @ wx + h @ wh + b", "cat([x[k], h], 1) @ cat([wx, wh]) + b"),
@@ -270,7 +270,7 @@ HARMLESS = (
             "(z - z.mean(1, keepdim=True)) * rsqrt(z.var(1, keepdim=True, correction=0) + 1e-5) * scale + shift"),
         "gelu by erf": ("gelu(normed)", "normed * 0.5 * (1 + erf(normed / sqrt(2)))"),
     }),
-    *_edited("batch-norm", {
+    *_edited("small-batch-norm", {
         "batch_norm written out": (
             "batch_norm(z, None, None, scale, shift, True, 0.1, 1e-5)",
             "(z - z.mean(0)) / sqrt(((z - z.mean(0)) ** 2).mean(0) + 1e-5) * scale + shift"),

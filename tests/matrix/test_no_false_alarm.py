@@ -13,7 +13,7 @@ GALLERY = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))
 SMALL = {path.stem: path for path in sorted((Path(__file__).parent / "configs").glob("*.yaml"))}
 CONFIGS = {**GALLERY, **SMALL}
 
-FEW_CONFIGS = ("logistic-regression", "moving-average", "attention", "evaluate", "lstm", "small-gan")
+FEW_CONFIGS = ("logistic-regression", "moving-average", "attention", "evaluate", "small-lstm", "small-gan")
 FEW_ENVIRONMENTS = ("aten-default", "onednn-off", "all-sse")
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from runner.optim import GroupPlan, InitialState, OptimizerPlan, Scheduled, build
+from runner.optim import GroupPlan, InitialState, OptimizerPlan, Scheduled, Stepper, build
 
 PATH = ("optimizer",)
 
@@ -180,3 +180,19 @@ def test_torch_keeps_its_own_classes_untouched():
     build(plan("sgd", "SGD", {}), parameters(), never, never)
     assert torch.optim.SGD.step is step
     assert isinstance(build(plan("sgd", "SGD", {}), parameters(), never, never).optimizer, torch.optim.SGD)
+
+
+@pytest.mark.parametrize("class_name", ["SGD", "Adam", "Adagrad", "Rprop", "Adafactor", "ASGD"])
+def test_the_first_state_is_that_of_torch_and_is_not_kept(class_name):
+    parameter = Parameter(torch.ones(3, 4))
+    stepper = Stepper(getattr(torch.optim, class_name)([parameter], lr=0.25), {"w": parameter})
+    before = dict(stepper.state("w"))
+    found = dict(stepper.first_state("w"))
+    assert dict(stepper.state("w")).keys() == before.keys()
+    parameter.grad = torch.zeros(3, 4)
+    other = getattr(torch.optim, class_name)([parameter], lr=0.25)
+    other.step()
+    made = {key for key, value in other.state[parameter].items() if isinstance(value, torch.Tensor)}
+    assert {key for key, value in found.items() if isinstance(value, torch.Tensor)} == made
+    for key in made:
+        assert (found[key].shape, found[key].dtype) == (other.state[parameter][key].shape, found[key].dtype)

@@ -146,10 +146,11 @@ def test_no_step_waits_for_the_disk_and_no_row_is_there_before_its_run(
 ) -> None:
     directory = run_directory(tmp_path / "runs" / "linear" / "run")
     events: list[tuple[str, str]] = []  # thread and path, relative, of each fsync
+    threads = {"MainThread": "main", "steprun-rows": "writer", "steprun-sync": "sync"}
     fsync = os.fsync
 
     def watched(descriptor: int) -> None:
-        thread = "writer" if threading.current_thread().name == "steprun-rows" else "main"
+        thread = threads.get(threading.current_thread().name, "another")
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(tmp_path).as_posix()
         events.append((thread, re.sub(r"steprun-[0-9a-f]{16}", "steprun-0123456789abcdef", path)))
         fsync(descriptor)
@@ -160,12 +161,14 @@ def test_no_step_waits_for_the_disk_and_no_row_is_there_before_its_run(
         for row in linear_rows(3):
             run.write(row)
     run_folder = "runs/linear/run"
-    assert events == [
-        ("writer", f"{run_folder}/config.yaml"),
-        ("writer", f"{run_folder}/run.json"),
-        ("writer", run_folder),
-        ("writer", "runs/linear"),
-        ("writer", "runs"),
+    assert sorted(events[:5]) == [  # at the same time
+        ("sync", "runs"),
+        ("sync", "runs/linear"),
+        ("sync", run_folder),
+        ("sync", f"{run_folder}/config.yaml"),
+        ("sync", f"{run_folder}/run.json"),
+    ]
+    assert events[5:] == [
         ("writer", f"{run_folder}/.steprun-0123456789abcdef.writing"),
         ("writer", f"{run_folder}/rows"),
         ("main", f"{run_folder}/.steprun-0123456789abcdef.writing"),
@@ -206,3 +209,37 @@ def test_what_a_run_took_is_known_though_one_of_its_parts_was_killed(tmp_path: P
         run.compiled(2.0)
     assert 100.0 < manifest(directory)["seconds"] < 200.0
     assert manifest(directory)["compile_seconds"] == 9.0
+
+
+def test_the_last_rows_are_written_while_the_caller_does_something_else(tmp_path: Path) -> None:
+    directory = run_directory(tmp_path / "run")
+    with recording(directory, LINEAR, DESCRIPTION, "") as run:
+        for row in linear_rows(300):
+            run.write(row)
+        run.end()
+        for thread in threading.enumerate():
+            if thread.name == "steprun-rows":
+                thread.join()
+        assert len(open_run(directory)) == 300  # before the block ends
+    assert manifest(directory)["rows"] == 300
+
+
+def test_a_fault_of_the_last_rows_is_raised_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(parts_module, "write_atomically", fails)
+    directory = run_directory(tmp_path / "run")
+    ended: list[bool] = []
+
+    def work() -> None:
+        with recording(directory, LINEAR, DESCRIPTION, "") as run:
+            for row in linear_rows(3):
+                run.write(row)
+            run.end()
+            ended.append(True)
+
+    with pytest.raises(RunError, match=r"cannot write rows to .*rows: No space left on device"):
+        work()
+    assert ended
+    assert manifest(directory)["status"] == "failed"

@@ -53,6 +53,32 @@ def test_a_finished_run_leaves_its_last_weights_under_their_own_names(tmp_path: 
     assert re.fullmatch("[0-9a-f]{64}", metadata["config"])
 
 
+def test_the_weights_are_durable_before_the_run_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        events.append(("sync", str(os.fstat(descriptor).st_ino)))
+
+    def renamed(source: str, target: str, **folders: int) -> None:
+        events.append(("rename", target))
+        content = os.stat(source, dir_fd=folders["src_dir_fd"]).st_ino
+        assert target in ("config.yaml", "run.json", "rows.json", "latest") or ("sync", str(content)) in events, target
+        replace(source, target, **folders)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    (tmp_path / "c.yaml").write_text(
+        "parameters: {w: 1.0}\nexpression: f = w * w\noptimizer: {sgd: {lr: 0.1}}\nsteps: 3\n"
+    )
+    run = runner.run(tmp_path / "c.yaml", runs_dir=tmp_path / "runs")
+    weights = events.index(("rename", "weights.safetensors"))
+    finished = len(events) - 1 - events[::-1].index(("rename", "run.json"))
+    assert weights < finished
+    assert ("sync", str(run.path.stat().st_ino)) in events[finished:]
+
+
 def test_the_metadata_has_the_digest_of_the_config(tmp_path: Path) -> None:
     def digest(*overrides: str) -> str:
         run = runner.run(write(tmp_path), overrides, runs_dir=tmp_path)

@@ -37,14 +37,12 @@ def ray(*arguments: str) -> str:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a cluster of two nodes. Its processes end by their ids."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     before = ray_processes()
-    shown = ray(
-        "start", "--head", "--port=0", "--num-cpus=1", f"--temp-dir={tmp_path}/ray", "--include-dashboard=false"
-    )
+    shown = ray("start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false")
     found = re.search(r"--address='([^']+)'", shown)
     assert found
     ray("start", f"--address={found[1]}", "--num-cpus=1")

@@ -75,6 +75,28 @@ def test_each_point_has_the_bits_of_the_run_alone(jobs: int, tmp_path: Path) -> 
     assert [path.parent.parent.name for path in part_paths(sweep.path)] == ["rows"] * len(list(part_paths(sweep.path)))
 
 
+def test_the_folds_of_a_data_file_are_the_points_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = [float(value) for value in torch.arange(10.0) ** 2]
+    (tmp_path / "squares.csv").write_text("x\n" + "".join(f"{value}\n" for value in values))
+    head = """
+parameters: {guess: 0.0}
+constants: {k: 0, mean: {init: {expression: train.x.mean()}}}
+data:
+  train: {file: squares.csv, columns: {x: x}, select: {fold: k, of: 5}}
+  valid: {file: squares.csv, columns: {x: x}, select: {fold: k, of: 5, held_out: true}}
+expression: loss = (x - mean - guess).square().mean()
+optimizer: {sgd: {lr: 0.0}}
+steps: [train, {evaluate: valid}]
+"""
+    sweep, plan, seen = swept(tmp_path, "sweep: {grid: {k: range(5)}}\n", head)
+    assert [outcome.status for outcome in seen.outcomes] == ["finished"] * 5
+    for index in range(5):
+        assert_is_the_run_alone(sweep, plan, index)
+    _, how = resume_sweep(sweep.path, How())
+    assert tmp_path in how.allowed
+
+
 def test_weights_are_rows_of_one_table(tmp_path: Path) -> None:
     sweep, plan, _ = swept(tmp_path, head=HEAD + "log: {tensors: none}\n")
     parts = [pyarrow.parquet.read_table(path) for path in part_paths(sweep.path, "weights")]

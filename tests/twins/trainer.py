@@ -68,6 +68,25 @@ class Trainer:
 
 def assert_bit_identical(path: Path, twin: Twin) -> None:
     """Hold every row of a run, with nothing left out of its log, against those of its twin."""
+    for number, found, expected in _rows(path, twin):
+        assert [key for key in found if not same(found[key], expected[key])] == [], f"row {number}"
+
+
+def assert_close(path: Path, twin: Twin, within: float) -> None:
+    """The same with a tolerance, where the twin computes a value in another order: relative, and absolute too."""
+    for number, found, expected in _rows(path, twin):
+        for name, value in found.items():
+            torch.testing.assert_close(
+                value,
+                expected[name],
+                rtol=within,
+                atol=within,
+                msg=lambda text, place=f"row {number}, {name}": f"{place}: {text}",
+            )
+
+
+def _rows(path: Path, twin: Twin) -> Iterator[tuple[int, dict[str, Tensor | None], dict[str, Tensor | None]]]:
+    """The number of each row, its columns in the run, and those in the twin."""
     overrides = ["~log"] if "\nlog:" in path.read_text(encoding="utf-8") else []
     rows = list(runner.execute(runner.compile(runner.load(path, overrides=overrides))))
     start = {
@@ -79,4 +98,4 @@ def assert_bit_identical(path: Path, twin: Twin) -> None:
         assert row.step == step
         found = {column.name: value for column, value in zip(row.columns, row.values, strict=True)}
         assert sorted(found) == sorted(expected)
-        assert [key for key in found if not same(found[key], expected[key])] == [], f"row {row.number}"
+        yield row.number, found, expected

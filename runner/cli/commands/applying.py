@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from runner.cli.input.options import Allow, FaultFormat, amount, examples
+from runner.cli.input.runs import run_path
 from runner.cli.output.printing import say
 from runner.cli.output.progress import INTERVAL, PATIENCE, can_draw
 from runner.text import counted
@@ -115,7 +116,7 @@ def apply(
     )
     bar = SampleBar(sys.stderr) if can_draw(sys.stderr) and not quiet else None
     try:
-        samples = apply_run(run, request, warn=lambda problem: print_warnings([problem]), progress=bar)
+        samples = apply_run(run_path(run), request, warn=lambda problem: print_warnings([problem]), progress=bar)
     finally:
         if bar is not None:
             bar.clear()

@@ -10,6 +10,7 @@ import typer
 from runner.cli.input.completion import complete_override
 from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
 from runner.cli.input.requests import make_plan, print_warnings, printing_run_warnings, read_config
+from runner.cli.input.runs import run_path
 from runner.cli.input.tolerance_option import ToleranceOption, tolerances_of
 from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, UsageError
@@ -66,7 +67,7 @@ def diff(
     from runner.record import open_run
 
     tolerances = None if tolerance is None else tolerances_of(tolerance)
-    before, after = open_run(expected), open_run(found)
+    before, after = open_run(run_path(expected)), open_run(run_path(found))
     runs = after, before
     difference = compare_runs(*runs, tolerances, tolerance or "")
     if as_json:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,8 +18,6 @@ from runner.cli.output.progress import compile_progress
 if TYPE_CHECKING:
     from runner.engine import Row
     from runner.plan import Plan
-
-SWEEP_MANIFEST = "sweep.json"
 
 
 def register(application: typer.Typer) -> None:
@@ -62,12 +58,14 @@ def resume(
     directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
     Of a sweep, the points that have not ended run.
     """
-    if os.path.lexists(Path(run) / SWEEP_MANIFEST):
+    from runner.config.run_paths import SWEEP_FILE, is_run, resolved_run, resolved_sweep
+
+    sweep = resolved_sweep(run)
+    if is_run(sweep, SWEEP_FILE):
         from runner.cli.commands.sweeping import resume_points
 
-        resume_points(run, allow, jobs, retry, on, address, quiet, as_json)
+        resume_points(str(sweep), allow, jobs, retry, on, address, quiet, as_json)
         return
-    from runner.config.run_paths import resolved_run
     from runner.record.resuming import lengthen
     from runner.record.resuming import resume as resume_run
     from runner.record.running import run_recorded

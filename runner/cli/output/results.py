@@ -28,9 +28,10 @@ def print_results(
     Raises:
         UsageError: the folder is not a sweep directory, or there is no such column.
     """
+    from runner.config.run_paths import resolved_sweep
     from runner.sweep.record.reading import open_sweep
 
-    sweep = open_sweep(directory)
+    sweep = open_sweep(resolved_sweep(directory))
     table = sweep.table()
     objective = sweep.objective
     smaller = objective is None or objective.minimize

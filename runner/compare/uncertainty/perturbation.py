@@ -96,11 +96,14 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if rule.written:
             for place, (tensor, old) in enumerate(zip(targets, before, strict=True)):
                 others = [_operand(each, place) for each in args[1:]] if rule.keeps_whole else []
-                whole = _whole(tensor, [old, *others, *kwargs.values()]) if rule.keeps_whole else None
+                keeps_whole = rule.keeps_whole and _has_memory(tensor)
+                whole = _whole(tensor, [old, *others, *kwargs.values()]) if keeps_whole else None
                 self._move(tensor, rule.ulps, [old], whole)
             return result
         operands = [list(_tensors(each)) for each in args] if rule.keeps_operands else []
         for place, tensor in enumerate(_tensors(result)):
+            if not _has_memory(tensor):
+                continue
             given = [*(_operand(each, place) for each in args), *kwargs.values()] if rule.keeps_whole else []
             whole = _whole(tensor, given) if rule.keeps_whole else None
             times = _rounded_units(args[0], tensor) if rule.reduces else 1
@@ -127,6 +130,8 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
             times: multiplies the usual perturbation.
         """
         if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
+            return
+        if not _has_memory(tensor):
             return
         stays = [(tensor == other) for other in kept if _is_comparable(other, tensor)]
         stays += [] if whole is None else [whole]
@@ -157,6 +162,11 @@ class Perturbation(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return pool[offset : offset + count]
         sizes = [min(_POOL, count - done) for done in range(0, count, _POOL)]
         return torch.cat([self._factors(size, dtype, ulps, times) for size in sizes])
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor has elements: torch keeps some derivatives that are zero, and their shapes, without memory."""
+    return not (tensor.is_meta or tensor._is_zerotensor())
 
 
 def _rounded_units(given: Any, result: Tensor) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +18,7 @@ from runner.engine.compiled.building import Built, Drawn, Lengths, build
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
 from runner.engine.compiled.training import step_function
 from runner.engine.rows import Compiling
-from runner.plan.checks.compilable import LONGEST
+from runner.plan.checks.compilable import LONGEST, runs_singly
 from runner.plan.program.instructions import Train
 
 REGION_BYTES = 64 << 20
@@ -38,6 +40,18 @@ class CompilationFault(Exception):
         message = str(causes[-1]).strip() or type(causes[-1]).__name__
         super().__init__(message.splitlines()[0])
         self.no_compiler = any(isinstance(cause, InvalidCxxCompiler) for cause in causes)
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Hides what torch's compiler notes on standard error of each complex operation."""
+    notes = logging.getLogger("torch._inductor.ir")
+    level = notes.level
+    notes.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        notes.setLevel(level)
 
 
 @dataclass(slots=True)
@@ -68,7 +82,7 @@ class Compiled:
             return self.region(carry, each, fixed)
 
     def _compile(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> None:
-        with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_STATIC):
+        with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_STATIC), _without_notes():
             if self.longest > 1:
                 each = [torch.cat([value, value]) for value in each]  # torch would specialize on a length of 1
                 mark_length(each)
@@ -87,8 +101,7 @@ class Library:
         self._argument = argument
         self._compiling = compiling
         self._compiled: dict[Hashable, Compiled] = {}
-        random = any(computation.random for computation in argument.evaluation.computations())
-        self.longest = LONGEST if several and not random else 1
+        self.longest = LONGEST if several and not runs_singly(argument) else 1
 
     def compiled(
         self, key: Hashable, lengths: Lengths, drawn: Callable[[], Drawn], iteration: Callable[[], int], path: str

@@ -71,7 +71,7 @@ def reduce_on_plateau(session: Session, argument: Plateau, position: int) -> Run
             after = max(before * argument.factor, argument.min_lr)
             if before - after > argument.eps:
                 rate.data = rate.detach().clone().fill_(after)
-        binding.capture_weights(written)
+                binding.capture_weights(written)
         return tuple(binding.latest)
 
     return run

@@ -1,4 +1,4 @@
-"""Which operations of a graph draw random numbers: those with `training=False` do not."""
+"""Which operations of a graph draw random numbers: those with `training=False` or a dropout of 0 do not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from typing import Any
 
 from torch import fx
 
+from runner.language.graph.recurrent import RECURRENT, recurrent_arguments
+
 
 def draws(node: fx.Node) -> bool:
     """Whether an operation draws random numbers."""
-    return bool(node.meta.get("random")) and not any(each is False for each in _switches(node))
+    if not node.meta.get("random"):
+        return False
+    name = getattr(node.target, "__name__", node.target)
+    if name in RECURRENT:
+        found = recurrent_arguments(node)
+        return found.get("train") is not False and found.get("dropout") != 0
+    if name == "scaled_dot_product_attention":
+        rate: Any = node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)
+        return bool(rate != 0)
+    return not any(each is False for each in _switches(node))
 
 
 def _switches(node: fx.Node) -> Iterator[Any]:

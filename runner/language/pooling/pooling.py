@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from torch import fx
 
+from runner.language.graph.draws import draws
 from runner.language.pooling.rules import (
     CONSTANT,
     DERIVED,
@@ -30,7 +31,7 @@ from runner.language.pooling.rules import (
     operation,
     shape_of,
 )
-from runner.language.pooling.table import FACTORIES, RULES, TAKE_LENGTHS, UNARY_LINEAR
+from runner.language.pooling.table import FACTORIES, RULES, SEPARATE_DRAWS, TAKE_LENGTHS, UNARY_LINEAR
 
 __all__ = ["Constant", "Derived", "Mixed", "Pool", "Pooling", "Rows", "State", "Term", "operation", "twins"]
 
@@ -85,7 +86,7 @@ class Pooling:
         name, length = name_of(node), self.length_scale(node)
         if all(isinstance(state, Constant) for state in states):
             return self._constant(node, name)
-        if node.meta.get("random") or node.meta.get("dynamic"):
+        if node.meta.get("dynamic") or (draws(node) and name not in SEPARATE_DRAWS):
             return Mixed(node)
         if not any(isinstance(state, Rows) for state in states):
             return self._of_terms(node, name, states, length)
@@ -99,7 +100,7 @@ class Pooling:
     def _constant(self, node: fx.Node, name: str) -> State:
         """Returns the state of a node that reads no batch; its length may still depend on the batch length."""
         twin = self._other.get(node)
-        if node.meta.get("random"):
+        if draws(node):
             return Mixed(node) if self._other and shape_of(node) != shape_of(twin) else CONSTANT
         if twin is None or (shape_of(node) == shape_of(twin) and not differ(node, twin)):
             return CONSTANT

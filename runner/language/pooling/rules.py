@@ -287,8 +287,6 @@ def moved(states: States, node: fx.Node) -> State | None:
 def getitem(states: States, node: fx.Node) -> State | None:
     operand, index = node.args
     state = states.of(operand)
-    if isinstance(operand, fx.Node) and not is_tensor(operand):  # one of several results, which have the same state
-        return state
     parts = index if isinstance(index, tuple) else (index,)
     assert isinstance(operand, fx.Node)
     if isinstance(state, Constant):  # a table indexed by each sample

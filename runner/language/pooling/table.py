@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import fx
 
+from runner.language.graph.recurrent import RECURRENT
+from runner.language.pooling.recurrent import cell, network, result
 from runner.language.pooling.rules import (
     Pool,
     Rows,
@@ -53,6 +55,13 @@ def _matmul(states: States, node: fx.Node) -> State | None:
     if ranks[0] == 1:
         return Rows(two.dim if two.dim < ranks[1] - 2 else two.dim - 1)
     return Rows(rank + two.dim - ranks[1])
+
+
+def _item(states: States, node: fx.Node) -> State | None:
+    operand, place = node.args
+    if isinstance(operand, fx.Node) and not is_tensor(operand):
+        return result(operand, place, states.of(operand))
+    return getitem(states, node)
 
 
 def _linear(states: States, node: fx.Node) -> State | None:
@@ -198,6 +207,9 @@ def _words(text: str) -> list[str]:
 TAKE_LENGTHS = frozenset({"reshape", "view", "flatten", "unflatten", "getitem", "view_as", "reshape_as"})
 """Operations with the batch length as a valid argument; their results are checked instead."""
 
+SEPARATE_DRAWS = frozenset({"dropout", "alpha_dropout"})
+"""Operations that draw random numbers for each element, so for each sample, with a mean over samples as it is."""
+
 FACTORIES = frozenset({"zeros", "ones", "full"})
 
 UNARY_LINEAR = frozenset(
@@ -241,7 +253,7 @@ RULES: Mapping[str, Rule] = {
     "normalize": along(1, 2),
     **dict.fromkeys(_words("reshape view flatten unflatten ravel"), reshape),
     **dict.fromkeys(_words(".T .mT .H .mH t transpose swapaxes swapdims permute unsqueeze squeeze"), moved),
-    "getitem": getitem,
+    "getitem": _item,
     **dict.fromkeys(_words("matmul mm mv bmm"), _matmul),
     "linear": _linear,
     "einsum": _einsum,
@@ -253,7 +265,7 @@ RULES: Mapping[str, Rule] = {
     "rms_norm": _layer_norm,
     "batch_norm": _batch_norm,
     "group_norm": _at_least(1),
-    "dropout": _embedding,  # without random numbers; with them it is `Mixed`
+    **dict.fromkeys(SEPARATE_DRAWS, _embedding),
     **dict.fromkeys(
         _words("conv1d conv_transpose1d max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d"),
         _batched(3),
@@ -266,6 +278,8 @@ RULES: Mapping[str, Rule] = {
         _words("conv3d conv_transpose3d max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d"),
         _batched(5),
     ),
+    **dict.fromkeys(RECURRENT, network),
+    **dict.fromkeys(_words("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"), cell),
     "pad": _at_least(1),
     **dict.fromkeys(
         _words(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from torch import Tensor
+
 from runner.catalogue import newer_arguments, optimizers
 from runner.faults import ConfigPath, Faults
 from runner.language.graph.computation import Computation
@@ -54,13 +56,26 @@ def loop_around(program: Sequence[Instruction], position: int) -> LoopStart | No
     return None
 
 
+def runs_singly(train: Train) -> bool:
+    """Whether a compiled call has only one iteration of a step: it draws random numbers, or has complex tensors.
+
+    The numbers of each iteration have a seed of their own, and torch compiles no loop over complex tensors.
+    """
+    return any(computation.random or _is_complex(computation) for computation in train.evaluation.computations())
+
+
+def _is_complex(computation: Computation) -> bool:
+    examples = (node.meta.get("example") for node in computation.nodes)
+    return any(isinstance(example, Tensor) and example.is_complex() for example in examples)
+
+
 def most_at_once(program: Sequence[Instruction]) -> int:
     """The maximum number of loop iterations in one compiled call; large iterations reduce it further."""
     for position, action in enumerate(program):
-        if isinstance(action, Action) and isinstance(action.argument, Train) and loop_around(program, position):
-            computations = action.argument.evaluation.computations()
-            if not any(computation.random for computation in computations):
-                return LONGEST
+        if not (isinstance(action, Action) and isinstance(action.argument, Train)):
+            continue
+        if loop_around(program, position) and not runs_singly(action.argument):
+            return LONGEST
     return 1
 
 

@@ -9,6 +9,7 @@ import torch
 
 from runner.config import Config
 from runner.faults import Faults
+from runner.language.dtypes import dtype_name
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
 from runner.plan.checks.whole_steps import EAGER, PARTS
@@ -83,6 +84,10 @@ def check_scaled(
         faults.add(PATH, "no `train` step scales its objective", "remove `loss_scale`", key=True)
     for optimizer in optimizers.values():
         for name in optimizer.parameters:
-            if tensors[name].dtype == torch.float16:
+            dtype = tensors[name].dtype
+            if dtype == torch.float16:
                 message = f"`{name}` is float16, and torch unscales gradients of float32 only"
                 faults.add(("parameters", name), message, "write `dtype: float32`: `autocast` casts it", key=True)
+            elif dtype.is_complex:
+                message = f"`loss_scale` divides real gradients, and `{name}` is {dtype_name(dtype)}"
+                faults.add(PATH, message, "remove `loss_scale`", key=True)

@@ -34,9 +34,9 @@ from runner.plan.data.tables.parquet import (
     read_parquet,
     row_groups,
 )
-from runner.plan.data.tables.text_cache import read_selection, selection_of, text_read_once
-from runner.plan.data.tables.text_selection import placed
-from runner.plan.data.tables.text_table import column_names, place_in_text
+from runner.plan.data.tables.text_cache import read_selection, selection_of, text_names, text_read_once
+from runner.plan.data.tables.text_selection import TextColumns, as_tensor, placed
+from runner.plan.data.tables.text_table import place_in_text
 from runner.plan.memory import machine_memory
 
 __all__ = [
@@ -143,7 +143,7 @@ def table_names(array: ArrayFile, limit: int | None = None) -> tuple[str, ...]:
     """
     if array.is_text:
         _check_size(array, size_of(array), machine_memory() if limit is None else limit)
-        return column_names(array.paths, array.reading.dialect)
+        return text_names(array.paths, array.reading.dialect)
     return parquet_names(array.paths)
 
 
@@ -160,8 +160,8 @@ def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...
         with _OPENERS[array.suffix](array.path, array.key) as (header, _):
             shape, dtype = header.shape, header.dtype
     elif array.is_text:
-        table = _read_text(array, limit)
-        shape, dtype = tuple(table.shape), table.dtype
+        numbers = _read_text(array, limit)
+        shape, dtype = numbers.shape, numbers.torch_dtype
     else:
         shape, dtype = describe_parquet(array.paths, array.columns, array.reading)
     _check_size(array, math.prod(shape) * dtype.itemsize, limit)
@@ -180,7 +180,7 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
             _check_size(array, header.bytes, limit)
             tensor = read_values(header, stream, array.name)
     elif array.is_text:
-        tensor = _read_text(array, limit)
+        tensor = as_tensor(_read_text(array, limit))
     else:
         shape, dtype = describe_parquet(array.paths, array.columns, array.reading)
         _check_size(array, math.prod(shape) * dtype.itemsize, limit)
@@ -286,7 +286,9 @@ def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -
         FileFault: as `cast`, or a value is missing.
     """
     if array.is_text:
-        cast(read(array, limit), dtype, array)
+        numbers = _read_text(array, machine_memory() if limit is None else limit)
+        if any(first_misfit(values, dtype) is not None for values in numbers.tensors()):
+            cast(as_tensor(numbers), dtype, array)  # finds the first one by row
         return
     if size_of(array) > SCAN_BYTES:
         return
@@ -311,7 +313,7 @@ def check_part(part: Part, dtype: torch.dtype) -> None:
         raise CastFault(message, "write a `dtype` that holds it, or correct the value")
 
 
-def _read_text(array: ArrayFile, limit: int) -> Tensor:
+def _read_text(array: ArrayFile, limit: int) -> TextColumns:
     _check_size(array, size_of(array), limit)
     return read_selection(selection_of(array.paths, array.columns, array.reading), limit)
 

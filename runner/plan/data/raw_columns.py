@@ -14,8 +14,7 @@ from runner.plan.data.tables.columns import chosen_of
 from runner.plan.data.tables.conversions import as_floating
 from runner.plan.data.tables.parquet import column_parts
 from runner.plan.data.tables.parquet_cells import is_plain_text, numbers_in, words_in
-from runner.plan.data.tables.text_cache import text_columns
-from runner.plan.data.tables.text_table import column_names
+from runner.plan.data.tables.text_cache import text_columns, text_names
 
 ROWS_AT_ONCE = 1 << 16
 
@@ -48,13 +47,11 @@ def raw_blocks(array: ArrayFile, names: Sequence[str], limit: int | None = None)
 
 def _text_blocks(array: ArrayFile, names: Sequence[str], limit: int) -> Iterator[dict[str, Array]]:
     dialect = array.reading.dialect
-    chosen_of(tuple(names), column_names(array.paths, dialect), array.path.name)
-    columns = {}
-    for name in names:
-        found = text_columns(array.paths, dialect, [(name, False)], limit)[name, False]
-        if isinstance(found, FileFault):
-            found = text_columns(array.paths, dialect, [(name, True)], limit)[name, True]
-        columns[name] = found
+    chosen_of(tuple(names), text_names(array.paths, dialect), array.path.name)
+    found = text_columns(array.paths, dialect, [(name, False) for name in names], limit)
+    texts = [(name, True) for name in names if isinstance(found[name, False], FileFault)]
+    found |= text_columns(array.paths, dialect, texts, limit) if texts else {}
+    columns = {name: found.get((name, True), found[name, False]) for name in names}
     first = next(iter(columns.values()))
     rows = len(first.codes if isinstance(first, Words) else first.values)  # type: ignore[union-attr]
     for start in range(0, rows, ROWS_AT_ONCE):

@@ -9,6 +9,7 @@ from torch import fx
 
 from runner.faults import ConfigPath, place
 from runner.language.graph.computation import Computation, Output, extract_values
+from runner.language.graph.draws import draws
 from runner.language.graph.lowered import Lowered
 from runner.language.pooling.pooling import Constant, Rows, State, Term, operation, twins
 from runner.language.text.faults import LanguageError
@@ -264,13 +265,13 @@ def _warn_of_objective(values: Values, name: str, blamed: fx.Node, path: ConfigP
 
 
 def _warn_of_last(values: Values, name: str, blamed: fx.Node, path: ConfigPath) -> None:
-    what = "draws random numbers" if blamed.meta.get("random") else "is not a mean, sum or extreme over samples"
+    what = "draws random numbers" if draws(blamed) else "is not a mean, sum or extreme over samples"
     message = f"`{name}` of a step that accumulates is the value of its last micro-batch: `{operation(blamed)}` {what}"
     _warn_at(values, blamed, message, "write it with means and sums over samples, or `evaluate` it", path)
 
 
 def _warn(values: Values, source: SourcePlan, name: str, blamed: fx.Node, hint: str, path: ConfigPath) -> None:
-    if blamed.meta.get("random"):
+    if draws(blamed):
         return  # `advise` warns of every draw in `evaluate`
     what = f"`{operation(blamed)}` is not a mean, sum or extreme over them"
     message = f"`{name}` of `{source.name}` depends on how its samples are batched: {what}"

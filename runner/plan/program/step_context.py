@@ -32,6 +32,7 @@ class StepContext:
     loops: Loops = field(init=False)
     objective: str | None = None  # the objective of the last `backward` or `train`
     preferred: tuple[str, ...] = ()  # its preferred sources
+    partial: tuple[ConfigPath, tuple[str, ...] | None] | None = None  # its `parameters`, or None for its `gradient`
     objectives: dict[str, tuple[str, ...]] = field(default_factory=dict)  # objective → parameters it depends on
     stepped: bool = False  # whether any step uses the optimizers
 
@@ -187,6 +188,41 @@ class StepContext:
         else:
             max_norm, norm_type = self.positive(clip, path), 2.0
         return Clip(parameters, max_norm=max_norm, norm_type=norm_type, column=self.norm_column())
+
+    def value_clip(self, value: Any, path: ConfigPath, parameters: tuple[str, ...]) -> Clip:
+        dtypes = {name: self.values.tensors[name].dtype for name in parameters}
+        name = next((name for name, dtype in dtypes.items() if dtype.is_complex), None)
+        if name is not None:
+            message = f"`clip_grad_value` clamps real numbers, and `{name}` is {dtype_name(dtypes[name])}"
+            self.values.faults.add(path, message, "use `clip_grad_norm`", key=True)
+        return Clip(parameters, value=self.positive(value, path))
+
+    def check_clips_last(self, parameters: tuple[str, ...], path: ConfigPath) -> None:
+        """Warn of a clipping step without effect, because L-BFGS computes all these gradients again."""
+        clipped = {*parameters}
+        optimizers = [each for each in self.values.optimizers.values() if not clipped.isdisjoint(each.parameters)]
+        if optimizers and all(each.needs_closure for each in optimizers):
+            message = "`lbfgs` computes its gradients again within its step, and this clipping has no effect on it"
+            self.values.faults.warn(path, message, "remove it, or use another optimizer")
+
+    def check_closure(self, optimizers: tuple[str, ...]) -> None:
+        """Report a `backward` whose gradients an L-BFGS step cannot compute again."""
+        if self.partial is None:
+            return
+        path, inputs = self.partial
+        if inputs is None:
+            message = "`lbfgs` computes its gradients again within its step, without this `gradient`"
+            hint = "multiply the objective by it, or use another optimizer"
+            self.values.faults.add(path, message, hint, key=True)
+            return
+        for name in optimizers:
+            optimizer = self.values.optimizers[name]
+            reaching = self.values.reaching(self.objective or "")
+            more = [each for each in optimizer.parameters if each in reaching and each not in inputs]
+            if optimizer.needs_closure and more:
+                message = f"`lbfgs` computes its gradients again within its step, and `{more[0]}` is among them"
+                hint = f"add `{more[0]}` here, or give the optimizer these `parameters` only"
+                self.values.faults.add(path, message, hint, key=True)
 
     def positive(self, value: Any, path: ConfigPath) -> float:
         found = number(value, path, self.values.environment.scalars, self.values.faults)

@@ -51,6 +51,11 @@ def _backward(context: StepContext, step: models.Step, argument: models.Backward
     if objective is None:
         return None
     context.objective = objective
+    context.partial = None
+    if argument.gradient is not None:
+        context.partial = (*path, "gradient"), None
+    elif inputs is not None:
+        context.partial = (*path, "parameters"), inputs
     context.preferred = context.batches(argument.data, (*path, "data"))
     reached = context.values.reaching(objective)
     gradient = None
@@ -67,6 +72,7 @@ def _step(context: StepContext, step: models.Step, argument: models.OptimizerSte
     if any(context.values.optimizers[name].needs_closure for name in optimizers):
         objective = context.objective or context.differentiable(None, step.path)
         if objective is not None:
+            context.check_closure(optimizers)
             context.differentiates(objective, optimizers, context.optimized(optimizers), step.path)
             closure = context.values.evaluation(objective, context.preferred or context.batches(None, step.path))
     return Step(optimizers, context.optimized(optimizers), closure) if optimizers else None
@@ -91,11 +97,10 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
     if argument.clip_grad_norm is not None:
         clips.append(context.norm_clip(argument.clip_grad_norm, (*path, "clip_grad_norm"), optimized))
     if argument.clip_grad_value is not None:
-        value = context.positive(argument.clip_grad_value, (*path, "clip_grad_value"))
-        clips.append(Clip(optimized, value=value))
+        clips.append(context.value_clip(argument.clip_grad_value, (*path, "clip_grad_value"), optimized))
     if objective is None or not optimizers:
         return None
-    context.objective = objective
+    context.objective, context.partial = objective, None
     closure = any(context.values.optimizers[name].needs_closure for name in optimizers)
     if closure and clips:
         context.values.faults.add(
@@ -151,12 +156,15 @@ def _train(context: StepContext, step: models.Step, argument: models.Train) -> T
 
 
 def _clip_grad_norm(context: StepContext, step: models.Step, argument: models.ClipGradNorm) -> ClipGradients:
-    return ClipGradients(context.norm_clip(argument, (*step.path, "clip_grad_norm"), context.values.trainable))
+    clip = context.norm_clip(argument, (*step.path, "clip_grad_norm"), context.values.trainable)
+    context.check_clips_last(clip.parameters, step.path)
+    return ClipGradients(clip)
 
 
 def _clip_grad_value(context: StepContext, step: models.Step, argument: models.ClipGradValue) -> ClipGradients:
-    value = context.positive(argument.clip_value, (*step.path, "clip_grad_value"))
-    return ClipGradients(Clip(context.values.trainable, value=value))
+    clip = context.value_clip(argument.clip_value, (*step.path, "clip_grad_value"), context.values.trainable)
+    context.check_clips_last(clip.parameters, step.path)
+    return ClipGradients(clip)
 
 
 def _next(context: StepContext, step: models.Step, argument: models.Next) -> Next:

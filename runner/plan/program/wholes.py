@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from runner.faults import ConfigPath
 from runner.language.graph.computation import Computation, extract
+from runner.language.graph.draws import draws
 from runner.language.graph.lowered import Lowered
 from runner.language.lowering.lower import lower_expression, uses_grad
 from runner.language.lowering.scope import Scope
@@ -83,7 +84,7 @@ def _gathering(
         values.faults.language(path, error)
         return None
     values.note_lowered(lowered)
-    drawn = next((node for node in lowered.graph.nodes if node.meta.get("random")), None)
+    drawn = next((node for node in lowered.graph.nodes if draws(node)), None)
     if drawn is not None:
         message = f"`{name}` draws random numbers from `{operation(drawn)}`, after all batches"
         hint = _WITHOUT_DRAWS
@@ -106,7 +107,7 @@ def not_of_samples(found: Outputs, text: str) -> list[tuple[ast.Name, State]]:
 def _fault(text: str, node: ast.Name, state: State, name: str) -> LanguageError:
     what = "it is one for a batch"
     if isinstance(state, Mixed):
-        does = "draws random numbers" if state.node.meta.get("random") else "mixes samples"
+        does = "draws random numbers" if draws(state.node) else "mixes samples"
         what = f"`{operation(state.node)}` {does} in it"
     hint = _WITHOUT_DRAWS if "draws" in what else f"read the values that `{node.id}` is computed from"
     message = f"`{name}` is computed from all samples, and `{node.id}` has no value for each sample: {what}"

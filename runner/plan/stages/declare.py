@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
+from runner.config import Config, TensorDeclaration
 from runner.language.dtypes import DTYPES
 from runner.language.inference.inference import Bounds, Clock
 from runner.language.lowering.scope import Environment, declare_functions
@@ -54,6 +56,9 @@ def declare(request: Request) -> Declarations:
     sources = plan_sources(config.data, scalars, DTYPES[config.dtype], faults, request.allowed, request.memory)
     sound = len(faults.problems) == before  # else what reads a source with a problem would be reported too
     sizes = sizes_of(sources)
+    if not sound and _reads_sizes(config):
+        check_syntax(config, faults)
+        faults.stop()
     if sound and config.data:
         scalars = scalar_constants(config, faults, counts, sizes)
         if len(faults.problems) > before:
@@ -83,3 +88,11 @@ def declare(request: Request) -> Declarations:
         context = fitted_values(tensors, context, start)
     faults.stop()
     return Declarations(context, tensors, start, Supply(sources, config.device, fitted=columns_named(config)))
+
+
+def _reads_sizes(config: Config) -> bool:
+    """Whether a scalar constant or a shape reads a data source, as in `train.x.shape[1]`."""
+    tensors = (*config.parameters.values(), *config.constants.values())
+    shapes = [value.shape or () for value in tensors if isinstance(value, TensorDeclaration)]
+    texts = [value for value in (*tensors, *chain.from_iterable(shapes)) if isinstance(value, str)]
+    return any(f"{source}." in text for source in config.data for text in texts)

@@ -129,9 +129,7 @@ def _check_entries(stepper: AnyStepper, parameter: Parameter, name: str, content
 
 def _reference(stepper: AnyStepper, name: str) -> Mapping[str, Any]:
     """The entries of a parameter's state that exist before its first step; only their dtypes and shapes matter."""
-    if isinstance(stepper, Stepper):
-        stepper.prepare(name, ())
-    return stepper.state(name)
+    return stepper.first_state(name) if isinstance(stepper, Stepper) else stepper.state(name)
 
 
 def _check_like(value: Any, tensor: Tensor, what: str) -> None:

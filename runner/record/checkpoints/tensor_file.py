@@ -27,6 +27,9 @@ from runner.plan.data.arrays import (
 from runner.plan.data.sandbox import FileFault
 
 NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in SAFETENSORS.items()}
+PIECE_BYTES = 4 << 20
+"""Bytes to read before their digest is computed: they are then still in the processor's cache."""
+
 _PREFIX = struct.Struct("<Q")
 _ALIGNMENT = 8
 _METADATA = "__metadata__"
@@ -34,15 +37,21 @@ _METADATA = "__metadata__"
 
 @dataclass(slots=True)
 class Digested:
-    """Passes on the pieces of a file, and computes their SHA-256 on the way."""
+    """Passes on the pieces of a file, and computes their SHA-256 on the way; of large ones while they are written."""
 
     pieces: Iterable[bytes | memoryview]
     sha256: Any = field(default_factory=hashlib.sha256)
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        for piece in self.pieces:
-            self.sha256.update(piece)
-            yield piece
+        with ThreadPoolExecutor(1) as hashing:
+            for piece in self.pieces:
+                if len(piece) < PIECE_BYTES:
+                    self.sha256.update(piece)
+                    yield piece
+                    continue
+                hashed = hashing.submit(self.sha256.update, piece)
+                yield piece
+                hashed.result()
 
     @property
     def digest(self) -> str:
@@ -108,7 +117,7 @@ def _as_it_was(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def read_tensors(file: BufferedReader, name: str) -> tuple[dict[str, Tensor], str]:
     """The tensors of a `.safetensors` file on the CPU, and the SHA-256 of the whole file; the file is read once.
 
-    A thread computes the digest of one tensor while the next one is read.
+    A thread computes the digest of one piece while the next one is read.
 
     Raises:
         FileFault: the file is not valid, or its tensors do not lie one after another.
@@ -128,9 +137,10 @@ def read_tensors(file: BufferedReader, name: str) -> tuple[dict[str, Tensor], st
             tensor = torch.empty(header.shape, dtype=header.dtype)
             if header.bytes:
                 view = bytes_of(tensor)
-                if file.readinto(view) != len(view):
-                    raise FileFault(f"{name} is truncated", "write the file again")
-                hashing.submit(digest.update, view)
+                for piece in (view[at : at + PIECE_BYTES] for at in range(0, len(view), PIECE_BYTES)):
+                    if file.readinto(piece) != len(piece):
+                        raise FileFault(f"{name} is truncated", "write the file again")
+                    hashing.submit(digest.update, piece)
             tensors[key] = tensor
             position = end
     if start + position != size:

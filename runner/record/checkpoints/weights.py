@@ -20,11 +20,13 @@ from runner.record.directory import write_atomically
 from runner.safe_files import Folder
 
 
-def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_FILE) -> None:
+def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_FILE, *, named: bool = True) -> None:
     """Write the weights of a run atomically, each under its own name, in its true dtype.
 
     The metadata has the digest of the run's config and the number of the last row.
 
+    Args:
+        named: whether the name is durable once this returns; otherwise the next sync of the directory makes it so.
     Raises:
         RunError: the file cannot be written.
     """
@@ -36,7 +38,7 @@ def save_weights(plan: Plan, state: State, directory: Path, name: str = WEIGHTS_
         "row": str(state.row - 1),
     }
     try:
-        write_atomically(directory / name, pieces_of(weights, metadata))
+        write_atomically(directory / name, pieces_of(weights, metadata), named=named)
     except OSError as error:
         message = f"cannot write {name} to {directory}: {error.strerror or error}"
         raise RunError(Problem(message, f"free space, and `steprun resume {directory}` goes on")) from error

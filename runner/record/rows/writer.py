@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -41,8 +42,8 @@ class RowWriter:
         part_bytes: the size of a finished part in memory.
         parts, rows: the numbers of existing parts and rows of a resumed run.
         transfer: copies rows from the run's device.
-        opening: called on the writer thread before the first row is written, to write files that must be on disk
-            before any row.
+        opening: called on a thread of its own, to write files that must be on disk before any row; the writer thread
+            waits for its end.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class RowWriter:
         self._closing = False
         self._flushing = False  # a `flush` waits for the disk
         self._error: BaseException | None = None
+        self._opening_error: BaseException | None = None
         self._parts: PartWriter | None = None
         self._thread: threading.Thread | None = None
         self._switch_interval = sys.getswitchinterval()
@@ -116,6 +118,16 @@ class RowWriter:
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: not self._flushing or self._error is not None)
         self._raise_error()
+
+    def end(self) -> None:
+        """Start to write the last rows, without waiting for the disk. No row may follow; `close` raises any fault."""
+        if self._pending and self._error is None:
+            with suppress(RunError):
+                self._hand_over()
+        if self._thread is not None:
+            with self._changed:
+                self._closing = True
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Wait until every row is on disk.
@@ -171,12 +183,14 @@ class RowWriter:
                 self._changed.notify_all()
 
     def _start(self) -> None:
+        opening = threading.Thread(target=self._open, name="steprun-opening", daemon=True)
+        opening.start()  # the disk works while pyarrow is imported
         from runner.record.rows.parts import PartWriter  # imports pyarrow, which takes longer on the writer thread
 
         self._parts = PartWriter(self._folder, self._columns, self._part_bytes, self._interval, self._existing_parts)
         self._limit = self._batch_rows
         sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
-        self._thread = threading.Thread(target=self._run, args=(self._parts,), name="steprun-rows", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._parts, opening), name="steprun-rows", daemon=True)
         self._thread.start()
 
     def _stop(self) -> None:
@@ -209,9 +223,17 @@ class RowWriter:
 
     # --- on the writer thread
 
-    def _run(self, parts: PartWriter) -> None:
+    def _open(self) -> None:
         try:
             self._opening()
+        except BaseException as error:  # raised again on the writer thread
+            self._opening_error = error
+
+    def _run(self, parts: PartWriter, opening: threading.Thread) -> None:
+        try:
+            opening.join()
+            if self._opening_error is not None:
+                raise self._opening_error
             self._transfer.attach()
             self._write_parts(parts)
         except BaseException as error:  # raised again on the other thread

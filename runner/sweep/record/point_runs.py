@@ -8,17 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
+from torch import Tensor
 
 from runner.config import Config, overridden
 from runner.config.run_paths import CONFIG_FILE
 from runner.config.run_paths import MANIFEST_FILE as RUN_FILE
-from runner.record.checkpoints.config_fields import config_fields
+from runner.errors import ConfigError
+from runner.plan import compile
+from runner.plan.tensors.run_files import WEIGHTS_FILE
+from runner.record.checkpoints.config_fields import config_digest, config_fields
+from runner.record.checkpoints.fitted import save_fitted
+from runner.record.checkpoints.tensor_file import pieces_of
+from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files
 from runner.record.directory import ROWS_FOLDER, write_atomically
 from runner.record.rows.arrow import columns_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import digest_of, write_digests
 from runner.record.rows.storage import column_json, stored_column
 from runner.safe_files import LARGEST_JSON, Folder, parse_json
+from runner.sweep.points.identity import Identities
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.space import without_sweep
 
@@ -26,7 +34,12 @@ RUNS_FOLDER = "runs"
 
 
 def point_directory(
-    path: Path, sweep: Mapping[str, Any], config: Config, point: int, outcome: Outcome, table: pyarrow.Table
+    path: Path,
+    sweep: Mapping[str, Any],
+    config: Config,
+    outcome: Outcome,
+    table: pyarrow.Table,
+    weights: Mapping[str, Tensor],
 ) -> Path:
     """The run directory of a point; it is made if it does not exist, or if the point has run again since.
 
@@ -35,14 +48,15 @@ def point_directory(
         sweep: its manifest.
         config: its config.
         table: the rows of the point.
+        weights: its parameters.
     """
-    directory = path / RUNS_FOLDER / str(point)
+    directory = path / RUNS_FOLDER / str(outcome.index)
     if _is_of(directory, outcome):
         return directory
     with (
         Folder(path) as folder,
         folder.folder(RUNS_FOLDER, create=True) as runs,
-        runs.folder(str(point), create=True) as made,
+        runs.folder(str(outcome.index), create=True) as made,
         made.folder(ROWS_FOLDER, create=True) as rows,
     ):
         for name in rows.names():
@@ -59,9 +73,28 @@ def point_directory(
         "engine": config.engine,
         "columns": [column_json(column) for column in columns],
         "config_fields": config_fields(config.document),
+        **_of_data(directory, config, sweep, outcome),
     }
+    if weights:
+        metadata = {"format": "pt", "config": config_digest(config.document), "row": str(outcome.rows - 1)}
+        write_atomically(directory / WEIGHTS_FILE, pieces_of(weights, metadata))
     write_atomically(directory / RUN_FILE, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
     return directory
+
+
+def _of_data(directory: Path, config: Config, sweep: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """What a run records of its data, which `apply` needs; nothing if the data is not as it was."""
+    try:
+        plan = compile(config, allowed=[Path(folder) for folder in sweep["data_folders"]])
+    except ConfigError:
+        return {}  # the rows can be read all the same
+    if Identities().of(config) != outcome.identity:
+        return {}
+    return {
+        DATA_FILES: data_files(plan.files),
+        DATA_COLUMNS: data_columns(plan.declared),
+        **save_fitted(directory, plan.fitted),
+    }
 
 
 def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:

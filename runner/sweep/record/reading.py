@@ -6,21 +6,24 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow
 import pyarrow.compute
+from torch import Tensor
 
 from runner.errors import Problem, UsageError
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import recorded_folders
+from runner.record.rows.arrow import columns_of
 from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective, objective_of
 from runner.sweep.points.outcome import Outcome, from_json, joined
 from runner.sweep.record.config import load_sweep
 from runner.sweep.record.manifest import read_manifest
-from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER
+from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
 from runner.sweep.record.sweep_files import read_parquet
 from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows, read_table
 
@@ -197,8 +200,32 @@ class Sweep:
         """
         from runner.sweep.record.point_runs import point_directory
 
-        outcome, rows = self.outcome(point), self.rows(point)
-        return open_run(point_directory(self.path, self.manifest, self.config, point, outcome, rows))
+        outcome = replace(self.outcome(point), index=point)
+        rows, weights = self.rows(point), self.weights(point)
+        return open_run(point_directory(self.path, self.manifest, self.config, outcome, rows, weights))
+
+    def weights(self, point: int) -> dict[str, Tensor]:
+        """The parameters of one point as they are at its end; empty if it has none.
+
+        Raises:
+            UsageError: there is no such point.
+        """
+        from runner.record.rows.tensors import tensors_of
+
+        identity = self._identity(point)
+        found: dict[str, Tensor] = {}
+        last = -1
+        for path in part_paths(self.path, WEIGHTS_FOLDER):
+            for outcome in outcomes_in(path):
+                if outcome.identity == identity and outcome.rung > last:
+                    last = outcome.rung
+                    wanted = pyarrow.compute.field("point") == outcome.index
+                    table = read_part(path, lambda file: file.read()).filter(wanted)
+                    columns = columns_of(table.schema)
+                    found = {
+                        column.name: value for column in columns if (value := tensors_of(table, column)[-1]) is not None
+                    }
+        return found
 
     def _identity(self, point: int) -> str:
         table = self.table()

@@ -178,6 +178,15 @@ def test_every_named_operation_is_one_of_aten() -> None:
     assert sum(map(len, sections)) == len(frozenset().union(*sections)), "an operation stands in two sections"
 
 
+@pytest.mark.slow  # torch imports its references for such a sum
+def test_zeros_of_a_derivative_that_have_no_memory_do_not_change() -> None:
+    x = torch.tensor([1.0, -2.0], requires_grad=True)
+    with Perturbation(0):
+        (slope,) = torch.autograd.grad((x.abs() ** 2).sum(), x, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.sum(), x)
+    torch.testing.assert_close(curvature, torch.tensor([2.0, 2.0]))
+
+
 @pytest.mark.slow
 def test_a_run_without_measurement_does_not_import_it() -> None:
     code = (

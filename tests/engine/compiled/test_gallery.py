@@ -15,6 +15,7 @@ from tests.engine.running import numbers
 
 CONFIGS = Path(runner.__file__).parents[1] / "configs"
 COMPILES = (
+    "batch-norm",
     "bfloat16",
     "convolution",
     "digits",
@@ -31,6 +32,7 @@ COMPILES = (
     "plateau",
     "polynomial-sgd",
     "schedule",
+    "tabular",
     "transformer",
     "two-optimizers",
     "variational-autoencoder",
@@ -39,11 +41,14 @@ LBFGS = "cannot compile this step: `lbfgs` evaluates the objective again within 
 BACKWARD = "compiles whole `train` steps, and `backward` is a part of one"
 STEP = "compiles whole `train` steps, and `step` is a part of one"
 ZERO = "compiles whole `train` steps, and `zero_grad` is a part of one"
+OVER = "weights micro-batches by their length, and this objective needs weights by its `over`"
 KEPT = {
     "damped-oscillator": [(30, LBFGS)],
     "gradient-accumulation": [(33, ZERO), (34, BACKWARD), (35, BACKWARD), (36, BACKWARD), (38, STEP)],
+    "imbalanced": [(45, LBFGS)],
     "linear": [(21, BACKWARD), (23, STEP), (25, BACKWARD)],
     "logistic-regression": [(31, LBFGS)],
+    "lstm": [(51, OVER)],
     "manual-update": [(19, BACKWARD), (26, BACKWARD), (28, ZERO)],
     "oscillator-equation": [(38, LBFGS)],
     "parameter": [(18, BACKWARD), (23, STEP)],
@@ -81,10 +86,12 @@ FEWER = {"transformer": 4, "gan": 60, "convolution": 12, "variational-autoencode
 """Of the models that are slow without a compiler."""
 
 DOUBLE = ("constants.images.dtype=float64", "constants.test_images.dtype=float64")
+DIGITS = ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64")
 OVERRIDES = {
+    "batch-norm": DIGITS,
     "convolution": ("dtype=float64", *DOUBLE),
-    "digits": ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64"),
-    "fine-tune-from-run": ("dtype=float64", "data.train.dtype.images=float64", "data.test.dtype.images=float64"),
+    "digits": DIGITS,
+    "fine-tune-from-run": DIGITS,
     "gan": (),
     "variational-autoencoder": (),
 }

@@ -76,6 +76,8 @@ class _Recorder(TorchDispatchMode):
             for target, args, kwargs, results in self.calls:
                 inside = {storage.data_ptr() for storage in storages((args, kwargs))}
                 for new, old in zip(tensors(target(*args, **kwargs)), results, strict=True):
+                    if old._is_zerotensor():
+                        continue
                     if old.untyped_storage().data_ptr() not in inside:  # else it is a view, or was written in place
                         old.copy_(new)
 
@@ -85,7 +87,8 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def storages(value: Any) -> list[torch.UntypedStorage]:
-    return [tensor.untyped_storage() for tensor in tensors(value)]
+    """The memory of all tensors; zeros of a derivative have none."""
+    return [tensor.untyped_storage() for tensor in tensors(value) if not tensor._is_zerotensor()]
 
 
 def _as_it_is(value: Any) -> Any:

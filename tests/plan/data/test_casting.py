@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import itertools
 import math
 import subprocess
 import sys
@@ -124,6 +125,33 @@ def test_a_cast_that_changes_a_value_of_a_source_is_an_error(
     assert problem.message == f"{WHERE[kind].format(shown)}, which does not fit {reason}"
     assert problem.path == "data.train.dtype.v"
     assert isinstance(caught.value, runner.ConfigError)  # planning reads files up to `SCAN_BYTES`
+
+
+@pytest.mark.parametrize("rows", [20, 5000])
+def test_the_first_cell_by_row_that_does_not_fit_is_named(tmp_path: Path, rows: int) -> None:
+    cells = [("300" if row == 15 else "1", "-1" if row == 9 else "2") for row in range(rows)]
+    (tmp_path / "d.csv").write_text("u,v\n" + "".join(f"{first},{second}\n" for first, second in cells))
+    text = (
+        "parameters: {w: 1.0}\ndata: {train: {file: d.csv, columns: {x: [u, v]}, dtype: {x: uint8}, batch_size: 4}}\n"
+        "expression: f = w * x.to(float32).sum()\n"
+    )
+    expected = r"d\.csv:11 holds -1 in the column `v`, which does not fit uint8: it is not between 0 and 255"
+    with pytest.raises(runner.ConfigError, match=expected):
+        rows_of(text, tmp_path)
+
+
+@over("dtype", [*INTEGERS, torch.bool, *FLOATS])
+def test_ends_of_a_range_show_only_what_a_mask_shows(dtype: torch.dtype) -> None:
+    whole = [-(2**63), -(2**53) - 1, -(2**53), -70000, -129, -1, 0, 1, 2, 255, 256, 65504, 65520, 2**31, 2**53 + 1]
+    for values in itertools.combinations(whole, 2):
+        alone = [first_misfit(torch.tensor([value]), dtype) for value in values]
+        found = first_misfit(torch.tensor(values), dtype)
+        assert (found is None) == (alone == [None, None]), (values, dtype)
+    for values in itertools.product([math.nan, math.inf, -math.inf, 3.5e38, -7e4, 0.5, 1.0, 3.0], repeat=2):
+        alone = [first_misfit(torch.tensor([value], dtype=torch.float64), dtype) for value in values]
+        found = first_misfit(torch.tensor(values, dtype=torch.float64), dtype)
+        assert (found is None) == (alone == [None, None]), (values, dtype)
+    assert first_misfit(torch.empty(0, dtype=torch.int64), dtype) is None
 
 
 @pytest.mark.parametrize("kind", ["csv", "npy"])

@@ -63,3 +63,27 @@ def test_an_empty_loop_does_nothing() -> None:
     inner = "{repeat: {times: 2, steps: []}}"
     rows = rows_of(HEAD + f"[{{repeat: {{times: 3, steps: [{inner}]}}}}, forward]")
     assert [row.step for row in rows] == ["start", "forward"]
+
+
+def test_clipping_that_only_reaches_parameters_of_lbfgs_gives_a_warning() -> None:
+    text = """\
+parameters: {x: [1.0, 2.0], z: 1.0}
+expression: loss = (z * x ** 2).sum()
+optimizers:
+  far: {lbfgs: {}, parameters: [x]}
+  near: {sgd: {lr: 0.1}, parameters: [z]}
+steps:
+  - backward
+  - clip_grad_norm: {max_norm: 1, parameters: [x]}
+  - clip_grad_norm: {max_norm: 1, parameters: [x, z]}
+  - step: near
+  - step: far
+"""
+    (warning,) = runner.compile(runner.loads(text)).warnings
+    assert warning.render() == (
+        "<stdin>:8:5  steps.1\n"
+        "    8 |   - clip_grad_norm: {max_norm: 1, parameters: [x]}\n"
+        "      |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ `lbfgs` computes its gradients again within its step,"
+        " and this clipping has no effect on it\n"
+        "      = remove it, or use another optimizer"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy
 
@@ -53,9 +53,13 @@ class Reading:
     conversions: tuple[tuple[str, Conversion], ...] = ()
     floating: bool = False  # whether a floating dtype is declared, so that integers may be missing
     lenient: bool = False  # whether unknown classes become -1, as those of rows that are not selected
+    _by_column: Mapping[str, Conversion] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_column", dict(reversed(self.conversions)))  # of two, the first counts
 
     def of(self, column: str) -> Conversion:
-        return next((found for name, found in self.conversions if name == column), PLAIN)
+        return self._by_column.get(column, PLAIN)
 
     def allows_blanks(self, column: str) -> bool:
         """Whether a blank cell, or a null, may be a missing number."""

@@ -117,7 +117,7 @@ def _malformed(name: str, line: int, error: csv.Error) -> FileFault:
 
 
 def _reader(block: Block, dialect: Dialect, delimiter: str) -> csv._reader:  # type: ignore[name-defined]
-    text = io.StringIO(block.content.decode(), newline="")
+    text = io.TextIOWrapper(io.BytesIO(block.content), encoding="utf-8", newline="")  # decodes while it reads
     if dialect.quote is None:
         return csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
     return csv.reader(text, delimiter=delimiter, quotechar=dialect.quote, strict=True)

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
 from runner.config import Dialect
 from runner.plan.data.sandbox import FileFault
 from runner.plan.data.tables.cells import Numbers, Words
 from runner.plan.data.tables.columns import Columns, chosen_of, matching
 from runner.plan.data.tables.conversions import Reading
-from runner.plan.data.tables.text_selection import TextSelection, as_tensor
+from runner.plan.data.tables.text_selection import TextColumns, TextSelection, numbers_of_columns
 from runner.plan.data.tables.text_table import Found, Key, column_names, read_columns
 
 CACHE_BYTES = 256 << 20
@@ -30,9 +28,11 @@ class ReadTables:
 
     wanted: tuple[Key, ...] = ()  # names or globs
     columns: dict[_Identity, dict[Key, Found]] = field(default_factory=dict)
+    names: dict[_Identity, tuple[str, ...]] = field(default_factory=dict)
 
     def clear(self) -> None:
         self.columns.clear()
+        self.names.clear()
 
     @property
     def bytes(self) -> int:
@@ -52,27 +52,42 @@ def text_read_once(wanted: Iterable[Key], before: ReadTables | None = None) -> I
     """
     global _current
     outer = _current
-    _current = ReadTables(tuple(dict.fromkeys(wanted)), {} if before is None else before.columns)
+    known = ReadTables() if before is None else before
+    _current = ReadTables(tuple(dict.fromkeys(wanted)), known.columns, known.names)
     try:
         yield _current
     finally:
         _current = outer
 
 
-def text_columns(paths: Sequence[Path], dialect: Dialect, keys: Sequence[Key], limit: int) -> dict[Key, Found]:
-    """Whole columns of text tables, from the cache if they are there. Raises as `read_columns`."""
+def _identity(paths: Sequence[Path], dialect: Dialect) -> _Identity:
     statuses = [path.stat() for path in paths]
-    identity = (
+    return (
         tuple((path, each.st_mtime_ns, each.st_size) for path, each in zip(paths, statuses, strict=True)),
         dialect,
     )
+
+
+def text_names(paths: Sequence[Path], dialect: Dialect) -> tuple[str, ...]:
+    """The names of the columns of text tables, from the cache if they are there. Raises as `column_names`."""
+    if _current is None:
+        return column_names(paths, dialect)
+    identity = _identity(paths, dialect)
+    if identity not in _current.names:
+        _current.names[identity] = column_names(paths, dialect)
+    return _current.names[identity]
+
+
+def text_columns(paths: Sequence[Path], dialect: Dialect, keys: Sequence[Key], limit: int) -> dict[Key, Found]:
+    """Whole columns of text tables, from the cache if they are there. Raises as `read_columns`."""
+    identity = _identity(paths, dialect)
     known = {} if _current is None else _current.columns.get(identity, {})
     absent = [key for key in keys if key not in known]
     if not absent:
         return {key: known[key] for key in keys}
     others: list[Key] = []
-    if _current is not None and sum(each.st_size for each in statuses) <= CACHE_BYTES:
-        others = [key for key in _others(_current.wanted, column_names(paths, dialect)) if key not in known]
+    if _current is not None and sum(size for _, _, size in identity[0]) <= CACHE_BYTES:
+        others = [key for key in _others(_current.wanted, text_names(paths, dialect)) if key not in known]
     wanted = list(dict.fromkeys((*absent, *others)))
     try:
         found = read_columns(paths, dialect, wanted, limit)
@@ -106,11 +121,10 @@ def selection_of(paths: tuple[Path, ...], columns: Columns, reading: Reading) ->
     Raises:
         FileFault: a column is missing, or several have its name.
     """
-    return TextSelection(
-        paths, columns, chosen_of(columns, column_names(paths, reading.dialect), paths[0].name), reading
-    )
+    return TextSelection(paths, columns, chosen_of(columns, text_names(paths, reading.dialect), paths[0].name), reading)
 
 
-def read_selection(selection: TextSelection, limit: int) -> Tensor:
-    """The numbers of a selection of columns of text tables. Raises as `read_columns` and `as_tensor`."""
-    return as_tensor(selection, text_columns(selection.paths, selection.reading.dialect, selection.keys(), limit))
+def read_selection(selection: TextSelection, limit: int) -> TextColumns:
+    """The numbers of a selection of columns of text tables. Raises as `read_columns` and `numbers_of_columns`."""
+    found = text_columns(selection.paths, selection.reading.dialect, selection.keys(), limit)
+    return numbers_of_columns(selection, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from runner.plan.data.tables.cells import Array, Numbers
 from runner.plan.data.tables.columns import Columns, check_alike
 from runner.plan.data.tables.conversions import CellFault, Reading, as_floating, converted, missing_integer
 from runner.plan.data.tables.text_table import Found, Key, first_inexact, inexact_at, place_in_text
+
+LONG = 1 << 12
+"""The least rows of columns that are looked at one by one: each torch operation has a cost of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,27 @@ class TextSelection:
         return tuple((name, self.reading.of(name).of_text) for name in self.chosen)
 
 
-def as_tensor(selection: TextSelection, found: Mapping[Key, Found]) -> Tensor:
-    """The numbers of a selection: int64, bool or float64, `(rows)` for one column, `(rows, columns)` for a list.
+@dataclass(frozen=True, slots=True)
+class TextColumns:
+    """The numbers of a selection, column by column, before they are joined."""
 
-    A column that becomes several has them next to each other.
+    columns: tuple[Numbers, ...]  # no number is missing, unless it is NaN
+    dtype: numpy.dtype[numpy.generic]  # of all together
+    shape: tuple[int, ...]  # `(rows)` for one column, `(rows, columns)` for a list
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return torch.from_numpy(numpy.empty(0, dtype=self.dtype)).dtype
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yields all numbers: long columns one by one, without a copy, and short ones together."""
+        if self.shape[0] < LONG:
+            return iter((as_tensor(self),))
+        return (_writable(column.values) for column in self.columns)
+
+
+def numbers_of_columns(selection: TextSelection, found: Mapping[Key, Found]) -> TextColumns:
+    """The numbers of a selection: int64, bool or float64. A column may become several.
 
     Raises:
         FileFault: a cell has no number, or the columns have no common dtype.
@@ -41,9 +61,9 @@ def as_tensor(selection: TextSelection, found: Mapping[Key, Found]) -> Tensor:
     columns = [
         _numbers(name, found[key], selection) for name, key in zip(selection.chosen, selection.keys(), strict=True)
     ]
-    one_hot = [selection.reading.of(name).one_hot for name in selection.chosen]
     kinds = [
-        numpy.dtype(numpy.float32) if hot else column.values.dtype for column, hot in zip(columns, one_hot, strict=True)
+        numpy.dtype(numpy.float32) if selection.reading.of(name).one_hot else column.values.dtype
+        for name, column in zip(selection.chosen, columns, strict=True)
     ]
     floating = selection.reading.floating or any(kind.kind == "f" for kind in kinds)
     for place, (name, column) in enumerate(zip(selection.chosen, columns, strict=True)):
@@ -55,11 +75,37 @@ def as_tensor(selection: TextSelection, found: Mapping[Key, Found]) -> Tensor:
         _check_exact(name, column, selection)
         columns[place] = as_floating(column)
         kinds[place] = numpy.dtype(numpy.float64)
+    rows = len(columns[0].values)
     if isinstance(selection.columns, str):
-        only = columns[0].values
-        return torch.from_numpy(only.astype(kinds[0], copy=not only.flags.writeable))
+        return TextColumns((columns[0],), kinds[0], columns[0].values.shape)
     check_alike([kind == numpy.bool_ for kind in kinds], selection.chosen, selection.paths[0].name)
-    return torch.from_numpy(_stacked(selection, columns, numpy.result_type(*set(kinds))))
+    dtype = numpy.result_type(*set(kinds))
+    if dtype.kind == "f":
+        for name, column in zip(selection.chosen, columns, strict=True):
+            _check_exact(name, column, selection)
+    return TextColumns(tuple(columns), dtype, (rows, sum(map(_width, columns))))
+
+
+def as_tensor(numbers: TextColumns) -> Tensor:
+    """The numbers of a selection; columns that become several have them next to each other."""
+    if len(numbers.shape) == 1 or numbers.columns[0].values.shape == numbers.shape:
+        return _writable(numbers.columns[0].values.astype(numbers.dtype, copy=False))
+    result: Array = numpy.empty(numbers.shape, dtype=numbers.dtype)
+    start = 0
+    for column in numbers.columns:
+        width = _width(column)
+        result[:, start : start + width] = column.values.reshape(-1, width)
+        start += width
+    return torch.from_numpy(result)
+
+
+def _width(column: Numbers) -> int:
+    return 1 if column.values.ndim == 1 else column.values.shape[1]
+
+
+def _writable(values: Array) -> Tensor:
+    """The tensor of an array, without a copy if torch allows it."""
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
 def _numbers(name: str, cells: Found, selection: TextSelection) -> Numbers:
@@ -69,18 +115,6 @@ def _numbers(name: str, cells: Found, selection: TextSelection) -> Numbers:
         return converted(cells, name, selection.reading)
     except CellFault as fault:
         raise placed(fault, name, selection) from fault
-
-
-def _stacked(selection: TextSelection, columns: Sequence[Numbers], dtype: numpy.dtype[numpy.generic]) -> Array:
-    widths = [selection.reading.of(name).width or 1 for name in selection.chosen]
-    result: Array = numpy.empty((len(columns[0].values), sum(widths)), dtype=dtype)
-    start = 0
-    for name, column, width in zip(selection.chosen, columns, widths, strict=True):
-        if dtype.kind == "f":
-            _check_exact(name, column, selection)
-        result[:, start : start + width] = column.values.reshape(-1, width)
-        start += width
-    return result
 
 
 def _check_exact(name: str, column: Numbers, selection: TextSelection) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from runner.config import Dialect
 from runner.plan.data.sandbox import FileFault
-from runner.plan.data.tables import byte_blocks, text_table
+from runner.plan.data.tables import arrow_cells, byte_blocks, text_table
 from runner.plan.data.tables.cells import Numbers, Words
 from runner.plan.data.tables.text_table import read_columns
 from tests.tables import over
@@ -96,6 +96,68 @@ def test_arrow_and_python_agree_on_any_cells(
             except FileFault as fault:
                 found.append((fault.message, fault.hint))
     assert found[:2] == found[2:]
+
+
+TYPED = st.sampled_from(
+    ["0.5", "-1.25e-3", "2", "1e5", "0x1p3", "nan", "inf", "-0.0", "9007199254740993", "9007199254740993.0", "a", ""]
+)
+
+
+@settings(QUIET, max_examples=150)
+@given(rows=st.lists(st.tuples(TYPED, TYPED), min_size=1, max_size=6), missing=st.sampled_from([(), ("",), ("a",)]))
+def test_a_wide_table_whose_types_are_known_early_is_read_as_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, str]], missing: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{first},{second}\n" for first, second in rows))
+    found: list[Any] = []
+    for threshold, wide in ((1 << 60, 1000), (0, 1)):
+        monkeypatch.setattr(text_table, "ARROW_FROM", threshold)
+        monkeypatch.setattr(arrow_cells, "WIDE", wide)
+        for name in ("x", "y"):
+            try:
+                cells = numbers(tmp_path / "a.csv", name, **({"missing": missing} if missing else {}))
+                gone = None if cells.missing is None or not cells.missing.any() else cells.missing.tolist()
+                found.append((cells.values.dtype, cells.values.tobytes(), gone, cells.blank))
+            except FileFault as fault:
+                found.append((fault.message, fault.hint))
+    assert found[:2] == found[2:]
+
+
+@pytest.mark.parametrize("first", ["0.5", "1", "a"])
+def test_a_table_of_over_a_thousand_columns_has_its_numbers(tmp_path: Path, reader: str, first: str) -> None:
+    names = [f"c{number}" for number in range(1_001)]
+    table = [[first, *map(str, range(1, 1_001))], ["2", *(f"{number}.25" for number in range(1, 1_001))]]
+    (tmp_path / "a.csv").write_text("".join(",".join(row) + "\n" for row in [names, *table]))
+    wanted = [(name, False) for name in names]
+    found = read_columns([tmp_path / "a.csv"], Dialect(), wanted)
+    for number, name in enumerate(names[1:], 1):
+        cells = found[name, False]
+        assert isinstance(cells, Numbers)
+        assert cells.values.tolist() == [number, number + 0.25]
+    if first == "a":
+        with pytest.raises(FileFault, match=r"a\.csv:2 holds `a`, which is not a number in the column `c0`"):
+            raise found["c0", False]  # type: ignore[misc]
+
+
+def test_booleans_and_integers_of_a_long_table_are_those_of_the_text(tmp_path: Path, reader: str) -> None:
+    rows = [(number % 3 == 0, number - 50, "" if number % 7 == 0 else number / 8) for number in range(100)]
+    (tmp_path / "a.csv").write_text("x,y,z\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
+    assert numbers(tmp_path / "a.csv").values.tolist() == [row[0] for row in rows]
+    assert numbers(tmp_path / "a.csv", "y").values.tolist() == [row[1] for row in rows]
+    found = numbers(tmp_path / "a.csv", "z", missing=("",))
+    assert found.missing is not None
+    assert found.missing.tolist() == [row[2] == "" for row in rows]
+    assert found.values[~found.missing].tolist() == [row[2] for row in rows if row[2] != ""]
+
+
+def test_a_number_that_means_missing_is_missing_as_in_pandas(tmp_path: Path, reader: str) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,-999\n-999,0.5\n3,-999\n")
+    expected = pandas.read_csv(tmp_path / "a.csv", na_values=["-999"], keep_default_na=False)
+    for name in ("x", "y"):
+        found = numbers(tmp_path / "a.csv", name, missing=("-999",))
+        assert found.missing is not None
+        assert found.missing.tolist() == expected[name].isna().tolist()
+        assert found.values[~found.missing].tolist() == expected[name].dropna().tolist()
 
 
 @settings(QUIET, max_examples=150)
