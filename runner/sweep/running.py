@@ -16,6 +16,7 @@ from runner.language.dtypes import dtype_name
 from runner.plan import PlanLimits
 from runner.record.directory import create_run_directory, locked, write_atomically
 from runner.record.manifest import fingerprint
+from runner.record.resuming.stopped import recorded_folders
 from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective
 from runner.sweep.executors.executor import Begun, Executor
@@ -115,7 +116,7 @@ def resume_sweep(directory: Path, how: How, many: bool = True) -> tuple[SweepPla
         ConfigError: its config is not valid any more, for instance because a data file is missing.
     """
     manifest = read_manifest(directory)
-    allowed = (*how.allowed, *_recorded_folders(manifest))
+    allowed = (*how.allowed, *recorded_folders(manifest))
     how = replace(how, allowed=allowed, threads=manifest["threads"])
     config = load_sweep(directory, allowed)
     if manifest["sampler"] is not None:
@@ -126,13 +127,6 @@ def resume_sweep(directory: Path, how: How, many: bool = True) -> tuple[SweepPla
         message = f"{directory} has {manifest['points']} points, and its config gives {len(plan.points)}"
         raise UsageError(Problem(message, f"restore {directory / SWEEP_FILE}"))
     return plan, how
-
-
-def _recorded_folders(manifest: Mapping[str, Any]) -> tuple[Path, ...]:
-    """The recorded data folders that lie below the working directory."""
-    here = Path.cwd().resolve()
-    folders = (Path(str(folder)).resolve() for folder in manifest["data_folders"])
-    return tuple(folder for folder in folders if folder.is_relative_to(here))
 
 
 def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watch, retry: bool) -> dict[int, Outcome]:

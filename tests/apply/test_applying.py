@@ -182,6 +182,7 @@ FAULTS = [
         "the largest float32\n      = write a `dtype` that holds it, or correct the value",
     ),
     (["--values", "label", "--at", "bets"], "has no checkpoint `bets`\n      = it has last"),
+    (["--values", "label", "--at", "../x y"], "has no checkpoint `../x y`\n      = it has last"),
     (["--values", "label", "--to", "out.xlsx"], "out.xlsx is neither a .parquet, .csv nor .tsv file"),
     (["--values", "label", "--to", "there.csv"], "there.csv exists\n      = write --force to replace it, or choose"),
     (["--values", "label", "--to", "no/out.csv"], "there is no folder no\n      = make it, or choose another"),

@@ -221,3 +221,13 @@ def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps({"status": "finished", "points": -1}))
     with pytest.raises(UsageError, match=r"is not the manifest of a sweep: it has no `command`"):
         open_sweep(tmp_path)
+
+
+def test_points_read_the_data_beside_the_config(tmp_path: Path) -> None:
+    """The config of a sweep directory has other folders than the file it came from."""
+    (tmp_path / "w.csv").write_text("w\n1\n2\n3\n")
+    head = HEAD.replace("{shape: [3], init: {normal: {std: 1}}}", "{file: w.csv, columns: w}")
+    sweep, plan, _ = swept(tmp_path, "sweep: {grid: {rate: [0.1, 0.03]}}\n", head=head)
+    assert sweep.table()["status"].to_pylist() == ["finished"] * 2
+    assert sweep.manifest["data_folders"] == [str(tmp_path.resolve())]
+    assert_is_the_run_alone(sweep, plan, 1)

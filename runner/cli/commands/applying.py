@@ -13,6 +13,7 @@ from runner.cli.input.options import Allow, FaultFormat, amount, examples
 from runner.cli.input.runs import run_path
 from runner.cli.output.printing import say
 from runner.cli.output.progress import INTERVAL, PATIENCE, can_draw
+from runner.text import counted
 
 if TYPE_CHECKING:
     from runner.cli.output.bar import Bar
@@ -120,7 +121,7 @@ def apply(
         if bar is not None:
             bar.clear()
     if not quiet:
-        say(f"{samples:,} samples: {'standard output' if to == '-' else to}", err=True)
+        say(f"{counted(samples, 'sample')}: {'standard output' if to == '-' else to}", err=True)
 
 
 def _names(text: str) -> tuple[str, ...]:

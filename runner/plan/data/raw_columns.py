@@ -48,12 +48,10 @@ def raw_blocks(array: ArrayFile, names: Sequence[str], limit: int | None = None)
 def _text_blocks(array: ArrayFile, names: Sequence[str], limit: int) -> Iterator[dict[str, Array]]:
     dialect = array.reading.dialect
     chosen_of(tuple(names), text_names(array.paths, dialect), array.path.name)
-    columns = {}
-    for name in names:
-        found = text_columns(array.paths, dialect, [(name, False)], limit)[name, False]
-        if isinstance(found, FileFault):
-            found = text_columns(array.paths, dialect, [(name, True)], limit)[name, True]
-        columns[name] = found
+    found = text_columns(array.paths, dialect, [(name, False) for name in names], limit)
+    texts = [(name, True) for name in names if isinstance(found[name, False], FileFault)]
+    found |= text_columns(array.paths, dialect, texts, limit) if texts else {}
+    columns = {name: found.get((name, True), found[name, False]) for name in names}
     first = next(iter(columns.values()))
     rows = len(first.codes if isinstance(first, Words) else first.values)  # type: ignore[union-attr]
     for start in range(0, rows, ROWS_AT_ONCE):

@@ -125,8 +125,8 @@ def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: 
         tags = []
     field = "optimizer" if optimizer and at in _FILES else "at"
     if at == LAST:
-        hint = "name a checkpoint under `at`; only a last loop that reaches its count leaves a state"
-        raise FileFault(f"{name} kept no state", f"{hint}, unless `log: {{weights: false}}`", field=field)
+        why = "only a last loop that reaches its count leaves a state, unless `log: {weights: false}`"
+        raise FileFault(f"{name} kept no state", f"name a checkpoint under `at`; {why}", field=field)
     found = [tag for tag in (LAST, *tags) if not tag.isdigit()]
     hint = did_you_mean(at, found, f"it has {listing(dict.fromkeys(found))}")
     raise FileFault(f"{name} has no checkpoint `{at}`", hint, field=field)

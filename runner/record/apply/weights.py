@@ -24,7 +24,9 @@ def weights_of(directory: Path, at: str = "last") -> dict[str, Tensor]:
         UsageError: the run has no such weights, or their file is damaged.
     """
     try:
-        found = find_weights(FromRun(run=str(directory.resolve()), at=at), directory, [directory.resolve()])
+        # not validated: a text that cannot be a tag is one that no checkpoint has
+        declared = FromRun.model_construct(run=str(directory.resolve()), at=at)
+        found = find_weights(declared, directory, [directory.resolve()])
         with open_ordinary(found.path) as file:
             _, entries, _ = safetensors_contents(file, os.fstat(file.fileno()).st_size, found.name)
         # the other tensors of a checkpoint have dots in their names

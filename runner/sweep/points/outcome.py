@@ -76,27 +76,27 @@ def from_json(text: str) -> list[Outcome]:
     """
     try:
         return [_outcome(fields) for fields in json.loads(text)]
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not the outcomes of points: {error}") from error
 
 
 def _outcome(fields: Mapping[str, Any]) -> Outcome:
-    scalars = {str(name): tuple(map(_number, values)) for name, values in fields["scalars"].items()}
+    scalars = {str(name): _statistics(values) for name, values in fields["scalars"].items()}
     return Outcome(
-        index=int(fields["index"]),
+        index=_count(fields["index"]),
         identity=str(fields["identity"]),
         overrides=tuple(map(str, fields["overrides"])),
         status=str(fields["status"]),
         seconds=float(fields["seconds"]),
-        rows=int(fields["rows"]),
+        rows=_count(fields["rows"]),
         schema=str(fields["schema"]),
         failure=None if fields["failure"] is None else str(fields["failure"]),
-        scalars=scalars,  # type: ignore[arg-type]  # three numbers each
+        scalars=scalars,
         difference=None if fields.get("difference") is None else str(fields["difference"]),
         alone=None if fields.get("alone") is None else str(fields["alone"]),
         recent=tuple(number for number in map(_number, fields["recent"]) if number is not None),
-        rung=int(fields["rung"]),
-        first=int(fields["first"]),
+        rung=_count(fields["rung"]),
+        first=_count(fields["first"]),
         state=None if fields["state"] is None else str(fields["state"]),
         kept=None if fields["kept"] is None else _outcome(fields["kept"]),
     )
@@ -108,6 +108,17 @@ def _spelled(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _spelled(each) for key, each in value.items()}
     return [_spelled(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"{str(value)[:40]} is not a count")
+    return value
+
+
+def _statistics(values: Any) -> Statistics:
+    last, least, most = map(_number, values)
+    return last, least, most
 
 
 def _number(value: Any) -> float | None:

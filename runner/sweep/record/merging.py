@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.compute
-import pyarrow.parquet
 
 from runner.record.directory import write_atomically
 from runner.record.rows.arrow import columns_of
@@ -18,7 +17,7 @@ from runner.record.rows.parquet import encode
 from runner.record.rows.storage import stored_column
 from runner.sweep.points.outcome import Outcome, to_json
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
-from runner.sweep.record.reading import outcomes_in, outcomes_on_disk, part_paths
+from runner.sweep.record.reading import outcomes_in, outcomes_on_disk, part_paths, read_part
 
 MOST_PARTS = 24
 """The number of parts of one schema from which they are merged."""
@@ -77,7 +76,7 @@ def _merge(paths: list[Path], number: int, firsts: Mapping[tuple[str, int], int]
         new = [outcome for outcome in outcomes_in(path) if (outcome.identity, outcome.rung) not in known]
         known |= {(outcome.identity, outcome.rung) for outcome in new}
         outcomes += new
-        tables += [_rows_of(pyarrow.parquet.read_table(path), new, firsts)]
+        tables += [_rows_of(read_part(path, lambda file: file.read()), new, firsts)]
     columns = [stored_column(column) for column in columns_of(tables[0].schema)]
     table = pyarrow.concat_tables(tables).replace_schema_metadata({OUTCOMES: to_json(outcomes)})
     folder = paths[0].parent

@@ -25,7 +25,7 @@ from runner.record.rows.arrow import columns_of
 from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import digest_of, write_digests
 from runner.record.rows.storage import column_json, stored_column
-from runner.safe_files import Folder
+from runner.safe_files import LARGEST_JSON, Folder, parse_json
 from runner.sweep.points.identity import Identities
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.space import without_sweep
@@ -116,7 +116,12 @@ def _manifest(path: Path, sweep: Mapping[str, Any], outcome: Outcome) -> dict[st
 def _is_of(directory: Path, outcome: Outcome) -> bool:
     """Whether a run directory is that of this outcome."""
     try:
-        manifest = json.loads((directory / RUN_FILE).read_text())
+        with (
+            Folder(directory.parent.parent) as sweep,
+            sweep.folder(RUNS_FOLDER) as runs,
+            runs.folder(directory.name) as folder,
+        ):
+            manifest = parse_json(folder.read(RUN_FILE, LARGEST_JSON))
         return bool(manifest["sweep"]["identity"] == outcome.identity and manifest["rows"] == outcome.rows)
     except (OSError, ValueError, KeyError, TypeError):
         return False

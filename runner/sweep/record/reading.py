@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow
 import pyarrow.compute
-import pyarrow.parquet
 from torch import Tensor
 
 from runner.errors import Problem, UsageError
 from runner.record.reading import Run, open_run
+from runner.record.resuming.stopped import recorded_folders
 from runner.record.rows.arrow import columns_of
 from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective, objective_of
@@ -24,18 +24,26 @@ from runner.sweep.points.outcome import Outcome, from_json, joined
 from runner.sweep.record.config import load_sweep
 from runner.sweep.record.manifest import read_manifest
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
-from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows
+from runner.sweep.record.sweep_files import read_parquet
+from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows, read_table
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow.parquet
 
     from runner.config import Config
+
+T = TypeVar("T")
 
 _PART = re.compile(r"([0-9]{6,})-[0-9]+\.parquet")
 
 
 def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
-    """The part files of a sweep, in the order of their names; links are left out."""
+    """The part files of a sweep, in the order of their names; links are left out.
+
+    Raises:
+        UsageError: `folder` is a link, or not a folder.
+    """
     try:
         with Folder(directory) as sweep, sweep.folder(folder) as parts:
             schemas = sorted(path.name for path in parts.path.iterdir() if path.is_dir() and not path.is_symlink())
@@ -45,6 +53,8 @@ def part_paths(directory: Path, folder: str = ROWS_FOLDER) -> Iterator[Path]:
                         yield each.path / name
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise UsageError(f"cannot read {directory / folder}: {error.strerror}") from error
 
 
 def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
@@ -57,11 +67,7 @@ def outcomes_on_disk(directory: Path) -> dict[str, list[Outcome]]:
     for path in part_paths(directory):
         for outcome in outcomes_in(path):
             found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
-    try:
-        bare = outcomes_without_rows(directory)
-    except (ValueError, OSError, pyarrow.ArrowException) as error:
-        raise UsageError(f"{directory / POINTS_FILE} is damaged: {error}") from error
-    for outcome in bare:
+    for outcome in outcomes_without_rows(directory):
         found.setdefault(outcome.identity, {}).setdefault(outcome.rung, outcome)
     return {identity: [rungs[rung] for rung in sorted(rungs)] for identity, rungs in found.items()}
 
@@ -72,18 +78,23 @@ def outcomes_in(path: Path) -> list[Outcome]:
     Raises:
         UsageError: it is damaged.
     """
-    try:
-        metadata = pyarrow.parquet.read_schema(path).metadata or {}
-        return from_json(metadata[OUTCOMES].decode())
-    except (KeyError, ValueError, OSError, pyarrow.ArrowException) as error:
-        raise UsageError(Problem(f"{path} is damaged: {error}", "remove it, then resume the sweep")) from error
+    return read_part(path, lambda file: from_json((file.schema_arrow.metadata or {})[OUTCOMES].decode()))
+
+
+def read_part(path: Path, read: Callable[[pyarrow.parquet.ParquetFile], T]) -> T:
+    """Read something of a part file, `SWEEP/FOLDER/SCHEMA/NAME`.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    return read_parquet(path, path.parents[2], read, "remove it, then resume the sweep")
 
 
 def known_points(directory: Path) -> dict[str, int]:
     """The index of each point that the table or a part has, by identity; an index never changes."""
     found = {identity: rungs[0].index for identity, rungs in outcomes_on_disk(directory).items()}
-    if (directory / POINTS_FILE).exists():
-        table = pyarrow.parquet.read_table(directory / POINTS_FILE, columns=["point", "identity"])
+    table = read_table(directory)
+    if table is not None:
         pairs = zip(table.column("identity").to_pylist(), table.column("point").to_pylist(), strict=True)
         found |= {identity: index for identity, index in pairs if identity not in found}
     return found
@@ -123,7 +134,7 @@ class Sweep:
     @functools.cached_property
     def config(self) -> Config:
         """The resolved config of the sweep."""
-        return load_sweep(self.path, tuple(map(Path, self.manifest["data_folders"])))
+        return load_sweep(self.path, tuple(recorded_folders(self.manifest)))
 
     @property
     def objective(self) -> Objective | None:
@@ -141,7 +152,10 @@ class Sweep:
 
     def table(self) -> pyarrow.Table:
         """One row for each point: values, status, objective, last, smallest and largest of each scalar, failure."""
-        table = pyarrow.parquet.read_table(self.path / POINTS_FILE)
+        table = read_table(self.path)
+        if table is None:
+            hint = f"`steprun resume {self.path}` writes it"
+            raise UsageError(Problem(f"{self.path} has no {POINTS_FILE}", hint))
         return table.replace_schema_metadata(None)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -166,7 +180,7 @@ class Sweep:
                 wanted = (pyarrow.compute.field("point") == outcome.index) & (row >= outcome.first)
                 if outcome.rung in ends:  # the next rung has computed the last rows again
                     wanted &= row < ends[outcome.rung]
-                table = pyarrow.parquet.read_table(path, filters=wanted)
+                table = read_part(path, lambda file: file.read()).filter(wanted)
                 found[outcome.rung] = table.drop_columns("point").replace_schema_metadata(None)
         return pyarrow.concat_tables([found[rung] for rung in sorted(found)])
 
@@ -206,7 +220,7 @@ class Sweep:
                 if outcome.identity == identity and outcome.rung > last:
                     last = outcome.rung
                     wanted = pyarrow.compute.field("point") == outcome.index
-                    table = pyarrow.parquet.read_table(path, filters=wanted)
+                    table = read_part(path, lambda file: file.read()).filter(wanted)
                     columns = columns_of(table.schema)
                     found = {
                         column.name: value for column in columns if (value := tensors_of(table, column)[-1]) is not None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow
 import pyarrow.parquet
@@ -15,6 +15,9 @@ from runner.sweep.choosing.objective import Objective
 from runner.sweep.points.outcome import Outcome, from_json, to_json
 from runner.sweep.points.space import Point
 from runner.sweep.points.task import Task
+from runner.sweep.record.sweep_files import read_parquet
+
+T = TypeVar("T")
 
 POINTS_FILE = "points.parquet"
 _OUTCOMES = b"steprun.outcomes"
@@ -34,7 +37,7 @@ def points_table(
     columns: dict[str, pyarrow.Array] = {"point": pyarrow.array([point.index for point in points], pyarrow.int64())}
     for path in paths:
         columns[path] = _values([point.values.get(path) for point in points])
-    columns["status"] = pyarrow.array([_STATUSES.get(status, status) for status in map(_status, ended)])
+    columns["status"] = pyarrow.array([_STATUSES.get(each, each) for each in map(_status, ended)], pyarrow.string())
     if objective is not None:
         found = [None if each is None else objective.of(each) for each in ended]
         columns["objective"] = pyarrow.array(found, pyarrow.float64())
@@ -72,13 +75,49 @@ def outcomes_without_rows(directory: Path) -> list[Outcome]:
     """The outcomes in the metadata of the table.
 
     Raises:
-        ValueError: the file is not the table of a sweep.
+        UsageError: the file is damaged.
     """
-    path = directory / POINTS_FILE
-    if not path.exists():
-        return []
-    metadata = pyarrow.parquet.read_schema(path).metadata or {}
-    return from_json(metadata.get(_OUTCOMES, b"[]").decode())
+    found = _read(directory, lambda file: from_json((file.schema_arrow.metadata or {}).get(_OUTCOMES, b"[]").decode()))
+    return found or []
+
+
+def read_table(directory: Path) -> pyarrow.Table | None:
+    """The table of a sweep directory; None if it has none yet.
+
+    Raises:
+        UsageError: the file is damaged, or is not the table of a sweep.
+    """
+    return _read(directory, _checked)
+
+
+def _read(directory: Path, read: Callable[[pyarrow.parquet.ParquetFile], T]) -> T | None:
+    try:
+        return read_parquet(directory / POINTS_FILE, directory, read, "remove it, then resume the sweep")
+    except FileNotFoundError:
+        return None
+
+
+def _checked(file: pyarrow.parquet.ParquetFile) -> pyarrow.Table:
+    """The content of a table of points; raises ValueError if its columns are not those of one."""
+    schema = file.schema_arrow
+    if len(set(schema.names)) < len(schema.names):
+        raise ValueError("two of its columns have one name")
+    for name, kind in _FIXED.items():
+        if name not in schema.names or schema.field(name).type != kind:
+            raise ValueError(f"it has no column `{name}` of type {kind}")
+    if schema.names[0] != "point":
+        raise ValueError("its first column is not `point`")
+    other = [field.name for field in schema if not _is_plain(field.type)]
+    if other:
+        raise ValueError(f"its column `{other[0]}` has neither numbers nor texts")
+    return file.read()
+
+
+_FIXED = {"point": pyarrow.int64(), "status": pyarrow.string(), "identity": pyarrow.string()}
+
+
+def _is_plain(kind: pyarrow.DataType) -> bool:
+    return kind in (pyarrow.int64(), pyarrow.float64(), pyarrow.bool_(), pyarrow.string(), pyarrow.null())
 
 
 def _status(outcome: Outcome | None) -> str:

@@ -14,6 +14,7 @@ from runner.config import DataDeclaration, Dialect, Document
 from runner.errors import did_you_mean, listing
 from runner.faults import ConfigPath, PlacedFault
 from runner.plan.data.files import ArrayFile, Columns, FileFault, is_table_name, is_text_name, open_array, table_names
+from runner.plan.data.tables.cells import BLANK
 from runner.plan.data.tables.columns import chosen_of, expanded, names_in
 from runner.plan.data.tables.conversions import Conversion, Reading
 
@@ -73,6 +74,10 @@ def check_keys(declared: Dialect, file: str, path: ConfigPath) -> None:
         if key in written and not is_table_name(file):
             message = f"`{key}` is for tables: .csv, .tsv and .parquet files"
             raise PlacedFault((*path, key), message, f"remove `{key}`", key=True)
+    text = next((text for text in declared.missing if text != BLANK), None)
+    if text is not None and not is_text_name(file):
+        message = f"`{text}` is text, and in a .parquet file only nulls are missing"
+        raise PlacedFault((*path, "missing"), message, "write `missing: [null]`")
 
 
 def source_table(

@@ -34,7 +34,7 @@ def convert(block: Block, layout: Layout, wanted: Mapping[Key, int]) -> dict[Key
     Args:
         wanted: the position of each column.
     """
-    if block.unusual or len(set(wanted.values())) < len(wanted):
+    if block.unusual or len(set(wanted.values())) < len(wanted) or _has_padded_missing(block, layout):
         return None
     table = _table(block, layout, wanted)
     if table is None:
@@ -71,6 +71,20 @@ def _read_otherwise(content: bytes) -> set[type[numpy.generic]]:
     if signs and signs != content.count(b"e+") + content.count(b"E+"):
         found.add(numpy.float64)
     return found
+
+
+def _has_padded_missing(block: Block, layout: Layout) -> bool:
+    """Whether ` -999` may be a missing number: pyarrow takes it for the number, and Python strips it first."""
+    numbers = any(_is_number(text, layout.dialect.decimal) for text in layout.dialect.missing)
+    return numbers and (b" " in block.content or b"\t" in block.content)
+
+
+def _is_number(text: str, decimal: str) -> bool:
+    try:
+        float(text.replace(decimal, "."))
+    except ValueError:
+        return text.lower() in ("true", "false")
+    return True
 
 
 def _has_blanks(block: Block, layout: Layout) -> bool:

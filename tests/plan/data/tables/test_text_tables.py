@@ -256,3 +256,22 @@ def test_a_table_of_a_hundred_thousand_columns_is_read(tmp_path: Path) -> None:
     lines = [",".join(f"c{number}" for number in range(count)), ",".join(map(str, range(count)))]
     (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
     assert numbers(tmp_path / "a.csv", "c99999").values.tolist() == [99_999]
+
+
+@over(
+    ("text", "expected", "dialect"),
+    [
+        ("-999\n2\n -999\n", [math.nan, 2, math.nan], {"missing": ("-999",)}),
+        ("1.5\n-999\n-999.0\n", [1.5, math.nan, -999.0], {"missing": ("-999",)}),
+        ("inf\n1.5\n", [math.nan, 1.5], {"missing": ("inf",)}),
+        ("1\n2.5\n1.0\n01\n", [math.nan, 2.5, 1, 1], {"missing": ("1",)}),
+        ("-999\nNA\n1.5\n", [math.nan, math.nan, 1.5], {"missing": ("NA", "-999")}),
+    ],
+)
+def test_a_number_can_be_the_text_of_a_missing_number(
+    text: str, expected: list[float], dialect: dict[str, Any], tmp_path: Path, reader: str
+) -> None:
+    (tmp_path / "a.csv").write_text("x\n" + text)
+    found = numbers(tmp_path / "a.csv", **dialect)
+    values = numpy.where(False if found.missing is None else found.missing, math.nan, found.values)
+    numpy.testing.assert_array_equal(values, expected)

@@ -1,0 +1,158 @@
+"""Sweep directories that a stranger could send: they are refused in one sentence, and nothing outside is read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from runner.config import load
+from runner.errors import ConfigError, UsageError
+from runner.sweep.planning import plan_sweep
+from runner.sweep.points.outcome import from_json
+from runner.sweep.record.reading import known_points, open_sweep, outcomes_on_disk, part_paths
+from runner.sweep.record.table import POINTS_FILE, write_table
+from runner.sweep.running import How, resume_sweep, start_sweep
+from tests.sweep.configs import written
+
+Spoil = Callable[[Path], object]
+
+
+def begun(folder: Path) -> Path:
+    """A sweep of which no point has run."""
+    config = load(written(folder))
+    plan = plan_sweep(config, {})
+    directory = start_sweep(config, plan, {}, folder / "sweeps", How())
+    write_table(directory, plan.tasks, plan.points, {}, plan.objective)
+    return directory
+
+
+def rewritten(change: Callable[[pyarrow.Table], pyarrow.Table]) -> Spoil:
+    def spoil(path: Path) -> None:
+        pyarrow.parquet.write_table(change(pyarrow.parquet.ParquetFile(path).read()), path)
+
+    return spoil
+
+
+def instead(make: Spoil) -> Spoil:
+    """Puts something else in the place of a file."""
+
+    def spoil(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return spoil
+
+
+TABLES: list[tuple[str, Spoil, str]] = [
+    ("bytes", lambda path: path.write_bytes(b"PAR1xxxxPAR1"), "Parquet file size is 12 bytes"),
+    ("a pipe", instead(os.mkfifo), "it is a pipe, socket or device"),
+    ("a link", instead(lambda path: path.symlink_to("/etc/passwd")), "it is a link"),
+    ("a folder", instead(os.mkdir), "it is a folder"),
+    ("no status", rewritten(lambda table: table.drop_columns("status")), "it has no column `status` of type string"),
+    ("another status", rewritten(lambda table: table.set_column(1, "status", table["point"])), "two of its columns"),
+    (
+        "nested",
+        rewritten(lambda table: table.append_column("n", pyarrow.array([[1]] * len(table)))),
+        "its column `n` has neither numbers nor texts",
+    ),
+    ("another first column", rewritten(lambda table: table.select(["status", "point", "identity"])), "is not `point`"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "reason"), [row[1:] for row in TABLES], ids=[row[0] for row in TABLES])
+def test_a_strange_table_is_refused(spoil: Spoil, reason: str, tmp_path: Path) -> None:
+    directory = begun(tmp_path)
+    spoil(directory / POINTS_FILE)
+    for read in (known_points, lambda path: open_sweep(path).table()):
+        with pytest.raises(UsageError, match=f"points.parquet is damaged: .*{reason}"):
+            read(directory)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    directory = begun(tmp_path)
+    (directory / POINTS_FILE).unlink()
+    with pytest.raises(UsageError, match=r"has no points.parquet") as caught:
+        open_sweep(directory).table()
+    assert caught.value.problems[0].hint == f"`steprun resume {directory}` writes it"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [(os.mkfifo, "it is a pipe, socket or device"), (lambda path: path.symlink_to("x"), "a link")]
+)
+def test_a_strange_config_is_refused(make: Spoil, reason: str, tmp_path: Path) -> None:
+    directory = begun(tmp_path)
+    instead(make)(directory / "sweep.yaml")
+    with pytest.raises(UsageError, match=rf"cannot read .*sweep\.yaml: .*{reason}"):
+        _ = open_sweep(directory).config
+    with pytest.raises(UsageError, match=rf"cannot read .*sweep\.yaml: .*{reason}"):
+        resume_sweep(directory, How())
+
+
+def test_a_sweep_gives_itself_no_folders(tmp_path: Path) -> None:
+    """A stranger's manifest could otherwise name `/`, and an error would print the first line of any file."""
+    directory = begun(tmp_path)
+    secret = tmp_path / "secret.yaml"
+    secret.write_text("parameters: {secret: 1}\n")
+    (directory / "sweep.yaml").write_text(f"extends: {secret}\n")
+    manifest = json.loads((directory / "sweep.json").read_text()) | {"data_folders": [str(tmp_path)]}
+    (directory / "sweep.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match="is outside the folders that this config may read"):
+        _ = open_sweep(directory).config
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/tmp"), lambda path: path.write_text("")])
+def test_a_strange_rows_folder_is_refused(make: Spoil, tmp_path: Path) -> None:
+    directory = begun(tmp_path)
+    (directory / "rows").rmdir()
+    make(directory / "rows")
+    with pytest.raises(UsageError, match=r"cannot read .*rows: it is "):
+        list(part_paths(directory))
+
+
+@pytest.mark.parametrize("text", ["[[]]", "[" * 100_000, "1", '[{"index": 1e999}]', "[null]"])
+def test_strange_outcomes_are_refused(text: str, tmp_path: Path) -> None:
+    directory = begun(tmp_path)
+    part = directory / "rows" / "0" / "000001-0.parquet"
+    part.parent.mkdir(parents=True)
+    table = pyarrow.table({"point": [0]}).replace_schema_metadata({"steprun.points": text})
+    pyarrow.parquet.write_table(table, part)
+    with pytest.raises(UsageError, match=r"000001-0\.parquet is damaged: not the outcomes of points: ") as caught:
+        outcomes_on_disk(directory)
+    assert caught.value.problems[0].hint == "remove it, then resume the sweep"
+
+
+FIELDS = {
+    "index": 0,
+    "identity": "a",
+    "overrides": [],
+    "status": "finished",
+    "seconds": 1.0,
+    "rows": 1,
+    "schema": "",
+    "failure": None,
+    "scalars": {},
+    "recent": [],
+    "rung": 0,
+    "first": 0,
+    "state": None,
+    "kept": None,
+}
+
+
+@pytest.mark.parametrize("field", ["index", "rows", "rung", "first"])
+@pytest.mark.parametrize("value", [-1, 1 << 63, 1.5, "1", None, True, []])
+def test_a_count_of_an_outcome_is_a_whole_number(field: str, value: object) -> None:
+    assert from_json(json.dumps([FIELDS]))
+    with pytest.raises(ValueError, match="is not a count"):
+        from_json(json.dumps([FIELDS | {field: value}]))
+
+
+def test_a_scalar_of_an_outcome_has_three_numbers() -> None:
+    with pytest.raises(ValueError, match="not enough values"):
+        from_json(json.dumps([FIELDS | {"scalars": {"loss": [1]}}]))
