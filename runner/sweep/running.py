@@ -82,7 +82,7 @@ def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any
     environment = {**fingerprint(first.device, dtype_name(first.dtype)), "threads": how.threads}
     points = len(plan.points)
     folders = config.document.folders()
-    content = opening(name, axes, points, plan.sampler, plan.batch, environment, folders, how.command)
+    content = opening(name, axes, points, plan.sampler, plan.batch, how.lanes, environment, folders, how.command)
     try:
         write_atomically(directory / SWEEP_FILE, text.encode())
         write_manifest(directory, content)
@@ -117,7 +117,7 @@ def resume_sweep(directory: Path, how: How, many: bool = True) -> tuple[SweepPla
     """
     manifest = read_manifest(directory)
     allowed = (*how.allowed, *recorded_folders(manifest))
-    how = replace(how, allowed=allowed, threads=manifest["threads"])
+    how = replace(how, allowed=allowed, threads=manifest["threads"], lanes=manifest["lanes"])
     config = load_sweep(directory, allowed)
     if manifest["sampler"] is not None:
         return plan_sampled(config, manifest["sampler"], manifest["batch"], allowed=allowed, limits=how.limits), how

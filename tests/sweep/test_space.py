@@ -12,6 +12,7 @@ from runner.errors import ConfigError, UsageError
 from runner.sweep.planning import plan_sweep, renumbered
 from runner.sweep.points.identity import Identities, unused_scalars
 from runner.sweep.points.space import Point, space_of, without_sweep
+from runner.sweep.running import How, resume_sweep, start_sweep
 from tests.sweep.configs import HEAD, written
 from tests.tables import over
 
@@ -197,3 +198,12 @@ def test_a_wider_sweep_keeps_the_indices_of_its_points() -> None:
     wide = renumbered(plan_sweep(loads(HEAD), {"seed": [4, 5, 6, 7]}), known)
     assert [(point.index, point.values["seed"]) for point in wide.points] == [(0, 5), (1, 6), (2, 4), (3, 7)]
     assert [task.index for task in wide.tasks] == [0, 1, 2, 3]
+
+
+@over("lanes", ["exact", "close", "off"])
+def test_a_resumed_sweep_runs_its_points_as_it_began(lanes: str, tmp_path: Path) -> None:
+    config = load(written(tmp_path))
+    how = How(lanes=lanes, threads=2)
+    directory = start_sweep(config, plan_sweep(config, {}), {}, tmp_path / "sweeps", how)
+    _, resumed = resume_sweep(directory, How())
+    assert (resumed.lanes, resumed.threads) == (lanes, 2)

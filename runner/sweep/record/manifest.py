@@ -37,6 +37,7 @@ FIELDS: Mapping[str, Kind] = {
     "axes": mapping_of(Kind("a list", lambda value: isinstance(value, list)), "a mapping of lists"),
     "sampler": or_null(TEXT),
     "batch": COUNT,
+    "lanes": TEXT,
     "points": COUNT,
     "threads": COUNT,
     "versions": mapping_of(TEXT, "a mapping of strings"),
@@ -54,6 +55,7 @@ def opening(
     points: int,
     sampler: str | None,
     batch: int,
+    lanes: str,
     environment: Mapping[str, Any],
     folders: Sequence[Path],
     command: Sequence[str] | None,
@@ -70,6 +72,7 @@ def opening(
         "axes": {path: list(values) for path, values in axes.items()},
         "sampler": sampler,
         "batch": batch,
+        "lanes": lanes,
         "points": points,
         "threads": environment["threads"],
         "versions": {
