@@ -18,6 +18,7 @@ from runner.sweep.points.outcome import from_json
 from runner.sweep.record.reading import known_points, open_sweep, outcomes_on_disk, part_paths
 from runner.sweep.record.table import POINTS_FILE, write_table
 from runner.sweep.running import How, resume_sweep, start_sweep
+from tests.cli.commands import steprun
 from tests.sweep.configs import written
 
 Spoil = Callable[[Path], object]
@@ -156,3 +157,22 @@ def test_a_count_of_an_outcome_is_a_whole_number(field: str, value: object) -> N
 def test_a_scalar_of_an_outcome_has_three_numbers() -> None:
     with pytest.raises(ValueError, match="not enough values"):
         from_json(json.dumps([FIELDS | {"scalars": {"loss": [1]}}]))
+
+
+def test_runs_lists_sweeps_too_and_one_bad_one_stops_nothing(tmp_path: Path) -> None:
+    config = load(written(tmp_path))
+    plan = plan_sweep(config, {})
+    directory = start_sweep(config, plan, {}, tmp_path / "sweeps", How())
+    (tmp_path / "sweeps" / "swept" / "bad").mkdir()
+    (tmp_path / "sweeps" / "swept" / "bad" / "sweep.json").write_text("[]")
+    shown = steprun("runs", cwd=tmp_path)
+    assert (shown.code, shown.err) == (0, "")
+    lines = shown.out.splitlines()
+    assert lines[0].split() == ["started", "status", "points", "sweep"]
+    assert [line.split()[-1] for line in lines[1:] if "unreadable" not in line] == [
+        str(directory.relative_to(tmp_path))
+    ]
+    assert any("unreadable" in line and "it has no known status" in line for line in lines[1:])
+    listed = json.loads(steprun("runs", "swept", "--json", cwd=tmp_path).out)
+    assert {each["name"] for each in listed} == {"swept"}
+    assert steprun("runs", "other", "--json", cwd=tmp_path).code == 2  # there is no folder of runs

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.input.options import Address, FaultFormat, Jobs, Json, On, Quiet, Request, examples, reads_config
+from runner.cli.input.options import (
+    Address,
+    FaultFormat,
+    Jobs,
+    Json,
+    On,
+    Quiet,
+    Request,
+    SweepsDir,
+    examples,
+    reads_config,
+)
 from runner.cli.output.printing import say, say_json
 from runner.errors import UsageError
 
@@ -37,9 +48,7 @@ def register(application: typer.Typer) -> None:
 @reads_config
 def sweep(
     request: Request,
-    sweeps_dir: Annotated[
-        str, typer.Option("--sweeps-dir", metavar="FOLDER", envvar="STEPRUN_SWEEPS_DIR", help="Folder of the sweeps.")
-    ] = "sweeps",
+    sweeps_dir: SweepsDir = "sweeps",
     jobs: Jobs = None,
     threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads of torch a process.")] = 1,
     time_limit: Annotated[

@@ -80,6 +80,10 @@ RunsDir = Annotated[
     str, typer.Option("--runs-dir", metavar="FOLDER", envvar="STEPRUN_RUNS_DIR", help="Folder of the run directories.")
 ]
 
+SweepsDir = Annotated[
+    str, typer.Option("--sweeps-dir", metavar="FOLDER", envvar="STEPRUN_SWEEPS_DIR", help="Folder of the sweeps.")
+]
+
 CheckpointEvery = Annotated[
     int | None,
     typer.Option(
