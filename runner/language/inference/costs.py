@@ -22,12 +22,17 @@ _OF_A_CALL = 2000
 Work = Callable[[list[Tensor]], float]
 
 
+def is_measure(function: Callable[..., Any]) -> bool:
+    """Whether a function is one of the metrics that steprun ships."""
+    return getattr(function, "__module__", "").startswith(_MEASURES)
+
+
 def is_costly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether to infer a call from shapes alone.
 
     It may never end on a few elements, take seconds on many, or reject elements that are only examples.
     """
-    if getattr(function, "__module__", "").startswith(_MEASURES):
+    if is_measure(function):
         return True
     name = getattr(function, "__name__", "").removeprefix("linalg_")
     if "_polynomial_" in name:  # their recurrence has as many steps as requested

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from runner.language.inference.costs import is_costly
+from runner.language.inference.costs import is_costly, is_measure
 from runner.language.inference.generators import generators
 from runner.language.inference.guards import check_alone
 from runner.language.inference.native_checks import MAX_EMPTY
@@ -22,6 +22,7 @@ from runner.language.inference.room import NODE_BYTES, NODES_AT_ONCE, lifted_lim
 from runner.language.text.faults import LanguageError
 
 MAX_NODES = 50_000
+FEW_ELEMENTS = 1 << 20  # a metric of more is inferred without memory
 MAX_DIMENSIONS = 64  # the limit of torch's own loops
 
 
@@ -175,6 +176,10 @@ def _shaped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 def _without_memory(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], device: torch.device | None
 ) -> Any:
+    if is_measure(function) and _elements(args, kwargs) <= FEW_ELEMENTS:
+        # shapes without memory would import torch's compiler here; zeros are valid scores and classes
+        positional, named = tree_map_only(Tensor, torch.zeros_like, (args, kwargs))
+        return function(*positional, **named)
     if device is not None and torch.is_autocast_enabled(device.type):  # which does not apply to meta tensors
         from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -183,6 +188,10 @@ def _without_memory(
             return function(*positional, **named)
     positional, named = tree_map_only(Tensor, lambda value: value.to("meta"), (args, kwargs))
     return function(*positional, **named)
+
+
+def _elements(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    return sum(value.numel() for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
 
 
 def readable_bytes(size: float) -> str:
