@@ -232,7 +232,10 @@ def test_a_log_past_its_budget_is_refused_with_what_to_write_instead() -> None:
 
 GALLERY = sorted((ROOT / "configs").glob("*.yaml"))
 LARGER = {
-    **{name: (ROOT / "configs" / f"{name}.yaml", ()) for name in ("digits", "fine-tuning", "gan", "transformer")},
+    **{
+        name: (ROOT / "configs" / f"{name}.yaml", ())
+        for name in ("digits", "fine-tune-from-run", "fine-tuning", "gan", "transformer")
+    },
     "parameter, its rows on their way": (ROOT / "configs" / "parameter.yaml", ("steps=100",)),
     "ten million parameters": (ROOT / "benchmarks" / "configs" / "transformer.yaml", ()),
 }
@@ -278,7 +281,7 @@ def test_the_stated_peaks_of_small_runs_are_near_what_the_least_takes_and_all_in
     small = [path for path in GALLERY if path.stem not in LARGER]
     small.sort(key=lambda path: path.stem != "linear")
     _, least, *_, most = peaks(tmp_path, small)
-    assert len(small) + 4 == len(GALLERY)
+    assert len(small) + 5 == len(GALLERY)
     for path in small:  # its own peak is between the two
         assert stated(path) == pytest.approx(least, rel=0.2), path
         assert stated(path) == pytest.approx(most, rel=0.2), path
