@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 MANIFEST_FILE = "run.json"
-SWEEP_FILE = "sweep.json"
+SWEEP_MANIFEST = "sweep.json"
 CONFIG_FILE = "config.yaml"
 LATEST = "latest"
 
@@ -30,10 +30,10 @@ def resolved_run(path: str | Path) -> Path:
 def resolved_sweep(path: str | Path) -> Path:
     """The sweep directory that a path means, as `resolved_run`; `sweeps/NAME/latest` is the newest sweep."""
     directory = Path(path)
-    if is_run(directory, SWEEP_FILE):
+    if is_run(directory, SWEEP_MANIFEST):
         return directory
     folder = directory.parent if directory.name == LATEST else directory
-    found = runs_in(folder, SWEEP_FILE)
+    found = runs_in(folder, SWEEP_MANIFEST)
     return found[-1] if found else directory
 
 

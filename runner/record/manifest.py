@@ -150,7 +150,7 @@ class Manifest:
         self.content["status"] = _status(error)
         self.content["failure"] = _failure(error)
         self.content["rows"] = self._rows_before + rows
-        self.content["ended"] = _now()
+        self.content["ended"] = now()
         self.content["seconds"] = round(self._seconds_before + time.monotonic() - self._began, 6)
         if self._dirty:
             self.content["git"]["dirty"] = self._dirty.result(GIT_PATIENCE)
@@ -181,8 +181,8 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
         },
         "environment": fingerprint(description.device, description.dtype),
         "git": None,
-        "process": {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())},
-        "started": _now(),
+        "process": this_process(),
+        "started": now(),
         "ended": None,
         "seconds": None,
         "compile_seconds": None,
@@ -227,7 +227,13 @@ def _failure(error: BaseException | None) -> dict[str, Any] | None:
     return {"error": type(error).__name__, "problems": [problem.to_json() for problem in problems]}
 
 
-def _now() -> str:
+def this_process() -> dict[str, Any]:
+    """What identifies this process."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+
+
+def now() -> str:
+    """The time, ISO 8601 with the offset from UTC."""
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 

@@ -15,7 +15,7 @@ from runner.errors import Problem, RunError, UsageError
 from runner.language.dtypes import dtype_name
 from runner.plan import PlanLimits
 from runner.record.directory import create_run_directory, locked, write_atomically
-from runner.record.manifest import fingerprint
+from runner.record.manifest import fingerprint, now, this_process
 from runner.record.resuming.stopped import recorded_folders
 from runner.safe_files import Folder
 from runner.sweep.choosing.objective import Objective
@@ -30,7 +30,7 @@ from runner.sweep.points.outcome import Outcome, joined
 from runner.sweep.points.space import Point
 from runner.sweep.points.task import Task
 from runner.sweep.record.config import SWEEP_FILE, load_sweep
-from runner.sweep.record.manifest import now, opening, read_manifest, this_process, write_manifest
+from runner.sweep.record.manifest import opening, read_manifest, write_manifest
 from runner.sweep.record.merging import merge_parts
 from runner.sweep.record.reading import known_points, next_chunk, outcomes_on_disk
 from runner.sweep.record.table import write_table
@@ -169,12 +169,12 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
             status = "finished"
         except _FailedFast:
             status = "failed"
-        finally:
-            late = executor.close() if executor is not None else []
-            journal.add(late)
-            watch.ended(late)
+        except BaseException:
+            journal.close(executor, watch)
             with suppress(OSError):
                 journal.write(status)
+            raise
+        journal.close(executor, watch)
         if executor is not None:
             merge_parts(directory, executor.take_number)
         journal.write(status)
@@ -197,7 +197,7 @@ class _FailedFast(Exception):
 
 @dataclass(slots=True)
 class _Journal:
-    """What is known of the points of a sweep, and its files that tell it."""
+    """The points of a sweep and their outcomes, which it writes to the table and the manifest."""
 
     directory: Path
     objective: Objective | None
@@ -215,6 +215,12 @@ class _Journal:
         for outcome in outcomes:
             earlier = self.outcomes.get(outcome.index)
             self.outcomes[outcome.index] = joined([earlier, outcome]) if earlier and outcome.rung else outcome
+
+    def close(self, executor: Executor | None, watch: Watch) -> None:
+        """End an executor, and add what it still wrote."""
+        late = executor.close() if executor is not None else []
+        self.add(late)
+        watch.ended(late)
 
     def write(self, status: str | None = None) -> None:
         """Write the table, and with `status` the manifest."""

@@ -58,10 +58,10 @@ def resume(
     directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
     Of a sweep, the points that have not ended run.
     """
-    from runner.config.run_paths import SWEEP_FILE, is_run, resolved_run, resolved_sweep
+    from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 
     sweep = resolved_sweep(run)
-    if is_run(sweep, SWEEP_FILE):
+    if is_run(sweep, SWEEP_MANIFEST):
         from runner.cli.commands.sweeping import resume_points
 
         resume_points(str(sweep), allow, jobs, retry, on, address, quiet, as_json)

@@ -81,14 +81,19 @@ def sweep(
 
     The values come from `sweep:` in the config, or from the command line: `learning_rate=0.1,0.01 seed=0..4`.
     """
-    from runner.cli.input.axes import split_axes
+    from runner.cli.input.axes import check_no_lists, lists_in, split_axes
     from runner.cli.input.requests import plan_limits, print_warnings, read_config
+    from runner.config import overridden
     from runner.sweep.lanes.grouping import check_some
     from runner.sweep.planning import plan_sampled, plan_sweep
     from runner.sweep.running import How, grouping_of, start_sweep
 
     overrides, axes = split_axes(request.overrides)
-    config = read_config(Request(request.config, overrides, request.allow, request.limits))
+    lists = lists_in(overrides)
+    others = tuple(text for text in overrides if text not in lists)
+    config = read_config(Request(request.config, others, request.allow, request.limits))
+    check_no_lists(config, lists)
+    config = overridden(config, lists) if lists else config
     allowed = tuple(Path(folder) for folder in request.allow)
     limits = plan_limits(request)
     if sampler is None:

@@ -39,27 +39,30 @@ def split_axes(overrides: Sequence[str]) -> tuple[tuple[str, ...], dict[str, lis
     return tuple(single), axes
 
 
-def check_no_lists(config: Config, overrides: Sequence[str]) -> None:
-    """Check that no override writes a list where the config has one value: commas separate the values of an axis.
+def lists_in(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides whose value is a list in brackets."""
+    return tuple(text for text in overrides if text.partition("=")[2].strip().startswith("["))
 
+
+def check_no_lists(config: Config, lists: Sequence[str]) -> None:
+    """Check that no list stands in for one value: commas separate the values of an axis.
+
+    Args:
+        config: the config without these overrides.
     Raises:
-        UsageError: one does.
+        UsageError: an override writes a list where the config has a scalar constant or a hyperparameter.
     """
-    from runner.config.text.nodes import ListNode
+    from runner.config.keys import TOP_LEVEL_KEYS
+    from runner.config.text.nodes import ScalarNode
 
-    root = config.document.root
-    for text in overrides:
+    for text in lists:
         path, _, written = text.partition("=")
-        if not written.strip().startswith("["):
-            continue
-        place = ("constants", path) if path not in root.entries and "." not in path else tuple(path.split("."))
-        if isinstance(config.document.node(place), ListNode) and _is_scalar(place):
+        bare = "." not in path and path not in TOP_LEVEL_KEYS
+        place = ("constants", path) if bare else tuple(path.split("."))
+        is_one = place[0] == "constants" or place[0].startswith("optimizer")
+        if place == ("seed",) or (is_one and isinstance(config.document.node(place), ScalarNode)):
             values = written.strip().removeprefix("[").removesuffix("]").replace(" ", "")
             raise UsageError(Problem(f"`{path}` takes one value, and `{text}` is a list", f"write `{path}={values}`"))
-
-
-def _is_scalar(path: tuple[str, ...]) -> bool:
-    return path[0] in ("constants", "seed", "dtype", "device", "engine") or path[-1] in ("lr", "momentum", "init")
 
 
 def _values(path: str, written: str) -> list[Any] | None:

@@ -16,10 +16,10 @@ def run_path(text: str) -> str:
     found = _POINT.fullmatch(text)
     if found is None:
         return text
-    from runner.config.run_paths import SWEEP_FILE, is_run, resolved_sweep
+    from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_sweep
 
     directory = resolved_sweep(found[1])
-    if not is_run(directory, SWEEP_FILE):
+    if not is_run(directory, SWEEP_MANIFEST):
         return text
     from runner.sweep.record.reading import open_sweep
 

@@ -59,7 +59,7 @@ def print_results(
 
 
 def _shown(table: pyarrow.Table, names: Sequence[str], axes: Sequence[str]) -> list[str]:
-    """The columns of the printed table: what tells points apart, their objective, some scalars, failures."""
+    """The columns of the printed table: axes, status, objective, some scalars, failures."""
     scalars = [name for name in names if name.endswith(".last")][:_MOST_SCALARS]
     hidden = {name for name in names if name.endswith((".last", ".min", ".max")) and name not in (*scalars, *axes)}
     empty = {name for name in ("failure",) if name in names and table.column(name).null_count == len(table)}

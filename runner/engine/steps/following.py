@@ -27,7 +27,7 @@ def better(followed: Followed) -> Better:
 
 
 def marking(state: State, results: Iterable[str]) -> Callable[[], None]:
-    """A function that tells the steps that follow some results of a new evaluation."""
+    """A function that marks some results as measured anew, for the steps that follow them."""
     names = {*results}
     trackers = [tracker for tracker in state.trackers.values() if tracker.result in names]
 

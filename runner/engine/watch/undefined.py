@@ -12,22 +12,22 @@ from runner.errors import Problem
 from runner.plan.plan import Plan
 from runner.plan.program.instructions import Action
 
-Tell = Callable[[Problem], None]
+Report = Callable[[Problem], None]
 
 
 class Undefined:
     """Replaces values that are not defined, such as the precision of a batch without predictions.
 
     Args:
-        tell: called with the warning.
+        report: called with the warning.
     """
 
-    __slots__ = ("_plan", "_state", "_tell", "_told")
+    __slots__ = ("_plan", "_report", "_state", "_told")
 
-    def __init__(self, plan: Plan, state: State, tell: Tell) -> None:
+    def __init__(self, plan: Plan, state: State, report: Report) -> None:
         self._plan = plan
         self._state = state
-        self._tell = tell
+        self._report = report
         self._told: set[str] = set()
 
     def without(self, name: str) -> Callable[[Any], Any]:
@@ -42,7 +42,7 @@ class Undefined:
                 return value
             if name not in self._told:
                 self._told.add(name)
-                self._tell(self._problem(name))
+                self._report(self._problem(name))
             return None
 
         return defined

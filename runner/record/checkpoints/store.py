@@ -356,7 +356,7 @@ def _tensors(path: Path, name: str, digest: str, limit: int) -> dict[str, Tensor
 
 
 def _read_tensors(file: BufferedReader, name: str, digest: str) -> tuple[dict[str, Tensor], str]:
-    """As `read_tensors`, but a file with another digest is no fault; its digest tells."""
+    """As `read_tensors`, but a file with another digest is no fault: the caller compares the digest."""
     try:
         return read_tensors(file, name)
     except FileFault:

@@ -26,7 +26,7 @@ SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler", "random": "RandomSampler"}
 
 @dataclass(slots=True)
 class Sampler:
-    """Asks a sampler for points, and tells it their objectives.
+    """Asks a sampler for points, and reports their objectives to it.
 
     Args:
         trials: the number of points.
@@ -90,6 +90,9 @@ def sampler_of(
     if sweep is None or draw is None or sweep.grid or sweep.zip or sweep.points or sweep.union:
         hint = "write `sweep: {random: {samples: 50, draw: {learning_rate: {log_uniform: [1e-5, 1e-1]}}}}` alone"
         raise UsageError(Problem("a sampler draws from `random`, without other axes", hint))
+    ignored = next((key for key in ("where", "halving") if getattr(sweep, key) is not None), None)
+    if ignored is not None:
+        raise UsageError(Problem(f"a sampler cannot obey `{ignored}`", "remove it, or leave --sampler out"))
     if objective is None:
         raise UsageError(Problem("a sampler needs an objective", "write `objective: {minimize: valid.loss}`"))
     optuna = _import_optuna()

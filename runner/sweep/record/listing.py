@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.run_paths import SWEEP_FILE, runs_in
+from runner.config.run_paths import SWEEP_MANIFEST, runs_in
 from runner.errors import UsageError
 from runner.sweep.record.manifest import read_manifest
 
@@ -28,10 +28,10 @@ class SweepSummary:
 
 
 def list_sweeps(sweeps_dir: str | Path = "sweeps", name: str | None = None) -> list[SweepSummary]:
-    """The sweeps in `sweeps_dir`, newest first; only those named `name` if it is given. None if there is no folder."""
+    """The sweeps in `sweeps_dir`, newest first; only those named `name` if it is given."""
     folder = Path(sweeps_dir)
     names = sorted(each.name for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
-    found = [path for each in names if name in (None, each) for path in runs_in(folder / each, SWEEP_FILE)]
+    found = [path for each in names if name in (None, each) for path in runs_in(folder / each, SWEEP_MANIFEST)]
     return sorted(map(_summary, found), key=lambda sweep: sweep.path.name, reverse=True)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import socket
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runner.config.run_paths import SWEEP_MANIFEST
 from runner.errors import Problem, UsageError
 from runner.record.directory import write_atomically
 from runner.record.json_fields import (
@@ -25,10 +23,8 @@ from runner.record.json_fields import (
     mapping_of,
     or_null,
 )
-from runner.record.manifest import STATUSES, is_alive, process_start
+from runner.record.manifest import STATUSES, is_alive, now, this_process
 from runner.safe_files import LARGEST_JSON, Folder, parse_json
-
-MANIFEST_FILE = "sweep.json"
 
 FIELDS: Mapping[str, Kind] = {
     "status": TEXT,
@@ -88,20 +84,10 @@ def opening(
     }
 
 
-def this_process() -> dict[str, Any]:
-    """What identifies this process."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
-
-
-def now() -> str:
-    """The time, ISO 8601 with the offset from UTC."""
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")
-
-
 def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the manifest atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(directory / MANIFEST_FILE, text.encode())
+    write_atomically(directory / SWEEP_MANIFEST, text.encode())
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -110,12 +96,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder is not a sweep directory.
     """
-    path = directory / MANIFEST_FILE
+    path = directory / SWEEP_MANIFEST
     try:
         with Folder(directory) as folder:
-            content = parse_json(folder.read(MANIFEST_FILE, LARGEST_JSON))
+            content = parse_json(folder.read(SWEEP_MANIFEST, LARGEST_JSON))
     except OSError as error:
-        message = f"{directory} is not a sweep directory: cannot read {MANIFEST_FILE}: {error.strerror}"
+        message = f"{directory} is not a sweep directory: cannot read {SWEEP_MANIFEST}: {error.strerror}"
         raise UsageError(Problem(message, "`steprun runs` lists the recorded runs and sweeps")) from error
     except ValueError as error:
         raise UsageError(f"{path} is not valid JSON") from error

@@ -88,7 +88,8 @@ def _merge(paths: list[Path], number: int, firsts: Mapping[tuple[str, int], int]
 def _rows_of(table: pyarrow.Table, outcomes: Sequence[Outcome], firsts: Mapping[tuple[str, int], int]) -> pyarrow.Table:
     """The rows of some outcomes, without those that the next rung has computed again."""
     point, row = pyarrow.compute.field("point"), pyarrow.compute.field("row")
-    ends = {each.index: firsts[key] for each in outcomes if (key := (each.identity, each.rung + 1)) in firsts}
+    last = {each.index: each for each in sorted(outcomes, key=lambda each: each.rung)}  # earlier rungs end in it
+    ends = {index: firsts[key] for index, each in last.items() if (key := (each.identity, each.rung + 1)) in firsts}
     wanted = point.isin([outcome.index for outcome in outcomes])
     for index, end in ends.items():
         wanted &= (point != index) | (row < end)

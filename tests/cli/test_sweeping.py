@@ -1,0 +1,91 @@
+"""The axes of a sweep on the command line, and what `steprun sweep` refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.commands import Outcome, steprun
+from tests.sweep.configs import HEAD, written
+from tests.tables import over
+
+
+def points(folder: Path, *arguments: str) -> Outcome:
+    return steprun("sweep", written(folder, ""), *arguments, "--dry-run", "--json", cwd=folder)
+
+
+@over(
+    ("argument", "path", "values"),
+    [
+        ("rate=0.1,0.01", "rate", [0.1, 0.01]),
+        ("seed=0..2", "seed", [0, 1, 2]),
+        ("seed=2..0", "seed", [2, 1, 0]),
+        ("seed=range(1, 7, 3)", "seed", [1, 4]),
+        ("dtype=float32,float64", "dtype", ["float32", "float64"]),
+        ("optimizer={sgd: {lr: 1}},{adam: {lr: 2}}", "optimizer", [{"sgd": {"lr": 1}}, {"adam": {"lr": 2}}]),
+    ],
+)  # fmt: skip
+def test_an_argument_is_an_axis_of_these_values(argument: str, path: str, values: list[object], tmp_path: Path) -> None:
+    shown = points(tmp_path, argument)
+    assert (shown.code, shown.err) == (0, "")
+    assert [point[path] for point in json.loads(shown.out)] == values
+
+
+def test_one_value_is_an_override_of_all_points(tmp_path: Path) -> None:
+    assert json.loads(points(tmp_path, "rate=0.5", "seed=1,2").out) == [{"seed": 1}, {"seed": 2}]
+
+
+@over(
+    ("arguments", "message", "hint"),
+    [
+        (["rate=[0.1, 0.01]"], "`rate` takes one value, and `rate=[0.1, 0.01]` is a list", "write `rate=0.1,0.01`"),
+        (["seed=[1,2]"], "`seed` takes one value, and `seed=[1,2]` is a list", "write `seed=1,2`"),
+        (
+            ["optimizer.sgd.lr=[1,2]"],
+            "`optimizer.sgd.lr` takes one value, and `optimizer.sgd.lr=[1,2]` is a list",
+            "write `optimizer.sgd.lr=1,2`",
+        ),
+        (["rate=1,2", "rate=3,4"], "two arguments set the axis `rate`", "write its values in one argument"),
+        (["rate=1,,2"], "`rate=1,,2` has an empty value", "remove a comma, or write `null`"),
+        (["seed=range(0)"], "in `seed=range(0)`: `range(0)` has no values", "write at least one value"),
+        (
+            ["rate=0.5"],
+            "the config has no sweep, and the command line no axis",
+            "write `sweep: {grid: {learning_rate: [0.1, 0.01]}}`, or `learning_rate=0.1,0.01` on the command line",
+        ),
+    ],
+)
+def test_axes_that_cannot_be_are_refused(arguments: list[str], message: str, hint: str, tmp_path: Path) -> None:
+    assert points(tmp_path, *arguments) == Outcome(2, "", f"steprun\n      {message}\n      = {hint}\n")
+
+
+def test_a_list_stays_a_list_where_the_config_has_one(tmp_path: Path) -> None:
+    head = HEAD.replace("rate: 0.1", "rate: 0.1, table: [1, 2]").replace("(w ** 2)", "(w ** 2 * table[0])")
+    config = written(tmp_path, "", head)
+    shown = steprun("sweep", config, "constants.table=[3, 4]", "seed=1,2", "--dry-run", "--json", cwd=tmp_path)
+    assert (shown.code, json.loads(shown.out)) == (0, [{"seed": 1}, {"seed": 2}])
+
+
+@over(
+    ("arguments", "message"),
+    [
+        (["--time-limit", "-1s"], "--time-limit is `-1s`: it takes a time such as 30s, 10m or 2h"),
+        (["--on", "cloud"], "--on is `cloud`: it takes `processes` or `ray`"),
+        (["--address", "auto"], "--address goes with --on ray"),
+        (["--lanes", "loose"], "--lanes is `loose`: it takes `exact`, `close` or `off`"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
+    assert points(tmp_path, "seed=1,2", *arguments) == Outcome(2, "", f"steprun\n      {message}\n")
+
+
+@over("key", ["where: rate > 0", "halving: {at: [2], keep: 1/2}"])
+def test_a_sampler_refuses_what_it_would_ignore(key: str, tmp_path: Path) -> None:
+    sweep = (
+        f"sweep: {{random: {{samples: 3, draw: {{rate: {{uniform: [0, 1]}}}}}}, objective: {{minimize: loss}}, {key}}}"
+    )
+    shown = steprun("sweep", written(tmp_path, sweep), "--sampler", "tpe", cwd=tmp_path)
+    name = key.partition(":")[0]
+    assert shown.code == 2
+    assert f"a sampler cannot obey `{name}`\n      = remove it, or leave --sampler out" in shown.err
+    assert not (tmp_path / "sweeps").exists()
