@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def register(application: typer.Typer) -> None:
     application.command(
         epilog=examples(
-            "steprun sweep configs/sweep-learning-rate.yaml",
+            "steprun sweep config.yaml",
             "steprun sweep configs/linear.yaml learning_rate=0.1,0.01 seed=0..4",
             "steprun sweep configs/linear.yaml 'seed=range(100)' --dry-run",
         ),
