@@ -299,14 +299,18 @@ expression: |
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("text", "shown"), [(SLOW, "linalg.svdvals(a)"), (ONE_LONG, "local_response_norm(")])
-def test_validate_ends_at_the_operation_that_takes_too_long(text: str, shown: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "places"),
+    # How far planning comes in a second depends on the machine: it lowers the loop first, then infers its operations.
+    [(SLOW, ("linalg.svdvals(a)", "for i in range(20000):")), (ONE_LONG, ("local_response_norm(",))],
+)
+def test_validate_ends_at_the_operation_that_takes_too_long(text: str, places: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "slow.yaml").write_text(text, encoding="utf-8")
     done = steprun_process("validate", "slow.yaml", "--max-seconds", "1", cwd=tmp_path)
     assert done.code == 2
     assert "planning takes longer than 1 seconds" in done.err
     assert "= raise it with --max-seconds" in done.err
-    assert shown in done.err
+    assert any(place in done.err for place in places)
 
 
 def test_show_shows_a_model_that_is_larger_than_the_machine(tmp_path: Path) -> None:
