@@ -11,7 +11,7 @@ TOP_LEVEL_KEYS = (
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""
 
-ENGINES = ("eager", "compile", "cudagraph")
+ENGINES = ("eager", "compile", "cudagraph", "xla")
 TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
 AUTOCAST_DTYPES = ("bfloat16", "float16")

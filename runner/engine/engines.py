@@ -66,8 +66,17 @@ def _captured(
     return execute(plan, state, **given)
 
 
+def _translated(
+    plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given
+) -> Iterator[Row]:
+    from runner.engine.xla.execute import execute  # imports JAX
+
+    return execute(plan, state, compiling=compiling, by_row=by_row, **given)
+
+
 _ENGINES: Mapping[str, Callable[[Plan, State | None, Compiling | None, bool, Given], Iterator[Row]]] = {
     "eager": _eager,
     "compile": _compiled,
     "cudagraph": _captured,
+    "xla": _translated,
 }

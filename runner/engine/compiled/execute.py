@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from runner.engine import eager
-from runner.engine.binding import Binding
+from runner.engine.compiled.binder import Binder
 from runner.engine.compiled.library import CompilationFault, Library
-from runner.engine.compiled.trainer import Trainer
 from runner.engine.rows import Compiling, Row
-from runner.engine.session import Session
 from runner.engine.state import State, initial_state
-from runner.engine.steps.step_code import Run
 from runner.engine.watch.watch import Watch
 from runner.errors import RunError
-from runner.plan.checks.compilable import loop_around
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Action, LoopStart, Train
+from runner.plan.program.instructions import Action
 
 
 def execute(
@@ -45,7 +41,7 @@ def execute(
         ExpectationError: an `expect` step does not hold.
     """
     state = initial_state(plan) if state is None else state
-    bind = _Binder(compiling or (lambda path, seconds: None), shared=shared, by_row=by_row)
+    bind = Binder(Library, compiling, shared=shared, by_row=by_row)
     given = {"checkpoint": checkpoint, "shared": shared, "watch": watch}
     try:
         yield from eager.execute(plan, state, bind=bind, several=bind.several, **given)  # type: ignore[arg-type]
@@ -64,58 +60,3 @@ def _compilation_fault(plan: Plan, position: int, error: CompilationFault) -> Ru
         )
     message = f"torch cannot compile this step: {error}"
     return RunError(document.problem(action.config_path, message, "write `engine: eager`", key=True))
-
-
-class _Binder:
-    """Binds `train` steps to compiled code, and other steps as the eager engine does.
-
-    `several` maps the position of each bound step that is alone in a loop to its iterator over rows.
-    """
-
-    def __init__(self, compiling: Compiling, *, shared: bool, by_row: bool) -> None:
-        self._compiling = compiling
-        self._shared = shared
-        self._by_row = by_row
-        self.several: dict[int, Callable[[], Iterator[Row]]] = {}
-
-    def __call__(self, session: Session, position: int, action: Action) -> Run:
-        if not isinstance(action.argument, Train):
-            return eager.bind_step(session, position, action)
-        binding = session.binding
-        libraries = binding.state.compiled
-        if not libraries:
-            libraries.update(_libraries(binding, self._compiling))
-        loop = loop_around(binding.plan.program, position)
-        trainer = Trainer(session, position, loop, libraries[position], shared=self._shared, by_row=self._by_row)
-        if loop is not None:
-            self.several[position] = trainer.rows
-        return trainer.run
-
-
-def _libraries(binding: Binding, compiling: Compiling) -> dict[int, Library]:
-    """Returns the compiled code of each `train` step by its position. Steps with equal keys share one compilation."""
-    plan = binding.plan
-    found: dict[int, tuple[_Same, LoopStart | None]] = {}
-    for position, instruction in enumerate(plan.program):
-        if isinstance(instruction, Action) and isinstance(instruction.argument, Train):
-            found[position] = _same(instruction, instruction.argument), loop_around(plan.program, position)
-    made: list[tuple[_Same, Library]] = []
-    libraries: dict[int, Library] = {}
-    for position, (same, _) in found.items():
-        library = next((library for other, library in made if other == same), None)
-        if library is None:
-            several = any(loop is not None for other, loop in found.values() if other == same)
-            library = Library(binding, same[0], several, compiling)
-            made.append((same, library))
-        libraries[position] = library
-    return libraries
-
-
-_Same = tuple[Train, tuple[int, ...]]
-"""The key of a step. Steps with equal keys share one compilation."""
-
-
-def _same(action: Action, argument: Train) -> _Same:
-    """Returns the key of a step: its argument, and the loops whose iteration it reads, if any."""
-    reads = any("iteration" in computation.inputs for computation in argument.evaluation.computations())
-    return argument, action.loops if reads else ()

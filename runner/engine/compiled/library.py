@@ -65,12 +65,17 @@ class Compiled:
     report: Callable[[float], None]  # called with the seconds of the compilation
     called: bool = False
 
-    def call(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def call(
+        self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Runs the iterations in `each`. Returns the carry after them, and their stacked outputs.
 
+        Args:
+            seed: seeds torch's random numbers for the iteration at a place in `each`; only the first can draw any.
         Raises:
             CompilationFault: torch cannot compile the step.
         """
+        seed(0)
         with torch.no_grad():
             if not self.called:
                 try:

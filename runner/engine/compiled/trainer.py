@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, Protocol
 
 from torch import Tensor
 
+from runner.engine.compiled.building import Built, Drawn, Lengths
 from runner.engine.compiled.drawing import Cursors, Drawing
-from runner.engine.compiled.library import Compiled, Library
 from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, write_back
 from runner.engine.eager import copied
@@ -20,6 +20,42 @@ from runner.engine.steps import steps
 from runner.language.inference.generators import manual_seed
 from runner.plan.program.instructions import Action, LoopStart, Train
 from runner.plan.streams import stream_seed
+
+
+class Compiled(Protocol):
+    """A step for certain batch lengths, compiled at its first call."""
+
+    @property
+    def built(self) -> Built: ...
+    @property
+    def longest(self) -> int:
+        """The maximum number of iterations per call."""
+        ...
+
+    def call(
+        self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Runs the iterations in `each`. Returns the carry after them, and their stacked outputs.
+
+        Args:
+            seed: seeds torch's random numbers for the iteration at a place in `each`.
+        """
+        ...
+
+
+class Library(Protocol):
+    """The compiled code of `train` steps that are equal."""
+
+    @property
+    def longest(self) -> int:
+        """The maximum number of iterations of any call."""
+        ...
+
+    def compiled(
+        self, key: Hashable, lengths: Lengths, drawn: Callable[[], Drawn], iteration: Callable[[], int], path: str
+    ) -> Compiled:
+        """Returns the compiled step for some batches. Calls with equal keys share one compilation."""
+        ...
 
 
 class Trainer:
@@ -199,8 +235,7 @@ class Trainer:
         alike = next((place for place, found in enumerate(lengths) if found != lengths[0]), len(lengths))
         iterations = min(alike, compiled.longest)
         each, fixed = self._inputs(compiled, cursors, iterations)
-        self._seed()
-        after, outputs = compiled.call(self._preparing.carry(compiled.built), each, fixed)
+        after, outputs = compiled.call(self._preparing.carry(compiled.built), each, fixed, self._seed)
         return Computed(compiled.built, iterations, cursors, each[0], after, outputs)
 
     def _inputs(self, compiled: Compiled, cursors: Cursors, iterations: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -217,13 +252,13 @@ class Trainer:
             fixed.append(kept)
         return each, fixed
 
-    def _seed(self) -> None:
-        """Seeds the random numbers of the next evaluation as the eager engine does."""
+    def _seed(self, place: int) -> None:
+        """Seeds the random numbers of the evaluation at a place of the region as the eager engine does."""
         if self._random:
-            plan, number = self._binding.plan, self._binding.state.evaluations + 1
+            plan, number = self._binding.plan, self._binding.state.evaluations + 1 + place
             manual_seed(stream_seed(plan.seed, "expression", "", number), plan.device)
 
     def _write_back(self, computed: Computed, block: Block) -> None:
         write_back(self._binding, self._argument, computed, block)
         if self._random:
-            self._binding.state.evaluations += 1
+            self._binding.state.evaluations += computed.iterations

@@ -53,8 +53,8 @@ def finite_iterations(computed: Computed) -> int:
     """Returns the number of iterations before the first one with a non-finite watched value."""
     if not computed.built.training.watched:
         return computed.iterations
-    found: list[bool] = computed.outputs[-1].tolist()
-    return found.index(False) if False in found else computed.iterations
+    finite = computed.outputs[-1]
+    return computed.iterations if bool(finite.all()) else finite.tolist().index(False)
 
 
 def write_back(binding: Binding, argument: Train, computed: Computed, block: Block) -> None:

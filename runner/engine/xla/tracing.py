@@ -1,0 +1,140 @@
+"""A training step as one flat graph of ATen operations, with its random numbers as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._decomp import core_aten_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from runner.engine.compiled.training import Step, Tensors
+
+Draw = Callable[[], Tensor]
+"""Draws the next random tensor of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A step as a graph: its placeholders are the carry, the inputs of one iteration, its draws, the fixed inputs."""
+
+    graph: fx.GraphModule
+    draws: tuple[Draw, ...]  # in the order in which torch draws them
+
+
+class DependentDraw(Exception):
+    """A random operation whose distribution depends on the data of the step."""
+
+    def __init__(self, node: fx.Node) -> None:
+        super().__init__(f"{node.target} depends on data")
+        self.node = node
+
+
+def trace(step: Step, carry: Tensors, each: Tensors, fixed: Tensors) -> Traced:
+    """Traces a step with example inputs; `each` are those of one iteration.
+
+    Raises:
+        DependentDraw: a random operation depends on data.
+    """
+    carried, varying = len(carry), len(each)
+
+    def flat(*given: Tensor) -> list[Tensor]:
+        middle = carried + varying
+        after, outputs = step(list(given[:carried]), list(given[carried:middle]), list(given[middle:]))
+        return [*after, *outputs]
+
+    pure = torch.func.functionalize(flat, remove="mutations_and_views")
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _as_if_compiled():
+        graph = make_fx(pure, decomposition_table=decompositions())(*carry, *each, *fixed)
+    draws = _taken_out(graph, carried + varying)
+    graph.graph.eliminate_dead_code()
+    return Traced(graph, draws)
+
+
+def decompositions() -> Mapping[Any, Any]:
+    """torch's decompositions into its core operations, without those that draw other random numbers than torch does."""
+    table = core_aten_decompositions()
+    return {target: found for target, found in table.items() if torch.Tag.nondeterministic_seeded not in target.tags}
+
+
+@contextmanager
+def _as_if_compiled() -> Iterator[None]:
+    """Lets torch's optimizers read no number back from a tensor while they are traced."""
+    asked = torch.compiler.is_compiling
+    torch.compiler.is_compiling = lambda: True
+    try:
+        yield
+    finally:
+        torch.compiler.is_compiling = asked
+
+
+def _taken_out(module: fx.GraphModule, place: int) -> tuple[Draw, ...]:
+    """Makes each random operation an input after the first `place` ones; returns what draws each."""
+    graph = module.graph
+    drawing = [node for node in graph.nodes if _is_random(node)]
+    before = [node for node in graph.nodes if node.op == "placeholder"][place - 1]
+    draws: list[Draw] = []
+    for number, node in enumerate(drawing):
+        draws.append(_draw(node))
+        with graph.inserting_after(before):
+            before = graph.placeholder(f"draw_{number}")
+        before.meta = dict(node.meta)
+        node.replace_all_uses_with(before)
+    for node in reversed(drawing):
+        graph.erase_node(node)
+    module.recompile()
+    return tuple(draws)
+
+
+def _is_random(node: fx.Node) -> bool:
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in target.tags
+
+
+def _draw(node: fx.Node) -> Draw:
+    """Returns what draws the result of a random node; tensors that give only their shape are replaced by empty ones."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    target = node.target
+
+    def given(value: Any) -> Any:
+        if not isinstance(value, fx.Node):
+            return value
+        if value.target in _SHAPES or target in _OF_SHAPE:
+            like = value.meta["val"]
+            return torch.empty(like.shape, dtype=like.dtype)
+        raise DependentDraw(node)
+
+    arguments: Sequence[Any] = fx.node.map_aggregate(node.args, given)  # type: ignore[assignment]
+    options: Mapping[str, Any] = fx.node.map_aggregate(node.kwargs, given)  # type: ignore[assignment]
+
+    def draw() -> Tensor:
+        found: Tensor = target(*arguments, **options)
+        return found
+
+    return draw
+
+
+_ATEN = torch.ops.aten
+_SHAPES = frozenset((_ATEN.empty_like.default, _ATEN.empty.memory_format, _ATEN.new_empty.default))
+"""Operations whose results have a shape, and no values."""
+
+_OF_SHAPE = frozenset(
+    (
+        _ATEN.bernoulli.p,
+        _ATEN.rand_like.default,
+        _ATEN.randn_like.default,
+        _ATEN.randint_like.default,
+        _ATEN.randint_like.low_dtype,
+        _ATEN.normal_functional.default,
+        _ATEN.uniform.default,
+        _ATEN.exponential.default,
+        _ATEN.cauchy.default,
+        _ATEN.geometric.default,
+        _ATEN.log_normal.default,
+    )
+)
+"""Random operations that read only the shape and dtype of their tensors."""
