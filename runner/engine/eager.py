@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from runner.engine.binding import Binding
 from runner.engine.faults import FAULTS, run_fault
-from runner.engine.rows import Row
+from runner.engine.rows import Row, Rows
 from runner.engine.session import KEPT, SaveCheckpoint, Session, open_session
 from runner.engine.state import State, Values, Withheld, initial_state
 from runner.engine.steps import steps
@@ -31,7 +31,7 @@ Jump = Callable[[int], int]
 Bind = Callable[[Session, int, Action], Run]
 """Binds the step at a position of the program."""
 
-Several = Mapping[int, Callable[[], Iterator[Row]]]
+Several = Mapping[int, Callable[[], Iterator[Row | Rows]]]
 """Functions by position. Each runs several steps at once, yields their rows, and moves the state past them."""
 
 
@@ -48,7 +48,6 @@ def execute(
     shared: bool = False,
     watch: Watch | None = None,
     bind: Bind = bind_step,
-    several: Several = MappingProxyType({}),
 ) -> Iterator[Row]:
     """Run a plan, and yield a row for its start and after each step.
 
@@ -60,11 +59,29 @@ def execute(
             readers that do not write; the run never writes the tensors of a row.
         watch: watches over `state`; by default it reports as Python warnings.
         bind: binds a step to the tensors of the run.
-        several: steps that run several at a time; read after all steps are bound.
     Raises:
         RunError: a step fails, or makes something non-finite, after its row is yielded. The problem has the place
             in the config.
         ExpectationError: a value differs from what an `expect` step says.
+    """
+    rows = execute_several(plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind)
+    return cast(Iterator[Row], rows)
+
+
+def execute_several(
+    plan: Plan,
+    state: State | None = None,
+    *,
+    checkpoint: SaveCheckpoint | None = None,
+    shared: bool = False,
+    watch: Watch | None = None,
+    bind: Bind = bind_step,
+    several: Several = MappingProxyType({}),
+) -> Iterator[Row | Rows]:
+    """Run a plan as `execute` does; some steps run several at a time, and may yield their rows together.
+
+    Args:
+        several: steps that run several at a time; read after all steps are bound.
     """
     state = initial_state(plan) if state is None else state
     session = open_session(plan, state, checkpoint=checkpoint, watch=watch)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from runner.engine import eager
-from runner.engine.rows import Compiling, Row
+from runner.engine.rows import Compiling, Row, Rows
 from runner.engine.state import State
 from runner.engine.watch.watch import Watch
 from runner.plan.plan import Plan
@@ -31,50 +31,61 @@ def execute(
         shared: whether rows may share memory with the run and with each other. That is cheaper, and safe for
             readers that do not write; the run never writes the tensors of a row.
         watch: watches over `state`; by default it reports as Python warnings.
-        compiling: called at each compilation of `engine: compile`.
+        compiling: called at each compilation of `engine: compile` and `engine: xla`.
         by_row: whether `state` has to be the state after each yielded row; then no engine runs several steps at once.
     Raises:
         RunError: a step fails, or makes something non-finite, after its row is yielded. The problem has the place
             in the config.
         ExpectationError: a value differs from what an `expect` step says.
     """
-    engine = _ENGINES[plan.config.engine]
-    return engine(plan, state, compiling, by_row, {"checkpoint": checkpoint, "shared": shared, "watch": watch})
+    given = {"checkpoint": checkpoint, "shared": shared, "watch": watch}
+    several = {"compiling": compiling, "by_row": by_row}
+    return cast(Iterator[Row], _ENGINES[plan.config.engine](plan, state, given, several))
+
+
+def execute_together(
+    plan: Plan,
+    state: State | None = None,
+    *,
+    checkpoint: Callable[[str | None], None] | None = None,
+    watch: Watch | None = None,
+    compiling: Compiling | None = None,
+) -> Iterator[Row | Rows]:
+    """Run a plan as `execute` does with `shared`, and yield the rows of steps that ran at once as one object.
+
+    When it is yielded, `state` is the state after the last of its rows.
+    """
+    given = {"checkpoint": checkpoint, "shared": True, "watch": watch}
+    return _ENGINES[plan.config.engine](plan, state, given, {"compiling": compiling, "together": True})
 
 
 Given = Mapping[str, Any]
-"""The keyword arguments that every engine takes."""
+"""Keyword arguments: those that every engine takes, and those of engines that run several steps at once."""
 
 
-def _eager(plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given) -> Iterator[Row]:
+def _eager(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[Row | Rows]:
     return eager.execute(plan, state, **given)
 
 
-def _compiled(
-    plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given
-) -> Iterator[Row]:
+def _compiled(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[Row | Rows]:
     from runner.engine.compiled.execute import execute  # imports torch's compiler
 
-    return execute(plan, state, compiling=compiling, by_row=by_row, **given)
+    return execute(plan, state, **given, **several)
 
 
-def _captured(
-    plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given
-) -> Iterator[Row]:
+def _captured(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[Row | Rows]:
     from runner.engine.cudagraph.execute import execute
 
     return execute(plan, state, **given)
 
 
-def _translated(
-    plan: Plan, state: State | None, compiling: Compiling | None, by_row: bool, given: Given
-) -> Iterator[Row]:
+def _translated(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[Row | Rows]:
     from runner.engine.xla.execute import execute  # imports JAX
 
-    return execute(plan, state, compiling=compiling, by_row=by_row, **given)
+    return execute(plan, state, **given, **several)
 
 
-_ENGINES: Mapping[str, Callable[[Plan, State | None, Compiling | None, bool, Given], Iterator[Row]]] = {
+_ENGINES: Mapping[str, Callable[[Plan, State | None, Given, Given], Iterator[Row | Rows]]] = {
     "eager": _eager,
     "compile": _compiled,
     "cudagraph": _captured,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -10,6 +10,9 @@ from runner.errors import did_you_mean
 from runner.plan.rows.columns import Column
 
 Values = tuple[Tensor | None, ...]
+
+Path = tuple[str, str]
+"""The path of a step in a loop: the text before the iteration of the loop, and the text after it."""
 
 Compiling = Callable[[str, float | None], None]
 """Called as each compilation begins, with the path of the step, and as it ends, with its seconds."""
@@ -99,6 +102,11 @@ class Row:
         return self._values
 
     @property
+    def last(self) -> Row:
+        """The row itself, as the last of `Rows`."""
+        return self
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         return self.layout.columns
 
@@ -113,3 +121,48 @@ class Row:
 
     def __repr__(self) -> str:
         return f"Row({self.number}, {self.step!r}, path={self.path!r}, iteration={self.iteration})"
+
+
+class Rows:
+    """Consecutive rows of one step in a loop, whose values one block contains.
+
+    It makes a `Row` only where one is asked for.
+    """
+
+    __slots__ = ("block", "first", "layout", "number", "path", "places", "step")
+
+    def __init__(
+        self, number: int, step: str, path: Path, layout: Columns, block: Block, first: int, places: Sequence[int]
+    ) -> None:
+        self.number = number  # of the first row
+        self.step = step
+        self.path = path
+        self.layout = layout
+        self.block = block
+        self.first = first  # iteration of the loop at place 0 of the block
+        self.places = places  # of the rows in the block, in order
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def row(self, index: int) -> Row:
+        """One of the rows."""
+        place = self.places[index]
+        before, after = self.path
+        iteration, number = self.first + place, self.number + index
+        path = f"{before}{iteration}{after}"
+        return Row(number, self.step, path, iteration, self.layout, None, self.block, place)
+
+    @property
+    def last(self) -> Row:
+        return self.row(len(self) - 1)
+
+    def since(self, number: int) -> Rows:
+        """The rows from a number on."""
+        out = max(0, number - self.number)
+        return Rows(self.number + out, self.step, self.path, self.layout, self.block, self.first, self.places[out:])
+
+
+def each_row(found: Row | Rows) -> Iterable[Row]:
+    """The rows one by one."""
+    return (found.row(index) for index in range(len(found))) if isinstance(found, Rows) else (found,)

@@ -13,7 +13,7 @@ from typing import Self, TextIO
 import torch._tensor_str
 from torch import Tensor
 
-from runner.engine.rows import Row
+from runner.engine.rows import Row, Rows
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
 from runner.plan.rows.slices import slice_names
@@ -104,8 +104,21 @@ class RowPrinter:
         self._label_width = min(max(map(len, labels), default=0), WIDEST_LABEL)
         self._printed: dict[int, _Printed] = {}  # by column
 
-    def __call__(self, row: Row) -> None:
-        """Print a row, or keep it as one of the last rows."""
+    def __call__(self, row: Row | Rows) -> None:
+        """Print a row, or keep it as one of the last rows; of rows that were computed together, each that matters."""
+        if isinstance(row, Rows):
+            self._together(row)
+        else:
+            self._one(row)
+
+    def _together(self, rows: Rows) -> None:
+        first = len(rows) if self._first is None else min(len(rows), max(0, self._first - self._seen))
+        last = max(first, len(rows) - (self._last_rows.maxlen or 0))
+        for index in (*range(first), *range(last, len(rows))):
+            self._one(rows.row(index))
+        self._seen += last - first
+
+    def _one(self, row: Row) -> None:
         self._seen += 1
         if self._first is None or self._seen <= self._first:
             self._print(self.text(row))

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from runner.config.run_paths import CONFIG_FILE
-from runner.engine.rows import Row
+from runner.engine.rows import Row, Rows
 from runner.errors import Problem, RunError
 from runner.plan.rows.columns import Column
 from runner.record.directory import locked, sync_opening, write_atomically
@@ -25,6 +25,7 @@ class Recording:
 
     directory: Path
     write: Callable[[Row], None]  # records a row; raises RunError if an earlier one could not be written
+    write_together: Callable[[Rows], None]  # records rows of one block, as `write` does
     warn: Callable[[str], None]  # adds a warning to the manifest
     compiled: Callable[[float], None]  # adds the seconds of a compilation to the manifest
     digest: Callable[[str, str], None]  # adds the SHA-256 of a large data file, by its path, to the manifest
@@ -111,6 +112,7 @@ def _recording(
             yield Recording(
                 directory,
                 writer.write,
+                writer.write_together,
                 manifest.warn,
                 manifest.compiled,
                 manifest.digest,

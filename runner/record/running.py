@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import sys
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.config import load, overridden
-from runner.engine import Compiling, execute, initial_state
-from runner.engine.rows import Row
+from runner.engine import Compiling, execute, execute_together, initial_state
+from runner.engine.rows import Row, Rows
 from runner.engine.watch.watch import Watch, report_as_warning
 from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
@@ -86,7 +85,7 @@ def run_recorded(
     directory: Path,
     *,
     command: Sequence[str] | None = None,
-    see: Callable[[Row], None] | None = None,
+    see: Callable[[Row | Rows], None] | None = None,
     checkpoint_every: int | None = None,
     stop: Callable[[], bool] | None = None,
     resumption: Resumption | None = None,
@@ -97,12 +96,12 @@ def run_recorded(
 
     Args:
         command: the command line for the manifest; this process's by default.
-        see: called with each row after it is recorded.
+        see: called with each row after it is recorded, or with rows that were computed together.
         checkpoint_every: number of rows between checkpoints.
         stop: called after each row. If it returns true, the state is saved, and the run ends as interrupted.
         resumption: where to resume a stopped run. Rows on disk are computed again, but not written again.
         earlier: a finished run that this one makes longer.
-        compiling: called at each compilation of `engine: compile`.
+        compiling: called at each compilation of `engine: compile` and `engine: xla`.
     Raises:
         RunError: a step failed, or rows could not be written; the rows recorded before can be opened.
         KeyboardInterrupt: `stop` returned true.
@@ -150,22 +149,25 @@ def run_recorded(
             if plan.config.log.weights:
                 save_weights(plan, state, directory, named=False)  # the manifest follows, and makes the name durable
 
-        rows: Iterable[Row] = execute(
-            plan, state, checkpoint=save, shared=True, watch=watch, compiling=report_compilation
-        )
+        given: dict[str, Any] = {"checkpoint": save, "watch": watch, "compiling": report_compilation}
+        rows: Iterable[Row | Rows]
+        if checkpoint_every is None:
+            rows = execute_together(plan, state, **given)
+        else:
+            rows = execute(plan, state, shared=True, **given)
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:
             rows = _saving(rows, save, checkpoint_every, stop, finish)
-        write = record.write
+        write, write_together = record.write, record.write_together
         try:
             with digesting(files, record.digest), limited_data(plan.memory):
-                if see is None:
-                    for row in rows:
+                for row in rows:
+                    if isinstance(row, Rows):
+                        write_together(row)
+                    else:
                         write(row)
-                else:
-                    for row in rows:
-                        write(row)
+                    if see is not None:
                         see(row)
         except ExpectationError:  # the step changed nothing: the weights are those of the last row
             finish()
@@ -173,18 +175,22 @@ def run_recorded(
         finish()
 
 
-def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
+def _after(rows: Iterable[Row | Rows], first: int) -> Iterator[Row | Rows]:
     """The rows from number `first` on."""
-    return itertools.dropwhile(lambda row: row.number < first, rows)
+    for row in rows:
+        if row.number >= first:
+            yield row
+        elif isinstance(row, Rows) and (left := row.since(first)):
+            yield left
 
 
 def _saving(
-    rows: Iterable[Row],
+    rows: Iterable[Row | Rows],
     save: Callable[[str | None], None],
     every: int | None,
     stop: Callable[[], bool] | None,
     finish: Callable[[], None],
-) -> Iterator[Row]:
+) -> Iterator[Row | Rows]:
     """Yields the rows; saves a checkpoint after every `every` rows.
 
     If `stop` is true, it saves one, calls `finish`, and raises KeyboardInterrupt.

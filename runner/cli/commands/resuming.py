@@ -16,7 +16,7 @@ from runner.cli.input.requests import print_warnings
 from runner.cli.output.progress import compile_progress
 
 if TYPE_CHECKING:
-    from runner.engine import Row
+    from runner.engine import Row, Rows
     from runner.plan import Plan
 
 
@@ -85,7 +85,7 @@ def resume(
             stack.enter_context(reporting_directory(directory, as_json, quiet, lambda: began))
             watch = stack.enter_context(watching(plan, quiet, as_json))
 
-            def see(row: Row) -> None:
+            def see(row: Row | Rows) -> None:
                 nonlocal began
                 began = True
                 watch(row)

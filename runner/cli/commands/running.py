@@ -32,10 +32,10 @@ from runner.cli.output.progress import Progress, can_draw, compile_progress
 from runner.errors import Problem, UsageError
 
 if TYPE_CHECKING:
-    from runner.engine import Row
+    from runner.engine import Row, Rows
     from runner.plan import Plan
 
-Watch = Callable[["Row"], None]
+Watch = Callable[["Row | Rows"], None]
 
 
 def register(application: typer.Typer) -> None:
@@ -97,7 +97,7 @@ def _execute(
     plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool, checkpoint_every: int | None
 ) -> Path | None:
     """Run a plan and return the run directory; None if nothing is recorded."""
-    from runner.engine import execute
+    from runner.engine import execute_together
     from runner.plan.memory import limited_data
     from runner.record.directory import create_run_directory
     from runner.record.running import run_recorded
@@ -112,7 +112,7 @@ def _execute(
             Interruption() as stop,
             limited_data(plan.memory),
         ):
-            for row in execute(plan, shared=True, compiling=compile_progress(sys.stderr, quiet)):
+            for row in execute_together(plan, compiling=compile_progress(sys.stderr, quiet)):
                 watch(row)
                 if stop():
                     raise KeyboardInterrupt
@@ -192,9 +192,7 @@ def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
         watches: list[Watch] = []
         progress = None if as_json or not can_draw(sys.stderr) else _progress(plan)
         if as_json:
-            from runner.record.rows.row_json import row_json
-
-            watches.append(lambda row: print(row_json(row)))
+            watches.append(_print_json)
         elif not quiet:
             from runner.record.console import RowPrinter
 
@@ -203,6 +201,14 @@ def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
         if progress is not None:
             watches.append(stack.enter_context(progress))
         yield _together(watches)
+
+
+def _print_json(found: Row | Rows) -> None:
+    from runner.engine.rows import each_row
+    from runner.record.rows.row_json import row_json
+
+    for row in each_row(found):
+        print(row_json(row))
 
 
 def _progress(plan: Plan) -> Progress:
@@ -214,7 +220,7 @@ def _together(watches: list[Watch]) -> Watch:
     if len(watches) == 1:
         return watches[0]
 
-    def watch(row: Row) -> None:
+    def watch(row: Row | Rows) -> None:
         for each in watches:
             each(row)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
     from runner.cli.output.bar import Bar
-    from runner.engine import Row
+    from runner.engine import Row, Rows
 
 PATIENCE = 1.0  # seconds before the bar appears
 INTERVAL = 0.1  # seconds between two updates of the bar
@@ -46,14 +46,14 @@ class Progress:
         self._text = ""
         self._bar: Bar | None = None
 
-    def __call__(self, row: Row) -> None:
-        """Process one row."""
+    def __call__(self, row: Row | Rows) -> None:
+        """Process one row, or some that were computed together."""
         if self._first is None:
             self._first = row.number
         now = self._clock()
         if now >= self._next:
             self._next = now + INTERVAL
-            self._draw(row, self._first, now - self._begun)
+            self._draw(row.last, self._first, now - self._begun)
 
     def _draw(self, row: Row, first: int, elapsed: float) -> None:
         if self._bar is None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from runner.compare.rows.verdict import AnyRow, align
+from runner.compare.variants.state_transfer import transfer
 from runner.engine import Row, State, eager, execute, initial_state
 from runner.engine.session import Session, open_session
 from runner.engine.state import Values
-from runner.compare.variants.state_transfer import transfer
 from runner.engine.steps.step_code import Run
 from runner.errors import ComparisonError
 from runner.language.inference.generators import left_alone

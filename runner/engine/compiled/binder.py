@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from runner.engine import eager
 from runner.engine.binding import Binding
 from runner.engine.compiled.trainer import Library, Trainer
-from runner.engine.rows import Compiling, Row
+from runner.engine.rows import Compiling, Row, Rows
 from runner.engine.session import Session
 from runner.engine.steps.step_code import Run
 from runner.plan.checks.compilable import loop_around
@@ -25,15 +25,24 @@ class Binder:
     Args:
         library: makes the compiled code of equal steps.
         compiling: called at each compilation.
-        shared, by_row: as in the engines.
+        shared, by_row, together: as in the engines.
     """
 
-    def __init__(self, library: MakeLibrary, compiling: Compiling | None, *, shared: bool, by_row: bool) -> None:
+    def __init__(
+        self,
+        library: MakeLibrary,
+        compiling: Compiling | None,
+        *,
+        shared: bool,
+        by_row: bool,
+        together: bool = False,
+    ) -> None:
         self._library = library
         self._compiling = compiling or (lambda path, seconds: None)
         self._shared = shared
         self._by_row = by_row
-        self.several: dict[int, Callable[[], Iterator[Row]]] = {}
+        self._together = together
+        self.several: dict[int, Callable[[], Iterator[Row | Rows]]] = {}
 
     def __call__(self, session: Session, position: int, action: Action) -> Run:
         if not isinstance(action.argument, Train):
@@ -43,7 +52,15 @@ class Binder:
         if not libraries:
             libraries.update(_libraries(binding, self._library, self._compiling))
         loop = loop_around(binding.plan.program, position)
-        trainer = Trainer(session, position, loop, libraries[position], shared=self._shared, by_row=self._by_row)
+        trainer = Trainer(
+            session,
+            position,
+            loop,
+            libraries[position],
+            shared=self._shared,
+            by_row=self._by_row,
+            together=self._together,
+        )
         if loop is not None:
             self.several[position] = trainer.rows
         return trainer.run

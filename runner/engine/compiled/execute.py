@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from runner.engine import eager
 from runner.engine.compiled.binder import Binder
 from runner.engine.compiled.library import CompilationFault, Library
-from runner.engine.rows import Compiling, Row
+from runner.engine.rows import Compiling, Row, Rows
 from runner.engine.state import State, initial_state
 from runner.engine.watch.watch import Watch
 from runner.errors import RunError
@@ -24,7 +24,8 @@ def execute(
     watch: Watch | None = None,
     compiling: Compiling | None = None,
     by_row: bool = False,
-) -> Iterator[Row]:
+    together: bool = False,
+) -> Iterator[Row | Rows]:
     """Runs a plan as the eager engine does, and yields the same rows.
 
     A loop whose body is one `train` step runs in regions of many iterations. All other steps run as in the eager
@@ -36,15 +37,16 @@ def execute(
             start of the region.
         compiling: called at each compilation.
         by_row: whether each region has only one iteration.
+        together: whether the rows of a region are yielded together.
     Raises:
         RunError: a step fails; the problem names the place in the config.
         ExpectationError: an `expect` step does not hold.
     """
     state = initial_state(plan) if state is None else state
-    bind = Binder(Library, compiling, shared=shared, by_row=by_row)
+    bind = Binder(Library, compiling, shared=shared, by_row=by_row, together=together)
     given = {"checkpoint": checkpoint, "shared": shared, "watch": watch}
     try:
-        yield from eager.execute(plan, state, bind=bind, several=bind.several, **given)  # type: ignore[arg-type]
+        yield from eager.execute_several(plan, state, bind=bind, several=bind.several, **given)  # type: ignore[arg-type]
     except CompilationFault as error:
         raise _compilation_fault(plan, state.position, error) from error
 

@@ -13,7 +13,7 @@ from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, write_back
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
-from runner.engine.rows import Block, Row
+from runner.engine.rows import Block, Path, Row, Rows
 from runner.engine.session import KEPT, Session
 from runner.engine.state import Values
 from runner.engine.steps import steps
@@ -67,6 +67,7 @@ class Trainer:
         library: its compiled code, shared with equal steps.
         shared: whether its rows may share memory with the run.
         by_row: whether it runs one iteration at a time.
+        together: whether it yields the rows of a region as one object.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Trainer:
         *,
         shared: bool,
         by_row: bool,
+        together: bool,
     ) -> None:
         binding = session.binding
         action = binding.plan.program[position]
@@ -92,6 +94,7 @@ class Trainer:
         self._library = library
         self._shared = shared
         self._by_row = by_row
+        self._together = together
         self._drawing = Drawing(binding.state, action.argument, loop)
         self._preparing = Preparing(binding.plan, binding.state, action.argument)
         self._eager = steps.bind(session, action.argument, action.loops)
@@ -114,11 +117,12 @@ class Trainer:
         self._write_back(computed, block)
         return block.values(0)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row | Rows]:
         """Runs the next iterations of the loop, at least one, and yields those of their rows that the log keeps.
 
         Until the last row is yielded, the state is that at the start of the region: a run that resumes there repeats
-        the region. Then the state is that at its end, with the loop at the region's last iteration.
+        the region. Then the state is that at its end, with the loop at the region's last iteration. Rows that are
+        yielded together are the last ones.
         """
         assert self._loop is not None
         state, first = self._binding.state, self._iteration()
@@ -130,13 +134,18 @@ class Trainer:
         self._keep(first + computed.iterations - 1)
         block = block_of(self._binding, self._argument, computed, self._shared)
         kept = self._kept(first, computed.iterations)
-        for place in kept[:-1]:
+        for place in () if self._together else kept[:-1]:
             yield self._row(number, first + place, path, None, block, place)
             number += 1
         self._write_back(computed, block)
         state.iterations[self._loop.loop] += computed.iterations - 1
         state.position = self._position + 1
-        if kept:
+        if not kept:
+            return
+        if self._together:
+            state.row = number + len(kept)
+            yield Rows(number, self._action.kind, path, self._binding.layout, block, first, kept)
+        else:
             state.row = number + 1
             yield self._row(number, first + kept[-1], path, None, block, kept[-1])
 
@@ -158,14 +167,12 @@ class Trainer:
         if self._keeps is not None and self._loop is not None and last == self._loop.times:
             self._keeps(KEPT)
 
-    def _row(
-        self, number: int, iteration: int, path: tuple[str, str], values: Any, block: Block | None, place: int
-    ) -> Row:
+    def _row(self, number: int, iteration: int, path: Path, values: Any, block: Block | None, place: int) -> Row:
         before, after = path
         where = f"{before}{iteration}{after}"
         return Row(number, self._action.kind, where, iteration, self._binding.layout, values, block, place)
 
-    def _path(self) -> tuple[str, str]:
+    def _path(self) -> Path:
         """Returns the parts of the rows' paths before and after the iteration of the loop."""
         assert self._loop is not None
         given: list[Any] = list(self._binding.state.iterations)
@@ -180,10 +187,9 @@ class Trainer:
     def _kept(self, first: int, iterations: int) -> Sequence[int]:
         """Returns the indices of the iterations whose rows the log keeps."""
         assert self._loop is not None
-        every, times = self._binding.plan.log.every, self._loop.times
-        if every == 1:
-            return range(iterations)
-        return [place for place in range(iterations) if (first + place) % every == 0 or first + place == times]
+        every, last = self._binding.plan.log.every, self._loop.times - first
+        kept = range(-first % every, iterations, every)
+        return [*kept, last] if last < iterations and last not in kept else kept
 
     def _given(self, values: Values) -> Values:
         return values if self._shared else copied(values)

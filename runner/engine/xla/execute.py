@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from runner.engine import eager
 from runner.engine.compiled.binder import Binder
-from runner.engine.rows import Compiling, Row
+from runner.engine.rows import Compiling, Row, Rows
 from runner.engine.state import State
 from runner.engine.watch.watch import Watch
 from runner.engine.xla.library import Library
@@ -22,7 +22,8 @@ def execute(
     watch: Watch | None = None,
     compiling: Compiling | None = None,
     by_row: bool = False,
-) -> Iterator[Row]:
+    together: bool = False,
+) -> Iterator[Row | Rows]:
     """Runs a plan as the eager engine does, and yields the same rows.
 
     A loop whose body is one `train` step runs in regions of many iterations. All other steps run as in the eager
@@ -34,11 +35,12 @@ def execute(
             start of the region.
         compiling: called at each compilation.
         by_row: whether each region has only one iteration.
+        together: whether the rows of a region are yielded together.
     Raises:
         RunError: a step fails; the problem names the place in the config.
         ExpectationError: an `expect` step does not hold.
     """
-    bind = Binder(Library, compiling, shared=shared, by_row=by_row)
-    return eager.execute(
+    bind = Binder(Library, compiling, shared=shared, by_row=by_row, together=together)
+    return eager.execute_several(
         plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, several=bind.several
     )

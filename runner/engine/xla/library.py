@@ -100,6 +100,4 @@ class Library:
         batch = sum(value.nbytes for example in drawn.examples for value in example.values())
         touched = built.bytes + batch + self._binding.plan.estimates.row
         longest = max(1, min(self.longest, REGION_BYTES // max(1, touched)))
-        return Compiled(
-            built, longest, lambda seconds: self._compiling(path, seconds), step_function(built.training)
-        )
+        return Compiled(built, longest, lambda seconds: self._compiling(path, seconds), step_function(built.training))

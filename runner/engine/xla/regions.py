@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 import numpy
+from jax import lax
 from torch import Tensor, fx
 
 from runner.engine.compiled.training import Tensors

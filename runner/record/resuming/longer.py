@@ -11,7 +11,7 @@ from pathlib import Path
 from runner.config import Config, overridden
 from runner.config.run_paths import resolved_run
 from runner.config.text.nodes import dotted
-from runner.engine.rows import Compiling, Row
+from runner.engine.rows import Compiling, Row, Rows
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
 from runner.plan.program.last_loop import LastLoop, last_loop
@@ -100,7 +100,7 @@ def resume(
     limits: PlanLimits | None = None,
     allow_changed_data: bool = False,
     checkpoint_every: int | None = None,
-    prepare: Callable[[Plan], Callable[[Row], None]] | None = None,
+    prepare: Callable[[Plan], Callable[[Row | Rows], None]] | None = None,
     stop: Callable[[], bool] | None = None,
     command: Sequence[str] | None = None,
     compiling: Compiling | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import STATISTICS, Column, pieces
-from runner.record.rows.batch import Batch, Packed
+from runner.record.rows.batch import Batch, Labels, LoopLabels, Packed
 from runner.record.rows.digest import digest_of
 from runner.record.rows.storage import StoredColumn, column_json, from_column_json, to_stored
 from runner.record.rows.summary import Summary, summarize, summarize_slices
@@ -122,12 +122,7 @@ def element_path(stored: StoredColumn) -> str:
 
 def table_of(batch: Batch, columns: Sequence[StoredColumn], schema: pyarrow.Schema) -> pyarrow.Table:
     """The rows of a batch as one table of `schema`."""
-    arrays: list[Any] = [
-        _integers(batch.numbers),
-        _strings(batch.steps),
-        _strings(batch.paths),
-        _integers(batch.iterations),
-    ]
+    arrays: list[Any] = _labels_of(batch.labels)
     for stored, packed in zip(columns, batch.columns, strict=True):
         arrays.extend(_WRITERS[stored.layout](schema.field(len(arrays)).type, stored, packed))
     return pyarrow.Table.from_arrays(arrays, schema=schema)
@@ -235,20 +230,79 @@ def _buffer(tensor: Tensor) -> pyarrow.Buffer:
     return pyarrow.foreign_buffer(tensor.data_ptr(), tensor.numel() * tensor.element_size(), base=tensor)
 
 
-def _validity(present: Sequence[bool] | None) -> pyarrow.Buffer | None:
-    if present is None or all(present):
-        return None
-    return pyarrow.py_buffer(numpy.packbits(numpy.array(present, dtype=bool), bitorder="little"))
+# --- labels to Arrow
+
+
+def _labels_of(labels: Labels | LoopLabels) -> list[pyarrow.Array]:
+    """The numbers, steps, paths and iterations of rows."""
+    if isinstance(labels, LoopLabels):
+        return _of_loop(labels)
+    return [
+        _integers(labels.numbers),
+        _strings(labels.steps),
+        _strings(labels.paths),
+        _integers(labels.iterations),
+    ]
+
+
+def _of_loop(labels: LoopLabels) -> list[pyarrow.Array]:
+    rows = len(labels.places)
+    iterations = numpy.asarray(labels.places, dtype=numpy.int64) + labels.first
+    numbers = numpy.arange(labels.number, labels.number + rows, dtype=numpy.int64)
+    step = numpy.frombuffer(labels.step.encode(), dtype=numpy.uint8)
+    return [
+        _of_numbers(numbers),
+        _of_bytes([numpy.broadcast_to(step, (rows, len(step)))]),
+        _of_bytes(list(_paths(labels.path, iterations))),
+        _of_numbers(iterations),
+    ]
+
+
+def _paths(path: tuple[str, str], iterations: numpy.ndarray) -> Iterator[numpy.ndarray]:
+    """Yields the bytes of paths of one length after the other: uint8 `(rows, length)`; iterations increase, from 1."""
+    before, after = (numpy.frombuffer(text.encode(), dtype=numpy.uint8) for text in path)
+    digits = len(str(iterations[0]))
+    while len(iterations):
+        of_length = int(numpy.searchsorted(iterations, 10**digits))
+        powers = 10 ** numpy.arange(digits - 1, -1, -1)
+        found = (iterations[:of_length, None] // powers % 10 + ord("0")).astype(numpy.uint8)
+        around = [numpy.broadcast_to(text, (of_length, len(text))) for text in (before, after)]
+        yield numpy.concatenate([around[0], found, around[1]], axis=1)
+        iterations, digits = iterations[of_length:], digits + 1
+
+
+def _of_numbers(numbers: numpy.ndarray) -> pyarrow.Array:
+    return pyarrow.Array.from_buffers(pyarrow.int64(), len(numbers), [None, pyarrow.py_buffer(numbers)])
+
+
+def _of_bytes(blocks: Sequence[numpy.ndarray]) -> pyarrow.Array:
+    """Strings: each block has the bytes of strings of one length, uint8 `(rows, length)`."""
+    lengths = numpy.concatenate([numpy.full(len(block), block.shape[1]) for block in blocks])
+    offsets = numpy.zeros(len(lengths) + 1, dtype=numpy.int32)
+    numpy.cumsum(lengths, out=offsets[1:])
+    content = numpy.concatenate([block.reshape(-1) for block in blocks])
+    return pyarrow.StringArray.from_buffers(len(lengths), pyarrow.py_buffer(offsets), pyarrow.py_buffer(content))
 
 
 def _integers(values: Sequence[int]) -> pyarrow.Array:
+    """Numbers as int64."""
     return pyarrow.Array.from_buffers(pyarrow.int64(), len(values), [None, pyarrow.py_buffer(array("q", values))])
 
 
 def _strings(values: Sequence[str | None]) -> pyarrow.Array:
+    """Texts; None is null."""
     encoded = [b"" if value is None else value.encode() for value in values]
     offsets = array("i", accumulate(map(len, encoded), initial=0))
-    validity = _validity([value is not None for value in values])
     return pyarrow.StringArray.from_buffers(
-        len(values), pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(encoded)), validity
+        len(values),
+        pyarrow.py_buffer(offsets),
+        pyarrow.py_buffer(b"".join(encoded)),
+        _validity([value is not None for value in values]),
     )
+
+
+def _validity(present: Sequence[bool] | None) -> pyarrow.Buffer | None:
+    """The bits of which values exist; None if all do."""
+    if present is None or all(present):
+        return None
+    return pyarrow.py_buffer(numpy.packbits(numpy.array(present, dtype=bool), bitorder="little"))

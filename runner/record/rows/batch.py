@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from runner.engine.rows import Block, Row
+from runner.engine.rows import Block, Path, Row, Rows
 from runner.record.rows.storage import StoredColumn, stack
 from runner.record.rows.transfer import Handle, Transfer
 
@@ -21,6 +21,9 @@ STACKED = ("scalar", "tensor")
 
 ROW_BYTES = 200
 """Approximate bytes of a row's number, step, path and iteration as Python objects."""
+
+LABEL_BYTES = 40
+"""Approximate bytes of the same as arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,32 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Some consecutive rows, by column."""
+class Labels:
+    """The number, step, path and iteration of some consecutive rows."""
 
     numbers: Sequence[int]
     steps: Sequence[str]
     paths: Sequence[str]
     iterations: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLabels:
+    """The same for rows of one step in a loop, without a Python object for each row."""
+
+    number: int  # of the first row
+    step: str
+    path: Path
+    first: int  # iteration at place 0
+    places: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some consecutive rows, by column."""
+
+    rows: int
+    labels: Labels | LoopLabels
     columns: Sequence[Packed]
     bytes: int  # in memory
 
@@ -56,6 +78,16 @@ def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[
         blanks: for each column a tensor of its shape and dtype, in place of missing values.
     """
     return merge([_packed(list(run), columns, blanks) for _, run in groupby(rows, key=_block_of)])
+
+
+def pack_together(rows: Rows, columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:
+    """Pack rows of one block by column; the other arguments are those of `pack`."""
+    packed = [
+        _of_block(stored, rows.block, rows.layout.position(stored.column.name), rows.places, blank)
+        for stored, blank in zip(columns, blanks, strict=True)
+    ]
+    labels = LoopLabels(rows.number, rows.step, rows.path, rows.first, rows.places)
+    return Batch(len(rows), labels, packed, sum(map(_bytes, packed)) + LABEL_BYTES * len(rows))
 
 
 def _block_of(row: Row) -> int | None:
@@ -93,14 +125,13 @@ def _of_block(stored: StoredColumn, block: Block, position: int, places: Sequenc
 
 
 def _batch(rows: Sequence[Row], packed: Sequence[Packed]) -> Batch:
-    return Batch(
+    labels = Labels(
         [row.number for row in rows],
         [row.step for row in rows],
         [row.path for row in rows],
         [row.iteration for row in rows],
-        packed,
-        sum(map(_bytes, packed)) + ROW_BYTES * len(rows),
     )
+    return Batch(len(rows), labels, packed, sum(map(_bytes, packed)) + ROW_BYTES * len(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +165,18 @@ def send(batch: Batch, transfer: Transfer) -> Sent:
 
 
 def merge(batches: Sequence[Batch]) -> Batch:
-    """Merge consecutive batches, at least one, of the same columns."""
+    """Merge consecutive batches with `Labels`, at least one, of the same columns."""
     if len(batches) == 1:
         return batches[0]
+    labels = [batch.labels for batch in batches if isinstance(batch.labels, Labels)]
     return Batch(
-        _chained(batch.numbers for batch in batches),
-        _chained(batch.steps for batch in batches),
-        _chained(batch.paths for batch in batches),
-        _chained(batch.iterations for batch in batches),
+        sum(batch.rows for batch in batches),
+        Labels(
+            _chained(each.numbers for each in labels),
+            _chained(each.steps for each in labels),
+            _chained(each.paths for each in labels),
+            _chained(each.iterations for each in labels),
+        ),
         [_merge(packed) for packed in zip(*[batch.columns for batch in batches], strict=True)],
         sum(batch.bytes for batch in batches),
     )

@@ -19,7 +19,7 @@ import pyarrow
 from runner.plan.rows.columns import Column
 from runner.record.directory import ROWS_FOLDER, write_atomically
 from runner.record.rows.arrow import schema_of, table_of
-from runner.record.rows.batch import ROW_BYTES, Batch, merge
+from runner.record.rows.batch import ROW_BYTES, Batch, LoopLabels, merge
 from runner.record.rows.parquet import encode
 from runner.record.rows.part_digests import digest_of, read_digests, write_digests
 from runner.record.rows.part_reading import Part
@@ -76,11 +76,14 @@ class PartWriter:
 
     def add(self, batch: Batch) -> None:
         """Append rows; write the part if it is full."""
+        together = isinstance(batch.labels, LoopLabels)
+        if together:
+            self._convert()
         self._batches.append(batch)
         self._batched_bytes += batch.bytes
-        if self._batched_bytes >= TABLE_BYTES:
+        if together or self._batched_bytes >= TABLE_BYTES:
             self._convert()
-        self._rows += len(batch.numbers)
+        self._rows += batch.rows
         if self._bytes + self._batched_bytes >= self._part_bytes or self._rows >= PART_ROWS:
             self.write()
             self._finish(synced=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from runner.engine.rows import Row
+from runner.engine.rows import Row, Rows
 from runner.errors import Problem, RunError
 from runner.plan.estimates import PART_BYTES, QUEUE_BYTES
 from runner.plan.rows.columns import Column
 from runner.record.directory import ROWS_FOLDER
-from runner.record.rows.batch import Sent, blank_of, pack, send
+from runner.record.rows.batch import Batch, Sent, blank_of, pack, pack_together, send
 from runner.record.rows.storage import stored_column
 from runner.record.rows.transfer import Direct, Transfer
 
@@ -104,6 +104,17 @@ class RowWriter:
         if len(self._pending) >= self._limit:
             self._hand_over()
 
+    def write_together(self, rows: Rows) -> None:
+        """Record rows of one block; its tensors must not be written afterwards.
+
+        Raises:
+            RunError: an earlier row could not be written.
+        """
+        if self._pending or self._thread is None:
+            self._hand_over()
+        self._raise_error()
+        self._enqueue(self._sent(pack_together(rows, self._columns, self._blanks)), 0)
+
     def flush(self) -> None:
         """Wait until every row so far is on disk.
 
@@ -164,11 +175,14 @@ class RowWriter:
         with self._draining:
             rows = self._pending[:]
             if rows:
-                self._enqueue(self._sent(rows), len(rows))
+                self._enqueue(self._sent(self._packed(rows)), len(rows))
         self._raise_error()
 
-    def _sent(self, rows: Sequence[Row]) -> Sent:
-        return send(pack(rows, self._columns, self._blanks), self._transfer)
+    def _packed(self, rows: Sequence[Row]) -> Batch:
+        return pack(rows, self._columns, self._blanks)
+
+    def _sent(self, batch: Batch) -> Sent:
+        return send(batch, self._transfer)
 
     def _enqueue(self, sent: Sent, rows: int) -> None:
         size = sent.batch.bytes
@@ -279,7 +293,7 @@ class RowWriter:
             if self._queue:
                 return None  # the queue has earlier rows
             rows = self._pending[:]
-            sent = self._sent(rows) if rows else None
+            sent = self._sent(self._packed(rows)) if rows else None
             del self._pending[: len(rows)]  # more rows may have been appended since
             return sent
         finally:

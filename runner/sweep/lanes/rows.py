@@ -14,7 +14,7 @@ from runner.engine.lanes.execute import LaneColumn, Ran
 from runner.plan.plan import Plan
 from runner.plan.rows.columns import Column
 from runner.record.rows.arrow import schema_of, table_of
-from runner.record.rows.batch import STACKED, Batch, Packed
+from runner.record.rows.batch import STACKED, Batch, Labels, Packed
 from runner.record.rows.storage import StoredColumn, stored_column, to_stored
 from runner.sweep.points.outcome import Statistics
 from runner.sweep.record.part_files import with_points
@@ -31,11 +31,12 @@ def rows_table(
         lanes: the numbers of the lanes to take.
     """
     count, rows = len(lanes), len(ran.numbers)
+    labels = Labels(
+        list(ran.numbers) * count, list(ran.steps) * count, list(ran.paths) * count, list(ran.iterations) * count
+    )
     batch = Batch(
-        list(ran.numbers) * count,
-        list(ran.steps) * count,
-        list(ran.paths) * count,
-        list(ran.iterations) * count,
+        rows * count,
+        labels,
         [_packed(stored, column, lanes) for stored, column in zip(columns, ran.columns, strict=True)],
         0,
     )
@@ -53,7 +54,8 @@ def weights_table(
     packed = [
         _packed(stored, LaneColumn(ran.weights[stored.column.name][:, None], [True]), lanes) for stored in columns
     ]
-    batch = Batch([ran.numbers[-1] + 1] * count, ["end"] * count, ["end"] * count, [0] * count, packed, 0)
+    labels = Labels([ran.numbers[-1] + 1] * count, ["end"] * count, ["end"] * count, [0] * count)
+    batch = Batch(count, labels, packed, 0)
     table = table_of(batch, columns, schema_of(columns))
     return columns, with_points(table, pyarrow.array(list(indices), pyarrow.int64()))
 

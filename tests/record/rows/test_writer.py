@@ -134,7 +134,7 @@ def test_every_batch_of_large_rows_is_taken_when_it_comes(tmp_path: Path, monkey
 
     def added(self: PartWriter, batch: Any) -> None:
         add(self, batch)
-        for _ in batch.numbers:
+        for _ in range(batch.rows):
             arrived.release()
 
     monkeypatch.setattr(PartWriter, "add", added)
