@@ -16,6 +16,7 @@ from runner.language.inference.runtime import gradient
 from runner.optim import OptimizerPlan
 from runner.optim.plans import Option, Scheduled
 from runner.plan.checks.compilable import most_at_once
+from runner.plan.checks.translatable import most_translated_at_once
 from runner.plan.data.sources import BatchColumn, SourcePlan
 from runner.plan.data.tables.columns import names_in
 from runner.plan.estimates import PROCESS_BYTES
@@ -24,6 +25,9 @@ from runner.plan.program import instructions as program
 from runner.plan.rows.columns import Column, pieces
 from runner.plan.tensors.from_run import FromRunPlan
 from runner.plan.tensors.tensors import TensorPlan
+
+_AT_ONCE = {"compile": most_at_once, "xla": most_translated_at_once}
+"""The most iterations of a loop that an engine runs in one call."""
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "device": plan.device,
         "engine": plan.config.engine,
         "autocast": _autocast(plan),
-        "at_once": most_at_once(plan.program) if plan.config.engine == "compile" else 1,
+        "at_once": _AT_ONCE.get(plan.config.engine, lambda program: 1)(plan.program),
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
         "from_run": None if plan.start is None else _from_run(plan.start),
         "data": [_source(source) for source in plan.sources.values()],

@@ -67,8 +67,8 @@ class Compiled:
 
     def call(
         self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Runs the iterations in `each`. Returns the carry after them, and their stacked outputs.
+    ) -> tuple[list[Tensor], list[Tensor], None]:
+        """Runs the iterations in `each`. Returns the carry after them, their stacked outputs, and None.
 
         Args:
             seed: seeds torch's random numbers for the iteration at a place in `each`; only the first can draw any.
@@ -84,7 +84,7 @@ class Compiled:
                     raise CompilationFault(error) from error
                 self.called = True
                 self.report(time.perf_counter() - self.begun)
-            return self.region(carry, each, fixed)
+            return *self.region(carry, each, fixed), None
 
     def _compile(self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor]) -> None:
         with torch.random.fork_rng(devices=[]), torch._dynamo.config.patch(_STATIC), _without_notes():

@@ -10,7 +10,7 @@ from torch import Tensor
 from runner.engine.compiled.building import Built, Drawn, Lengths
 from runner.engine.compiled.drawing import Cursors, Drawing
 from runner.engine.compiled.preparing import Preparing
-from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, write_back
+from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, sound_iterations, write_back
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
 from runner.engine.rows import Block, Path, Row, Rows
@@ -34,8 +34,11 @@ class Compiled(Protocol):
 
     def call(
         self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Runs the iterations in `each`. Returns the carry after them, and their stacked outputs.
+    ) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
+        """Runs the iterations in `each`.
+
+        Returns the carry after them, their stacked outputs, and whether torch would have computed each without an
+        error: bool `(iterations,)`; None if it would.
 
         Args:
             seed: seeds torch's random numbers for the iteration at a place in `each`.
@@ -202,7 +205,7 @@ class Trainer:
     # a region
 
     def _next_finite(self, most: int) -> Computed | None:
-        """Computes the next iterations, up to one that fails or has a non-finite value.
+        """Computes the next iterations, up to one that fails or has a non-finite value that is looked for.
 
         Returns None if that is the very next one, or if the next one differs from those after it.
         The eager step then runs it, and reports any fault at its place in the config.
@@ -216,9 +219,11 @@ class Trainer:
                     raise
                 most = min(most, self._library.longest) // 2 or 1
                 continue
-            if computed is None or not (self._watch.active or self._partial):
-                return computed
-            most = finite_iterations(computed)
+            if computed is None:
+                return None
+            most = sound_iterations(computed)
+            if self._watch.active or self._partial:
+                most = min(most, finite_iterations(computed))
             if most == computed.iterations:
                 return computed
             if not most:
@@ -241,8 +246,8 @@ class Trainer:
         alike = next((place for place, found in enumerate(lengths) if found != lengths[0]), len(lengths))
         iterations = min(alike, compiled.longest)
         each, fixed = self._inputs(compiled, cursors, iterations)
-        after, outputs = compiled.call(self._preparing.carry(compiled.built), each, fixed, self._seed)
-        return Computed(compiled.built, iterations, cursors, each[0], after, outputs)
+        after, outputs, sound = compiled.call(self._preparing.carry(compiled.built), each, fixed, self._seed)
+        return Computed(compiled.built, iterations, cursors, each[0], after, outputs, sound)
 
     def _inputs(self, compiled: Compiled, cursors: Cursors, iterations: int) -> tuple[list[Tensor], list[Tensor]]:
         """Returns the stacked inputs that differ between iterations, and the inputs that they share."""

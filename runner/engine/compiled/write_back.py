@@ -26,6 +26,7 @@ class Computed:
     numbers: Tensor
     after: list[Tensor]  # the carry after the last iteration
     outputs: list[Tensor]  # of all iterations, stacked
+    sound: Tensor | None = None  # whether torch would compute each iteration without an error; None: it does
 
 
 def block_of(binding: Binding, argument: Train, computed: Computed, shared: bool) -> Block:
@@ -53,8 +54,16 @@ def finite_iterations(computed: Computed) -> int:
     """Returns the number of iterations before the first one with a non-finite watched value."""
     if not computed.built.training.watched:
         return computed.iterations
-    finite = computed.outputs[-1]
-    return computed.iterations if bool(finite.all()) else finite.tolist().index(False)
+    return _until_false(computed.outputs[-1], computed.iterations)
+
+
+def sound_iterations(computed: Computed) -> int:
+    """Returns the number of iterations before the first one in which torch raises an error."""
+    return computed.iterations if computed.sound is None else _until_false(computed.sound, computed.iterations)
+
+
+def _until_false(found: Tensor, iterations: int) -> int:
+    return iterations if bool(found.all()) else found.tolist().index(False)
 
 
 def write_back(binding: Binding, argument: Train, computed: Computed, block: Block) -> None:

@@ -11,17 +11,18 @@ from torch import Tensor
 
 from runner.engine.binding import Binding
 from runner.engine.compiled.building import Built, Drawn, Lengths, build
-from runner.engine.compiled.training import Step, step_function
+from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.rows import Compiling
 from runner.engine.xla.regions import Region
-from runner.engine.xla.tracing import Traced, trace
+from runner.language.xla.tracing import Draw, trace
+from runner.plan.checks.translatable import MOST_AT_ONCE
 from runner.plan.program.instructions import Train
 
-LONGEST = 1 << 14
-"""Maximum number of iterations in one call."""
-
-REGION_BYTES = 64 << 20
+REGION_BYTES = 256 << 20
 """The approximate bytes that all iterations of a region touch: it limits a region to a fraction of a second."""
+
+STACK_BYTES = 16 << 20
+"""The bytes that a region may stack: the batches and the rows of its iterations."""
 
 
 @dataclass(slots=True)
@@ -31,44 +32,49 @@ class Compiled:
     built: Built
     longest: int  # the maximum number of iterations per call
     report: Callable[[float | None], None]  # called as the compilation begins, and with its seconds as it ends
-    step: Step
-    traced: Traced | None = None
+    draws: tuple[Draw, ...] = ()
     region: Region | None = None
 
     def call(
-        self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Runs the iterations in `each`. Returns the carry after them, and their stacked outputs.
+        self, carry: Tensors, each: Tensors, fixed: Tensors, seed: Callable[[int], None]
+    ) -> tuple[Tensors, Tensors, Tensor | None]:
+        """Runs the iterations in `each`.
 
         Args:
             seed: seeds torch's random numbers for the iteration at a place in `each`.
+        Returns:
+            the carry after them, their stacked outputs, and whether torch would compute each without an error.
         """
-        if self.traced is None or self.region is None:
-            return self._first(carry, each, fixed, seed)
-        return self.region(carry, [*each, *self._draws(self.traced, each, seed)], fixed)
+        if self.region is None:
+            self.report(None)
+            begun = time.perf_counter()
+            self.region = self._compile(carry, each, fixed, seed)
+            self.report(time.perf_counter() - begun)
+        return self.region(carry, [*each, *self._drawn(each, seed)], fixed)
 
-    def _first(
-        self, carry: list[Tensor], each: list[Tensor], fixed: list[Tensor], seed: Callable[[int], None]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        self.report(None)
-        begun = time.perf_counter()
-        traced = trace(self.step, carry, [value[0] for value in each], fixed)
-        varying = len(each) + len(traced.draws)
-        region = Region(traced.graph, len(carry), varying, self.longest)
-        given = [*each, *self._draws(traced, each, seed)]
-        region.compile(carry, given, fixed)
-        self.traced, self.region = traced, region
-        self.report(time.perf_counter() - begun)
-        return region(carry, given, fixed)
+    def _compile(self, carry: Tensors, each: Tensors, fixed: Tensors, seed: Callable[[int], None]) -> Region:
+        step, carried, other = step_function(self.built.training), len(carry), len(fixed)
 
-    def _draws(self, traced: Traced, each: list[Tensor], seed: Callable[[int], None]) -> list[Tensor]:
-        """Returns the random tensors of the iterations, stacked."""
-        if not traced.draws:
+        def flat(*given: Tensor) -> list[Tensor]:
+            after, outputs = step(
+                list(given[:carried]), list(given[carried + other :]), list(given[carried : carried + other])
+            )
+            return [*after, *outputs]
+
+        traced = trace(flat, [*carry, *fixed, *(value[0] for value in each)])
+        region = Region(traced.graph, carried, other, self.longest)
+        self.draws = traced.draws
+        region.compile(carry, [*each, *self._drawn(each, seed)], fixed)
+        return region
+
+    def _drawn(self, each: Tensors, seed: Callable[[int], None]) -> Tensors:
+        """Returns the random tensors of the iterations, stacked, as the eager engine draws them."""
+        if not self.draws:
             return []
-        drawn: list[list[Tensor]] = [[] for _ in traced.draws]
+        drawn: list[Tensors] = [[] for _ in self.draws]
         for place in range(each[0].shape[0]):
             seed(place)
-            for draw, found in zip(traced.draws, drawn, strict=True):
+            for draw, found in zip(self.draws, drawn, strict=True):
                 found.append(draw())
         return [torch.stack(found) for found in drawn]
 
@@ -85,7 +91,7 @@ class Library:
         self._argument = argument
         self._compiling = compiling
         self._compiled: dict[Hashable, Compiled] = {}
-        self.longest = LONGEST if several else 1
+        self.longest = MOST_AT_ONCE if several else 1
 
     def compiled(
         self, key: Hashable, lengths: Lengths, drawn: Callable[[], Drawn], iteration: Callable[[], int], path: str
@@ -98,6 +104,6 @@ class Library:
     def _made(self, lengths: Lengths, drawn: Drawn, iteration: Callable[[], int], path: str) -> Compiled:
         built = build(self._binding, self._argument, lengths, drawn, iteration)
         batch = sum(value.nbytes for example in drawn.examples for value in example.values())
-        touched = built.bytes + batch + self._binding.plan.estimates.row
-        longest = max(1, min(self.longest, REGION_BYTES // max(1, touched)))
-        return Compiled(built, longest, lambda seconds: self._compiling(path, seconds), step_function(built.training))
+        stacked = batch + self._binding.plan.estimates.row
+        limits = (self.longest, REGION_BYTES // max(1, built.bytes + stacked), STACK_BYTES // max(1, stacked))
+        return Compiled(built, max(1, min(limits)), lambda seconds: self._compiling(path, seconds))

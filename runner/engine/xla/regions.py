@@ -12,81 +12,80 @@ from jax import lax
 from torch import Tensor, fx
 
 from runner.engine.compiled.training import Tensors
-from runner.engine.xla.exchange import to_jax, to_torch
-from runner.engine.xla.operators import translate
+from runner.engine.xla.exchange import own, padded, to_jax, to_torch
+from runner.language.xla.operators import translate_checked
 
 Arrays = list[jax.Array]
 
+Given = tuple[Any, Arrays, Arrays, Arrays]
+"""The number of iterations, the carry, the stacked inputs of the iterations, and the fixed inputs."""
+
 
 class Region:
-    """Runs a number of iterations that each call chooses, up to `longest`; all of them share one compilation.
+    """Runs any number of iterations up to `longest`, all of them in one loop of compiled code.
+
+    Any number runs the same code, so a run computes the same bits however its iterations are divided into calls.
 
     Args:
-        graph: one iteration: its placeholders are the carry, the inputs of the iteration, the fixed inputs.
-        carried: the length of the carry.
-        varying: the number of inputs of an iteration.
+        graph: one iteration. Its inputs are the carry, the fixed inputs, and the inputs of the iteration.
+        carried, fixed: the lengths of the carry and of the fixed inputs.
     """
 
-    def __init__(self, graph: fx.GraphModule, carried: int, varying: int, longest: int) -> None:
-        self._step = translate(graph)
+    def __init__(self, graph: fx.GraphModule, carried: int, fixed: int, longest: int) -> None:
+        self._step, checks = translate_checked(graph)
+        self._checks = bool(checks)
         self._carried = carried
+        self._fixed = fixed
         self._longest = longest
-        self._run = jax.jit(self._once if longest == 1 else self._several)
-        self._compiled: Callable[..., tuple[Arrays, Arrays]] = self._run
+        self._compiled: Callable[..., tuple[Arrays, Arrays]] | None = None
 
-    def __call__(self, carry: Tensors, each: Tensors, fixed: Tensors) -> tuple[Tensors, Tensors]:
-        """Returns the carry after the iterations in `each`, and their stacked outputs."""
+    def compile(self, carry: Tensors, each: Tensors, fixed: Tensors) -> None:
+        """Compiles the loop for the shapes and dtypes of these inputs."""
+        with jax.enable_x64(True):
+            run = jax.jit(self._once if self._longest == 1 else self._several)
+            self._compiled = run.lower(*self._given(carry, each, fixed)).compile()
+
+    def __call__(self, carry: Tensors, each: Tensors, fixed: Tensors) -> tuple[Tensors, Tensors, Tensor | None]:
+        """Runs the iterations in `each`.
+
+        Returns the carry after them, their stacked outputs, and whether torch would compute each without an error.
+        """
+        assert self._compiled is not None
         count = each[0].shape[0]
         with jax.enable_x64(True):
             after, outputs = self._compiled(*self._given(carry, each, fixed))
-            jax.block_until_ready((after, outputs))
-            left = [_of_its_own(value, before) for value, before in zip(to_torch(after), carry, strict=True)]
-            return left, [value[:count] for value in to_torch(outputs)]
+            for value in (*after, *outputs):
+                value.block_until_ready()
+            left = [own(value, before) for value, before in zip(to_torch(after), carry, strict=True)]
+            stacked = [value[:count] for value in to_torch(outputs)]
+        return left, stacked[:-1], stacked[-1] if self._checks else None
 
-    def compile(self, carry: Tensors, each: Tensors, fixed: Tensors) -> None:
-        """Compiles the iterations for the shapes and dtypes of these inputs."""
-        with jax.enable_x64(True):
-            self._compiled = self._run.lower(*self._given(carry, each, fixed)).compile()
+    def _given(self, carry: Tensors, each: Tensors, fixed: Tensors) -> Given:
+        stacked = [padded(value, self._longest) for value in each]
+        return numpy.int32(each[0].shape[0]), to_jax(carry), to_jax(stacked), to_jax(fixed)
 
-    def _given(self, carry: Tensors, each: Tensors, fixed: Tensors) -> tuple[Any, ...]:
-        padded = [_padded(value, self._longest) for value in each]
-        return numpy.int32(each[0].shape[0]), to_jax(carry), to_jax(padded), to_jax(fixed)
+    def _once(self, count: Any, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
+        after, outputs = self._iteration(carry, [value[0] for value in each], fixed)
+        return after, [value[None] for value in outputs]
 
-    def _once(self, count: jax.Array, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
-        found = self._iteration(carry, [value[0] for value in each], fixed)
-        return found[: self._carried], [value[None] for value in found[self._carried :]]
+    def _several(self, count: Any, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
+        _, shapes = jax.eval_shape(self._iteration, carry, [value[0] for value in each], fixed)
+        room = [jnp.zeros((self._longest, *shape.shape), shape.dtype) for shape in shapes]
 
-    def _several(self, count: jax.Array, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
-        shapes = jax.eval_shape(self._iteration, carry, [value[0] for value in each], fixed)
-        empty = [jnp.zeros((self._longest, *shape.shape), shape.dtype) for shape in shapes[self._carried :]]
-
-        def body(place: jax.Array, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
-            before, outputs = state
+        def body(place: Any, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
+            before, written = state
             given = [lax.dynamic_index_in_dim(value, place, keepdims=False) for value in each]
-            found = self._iteration(before, given, fixed)
-            written = [
-                lax.dynamic_update_index_in_dim(output, value, place, 0)
-                for output, value in zip(outputs, found[self._carried :], strict=True)
+            after, outputs = self._iteration(before, given, fixed)
+            return after, [
+                lax.dynamic_update_index_in_dim(stack, value, place, 0)
+                for stack, value in zip(written, outputs, strict=True)
             ]
-            return found[: self._carried], written
 
-        return lax.fori_loop(0, count, body, (carry, empty))
+        found: tuple[Arrays, Arrays] = lax.fori_loop(0, count, body, (carry, room))
+        return found
 
-    def _iteration(self, carry: Arrays, each: Arrays, fixed: Arrays) -> Arrays:
-        found = list(self._step(*carry, *each, *fixed))
+    def _iteration(self, carry: Arrays, each: Arrays, fixed: Arrays) -> tuple[Arrays, Arrays]:
+        """One iteration: the next carry, and its outputs, the last of which is whether all checks hold."""
+        found, failed = self._step(*carry, *fixed, *each)
         after = [value.astype(before.dtype) for value, before in zip(found, carry, strict=False)]
-        return [*after, *found[self._carried :]]
-
-
-def _padded(value: Tensor, longest: int) -> Tensor:
-    """A stack with room for `longest` iterations."""
-    count = value.shape[0]
-    if count == longest:
-        return value
-    room = value.new_zeros(longest, *value.shape[1:])
-    room[:count] = value
-    return room
-
-
-def _of_its_own(after: Tensor, before: Tensor) -> Tensor:
-    return after.clone() if after.data_ptr() == before.data_ptr() else after
+        return after, [*found[self._carried :], jnp.logical_not(jnp.any(failed))]

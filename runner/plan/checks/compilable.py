@@ -1,4 +1,4 @@
-"""Reports each step that `engine: compile` cannot compile, with the reason, before step 1."""
+"""Reports each step that cannot become one compiled function of tensors, with the reason, before step 1."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _is_complex(computation: Computation) -> bool:
 
 
 def most_at_once(program: Sequence[Instruction]) -> int:
-    """The maximum number of loop iterations in one compiled call; large iterations reduce it further."""
+    """The maximum number of loop iterations in one call of `engine: compile`; large iterations reduce it further."""
     for position, action in enumerate(program):
         if not (isinstance(action, Action) and isinstance(action.argument, Train)):
             continue
@@ -80,85 +80,94 @@ def most_at_once(program: Sequence[Instruction]) -> int:
 
 
 def check_compilable(
-    program: Sequence[Instruction], optimizers: Mapping[str, OptimizerPlan], health: HealthPlan, faults: Faults
+    program: Sequence[Instruction],
+    optimizers: Mapping[str, OptimizerPlan],
+    health: HealthPlan,
+    faults: Faults,
+    engine: str = "compile",
 ) -> None:
-    """Report each step and optimizer that cannot be compiled, and any `health` rules."""
+    """Report each step and optimizer that an engine cannot compile, and any `health` rules.
+
+    Args:
+        engine: its name, for the messages.
+    """
+    name = f"`engine: {engine}`"
     if health != HealthPlan():
-        message = "`engine: compile` runs many steps at once, and `health` checks each"
+        message = f"{name} runs many steps at once, and `health` checks each"
         faults.add(("health",), message, f"remove `health`, or write {EAGER}", key=True)
     stepping: dict[str, ConfigPath] = {}
 
     def check(action: Action, train: Train) -> None:
-        _check_train(action, train, faults)
+        _check_train(action, train, engine, faults)
 
-    check_whole_steps(program, "`engine: compile` compiles", faults, check)
+    check_whole_steps(program, f"{name} compiles", faults, check)
     for action in program:
         if isinstance(action, Action) and isinstance(action.argument, Train):
-            for name in action.argument.optimizers:
-                stepping.setdefault(name, action.config_path)
-    for name, path in stepping.items():
-        _check_optimizer(optimizers[name], path, faults)
+            for optimizer in action.argument.optimizers:
+                stepping.setdefault(optimizer, action.config_path)
+    for optimizer, path in stepping.items():
+        _check_optimizer(optimizers[optimizer], path, name, faults)
 
 
-def _check_train(action: Action, train: Train, faults: Faults) -> None:
-    if check_draws(action, train, "compile", faults):
+def _check_train(action: Action, train: Train, engine: str, faults: Faults) -> None:
+    if check_draws(action, train, engine, faults):
         return
     for computation in train.evaluation.computations():
-        for error in _faults_of(computation):
+        for error in _faults_of(computation, f"`engine: {engine}`"):
             faults.language(("expression",), error)
             return
 
 
-def _faults_of(computation: Computation) -> Iterator[LanguageError]:
+def _faults_of(computation: Computation, engine: str) -> Iterator[LanguageError]:
     for node in computation.graph.nodes:
         if node.meta.get("dynamic") and "place" in node.meta:
-            message = "`engine: compile` cannot compile this: its shape depends on data"
+            message = f"{engine} cannot compile this: its shape depends on data"
             origin = node.meta.get("origin", computation.origin)
             yield LanguageError(message, f"write {EAGER}", node.meta["place"], origin)
             return
     try:
         split_scalars(computation)
     except LanguageError as error:
-        error.message = f"`engine: compile` cannot compile this: {error.message}"
+        error.message = f"{engine} cannot compile this: {error.message}"
         error.hint = f"{error.hint}, or write {EAGER}"
         yield error
 
 
-def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, faults: Faults) -> None:
+def _check_optimizer(optimizer: OptimizerPlan, path: ConfigPath, engine: str, faults: Faults) -> None:
     kind = optimizer.kind
     if kind in _OPTIMIZERS:
-        message = f"`engine: compile` cannot compile this step: `{kind}` {_OPTIMIZERS[kind]}"
+        message = f"{engine} cannot compile this step: `{kind}` {_OPTIMIZERS[kind]}"
         faults.add(path, message, f"use another optimizer, or write {EAGER}", key=True)
     groups = [optimizer.options, *(group.options for group in optimizer.groups)]
     newer = newer_arguments(optimizers()[kind]) if optimizer.rule is None else ()
     for option in newer:
         if any(option in options for options in groups):
-            message = f"`engine: compile` takes no `{option}`: it is newer than what is compiled"
+            message = f"{engine} takes no `{option}`: it is newer than what is compiled"
             at = (*optimizer.path, kind, option)
             faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
     for option in _OPTIONS:
         if any(options.get(option) for options in groups):
-            message = f"`engine: compile` does not support `{option}`: the whole update is compiled"
+            message = f"{engine} does not support `{option}`: the whole update is compiled"
             at = (*optimizer.path, kind, option)
             faults.add(at, message, f"remove `{option}`, or write {EAGER}", key=True)
     if optimizer.rule is not None:
-        _check_rule(optimizer.rule.update.values(), (*optimizer.path, kind, "update"), faults)
+        _check_rule(optimizer.rule.update.values(), (*optimizer.path, kind, "update"), engine, faults)
         return
     changing = {option.path: name for _, name, option in optimizer.scheduled() if isinstance(option, Scheduled)}
     for at, name in changing.items():
         if decides(kind, name):
             why = f"torch checks {_BRANCHED_ON[name]} in each step"
-            message = f"`engine: compile` does not support a changing `{name}`: {why}"
+            message = f"{engine} does not support a changing `{name}`: {why}"
             faults.add(at, message, f"write a number, or {EAGER}")
 
 
-def _check_rule(updates: Iterable[Computation], path: ConfigPath, faults: Faults) -> None:
+def _check_rule(updates: Iterable[Computation], path: ConfigPath, engine: str, faults: Faults) -> None:
     for computation in updates:
         if computation.random:
-            message = "`engine: compile` cannot compile this rule: it draws random numbers"
+            message = f"{engine} cannot compile this rule: it draws random numbers"
             faults.add(path, message, f"write {EAGER}", key=True)
             return
-        for error in _faults_of(computation):
+        for error in _faults_of(computation, engine):
             error.origin = error.origin or computation.origin
             faults.language(path, error)
             return

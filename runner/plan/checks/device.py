@@ -28,6 +28,10 @@ def prepare_device(config: Config, faults: Faults) -> None:
         from runner.plan.checks.capturable import check_device
 
         check_device(device, faults)
+    elif config.engine == "xla":
+        from runner.plan.checks.translatable import check_jax
+
+        check_jax(device, faults)
     kind, _, index = device.partition(":")
     if int(index or 0) >= _DEVICE_COUNTS[kind]():
         faults.add(("device",), f"this machine has no device `{device}`", "write `device: cpu`")

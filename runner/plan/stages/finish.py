@@ -29,7 +29,7 @@ from runner.plan.tensors.from_run_state import plan_optimizer_starts
 from runner.plan.tensors.tensors import TensorPlan
 
 COMPILER_BYTES = 1 << 30
-"""Bytes that torch's compiler itself may allocate in the process."""
+"""Bytes that a compiler itself may allocate in the process: torch's, or XLA."""
 
 
 def finish(request: Request, declared: Declarations, program: Program) -> Plan:
@@ -116,6 +116,11 @@ def _check_engine(config: Config, tensors: Mapping[str, TensorPlan], program: Pr
         from runner.plan.checks.compilable import check_compilable
 
         check_compilable(program.instructions, program.optimizers, health, refusals)
+    elif config.engine == "xla":
+        from runner.plan.checks.translatable import check_translatable
+
+        trainable = [name for name, tensor in tensors.items() if tensor.requires_grad]
+        check_translatable(program.instructions, program.optimizers, trainable, health, refusals)
     refusals.stop(EngineError)
 
 
@@ -123,4 +128,4 @@ def _memory_limit(request: Request) -> int | None:
     """Bytes that the run may allocate on the CPU; None on other devices, where only the estimate is checked."""
     if request.config.device != "cpu":
         return None
-    return request.memory + (COMPILER_BYTES if request.config.engine == "compile" else 0)
+    return request.memory + (COMPILER_BYTES if request.config.engine in ("compile", "xla") else 0)

@@ -1,4 +1,4 @@
-"""A training step as one flat graph of ATen operations, with its random numbers as inputs."""
+"""A function of tensors as one flat graph of ATen operations, with its random numbers as inputs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
-
-from runner.engine.compiled.training import Step, Tensors
+from torch.overrides import TorchFunctionMode
 
 Draw = Callable[[], Tensor]
 """Draws the next random tensor of a step."""
@@ -20,38 +19,32 @@ Draw = Callable[[], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A step as a graph: its placeholders are the carry, the inputs of one iteration, its draws, the fixed inputs."""
+    """A function as a graph, whose last placeholders are its draws."""
 
     graph: fx.GraphModule
     draws: tuple[Draw, ...]  # in the order in which torch draws them
 
 
 class DependentDraw(Exception):
-    """A random operation whose distribution depends on the data of the step."""
+    """A random operation whose distribution depends on the inputs."""
 
     def __init__(self, node: fx.Node) -> None:
-        super().__init__(f"{node.target} depends on data")
+        super().__init__(str(node.target))
         self.node = node
 
 
-def trace(step: Step, carry: Tensors, each: Tensors, fixed: Tensors) -> Traced:
-    """Traces a step with example inputs; `each` are those of one iteration.
+def trace(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> Traced:
+    """Traces a function while torch computes it with examples.
 
     Raises:
-        DependentDraw: a random operation depends on data.
+        DependentDraw: a random operation depends on the inputs.
     """
-    carried, varying = len(carry), len(each)
-
-    def flat(*given: Tensor) -> list[Tensor]:
-        middle = carried + varying
-        after, outputs = step(list(given[:carried]), list(given[carried:middle]), list(given[middle:]))
-        return [*after, *outputs]
-
-    pure = torch.func.functionalize(flat, remove="mutations_and_views")
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), _as_if_compiled():
-        graph = make_fx(pure, decomposition_table=decompositions())(*carry, *each, *fixed)
-    draws = _taken_out(graph, carried + varying)
+    pure = torch.func.functionalize(function, remove="mutations_and_views")
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _as_if_compiled(), _TensorScalars():
+        graph = make_fx(pure, decomposition_table=decompositions())(*examples)
+    draws = _taken_out(graph)
     graph.graph.eliminate_dead_code()
+    graph.recompile()
     return Traced(graph, draws)
 
 
@@ -72,11 +65,36 @@ def _as_if_compiled() -> Iterator[None]:
         torch.compiler.is_compiling = asked
 
 
-def _taken_out(module: fx.GraphModule, place: int) -> tuple[Draw, ...]:
-    """Makes each random operation an input after the first `place` ones; returns what draws each."""
+class _TensorScalars(TorchFunctionMode):
+    """Multiplies with a factor that is a tensor, such as a learning rate; torch would read its number back."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = dict(kwargs or {})
+        factor = given.get("alpha" if func in _WITH_ALPHA else "value")
+        if func not in _WITH_FACTOR or not isinstance(factor, Tensor):
+            return func(*args, **given)
+        first, second, *others = args
+        left = {name: value for name, value in given.items() if value is not factor}
+        return func(first, second * factor, *others, **left)
+
+
+_WITH_ALPHA = frozenset((torch.add, torch.sub, Tensor.add, Tensor.add_, Tensor.sub, Tensor.sub_))
+_WITH_FACTOR = _WITH_ALPHA | {
+    torch.addcmul,
+    torch.addcdiv,
+    Tensor.addcmul,
+    Tensor.addcmul_,
+    Tensor.addcdiv,
+    Tensor.addcdiv_,
+}
+"""Functions with a number that multiplies their second tensor."""
+
+
+def _taken_out(module: fx.GraphModule) -> tuple[Draw, ...]:
+    """Makes each random operation one more input; returns what draws each."""
     graph = module.graph
     drawing = [node for node in graph.nodes if _is_random(node)]
-    before = [node for node in graph.nodes if node.op == "placeholder"][place - 1]
+    before = [node for node in graph.nodes if node.op == "placeholder"][-1]
     draws: list[Draw] = []
     for number, node in enumerate(drawing):
         draws.append(_draw(node))
@@ -86,7 +104,6 @@ def _taken_out(module: fx.GraphModule, place: int) -> tuple[Draw, ...]:
         node.replace_all_uses_with(before)
     for node in reversed(drawing):
         graph.erase_node(node)
-    module.recompile()
     return tuple(draws)
 
 
@@ -108,8 +125,8 @@ def _draw(node: fx.Node) -> Draw:
             return torch.empty(like.shape, dtype=like.dtype)
         raise DependentDraw(node)
 
-    arguments: Sequence[Any] = fx.node.map_aggregate(node.args, given)  # type: ignore[assignment]
-    options: Mapping[str, Any] = fx.node.map_aggregate(node.kwargs, given)  # type: ignore[assignment]
+    arguments: Any = fx.node.map_aggregate(node.args, given)
+    options: Any = fx.node.map_aggregate(node.kwargs, given)
 
     def draw() -> Tensor:
         found: Tensor = target(*arguments, **options)

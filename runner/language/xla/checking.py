@@ -1,0 +1,103 @@
+"""Finds what keeps a computation and its gradients from being translated to JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from runner.language.graph.computation import Computation
+from runner.language.graph.scalar_split import split_scalars
+from runner.language.text.faults import START, LanguageError
+from runner.language.xla.operators import Unsupported, translate
+from runner.language.xla.tracing import DependentDraw, trace
+
+
+def untranslatable(computation: Computation, objective: int, parameters: Sequence[str]) -> LanguageError | None:
+    """Returns the fault of a computation that cannot be translated, at its operation; None if it can be.
+
+    Args:
+        objective: the output whose gradients are computed.
+        parameters: the inputs that they are computed for.
+    """
+    split = split_scalars(computation)
+    inputs = {node.meta["input"]: _example(node) for node in computation.nodes if node.op == "placeholder"}
+    examples = [inputs[name] for name in split.inputs]
+    numbers = [torch.zeros((), dtype=torch.float64) for _ in range(split.read)]
+    places = [place for place, name in enumerate(split.inputs) if name in parameters]
+    reason = _reason(lambda *given: split.function(None, *given), [*examples, *numbers], places, objective)
+    if reason is None:
+        return None
+    place, origin = START, computation.origin
+    for node in computation.nodes:
+        if node.op in ("call_function", "call_method") and _reason_of(node) is not None:
+            place, origin = node.meta.get("place", START), node.meta.get("origin", computation.origin)
+            break
+    return LanguageError(reason, None, place, origin)
+
+
+def _example(node: fx.Node) -> Any:
+    """The example of a node; zeros where planning computed no numbers."""
+    example = node.meta["example"]
+    if isinstance(example, Tensor) and example.is_meta:
+        return torch.zeros(example.shape, dtype=example.dtype)
+    return example
+
+
+def _reason_of(node: fx.Node) -> str | None:
+    """Returns why one operation cannot be translated alone."""
+    tensors = [other for other in node.all_input_nodes if isinstance(other.meta["example"], Tensor)]
+    examples = [_example(other) for other in tensors]
+    if not isinstance(node.meta["example"], Tensor):
+        return None
+    places = [place for place, example in enumerate(examples) if example.is_floating_point() or example.is_complex()]
+
+    def compute(*given: Tensor) -> tuple[Tensor]:
+        found = {other: other.meta["example"] for other in node.all_input_nodes} | dict(
+            zip(tensors, given, strict=True)
+        )
+        arguments: Any = fx.map_arg(node.args, found.__getitem__)
+        options: Any = fx.map_arg(node.kwargs, found.__getitem__)
+        if node.op == "call_method":
+            return (getattr(arguments[0], str(node.target))(*arguments[1:], **options),)
+        assert callable(node.target)
+        return (node.target(*arguments, **options),)
+
+    return _reason(compute, examples, places, 0)
+
+
+def _reason(
+    function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], places: Sequence[int], objective: int
+) -> str | None:
+    """Returns why a function and its gradients cannot be translated.
+
+    Args:
+        places: the inputs that gradients are computed for.
+    """
+
+    def compute(*given: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            inputs = [value.detach() for value in given]
+            for place in places:
+                inputs[place].requires_grad_()
+            results = list(function(*inputs))
+            found: Sequence[Tensor | None] = ()
+            value = results[objective]
+            if places and value.requires_grad:
+                wanted = [inputs[place] for place in places]
+                found = torch.autograd.grad((value,), wanted, (torch.ones_like(value),), allow_unused=True)
+        return [value.detach() for value in (*results, *found) if value is not None]
+
+    plain = [example.detach() for example in examples]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            differentiated = make_fx(compute)(*plain)
+        translate(trace(lambda *given: differentiated(*given), plain).graph)
+    except Unsupported as error:
+        return f"`{error.operator.removeprefix('aten.')}` has no translation"
+    except DependentDraw:
+        return "its random numbers depend on tensors"
+    return None

@@ -1,0 +1,97 @@
+"""Reports what `engine: xla` cannot run, with the reason, before step 1: JAX itself, the device, and each step."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Mapping, Sequence
+
+from runner.faults import Faults
+from runner.optim import OptimizerPlan
+from runner.plan.checks.compilable import check_compilable, loop_around
+from runner.plan.checks.whole_steps import EAGER
+from runner.plan.memory import unbounded_memory
+from runner.plan.program.instructions import Action, Instruction, Train
+from runner.plan.rows.health import HealthPlan
+
+LEAST_JAX = (0, 10)
+"""The first version of JAX whose functions this engine calls."""
+
+MOST_AT_ONCE = 1 << 14
+"""Maximum number of iterations in one call of code that XLA compiled."""
+
+OTHERS = f"`engine: compile` or {EAGER}"
+
+_INSTALL = "install it with `pip install 'steprun[xla]'`"
+
+
+def check_jax(device: str, faults: Faults) -> None:
+    """Report a missing or old JAX, and a device that it does not have."""
+    try:
+        version = importlib.metadata.version("jax")
+    except importlib.metadata.PackageNotFoundError:
+        message = "`engine: xla` needs JAX, and it is not installed"
+        faults.add(("engine",), message, f"{_INSTALL}, or write {OTHERS}")
+        return
+    if _numbers(version) < LEAST_JAX:
+        least = ".".join(map(str, LEAST_JAX))
+        message = f"`engine: xla` needs JAX {least} or later, and this is JAX {version}"
+        faults.add(("engine",), message, f"{_INSTALL}, or write {OTHERS}")
+        return
+    kind = device.partition(":")[0]
+    if kind == "mps":
+        faults.add(("engine",), "`engine: xla` does not run on `mps`", f"write `device: cpu`, or {OTHERS}")
+        return
+    with unbounded_memory():
+        import jax
+
+        try:
+            jax.devices(kind)
+        except RuntimeError:
+            message = f"`engine: xla` runs on the devices of JAX, and it has no `{kind}`"
+            faults.add(("engine",), message, f"install JAX for `{kind}`, or write {OTHERS}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+def check_translatable(
+    program: Sequence[Instruction],
+    optimizers: Mapping[str, OptimizerPlan],
+    trainable: Sequence[str],
+    health: HealthPlan,
+    faults: Faults,
+) -> None:
+    """Report each step and optimizer that cannot be compiled, and each operation without a translation."""
+    check_compilable(program, optimizers, health, faults, "xla")
+    if faults.problems:
+        return
+    with unbounded_memory():
+        from runner.language.xla.checking import untranslatable
+
+        for train in _distinct(program):
+            objective = train.evaluation.objective
+            for computation in train.evaluation.computations():
+                error = untranslatable(computation, objective, train.inputs or trainable)
+                if error is not None:
+                    error.message = f"`engine: xla` cannot compile this: {error.message}"
+                    error.hint = f"write {OTHERS}"
+                    faults.language(("expression",), error)
+                    break
+
+
+def most_translated_at_once(program: Sequence[Instruction]) -> int:
+    """The maximum number of loop iterations in one call of `engine: xla`; large iterations reduce it further."""
+    looped = any(
+        isinstance(action, Action) and isinstance(action.argument, Train) and loop_around(program, position)
+        for position, action in enumerate(program)
+    )
+    return MOST_AT_ONCE if looped else 1
+
+
+def _distinct(program: Sequence[Instruction]) -> list[Train]:
+    """The `train` steps, one for each evaluation."""
+    steps = [action.argument for action in program if isinstance(action, Action) and isinstance(action.argument, Train)]
+    return list({id(train.evaluation): train for train in steps}.values())
