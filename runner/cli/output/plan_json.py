@@ -41,7 +41,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "device": plan.device,
         "engine": plan.config.engine,
         "autocast": _autocast(plan),
-        "at_once": _AT_ONCE.get(plan.config.engine, lambda program: 1)(plan.program),
+        "at_once": _AT_ONCE[plan.config.engine](plan.program) if plan.config.engine in _AT_ONCE else 1,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],
         "from_run": None if plan.start is None else _from_run(plan.start),
         "data": [_source(source) for source in plan.sources.values()],

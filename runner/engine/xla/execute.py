@@ -7,10 +7,16 @@ from collections.abc import Callable, Iterator
 from runner.engine import eager
 from runner.engine.compiled.binder import Binder
 from runner.engine.rows import Compiling, Row, Rows
-from runner.engine.state import State
+from runner.engine.state import State, initial_state
 from runner.engine.watch.watch import Watch
 from runner.engine.xla.library import Library
+from runner.errors import RunError
+from runner.language.xla.checking import DEPENDENT, reason_of
+from runner.language.xla.operators import Unsupported
+from runner.language.xla.tracing import DependentDraw
+from runner.plan.checks.translatable import OTHERS
 from runner.plan.plan import Plan
+from runner.plan.program.instructions import Action
 
 
 def execute(
@@ -40,7 +46,21 @@ def execute(
         RunError: a step fails; the problem names the place in the config.
         ExpectationError: an `expect` step does not hold.
     """
+    state = initial_state(plan) if state is None else state
     bind = Binder(Library, compiling, shared=shared, by_row=by_row, together=together)
-    return eager.execute_several(
-        plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, several=bind.several
-    )
+    try:
+        yield from eager.execute_several(
+            plan, state, checkpoint=checkpoint, shared=shared, watch=watch, bind=bind, several=bind.several
+        )
+    except Unsupported as error:
+        raise _untranslated(plan, state.position, reason_of(error)) from error
+    except DependentDraw as error:
+        raise _untranslated(plan, state.position, DEPENDENT) from error
+
+
+def _untranslated(plan: Plan, position: int, reason: str) -> RunError:
+    """Builds the error for a step that has no translation, though its expression has one."""
+    action = plan.program[position]
+    assert isinstance(action, Action)
+    message = f"`engine: xla` cannot compile this step: {reason}"
+    return RunError(plan.config.document.problem(action.config_path, message, f"write {OTHERS}", key=True))

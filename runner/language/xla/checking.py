@@ -15,6 +15,13 @@ from runner.language.text.faults import START, LanguageError
 from runner.language.xla.operators import Unsupported, translate
 from runner.language.xla.tracing import DependentDraw, trace
 
+MOST_OPERATIONS = 20_000
+"""The most operations of an expression and its gradients: XLA then compiles for less than a minute."""
+
+DEPENDENT = "its random numbers have a distribution that depends on tensors"
+
+NO_RULE = "it has no rule"
+
 
 def untranslatable(computation: Computation, objective: int, parameters: Sequence[str]) -> LanguageError | None:
     """Returns the fault of a computation that cannot be translated, at its operation; None if it can be.
@@ -95,9 +102,20 @@ def _reason(
     try:
         with torch.random.fork_rng(devices=[]):
             differentiated = make_fx(compute)(*plain)
-        translate(trace(lambda *given: differentiated(*given), plain).graph)
+        graph = trace(lambda *given: differentiated(*given), plain).graph
+        count = len(graph.graph.nodes)
+        if count > MOST_OPERATIONS:
+            return f"it has {count:,} operations with its gradients, and at most {MOST_OPERATIONS:,} are compiled"
+        translate(graph)
     except Unsupported as error:
-        return f"`{error.operator.removeprefix('aten.')}` has no translation"
+        return reason_of(error)
     except DependentDraw:
-        return "its random numbers depend on tensors"
+        return DEPENDENT
     return None
+
+
+def reason_of(error: Unsupported) -> str:
+    """Says which operation has no translation, and why if there is more to say."""
+    missing = error.missing[0]
+    name = missing.operator.removeprefix("aten.").removesuffix(".default")
+    return f"JAX has no translation of `{name}`" + ("" if missing.reason == NO_RULE else f": {missing.reason}")

@@ -50,7 +50,7 @@ def trace(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor])
 
 def decompositions() -> Mapping[Any, Any]:
     """torch's decompositions into its core operations, without those that draw other random numbers than torch does."""
-    table = core_aten_decompositions()
+    table: Mapping[Any, Any] = core_aten_decompositions()  # type: ignore[no-untyped-call]
     return {target: found for target, found in table.items() if torch.Tag.nondeterministic_seeded not in target.tags}
 
 

@@ -1,0 +1,64 @@
+"""The gallery under `engine: xla`: it takes what `engine: compile` takes, and gives the eager engine's rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import runner
+from tests.engine.compiled import test_gallery as compiled
+from tests.engine.running import numbers
+
+pytest.importorskip("jax")
+
+SLOW = (
+    "batch-norm",
+    "convolution",
+    "digits",
+    "fine-tune-from-run",
+    "fine-tuning",
+    "gan",
+    "micro-batches",
+    "tabular",
+    "transformer",
+    "variational-autoencoder",
+)
+OVERRIDES = compiled.OVERRIDES | {
+    "variational-autoencoder": ("dtype=float64", "constants.images.dtype=float64"),
+    "gan": (),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in compiled.COMPILES]
+)
+def test_the_rows_agree_with_the_eager_engine(name: str) -> None:
+    overrides = (*OVERRIDES.get(name, ("dtype=float64",)), "log={every: 1, include: ['*']}")
+    plans = [compiled.planned(name, *overrides, f"engine={engine}") for engine in ("eager", "xla")]
+    count = compiled.FEWER.get(name, compiled.ROWS)
+    eager, found = (list(compiled._first(runner.execute(plan), count)) for plan in plans)
+    assert len(eager) == len(found) > 3
+    for row, other in zip(eager, found, strict=True):
+        assert (row.number, row.step, row.path, row.iteration) == (
+            other.number,
+            other.step,
+            other.path,
+            other.iteration,
+        )
+        mine = numbers(other)
+        for column, value in numbers(row).items():
+            given = mine[column]
+            assert (given is None) == (value is None), (row.path, column)
+            if value is not None:
+                rtol, atol = compiled.TOLERANCES.get(value.dtype, (0, 0))
+                scale = max(1.0, float(value.abs().max())) if value.is_floating_point() and value.numel() else 1.0
+                told = compiled._at(row, column)
+                torch.testing.assert_close(given, value, rtol=rtol, atol=atol * scale, msg=told)
+
+
+@pytest.mark.parametrize("name", compiled.KEPT)
+def test_this_config_says_which_step_keeps_it_from_compiling_and_why(name: str) -> None:
+    with pytest.raises(runner.ConfigError, match="`engine: xla`") as caught:
+        compiled.planned(name, "engine=xla")
+    found = [(problem.line, problem.message.removeprefix("`engine: xla` ")) for problem in caught.value.problems]
+    assert found == compiled.KEPT[name]

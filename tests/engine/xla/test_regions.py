@@ -1,0 +1,236 @@
+"""Regions in code of XLA give the rows, the state and the faults of one step at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+import runner
+from runner.engine import eager, initial_state
+from runner.record.directory import create_run_directory
+from runner.record.resuming import resume
+from runner.record.running import run_recorded
+from tests.engine.compiled.test_regions import HEAD, MEASURED, MODEL, PROGRAMS
+from tests.engine.running import compiled, numbers, same
+
+jax = pytest.importorskip("jax")
+
+from runner.engine.xla import library  # noqa: E402
+
+XLA = HEAD.replace("compile", "xla")
+NETWORK = MODEL.replace("compile", "xla")
+CONSTANT = "constants: {x: {shape: [8, 4], init: normal}}\n"
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Regions of at most four iterations, and some data."""
+    monkeypatch.setattr(library, "MOST_AT_ONCE", 4)
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(17, 4, generator=generator), torch.randn(17, generator=generator)
+    numpy.savez("train.npz", x=x.numpy(), y=y.numpy())
+
+
+def agree(text: str, rtol: float = 1e-5, atol: float = 1e-5) -> None:
+    plan = compiled(text)
+    found, expected = list(runner.execute(plan)), list(eager.execute(plan))
+    assert [(row.number, row.step, row.path, row.iteration) for row in found] == [
+        (row.number, row.step, row.path, row.iteration) for row in expected
+    ]
+    for row, other in zip(found, expected, strict=True):
+        given = numbers(row)
+        for name, value in numbers(other).items():
+            assert (given[name] is None) == (value is None), (row.path, name)
+            if value is not None:
+                torch.testing.assert_close(given[name], value, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "beside others" else name for name in PROGRAMS],
+)
+def test_the_rows_are_those_of_the_eager_engine(program: str) -> None:
+    agree(NETWORK + PROGRAMS[program])
+
+
+@pytest.mark.slow
+def test_a_rate_that_is_measured_is_the_same_in_all_iterations_of_a_region() -> None:
+    agree(NETWORK.replace("parameters: {", "parameters: {rate: {init: 0.1, requires_grad: false}, ") + MEASURED)
+
+
+RANDOM = {
+    "dropout": "(dropout(x @ w1 + b, 0.5, training) @ w2).square().mean()",
+    "drawn": "((x + 0.1 * randn_like(x)) @ w1 + rand(6) * b).square().mean() + w2.sum()",
+    "integers": "(x @ w1 + b).square().mean() + w2[randint(0, 6, (3,))].square().sum()",
+}
+
+
+@pytest.mark.parametrize("expression", RANDOM)
+def test_random_numbers_are_those_of_the_eager_engine(expression: str) -> None:
+    agree(XLA + CONSTANT + f"expression: loss = {RANDOM[expression]}\noptimizer: {{sgd: {{lr: 0.01}}}}\nsteps: 6\n")
+
+
+def test_complex_numbers_train_in_regions() -> None:
+    agree(
+        "engine: xla\nparameters: {w: {shape: [3], init: ones, dtype: complex64}}\n"
+        "constants: {x: {shape: [5, 3], init: normal, dtype: complex64}}\n"
+        "expression: loss = (x @ w).abs().square().mean()\noptimizer: {adam: {lr: 0.01}}\nsteps: 6\nlog: {state: true}\n"
+    )
+
+
+def test_the_iteration_is_a_number_of_each_row() -> None:
+    agree(
+        XLA
+        + "constants: {x: {shape: [8, 4], init: normal}, weight: [1.0, 0.5, 0.25]}\n"
+        + "expression: |\n  root = sqrt(iteration)\n  scaled = (x @ w1 + b) * weight[iteration % 3] / root\n"
+        + "  loss = ((iteration > 2) * scaled + scaled).square().mean() + w2.sum() / iteration\n"
+        + "optimizer: {sgd: {lr: 0.01}}\nsteps: 6\n"
+    )
+
+
+@pytest.mark.parametrize("rows", [3, 7])
+def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(NETWORK + PROGRAMS["for_each"])
+    whole = runner.run(path, runs_dir=tmp_path / "whole")
+    directory = create_run_directory(tmp_path, "run", datetime.now())
+    seen: list[int] = []
+    plan = runner.compile(runner.load(path))
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        run_recorded(plan, directory, see=lambda row: seen.append(row.last.number), stop=lambda: max(seen) >= rows)
+    resumed = resume(directory, allowed_folders=[tmp_path])
+    assert resumed.to_arrow().equals(whole.to_arrow())
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_rows_that_are_recorded_together_are_those_that_are_recorded_one_by_one(every: int, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(NETWORK + f"optimizer: {{adam: {{lr: 0.05}}}}\nsteps: 14\nlog: {{every: {every}, state: true}}\n")
+    plan = runner.compile(runner.load(path))
+    tables = []
+    for checkpoint_every in (None, 1000):  # with checkpoints, each row is recorded alone
+        directory = create_run_directory(tmp_path / str(checkpoint_every), "run", datetime.now())
+        run_recorded(plan, directory, checkpoint_every=checkpoint_every)
+        tables.append(runner.open_run(directory).to_arrow())
+    assert tables[0].equals(tables[1])
+    assert tables[0]["row"].to_pylist() == list(range(len(tables[0])))
+    assert tables[0]["path"].to_pylist()[1:] == [
+        f"repeat[{number}].train" for number in tables[0]["iteration"].to_pylist()[1:]
+    ]
+
+
+def test_what_fails_within_a_region_fails_at_its_place_after_the_rows_before_it() -> None:
+    """XLA takes the nearest row of a table where torch has an error."""
+    text = """\
+engine: xla
+on_nonfinite: ignore
+parameters: {w: {shape: [3], init: ones}, k: 1.0}
+constants: {index: [0, 1, 2]}
+expression: |
+  loss = (w * embedding(index.where(k > 0.75, index + 7), w[:, None])[:, 0]).sum() + k
+optimizer: {sgd: {lr: 0.1}}
+steps: 6
+"""
+    rows = runner.execute(compiled(text))
+    given = [next(rows).path for _ in range(4)]
+    assert given == ["start", "repeat[1].train", "repeat[2].train", "repeat[3].train"]
+    with pytest.raises(runner.RunError, match=r":6:15  .*\n.*\n.*index out of range in self \(at repeat\[4\]\.train\)"):
+        next(rows)
+
+
+def test_what_is_not_finite_is_told_as_the_eager_engine_tells_it() -> None:
+    text = """\
+engine: xla
+parameters: {w: {shape: [3], init: [1.0, 2.0, 3.0]}}
+expression: |
+  root = sqrt(w - 0.35)
+  loss = root.sum()
+optimizer: {sgd: {lr: 0.2}}
+steps: 9
+"""
+    rows = runner.execute(compiled(text))
+    given = [next(rows).path for _ in range(7)]
+    assert given == ["start", *[f"repeat[{place}].train" for place in range(1, 7)]]
+    with pytest.raises(runner.RunError, match=r":4:10  .*\n.*\n.*`root` is nan at \[0\], from `sqrt.*repeat\[6\]"):
+        next(rows)
+
+
+def test_watching_changes_nothing_and_twice_gives_the_same_bits() -> None:
+    finals = []
+    for log in ("{state: true}", "{tensors: none}", "{state: true}"):
+        plan = compiled(NETWORK + PROGRAMS["for_each"] + f"log: {log}\n")
+        state = initial_state(plan)
+        for _ in runner.execute(plan, state):
+            pass
+        finals.append(state.tensors())
+    for other in finals[1:]:
+        assert {"w1", "w1.grad", "w1.exp_avg", "w1.step"} < set(other)
+        assert [name for name in finals[0] if not same(finals[0][name], other[name])] == []
+
+
+def test_by_row_the_state_is_that_after_each_row_with_the_bits_of_a_region() -> None:
+    plan = compiled(NETWORK + PROGRAMS["clipped by value"])
+    state = initial_state(plan)
+    found = []
+    for row in runner.execute(plan, state, by_row=True):
+        weight = row["w1"]
+        assert weight is not None
+        assert same(weight, state.parameters["w1"].detach())
+        assert state.row == row.number + 1
+        found.append(weight.clone())
+    regions = [row["w1"] for row in runner.execute(plan)]
+    assert all(same(one, other) for one, other in zip(found, regions, strict=True))
+
+
+def test_changing_a_row_changes_no_run() -> None:
+    plan = compiled(NETWORK + PROGRAMS["clipped by value"])
+    state, undisturbed = initial_state(plan), initial_state(plan)
+    for row in runner.execute(plan, state):
+        for value in row.values:
+            if value is not None:
+                value.fill_(float("nan"))
+    list(runner.execute(plan, undisturbed))
+    found, expected = state.tensors(), undisturbed.tensors()
+    assert [name for name in expected if not same(found[name], expected[name])] == []
+
+
+def test_jax_keeps_its_settings() -> None:
+    before = jax.config.jax_enable_x64, torch.compiler.is_compiling()
+    list(runner.execute(compiled(NETWORK + PROGRAMS["dampening"])))
+    assert (jax.config.jax_enable_x64, torch.compiler.is_compiling()) == before
+    assert jax.numpy.zeros(1).dtype == jax.numpy.float32
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_bits_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(NETWORK + "optimizer: {adam: {lr: 0.05}}\nsteps: 30\n")
+    whole = runner.run(path, runs_dir=tmp_path / "whole")
+    program = """\
+import os, signal, sys
+from datetime import datetime
+from pathlib import Path
+import runner
+from runner.engine.xla import library
+from runner.record.directory import create_run_directory
+from runner.record.running import run_recorded
+library.MOST_AT_ONCE = 4
+plan = runner.compile(runner.load(sys.argv[1]))
+directory = create_run_directory(Path(sys.argv[2]), "run", datetime.now())
+print(directory, flush=True)
+see = lambda row: os.kill(os.getpid(), signal.SIGKILL) if row.number == 21 else None
+run_recorded(plan, directory, see=see, checkpoint_every=7)
+"""
+    command = [sys.executable, "-c", program, str(path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert done.returncode == -9, done.stderr
+    resumed = resume(Path(done.stdout.strip()), allowed_folders=[tmp_path])
+    assert resumed.status == "finished"
+    assert resumed.to_arrow().equals(whole.to_arrow())
