@@ -25,7 +25,10 @@ from runner.engine.xla import library  # noqa: E402
 
 XLA = HEAD.replace("compile", "xla")
 NETWORK = MODEL.replace("compile", "xla")
+SLOW = ("accumulated and clipped", "mixed precision", "beside others")
 CONSTANT = "constants: {x: {shape: [8, 4], init: normal}}\n"
+SMALL = XLA + CONSTANT + "expression: loss = (tanh(x @ w1 + b) @ w2).square().mean()\n"
+"""Without data: it is compiled once."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +57,7 @@ def agree(text: str, rtol: float = 1e-5, atol: float = 1e-5) -> None:
 
 @pytest.mark.parametrize(
     "program",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "beside others" else name for name in PROGRAMS],
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PROGRAMS],
 )
 def test_the_rows_are_those_of_the_eager_engine(program: str) -> None:
     agree(NETWORK + PROGRAMS[program])
@@ -81,7 +84,8 @@ def test_complex_numbers_train_in_regions() -> None:
     agree(
         "engine: xla\nparameters: {w: {shape: [3], init: ones, dtype: complex64}}\n"
         "constants: {x: {shape: [5, 3], init: normal, dtype: complex64}}\n"
-        "expression: loss = (x @ w).abs().square().mean()\noptimizer: {adam: {lr: 0.01}}\nsteps: 6\nlog: {state: true}\n"
+        "expression: loss = (x @ w).abs().square().mean()\noptimizer: {adam: {lr: 0.01}}\nsteps: 6\n"
+        "log: {state: true}\n"
     )
 
 
@@ -95,7 +99,7 @@ def test_the_iteration_is_a_number_of_each_row() -> None:
     )
 
 
-@pytest.mark.parametrize("rows", [3, 7])
+@pytest.mark.parametrize("rows", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(rows: int, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(NETWORK + PROGRAMS["for_each"])
@@ -112,7 +116,7 @@ def test_a_run_stopped_within_a_region_resumes_to_the_same_bits(rows: int, tmp_p
 @pytest.mark.parametrize("every", [1, 3])
 def test_rows_that_are_recorded_together_are_those_that_are_recorded_one_by_one(every: int, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(NETWORK + f"optimizer: {{adam: {{lr: 0.05}}}}\nsteps: 14\nlog: {{every: {every}, state: true}}\n")
+    path.write_text(SMALL + f"optimizer: {{adam: {{lr: 0.05}}}}\nsteps: 14\nlog: {{every: {every}, state: true}}\n")
     plan = runner.compile(runner.load(path))
     tables = []
     for checkpoint_every in (None, 1000):  # with checkpoints, each row is recorded alone
@@ -165,7 +169,7 @@ steps: 9
 def test_watching_changes_nothing_and_twice_gives_the_same_bits() -> None:
     finals = []
     for log in ("{state: true}", "{tensors: none}", "{state: true}"):
-        plan = compiled(NETWORK + PROGRAMS["for_each"] + f"log: {log}\n")
+        plan = compiled(SMALL + f"optimizer: {{adam: {{lr: 0.05}}}}\nsteps: 9\nlog: {log}\n")
         state = initial_state(plan)
         for _ in runner.execute(plan, state):
             pass
@@ -176,7 +180,7 @@ def test_watching_changes_nothing_and_twice_gives_the_same_bits() -> None:
 
 
 def test_by_row_the_state_is_that_after_each_row_with_the_bits_of_a_region() -> None:
-    plan = compiled(NETWORK + PROGRAMS["clipped by value"])
+    plan = compiled(SMALL + PROGRAMS["clipped by value"])
     state = initial_state(plan)
     found = []
     for row in runner.execute(plan, state, by_row=True):
@@ -190,7 +194,7 @@ def test_by_row_the_state_is_that_after_each_row_with_the_bits_of_a_region() -> 
 
 
 def test_changing_a_row_changes_no_run() -> None:
-    plan = compiled(NETWORK + PROGRAMS["clipped by value"])
+    plan = compiled(SMALL + PROGRAMS["clipped by value"])
     state, undisturbed = initial_state(plan), initial_state(plan)
     for row in runner.execute(plan, state):
         for value in row.values:
@@ -203,7 +207,7 @@ def test_changing_a_row_changes_no_run() -> None:
 
 def test_jax_keeps_its_settings() -> None:
     before = jax.config.jax_enable_x64, torch.compiler.is_compiling()
-    list(runner.execute(compiled(NETWORK + PROGRAMS["dampening"])))
+    list(runner.execute(compiled(SMALL + "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n")))
     assert (jax.config.jax_enable_x64, torch.compiler.is_compiling()) == before
     assert jax.numpy.zeros(1).dtype == jax.numpy.float32
 
