@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import runner
+from runner.compare.variants.state_transfer import transfer
 from runner.engine import initial_state
 from runner.engine.eager import execute
-from runner.compare.variants.state_transfer import transfer
 from runner.record.checkpoints.store import restore_state, state_contents
 from tests.engine.running import compiled, numbers, rows_of, same
 

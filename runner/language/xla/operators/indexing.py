@@ -14,7 +14,7 @@ from runner.language.xla.operators.facts import Array, Facts, Refusal, Rule, cas
 Indices = Sequence[Array | None]
 
 
-def _within(facts: Facts, index: Array, size: int, *, negative: bool = False) -> Array:
+def within(facts: Facts, index: Array, size: int, *, negative: bool = False) -> Array:
     """Adds the check that an index is in range, and returns it counted from the front."""
     index = index.astype(jnp.int64)
     facts.fails_if((index >= size) | (index < (-size if negative else 0)))
@@ -24,7 +24,7 @@ def _within(facts: Facts, index: Array, size: int, *, negative: bool = False) ->
 def _along(facts: Facts, x: Array, dim: int, index: Array) -> tuple[Array, ...]:
     """Returns the index of every element that `gather(x, dim, index)` reads."""
     places = [lax.broadcasted_iota(jnp.int64, index.shape, each) for each in range(index.ndim)]
-    places[dim] = _within(facts, index, x.shape[dim])
+    places[dim] = within(facts, index, x.shape[dim])
     return tuple(places)
 
 
@@ -68,16 +68,68 @@ def _scatter_add(facts: Facts, x: Array, dim: int, index: Array, source: Array) 
     return _scatter(facts, x, dim, index, source, "sum")
 
 
+_NEUTRAL: Mapping[str, float] = {"sum": 0, "mean": 0, "prod": 1, "amax": -jnp.inf, "amin": jnp.inf}
+"""What a target starts with if its own value does not count."""
+
+
+def _neutral(dtype: Any, how: str) -> Array:
+    if jnp.issubdtype(dtype, jnp.floating) or how in ("sum", "mean", "prod"):
+        return jnp.asarray(_NEUTRAL[how], dtype)
+    if dtype == bool:
+        return jnp.asarray(how == "amin")
+    limits = jnp.iinfo(dtype)
+    return jnp.asarray(limits.min if how == "amax" else limits.max, dtype)
+
+
+def _reduced(x: Array, places: tuple[Any, ...], value: Array, how: str, include_self: bool) -> Array:
+    """Reduces the values of each place, with the value that is there if `include_self`."""
+    start = x if include_self else x.at[places].set(_neutral(x.dtype, how), mode="drop")
+    found = _put(start, places, value, how)
+    if how != "mean":
+        return found
+    counts = jnp.full(x.shape, int(include_self), jnp.int64).at[places].add(1, mode="drop")
+    counts = jnp.maximum(counts, 1).astype(x.dtype)
+    return found / counts if jnp.issubdtype(x.dtype, jnp.inexact) else found // counts
+
+
+def _scatter_reduce(
+    facts: Facts, x: Array, dim: int, index: Array, source: Array, how: str, include_self: bool
+) -> Array:
+    x, index, source = (jnp.atleast_1d(each) for each in (x, index, source))
+    dtype = computing(facts.dtype)
+    places = _along(facts, x, positive(dim, x.ndim), index)
+    value = cast(source, dtype)[tuple(slice(0, length) for length in index.shape)]
+    return cast(_reduced(cast(x, dtype), places, value, how, include_self).reshape(facts.shape), facts.dtype)
+
+
+def _index_reduce(facts: Facts, x: Array, dim: int, index: Array, source: Array, how: str, include_self: bool) -> Array:
+    x, index, source = (jnp.atleast_1d(each) for each in (x, index, source))
+    dim = positive(dim, x.ndim)
+    places = (slice(None),) * dim + (within(facts, index, x.shape[dim]),)
+    dtype = computing(facts.dtype)
+    found = _reduced(cast(x, dtype), places, cast(source, dtype), _LONG.get(how, how), include_self)
+    return cast(found.reshape(facts.shape), facts.dtype)
+
+
+_LONG: Mapping[str, str] = {"multiply": "prod"}
+
+
+def _put_flat(facts: Facts, x: Array, index: Array, source: Array, accumulate: bool) -> Array:
+    places = within(facts, index, x.size, negative=True).reshape(-1)
+    values = source.reshape(-1)
+    return _put(x.reshape(-1), (places,), values, "sum" if accumulate else None).reshape(x.shape)
+
+
 def _index_select(facts: Facts, x: Array, dim: int, index: Array) -> Array:
     if not x.ndim:
         return jnp.broadcast_to(x, facts.shape)
-    places = _within(facts, jnp.atleast_1d(index), x.shape[dim])
+    places = within(facts, jnp.atleast_1d(index), x.shape[dim])
     return jnp.take(x, places, positive(dim, x.ndim), mode="clip").reshape(facts.shape)
 
 
 def _full_index(facts: Facts, x: Array, indices: Indices) -> tuple[Any, ...]:
     return tuple(
-        slice(None) if index is None else _within(facts, index, x.shape[dim], negative=True)
+        slice(None) if index is None else within(facts, index, x.shape[dim], negative=True)
         for dim, index in enumerate(indices)
     )
 
@@ -112,34 +164,19 @@ def _refuse_masked_values(facts: Facts) -> str | None:
     return "a mask takes only one value to write"
 
 
-def _embedding(facts: Facts, weight: Array, indices: Array, *_others: Any) -> Array:
-    return jnp.take(weight, _within(facts, indices, weight.shape[0]), 0, mode="clip")
-
-
-def _embedding_backward(
-    facts: Facts, grad: Array, indices: Array, rows: int, padding: int, by_frequency: bool
-) -> Array:
-    places = _within(facts, indices, rows).reshape(-1)
-    values = cast(grad.reshape(places.size, -1), computing(facts.dtype))
-    if by_frequency:
-        counts = jnp.zeros(rows, values.dtype).at[places].add(1)
-        values = values / counts[places][:, None]
-    values = jnp.where((places == padding)[:, None], 0, values)
-    return cast(jnp.zeros((rows, values.shape[1]), values.dtype).at[places].add(values, mode="drop"), facts.dtype)
-
-
 RULES: Mapping[str, Rule] = {
-    "aten.embedding.default": _embedding,
-    "aten.embedding_dense_backward.default": _embedding_backward,
     "aten.gather.default": _gather,
     "aten.index.Tensor": _index,
     "aten.index_put.default": _index_put,
     "aten.index_select.default": _index_select,
+    "aten.index_reduce.default": _index_reduce,
+    "aten.put.default": _put_flat,
     "aten.scatter.reduce": _scatter,
     "aten.scatter.src": _scatter,
     "aten.scatter.value": _scatter,
     "aten.scatter.value_reduce": _scatter,
     "aten.scatter_add.default": _scatter_add,
+    "aten.scatter_reduce.two": _scatter_reduce,
 }
 
 REFUSALS: Mapping[str, Refusal] = {

@@ -7,20 +7,64 @@ from collections.abc import Mapping
 from runner.language.xla.operators import (
     activations,
     choices,
+    distances,
     elementwise,
+    embedding,
     indexing,
-    matrices,
+    losses,
+    normalisation,
+    ordering,
     reductions,
     shapes,
 )
-from runner.language.xla.operators.facts import Refusal, Rule
+from runner.language.xla.operators.facts import Array, Facts, Refusal, Rule
+from runner.language.xla.operators.images import convolution, grids, pooling, separable
+from runner.language.xla.operators.linear import factors, fourier, products, solving
+from runner.language.xla.operators.numerics import bessel, polynomials, special
 
-_TOPICS = (activations, choices, elementwise, indexing, matrices, reductions, shapes)
+_TOPICS = (
+    activations,
+    bessel,
+    choices,
+    convolution,
+    distances,
+    elementwise,
+    embedding,
+    factors,
+    fourier,
+    grids,
+    indexing,
+    losses,
+    normalisation,
+    ordering,
+    polynomials,
+    pooling,
+    products,
+    reductions,
+    separable,
+    shapes,
+    solving,
+    special,
+)
 
-RULES: Mapping[str, Rule] = {name: rule for topic in _TOPICS for name, rule in topic.RULES.items()}
+
+def _assert(facts: Facts, holds: Array, *_message: str) -> None:
+    facts.fails_if(holds == 0)
+
+
+RULES: Mapping[str, Rule] = {
+    **{name: rule for topic in _TOPICS for name, rule in topic.RULES.items()},
+    "aten._assert_async.default": _assert,
+    "aten._assert_async.msg": _assert,
+}
 """By the name of the operator in torch."""
 
-REFUSALS: Mapping[str, Refusal] = {**indexing.REFUSALS}
+REFUSALS: Mapping[str, Refusal] = {
+    **embedding.REFUSALS,
+    **factors.REFUSALS,
+    **indexing.REFUSALS,
+    **normalisation.REFUSALS,
+}
 """Rules that cannot run every node of their operator."""
 
 RANDOM = (

@@ -1,0 +1,66 @@
+"""Error functions, gamma functions and others that JAX has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import jax.scipy.special as special
+from jax import lax
+
+from runner.language.xla.operators.elementwise import elementwise
+from runner.language.xla.operators.facts import Array, Facts, Rule, cast, computing
+
+
+def _lgamma(x: Array) -> Array:
+    return lax.lgamma(x)
+
+
+def _digamma(x: Array) -> Array:
+    """Infinite at 0 with the opposite sign, as in torch; NaN at the negative integers."""
+    found = lax.digamma(x)
+    found = jnp.where((x < 0) & (x == jnp.trunc(x)), jnp.nan, found)
+    return jnp.where(x == 0, jnp.copysign(jnp.inf, -x), found)
+
+
+def _polygamma(facts: Facts, order: int, x: Array) -> Array:
+    x = cast(x, computing(facts.dtype))
+    if order == 0:
+        return cast(_digamma(x), facts.dtype)
+    n = jnp.asarray(order, x.dtype)
+    sign = 1.0 if order % 2 else -1.0
+    return cast(sign * jnp.exp(lax.lgamma(n + 1)) * _zeta(n + 1, x), facts.dtype)
+
+
+def _zeta(x: Array, q: Array) -> Array:
+    """Hurwitz's zeta function, for negative `q` too.
+
+    Source: for negative `q` that is not an integer, the terms up to `q > 0` are summed one after another.
+    """
+    return special.zeta(*jnp.broadcast_arrays(x, q))
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "digamma": _digamma,
+    "erf": lax.erf,
+    "erfc": lax.erfc,
+    "erfinv": lax.erf_inv,
+    "i0": special.i0,
+    "igamma": special.gammainc,
+    "igammac": special.gammaincc,
+    "lgamma": _lgamma,
+    "special_i0e": special.i0e,
+    "special_i1": special.i1,
+    "special_i1e": special.i1e,
+    "special_log_ndtr": special.log_ndtr,
+    "special_modified_bessel_i0": special.i0,
+    "special_modified_bessel_i1": special.i1,
+    "special_ndtri": special.ndtri,
+    "special_zeta": _zeta,
+}
+
+RULES: Mapping[str, Rule] = {
+    **{f"aten.{name}.default": elementwise(function) for name, function in _FUNCTIONS.items()},
+    "aten.polygamma.default": _polygamma,
+}
