@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from runner.engine import eager
-from runner.engine.compiled.binder import Binder
+from runner.engine.compiled.trainer import Binder
 from runner.engine.rows import Compiling, Row, Rows
 from runner.engine.state import State, initial_state
 from runner.engine.watch.watch import Watch

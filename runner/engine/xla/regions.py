@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from runner.engine.compiled.training import Tensors
 from runner.engine.xla.exchange import own, padded, to_jax, to_torch
-from runner.language.xla.operators import translate_checked
+from runner.language.xla.operators.translate import translate_checked
 
 Arrays = list[jax.Array]
 
