@@ -34,7 +34,9 @@ _OF_DTYPES = re.compile(r"expected scalar type|same dtype|must match.*dtype|dtyp
 
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
 _ALLOCATION = re.compile(
-    r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc|out of memory", re.DOTALL
+    r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc|out of memory"
+    r"|RESOURCE_EXHAUSTED(?:.*allocating (\d+) bytes)?",  # of XLA
+    re.DOTALL,
 )
 
 
@@ -95,7 +97,8 @@ def memory_message(error: BaseException) -> str | None:
 
 def _bytes_tried(error: BaseException) -> int | None:
     tried = _ALLOCATION.search(str(error))
-    return int(tried[1]) if tried and tried[1] else None
+    found = None if tried is None else tried[1] or tried[2]
+    return int(found) if found else None
 
 
 def device_hint(message: str) -> str | None:

@@ -18,6 +18,9 @@ from runner.language.xla.tracing import DependentDraw, trace
 MOST_OPERATIONS = 10_000
 """The most operations of an expression and its gradients. XLA compiled 8,800 in 6 seconds; the time grows faster."""
 
+READ_BACK = "value out of a tracing tensor"
+"""Part of torch's message for an operation that reads a number of a tensor while it is traced."""
+
 DEPENDENT = "its random numbers have a distribution that depends on tensors"
 
 NO_RULE = "it has no rule"
@@ -112,6 +115,10 @@ def _reason(
         return reason_of(error)
     except DependentDraw:
         return DEPENDENT
+    except RuntimeError as error:
+        if READ_BACK in str(error):
+            return "it reads a number back from a tensor"
+        # any other error of torch comes again in the first step, which says where and why
     return None
 
 

@@ -1,0 +1,152 @@
+"""What `engine: xla` cannot run is refused at its place: no JAX, a device, an operation, a large step."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import runner
+from runner.errors import ConfigError
+from runner.faults import Faults
+from runner.language.xla import checking, tracing
+from runner.language.xla.operators import table
+from runner.plan.checks.translatable import check_jax
+from tests.engine.running import compiled
+
+jax = pytest.importorskip("jax")
+
+TEXT = """\
+parameters: {w: {shape: [3], init: ones}}
+engine: xla
+functions:
+  wave(x): sin(x) + 1
+expression: |
+  f = (wave(w) * w).sum()
+optimizer: {sgd: {lr: 0.1}}
+steps: 3
+"""
+
+
+def missing(name: str) -> str:
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
+def without(device: str) -> list[object]:
+    raise RuntimeError(f"Unknown backend {device}")
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (missing, "`engine: xla` needs JAX, and it is not installed"),
+        (lambda name: "0.4.38", "`engine: xla` needs JAX 0.10 or later, and this is JAX 0.4.38"),
+    ],
+)
+def test_a_missing_or_old_jax_is_refused_at_the_engine(
+    version: Callable[[str], str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ConfigError, match="JAX") as caught:
+        compiled(TEXT)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column, problem.message) == (2, 9, message)
+    assert problem.hint == "install it with `pip install 'steprun[xla]'`, or write `engine: compile` or `engine: eager`"
+
+
+@pytest.mark.parametrize(
+    ("device", "message", "hint"),
+    [
+        (
+            "cuda:1",
+            "`engine: xla` runs on the devices of JAX, and it has no `cuda`",
+            "install JAX for `cuda`, or write `engine: compile` or `engine: eager`",
+        ),
+        (
+            "mps",
+            "`engine: xla` does not run on `mps`",
+            "write `device: cpu`, or `engine: compile` or `engine: eager`",
+        ),
+    ],
+)
+def test_a_device_that_jax_does_not_have_is_refused(
+    device: str, message: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "devices", without)
+    faults = Faults(runner.loads(TEXT).document)
+    check_jax(device, faults)
+    (problem,) = faults.problems
+    assert (problem.line, problem.column, problem.message, problem.hint) == (2, 9, message, hint)
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        (
+            lambda monkeypatch: monkeypatch.delitem(table.RULES, "aten.cos.default"),  # of the gradient
+            "`engine: xla` cannot compile this: JAX has no translation of `cos`",
+        ),
+        (
+            lambda monkeypatch: monkeypatch.setattr(checking, "MOST_OPERATIONS", 16),
+            "`engine: xla` cannot compile this: it has 17 operations with its gradients, and at most 16 are compiled",
+        ),
+    ],
+)
+def test_an_operation_without_a_translation_is_refused_where_it_stands(
+    patch: Callable[[pytest.MonkeyPatch], None], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch(monkeypatch)
+    with pytest.raises(ConfigError, match="xla") as caught:
+        compiled(TEXT)
+    (problem,) = caught.value.problems
+    assert problem.message == message
+    assert problem.hint == "write `engine: compile` or `engine: eager`"
+    assert (problem.line, problem.column) == ((4, 12) if "cos" in message else (6, 3))
+
+
+def test_an_update_without_a_translation_is_a_fault_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = compiled(TEXT.replace("sgd: {lr: 0.1}", "adam: {}"))
+    monkeypatch.delitem(table.RULES, "aten.sqrt.default")
+    with pytest.raises(runner.RunError, match="sqrt") as caught:
+        list(runner.execute(plan))
+    (problem,) = caught.value.problems
+    assert problem.message == "`engine: xla` cannot compile this step: JAX has no translation of `sqrt`"
+    assert problem.line == 8
+
+
+def test_an_operation_without_a_derivative_says_so_as_in_the_eager_engine() -> None:
+    text = TEXT.replace("wave(x): sin(x) + 1", "wave(x): igamma(x, x)")
+    messages = []
+    for engine in ("xla", "eager"):
+        with pytest.raises(runner.RunError, match="igamma") as caught:
+            list(runner.execute(compiled(text.replace("engine: xla", f"engine: {engine}"))))
+        messages.append(str(caught.value).replace("engine: xla", "engine: eager"))
+    assert messages[0] == messages[1]
+
+
+def test_tracing_draws_no_random_numbers_of_the_process() -> None:
+    before = torch.random.get_rng_state()
+    traced = tracing.trace(lambda x: [torch.nn.functional.dropout(x, 0.5)], [torch.ones(4)])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert len(traced.draws) == 1
+    torch.manual_seed(3)
+    drawn = traced.draws[0]()
+    torch.manual_seed(3)
+    assert torch.equal(drawn / 0.5, torch.nn.functional.dropout(torch.ones(4), 0.5))
+
+
+def test_out_of_memory_is_told_at_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA's own message says how many bytes it could not get."""
+    from runner.engine.xla.regions import Region
+
+    def full(self: Region, *given: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes.")
+
+    monkeypatch.setattr(Region, "__call__", full)
+    with pytest.raises(runner.RunError, match="memory") as caught:
+        list(runner.execute(compiled(TEXT)))
+    (problem,) = caught.value.problems
+    assert problem.line == 8
+    assert problem.message == "this does not fit into memory: it needs 4.0 GiB (at repeat[1].train)"
