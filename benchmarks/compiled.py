@@ -16,22 +16,22 @@ from runner.record.running import run_recorded
 STEPS = 200_000
 
 
-def compiled(config: Path, *overrides: str) -> Compiled:
-    """Runs and records a config under `engine: compile`; returns the seconds spent compiling."""
+def compiled(config: Path, *overrides: str, engine: str = "compile") -> Compiled:
+    """Runs and records a config under a compiling engine; returns the seconds spent compiling."""
     seconds: list[float] = []
 
     def note_seconds(path: str, taken: float | None) -> None:
         if taken is not None:
             seconds.append(taken)
 
-    made = plan(config, "engine=compile", *overrides)
+    made = plan(config, f"engine={engine}", *overrides)
     run_recorded(made, create_run_directory(scratch(), made.name, datetime.now()), compiling=note_seconds)
     return Compiled(sum(seconds))
 
 
-def near(config: Path, by_hand: Callable[[], list[float]]) -> None:
+def near(config: Path, by_hand: Callable[[], list[float]], engine: str = "compile") -> None:
     """Asserts that the losses of both sides agree to a relative 1e-3."""
-    pairs = zip(losses(config, "engine=compile"), by_hand(), strict=True)
+    pairs = zip(losses(config, f"engine={engine}"), by_hand(), strict=True)
     worst = max(abs(ours - theirs) / abs(theirs) for ours, theirs in pairs)
     assert worst < 1e-3, f"the losses of both sides differ by {worst:.1e}"
 

@@ -26,6 +26,7 @@ from benchmarks import (
     startup,
     sweeps,
     transformer,
+    translated,
 )
 from benchmarks.measure import Result, Workload, measured
 
@@ -35,6 +36,7 @@ _GROUPS = (
     digits.workloads,
     transformer.workloads,
     compiled.workloads,
+    translated.workloads,
     startup.workloads,
     checks.workloads,
     memory.workloads,

@@ -374,7 +374,9 @@ class Config(Frozen):
     dtype: FloatingDtype = default("float32", "Dtype of parameters, of floating constants and of data columns.")
     device: Device = default("cpu", "Device that the tensors are on: `cpu`, `cuda`, `cuda:1` or `mps`.")
     engine: Text = default(
-        "eager", "What runs the steps: `eager` one by one, `compile` as compiled code, `cudagraph` as a CUDA graph."
+        "eager",
+        "What runs the steps: `eager` one by one, `compile` and `xla` as code that torch or JAX compiles, `cudagraph` "
+        "as a CUDA graph.",
     )
     autocast: Autocast | None = optional(
         "Mixed precision: `bfloat16` or `float16` around the expression, or `{dtype, loss_scale}`."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ def trace(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor])
     return Traced(graph, draws)
 
 
+@functools.cache
 def decompositions() -> Mapping[Any, Any]:
     """torch's decompositions into its core operations, without those that draw other random numbers than torch does."""
     table: Mapping[Any, Any] = core_aten_decompositions()  # type: ignore[no-untyped-call]
