@@ -120,9 +120,13 @@ def _integer_power(x: Array, y: Array) -> Array:
     """An integer to a negative power is 0, except for 1 and -1."""
     x, y = jnp.broadcast_arrays(x, y)
     negative = jnp.where(x == 1, 1, jnp.where(x == -1, 1 - 2 * (y & 1), 0)).astype(x.dtype)
-    if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
-        return jnp.power(x, y)
-    return jnp.where(y < 0, negative, jnp.power(x, jnp.maximum(y, 0)))
+
+    def square(_place: Any, values: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        found, factor, rest = values
+        return jnp.where(rest & 1, found * factor, found), factor * factor, rest >> 1
+
+    found = lax.fori_loop(0, 8 * x.dtype.itemsize, square, (jnp.ones_like(x), x, y))[0]
+    return jnp.where(y < 0, negative, found)
 
 
 def _sign(x: Array) -> Array:
@@ -169,6 +173,11 @@ def _for_floats(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
 
 def _to_copy(facts: Facts, x: Array) -> Array:
     return cast(x, facts.dtype)
+
+
+def _nextafter(facts: Facts, x: Array, y: Array) -> Array:
+    x, y = jnp.broadcast_arrays(cast(x, facts.dtype), cast(y, facts.dtype))
+    return jnp.nextafter(x, y)
 
 
 def _complex(_facts: Facts, real: Array, imaginary: Array) -> Array:
@@ -233,17 +242,16 @@ BINARY: Mapping[str, Callable[..., Array]] = {
     "aten.fmin.default": jnp.fmin,
     "aten.gcd.default": jnp.gcd,
     "aten.hypot.default": jnp.hypot,
-    "aten.lcm.default": jnp.lcm,
+    "aten.lcm.default": lambda x, y: jnp.abs(jnp.lcm(x, y)),
     "aten.ldexp.Tensor": _scaled,
     "aten.maximum.default": jnp.maximum,
     "aten.minimum.default": jnp.minimum,
     "aten.mul.Tensor": jnp.multiply,
     "aten.mul.Scalar": jnp.multiply,
-    "aten.nextafter.default": jnp.nextafter,
 }
 
 RULES: Mapping[str, Rule] = {
-    **{name: elementwise(function) for name, function in (UNARY | BINARY).items()},
+    **{name: elementwise(function) for name, function in {**UNARY, **BINARY}.items()},
     "aten._to_copy.default": _to_copy,
     "aten.add.Scalar": _plus(jnp.add),
     "aten.add.Tensor": _plus(jnp.add),
@@ -253,6 +261,7 @@ RULES: Mapping[str, Rule] = {
     "aten.fmod.Scalar": _fmod,
     "aten.fmod.Tensor": _fmod,
     "aten.frexp.Tensor": _frexp,
+    "aten.nextafter.default": _nextafter,
     "aten.polar.default": _polar,
     "aten.pow.Scalar": _power,
     "aten.pow.Tensor_Scalar": _power,

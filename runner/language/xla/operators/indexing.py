@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy
 import torch
 from jax import lax
 
@@ -75,9 +76,9 @@ _NEUTRAL: Mapping[str, float] = {"sum": 0, "mean": 0, "prod": 1, "amax": -jnp.in
 def _neutral(dtype: Any, how: str) -> Array:
     if jnp.issubdtype(dtype, jnp.floating) or how in ("sum", "mean", "prod"):
         return jnp.asarray(_NEUTRAL[how], dtype)
-    if dtype == bool:
+    if jnp.issubdtype(dtype, jnp.bool_):
         return jnp.asarray(how == "amin")
-    limits = jnp.iinfo(dtype)
+    limits = numpy.iinfo(dtype)
     return jnp.asarray(limits.min if how == "amax" else limits.max, dtype)
 
 

@@ -60,7 +60,7 @@ def _negative_log_likelihood(log_probs: Array, labels: Array, times: Array, leng
 def _ctc(
     facts: Facts, log_probs: Array, targets: Array, times: Lengths, lengths: Lengths, blank: int, zero_infinity: bool
 ) -> tuple[Array, Array]:
-    found, alpha_like = facts.results
+    alpha_like = facts.results[1]
     assert alpha_like is not None
     wide = log_probs if log_probs.ndim == 3 else log_probs[:, None]
     times, lengths = (jnp.atleast_1d(jnp.asarray(each, jnp.int64)) for each in (times, lengths))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -119,7 +119,7 @@ def _searchsorted(
     if edges.ndim == 1:
         found = jnp.searchsorted(edges, x, where)
     else:
-        rows = jax.vmap(lambda row, values: jnp.searchsorted(row, values, where))
+        rows: Callable[[Array, Array], Array] = jax.vmap(lambda row, values: jnp.searchsorted(row, values, where))
         found = rows(edges.reshape(-1, edges.shape[-1]), x.reshape(-1, x.shape[-1])).reshape(x.shape)
     return found.astype(DTYPES[facts.dtype])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ def _narrow(_facts: Facts, x: Array, dim: int, start: int, length: int) -> Array
 
 
 def _diagonal(_facts: Facts, x: Array, offset: int, first: int, second: int) -> Array:
-    return jnp.diagonal(x, offset, first, second)
+    found: Array = jnp.diagonal(x, offset, first, second)
+    return found
 
 
 def _diagonal_scatter(facts: Facts, x: Array, source: Array, offset: int, first: int, second: int) -> Array:
@@ -95,13 +97,12 @@ def _written(facts: Facts, x: Array, source: Array, places: Any) -> Array:
 
 def _strided(base: Tensor, size: Sequence[int], stride: Sequence[int], offset: int | None) -> Any:
     """Returns which elements of a tensor, flattened, a strided view of its memory shows."""
-    memory: dict[int, int] = {}
     first = base.storage_offset() if offset is None else offset
-    place = numpy.zeros((), numpy.int64)
+    place: Any = numpy.zeros((), numpy.int64)
     for length, step in zip(base.shape, base.stride(), strict=True):
         place = place[..., None] + numpy.arange(length) * step
     memory = dict(zip((place.reshape(-1) + base.storage_offset()).tolist(), range(place.size), strict=True))
-    wanted = numpy.full((), first, numpy.int64)
+    wanted: Any = numpy.full((), first, numpy.int64)
     for length, step in zip(size, stride, strict=True):
         wanted = wanted[..., None] + numpy.arange(length) * step
     return numpy.array([memory[each] for each in wanted.reshape(-1).tolist()], numpy.int64).reshape(wanted.shape)
@@ -120,7 +121,7 @@ def _as_strided_scatter(
 def _split(facts: Facts, x: Array, _sizes: Any, dim: int) -> tuple[Array, ...]:
     lengths = [part.shape[dim] for part in facts.results if part is not None]
     ends = numpy.cumsum([0, *lengths])
-    return tuple(x[section(x, dim, int(a), int(b), 1)] for a, b in zip(ends, ends[1:], strict=False))
+    return tuple(x[section(x, dim, int(a), int(b), 1)] for a, b in itertools.pairwise(ends))
 
 
 def _unbind(_facts: Facts, x: Array, dim: int) -> tuple[Array, ...]:
@@ -176,7 +177,7 @@ def _arange(facts: Facts, start: Any, _end: Any, step: Any) -> Array:
     count = facts.shape[0]
     whole = all(isinstance(value, int) for value in (start, step))
     kind = numpy.int64 if whole else numpy.float64
-    return cast(jnp.asarray(numpy.arange(count, dtype=kind) * kind(step) + kind(start)), facts.dtype)
+    return cast(jnp.asarray(numpy.arange(count).astype(kind) * step + start), facts.dtype)
 
 
 def _triangle(upper: bool) -> Rule:

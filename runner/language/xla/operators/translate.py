@@ -167,7 +167,8 @@ def _placeholders(graph: fx.GraphModule) -> list[fx.Node]:
 
 def _described(node: fx.Node) -> jax.ShapeDtypeStruct:
     value = node.meta["val"]
-    return jax.ShapeDtypeStruct(tuple(value.shape), DTYPES[value.dtype])
+    described: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(tuple(value.shape), DTYPES[value.dtype])
+    return described
 
 
 def _attribute(graph: fx.GraphModule, path: str) -> Any:

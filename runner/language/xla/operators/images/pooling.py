@@ -86,6 +86,37 @@ def _adaptive_max_pool(spatial: int) -> Rule:
     return rule
 
 
+def _fractional_windows(size: int, count: int, kernel: int, sample: Array) -> Array:
+    """Returns `(*samples, output, kernel)`: where windows begin depends on random numbers. Source: Graham 2014."""
+    step = (size - kernel) / (count - 1) if count > 1 else 0.0
+    ratio = jnp.asarray(step, sample.dtype)
+    places = jnp.trunc((jnp.arange(count) + sample[..., None]) * ratio) - jnp.trunc(sample[..., None] * ratio)
+    begins = jnp.where(jnp.arange(count) == count - 1, size - kernel, places.astype(jnp.int64))
+    return begins[..., None] + jnp.arange(kernel)
+
+
+def _fractional_max_pool(spatial: int) -> Rule:
+    def rule(facts: Facts, x: Array, kernel: Sequence[int], size: Sequence[int], samples: Array) -> tuple[Array, Array]:
+        wide = x if x.ndim == spatial + 2 else x[None]
+        lead, sizes = wide.shape[:2], wide.shape[2:]
+        places: Array = jnp.zeros((*lead, 1, 1), jnp.int64)
+        for dim in range(spatial):
+            sample = samples[..., _SAMPLE[spatial][dim]]
+            window = _fractional_windows(sizes[dim], size[dim], spread(kernel, spatial)[dim], sample)
+            together = places[..., :, None, :, None] * sizes[dim] + window[..., None, :, None, :]
+            places = together.reshape(*lead, together.shape[2] * together.shape[3], -1)
+        seen = jnp.take_along_axis(wide.reshape(*lead, 1, -1), places, -1)
+        chosen = jnp.argmax(seen, -1)[..., None]
+        value, index = (jnp.take_along_axis(each, chosen, -1).reshape(facts.shape) for each in (seen, places))
+        return value, index
+
+    return rule
+
+
+_SAMPLE: Mapping[int, tuple[int, ...]] = {2: (1, 0), 3: (0, 1, 2)}
+"""Which random number each dimension takes."""
+
+
 def _max_backward(spatial: int) -> Rule:
     """Makes the gradient of a pool of maxima: each gradient goes to the index that its window chose."""
 
@@ -129,7 +160,7 @@ def _averaged(
     cut = tuple(slice(0, size + min(0, high)) for size, (_, high) in zip(sizes, pairs, strict=True))
     x = x[(..., *cut)]  # the windows may end before the input does
     widths = [(0, 0)] * len(ones) + [(low, max(high, 0)) for low, high in pairs]
-    total = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, (*ones, *kernel), (*ones, *stride), widths)
+    total: Array = lax.reduce_window(x, numpy.zeros((), x.dtype), lax.add, (*ones, *kernel), (*ones, *stride), widths)
     if divisor is not None:
         return total / divisor
     divisors = numpy.ones((1,) * spatial)
@@ -189,6 +220,8 @@ RULES: Mapping[str, Rule] = {
     "aten.avg_pool2d_backward.default": _avg_backward(2),
     "aten.avg_pool3d.default": _avg_pool(3),
     "aten.avg_pool3d_backward.default": _avg_backward(3),
+    "aten.fractional_max_pool2d.default": _fractional_max_pool(2),
+    "aten.fractional_max_pool3d.default": _fractional_max_pool(3),
     "aten.fractional_max_pool2d_backward.default": _max_backward(2),
     "aten.fractional_max_pool3d_backward.default": _max_backward(3),
     "aten.max_pool2d_with_indices.default": _max_pool(2),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runner.language.xla.operators.facts import Array, Facts, Rule, cast, computing
 from runner.language.xla.operators.linear.products import HIGHEST
 
-Matrix = NDArray[numpy.float64]
+Matrix = NDArray[numpy.floating[Any]]
 """The weight of each input in each output, `(output, input)`."""
 
 Weights = Callable[[int, int, Any, bool], Matrix]
@@ -58,7 +58,7 @@ def _adaptive_mean_backward(spatial: int) -> Rule:
     return rule
 
 
-def _positions(size: int, count: int, scale: float | None, aligned: bool) -> NDArray[numpy.float64]:
+def _positions(size: int, count: int, scale: float | None, aligned: bool) -> NDArray[numpy.floating[Any]]:
     """Returns the position in the input of each output, as `area_pixel_compute_source_index` of torch."""
     places = numpy.arange(count)
     if aligned:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from torch import Tensor
 
-from runner.language.xla.operators.facts import DTYPES, Array, Facts, Refusal, Rule, cast
+from runner.language.xla.operators.facts import Array, Facts, Refusal, Rule, cast
 
 
 def adjoint(x: Array) -> Array:
@@ -138,13 +138,6 @@ def _eig(facts: Facts, x: Array) -> tuple[Array, Array]:
 
 def _checked(facts: Facts, info: Array, _name: str, _is_matrix: bool) -> None:
     facts.fails_if(info != 0)
-
-
-def empty_like_result(facts: Facts, place: int) -> Array:
-    """Returns zeros of the shape of a result that nobody uses."""
-    result = facts.results[place]
-    assert result is not None
-    return jnp.zeros(tuple(result.shape), DTYPES[result.dtype])
 
 
 RULES: Mapping[str, Rule] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import jax.scipy.linalg
+import numpy
 from jax import lax
 
 from runner.language.xla.operators.facts import Array, Facts, Rule, cast
@@ -60,20 +61,20 @@ def _lu_solve(facts: Facts, factor: Array, pivots: Array, b: Array, left: bool, 
     return adjoint(solved(factor, pivots, adjoint(b), dual=not dual))
 
 
-def _factored(facts: Facts, a: Array) -> tuple[Array, Array, Array, bool]:
-    """Returns LU, pivots and info of a matrix or its transpose, as torch does, and whether of the transpose."""
-    transposed = factored_transposed(facts.arguments[0])
-    return (*lu(jnp.swapaxes(a, -1, -2) if transposed else a), transposed)
+def _factored(facts: Facts, a: Array) -> tuple[Array, Array]:
+    """Returns LU and pivots of a matrix, or of its transpose where torch factors that for a determinant."""
+    factor, pivots, _ = lu(jnp.swapaxes(a, -1, -2) if factored_transposed(facts.arguments[0]) else a)
+    return factor, pivots
 
 
 def _solve_ex(facts: Facts, a: Array, b: Array, left: bool, _check: bool) -> tuple[Array, Array, Array, Array]:
-    factor, pivots, info, transposed = _factored(facts, a)
+    factor, pivots, info = lu(a)
     vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
     sides = b[..., None] if vector else b
     if left or vector:
-        found = solved(factor, pivots, sides, dual=transposed)
+        found = solved(factor, pivots, sides, dual=False)
     else:
-        found = adjoint(solved(factor, pivots, adjoint(sides), dual=not transposed))
+        found = adjoint(solved(factor, pivots, adjoint(sides), dual=True))
     return found[..., 0] if vector else found, factor, pivots, info
 
 
@@ -90,13 +91,13 @@ def _parity(pivots: Array) -> Array:
 
 
 def _det(facts: Facts, a: Array) -> tuple[Array, Array, Array]:
-    factor, pivots, _, _ = _factored(facts, a)
+    factor, pivots = _factored(facts, a)
     diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
     return _parity(pivots).astype(a.dtype) * jnp.prod(diagonal, -1), factor, pivots
 
 
 def _slogdet(facts: Facts, a: Array) -> tuple[Array, Array, Array, Array]:
-    factor, pivots, _, _ = _factored(facts, a)
+    factor, pivots = _factored(facts, a)
     diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
     size = jnp.abs(diagonal)
     signs = jnp.where(size == 0, 0, diagonal / jnp.where(size == 0, 1, size))
@@ -131,17 +132,17 @@ def _pseudoinverse(a: Array, absolute: Array, relative: Array, hermitian: bool) 
 
 
 def _pinv(_facts: Facts, a: Array, absolute: Array | None, relative: Array | None, hermitian: bool) -> Array:
-    zero = jnp.zeros((), jnp.finfo(a.dtype).dtype)
+    zero = jnp.zeros((), numpy.finfo(a.dtype).dtype)
     if relative is None:
-        default = max(a.shape[-2:]) * jnp.finfo(a.dtype).eps
+        default = max(a.shape[-2:]) * numpy.finfo(a.dtype).eps
         relative = zero + default if absolute is None else jnp.where(absolute > 0, 0, default).astype(zero.dtype)
     return _pseudoinverse(a, zero if absolute is None else absolute, relative, hermitian)
 
 
 def _lstsq(facts: Facts, a: Array, b: Array, limit: float | None, driver: str | None) -> tuple[Array, ...]:
     rows, columns = a.shape[-2:]
-    zero = jnp.zeros((), jnp.finfo(a.dtype).dtype)
-    relative = jnp.finfo(a.dtype).eps * max(rows, columns) if limit is None else limit
+    zero = jnp.zeros((), numpy.finfo(a.dtype).dtype)
+    relative = numpy.finfo(a.dtype).eps * max(rows, columns) if limit is None else limit
     vector = b.ndim == a.ndim - 1
     sides = b[..., None] if vector else b
     found = product(_pseudoinverse(a, zero, zero + relative, False), sides)

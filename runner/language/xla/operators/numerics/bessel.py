@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 import numpy
 from jax import lax
+from numpy.typing import NDArray
 
 from runner.language.xla.operators.facts import Array, Facts, Rule, cast
 
@@ -22,14 +23,14 @@ _ANGLES = numpy.arange(_NODES) * (2 * math.pi / _NODES)
 _ORDERS = numpy.arange(1, 61)
 
 
-def _mean(weights: Array, terms: Array) -> Array:
+def _mean(weights: NDArray[numpy.float64], terms: Array) -> Array:
     return jnp.sum(jnp.asarray(weights) * terms, -1) / _NODES
 
 
 def _near_j(x: Array, order: int) -> Array:
     """The mean over a period of Bessel's integral, 10.9.2."""
     angle = jnp.asarray(_ANGLES)
-    return _mean(jnp.ones(_NODES), jnp.cos(order * angle - x[..., None] * jnp.sin(angle)))
+    return _mean(numpy.ones(_NODES), jnp.cos(order * angle - x[..., None] * jnp.sin(angle)))
 
 
 def _near_y0(x: Array) -> Array:

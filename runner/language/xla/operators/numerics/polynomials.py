@@ -11,7 +11,7 @@ from jax import lax
 from runner.language.xla.operators.elementwise import elementwise
 from runner.language.xla.operators.facts import Array, Rule
 
-Next = Callable[[Array, Array, Array, Any], Array]
+Next = Callable[[Array, Array, Array, Array], Array]
 """Maps `(x, value of degree k, value of degree k - 1, k)` to the value of degree k + 1."""
 
 
@@ -36,23 +36,23 @@ def _polynomial(first: Callable[[Array], Array], following: Next, shift: bool = 
     return function
 
 
-def _chebyshev(x: Array, now: Array, before: Array, _k: Any) -> Array:
+def _chebyshev(x: Array, now: Array, before: Array, _k: Array) -> Array:
     return 2 * x * now - before
 
 
-def _hermite(x: Array, now: Array, before: Array, k: Any) -> Array:
+def _hermite(x: Array, now: Array, before: Array, k: Array) -> Array:
     return 2 * (x * now - k * before)
 
 
-def _hermite_e(x: Array, now: Array, before: Array, k: Any) -> Array:
+def _hermite_e(x: Array, now: Array, before: Array, k: Array) -> Array:
     return x * now - k * before
 
 
-def _laguerre(x: Array, now: Array, before: Array, k: Any) -> Array:
+def _laguerre(x: Array, now: Array, before: Array, k: Array) -> Array:
     return ((2 * k + 1 - x) * now - k * before) / (k + 1)
 
 
-def _legendre(x: Array, now: Array, before: Array, k: Any) -> Array:
+def _legendre(x: Array, now: Array, before: Array, k: Array) -> Array:
     return ((2 * k + 1) * x * now - k * before) / (k + 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,10 +25,19 @@ def _digamma(x: Array) -> Array:
     return jnp.where(x == 0, jnp.copysign(jnp.inf, -x), found)
 
 
+def _trigamma(x: Array) -> Array:
+    """The derivative of digamma, by its reflection below a half, as in torch. Other orders have no reflection there."""
+    sine = jnp.sin(math.pi * x)
+    reflected = math.pi**2 / (sine * sine) - _zeta(jnp.full_like(x, 2), 1 - x)
+    return jnp.where(x < 0.5, reflected, _zeta(jnp.full_like(x, 2), x))
+
+
 def _polygamma(facts: Facts, order: int, x: Array) -> Array:
     x = cast(x, computing(facts.dtype))
     if order == 0:
         return cast(_digamma(x), facts.dtype)
+    if order == 1:
+        return cast(_trigamma(x), facts.dtype)
     n = jnp.asarray(order, x.dtype)
     sign = 1.0 if order % 2 else -1.0
     return cast(sign * jnp.exp(lax.lgamma(n + 1)) * _zeta(n + 1, x), facts.dtype)

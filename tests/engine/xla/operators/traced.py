@@ -1,0 +1,127 @@
+"""Samples of PyTorch's operator database as the graphs that the XLA engine translates, and their comparison."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy
+import torch
+from torch import Tensor, fx
+from torch._decomp import core_aten_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from runner.language.graph.computation import extract
+from runner.language.inference.inference import Inference
+from runner.language.lowering.lower import lower_statements
+from runner.language.lowering.scope import Scope
+from runner.language.xla.operators import translate
+from runner.language.xla.operators.facts import as_array
+from tests.language.bits import leaves, like, requires_grad, target
+from tests.language.samples import Said
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+FAST_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Options for XLA: code that runs once need not be fast."""
+
+TOLERANCES = {
+    torch.bfloat16: 2e-2,
+    torch.float16: 2e-3,
+    torch.float32: 2e-5,
+    torch.float64: 1e-9,
+    torch.complex64: 2e-5,
+    torch.complex128: 1e-9,
+}
+"""How far a value may be, relative to the largest of its tensor: both libraries sum in another order, and sums cancel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A sample as a graph of core ATen operators, and the tensors that it takes."""
+
+    graph: fx.GraphModule
+    tensors: Sequence[Tensor]
+
+    def expected(self) -> tuple[Any, ...]:
+        """The results of torch."""
+        found = self.graph(*self.tensors)
+        return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+
+
+def trace(function: Function, *tensors: Tensor) -> fx.GraphModule:
+    """Traces a function as the engine does: first with its backward pass, then functional and decomposed."""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        inner = make_fx(function)(*tensors)
+        functional = torch.func.functionalize(inner, remove="mutations_and_views")
+        return make_fx(functional, decomposition_table=core_aten_decompositions())(*tensors)
+
+
+def traced(said: Said, gradients: bool) -> Traced | None:
+    """Traces a sample, with the gradients of its results; None if it computes no tensor."""
+    torch.default_generator.manual_seed(42)
+    expected = said.direct()
+    names: list[str] = []
+    left = target(expected, names)
+    lowered = lower_statements(f"{left} = {said.call}", Scope(tensors=said.tensors), Inference(gradients=gradients))
+    computed = [name for name in names if isinstance(lowered.values[name], fx.Node)]
+    if not computed:
+        return None
+    computation = extract(lowered, computed)
+    tensors = [said.tensors[name] for name in computation.inputs]
+
+    def function(*given: Tensor) -> tuple[Tensor, ...]:
+        inputs = [value.detach() for value in given]
+        if gradients:
+            inputs = [each.requires_grad_(like.requires_grad) for each, like in zip(inputs, tensors, strict=True)]
+        results = dict(zip(computed, computation.function(None, *inputs), strict=True))
+        values = iter([results.get(name, lowered.values[name]) for name in names])
+        found = [leaf for leaf in leaves(said.process(like(expected, values))) if isinstance(leaf, Tensor)]
+        differentiated = [leaf for leaf in found if requires_grad(leaf)]
+        wanted = [each for each in inputs if each.requires_grad]
+        if differentiated and wanted:
+            ones = [torch.ones_like(leaf) for leaf in differentiated]
+            given_back = torch.autograd.grad(differentiated, wanted, ones, allow_unused=True)
+            found += [each for each in given_back if each is not None]
+        return tuple(each.detach() for each in found)
+
+    copies = [tensor.detach() for tensor in tensors]
+    return Traced(trace(function, *copies), copies)
+
+
+def run(samples: Sequence[Traced]) -> list[tuple[Any, ...]]:
+    """Runs samples in XLA, all in one compilation."""
+    functions = [translate(sample.graph) for sample in samples]
+
+    def together(given: Sequence[Sequence[jax.Array]]) -> list[tuple[Any, ...]]:
+        return [function(*values) for function, values in zip(functions, given, strict=True)]
+
+    with jax.enable_x64(True):
+        inputs = [[as_array(tensor) for tensor in sample.tensors] for sample in samples]
+        found: list[tuple[Any, ...]] = jax.jit(together).lower(inputs).compile(FAST_COMPILATION)(inputs)
+        return found
+
+
+def as_tensor(array: jax.Array) -> Tensor:
+    if array.dtype == jax.numpy.bfloat16:
+        return torch.from_numpy(numpy.array(array.astype(jax.numpy.float32))).bfloat16()
+    return torch.from_numpy(numpy.array(array))
+
+
+def assert_agrees(found: Sequence[Any], expected: Sequence[Any]) -> None:
+    """Asserts that results have torch's dtypes, shapes and, within the tolerance, values."""
+    for mine, theirs in zip(found, expected, strict=True):
+        if not isinstance(theirs, Tensor):
+            assert mine is theirs
+            continue
+        theirs = theirs.resolve_conj().resolve_neg()
+        tolerance = TOLERANCES.get(theirs.dtype, 0.0)
+        finite = theirs[torch.isfinite(theirs)].abs()
+        largest = float(finite.max()) if tolerance and finite.numel() else 0.0
+        torch.testing.assert_close(
+            as_tensor(mine), theirs, rtol=tolerance, atol=tolerance * max(1.0, largest), equal_nan=True
+        )
