@@ -38,7 +38,9 @@ class Region:
     def __init__(self, graph: fx.GraphModule, carried: int, fixed: int, longest: int) -> None:
         self._step, checks = translate_checked(graph)
         self._checks = bool(checks)
-        self._options = {} if len(graph.graph.nodes) <= MOST_FUSED else {"xla_disable_hlo_passes": "fusion"}
+        self._options: dict[str, str | bool] = (
+            {} if len(graph.graph.nodes) <= MOST_FUSED else {"xla_disable_hlo_passes": "fusion"}
+        )
         self._carried = carried
         self._fixed = fixed
         self._longest = longest

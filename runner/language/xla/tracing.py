@@ -52,7 +52,7 @@ def trace(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor])
 @functools.cache
 def decompositions() -> Mapping[Any, Any]:
     """torch's decompositions into its core operations, without those that draw other random numbers than torch does."""
-    table: Mapping[Any, Any] = core_aten_decompositions()  # type: ignore[no-untyped-call]
+    table: Mapping[Any, Any] = core_aten_decompositions()
     return {target: found for target, found in table.items() if torch.Tag.nondeterministic_seeded not in target.tags}
 
 
