@@ -375,8 +375,7 @@ class Config(Frozen):
     device: Device = default("cpu", "Device that the tensors are on: `cpu`, `cuda`, `cuda:1` or `mps`.")
     engine: Text = default(
         "eager",
-        "What runs the steps: `eager` one by one, `compile` and `xla` as code that torch or JAX compiles, `cudagraph` "
-        "as a CUDA graph.",
+        "What runs the steps: `eager` one by one, `compile`, `xla` as compiled code, `cudagraph` as a CUDA graph.",
     )
     autocast: Autocast | None = optional(
         "Mixed precision: `bfloat16` or `float16` around the expression, or `{dtype, loss_scale}`."

@@ -247,7 +247,9 @@ class Trainer:
             self._iteration,
             self._action.path.format(*self._binding.state.iterations),
         )
-        alike = next((place for place, found in enumerate(lengths) if found != lengths[0]), len(lengths))
+        alike = len(lengths)
+        if lengths.count(lengths[0]) != alike:
+            alike = next(place for place, found in enumerate(lengths) if found != lengths[0])
         iterations = min(alike, compiled.longest)
         each, fixed = self._inputs(compiled, cursors, iterations)
         after, outputs, sound = compiled.call(self._preparing.carry(compiled.built), each, fixed, self._seed)
