@@ -14,7 +14,7 @@ from runner.engine.compiled.building import Built, Drawn, Lengths, build
 from runner.engine.compiled.training import Tensors, step_function
 from runner.engine.rows import Compiling
 from runner.engine.xla.regions import Region
-from runner.language.xla.tracing import Draw, trace
+from runner.language.xla.tracing import Draw, plain_kernels, trace
 from runner.plan.checks.translatable import MOST_AT_ONCE
 from runner.plan.program.instructions import Train
 
@@ -102,7 +102,8 @@ class Library:
         return self._compiled[key]
 
     def _made(self, lengths: Lengths, drawn: Drawn, iteration: Callable[[], int], path: str) -> Compiled:
-        built = build(self._binding, self._argument, lengths, drawn, iteration)
+        with plain_kernels():
+            built = build(self._binding, self._argument, lengths, drawn, iteration)
         batch = sum(value.nbytes for example in drawn.examples for value in example.values())
         stacked = batch + self._binding.plan.estimates.row
         limits = (self.longest, REGION_BYTES // max(1, built.bytes + stacked), STACK_BYTES // max(1, stacked))

@@ -13,7 +13,7 @@ from runner.language.graph.computation import Computation
 from runner.language.graph.scalar_split import split_scalars
 from runner.language.text.faults import START, LanguageError
 from runner.language.xla.operators import Unsupported, translate
-from runner.language.xla.tracing import DependentDraw, trace
+from runner.language.xla.tracing import DependentDraw, plain_kernels, trace
 
 MOST_OPERATIONS = 10_000
 """The most operations of an expression and its gradients. XLA compiled 8,800 in 6 seconds; the time grows faster."""
@@ -104,7 +104,7 @@ def _reason(
 
     plain = [example.detach() for example in examples]
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), plain_kernels():
             differentiated = make_fx(compute)(*plain)
         graph = trace(lambda *given: differentiated(*given), plain).graph
         count = len(graph.graph.nodes)

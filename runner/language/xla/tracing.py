@@ -34,6 +34,15 @@ class DependentDraw(Exception):
         self.node = node
 
 
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Lets torch compute attention from products, while a function is differentiated: its fused kernels stay whole."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
 def trace(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> Traced:
     """Traces a function while torch computes it with examples.
 
@@ -53,7 +62,11 @@ def trace(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor])
 def decompositions() -> Mapping[Any, Any]:
     """torch's decompositions into its core operations, without those that draw other random numbers than torch does."""
     table: Mapping[Any, Any] = core_aten_decompositions()
-    return {target: found for target, found in table.items() if torch.Tag.nondeterministic_seeded not in target.tags}
+    return {target: found for target, found in table.items() if target not in _DRAWN_DIFFERENTLY}
+
+
+_DRAWN_DIFFERENTLY = frozenset((torch.ops.aten.bernoulli.default, torch.ops.aten.rrelu.default))
+"""Operations whose decomposition draws other random numbers."""
 
 
 @contextmanager
@@ -96,11 +109,13 @@ def _taken_out(module: fx.GraphModule) -> tuple[Draw, ...]:
     """Makes each random operation one more input; returns what draws each."""
     graph = module.graph
     drawing = [node for node in graph.nodes if _is_random(node)]
-    before = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    if not drawing:
+        return ()
+    before = next((node for node in reversed(graph.nodes) if node.op == "placeholder"), None)
     draws: list[Draw] = []
     for number, node in enumerate(drawing):
         draws.append(_draw(node))
-        with graph.inserting_after(before):
+        with graph.inserting_after(before) if before is not None else graph.inserting_before(next(iter(graph.nodes))):
             before = graph.placeholder(f"draw_{number}")
         before.meta = dict(node.meta)
         node.replace_all_uses_with(before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from datetime import datetime
@@ -238,3 +240,34 @@ run_recorded(plan, directory, see=see, checkpoint_every=7)
     resumed = resume(Path(done.stdout.strip()), allowed_folders=[tmp_path])
     assert resumed.status == "finished"
     assert resumed.to_arrow().equals(whole.to_arrow())
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_xla_compiles_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(SMALL + "optimizer: {adam: {lr: 0.05}}\nsteps: 9\n")
+    program = """\
+import ctypes, sys
+from runner.cli.main import entry
+from runner.engine.xla.regions import Region
+
+def compile(self, *given):  # stands for a long compilation: Python sees no signal in it
+    print("compiling", file=sys.stderr, flush=True)
+    ctypes.CDLL(None).sleep(60)
+
+Region.compile = compile
+sys.argv = ["steprun", "-q", sys.argv[1], "--runs-dir", "runs"]
+entry()
+"""
+    command = [sys.executable, "-c", program, str(path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        while process.stderr.readline() != "compiling\n":
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+    assert process.returncode == 130
+    (directory,) = (each for each in (tmp_path / "runs" / "run").iterdir() if each.is_dir() and not each.is_symlink())
+    assert f"`steprun resume runs/run/{directory.name}` goes on" in told
+    assert resume(directory).to_arrow().equals(runner.run(path).to_arrow())
