@@ -17,6 +17,8 @@ def compared(function: Callable[[Array, Array], Array]) -> Rule:
 
     def rule(facts: Facts, x: Any, y: Any) -> Array:
         common = torch.result_type(*facts.arguments[:2])
+        if isinstance(y, int) and not common.is_floating_point and not common.is_complex:
+            common = torch.promote_types(common, torch.int64)  # the number may not fit into the tensor's dtype
         return function(cast(x, common), cast(y, common))
 
     return rule

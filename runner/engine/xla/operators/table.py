@@ -112,4 +112,5 @@ DATA_DEPENDENT = (
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(RANDOM, "it draws random numbers"),
     **dict.fromkeys(DATA_DEPENDENT, "its result has a shape that depends on data"),
+    "aten._native_batch_norm_legit.default": "it writes into its running statistics",
 }
