@@ -167,8 +167,8 @@ def _placeholders(graph: fx.GraphModule) -> list[fx.Node]:
 
 def _described(node: fx.Node) -> jax.ShapeDtypeStruct:
     value = node.meta["val"]
-    described: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(tuple(value.shape), DTYPES[value.dtype])
-    return described
+    make: Callable[..., jax.ShapeDtypeStruct] = jax.ShapeDtypeStruct
+    return make(tuple(value.shape), DTYPES[value.dtype])
 
 
 def _attribute(graph: fx.GraphModule, path: str) -> Any:

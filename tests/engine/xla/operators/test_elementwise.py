@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import torch
 
 from runner.engine.xla.operators import choices, elementwise
+from runner.engine.xla.operators.facts import Facts, as_array
+from runner.engine.xla.operators.table import RULES
 from tests.engine.xla.operators.calls import assert_same
 from tests.tables import over
 
@@ -33,7 +36,7 @@ PAIRED = (torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.int8,
 @over("dtype", sorted(VALUES, key=str))
 def test_a_function_of_one_argument_has_the_values_of_torch(dtype: torch.dtype) -> None:
     x = torch.tensor(VALUES[dtype], dtype=dtype)
-    assert assert_same(dict.fromkeys([*elementwise.UNARY, *TESTS], (x,))) > 5
+    assert assert_same([(name, x) for name in [*elementwise.UNARY, *TESTS]], every=False) > 5
 
 
 @over("dtype", PAIRED)
@@ -44,5 +47,14 @@ def test_a_function_of_two_arguments_has_the_values_of_torch(dtype: torch.dtype)
     names = [*elementwise.BINARY, *(name for name in choices.RULES if name.endswith(".Tensor") and "clamp" not in name)]
     names += ["aten.add.Tensor", "aten.sub.Tensor", "aten.pow.Tensor_Tensor", "aten.logical_xor.default"]
     calls = [(name, x, y) for name in names if not name.endswith(".Scalar")]
+    if dtype in (torch.int8, torch.uint8):  # torch computes these in a wider dtype and cuts the result
+        calls = [call for call in calls if call[0] not in ("aten.gcd.default", "aten.lcm.default")]
     calls += [(f"aten.{name}.Tensor", x, divisors[None, :]) for name in ("fmod", "remainder")]
     assert assert_same(calls, every=False) > 10
+
+
+def test_the_divisor_of_the_least_integer_is_found() -> None:
+    least, six = torch.tensor([-(2**63)]), torch.tensor([6])
+    with jax.enable_x64(True):
+        found = RULES["aten.gcd.default"](Facts((least,), (least, six)), as_array(least), as_array(six))
+    assert found.tolist() == [2]  # torch gives -2

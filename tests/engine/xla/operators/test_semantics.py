@@ -7,7 +7,7 @@ import torch
 from tests.engine.xla.operators.calls import Call, assert_same
 
 inf, nan = float("inf"), float("nan")
-NUMBERS = torch.tensor([[3.0, nan, 1.0], [2.0, 2.0, -inf], [inf, 5.0, 5.0], [-0.0, 0.0, -1.0]], dtype=torch.float64)
+NUMBERS = torch.tensor([[3.0, nan, 1.0], [2.0, 2.0, -inf], [inf, 5.0, 5.0], [-2.0, 0.0, -1.0]], dtype=torch.float64)
 FINITE = torch.tensor([[3.0, -2.0, 1.0], [2.0, 2.0, -4.0]], dtype=torch.float64)
 TIES = torch.tensor([[2, 1, 2, 1], [0, 0, 0, 0]], dtype=torch.int32)
 FLAGS = torch.tensor([[True, False], [False, False]])
