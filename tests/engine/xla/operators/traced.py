@@ -123,8 +123,8 @@ def assert_agrees(found: Sequence[Any], expected: Sequence[Any]) -> None:
             continue
         theirs = theirs.resolve_conj().resolve_neg()
         tolerance = TOLERANCES.get(theirs.dtype, 0.0)
-        finite = theirs[torch.isfinite(theirs)].abs()
-        largest = float(finite.max()) if tolerance and finite.numel() else 0.0
+        finite = theirs[torch.isfinite(theirs)]
+        largest = float(finite.abs().max()) if tolerance and finite.numel() else 0.0
         torch.testing.assert_close(
             as_tensor(mine), theirs, rtol=tolerance, atol=tolerance * max(1.0, largest), equal_nan=True
         )
