@@ -106,7 +106,7 @@ def test_a_chain_of_constants_is_computed_in_linear_time() -> None:
         assert found["c0"] == length + 1
         return calls
 
-    assert work(1600) < 5 * work(400)
+    assert work(4000) < 5 * work(1000)
 
 
 def test_what_reads_a_constant_with_a_fault_is_no_circle() -> None:

@@ -26,7 +26,6 @@ optimizer: {sgd: {lr: 0.01}}
 steps: 5
 """
 
-
 ASSIGNED = 'steps: [backward, step, {assign: {w: "w + 0.001 * ones(9, 9)"}}]'
 
 

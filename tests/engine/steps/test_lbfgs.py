@@ -13,7 +13,6 @@ from tests.engine.steps.by_hand import NOISY, seed_of
 
 # L-BFGS
 
-
 ROSENBROCK = """\
 parameters: {x: [-1.5, 2.0], other: 1.0}
 expression: |
