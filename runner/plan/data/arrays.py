@@ -39,6 +39,9 @@ _NPY_HEADER = (
 )
 """Patterns for the three entries of a header without spaces; numpy evaluates the header as Python code."""
 
+_TEXT_CODE = re.compile(r"[<>|=](?P<kind>[US])(?P<width>[0-9]{1,9})")
+_BYTES = {"U": 4, "S": 1}
+
 _NUMPY: Mapping[str, torch.dtype] = {
     "b1": torch.bool,
     "i1": torch.int8,
@@ -84,6 +87,14 @@ _TRUE = {"complex128": torch.complex128, "float8_e8m0fnu": torch.float8_e8m0fnu}
 
 
 @dataclass(frozen=True, slots=True)
+class TextCode:
+    """How an array of text is stored: each text has the same number of bytes, filled up with zeros."""
+
+    code: str  # numpy's, such as `<U5` or `|S5`
+    itemsize: int
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """The description of one array in a file."""
 
@@ -91,10 +102,11 @@ class Header:
     dtype: torch.dtype
     big_endian: bool = False
     fortran_order: bool = False
+    text: TextCode | None = None  # of an array of text, whose `dtype` means nothing
 
     @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * (self.dtype.itemsize if self.text is None else self.text.itemsize)
 
 
 def true_dtypes(metadata: Mapping[str, str]) -> dict[str, torch.dtype]:
@@ -218,13 +230,15 @@ def _npy_header(stream: IO[bytes], name: str) -> Header:
     code = kind[1]
     if code.endswith("O"):
         message = f"{name} holds Python objects, which would need pickle"
-        raise FileFault(message, "save numbers, for instance `array.astype(float)`")
-    dtype = _NUMPY.get(code[1:])
+        raise FileFault(message, "save numbers with `array.astype(float)`, or text with `array.astype(str)`")
+    of_text = _TEXT_CODE.fullmatch(code)
+    dtype = torch.uint8 if of_text else _NUMPY.get(code[1:])
     if dtype is None or code[0] not in "<>|=":
         raise FileFault(f"{name} holds values of the type {code}, which torch does not support", f"save {_NUMBERS}")
     shape = tuple(int(part) for part in lengths[1].replace("L", "").split(",") if part)
     _check_shape(shape, name)
-    return Header(shape, dtype, code[0] == ">", order[1] == "True")
+    words = None if of_text is None else TextCode(code, int(of_text["width"]) * _BYTES[of_text["kind"]])
+    return Header(shape, dtype, code[0] == ">", order[1] == "True", words)
 
 
 def _check_shape(shape: Sequence[int], name: str) -> None:

@@ -17,10 +17,11 @@ from torch import Tensor
 from runner.errors import did_you_mean, listing
 from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
-from runner.plan.data.arrays import open_npy, open_npz, open_safetensors, read_values
+from runner.plan.data.arrays import Header, open_npy, open_npz, open_safetensors, read_values
 from runner.plan.data.casting import first_misfit, is_lossless
 from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, locate, locate_all
+from runner.plan.data.tables.cells import Words
 from runner.plan.data.tables.columns import Columns
 from runner.plan.data.tables.conversions import PLAINLY, Reading, unknown_class
 from runner.plan.data.tables.header import DELIMITERS
@@ -37,6 +38,7 @@ from runner.plan.data.tables.parquet import (
 from runner.plan.data.tables.text_cache import read_selection, selection_of, text_names, text_read_once
 from runner.plan.data.tables.text_selection import TextColumns, as_tensor, placed
 from runner.plan.data.tables.text_table import place_in_text
+from runner.plan.data.text_arrays import class_numbers, entry_fault, shape_of_classes, words_of_array
 from runner.plan.memory import machine_memory
 
 __all__ = [
@@ -67,7 +69,7 @@ class ArrayFile:
     path: Path  # with links resolved
     key: str | None  # the array in a `.npz` or `.safetensors` file
     columns: Columns  # the columns of a table, without globs
-    reading: Reading = PLAINLY  # how a table is read
+    reading: Reading = PLAINLY  # how a table is read, or the classes of an array
     more: tuple[Path, ...] = ()  # further files of a table, whose rows follow
 
     @property
@@ -85,6 +87,16 @@ class ArrayFile:
     @property
     def is_table(self) -> bool:
         return self.is_text or self.suffix == ".parquet"
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the entries of an array in a file that is no table are classes."""
+        return not self.is_table and bool(self.reading.conversions)
+
+    @property
+    def column(self) -> str:
+        """The name of an array in a file that is no table, for its classes."""
+        return self.reading.conversions[0][0] if self.has_classes else self.key or self.path.name
 
     @property
     def name(self) -> str:
@@ -157,8 +169,11 @@ def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...
     """
     limit = machine_memory() if limit is None else limit
     if array.suffix in _OPENERS:
-        with _OPENERS[array.suffix](array.path, array.key) as (header, _):
-            shape, dtype = header.shape, header.dtype
+        header = header_of(array)
+        shape, dtype = header.shape, header.dtype
+        if header.text is not None or array.has_classes:
+            _check_size(array, header.bytes, limit)
+            shape, dtype = shape_of_classes(header, array.reading.of(array.column), array.name)
     elif array.is_text:
         numbers = _read_text(array, limit)
         shape, dtype = numbers.shape, numbers.torch_dtype
@@ -178,6 +193,8 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
     if array.suffix in _OPENERS:
         with _OPENERS[array.suffix](array.path, array.key) as (header, stream):
             _check_size(array, header.bytes, limit)
+            if header.text is not None or array.has_classes:
+                return class_numbers(header, stream, array.name, array.reading, array.column)
             tensor = read_values(header, stream, array.name)
     elif array.is_text:
         tensor = as_tensor(_read_text(array, limit))
@@ -186,6 +203,23 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
         _check_size(array, math.prod(shape) * dtype.itemsize, limit)
         tensor = read_parquet(array.paths, array.columns, array.reading)
     return widened(tensor, array.name)
+
+
+def header_of(array: ArrayFile) -> Header:
+    """The header of an array in a file that is no table. Raises as `describe`."""
+    with _OPENERS[array.suffix](array.path, array.key) as (header, _):
+        return header
+
+
+def array_words(array: ArrayFile, limit: int | None = None) -> Words:
+    """The entries of an array in a file that is no table, as texts.
+
+    Raises:
+        FileFault: as `describe`, or it holds neither text nor integers.
+    """
+    with _OPENERS[array.suffix](array.path, array.key) as (header, stream):
+        _check_size(array, header.bytes, machine_memory() if limit is None else limit)
+        return words_of_array(header, stream, array.name)
 
 
 def groups_of(array: ArrayFile) -> tuple[int, ...]:
@@ -248,6 +282,8 @@ def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
 def unknown_class_at(array: ArrayFile, column: str, row: int, word: str) -> FileFault:
     """The fault of a text that is not one of the classes of a column, by its row in all files."""
     fault = unknown_class(row, word, column, array.reading.of(column))
+    if not array.is_table:
+        return entry_fault(fault, word, array.name)
     if array.is_text:
         return placed(fault, column, selection_of(array.paths, array.columns, array.reading))
     file, row = _file_of(array, row)
@@ -298,7 +334,9 @@ def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -
                 check_part(part, dtype)
         return
     shape, kind = describe(array, sys.maxsize)
-    if not is_lossless(kind, dtype) and math.prod(shape) * kind.itemsize <= min(SCAN_BYTES, limit or SCAN_BYTES):
+    if (array.has_classes or not is_lossless(kind, dtype)) and math.prod(shape) * kind.itemsize <= min(
+        SCAN_BYTES, limit or SCAN_BYTES
+    ):
         cast(read(array, limit), dtype, array)
 
 

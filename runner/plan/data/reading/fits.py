@@ -6,7 +6,6 @@ The first source that asks for it gives it to the others. It becomes part of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy
 from runner.config import Config, DataDeclaration, rewritten
 from runner.faults import ConfigPath, Faults, PlacedFault
 from runner.language.text.arithmetic import Scalar
-from runner.plan.data.files import ArrayFile, FileFault, groups_of, unknown_class_at
+from runner.plan.data.files import ArrayFile, FileFault, array_words, groups_of, header_of, unknown_class_at
 from runner.plan.data.reading.source_tables import SourceTable, Wish, source_table
 from runner.plan.data.selection.of_source import select_source
 from runner.plan.data.selection.planning import columns_named
@@ -89,7 +88,7 @@ def _selected(
     if declared.select is None:
         return None
     path: ConfigPath = ("data", table.name)
-    arrays = {name: replace(table.array, columns=columns) for name, columns in table.columns.items()}
+    arrays = {name: table.array_of(name, table.array.reading) for name in table.columns}
     try:
         rows = _rows(table, memory)
     except FileFault as fault:
@@ -100,6 +99,8 @@ def _selected(
 
 def _rows(table: SourceTable, memory: int) -> int:
     """The number of rows of a table."""
+    if table.arrays:
+        return header_of(table.array).shape[0]
     if not table.array.is_text:
         return sum(groups_of(table.array))
     column = names_in(next(iter(table.columns.values())))[0]
@@ -141,7 +142,8 @@ def _fitted(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memo
     try:
         if wish.key == "fill":
             return _replacement(table, column, wish, rows, memory)
-        return sorted_classes(_distinct(table.array, column, rows, memory), column, table.array.path.name)
+        array = table.holding(column)
+        return sorted_classes(_distinct(array, column, rows, memory), column, array.path.name)
     except FileFault as fault:
         raise PlacedFault(wish.path, fault.message, fault.hint) from fault
 
@@ -192,7 +194,7 @@ def check_classes(array: ArrayFile, selection: Selection, memory: int) -> None:
     Raises:
         FileFault: one has another text; the message has its row.
     """
-    for column in names_in(array.columns):
+    for column in names_in(array.columns) if array.is_table else (array.column,):
         conversion = array.reading.of(column)
         if not conversion.classes:
             continue
@@ -205,6 +207,9 @@ def check_classes(array: ArrayFile, selection: Selection, memory: int) -> None:
 
 
 def _word_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[Words, int]]:
+    if not array.is_table:
+        yield array_words(array, memory), 0
+        return
     if array.is_text:
         cells = text_columns(array.paths, array.reading.dialect, [(column, True)], memory)[column, True]
         assert isinstance(cells, Words)

@@ -13,7 +13,7 @@ import numpy
 from runner.config import Dialect
 from runner.language.dtypes import dtype_name
 from runner.plan.data.arrays import array_names
-from runner.plan.data.files import ArrayFile, FileFault, describe, open_array, table_names
+from runner.plan.data.files import ArrayFile, FileFault, describe, header_of, open_array, table_names
 from runner.plan.data.raw_columns import raw_blocks
 from runner.plan.data.tables.byte_blocks import byte_blocks
 from runner.plan.data.tables.cells import BLANK, Array, is_usual_missing
@@ -107,8 +107,7 @@ def summarise(path: Path) -> FileSummary:
     if not array.is_table:
         texts = [path.name if key is None else f"{path.name}#{key}" for key in array_names(path)]
         found = [open_array(text, path.parent) for text in texts]
-        described = [(each.key, *describe(each)) for each in found]
-        return FileSummary(array, {}, arrays=tuple((key, shape, dtype_name(kind)) for key, shape, kind in described))
+        return FileSummary(array, {}, arrays=tuple((each.key, *_described(each)) for each in found))
     keys = _dialect(array) if array.is_text else {}
     array = replace(array, reading=Reading(Dialect(**keys)))
     columns = _columns(array, (BLANK,))
@@ -120,6 +119,14 @@ def summarise(path: Path) -> FileSummary:
         array = replace(array, reading=Reading(Dialect(**keys)))
         columns = _columns(array, array.reading.dialect.missing)
     return FileSummary(array, keys, tuple(columns))
+
+
+def _described(array: ArrayFile) -> tuple[tuple[int, ...], str]:
+    header = header_of(array)
+    if header.text is not None:
+        return header.shape, "text"
+    shape, dtype = describe(array)
+    return shape, dtype_name(dtype)
 
 
 def _columns(array: ArrayFile, absent: Sequence[str]) -> list[ColumnSummary]:
