@@ -55,7 +55,7 @@ def test_integer_classes_of_an_array_are_in_the_order_of_numbers(tmp_path: Path)
 def test_an_array_of_text_selects_rows_and_fits_to_them(tmp_path: Path) -> None:
     numpy.savez(tmp_path / "iris.npz", names=NAMES[:5], x=numpy.arange(5.0))
     both = "file: iris.npz, columns: {x: x, y: names}, select: \"names in ('setosa', 'versicolor')\""
-    config = SEEN.replace("  f =", "  label = y * 1\n  f =") + f"data: {{train: {{{both}"
+    config = SEEN.replace("  f = w * x", "  label = y / 1\n  f = w * (seen * label)") + f"data: {{train: {{{both}"
     row = rows_of(f"{config}, classes: {{y: sorted}}}}}}\n", tmp_path)[1]
     assert (row["seen"].tolist(), row["label"].tolist()) == ([1.0, 2.0, 3.0], [0, 1, 0])
     with pytest.raises(
