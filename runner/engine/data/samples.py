@@ -178,9 +178,9 @@ class GroupedSamples:
 
 
 class ColumnFault(CastFault):
-    """The dtype of a batch column cannot represent a value of its file."""
+    """A value of its file cannot be one of a batch column."""
 
-    def __init__(self, fault: CastFault, column: BatchColumn) -> None:
+    def __init__(self, fault: FileFault, column: BatchColumn) -> None:
         super().__init__(fault.message, fault.hint)
         self.path = column.dtype_path
 

@@ -318,12 +318,13 @@ def _column(
         if kind.is_complex and not dtype.is_complex:
             message = f"{array.name} is {dtype_name(kind)}, and {dtype_name(dtype)} would lose its imaginary part"
             raise PlacedFault((*path, "dtype", batch_name), message, "write a complex dtype")
-    dtype_path = (*path, "dtype", batch_name) if batch_name in declared.dtype else at
+    written: ConfigPath = (*path, "dtype", batch_name)  # `apply` declares the dtypes of the run, which no file writes
+    dtype_path = at if context.faults.document.node(written) is None else written
     if declared.select is None:
         try:
             check_cast(array, dtype, context.memory)
         except FileFault as fault:
-            raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
+            raise PlacedFault(at if fault.about_columns else dtype_path, fault.message, fault.hint) from fault
     read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
     taken = () if table is None else table.taken.get(batch_name, ())
     return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes, taken), shape[0]

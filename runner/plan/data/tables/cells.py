@@ -144,12 +144,14 @@ def first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: s
 def _instead(text: str, column: str, dialect: Dialect) -> str:
     """One thing to do about a cell that is not a number."""
     if is_usual_missing(text):
-        return f'write `missing: ["{text}"]`'
+        return f"add `{text}` to `missing`" if dialect.missing else f'write `missing: ["{text}"]`'
     if dialect.decimal == "." and _DECIMAL_COMMA.fullmatch(text):
         return 'write `decimal: ","`'
     if _DATE.fullmatch(text):
         return f"write `dates: {{{column}: days}}`"
-    if text.lower() in _BOOLEANS or text[:1].isdigit():
+    if text.lower() in _BOOLEANS:
+        return "write 0 and 1 for booleans among numbers"
+    if text[:1].isdigit():
         return "select other columns, or correct the cell"
     return f"write `classes: {{{column}: sorted}}` to number its texts, or select other columns"
 
