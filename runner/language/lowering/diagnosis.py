@@ -38,6 +38,13 @@ _OF_INTEGERS = re.compile(
 )
 """Messages of torch about floating-point numbers where an operation takes integers."""
 
+_OF_FLOATS = re.compile(
+    r"could not infer output dtype|input dtype should be either floating point or complex"
+    r"|only support(?:s)? floating point and complex dtypes"
+)
+"""Messages of torch about integers where an operation takes floating-point numbers."""
+
+_FLOATS_HINT = "convert it with `.to(float32)`, or give a batch column a floating `dtype`"
 _FIRST_ARE_INTEGERS = frozenset({"embedding", "embedding_bag", "one_hot"})
 _INTEGERS_BEFORE_LAST = frozenset({"index_add", "index_copy", "scatter", "scatter_add", "scatter_reduce"})
 
@@ -76,6 +83,10 @@ def explain(
         return LanguageError(message, "write it with a mask: `where(x > 0, x, 0)`", place, origin)
     message = _shapes(node, text, target, args) or torch_message(error)
     hint = error.hint if isinstance(error, OperandError) else _hint(message, target)
+    if _OF_FLOATS.search(message):
+        kinds = [dtype_name(value.dtype) for value in args if isinstance(value, Tensor)]
+        message = f"`{shown}` needs floating-point numbers, and its tensor is {kinds[0]}" if kinds else message
+        return LanguageError(message, _FLOATS_HINT, place, origin)
     if hint is None and _OF_INTEGERS.search(message) and any(_is_floating(value) for value in args):
         hint = _integers_hint(node)
     if not message.startswith(("shapes", "inner")):

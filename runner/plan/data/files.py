@@ -23,7 +23,8 @@ from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, locate, locate_all
 from runner.plan.data.tables.cells import Words
 from runner.plan.data.tables.columns import Columns
-from runner.plan.data.tables.conversions import PLAINLY, Reading, unknown_class
+from runner.plan.data.tables.conversions import PLAINLY, Conversion, Reading, unknown_class
+from runner.plan.data.tables.dates import moved_date
 from runner.plan.data.tables.header import DELIMITERS
 from runner.plan.data.tables.parquet import (
     Part,
@@ -97,6 +98,18 @@ class ArrayFile:
     def column(self) -> str:
         """The name of an array in a file that is no table, for its classes."""
         return self.reading.conversions[0][0] if self.has_classes else self.key or self.path.name
+
+    @property
+    def has_dates(self) -> bool:
+        return any(conversion.unit is not None for _, conversion in self.reading.conversions)
+
+    def conversions(self) -> list[Conversion]:
+        """The conversion of each column of a table."""
+        if self.is_text:
+            names = selection_of(self.paths, self.columns, self.reading).chosen
+        else:
+            names = names_in_parquet(self.paths, self.columns)
+        return [self.reading.of(name) for name in names]
 
     @property
     def name(self) -> str:
@@ -249,7 +262,12 @@ def cast(
     """
     found = first_misfit(values, dtype)
     if found is None:
-        return values.to(dtype)
+        rounded = moved_date(values, dtype, array.conversions()) if array.has_dates else None
+        if rounded is None:
+            return values.to(dtype)
+        index, message = rounded
+        place = _located(array, (index[0] if rows is None else rows[index[0]], *index[1:]), "a date")
+        raise CastFault(f"{place}, {message}", "declare it float64 under `dtype`")
     index, value, reason = found
     if rows is not None:
         index = (rows[index[0]], *index[1:])
@@ -323,13 +341,18 @@ def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -
     """
     if array.is_text:
         numbers = _read_text(array, machine_memory() if limit is None else limit)
-        if any(first_misfit(values, dtype) is not None for values in numbers.tensors()):
+        if array.has_dates or any(first_misfit(values, dtype) is not None for values in numbers.tensors()):
             cast(as_tensor(numbers), dtype, array)  # finds the first one by row
         return
     if size_of(array) > SCAN_BYTES:
         return
     if array.suffix == ".parquet":
-        if may_misfit(array.paths, array.columns, array.reading, dtype):
+        if array.has_dates:
+            for group in range(len(groups_of(array))):
+                start = sum(groups_of(array)[:group])
+                values = read_group(array, group)
+                cast(values, dtype, array, range(start, start + len(values)))
+        elif may_misfit(array.paths, array.columns, array.reading, dtype):
             for part in parquet_parts(array.paths, array.columns, array.reading):
                 check_part(part, dtype)
         return

@@ -5,7 +5,7 @@ The first source that asks for it gives it to the others. It becomes part of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,16 @@ from runner.plan.data.selection.planning import columns_named
 from runner.plan.data.selection.selection import Mask, Selection
 from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words
 from runner.plan.data.tables.columns import names_in
-from runner.plan.data.tables.conversions import Class, as_floating, class_codes, integer_of
+from runner.plan.data.tables.conversions import (
+    CellFault,
+    Class,
+    Conversion,
+    Reading,
+    as_floating,
+    class_codes,
+    converted,
+    integer_of,
+)
 from runner.plan.data.tables.parquet import column_parts
 from runner.plan.data.tables.parquet_cells import numbers_in, words_in
 from runner.plan.data.tables.text_cache import text_columns
@@ -73,12 +82,24 @@ def fitted(
 def fits_of(config: Config) -> dict[tuple[str, str], Any]:
     """What the sources of a resolved config took: `("classes", "y")` → classes, `("fill", "mass")` → a number."""
     found: dict[tuple[str, str], Any] = {}
+    others: dict[tuple[str, str], Any] = {}
     for declared in config.data.values():
         for key, words in _FITTED.items():
+            kind = "fill" if key == "fill" else "classes"
             for column, value in getattr(declared, key).items():
                 if value not in words:
-                    found.setdefault(("fill" if key == "fill" else "classes", column), value)
-    return found
+                    found.setdefault((kind, column), value)
+                    for name in _other_names(declared, column):
+                        others.setdefault((kind, name), value)
+    return others | found
+
+
+def _other_names(declared: DataDeclaration, name: str) -> Iterator[str]:
+    """The other name of a column: that of the batch column, or that in the file."""
+    spec = declared.columns.get(name)
+    if isinstance(spec, str):
+        yield spec
+    yield from (batch_name for batch_name, columns in declared.columns.items() if columns == name)
 
 
 def _selected(
@@ -132,7 +153,7 @@ def _fit(
             identity = ("fill" if wish.key == "fill" else "classes", wish.value, wish.written if alone else column)
             replaced = wish.written if alone or wish.written == column else column
             if identity not in known:
-                earlier = recorded.get((identity[0], replaced))
+                earlier = recorded.get((identity[0], replaced), recorded.get((identity[0], column)))
                 known[identity] = _fitted(table, column, wish, rows, memory) if earlier is None else earlier
             path = wish.path[:-1]
             values.setdefault((*path, wish.written), {})[replaced] = known[identity]
@@ -152,7 +173,7 @@ def sorted_classes(words: Iterable[str], column: str, file: str) -> tuple[Class,
     """The distinct texts of a column in order: by code point, or as integers if all are integers.
 
     Raises:
-        FileFault: there are none or too many, or they are numbers with a fraction.
+        FileFault: there are none or too many, they are numbers with a fraction, or two are the same integer.
     """
     found = sorted(set(words) - {BLANK})
     if not found:
@@ -162,12 +183,23 @@ def sorted_classes(words: Iterable[str], column: str, file: str) -> tuple[Class,
         raise FileFault(message, "choose another column, or list the classes")
     integers = [integer_of(word) for word in found]
     if None not in integers:
-        return tuple(sorted({number for number in integers if number is not None}))
+        _check_distinct(found, integers, column, file)
+        return tuple(sorted(number for number in integers if number is not None))
     if all(map(_is_number, found)):
         shown = next(word for word, number in zip(found, integers, strict=True) if number is None)
         message = f"the column `{column}` of {file} holds numbers such as {shown}, which are no classes"
         raise FileFault(message, "read it as numbers, or list the classes")
     return tuple(found)
+
+
+def _check_distinct(words: Sequence[str], integers: Sequence[int | None], column: str, file: str) -> None:
+    first: dict[int | None, str] = {}
+    for word, number in zip(words, integers, strict=True):
+        if first.setdefault(number, word) != word:
+            message = (
+                f"the column `{column}` of {file} holds `{first[number]}` and `{word}`, which are the same integer"
+            )
+            raise FileFault(message, "write it in one way, or list the classes")
 
 
 def _is_number(text: str) -> bool:
@@ -237,11 +269,25 @@ def _number_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[
             start += len(found[column])
 
 
+def _date_parts(table: SourceTable, column: str, unit: str, memory: int) -> Iterator[tuple[Numbers, int]]:
+    dialect = table.array.reading.dialect
+    absent = dialect.model_copy(update={"missing": (*dialect.missing, BLANK)})
+    reading = Reading(absent, ((column, Conversion(unit=unit)),))
+    for cells, start in _word_parts(table.array, column, memory):
+        try:
+            yield converted(cells, column, reading), start
+        except CellFault as fault:
+            shown = f"{table.array.path.name} holds `{cells.words[cells.codes[fault.row]]}` in the column `{column}`"
+            raise FileFault(f"{shown}, {fault.reason}", fault.hint) from fault
+
+
 def _replacement(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int) -> float:
     """The mean or the median of the numbers of a column that are there."""
     total, count = numpy.float64(0), 0
     kept: list[Array] = []
-    for cells, start in _number_parts(table.array, column, memory):
+    unit = next((each.value for each in table.wishes[column] if each.key == "dates"), None)
+    parts = _number_parts(table.array, column, memory) if unit is None else _date_parts(table, column, unit, memory)
+    for cells, start in parts:
         values = as_floating(cells).values
         values = values if rows is None else values[rows[start : start + len(values)]]
         values = values[~numpy.isnan(values)]

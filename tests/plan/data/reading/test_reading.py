@@ -236,3 +236,37 @@ def test_a_glob_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest
         (tmp_path / f"{number}.csv").touch()
     with pytest.raises(FileFault, match=r"the glob `\*.csv` matches more than 3 files"):
         locate_all("*.csv", tmp_path)
+
+
+@over("kind", ["csv", "parquet"])
+def test_missing_dates_are_filled_with_the_mean_date(tmp_path: Path, kind: str) -> None:
+    table = WINE.assign(day=[*WINE["day"][:3], None, WINE["day"][4]])
+    days = (pandas.to_datetime(table["day"]) - pandas.Timestamp("1970-01-01")).dt.days
+    source = f"file: {write(tmp_path, kind, table)}, columns: {{x: day}}, dates: {{x: days}}, dtype: {{x: float64}}"
+    assert seen(tmp_path, f"{source}, fill: {{x: mean}}").tolist() == days.fillna(days.mean()).tolist()
+
+
+@over("rows", [5, 150_000])
+def test_a_missing_number_is_missing_however_it_is_written(tmp_path: Path, rows: int) -> None:
+    cells = ["-999", "-999.0", " -9.99e2", "1.5", "-99"]
+    texts = [cells[row % 5] for row in range(rows)]
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{text},1\n" for text in texts), encoding="utf-8")
+    assert (tmp_path / "a.csv").stat().st_size > 1 << 20 or rows == 5  # pyarrow reads the large one
+    found = seen(tmp_path, "file: a.csv, columns: {x: x}, missing: [-999], fill: {x: 0.5}")
+    assert found.tolist() == pandas.to_numeric(pandas.Series(texts)).replace(-999.0, 0.5).tolist()
+    integers = "file: b.csv, columns: {x: x}, missing: [-999.0], fill: {x: 7}"
+    (tmp_path / "b.csv").write_text("x,y\n" + "-999,1\n4,1\n" * (rows // 2), encoding="utf-8")
+    assert seen(tmp_path, integers).tolist() == [7, 4] * (rows // 2)
+
+
+def test_a_run_gives_its_classes_under_the_name_of_the_column_and_of_the_batch(tmp_path: Path) -> None:
+    write(tmp_path, "csv")
+    steps = "optimizer: {{sgd: {{lr: 0}}}}\nsteps: {{epochs: 1}}\n"
+    text = SEEN + steps + "data: {{train: {{file: {}, columns: {{x: color}}, classes: {}}}}}\n"
+    (tmp_path / "first.yaml").write_text(text.format("wine.csv", "{color: [white, rosé, red]}"), encoding="utf-8")
+    run = runner.run(tmp_path / "first.yaml", runs_dir=tmp_path / "runs")
+    for classes in ("{x: sorted}", "{color: sorted}"):
+        again = f"from_run: {run.path}\n" + text.format("wine.csv", classes)
+        (tmp_path / "again.yaml").write_text(again, encoding="utf-8")
+        (declared,) = runner.compile(runner.load(tmp_path / "again.yaml")).config.data.values()
+        assert list(declared.classes.values()) == [("white", "rosé", "red")], classes
