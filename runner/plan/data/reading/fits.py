@@ -5,6 +5,7 @@ The first source that asks for it gives it to the others. It becomes part of the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def fitted(
             table = source_table(name, config.data[name], faults.document, folders, memory, named)
             if table is not None:
                 rows = _selected(table, config.data[name], scalars, faults, memory)
-                _fit(table, known, values, rows, memory, recorded)
+                _fit(table, known, values, rows, memory, recorded, faults)
         except PlacedFault as fault:
             faults.problems.append(fault.problem(faults.document))
     return config if faults.problems else rewritten(config, values)
@@ -144,6 +145,7 @@ def _fit(
     rows: Mask | None,
     memory: int,
     recorded: Mapping[tuple[str, str], Any],
+    faults: Faults,
 ) -> None:
     for column, wishes in table.wishes.items():
         for wish in wishes:
@@ -154,19 +156,40 @@ def _fit(
             replaced = wish.written if alone or wish.written == column else column
             if identity not in known:
                 earlier = recorded.get((identity[0], replaced), recorded.get((identity[0], column)))
-                known[identity] = _fitted(table, column, wish, rows, memory) if earlier is None else earlier
+                known[identity] = _fitted(table, column, wish, rows, memory, faults) if earlier is None else earlier
             path = wish.path[:-1]
             values.setdefault((*path, wish.written), {})[replaced] = known[identity]
 
 
-def _fitted(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int) -> Any:
+def _fitted(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int, faults: Faults) -> Any:
     try:
         if wish.key == "fill":
             return _replacement(table, column, wish, rows, memory)
         array = table.holding(column)
-        return sorted_classes(_distinct(array, column, rows, memory), column, array.path.name)
+        counts = _distinct(array, column, rows, memory)
+        classes = sorted_classes(counts, column, array.path.name)
     except FileFault as fault:
         raise PlacedFault(wish.path, fault.message, fault.hint) from fault
+    _warn_of_rare(counts, wish, faults)
+    return classes
+
+
+_RARE = 50
+"""A class with one row is probably a misspelling if a class has this many rows on average."""
+
+
+def _warn_of_rare(counts: Mapping[str, int], wish: Wish, faults: Faults) -> None:
+    """Warn of one class alone, and of a class with one row where the others have many."""
+    known = {word: count for word, count in counts.items() if word != BLANK}
+    if len(known) == 1:
+        (word,) = known
+        message = f"`{wish.written}` has one class, `{word[:40]}`: nothing can be learnt of it"
+        faults.warn(wish.path, message, "use rows of several classes, or leave the column out")
+        return
+    rare = next((word for word, count in sorted(known.items()) if count == 1), None)
+    if rare is not None and sum(known.values()) >= _RARE * len(known):
+        hint = "correct the text if it is misspelt, or list the classes"
+        faults.warn(wish.path, f"the class `{rare[:40]}` of `{wish.written}` has one row", hint)
 
 
 def sorted_classes(words: Iterable[str], column: str, file: str) -> tuple[Class, ...]:
@@ -210,11 +233,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _distinct(array: ArrayFile, column: str, rows: Mask | None, memory: int) -> set[str]:
-    found: set[str] = set()
+def _distinct(array: ArrayFile, column: str, rows: Mask | None, memory: int) -> Counter[str]:
+    """The texts of a column, and the number of rows of each."""
+    found: Counter[str] = Counter()
     for cells, start in _word_parts(array, column, memory):
         codes = cells.codes if rows is None else cells.codes[rows[start : start + len(cells.codes)]]
-        found.update(cells.words[code] for code in numpy.unique(codes).tolist())
+        distinct, counts = numpy.unique(codes, return_counts=True)
+        for code, count in zip(distinct.tolist(), counts.tolist(), strict=True):
+            found[cells.words[code]] += count
         if len(found) > MOST_CLASSES + 1:
             break
     return found
