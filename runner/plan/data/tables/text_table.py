@@ -263,11 +263,15 @@ class MixedKinds:
     def check(self, found: Mapping[Key, Found]) -> None:
         """Look at the next part. Raises `FileFault`."""
         for key, cells in found.items():
-            if isinstance(cells, Numbers) and cells.kind is not None:
-                kinds = self._kinds.setdefault(key, set())
-                kinds.add(cells.kind)
-                if _is_mixed(kinds):
-                    raise _mixed(key[0], self._paths)
+            if isinstance(cells, Numbers) and self.is_mixed(key, cells):
+                raise _mixed(key[0], self._paths)
+
+    def is_mixed(self, key: Key, cells: Numbers) -> bool:
+        """Whether a column has both, with the cells of its next part."""
+        kinds = self._kinds.setdefault(key, set())
+        if cells.kind is not None:
+            kinds.add(cells.kind)
+        return _is_mixed(kinds)
 
 
 def first_inexact(values: Array) -> int | None:
