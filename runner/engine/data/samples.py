@@ -71,7 +71,8 @@ class MemorySamples:
 
     def first_nan(self) -> Iterator[tuple[str, int]]:
         for name, column in self._columns.items():
-            if (column.is_floating_point() and column.dtype.itemsize > 1) or column.is_complex():
+            floating = column.is_floating_point() and column.dtype.itemsize > 1
+            if (floating or column.is_complex()) and bool(torch.isnan(column.sum())):  # infinities give NaN, too
                 found = column.isnan().reshape(len(column), -1).any(1)
                 if bool(found.any()):
                     yield name, int(found.nonzero()[0])

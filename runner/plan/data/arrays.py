@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
@@ -189,8 +190,8 @@ def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
     Raises:
         FileFault: the stream ends early.
     """
-    buffer = bytearray(header.bytes)
-    view, filled = memoryview(buffer), 0
+    buffer = numpy.empty(header.bytes, dtype=numpy.uint8)  # zeros, as of a bytearray, would be written first
+    view, filled = buffer.data, 0
     while filled < len(buffer):
         count = stream.readinto(view[filled:])  # type: ignore[attr-defined]  # all streams used here have it
         if not count:
@@ -199,12 +200,12 @@ def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
     return values_of(header, buffer)
 
 
-def values_of(header: Header, buffer: bytearray) -> Tensor:
+def values_of(header: Header, buffer: bytearray | NDArray[numpy.uint8]) -> Tensor:
     """The array of a header and its bytes; shares their memory if torch can use the layout."""
     if header.big_endian:
         width = header.dtype.itemsize // (2 if header.dtype.is_complex else 1)
         numpy.frombuffer(buffer, dtype=f"u{width}").byteswap(inplace=True)
-    if not buffer:
+    if not len(buffer):
         return torch.zeros(header.shape, dtype=header.dtype)
     if header.dtype == torch.bool:  # a file may have any byte, and torch needs 0 or 1
         return torch.frombuffer(buffer, dtype=torch.uint8).ne(0).reshape(header.shape)
