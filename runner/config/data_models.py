@@ -68,6 +68,7 @@ class DataDeclaration(Dialect):
     """Samples in files, drawn batch by batch."""
 
     noun: ClassVar[str] = "a data source"
+    like: Text | None = optional("Another data source, whose keys this one takes unless it writes them itself.")
     file: Text | None = optional(
         "File with the columns, relative to this config; a glob such as `part-*.parquet` reads several. "
         "Without it, each column names a file of its own."

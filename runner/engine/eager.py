@@ -164,7 +164,7 @@ def _bind(session: Session, position: int, instruction: Instruction, bind: Bind)
         case LoopEnd():
             return _keeping(session, position, _again(binding, instruction)), None
         case Break():
-            return _leave(binding, position, instruction), None
+            return _leave(session, position, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
 
@@ -253,14 +253,20 @@ def _again_pass(binding: Binding, instruction: LoopEnd, source: str) -> Jump:
     return run
 
 
-def _leave(binding: Binding, position: int, instruction: Break) -> Jump:
-    """Leave the loop. The rows of this iteration are its last, which the log keeps."""
+def _leave(session: Session, position: int, instruction: Break) -> Jump:
+    """Leave the loop. The rows of this iteration are its last, which the log keeps.
+
+    If it is the last loop, the state is kept as it is then.
+    """
+    binding = session.binding
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
     if instruction.patience is not None:
         is_now, exhausted = due, is_exhausted(binding, instruction.patience, position)
         due = lambda: is_now() and exhausted()  # noqa: E731
     state, end, loop = binding.state, instruction.exit, instruction.loops[-1]
     withheld, iterations, last = state.withheld, state.iterations, state.last
+    is_last = session.last_loop is not None and session.last_loop.loop == loop
+    save = session.checkpoint
 
     def run(position: int) -> int:
         if not due():
@@ -268,6 +274,9 @@ def _leave(binding: Binding, position: int, instruction: Break) -> Jump:
         iteration, rows = withheld.pop(loop, (0, []))
         if iteration == iterations[loop]:
             last.extend(rows)
+        state.position = end
+        if is_last:
+            save(KEPT)
         return end
 
     return run

@@ -13,7 +13,7 @@ import pyarrow.csv
 
 from runner.plan.data.dtypes import EXACT
 from runner.plan.data.tables.byte_blocks import Block
-from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words
+from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words, without_numbers
 from runner.plan.data.tables.header import WIDE, Layout
 
 Key = tuple[str, bool]
@@ -45,7 +45,7 @@ def convert(block: Block, layout: Layout, wanted: Mapping[Key, int]) -> dict[Key
         column = table.column(str(position))
         cells = _words(column) if key[1] else _numbers(column, unlike)
         if cells is not None:
-            found[key] = cells
+            found[key] = cells if isinstance(cells, Words) else without_numbers(cells, layout.dialect)
     absent = layout.dialect.missing
     if absent and BLANK not in absent and _has_blanks(block, layout):  # Python finds out which are blank
         found = {key: cells for key, cells in found.items() if isinstance(cells, Words) or cells.missing is None}

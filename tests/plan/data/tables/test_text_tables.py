@@ -262,9 +262,9 @@ def test_a_table_of_a_hundred_thousand_columns_is_read(tmp_path: Path) -> None:
     ("text", "expected", "dialect"),
     [
         ("-999\n2\n -999\n", [math.nan, 2, math.nan], {"missing": ("-999",)}),
-        ("1.5\n-999\n-999.0\n", [1.5, math.nan, -999.0], {"missing": ("-999",)}),
+        ("1.5\n-999\n-999.0\n-9.99e2\n", [1.5, math.nan, math.nan, math.nan], {"missing": ("-999",)}),
         ("inf\n1.5\n", [math.nan, 1.5], {"missing": ("inf",)}),
-        ("1\n2.5\n1.0\n01\n", [math.nan, 2.5, 1, 1], {"missing": ("1",)}),
+        ("1\n2.5\n1.0\n01\n", [math.nan, 2.5, math.nan, math.nan], {"missing": ("1",)}),
         ("-999\nNA\n1.5\n", [math.nan, math.nan, 1.5], {"missing": ("NA", "-999")}),
     ],
 )
