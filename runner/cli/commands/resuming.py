@@ -13,6 +13,7 @@ from runner.cli.commands.running import Watch, print_directory, reporting_direct
 from runner.cli.input.interruption import Interruption
 from runner.cli.input.options import Address, Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, On, Quiet, examples
 from runner.cli.input.requests import print_warnings
+from runner.cli.input.runs import check_no_point
 from runner.cli.output.progress import compile_progress
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def resume(
     """
     from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 
+    check_no_point(run, "steprun resume")
     sweep = resolved_sweep(run)
     if is_run(sweep, SWEEP_MANIFEST):
         from runner.cli.commands.sweeping import resume_points
