@@ -20,6 +20,7 @@ from runner.cli.input.options import (
     examples,
     reads_config,
 )
+from runner.cli.input.runs import check_no_point
 from runner.cli.output.printing import say, say_json
 from runner.errors import UsageError
 
@@ -144,6 +145,7 @@ def results(
     """Show the points of a sweep, the best first."""
     from runner.cli.output.results import print_results
 
+    check_no_point(directory, "steprun results")
     print_results(directory, by, best, group_by, as_csv, as_json)
 
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.cli.input.runs import check_no_point
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError, did_you_mean
 from runner.text import aligned, printable_line
@@ -32,7 +31,6 @@ def print_results(
     from runner.config.run_paths import resolved_sweep
     from runner.sweep.record.reading import open_sweep
 
-    check_no_point(directory, "steprun results")
     sweep = open_sweep(resolved_sweep(directory))
     table = sweep.table()
     objective = sweep.objective
