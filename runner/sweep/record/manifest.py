@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import sys
@@ -30,6 +31,7 @@ FIELDS: Mapping[str, Kind] = {
     "status": TEXT,
     "command": TEXTS,
     "name": TEXT,
+    "config": or_null(TEXT),
     "axes": mapping_of(Kind("a list", lambda value: isinstance(value, list)), "a mapping of lists"),
     "sampler": or_null(TEXT),
     "batch": COUNT,
@@ -47,6 +49,7 @@ FIELDS: Mapping[str, Kind] = {
 
 def opening(
     name: str,
+    config: str,
     axes: Mapping[str, Sequence[Any]],
     points: int,
     sampler: str | None,
@@ -56,7 +59,11 @@ def opening(
     folders: Sequence[Path],
     command: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """The manifest of a sweep that begins."""
+    """The manifest of a sweep that begins.
+
+    Args:
+        config: the text of its config.
+    """
     import torch
 
     import runner
@@ -65,6 +72,7 @@ def opening(
         "status": "running",
         "command": list(sys.argv if command is None else command),
         "name": name,
+        "config": digest(config),
         "axes": {path: list(values) for path, values in axes.items()},
         "sampler": sampler,
         "batch": batch,
@@ -82,6 +90,11 @@ def opening(
         "ended": None,
         "data_folders": [str(folder) for folder in folders],
     }
+
+
+def digest(config: str) -> str:
+    """The digest of a config's text, by which an edited one is found."""
+    return hashlib.sha256(config.encode()).hexdigest()
 
 
 def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
@@ -107,7 +120,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid JSON") from error
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
         raise UsageError(f"{path} is not the manifest of a sweep: it has no known status")
-    fault = fault_in(content, FIELDS)
+    fault = fault_in({"config": None, **content}, FIELDS)
     if fault is not None:
         raise UsageError(f"{path} is not the manifest of a sweep: {fault}")
     if content["status"] == "running" and not is_alive(content["process"]):
