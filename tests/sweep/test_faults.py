@@ -66,7 +66,9 @@ def test_an_objective_that_is_not_measured_is_said(
 
 
 def test_an_objective_that_is_nan_is_no_best(tmp_path: Path) -> None:
-    head = HEAD.replace("rate: 0.1", "rate: 0.1, sign: 1") + "metrics: {root: sqrt(sign * loss)}\non_nonfinite: ignore\n"
+    head = (
+        HEAD.replace("rate: 0.1", "rate: 0.1, sign: 1") + "metrics: {root: sqrt(sign * loss)}\non_nonfinite: ignore\n"
+    )
     config = written(tmp_path, "sweep: {grid: {sign: [1, -1]}, objective: {minimize: root}}\n", head)
     done = steprun("sweep", config, "--jobs", "1", cwd=tmp_path)
     assert "(point 0), 1 without a number `root`" in done.out, done.err
