@@ -23,6 +23,7 @@ from runner.plan.scalars import integer, number, scalar_constants
 from runner.sweep.choosing.objective import Objective, objective_of
 from runner.sweep.lanes.varying import varying
 from runner.sweep.points.identity import Identities
+from runner.sweep.points.placing import placed
 from runner.sweep.points.space import Point, Space, space_of, without_sweep
 from runner.sweep.points.task import Task
 
@@ -144,7 +145,7 @@ def _check_axes(base: Config, space: Space, allowed: Sequence[Path], limits: Pla
                 except ConfigError as error:
                     problems |= dict.fromkeys(_in_values(problem, choice) for problem in error.problems)
     if problems:
-        raise ConfigError(list(problems)[:MOST_PROBLEMS])
+        raise ConfigError(placed(space, problems)[:MOST_PROBLEMS])
 
 
 def _plain_numbers(

@@ -15,6 +15,7 @@ from runner.cli.commands.running import Watch, print_directory, reporting_direct
 from runner.cli.input.interruption import Interruption
 from runner.cli.input.options import Address, Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, On, Quiet, examples
 from runner.cli.input.requests import print_warnings
+from runner.cli.input.runs import check_no_point
 from runner.cli.output.progress import compile_progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 def register(application: typer.Typer) -> None:
     application.command(
-        epilog=examples("steprun resume runs/linear/latest", "steprun resume runs/linear/latest steps=2000"),
+        epilog=examples(
+            "steprun resume runs/linear/latest",
+            "steprun resume runs/linear/latest steps=2000",
+            "steprun resume sweeps/linear/latest seed=0..9",
+        ),
         short_help="Resume a run that was stopped, or make a finished one longer.",
     )(resume)
 
@@ -37,7 +42,9 @@ def resume(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KEY=VALUE", help="A larger count of the last loop of a finished run.", show_default=False
+            metavar="KEY=VALUE",
+            help="A larger count of the last loop of a finished run, or more values of an axis of a sweep.",
+            show_default=False,
         ),
     ] = None,
     allow: Allow = None,
@@ -51,6 +58,7 @@ def resume(
     retry: Annotated[
         str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points of a sweep.")] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
@@ -59,15 +67,16 @@ def resume(
 
     With a larger count, such as steps=2000 or steps.epochs=20, the last loop of a finished run goes on in a new run
     directory. The result has the same bits as that of a run that was never stopped, or that was longer at once.
-    Of a sweep, the points that have not ended run.
+    Of a sweep, the points that have not ended run. With more values of an axis, such as seed=0..9, further points run.
     """
     from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 
+    check_no_point(run, "steprun resume")
     sweep = resolved_sweep(run)
     if is_run(sweep, SWEEP_MANIFEST):
         from runner.cli.commands.sweeping import resume_points
 
-        resume_points(str(sweep), allow, jobs, retry, on, address, quiet, as_json)
+        resume_points(str(sweep), allow, jobs, retry, on, address, quiet, as_json, overrides or (), yes)
         return
     directory = resolved_run(run)
     longer = _lengthened(directory, overrides, allow, allow_changed_data) if overrides else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from runner.cli.input.options import (
     examples,
     reads_config,
 )
+from runner.cli.input.runs import check_no_point
 from runner.cli.output.printing import say, say_json
 from runner.errors import UsageError
 
@@ -144,6 +146,7 @@ def results(
     """Show the points of a sweep, the best first."""
     from runner.cli.output.results import print_results
 
+    check_no_point(directory, "steprun results")
     print_results(directory, by, best, group_by, as_csv, as_json)
 
 
@@ -156,12 +159,17 @@ def resume_points(
     address: str | None,
     quiet: bool,
     as_json: bool,
+    values: Sequence[str] = (),
+    yes: bool = False,
 ) -> None:
     """Run the points of a sweep that have not ended.
 
+    Args:
+        values: more values of its axes, and overrides of `sweep`.
     Raises:
-        UsageError: the sweep is finished, or another process runs it.
+        UsageError: another process runs the sweep, or the values leave out a point that it has.
     """
+    from runner.cli.input.axes import split_axes
     from runner.sweep.running import How, resume_sweep
 
     if retry not in (None, "failed"):
@@ -174,7 +182,8 @@ def resume_points(
         allowed=tuple(map(Path, allow or ())),
         command=["steprun", *sys.argv[1:]],
     )
-    plan, how = resume_sweep(Path(directory), how)
+    overrides, axes = split_axes(values)
+    plan, how = resume_sweep(Path(directory), how, yes or not values, axes, overrides)
     run_and_report(Path(directory), plan, how, quiet, as_json, retry is not None)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from runner.cli.input.completion import complete_config, complete_override
+from runner.cli.input.runs import config_path
 from runner.cli.output.faults import FORMAT_KEY, Format
 from runner.errors import UsageError
 
@@ -32,7 +33,7 @@ ConfigPath = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="A YAML config, or `-` for standard input.",
+        help="A YAML config, `-` for standard input, or a run.",
         autocompletion=complete_config,
         show_default=False,
     ),
@@ -145,10 +146,11 @@ def reads_config(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
         texts = {name: given.pop(f"max_{name}") for name in LIMITS}
+        config, folders = config_path(given.pop("config"))
         request = Request(
-            config=given.pop("config"),
+            config=config,
             overrides=(*(given.pop("overrides") or ()), *(given.pop("sets") or ())),
-            allow=tuple(given.pop("allow") or ()),
+            allow=(*(given.pop("allow") or ()), *folders),
             limits={name: amount(name, text) for name, text in texts.items() if text is not None},
         )
         command(request, **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import sys
@@ -28,6 +29,7 @@ FIELDS: Mapping[str, Kind] = {
     "status": TEXT,
     "command": TEXTS,
     "name": TEXT,
+    "config": or_null(TEXT),
     "axes": mapping_of(Kind("a list", lambda value: isinstance(value, list)), "a mapping of lists"),
     "sampler": or_null(TEXT),
     "batch": COUNT,
@@ -46,6 +48,7 @@ _SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and swee
 
 def opening(
     name: str,
+    config: str,
     axes: Mapping[str, Sequence[Any]],
     points: int,
     sampler: str | None,
@@ -55,7 +58,11 @@ def opening(
     folders: Sequence[Path],
     command: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """The manifest of a sweep that begins."""
+    """The manifest of a sweep that begins.
+
+    Args:
+        config: the text of its config.
+    """
     import torch
 
     import runner
@@ -64,6 +71,7 @@ def opening(
         "status": "running",
         "command": list(sys.argv if command is None else command),
         "name": name,
+        "config": digest(config),
         "axes": {path: list(values) for path, values in axes.items()},
         "sampler": sampler,
         "batch": batch,
@@ -81,6 +89,11 @@ def opening(
         "ended": None,
         "data_folders": [str(folder) for folder in folders],
     }
+
+
+def digest(config: str) -> str:
+    """The digest of a config's text, by which an edited one is found."""
+    return hashlib.sha256(config.encode()).hexdigest()
 
 
 def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
