@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from runner.engine import eager
-from runner.engine.lanes.choosing import Choosing
 from runner.engine.lanes.expectations import bind_step
+from runner.engine.lanes.operations.choosing import Choosing
+from runner.engine.lanes.operations.tensor import LaneTensor, handled_by
 from runner.engine.lanes.random import Drawing, Streams
 from runner.engine.lanes.starting import Lane, lane_state
-from runner.engine.lanes.tensor import LaneTensor, handled_by
 from runner.engine.lanes.watch import LaneWatch
 from runner.engine.rows import Row
 from runner.plan.plan import Plan

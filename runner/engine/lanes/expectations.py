@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from runner.engine import eager
-from runner.engine.lanes.alone import lane_of
+from runner.engine.lanes.operations.alone import lane_of
 from runner.engine.lanes.training import bind_train
 from runner.engine.lanes.watch import LaneWatch
 from runner.engine.session import Session

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from runner.engine.lanes.choosing import Choosing
 from runner.engine.lanes.data import LaneBatches
+from runner.engine.lanes.operations.choosing import Choosing
+from runner.engine.lanes.operations.tensor import LaneTensor
 from runner.engine.lanes.stepper import LaneStepper
-from runner.engine.lanes.tensor import LaneTensor
 from runner.engine.state import State, initial_state
 from runner.language.inference.inference import Bounds
 from runner.optim import RuleStepper, build
@@ -70,7 +70,7 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
         rates = [lane.rates[name] for lane in lanes if name in lane.rates]
         varied = torch.tensor(rates, dtype=torch.float64) if len(set(rates)) > 1 else None
         held = {each: state.parameters[each] for each in optimizer.parameters}
-        state.steppers[name] = LaneStepper(stepper.optimizer, held, schedules, varied, choosing)
+        state.steppers[name] = LaneStepper(stepper.optimizer, held, schedules, varied, choosing.exact)
     seeds = [lane.seed for lane in lanes]
     if len(set(seeds)) > 1:
         for name, source in plan.sources.items():

@@ -1,4 +1,4 @@
-"""`train` steps of lanes: the evaluation and its derivatives are recorded once, and then run again from the recording."""
+"""`train` steps of lanes: an evaluation and its derivatives are recorded once, and then run from the recording."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from runner.engine.lanes.tape import Replay, Tape
-from runner.engine.lanes.tensor import LaneTensor
+from runner.engine.lanes.operations.tape import Replay, Tape
+from runner.engine.lanes.operations.tensor import LaneTensor
 from runner.engine.session import Session
 from runner.engine.steps import steps
 from runner.engine.steps.autograd import Differentiate

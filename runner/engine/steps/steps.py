@@ -202,7 +202,7 @@ def train(
         look = session.watch.computed(binding, evaluation, loops)
     if argument.accumulate > 1:
         results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
-    elif compute is not None and scaled is None:
+    elif compute is not None and isinstance(differentiate, Differentiate):
         results = step.results(compute(differentiate), evaluation)
         step.look(look, results)
     else:

@@ -10,8 +10,8 @@ import pyarrow
 
 from runner.config import overridden
 from runner.engine.lanes.execute import Ran, run_lanes
+from runner.engine.lanes.operations.tensor import NotStackable
 from runner.engine.lanes.starting import Lane
-from runner.engine.lanes.tensor import NotStackable
 from runner.errors import SteprunError
 from runner.plan import Plan, compile
 from runner.plan.memory import limited_data

@@ -14,10 +14,10 @@ import runner
 from runner.catalogue import optimizers
 from runner.config import loads, overridden
 from runner.engine import initial_state
-from runner.engine.lanes.choosing import same_bits
 from runner.engine.lanes.execute import Ran, run_lanes
+from runner.engine.lanes.operations.same_bits import same_bits
+from runner.engine.lanes.operations.tensor import NotStackable
 from runner.engine.lanes.starting import Lane
-from runner.engine.lanes.tensor import NotStackable
 from runner.plan.checks.stackable import unstackable
 
 READING = ("adafactor",)

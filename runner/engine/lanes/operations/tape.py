@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.engine.lanes.tensor import LaneTensor
+from runner.engine.lanes.operations.tensor import LaneTensor
 
 LONGEST = 4096
 """The most operations of a recording; compiling the code of a longer one takes longer than choosing again."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.engine.lanes.tensor import LaneTensor
+from runner.engine.lanes.operations.tensor import LaneTensor
 
 aten = torch.ops.aten
 Args = tuple[Any, ...]

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.engine.lanes.alone import each
-from runner.engine.lanes.tensor import LaneTensor, NotStackable, stacked
-from runner.engine.lanes.together import VIEWS, Together, Unlike, pointwise, rule_for
+from runner.engine.lanes.operations.alone import each
+from runner.engine.lanes.operations.same_bits import same_bits
+from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable, stacked
+from runner.engine.lanes.operations.together import VIEWS, Together, Unlike, pointwise, rule_for
 
 aten = torch.ops.aten
 
@@ -209,13 +210,3 @@ def _alike(found: Any, wanted: Any, bits: bool = True) -> bool:
 def _layout(lanes: Tensor) -> list[int]:
     shape = lanes.shape[1:]
     return [stride for length, stride in zip(shape, lanes.stride()[1:], strict=True) if length > 1]
-
-
-def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors of one shape and dtype have equal elements, where NaN equals NaN and 0 differs from -0."""
-    if first.is_complex():
-        first, second = torch.view_as_real(first.resolve_conj()), torch.view_as_real(second.resolve_conj())
-    if not first.is_floating_point():
-        return torch.equal(first, second)
-    same = (first == second) & (first.signbit() == second.signbit()) | (first.isnan() & second.isnan())
-    return bool(same.all())
