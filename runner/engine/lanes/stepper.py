@@ -41,6 +41,7 @@ class LaneStepper:
     """
 
     __slots__ = (
+        "_counts",
         "_exact",
         "_kept",
         "_own",
@@ -66,6 +67,7 @@ class LaneStepper:
         self.steps = 0
         self.remembers = self.sums = False
         self._exact = exact
+        self._counts: dict[Any, float] = {}  # the steps of each parameter; torch's own counters are written on demand
         self._kept: set[Parameter] = set()
         self._together: dict[Hashable, bool] = {}  # whether that gives the bits of each lane alone
         self._own = rates is not None or _is_known(optimizer)
@@ -122,7 +124,10 @@ class LaneStepper:
 
     def state(self, name: str) -> Mapping[str, Any]:
         """The state of a parameter under torch's names; empty before its first step."""
-        found: Mapping[str, Any] = self.optimizer.state.get(self._parameters[name], {})
+        parameter = self._parameters[name]
+        found: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
+        if parameter in self._counts:
+            found["step"].fill_(self._counts[parameter])
         return found
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
@@ -160,8 +165,10 @@ class LaneStepper:
         names = ADAM if update is adam else MOMENTUM if options["momentum"] != 0 else ()
         t = 1.0
         if update is adam:
-            state["step"] = state.get("step", torch.zeros((), dtype=torch.get_default_dtype())) + 1
-            t = float(state["step"])
+            counter = state.get("step")
+            if counter is None:
+                counter = state["step"] = torch.zeros((), dtype=torch.get_default_dtype())
+            t = self._counts[parameter] = self._counts.get(parameter, float(counter)) + 1
         elif names and state.get(names[0]) is not None:
             t = 2.0  # any but the first
         found = []

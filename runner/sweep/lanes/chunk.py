@@ -43,6 +43,14 @@ class Chunk:
     alone: Sequence[Task] = field(default=())  # points that have to run alone, each with the reason
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plan of a chunk, and the point that it is of."""
+
+    plan: Plan
+    overrides: tuple[str, ...]
+
+
 def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -> Chunk:
     """Run some points as lanes.
 
@@ -79,10 +87,13 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
         return Chunk(alone=_alone(tasks, f"its lanes failed: {type(error).__name__}"))
     running = [task for task, _ in valid]
     seconds = (time.perf_counter() - began) / len(running)
-    return _result(work, plan, running, ran, seconds, invalid)
+    return _result(work, Planned(plan, tasks[0].overrides), running, ran, seconds, invalid)
 
 
-def _result(work: Work, plan: Plan, tasks: Sequence[Task], ran: Ran, seconds: float, invalid: Sequence[Task]) -> Chunk:
+def _result(
+    work: Work, planned: Planned, tasks: Sequence[Task], ran: Ran, seconds: float, invalid: Sequence[Task]
+) -> Chunk:
+    plan = planned.plan
     sound = [lane for lane, fine in enumerate(ran.sound) if fine]
     alone = [*invalid, *_alone([task for task, fine in zip(tasks, ran.sound, strict=True) if not fine], NOT_SOUND)]
     columns = [stored_column(column) for column in plan.columns]
@@ -90,7 +101,7 @@ def _result(work: Work, plan: Plan, tasks: Sequence[Task], ran: Ran, seconds: fl
         return Chunk(alone=alone)
     worst = None
     for lane in dict.fromkeys((sound[0], sound[-1])):
-        found = _difference(work, plan, tasks[lane], ran, lane, columns)
+        found = _difference(work, planned, tasks[lane], ran, lane, columns)
         if found is None:
             continue
         if work.exact:
@@ -118,15 +129,19 @@ def _result(work: Work, plan: Plan, tasks: Sequence[Task], ran: Ran, seconds: fl
     return Chunk(outcomes, columns, rows, weights_table(plan, ran, indices, sound), alone)
 
 
-def _difference(work: Work, plan: Plan, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]) -> str | None:
+def _difference(
+    work: Work, planned: Planned, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]
+) -> str | None:
+    work: Work, planned: Planned, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]
+) -> str | None:
     """How a lane differs from the same point run alone; None if every bit is equal."""
-    ended = run_point(work, task)
+    ended = run_point(work, task, planned.plan if task.overrides == planned.overrides else None)
     if ended.outcome.status != "finished" or ended.weights is None or ended.table is None:
         return "a run alone fails"
     own = rows_table(ran, columns, [task.index], [lane]).drop_columns(["point"])
     found = difference_between(own, ended.table)
     if found is None:
-        table = weights_table(plan, ran, [task.index], [lane])[1].drop_columns(["point"])
+        table = weights_table(planned.plan, ran, [task.index], [lane])[1].drop_columns(["point"])
         found = difference_between(table, ended.weights[1])
     return found
 

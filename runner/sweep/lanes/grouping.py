@@ -74,6 +74,7 @@ class Grouping:
     room: int | None = None
     alone: str | None = None
     _varying: Varying | None = None
+    _known: tuple[tuple[str, ...], Plan] | None = None  # the overrides of the last point that was planned
     _chunks: int = 0
 
     def grouped(self, tasks: Sequence[Task]) -> list[Task]:
@@ -106,10 +107,13 @@ class Grouping:
         return None if lanes_at_once(plan, self.room) >= FEWEST else "too much memory for several lanes"
 
     def _planned(self, task: Task) -> Plan | None:
-        try:
-            return compile(overridden(self.base, task.overrides), allowed=self.allowed, limits=self.limits)
-        except (SteprunError, MemoryError):
-            return None
+        if self._known is None or self._known[0] != task.overrides:
+            try:
+                config = overridden(self.base, task.overrides)
+                self._known = task.overrides, compile(config, allowed=self.allowed, limits=self.limits)
+            except (SteprunError, MemoryError):
+                return None
+        return self._known[1]
 
     def _cut(self, group: Sequence[Task]) -> list[Task]:
         """The tasks of a group in chunks of about equal size, at least one for each process."""

@@ -32,12 +32,13 @@ def rows_table(
     """
     count, rows = len(lanes), len(ran.numbers)
     batch = Batch(
-        list(ran.numbers) * count,
-        list(ran.steps) * count,
-        list(ran.paths) * count,
-        list(ran.iterations) * count,
+        ran.numbers,
+        ran.steps,
+        ran.paths,
+        ran.iterations,
         [_packed(stored, column, lanes) for stored, column in zip(columns, ran.columns, strict=True)],
-        0,
+        bytes=0,
+        runs=count,
     )
     points = pyarrow.array(numpy.repeat(numpy.array(indices, dtype=numpy.int64), rows))
     return with_points(table_of(batch, columns, schema_of(columns)), points)

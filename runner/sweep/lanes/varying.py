@@ -80,7 +80,7 @@ class Varying:
         rates: dict[str, float] = {}
         for name, text in texts.items():
             try:
-                rate = evaluate(text, scalars) if isinstance(text, str) else text
+                rate = scalars[text] if text in scalars else evaluate(text, scalars) if isinstance(text, str) else text
             except LanguageError:
                 return None
             if isinstance(rate, bool) or not (math.isfinite(rate) and rate >= 0):
