@@ -132,8 +132,6 @@ def _result(
 def _difference(
     work: Work, planned: Planned, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]
 ) -> str | None:
-    work: Work, planned: Planned, task: Task, ran: Ran, lane: int, columns: Sequence[StoredColumn]
-) -> str | None:
     """How a lane differs from the same point run alone; None if every bit is equal."""
     ended = run_point(work, task, planned.plan if task.overrides == planned.overrides else None)
     if ended.outcome.status != "finished" or ended.weights is None or ended.table is None:
