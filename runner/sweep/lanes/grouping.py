@@ -17,7 +17,7 @@ from runner.sweep.points.task import Task
 FEWEST = 4
 """The fewest points that are worth a chunk: two of its lanes also run alone, for comparison."""
 
-TOUCHED_BYTES = 64 << 20
+TOUCHED_BYTES = 32 << 20
 """Bytes that a step of a chunk touches at most; with more lanes the memory is read from outside the cache."""
 
 SPLIT_BYTES = 2 << 20
