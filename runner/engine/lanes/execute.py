@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -18,6 +18,8 @@ from runner.engine.lanes.random import Drawing, Streams
 from runner.engine.lanes.starting import Lane, lane_state
 from runner.engine.lanes.watch import LaneWatch
 from runner.engine.rows import Row
+from runner.engine.session import SaveCheckpoint
+from runner.engine.state import State
 from runner.plan.plan import Plan
 
 
@@ -43,7 +45,13 @@ class Ran:
 
 
 def run_lanes(
-    plan: Plan, lanes: Sequence[Lane], *, exact: bool = True, going_on: Callable[[], None] = lambda: None
+    plan: Plan,
+    lanes: Sequence[Lane],
+    *,
+    exact: bool = True,
+    going_on: Callable[[], None] = lambda: None,
+    restore: Callable[[State], None] | None = None,
+    keeping: Callable[[Plan, State], SaveCheckpoint] | None = None,
 ) -> Ran:
     """Run all lanes to the end.
 
@@ -51,6 +59,8 @@ def run_lanes(
         plan: the plan of the first lane, which `unstackable` refuses for no reason.
         exact: whether each lane must have the bits of the run alone.
         going_on: called after each row; what it raises ends the run.
+        restore: puts a new state of all lanes where they go on.
+        keeping: makes the function that saves the state of all lanes.
     Raises:
         NotStackable: an operation cannot be computed for lanes.
         RunError: some lane fails.
@@ -61,9 +71,12 @@ def run_lanes(
     with handled_by(choosing.run):
         state = lane_state(plan, lanes, choosing)
         streams.state = state
+        if restore is not None:
+            restore(state)
+        save = None if keeping is None else keeping(plan, state)
         watch = LaneWatch(plan, state, len(lanes))
         with Drawing(streams) if plan.random else nullcontext():
-            for row in eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind_step):
+            for row in eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind_step, checkpoint=save):
                 rows.append(row)
                 going_on()
         weights = {name: _stack_of(parameter, len(lanes)) for name, parameter in state.parameters.items()}
@@ -76,6 +89,23 @@ def run_lanes(
             weights,
             watch.sound_lanes().tolist(),
         )
+
+
+def first_rows(ran: Ran, count: int) -> Ran:
+    """The first rows of all lanes."""
+    columns = []
+    for column in ran.columns:
+        present = list(column.present)[:count]
+        values = None if column.values is None or not any(present) else column.values[:, : sum(present)]
+        columns.append(LaneColumn(values, present))
+    return replace(
+        ran,
+        numbers=ran.numbers[:count],
+        steps=ran.steps[:count],
+        paths=ran.paths[:count],
+        iterations=ran.iterations[:count],
+        columns=columns,
+    )
 
 
 def _column(values: Sequence[Tensor | None], lanes: int) -> LaneColumn:

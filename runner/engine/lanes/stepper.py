@@ -131,7 +131,12 @@ class LaneStepper:
         return found
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
-        raise NotStackable("a state is restored")
+        """Restore what `state` returned for each parameter, and the step count. Tensors are used without a copy."""
+        for name, entries in state.items():
+            parameter = self._parameters[name]
+            self.optimizer.state[parameter] = dict(entries)
+            self._counts.pop(parameter, None)
+        self.steps = steps
 
     def assign_state(self, name: str, entry: str, value: Tensor) -> None:
         """Replace an existing entry of a parameter's state. The tensor is used without a copy."""

@@ -30,9 +30,10 @@ MOST_LANES = 4096
 LEAST_LANES = 8
 
 ALONE = "no other point differs from it only in seed, learning rate or initial values"
-TIME_LIMIT = "--time-limit"
+FEW = f"fewer than {FEWEST} points go on together"
 OFF = "--lanes off"
-HALVING = "halving"
+DIED = "its lanes ended their process"
+LATE = "its lanes took longer than --time-limit"
 
 
 def touched_bytes(plan: Plan) -> int:
@@ -44,6 +45,11 @@ def touched_bytes(plan: Plan) -> int:
 def lane_bytes(plan: Plan) -> int:
     """Bytes of memory that each lane takes: its tensors, and its rows as they are collected and written."""
     return touched_bytes(plan) + 4 * plan.estimates.log
+
+
+def room_of(plan: Plan) -> int | None:
+    """Bytes of memory that a chunk of lanes may take; None for no limit."""
+    return None if plan.memory is None else plan.memory // 2
 
 
 def lanes_at_once(plan: Plan, room: int | None = None) -> int:
@@ -84,13 +90,15 @@ class Grouping:
         if self._varying is None:
             self._varying = varying(self.base, self.first)
         found: dict[tuple[object, ...], list[Task]] = {}
-        alone = [replace(task, alone=HALVING) for task in tasks if _is_rung(task)]
-        for task in (task for task in tasks if not _is_rung(task)):
+        alone: list[Task] = []
+        for task in tasks:
             own, shared = self._varying.split(task.overrides)
-            found.setdefault((tuple(sorted(own)), shared), []).append(task)
+            key = (tuple(sorted(own)), shared, task.rung, task.until, task.state is None)
+            found.setdefault(key, []).append(task)
         stacked: list[Task] = []
         for group in found.values():
-            reason = ALONE if len(group) < FEWEST else self._obstacle(group[0])
+            few = FEW if group[0].rung else ALONE
+            reason = few if len(group) < FEWEST else self._obstacle(group[0])
             if reason is not None:
                 alone += [replace(task, alone=reason) for task in group]
             else:
@@ -128,11 +136,6 @@ class Grouping:
             self._chunks += 1
             cut += [replace(task, chunk=self._chunks) for task in group[start : start + size]]
         return cut
-
-
-def _is_rung(task: Task) -> bool:
-    """Whether a point pauses, or goes on from a state."""
-    return task.until is not None or task.state is not None or task.rung > 0
 
 
 def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:
