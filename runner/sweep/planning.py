@@ -179,7 +179,7 @@ def _plain_numbers(base: Config, first: Mapping[str, Any], plan: Plans) -> Calla
 
     def plain(choice: Mapping[str, Any]) -> bool:
         own, shared = may_vary.split(Point(0, choice).overrides)
-        return not shared and may_vary.lane(planned, own) is not None
+        return not shared and not may_vary.in_expression(own) and may_vary.lane(planned, own) is not None
 
     return plain
 

@@ -17,6 +17,7 @@ from runner.plan import Plan, compile
 from runner.plan.memory import limited_data
 from runner.record.rows.storage import StoredColumn, stored_column
 from runner.sweep.lanes.comparing import difference_between
+from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.rows import recent_of, rows_table, statistics_of, weights_table
 from runner.sweep.lanes.states import LaneStates, go_on_together
 from runner.sweep.lanes.varying import varying
@@ -71,25 +72,32 @@ def run_chunk(work: Work, tasks: Sequence[Task], stopping: Callable[[], bool]) -
             raise Stopped
 
     try:
-        plan = compile(overridden(work.base, tasks[0].overrides), allowed=work.allowed, limits=work.limits)
+        plan = _planned(work, tasks[0])
         may_vary = varying(work.base, plan)
         valid: list[tuple[Task, Lane]] = []
         invalid: list[Task] = []
+        literals = Literals(plan)
         for task in tasks:
-            lane = may_vary.lane(plan, may_vary.split(task.overrides)[0])
-            if lane is None:
+            own = may_vary.split(task.overrides)[0]
+            lane = may_vary.lane(plan, own)
+            if lane is None or (may_vary.in_expression(own) and not _is_alike(work, task, literals)):
                 invalid.append(replace(task, chunk=0, alone=NOT_SOUND))
             else:
                 valid.append((task, lane))
         if not valid:
             return Chunk(alone=invalid)
-        part = None if tasks[0].until is None else cut(plan, tasks[0].until)
+        numbered, numbers = literals.inputs()
+        lanes = [
+            replace(lane, numbers={name: values[place] for name, values in numbers.items()})
+            for place, (_, lane) in enumerate(valid)
+        ]
+        part = None if tasks[0].until is None else cut(numbered, tasks[0].until)
         restore = go_on_together(work.directory, [task for task, _ in valid])
         states = LaneStates()
         with limited_data(plan.memory):
             ran = run_lanes(
-                plan if part is None else part,
-                [lane for _, lane in valid],
+                numbered if part is None else part,
+                lanes,
                 exact=work.exact,
                 going_on=go_on,
                 restore=restore,
@@ -179,6 +187,18 @@ def _difference(
         table = weights_table(planned.plan, ran, [task.index], [lane])[1].drop_columns(["point"])
         found = difference_between(table, ended.weights[1])
     return found
+
+
+def _is_alike(work: Work, task: Task, literals: Literals) -> bool:
+    """Whether the plan of a point differs only in numbers of the expression, which are added to `literals`."""
+    try:
+        return literals.add(_planned(work, task))
+    except SteprunError:
+        return False
+
+
+def _planned(work: Work, task: Task) -> Plan:
+    return compile(overridden(work.base, task.overrides), allowed=work.allowed, limits=work.limits)
 
 
 def _alone(tasks: Sequence[Task], reason: str) -> list[Task]:

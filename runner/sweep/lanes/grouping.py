@@ -11,6 +11,7 @@ from runner.errors import ConfigError, SteprunError
 from runner.plan import PlanLimits, compile
 from runner.plan.checks.stackable import unstackable
 from runner.plan.plan import Plan
+from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.varying import Varying, varying
 from runner.sweep.points.task import Task
 
@@ -29,8 +30,9 @@ ROWS_BYTES = 64 << 20
 MOST_LANES = 4096
 LEAST_LANES = 8
 
-ALONE = "no other point differs from it only in seed, learning rate or initial values"
+ALONE = "no other point differs from it only in what lanes may have of their own"
 FEW = f"fewer than {FEWEST} points go on together"
+NUMBER = "a number that changes more of the expression than itself"
 OFF = "--lanes off"
 DIED = "its lanes ended their process"
 LATE = "its lanes took longer than --time-limit"
@@ -98,15 +100,20 @@ class Grouping:
         stacked: list[Task] = []
         for group in found.values():
             few = FEW if group[0].rung else ALONE
-            reason = few if len(group) < FEWEST else self._obstacle(group[0])
+            reason = few if len(group) < FEWEST else self._obstacle(group)
             if reason is not None:
                 alone += [replace(task, alone=reason) for task in group]
             else:
                 stacked += self._cut(group)
         return stacked + alone
 
-    def _obstacle(self, task: Task) -> str | None:
-        plan = self._planned(task)
+    def _obstacle(self, group: Sequence[Task]) -> str | None:
+        assert self._varying is not None
+        if self._varying.in_expression(self._varying.split(group[0].overrides)[0]):
+            other, first = self._planned(group[-1]), self._planned(group[0])
+            if first is not None and other is not None and not Literals(first).add(other):
+                return NUMBER
+        plan = self._planned(group[0])
         if plan is None:
             return "its config is not valid"
         obstacle = unstackable(plan)
