@@ -133,7 +133,6 @@ expression: |
   loss = logsumexp(logits - margin, 1).mean() + decay * 0.5 * (w ** 2).sum()
 optimizer: {adam: {lr: rate}}
 steps: [{for_each: {data: train, epochs: 3, steps: [train]}}, {assign: {w: 0.5 * w + 0.1 * loss}}, {evaluate: valid}]
-log: {include: [loss, w, valid.loss]}
 """
 
 

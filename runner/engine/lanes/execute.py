@@ -27,7 +27,8 @@ from runner.plan.plan import Plan
 class LaneColumn:
     """One column of the rows of all lanes."""
 
-    values: Tensor | None  # (lanes, rows where it exists, *s), contiguous; None where it never exists
+    values: Tensor | Sequence[Tensor] | None
+    """`(lanes, rows where it exists, *s)`, or `(lanes, *s)` for each row if shapes differ; None if it never exists."""
     present: Sequence[bool]  # for each row
 
 
@@ -96,7 +97,9 @@ def first_rows(ran: Ran, count: int) -> Ran:
     columns = []
     for column in ran.columns:
         present = list(column.present)[:count]
-        values = None if column.values is None or not any(present) else column.values[:, : sum(present)]
+        values = column.values if any(present) else None
+        if values is not None:
+            values = values[:, : sum(present)] if isinstance(values, Tensor) else values[: sum(present)]
         columns.append(LaneColumn(values, present))
     return replace(
         ran,
@@ -114,7 +117,7 @@ def _column(values: Sequence[Tensor | None], lanes: int) -> LaneColumn:
     if not found:
         return LaneColumn(None, present)
     if any(value.shape != found[0].shape for value in found):
-        raise AssertionError("a column with rows of other shapes is refused while planning")
+        return LaneColumn(found, present)
     return LaneColumn(torch.stack(found, 1), present)
 
 

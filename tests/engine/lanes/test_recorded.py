@@ -31,7 +31,9 @@ expression: |
 DATA = """\
 parameters: {w: {shape: [4], init: {normal: {std: 0.5}}}}
 data: {train: {file: train.npz, columns: {x: x}, batch_size: 3, shuffle: SHUFFLE}}
-expression: loss = ((x * w).sum(1) ** 2).mean() * FACTOR
+expression: |
+  scores = (x * w).sum(1)
+  loss = (scores ** 2).mean() * FACTOR
 optimizer: {adam: {lr: 0.01}}
 steps: [{for_each: {data: train, epochs: 5, steps: [STEP]}}]
 """
