@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -77,7 +78,9 @@ def run_lanes(
         save = None if keeping is None else keeping(plan, state)
         watch = LaneWatch(plan, state, len(lanes))
         with Drawing(streams) if plan.random else nullcontext():
-            for row in eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind_step, checkpoint=save):
+            bind = partial(bind_step, draw=streams.draw)
+            run = eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind, checkpoint=save)
+            for row in run:
                 rows.append(row)
                 going_on()
         weights = {name: _stack_of(parameter, len(lanes)) for name, parameter in state.parameters.items()}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from runner.engine.lanes.operations.tensor import LaneTensor
+from runner.engine.lanes.operations.tensor import Handler, LaneTensor
 
 LONGEST = 4096
 """The most operations of a recording; compiling the code of a longer one takes longer than choosing again."""
@@ -28,10 +29,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         inputs: the memory of the inputs.
+        draw: computes an operation that draws random numbers, for each lane; the recording calls it again.
     """
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, inputs: Sequence[Tensor], draw: Handler) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._draw = draw
         self._inputs = [f"v{place}" for place in range(len(inputs))]
         self._known = {id(tensor): name for tensor, name in zip(inputs, self._inputs, strict=True)}
         self._held: list[Any] = list(inputs)  # an id is free again once its tensor is
@@ -43,29 +46,33 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded in func.tags and kwargs.get("generator") is None:
+            with _disable_current_modes():
+                found = self._draw(func, args, kwargs)
+            self._note(self._draw, (func, args, dict(kwargs)), {}, found)
+            return found
         if any(issubclass(kind, LaneTensor) for kind in types):
             assert LaneTensor.handler is not None
-            with self:  # the handler computes with plain tensors
+            with _disable_current_modes(), self:  # the handler computes with plain tensors
                 return LaneTensor.handler(func, args, kwargs)
         found = func(*args, **kwargs)
-        draws = torch.Tag.nondeterministic_seeded in func.tags or isinstance(found, LaneTensor)
-        if draws or len(self._lines) >= LONGEST:
+        if torch.Tag.nondeterministic_seeded in func.tags:
             self.complete = False
-        elif self.complete:
-            self._note(func, args, kwargs, found)
+        if isinstance(found, LaneTensor):  # of a mode that a random operation needs
+            self._note(_for_each(func, len(found.lanes)), args, kwargs, found)
+        else:
+            self._note(func._op, args, kwargs, found)
         return found
 
     def function(self, outputs: Sequence[Any]) -> Replay | None:
-        """The recording as a function; None if it is too long or draws random numbers.
+        """The recording as a function; None if it is too long, or if something cannot be recorded.
 
         Args:
             outputs: what it returns: tensors, tensors of lanes, and other values, which do not change.
         """
         if not self.complete:
             return None
-        returned = [
-            f"lanes({self._of(each.lanes)})" if isinstance(each, LaneTensor) else self._of(each) for each in outputs
-        ]
+        returned = [self._of(each) for each in outputs]
         lines = [*self._lines, f"return ({''.join(f'{each}, ' for each in returned)})"]
         text = f"def replay({''.join(f'{name}, ' for name in self._inputs)}):\n"
         text += "".join(f"    {line}\n" for line in _freeing(lines))
@@ -74,7 +81,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         replay: Any = names["replay"]
 
         def run(inputs: Sequence[Tensor]) -> tuple[Any, ...]:
-            with torch._C._AutoDispatchBelowAutograd():
+            with torch._C._AutoDispatchBelowAutograd(), _without_modes():
                 made: tuple[Any, ...] = replay(*inputs)
             return made
 
@@ -85,10 +92,20 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._known.get(id(tensor), self._inputs[0] if self._inputs else "") not in self._inputs
 
     def _note(self, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Any) -> None:
+        if len(self._lines) >= LONGEST:
+            self.complete = False
+        if not self.complete:
+            return
         given = [self._of(value) for value in args]
         given += [f"{name}={self._of(value)}" for name, value in kwargs.items()]
-        call = f"{self._constant(operation._op)}({', '.join(given)})"
-        self._lines.append(f"{self._targets(found)} = {call}")
+        call = f"{self._constant(operation)}({', '.join(given)})"
+        if isinstance(found, LaneTensor):
+            self._lines.append(f"{self._targets(found.lanes)} = {call}.lanes")
+        elif isinstance(found, list | tuple) and any(isinstance(each, LaneTensor) for each in found):
+            parts = [each.lanes if isinstance(each, LaneTensor) else each for each in found]
+            self._lines.append(f"{self._targets(parts)} = [getattr(each, 'lanes', each) for each in {call}]")
+        else:
+            self._lines.append(f"{self._targets(found)} = {call}")
 
     def _targets(self, found: Any) -> str:
         if isinstance(found, Tensor):
@@ -102,12 +119,16 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _of(self, value: Any) -> str:
         """A value in the code."""
+        if isinstance(value, LaneTensor):
+            return f"lanes({self._of(value.lanes)})"
         if isinstance(value, Tensor):
             known = self._known.get(id(value))
             return self._constant(value) if known is None else known
         if isinstance(value, list | tuple):
             items = "".join(f"{self._of(each)}, " for each in value)
             return f"[{items}]" if isinstance(value, list) else f"({items})"
+        if isinstance(value, dict):
+            return f"{{{''.join(f'{name!r}: {self._of(each)}, ' for name, each in value.items())}}}"
         if value is None or type(value) in (bool, int):
             return repr(value)
         return self._constant(value)
@@ -116,6 +137,16 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = f"c{id(value)}"
         self._fixed[name] = value  # which also keeps its id
         return name
+
+
+def _for_each(operation: Any, lanes: int) -> Callable[..., LaneTensor]:
+    """An operation that gives a tensor of its own to each lane."""
+    return lambda *args, **kwargs: LaneTensor(torch.stack([operation(*args, **kwargs)] * lanes))
+
+
+def _without_modes() -> AbstractContextManager[object]:
+    """The state in which the recorded operations ran: no mode handles them."""
+    return _disable_current_modes() if torch._C._len_torch_dispatch_stack() else nullcontext()
 
 
 def _freeing(lines: Sequence[str]) -> Iterator[str]:
