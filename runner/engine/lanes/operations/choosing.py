@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.engine.lanes.alone import each
-from runner.engine.lanes.tensor import LaneTensor, NotStackable, stacked
-from runner.engine.lanes.together import VIEWS, Together, Unlike, pointwise, rule_for
+from runner.engine.lanes.operations.alone import each
+from runner.engine.lanes.operations.same_bits import same_bits
+from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor, NotStackable, stacked
+from runner.engine.lanes.operations.together import VIEWS, Together, Unlike, pointwise, rule_for
 
 aten = torch.ops.aten
 
@@ -50,6 +51,12 @@ EXACT = frozenset(operation for name in _ROUNDED for kind in (name, name + "_") 
 _SCALED = frozenset(operation for name in ("add", "add_", "sub", "sub_", "rsub") for operation in _overloads(name))
 """Operations that are exact only without a factor."""
 
+_WITH_NUMBERS = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor})
+"""Operations of a tensor and a number of each lane."""
+
+_AS_ROUNDED = (torch.float32, torch.float64)
+"""Dtypes in which these operations round the number first; those of 16 bits compute with 32."""
+
 _REFUSED: Mapping[Any, str] = {
     aten._local_scalar_dense.default: "a number is read back from a tensor",
     aten.is_nonzero.default: "a number is read back from a tensor",
@@ -76,6 +83,8 @@ class Choosing:
         Raises:
             NotStackable: lanes cannot compute the operation.
         """
+        if any(isinstance(value, LaneNumber) for value in args):
+            return self._with_number(operation, args, kwargs)
         if operation in EXACT and not (operation in _SCALED and kwargs):
             return self._exact(operation, args, kwargs)
         view = VIEWS.get(operation)
@@ -88,6 +97,17 @@ class Choosing:
         if operation._schema.is_mutable:
             return self._written(operation, args, kwargs)
         return self._tried(operation, args, kwargs)
+
+    def _with_number(self, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """An operation of a tensor and a number, which torch rounds to the dtype of the tensor first."""
+        if operation is aten.detach.default:
+            return args[0]
+        others = [value for value in args if not isinstance(value, LaneNumber)]
+        if operation not in _WITH_NUMBERS or kwargs or len(others) != 1 or others[0].dtype not in _AS_ROUNDED:
+            raise NotStackable(f"{operation} reads a number that differs between runs")
+        dtype = others[0].dtype
+        given = [LaneTensor(value.lanes.to(dtype)) if isinstance(value, LaneNumber) else value for value in args]
+        return pointwise(operation, tuple(given), {})
 
     def _exact(self, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         writes = operation._schema.is_mutable
@@ -209,13 +229,3 @@ def _alike(found: Any, wanted: Any, bits: bool = True) -> bool:
 def _layout(lanes: Tensor) -> list[int]:
     shape = lanes.shape[1:]
     return [stride for length, stride in zip(shape, lanes.stride()[1:], strict=True) if length > 1]
-
-
-def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors of one shape and dtype have equal elements, where NaN equals NaN and 0 differs from -0."""
-    if first.is_complex():
-        first, second = torch.view_as_real(first.resolve_conj()), torch.view_as_real(second.resolve_conj())
-    if not first.is_floating_point():
-        return torch.equal(first, second)
-    same = (first == second) & (first.signbit() == second.signbit()) | (first.isnan() & second.isnan())
-    return bool(same.all())

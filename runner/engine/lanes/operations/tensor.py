@@ -71,6 +71,20 @@ class LaneTensor(Tensor):
         return LaneTensor.handler(operation, args, kwargs or {})
 
 
+class LaneNumber(LaneTensor):
+    """A number of each run, as `lanes`: float64 `(runs,)`. It has the place of a Python number in an operation.
+
+    Args:
+        dtype: a floating-point dtype, that of most tensors.
+    """
+
+    @staticmethod
+    def __new__(cls, lanes: Tensor, dtype: torch.dtype = torch.float32) -> LaneNumber:
+        made: LaneNumber = Tensor._make_wrapper_subclass(cls, (), dtype=dtype)
+        made.lanes = lanes
+        return made
+
+
 @contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
     """Use a handler for the operations on tensors of lanes."""

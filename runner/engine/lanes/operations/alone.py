@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.engine.lanes.tensor import LaneTensor, NotStackable, stacked
+from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable, stacked
 from runner.optim.updates import ALIGNMENT
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.engine.lanes.tensor import LaneTensor
+from runner.engine.lanes.operations.tensor import LaneTensor
 
 aten = torch.ops.aten
 Args = tuple[Any, ...]
@@ -20,6 +20,9 @@ Together = Callable[[Any, Args, Options], Any]
 _functorch: Any = torch._C._functorch  # has no types
 _INCLUDED = torch._C._dispatch_tls_local_include_set()
 _EXCLUDED = torch._C._dispatch_tls_local_exclude_set()
+_MODES = torch._C.DispatchKeySet(torch._C.DispatchKey.Python) | torch._C.DispatchKeySet(
+    torch._C.DispatchKey.PythonTLSSnapshot
+)
 
 
 class Unlike(Exception):
@@ -106,7 +109,8 @@ def _undisturbed() -> Iterator[None]:
     """The state in which `torch.vmap` works: a handler runs below autograd, where its dispatch keys are off."""
     _functorch._set_vmap_fallback_enabled(False)
     try:
-        with torch._C._ForceDispatchKeyGuard(_INCLUDED, _EXCLUDED), torch.no_grad():
+        included = _INCLUDED | _MODES if torch._C._len_torch_dispatch_stack() else _INCLUDED  # `Tape` is a mode
+        with torch._C._ForceDispatchKeyGuard(included, _EXCLUDED), torch.no_grad():
             yield
     finally:
         _functorch._set_vmap_fallback_enabled(True)
