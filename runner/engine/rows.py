@@ -102,6 +102,14 @@ class Row:
     def columns(self) -> tuple[Column, ...]:
         return self.layout.columns
 
+    def has(self, position: int) -> bool:
+        """Whether a column has a value. It splits no block into rows, so that it costs little."""
+        values = self._values
+        if values is None:
+            assert self.block is not None
+            return self.block.columns[position] is not None
+        return values[position] is not None
+
     def __getitem__(self, name: str) -> Tensor | None:
         return self.values[self.layout.position(name)]
 

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.record.console import RowPrinter
+    from runner.record.display.whole_rows import RowPrinter
     from runner.record.directory import create_run_directory
     from runner.record.listing import RunSummary, list_runs
     from runner.record.manifest import RunDescription, fingerprint, read_manifest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Recording": "recorder",
-    "RowPrinter": "console",
+    "RowPrinter": "display.whole_rows",
     "RowWriter": "rows.writer",
     "Run": "reading",
     "RunDescription": "manifest",

@@ -11,9 +11,23 @@ import typer
 
 from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
 from runner.cli.input.interruption import Interruption
-from runner.cli.input.options import Address, Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, On, Quiet, examples
+from runner.cli.input.options import (
+    Address,
+    Allow,
+    AsJson,
+    CheckpointEvery,
+    Columns,
+    FaultFormat,
+    Jobs,
+    On,
+    Quiet,
+    Rows,
+    examples,
+)
+from runner.cli.input.printed_rows import asked_rows
 from runner.cli.input.requests import print_warnings
 from runner.cli.output.progress import compile_progress
+from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.engine import Row
@@ -48,6 +62,8 @@ def resume(
     retry: Annotated[
         str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
     ] = None,
+    rows: Rows = None,
+    columns: Columns = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
@@ -60,8 +76,11 @@ def resume(
     """
     from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 
+    asked = asked_rows(rows, columns, quiet, as_json)
     sweep = resolved_sweep(run)
     if is_run(sweep, SWEEP_MANIFEST):
+        if rows is not None or columns is not None:
+            raise UsageError("--rows and --columns are for runs; a sweep prints no rows")
         from runner.cli.commands.sweeping import resume_points
 
         resume_points(str(sweep), allow, jobs, retry, on, address, quiet, as_json)
@@ -82,8 +101,9 @@ def resume(
         def prepare(plan: Plan) -> Watch:
             if report == "text":
                 print_warnings(plan.warnings)
+            printing = asked.printing(plan)
             stack.enter_context(reporting_directory(directory, as_json, quiet, lambda: began))
-            watch = stack.enter_context(watching(plan, quiet, as_json))
+            watch = stack.enter_context(watching(plan, asked, printing))
 
             def see(row: Row) -> None:
                 nonlocal began
