@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.record.display.whole_rows import RowPrinter
     from runner.record.directory import create_run_directory
+    from runner.record.display.whole_rows import RowPrinter
     from runner.record.listing import RunSummary, list_runs
     from runner.record.manifest import RunDescription, fingerprint, read_manifest
     from runner.record.reading import Run, open_run

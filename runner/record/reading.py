@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from runner.config import Config
     from runner.record.checkpoints.weights import Weights
+    from runner.record.display.figure import Figure
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -219,6 +220,22 @@ class Run:
         from runner.record.rows.frames import frame_of
 
         return frame_of(self.to_arrow(), self.columns)
+
+    def plot(self, *names: str, log: bool = False) -> Figure:
+        """A figure of columns over the rows, which a notebook shows; `figure.save("loss.svg")` writes it to a file.
+
+        Args:
+            names: names or globs of columns, as "loss" or "*.grad"; by default all values of one number. A tensor
+                is drawn as its Euclidean norm.
+            log: whether the scale of the values is logarithmic.
+        Raises:
+            UsageError: a name matches no column, or no column has a number to draw.
+        """
+        from runner.record.display.curves import curves_of, drawable
+        from runner.record.display.figure import Figure
+
+        curves, _ = drawable(curves_of(self.columns, self.parts, names), log=log)
+        return Figure(curves, log=log)
 
     def _column(self, name: str) -> Column:
         position = self._layout.positions.get(name)

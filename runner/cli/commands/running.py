@@ -210,7 +210,9 @@ def watching(plan: Plan, asked: Asked, printing: Printing | None) -> Iterator[Wa
             from runner.record.display.console import printer_of
 
             before = None if progress is None else progress.clear
-            watches.append(stack.enter_context(printer_of(plan, printing, sys.stdout, before)))
+            printer = printer_of(plan, printing, sys.stdout, before)
+            stack.callback(printer.close)
+            watches.append(printer)
         if progress is not None:
             watches.append(stack.enter_context(progress))
         yield _together(watches)

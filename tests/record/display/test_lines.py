@@ -171,7 +171,7 @@ def test_named_columns_are_shown_in_the_order_of_their_names() -> None:
 
 
 def test_a_name_that_is_no_column_is_an_error() -> None:
-    with pytest.raises(UsageError, match="`los` matches no column\n.*did you mean `loss`"):
+    with pytest.raises(UsageError, match=r"`los` matches no column\n.*did you mean `loss`"):
         plan_printing(plan_of("3"), None, ["loss", "los"])
     with pytest.raises(UsageError, match="`x\\.\\*` matches no column"):
         plan_printing(plan_of("3"), None, ["x.*"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import hypothesis.strategies as st
@@ -28,7 +29,7 @@ def test_lines_of_a_long_run_lie_apart_by_a_twentieth(total: int) -> None:
     assert found[0] == 0
     assert found[-1] == total - 1
     assert 20 <= len(found) <= 22
-    gaps = [later - earlier for earlier, later in zip(found, found[1:-1], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(found[:-1])]
     assert set(gaps) == {total // 20}
 
 
