@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runner.record.directory import create_run_directory
     from runner.record.display.whole_rows import RowPrinter
-    from runner.record.listing import RunSummary, list_runs
+    from runner.record.listing.runs import RunSummary, list_runs
     from runner.record.manifest import RunDescription, fingerprint, read_manifest
     from runner.record.reading import Run, open_run
     from runner.record.recorder import Recording, recording
@@ -27,10 +27,10 @@ _HOMES = {
     "RowWriter": "rows.writer",
     "Run": "reading",
     "RunDescription": "manifest",
-    "RunSummary": "listing",
+    "RunSummary": "listing.runs",
     "create_run_directory": "directory",
     "fingerprint": "manifest",
-    "list_runs": "listing",
+    "list_runs": "listing.runs",
     "open_run": "reading",
     "read_manifest": "manifest",
     "recording": "recorder",
