@@ -9,7 +9,7 @@ from typing import Self, TextIO
 
 from runner.engine.rows import Row
 from runner.plan.rows.columns import Column
-from runner.record.display.measures import GRADIENTS, Measure, fitting
+from runner.record.display.measures import Measure, fitting
 from runner.record.display.places import place_of
 from runner.record.display.spread import Spread
 from runner.record.display.styles import DIM, styler, wants_color
@@ -66,7 +66,7 @@ class LinePrinter:
         fits_all = shown is not None and not stream.isatty()
         self._measures = list(measures) if fits_all else fitting(measures, room)
         self._note = _left_out(len(measures) - len(self._measures), named=shown is not None)
-        deciding = [measure for measure in self._measures if measure.heading != GRADIENTS]
+        deciding = [measure for measure in self._measures if measure.decides]
         self._deciding = tuple(deciding or self._measures)
         self._whole = RowText(columns, width, color, shown, None if shown is not None else MOST_WHOLE)
         self._last: Row | None = None
@@ -120,5 +120,5 @@ def _left_out(count: int, *, named: bool) -> str:
     """A line about the measures that do not fit; empty if all do."""
     if not count:
         return ""
-    advice = "name fewer, or use a wider terminal" if named else "name those to show with --columns"
-    return f"no room for {counted(count, 'more column')}: {advice}\n"
+    advice = "name fewer, or widen the terminal" if named else "--columns shows them"
+    return f"{counted(count, 'more column')}: {advice}\n"

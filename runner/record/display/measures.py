@@ -23,6 +23,7 @@ class Measure:
     heading: str
     positions: tuple[int, ...]
     is_norm: bool = False
+    decides: bool = True  # whether a step computes it, so that a row with it has a line; weights and gradients last
 
     @property
     def width(self) -> int:
@@ -43,9 +44,10 @@ class Measure:
 
 def measure_of(position: int, column: Column) -> Measure:
     """A column as it is if it is one number, or else its norm, `|w|`."""
+    decides = column.role in ("value", "norm")
     if column.elements == 1:
-        return Measure(column.name, (position,))
-    return Measure(f"|{column.name}|", (position,), is_norm=True)
+        return Measure(column.name, (position,), decides=decides)
+    return Measure(f"|{column.name}|", (position,), is_norm=True, decides=decides)
 
 
 def measures_of(columns: Sequence[Column], objectives: Sequence[str]) -> list[Measure]:
@@ -66,7 +68,7 @@ def measures_of(columns: Sequence[Column], objectives: Sequence[str]) -> list[Me
     found = [measure_of(*entry) for entry in sorted(values, key=rank)]
     gradients = tuple(position for position, column in enumerate(columns) if column.role == "gradient")
     if gradients:
-        found.append(Measure(GRADIENTS, gradients, is_norm=True))
+        found.append(Measure(GRADIENTS, gradients, is_norm=True, decides=False))
     return found + [measure_of(*entry) for entry in single if entry[1].role == "weight"]
 
 
