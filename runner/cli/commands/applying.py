@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from runner.cli.input.options import Allow, FaultFormat, amount, examples
+from runner.cli.input.options import Allow, FaultFormat, amount, examples, names_in
 from runner.cli.input.runs import run_path
 from runner.cli.output.printing import say
 from runner.cli.output.progress import INTERVAL, PATIENCE, can_draw
@@ -32,7 +32,10 @@ def register(application: typer.Typer) -> None:
 def apply(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
     values: Annotated[
-        str, typer.Option("--values", metavar="NAMES", help="Named values, with commas.", show_default=False)
+        list[str],
+        typer.Option(
+            "--values", metavar="NAMES", help="Named values, with commas. May be repeated.", show_default=False
+        ),
     ],
     to: Annotated[
         str,
@@ -54,8 +57,13 @@ def apply(
         ),
     ] = None,
     columns: Annotated[
-        str | None,
-        typer.Option("--columns", metavar="NAMES", help="Columns of the file to copy.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            "--columns",
+            metavar="NAMES",
+            help="Columns of the file to copy, with commas. May be repeated.",
+            show_default=False,
+        ),
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -102,10 +110,10 @@ def apply(
     from runner.record.apply.applying import apply as apply_run
 
     request = Request(
-        values=_names(values),
+        values=tuple(names_in(values) or ()),
         to=to,
         data=tuple(data or ()),
-        columns=_names(columns or ""),
+        columns=tuple(names_in(columns) or ()),
         classes=tuple(classes or ()),
         at=at,
         device=device,
@@ -122,10 +130,6 @@ def apply(
             bar.clear()
     if not quiet:
         say(f"{counted(samples, 'sample')}: {'standard output' if to == '-' else to}", err=True)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 class SampleBar:
