@@ -80,6 +80,24 @@ def test_what_is_not_there_is_an_error(folder: Path, arguments: list[str], messa
     assert done.err == f"steprun\n      {message}"
 
 
+def test_control_characters_of_a_folder_do_not_reach_the_terminal(folder: Path) -> None:
+    (folder / "runs" / "\x1b[2J").symlink_to(folder / "runs" / "descent")
+    done = steprun("plot", "runs/\x1b[2J/latest", "loss", cwd=folder, environment=SIZE)
+    (folder / "runs" / "\x1b[2J").unlink()
+    assert done.code == 0
+    assert "runs/\N{REPLACEMENT CHARACTER}[2J/" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_gaps_and_curves_without_a_point_are_reported(folder: Path) -> None:
+    (folder / "blow.yaml").write_text(DESCENT.replace("0.1", "1e30") + "on_nonfinite: ignore\n")
+    assert steprun("blow.yaml", "-q", cwd=folder).code == 0
+    done = steprun("plot", "runs/blow", "w.grad", "loss", cwd=folder, environment=SIZE)
+    assert (done.code, done.err) == (0, "")  # both have a finite value in the first row
+    done = steprun("plot", "runs/blow", "--log", "w", "loss", cwd=folder, environment=SIZE)
+    assert done.code == 0
+
+
 def test_without_plotext_the_message_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotext", None)
     done = steprun("plot", "runs/descent", "loss", cwd=folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runner.cli.output.printing import say
 from runner.errors import Problem, UsageError
 from runner.record.display.styles import wants_color
-from runner.text import counted, shortened
+from runner.text import counted, printable_line, shortened
 
 if TYPE_CHECKING:
     from runner.record.display.curves import Curve
@@ -47,7 +47,7 @@ def plot_curves(curves: Sequence[Curve], *, log: bool, title: str) -> None:
     plotext.theme("clear")
     plotext.plot_size(width, height)
     plotext.limit_size(False, False)
-    plotext.title(shortened(title, width))
+    plotext.title(shortened(printable_line(title), width))
     plotext.xlabel("row")
     if log:
         plotext.yscale("log")
