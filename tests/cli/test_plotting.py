@@ -59,14 +59,6 @@ def test_several_curves_have_a_letter_each(folder: Path) -> None:
     assert "bb |w|" in text
 
 
-@pytest.mark.slow
-def test_a_point_of_a_sweep_is_plotted(folder: Path) -> None:
-    assert steprun("sweep", "descent.yaml", "steps=2,3", "-q", "-j", "1", cwd=folder).code == 0
-    done = steprun("plot", "sweeps/descent/latest#1", "loss", cwd=folder, environment=SIZE)
-    assert (done.code, done.err) == (0, "")
-    assert done.out.splitlines()[-2].split()[-1] == "3"
-
-
 @over(
     ("arguments", "message"),
     [

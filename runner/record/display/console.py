@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TextIO, get_args
+from typing import Literal, TextIO
 
 from runner.errors import Problem, UsageError
 from runner.plan import Plan
@@ -18,7 +18,6 @@ from runner.record.display.tensors import expected_lines
 from runner.record.display.whole_rows import RowPrinter
 
 Rows = Literal["full", "lines", "none"]
-ROWS: tuple[Rows, ...] = get_args(Rows)
 
 MOST_LINES = 48
 """The most lines of a run whose rows are printed whole unless asked otherwise."""
