@@ -17,6 +17,7 @@ from runner.cli.commands import (
     gradients,
     history,
     inspection,
+    plotting,
     reference,
     resuming,
     running,
@@ -149,6 +150,7 @@ for module in (
     gradients,
     reference,
     history,
+    plotting,
     sweeping,
 ):
     module.register(application)

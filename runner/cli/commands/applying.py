@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from runner.cli.input.options import Allow, FaultFormat, amount, examples
+from runner.cli.input.options import Allow, FaultFormat, amount, examples, names_in
 from runner.cli.input.runs import run_path
 from runner.cli.output.printing import say
 from runner.cli.output.progress import INTERVAL, PATIENCE, can_draw
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from runner.cli.output.bar import Bar
 
 Values = Annotated[
-    str, typer.Option("--values", metavar="NAMES", help="Named values, with commas.", show_default=False)
+    list[str],
+    typer.Option("--values", metavar="NAMES", help="Named values, with commas. May be repeated.", show_default=False),
 ]
 To = Annotated[
     str,
@@ -41,8 +42,13 @@ Data = Annotated[
     ),
 ]
 Columns = Annotated[
-    str | None,
-    typer.Option("--columns", metavar="NAMES", help="Columns of the file to copy.", show_default=False),
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="NAMES",
+        help="Columns of the file to copy, with commas. May be repeated.",
+        show_default=False,
+    ),
 ]
 Classes = Annotated[
     list[str] | None,
@@ -112,10 +118,10 @@ def apply(
     from runner.record.apply.applying import apply as apply_run
 
     request = Request(
-        values=_names(values),
+        values=tuple(names_in(values) or ()),
         to=to,
         data=tuple(data or ()),
-        columns=_names(columns or ""),
+        columns=tuple(names_in(columns) or ()),
         classes=tuple(classes or ()),
         at=at,
         device=device,
@@ -132,10 +138,6 @@ def apply(
             bar.clear()
     if not quiet:
         say(f"{counted(samples, 'sample')}: {'standard output' if to == '-' else to}", err=True)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 class SampleBar:

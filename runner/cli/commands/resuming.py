@@ -13,10 +13,24 @@ import typer
 
 from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
 from runner.cli.input.interruption import Interruption
-from runner.cli.input.options import Address, Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, On, Quiet, examples
+from runner.cli.input.options import (
+    Address,
+    Allow,
+    AsJson,
+    CheckpointEvery,
+    Columns,
+    FaultFormat,
+    Jobs,
+    On,
+    Quiet,
+    Rows,
+    examples,
+)
+from runner.cli.input.printed_rows import Asked, asked_rows
 from runner.cli.input.requests import print_warnings
 from runner.cli.input.runs import check_no_point
 from runner.cli.output.progress import compile_progress
+from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.engine import Row
@@ -59,6 +73,8 @@ def resume(
         str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points of a sweep.")] = False,
+    rows: Rows = None,
+    columns: Columns = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
@@ -72,8 +88,11 @@ def resume(
     from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 
     check_no_point(run, "steprun resume")
+    asked = asked_rows(rows, columns, quiet, as_json)
     sweep = resolved_sweep(run)
     if is_run(sweep, SWEEP_MANIFEST):
+        if rows is not None or columns is not None:
+            raise UsageError("--rows and --columns are for runs; a sweep prints no rows")
         from runner.cli.commands.sweeping import resume_points
 
         resume_points(str(sweep), allow, jobs, retry, on, address, quiet, as_json, overrides or (), yes)
@@ -83,7 +102,7 @@ def resume(
     if longer is not None:
         directory = longer.make_directory(datetime.now())
     with ExitStack() as stack:
-        prepare = _preparing(stack, directory, quiet, as_json, report)
+        prepare = _preparing(stack, directory, asked, quiet, as_json, report)
         stop = stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on"))
         given: Any = {
             "checkpoint_every": checkpoint_every,
@@ -103,15 +122,18 @@ def resume(
     print_directory(directory, quiet, as_json)
 
 
-def _preparing(stack: ExitStack, directory: Path, quiet: bool, as_json: bool, report: str) -> Callable[[Plan], Watch]:
+def _preparing(
+    stack: ExitStack, directory: Path, asked: Asked, quiet: bool, as_json: bool, report: str
+) -> Callable[[Plan], Watch]:
     """A function that opens the output of a run when its plan is known, and returns the watch of its rows."""
     began = False  # whether a row was computed
 
     def prepare(plan: Plan) -> Watch:
         if report == "text":
             print_warnings(plan.warnings)
+        printing = asked.printing(plan)
         stack.enter_context(reporting_directory(directory, as_json, quiet, lambda: began))
-        watch = stack.enter_context(watching(plan, quiet, as_json))
+        watch = stack.enter_context(watching(plan, asked, printing))
 
         def see(row: Row) -> None:
             nonlocal began

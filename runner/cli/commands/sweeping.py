@@ -19,6 +19,7 @@ from runner.cli.input.options import (
     Request,
     SweepsDir,
     examples,
+    names_in,
     reads_config,
 )
 from runner.cli.input.runs import check_no_point
@@ -136,8 +137,10 @@ def results(
     ] = None,
     best: Annotated[int | None, typer.Option("--best", metavar="N", min=1, help="Show only the N best points.")] = None,
     group_by: Annotated[
-        str | None,
-        typer.Option("--group-by", metavar="AXES", help="Show mean ± deviation for each value of these axes."),
+        list[str] | None,
+        typer.Option(
+            "--group-by", metavar="AXES", help="Show mean ± deviation for each value of these axes. May be repeated."
+        ),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
     as_json: Json = False,
@@ -147,7 +150,7 @@ def results(
     from runner.cli.output.results import print_results
 
     check_no_point(directory, "steprun results")
-    print_results(directory, by, best, group_by, as_csv, as_json)
+    print_results(directory, by, best, names_in(group_by), as_csv, as_json)
 
 
 def resume_points(

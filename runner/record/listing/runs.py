@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from runner.errors import UsageError
 from runner.record.directory import ROWS_FOLDER
 from runner.record.manifest import read_manifest
 from runner.safe_files import Folder
+
+UNREADABLE = "unreadable"
+"""The status of a run whose manifest cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,25 @@ class RunSummary:
         return {name: getattr(self, name) for name in self.__slots__} | {"path": str(self.path)}
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recorded run with its manifest."""
+
+    summary: RunSummary
+    manifest: Mapping[str, Any]  # empty if it is unreadable
+
+
 def list_runs(runs_dir: str | Path = "runs", name: str | None = None) -> list[RunSummary]:
     """The runs in `runs_dir`, newest first; only those named `name` if it is given.
+
+    Raises:
+        UsageError: the folder does not exist.
+    """
+    return [run.summary for run in recorded_runs(runs_dir, name)]
+
+
+def recorded_runs(runs_dir: str | Path = "runs", name: str | None = None) -> list[Recorded]:
+    """The runs that `list_runs` lists, each with its manifest.
 
     Raises:
         UsageError: the folder does not exist.
@@ -41,8 +61,8 @@ def list_runs(runs_dir: str | Path = "runs", name: str | None = None) -> list[Ru
     folder = Path(runs_dir)
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
-    runs = [_summary(directory) for directory in _directories(folder, name)]
-    return sorted(runs, key=lambda run: run.path.name, reverse=True)
+    runs = [_recorded(directory) for directory in _directories(folder, name)]
+    return sorted(runs, key=lambda run: run.summary.path.name, reverse=True)
 
 
 def _directories(folder: Path, name: str | None) -> Iterator[Path]:
@@ -61,15 +81,16 @@ def _entries(folder: Path) -> list[Path]:
     return [folder / name for name in names if os.path.isdir(folder / name)]
 
 
-def _summary(directory: Path) -> RunSummary:
+def _recorded(directory: Path) -> Recorded:
     name = directory.parent.name
     try:
         manifest = read_manifest(directory)
     except UsageError as error:
-        return RunSummary(directory, name, "unreadable", None, None, None, error.problems[0].message)
+        message = error.problems[0].message
+        return Recorded(RunSummary(directory, name, UNREADABLE, None, None, None, message), {})
     rows = manifest.get("rows")
     failure = manifest.get("failure")
-    return RunSummary(
+    summary = RunSummary(
         path=directory,
         name=name,
         status=manifest["status"],
@@ -78,6 +99,7 @@ def _summary(directory: Path) -> RunSummary:
         rows=_rows_on_disk(directory) if rows is None else rows,
         failure=failure["problems"][0]["message"] if failure and failure["problems"] else None,
     )
+    return Recorded(summary, manifest)
 
 
 def _rows_on_disk(directory: Path) -> int | None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 
 from runner.engine.rows import Row
 from runner.plan.rows.columns import Column
-from runner.record.console import RowPrinter, wants_color
+from runner.record.display.styles import wants_color
+from runner.record.display.whole_rows import RowPrinter
 from tests.effort import tried
 from tests.record.building import LINEAR, linear_rows, rows_of
 
@@ -44,12 +45,12 @@ def test_rows_print_as_the_notebook_prints_its_tensors() -> None:
     )
     assert printed(rows).splitlines() == [
         "row 0  1.repeat[0].train",
-        "  x1     tensor([100.])   .grad  None",
-        "  x2     tensor([200.])   .grad  None",
+        "  x1     tensor([100.])     .grad  None",
+        "  x2     tensor([200.])     .grad  None",
         "row 1  1.repeat[1].train",
-        "  f      tensor([12000.])",
-        "  x1     tensor([100.])       .grad  tensor([10.])",
-        "  x2     tensor([199.8000])   .grad  tensor([20.])",
+        "* f      tensor([12000.])",
+        "  x1     tensor([100.])             * .grad  tensor([10.])",
+        "* x2     tensor([199.8000])  -0.2   * .grad  tensor([20.])",
     ]
 
 
@@ -66,7 +67,7 @@ def parameter_row() -> list[Row]:
 def test_a_large_tensor_prints_as_shape_and_statistics() -> None:
     assert printed(parameter_row(), width=160) == (
         "row 0  1.repeat[0].train\n"
-        "  weights  (512, 512) float32  mean 1  std 0  min 1  max 1  norm 512   "
+        "  weights  (512, 512) float32  mean 1  std 0  min 1  max 1  norm 512     "
         ".grad  (512, 512) float32  mean 666  std 0  min 666  max 666  norm 3.4099e+05\n"
     )
 
@@ -82,13 +83,13 @@ def test_the_slices_of_a_large_stacked_tensor_stand_below_it() -> None:
     rows = rows_of(STACKED, [[weight, None], [weight, weight * 2]])
     assert printed(rows, width=120).splitlines() == [
         "row 0  1.repeat[0].train",
-        "  w      (3, 40) float32  mean 1  std 0.8165  min 0  max 2  norm 14.142  zeros 40   .grad  None",
+        "  w      (3, 40) float32  mean 1  std 0.8165  min 0  max 2  norm 14.142  zeros 40     .grad  None",
         "  w[0]   mean 0  std 0  min 0  max 0  norm 0  zeros 40",
         "  w[1]   mean 1  std 0  min 1  max 1  norm 6.3246",
         "  w[2]   mean 2  std 0  min 2  max 2  norm 12.649",
         "row 1  1.repeat[1].train",
         "  w      (3, 40) float32  mean 1  std 0.8165  min 0  max 2  norm 14.142  zeros 40",
-        "  .grad  (3, 40) float32  mean 2  std 1.633  min 0  max 4  norm 28.284  zeros 40",
+        "* .grad  (3, 40) float32  mean 2  std 1.633  min 0  max 4  norm 28.284  zeros 40",
         "  w[0]   mean 0  std 0  min 0  max 0  norm 0  zeros 40",
         "  .grad  mean 0  std 0  min 0  max 0  norm 0  zeros 40",
         "  w[1]   mean 1  std 0  min 1  max 1  norm 6.3246",
@@ -97,7 +98,7 @@ def test_the_slices_of_a_large_stacked_tensor_stand_below_it() -> None:
         "  .grad  mean 4  std 0  min 4  max 4  norm 25.298",
     ]
     assert "  w[1]   mean 1  std 0  min 1  max 1  norm 6.3246" in printed(rows, width=300)
-    assert "   .grad  mean 2  std 0  min 2  max 2  norm 12.649" in printed(rows, width=300)
+    assert "     .grad  mean 2  std 0  min 2  max 2  norm 12.649" in printed(rows, width=300)
 
 
 def test_a_small_stacked_tensor_is_printed_whole() -> None:
@@ -155,30 +156,6 @@ def test_a_step_that_is_not_in_the_path_is_named() -> None:
     (row,) = rows_of([Column("h", "value", torch.int64, ())], [[torch.tensor(1)]])
     row.path, row.step = "3", "zero_grad"
     assert printed([row]).splitlines()[0] == "row 0  3  zero_grad"
-
-
-def test_long_loops_print_their_first_and_last_rows() -> None:
-    rows = list(linear_rows(1000))
-    text = printed(rows, first=3, last=2)
-    assert [line for line in text.splitlines() if not line.startswith(" ")] == [
-        "row 0  start",
-        "row 1  repeat[1].1.train",
-        "row 2  repeat[2].1.train",
-        "… 995 rows …",
-        "row 998  repeat[998].1.train",
-        "row 999  repeat[999].1.train",
-    ]
-
-
-@pytest.mark.parametrize(("count", "elided"), [(4, None), (5, None), (6, "… 1 row …"), (7, "… 2 rows …")])
-def test_only_rows_that_are_left_out_are_counted(count: int, elided: str | None) -> None:
-    lines = printed(list(linear_rows(count)), first=3, last=2).splitlines()
-    assert [line for line in lines if line.startswith("…")] == ([elided] if elided else [])
-    assert sum(line.startswith("row") for line in lines) == min(count, 5)
-
-
-def test_every_row_prints_where_there_is_no_limit() -> None:
-    assert sum(line.startswith("row") for line in printed(list(linear_rows(50)), first=None).splitlines()) == 50
 
 
 class Terminal(io.StringIO):
