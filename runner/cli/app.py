@@ -18,6 +18,7 @@ from runner.cli.commands import (
     history,
     inspection,
     reference,
+    reporting,
     resuming,
     running,
     snapshots,
@@ -148,6 +149,7 @@ for module in (
     comparing,
     gradients,
     reference,
+    reporting,
     history,
     sweeping,
 ):

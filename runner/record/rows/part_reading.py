@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PIECE_ROWS = 8
+"""The rows that `Part.pieces` decodes at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -41,6 +44,30 @@ class Part:
         """
         with _opened(self.directory, self.name) as file:
             return convert(file.read(columns=names).slice(0, self.rows))
+
+    def pieces(self, wanted: Sequence[int], names: list[str]) -> Iterator[tuple[list[int], pyarrow.Table]]:
+        """Yield some rows of some columns, in tables, each with the rows it has; decodes no row after the last one.
+
+        Args:
+            wanted: rows of the part, from 0, in ascending order.
+        Raises:
+            RunError: the part is damaged.
+        """
+        import pyarrow
+
+        with _opened(self.directory, self.name) as file:
+            start, left = 0, [row for row in wanted if row < self.rows]
+            batches = file.iter_batches(PIECE_ROWS, columns=names, use_threads=False)
+            while left:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                found = [row for row in left if row < start + len(batch)]
+                if found:
+                    left = left[len(found) :]
+                    table = pyarrow.Table.from_batches([batch])
+                    yield found, pyarrow.concat_tables([table.slice(row - start, 1) for row in found])
+                start += len(batch)
 
 
 def parts_of(directory: Path) -> list[Part]:
