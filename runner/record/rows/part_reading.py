@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PIECE_ROWS = 8
-"""The rows that `Part.pieces` decodes at a time."""
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -45,11 +42,14 @@ class Part:
         with _opened(self.directory, self.name) as file:
             return convert(file.read(columns=names).slice(0, self.rows))
 
-    def pieces(self, wanted: Sequence[int], names: list[str]) -> Iterator[tuple[list[int], pyarrow.Table]]:
-        """Yield some rows of some columns, in tables, each with the rows it has; decodes no row after the last one.
+    def pieces(
+        self, wanted: Sequence[int], names: list[str], at_a_time: int
+    ) -> Iterator[tuple[list[int], pyarrow.Table]]:
+        """Yield some rows of some columns, in tables, each with the rows it has; decodes no row long after the last.
 
         Args:
             wanted: rows of the part, from 0, in ascending order.
+            at_a_time: how many rows to decode at a time.
         Raises:
             RunError: the part is damaged.
         """
@@ -57,7 +57,7 @@ class Part:
 
         with _opened(self.directory, self.name) as file:
             start, left = 0, [row for row in wanted if row < self.rows]
-            batches = file.iter_batches(PIECE_ROWS, columns=names, use_threads=False)
+            batches = file.iter_batches(at_a_time, columns=names, use_threads=False)
             while left:
                 batch = next(batches, None)
                 if batch is None:

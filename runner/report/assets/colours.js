@@ -28,7 +28,7 @@ function lineDash(place) {
 function theme() {
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(name).trim();
-  return { ink: read("--ink"), faint: read("--faint"), line: read("--line"), accent: read("--accent"), paper: read("--paper") };
+  return { ink: read("--ink"), faint: read("--faint"), line: read("--line"), accent: read("--accent"), panel: read("--panel") };
 }
 
 const repainters = [];

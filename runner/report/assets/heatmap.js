@@ -40,6 +40,8 @@ function heatmapView(target, { maps }, page) {
     const pen = canvas.getContext("2d");
     const colours = theme();
     const all = range(null);
+    pen.fillStyle = colours.panel;
+    pen.fillRect(0, 0, canvas.width, canvas.height);
     for (let line = 0; line < lines; line++) {
       const limits = own ? range(line) : all;
       for (let cell = 0; cell < cells; cell++) {

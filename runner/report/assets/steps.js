@@ -19,7 +19,7 @@ function programView({ program, lines }, page) {
 
 function tensorTable({ tensors }, page) {
   const rows = tensors.map((tensor) => {
-    const [value, change] = [make("td", { class: "number" }), make("td", { class: "number" })];
+    const [value, change] = [make("td", { class: "number" }), make("td", { class: "number change" })];
     const row = make("tr", {}, make("th", { scope: "row" }, tensor.name), make("td", {}, tensor.kind), value, change);
     return { row, value, change };
   });
@@ -30,7 +30,8 @@ function tensorTable({ tensors }, page) {
       const changed = tensor.changed[at] === 1;
       value.textContent = tensor.values[at] ?? "none";
       change.textContent = tensor.by[at] ?? (changed ? "changed" : "");
-      row.className = changed ? "changed" : tensor.values[at] === null ? "missing" : "";
+      const moved = changed || tensor.by[at] !== null;
+      row.className = moved ? "changed" : tensor.values[at] === null ? "missing" : "";
       if (tensor.name === page.name) row.classList.add("marked");
     });
   }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import numpy.typing
+from torch import Tensor
 
 from runner.plan.rows.columns import Column
 from runner.record.rows.tensors import stacked_of
 from runner.report.reading.rows import Positions, Rows
+
+if TYPE_CHECKING:
+    import pyarrow
 
 MOST_POINTS = 100_000
 """The most points of all curves of a page."""
@@ -26,6 +30,7 @@ class Curve:
     """One quantity over rows."""
 
     name: str
+    column: Column
     rows: Numbers  # uint32: the number of each row
     values: Numbers  # float32 or float64; NaN and infinities as they are
     count: int  # how many values the run has
@@ -35,20 +40,41 @@ class Curve:
     broken: int | None  # the position of the first of them
 
 
-def read_curve(rows: Rows, column: Column, points: int) -> Curve:
-    """Read a column of one number in each row.
+class Recorded:
+    """Every value of named numbers: float64 at the positions that have one."""
 
-    Args:
-        points: the most points to keep. Beyond, each stretch of rows keeps its least and its largest value, and the
-            first that is not finite.
-    """
-    positions, values = _read(rows, column)
+    def __init__(self, rows: Rows, columns: Sequence[Column]) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._read = _read(rows, columns)
+
+    def curves(self) -> list[Curve]:
+        """The curves of a page, with at most `MOST_POINTS` points together.
+
+        Beyond, each stretch of rows keeps its least and its largest value, and the first that is not finite.
+        """
+        points = points_of_each(len(self._columns))
+        return [
+            _curve(self._rows, column, *read, points) for column, read in zip(self._columns, self._read, strict=True)
+        ]
+
+    def at(self, chosen: Positions) -> dict[str, dict[int, float]]:
+        """The value of each quantity at the positions that have one."""
+        found: dict[str, dict[int, float]] = {}
+        for column, (positions, values) in zip(self._columns, self._read, strict=True):
+            places = numpy.flatnonzero(numpy.isin(positions, chosen))
+            found[column.name] = dict(zip(positions[places].tolist(), values[places].tolist(), strict=True))
+        return found
+
+
+def _curve(rows: Rows, column: Column, positions: Positions, values: Numbers, points: int) -> Curve:
     finite = numpy.isfinite(values)
     kept = decimated(values, points)
     within = positions[finite]
     dtype = numpy.float64 if column.dtype.itemsize == 8 else numpy.float32
     return Curve(
         name=column.name,
+        column=column,
         rows=rows.numbers[positions[kept]].astype(numpy.uint32),
         values=values[kept].astype(dtype),
         count=len(values),
@@ -92,12 +118,20 @@ def _first_of_least(values: Numbers, starts: Positions, edges: Positions) -> Pos
     return numpy.minimum.reduceat(places, starts)
 
 
-def _read(rows: Rows, column: Column) -> tuple[Positions, Numbers]:
-    positions: list[Positions] = [numpy.zeros(0, numpy.int64)]
-    values: list[Numbers] = [numpy.zeros(0, numpy.float64)]
+def _read(rows: Rows, columns: Sequence[Column]) -> list[tuple[Positions, Numbers]]:
+    """For each column the positions that have a value, and their values as float64."""
+    found: list[tuple[list[Positions], list[Numbers]]] = [
+        ([numpy.zeros(0, numpy.int64)], [numpy.zeros(0, numpy.float64)]) for _ in columns
+    ]
+
+    def read(table: pyarrow.Table) -> list[tuple[Tensor, Tensor]]:
+        return [stacked_of(table, column) for column in columns]
+
     for part, start in zip(rows.parts, rows.starts, strict=True):
-        found, present = part.read(partial(stacked_of, column=column), [column.name])
-        there = present.numpy()
-        positions.append(numpy.flatnonzero(there) + start)
-        values.append(found.reshape(-1).double().numpy()[there])
-    return numpy.concatenate(positions), numpy.concatenate(values)
+        for (positions, values), (read_values, present) in zip(
+            found, part.read(read, [column.name for column in columns]), strict=True
+        ):
+            there = present.numpy()
+            positions.append(numpy.flatnonzero(there) + start)
+            values.append(read_values.reshape(-1).double().numpy()[there])
+    return [(numpy.concatenate(positions), numpy.concatenate(values)) for positions, values in found]

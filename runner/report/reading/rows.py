@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy
 import numpy.typing
@@ -12,8 +12,13 @@ import numpy.typing
 from runner.record.reading import Run
 from runner.record.rows.part_reading import Part
 
+if TYPE_CHECKING:
+    import pyarrow
+
 MOST_CHOSEN = 64
 """The most rows that a page shows one by one."""
+
+STEPS_AT_A_TIME = 4096
 
 Positions = numpy.typing.NDArray[numpy.int64]
 
@@ -48,13 +53,20 @@ class Rows:
 
 def read_rows(run: Run) -> Rows:
     """Read the numbers of all rows."""
-    found = [part.read(lambda table: table.column("row").to_numpy(), ["row"]) for part in run.parts]
-    numbers = numpy.concatenate([numpy.zeros(0, numpy.int64), *found]).astype(numpy.int64)
+    found = [part.read(_numbers, ["row"]) for part in run.parts]
+    numbers = numpy.concatenate([numpy.zeros(0, numpy.int64), *found])
     starts, start = [], 0
     for part in run.parts:
         starts.append(start)
         start += part.rows
     return Rows(numbers, tuple(starts), tuple(run.parts))
+
+
+def _numbers(table: pyarrow.Table) -> Positions:
+    """The column `row`, without `to_numpy`, which imports pandas."""
+    chunks = table.column("row").chunks
+    views = [numpy.frombuffer(each.buffers()[1], numpy.int64)[each.offset : each.offset + len(each)] for each in chunks]
+    return numpy.concatenate([numpy.zeros(0, numpy.int64), *views])
 
 
 def steps_at(rows: Rows, positions: Iterable[int]) -> list[Step]:
@@ -63,16 +75,9 @@ def steps_at(rows: Rows, positions: Iterable[int]) -> list[Step]:
     wanted = numpy.asarray(sorted(positions), dtype=numpy.int64)
     for part, start in zip(rows.parts, rows.starts, strict=True):
         local = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
-        if len(local):
-
-            def take(table: Any, local: Positions = local) -> list[dict[str, Any]]:
-                return list(table.take(local).to_pylist())
-
-            read = part.read(take, ["row", "step", "path", "iteration"])
-            found += [
-                Step(int(place) + start, each["row"], each["step"], each["path"], each["iteration"])
-                for place, each in zip(local, read, strict=True)
-            ]
+        for places, table in part.pieces(local.tolist(), ["row", "step", "path", "iteration"], STEPS_AT_A_TIME):
+            for place, each in zip(places, table.to_pylist(), strict=True):
+                found.append(Step(place + start, each["row"], each["step"], each["path"], each["iteration"]))
     return found
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import numpy.typing
@@ -13,9 +13,14 @@ import torch
 from torch import Tensor
 
 from runner.plan.rows.columns import Column
+from runner.record.rows.part_reading import Part
 from runner.record.rows.tensors import stacked_of
+from runner.report.reading.budget import Reading
 from runner.report.reading.columns import Tensors
 from runner.report.reading.rows import Positions, Rows
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SIDE = 64
 """The most cells of a picture along each side."""
@@ -27,8 +32,14 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SAMPLE = 4096
 """The most elements that inner quantiles are computed from; the least and the largest are those of all elements."""
 
+CAME, WENT = "new", "gone"
+
 KEPT_BYTES = 1 << 20
 """The size of the largest tensor that is kept for the chosen rows, for the values of the graph."""
+
+PIECE_BYTES = 256 << 10
+LEAST_AT_A_TIME = 8
+"""How much of a tensor that is not read in every row is decoded at a time: so many bytes, but at least so many rows."""
 
 Numbers = numpy.typing.NDArray[Any]
 
@@ -46,7 +57,7 @@ class Measured:
     bands: list[list[float]] = field(default_factory=list)
     pictures: dict[int, Tensor] = field(default_factory=dict)  # position → float32 `(h, w)`
     values: dict[int, Tensor] = field(default_factory=dict)  # position → the tensor, if it is small
-    changes: dict[int, Tensor | None] = field(default_factory=dict)  # position → difference; None: equal bits
+    changes: dict[int, Tensor | str | None] = field(default_factory=dict)  # position → difference; None: equal bits
 
     @property
     def broken(self) -> int | None:
@@ -54,55 +65,100 @@ class Measured:
         return next((place for place, count in zip(self.positions, self.nonfinite, strict=True) if count), None)
 
 
-def measure(rows: Rows, of: Tensors, wanted: Positions | None, chosen: Positions) -> Measured:
-    """Read a tensor in some rows, and measure it.
+def measure(rows: Rows, tensors: Sequence[Tensors], reading: Reading, chosen: Positions) -> list[Measured]:
+    """Read tensors in the rows that `reading` has, part by part, and measure them.
 
     Args:
-        wanted: the positions to read; None: all.
         chosen: the positions whose pictures and values to keep.
     """
-    found = Measured(of)
-    if of.column is None:
-        _from_statistics(rows, of, found)
-        return found
     shown = frozenset(chosen.tolist())
-    stride = max(1, (len(rows) if wanted is None else len(wanted)) // MOST_BANDS)
-    keeps = of.bytes <= KEPT_BYTES
-    last: tuple[int, Tensor] | None = None
-    for places, values in _blocks(rows, of.column, wanted):
-        if not len(places):
-            continue
+    measurers: dict[str, _Measurer] = {}
+    groups: dict[bytes | None, list[_Measurer]] = {}  # those that are read in the same rows
+    found = []
+    for of in tensors:
+        wanted = reading.positions.get(of.name)
+        made = Measured(of)
+        found.append(made)
+        if of.column is None:
+            _from_statistics(rows, of, made)
+        elif wanted is None or len(wanted):
+            count = len(rows) if wanted is None else len(wanted)
+            measurers[of.name] = _Measurer(made, of.column, wanted, shown, max(1, count // MOST_BANDS))
+            groups.setdefault(None if wanted is None else wanted.tobytes(), []).append(measurers[of.name])
+    for part, start in zip(rows.parts, rows.starts, strict=True):
+        for group in groups.values():
+            for places, values in _blocks(part, start, [each.column for each in group], group[0].wanted):
+                for each, (tensor, present) in zip(group, values, strict=True):
+                    each.add(places, tensor, present)
+    for each in measurers.values():
+        each.note_arrivals()
+    return found
+
+
+@dataclass(slots=True)
+class _Measurer:
+    """Measures one tensor as its rows come in."""
+
+    found: Measured
+    column: Column
+    wanted: Positions | None
+    shown: frozenset[int]
+    stride: int  # of the rows whose quantiles are computed
+    last: tuple[int, Tensor] | None = None  # the last position, and its value
+
+    def add(self, positions: Sequence[int], values: Tensor, present: Tensor) -> None:
+        """Measure more rows: values `(k, *shape)` at their positions; those without a value are passed over."""
+        if not bool(present.all()):
+            there = present.nonzero().flatten()
+            positions, values = [positions[place] for place in there.tolist()], values[there]
+        if not len(positions):
+            return
+        found, of = self.found, self.found.of
         real = values.abs() if values.dtype.is_complex else values
         flat = real.reshape(len(values), -1)
         flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.double()
         norms = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
-        broken = (~norms.isfinite()).nonzero().flatten().tolist()
-        counts = dict.fromkeys(range(len(places)), 0) | {
-            place: int((~flat[place].isfinite()).sum()) for place in broken
-        }
+        counts = [0] * len(positions)
+        for place in (~norms.isfinite()).nonzero().flatten().tolist():
+            counts[place] = int((~flat[place].isfinite()).sum())
         if of.role == "weight":
-            found.ratios += _ratios(places, flat, norms, last)
-        first = len(found.positions)
-        found.positions += places
-        found.norms += norms.tolist()
-        found.nonfinite += counts.values()
-        banded = [place for place in range(len(places)) if (first + place) % stride == 0]
+            found.ratios += _ratios(positions, flat, norms, self.last)
+        banded = list(range(-len(found.positions) % self.stride, len(positions), self.stride))
         if banded:
-            found.band_positions += [places[place] for place in banded]
+            found.band_positions += [positions[place] for place in banded]
             found.bands += _quantiles(flat[banded]).tolist()
-        for place, position in enumerate(places):
-            if position in shown:
+        found.positions += positions
+        found.norms += norms.tolist()
+        found.nonfinite += counts
+        self._keep(positions, values, real)
+        self.last = (positions[-1], values[-1].clone())
+
+    def _keep(self, positions: Sequence[int], values: Tensor, real: Tensor) -> None:
+        """Keep pictures, values and changes of chosen rows, and the values just before them."""
+        found = self.found
+        keeps = found.of.bytes <= KEPT_BYTES
+        for place, position in enumerate(positions):
+            if position in self.shown:
                 found.pictures[position] = picture(real[place])
-                before = (place - 1, values) if place else None
-                previous = _previous(position, places, before, last)
-                if previous is not None:
-                    found.changes[position] = _change(values[place], previous)
-                if keeps:
-                    found.values[position] = values[place].clone()
-            elif keeps and position + 1 in shown:
+                before = (positions[place - 1], values[place - 1]) if place else self.last
+                if before is not None and before[0] == position - 1:
+                    found.changes[position] = _change(values[place], before[1])
+            elif position + 1 not in self.shown:
+                continue
+            if keeps:
                 found.values[position] = values[place].clone()
-        last = (places[-1], values[-1].clone())
-    return found
+
+    def note_arrivals(self) -> None:
+        """Note where a gradient came or went: at the row before, or at this one, it does not exist."""
+        if self.found.of.role != "gradient":
+            return
+        there = frozenset(self.found.positions)
+        read = None if self.wanted is None else frozenset(self.wanted.tolist())
+        for position in self.shown:
+            if position == 0 or (read is not None and not {position - 1, position} <= read):
+                continue
+            if (position in there) != (position - 1 in there):
+                self.found.changes[position] = CAME if position in there else WENT
 
 
 def picture(value: Tensor) -> Tensor:
@@ -118,30 +174,22 @@ def picture(value: Tensor) -> Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(matrix[None, None], (min(height, SIDE), min(width, SIDE)))[0, 0]
 
 
-def _blocks(rows: Rows, column: Column, wanted: Positions | None) -> Iterator[tuple[list[int], Tensor]]:
-    """Yields the positions that have a value and their values `(k, *shape)`, part by part."""
-    for part, start in zip(rows.parts, rows.starts, strict=True):
-        if wanted is None:
-            values, present = part.read(partial(stacked_of, column=column), [column.name])
-            there = present.nonzero().flatten()
-            yield (there + start).tolist(), values if len(there) == len(values) else values[there]
-            continue
-        local = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
-        if len(local):
-            for found, table in part.pieces(local.tolist(), [column.name]):
-                values, present = stacked_of(table, column)
-                there = present.nonzero().flatten()
-                yield [found[place] + start for place in there.tolist()], values[there]
+def _blocks(
+    part: Part, start: int, columns: Sequence[Column], wanted: Positions | None
+) -> Iterator[tuple[Sequence[int], list[tuple[Tensor, Tensor]]]]:
+    """Yields positions, and for each column the values `(k, *shape)` there and which of them exist."""
+    names = [column.name for column in columns]
 
+    def read(table: pyarrow.Table) -> list[tuple[Tensor, Tensor]]:
+        return [stacked_of(table, column) for column in columns]
 
-def _previous(
-    position: int, places: list[int], before: tuple[int, Tensor] | None, last: tuple[int, Tensor] | None
-) -> Tensor | None:
-    """The value one row earlier, if it was read."""
-    if before is not None:
-        place, values = before
-        return values[place] if places[place] == position - 1 else None
-    return last[1] if last is not None and last[0] == position - 1 else None
+    if wanted is None:
+        yield range(start, start + part.rows), part.read(read, names)
+        return
+    local = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
+    widest = max(_bytes(column) for column in columns)
+    for places, table in part.pieces(local.tolist(), names, max(LEAST_AT_A_TIME, PIECE_BYTES // widest)):
+        yield [place + start for place in places], read(table)
 
 
 def _change(now: Tensor, before: Tensor) -> Tensor | None:
@@ -150,7 +198,11 @@ def _change(now: Tensor, before: Tensor) -> Tensor | None:
     return now - before if now.numel() == 1 and now.dtype != torch.bool else now
 
 
-def _ratios(places: list[int], flat: Tensor, norms: Tensor, last: tuple[int, Tensor] | None) -> list[float]:
+def _bytes(column: Column) -> int:
+    return (column.elements or 1) * max(4, column.dtype.itemsize)
+
+
+def _ratios(places: Sequence[int], flat: Tensor, norms: Tensor, last: tuple[int, Tensor] | None) -> list[float]:
     found = torch.full((len(places),), torch.nan, dtype=torch.float64)
     if last is not None and last[0] == places[0] - 1:
         before = last[1].abs() if last[1].dtype.is_complex else last[1]
@@ -159,7 +211,7 @@ def _ratios(places: list[int], flat: Tensor, norms: Tensor, last: tuple[int, Ten
             before, dtype=torch.float64
         )
     if len(places) > 1:
-        follows = torch.tensor(places[1:]) - torch.tensor(places[:-1]) == 1
+        follows = torch.tensor(list(places)).diff() == 1
         change = torch.linalg.vector_norm(flat[1:] - flat[:-1], dim=1, dtype=torch.float64) / norms[:-1]
         found[1:] = torch.where(follows, change, torch.nan)
     return [float(value) for value in found.tolist()]
@@ -208,7 +260,10 @@ def _from_statistics(rows: Rows, of: Tensors, found: Measured) -> None:
 
 
 def _scalars(rows: Rows, column: Column) -> tuple[Positions, Numbers]:
-    blocks = list(_blocks(rows, column, None))
-    positions = numpy.asarray([place for places, _ in blocks for place in places], dtype=numpy.int64)
-    values = [values.double().reshape(-1).numpy() for _, values in blocks]
-    return positions, numpy.concatenate([numpy.zeros(0), *values])
+    positions, values = [numpy.zeros(0, numpy.int64)], [numpy.zeros(0)]
+    for part, start in zip(rows.parts, rows.starts, strict=True):
+        found, present = part.read(partial(stacked_of, column=column), [column.name])
+        there = present.numpy()
+        positions.append(numpy.flatnonzero(there) + start)
+        values.append(found.double().reshape(-1).numpy()[there])
+    return numpy.concatenate(positions), numpy.concatenate(values)

@@ -33,8 +33,9 @@ def written(value: Tensor) -> str:
     real = value.abs() if value.dtype.is_complex else value
     real = real.double()
     if not bool(real.isfinite().all()):
-        nan, infinite = int(real.isnan().sum()), int(real.isinf().sum())
-        return f"{nan:,} nan and {infinite:,} infinite of {real.numel():,} elements"
+        counts = {"nan": int(real.isnan().sum()), "infinite": int(real.isinf().sum())}
+        said = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+        return f"{said} of {real.numel():,} elements"
     norm = float(torch.linalg.vector_norm(real))
     return f"norm {norm:.4g}, from {float(real.min()):.4g} to {float(real.max()):.4g}"
 

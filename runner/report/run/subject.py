@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from runner.plan import Plan
 from runner.record.reading import Run, open_run
 from runner.report.reading.budget import is_large, plan_reading
 from runner.report.reading.columns import Shown, shown_columns
-from runner.report.reading.curves import Curve, points_of_each, read_curve
+from runner.report.reading.curves import Curve, Recorded
 from runner.report.reading.rows import Positions, Rows, Step, chosen_positions, read_rows, steps_at
 from runner.report.reading.tensors import Measured, measure
 from runner.report.run.focus import Focus, failed_row, focus_of
@@ -29,6 +29,7 @@ class Subject:
     chosen: Positions  # the positions of the rows that the page shows one by one
     steps: tuple[Step, ...]  # of these rows
     curves: tuple[Curve, ...]
+    numbers: Mapping[str, Mapping[int, float]]  # of each curve, the values at chosen positions
     tensors: tuple[Measured, ...]
     left_out: tuple[str, ...]  # sentences
     focus: Focus | None
@@ -57,17 +58,18 @@ def read_subject(path: str | Path, allowed: Sequence[Path]) -> Subject:
     rows = read_rows(run)
     shown = shown_columns(run.columns)
     plan, unplanned = planned(run, allowed)
-    points = points_of_each(len(shown.curves))
-    curves = [read_curve(rows, column, points) for column in shown.curves]
+    recorded = Recorded(rows, shown.curves)
+    curves = recorded.curves()
     chosen = chosen_positions(rows, _special(run, rows, shown, curves), by_part=is_large(shown.tensors, rows))
     reading = plan_reading(shown.tensors, rows, chosen)
-    tensors = [measure(rows, each, reading.positions.get(each.name), chosen) for each in shown.tensors]
+    tensors = measure(rows, shown.tensors, reading, chosen)
     return Subject(
         run=run,
         rows=rows,
         chosen=chosen,
         steps=tuple(steps_at(rows, chosen.tolist())),
         curves=tuple(curves),
+        numbers=recorded.at(chosen),
         tensors=tuple(tensors),
         left_out=(*shown.left_out, *reading.left_out),
         focus=focus_of(run.manifest, rows, curves, tensors),

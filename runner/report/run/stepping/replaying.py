@@ -87,9 +87,6 @@ class _Replayer:
         ]
         self._weights = {each.of.name: each for each in subject.tensors if each.of.role == "weight"}
         self._recorded = {each.of.name: each for each in subject.tensors if each.of.role == "value"}
-        self._curves = {
-            curve.name: dict(zip(curve.rows.tolist(), curve.values.tolist(), strict=True)) for curve in subject.curves
-        }
 
     def replays(self) -> Replays:
         found: dict[int, tuple[Computation, Flow]] = {}
@@ -139,7 +136,7 @@ class _Replayer:
         inputs = [self._input(name, at, columns, iteration) for name in computation.inputs]
         gradients = not isinstance(argument, Forward) and getattr(argument, "gradient", None) is None
         flow, objective = _computed(computation, inputs, evaluation.objective, gradients)
-        return computation, flow, elements, self._differs(computation, evaluation, objective, row, position)
+        return computation, flow, elements, self._differs(computation, evaluation, objective, position)
 
     def _has_row_before(self, position: int, row: int) -> bool:
         numbers = self._subject.rows.numbers
@@ -187,12 +184,10 @@ class _Replayer:
             count = count * loop.times + iteration - 1
         return count + 1
 
-    def _differs(
-        self, computation: Computation, evaluation: Evaluation, objective: Tensor, row: int, position: int
-    ) -> float:
+    def _differs(self, computation: Computation, evaluation: Evaluation, objective: Tensor, position: int) -> float:
         """How far the objective is from the recorded one, relatively; raises NotPossible if it is another."""
         name = computation.outputs[evaluation.objective].name
-        recorded = self._recorded_value(name, row, position)
+        recorded = self._recorded_value(name, position)
         if recorded is None:
             raise NotPossible(f"the log has no `{name}` to compare with")
         now = objective.detach().cpu().double().reshape(-1)
@@ -207,9 +202,9 @@ class _Replayer:
             raise NotPossible(f"`{name}` of a row comes out with another value")
         return differs
 
-    def _recorded_value(self, name: str, row: int, position: int) -> Tensor | None:
-        if name in self._curves:
-            found = self._curves[name].get(row)
+    def _recorded_value(self, name: str, position: int) -> Tensor | None:
+        if name in self._subject.numbers:
+            found = self._subject.numbers[name].get(position)
             return None if found is None else torch.tensor([found], dtype=torch.float64)
         tensor = self._recorded.get(name)
         value = None if tensor is None else tensor.values.get(position)
@@ -247,8 +242,7 @@ def _computed(computation: Computation, inputs: Sequence[Any], objective: int, g
             tensors = {id(each): each for done in made.done for each in done.tensors if each.requires_grad}
             found: dict[int, Tensor | None] = {}
             if gradients and output.value.numel() == 1 and output.value.requires_grad:
-                one = torch.ones_like(output.value)
-                given = torch.autograd.grad(output.value, list(tensors.values()), one, allow_unused=True)
+                given = torch.autograd.grad(output.value, list(tensors.values()), allow_unused=True)
                 found = dict(zip(tensors, given, strict=True))
     except (RuntimeError, ValueError, MemoryError, IndexError) as error:
         raise NotPossible("torch cannot compute it again") from error

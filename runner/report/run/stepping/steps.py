@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from runner.language.graph.computation import Computation, extract
 from runner.plan import Plan
 from runner.report.markup import joined, paragraph
+from runner.report.reading.curves import Curve
 from runner.report.reading.tensors import Measured
 from runner.report.run.numbers import kind_text, number, written
 from runner.report.run.stepping.graph import MOST_NODES, Node, nodes_of
@@ -30,7 +31,10 @@ def steps(subject: Subject) -> Section | None:
     data = {
         "program": [{"text": line.text, "depth": line.depth} for line in lines],
         "lines": [line_of(lines, step) for step in subject.steps],
-        "tensors": [_tensor(subject, tensor) for tensor in subject.tensors if tensor.positions],
+        "tensors": [
+            *(_tensor(subject, tensor) for tensor in subject.tensors if tensor.positions),
+            *(_number(subject, curve) for curve in subject.curves if curve.count),
+        ],
         "graphs": [] if subject.plan is None else _graphs(subject, subject.plan, found),
     }
     return Section(
@@ -86,6 +90,18 @@ def _tensor(subject: Subject, tensor: Measured) -> dict[str, Any]:
     }
 
 
+def _number(subject: Subject, curve: Curve) -> dict[str, Any]:
+    values = subject.numbers[curve.name]
+    return {
+        "name": curve.name,
+        "role": "value",
+        "kind": kind_text(curve.column.shape, curve.column.dtype),
+        "values": [number(values[position]) if position in values else None for position in subject.chosen.tolist()],
+        "changed": [_CHANGED if position in values else _UNKNOWN for position in subject.chosen.tolist()],
+        "by": [None] * len(subject.chosen),
+    }
+
+
 def _value(tensor: Measured, position: int, norms: dict[int, float], broken: dict[int, int]) -> str | None:
     if position in tensor.values:
         return written(tensor.values[position])
@@ -101,9 +117,11 @@ def _changed(tensor: Measured, position: int) -> int:
 
 
 def _difference(tensor: Measured, position: int) -> str | None:
-    """How much a tensor of one element changed."""
+    """How much a tensor of one element changed; that a tensor came or went."""
     found = tensor.changes.get(position)
-    if found is None or found.numel() != 1 or found.dtype.is_complex or not found.is_floating_point():
+    if not isinstance(found, Tensor):
+        return found
+    if found.numel() != 1 or found.dtype.is_complex or not found.is_floating_point():
         return None
     return f"{found.item():+.6g}"
 
@@ -151,15 +169,12 @@ def _texts(value: Any, gradient: Tensor | None) -> list[str | None]:
 def _recorded(subject: Subject, nodes: tuple[Node, ...], position: int) -> list[list[str | None]]:
     """The recorded value of each node that has a name in the log, and the gradient of each weight."""
     tensors = {tensor.of.name: tensor for tensor in subject.tensors}
-    row = int(subject.rows.numbers[position])
-    numbers = {curve.name: curve for curve in subject.curves}
     found: list[list[str | None]] = []
     for node in nodes:
         name = node.name if node.kind == "operation" else node.label
         value = _of(tensors.get(name or ""), position)
-        if value is None and name in numbers:
-            places = (numbers[name].rows == row).nonzero()[0]
-            value = number(float(numbers[name].values[places[0]])) if len(places) else None
+        if value is None and position in subject.numbers.get(name or "", ()):
+            value = number(subject.numbers[name or ""][position])
         found.append([value, _of(tensors.get(f"{name}.grad"), position) if node.kind == "weight" else None])
     return found
 
