@@ -30,7 +30,8 @@ def norms(subject: Subject) -> Section | None:
     data = [_map(subject, title, tensors, what) for title, tensors, what in maps if tensors]
     if not data:
         return None
-    said = paragraph("A cell shows the largest value of its rows. Infinite: some element is not finite.", "note")
+    every = "" if subject.plan is None or subject.plan.log.every == 1 else " An update is between two rows of the log."
+    said = paragraph(f"A cell shows the largest value of its rows.{every}", "note")
     return Section("norms", "Gradients and updates", said, "heatmap", {"maps": data})
 
 

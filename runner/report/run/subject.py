@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.config.run_paths import resolved_run
 from runner.plan import Plan
+from runner.record.directory import ROWS_FOLDER
 from runner.record.reading import Run, open_run
 from runner.report.reading.budget import is_large, plan_reading
 from runner.report.reading.columns import Shown, shown_columns
@@ -15,6 +17,7 @@ from runner.report.reading.rows import Positions, Rows, Step, chosen_positions, 
 from runner.report.reading.tensors import Measured, measure
 from runner.report.run.focus import Focus, failed_row, focus_of
 from runner.report.run.planned import planned
+from runner.safe_files import Folder
 
 DIGESTED_BYTES = 64 << 20
 """Part files of at most this size together are compared with their digests; of larger ones, the pages that are read."""
@@ -79,9 +82,13 @@ def read_subject(path: str | Path, allowed: Sequence[Path]) -> Subject:
 
 
 def _opened(path: str | Path) -> Run:
-    run = open_run(path, check_digests=False)
-    small = sum(part.path.stat().st_size for part in run.parts) <= DIGESTED_BYTES
-    return open_run(path) if small else run
+    directory = resolved_run(path)
+    try:
+        with Folder(directory) as run, run.folder(ROWS_FOLDER) as rows:
+            size = sum(rows.status(name).st_size for name in rows.names())
+    except OSError:  # `open_run` says what is wrong
+        size = 0
+    return open_run(directory, check_digests=size <= DIGESTED_BYTES)
 
 
 def _special(run: Run, rows: Rows, shown: Shown, curves: Sequence[Curve]) -> list[int]:

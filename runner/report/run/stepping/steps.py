@@ -97,8 +97,8 @@ def _number(subject: Subject, curve: Curve) -> dict[str, Any]:
         "role": "value",
         "kind": kind_text(curve.column.shape, curve.column.dtype),
         "values": [number(values[position]) if position in values else None for position in subject.chosen.tolist()],
-        "changed": [_CHANGED if position in values else _UNKNOWN for position in subject.chosen.tolist()],
-        "by": [None] * len(subject.chosen),
+        "changed": [_UNKNOWN] * len(subject.chosen),
+        "by": ["computed" if position in values else None for position in subject.chosen.tolist()],
     }
 
 
