@@ -203,18 +203,20 @@ def _bytes(column: Column) -> int:
 
 
 def _ratios(places: Sequence[int], flat: Tensor, norms: Tensor, last: tuple[int, Tensor] | None) -> list[float]:
-    found = torch.full((len(places),), torch.nan, dtype=torch.float64)
+    """‖w - before‖ / ‖before‖ of each value; NaN without the row before, and where that is zero."""
+    change = torch.full((len(places),), torch.nan, dtype=torch.float64)
+    size = torch.ones(len(places), dtype=torch.float64)
     if last is not None and last[0] == places[0] - 1:
         before = last[1].abs() if last[1].dtype.is_complex else last[1]
         before = before.reshape(-1).to(flat.dtype)
-        found[0] = torch.linalg.vector_norm(flat[0] - before, dtype=torch.float64) / torch.linalg.vector_norm(
-            before, dtype=torch.float64
-        )
+        change[0] = torch.linalg.vector_norm(flat[0] - before, dtype=torch.float64)
+        size[0] = torch.linalg.vector_norm(before, dtype=torch.float64)
     if len(places) > 1:
         follows = torch.tensor(list(places)).diff() == 1
-        change = torch.linalg.vector_norm(flat[1:] - flat[:-1], dim=1, dtype=torch.float64) / norms[:-1]
-        found[1:] = torch.where(follows, change, torch.nan)
-    return [float(value) for value in found.tolist()]
+        moved = torch.linalg.vector_norm(flat[1:] - flat[:-1], dim=1, dtype=torch.float64)
+        change[1:] = torch.where(follows, moved, torch.nan)
+        size[1:] = norms[:-1]
+    return list(torch.where(size > 0, change / size, torch.nan).tolist())
 
 
 def _quantiles(flat: Tensor) -> Tensor:
