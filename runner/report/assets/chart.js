@@ -51,16 +51,25 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
     height,
     legend: { show: false },
     scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
-    axes: [{ ...axis(), label: "row", labelSize: 16, labelGap: 0, size: 30, incrs: WHOLE }, { ...axis(), size: 64, values: (chart, splits) => splits.map((value) => (value === null ? "" : short(value))) }],
+    axes: [
+      { ...axis(), label: "row", labelSize: 16, labelGap: 0, size: 30, incrs: WHOLE },
+      { ...axis(), size: 64, values: (chart, splits) => splits.map((value) => (value === null ? "" : short(value))) },
+    ],
     cursor: { points: { size: 6 }, drag: { x: true, y: false } },
-    series: [{}, ...lines.map(({ values, ...line }) => ({ spanGaps: true, width: 1.5, ...line }))],
+    series: [
+      {},
+      ...lines.map(({ label: name, stroke, dash, width }) => ({ label: name, stroke, dash, width, spanGaps: true })),
+    ],
     bands: bands ?? [],
     hooks: { draw: [mark], setCursor: [(chart) => hovered?.(chart.cursor.idx)] },
   };
   const chart = new uPlot(options, [rows, ...lines.map((line) => line.values)], target);
   target.setAttribute("tabindex", "0");
   target.setAttribute("role", "img");
-  target.setAttribute("aria-label", `${label}. Left and right move along the rows; drag to zoom, double-click to see all.`);
+  target.setAttribute(
+    "aria-label",
+    `${label}. Left and right move along the rows; drag to zoom, double-click to see all.`,
+  );
   return chart;
 }
 

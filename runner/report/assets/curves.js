@@ -27,15 +27,38 @@ function curvesView(target, { curves, log }, page) {
       else shown.delete(place);
       paint();
     });
-    const line = draw("svg", { class: "key", viewBox: "0 0 24 8", "aria-hidden": "true" },
-      draw("line", { x1: 0, x2: 24, y1: 4, y2: 4, stroke: lineColour(place), "stroke-width": 3, "stroke-dasharray": lineDash(place).join(" ") }));
+    const line = draw(
+      "svg",
+      { class: "key", viewBox: "0 0 24 8", "aria-hidden": "true" },
+      draw("line", {
+        x1: 0,
+        x2: 24,
+        y1: 4,
+        y2: 4,
+        stroke: lineColour(place),
+        "stroke-width": 3,
+        "stroke-dasharray": lineDash(place).join(" "),
+      }),
+    );
     key.append(line);
     return make("li", {}, key, readings[place]);
   });
   const where = make("output", { class: "where", "aria-live": "polite" });
   const from = make("input", { type: "number", min: 0, step: 1, on: { change: () => zoom() } });
   const to = make("input", { type: "number", min: 0, step: 1, on: { change: () => zoom() } });
-  const smoothing = make("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: 0, on: { input: () => { state.weight = Number(smoothing.value); paint(); } } });
+  const smoothing = make("input", {
+    type: "range",
+    min: 0,
+    max: 0.99,
+    step: 0.01,
+    value: 0,
+    on: {
+      input: () => {
+        state.weight = Number(smoothing.value);
+        paint();
+      },
+    },
+  });
 
   function zoom() {
     const rows = chart?.data[0];
@@ -48,12 +71,14 @@ function curvesView(target, { curves, log }, page) {
   function hovered(at) {
     if (at === null || at === undefined) return;
     where.textContent = `row ${chart.data[0][at]}`;
-    [...shown].sort((a, b) => a - b).forEach((place, line) => {
-      const values = chart.data[line + 1];
-      let near = at;
-      while (near > 0 && (values[near] === undefined || values[near] === null)) near--;
-      readings[place].textContent = short(values[near]);
-    });
+    [...shown]
+      .sort((a, b) => a - b)
+      .forEach((place, line) => {
+        const values = chart.data[line + 1];
+        let near = at;
+        while (near > 0 && (values[near] === undefined || values[near] === null)) near--;
+        readings[place].textContent = short(values[near]);
+      });
   }
 
   function paint() {
@@ -65,8 +90,13 @@ function curvesView(target, { curves, log }, page) {
     const lines = places.map((place) => {
       const values = aligned(rows, curves[place].rows, smoothed(curves[place].values, state.weight));
       return {
-        label: curves[place].name, stroke: lineColour(place), dash: lineDash(place),
-        values: state.log ? values.map((value) => (value > 0 ? value : value === undefined ? undefined : null)) : values,
+        label: curves[place].name,
+        stroke: lineColour(place),
+        dash: lineDash(place),
+        width: 1.5,
+        values: state.log
+          ? values.map((value) => (value > 0 ? value : value === undefined ? undefined : null))
+          : values,
       };
     });
     const label = `Curves of ${places.map((place) => curves[place].name).join(", ")}`;
@@ -75,11 +105,25 @@ function curvesView(target, { curves, log }, page) {
   }
 
   target.append(
-    make("div", { class: "controls" },
-      toggle("Logarithmic", log, (on) => { state.log = on; paint(); }),
-      named("Smoothing", smoothing), named("From row", from), named("To row", to),
-      button("All rows", () => { from.value = to.value = ""; paint(); })),
-    box, where, make("ul", { class: "keys" }, keys));
+    make(
+      "div",
+      { class: "controls" },
+      toggle("Logarithmic", log, (on) => {
+        state.log = on;
+        paint();
+      }),
+      named("Smoothing", smoothing),
+      named("From row", from),
+      named("To row", to),
+      button("All rows", () => {
+        from.value = to.value = "";
+        paint();
+      }),
+    ),
+    box,
+    where,
+    make("ul", { class: "keys" }, keys),
+  );
   keyboard(box, () => chart);
   fits(box, () => chart);
   repaints(paint);

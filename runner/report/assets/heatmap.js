@@ -47,32 +47,43 @@ function heatmapView(target, { maps }, page) {
       for (let cell = 0; cell < cells; cell++) {
         const found = colour(map.values[line * cells + cell], limits);
         if (found === null) continue;
-        const [left, right] = [Math.floor((cell * canvas.width) / cells), Math.floor(((cell + 1) * canvas.width) / cells)];
+        const [left, right] = [
+          Math.floor((cell * canvas.width) / cells),
+          Math.floor(((cell + 1) * canvas.width) / cells),
+        ];
         pen.fillStyle = `rgb(${found.join(" ")})`;
         pen.fillRect(left, line * LINE * ratio + 1, Math.max(1, right - left), LINE * ratio - 2);
       }
     }
-    const cell = map.starts.findLastIndex((start) => start <= page.row());
+    const cell = map.starts.findLastIndex((first) => first <= page.row());
     pen.strokeStyle = colours.accent;
     pen.lineWidth = 2 * ratio;
     pen.strokeRect((cell * canvas.width) / cells, 0, Math.max(2, canvas.width / cells), canvas.height);
-    scale.textContent = all === null ? "No number above 0." : own
-      ? "Each line has its own scale, from dark for its least to bright for its largest."
-      : `From dark for ${short(all[0])} to bright for ${short(all[1])}, logarithmic; magenta is not finite, blank is nothing.`;
+    scale.textContent =
+      all === null
+        ? "No number above 0."
+        : own
+          ? "Each line has its own scale, from dark for its least to bright for its largest."
+          : `From dark for ${short(all[0])} to bright for ${short(all[1])}, logarithmic; magenta is not finite, blank is nothing.`;
   }
 
   function tell() {
     const [line, cell] = at;
-    const [start, end] = [map.starts[cell], map.ends[cell]];
+    const [first, last] = [map.starts[cell], map.ends[cell]];
     const value = map.values[line * map.starts.length + cell];
-    said.textContent = `${map.names[line]}, ${start === end ? `row ${start}` : `rows ${start} to ${end}`}: ${Number.isNaN(value) ? "nothing" : Number.isFinite(value) ? short(value) : "not finite"}`;
+    const rows = first === last ? `row ${first}` : `rows ${first} to ${last}`;
+    const number = Number.isFinite(value) ? short(value) : Number.isNaN(value) ? "nothing" : "not finite";
+    said.textContent = `${map.names[line]}, ${rows}: ${number}`;
   }
 
   function choose(place) {
     map = maps[place];
     at = [0, map.starts.length - 1];
     names.replaceChildren(...map.names.map((name) => make("div", { title: name }, name)));
-    canvas.setAttribute("aria-label", `${map.title}: ${map.names.length} tensors. The arrow keys move from cell to cell.`);
+    canvas.setAttribute(
+      "aria-label",
+      `${map.title}: ${map.names.length} tensors. The arrow keys move from cell to cell.`,
+    );
     paint();
     tell();
   }
@@ -88,13 +99,31 @@ function heatmapView(target, { maps }, page) {
     const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!move) return;
     event.preventDefault();
-    at = [Math.min(Math.max(at[0] + move[0], 0), map.names.length - 1), Math.min(Math.max(at[1] + move[1], 0), map.starts.length - 1)];
+    at = [
+      Math.min(Math.max(at[0] + move[0], 0), map.names.length - 1),
+      Math.min(Math.max(at[1] + move[1], 0), map.starts.length - 1),
+    ];
     tell();
   });
-  const [control] = choice("Show", maps.map((each) => each.title), choose);
+  const [control] = choice(
+    "Show",
+    maps.map((each) => each.title),
+    choose,
+  );
   target.append(
-    make("div", { class: "controls" }, control, toggle("A scale for each line", false, (on) => { own = on; paint(); })),
-    make("div", { class: "heat" }, names, canvas), scale, said);
+    make(
+      "div",
+      { class: "controls" },
+      control,
+      toggle("A scale for each line", false, (on) => {
+        own = on;
+        paint();
+      }),
+    ),
+    make("div", { class: "heat" }, names, canvas),
+    scale,
+    said,
+  );
   new ResizeObserver(paint).observe(target);
   repaints(paint);
   page.follows(paint);

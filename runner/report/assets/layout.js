@@ -18,7 +18,10 @@ function layers(nodes) {
 function ordered(nodes) {
   const found = layers(nodes);
   const height = [];
-  const place = (layer) => layer.forEach((node, at) => { height[node] = at - (layer.length - 1) / 2; });
+  const place = (layer) =>
+    layer.forEach((node, at) => {
+      height[node] = at - (layer.length - 1) / 2;
+    });
   found.forEach(place);
   const uses = nodes.map(() => []);
   nodes.forEach((node, at) => node.from.forEach((source) => uses[source].push(at)));
@@ -38,9 +41,11 @@ function placed(nodes, { width, height, across, down }) {
   const found = ordered(nodes);
   const tallest = Math.max(...found.map((layer) => layer.length));
   const boxes = [];
-  found.forEach((layer, column) => layer.forEach((node, at) => {
-    const top = ((tallest - layer.length) / 2 + at) * (height + down);
-    boxes[node] = { x: column * (width + across), y: top, width, height };
-  }));
+  found.forEach((layer, column) =>
+    layer.forEach((node, at) => {
+      const top = ((tallest - layer.length) / 2 + at) * (height + down);
+      boxes[node] = { x: column * (width + across), y: top, width, height };
+    }),
+  );
   return { boxes, width: found.length * (width + across) - across, height: tallest * (height + down) - down };
 }

@@ -44,18 +44,25 @@ function onePicture(tensor, page) {
 
 function picturesView(target, { tensors }, page) {
   const box = make("div", { class: "pictures" });
-  const made = new Map();
+  const figures = new Map();
   const figure = (tensor) => {
-    if (!made.has(tensor)) made.set(tensor, onePicture(tensor, page));
-    return made.get(tensor);
+    if (!figures.has(tensor)) figures.set(tensor, onePicture(tensor, page));
+    return figures.get(tensor);
   };
   function choose(place) {
     const tensor = tensors[place];
     const partner = tensors.find((each) => each.name === `${tensor.name}.grad`);
     box.replaceChildren(figure(tensor), ...(partner ? [figure(partner)] : []));
   }
-  const [control, list] = choice("Tensor", tensors.map((each) => each.name), choose);
-  const wanted = Math.max(0, tensors.findIndex((each) => each.name === page.name));
+  const [control, list] = choice(
+    "Tensor",
+    tensors.map((each) => each.name),
+    choose,
+  );
+  const wanted = Math.max(
+    0,
+    tensors.findIndex((each) => each.name === page.name),
+  );
   list.value = wanted;
   target.append(stepper(page), make("div", { class: "controls" }, control), box);
   choose(wanted);

@@ -21,7 +21,13 @@ function makePage(shared) {
 
 function stepper(page) {
   const last = page.rows.length - 1;
-  const slider = make("input", { type: "range", min: 0, max: last, step: 1, on: { input: () => page.go(Number(slider.value)) } });
+  const slider = make("input", {
+    type: "range",
+    min: 0,
+    max: last,
+    step: 1,
+    on: { input: () => page.go(Number(slider.value)) },
+  });
   const said = make("output", { "aria-live": "polite" });
   const back = button("◀", () => page.go(page.at() - 1), { "aria-label": "Row before" });
   const on = button("▶", () => page.go(page.at() + 1), { "aria-label": "Next row" });

@@ -12,9 +12,12 @@ function start() {
     waiting.delete(element);
     VIEWS[section.view](element.querySelector(".view"), section.data, page);
   };
-  const near = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) show(entry.target);
-  }, { rootMargin: "600px" });
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) if (entry.isIntersecting) show(entry.target);
+    },
+    { rootMargin: "600px" },
+  );
   for (const element of waiting.keys()) near.observe(element);
   addEventListener("beforeprint", () => [...waiting.keys()].forEach(show));
   watchTheme();

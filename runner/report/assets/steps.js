@@ -37,13 +37,33 @@ function tensorTable({ tensors }, page) {
   }
   page.follows(update);
   update();
-  const head = make("tr", {}, ["name", "kind", "value in this row", "change"].map((name) => make("th", { scope: "col" }, name)));
-  return make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Tensors of this row" },
-    make("table", { class: "tensors" }, make("caption", {}, "Tensors of this row"), make("thead", {}, head), make("tbody", {}, rows.map((each) => each.row))));
+  const head = make(
+    "tr",
+    {},
+    ["name", "kind", "value in this row", "change"].map((name) => make("th", { scope: "col" }, name)),
+  );
+  return make(
+    "div",
+    { class: "wide", tabindex: 0, role: "region", "aria-label": "Tensors of this row" },
+    make(
+      "table",
+      { class: "tensors" },
+      make("caption", {}, "Tensors of this row"),
+      make("thead", {}, head),
+      make(
+        "tbody",
+        {},
+        rows.map((each) => each.row),
+      ),
+    ),
+  );
 }
 
 function stepsView(target, data, page) {
-  target.append(stepper(page), make("div", { class: "beside" }, programView(data, page), data.tensors.length ? tensorTable(data, page) : null));
+  target.append(
+    stepper(page),
+    make("div", { class: "beside" }, programView(data, page), data.tensors.length ? tensorTable(data, page) : null),
+  );
   for (const graph of data.graphs) {
     target.append(make("h3", {}, `Graph of ${graph.objective}`));
     if (graph.left) target.append(make("p", { class: "note" }, `The graph has ${graph.left} nodes, too many to draw.`));
