@@ -6,17 +6,20 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
-from runner.text import printable
+from runner.text import printable, shortened
 
 Markup = NewType("Markup", str)
 """HTML that is safe to put into a page."""
 
 NOTHING = Markup("")
 
+LONGEST = 10_000
+"""The most characters of one text on a page; a config has more."""
 
-def text(value: object) -> Markup:
-    """A value as text: markup in it is shown, never obeyed."""
-    return Markup(html.escape(printable(str(value))))
+
+def text(value: object, longest: int = LONGEST) -> Markup:
+    """A value as text: markup in it is shown, never obeyed. What is longer than `longest` is cut."""
+    return Markup(html.escape(printable(shortened(str(value), longest))))
 
 
 def tag(name: str, *content: Markup | str, **attributes: str | None) -> Markup:
@@ -42,9 +45,9 @@ def paragraph(value: object, class_: str | None = None) -> Markup:
     return tag("p", text(value), class_=class_)
 
 
-def block(value: object, label: str) -> Markup:
+def block(value: object, label: str, longest: int = LONGEST) -> Markup:
     """Text as it stands, that scrolls where it is wide."""
-    return tag("pre", text(value), tabindex="0", role="region", aria_label=label)
+    return tag("pre", text(value, longest), tabindex="0", role="region", aria_label=label)
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:

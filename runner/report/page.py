@@ -18,7 +18,7 @@ import numpy
 from runner.report.library import library
 from runner.report.markup import Markup, joined, tag, text
 from runner.report.section import Report, Section
-from runner.text import finite_json, printable
+from runner.text import finite_json, printable, shortened
 
 MARK = "<!doctype html>\n<!-- steprun report -->\n"
 """How each report begins, so that a later one may replace it."""
@@ -39,6 +39,9 @@ SCRIPTS = (
     "start",
 )
 """The scripts of `assets`, in the order in which they are joined."""
+
+LONGEST = 1000
+"""The most characters of one text in the data of a page."""
 
 ALIGNMENT = 8  # of an array in the block, so that it can be viewed in place
 _DTYPES = {"u1": "u1", "i4": "i4", "u4": "u4", "f4": "f4", "f8": "f8"}
@@ -145,7 +148,7 @@ def _json(content: Any) -> str:
 def _printable(value: Any) -> Any:
     match value:
         case str():
-            return printable(value)
+            return printable(shortened(value, LONGEST))
         case dict():
             return {printable(key): _printable(item) for key, item in value.items()}
         case list():

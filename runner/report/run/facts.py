@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Iterator
 
 from runner.config.run_paths import CONFIG_FILE
@@ -9,6 +11,8 @@ from runner.report.markup import Markup, block, facts, joined, paragraph, tag, t
 from runner.report.run.subject import Subject
 from runner.report.section import Section
 from runner.safe_files import Folder
+
+MOST_FACTS = 200
 
 CONFIG_BYTES = 256 << 10
 """The most bytes of a config that a page shows."""
@@ -18,9 +22,9 @@ def config(subject: Subject) -> Section:
     """The command with its overrides, and the resolved config."""
     command = subject.run.manifest.get("command") or []
     overrides = [word for word in command[1:] if "=" in word and not word.startswith("-")]
-    said = [tag("h3", text("Command")), block(" ".join(command), "Command")]
+    said = [tag("h3", text("Command")), block(shlex.join(command[:1000]), "Command")]
     if overrides:
-        said.append(facts(("override", override) for override in overrides))
+        said.append(facts(("override", override) for override in overrides[:MOST_FACTS]))
     said += [tag("h3", text("Config, with its overrides applied")), _config_text(subject)]
     return Section("config", "Config", joined(said))
 
@@ -31,7 +35,7 @@ def _config_text(subject: Subject) -> Markup:
             content = file.read(CONFIG_BYTES + 1)
     except OSError as error:
         return paragraph(f"{CONFIG_FILE} cannot be read: {error.strerror}.", "note")
-    shown = block(content[:CONFIG_BYTES].decode("utf-8", "replace"), "Config")
+    shown = block(content[:CONFIG_BYTES].decode("utf-8", "replace"), "Config", CONFIG_BYTES)
     if len(content) <= CONFIG_BYTES:
         return shown
     return joined([paragraph(f"The first {CONFIG_BYTES >> 10} KiB.", "note"), shown])
@@ -39,7 +43,8 @@ def _config_text(subject: Subject) -> Markup:
 
 def environment(subject: Subject) -> Section:
     """The environment, the versions and the times of the run."""
-    return Section("environment", "Environment and times", facts(_facts(subject)))
+    found = facts(itertools.islice(_facts(subject), MOST_FACTS))
+    return Section("environment", "Environment and times", found)
 
 
 def _facts(subject: Subject) -> Iterator[tuple[str, object]]:
@@ -64,5 +69,5 @@ def _facts(subject: Subject) -> Iterator[tuple[str, object]]:
     if git.get("commit"):
         state = {True: ", with changes", None: ", changes unknown"}.get(git.get("dirty"), "")
         yield "commit", f"{git['commit']}{state}"
-    for path, identity in list((manifest.get("data_files") or {}).items())[:100]:
+    for path, identity in list((manifest.get("data_files") or {}).items())[:MOST_FACTS]:
         yield "data file", f"{path}: {identity.get('bytes', '?')} bytes, sha256 {identity.get('sha256', '?')}"

@@ -8,6 +8,8 @@ from runner.report.markup import Markup, block, facts, joined, paragraph, tag, t
 from runner.report.run.subject import Subject
 from runner.text import counted
 
+MOST_PROBLEMS = 50
+
 _STATUS = {
     "finished": "finished",
     "failed": "failed",
@@ -32,7 +34,7 @@ def head_of(subject: Subject) -> Markup:
     if manifest["status"] == "running":
         said.append(paragraph("The run was going on when this page was written: later rows are not on it.", "note"))
     failure = manifest.get("failure")
-    for problem in (failure or {}).get("problems", ()):
+    for problem in (failure or {}).get("problems", ())[:MOST_PROBLEMS]:
         said.append(_alert(problem["message"], problem.get("hint")))
     if subject.focus is not None and not failure:
         said.append(_alert(subject.focus.reason, None))
@@ -40,7 +42,7 @@ def head_of(subject: Subject) -> Markup:
     warnings = manifest.get("warnings") or []
     if warnings:
         summary = tag("summary", text(counted(len(warnings), "warning")))
-        body = joined(block(warning, "Warning") for warning in warnings[:100])
+        body = joined(block(warning, "Warning") for warning in warnings[:MOST_PROBLEMS])
         said.append(tag("details", summary, body, class_="warnings", open="" if len(warnings) <= 3 else None))
     return joined(said)
 

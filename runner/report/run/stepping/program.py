@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from runner.report.reading.rows import Step
 from runner.report.run.stepping.replaying import pattern_of
 
 START = "start"
+
+MOST_LINES = 300
+"""The most steps of a program that a page lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,9 @@ def lines_of(plan: Plan | None, steps: Sequence[Step]) -> list[Line]:
     """The lines of the program, the first for the row `start`; without a plan, the paths of the rows."""
     first = Line(f"{START}: the initial weights", 0, START)
     if plan is not None:
-        return [first, *_lines(plan.program)]
+        lines = list(itertools.islice(_lines(plan.program), MOST_LINES + 1))
+        more = [Line("…", 0, None)] if len(lines) > MOST_LINES else []
+        return [first, *lines[:MOST_LINES], *more]
     paths = dict.fromkeys(re.sub(r"\[\d+\]", "[{0}]", step.path) for step in steps if step.path != START)
     return [first, *(Line(path.replace("[{0}]", "[…]"), 0, pattern_of(path)) for path in paths)]
 

@@ -18,6 +18,9 @@ from runner.report.run.stepping.replaying import Replays, replays
 from runner.report.run.subject import Subject
 from runner.report.section import Section
 
+MOST_GRAPHS = 6
+"""The most objectives whose graphs are drawn."""
+
 _ROLES = {"weight": "weight", "gradient": "gradient", "state": "state", "value": "value", "norm": "value"}
 _SAME, _CHANGED, _UNKNOWN = 0, 1, 2
 
@@ -128,7 +131,7 @@ def _difference(tensor: Measured, position: int) -> str | None:
 
 def _graphs(subject: Subject, plan: Plan, found: Replays) -> list[dict[str, Any]]:
     graphs = []
-    for objective in plan.objectives:
+    for objective in list(plan.objectives)[:MOST_GRAPHS]:
         computation = extract(plan.lowered, [objective])
         nodes = nodes_of(plan, computation)
         if len(nodes) > MOST_NODES:
