@@ -85,7 +85,7 @@ class _Replayer:
             for each in plan.program
             if isinstance(each, Action) and isinstance(each.argument, (Forward, Backward, Train))
         ]
-        self._weights = {each.of.name: each for each in subject.tensors if each.of.role == "weight"}
+        self._weights = {each.of.name: each for each in subject.tensors if each.of.role == "weight" and each.of.column}
         self._recorded = {each.of.name: each for each in subject.tensors if each.of.role == "value"}
 
     def replays(self) -> Replays:
