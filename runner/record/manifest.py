@@ -253,6 +253,7 @@ class Kept:
     required: bool  # whether each field must be there
     listed: str  # what `steprun runs` lists
     hint: str | None  # what to do about a manifest that is none
+    absent: tuple[str, ...] = ()  # fields that older manifests lack: they become null
 
 
 _RUN = Kept("run", MANIFEST_FILE, FIELDS, False, "the recorded runs", PUT_BACK)
@@ -277,6 +278,7 @@ def read_manifest(directory: Path, kept: Kept = _RUN) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid JSON") from error
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
         raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: it has no known status", kept.hint))
+    content = {**dict.fromkeys(kept.absent), **content}
     fault = fault_in(content, kept.fields, required=kept.required)
     if fault is not None:
         raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: {fault}", kept.hint))

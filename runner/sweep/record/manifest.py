@@ -43,7 +43,7 @@ FIELDS: Mapping[str, Kind] = {
     "ended": or_null(TEXT),
     "data_folders": PATHS,
 }
-_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", None)
+_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", None, ("config",))
 
 
 def opening(
