@@ -153,7 +153,7 @@ def first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: s
             continue
         plain = text.replace("_", "") if _THOUSANDS.fullmatch(text) else text
         plain = plain.replace(dialect.decimal, ".") if "." not in plain or dialect.decimal == "." else "no number"
-        if not _is_number(plain):
+        if not is_number(plain):
             shown = f"{file}:{line} holds `{_shown(text)}`, which is not a number in the column `{column}`"
             return FileFault(shown, _instead(text, column, dialect), about_columns=True)
         reason = _float64_misfit(plain)
@@ -200,7 +200,8 @@ def inexact(file: str, line: int, shown: str, column: str) -> FileFault:
     return FileFault(message, "write integers alone in that column and those read with it, or read it separately")
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether Python reads a text as a float, and it has no underscore."""
     try:
         float(text)
     except ValueError:
