@@ -16,6 +16,7 @@ from torch._inductor.exc import InvalidCxxCompiler
 from runner.engine.binding import Binding
 from runner.engine.compiled.building import Built, Drawn, Lengths, build
 from runner.engine.compiled.regions import Region, compiled_region, mark_length
+from runner.engine.compiled.toolchain import compile_quickly
 from runner.engine.compiled.training import step_function
 from runner.engine.rows import Compiling
 from runner.plan.checks.compilable import LONGEST, runs_singly
@@ -44,14 +45,16 @@ class CompilationFault(Exception):
 
 @contextmanager
 def _without_notes() -> Iterator[None]:
-    """Hides what torch's compiler notes on standard error of each complex operation."""
-    notes = logging.getLogger("torch._inductor.ir")
-    level = notes.level
-    notes.setLevel(logging.ERROR)
+    """Hides torch's notes on standard error: of each complex operation, and of code that an exception reports too."""
+    levels = {"torch._inductor.ir": logging.ERROR, "torch._inductor.scheduler": logging.CRITICAL + 1}
+    before = {name: logging.getLogger(name).level for name in levels}
     try:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
         yield
     finally:
-        notes.setLevel(level)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @dataclass(slots=True)
@@ -86,7 +89,7 @@ class Compiled:
             if self.longest > 1:
                 each = [torch.cat([value, value]) for value in each]  # torch would specialize on a length of 1
                 mark_length(each)
-            self.region(carry, each, fixed)
+            compile_quickly(lambda: self.region(carry, each, fixed))
 
 
 class Library:

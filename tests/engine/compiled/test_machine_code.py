@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import platform
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,33 @@ def test_without_a_compiler_the_error_says_what_to_do(tmp_path: Path) -> None:
         "      |         ^^^^^^^ `engine: compile` needs a C++ compiler, but none was found\n"
         "      = install g++ or clang++, or name one in the environment variable CXX; or write `engine: eager`\n"
     )
+
+
+OLD_COMPILER = """\
+#!/bin/sh
+case " $* " in *" -c "*|*.cpp*) echo "$*" >> "$(dirname "$0")/calls.txt";; esac
+for argument in "$@"; do
+  case $argument in -mavx*) echo "unrecognized command-line option $argument" >&2; exit 1;; esac
+done
+exec c++ "$@"
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="other processors have no flags to refuse")
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+def test_a_compiler_that_does_not_know_the_processor_is_probed_after_it_fails(tmp_path: Path) -> None:
+    compiler = tmp_path / "old-compiler"
+    compiler.write_text(OLD_COMPILER, encoding="utf-8")
+    compiler.chmod(0o755)
+    environment = {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    text = TEXT.replace("RATE", "0.1")
+    done = steprun_process("-", "--no-record", "--json", stdin=text, cwd=tmp_path, environment=environment)
+    assert (done.code, done.err) == (0, "")
+    last = json.loads(done.out.splitlines()[-1])
+    assert last["w"] == pytest.approx([3.0 * 0.9**40, -2.0 * 0.9**40], rel=1e-13)
+    calls = (tmp_path / "calls.txt").read_text(encoding="utf-8").splitlines()
+    assert ".main.cpp" in calls[0]  # the step, and no probe before it
+    assert len(calls) > 1
 
 
 @pytest.mark.usefixtures("inductor_cache")
