@@ -290,4 +290,5 @@ RULES: Mapping[str, Rule] = {
     "aten.round.decimals": _rounded,
     "aten.sub.Scalar": _plus(jnp.subtract),
     "aten.sub.Tensor": _plus(jnp.subtract),
+    "prims.convert_element_type.default": _to_copy,
 }

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runner.engine.xla.operators import (
-    activations,
-    choices,
-    distances,
-    elementwise,
-    embedding,
-    indexing,
-    losses,
-    normalisation,
-    ordering,
-    reductions,
-    shapes,
-)
+from runner.engine.xla.operators import choices, elementwise, indexing, ordering, reductions, shapes
 from runner.engine.xla.operators.facts import Array, Facts, Refusal, Rule
 from runner.engine.xla.operators.images import convolution, grids, pooling, separable
+from runner.engine.xla.operators.layers import activations, distances, embedding, losses, normalisation
 from runner.engine.xla.operators.linear import factors, fourier, products, solving
 from runner.engine.xla.operators.numerics import bessel, polynomials, special
 

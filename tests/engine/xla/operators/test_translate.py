@@ -152,8 +152,8 @@ def test_what_torch_raises_for_integers_and_singular_matrices_fails_a_check() ->
 
 def test_every_rule_belongs_to_an_operator_of_torch() -> None:
     for name in (*RULES, *RANDOM, *DATA_DEPENDENT):
-        _, packet, overload = name.split(".")
-        assert isinstance(getattr(getattr(aten, packet), overload), torch._ops.OpOverload)
+        library, packet, overload = name.split(".")
+        assert isinstance(getattr(getattr(getattr(torch.ops, library), packet), overload), torch._ops.OpOverload)
     assert RULES.keys().isdisjoint(REASONS)
     assert REFUSALS.keys() <= RULES.keys()
     assert supported(aten.add.Tensor)
