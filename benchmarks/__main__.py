@@ -13,14 +13,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in eve
 
 import torch
 
-from benchmarks import peers
+from benchmarks import peers, sweep_peers
 from benchmarks.measure import LEAST_REPEATS, table
 from benchmarks.profile import PROFILED, operations, profile, report
 from benchmarks.workloads import results, workloads
 
 
 def main() -> None:
-    names = [*dict.fromkeys([*(workload.name for workload in workloads()), *peers.NAMES])]
+    names = [*dict.fromkeys([*(workload.name for workload in workloads()), *peers.NAMES, *sweep_peers.NAMES])]
     arguments = _arguments(names)
     chosen = arguments.names or (list(PROFILED) if arguments.profile else names)
 
@@ -36,8 +36,9 @@ def main() -> None:
         return
     print("\n".join(table(list(results(chosen, arguments.repeats)))))
     if not set(chosen).isdisjoint(peers.NAMES):
-        for line in peers.missing():
-            print(line)
+        print("".join(f"{line}\n" for line in peers.missing()), end="")
+    if not set(chosen).isdisjoint(sweep_peers.NAMES):
+        print("".join(f"{line}\n" for line in peers.missing(sweep_peers.PEERS)), end="")
 
 
 def _arguments(names: list[str]) -> argparse.Namespace:

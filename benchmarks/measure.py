@@ -49,6 +49,7 @@ class Workload:
     steps: int | None = None  # times are reported per step if given
     verify: Callable[[], None] | None = None  # called first; asserts that both sides compute the same
     cache: str = " from torch's cache"  # why a later compilation takes less time
+    share: float = 1.0  # the fraction of the work that `theirs` does; its time is scaled to the whole
     tenth: Callable[[], object] | None = None  # `ours` at a tenth of the size, to report how its time grows
 
 
@@ -106,7 +107,7 @@ def measured(workload: Workload, repeats: int) -> Result:
         order = ("ours", "theirs") if repeat % 2 else ("theirs", "ours")
         for side in order:
             seconds, compiling = _seconds(workload.ours if side == "ours" else workload.theirs)
-            sides[side].append(seconds)
+            sides[side].append(seconds if side == "ours" else seconds / workload.share)
             if side == "ours":
                 compilation.append(compiling)
         if workload.tenth is not None:

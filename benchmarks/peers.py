@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -231,7 +231,17 @@ PEERS = (
 )
 
 
-def missing(peers: Iterable[Peer] = PEERS) -> Iterator[str]:
+class Installable(Protocol):
+    """A library that may be missing."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def installed(self) -> bool: ...
+
+
+def missing(peers: Iterable[Installable] = PEERS) -> Iterator[str]:
     """Yields a line for each peer that is not installed."""
     for peer in peers:
         if not peer.installed:

@@ -21,7 +21,7 @@ POINTS, STEPS = 1000, 100
 NETWORKS, EPOCHS = 64, 5
 
 
-class _Nobody:
+class Nobody:
     """Follows a sweep, and says nothing."""
 
     def begun(self, index: int) -> None:
@@ -36,7 +36,7 @@ def sweep(config: Path, overrides: Sequence[str], axes: Mapping[str, Sequence[An
     how = How(jobs=1, allowed=(DATA_FOLDER,), lanes=lanes)
     loaded = runner.load(config, overrides, allowed_folders=[DATA_FOLDER])
     plan = plan_sweep(loaded, axes, allowed=how.allowed)
-    return run_sweep(start_sweep(loaded, plan, axes, scratch(), how), plan, how, _Nobody())
+    return run_sweep(start_sweep(loaded, plan, axes, scratch(), how), plan, how, Nobody())
 
 
 def linear_points() -> dict[int, Outcome]:

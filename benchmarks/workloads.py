@@ -24,6 +24,7 @@ from benchmarks import (
     parameter,
     peers,
     startup,
+    sweep_peers,
     sweeps,
     transformer,
     translated,
@@ -44,6 +45,7 @@ _GROUPS = (
     applying.workloads,
     growth.workloads,
     peers.workloads,
+    sweep_peers.workloads,
 )
 
 Figures = tuple[tuple[float, ...], ...]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from runner.engine import eager
-from runner.engine.rows import Compiling, Row, Rows
+from runner.engine.rows import AnyRows, Compiling, Row
 from runner.engine.state import State
 from runner.engine.watch.watch import Watch
 from runner.plan.plan import Plan
@@ -50,7 +50,7 @@ def execute_together(
     checkpoint: Callable[[str | None], None] | None = None,
     watch: Watch | None = None,
     compiling: Compiling | None = None,
-) -> Iterator[Row | Rows]:
+) -> Iterator[AnyRows]:
     """Run a plan as `execute` does with `shared`, and yield the rows of steps that ran at once as one object.
 
     When it is yielded, `state` is the state after the last of its rows.
@@ -63,29 +63,29 @@ Given = Mapping[str, Any]
 """Keyword arguments: those that every engine takes, and those of engines that run several steps at once."""
 
 
-def _eager(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[Row | Rows]:
+def _eager(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:
     return eager.execute(plan, state, **given)
 
 
-def _compiled(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[Row | Rows]:
+def _compiled(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:
     from runner.engine.compiled.execute import execute  # imports torch's compiler
 
     return execute(plan, state, **given, **several)
 
 
-def _captured(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[Row | Rows]:
+def _captured(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:
     from runner.engine.cudagraph.execute import execute
 
     return execute(plan, state, **given)
 
 
-def _translated(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[Row | Rows]:
+def _translated(plan: Plan, state: State | None, given: Given, several: Given) -> Iterator[AnyRows]:
     from runner.engine.xla.execute import execute  # imports JAX
 
     return execute(plan, state, **given, **several)
 
 
-_ENGINES: Mapping[str, Callable[[Plan, State | None, Given, Given], Iterator[Row | Rows]]] = {
+_ENGINES: Mapping[str, Callable[[Plan, State | None, Given, Given], Iterator[AnyRows]]] = {
     "eager": _eager,
     "compile": _compiled,
     "cudagraph": _captured,

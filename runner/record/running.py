@@ -13,7 +13,9 @@ from typing import Any
 
 from runner.config import load, overridden
 from runner.engine import Compiling, execute, execute_together, initial_state
-from runner.engine.rows import Row, Rows
+from runner.engine.rows import AnyRows, Rows
+from runner.engine.session import SaveCheckpoint
+from runner.engine.state import State
 from runner.engine.watch.watch import Watch, report_as_warning
 from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
@@ -28,7 +30,7 @@ from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, dat
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
-from runner.record.recorder import Copied, Recorded, recording
+from runner.record.recorder import Copied, Recorded, Recording, recording
 from runner.record.rows.transfer import transfer_from
 
 CONTINUES = "continues"
@@ -85,7 +87,7 @@ def run_recorded(
     directory: Path,
     *,
     command: Sequence[str] | None = None,
-    see: Callable[[Row | Rows], None] | None = None,
+    see: Callable[[AnyRows], None] | None = None,
     checkpoint_every: int | None = None,
     stop: Callable[[], bool] | None = None,
     resumption: Resumption | None = None,
@@ -117,40 +119,16 @@ def run_recorded(
     more = save_fitted(directory, plan.fitted)
     description = _description(plan, sys.argv if command is None else command, files, earlier, more)
     transfer = transfer_from(plan.device)
-    with recording(
-        directory, plan.columns, description, _config_text(plan), recorded, transfer, _copied(earlier)
-    ) as record:
-
-        def report(problem: Problem) -> None:
-            record.warn(problem.render())
-            report_as_warning(problem)
-
-        def report_compilation(path: str, seconds: float | None) -> None:
-            if seconds is not None:
-                record.compiled(seconds)
-            if compiling is not None:
-                compiling(path, seconds)
-
+    copied = None if earlier is None else Copied(earlier.run.parts, earlier.rows)
+    with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer, copied) as record:
         for problem in state.warnings:
             record.warn(problem.render())
-        watch = Watch(plan, state, report)
-
-        def save(tag: str | None) -> None:
-            if tag == LAST and not plan.config.log.weights:
-                return
-            if watch.sound():  # a run must not resume from a step that makes it fail
-                record.flush()
-                save_checkpoint(plan, state, directory, tag)
-                if tag == BEST and plan.config.log.weights:
-                    save_weights(plan, state, directory, BEST_FILE)
-
-        def finish() -> None:
-            record.end()
-            if plan.config.log.weights:
-                save_weights(plan, state, directory, named=False)  # the manifest follows, and makes the name durable
-
-        given: dict[str, Any] = {"checkpoint": save, "watch": watch, "compiling": report_compilation}
-        rows: Iterable[Row | Rows]
+        watch = Watch(plan, state, _recording_warnings(record))
+        save = _saving_state(plan, state, directory, watch, record)
+        finish = _finishing(plan, state, directory, record)
+        measure = _recording_compilations(record, compiling)
+        given: dict[str, Any] = {"checkpoint": save, "watch": watch, "compiling": measure}
+        rows: Iterable[AnyRows]
         if checkpoint_every is None:
             rows = execute_together(plan, state, **given)
         else:
@@ -159,23 +137,71 @@ def run_recorded(
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:
             rows = _saving(rows, save, checkpoint_every, stop, finish)
-        write, write_together = record.write, record.write_together
         try:
             with digesting(files, record.digest), limited_data(plan.memory):
-                for row in rows:
-                    if isinstance(row, Rows):
-                        write_together(row)
-                    else:
-                        write(row)
-                    if see is not None:
-                        see(row)
+                _write(rows, record, see)
         except ExpectationError:  # the step changed nothing: the weights are those of the last row
             finish()
             raise
         finish()
 
 
-def _after(rows: Iterable[Row | Rows], first: int) -> Iterator[Row | Rows]:
+def _recording_warnings(record: Recording) -> Callable[[Problem], None]:
+    def report(problem: Problem) -> None:
+        record.warn(problem.render())
+        report_as_warning(problem)
+
+    return report
+
+
+def _recording_compilations(record: Recording, compiling: Compiling | None) -> Compiling:
+    def measure(path: str, seconds: float | None) -> None:
+        if seconds is not None:
+            record.compiled(seconds)
+        if compiling is not None:
+            compiling(path, seconds)
+
+    return measure
+
+
+def _saving_state(plan: Plan, state: State, directory: Path, watch: Watch, record: Recording) -> SaveCheckpoint:
+    """A function that saves a checkpoint, after the rows before it."""
+
+    def save(tag: str | None) -> None:
+        if tag == LAST and not plan.config.log.weights:
+            return
+        if watch.sound():  # a run must not resume from a step that makes it fail
+            record.flush()
+            save_checkpoint(plan, state, directory, tag)
+            if tag == BEST and plan.config.log.weights:
+                save_weights(plan, state, directory, BEST_FILE)
+
+    return save
+
+
+def _finishing(plan: Plan, state: State, directory: Path, record: Recording) -> Callable[[], None]:
+    """A function that ends the record, and saves the weights."""
+
+    def finish() -> None:
+        record.end()
+        if plan.config.log.weights:
+            save_weights(plan, state, directory, named=False)  # the manifest follows, and makes the name durable
+
+    return finish
+
+
+def _write(rows: Iterable[AnyRows], record: Recording, see: Callable[[AnyRows], None] | None) -> None:
+    write, write_together = record.write, record.write_together
+    for row in rows:
+        if isinstance(row, Rows):
+            write_together(row)
+        else:
+            write(row)
+        if see is not None:
+            see(row)
+
+
+def _after(rows: Iterable[AnyRows], first: int) -> Iterator[AnyRows]:
     """The rows from number `first` on."""
     for row in rows:
         if row.number >= first:
@@ -185,12 +211,12 @@ def _after(rows: Iterable[Row | Rows], first: int) -> Iterator[Row | Rows]:
 
 
 def _saving(
-    rows: Iterable[Row | Rows],
+    rows: Iterable[AnyRows],
     save: Callable[[str | None], None],
     every: int | None,
     stop: Callable[[], bool] | None,
     finish: Callable[[], None],
-) -> Iterator[Row | Rows]:
+) -> Iterator[AnyRows]:
     """Yields the rows; saves a checkpoint after every `every` rows.
 
     If `stop` is true, it saves one, calls `finish`, and raises KeyboardInterrupt.
@@ -203,10 +229,6 @@ def _saving(
             save(None)
             finish()
             raise KeyboardInterrupt
-
-
-def _copied(earlier: Earlier | None) -> Copied | None:
-    return None if earlier is None else Copied(earlier.run.parts, earlier.rows)
 
 
 def _as_recorded(plan: Plan, files: Mapping[str, Mapping[str, Any]]) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,7 +24,7 @@ from runner.sweep.executors.here import Here
 from runner.sweep.executors.laned import Lanes
 from runner.sweep.executors.processes import Processes
 from runner.sweep.executors.settings import Settings
-from runner.sweep.lanes.grouping import OFF, TIME_LIMIT, Grouping
+from runner.sweep.lanes.grouping import OFF, Grouping, room_of
 from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbered
 from runner.sweep.points.outcome import Outcome, joined
 from runner.sweep.points.space import Point
@@ -35,6 +35,7 @@ from runner.sweep.record.merging import merge_parts
 from runner.sweep.record.reading import known_points, next_chunk, outcomes_on_disk
 from runner.sweep.record.table import write_table
 from runner.sweep.rounds import Rounds, rounds_of
+from runner.sweep.widening import check_kept, check_unchanged, save, widened, widened_axes
 
 TABLE_SECONDS = 1.0
 """The least time between two writes of the table."""
@@ -82,7 +83,7 @@ def start_sweep(config: Config, plan: SweepPlan, axes: Mapping[str, Sequence[Any
     environment = {**fingerprint(first.device, dtype_name(first.dtype)), "threads": how.threads}
     points = len(plan.points)
     folders = config.document.folders()
-    content = opening(name, axes, points, plan.sampler, plan.batch, how.lanes, environment, folders, how.command)
+    content = opening(name, text, axes, points, plan.sampler, plan.batch, how.lanes, environment, folders, how.command)
     try:
         write_atomically(directory / SWEEP_FILE, text.encode())
         write_manifest(directory, content)
@@ -108,24 +109,47 @@ def run_sweep(directory: Path, plan: SweepPlan, how: How, watch: Watch, retry: b
         return _run(directory, plan, rounds, how, watch, retry)
 
 
-def resume_sweep(directory: Path, how: How, many: bool = True) -> tuple[SweepPlan, How]:
+def resume_sweep(
+    directory: Path,
+    how: How,
+    many: bool = True,
+    axes: Mapping[str, Sequence[Any]] | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[SweepPlan, How]:
     """The plan of a sweep directory, and how to run it.
 
+    Args:
+        many: whether more than `MANY_POINTS` points are meant.
+        axes: axes with more values, which replace those of the sweep; the directory records them.
+        overrides: overrides of `sweep`, such as `sweep.random.samples=128`.
     Raises:
-        UsageError: the folder is not a sweep directory.
+        UsageError: the folder is not a sweep directory, or points that it has would be lost.
         ConfigError: its config is not valid any more, for instance because a data file is missing.
+        RunError: a file cannot be written.
     """
     manifest = read_manifest(directory)
     allowed = (*how.allowed, *recorded_folders(manifest))
     how = replace(how, allowed=allowed, threads=manifest["threads"], lanes=manifest["lanes"])
-    config = load_sweep(directory, allowed)
+    written = load_sweep(directory, allowed)
+    check_unchanged(directory, manifest, written)
+    config = widened(written, overrides)
     if manifest["sampler"] is not None:
+        if axes or overrides:
+            raise UsageError(Problem("a sampler chooses the points of this sweep", "leave the values out"))
         return plan_sampled(config, manifest["sampler"], manifest["batch"], allowed=allowed, limits=how.limits), how
-    plan = plan_sweep(config, manifest["axes"], allowed=allowed, limits=how.limits, many=many)
-    plan = renumbered(plan, known_points(directory))
+    given = widened_axes(manifest["axes"], axes or {})
+    plan = plan_sweep(config, given, allowed=allowed, limits=how.limits, many=many)
+    known = known_points(directory)
+    plan = renumbered(plan, known)
+    check_kept(directory, manifest, plan, known, bool(axes or overrides))
     if len(plan.points) < manifest["points"]:
         message = f"{directory} has {manifest['points']} points, and its config gives {len(plan.points)}"
         raise UsageError(Problem(message, f"restore {directory / SWEEP_FILE}"))
+    if axes or overrides:
+        try:
+            save(directory, manifest, config, given, len(plan.points))
+        except OSError as error:
+            raise cannot_write(directory, error) from error
     return plan, how
 
 
@@ -166,6 +190,7 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
                     if journal.due:
                         journal.write()
                         merge_parts(directory, executor.take_number)
+            journal.keep_further(before.values())
             status = "finished"
         except _FailedFast:
             status = "failed"
@@ -216,6 +241,18 @@ class _Journal:
             earlier = self.outcomes.get(outcome.index)
             self.outcomes[outcome.index] = joined([earlier, outcome]) if earlier and outcome.rung else outcome
 
+    def keep_further(self, before: Iterable[Outcome]) -> None:
+        """Keep what points had computed beyond the rung at which they stop now: a widened sweep is decided again."""
+        indices = {task.identity: index for index, (_, task) in self.pairs.items()}
+        rungs: dict[int, list[Outcome]] = {}
+        for outcome in sorted(before, key=lambda each: each.rung):
+            index = indices.get(outcome.identity)
+            if index is not None:
+                rungs.setdefault(index, []).append(replace(outcome, index=index))
+        for index, outcomes in rungs.items():
+            if index in self.outcomes and outcomes[-1].rung > self.outcomes[index].rung:
+                self.outcomes[index] = joined(outcomes)
+
     def close(self, executor: Executor | None, watch: Watch) -> None:
         """End an executor, and add what it still wrote."""
         late = executor.close() if executor is not None else []
@@ -244,15 +281,16 @@ def _executor(directory: Path, plan: SweepPlan, how: How) -> Executor:
     if how.on == "ray":
         from runner.sweep.executors.ray_tasks import RayTasks
 
-        return RayTasks(directory, settings, first=first, address=how.address)
+        return RayTasks(directory, settings, grouping, first=first, address=how.address)
     pool = Processes(directory, settings, first=first, jobs=how.jobs, time_limit=how.time_limit)
-    return Lanes(grouping, lambda take_number: Here(directory, settings, take_number), pool)
+    here = None if how.time_limit is not None else Here(directory, settings, pool.take_number)
+    return Lanes(grouping, here, pool)
 
 
 def grouping_of(plan: SweepPlan, how: How) -> Grouping:
     """How the points of a sweep are grouped into chunks of lanes."""
-    alone = OFF if how.lanes == "off" else TIME_LIMIT if how.time_limit is not None else None
-    room = None if plan.first.memory is None else plan.first.memory // 2
+    alone = OFF if how.lanes == "off" else None
+    room = room_of(plan.first)
     return Grouping(plan.base, plan.first, how.allowed, how.limits, how.jobs, room, alone)
 
 

@@ -108,3 +108,9 @@ def test_the_operations_of_one_step_are_counted() -> None:
     assert counted["mul.Tensor"] == 6  # three products, and the gradient of each
     assert counted["add.Tensor"] == 2
     assert counted["_foreach_add.List"] == 1  # the update of all three
+
+
+def test_a_side_that_does_a_part_of_the_work_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.measure._seconds", lambda work: (3.0, 0.0))
+    result = measured(workload(share=0.1), repeats=1)
+    assert (result.ours, result.theirs) == ((3.0,), (pytest.approx(30.0),))

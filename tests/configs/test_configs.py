@@ -218,6 +218,21 @@ PERTURBATIONS = {
         ("loss = cross_entropy(", "loss = 1.01 * cross_entropy("),
         ("momentum * h.var(0)", "1.5 * momentum * h.var(0)"),
     ],
+    "sweep-learning-rate": [
+        ("  rate: 0.02", "  rate: 0.0002"),
+        ("flatten(1) / 16", "flatten(1) / 1600"),
+        ("w: {shape: [64, 10], init: zeros}", "w: {shape: [64, 10], init: xavier_normal}"),
+    ],
+    "sweep-folds": [
+        ("{lbfgs: {line_search_fn", "{lbfgs: {max_iter: 4, line_search_fn"),
+        ("(predicted - y) ** 2) + penalty", "(predicted - y) ** 2) + 1.01 * penalty"),
+        ("times: 5", "times: 1"),
+    ],
+    "sweep-random": [
+        ("{lr: rate,", "{lr: 1.01 * rate,"),
+        ("momentum: momentum}", "momentum: 0.707}"),
+        ("[1.0, 100.0]", "[1.01, 100.0]"),
+    ],
     "convolution": [
         ("{adam: {lr: lr}}", "{adam: {lr: 1.01 * lr}}"),
         ("cross_entropy(scores, labels)", "1.01 * cross_entropy(scores, labels)"),

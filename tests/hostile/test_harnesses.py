@@ -65,3 +65,14 @@ def test_a_killed_command_leaves_what_can_be_read_and_gone_on_with() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^12 kills, 0 findings$", done.stdout, re.MULTILINE)
+
+
+def test_a_killed_sweep_resumes_to_the_table_of_one_never_killed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hostile.sweep_kills", "--times", "3", "--executors", "inline"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^inline driver 3\n0 findings$", done.stdout, re.MULTILINE)

@@ -163,7 +163,7 @@ def test_a_sweep_that_cannot_run_is_refused_before_anything_runs(
 def test_a_value_that_fails_is_told_with_its_point() -> None:
     head = HEAD.replace("steps: 5", "steps: n").replace("rate: 0.1", "rate: 0.1, n: 5")
     config = loads(head + "sweep: {zip: [{n: [1, 2], rate: [0.1, x]}]}")
-    with pytest.raises(ConfigError, match=r"override rate=x:1:6  constants.rate\n.*\n.*`x` is not a scalar constant"):
+    with pytest.raises(ConfigError, match=r":6:39  sweep.zip.0.rate.1\n.*\n.*`x` is not a scalar constant"):
         plan_sweep(config, {})
 
 

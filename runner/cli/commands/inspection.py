@@ -96,7 +96,7 @@ def _points_of(config: Config, request: Request) -> int:
     from runner.sweep.planning import plan_sweep
 
     allowed = tuple(Path(folder) for folder in request.allow)
-    return len(plan_sweep(config, {}, allowed=allowed, limits=plan_limits(request), many=True).points)
+    return len(plan_sweep(config, {}, allowed=allowed, limits=plan_limits(request)).points)
 
 
 @reads_config

@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from runner.cli.input.completion import complete_config
 from runner.cli.input.options import Allow, FaultFormat, examples
+from runner.cli.input.runs import config_path, point_of
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, SnapshotError, UsageError
 from runner.text import counted, printable_line
@@ -144,9 +145,10 @@ def snapshot(
     from runner.compare.uncertainty.meaning import check_meaning, doubts
     from runner.engine import execute
 
-    overrides, allowed = tuple(sets or ()), tuple(allow or ())
+    overrides, given = tuple(sets or ()), tuple(allow or ())
     _check_count(uncertainty)
-    for name in configs:
+    for name, folders in map(_config_of, configs):
+        allowed = (*given, *folders)
         target = target_of(name)
         path, config = Path(target.snapshot), Path(name)
         before = _existing(path, config.name)
@@ -182,6 +184,11 @@ def snapshot(
         size = f"{counted(len(taken.rows), 'row')}, {counted(len(taken.columns), 'tensor')}"
         if not quiet:
             say(f"{path}  {size}{_measured(taken)}")
+
+
+def _config_of(path: str) -> tuple[str, tuple[str, ...]]:
+    """A path and the folders of its data; a point of a sweep stands for its config."""
+    return config_path(path) if point_of(path) is not None else (path, ())
 
 
 def _from_row(counter: Counter, name: str) -> Callable[[int], Progress]:
@@ -262,9 +269,11 @@ def check(
         given = "--budget" if uncertainty is None else "--uncertainty"
         raise UsageError(Problem(f"{given} has no effect without --update", "add --update, or leave it out"))
     began = time.perf_counter()
-    targets = collect(paths or ["."])
+    named = [_config_of(path) for path in paths or ["."]]
+    targets = collect(path for path, _ in named)
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns - len(INDENT)))
-    request = Request(chosen, tuple(sets or ()), tuple(allow or ()), width, uncertainty, budget)
+    allowed = (*(allow or ()), *dict.fromkeys(folder for _, folders in named for folder in folders))
+    request = Request(chosen, tuple(sets or ()), allowed, width, uncertainty, budget)
     outcomes = []
     shown = sys.stderr.isatty() and not as_json and len(targets) > 1
     with Counter("checking", shown=shown) as counter:

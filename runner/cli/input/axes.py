@@ -16,7 +16,7 @@ _SPAN = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 _CALL = re.compile(r"(?:range|linspace|logspace)\(.*\)")
 _WHOLE = ("expression", "description", "metrics", "functions", "objectives")
 """Keys whose values are text in which a comma separates nothing."""
-_MOST_SPAN = 10_000_000
+_MOST_SPAN = 1_000_000
 
 
 def split_axes(overrides: Sequence[str]) -> tuple[tuple[str, ...], dict[str, list[Any]]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
     from runner.cli.output.bar import Bar
-    from runner.engine import Row, Rows
+    from runner.engine.rows import AnyRows, Row
 
 PATIENCE = 1.0  # seconds before the bar appears
 INTERVAL = 0.1  # seconds between two updates of the bar
@@ -46,7 +46,7 @@ class Progress:
         self._text = ""
         self._bar: Bar | None = None
 
-    def __call__(self, row: Row | Rows) -> None:
+    def __call__(self, row: AnyRows) -> None:
         """Process one row, or some that were computed together."""
         if self._first is None:
             self._first = row.number

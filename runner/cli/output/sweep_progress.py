@@ -41,6 +41,7 @@ class SweepProgress:
         self._difference: str | None = None  # of lanes that are close only
         self._alone: dict[int, str] = {}  # index → why it did not run as a lane; empty if it did
         self._best: tuple[float, int] | None = None
+        self._unmeasured: set[int] = set()  # that ended, and whose objective is missing or NaN
         self._began = time.monotonic()
         self._before = 0  # points that an earlier process has run
         self._first = True
@@ -84,6 +85,9 @@ class SweepProgress:
         parts += [f"{len(self._running):,} running"] if self._running else []
         if self._best is not None and self._objective is not None:
             parts.append(f"best {self._objective.column} {self._best[0]:.5g} (point {self._best[1]})")
+        if self._unmeasured and self._objective is not None:
+            which = "no point has" if len(self._unmeasured) == len(self._done) else f"{len(self._unmeasured):,} without"
+            parts.append(f"{which} a number `{self._objective.column}`")
         new = len(self._done) - self._before
         left = self._total - len(self._done)
         if new and left:
@@ -101,6 +105,10 @@ class SweepProgress:
         if self._objective is None:
             return
         value = self._objective.of(outcome)
+        if outcome.status != "failed" and (value is None or value != value):
+            self._unmeasured.add(outcome.index)
+        else:
+            self._unmeasured.discard(outcome.index)
         key = self._objective.key
         if (
             value is not None

@@ -26,6 +26,10 @@ DISTRIBUTIONS = {
 
 OVER = ("last", "best")
 _SPACE_KEYS = ("grid", "zip", "random", "points")
+MOST_RECENT = 10_000
+"""The most last values of an objective whose mean counts."""
+
+_DRAW = "write `draw: {learning_rate: {log_uniform: [1e-5, 1e-1]}}`"
 _GRID = "write `grid: {learning_rate: [0.1, 0.01]}` below `sweep:`"
 
 
@@ -50,7 +54,7 @@ def read_sweep(written: Any, faults: Faults) -> SweepDeclaration | None:
     if values.get("objective") is not None:
         values["objective"] = _objective(values["objective"], (*path, "objective"), faults)
     if values.get("halving") is not None:
-        values["halving"] = _mapping(HalvingDeclaration, values["halving"], (*path, "halving"), faults)
+        values["halving"] = _halving(values["halving"], (*path, "halving"), faults)
         if values.get("objective") is None:
             faults.add((*path, "halving"), "`halving` needs an objective", _OBJECTIVE, key=True)
     built = faults.build(SweepDeclaration, values, path)
@@ -130,12 +134,21 @@ def _check_once(name: str, place: Path, seen: dict[str, Path], faults: Faults) -
     seen.setdefault(name, place)
 
 
+def _halving(written: Any, path: Path, faults: Faults) -> HalvingDeclaration | None:
+    if isinstance(written, dict) and written.get("at") == []:
+        faults.add((*path, "at"), "`halving` compares points after no iteration", "write `at: [100, 300]`", key=True)
+    built: HalvingDeclaration | None = _mapping(HalvingDeclaration, written, path, faults)
+    return built
+
+
 def _random(written: Any, path: Path, seen: dict[str, Path], faults: Faults) -> RandomDeclaration | None:
     if not isinstance(written, dict):
         hint = "write `random: {samples: 64, draw: {learning_rate: {log_uniform: [1e-5, 1e-1]}}}`"
         faults.add(path, f"expected a mapping, found {describe(written)}", hint)
         return None
     draw = written.get("draw")
+    if draw == {}:
+        faults.add((*path, "draw"), "`random` draws nothing", _DRAW, key=True)
     for name, distribution in draw.items() if isinstance(draw, dict) else ():
         place = (*path, "draw", name)
         _check_once(name, place, seen, faults)
@@ -171,14 +184,14 @@ def _objective(written: Any, path: Path, faults: Faults) -> SweepObjective | Non
         return None
     over = written.get("over")
     if isinstance(over, str) and over not in OVER and not _is_mean(over):
-        hint = "write `last`, `best`, or `mean(10)` for the mean of the last ten"
+        hint = f"write `last`, `best`, or `mean(10)` for the mean of the last ten, of {MOST_RECENT:,} at most"
         faults.add((*path, "over"), f"there is no choice `{over}`", hint)
     return faults.build(SweepObjective, written, path)
 
 
 def _is_mean(text: str) -> bool:
     inner = text.removeprefix("mean(").removesuffix(")")
-    return text == f"mean({inner})" and inner.isdecimal() and int(inner) > 0
+    return text == f"mean({inner})" and inner.isdecimal() and len(inner) < 6 and 0 < int(inner) <= MOST_RECENT
 
 
 def _mapping(model: type[Any], written: Any, path: Path, faults: Faults) -> Any:

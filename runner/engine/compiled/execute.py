@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from runner.engine import eager
 from runner.engine.compiled.library import CompilationFault, Library
 from runner.engine.compiled.trainer import Binder
-from runner.engine.rows import Compiling, Row, Rows
+from runner.engine.rows import AnyRows, Compiling
 from runner.engine.state import State, initial_state
 from runner.engine.watch.watch import Watch
 from runner.errors import RunError
@@ -25,7 +25,7 @@ def execute(
     compiling: Compiling | None = None,
     by_row: bool = False,
     together: bool = False,
-) -> Iterator[Row | Rows]:
+) -> Iterator[AnyRows]:
     """Runs a plan as the eager engine does, and yields the same rows.
 
     A loop whose body is one `train` step runs in regions of many iterations. All other steps run as in the eager

@@ -15,7 +15,7 @@ from runner.engine.compiled.preparing import Preparing
 from runner.engine.compiled.write_back import Computed, block_of, finite_iterations, sound_iterations, write_back
 from runner.engine.eager import copied
 from runner.engine.faults import FAULTS
-from runner.engine.rows import Block, Compiling, Path, Row, Rows
+from runner.engine.rows import AnyRows, Block, Compiling, Path, Row, Rows
 from runner.engine.session import KEPT, Session
 from runner.engine.state import Values
 from runner.engine.steps import steps
@@ -124,7 +124,7 @@ class Trainer:
         self._write_back(computed, block)
         return block.values(0)
 
-    def rows(self) -> Iterator[Row | Rows]:
+    def rows(self) -> Iterator[AnyRows]:
         """Runs the next iterations of the loop, at least one, and yields those of their rows that the log keeps.
 
         Until the last row is yielded, the state is that at the start of the region: a run that resumes there repeats
@@ -310,7 +310,7 @@ class Binder:
         self._shared = shared
         self._by_row = by_row
         self._together = together
-        self.several: dict[int, Callable[[], Iterator[Row | Rows]]] = {}
+        self.several: dict[int, Callable[[], Iterator[AnyRows]]] = {}
 
     def __call__(self, session: Session, position: int, action: Action) -> Run:
         if not isinstance(action.argument, Train):

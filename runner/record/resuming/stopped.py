@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.config import Config, overridden
 from runner.config.run_paths import CONFIG_FILE, resolved_run
-from runner.engine.rows import Compiling, Row, Rows
+from runner.engine.rows import AnyRows, Compiling
 from runner.errors import Problem, RunError, UsageError
 from runner.plan import Plan, PlanLimits, compile
 from runner.plan.rows.columns import recorded
@@ -33,7 +33,7 @@ def resume_stopped(
     limits: PlanLimits | None = None,
     allow_changed_data: bool = False,
     checkpoint_every: int | None = None,
-    prepare: Callable[[Plan], Callable[[Row | Rows], None]] | None = None,
+    prepare: Callable[[Plan], Callable[[AnyRows], None]] | None = None,
     stop: Callable[[], bool] | None = None,
     command: Sequence[str] | None = None,
     compiling: Compiling | None = None,

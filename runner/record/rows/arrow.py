@@ -123,6 +123,8 @@ def element_path(stored: StoredColumn) -> str:
 def table_of(batch: Batch, columns: Sequence[StoredColumn], schema: pyarrow.Schema) -> pyarrow.Table:
     """The rows of a batch as one table of `schema`."""
     arrays: list[Any] = _labels_of(batch.labels)
+    if batch.runs > 1:
+        arrays = [pyarrow.concat_arrays([each] * batch.runs) for each in arrays]
     for stored, packed in zip(columns, batch.columns, strict=True):
         arrays.extend(_WRITERS[stored.layout](schema.field(len(arrays)).type, stored, packed))
     return pyarrow.Table.from_arrays(arrays, schema=schema)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from runner.config.document import Document
 from runner.config.text.nodes import Path
 from runner.config.text.scalars import NumberRangeError, resolve_plain
 from runner.plan.data.sandbox import FileFault, locate, open_ordinary
-from runner.sweep.points.values import AxisFault
+from runner.sweep.points.values import MOST_VALUES, AxisFault
 
 LARGEST_FILE = 64 << 20
 """The most bytes of a file of points."""
@@ -34,7 +35,8 @@ def read_points(text: str, document: Document, path: Path) -> list[dict[str, Any
     if len(content) > LARGEST_FILE:
         raise AxisFault(f"`{text}` is larger than 64 MiB", "use fewer points")
     try:
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        rows = list(_bounded(reader, text))
     except (UnicodeDecodeError, csv.Error) as error:
         raise AxisFault(f"`{text}` is not a table: {error}", "write it as UTF-8 with commas") from error
     names = [name.strip() for name in rows[0]] if rows else []
@@ -50,6 +52,15 @@ def read_points(text: str, document: Document, path: Path) -> list[dict[str, Any
     if not points:
         raise AxisFault(f"`{text}` has no points", "write a line for each point")
     return points
+
+
+def _bounded(rows: Iterable[list[str]], text: str) -> Iterator[list[str]]:
+    cells = 0
+    for row in rows:
+        cells += len(row) or 1
+        if cells > MOST_VALUES:
+            raise AxisFault(f"`{text}` has more than {MOST_VALUES:,} cells", "use fewer points")
+        yield row
 
 
 def _value(cell: str, text: str, line: int) -> Any:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
 
 from runner.config import Config, overridden
+from runner.config.document import Document
 from runner.config.sweep_models import SpaceDeclaration
 from runner.config.text.emit import flow_text
 from runner.config.text.nodes import Path
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.scalars import integer, scalar_constants
+from runner.sweep.points.axis import Axis, Values
+from runner.sweep.points.overlaps import full_path, overlaps
 from runner.sweep.points.point_files import read_points
-from runner.sweep.points.values import AxisFault, drawn, values_of
-
-Values = Mapping[str, Any]
-"""Override path → value."""
+from runner.sweep.points.values import MOST_VALUES, AxisFault, check_distribution, drawn, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,11 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
-    """Some override paths whose values vary together."""
-
-    paths: tuple[str, ...]
-    choices: Sequence[Values]
-
-
-@dataclass(frozen=True, slots=True)
 class Space:
     """The union of products of axes. The last axis of a product varies fastest."""
 
     products: tuple[tuple[Axis, ...], ...]
+    document: Document | None = None  # of the config that declares it
 
     def __len__(self) -> int:
         return sum(math.prod(len(axis.choices) for axis in axes) for axes in self.products)
@@ -75,16 +68,43 @@ class Space:
             axes: values by override path, as a command line gives them.
         """
         added = tuple(Axis((path,), [{path: value} for value in values]) for path, values in axes.items())
-        products = tuple((*(_without(axis, axes) for axis in product), *added) for product in self.products)
+        names = frozenset(map(full_path, axes))
+        products = tuple((*(_without(axis, names) for axis in product), *added) for product in self.products)
         kept = tuple(tuple(axis for axis in product if axis.paths) for product in products)
-        return Space(kept or (added,))
+        return Space(kept or (added,), self.document)
 
 
-def _without(axis: Axis, replaced: Mapping[str, Any]) -> Axis:
-    if not any(path in replaced for path in axis.paths):
+def _without(axis: Axis, replaced: Collection[str]) -> Axis:
+    paths = tuple(path for path in axis.paths if full_path(path) not in replaced)
+    if paths == axis.paths:
         return axis
-    paths = tuple(path for path in axis.paths if path not in replaced)
-    return Axis(paths, [{path: value for path, value in each.items() if path in paths} for each in axis.choices])
+    choices = [{path: value for path, value in each.items() if path in paths} for each in axis.choices]
+    return replace(axis, paths=paths, choices=choices)
+
+
+@dataclass(frozen=True, slots=True)
+class Draws(Sequence[Values]):
+    """The draws of some random axes, each made when it is read."""
+
+    draw: Mapping[str, Any]
+    seed: int
+    scalars: Mapping[str, Scalar]
+    samples: int
+
+    def __len__(self) -> int:
+        return self.samples
+
+    @overload
+    def __getitem__(self, number: int) -> Values: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Values]: ...
+
+    def __getitem__(self, number: int | slice) -> Values | Sequence[Values]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(self.samples)[number]]
+        place = range(self.samples)[number]
+        return {name: drawn(written, self.seed, name, place, self.scalars) for name, written in self.draw.items()}
 
 
 def space_of(config: Config) -> Space:
@@ -105,7 +125,7 @@ def space_of(config: Config) -> Space:
     else:
         products = (reader.product(config.sweep, ("sweep",)),)
     faults.stop()
-    return Space(products)
+    return Space(products, config.document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +142,24 @@ class _Reader:
             axes.append(self.random(space, (*path, "random")))
         if space.points is not None:
             axes.append(self.listed(space.points, (*path, "points")))
-        return tuple(axis for axis in axes if axis is not None)
+        found = tuple(axis for axis in axes if axis is not None)
+        self.check(found)
+        return found
+
+    def check(self, axes: Sequence[Axis]) -> None:
+        """Check that no axis sets the sweep itself, or what another axis sets."""
+        for axis in axes:
+            for name in axis.paths:
+                if not name or name.startswith("~") or "=" in name:
+                    hint = "name a value such as `learning_rate` or `optimizer.sgd.lr`"
+                    self.faults.add(axis.at(name), f"`{name}` is not the path of a value", hint, key=not axis.listed)
+                if name.partition(".")[0] == "sweep":
+                    message, hint = "an axis cannot change the sweep", "name a value of the config without its sweep"
+                    self.faults.add(axis.at(name), f"{message}: `{name}`", hint, key=not axis.listed)
+        for overlap in overlaps(axes):
+            line = self.config.document.mark(overlap.other.at(overlap.before), key=True).line
+            message = f"{overlap.message}; the other is in line {line}"
+            self.faults.add(overlap.axis.at(overlap.name), message, "remove one of them", key=True)
 
     def axis(self, written: Mapping[str, Any], path: Path) -> Axis | None:
         columns: dict[str, list[Any]] = {}
@@ -138,25 +175,32 @@ class _Reader:
                 message = f"`{name}` has {len(values)} values, and `{first}` has {count}"
                 self.faults.add((*path, name), message, "give the axes of one `zip` equal lengths", key=True)
                 return None
-        return Axis(
-            tuple(columns), [dict(zip(columns, each, strict=True)) for each in zip(*columns.values(), strict=True)]
-        )
+        if count * len(columns) > MOST_VALUES:
+            message = (
+                f"the axes have {count * len(columns):,} values together, and at most {MOST_VALUES:,} are possible"
+            )
+            self.faults.add(path, message, "write fewer")
+            return None
+        choices = [dict(zip(columns, each, strict=True)) for each in zip(*columns.values(), strict=True)]
+        return Axis(tuple(columns), choices, path)
 
     def random(self, space: SpaceDeclaration, path: Path) -> Axis | None:
         assert space.random is not None
         samples = integer(space.random.samples, (*path, "samples"), self.scalars, self.faults, 1)
         draw = space.random.draw
-        choices = []
-        for number in range(samples or 0):
-            choice = {}
-            for name, written in draw.items():
-                try:
-                    choice[name] = drawn(written, self.seed, name, number, self.scalars)
-                except AxisFault as fault:
-                    self.faults.add((*path, "draw", name), fault.message, fault.hint)
-                    return None
-            choices.append(choice)
-        return Axis(tuple(draw), choices) if samples else None
+        if samples is not None and samples > MOST_VALUES:
+            message = f"`random` has {samples:,} samples, and at most {MOST_VALUES:,} are possible"
+            self.faults.add((*path, "samples"), message, "write a smaller number")
+            return None
+        for name, written in draw.items():
+            try:
+                check_distribution(written, self.scalars)
+            except AxisFault as fault:
+                self.faults.add((*path, "draw", name), fault.message, fault.hint)
+                return None
+        if samples is None:
+            return None
+        return Axis(tuple(draw), Draws(draw, self.seed, self.scalars, samples), (*path, "draw"))
 
     def listed(self, points: Any, path: Path) -> Axis | None:
         if isinstance(points, str):
@@ -166,7 +210,7 @@ class _Reader:
                 self.faults.add(path, fault.message, fault.hint)
                 return None
         names = tuple(dict.fromkeys(name for point in points for name in point))
-        return Axis(names, points)
+        return Axis(names, points, path, listed=True)
 
 
 def without_sweep(config: Config) -> Config:

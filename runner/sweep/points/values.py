@@ -6,7 +6,7 @@ import ast
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from statistics import NormalDist
 from typing import Any
 
@@ -16,8 +16,12 @@ from runner.language.text.faults import LanguageError
 from runner.language.text.parse import parse_expression
 from runner.language.text.scalars import evaluate
 
-MOST_VALUES = 10_000_000
+MOST_VALUES = 1_000_000
 """The most values of one axis."""
+
+
+LARGEST_EXPONENT = 307
+"""The largest exponent of 10 in a `logspace`; its negative is the smallest."""
 
 
 class AxisFault(ValueError):
@@ -39,7 +43,10 @@ def values_of(written: Any, scalars: Mapping[str, Scalar]) -> list[Any]:
         AxisFault: the text is not one of these, or there are no values.
     """
     listed = _sequence(written, scalars) if isinstance(written, str) else list(written)
-    found = [value for each in listed for value in _combinations(each, scalars)]
+    combinations = itertools.chain.from_iterable(_combinations(each, scalars) for each in listed)
+    found = list(itertools.islice(combinations, MOST_VALUES + 1))
+    if len(found) > MOST_VALUES:
+        raise AxisFault(f"the axis has more than {MOST_VALUES:,} values", "write fewer")
     if not found:
         raise AxisFault("the axis has no values", "write at least one value")
     return found
@@ -51,14 +58,21 @@ def _combinations(value: Any, scalars: Mapping[str, Scalar]) -> Iterator[Any]:
         if list(value) == ["grid"]:
             yield from values_of(value["grid"], scalars)
             return
-        parts = [list(_combinations(each, scalars)) for each in value.values()]
-        for combination in itertools.product(*parts):
+        for combination in _product(value.values(), scalars):
             yield dict(zip(value, combination, strict=True))
     elif isinstance(value, list):
-        for items in itertools.product(*[list(_combinations(each, scalars)) for each in value]):
-            yield list(items)
+        yield from map(list, _product(value, scalars))
     else:
         yield value
+
+
+def _product(parts: Iterable[Any], scalars: Mapping[str, Scalar]) -> Iterator[tuple[Any, ...]]:
+    """The product of the combinations of some parts."""
+    choices = [list(_combinations(part, scalars)) for part in parts]
+    count = math.prod(map(len, choices))
+    if count > MOST_VALUES:
+        raise AxisFault(f"the axis has {count:,} values, and an axis has at most {MOST_VALUES:,}", "write fewer")
+    return itertools.product(*choices)
 
 
 def _sequence(text: str, scalars: Mapping[str, Scalar]) -> list[Any]:
@@ -91,13 +105,19 @@ def _range(text: str, arguments: list[Scalar]) -> list[Any]:
 
 def _linspace(text: str, arguments: list[Scalar]) -> list[Any]:
     start, end, count = _ends(text, arguments)
+    if not math.isfinite(end - start):
+        raise AxisFault(f"`{text}` spans more than a float64 can hold", "write numbers that are closer together")
     if count == 1:
         return [start]
     return [*(start + (end - start) * (place / (count - 1)) for place in range(count - 1)), end]
 
 
 def _logspace(text: str, arguments: list[Scalar]) -> list[Any]:
-    return [10.0**exponent for exponent in _linspace(text, arguments)]
+    exponents = _linspace(text, arguments)
+    if max(exponents) > LARGEST_EXPONENT or min(exponents) < -LARGEST_EXPONENT:
+        hint = "write exponents such as `logspace(-5, -1, 5)`"
+        raise AxisFault(f"`{text}` goes beyond 10^{LARGEST_EXPONENT} or 10^-{LARGEST_EXPONENT}", hint)
+    return [10.0**exponent for exponent in exponents]
 
 
 def _ends(text: str, arguments: list[Scalar]) -> tuple[float, float, int]:
@@ -144,6 +164,22 @@ def drawn(written: Any, seed: int, axis: str, number: int, scalars: Mapping[str,
     return written
 
 
+def check_distribution(written: Any, scalars: Mapping[str, Scalar]) -> None:
+    """Check the arguments of a random axis, so that no draw of it fails.
+
+    Raises:
+        AxisFault: the arguments do not fit the distribution.
+    """
+    parts = list(written.values()) if isinstance(written, dict) else written if isinstance(written, list) else []
+    if isinstance(written, dict) and len(written) == 1:
+        (kind, arguments), *_ = written.items()
+        if kind in _DISTRIBUTIONS:
+            _DISTRIBUTIONS[kind](arguments, 0, scalars)
+            parts = values_of(arguments, scalars) if kind == "choice" else []
+    for part in parts:
+        check_distribution(part, scalars)
+
+
 def _fraction(seed: int, axis: str, number: int) -> int:
     """A random integer of 64 bits: the head of a SHA-256 of the stream's name."""
     name = f"{seed}/{axis}/{number}".encode()
@@ -181,6 +217,8 @@ def _randint(arguments: Any, bits: int, scalars: Mapping[str, Scalar]) -> int:
     if low != int(low) or high != int(high) or not low < high:
         message = f"`randint` needs two integers, the smaller first, and has {low} and {high}"
         raise AxisFault(message, "write two such as `[1, 9]`; the second is excluded")
+    if not -(1 << 63) <= low <= high <= 1 << 63:
+        raise AxisFault("`randint` reaches beyond 64 bits", "write integers from -2^63 to 2^63")
     return int(low) + ((bits * (int(high) - int(low))) >> _BITS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.run_paths import SWEEP_MANIFEST
-from runner.errors import Problem, UsageError
 from runner.record.directory import write_atomically
 from runner.record.json_fields import (
     COUNT,
@@ -19,17 +19,17 @@ from runner.record.json_fields import (
     TEXT,
     TEXTS,
     Kind,
-    fault_in,
     mapping_of,
     or_null,
 )
-from runner.record.manifest import STATUSES, is_alive, now, this_process
-from runner.safe_files import LARGEST_JSON, Folder, parse_json
+from runner.record.manifest import Kept, now, this_process
+from runner.record.manifest import read_manifest as read_kept
 
 FIELDS: Mapping[str, Kind] = {
     "status": TEXT,
     "command": TEXTS,
     "name": TEXT,
+    "config": or_null(TEXT),
     "axes": mapping_of(Kind("a list", lambda value: isinstance(value, list)), "a mapping of lists"),
     "sampler": or_null(TEXT),
     "batch": COUNT,
@@ -43,10 +43,12 @@ FIELDS: Mapping[str, Kind] = {
     "ended": or_null(TEXT),
     "data_folders": PATHS,
 }
+_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", None, ("config",))
 
 
 def opening(
     name: str,
+    config: str,
     axes: Mapping[str, Sequence[Any]],
     points: int,
     sampler: str | None,
@@ -56,7 +58,11 @@ def opening(
     folders: Sequence[Path],
     command: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """The manifest of a sweep that begins."""
+    """The manifest of a sweep that begins.
+
+    Args:
+        config: the text of its config.
+    """
     import torch
 
     import runner
@@ -65,6 +71,7 @@ def opening(
         "status": "running",
         "command": list(sys.argv if command is None else command),
         "name": name,
+        "config": digest(config),
         "axes": {path: list(values) for path, values in axes.items()},
         "sampler": sampler,
         "batch": batch,
@@ -84,6 +91,11 @@ def opening(
     }
 
 
+def digest(config: str) -> str:
+    """The digest of a config's text, by which an edited one is found."""
+    return hashlib.sha256(config.encode()).hexdigest()
+
+
 def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the manifest atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -96,20 +108,4 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder is not a sweep directory.
     """
-    path = directory / SWEEP_MANIFEST
-    try:
-        with Folder(directory) as folder:
-            content = parse_json(folder.read(SWEEP_MANIFEST, LARGEST_JSON))
-    except OSError as error:
-        message = f"{directory} is not a sweep directory: cannot read {SWEEP_MANIFEST}: {error.strerror}"
-        raise UsageError(Problem(message, "`steprun runs` lists the recorded runs and sweeps")) from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not valid JSON") from error
-    if not isinstance(content, dict) or content.get("status") not in STATUSES:
-        raise UsageError(f"{path} is not the manifest of a sweep: it has no known status")
-    fault = fault_in(content, FIELDS)
-    if fault is not None:
-        raise UsageError(f"{path} is not the manifest of a sweep: {fault}")
-    if content["status"] == "running" and not is_alive(content["process"]):
-        content["status"] = "killed"
-    return content
+    return read_kept(directory, _SWEEP)

@@ -26,6 +26,7 @@ from runner.sweep.record.manifest import read_manifest
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
 from runner.sweep.record.sweep_files import read_parquet
 from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows, read_table
+from runner.text import Table, html_tables, text_tables
 
 if TYPE_CHECKING:
     import pandas
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from runner.config import Config
 
 T = TypeVar("T")
+
+MOST_SHOWN = 20
+"""The most points that a notebook shows; `table` and `to_pandas` have all."""
 
 _PART = re.compile(r"([0-9]{6,})-[0-9]+\.parquet")
 
@@ -126,6 +130,7 @@ class Sweep:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
+        self._found: dict[int, list[tuple[Outcome, Path]]] = {}  # of the points that were read
 
     @property
     def status(self) -> str:
@@ -168,21 +173,16 @@ class Sweep:
         Raises:
             UsageError: there is no such point, or it has no rows.
         """
-        identity = self._identity(point)
-        rungs = self._rungs(point)
-        ends = {outcome.rung: following.first for outcome, following in itertools.pairwise(rungs)}
-        found: dict[int, pyarrow.Table] = {}
-        for path in part_paths(self.path):
-            for outcome in outcomes_in(path):
-                if outcome.identity != identity or outcome.rung in found:
-                    continue
-                row = pyarrow.compute.field("row")
-                wanted = (pyarrow.compute.field("point") == outcome.index) & (row >= outcome.first)
-                if outcome.rung in ends:  # the next rung has computed the last rows again
-                    wanted &= row < ends[outcome.rung]
-                table = read_part(path, lambda file: file.read()).filter(wanted)
-                found[outcome.rung] = table.drop_columns("point").replace_schema_metadata(None)
-        return pyarrow.concat_tables([found[rung] for rung in sorted(found)])
+        parts = self._parts(point)
+        found = []
+        for (outcome, path), following in itertools.zip_longest(parts, parts[1:]):
+            row = pyarrow.compute.field("row")
+            wanted = (pyarrow.compute.field("point") == outcome.index) & (row >= outcome.first)
+            if following is not None:  # the next rung has computed the last rows again
+                wanted &= row < following[0].first
+            table = read_part(path, lambda file: file.read()).filter(wanted)
+            found.append(table.drop_columns("point").replace_schema_metadata(None))
+        return pyarrow.concat_tables(found)
 
     def outcome(self, point: int) -> Outcome:
         """How a point ended.
@@ -190,7 +190,7 @@ class Sweep:
         Raises:
             UsageError: there is no such point, or it has no rows.
         """
-        return joined(self._rungs(point))
+        return joined([outcome for outcome, _ in self._parts(point)])
 
     def run(self, point: int) -> Run:
         """One point as an ordinary run, in a run directory below the sweep's own that is made on demand.
@@ -212,35 +212,80 @@ class Sweep:
         """
         from runner.record.rows.tensors import tensors_of
 
-        identity = self._identity(point)
-        found: dict[str, Tensor] = {}
-        last = -1
-        for path in part_paths(self.path, WEIGHTS_FOLDER):
-            for outcome in outcomes_in(path):
-                if outcome.identity == identity and outcome.rung > last:
-                    last = outcome.rung
-                    wanted = pyarrow.compute.field("point") == outcome.index
-                    table = read_part(path, lambda file: file.read()).filter(wanted)
-                    columns = columns_of(table.schema)
-                    found = {
-                        column.name: value for column in columns if (value := tensors_of(table, column)[-1]) is not None
-                    }
-        return found
+        parts = _parts_of(self.path, WEIGHTS_FOLDER, point, self._identity(point))
+        if not parts:
+            return {}
+        outcome, path = parts[-1]
+        table = read_part(path, lambda file: file.read()).filter(pyarrow.compute.field("point") == outcome.index)
+        columns = columns_of(table.schema)
+        return {column.name: value for column in columns if (value := tensors_of(table, column)[-1]) is not None}
+
+    @functools.cached_property
+    def _identities(self) -> dict[int, str]:
+        table = self.table()
+        return dict(zip(table.column("point").to_pylist(), table.column("identity").to_pylist(), strict=True))
 
     def _identity(self, point: int) -> str:
-        table = self.table()
-        identities = dict(zip(table.column("point").to_pylist(), table.column("identity").to_pylist(), strict=True))
-        if point not in identities:
-            raise UsageError(Problem(f"{self.path} has no point {point}", f"its points are 0 to {len(table) - 1}"))
-        return str(identities[point])
+        if point not in self._identities:
+            hint = f"its points are 0 to {len(self._identities) - 1}"
+            raise UsageError(Problem(f"{self.path} has no point {point}", hint))
+        return str(self._identities[point])
 
-    def _rungs(self, point: int) -> list[Outcome]:
-        """The outcomes of a point that have rows."""
-        rungs = [outcome for outcome in outcomes_on_disk(self.path).get(self._identity(point), ()) if outcome.schema]
-        if not rungs:
-            hint = f"`steprun resume {self.path}` runs it"
-            raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
-        return rungs
+    def _parts(self, point: int) -> list[tuple[Outcome, Path]]:
+        """The outcomes of a point that have rows, each with its part, in the order of the rungs."""
+        if point not in self._found:
+            found = _parts_of(self.path, ROWS_FOLDER, point, self._identity(point))
+            if not found:
+                hint = f"`steprun resume {self.path}` runs it"
+                raise UsageError(Problem(f"point {point} of {self.path} has no rows", hint))
+            self._found[point] = found
+        return self._found[point]
 
     def __repr__(self) -> str:
         return f"<Sweep {self.path}: {self.status}, {len(self)} points>"
+
+    def __str__(self) -> str:
+        return text_tables(self._tables())
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables())
+
+    def _tables(self) -> Iterator[Table]:
+        """The sweep, and its first points; without a table of points, the sweep alone."""
+        yield Table([("sweep", self.path), ("status", self.status), ("points", f"{len(self):,}")])
+        points = read_table(self.path)
+        if points is None:
+            return
+        names = [name for name in points.column_names if name != "identity"]
+        rows = points.slice(0, MOST_SHOWN).select(names).to_pylist()
+        yield Table([[_cell(row[name]) for name in names] for row in rows], names)
+
+
+def _parts_of(directory: Path, folder: str, point: int, identity: str) -> list[tuple[Outcome, Path]]:
+    """The outcomes of a point, each with the first part that has it, in the order of the rungs.
+
+    Only parts whose statistics allow the point are searched, so that the time does not grow with the other points.
+    """
+    found: dict[int, tuple[Outcome, Path]] = {}
+    for path in part_paths(directory, folder):
+        if not read_part(path, lambda file: _may_have(file.metadata, point)):
+            continue
+        for outcome in outcomes_in(path):
+            if outcome.identity == identity:
+                found.setdefault(outcome.rung, (outcome, path))
+    return [found[rung] for rung in sorted(found)]
+
+
+def _may_have(metadata: pyarrow.parquet.FileMetaData, point: int) -> bool:
+    """Whether some row group of a part may have a row of a point, by the statistics of its first column."""
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(0).statistics
+        if statistics is None or not statistics.has_min_max or statistics.min <= point <= statistics.max:
+            return True
+    return False
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

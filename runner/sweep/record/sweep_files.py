@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow
+import pyarrow.compute
 
 from runner.errors import Problem, UsageError
 from runner.safe_files import Folder
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 T = TypeVar("T")
+
+BATCH_ROWS = 1 << 16
 
 
 def read_parquet(path: Path, below: Path, read: Callable[[pyarrow.parquet.ParquetFile], T], hint: str) -> T:
@@ -29,6 +34,11 @@ def read_parquet(path: Path, below: Path, read: Callable[[pyarrow.parquet.Parque
     """
     import pyarrow.parquet
 
+    return read_file(path, below, lambda file: read(pyarrow.parquet.ParquetFile(file)), hint)
+
+
+def read_file(path: Path, below: Path, read: Callable[[Any], T], hint: str) -> T:
+    """The same with a function of the open file."""
     *folders, name = path.relative_to(below).parts
     try:
         with ExitStack() as stack:
@@ -36,7 +46,7 @@ def read_parquet(path: Path, below: Path, read: Callable[[pyarrow.parquet.Parque
             for each in folders:
                 folder = stack.enter_context(folder.folder(each))
             file: Any = stack.enter_context(folder.open(name))
-            return read(pyarrow.parquet.ParquetFile(file))
+            return read(file)
     except FileNotFoundError:
         raise
     except (
@@ -45,3 +55,34 @@ def read_parquet(path: Path, below: Path, read: Callable[[pyarrow.parquet.Parque
     ) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(Problem(f"{path} is damaged: {reason.rstrip('.')[:200]}", hint)) from error
+
+
+def read_bounded(file: Any, names: Sequence[str], most: int) -> pyarrow.Table:
+    """Read a Parquet file whose columns are numbers and texts, in parts, so that a small file cannot fill the memory.
+
+    Args:
+        names: the columns of texts. A text that a file stores once may stand in every row.
+        most: bytes of the table.
+    Raises:
+        ValueError: the table is larger.
+    """
+    import pyarrow.parquet
+
+    reader = pyarrow.parquet.ParquetFile(file, read_dictionary=list(names))
+    wanted = pyarrow.schema(
+        [each.with_type(pyarrow.string()) if each.name in names else each for each in reader.schema_arrow]
+    )
+    batches: list[pyarrow.RecordBatch] = []
+    size = 0
+    for batch in reader.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
+        size += batch.nbytes + sum(_length(batch.column(name)) for name in names)
+        if size > most:
+            raise ValueError(f"it takes more than {most >> 20:,} MiB of memory")
+        batches.append(batch.cast(wanted))
+    return pyarrow.Table.from_batches(batches, wanted)
+
+
+def _length(texts: pyarrow.DictionaryArray) -> int:
+    """The bytes of some texts, each as often as it stands in a row."""
+    lengths = pyarrow.compute.binary_length(texts.dictionary).cast(pyarrow.int64()).take(texts.indices)
+    return pyarrow.compute.sum(lengths).as_py() or 0

@@ -15,11 +15,15 @@ from runner.sweep.choosing.objective import Objective
 from runner.sweep.points.outcome import Outcome, from_json, to_json
 from runner.sweep.points.space import Point
 from runner.sweep.points.task import Task
-from runner.sweep.record.sweep_files import read_parquet
+from runner.sweep.record.sweep_files import read_bounded, read_file
 
 T = TypeVar("T")
 
 POINTS_FILE = "points.parquet"
+MOST_ROWS = 10_000_000
+LARGEST_TABLE = 1 << 30
+"""The most bytes of a table in memory."""
+
 _OUTCOMES = b"steprun.outcomes"
 _NUMBERS = (int, float)
 
@@ -77,8 +81,12 @@ def outcomes_without_rows(directory: Path) -> list[Outcome]:
     Raises:
         UsageError: the file is damaged.
     """
-    found = _read(directory, lambda file: from_json((file.schema_arrow.metadata or {}).get(_OUTCOMES, b"[]").decode()))
-    return found or []
+
+    def read(file: Any) -> list[Outcome]:
+        metadata = pyarrow.parquet.ParquetFile(file).schema_arrow.metadata or {}
+        return from_json(metadata.get(_OUTCOMES, b"[]").decode())
+
+    return _read(directory, read) or []
 
 
 def read_table(directory: Path) -> pyarrow.Table | None:
@@ -90,15 +98,16 @@ def read_table(directory: Path) -> pyarrow.Table | None:
     return _read(directory, _checked)
 
 
-def _read(directory: Path, read: Callable[[pyarrow.parquet.ParquetFile], T]) -> T | None:
+def _read(directory: Path, read: Callable[[Any], T]) -> T | None:
     try:
-        return read_parquet(directory / POINTS_FILE, directory, read, "remove it, then resume the sweep")
+        return read_file(directory / POINTS_FILE, directory, read, "remove it, then resume the sweep")
     except FileNotFoundError:
         return None
 
 
-def _checked(file: pyarrow.parquet.ParquetFile) -> pyarrow.Table:
+def _checked(source: Any) -> pyarrow.Table:
     """The content of a table of points; raises ValueError if its columns are not those of one."""
+    file = pyarrow.parquet.ParquetFile(source)
     schema = file.schema_arrow
     if len(set(schema.names)) < len(schema.names):
         raise ValueError("two of its columns have one name")
@@ -110,7 +119,10 @@ def _checked(file: pyarrow.parquet.ParquetFile) -> pyarrow.Table:
     other = [field.name for field in schema if not _is_plain(field.type)]
     if other:
         raise ValueError(f"its column `{other[0]}` has neither numbers nor texts")
-    return file.read()
+    if file.metadata.num_rows > MOST_ROWS:
+        raise ValueError(f"it has {file.metadata.num_rows:,} rows")
+    texts = [field.name for field in schema if field.type == pyarrow.string()]
+    return read_bounded(source, texts, LARGEST_TABLE)
 
 
 _FIXED = {"point": pyarrow.int64(), "status": pyarrow.string(), "identity": pyarrow.string()}

@@ -32,6 +32,8 @@ COMPILES = (
     "plateau",
     "polynomial-sgd",
     "schedule",
+    "sweep-learning-rate",
+    "sweep-random",
     "tabular",
     "transformer",
     "two-optimizers",
@@ -55,6 +57,7 @@ KEPT = {
     "physics": [(36, LBFGS)],
     "polynomial-lbfgs": [(12, LBFGS)],
     "rosenbrock": [(35, BACKWARD), (44, LBFGS)],
+    "sweep-folds": [(43, LBFGS)],
     "sharpness-aware": [(32, BACKWARD), (36, ZERO), (37, BACKWARD), (39, STEP), (40, ZERO)],
 }
 """The steps that keep a config from being compiled, by their lines, each with the reason."""
@@ -92,6 +95,7 @@ OVERRIDES = {
     "convolution": ("dtype=float64", *DOUBLE),
     "digits": DIGITS,
     "fine-tune-from-run": DIGITS,
+    "sweep-learning-rate": DIGITS,
     "gan": (),
     "variational-autoencoder": (),
 }

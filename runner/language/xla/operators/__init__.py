@@ -3,6 +3,6 @@
 In: a graph that `make_fx` traced. Out: a function over JAX arrays, or `Unsupported` with every node that has no rule.
 """
 
-from runner.language.xla.operators.translate import Missing, Unsupported, supported, translate
+from runner.language.xla.operators.translate import Missing, Unsupported, supported, translate, translate_checked
 
-__all__ = ["Missing", "Unsupported", "supported", "translate"]
+__all__ = ["Missing", "Unsupported", "supported", "translate", "translate_checked"]

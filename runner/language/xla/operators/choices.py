@@ -50,7 +50,9 @@ def _shift_left(x: Array, count: Array) -> Array:
 def _shift_right(x: Array, count: Array) -> Array:
     """A count outside the width of the dtype leaves only the sign."""
     most = numpy.iinfo(x.dtype).bits - 1
-    return jnp.right_shift(x, jnp.where((count < 0) | (count > most), most, count))
+    outside = (count < 0) | (count > most)
+    sign = jnp.zeros_like(x) if numpy.iinfo(x.dtype).min == 0 else jnp.right_shift(x, most)
+    return jnp.where(outside, sign, jnp.right_shift(x, jnp.where(outside, 0, count)))
 
 
 def _where(facts: Facts, condition: Array, x: Array, y: Array) -> Array:

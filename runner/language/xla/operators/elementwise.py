@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy
 import torch
 from jax import lax
 
@@ -188,6 +189,24 @@ def _polar(_facts: Facts, size: Array, angle: Array) -> Array:
     return lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
 
 
+def _gcd(x: Array, y: Array) -> Array:
+    """Euclid's algorithm without signs: `jnp.gcd` does not end for the least integer of a dtype."""
+    x, y = jnp.broadcast_arrays(x, y)
+    unsigned = numpy.dtype(f"uint{8 * x.dtype.itemsize}")
+
+    def step(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        a, b = pair
+        return jnp.where(b == 0, a, b), jnp.where(b == 0, 0, lax.rem(a, jnp.where(b == 0, 1, b)))
+
+    start = (jnp.abs(x).astype(unsigned), jnp.abs(y).astype(unsigned))
+    return lax.while_loop(lambda pair: jnp.any(pair[1] != 0), step, start)[0].astype(x.dtype)
+
+
+def _lcm(x: Array, y: Array) -> Array:
+    divisor = _gcd(x, y)
+    return jnp.where(divisor == 0, 0, jnp.abs(lax.div(x + 0 * y, jnp.where(divisor == 0, 1, divisor)) * y))
+
+
 def _scaled(x: Array, exponent: Array) -> Array:
     return x * jnp.exp2(exponent)
 
@@ -240,9 +259,9 @@ BINARY: Mapping[str, Callable[..., Array]] = {
     "aten.div.Scalar": jnp.true_divide,
     "aten.fmax.default": jnp.fmax,
     "aten.fmin.default": jnp.fmin,
-    "aten.gcd.default": jnp.gcd,
+    "aten.gcd.default": _gcd,
     "aten.hypot.default": jnp.hypot,
-    "aten.lcm.default": lambda x, y: jnp.abs(jnp.lcm(x, y)),
+    "aten.lcm.default": _lcm,
     "aten.ldexp.Tensor": _scaled,
     "aten.maximum.default": jnp.maximum,
     "aten.minimum.default": jnp.minimum,
@@ -271,4 +290,5 @@ RULES: Mapping[str, Rule] = {
     "aten.round.decimals": _rounded,
     "aten.sub.Scalar": _plus(jnp.subtract),
     "aten.sub.Tensor": _plus(jnp.subtract),
+    "prims.convert_element_type.default": _to_copy,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy
 import torch
 from jax import lax
 from torch import Tensor
@@ -79,7 +80,8 @@ def cast(value: Any, dtype: torch.dtype) -> Array:
     A complex number loses its imaginary part. A float becomes a narrow integer through int64, as on a CPU.
     """
     if not isinstance(value, jax.Array):
-        return jnp.asarray(value, DTYPES[dtype])
+        number = value.real if isinstance(value, complex) and not dtype.is_complex else value
+        return jnp.asarray(numpy.asarray(number).astype(DTYPES[dtype]))
     if value.dtype == DTYPES[dtype]:
         return value
     if dtype == torch.bool:

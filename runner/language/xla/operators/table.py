@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runner.language.xla.operators import (
-    activations,
-    choices,
-    distances,
-    elementwise,
-    embedding,
-    indexing,
-    losses,
-    normalisation,
-    ordering,
-    reductions,
-    shapes,
-)
+from runner.language.xla.operators import choices, elementwise, indexing, ordering, reductions, shapes
 from runner.language.xla.operators.facts import Array, Facts, Refusal, Rule
 from runner.language.xla.operators.images import convolution, grids, pooling, separable
+from runner.language.xla.operators.layers import activations, distances, embedding, losses, normalisation
 from runner.language.xla.operators.linear import factors, fourier, products, solving
 from runner.language.xla.operators.numerics import bessel, polynomials, special
 
@@ -112,4 +101,5 @@ DATA_DEPENDENT = (
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(RANDOM, "it draws random numbers"),
     **dict.fromkeys(DATA_DEPENDENT, "its result has a shape that depends on data"),
+    "aten._native_batch_norm_legit.default": "it writes into its running statistics",
 }

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from runner.language.xla.operators.facts import DTYPES, Facts, Rule, as_array
 from runner.language.xla.operators.table import REASONS, REFUSALS, RULES
 
-_IGNORED = frozenset(("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"))
+IGNORED = frozenset(("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"))
 """Arguments that no rule takes: a result has its dtype, and XLA chooses its layout and device."""
 
 Translated = Callable[..., tuple[Any, ...]]
@@ -149,7 +149,7 @@ def _call(node: fx.Node) -> _Call | Missing:
 
 def _in_order(node: fx.Node, target: torch._ops.OpOverload) -> Iterator[Any]:
     for place, argument in enumerate(target._schema.arguments):
-        if argument.name in _IGNORED:
+        if argument.name in IGNORED:
             continue
         if place < len(node.args):
             yield node.args[place]
@@ -167,8 +167,8 @@ def _placeholders(graph: fx.GraphModule) -> list[fx.Node]:
 
 def _described(node: fx.Node) -> jax.ShapeDtypeStruct:
     value = node.meta["val"]
-    described: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(tuple(value.shape), DTYPES[value.dtype])
-    return described
+    make: Callable[..., jax.ShapeDtypeStruct] = jax.ShapeDtypeStruct
+    return make(tuple(value.shape), DTYPES[value.dtype])
 
 
 def _attribute(graph: fx.GraphModule, path: str) -> Any:

@@ -36,20 +36,23 @@ TOLERANCES = {
     torch.complex64: 2e-5,
     torch.complex128: 1e-9,
 }
-"""How far a value may be, relative to the largest of its tensor: both libraries sum in another order, and sums cancel."""
+"""How far a value may be, relative to the largest of its tensor.
+
+Both libraries sum in their own order, and what is left after terms cancel has the error of the terms.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A sample as a graph of core ATen operators, and the tensors that it takes."""
+    """A function as a graph of core ATen operators, and the tensors that it takes."""
 
+    function: Function
     graph: fx.GraphModule
     tensors: Sequence[Tensor]
 
     def expected(self) -> tuple[Any, ...]:
-        """The results of torch."""
-        found = self.graph(*self.tensors)
-        return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+        """The results of torch, which does not decompose its operators."""
+        return tuple(self.function(*self.tensors))
 
 
 def trace(function: Function, *tensors: Tensor) -> fx.GraphModule:
@@ -90,7 +93,7 @@ def traced(said: Said, gradients: bool) -> Traced | None:
         return tuple(each.detach() for each in found)
 
     copies = [tensor.detach() for tensor in tensors]
-    return Traced(trace(function, *copies), copies)
+    return Traced(function, trace(function, *copies), copies)
 
 
 def run(samples: Sequence[Traced]) -> list[tuple[Any, ...]]:
@@ -120,8 +123,8 @@ def assert_agrees(found: Sequence[Any], expected: Sequence[Any]) -> None:
             continue
         theirs = theirs.resolve_conj().resolve_neg()
         tolerance = TOLERANCES.get(theirs.dtype, 0.0)
-        finite = theirs[torch.isfinite(theirs)].abs()
-        largest = float(finite.max()) if tolerance and finite.numel() else 0.0
+        finite = theirs[torch.isfinite(theirs)]
+        largest = float(finite.abs().max()) if tolerance and finite.numel() else 0.0
         torch.testing.assert_close(
             as_tensor(mine), theirs, rtol=tolerance, atol=tolerance * max(1.0, largest), equal_nan=True
         )

@@ -10,7 +10,7 @@ import jax.scipy.linalg
 import numpy
 from jax import lax
 
-from runner.language.xla.operators.facts import Array, Facts, Rule, cast
+from runner.language.xla.operators.facts import Array, Facts, Rule, cast, computing
 from runner.language.xla.operators.linear.factors import adjoint, factored_transposed, lu, permutation
 from runner.language.xla.operators.linear.products import product
 
@@ -160,7 +160,7 @@ def _lstsq(facts: Facts, a: Array, b: Array, limit: float | None, driver: str | 
 
 
 def _exponential(facts: Facts, a: Array) -> Any:
-    return cast(jax.scipy.linalg.expm(a), facts.dtype) if a.size else a
+    return cast(jax.scipy.linalg.expm(cast(a, computing(facts.dtype))), facts.dtype) if a.size else a
 
 
 RULES: Mapping[str, Rule] = {

@@ -1,0 +1,98 @@
+"""Widens a sweep: more values of its axes, or more draws. The points that it has stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import runner
+from runner.config import Config, overridden
+from runner.errors import Problem, UsageError
+from runner.record.directory import locked, write_atomically
+from runner.sweep.planning import SweepPlan
+from runner.sweep.points.overlaps import full_path
+from runner.sweep.record.config import SWEEP_FILE
+from runner.sweep.record.manifest import digest, write_manifest
+
+Axes = Mapping[str, Sequence[Any]]
+
+
+def widened_axes(before: Axes, given: Axes) -> dict[str, list[Any]]:
+    """The axes of a command line with further ones; an axis of the same path is replaced."""
+    names = {full_path(path) for path in given}
+    kept = {path: list(values) for path, values in before.items() if full_path(path) not in names}
+    return kept | {path: list(values) for path, values in given.items()}
+
+
+def widened(config: Config, overrides: Sequence[str]) -> Config:
+    """A config with overrides of its sweep.
+
+    Raises:
+        UsageError: an override changes something else, so that every point would be another one.
+        ConfigError: the config is not valid.
+    """
+    for text in overrides:
+        path = text.removeprefix("~")
+        if not path.startswith("sweep.") or path.startswith(("sweep.halving", "sweep.objective")):
+            message = f"`{text}` would change the points that the sweep has"
+            hint = "widen an axis, as in `seed=0..9`, or write `sweep.random.samples=128`"
+            raise UsageError(Problem(message, hint))
+    return overridden(config, overrides) if overrides else config
+
+
+def check_unchanged(directory: Path, manifest: Mapping[str, Any], config: Config) -> None:
+    """Check that the config of a sweep directory is the one with which it began or was widened.
+
+    Raises:
+        UsageError: it has been edited.
+    """
+    if manifest.get("config") not in (None, digest(_text(config))):
+        hint = f"restore it, or run `steprun sweep {directory / SWEEP_FILE}`"
+        raise UsageError(Problem(f"{directory / SWEEP_FILE} has been edited since the sweep began", hint))
+
+
+def _text(config: Config) -> str:
+    return config.document.to_yaml(absolute_files=True)
+
+
+def save(directory: Path, manifest: Mapping[str, Any], config: Config, axes: Axes, points: int) -> None:
+    """Write the widened sweep to its directory.
+
+    Raises:
+        UsageError: another process runs the sweep.
+        OSError: a file cannot be written; the sweep is as it was.
+    """
+    text = _text(config)
+    own = {"config": digest(text), "axes": {path: list(values) for path, values in axes.items()}, "points": points}
+    with locked(directory):
+        write_atomically(directory / SWEEP_FILE, text.encode())
+        write_manifest(directory, {**manifest, **own})
+
+
+def check_kept(
+    directory: Path, manifest: Mapping[str, Any], plan: SweepPlan, known: Mapping[str, int], given: bool
+) -> None:
+    """Check that a plan has the points that are known, so that none of them is lost.
+
+    Args:
+        known: the index of each known point, by identity.
+        given: whether the caller gave values.
+    Raises:
+        UsageError: it does not have one of them.
+    """
+    lost = known.keys() - {task.identity for task in plan.tasks}
+    if not lost:
+        return
+    versions = {"steprun": runner.__version__, "torch": str(torch.__version__)}
+    other = next((name for name, version in versions.items() if manifest["versions"].get(name) != version), None)
+    if other is not None:
+        message = f"{directory} was run with {other} {manifest['versions'].get(other)}, and this is {versions[other]}"
+        raise UsageError(Problem(message, f"install that version, or run `steprun sweep {directory / SWEEP_FILE}`"))
+    count = f"{len(lost):,} of the {len(known):,} points of {directory}"
+    if given:
+        raise UsageError(Problem(f"these values leave out {count}", "write the values that it has too"))
+    message = f"{count} are not those of its config any more: a data file has changed"
+    raise UsageError(Problem(message, f"restore the file, or run `steprun sweep {directory / SWEEP_FILE}`"))

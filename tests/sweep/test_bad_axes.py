@@ -1,0 +1,52 @@
+"""Axes that cannot be: each is refused before a point runs, with this text at this place."""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.config import loads
+from runner.errors import SteprunError
+from runner.sweep.planning import plan_sweep
+from tests.tables import over
+
+TEXTS = Path(__file__).parent / "bad_axes.txt"
+"""Blocks of `### SWEEP` and the whole text of its error."""
+
+HEAD = """\
+parameters: {w: {shape: [3], init: {normal: {std: 1}}}}
+constants: {rate: 0.1, momentum: 0.5, n: 3}
+expression: loss = (w ** 2).sum()
+optimizer: {sgd: {lr: rate, momentum: momentum}}
+steps: 5
+"""
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    for block in re.split(r"^### ", TEXTS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        sweep, _, text = block.partition("\n")
+        yield sweep, text
+
+
+def refused(sweep: str) -> str:
+    with pytest.raises(SteprunError, match=r".") as caught:
+        plan_sweep(loads(f"{HEAD}sweep: {sweep}\n", name="bad.yaml"), {})
+    return str(caught.value)
+
+
+@over(("sweep", "text"), blocks)
+def test_an_axis_that_cannot_be_is_refused_with_this_text(sweep: str, text: str) -> None:
+    assert refused(sweep) + "\n" == text
+
+
+def test_the_largest_spaces_take_little_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "1,000,000,000 points" in refused("{grid: {rate: range(1000), momentum: range(1000), seed: range(1000)}}")
+    assert "the sweep has 1,000,000 points" in refused("{random: {samples: 1000000, draw: {rate: {uniform: [0, 1]}}}}")
+    block = "{sgd: {lr: {grid: range(10000)}, momentum: {grid: range(10000)}, dampening: {grid: range(10000)}}}"
+    assert "1,000,000,000,000 values" in refused(f"{{grid: {{optimizer: [{block}]}}}}")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10  # KiB
