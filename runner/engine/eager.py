@@ -100,7 +100,7 @@ def execute_several(
 
 def _steps(
     session: Session, program: Sequence[Bound], several: Several, row: Callable[[Action, Values], Row]
-) -> Iterator[Row]:
+) -> Iterator[AnyRows]:
     """Runs the program from the position of the state, and yields the row of each step."""
     plan, state, watch = session.binding.plan, session.binding.state, session.watch
     program = [(run, None if position in several else action) for position, (run, action) in enumerate(program)]
