@@ -27,7 +27,13 @@ def fast(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, with coverage."""
+    """All tests."""
+    python(session, "pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """All tests, and which lines and branches they reach; up to twice the time of `tests`."""
     python(session, "pytest", "-n", "auto", "--cov", "--cov-report=term", *session.posargs)
 
 

@@ -31,6 +31,9 @@ LARGEST_JSON = 32 * MIB
 MOST_VALUES = 2_000_000
 """The most values in one JSON file: a value takes as little as two bytes there, and a hundred in memory."""
 
+DEEPEST = 8
+"""The most levels of folders that are removed at once."""
+
 _LOCK_INTERVAL = 0.01  # seconds between two attempts to lock
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -180,6 +183,36 @@ class Folder:
         self._check(name)
         with suppress(FileNotFoundError):
             os.unlink(self._entry_path(name), dir_fd=self._descriptor)
+
+    def clear(self, last: str | None = None, *, depth: int = DEEPEST) -> None:
+        """Remove everything in this folder. Links are removed themselves, never their targets.
+
+        Args:
+            last: the entry that is removed after all others, so that an interrupted removal can be repeated.
+            depth: the most levels of folders below this one.
+        Raises:
+            Refused: there are more levels.
+        """
+        with os.scandir(self.path if self._descriptor is None else self._descriptor) as entries:
+            listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_folder in sorted(listed, key=lambda entry: (entry[0] == last, entry)):
+            if not is_folder:
+                self.remove(name)
+            elif depth:
+                with self.folder(name) as inner:
+                    inner.clear(depth=depth - 1)
+                self.remove_folder(name)
+            else:
+                raise Refused(errno.ELOOP, "its folders nest too deeply")
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder.
+
+        Raises:
+            OSError: it is a link, not a folder, or not empty.
+        """
+        self._check(name)
+        os.rmdir(self._entry_path(name), dir_fd=self._descriptor)
 
     def remove_leftovers(self) -> list[str]:
         """Remove the temporary files of processes that were killed while writing, and return their names.

@@ -1,14 +1,16 @@
-"""Makes untrusted text safe for a terminal: no cursor movement, no clipboard access, no reversed lines.
+"""Makes untrusted text safe for a terminal and a page: no cursor movement, no reversed lines, no markup.
 
 Config values, recorded runs, snapshots and file names may all be untrusted. All printed text passes through
-`printable`, and all printed JSON through `json_text`.
+`printable`, all printed JSON through `json_text`, and all HTML through `html_tables`.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -79,6 +81,52 @@ def aligned(rows: Iterable[Sequence[str]], right: Sequence[bool] = (), indent: s
         padded = (cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in places)
         lines.append(indent + "  ".join(padded))
     return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells, which show as text and as HTML. Without headings, the first cell of each row names it."""
+
+    rows: Sequence[Sequence[object]]
+    headings: Sequence[str] = ()
+
+
+def html_tables(tables: Iterable[Table]) -> str:
+    """Tables as static HTML; every cell is text."""
+    return "".join(map(_html_table, tables))
+
+
+def _html_table(table: Table) -> str:
+    lines = [_html_row(table.headings, ["th"] * len(table.headings))] if table.headings else []
+    first = "td" if table.headings else "th"
+    lines += [_html_row(row, [first, *["td"] * (len(row) - 1)]) for row in table.rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _html_row(cells: Sequence[object], tags: Sequence[str]) -> str:
+    return f"<tr>{''.join(_html_cell(printable(str(cell)), tag) for cell, tag in zip(cells, tags, strict=True))}</tr>"
+
+
+def _html_cell(text: str, tag: str) -> str:
+    several = ' style="white-space: pre; text-align: left"' if "\n" in text else ""
+    return f"<{tag}{several}>{html.escape(text)}</{tag}>"
+
+
+def text_tables(tables: Iterable[Table]) -> str:
+    """Tables as text with aligned columns; the lines of a cell stand below one another."""
+    return "\n\n".join("\n".join(_text_table(table)) for table in tables)
+
+
+def _text_table(table: Table) -> list[str]:
+    rows = [table.headings, *table.rows] if table.headings else table.rows
+    lines = [line for row in rows for line in _text_lines(row)]
+    return [line.rstrip() for line in aligned(lines, indent="")] if lines else []
+
+
+def _text_lines(row: Sequence[object]) -> list[list[str]]:
+    cells = [printable(str(cell)).split("\n") for cell in row]
+    height = max(map(len, cells), default=0)
+    return [[cell[line] if line < len(cell) else "" for cell in cells] for line in range(height)]
 
 
 def _escaped(char: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +15,25 @@ from tests.conformance.table import pytest_terminal_summary
 from tests.effort import choose_effort
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, so that workers do not fight over the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a test with two threads would keep both cores busy with waiting
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
+sys.dont_write_bytecode = False
 
 settings.register_profile("steprun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steprun")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="Tables and properties try all they have, in fast tests too.")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    choose_effort(config.option.markexpr)
+    choose_effort(config.option.markexpr, config.option.whole)
+    gc.set_threshold(50_000, 20, 20)  # a tenth of the time otherwise: torch alone is a million objects
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # modules and tests live to the end, and no collection need visit them
 
 
 @pytest.fixture(scope="session")

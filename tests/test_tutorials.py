@@ -21,7 +21,7 @@ import pytest
 from tests.cli.commands import steprun
 
 ROOT = Path(__file__).parents[1]
-TUTORIALS = {"tutorial-tabular.md": ["configs/data/apples.csv"]}
+TUTORIALS = {"console.md": [], "tutorial-tabular.md": ["configs/data/apples.csv"]}
 """The pages, and the files that a reader copies first."""
 
 _BLOCK = re.compile(r"^```(\w+) (step|file=(\S+))\n(.*?)^```$", re.DOTALL | re.MULTILINE)

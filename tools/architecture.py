@@ -12,6 +12,7 @@ import html
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,8 +61,13 @@ def docstring(path: Path) -> str:
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
 
 
-def imports(path: Path) -> Iterator[tuple[str, ...]]:
-    """Yields each name that a file imports from `runner`, split into its parts, without `runner`."""
+@cache
+def imports(path: Path) -> tuple[tuple[str, ...], ...]:
+    """Returns each name that a file imports from `runner`, split into its parts, without `runner`."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[str, ...]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):

@@ -17,7 +17,9 @@ from runner.cli.commands import (
     gradients,
     history,
     inspection,
+    plotting,
     reference,
+    reporting,
     resuming,
     running,
     snapshots,
@@ -148,7 +150,9 @@ for module in (
     comparing,
     gradients,
     reference,
+    reporting,
     history,
+    plotting,
     sweeping,
 ):
     module.register(application)

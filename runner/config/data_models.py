@@ -102,3 +102,4 @@ class DataDeclaration(Dialect):
     dates: dict[str, Any] = Field(
         default_factory=dict, description="Columns of dates that become `days` or `seconds` since 1970-01-01."
     )
+    like: Text | None = optional("Another data source, whose keys this one takes unless it writes them itself.")

@@ -19,6 +19,7 @@ class Document:
     source: Source
     sandbox: Sandbox
     name: str
+    written: MapNode | None = None  # the tree before `like`, to which overrides apply; None if it is the same
 
     def problem(
         self,

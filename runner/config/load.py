@@ -13,6 +13,7 @@ from runner.config.limits import Limits
 from runner.config.models import Config
 from runner.config.sections.build import build_config, run_name
 from runner.config.text.extends import BaseReader, Sandbox
+from runner.config.text.likes import with_likes
 from runner.config.text.nodes import Path as NodePath
 from runner.config.text.nodes import replaced
 from runner.config.text.source import Source, decode, read_source, text_source
@@ -82,7 +83,7 @@ def rewritten(config: Config, values: Mapping[NodePath, Mapping[str, Any]]) -> C
     root = config.document.root
     for path, entries in values.items():
         root = replaced(root, path, entries)
-    return _build(replace(config.document, root=root), [], Limits(), [])
+    return _build(replace(config.document, root=root, written=None), [], Limits(), [])
 
 
 def _config(
@@ -107,15 +108,20 @@ def _build(document: Document, overrides: Sequence[str], limits: Limits, problem
     if isinstance(overrides, str):
         raise TypeError(f"`overrides` is a list of texts: write overrides=[{overrides!r}]")
     names: list[str] = []
-    root = document.root
+    root = document.written or document.root
     if overrides:
         from runner.config.text.overrides import apply_override, override_name
 
         names = [override_name(text) for text in overrides]
         for text in overrides:
             root = apply_override(root, text, document.source, limits, problems)
+    before = len(problems)
+    resolved = with_likes(root, problems, limits.alias_nodes)
     known = list(problems)
-    config = build_config(replace(document, root=root), problems, limits.problems)
+    if len(known) > before:
+        raise _error(problems, known, document.source, limits, names)
+    written = None if resolved is root else root
+    config = build_config(replace(document, root=resolved, written=written), problems, limits.problems)
     if config is None:
         raise _error(problems, known, document.source, limits, names)
     return config

@@ -6,7 +6,7 @@ Each default and description is written only here; the schema, the documentation
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from runner.config.data_models import DataDeclaration, Dialect
 from runner.config.fields import (
@@ -27,7 +27,7 @@ from runner.config.fields import (
     Text,
     TextOrNull,
 )
-from runner.config.frozen import Frozen, default, optional
+from runner.config.frozen import Documented, Frozen, default, optional
 from runner.config.record_models import (
     FromRun,
     Health,
@@ -37,9 +37,6 @@ from runner.config.record_models import (
     SnapshotDeclaration,
 )
 from runner.config.sweep_models import SweepDeclaration
-
-if TYPE_CHECKING:
-    from runner.config.document import Document
 
 ConfigPath = tuple[str | int, ...]
 
@@ -362,7 +359,7 @@ class Step(Frozen):
     path: ConfigPath = default((), "Place of the step in the config.")
 
 
-class Config(Frozen):
+class Config(Documented):
     """A whole config, after `extends`, overrides and the expansion of short forms."""
 
     noun: ClassVar[str] = "a config"
@@ -412,13 +409,6 @@ class Config(Frozen):
     )
     health: Health = Field(description="Thresholds of warnings about gradients and updates. All are off by default.")
     sweep: SweepDeclaration | None = optional("Many points of this config, for `steprun sweep`.")
-    _document: "Document | None" = PrivateAttr(default=None)
-
-    @property
-    def document(self) -> "Document":
-        """The text of the config, with the place of each value, for errors and for the resolved text."""
-        assert self._document is not None
-        return self._document
 
     def __eq__(self, other: object) -> bool:
         """Whether two configs have equal values; the places of the values may differ."""

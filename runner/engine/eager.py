@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +26,9 @@ from runner.plan.program.instructions import Action, Break, Instruction, LoopEnd
 
 Jump = Callable[[int], int]
 """The start or end of a loop: takes its own position, and returns the next one."""
+
+Bound = tuple[Callable[..., Any], Action | None]
+"""A bound instruction: the function that runs it, and the action whose rows it makes; None for a jump."""
 
 Bind = Callable[[Session, int, Action], Run]
 """Binds the step at a position of the program."""
@@ -68,20 +70,24 @@ def execute(
     """
     state = initial_state(plan) if state is None else state
     session = open_session(plan, state, checkpoint=checkpoint, watch=watch)
-    binding, watch = session.binding, session.watch
     program = [_bind(session, position, instruction, bind) for position, instruction in enumerate(plan.program)]
-    program = [(run, None if position in several else action) for position, (run, action) in enumerate(program)]
-    row, last = _making_rows(binding, shared=shared), state.last
+    row = _making_rows(session.binding, shared=shared)
     if state.row == 0:
-        watch.start()
-        yield _first_row(binding, shared=shared)
-        if watch.failure is not None:
-            raise RunError(watch.failure)
-    end = len(program)
-    position = state.position
-    around = ExitStack()
-    around.enter_context(left_alone(plan.device, plan.random))
-    around.enter_context(deterministic(plan.device))
+        session.watch.start()
+        yield _first_row(session.binding, shared=shared)
+        if session.watch.failure is not None:
+            raise RunError(session.watch.failure)
+    with left_alone(plan.device, plan.random), deterministic(plan.device):
+        yield from _steps(session, program, several, row)
+
+
+def _steps(
+    session: Session, program: Sequence[Bound], several: Several, row: Callable[[Action, Values], Row]
+) -> Iterator[Row]:
+    """Runs the program from the position of the state, and yields the row of each step."""
+    plan, state, watch = session.binding.plan, session.binding.state, session.watch
+    program = [(run, None if position in several else action) for position, (run, action) in enumerate(program)]
+    last, position, end = state.last, state.position, len(program)
     try:
         yield from _last_rows(plan, last, row)
         while position < end:
@@ -110,8 +116,6 @@ def execute(
             raise RunError(watch.failure)
     except FAULTS as error:
         raise run_fault(plan, state, position, error) from error
-    finally:
-        around.close()
 
 
 def _first_row(binding: Binding, *, shared: bool) -> Row:
@@ -152,9 +156,7 @@ def copied(values: Values) -> Values:
     return tuple(None if value is None else value.clone() for value in values)
 
 
-def _bind(
-    session: Session, position: int, instruction: Instruction, bind: Bind
-) -> tuple[Callable[..., Any], Action | None]:
+def _bind(session: Session, position: int, instruction: Instruction, bind: Bind) -> Bound:
     binding = session.binding
     match instruction:
         case LoopStart():
@@ -162,7 +164,7 @@ def _bind(
         case LoopEnd():
             return _keeping(session, position, _again(binding, instruction)), None
         case Break():
-            return _leave(binding, position, instruction), None
+            return _leave(session, position, instruction), None
         case Action():
             return _action(session, position, instruction, bind), instruction
 
@@ -251,14 +253,20 @@ def _again_pass(binding: Binding, instruction: LoopEnd, source: str) -> Jump:
     return run
 
 
-def _leave(binding: Binding, position: int, instruction: Break) -> Jump:
-    """Leave the loop. The rows of this iteration are its last, which the log keeps."""
+def _leave(session: Session, position: int, instruction: Break) -> Jump:
+    """Leave the loop. The rows of this iteration are its last, which the log keeps.
+
+    If it is the last loop, the state is kept as it is then.
+    """
+    binding = session.binding
     due = _due(binding, instruction.every, instruction.when, instruction.loops)
     if instruction.patience is not None:
         is_now, exhausted = due, is_exhausted(binding, instruction.patience, position)
         due = lambda: is_now() and exhausted()  # noqa: E731
     state, end, loop = binding.state, instruction.exit, instruction.loops[-1]
     withheld, iterations, last = state.withheld, state.iterations, state.last
+    is_last = session.last_loop is not None and session.last_loop.loop == loop
+    save = session.checkpoint
 
     def run(position: int) -> int:
         if not due():
@@ -266,6 +274,9 @@ def _leave(binding: Binding, position: int, instruction: Break) -> Jump:
         iteration, rows = withheld.pop(loop, (0, []))
         if iteration == iterations[loop]:
             last.extend(rows)
+        state.position = end
+        if is_last:
+            save(KEPT)
         return end
 
     return run

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from runner.errors import did_you_mean
+from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
+from runner.text import Table, html_tables, text_tables
+
+LARGEST_WHOLE = 64
+"""The most elements of a tensor that is shown whole."""
 
 Values = tuple[Tensor | None, ...]
 
@@ -102,6 +108,14 @@ class Row:
     def columns(self) -> tuple[Column, ...]:
         return self.layout.columns
 
+    def has(self, position: int) -> bool:
+        """Whether a column has a value. It splits no block into rows, so that it costs little."""
+        values = self._values
+        if values is None:
+            assert self.block is not None
+            return self.block.columns[position] is not None
+        return values[position] is not None
+
     def __getitem__(self, name: str) -> Tensor | None:
         return self.values[self.layout.position(name)]
 
@@ -113,3 +127,28 @@ class Row:
 
     def __repr__(self) -> str:
         return f"Row({self.number}, {self.step!r}, path={self.path!r}, iteration={self.iteration})"
+
+    def __str__(self) -> str:
+        return text_tables(self._tables())
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables())
+
+    def _tables(self) -> Iterator[Table]:
+        yield Table([("row", self.number), ("step", self.step), ("path", self.path), ("iteration", self.iteration)])
+        present = ((column, value) for column, value in zip(self.columns, self.values, strict=True))
+        cells = [
+            (column.name, column.role, "None" if value is None else tensor_text(value))
+            for column, value in present
+            if value is not None or column.role in ("weight", "gradient")
+        ]
+        yield Table(cells, ("column", "role", "value"))
+
+
+def tensor_text(value: Tensor) -> str:
+    """A tensor of at most `LARGEST_WHOLE` elements as torch prints it; of a larger one, shape, dtype and norm."""
+    value = value.detach()
+    if value.numel() <= LARGEST_WHOLE:
+        return repr(value.cpu())
+    wide = value.to(torch.complex128 if value.is_complex() else torch.float64)
+    return f"{tuple(value.shape)} {dtype_name(value.dtype)}  norm {float(torch.linalg.vector_norm(wide)):.5g}"

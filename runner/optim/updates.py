@@ -392,7 +392,7 @@ def _kind(optimizer: Optimizer) -> type[Optimizer] | None:
 
 def _subgroups(kind: type[Optimizer], group: Options, preserved: Set[Parameter]) -> list[Subgroup] | None:
     parameters: list[Parameter] = group["params"]
-    if any(value for option, value in group.items() if option not in _SUPPORTED) or not all(map(_is_plain, parameters)):
+    if not is_plain(group):
         return None
     fit = sum(parameter.nbytes for parameter in parameters) <= MOST_BYTES
     if kind is SGD:
@@ -410,6 +410,12 @@ def _subgroups(kind: type[Optimizer], group: Options, preserved: Set[Parameter])
     joined = {parameter for subgroup in found for parameter in subgroup.parameters}
     separate = _divided((parameter for parameter in parameters if parameter not in joined), preserved.__contains__)
     return [*found, *(Subgroup(Pieces, group, alike, is_preserved) for is_preserved, alike in separate.items())]
+
+
+def is_plain(group: Options) -> bool:
+    """Whether torch updates a group of SGD, Adam or AdamW by the equations of their documentation, on the CPU."""
+    options_fit = not any(value for option, value in group.items() if option not in _SUPPORTED)
+    return options_fit and all(map(_is_plain, group["params"]))
 
 
 def _divided(parameters: Iterable[Parameter], key: Callable[[Parameter], Key]) -> dict[Key, list[Parameter]]:

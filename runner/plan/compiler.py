@@ -57,12 +57,13 @@ def compile(
     readings = Readings(memory if limits.runs else ANY_SIZE)
     try:
         with text_read_once(columns_read(config)) as tables:
-            config = with_fits(config, allowed, memory)
-            request = Request(config, allowed, limits, Faults(config.document), memory, fitted, readings)
+            config, warned = with_fits(config, allowed, memory)
+            faults = Faults(config.document, warnings=[*warned])
+            request = Request(config, allowed, limits, faults, memory, fitted, readings)
             try:
                 plan = _compile(request, None)
             except WrongInference as wrong:
-                plan = _compile(replace(request, faults=Faults(config.document)), wrong.fake)
+                plan = _compile(replace(request, faults=Faults(config.document, warnings=[*warned])), wrong.fake)
             return replace(plan, read=tables)
     except MemoryError as error:
         hint = "write fewer operations, or smaller tensors"

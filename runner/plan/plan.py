@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from runner.config import Config
 from runner.errors import Problem
+from runner.language.dtypes import dtype_name
 from runner.language.graph.lowered import Lowered
+from runner.language.inference.inference import readable_bytes
 from runner.language.lowering.scope import Environment, Function
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
@@ -28,6 +30,7 @@ from runner.plan.tensors.from_run_state import OptimizerStart
 from runner.plan.tensors.initial import Loaded
 from runner.plan.tensors.initial_values import Drawings
 from runner.plan.tensors.tensors import TensorPlan
+from runner.text import Table, html_tables, text_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +101,37 @@ class Plan:
         return tuple(
             name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad
         )
+
+    def _tables(self) -> Iterator[Table]:
+        size = self.estimates
+        yield Table(
+            [
+                ("name", self.name),
+                ("seed", self.seed),
+                ("dtype", dtype_name(self.dtype)),
+                ("device", self.device),
+                ("engine", self.config.engine),
+                ("rows", f"at most {size.rows:,}"),
+                ("memory", readable_bytes(size.memory)),
+                ("log", readable_bytes(size.log)),
+                *(("warning", problem.message) for problem in self.warnings),
+            ]
+        )
+        yield Table(
+            [
+                (name, tensor.role, list(tensor.shape), dtype_name(tensor.dtype), tensor.requires_grad)
+                for name, tensor in self.tensors.items()
+            ],
+            ("tensor", "role", "shape", "dtype", "requires_grad"),
+        )
+        yield Table(
+            [(name, ", ".join(parameters)) for name, parameters in self.objectives.items()],
+            ("objective", "depends on"),
+        )
+        yield Table([(item.path,) for item in self.program if isinstance(item, Action)], ("step",))
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables())
+
+    def __str__(self) -> str:
+        return text_tables(self._tables())

@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.record.console import RowPrinter
     from runner.record.directory import create_run_directory
-    from runner.record.listing import RunSummary, list_runs
+    from runner.record.display.whole_rows import RowPrinter
+    from runner.record.listing.runs import RunSummary, list_runs
     from runner.record.manifest import RunDescription, fingerprint, read_manifest
     from runner.record.reading import Run, open_run
     from runner.record.recorder import Recording, recording
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Recording": "recorder",
-    "RowPrinter": "console",
+    "RowPrinter": "display.whole_rows",
     "RowWriter": "rows.writer",
     "Run": "reading",
     "RunDescription": "manifest",
-    "RunSummary": "listing",
+    "RunSummary": "listing.runs",
     "create_run_directory": "directory",
     "fingerprint": "manifest",
-    "list_runs": "listing",
+    "list_runs": "listing.runs",
     "open_run": "reading",
     "read_manifest": "manifest",
     "recording": "recorder",

@@ -243,26 +243,45 @@ def now() -> str:
 PUT_BACK = "restore the original file"
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What kind of directory a manifest is kept in, and which fields it has."""
+
+    of: str  # "run" or "sweep"
+    file: str
+    fields: Mapping[str, Kind]
+    required: bool  # whether each field must be there
+    listed: str  # what `steprun runs` lists
+    hint: str | None  # what to do about a manifest that is none
+    absent: tuple[str, ...] = ()  # fields that older manifests lack: they become null
+
+
+_RUN = Kept("run", MANIFEST_FILE, FIELDS, False, "the recorded runs", PUT_BACK)
+
+
+def read_manifest(directory: Path, kept: Kept = _RUN) -> dict[str, Any]:
     """Read the manifest of a run directory; `status` becomes `killed` if it is `running` and that process has ended.
 
+    Args:
+        kept: the kind of directory and its manifest.
     Raises:
         UsageError: `run.json` does not exist, or is not a manifest.
     """
-    path = directory / MANIFEST_FILE
+    path = directory / kept.file
     try:
         with Folder(directory) as folder:
-            content = parse_json(folder.read(MANIFEST_FILE, LARGEST_JSON))
+            content = parse_json(folder.read(kept.file, LARGEST_JSON))
     except OSError as error:
-        message = f"{directory} is not a run directory: cannot read {path.name}: {error.strerror}"
-        raise UsageError(Problem(message, "`steprun runs` lists the recorded runs")) from error
+        message = f"{directory} is not a {kept.of} directory: cannot read {path.name}: {error.strerror}"
+        raise UsageError(Problem(message, f"`steprun runs` lists {kept.listed}")) from error
     except ValueError as error:
         raise UsageError(f"{path} is not valid JSON") from error
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
-        raise UsageError(Problem(f"{path} is not the manifest of a run: it has no known status", PUT_BACK))
-    fault = fault_in(content, FIELDS, required=False)
+        raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: it has no known status", kept.hint))
+    content = {**dict.fromkeys(kept.absent), **content}
+    fault = fault_in(content, kept.fields, required=kept.required)
     if fault is not None:
-        raise UsageError(Problem(f"{path} is not the manifest of a run: {fault}", PUT_BACK))
+        raise UsageError(Problem(f"{path} is not the manifest of a {kept.of}: {fault}", kept.hint))
     if content["status"] == "running" and not is_alive(content.get("process")):
         content["status"] = "killed"
     return content

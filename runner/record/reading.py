@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from runner.record.rows.part_digests import check_parts
 from runner.record.rows.part_reading import check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
 from runner.safe_files import Folder
+from runner.text import Table, html_tables, text_tables
 
 if TYPE_CHECKING:
     import pandas
@@ -31,22 +31,25 @@ if TYPE_CHECKING:
 
     from runner.config import Config
     from runner.record.checkpoints.weights import Weights
+    from runner.record.display.figure import Figure
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *, check_digests: bool = True) -> Run:
     """Open the run in a run directory, even while it is running or after it was killed.
 
     Args:
         path: a run directory, or `runs/NAME/latest` or `runs/NAME` for the newest run of that name.
+        check_digests: whether to compare all of its rows with their digests. What is read is compared with the
+            checksum of its page in any case.
     Raises:
         UsageError: `path` is not a run directory.
         RunError: a file of its rows is damaged; the message names the file.
     """
     directory = resolved_run(path)
     check_is_run(directory)
-    return Run(directory)
+    return Run(directory, check_digests=check_digests)
 
 
 def check_is_run(directory: Path) -> None:
@@ -75,10 +78,11 @@ class Run:
         manifest: `run.json`; its `status` is `running`, `finished`, `failed`, `interrupted`, or `killed`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, check_digests: bool = True) -> None:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
-        check_parts(path)
+        if check_digests:
+            check_parts(path)
         self.parts = parts_of(path)
         columns = _described(path, self.manifest)
         check_columns(self.parts, columns)
@@ -220,6 +224,22 @@ class Run:
 
         return frame_of(self.to_arrow(), self.columns)
 
+    def plot(self, *names: str, log: bool = False) -> Figure:
+        """A figure of columns over the rows, which a notebook shows; `figure.save("loss.svg")` writes it to a file.
+
+        Args:
+            names: names or globs of columns, as "loss" or "*.grad"; by default all values of one number. A tensor
+                is drawn as its Euclidean norm.
+            log: whether the scale of the values is logarithmic.
+        Raises:
+            UsageError: a name matches no column, or no column has a number to draw.
+        """
+        from runner.record.display.curves import curves_of, drawable
+        from runner.record.display.figure import Figure
+
+        curves, _ = drawable(curves_of(self.columns, self.parts, names), log=log)
+        return Figure(curves, log=log)
+
     def _column(self, name: str) -> Column:
         position = self._layout.positions.get(name)
         if position is None:
@@ -235,28 +255,26 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.status}, {len(self)} rows of {len(self.columns)} columns>"
 
+    def __str__(self) -> str:
+        return text_tables(self._tables())
+
     def _repr_html_(self) -> str:
-        facts = {
-            "run": str(self.path),
-            "status": self.status,
-            "rows": f"{len(self):,}",
-            "started": self.manifest.get("started"),
-            "seconds": self.manifest.get("seconds"),
-            "device": self.manifest.get("environment", {}).get("device"),
-            "torch": self.manifest.get("versions", {}).get("torch"),
-        }
-        facts_html = "".join(
-            f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in facts.items()
+        return html_tables(self._tables())
+
+    def _tables(self) -> Iterator[Table]:
+        yield Table(
+            [
+                ("run", self.path),
+                ("status", self.status),
+                ("rows", f"{len(self):,}"),
+                ("started", self.manifest.get("started")),
+                ("seconds", self.manifest.get("seconds")),
+                ("device", self.manifest.get("environment", {}).get("device")),
+                ("torch", self.manifest.get("versions", {}).get("torch")),
+            ]
         )
-        columns_html = "".join(
-            f"<tr><td>{html.escape(column.name)}</td><td>{column.role}</td><td>{_shape(column)}</td>"
-            f"<td>{dtype_name(column.dtype)}</td></tr>"
-            for column in self.columns
-        )
-        return (
-            f"<table>{facts_html}</table>"
-            f"<table><tr><th>column</th><th>role</th><th>shape</th><th>dtype</th></tr>{columns_html}</table>"
-        )
+        columns = [(column.name, column.role, _shape(column), dtype_name(column.dtype)) for column in self.columns]
+        yield Table(columns, ("column", "role", "shape", "dtype"))
 
 
 def _described(path: Path, manifest: dict[str, Any]) -> tuple[Column, ...]:

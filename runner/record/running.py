@@ -15,6 +15,8 @@ from typing import Any
 from runner.config import load, overridden
 from runner.engine import Compiling, execute, initial_state
 from runner.engine.rows import Row
+from runner.engine.session import SaveCheckpoint
+from runner.engine.state import State
 from runner.engine.watch.watch import Watch, report_as_warning
 from runner.errors import ExpectationError, Problem
 from runner.language.dtypes import dtype_name
@@ -29,7 +31,7 @@ from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, dat
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
 from runner.record.reading import Run, open_run
-from runner.record.recorder import Copied, Recorded, recording
+from runner.record.recorder import Copied, Recorded, Recording, recording
 from runner.record.rows.transfer import transfer_from
 
 CONTINUES = "continues"
@@ -118,59 +120,80 @@ def run_recorded(
     more = save_fitted(directory, plan.fitted)
     description = _description(plan, sys.argv if command is None else command, files, earlier, more)
     transfer = transfer_from(plan.device)
-    with recording(
-        directory, plan.columns, description, _config_text(plan), recorded, transfer, _copied(earlier)
-    ) as record:
-
-        def report(problem: Problem) -> None:
-            record.warn(problem.render())
-            report_as_warning(problem)
-
-        def report_compilation(path: str, seconds: float | None) -> None:
-            if seconds is not None:
-                record.compiled(seconds)
-            if compiling is not None:
-                compiling(path, seconds)
-
+    copied = None if earlier is None else Copied(earlier.run.parts, earlier.rows)
+    with recording(directory, plan.columns, description, _config_text(plan), recorded, transfer, copied) as record:
         for problem in state.warnings:
             record.warn(problem.render())
-        watch = Watch(plan, state, report)
-
-        def save(tag: str | None) -> None:
-            if tag == LAST and not plan.config.log.weights:
-                return
-            if watch.sound():  # a run must not resume from a step that makes it fail
-                record.flush()
-                save_checkpoint(plan, state, directory, tag)
-                if tag == BEST and plan.config.log.weights:
-                    save_weights(plan, state, directory, BEST_FILE)
-
-        def finish() -> None:
-            record.end()
-            if plan.config.log.weights:
-                save_weights(plan, state, directory, named=False)  # the manifest follows, and makes the name durable
-
-        rows: Iterable[Row] = execute(
-            plan, state, checkpoint=save, shared=True, watch=watch, compiling=report_compilation
-        )
+        watch = Watch(plan, state, _recording_warnings(record))
+        save = _saving_state(plan, state, directory, watch, record)
+        finish = _finishing(plan, state, directory, record)
+        measure = _recording_compilations(record, compiling)
+        rows: Iterable[Row] = execute(plan, state, checkpoint=save, shared=True, watch=watch, compiling=measure)
         if recorded is not None:
             rows = _after(rows, recorded.rows)
         if checkpoint_every is not None or stop is not None:
             rows = _saving(rows, save, checkpoint_every, stop, finish)
-        write = record.write
         try:
             with digesting(files, record.digest), limited_data(plan.memory):
-                if see is None:
-                    for row in rows:
-                        write(row)
-                else:
-                    for row in rows:
-                        write(row)
-                        see(row)
+                _write(rows, record.write, see)
         except ExpectationError:  # the step changed nothing: the weights are those of the last row
             finish()
             raise
         finish()
+
+
+def _recording_warnings(record: Recording) -> Callable[[Problem], None]:
+    def report(problem: Problem) -> None:
+        record.warn(problem.render())
+        report_as_warning(problem)
+
+    return report
+
+
+def _recording_compilations(record: Recording, compiling: Compiling | None) -> Compiling:
+    def measure(path: str, seconds: float | None) -> None:
+        if seconds is not None:
+            record.compiled(seconds)
+        if compiling is not None:
+            compiling(path, seconds)
+
+    return measure
+
+
+def _saving_state(plan: Plan, state: State, directory: Path, watch: Watch, record: Recording) -> SaveCheckpoint:
+    """A function that saves a checkpoint, after the rows before it."""
+
+    def save(tag: str | None) -> None:
+        if tag == LAST and not plan.config.log.weights:
+            return
+        if watch.sound():  # a run must not resume from a step that makes it fail
+            record.flush()
+            save_checkpoint(plan, state, directory, tag)
+            if tag == BEST and plan.config.log.weights:
+                save_weights(plan, state, directory, BEST_FILE)
+
+    return save
+
+
+def _finishing(plan: Plan, state: State, directory: Path, record: Recording) -> Callable[[], None]:
+    """A function that ends the record, and saves the weights."""
+
+    def finish() -> None:
+        record.end()
+        if plan.config.log.weights:
+            save_weights(plan, state, directory, named=False)  # the manifest follows, and makes the name durable
+
+    return finish
+
+
+def _write(rows: Iterable[Row], write: Callable[[Row], None], see: Callable[[Row], None] | None) -> None:
+    if see is None:
+        for row in rows:
+            write(row)
+        return
+    for row in rows:
+        write(row)
+        see(row)
 
 
 def _after(rows: Iterable[Row], first: int) -> Iterator[Row]:
@@ -197,10 +220,6 @@ def _saving(
             save(None)
             finish()
             raise KeyboardInterrupt
-
-
-def _copied(earlier: Earlier | None) -> Copied | None:
-    return None if earlier is None else Copied(earlier.run.parts, earlier.rows)
 
 
 def _as_recorded(plan: Plan, files: Mapping[str, Mapping[str, Any]]) -> Plan:

@@ -87,16 +87,17 @@ def plan_sweep(
         hint = "run that many with --yes, or draw some with `random: {samples: 100, draw: {…}}`"
         raise UsageError(Problem(f"the sweep has {len(space):,} points", hint))
     base = without_sweep(config)
-    _check_axes(base, space, allowed, limits)
+    plan = _planning(base, allowed, limits)
+    _check_axes(base, space, plan)
     where = None if config.sweep is None else config.sweep.where
     start = next(space.points())
-    first = compile(overridden(base, start.overrides), allowed=allowed, limits=limits)
+    first = plan(start.overrides)
     points, tasks, repeated, excluded = _points(base, first, space, where, config)
     if not points:
         hint = "write a condition that some points fulfil"
         raise ConfigError(config.document.problem(("sweep", "where"), "no point fulfils this condition", hint))
     if points[0].values != start.values:
-        first = compile(overridden(base, points[0].overrides), allowed=allowed, limits=limits)
+        first = plan(points[0].overrides)
     objective = _objective(config, first, points)
     halving = _halving(config, first, objective)
     return SweepPlan(
@@ -122,7 +123,27 @@ def plan_sampled(
     return SweepPlan(base, (), (), first, _objective(config, first, ()), config.sweep, sampler, batch)
 
 
-def _check_axes(base: Config, space: Space, allowed: Sequence[Path], limits: PlanLimits | None) -> None:
+Plans = Callable[[Sequence[str]], Plan]
+"""Plans a point; raises ConfigError."""
+
+
+def _planning(base: Config, allowed: Sequence[Path], limits: PlanLimits | None) -> Plans:
+    """A function that plans points, and remembers the first one."""
+    known: dict[tuple[str, ...], Plan] = {}
+
+    def plan(overrides: Sequence[str]) -> Plan:
+        key = tuple(overrides)
+        if key in known:
+            return known[key]
+        found = compile(overridden(base, overrides), allowed=allowed, limits=limits)
+        if not known:
+            known[key] = found
+        return found
+
+    return plan
+
+
+def _check_axes(base: Config, space: Space, plan: Plans) -> None:
     """Plan each value of each axis beside the first values of the other axes, so that a fault is found before a run.
 
     Raises:
@@ -133,34 +154,33 @@ def _check_axes(base: Config, space: Space, allowed: Sequence[Path], limits: Pla
         first = {path: value for axis in axes for path, value in axis.choices[0].items()}
         for axis in axes:
             step = -(-len(axis.choices) // MOST_PLANNED)
-            plain = _plain_numbers(base, first, allowed, limits)
+            plain = _plain_numbers(base, first, plan)
             for place, choice in enumerate(axis.choices):
                 if place and plain(choice):
                     continue
                 point = Point(place, {**first, **choice})
                 try:
-                    config = overridden(base, point.overrides)
                     if place % step == 0:
-                        compile(config, allowed=allowed, limits=limits)
+                        plan(point.overrides)
+                    else:
+                        overridden(base, point.overrides)
                 except ConfigError as error:
                     problems |= dict.fromkeys(_in_values(problem, choice) for problem in error.problems)
     if problems:
         raise ConfigError(placed(space, problems)[:MOST_PROBLEMS])
 
 
-def _plain_numbers(
-    base: Config, first: Mapping[str, Any], allowed: Sequence[Path], limits: PlanLimits | None
-) -> Callable[[Mapping[str, Any]], bool]:
+def _plain_numbers(base: Config, first: Mapping[str, Any], plan: Plans) -> Callable[[Mapping[str, Any]], bool]:
     """Whether values of an axis are numbers that change nothing of a plan but themselves, and are valid."""
     try:
-        plan = compile(overridden(base, Point(0, first).overrides), allowed=allowed, limits=limits)
+        planned = plan(Point(0, first).overrides)
     except ConfigError:
         return lambda choice: False
-    may_vary = varying(base, plan)
+    may_vary = varying(base, planned)
 
     def plain(choice: Mapping[str, Any]) -> bool:
         own, shared = may_vary.split(Point(0, choice).overrides)
-        return not shared and may_vary.lane(plan, own) is not None
+        return not shared and not may_vary.in_expression(own) and may_vary.lane(planned, own) is not None
 
     return plain
 

@@ -24,7 +24,7 @@ from runner.sweep.executors.here import Here
 from runner.sweep.executors.laned import Lanes
 from runner.sweep.executors.processes import Processes
 from runner.sweep.executors.settings import Settings
-from runner.sweep.lanes.grouping import OFF, TIME_LIMIT, Grouping
+from runner.sweep.lanes.grouping import OFF, Grouping, room_of
 from runner.sweep.planning import SweepPlan, plan_sampled, plan_sweep, renumbered
 from runner.sweep.points.outcome import Outcome, joined
 from runner.sweep.points.space import Point
@@ -284,15 +284,16 @@ def _executor(directory: Path, plan: SweepPlan, how: How) -> Executor:
     if how.on == "ray":
         from runner.sweep.executors.ray_tasks import RayTasks
 
-        return RayTasks(directory, settings, first=first, address=how.address)
+        return RayTasks(directory, settings, grouping, first=first, address=how.address)
     pool = Processes(directory, settings, first=first, jobs=how.jobs, time_limit=how.time_limit)
-    return Lanes(grouping, lambda take_number: Here(directory, settings, take_number), pool)
+    here = None if how.time_limit is not None else Here(directory, settings, pool.take_number)
+    return Lanes(grouping, here, pool)
 
 
 def grouping_of(plan: SweepPlan, how: How) -> Grouping:
     """How the points of a sweep are grouped into chunks of lanes."""
-    alone = OFF if how.lanes == "off" else TIME_LIMIT if how.time_limit is not None else None
-    room = None if plan.first.memory is None else plan.first.memory // 2
+    alone = OFF if how.lanes == "off" else None
+    room = room_of(plan.first)
     return Grouping(plan.base, plan.first, how.allowed, how.limits, how.jobs, room, alone)
 
 

@@ -46,8 +46,12 @@ class Work:
     exact: bool = True  # whether lanes must have the bits of runs alone
 
 
-def run_point(work: Work, task: Task) -> Ended:
-    """Run one point, until its rung or its end."""
+def run_point(work: Work, task: Task, plan: Plan | None = None) -> Ended:
+    """Run one point, until its rung or its end.
+
+    Args:
+        plan: its plan, if there is one already.
+    """
     began = time.perf_counter()
 
     def outcome(status: str, failure: str | None = None) -> Outcome:
@@ -55,7 +59,8 @@ def run_point(work: Work, task: Task) -> Ended:
         return Outcome(task.index, task.identity, task.overrides, status, seconds, failure=failure, rung=task.rung)
 
     try:
-        plan = compile(overridden(work.base, task.overrides), allowed=work.allowed, limits=work.limits)
+        if plan is None:
+            plan = compile(overridden(work.base, task.overrides), allowed=work.allowed, limits=work.limits)
         part = None if task.until is None else cut(plan, task.until)
         run = _Running(work, task, plan if part is None else part)
         failure = run.rows_until_the_end()

@@ -42,6 +42,20 @@ def applied(
     return found, [problem.message for problem in warned]
 
 
+def test_a_text_table_larger_than_the_memory_has_the_bits_of_one_batch_after_the_other(
+    run: runner.Run, tmp_path: Path
+) -> None:
+    columns = without_target(100_000)
+    columns["id"] = numpy.where(columns["id"] == 100_999, "last", columns["id"].astype(str))
+    file = write(tmp_path / "new.csv", columns)
+    assert file.stat().st_size > 4 << 20
+    found, warned = applied(run, file, tmp_path / "out.parquet", batch_size=7000, memory=1 << 20, columns=("id",))
+    assert warned == []
+    assert found["id"].to_pylist() == columns["id"].tolist()  # text, for the last one is no integer
+    expected = [by_hand(run, part)["label"] for part in samples(columns).split(7000)]
+    assert found["label"].to_pylist() == torch.cat(expected).tolist()
+
+
 def without_target(rows: int = NEW, seed: int = 1) -> dict[str, numpy.ndarray]:
     return {name: column for name, column in table(rows, seed).items() if name != "y"}
 
@@ -131,7 +145,7 @@ FAULTS = [
     (
         ["--values", "loss", "--data", "valid"],
         "`loss` has one value for a batch of 53, not an entry for each sample\n"
-        "      = name another value: h, logits, probabilities, label, centred, pair, noisy, loss",
+        "      = name another value: h, logits, probabilities, label, centred, noisy",
     ),
     (["--values", "pair"], "`pair` is not a tensor\n      = name a value that is one tensor"),
     (
@@ -157,16 +171,29 @@ FAULTS = [
     (
         ["--values", "label", "--data", "train.file=text.csv"],
         "text.csv:2 holds `high`, which is not a number in the column `b`\n"
-        "      = write `classes: {b: sorted}` to number its texts, or select other columns",
+        "      = correct the file: the columns mean what they meant in the run",
     ),
     (
         ["--values", "label", "--data", "train.file=blank.csv"],
-        "blank.csv:2 holds nothing in the column `b`\n      = write `missing: [null]` to read it as NaN",
+        "blank.csv:2 holds nothing in the column `b`\n      = write --data train.missing='[null]' to read it as NaN",
     ),
     (
         ["--values", "label", "--data", "train.file=null.parquet"],
         "the column `b` of null.parquet has a null in row 1\n"
-        "      = write `missing: [null]` to read nulls as NaN, or `fill` them",
+        "      = write --data train.missing='[null]' to read nulls as NaN",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=semicolons.csv"],
+        "the cells of semicolons.csv are separated by `;`, not by `,`\n      = write --data train.delimiter='\";\"'",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=mixed.csv"],
+        "the column `b` of mixed.csv mixes booleans and numbers\n      = write 0 and 1",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=later.csv"],
+        "later.csv:70001 holds nothing in the column `b`\n"
+        "      = write --data train.missing='[null]' to read it as NaN",
     ),
     (
         ["--values", "label", "--data", "train.file=empty.csv"],
@@ -179,7 +206,12 @@ FAULTS = [
     (
         ["--values", "label", "--data", "train.file=huge.parquet"],
         "huge.parquet holds 1e+300 in row 0 of the column `a`, which does not fit float32: it is beyond 3.40282e+38, "
-        "the largest float32\n      = write a `dtype` that holds it, or correct the value",
+        "the largest float32\n      = correct the file: the columns mean what they meant in the run",
+    ),
+    (
+        ["--values", "label", "--data", "train.file=huge.csv"],
+        "huge.csv:70001 holds 1e+300 in the column `a`, which does not fit float32: it is beyond 3.40282e+38, "
+        "the largest float32\n      = correct the file: the columns mean what they meant in the run",
     ),
     (["--values", "label", "--at", "bets"], "has no checkpoint `bets`\n      = it has last"),
     (["--values", "label", "--at", "../x y"], "has no checkpoint `../x y`\n      = it has last"),
@@ -195,6 +227,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(tmp_path / "new.csv", without_target(5))
     (tmp_path / "text.csv").write_text("a,b\n1,high\n", encoding="utf-8")
     (tmp_path / "blank.csv").write_text("a,b\n1,\n", encoding="utf-8")
+    many = "1,2\n" * 69_999
+    (tmp_path / "later.csv").write_text(f"a,b\n{many}1,\n", encoding="utf-8")
+    (tmp_path / "huge.csv").write_text(f"a,b\n{many}1e300,2\n", encoding="utf-8")
+    (tmp_path / "mixed.csv").write_text("a,b\n" + "1,2\n" * 65_536 + "1,true\n", encoding="utf-8")
+    (tmp_path / "semicolons.csv").write_text("a;b\n1;2\n", encoding="utf-8")
     (tmp_path / "empty.csv").write_text("a,b\n", encoding="utf-8")
     (tmp_path / "there.csv").write_text("precious\n", encoding="utf-8")
     write(tmp_path / "null.parquet", {"a": [1.0, 2.0], "b": [1.0, None]})

@@ -116,3 +116,49 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes, mes
     result = CliRunner().invoke(application, ["data", str(tmp_path / "a.csv")])
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_a_column_that_changes_its_kind_in_a_later_part_is_described_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.plan.data.tables.text_table.CELLS_AT_ONCE", 12)  # two rows at a time
+    table = pandas.DataFrame(
+        {
+            "late_float": ["1", "2", "3", "4.5"],
+            "late_text": ["1", "2", "3", "x"],
+            "late_missing": ["1", "2", "", "4"],
+            "booleans": ["true", "false", "true", ""],
+            "mixed": ["true", "true", "1", "2"],
+            "large": ["9007199254740993", "1", "2", "0.5"],
+        }
+    )
+    table.to_csv(tmp_path / "a.csv", index=False)
+    found = json.loads(called(str(tmp_path / "a.csv"), "--json"))
+    described = {
+        each["name"]: (each["kind"], each["missing"], each["least"], each["largest"]) for each in found["columns"]
+    }
+    assert described == {
+        "late_float": ("numbers", 0, 1.0, 4.5),
+        "late_text": ("text", 0, 1, 3),
+        "late_missing": ("numbers", 1, 1.0, 4.0),
+        "booleans": ("numbers", 1, 0.0, 1.0),
+        "mixed": ("text", 0, 1, 2),
+        "large": ("numbers", 0, 0.5, 9007199254740993),
+    }
+    assert found["rows"] == 4
+
+
+@over("columns", [40, 400])
+def test_a_file_is_passed_over_as_often_with_many_columns_as_with_few(
+    tmp_path: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    from runner.plan.data.tables import byte_blocks
+
+    ordinary = byte_blocks.open_ordinary
+    monkeypatch.setattr(byte_blocks, "open_ordinary", lambda path: opened.append(path) or ordinary(path))
+    names = [f"c{number}" for number in range(columns)]
+    lines = [",".join(names), ",".join("1" for _ in names), ",".join("x" for _ in names)]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    called(str(tmp_path / "a.csv"))
+    assert 0 < len(opened) < 10

@@ -17,7 +17,7 @@ from runner.cli.output.bar import Bar, clock_time, readable_rate
 from runner.cli.output.progress import INTERVAL, PATIENCE, Progress, can_draw, compile_progress
 from runner.engine.rows import Columns, Row
 from runner.plan.rows.columns import Column
-from runner.record.console import RowPrinter
+from runner.record.display.whole_rows import RowPrinter
 
 LAYOUT = Columns((Column("loss", "value", torch.float32, ()), Column("w", "weight", torch.float32, ())))
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")

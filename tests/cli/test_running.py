@@ -297,3 +297,72 @@ def test_a_finished_run_without_a_larger_count_says_what_to_do(folder: Path) -> 
     done = steprun("resume", "runs/linear", cwd=folder)
     shown = directory.relative_to(folder)
     assert done.err == f"steprun\n      {shown} is finished\n      = run its config again for a new run\n"
+
+
+LONG = """\
+parameters: {w: {shape: [2], init: 1}}
+expression: loss = (w ** 2).sum()
+optimizer: {sgd: {lr: 0.01}}
+steps: 60
+"""
+
+
+def test_rows_and_columns_choose_what_is_printed(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(LONG)
+
+    def printed(*arguments: str) -> list[str]:
+        done = steprun("long.yaml", *arguments, cwd=tmp_path, environment={"COLUMNS": "70"})
+        assert (done.code, done.err) == (0, "")
+        return done.out.splitlines()
+
+    lines = printed()
+    assert lines[0].split() == ["row", "path", "loss", "|grad|"]
+    assert lines[1].split() == ["1", "repeat[1].train", "2", "2.8284"]
+    assert [line.split()[0] for line in lines[1:22]] == [*map(str, range(1, 60, 3)), "60"]
+    assert lines[22] == "row 60  repeat[60].train"
+    assert max(map(len, lines)) <= 70
+    assert "\x1b" not in "".join(lines)
+    assert sum(line.startswith("row ") for line in printed("--rows", "full")) == 61
+    assert printed("--rows", "full", "--columns", "loss", "--no-record")[:3] == [
+        "row 0  start",
+        "row 1  repeat[1].train",
+        "* loss  tensor(2.)",
+    ]
+    (line,) = printed("--rows", "none")
+    assert line.startswith("recorded in ")
+
+
+@over(
+    ("arguments", "message"),
+    [
+        (["--rows", "some"], "--rows is `some`\n      = write `full`, `lines` or `none`\n"),
+        (["--columns", "los"], "`los` matches no column\n      = did you mean `loss`?\n"),
+        (["--columns", " , "], "--columns names no column\n      = write for example `--columns loss`\n"),
+        (["--columns", "loss", "-q"], "--columns has no effect with --quiet\n      = leave --columns out\n"),
+        (["--rows", "lines", "--json"], "--rows has no effect with --json\n      = leave --rows out\n"),
+        (["--rows", "none", "--columns", "loss"], "--columns has no effect with --rows none\n      = leave"),
+    ],
+)
+def test_what_cannot_be_asked_of_rows(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "long.yaml").write_text(LONG)
+    done = steprun("long.yaml", *arguments, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"steprun\n      {message}")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_resumed_run_prints_lines_of_the_rows_that_it_computes(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(LONG)
+    steprun("long.yaml", "-q", cwd=tmp_path)
+    done = steprun("resume", "runs/long/latest", "steps=100", "--columns", "loss", cwd=tmp_path)
+    assert done.err == ""
+    numbers = [line.split()[0] for line in done.out.splitlines()[1:-3]]
+    assert (numbers[0], numbers[-1]) == ("61", "100")
+    assert len(numbers) == 21
+
+
+def test_a_run_that_fails_prints_its_last_row_before_the_fault(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(LONG.replace("lr: 0.01", "lr: 1e30"))
+    done = steprun("long.yaml", cwd=tmp_path)
+    assert done.code == 1
+    assert [line for line in done.out.splitlines() if line.startswith("row ")][-1] == "row 2  repeat[2].train"

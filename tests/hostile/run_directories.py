@@ -2,8 +2,9 @@
 
     python -m tests.hostile.run_directories --seconds 3600 --seed 1
 
-Each is listed, compared, opened, read and resumed. What is found is an exception that is no fault of steprun's family,
-a text that tells of an internal error, or a character that would reach the terminal as something else than text.
+Each is listed, compared, opened, read, reported and resumed. What is found is an exception that is no fault of
+steprun's family, a text that tells of an internal error, or a character that would reach the terminal as something else
+than text.
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ def findings(sound: Path, run: Path) -> Iterator[str]:
         "runs --json": lambda: printed("runs", "--json", "--runs-dir", str(run.parents[1])),
         "diff": lambda: printed("diff", str(sound), str(run)),
         "open_run": lambda: read(run),
+        "report": lambda: printed("report", str(run), "-o", str(run.parents[2] / "page.html")),
         "resume": lambda: printed("resume", str(run), "--quiet"),
     }
     for name, act in acts.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,7 +57,7 @@ def _lowered(text: str, statements: bool) -> Lowered | None:
     return None
 
 
-@settings(max_examples=tried(200))
+@settings(max_examples=tried(2_000, fast=40))
 @given(PLAUSIBLE, st.booleans())
 def test_any_text_of_the_languages_words_ends_in_a_graph_or_a_language_error(text: str, statements: bool) -> None:
     lowered = _lowered(text, statements)
@@ -72,7 +71,7 @@ def test_any_text_ends_in_a_graph_or_a_language_error(text: str, statements: boo
     _lowered(text, statements)
 
 
-@settings(max_examples=tried(250))
+@settings(max_examples=tried(2_000, fast=50))
 @given(WELL_FORMED, st.sampled_from([1, 2, 3]))
 def test_an_expression_gives_the_bits_that_python_gives(text: str, iteration: int) -> None:
     lowered = _lowered(text, False)
@@ -102,17 +101,3 @@ def test_most_generated_expressions_have_a_value() -> None:
 
     count()
     assert counts["value"] > counts["fault"]
-
-
-@pytest.mark.slow
-@settings(max_examples=5_000)
-@given(WELL_FORMED, st.sampled_from([1, 2, 3]))
-def test_an_expression_gives_the_bits_that_python_gives_for_long(text: str, iteration: int) -> None:
-    test_an_expression_gives_the_bits_that_python_gives.hypothesis.inner_test(text, iteration)
-
-
-@pytest.mark.slow
-@settings(max_examples=5_000)
-@given(PLAUSIBLE, st.booleans())
-def test_any_text_of_the_languages_words_for_long(text: str, statements: bool) -> None:
-    test_any_text_of_the_languages_words_ends_in_a_graph_or_a_language_error.hypothesis.inner_test(text, statements)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from runner.compare.numbers.bounds import FACTOR, Uncertainty, floored
 from runner.compare.numbers.tolerances import Measured, largest_magnitude, root_mean_square
-from runner.compare.rows.verdict import AnyRow, align_edited
+from runner.compare.rows.results import AnyRow
+from runner.compare.rows.verdict import align_edited
 from runner.compare.snapshots.capture import measured, plan_of, snapshot_of
 from runner.compare.snapshots.checking import Request, Target, check, judge
 from runner.compare.snapshots.model import FOLDER, snapshot_path

@@ -6,31 +6,41 @@ import os
 import re
 import signal
 from collections.abc import Sequence
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pyarrow.parquet
 import pytest
 
 from runner.cli.commands.sweeping import _check_lanes
+from runner.cli.output.plan_json import describe
+from runner.cli.output.plan_text import _lanes
 from runner.cli.output.sweep_progress import SweepProgress, lanes_line
 from runner.config import load, overridden
 from runner.errors import ConfigError, UsageError
+from runner.language.inference.inference import readable_bytes
 from runner.plan import compile
+from runner.sweep.executors.processes import Processes, _Worker
+from runner.sweep.executors.settings import Settings
 from runner.sweep.lanes.chunk import run_chunk
 from runner.sweep.lanes.comparing import difference_between
-from runner.sweep.lanes.grouping import ALONE, Grouping, check_some
+from runner.sweep.lanes.grouping import ALONE, DIED, LATE, NUMBER, Grouping, check_some, lane_bytes
 from runner.sweep.lanes.varying import varying
 from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.identity import Identities
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.space import without_sweep
+from runner.sweep.points.task import Task
 from runner.sweep.record.reading import open_sweep
 from runner.sweep.running import How, grouping_of, resume_sweep, run_sweep, start_sweep
 from runner.sweep.single import Work, run_point
 from tests.sweep.configs import HEAD, written
 from tests.sweep.gallery import CONFIGS, chunk_of, documented, outcome_of
 from tests.sweep.test_running import LONG, SEEDS, Seen, assert_is_the_run_alone, command, wait_for_parts
+from tests.tables import over
 
 LBFGS = HEAD.replace("sgd: {lr: rate, momentum: momentum}", "lbfgs: {lr: rate}")
 GALLERY = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -104,18 +114,65 @@ def test_which_points_are_lanes(sweep: str, head: str, expected: set[str], tmp_p
     assert set(reasons(planned(tmp_path, sweep, head))) == expected
 
 
-def test_lanes_off_and_time_limits_are_reasons(tmp_path: Path) -> None:
+def test_lanes_off_is_a_reason_and_a_time_limit_is_none(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS)
     assert set(reasons(plan, lanes="off")) == {"--lanes off"}
-    assert set(reasons(plan, time_limit=5.0)) == {"--time-limit"}
+    assert set(reasons(plan, time_limit=5.0)) == {""}
 
 
 def test_a_constant_that_something_else_reads_is_no_rate(tmp_path: Path) -> None:
     head = HEAD.replace("(w ** 2).sum()", "rate * (w ** 2).sum()")
-    plan = planned(tmp_path, "sweep: {grid: {rate: [0.1, 0.2, 0.3, 0.4]}}\n", head)
+    sweep = "sweep: {grid: {rate: [0.1, 0.2, 0.3, 0.4]}}\n"
+    found = varying((plan := planned(tmp_path, sweep, head)).base, plan.first)
+    assert (dict(found.rates), set(found.constants), set(found.numbers)) == ({"optimizer": "rate"}, set(), {"rate"})
+    plan = planned(tmp_path, sweep, head.replace("momentum: 0.5", "momentum: rate"))
     assert set(reasons(plan)) == {ALONE}
-    found = varying(plan.base, plan.first)
-    assert (dict(found.rates), set(found.constants)) == ({"optimizer": "rate"}, set())
+    assert varying(plan.base, plan.first).numbers == set()
+
+
+NUMBERS = """\
+parameters: {w: {shape: [4, 3], init: {normal: {std: 0.5}}}}
+constants: {rate: 0.1, decay: 0.01, temperature: 2.0, margin: 1.0}
+data:
+  train: {file: train.npz, columns: {x: x}, batch_size: 3, shuffle: true}
+  valid: {file: train.npz, columns: {x: x}, batch_size: 4}
+expression: |
+  logits = (x @ w + margin / 2) / temperature
+  loss = logsumexp(logits - margin, 1).mean() + decay * 0.5 * (w ** 2).sum()
+optimizer: {adam: {lr: rate}}
+steps: [{for_each: {data: train, epochs: 3, steps: [train]}}, {assign: {w: 0.5 * w + 0.1 * loss}}, {evaluate: valid}]
+"""
+
+
+@pytest.mark.slow
+def test_numbers_in_the_expression_may_differ_between_lanes(tmp_path: Path) -> None:
+    numpy.savez(tmp_path / "train.npz", x=numpy.random.default_rng(0).normal(size=(8, 4)).astype(numpy.float32))
+    sweep = "sweep: {zip: [{temperature: [1, 0.3, 0, -2], margin: [-2.0, 0.7, 3, 3]}], grid: {decay: [0.0, 1e-3]}}\n"
+    found, plan, outcomes = swept(tmp_path, sweep, NUMBERS, jobs=1)
+    failed = [index for index, point in enumerate(plan.points) if point.values["temperature"] == 0]
+    assert [index for index, outcome in sorted(outcomes.items()) if outcome.status == "failed"] == failed
+    assert {outcome.alone for index, outcome in outcomes.items() if index not in failed} == {""}
+    for index in set(outcomes) - set(failed):
+        assert_is_the_run_alone(found, plan, index)
+
+
+@over(
+    "expression",
+    [
+        "(abs(w) ** decay).sum()",
+        "(decay / w).sum()",
+        "dropout(w, decay).sum()",
+        "(w * clamp(w, max=decay)).sum()",
+        "(w * decay).sum() if decay > 0.015 else w.sum()",
+    ],
+)
+def test_a_number_that_is_no_operand_makes_another_computation(expression: str, tmp_path: Path) -> None:
+    head = (
+        f"parameters: {{w: {{shape: [3], init: ones}}}}\nconstants: {{decay: 0.1}}\nexpression: loss = {expression}\n"
+    )
+    head += "optimizer: {sgd: {lr: 0.1}}\nsteps: 3\n"
+    plan = planned(tmp_path, "sweep: {grid: {decay: [0.01, 0.02, 0.03, 0.04]}}\n", head)
+    assert set(reasons(plan)) == {NUMBER}
 
 
 def test_what_lanes_take_of_their_own_is_a_number_that_fits(tmp_path: Path) -> None:
@@ -143,6 +200,37 @@ def test_exact_lanes_where_none_can_be_is_a_fault_at_its_place(tmp_path: Path) -
     (problem,) = caught.value.problems
     assert (problem.line, problem.message) == (4, "no point can be a lane: lbfgs")
     assert problem.hint == "leave --lanes out, and the points run in processes"
+
+
+def test_show_states_the_memory_of_a_lane(tmp_path: Path) -> None:
+    plan = compile(load(written(tmp_path, SEEDS)))
+    of_tensors = 4 * (3 + 3 + 3 + 1)  # `w`, its gradient, its momentum, and `loss`
+    rows = 6 * 4 * (3 + 3 + 1)
+    described = describe(plan)
+    assert described["lanes"]["obstacle"] is None
+    assert described["lanes"]["bytes"] >= 2 * of_tensors + 2 * rows
+    (line,) = _lanes(described)
+    assert (
+        line == f"lanes: about {readable_bytes(lane_bytes(plan))} a point of the sweep; a chunk has at most 4,096 lanes"
+    )
+    plan = compile(load(written(tmp_path, SEEDS, HEAD.replace("sgd: {lr: rate, momentum: momentum}", "lbfgs: {}"))))
+    assert list(_lanes(describe(plan))) == ["lanes: none, because of lbfgs; the points of the sweep run in processes"]
+    assert list(_lanes(describe(compile(without_sweep(plan.config))))) == []
+
+
+def test_lanes_that_take_too_long_run_alone(tmp_path: Path) -> None:
+    pool = Processes(tmp_path, Settings(), first=1, jobs=1, time_limit=5.0)
+    for reason, alone in ((None, DIED), ("took longer than 5 s", LATE)):
+        ours, _ = Pipe()
+        read_end, lifeline = os.pipe()
+        process: Any = SimpleNamespace(wait=lambda seconds: 0, returncode=-9)
+        tasks = {index: Task(index, (), str(index), chunk=1) for index in range(4)}
+        worker = _Worker(process, ours, lifeline, tasks=dict(tasks), running=3)
+        pool._workers.append(worker)
+        assert list(pool._died(worker, reason)) == []
+        os.close(read_end)
+        assert [(task.index, task.chunk, task.alone) for task in pool._waiting] == [(i, 0, alone) for i in range(4)]
+        pool._waiting.clear()
 
 
 def swept(folder: Path, sweep: str, head: str = HEAD, **how: Any) -> Any:
@@ -193,16 +281,9 @@ def test_close_lanes_say_how_close(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (exact.outcomes, {task.alone for task in exact.alone}) == ((), {"`loss` differs by 1e-9"})
 
 
-@pytest.mark.parametrize(
-    ("lanes", "on", "message"),
-    [
-        ("all", "processes", "--lanes is `all`: it takes `exact`, `close` or `off`"),
-        ("exact", "ray", "--lanes goes with --on processes"),
-    ],
-)
-def test_faults_of_the_option(lanes: str, on: str, message: str) -> None:
-    with pytest.raises(UsageError, match=f"{re.escape(message)}$"):
-        _check_lanes(lanes, on)
+def test_faults_of_the_option() -> None:
+    with pytest.raises(UsageError, match=r"--lanes is `all`: it takes `exact`, `close` or `off`$"):
+        _check_lanes("all")
 
 
 AXES: list[dict[str, list[Any]]] = [

@@ -11,7 +11,10 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,9 +22,10 @@ from runner.config import load
 from runner.errors import UsageError
 from runner.sweep.executors.ray_tasks import RayTasks, _reason
 from runner.sweep.executors.settings import Settings
-from runner.sweep.planning import plan_sweep
+from runner.sweep.planning import SweepPlan, plan_sweep
+from runner.sweep.points.task import Task
 from runner.sweep.record.reading import open_sweep
-from runner.sweep.running import How, run_sweep, start_sweep
+from runner.sweep.running import How, grouping_of, run_sweep, start_sweep
 from tests.sweep.configs import written
 from tests.sweep.test_running import Seen, assert_is_the_run_alone
 from tests.tables import over
@@ -85,8 +89,63 @@ def test_points_on_two_nodes_have_the_bits_of_the_run_alone(cluster: str, tmp_pa
 def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"--on ray needs Ray") as caught:
-        RayTasks(tmp_path, Settings(), first=1, address=None)
+        RayTasks(tmp_path, Settings(), grouping_of(_plan(tmp_path), How()), first=1, address=None)
     assert caught.value.problems[0].hint == "pip install 'steprun[ray]'"
+
+
+class OneProcess:
+    """What `RayTasks` uses of Ray, in this process; the task with some point dies the first time."""
+
+    exceptions = SimpleNamespace(
+        RayTaskError=KeyError, WorkerCrashedError=BrokenPipeError, OutOfMemoryError=MemoryError, NodeDiedError=EOFError
+    )
+
+    def __init__(self, dies: int | None = None) -> None:
+        self.dies = dies
+        self.tasks: list[list[Task]] = []
+
+    def init(self, **_: object) -> None: ...
+    def shutdown(self) -> None: ...
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 1.0}
+
+    def remote(self, max_retries: int) -> Any:
+        def made(function: Any) -> Any:
+            def run(directory: str, settings: Settings, tasks: list[Task], name: str) -> Any:
+                self.tasks.append(tasks)
+                died = any(task.index == self.dies for task in tasks) and len(tasks) > 1
+                return partial(function, directory, settings, tasks, name) if not died else None
+
+            return SimpleNamespace(remote=run)
+
+        return made
+
+    def wait(self, references: list[Any], num_returns: int) -> Any:
+        return references[:1], references[1:]
+
+    def get(self, reference: Any) -> Any:
+        if reference is None:
+            raise BrokenPipeError
+        return reference()
+
+
+@over(("dies", "reasons"), [(None, {""}), (5, {"its lanes ended their process"})])
+def test_a_task_of_the_cluster_is_a_chunk_of_lanes(
+    dies: int | None, reasons: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = OneProcess(dies)
+    monkeypatch.setattr("runner.sweep.executors.ray_tasks._import_ray", lambda: ray)
+    plan, how, seen = _plan(tmp_path), How(on="ray"), Seen()
+    config = load(tmp_path / "swept.yaml")
+    run_sweep(start_sweep(config, plan, {}, tmp_path / f"sweeps-{dies}", how), plan, how, seen)
+    assert {outcome.status for outcome in seen.outcomes} == {"finished"}
+    assert {outcome.alone for outcome in seen.outcomes} == reasons
+    assert all(len({task.chunk for task in tasks}) == 1 for tasks in ray.tasks)
+    assert max(len(tasks) for tasks in ray.tasks) >= 4
+
+
+def _plan(folder: Path) -> SweepPlan:
+    return plan_sweep(load(written(folder, "sweep: {grid: {rate: [0.1, 0.03], seed: range(8)}}\n")), {})
 
 
 @over(

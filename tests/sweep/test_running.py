@@ -23,6 +23,7 @@ from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.record.reading import Sweep, open_sweep, outcomes_in, part_paths
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
+from tests.cli.commands import steprun
 from tests.sweep.configs import HEAD, RATES, written
 
 pytestmark = pytest.mark.slow  # each starts processes, which import torch
@@ -71,6 +72,7 @@ def test_each_point_has_the_bits_of_the_run_alone(jobs: int, lanes: str, tmp_pat
     table = sweep.table()
     assert table.column_names[:5] == ["point", "rate", "seed", "status", "objective"]
     losses = [float(sweep.run(index).tensor("loss")[-1]) for index in range(6)]
+    assert steprun("plot", f"{sweep.path}#1", "loss").out.splitlines()[-2].split()[-1] == "5"  # the last row
     assert table.column("objective").to_pylist() == losses
     assert [path.parent.parent.name for path in part_paths(sweep.path)] == ["rows"] * len(list(part_paths(sweep.path)))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from runner.cli.input.options import Allow, FaultFormat, amount, examples
+from runner.cli.input.options import Allow, FaultFormat, amount, examples, names_in
 from runner.cli.input.runs import run_path
 from runner.cli.output.printing import say
 from runner.cli.output.progress import INTERVAL, PATIENCE, can_draw
@@ -17,6 +17,69 @@ from runner.text import counted
 
 if TYPE_CHECKING:
     from runner.cli.output.bar import Bar
+
+Values = Annotated[
+    list[str],
+    typer.Option("--values", metavar="NAMES", help="Named values, with commas. May be repeated.", show_default=False),
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="FILE",
+        help="A .parquet, .csv or .tsv file to write, or `-` for CSV on standard output.",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE[.KEY=VALUE]",
+        help="The data source, with another file: `train.file=new.csv`. May be repeated. "
+        "Without it, the first source of the config that has the columns.",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="NAMES",
+        help="Columns of the file to copy, with commas. May be repeated.",
+        show_default=False,
+    ),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--classes",
+        metavar="VALUE=COLUMN",
+        help="Write a value of class indices as the names of the classes of a column. May be repeated.",
+        show_default=False,
+    ),
+]
+At = Annotated[
+    str, typer.Option("--at", metavar="WHEN", help="Which weights: `last`, `best`, or the tag of a checkpoint.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="DEVICE", help="Device to compute on.  [that of the run]", show_default=False),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        help="Samples in a batch.  [8192, fewer if a sample is larger than 2 KiB]",
+        show_default=False,
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option("--max-memory", metavar="N", help="Most memory of a source.  [the machine's]", show_default=False),
+]
 
 
 def register(application: typer.Typer) -> None:
@@ -31,62 +94,15 @@ def register(application: typer.Typer) -> None:
 
 def apply(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)],
-    values: Annotated[
-        str, typer.Option("--values", metavar="NAMES", help="Named values, with commas.", show_default=False)
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="FILE",
-            help="A .parquet, .csv or .tsv file to write, or `-` for CSV on standard output.",
-            show_default=False,
-        ),
-    ],
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            metavar="SOURCE[.KEY=VALUE]",
-            help="The data source, with another file: `train.file=new.csv`. May be repeated. "
-            "Without it, the first source of the config that has the columns.",
-            show_default=False,
-        ),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option("--columns", metavar="NAMES", help="Columns of the file to copy.", show_default=False),
-    ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--classes",
-            metavar="VALUE=COLUMN",
-            help="Write a value of class indices as the names of the classes of a column. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    at: Annotated[
-        str, typer.Option("--at", metavar="WHEN", help="Which weights: `last`, `best`, or the tag of a checkpoint.")
-    ] = "last",
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="DEVICE", help="Device to compute on.  [that of the run]", show_default=False),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size",
-            metavar="N",
-            min=1,
-            help="Samples in a batch.  [8192, fewer if a sample is larger than 2 KiB]",
-            show_default=False,
-        ),
-    ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option("--max-memory", metavar="N", help="Most memory of a source.  [the machine's]", show_default=False),
-    ] = None,
+    values: Values,
+    to: To,
+    data: Data = None,
+    columns: Columns = None,
+    classes: Classes = None,
+    at: At = "last",
+    device: Device = None,
+    batch_size: BatchSize = None,
+    max_memory: MaxMemory = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     allow: Allow = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.")] = False,
@@ -102,10 +118,10 @@ def apply(
     from runner.record.apply.applying import apply as apply_run
 
     request = Request(
-        values=_names(values),
+        values=tuple(names_in(values) or ()),
         to=to,
         data=tuple(data or ()),
-        columns=_names(columns or ""),
+        columns=tuple(names_in(columns) or ()),
         classes=tuple(classes or ()),
         at=at,
         device=device,
@@ -122,10 +138,6 @@ def apply(
             bar.clear()
     if not quiet:
         say(f"{counted(samples, 'sample')}: {'standard output' if to == '-' else to}", err=True)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 class SampleBar:

@@ -16,7 +16,7 @@ from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, UsageError
 
 if TYPE_CHECKING:
-    from runner.compare.rows.verdict import Verdict
+    from runner.compare.rows.results import Verdict
     from runner.compare.variants.error_table import ErrorTable
     from runner.plan import Plan
 

@@ -148,7 +148,13 @@ def _array_block(file: str, arrays: list[dict[str, Any]]) -> str:
     names = {re.sub(r"\W", "_", each["key"] or "x"): each["key"] for each in same}
     if not names or not rows:
         return "# no array of this file counts samples in its first dimension"
-    keys = {"columns": {"x": file}} if list(names.values()) == [None] else {"file": file, "columns": names}
+    keys: dict[str, Any] = {"file": file, "columns": names}
+    if list(names.values()) == [None]:
+        keys = {"columns": {"x": file}}
+    texts = {each["key"] for each in same if each["dtype"] == "text" and len(each["shape"]) == 1}
+    classes = {name: "sorted" for name, key in names.items() if key in texts}
+    if classes:
+        keys["classes"] = classes
     return _source({**keys, "batch_size": min(_BATCH, rows), "shuffle": True})
 
 

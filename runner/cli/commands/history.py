@@ -1,25 +1,34 @@
-"""`steprun runs`: lists recorded runs and sweeps. Does not import torch."""
+"""`steprun runs`: lists recorded runs and sweeps, and deletes runs. Listing does not import torch."""
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.input.options import FaultFormat, Json, RunsDir, SweepsDir, examples
+from runner.cli.input.options import FaultFormat, Json, RunsDir, SweepsDir, examples, names_in
 from runner.cli.output.printing import say, say_json
-from runner.text import printable_line
+from runner.errors import Problem, SteprunError, UsageError
+from runner.text import counted, printable_line
 
 if TYPE_CHECKING:
-    from runner.record.listing import RunSummary
-    from runner.sweep.record.listing import SweepSummary
+    from collections.abc import Sequence
+
+    from runner.record.listing.runs import Recorded
 
 
 def register(application: typer.Typer) -> None:
     application.command(
-        epilog=examples("steprun runs", "steprun runs linear", "steprun runs --json"),
-        short_help="List recorded runs and sweeps.",
+        epilog=examples(
+            "steprun runs",
+            "steprun runs linear --columns loss,learning_rate --sort loss",
+            "steprun runs --filter 'test.accuracy > 0.9 and seed == 1' --json",
+            "steprun runs --status failed,killed --older-than 30d --delete",
+        ),
+        short_help="List recorded runs and sweeps, and delete runs.",
     )(runs)
 
 
@@ -29,43 +38,130 @@ def runs(
     ] = None,
     runs_dir: RunsDir = "runs",
     sweeps_dir: SweepsDir = "sweeps",
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status", metavar="STATUS", help="List only runs of these statuses, as failed,killed.", show_default=False
+        ),
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", metavar="TIME", help="List only runs that started before: 30d, 12h.", show_default=False
+        ),
+    ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", metavar="CONDITION", help="List only runs that meet it, as 'loss < 0.1'.", show_default=False
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="NAME",
+            help="Sort by a value; -NAME for the largest first.  [newest first]",
+            show_default=False,
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--columns",
+            metavar="NAMES",
+            help="Show these: fields, last scalars, keys of the config. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the listed runs, after a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without the question.")] = False,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
-    """List recorded runs and sweeps with their status, newest first."""
-    from runner.cli.output.plan_text import table
-    from runner.record.listing import list_runs
+    """List recorded runs and sweeps with their status, newest first.
+
+    With an option that chooses, sorts or shows values, only runs are listed.
+    """
+    from runner.cli.output.runs_table import print_all, print_runs
+    from runner.record.listing.runs import recorded_runs
     from runner.sweep.record.listing import list_sweeps
 
-    sweeps = list_sweeps(sweeps_dir, name)
-    found = [] if sweeps and not Path(runs_dir).is_dir() else list_runs(runs_dir, name)
-    if as_json:
-        say_json([run.to_json() for run in found] + [sweep.to_json() for sweep in sweeps])
-    elif found or sweeps:
-        tables = [[("started", "status", "rows", "took", "run"), *map(_cells, found)]] if found else []
-        tables += [[("started", "status", "points", "sweep"), *map(_sweep_cells, sweeps)]] if sweeps else []
-        say("\n\n".join("\n".join(table(rows, indent="")) for rows in tables))
+    if yes and not delete:
+        raise UsageError(Problem("--yes has no effect without --delete", "leave --yes out"))
+    statuses, shown = names_in(status), names_in(columns)
+    chooses = any(option is not None for option in (statuses, older_than, condition))
+    if delete and not chooses and name is None:
+        hint = "name them, or choose with --status, --older-than or --filter"
+        raise UsageError(Problem("--delete would delete every run", hint))
+    if not chooses and not delete and sort is None and shown is None:
+        sweeps = list_sweeps(sweeps_dir, name)
+        found = [] if sweeps and not Path(runs_dir).is_dir() else recorded_runs(runs_dir, name)
+        if found or sweeps or as_json:
+            print_all([run.summary for run in found], sweeps, as_json)
+        else:
+            say(f"there are no runs of `{name}` in {runs_dir}" if name else f"there are no runs in {runs_dir}")
+        return
+    found = _chosen(recorded_runs(runs_dir, name), statuses, older_than, condition, sort)
+    if delete:
+        _delete(found, yes, as_json)
+    elif found or as_json:
+        print_runs(found, shown, as_json)
     else:
-        say(f"there are no runs of `{name}` in {runs_dir}" if name else f"there are no runs in {runs_dir}")
+        say(f"no run in {runs_dir} is chosen")
 
 
-def _sweep_cells(sweep: SweepSummary) -> tuple[str, ...]:
-    path = f"{sweep.path}  {sweep.failure}" if sweep.failure else str(sweep.path)
-    cells = (_minute(sweep.started), sweep.status, "?" if sweep.points is None else f"{sweep.points:,}", path)
-    return tuple(map(printable_line, cells))
+def _chosen(
+    runs: list[Recorded],
+    statuses: Sequence[str] | None,
+    older_than: str | None,
+    condition: str | None,
+    sort: str | None,
+) -> list[Recorded]:
+    from runner.record.listing import choosing
+
+    if statuses is not None:
+        runs = choosing.with_status(runs, statuses)
+    if older_than is not None:
+        runs = choosing.older_than(runs, older_than, datetime.now().astimezone())
+    if condition is not None and runs:
+        runs = choosing.that_meet(runs, condition)
+    return choosing.sorted_by(runs, sort) if sort is not None and runs else runs
 
 
-def _minute(started: str | None) -> str:
-    return started[:19].replace("T", " ") if started else "?"
+def _delete(runs: Sequence[Recorded], yes: bool, as_json: bool) -> None:
+    """Delete runs, and report those that cannot be deleted.
+
+    Raises:
+        UsageError: the answer is not yes, or some runs cannot be deleted.
+    """
+    from runner.record.listing.removing import remove_run
+
+    if runs and not yes:
+        _ask(runs)
+    problems: list[Problem] = []
+    deleted = []
+    for run in runs:
+        try:
+            remove_run(run.summary)
+        except SteprunError as error:
+            problems += error.problems
+        else:
+            deleted.append(str(run.summary.path))
+    if as_json:
+        say_json(deleted)
+    else:
+        say(f"deleted {counted(len(deleted), 'run')}")
+    if problems:
+        raise UsageError(problems)
 
 
-def _cells(run: RunSummary) -> tuple[str, ...]:
-    path = f"{run.path}  {run.failure}" if run.failure and run.status in ("failed", "unreadable") else str(run.path)
-    cells = (
-        _minute(run.started),
-        run.status,
-        "?" if run.rows is None else f"{run.rows:,}",
-        "" if run.seconds is None else f"{run.seconds:.1f} s",
-        path,
-    )
-    return tuple(map(printable_line, cells))
+def _ask(runs: Sequence[Recorded]) -> None:
+    for run in runs:
+        say(f"{run.summary.status}  {printable_line(str(run.summary.path))}", err=True)
+    say(f"delete {counted(len(runs), 'run')}? [y/N] ", err=True, nl=False)
+    answer = sys.stdin.readline()
+    if answer.strip().lower() not in ("y", "yes"):
+        if not answer:
+            say("", err=True)
+        raise UsageError(Problem("nothing was deleted", "answer y, or write --yes"))

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from runner.cli.commands.running import Watch, print_directory, reporting_directory, watching
 from runner.cli.input.interruption import Interruption
-from runner.cli.input.options import Address, Allow, AsJson, CheckpointEvery, FaultFormat, Jobs, On, Quiet, examples
+from runner.cli.input.options import (
+    Address,
+    Allow,
+    AsJson,
+    CheckpointEvery,
+    Columns,
+    FaultFormat,
+    Jobs,
+    On,
+    Quiet,
+    Rows,
+    examples,
+)
+from runner.cli.input.printed_rows import Asked, asked_rows
 from runner.cli.input.requests import print_warnings
 from runner.cli.input.runs import check_no_point
 from runner.cli.output.progress import compile_progress
+from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.engine import Row
     from runner.plan import Plan
+    from runner.record.resuming import Longer
 
 
 def register(application: typer.Typer) -> None:
@@ -56,6 +73,8 @@ def resume(
         str | None, typer.Option("--retry", metavar="failed", help="Of a sweep, run the points that failed again.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Run more than 100,000 points of a sweep.")] = False,
+    rows: Rows = None,
+    columns: Columns = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
@@ -69,38 +88,21 @@ def resume(
     from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
 
     check_no_point(run, "steprun resume")
+    asked = asked_rows(rows, columns, quiet, as_json)
     sweep = resolved_sweep(run)
     if is_run(sweep, SWEEP_MANIFEST):
+        if rows is not None or columns is not None:
+            raise UsageError("--rows and --columns are for runs; a sweep prints no rows")
         from runner.cli.commands.sweeping import resume_points
 
         resume_points(str(sweep), allow, jobs, retry, on, address, quiet, as_json, overrides or (), yes)
         return
-    from runner.record.resuming import lengthen
-    from runner.record.resuming import resume as resume_run
-    from runner.record.running import run_recorded
-
     directory = resolved_run(run)
-    longer = None
-    if overrides:
-        with Interruption(at_once=True):
-            longer = lengthen(directory, overrides, allowed_folders=allow or (), allow_changed_data=allow_changed_data)
+    longer = _lengthened(directory, overrides, allow, allow_changed_data) if overrides else None
+    if longer is not None:
         directory = longer.make_directory(datetime.now())
-    began = False  # whether a row was computed
     with ExitStack() as stack:
-
-        def prepare(plan: Plan) -> Watch:
-            if report == "text":
-                print_warnings(plan.warnings)
-            stack.enter_context(reporting_directory(directory, as_json, quiet, lambda: began))
-            watch = stack.enter_context(watching(plan, quiet, as_json))
-
-            def see(row: Row) -> None:
-                nonlocal began
-                began = True
-                watch(row)
-
-            return see
-
+        prepare = _preparing(stack, directory, asked, quiet, as_json, report)
         stop = stack.enter_context(Interruption(f"; `steprun resume {directory}` goes on"))
         given: Any = {
             "checkpoint_every": checkpoint_every,
@@ -109,8 +111,44 @@ def resume(
             "compiling": compile_progress(sys.stderr, quiet),
         }
         if longer is not None:
+            from runner.record.running import run_recorded
+
             run_recorded(longer.plan, directory, see=prepare(longer.plan), earlier=longer.earlier, **given)
         else:
+            from runner.record.resuming import resume as resume_run
+
             given |= {"allowed_folders": allow or (), "allow_changed_data": allow_changed_data}
             resume_run(directory, prepare=prepare, **given)
     print_directory(directory, quiet, as_json)
+
+
+def _preparing(
+    stack: ExitStack, directory: Path, asked: Asked, quiet: bool, as_json: bool, report: str
+) -> Callable[[Plan], Watch]:
+    """A function that opens the output of a run when its plan is known, and returns the watch of its rows."""
+    began = False  # whether a row was computed
+
+    def prepare(plan: Plan) -> Watch:
+        if report == "text":
+            print_warnings(plan.warnings)
+        printing = asked.printing(plan)
+        stack.enter_context(reporting_directory(directory, as_json, quiet, lambda: began))
+        watch = stack.enter_context(watching(plan, asked, printing))
+
+        def see(row: Row) -> None:
+            nonlocal began
+            began = True
+            watch(row)
+
+        return see
+
+    return prepare
+
+
+def _lengthened(
+    directory: Path, overrides: Sequence[str], allow: Sequence[str] | None, allow_changed_data: bool
+) -> Longer:
+    from runner.record.resuming import lengthen
+
+    with Interruption(at_once=True):
+        return lengthen(directory, overrides, allowed_folders=allow or (), allow_changed_data=allow_changed_data)

@@ -18,13 +18,16 @@ from runner.cli.input.interruption import Interruption
 from runner.cli.input.options import (
     AsJson,
     CheckpointEvery,
+    Columns,
     FaultFormat,
     Quiet,
     Request,
+    Rows,
     RunsDir,
     examples,
     reads_config,
 )
+from runner.cli.input.printed_rows import Asked, asked_rows
 from runner.cli.input.requests import make_plan, print_warnings, printing_run_warnings, read_config
 from runner.cli.output.faults import INTERRUPTED
 from runner.cli.output.printing import say
@@ -34,6 +37,7 @@ from runner.errors import Problem, UsageError
 if TYPE_CHECKING:
     from runner.engine import Row
     from runner.plan import Plan
+    from runner.record.display.console import Printing
 
 Watch = Callable[["Row"], None]
 
@@ -43,6 +47,7 @@ def register(application: typer.Typer) -> None:
         epilog=examples(
             "steprun run configs/linear.yaml",
             "steprun configs/linear.yaml learning_rate=0.1 --quiet",
+            "steprun configs/transformer.yaml --rows lines --columns 'loss,*.grad'",
             "steprun run - --json < configs/linear.yaml",
         ),
         short_help="Run a config and record every step.",
@@ -59,11 +64,14 @@ def run(
     ] = None,
     record: Annotated[bool, typer.Option("--record/--no-record", help="Write a run directory.")] = True,
     checkpoint_every: CheckpointEvery = None,
+    rows: Rows = None,
+    columns: Columns = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     report: FaultFormat = "text",
 ) -> None:
-    """Run a config step by step, print each row and record the run."""
+    """Run a config step by step, print its rows and record the run."""
+    asked = asked_rows(rows, columns, quiet, as_json)
     config = read_config(request if name is None else _named(request, name))
     if config.sweep is not None and not quiet and report == "text":
         say(f"note: `steprun sweep {request.config}` runs the points of its sweep; this is a run without it", err=True)
@@ -73,7 +81,7 @@ def run(
         print_warnings(plan.warnings)
     if not record and checkpoint_every is not None:
         raise UsageError("--checkpoint-every needs a run directory; leave --no-record out")
-    directory = _execute(plan, Path(runs_dir) if record else None, quiet, as_json, checkpoint_every)
+    directory = _execute(plan, Path(runs_dir) if record else None, asked, checkpoint_every)
     if directory:
         print_directory(directory, quiet, as_json)
 
@@ -93,34 +101,33 @@ def _named(request: Request, name: str) -> Request:
     return replace(request, overrides=(*request.overrides, f"name={json.dumps(name)}"))
 
 
-def _execute(
-    plan: Plan, runs_dir: Path | None, quiet: bool, as_json: bool, checkpoint_every: int | None
-) -> Path | None:
+def _execute(plan: Plan, runs_dir: Path | None, asked: Asked, checkpoint_every: int | None) -> Path | None:
     """Run a plan and return the run directory; None if nothing is recorded."""
     from runner.engine import execute
     from runner.plan.memory import limited_data
     from runner.record.directory import create_run_directory
     from runner.record.running import run_recorded
 
+    printing = asked.printing(plan)
     if not gc.isenabled():  # imports are over: exclude their objects from garbage collection
         gc.freeze()
         gc.enable()
     if runs_dir is None:
         with (
             read_to_the_end(),
-            watching(plan, quiet, as_json) as watch,
+            watching(plan, asked, printing) as watch,
             Interruption() as stop,
             limited_data(plan.memory),
         ):
-            for row in execute(plan, shared=True, compiling=compile_progress(sys.stderr, quiet)):
+            for row in execute(plan, shared=True, compiling=compile_progress(sys.stderr, asked.quiet)):
                 watch(row)
                 if stop():
                     raise KeyboardInterrupt
         return None
     directory = create_run_directory(runs_dir, plan.name, datetime.now())
     with (
-        reporting_directory(directory, as_json, quiet),
-        watching(plan, quiet, as_json) as watch,
+        reporting_directory(directory, asked.as_json, asked.quiet),
+        watching(plan, asked, printing) as watch,
         Interruption(f"; `steprun resume {directory}` goes on") as stop,
     ):
         run_recorded(
@@ -130,7 +137,7 @@ def _execute(
             see=watch,
             checkpoint_every=checkpoint_every,
             stop=stop,
-            compiling=compile_progress(sys.stderr, quiet),
+            compiling=compile_progress(sys.stderr, asked.quiet),
         )
     return directory
 
@@ -185,21 +192,27 @@ def read_to_the_end(more: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def watching(plan: Plan, quiet: bool, as_json: bool) -> Iterator[Watch]:
-    """The callback for each row: prints the row as text or as JSON, and updates a progress bar on a terminal."""
+def watching(plan: Plan, asked: Asked, printing: Printing | None) -> Iterator[Watch]:
+    """The callback for each row: prints the row as text or as JSON, and updates a progress bar on a terminal.
+
+    Args:
+        printing: how to print rows as text; None: not at all.
+    """
     with ExitStack() as stack:
         stack.enter_context(printing_run_warnings())
         watches: list[Watch] = []
-        progress = None if as_json or not can_draw(sys.stderr) else _progress(plan)
-        if as_json:
+        progress = None if asked.as_json or not can_draw(sys.stderr) else _progress(plan)
+        if asked.as_json:
             from runner.record.rows.row_json import row_json
 
             watches.append(lambda row: print(row_json(row)))
-        elif not quiet:
-            from runner.record.console import RowPrinter
+        elif printing is not None:
+            from runner.record.display.console import printer_of
 
             before = None if progress is None else progress.clear
-            watches.append(stack.enter_context(RowPrinter(plan.columns, sys.stdout, before=before)))
+            printer = printer_of(plan, printing, sys.stdout, before)
+            stack.callback(printer.close)
+            watches.append(printer)
         if progress is not None:
             watches.append(stack.enter_context(progress))
         yield _together(watches)

@@ -19,6 +19,7 @@ from runner.cli.input.options import (
     Request,
     SweepsDir,
     examples,
+    names_in,
     reads_config,
 )
 from runner.cli.input.runs import check_no_point
@@ -104,7 +105,7 @@ def sweep(
         _check_no_axes(axes, dry_run)
         plan = plan_sampled(config, sampler, batch, allowed=allowed, limits=limits)
     _check_on(on, address)
-    _check_lanes(lanes, on)
+    _check_lanes(lanes)
     command = ["steprun", *sys.argv[1:]]
     how = How(
         jobs or _cores(),
@@ -136,8 +137,10 @@ def results(
     ] = None,
     best: Annotated[int | None, typer.Option("--best", metavar="N", min=1, help="Show only the N best points.")] = None,
     group_by: Annotated[
-        str | None,
-        typer.Option("--group-by", metavar="AXES", help="Show mean ± deviation for each value of these axes."),
+        list[str] | None,
+        typer.Option(
+            "--group-by", metavar="AXES", help="Show mean ± deviation for each value of these axes. May be repeated."
+        ),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
     as_json: Json = False,
@@ -147,7 +150,7 @@ def results(
     from runner.cli.output.results import print_results
 
     check_no_point(directory, "steprun results")
-    print_results(directory, by, best, group_by, as_csv, as_json)
+    print_results(directory, by, best, names_in(group_by), as_csv, as_json)
 
 
 def resume_points(
@@ -219,6 +222,8 @@ def run_and_report(directory: Path, plan: SweepPlan, how: How, quiet: bool, as_j
 
 
 def _print_points(plan: SweepPlan, how: How, as_json: bool) -> None:
+    from collections import Counter
+
     from runner.cli.output.sweep_progress import lanes_line
     from runner.language.inference.inference import readable_bytes
     from runner.sweep.lanes.grouping import lane_bytes
@@ -233,18 +238,18 @@ def _print_points(plan: SweepPlan, how: How, as_json: bool) -> None:
     left_out += [f"{plan.repeated:,} equal to another"] if plan.repeated else []
     rows = plan.first.estimates.rows * len(plan.points)
     say(f"{counted(len(plan.points), 'point')}{''.join(f', {text}' for text in left_out)}; about {rows:,} rows")
-    if how.on == "processes":
-        grouped = grouping_of(plan, how).grouped(plan.tasks)
-        memory = readable_bytes(lane_bytes(plan.first))
-        line = lanes_line([task.alone for task in grouped])
-        say(f"{line}; a lane takes about {memory}" if any(task.chunk for task in grouped) else line)
+    grouped = grouping_of(plan, how).grouped(plan.tasks)
+    chunks = Counter(task.chunk for task in grouped if task.chunk)
+    line = lanes_line([task.alone for task in grouped])
+    if chunks:
+        memory, most = readable_bytes(lane_bytes(plan.first)), max(chunks.values())
+        line += f"; a lane takes about {memory}, and a chunk has at most {counted(most, 'lane')}"
+    say(line)
 
 
-def _check_lanes(lanes: str | None, on: str) -> None:
+def _check_lanes(lanes: str | None) -> None:
     if lanes not in (None, "exact", "close", "off"):
         raise UsageError(f"--lanes is `{lanes}`: it takes `exact`, `close` or `off`")
-    if lanes in ("exact", "close") and on == "ray":
-        raise UsageError("--lanes goes with --on processes")
 
 
 def _check_no_axes(axes: dict[str, list[object]], dry_run: bool) -> None:

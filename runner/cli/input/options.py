@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
@@ -101,6 +101,24 @@ Address = Annotated[
     typer.Option("--address", metavar="auto|HOST", help="Address of a Ray cluster.", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run directory.")]
+Rows = Annotated[
+    str | None,
+    typer.Option(
+        "--rows",
+        metavar="full|lines|none",
+        help="Print rows whole, some as lines of a table, or none.  [by the length of the run]",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="NAMES",
+        help="Print only these columns: names or globs with commas between them. May be repeated.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print each row as a JSON object on one line.")]
 
 LIMITS = {
@@ -113,6 +131,9 @@ LIMITS = {
     "seconds": "Longest time for planning, in seconds.  [3 for `validate`, otherwise 20]",
 }
 """Each limit has an option `--max-NAME`. The first four apply to reading a config, the others to planning."""
+
+_COMMA = re.compile(r",(?![^\[]*\])")
+"""A comma that is not in brackets."""
 
 _UNITS = {
     None: 1,
@@ -177,6 +198,13 @@ def _parameter(name: str, annotation: object, default: object) -> inspect.Parame
 def _limit_option(name: str, text: str) -> object:
     option = typer.Option(f"--max-{name.replace('_', '-')}", metavar="N", help=text, show_default=False)
     return Annotated[str | None, option]
+
+
+def names_in(texts: Iterable[str] | None) -> list[str] | None:
+    """The names of options such as `--columns 'loss,w[1,2]' --columns f`: loss, w[1,2] and f; None without any."""
+    if texts is None:
+        return None
+    return [name.strip() for text in texts for name in _COMMA.split(text) if name.strip()]
 
 
 def amount(name: str, text: str) -> int:

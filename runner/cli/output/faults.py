@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from runner.errors import Problem, SteprunError, UsageError
+from runner.errors import Problem, SteprunError, UsageError, nearest
 from runner.text import json_text, printable, printable_line
 
 Format = Literal["text", "json"]
@@ -65,7 +65,7 @@ def _meant_as_override(error: Any, arguments: Sequence[str]) -> str | None:
     name = getattr(error, "option_name", None)
     if name is None or error.ctx is None or not any(each.name == "overrides" for each in error.ctx.command.params):
         return None
-    if not {*(error.possibilities or ())} <= {"--help"}:
+    if nearest(name.lstrip("-"), [option.lstrip("-") for option in error.possibilities or ()]):
         return None
     if name in arguments[:-1]:
         return f"{name.lstrip('-')}={arguments[arguments.index(name) + 1]}"

@@ -64,8 +64,22 @@ def describe(plan: Plan) -> dict[str, Any]:
             "process": PROCESS_BYTES,
             "peak": estimates.peak,
         },
+        "lanes": None if plan.config.sweep is None else _lanes(plan),
         "log_bytes": {"rows": estimates.rows, "row": estimates.row, "total": estimates.log},
         "warnings": [warning.to_json() for warning in plan.warnings],
+    }
+
+
+def _lanes(plan: Plan) -> dict[str, Any]:
+    """How points of a sweep run as lanes, if they differ only in what lanes may have of their own."""
+    from runner.plan.checks.stackable import unstackable
+    from runner.sweep.lanes.grouping import lane_bytes, lanes_at_once, room_of
+
+    obstacle = unstackable(plan)
+    return {
+        "bytes": lane_bytes(plan),
+        "at_once": 0 if obstacle is not None else lanes_at_once(plan, room_of(plan)),
+        "obstacle": None if obstacle is None else obstacle.reason,
     }
 
 

@@ -13,7 +13,7 @@ Described = Mapping[str, Any]
 
 def page(plan: Described) -> str:
     """The text of `steprun show`, section by section."""
-    sections = (_head, _tensors, _from_run, _data, _scalars, _objectives, _optimizers, _program, _log, _memory)
+    sections = (_head, _tensors, _from_run, _data, _scalars, _objectives, _optimizers, _program, _log, _memory, _lanes)
     blocks = ["\n".join(section(plan)) for section in sections]
     return "\n\n".join(block for block in blocks if block)
 
@@ -216,6 +216,17 @@ def _memory(plan: Described) -> Iterator[str]:
     parts = ", ".join(f"{name} {size(memory[name])}" for name in names if memory[name])
     process, run = size(memory["process"]), size(memory["total"] + memory["rows"])
     yield f"memory: about {size(memory['peak'])}: {process} of Python, torch and pyarrow, {run} of the run ({parts})"
+
+
+def _lanes(plan: Described) -> Iterator[str]:
+    lanes = plan["lanes"]
+    if lanes is None:
+        return
+    if lanes["obstacle"] is not None:
+        yield f"lanes: none, because of {lanes['obstacle']}; the points of the sweep run in processes"
+    else:
+        most = counted(lanes["at_once"], "lane")
+        yield f"lanes: about {size(lanes['bytes'])} a point of the sweep; a chunk has at most {most}"
 
 
 def _shape(shape: list[int] | None) -> str:

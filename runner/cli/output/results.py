@@ -21,7 +21,7 @@ _MOST_SCALARS = 4
 
 
 def print_results(
-    directory: str, by: str | None, best: int | None, group_by: str | None, as_csv: bool, as_json: bool
+    directory: str, by: str | None, best: int | None, group_by: list[str] | None, as_csv: bool, as_json: bool
 ) -> None:
     """Print the points of a sweep, the best first.
 
@@ -36,7 +36,7 @@ def print_results(
     objective = sweep.objective
     smaller = objective is None or objective.minimize
     if group_by is not None:
-        table = _grouped(table, sweep.axes, group_by.split(","))
+        table = _grouped(table, sweep.axes, group_by)
         by = by or "mean"
     by = by or ("objective" if "objective" in table.column_names else None)
     rows = _sorted(table, by, smaller)[: best or None]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from runner.compare.numbers.differences import Difference
 from runner.compare.numbers.relations import accumulated, relation, update_relation
-from runner.compare.rows.verdict import Divergence, FirstDifference
+from runner.compare.rows.results import Divergence, FirstDifference
 from runner.errors import listing
 from runner.plan.rows.columns import Column, Role
 

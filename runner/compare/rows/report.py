@@ -17,7 +17,7 @@ from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import GrowthKind
 from runner.compare.numbers.numerals import to_text
 from runner.compare.rows.causes import BATCH, RANDOM, causes
-from runner.compare.rows.verdict import FirstDifference, Place, Rows, Tally, Verdict
+from runner.compare.rows.results import FirstDifference, Place, Rows, Tally, Verdict
 from runner.errors import listing
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column

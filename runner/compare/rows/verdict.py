@@ -11,7 +11,6 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from torch import Tensor
 
@@ -21,27 +20,22 @@ from runner.compare.numbers.digested import Condensed
 from runner.compare.numbers.growth import Growth, Trace
 from runner.compare.numbers.observed import deviation, difference, is_same
 from runner.compare.numbers.tolerances import Tolerance, root_mean_square
+from runner.compare.rows.results import (
+    AnyRow,
+    Divergence,
+    FirstDifference,
+    Pair,
+    Place,
+    Redeclared,
+    Rows,
+    Tally,
+    Verdict,
+)
 from runner.plan.rows.columns import Column, Role
 
 CAUSAL_ORDER: tuple[Role, ...] = ("value", "norm", "gradient", "weight", "state")
 """The order within a step: computed values, their gradients, the update, the optimizer state."""
 
-
-class AnyRow(Protocol):
-    """The interface of a row; `runner.engine.Row` implements it."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def step(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    def __getitem__(self, name: str) -> Tensor | Condensed | None: ...
-    def __contains__(self, name: object) -> bool: ...
-
-
-Pair = tuple[AnyRow | None, AnyRow | None]
-"""A row as found and as expected; None if that side has no such row."""
 
 Tolerate = Callable[[Column], Tolerance]
 
@@ -52,92 +46,6 @@ Uncertain = Callable[[AnyRow, str], Uncertainty | None]
 def certain(row: AnyRow, name: str) -> Uncertainty | None:
     """An `Uncertain` for rows without measured uncertainty: returns None for every tensor."""
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Identifies a row to the user."""
-
-    number: int
-    step: str
-    path: str
-
-    @classmethod
-    def of(cls, row: AnyRow) -> Place:
-        return cls(row.number, row.step, row.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows that only one side has."""
-
-    count: int
-    first: Place | None  # None if there are none
-
-
-@dataclass(frozen=True, slots=True)
-class Redeclared:
-    """A column whose dtype or shape is not the expected one."""
-
-    expected: Column
-    found: Column
-
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """One tensor of one row that differs."""
-
-    column: Column
-    difference: Difference
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """One tensor over all rows."""
-
-    column: Column
-    differing: int  # rows
-    compared: int
-    first_number: int
-    largest: float  # relative error; inf if it was missing, new or not finite, NaN if only digests are known
-
-
-@dataclass(frozen=True, slots=True)
-class FirstDifference:
-    """The first row that differs, and the rows that its cause is derived from."""
-
-    place: Place
-    divergences: tuple[Divergence, ...]  # in causal order
-    equal: tuple[Column, ...]  # columns with the same bits in this row, if both have a value; in causal order
-    within: tuple[Column, ...]  # columns that differ within the tolerance
-    found: AnyRow
-    expected: AnyRow
-    before: AnyRow | None  # the expected row before this one
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How two sequences of rows differ."""
-
-    compared: int  # number of rows that both sides have
-    missing_rows: Rows
-    new_rows: Rows
-    missing_columns: tuple[Column, ...]
-    new_columns: tuple[Column, ...]
-    redeclared: tuple[Redeclared, ...]
-    first_difference: FirstDifference | None
-    unequal_since: tuple[Place, Column] | None  # where bits first differed, unless in the row of `first_difference`
-    growth: Growth | None  # of the first tensor that differs
-    tallies: tuple[Tally, ...]  # tensors that differ, in the order of the first row in which they do
-    same_bits: bool = False  # whether every compared tensor has the expected bits
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing differs by more than the tolerance."""
-        structure = (self.missing_columns, self.new_columns, self.redeclared)
-        return (
-            self.first_difference is None and not any(structure) and self.missing_rows.count == self.new_rows.count == 0
-        )
 
 
 def align(

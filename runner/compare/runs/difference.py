@@ -9,10 +9,12 @@ from typing import Any
 
 from runner.compare.numbers.tolerances import BITWISE, BY_DTYPE, Tolerances
 from runner.compare.rows.causes import BATCH, RANDOM
-from runner.compare.rows.verdict import Verdict, align, compare
+from runner.compare.rows.results import Verdict
+from runner.compare.rows.verdict import align, compare
 from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, dotted, plain
 from runner.errors import Mark, Problem, UsageError
 from runner.record import Run
+from runner.text import Table, html_tables, text_tables
 
 ABSENT = object()
 """The value of a key that one of the two does not have."""
@@ -52,6 +54,23 @@ class RunDifference:
     verdict: Verdict
     draws: tuple[str, ...]  # which of `BATCH` and `RANDOM` may differ
     every: int  # iterations from one row to the next
+
+    def _tables(self) -> Iterator[Table]:
+        yield from self.verdict.tables()
+        for title, differences in (("config", self.config), ("environment", self.environment)):
+            if differences:
+                rows = [(each.key, _shown(each.expected), _shown(each.found)) for each in differences]
+                yield Table(rows, (title, "expected", "found"))
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables())
+
+    def __str__(self) -> str:
+        return text_tables(self._tables())
+
+
+def _shown(written: Written) -> str:
+    return "absent" if written.value is ABSENT else str(written.value)
 
 
 def compare_runs(found: Run, expected: Run, tolerances: Tolerances | None = None, name: str = "") -> RunDifference:

@@ -14,7 +14,8 @@ from runner.compare.environment import environment_of
 from runner.compare.numbers.digested import Condensed
 from runner.compare.rows.causes import BATCH, RANDOM
 from runner.compare.rows.report import WIDEST, report, structure, to_json
-from runner.compare.rows.verdict import AnyRow, Pair, Verdict, align, align_edited, compare
+from runner.compare.rows.results import AnyRow, Pair, Verdict
+from runner.compare.rows.verdict import align, align_edited, compare
 from runner.compare.snapshots.capture import files_of, measured, plan_of, snapshot_of, tolerances_of
 from runner.compare.snapshots.edits import START, Edit, edits, explains, field_digests
 from runner.compare.snapshots.model import FIRST_FORMAT, Snapshot, snapshot_path, uncertainty_of
@@ -25,6 +26,7 @@ from runner.compare.snapshots.writing import write
 from runner.engine import Row, execute
 from runner.errors import DataWarning, EngineError, Problem, SnapshotError, SteprunError, UsageError, listing
 from runner.plan import Plan
+from runner.text import Table, html_tables, text_tables
 
 Status = Literal["holds", "differs", "stale", "missing", "orphan", "damaged", "failed", "skipped", "written", "updated"]
 """`stale`: a snapshot of another config, or of one that was edited too much to compare. `missing`: a config without a
@@ -74,6 +76,16 @@ class Outcome:
     seconds: float = 0.0
     exact: bool = True  # whether it was compared bit for bit
     details: dict[str, Any] = field(default_factory=dict)  # the report as JSON values
+
+    def _tables(self) -> Iterator[Table]:
+        facts = [("config", self.name), ("status", self.status), ("rows", f"{self.rows:,}")]
+        yield Table([*facts, *([("report", "\n".join(self.lines))] if self.lines else ())])
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables())
+
+    def __str__(self) -> str:
+        return text_tables(self._tables())
 
 
 def check(target: Target, request: Request) -> Outcome:

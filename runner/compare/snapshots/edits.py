@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from runner.compare.rows.verdict import FirstDifference
+from runner.compare.rows.results import FirstDifference
 from runner.config import Config
 from runner.config.text.nodes import Path, dotted
 from runner.errors import Problem

@@ -13,7 +13,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from runner.compare.numbers.tolerances import Tolerances
-from runner.compare.rows.verdict import Verdict, align, compare
+from runner.compare.rows.results import Verdict
+from runner.compare.rows.verdict import align, compare
 from runner.compare.snapshots.capture import measurable_plan, stored_row
 from runner.compare.snapshots.model import Restart, Snapshot, uncertainty_of
 from runner.compare.snapshots.restart_state import LARGEST_STATE, StateError, encoded, misfits, restore

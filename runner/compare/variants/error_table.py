@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -12,9 +12,11 @@ from runner.compare.numbers.growth import Growth
 from runner.compare.numbers.tolerances import Tolerance, Tolerances
 from runner.compare.numbers.ulp import FARTHEST, ulp_distance
 from runner.compare.rows.causes import BATCH, RANDOM
-from runner.compare.rows.verdict import Place, Series, Verdict, Watch
+from runner.compare.rows.results import Place, Verdict
+from runner.compare.rows.verdict import Series, Watch
 from runner.compare.variants.lockstep import RowPair, common_columns
 from runner.plan.plan import Plan
+from runner.text import Table, html_tables, text_tables
 
 SAME_NUMBERS = Tolerance("ulp", ulp=0)
 """The tolerance between variants: 0 and -0 are equal, and so are all NaN."""
@@ -66,6 +68,18 @@ class ErrorTable:
     within: Verdict | None  # counts differences beyond the requested tolerance
     reinjected: bool
     draws: tuple[str, ...]  # which of `BATCH` and `RANDOM` the steps draw
+
+    def _tables(self) -> Iterator[Table]:
+        yield from (self.verdict if self.within is None else self.within).tables()
+        rows = [(each.name, each.born, each.rows, "" if each.ulp is None else each.ulp) for each in self.trends]
+        if rows:
+            yield Table(rows, ("tensor", "born in row", "rows that differ", "largest ULP"))
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables())
+
+    def __str__(self) -> str:
+        return text_tables(self._tables())
 
 
 def tabulate_errors(

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from runner.compare.rows.verdict import AnyRow, align
+from runner.compare.rows.results import AnyRow
+from runner.compare.rows.verdict import align
 from runner.engine import Row, State, eager, execute, initial_state
 from runner.engine.session import Session, open_session
 from runner.engine.state import Values

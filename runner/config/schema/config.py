@@ -152,6 +152,7 @@ def _whole() -> Schema:
         "anyOf": [{"required": [name]} for name in (*optimizers(), RULE)],
         "properties": {RULE: {"type": "object", "required": ["update"]}},
     }
+    sources = [{"required": [key]} for key in ("columns", "like")]
     one_way = {"anyOf": [{"required": [way[0]]} for way in WAYS]}
     words = "|".join(STEP_MODELS)
     word = {"pattern": rf"^(?![- ]*(?:{words})\s*$)", "errorMessage": "Expected a list of steps: write `- ` before it."}
@@ -160,7 +161,7 @@ def _whole() -> Schema:
         "properties": {
             "parameters": {"type": "object", "minProperties": 1, "additionalProperties": {**parameter, **columns}},
             "constants": {"additionalProperties": {**filled, **columns}},
-            "data": {"additionalProperties": {"type": "object", "required": ["columns"]}},
+            "data": {"additionalProperties": {"type": "object", "anyOf": sources}},
             "objectives": {"additionalProperties": {"type": "object", "required": ["sum", "over"]}},
             "metrics": {"additionalProperties": {"if": {"type": "object"}, "then": one_way}},
             "optimizer": {"if": {"type": "object"}, "then": one},

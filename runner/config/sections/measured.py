@@ -43,7 +43,7 @@ def _metric(written: Any, path: Path, faults: Faults) -> str | MetricDeclaration
         faults.add((*path, ways[1]), message, "keep one of them, or declare two metrics", key=True)
     elif not ways and declared.over is not None:
         message = "`over` divides a sum, and there is no `sum`"
-        faults.add((*path, "over"), message, "write `sum: …` beside it", key=True)
+        faults.add((*path, "over"), message, "add the sum that it divides: `{sum: hits, over: positives}`", key=True)
     elif not ways:
         faults.add(path, f"`{path[-1]}` does not say what to compute", _EXAMPLE, key=True)
     elif ways != ["sum"] and declared.over is not None:

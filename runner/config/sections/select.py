@@ -9,6 +9,7 @@ from runner.config.sections.faults import Faults
 from runner.config.text.nodes import Path, describe
 
 _CUTS = ("share", "fold", "from", "to")
+_KEYS = frozenset(field.alias or name for name, field in SelectDeclaration.model_fields.items())
 _OF_AN_ORDER = ("seed", "stratify", "group")
 
 
@@ -20,8 +21,12 @@ def read_select(written: Any, path: Path, faults: Faults) -> SelectDeclaration |
         found = describe(written) if written != {} else "an empty mapping"
         faults.add(path, f"expected a condition or a mapping, found {found}", "write `select: {share: [0, 0.8]}`")
         return None
-    given = {key: value for key, value in written.items() if value is not None}
     before = faults.count
+    for key in [key for key, value in written.items() if value is None and key in _KEYS]:
+        faults.add((*path, key), f"`{key}` has no value", f"write one, or remove `{key}`", key=True)
+    given = {key: value for key, value in written.items() if value is not None}
+    if not given:
+        return None
     declared = faults.build(SelectDeclaration, given, path)
     if declared is not None:
         _check_keys(declared, path, faults)

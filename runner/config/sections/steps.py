@@ -83,11 +83,24 @@ def read_program(written: Any, scalars: frozenset[str], faults: Faults) -> tuple
     return _steps(written, path, 0, faults)
 
 
+_IN_SHORT: dict[str, tuple[str, str]] = {
+    "evaluate": ("the name of a data source", "write `evaluate: valid`; its other keys are those of a step in a list"),
+    "patience": ("a count", "write `patience: 5`; its other keys are those of a step in a list"),
+}
+"""Keys of the short form that are mappings as steps: what they are here, and what to write."""
+
+
 def _epochs(written: dict[str, Any], path: Path, faults: Faults) -> tuple[Step, ...]:
     """Expands `{epochs: n}`: one `train` for each batch of the first source.
 
     With `evaluate`, each pass is an iteration of a `repeat`, and the source is evaluated after it.
     """
+    before = faults.count
+    for key, (expected, example) in _IN_SHORT.items():
+        if isinstance(written.get(key), dict | list):
+            faults.add((*path, key), f"expected {expected}, found {describe(written[key])}", example)
+    if faults.count > before:
+        return ()
     short = faults.build(Epochs, written, path)
     if short is None:
         return ()

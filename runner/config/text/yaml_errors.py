@@ -36,6 +36,9 @@ class _Fault:
     def line(self) -> str:
         return self.source.excerpt(self.source.mark(self.at).line)
 
+    def here(self, message: str, hint: str) -> Problem:
+        return self.at_place(self.at, self.at + 1, message, hint)
+
     def at_place(self, start: int, end: int, message: str, hint: str) -> Problem:
         return self.source.problem(start, end, message, hint)
 
@@ -72,9 +75,9 @@ def explain(error: YAMLError, source: Source, shift: int) -> Problem:
     at = min(error.problem_mark.index + shift, len(source.text))
     context_at = error.context_mark.index + shift if error.context_mark else at
     fault = _Fault(source, error.problem or "", error.context or "", at, context_at)
-    for pattern, explain_fault in _TABLE:
+    for pattern, explained in _TABLE:
         if re.search(pattern, f"{fault.context}: {fault.problem}"):
-            return explain_fault(fault)
+            return fault.here(*explained) if isinstance(explained, tuple) else explained(fault)
     return fault.at_place(at, at + 1, f"not YAML: {fault.problem}", QUOTE_OR_BLOCK)
 
 
@@ -82,13 +85,11 @@ def _unquoted_start(fault: _Fault) -> Problem:
     if fault.char == "\t":
         return _tab(fault)
     shown = "a backtick" if fault.char == "`" else f"`{fault.char}`"
-    return fault.at_place(fault.at, fault.at + 1, f"no value begins with {shown} in YAML", QUOTE_OR_BLOCK)
+    return fault.here(f"no value begins with {shown} in YAML", QUOTE_OR_BLOCK)
 
 
 def _tab(fault: _Fault) -> Problem:
-    return fault.at_place(
-        fault.at, fault.at + 1, "a tab in the indentation", "indent with spaces: YAML allows no tabs there"
-    )
+    return fault.here("a tab in the indentation", "indent with spaces: YAML allows no tabs there")
 
 
 def _second_colon(fault: _Fault) -> Problem:
@@ -98,17 +99,15 @@ def _second_colon(fault: _Fault) -> Problem:
     bracket = unbalanced(before)
     if len(before) > _LONGEST_KEY:
         message = f"a key longer than {_LONGEST_KEY:,} characters"
-        return fault.at_place(
-            fault.at, fault.at + 1, message, "write it after `? ` on a line of its own, or shorten it"
-        )
+        return fault.here(message, "write it after `? ` on a line of its own, or shorten it")
     if bracket in _CLOSER:
         message = f"`{bracket}` is still open where YAML reads `: ` as the end of a key"
     elif key:
         message = f"a second `: ` in the value of `{key[1]}`"
     else:
         message = "a `: ` where no key can be: the line is indented as part of the value above it"
-        return fault.at_place(fault.at, fault.at + 1, message, "indent it like the key above, or " + QUOTE_OR_BLOCK)
-    return fault.at_place(fault.at, fault.at + 1, message, QUOTE_OR_BLOCK)
+        return fault.here(message, "indent it like the key above, or " + QUOTE_OR_BLOCK)
+    return fault.here(message, QUOTE_OR_BLOCK)
 
 
 def _open_collection(fault: _Fault) -> Problem:
@@ -126,17 +125,17 @@ def _open_collection(fault: _Fault) -> Problem:
         )
     if fault.char in _OPENER and fault.char != closer:
         message = f"`{fault.char}` where the {kind} that began with `{opener}` needs `{closer}`"
-        return fault.at_place(fault.at, fault.at + 1, message, f"close it with `{closer}`")
+        return fault.here(message, f"close it with `{closer}`")
     if fault.char in _CLOSER:
         message = f"an unquoted expression with `{fault.char}` inside `{opener}…{closer}`"
-        return fault.at_place(fault.at, fault.at + 1, message, QUOTE_OR_BLOCK)
+        return fault.here(message, QUOTE_OR_BLOCK)
     if fault.char == ":":
         message = f"a second `: ` in one item of the {kind}"
-        return fault.at_place(fault.at, fault.at + 1, message, f"put `,` between items, or {QUOTE_OR_BLOCK}")
+        return fault.here(message, f"put `,` between items, or {QUOTE_OR_BLOCK}")
     began = fault.source.mark(fault.context_at).line
     since = f" that began on line {began}" if began != fault.source.mark(fault.at).line else ""
     message = f"the {kind}{since} needs `,` or `{closer}` here"
-    return fault.at_place(fault.at, fault.at + 1, message, f"close it with `{closer}`, or {QUOTE_OR_BLOCK}")
+    return fault.here(message, f"close it with `{closer}`, or {QUOTE_OR_BLOCK}")
 
 
 def _no_value(fault: _Fault) -> Problem:
@@ -145,11 +144,9 @@ def _no_value(fault: _Fault) -> Problem:
         message = "the text ends where a value should begin"
         return fault.at_place(max(0, written - 1), written, message, "close the brackets, or finish the value")
     if fault.char in _OPENER:
-        return fault.at_place(
-            fault.at, fault.at + 1, f"`{fault.char}` closes nothing", "remove it, or " + QUOTE_OR_BLOCK
-        )
+        return fault.here(f"`{fault.char}` closes nothing", "remove it, or " + QUOTE_OR_BLOCK)
     shown = f"`{fault.char}`" if fault.char.strip() else "the line's end"
-    return fault.at_place(fault.at, fault.at + 1, f"{shown} where a value should begin", QUOTE_OR_BLOCK)
+    return fault.here(f"{shown} where a value should begin", QUOTE_OR_BLOCK)
 
 
 def _no_key(fault: _Fault) -> Problem:
@@ -163,21 +160,19 @@ def _no_key(fault: _Fault) -> Problem:
         return fault.at_place(place, place + len(special[1]), message, QUOTE_OR_BLOCK)
     if re.search(r"[\"']\s*$", before):
         message = "text follows a closing quote"
-        return fault.at_place(
-            fault.at,
-            fault.at + 1,
+        return fault.here(
             message,
             "quote the whole value, or write it in block form: `|` after the key and the text indented below",
         )
     if fault.char == ":" and not before.strip():
-        return fault.at_place(fault.at, fault.at + 1, "a key is missing before `:`", "name it, or quote the text")
+        return fault.here("a key is missing before `:`", "name it, or quote the text")
     if not before.strip():
         if fault.source.text.startswith("- ", fault.at):
             message = "a list item where a key of the mapping should be"
         else:
             message = "this line's indentation matches no line above"
-        return fault.at_place(fault.at, fault.at + 1, message, "indent it like the lines that it belongs to")
-    return fault.at_place(fault.at, fault.at + 1, "expected a key of the mapping here", QUOTE_OR_BLOCK)
+        return fault.here(message, "indent it like the lines that it belongs to")
+    return fault.here("expected a key of the mapping here", QUOTE_OR_BLOCK)
 
 
 def _no_colon(fault: _Fault) -> Problem:
@@ -195,11 +190,6 @@ def _special_name(fault: _Fault) -> Problem:
     return fault.at_place(fault.context_at, fault.at, f"YAML reads `{char}` as the start of {kind}", QUOTE_OR_BLOCK)
 
 
-def _colon(fault: _Fault) -> Problem:
-    message = "a `:` with no space after it"
-    return fault.at_place(fault.at, fault.at + 1, message, "put a space after `:`, or quote the text")
-
-
 def _open_quote(fault: _Fault) -> Problem:
     quote = fault.source.text[fault.context_at : fault.context_at + 1]
     return fault.at_place(
@@ -215,36 +205,9 @@ def _escape(fault: _Fault) -> Problem:
     )
 
 
-def _list_item(fault: _Fault) -> Problem:
-    return fault.at_place(
-        fault.at, fault.at + 1, "a list item on the line of its key", "begin the list on the next line, or write `[…]`"
-    )
-
-
-def _question_mark(fault: _Fault) -> Problem:
-    return fault.at_place(fault.at, fault.at + 1, "YAML reads `? ` as the start of a key", QUOTE_OR_BLOCK)
-
-
 def _block_header(fault: _Fault) -> Problem:
     indicator = fault.source.text[fault.context_at : fault.context_at + 1]
-    return fault.at_place(
-        fault.at, fault.at + 1, f"text on the line of `{indicator}`", "begin the text on the next line, indented"
-    )
-
-
-def _tag(fault: _Fault) -> Problem:
-    return fault.at_place(
-        fault.at, fault.at + 1, "YAML reads `!` as the start of a tag, which configs do not allow", QUOTE_OR_BLOCK
-    )
-
-
-def _outside(fault: _Fault) -> Problem:
-    return fault.at_place(
-        fault.at,
-        fault.at + 1,
-        "text after the end of the config",
-        "indent it like the first key; a file holds one config",
-    )
+    return fault.here(f"text on the line of `{indicator}`", "begin the text on the next line, indented")
 
 
 def _directive(fault: _Fault) -> Problem:
@@ -256,22 +219,29 @@ def _directive(fault: _Fault) -> Problem:
     )
 
 
-_TABLE: tuple[tuple[str, Callable[[_Fault], Problem]], ...] = (
+_TABLE: tuple[tuple[str, Callable[[_Fault], Problem] | tuple[str, str]], ...] = (
     ("tab character", _tab),
     ("cannot start any token", _unquoted_start),
     ("mapping values are not allowed", _second_colon),
-    ("block sequence entries are not allowed", _list_item),
-    ("mapping keys are not allowed", _question_mark),
+    (
+        "block sequence entries are not allowed",
+        ("a list item on the line of its key", "begin the list on the next line, or write `[…]`"),
+    ),
+    ("mapping keys are not allowed", ("YAML reads `? ` as the start of a key", QUOTE_OR_BLOCK)),
     ("flow (mapping|sequence): did not find expected ',' or", _open_collection),
     ("did not find expected node content", _no_value),
     ("scanning an? (alias|anchor)", _special_name),
     ("quoted scalar: found unexpected (end of stream|document indicator)", _open_quote),
     ("quoted scalar: ", _escape),
     ("block scalar: ", _block_header),
-    ("found unexpected ':'", _colon),
+    ("found unexpected ':'", ("a `:` with no space after it", "put a space after `:`, or quote the text")),
     ("(directive|%|incompatible YAML)", _directive),
-    ("(tag|%TAG)", _tag),
+    ("(tag|%TAG)", ("YAML reads `!` as the start of a tag, which configs do not allow", QUOTE_OR_BLOCK)),
     ("expected (key|'-' indicator)", _no_key),
     ("could not find expected ':'", _no_colon),
-    ("expected <document start>", _outside),
+    (
+        "expected <document start>",
+        ("text after the end of the config", "indent it like the first key; a file holds one config"),
+    ),
 )
+"""Patterns of libyaml's errors, in order. A message and its hint mark the character that the error is at."""

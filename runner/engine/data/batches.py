@@ -182,11 +182,16 @@ class Batches:
 
     def whole_pass(self) -> Iterator[Batch]:
         """Yields every batch of one pass in file order, including the last. The cursor does not move."""
-        size, before = self.plan.batch_size, (self.taken, self.seen)
-        for start in range(0, self.plan.samples, size):
-            self.seen = slice(start, min(start + size, self.plan.samples))
-            self.taken = self._read(self.seen.start, self.seen.stop)
-            yield self.taken
+        size, samples, before = self.plan.batch_size, self.plan.samples, (self.taken, self.seen)
+        several = size * (MOST_TOGETHER if isinstance(self._samples, MemorySamples) else 1)
+        for first in range(0, samples, several):
+            columns = self._read(first, min(first + several, samples))
+            names = tuple(columns)
+            parts = zip(*[torch.split(column, size) for column in columns.values()], strict=True)
+            for start, part in zip(range(first, samples, size), parts, strict=False):
+                self.seen = slice(start, min(start + size, samples))
+                self.taken = dict(zip(names, part, strict=True))
+                yield self.taken
         self.taken, self.seen = before
 
     def lacks(self, column: str, value: int) -> bool:

@@ -46,6 +46,8 @@ def pooling(part: Part, output: Output, device: str, per_sample: int | None = No
         weigh = lambda length, results: float(length * per_sample)  # noqa: E731
     divides = part.pool != "sum"
     one = output.shape == () and not output.dtype.is_complex and device == "cpu"
+    if one and part.pool == "mean":
+        return Means
     return lambda: Numbers(weigh, divides) if one else Averaged(weigh, divides)
 
 
@@ -97,6 +99,23 @@ class Numbers:
     def whole(self) -> Tensor:
         total = torch.as_tensor(self._total, dtype=torch.float64)
         return total / self._weight if self._divides else total
+
+
+class Means:
+    """`Numbers` that are weighted by the samples of their batches; calling a function for the weight takes time."""
+
+    __slots__ = ("_samples", "_total")
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._samples = 0
+
+    def add(self, value: Any, length: int, results: Sequence[Any]) -> None:
+        self._samples += length
+        self._total += (value.item() if isinstance(value, Tensor) else value) * length
+
+    def whole(self) -> Tensor:
+        return torch.as_tensor(self._total, dtype=torch.float64) / self._samples
 
 
 class Extreme:

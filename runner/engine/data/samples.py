@@ -71,7 +71,8 @@ class MemorySamples:
 
     def first_nan(self) -> Iterator[tuple[str, int]]:
         for name, column in self._columns.items():
-            if (column.is_floating_point() and column.dtype.itemsize > 1) or column.is_complex():
+            floating = column.is_floating_point() and column.dtype.itemsize > 1
+            if (floating or column.is_complex()) and bool(torch.isnan(column.sum())):  # infinities give NaN, too
                 found = column.isnan().reshape(len(column), -1).any(1)
                 if bool(found.any()):
                     yield name, int(found.nonzero()[0])
@@ -178,9 +179,9 @@ class GroupedSamples:
 
 
 class ColumnFault(CastFault):
-    """The dtype of a batch column cannot represent a value of its file."""
+    """A value of its file cannot be one of a batch column."""
 
-    def __init__(self, fault: CastFault, column: BatchColumn) -> None:
+    def __init__(self, fault: FileFault, column: BatchColumn) -> None:
         super().__init__(fault.message, fault.hint)
         self.path = column.dtype_path
 

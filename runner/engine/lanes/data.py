@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from runner.engine.data.batches import Batches
-from runner.engine.data.orders import PassOrder, pass_order
-from runner.engine.lanes.tensor import LaneTensor
+from runner.engine.data.orders import PassOrder, StoredOrder, pass_order
+from runner.engine.lanes.operations.tensor import LaneTensor
 
 
 class LaneBatches(Batches):
@@ -19,25 +20,33 @@ class LaneBatches(Batches):
         seeds: the seed of each lane.
     """
 
-    __slots__ = ("_orders", "_seeds")
+    __slots__ = ("_orders", "_seeds", "_stored")
 
     def __init__(self, batches: Batches, seeds: Sequence[int]) -> None:
         super().__init__(batches.plan, batches._samples, seeds[0])
         self._seeds = seeds
         self._orders: list[PassOrder] = []
+        self._stored: Tensor | None = None  # int64 `(lanes, samples)`, if each order is in memory
 
     def begin(self) -> None:
         """Starts the next pass, in a new order in each lane."""
         plan = self.plan
         self.epoch += 1
         self.position = 0
-        self._orders = []
-        self._orders = [pass_order(plan, seed, self.epoch, self.computed) for seed in self._seeds]
+        self._orders, self._stored = [], None
+        orders = [pass_order(plan, seed, self.epoch, self.computed) for seed in self._seeds]
+        if all(isinstance(order, StoredOrder) for order in orders):
+            self._stored = torch.stack([order.between(0, plan.samples) for order in orders])
+        else:
+            self._orders = orders
 
     def _draw(self, position: int) -> None:
         size = self.plan.batch_size
         start, end = position * size, min((position + 1) * size, self.plan.samples)
-        chosen = torch.stack([order.between(start, end) for order in self._orders])
+        if self._stored is None:
+            chosen = torch.stack([order.between(start, end) for order in self._orders])
+        else:
+            chosen = self._stored[:, start:end]
         self.seen, self.length = chosen[0], chosen.shape[1]
         found = self._taken(chosen.reshape(-1))
         self.batch = self.taken = {

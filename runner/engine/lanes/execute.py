@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from runner.engine import eager
-from runner.engine.lanes.choosing import Choosing
 from runner.engine.lanes.expectations import bind_step
+from runner.engine.lanes.operations.choosing import Choosing
+from runner.engine.lanes.operations.tensor import LaneTensor, handled_by
 from runner.engine.lanes.random import Drawing, Streams
 from runner.engine.lanes.starting import Lane, lane_state
-from runner.engine.lanes.tensor import LaneTensor, handled_by
 from runner.engine.lanes.watch import LaneWatch
 from runner.engine.rows import Row
+from runner.engine.session import SaveCheckpoint
+from runner.engine.state import State
 from runner.plan.plan import Plan
 
 
@@ -25,7 +28,8 @@ from runner.plan.plan import Plan
 class LaneColumn:
     """One column of the rows of all lanes."""
 
-    values: Tensor | None  # (lanes, rows where it exists, *s), contiguous; None where it never exists
+    values: Tensor | Sequence[Tensor] | None
+    """`(lanes, rows where it exists, *s)`, or `(lanes, *s)` for each row if shapes differ; None if it never exists."""
     present: Sequence[bool]  # for each row
 
 
@@ -43,7 +47,13 @@ class Ran:
 
 
 def run_lanes(
-    plan: Plan, lanes: Sequence[Lane], *, exact: bool = True, going_on: Callable[[], None] = lambda: None
+    plan: Plan,
+    lanes: Sequence[Lane],
+    *,
+    exact: bool = True,
+    going_on: Callable[[], None] = lambda: None,
+    restore: Callable[[State], None] | None = None,
+    keeping: Callable[[Plan, State], SaveCheckpoint] | None = None,
 ) -> Ran:
     """Run all lanes to the end.
 
@@ -51,6 +61,8 @@ def run_lanes(
         plan: the plan of the first lane, which `unstackable` refuses for no reason.
         exact: whether each lane must have the bits of the run alone.
         going_on: called after each row; what it raises ends the run.
+        restore: puts a new state of all lanes where they go on.
+        keeping: makes the function that saves the state of all lanes.
     Raises:
         NotStackable: an operation cannot be computed for lanes.
         RunError: some lane fails.
@@ -61,9 +73,14 @@ def run_lanes(
     with handled_by(choosing.run):
         state = lane_state(plan, lanes, choosing)
         streams.state = state
+        if restore is not None:
+            restore(state)
+        save = None if keeping is None else keeping(plan, state)
         watch = LaneWatch(plan, state, len(lanes))
         with Drawing(streams) if plan.random else nullcontext():
-            for row in eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind_step):
+            bind = partial(bind_step, draw=streams.draw)
+            run = eager.execute(plan, state, shared=True, watch=cast(Any, watch), bind=bind, checkpoint=save)
+            for row in run:
                 rows.append(row)
                 going_on()
         weights = {name: _stack_of(parameter, len(lanes)) for name, parameter in state.parameters.items()}
@@ -78,13 +95,32 @@ def run_lanes(
         )
 
 
+def first_rows(ran: Ran, count: int) -> Ran:
+    """The first rows of all lanes."""
+    columns = []
+    for column in ran.columns:
+        present = list(column.present)[:count]
+        values = column.values if any(present) else None
+        if values is not None:
+            values = values[:, : sum(present)] if isinstance(values, Tensor) else values[: sum(present)]
+        columns.append(LaneColumn(values, present))
+    return replace(
+        ran,
+        numbers=ran.numbers[:count],
+        steps=ran.steps[:count],
+        paths=ran.paths[:count],
+        iterations=ran.iterations[:count],
+        columns=columns,
+    )
+
+
 def _column(values: Sequence[Tensor | None], lanes: int) -> LaneColumn:
     present = [value is not None for value in values]
     found = [_stack_of(value, lanes) for value in values if value is not None]
     if not found:
         return LaneColumn(None, present)
     if any(value.shape != found[0].shape for value in found):
-        raise AssertionError("a column with rows of other shapes is refused while planning")
+        return LaneColumn(found, present)
     return LaneColumn(torch.stack(found, 1), present)
 
 

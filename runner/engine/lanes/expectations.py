@@ -8,16 +8,24 @@ from typing import Any
 from torch import Tensor
 
 from runner.engine import eager
-from runner.engine.lanes.alone import lane_of
+from runner.engine.lanes.operations.alone import lane_of
+from runner.engine.lanes.operations.tensor import Handler
+from runner.engine.lanes.training import bind_train
 from runner.engine.lanes.watch import LaneWatch
 from runner.engine.session import Session
 from runner.engine.steps.expectations import mismatch
 from runner.engine.steps.step_code import Run
-from runner.plan.program.instructions import Action, Expect, Expectation
+from runner.plan.program.instructions import Action, Expect, Expectation, Train
 
 
-def bind_step(session: Session, position: int, action: Action) -> Run:
-    """Bind a step to the tensors of all lanes."""
+def bind_step(session: Session, position: int, action: Action, draw: Handler) -> Run:
+    """Bind a step to the tensors of all lanes.
+
+    Args:
+        draw: computes an operation that draws random numbers, for each lane.
+    """
+    if isinstance(action.argument, Train):
+        return bind_train(session, action.argument, action.loops, draw)
     if not isinstance(action.argument, Expect):
         return eager.bind_step(session, position, action)
     checks = [_check(session, entry, action.loops) for entry in action.argument.expectations]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.engine.lanes.alone import joined, lane_of
-from runner.engine.lanes.tensor import LaneTensor, NotStackable
+from runner.engine.lanes.operations.alone import joined, lane_of
+from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable
 from runner.engine.state import State
 from runner.plan.streams import stream_seed
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from runner.engine.lanes.choosing import Choosing
 from runner.engine.lanes.data import LaneBatches
+from runner.engine.lanes.operations.choosing import Choosing
+from runner.engine.lanes.operations.tensor import LaneNumber, LaneTensor
 from runner.engine.lanes.stepper import LaneStepper
-from runner.engine.lanes.tensor import LaneTensor
 from runner.engine.state import State, initial_state
 from runner.language.inference.inference import Bounds
 from runner.optim import RuleStepper, build
@@ -33,6 +33,7 @@ class Lane:
     seed: int
     fills: Mapping[str, Number] = field(default_factory=dict)  # tensors whose elements have one initial value
     rates: Mapping[str, float] = field(default_factory=dict)  # the learning rate of some optimizers
+    numbers: Mapping[str, float] = field(default_factory=dict)  # inputs of the expression, the same names in each lane
 
 
 def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
@@ -54,6 +55,9 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
             state.parameters[name] = Parameter(own, requires_grad=tensor.requires_grad)
         elif name in varying:
             state.constants[name] = LaneTensor(values[name])
+    for name in lanes[0].numbers:
+        numbers = torch.tensor([lane.numbers[name] for lane in lanes], dtype=torch.float64)
+        state.constants[name] = LaneNumber(numbers, plan.dtype)
     for name, optimizer in plan.optimizers.items():
         if optimizer.rule is not None:
             given = optimizer.initial_state.items()
@@ -70,7 +74,7 @@ def lane_state(plan: Plan, lanes: Sequence[Lane], choosing: Choosing) -> State:
         rates = [lane.rates[name] for lane in lanes if name in lane.rates]
         varied = torch.tensor(rates, dtype=torch.float64) if len(set(rates)) > 1 else None
         held = {each: state.parameters[each] for each in optimizer.parameters}
-        state.steppers[name] = LaneStepper(stepper.optimizer, held, schedules, varied, choosing)
+        state.steppers[name] = LaneStepper(stepper.optimizer, held, schedules, varied, choosing.exact)
     seeds = [lane.seed for lane in lanes]
     if len(set(seeds)) > 1:
         for name, source in plan.sources.items():

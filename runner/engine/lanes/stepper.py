@@ -1,8 +1,8 @@
-"""The optimizers of lanes: `torch.optim`'s own classes over tensors of lanes, or a learning rate for each lane."""
+"""The optimizers of lanes: SGD, Adam and AdamW with a learning rate for each lane, and `torch.optim`'s own classes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,20 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from runner.engine.lanes.choosing import Choosing
-from runner.engine.lanes.tensor import LaneTensor, NotStackable
+from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable
+from runner.engine.lanes.updates import (
+    ADAM,
+    MOMENTUM,
+    Rate,
+    Update,
+    adam,
+    gives_bits,
+    update_each,
+    update_of,
+    update_together,
+)
 from runner.engine.state import Schedule
+from runner.optim.updates import is_plain
 
 RATED = ("sgd", "adam", "adamw")
 """Optimizers whose learning rate may differ between lanes."""
@@ -26,9 +37,23 @@ class LaneStepper:
         parameters: its parameters by name.
         schedules: the hyperparameters that depend on `t`, the same in each lane.
         rates: the learning rate of each lane: float64 `(lanes,)`; None if they are all equal.
+        exact: whether weights must have the bits of a run alone.
     """
 
-    __slots__ = ("_parameters", "_rates", "_schedules", "choosing", "optimizer", "remembers", "steps", "sums")
+    __slots__ = (
+        "_counts",
+        "_exact",
+        "_kept",
+        "_own",
+        "_parameters",
+        "_rates",
+        "_schedules",
+        "_together",
+        "optimizer",
+        "remembers",
+        "steps",
+        "sums",
+    )
 
     def __init__(
         self,
@@ -36,18 +61,23 @@ class LaneStepper:
         parameters: Mapping[str, Parameter],
         schedules: Sequence[Schedule],
         rates: Tensor | None,
-        choosing: Choosing,
+        exact: bool,
     ) -> None:
         self.optimizer = optimizer
         self.steps = 0
         self.remembers = self.sums = False
-        self.choosing = choosing
+        self._exact = exact
+        self._counts: dict[Any, float] = {}  # the steps of each parameter; torch's own counters are written on demand
+        self._kept: set[Parameter] = set()
+        self._together: dict[Hashable, bool] = {}  # whether that gives the bits of each lane alone
+        self._own = rates is not None or _is_known(optimizer)
         self._parameters = dict(parameters)
         self._schedules = schedules
         self._rates = rates
 
     def keep(self, names: Iterable[str]) -> None:
-        """Do nothing: each step allocates new storage for all parameters."""
+        """Make later steps allocate new storage for these parameters: rows have the old one."""
+        self._kept.update(self._parameters[name] for name in names)
 
     @property
     def remembers_cheaply(self) -> bool:
@@ -75,11 +105,11 @@ class LaneStepper:
         self.steps += 1
         for schedule in self._schedules:
             self.optimizer.param_groups[schedule.group][schedule.option] = schedule.value(self.steps)
-        if self._rates is not None:
-            self._step_by_rates(self._rates)
+        if self._own:
+            self._update()
             return
         for parameter in self._parameters.values():
-            if parameter.grad is not None:  # rows have the old memory
+            if parameter.grad is not None and parameter in self._kept:
                 parameter.lanes = parameter.lanes.clone()  # type: ignore[attr-defined]
         try:
             self.optimizer.step()
@@ -94,11 +124,19 @@ class LaneStepper:
 
     def state(self, name: str) -> Mapping[str, Any]:
         """The state of a parameter under torch's names; empty before its first step."""
-        found: Mapping[str, Any] = self.optimizer.state.get(self._parameters[name], {})
+        parameter = self._parameters[name]
+        found: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
+        if parameter in self._counts:
+            found["step"].fill_(self._counts[parameter])
         return found
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]], steps: int) -> None:
-        raise NotStackable("a state is restored")
+        """Restore what `state` returned for each parameter, and the step count. Tensors are used without a copy."""
+        for name, entries in state.items():
+            parameter = self._parameters[name]
+            self.optimizer.state[parameter] = dict(entries)
+            self._counts.pop(parameter, None)
+        self.steps = steps
 
     def assign_state(self, name: str, entry: str, value: Tensor) -> None:
         """Replace an existing entry of a parameter's state. The tensor is used without a copy."""
@@ -107,90 +145,67 @@ class LaneStepper:
     def advance(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
         raise NotStackable("a region of steps is computed")
 
-    def _step_by_rates(self, rates: Tensor) -> None:
-        take = _sgd if isinstance(self.optimizer, torch.optim.SGD) else _adam
+    def _update(self) -> None:
+        update = update_of(self.optimizer)
         with torch.no_grad():
             for group in self.optimizer.param_groups:
+                rate = group["lr"] if self._rates is None else self._rates
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        state = self.optimizer.state[parameter]
-                        new = take(group, parameter.detach(), parameter.grad, state, rates, self.choosing)
-                        parameter.lanes = new.lanes
+                        self._update_one(update, group, parameter, rate)
 
-
-def _sgd(
-    group: Mapping[str, Any],
-    weight: Tensor,
-    gradient: Tensor,
-    state: dict[str, Tensor],
-    rates: Tensor,
-    choosing: Choosing,
-) -> Any:
-    """The update in the documentation of `torch.optim.SGD`."""
-    if group["maximize"]:
-        gradient = -gradient
-    if group["weight_decay"] != 0:
-        gradient = gradient.add(weight, alpha=group["weight_decay"])
-    momentum = group["momentum"]
-    if momentum != 0:
-        buffer = state.get("momentum_buffer")
-        if buffer is None:
-            buffer = gradient.clone()
+    def _update_one(self, update: Update, options: Mapping[str, Any], parameter: Any, rate: Rate) -> None:
+        weight = parameter.lanes.clone() if parameter in self._kept else parameter.lanes
+        gradient = _lanes_of(parameter.grad)
+        t, entries = self._entries(update, options, parameter)
+        if not self._exact or self._fits(update, options, weight, gradient, entries, rate):
+            update_together(update, options, weight, gradient, entries, t, rate)
         else:
-            buffer = buffer.mul(momentum).add(gradient, alpha=1 - group["dampening"])
-        state["momentum_buffer"] = buffer
-        gradient = gradient.add(buffer, alpha=momentum) if group["nesterov"] else buffer
-    return choosing.computed(_add_scaled, _add_scaled_together, (weight, gradient, LaneTensor(-rates)), {})
+            update_each(update, options, weight, gradient, entries, t, rate)
+        parameter.lanes = weight
+
+    def _entries(self, update: Update, options: Mapping[str, Any], parameter: Any) -> tuple[float, list[Tensor]]:
+        """The number of the step and the state of a parameter, which its first step makes."""
+        state = self.optimizer.state[parameter]
+        names = ADAM if update is adam else MOMENTUM if options["momentum"] != 0 else ()
+        t = 1.0
+        if update is adam:
+            counter = state.get("step")
+            if counter is None:
+                counter = state["step"] = torch.zeros((), dtype=torch.get_default_dtype())
+            t = self._counts[parameter] = self._counts.get(parameter, float(counter)) + 1
+        elif names and state.get(names[0]) is not None:
+            t = 2.0  # any but the first
+        found = []
+        for name in names:
+            if state.get(name) is None:
+                state[name] = LaneTensor(torch.zeros_like(parameter.lanes))
+            found.append(_lanes_of(state[name]))
+        return t, found
+
+    def _fits(
+        self,
+        update: Update,
+        options: Mapping[str, Any],
+        weight: Tensor,
+        gradient: Tensor,
+        entries: Sequence[Tensor],
+        rate: Rate,
+    ) -> bool:
+        flags = [options[name] == 0 for name in ("weight_decay", "momentum") if name in options]
+        key = (weight.shape, weight.stride(), gradient.stride(), weight.dtype, *flags)
+        if key not in self._together:
+            self._together[key] = gives_bits(update, options, weight, gradient, entries, rate)
+        return self._together[key]
 
 
-def _adam(
-    group: Mapping[str, Any],
-    weight: Tensor,
-    gradient: Tensor,
-    state: dict[str, Tensor],
-    rates: Tensor,
-    choosing: Choosing,
-) -> Any:
-    """The update in the documentation of `torch.optim.Adam` and `AdamW`, without `amsgrad`."""
-    if not state:
-        state["step"] = torch.zeros((), dtype=torch.get_default_dtype())
-        state["exp_avg"] = torch.zeros_like(weight, memory_format=torch.preserve_format)
-        state["exp_avg_sq"] = torch.zeros_like(weight, memory_format=torch.preserve_format)
-    state["step"] = state["step"] + 1
-    t, (beta1, beta2), decay = float(state["step"]), group["betas"], group["weight_decay"]
-    if group["maximize"]:
-        gradient = -gradient
-    if decay != 0:
-        if group["decoupled_weight_decay"]:
-            kept = LaneTensor((1 - rates * decay).to(weight.dtype))
-            weight = weight.mul(kept)
-        else:
-            gradient = gradient.add(weight, alpha=decay)
-    state["exp_avg"] = average = state["exp_avg"].lerp(gradient, 1 - beta1)
-    state["exp_avg_sq"] = square = state["exp_avg_sq"].mul(beta2).addcmul(gradient, gradient, value=1 - beta2)
-    denominator = square.sqrt().div_((1 - beta2**t) ** 0.5).add_(group["eps"])
-    rate = LaneTensor(-(rates / (1 - beta1**t)))
-    return choosing.computed(_add_quotient, _add_quotient_together, (weight, average, denominator, rate), {})
+def _is_known(optimizer: Optimizer) -> bool:
+    """Whether it is SGD, Adam or AdamW, with options that their updates read."""
+    kinds = (torch.optim.SGD, torch.optim.Adam)  # AdamW is an Adam
+    return isinstance(optimizer, kinds) and all(map(is_plain, optimizer.param_groups))
 
 
-def _add_scaled(first: Tensor, second: Tensor, factor: Tensor) -> Tensor:
-    return torch.add(first, second, alpha=factor.item())
-
-
-def _add_scaled_together(operation: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> LaneTensor:
-    first, second, factor = (value.lanes if isinstance(value, LaneTensor) else value for value in args)
-    return LaneTensor(torch.addcmul(first, second, _along(factor, first).expand_as(first)))
-
-
-def _add_quotient(first: Tensor, above: Tensor, below: Tensor, factor: Tensor) -> Tensor:
-    return torch.addcdiv(first, above, below, value=factor.item())
-
-
-def _add_quotient_together(operation: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> LaneTensor:
-    first, above, below, factor = (value.lanes if isinstance(value, LaneTensor) else value for value in args)
-    return LaneTensor(torch.addcdiv(first, _along(factor, first) * above, below))
-
-
-def _along(factor: Tensor, lanes: Tensor) -> Tensor:
-    """A number of each lane `(lanes,)` in the dtype and rank of a tensor of lanes."""
-    return factor.to(lanes.dtype).reshape(-1, *[1] * (lanes.dim() - 1))
+def _lanes_of(value: Tensor) -> Tensor:
+    if isinstance(value, LaneTensor):
+        return value.lanes
+    raise NotStackable("the state of an optimizer that all runs share")

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from runner.engine.binding import Binding
-from runner.engine.lanes.tensor import LaneTensor
+from runner.engine.lanes.operations.tensor import LaneTensor
+from runner.engine.lanes.stepper import RATED
 from runner.engine.state import State
 from runner.engine.watch.checks import Check, Results
 from runner.errors import Problem
 from runner.plan.plan import Plan
-from runner.plan.program.instructions import Assign, Evaluate, Evaluation, Train
+from runner.plan.program.instructions import Action, Assign, Evaluate, Evaluation, Train
 
 
 class LaneWatch:
@@ -26,13 +27,14 @@ class LaneWatch:
     It sums more than a `Watch` checks, and finite elements may overflow; then a lane runs again alone in vain.
     """
 
-    __slots__ = ("_active", "_plan", "_state", "_sums", "failure")
+    __slots__ = ("_active", "_lasting", "_plan", "_state", "_sums", "failure")
 
     def __init__(self, plan: Plan, state: State, lanes: int) -> None:
         self.failure: Problem | None = None
         self._plan = plan
         self._state = state
         self._active = plan.on_nonfinite == "stop"
+        self._lasting = _lasting(plan)
         self._sums = torch.zeros(lanes, dtype=torch.float64)
 
     @property
@@ -40,7 +42,9 @@ class LaneWatch:
         return False
 
     def sound_lanes(self) -> Tensor:
-        """Whether nothing was noted about a lane: bool `(lanes,)`."""
+        """Whether nothing was noted about a lane, after the last step: bool `(lanes,)`."""
+        if self._active and self._lasting:
+            self._note(self._state.parameters.values())
         return self._sums.isfinite()
 
     @property
@@ -69,11 +73,19 @@ class LaneWatch:
         return self._check(self._plan.trainable)
 
     def trained(self, binding: Binding, argument: Train, loops: Sequence[int]) -> tuple[Any, Any, tuple[()]]:
-        held = [name for optimizer in argument.optimizers for name in self._plan.optimizers[optimizer].parameters]
-        return self._check(argument.parameters), self._check((), held), ()
+        clipped = any(clip.value is not None for clip in argument.clips)  # which makes an infinite gradient finite
+        held = {name for optimizer in argument.optimizers for name in self._plan.optimizers[optimizer].parameters}
+        lasting = frozenset[str]() if clipped else self._lasting & held
+        seen = [name for name in argument.parameters if name not in lasting]
+        return self._check(seen), self._check((), self._held(argument.optimizers)), ()
 
     def updated(self, binding: Binding, optimizers: Sequence[str], gradients: Sequence[str] = ()) -> Any:
-        return self._check((), [name for each in optimizers for name in self._plan.optimizers[each].parameters])
+        return self._check((), self._held(optimizers))
+
+    def _held(self, optimizers: Iterable[str]) -> list[str]:
+        """The parameters of some optimizers that have to be checked after each of their steps."""
+        held = (name for optimizer in optimizers for name in self._plan.optimizers[optimizer].parameters)
+        return [name for name in held if name not in self._lasting]
 
     def clipped(self, norm: Callable[[], Tensor]) -> Callable[[], Tensor]:
         def noted() -> Tensor:
@@ -115,3 +127,15 @@ class LaneWatch:
             else:
                 total = tensor.detach().abs().sum()
             self._sums.add_(total, alpha=0)  # zero, or NaN for ever
+
+
+def _lasting(plan: Plan) -> frozenset[str]:
+    """The parameters that stay not finite for ever once their gradient or weight is: checking them last is enough."""
+    assigned = {
+        target
+        for instruction in plan.program
+        if isinstance(instruction, Action) and isinstance(instruction.argument, Assign)
+        for target in instruction.argument.targets
+    }
+    known = [optimizer for optimizer in plan.optimizers.values() if optimizer.kind in RATED and optimizer.rule is None]
+    return frozenset(name for optimizer in known for name in optimizer.parameters) - assigned

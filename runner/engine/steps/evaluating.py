@@ -35,7 +35,7 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
     only = None if variants else _bound(binding, evaluation.computation, loops, batches)
     random = any(computation.random for computation in evaluation.computations())
     gradients = any(computation.gradients for computation in evaluation.computations())
-    column = next(name for name, _ in evaluation.batches)
+    size, samples = batches.plan.batch_size, batches.plan.samples
     derived = _derived(binding, argument, loops)
     computed = [_computed(binding, whole, loops) for whole in argument.wholes]
     takes = [_taking(result) for result in argument.results]
@@ -47,7 +47,7 @@ def whole_pass(binding: Binding, argument: Evaluate, loops: Sequence[int]) -> Ca
         alone = None if only is None else only()
         with torch.set_grad_enabled(gradients):
             for number, batch in enumerate(batches.whole_pass()):
-                length = batch[column].shape[0]
+                length = min(size, samples - number * size)
                 if random:
                     manual_seed(stream_seed(plan.seed, "evaluate", source, number), plan.device)
                 results = calls[length](batch) if alone is None else alone(batch)

@@ -169,7 +169,17 @@ def _zero(parameters: Mapping[str, Parameter]) -> None:
             parameter.grad = torch.zeros_like(parameter.grad)
 
 
-def _train(session: Session, argument: Train, loops: Loops) -> Run:
+def train(
+    session: Session,
+    argument: Train,
+    loops: Loops,
+    compute: Callable[[Differentiate], Callable[[], tuple[Any, ...]]] | None = None,
+) -> Run:
+    """Bind a `train` step.
+
+    Args:
+        compute: makes the function that evaluates a single batch and differentiates; by default it is code of the step.
+    """
     binding = session.binding
     if argument.closure:
         from runner.engine.steps.lbfgs import train_by_closure
@@ -192,6 +202,9 @@ def _train(session: Session, argument: Train, loops: Loops) -> Run:
         look = session.watch.computed(binding, evaluation, loops)
     if argument.accumulate > 1:
         results = step.results(_accumulated(binding, argument, differentiate, look, loops), evaluation)
+    elif compute is not None and isinstance(differentiate, Differentiate):
+        results = step.results(compute(differentiate), evaluation)
+        step.look(look, results)
     else:
         results = step.evaluate(evaluation)
         step.call(differentiate, "differentiate", results[evaluation.objective])
@@ -378,7 +391,7 @@ _BINDERS: Mapping[type[Argument], Callable[[Session, Any, Loops], Run]] = {
     Backward: _backward,
     Step: _step,
     ZeroGrad: _zero_grad,
-    Train: _train,
+    Train: train,
     ClipGradients: _clip_gradients,
     Assign: assign,
     Expect: _expect,

@@ -54,7 +54,7 @@ class Undefined:
         assert isinstance(action, Action)
         at = f"row {state.row}, {action.path.format(*state.iterations)}"
         declared = plan.config.metrics[metric]
-        hint = "use more samples at once: these are too few, or of one class"
+        hint = "look for NaN in what it reads, or use more samples at once: these may be too few, or of one class"
         if not isinstance(declared, str) and declared.over is not None:
             hint = "use more samples at once: the sum of its `over` is 0 where none counts"
         message = f"`{name}` is nan, and null in its row ({at}); later ones are not reported"

@@ -32,6 +32,22 @@ _DATA_DEPENDENT = {"DynamicOutputShapeException", "DataDependentOutputException"
 _OF_DTYPES = re.compile(r"expected scalar type|same dtype|must match.*dtype|dtype.*must match")
 """Messages of torch about incompatible dtypes."""
 
+_OF_INTEGERS = re.compile(
+    r"to be Long|be Long but|Long, Int;|LongTensor|int32(?:/| or )int64|a long tensor|must be long, int"
+    r"|scalar type Long but|not implemented for '(?:Float|Double)'"
+)
+"""Messages of torch about floating-point numbers where an operation takes integers."""
+
+_OF_FLOATS = re.compile(
+    r"could not infer output dtype|input dtype should be either floating point or complex"
+    r"|only support(?:s)? floating point and complex dtypes"
+)
+"""Messages of torch about integers where an operation takes floating-point numbers."""
+
+_FLOATS_HINT = "convert it with `.to(float32)`, or give a batch column a floating `dtype`"
+_FIRST_ARE_INTEGERS = frozenset({"embedding", "embedding_bag", "one_hot"})
+_INTEGERS_BEFORE_LAST = frozenset({"index_add", "index_copy", "scatter", "scatter_add", "scatter_reduce"})
+
 _COMBINATION = re.compile(r"received an invalid combination of arguments - got \((.*)\), but expected")
 _ALLOCATION = re.compile(
     r"can't allocate memory(?:.*tried to allocate (\d+) bytes)?|not enough memory|bad_alloc|out of memory", re.DOTALL
@@ -67,6 +83,12 @@ def explain(
         return LanguageError(message, "write it with a mask: `where(x > 0, x, 0)`", place, origin)
     message = _shapes(node, text, target, args) or torch_message(error)
     hint = error.hint if isinstance(error, OperandError) else _hint(message, target)
+    if _OF_FLOATS.search(message):
+        kinds = [dtype_name(value.dtype) for value in args if isinstance(value, Tensor)]
+        message = f"`{shown}` needs floating-point numbers, and its tensor is {kinds[0]}" if kinds else message
+        return LanguageError(message, _FLOATS_HINT, place, origin)
+    if hint is None and _OF_INTEGERS.search(message) and any(_is_floating(value) for value in args):
+        hint = _integers_hint(node)
     if not message.startswith(("shapes", "inner")):
         message = f"`{shown}`: {message}"
         tensors = [value for value in args if isinstance(value, Tensor)]
@@ -83,6 +105,25 @@ def explain(
         elif hint is None:
             hint = "use a smaller index" if isinstance(node, ast.Subscript) else "change its operands"
     return LanguageError(message, hint, place, origin)
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _integers_hint(node: ast.AST) -> str:
+    """Names the operand that should be integers, where it has a name."""
+    found: ast.AST = node
+    if isinstance(node, ast.Subscript):
+        found = node.slice
+    elif isinstance(node, ast.Call) and node.args:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        place = 0 if name in _FIRST_ARE_INTEGERS else -2 if name in _INTEGERS_BEFORE_LAST else -1
+        named = [word.value for word in node.keywords if word.arg in ("target", "index", "indices")]
+        found = named[0] if named else node.args[place if -place <= len(node.args) else 0]
+    if isinstance(found, ast.Name):
+        return f"`{found.id}` has to be integers: `{found.id}.to(int64)`, or `dtype: {{{found.id}: int64}}` in its data"
+    return "convert its floating-point operand: `y.to(int64)`, or `dtype: {y: int64}` in its data"
 
 
 def memory_message(error: BaseException) -> str | None:

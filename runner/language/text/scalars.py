@@ -296,6 +296,8 @@ class _Compiler:
                 [*self.extra, *FUNCTIONS],
                 "scalar functions are Python's `math`, and abs, min, max, round, int, float",
             )
+            if any(f"{name[:end]}.shape" in self.names for end, sign in enumerate(name) if sign == "."):
+                hint = f"compute it as a tensor: `init: {{expression: {source_of(node, self.text)}}}`"
             raise self.fault(node.func, f"`{name}` is not a scalar function", hint)
         if node.keywords:
             raise self.fault(node.keywords[0], f"`{name}` takes no argument by name", "write it by position")

@@ -79,9 +79,6 @@ def _obstacles(plan: Plan) -> Iterator[Obstacle]:
         if not isinstance(instruction, LoopEnd) and instruction.when is not None and _reads(plan, instruction.when):
             kind = "stop" if isinstance(instruction, Break) else "when"
             yield Obstacle(f"`{kind}` reads a tensor", instruction.config_path)
-    for column in plan.columns:
-        if column.shape is None:
-            yield Obstacle(f"`{column.name}` has another shape in each row", ("expression",))
 
 
 def _of_step(plan: Plan, action: Action) -> Iterator[Obstacle]:

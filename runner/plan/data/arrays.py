@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from runner.errors import did_you_mean, listing
@@ -38,6 +39,9 @@ _NPY_HEADER = (
     re.compile(r"""['"]shape['"]:\(((?:[0-9]{1,18}L?,)*(?:[0-9]{1,18}L?)?)\)"""),
 )
 """Patterns for the three entries of a header without spaces; numpy evaluates the header as Python code."""
+
+_TEXT_CODE = re.compile(r"[<>|=](?P<kind>[US])(?P<width>[0-9]{1,9})")
+_BYTES = {"U": 4, "S": 1}
 
 _NUMPY: Mapping[str, torch.dtype] = {
     "b1": torch.bool,
@@ -84,6 +88,14 @@ _TRUE = {"complex128": torch.complex128, "float8_e8m0fnu": torch.float8_e8m0fnu}
 
 
 @dataclass(frozen=True, slots=True)
+class TextCode:
+    """How an array of text is stored: each text has the same number of bytes, filled up with zeros."""
+
+    code: str  # numpy's, such as `<U5` or `|S5`
+    itemsize: int
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """The description of one array in a file."""
 
@@ -91,10 +103,11 @@ class Header:
     dtype: torch.dtype
     big_endian: bool = False
     fortran_order: bool = False
+    text: TextCode | None = None  # of an array of text, whose `dtype` means nothing
 
     @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * (self.dtype.itemsize if self.text is None else self.text.itemsize)
 
 
 def true_dtypes(metadata: Mapping[str, str]) -> dict[str, torch.dtype]:
@@ -177,8 +190,8 @@ def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
     Raises:
         FileFault: the stream ends early.
     """
-    buffer = bytearray(header.bytes)
-    view, filled = memoryview(buffer), 0
+    buffer = numpy.empty(header.bytes, dtype=numpy.uint8)  # zeros, as of a bytearray, would be written first
+    view, filled = buffer.data, 0
     while filled < len(buffer):
         count = stream.readinto(view[filled:])  # type: ignore[attr-defined]  # all streams used here have it
         if not count:
@@ -187,12 +200,12 @@ def read_values(header: Header, stream: IO[bytes], name: str) -> Tensor:
     return values_of(header, buffer)
 
 
-def values_of(header: Header, buffer: bytearray) -> Tensor:
+def values_of(header: Header, buffer: bytearray | NDArray[numpy.uint8]) -> Tensor:
     """The array of a header and its bytes; shares their memory if torch can use the layout."""
     if header.big_endian:
         width = header.dtype.itemsize // (2 if header.dtype.is_complex else 1)
         numpy.frombuffer(buffer, dtype=f"u{width}").byteswap(inplace=True)
-    if not buffer:
+    if not len(buffer):
         return torch.zeros(header.shape, dtype=header.dtype)
     if header.dtype == torch.bool:  # a file may have any byte, and torch needs 0 or 1
         return torch.frombuffer(buffer, dtype=torch.uint8).ne(0).reshape(header.shape)
@@ -218,13 +231,15 @@ def _npy_header(stream: IO[bytes], name: str) -> Header:
     code = kind[1]
     if code.endswith("O"):
         message = f"{name} holds Python objects, which would need pickle"
-        raise FileFault(message, "save numbers, for instance `array.astype(float)`")
-    dtype = _NUMPY.get(code[1:])
+        raise FileFault(message, "save numbers with `array.astype(float)`, or text with `array.astype(str)`")
+    of_text = _TEXT_CODE.fullmatch(code)
+    dtype = torch.uint8 if of_text else _NUMPY.get(code[1:])
     if dtype is None or code[0] not in "<>|=":
         raise FileFault(f"{name} holds values of the type {code}, which torch does not support", f"save {_NUMBERS}")
     shape = tuple(int(part) for part in lengths[1].replace("L", "").split(",") if part)
     _check_shape(shape, name)
-    return Header(shape, dtype, code[0] == ">", order[1] == "True")
+    words = None if of_text is None else TextCode(code, int(of_text["width"]) * _BYTES[of_text["kind"]])
+    return Header(shape, dtype, code[0] == ">", order[1] == "True", words)
 
 
 def _check_shape(shape: Sequence[int], name: str) -> None:

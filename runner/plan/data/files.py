@@ -17,12 +17,14 @@ from torch import Tensor
 from runner.errors import did_you_mean, listing
 from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
-from runner.plan.data.arrays import open_npy, open_npz, open_safetensors, read_values
+from runner.plan.data.arrays import Header, open_npy, open_npz, open_safetensors, read_values
 from runner.plan.data.casting import first_misfit, is_lossless
 from runner.plan.data.dtypes import WIDENED
 from runner.plan.data.sandbox import FileFault, locate, locate_all
+from runner.plan.data.tables.cells import Words
 from runner.plan.data.tables.columns import Columns
-from runner.plan.data.tables.conversions import PLAINLY, Reading, unknown_class
+from runner.plan.data.tables.conversions import PLAINLY, Conversion, Reading, unknown_class
+from runner.plan.data.tables.dates import moved_date
 from runner.plan.data.tables.header import DELIMITERS
 from runner.plan.data.tables.parquet import (
     Part,
@@ -37,6 +39,7 @@ from runner.plan.data.tables.parquet import (
 from runner.plan.data.tables.text_cache import read_selection, selection_of, text_names, text_read_once
 from runner.plan.data.tables.text_selection import TextColumns, as_tensor, placed
 from runner.plan.data.tables.text_table import place_in_text
+from runner.plan.data.text_arrays import class_numbers, entry_fault, shape_of_classes, words_of_array
 from runner.plan.memory import machine_memory
 
 __all__ = [
@@ -67,7 +70,7 @@ class ArrayFile:
     path: Path  # with links resolved
     key: str | None  # the array in a `.npz` or `.safetensors` file
     columns: Columns  # the columns of a table, without globs
-    reading: Reading = PLAINLY  # how a table is read
+    reading: Reading = PLAINLY  # how a table is read, or the classes of an array
     more: tuple[Path, ...] = ()  # further files of a table, whose rows follow
 
     @property
@@ -85,6 +88,28 @@ class ArrayFile:
     @property
     def is_table(self) -> bool:
         return self.is_text or self.suffix == ".parquet"
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the entries of an array in a file that is no table are classes."""
+        return not self.is_table and bool(self.reading.conversions)
+
+    @property
+    def column(self) -> str:
+        """The name of an array in a file that is no table, for its classes."""
+        return self.reading.conversions[0][0] if self.has_classes else self.key or self.path.name
+
+    @property
+    def has_dates(self) -> bool:
+        return any(conversion.unit is not None for _, conversion in self.reading.conversions)
+
+    def conversions(self) -> list[Conversion]:
+        """The conversion of each column of a table."""
+        if self.is_text:
+            names = selection_of(self.paths, self.columns, self.reading).chosen
+        else:
+            names = names_in_parquet(self.paths, self.columns)
+        return [self.reading.of(name) for name in names]
 
     @property
     def name(self) -> str:
@@ -157,8 +182,11 @@ def describe(array: ArrayFile, limit: int | None = None) -> tuple[tuple[int, ...
     """
     limit = machine_memory() if limit is None else limit
     if array.suffix in _OPENERS:
-        with _OPENERS[array.suffix](array.path, array.key) as (header, _):
-            shape, dtype = header.shape, header.dtype
+        header = header_of(array)
+        shape, dtype = header.shape, header.dtype
+        if header.text is not None or array.has_classes:
+            _check_size(array, header.bytes, limit)
+            shape, dtype = shape_of_classes(header, array.reading.of(array.column), array.name)
     elif array.is_text:
         numbers = _read_text(array, limit)
         shape, dtype = numbers.shape, numbers.torch_dtype
@@ -178,6 +206,8 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
     if array.suffix in _OPENERS:
         with _OPENERS[array.suffix](array.path, array.key) as (header, stream):
             _check_size(array, header.bytes, limit)
+            if header.text is not None or array.has_classes:
+                return class_numbers(header, stream, array.name, array.reading, array.column)
             tensor = read_values(header, stream, array.name)
     elif array.is_text:
         tensor = as_tensor(_read_text(array, limit))
@@ -186,6 +216,23 @@ def read(array: ArrayFile, limit: int | None = None) -> Tensor:
         _check_size(array, math.prod(shape) * dtype.itemsize, limit)
         tensor = read_parquet(array.paths, array.columns, array.reading)
     return widened(tensor, array.name)
+
+
+def header_of(array: ArrayFile) -> Header:
+    """The header of an array in a file that is no table. Raises as `describe`."""
+    with _OPENERS[array.suffix](array.path, array.key) as (header, _):
+        return header
+
+
+def array_words(array: ArrayFile, limit: int | None = None) -> Words:
+    """The entries of an array in a file that is no table, as texts.
+
+    Raises:
+        FileFault: as `describe`, or it holds neither text nor integers.
+    """
+    with _OPENERS[array.suffix](array.path, array.key) as (header, stream):
+        _check_size(array, header.bytes, machine_memory() if limit is None else limit)
+        return words_of_array(header, stream, array.name)
 
 
 def groups_of(array: ArrayFile) -> tuple[int, ...]:
@@ -215,7 +262,12 @@ def cast(
     """
     found = first_misfit(values, dtype)
     if found is None:
-        return values.to(dtype)
+        rounded = moved_date(values, dtype, array.conversions()) if array.has_dates else None
+        if rounded is None:
+            return values.to(dtype)
+        index, message = rounded
+        place = _located(array, (index[0] if rows is None else rows[index[0]], *index[1:]), "a date")
+        raise CastFault(f"{place}, {message}", "declare it float64 under `dtype`")
     index, value, reason = found
     if rows is not None:
         index = (rows[index[0]], *index[1:])
@@ -248,6 +300,8 @@ def _located(array: ArrayFile, index: Sequence[int], shown: str) -> str:
 def unknown_class_at(array: ArrayFile, column: str, row: int, word: str) -> FileFault:
     """The fault of a text that is not one of the classes of a column, by its row in all files."""
     fault = unknown_class(row, word, column, array.reading.of(column))
+    if not array.is_table:
+        return entry_fault(fault, word, array.name)
     if array.is_text:
         return placed(fault, column, selection_of(array.paths, array.columns, array.reading))
     file, row = _file_of(array, row)
@@ -287,18 +341,25 @@ def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -
     """
     if array.is_text:
         numbers = _read_text(array, machine_memory() if limit is None else limit)
-        if any(first_misfit(values, dtype) is not None for values in numbers.tensors()):
+        if array.has_dates or any(first_misfit(values, dtype) is not None for values in numbers.tensors()):
             cast(as_tensor(numbers), dtype, array)  # finds the first one by row
         return
     if size_of(array) > SCAN_BYTES:
         return
     if array.suffix == ".parquet":
-        if may_misfit(array.paths, array.columns, array.reading, dtype):
+        if array.has_dates:
+            for group in range(len(groups_of(array))):
+                start = sum(groups_of(array)[:group])
+                values = read_group(array, group)
+                cast(values, dtype, array, range(start, start + len(values)))
+        elif may_misfit(array.paths, array.columns, array.reading, dtype):
             for part in parquet_parts(array.paths, array.columns, array.reading):
                 check_part(part, dtype)
         return
     shape, kind = describe(array, sys.maxsize)
-    if not is_lossless(kind, dtype) and math.prod(shape) * kind.itemsize <= min(SCAN_BYTES, limit or SCAN_BYTES):
+    if (array.has_classes or not is_lossless(kind, dtype)) and math.prod(shape) * kind.itemsize <= min(
+        SCAN_BYTES, limit or SCAN_BYTES
+    ):
         cast(read(array, limit), dtype, array)
 
 

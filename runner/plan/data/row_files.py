@@ -27,11 +27,11 @@ MAPPED_BYTES = 64 << 20
 
 
 def has_rows(array: ArrayFile) -> bool:
-    """Whether the rows of an array are contiguous in its file."""
-    if array.suffix not in _OPENERS:
+    """Whether the rows of an array are contiguous in its file, and are read as they are."""
+    if array.suffix not in _OPENERS or array.has_classes:
         return False
     with _OPENERS[array.suffix](array.path, array.key) as (header, _):
-        return header.bytes > 0 and not (header.fortran_order and len(header.shape) > 1)
+        return header.bytes > 0 and header.text is None and not (header.fortran_order and len(header.shape) > 1)
 
 
 class Rows:

@@ -105,7 +105,7 @@ def locate_all(text: str, folder: Path, allowed: Iterable[Path] = ()) -> tuple[P
         raise FileFault(f"`{text}` is outside the folders that this config may read", hint)
     names = _matching(beside, written.name, text)
     if not names:
-        raise FileFault(f"the glob `{text}` matches no file", "write a glob such as `part-*.csv`")
+        raise FileFault(f"the glob `{text}` matches no file", _beside(beside, written.suffix))
     return tuple(locate(str(written.parent / name), folder, allowed) for name in names)
 
 
@@ -152,14 +152,26 @@ def open_ordinary(path: Path) -> BufferedReader:
 
 
 def _nearest_name(path: Path) -> str:
-    folder = path.parent
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for _, entry in zip(range(_LISTED), entries, strict=False)]
-    except OSError:
+    folder, names = path.parent, _names_in(path.parent)
+    if names is None:
         return f"there is no folder {folder}"
     otherwise = f"{folder} holds {listing(sorted(names), 6)}" if names else f"{folder} is empty"
     return did_you_mean(path.name, names, otherwise) or otherwise
+
+
+def _beside(folder: Path, suffix: str) -> str:
+    """The files of a type in a folder, for a glob that matches none."""
+    names = sorted(name for name in _names_in(folder) or () if name.endswith(suffix))
+    return f"its folder has {listing(names, 6)}" if names else f"its folder has no `{suffix}` file"
+
+
+def _names_in(folder: Path) -> list[str] | None:
+    """The names of some entries of a folder; None if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for _, entry in zip(range(_LISTED), entries, strict=False)]
+    except OSError:
+        return None
 
 
 def _reason(error: OSError) -> str:

@@ -16,16 +16,16 @@ from runner.language.dtypes import dtype_name
 from runner.language.inference.inference import readable_bytes
 from runner.language.text.arithmetic import Scalar
 from runner.plan.data.dtypes import default_of_kind
-from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of, open_array
+from runner.plan.data.files import ArrayFile, FileFault, check_cast, describe, groups_of
 from runner.plan.data.reading.fits import check_classes
-from runner.plan.data.reading.source_tables import SourceTable, dialect_of, source_table
+from runner.plan.data.reading.source_tables import SourceTable, open_column, source_table
 from runner.plan.data.row_files import has_rows
 from runner.plan.data.selection.of_source import select_source
 from runner.plan.data.selection.planning import ClassCount, columns_named
 from runner.plan.data.selection.selected_rows import check_selected
 from runner.plan.data.selection.selection import Selection
 from runner.plan.data.tables.columns import names_in
-from runner.plan.data.tables.conversions import Reading
+from runner.plan.data.text_arrays import TextFault
 from runner.plan.scalars import integer
 from runner.text import counted
 
@@ -35,7 +35,6 @@ STREAMED_FROM = 1 / 4
 MOST_STORED = 1 << 17
 """A streamed source of `.npy` or `.safetensors` files with more samples computes its shuffled order."""
 
-_KEYED = (".npz", ".safetensors")
 _IN_PARTS = (".npy", ".safetensors", ".parquet")
 _TEXT = (".csv", ".tsv")
 _READ_WHOLE = (*_TEXT, ".npz")
@@ -306,8 +305,10 @@ def _column(
         array = _open(batch_name, declared, table, folder, context.allowed)
         shape, kind = describe(array, _ANY_SIZE if array.suffix in _IN_PARTS else context.memory)
     except FileFault as fault:
-        about_column = fault.about_columns or f"no array `{spec}`" in fault.message
-        raise PlacedFault(at if about_column else where, fault.message, fault.hint) from fault
+        of_text = isinstance(fault, TextFault)
+        about_column = of_text or fault.about_columns or f"no array `{spec}`" in fault.message
+        hint = f"write `classes: {{{batch_name}: sorted}}` to number its texts" if of_text else None
+        raise PlacedFault(at if about_column else where, fault.message, hint or fault.hint) from fault
     if not shape:
         message = f"{array.name} is one number, and a batch column has an entry for each sample"
         raise PlacedFault(at, message, "use an array, or declare a constant")
@@ -317,12 +318,13 @@ def _column(
         if kind.is_complex and not dtype.is_complex:
             message = f"{array.name} is {dtype_name(kind)}, and {dtype_name(dtype)} would lose its imaginary part"
             raise PlacedFault((*path, "dtype", batch_name), message, "write a complex dtype")
-    dtype_path = (*path, "dtype", batch_name) if batch_name in declared.dtype else at
+    written: ConfigPath = (*path, "dtype", batch_name)  # `apply` declares the dtypes of the run, which no file writes
+    dtype_path = at if context.faults.document.node(written) is None else written
     if declared.select is None:
         try:
             check_cast(array, dtype, context.memory)
         except FileFault as fault:
-            raise PlacedFault(dtype_path, fault.message, fault.hint) from fault
+            raise PlacedFault(at if fault.about_columns else dtype_path, fault.message, fault.hint) from fault
     read_bytes = math.prod(shape[1:]) * _reading_bytes(array, kind, dtype)
     taken = () if table is None else table.taken.get(batch_name, ())
     return BatchColumn(batch_name, array, shape[1:], dtype, at, dtype_path, read_bytes, taken), shape[0]
@@ -338,19 +340,6 @@ def _reading_bytes(array: ArrayFile, kind: torch.dtype, dtype: torch.dtype) -> i
 def _open(
     batch_name: str, declared: DataDeclaration, table: SourceTable | None, folder: Path, allowed: tuple[Path, ...]
 ) -> ArrayFile:
-    spec, file = declared.columns[batch_name], declared.file
     if table is not None:
-        reading = table.reading(batch_name, declared.dtype.get(batch_name))
-        return replace(table.array, columns=table.columns[batch_name], reading=reading)
-    if file is None:
-        if not isinstance(spec, str):
-            raise FileFault("these columns name no file", "write `file:` next to `columns:`")
-        return open_array(spec, folder, allowed, reading=Reading(dialect_of(declared)))
-    suffix = Path(file).suffix.lower()
-    if suffix in _KEYED:
-        if not isinstance(spec, str):
-            raise FileFault(f"a `{suffix}` file has arrays, not columns to stack", "name one array", about_columns=True)
-        return open_array(f"{file}#{spec}", folder, allowed)
-    if suffix == ".npy":
-        raise FileFault("a `.npy` file has no columns", f"leave `file` out, and write `x: {file}` under `columns:`")
-    return open_array(file, folder, allowed, spec)
+        return table.array_of(batch_name, table.reading(batch_name, declared.dtype.get(batch_name)))
+    return open_column(batch_name, declared, folder, allowed)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from runner.config import Config, Limits, loads
 from runner.config.run_paths import CONFIG_FILE
-from runner.errors import ConfigError
+from runner.errors import ConfigError, Problem
 from runner.faults import Faults, PlacedFault
 from runner.language.dtypes import dtype_name
 from runner.plan.data.arrays import safetensors_contents
@@ -88,20 +88,20 @@ def _check_like(tensor: TensorPlan, value: Tensor) -> None:
         raise PlacedFault(tensor.path, message, "rename it to compute it from this data", key=True)
 
 
-def with_fits(config: Config, allowed: Iterable[Path], memory: int) -> Config:
-    """The config with what its sources take from their rows: classes, and numbers for missing ones.
+def with_fits(config: Config, allowed: Iterable[Path], memory: int) -> tuple[Config, list[Problem]]:
+    """The config with what its sources take from their rows, classes and numbers for missing ones; and warnings.
 
     Raises:
         ConfigError: a source cannot be read, or has nothing to take them from.
     """
     if not config.data:
-        return config
+        return config, []
     faults = Faults(config.document)
     scalars = scalar_constants(config, Faults(config.document))  # without those that count classes; reported later
     recorded = _fits_of_run(config, allowed)
     config = fits_of_sources(config, scalars, faults, allowed, memory, recorded)
     faults.stop()
-    return config
+    return config, faults.warnings
 
 
 def _fits_of_run(config: Config, allowed: Iterable[Path]) -> Mapping[tuple[str, str], Any]:

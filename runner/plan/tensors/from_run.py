@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -83,7 +84,7 @@ def plan_from_run(
     own = tuple(name for name in parameters if name not in headers)
     unused = tuple(name for name in headers if name not in parameters)
     if declared.at == LAST and weights.checkpoint is not None and weights.directory is not None:
-        kept, ended = weights.checkpoint.get("row"), rows_of(weights.directory)
+        kept, ended = _rows_until(weights.checkpoint), rows_of(weights.directory)
         if ended is not None and kept != ended:
             message = f"{weights.name} is the state that the run kept after {kept} of its {ended} rows"
             faults.warn(path, message, "for the state at the end, put a `checkpoint` step there and name its tag")
@@ -97,6 +98,20 @@ def plan_from_run(
     loaded = {name: replace(parameters[name], init=_loaded(weights, name, path)) for name in taken}
     plan = FromRunPlan(weights, declared.at or "last", declared.optimizer, taken, own, unused)
     return plan, MappingProxyType({name: loaded.get(name, tensor) for name, tensor in tensors.items()})
+
+
+def _rows_until(checkpoint: Mapping[str, Any]) -> int | None:
+    """The rows until a state, with those that wait for the end of their loop."""
+    row = checkpoint.get("row")
+    match checkpoint:
+        case {"state": {"mapping": [*pairs]}}:
+            waiting = next((pair[1] for pair in pairs if isinstance(pair, list) and pair[:1] == ["last"]), None)
+        case _:
+            waiting = None
+    match waiting:
+        case {"list": [*rows]} if isinstance(row, int):
+            return row + len(rows)
+    return row
 
 
 def from_run_path(config: Config, field: str) -> Path:

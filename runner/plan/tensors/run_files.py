@@ -125,7 +125,7 @@ def _of_checkpoint(run: Folder, directory: Path, name: str, at: str, optimizer: 
         tags = []
     field = "optimizer" if optimizer and at in _FILES else "at"
     if at == LAST:
-        why = "only a last loop that reaches its count leaves a state, unless `log: {weights: false}`"
+        why = "a run keeps its state when its last loop ends, unless `log: {weights: false}`"
         raise FileFault(f"{name} kept no state", f"name a checkpoint under `at`; {why}", field=field)
     found = [tag for tag in (LAST, *tags) if not tag.isdigit()]
     hint = did_you_mean(at, found, f"it has {listing(dict.fromkeys(found))}")

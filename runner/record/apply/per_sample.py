@@ -38,7 +38,9 @@ def check_per_sample(model: Model, names: Sequence[str], batch: Mapping[str, Ten
         if not fits or (other is not first and second is not None and second[:1] != (length + 1,)):
             shown = f"shape {list(shape)}" if shape else "one value"
             message = f"`{name}` has {shown} for a batch of {length}, not an entry for each sample"
-            raise UsageError(Problem(message, f"name another value: {listing(model.values)}"))
+            named = [each for each in model.values if each != name and _is_per_sample(model, each, batch)]
+            hint = f"name another value: {listing(named)}" if named else "name another value in the expression"
+            raise UsageError(Problem(message, hint))
     nodes, others = list(first.nodes), list(other.nodes)
     pooling = Pooling(nodes, batch, twins(nodes, others) if other is not first else None)
     states = {name: pooling.of(value) for name, value in zip(wanted, first.results, strict=True)}
@@ -50,6 +52,18 @@ def check_per_sample(model: Model, names: Sequence[str], batch: Mapping[str, Ten
         if model.compiled((name,), batch).computation.random:
             hint = "write `dropout(h, 0.1, training)`, which does nothing here"
             warn(Problem(f"`{name}` draws random numbers although `training` is false", hint))
+
+
+def _is_per_sample(model: Model, name: str, batch: Mapping[str, Tensor]) -> bool:
+    """Whether a value has an entry for each sample of a batch, as far as its shape says."""
+    columns = {column: batch[column] for column in model.columns_of([name]) if column in batch}
+    if not columns or len(columns) < len(model.columns_of([name])):
+        return False
+    try:
+        shape = model.compiled((name,), columns).computation.outputs[0].shape
+    except (ConfigError, UsageError):
+        return False
+    return shape is None or shape[:1] == (len(next(iter(batch.values()))),)
 
 
 def _is_drawn(state: State) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,18 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.config import Config
+from runner.config import Config, DataDeclaration
 from runner.engine.data.samples import ColumnFault, open_samples
-from runner.errors import Problem, RunError, UsageError, did_you_mean, listing
-from runner.faults import Faults
+from runner.errors import ConfigError, Problem, RunError, UsageError, did_you_mean, listing
+from runner.faults import Faults, PlacedFault
 from runner.language.dtypes import DTYPES, dtype_name
 from runner.plan.data.files import CastFault, FileFault, cast, table_names
 from runner.plan.data.row_files import has_rows
+from runner.plan.data.selection.selection import all_rows
 from runner.plan.data.sources import BatchColumn, SourcePlan, plan_sources
 from runner.plan.data.tables.columns import chosen_of, names_in
 from runner.plan.data.tables.parquet import parquet_blocks
 from runner.record.apply.columns import SourcesOfRun
-from runner.record.apply.copying import text_to_copy
+from runner.record.apply.hints import for_a_file
+from runner.record.apply.text_samples import rows_about, text_columns_of, text_sample_blocks
 
 BLOCK_ROWS = 1 << 16
 """The most rows in a block."""
@@ -111,12 +114,7 @@ def plan_samples(
         **{key: _kept(entries, declared.columns, wanted) for key in _OF_COLUMNS if (entries := getattr(declared, key))},
     }
     faults = Faults(config.document)
-    scalars: dict[str, Any] = {}
-    planned = plan_sources(
-        {source: declared.model_copy(update=changes)}, scalars, DTYPES[config.dtype], faults, folders, memory
-    )
-    faults.stop()
-    found = planned[source]
+    found = _planned(source, declared.model_copy(update=changes), run, config, faults, folders, memory)
     for column in found.columns:
         known = run.columns.get(column.name)
         if known is not None and known.shape != column.shape:
@@ -125,6 +123,31 @@ def plan_samples(
     faults.stop()
     arrays = [column.array for column in found.columns]
     return replace(found, streams=bool(found.row_groups) or all(map(has_rows, arrays)))
+
+
+def _planned(
+    source: str,
+    declared: DataDeclaration,
+    run: SourcesOfRun,
+    config: Config,
+    faults: Faults,
+    folders: Sequence[Path],
+    memory: int,
+) -> SourcePlan:
+    allowed = [*map(Path, config.document.sandbox.folders), *folders]
+    try:
+        columns = text_columns_of(source, declared, run.columns, config.document, allowed)
+    except PlacedFault as fault:
+        hint = for_a_file(fault.hint, source)
+        raise ConfigError(config.document.problem(fault.path, fault.message, hint, key=fault.key)) from fault
+    if columns is not None:
+        rows = rows_about(columns[0].array)
+        return SourcePlan(source, columns, all_rows(rows), rows, False, False, (), False)
+    scalars: dict[str, Any] = {}
+    planned = plan_sources({source: declared}, scalars, DTYPES[config.dtype], faults, folders, memory)
+    faults.problems[:] = [replace(each, hint=for_a_file(each.hint, source)) for each in faults.problems]
+    faults.stop()
+    return planned[source]
 
 
 _OF_COLUMNS = ("classes", "one_hot", "fill", "dates")
@@ -146,7 +169,7 @@ def check_copies(source: SourcePlan, others: Sequence[str]) -> None:
         if others and not _is_one_table(source):
             raise FileFault(f"{array.name} is not a table", "copy columns of a .csv, .tsv or .parquet file")
         if others:
-            chosen_of(tuple(others), table_names(array), array.path.name)
+            chosen_of(tuple(others), table_names(array, sys.maxsize), array.path.name)
     except FileFault as fault:
         raise UsageError(Problem(fault.message, fault.hint)) from fault
 
@@ -167,7 +190,8 @@ def blocks_of(config: Config, source: SourcePlan, others: Sequence[str]) -> Iter
         yield from _blocks(source, others)
     except FileFault as fault:
         path = fault.path if isinstance(fault, ColumnFault) else source.path
-        raise RunError(config.document.problem(path, fault.message, fault.hint, key=path == source.path)) from fault
+        hint = for_a_file(fault.hint, source.name)
+        raise RunError(config.document.problem(path, fault.message, hint, key=path == source.path)) from fault
 
 
 def whole_batches(blocks: Iterable[Block], size: int) -> Iterator[Block]:
@@ -215,11 +239,14 @@ def _blocks(source: SourcePlan, others: Sequence[str]) -> Iterator[Block]:
             yield Block(columns, copied if others else None)
             start += len(tensors[0])
         return
-    copies = text_to_copy(array, others) if others else None
+    if array.is_text:
+        for block in text_sample_blocks(source.columns, others):
+            pairs = zip(source.columns, block.values, strict=True)
+            yield Block({column.name: _cast(value, column, block.start) for column, value in pairs}, block.others)
+        return
     samples = open_samples(source)
     for start in range(0, source.samples, BLOCK_ROWS):
-        end = min(start + BLOCK_ROWS, source.samples)
-        yield Block(samples.between(start, end), None if copies is None else copies.slice(start, end - start))
+        yield Block(samples.between(start, min(start + BLOCK_ROWS, source.samples)), None)
 
 
 def _cast(values: Tensor, column: BatchColumn, start: int) -> Tensor:

@@ -171,6 +171,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def position_of(content: Mapping[str, Any]) -> int:
+    """The position in the program of a checkpoint that `read_checkpoint` returned; 0 if it has none."""
+    match content.get("state"):
+        case {"mapping": [*pairs]}:
+            return next(
+                (value for key, value in filter(_is_pair, pairs) if key == "position" and type(value) is int), 0
+            )
+    return 0
+
+
 def _read(directory: Path, name: str, limit: int) -> bytes:
     """The content of a file in the run's checkpoint folder, which must be a regular file."""
     with Folder(directory) as run, run.folder(CHECKPOINTS_FOLDER) as folder:

@@ -18,7 +18,7 @@ from runner.plan.program.last_loop import LastLoop, last_loop
 from runner.plan.tensors.run_files import CHECKPOINTS_FOLDER, LAST
 from runner.record.checkpoints.config_fields import config_fields, difference
 from runner.record.checkpoints.fitted import load_fitted
-from runner.record.checkpoints.store import read_checkpoint
+from runner.record.checkpoints.store import position_of, read_checkpoint
 from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming.stopped import changed_data, config_of, recorded_folders, resume_stopped
@@ -86,7 +86,10 @@ def lengthen(
         message = f"`{field}` gives the last loop {now:,} iterations, and {run.path} has {loop.times:,}"
         raise UsageError(Problem(message, "write a larger count"))
     checkpoint = _kept_state(run, before)
-    rows = read_checkpoint(checkpoint)["row"]
+    kept = read_checkpoint(checkpoint)
+    if position_of(kept) > loop.end:
+        raise _ended_early(run)
+    rows = kept["row"]
     if rows > len(run):
         raise RunError(Problem(f"{run.path} has fewer rows than its kept state", "restore the run from a backup"))
     return Longer(plan, Earlier(run, rows, checkpoint, field, changed_data(plan, run, allow_changed_data)))
@@ -173,8 +176,12 @@ def _kept_state(run: Run, config: Config) -> Path:
         found = False
     if not found:
         if config.log.weights:
-            message = f"the last loop of {run.path} ended before its count, so a larger count changes nothing"
-            raise RunError(Problem(message, _OTHERWISE))
+            raise _ended_early(run)
         why = "its config says `log: {weights: false}`"
         raise RunError(Problem(f"{run.path} kept no state from which its last loop could go on: {why}", _AGAIN))
     return run.path / CHECKPOINTS_FOLDER / name
+
+
+def _ended_early(run: Run) -> RunError:
+    message = f"the last loop of {run.path} ended before its count, so a larger count changes nothing"
+    return RunError(Problem(message, _OTHERWISE))

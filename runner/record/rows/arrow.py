@@ -128,6 +128,8 @@ def table_of(batch: Batch, columns: Sequence[StoredColumn], schema: pyarrow.Sche
         _strings(batch.paths),
         _integers(batch.iterations),
     ]
+    if batch.runs > 1:
+        arrays = [pyarrow.concat_arrays([each] * batch.runs) for each in arrays]
     for stored, packed in zip(columns, batch.columns, strict=True):
         arrays.extend(_WRITERS[stored.layout](schema.field(len(arrays)).type, stored, packed))
     return pyarrow.Table.from_arrays(arrays, schema=schema)

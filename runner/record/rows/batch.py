@@ -45,6 +45,7 @@ class Batch:
     iterations: Sequence[int]
     columns: Sequence[Packed]
     bytes: int  # in memory
+    runs: int = 1  # the columns are of that many runs, one after another, whose other fields are these
 
 
 def pack(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequence[Tensor]) -> Batch:

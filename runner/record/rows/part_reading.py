@@ -42,6 +42,33 @@ class Part:
         with _opened(self.directory, self.name) as file:
             return convert(file.read(columns=names).slice(0, self.rows))
 
+    def pieces(
+        self, wanted: Sequence[int], names: list[str], at_a_time: int
+    ) -> Iterator[tuple[list[int], pyarrow.Table]]:
+        """Yield some rows of some columns, in tables, each with the rows it has; decodes no row long after the last.
+
+        Args:
+            wanted: rows of the part, from 0, in ascending order.
+            at_a_time: how many rows to decode at a time.
+        Raises:
+            RunError: the part is damaged.
+        """
+        import pyarrow
+
+        with _opened(self.directory, self.name) as file:
+            start, left = 0, [row for row in wanted if row < self.rows]
+            batches = file.iter_batches(at_a_time, columns=names, use_threads=False)
+            while left:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                found = [row for row in left if row < start + len(batch)]
+                if found:
+                    left = left[len(found) :]
+                    table = pyarrow.Table.from_batches([batch])
+                    yield found, pyarrow.concat_tables([table.slice(row - start, 1) for row in found])
+                start += len(batch)
+
 
 def parts_of(directory: Path) -> list[Part]:
     """The parts of a run, in the order of their rows.

@@ -41,7 +41,15 @@ def stacked_of(table: pyarrow.Table, column: Column) -> tuple[Tensor, Tensor]:
 
 def present_of(table: pyarrow.Table, name: str) -> Tensor:
     """Which rows have a value of a column: bool `(rows,)`."""
-    return _cat([_elements(chunk.is_valid(), torch.bool) for chunk in table.column(name).chunks], torch.bool)
+    return _cat([_valid(chunk) for chunk in table.column(name).chunks], torch.bool)
+
+
+def _valid(chunk: pyarrow.Array) -> Tensor:
+    """Which elements are not null, without `is_valid`, which imports pyarrow.compute."""
+    if not chunk.null_count:
+        return torch.ones(len(chunk), dtype=torch.bool)
+    storage = getattr(chunk, "storage", chunk)
+    return _bits(storage.buffers()[0], storage.offset, len(storage))
 
 
 def _scalars(stored: StoredColumn, chunk: pyarrow.Array) -> Tensor:
@@ -96,10 +104,12 @@ def _elements(array: pyarrow.Array, dtype: torch.dtype) -> Tensor:
     data = array.buffers()[1]
     if dtype != torch.bool:
         return _copied(data, array.offset * dtype.itemsize, len(array) * dtype.itemsize, dtype)
-    if data is None:
-        return torch.zeros(0, dtype=torch.bool)
+    return torch.zeros(0, dtype=torch.bool) if data is None else _bits(data, array.offset, len(array))
+
+
+def _bits(data: pyarrow.Buffer, offset: int, length: int) -> Tensor:
     bits = numpy.unpackbits(numpy.frombuffer(data, dtype=numpy.uint8), bitorder="little")
-    return torch.from_numpy(bits[array.offset : array.offset + len(array)].astype(bool))
+    return torch.from_numpy(bits[offset : offset + length].astype(bool))
 
 
 def _copied(data: pyarrow.Buffer | None, start: int, length: int, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from runner.sweep.executors.executor import Event, Executor
 from runner.sweep.executors.here import Here
@@ -15,12 +15,15 @@ class Lanes:
     """Gives points to this process or to a pool.
 
     A single chunk runs here, because a new process takes seconds to import torch. Several run in the pool.
+
+    Args:
+        here: runs chunks in this process; None if each has to run in a process that can be ended.
     """
 
-    def __init__(self, grouping: Grouping, here: Callable[[Callable[[], int]], Here], pool: Executor) -> None:
+    def __init__(self, grouping: Grouping, here: Here | None, pool: Executor) -> None:
         self._grouping = grouping
         self._pool = pool
-        self._here = here(pool.take_number)
+        self._here = here
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
         """Run points, and yield what happens to them.
@@ -30,7 +33,7 @@ class Lanes:
         """
         grouped = self._grouping.grouped(tasks)
         stacked = [task for task in grouped if task.chunk]
-        if self._grouping.jobs == 1 or len({task.chunk for task in stacked}) == 1:
+        if self._here is not None and (self._grouping.jobs == 1 or len({task.chunk for task in stacked}) == 1):
             yield from self._here.run(stacked)
             grouped = grouped[len(stacked) :]
         if grouped:

@@ -23,6 +23,7 @@ from pathlib import Path
 import runner
 from runner.sweep.executors.executor import Begun, Event
 from runner.sweep.executors.settings import Settings
+from runner.sweep.lanes.grouping import DIED, LATE
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.task import Task
 
@@ -188,8 +189,8 @@ class Processes:
         _end(worker, STOP_SECONDS)
         tasks, running = worker.tasks, worker.running
         if any(task.chunk for task in tasks.values()):  # which lane has ended it is not known: each runs alone
-            reason = "its lanes ended their process"
-            self._waiting.extend(replace(task, chunk=0, alone=reason) for task in tasks.values())
+            alone = DIED if reason is None else LATE
+            self._waiting.extend(replace(task, chunk=0, alone=alone) for task in tasks.values())
             worker.tasks = {}
             return
         if running is None and tasks:  # it died before it began: do not try for ever

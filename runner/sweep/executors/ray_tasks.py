@@ -9,6 +9,8 @@ import importlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from runner.errors import Problem, UsageError
 from runner.sweep.executors.executor import Event
 from runner.sweep.executors.settings import Settings
 from runner.sweep.executors.work import run_tasks
+from runner.sweep.lanes.grouping import DIED, Grouping
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.task import Task
 
@@ -29,13 +32,16 @@ class RayTasks:
     """A Ray cluster that runs points.
 
     Args:
+        grouping: decides which points are lanes; the lanes of one computation are one task of the cluster.
         first: the number of the first chunk; part files are named after chunks.
         address: `auto`, `HOST:PORT`, or None for a cluster on this machine alone.
     Raises:
         UsageError: Ray is not installed, or the cluster cannot be reached.
     """
 
-    def __init__(self, directory: Path, settings: Settings, *, first: int, address: str | None) -> None:
+    def __init__(
+        self, directory: Path, settings: Settings, grouping: Grouping, *, first: int, address: str | None
+    ) -> None:
         self._ray = _import_ray()
         self._directory = directory.resolve()
         self._settings = settings
@@ -44,6 +50,7 @@ class RayTasks:
         self._flying: dict[Any, list[Task]] = {}
         _connect(self._ray, address)
         self._remote = self._ray.remote(max_retries=0)(_run_chunk)
+        self._grouping = grouping
         self._slots = max(1, IN_FLIGHT * int(self._ray.cluster_resources().get("CPU", 1)))
 
     def take_number(self) -> int:
@@ -57,8 +64,13 @@ class RayTasks:
         Raises:
             OSError: a node cannot write.
         """
+        self._grouping.jobs = self._slots
+        grouped = self._grouping.grouped(tasks)
         size = max(1, min(CHUNK_POINTS, -(-len(tasks) // self._slots)))
-        self._waiting.extend(list(tasks[start : start + size]) for start in range(0, len(tasks), size))
+        for chunk, points in groupby(grouped, key=lambda task: task.chunk):
+            together = list(points)
+            most = len(together) if chunk else size
+            self._waiting.extend(together[start : start + most] for start in range(0, len(together), most))
         while self._waiting or self._flying:
             while self._waiting and len(self._flying) < self._slots:
                 self._submit(self._waiting.popleft())
@@ -91,7 +103,8 @@ class RayTasks:
     def _crashed(self, tasks: list[Task], error: Exception) -> list[Outcome]:
         """A process of the cluster has died: run the points of its chunk one by one, to find the one that fails."""
         if len(tasks) > 1:
-            self._waiting.extendleft([task] for task in reversed(tasks))
+            alone = DIED if tasks[0].chunk else tasks[0].alone
+            self._waiting.extendleft([replace(task, chunk=0, alone=alone)] for task in reversed(tasks))
             return []
         (task,) = tasks
         reason = f"its process died: {type(error).__name__}"

@@ -52,5 +52,5 @@ def _run_lanes(work: Work, tasks: Sequence[Task], files: PartFiles, stopping: Ca
     except Stopped:
         return []
     if found.rows is not None and found.weights is not None:
-        files.add_block(found.outcomes, found.columns, found.rows, found.weights)
+        files.add_block(found.outcomes, found.columns, found.rows, found.weights, found.states)
     return list(found.alone)

@@ -11,13 +11,14 @@ from runner.errors import ConfigError, SteprunError
 from runner.plan import PlanLimits, compile
 from runner.plan.checks.stackable import unstackable
 from runner.plan.plan import Plan
+from runner.sweep.lanes.literals import Literals
 from runner.sweep.lanes.varying import Varying, varying
 from runner.sweep.points.task import Task
 
 FEWEST = 4
 """The fewest points that are worth a chunk: two of its lanes also run alone, for comparison."""
 
-TOUCHED_BYTES = 16 << 20
+TOUCHED_BYTES = 32 << 20
 """Bytes that a step of a chunk touches at most; with more lanes the memory is read from outside the cache."""
 
 SPLIT_BYTES = 2 << 20
@@ -29,10 +30,12 @@ ROWS_BYTES = 64 << 20
 MOST_LANES = 4096
 LEAST_LANES = 8
 
-ALONE = "no other point differs from it only in seed, learning rate or initial values"
-TIME_LIMIT = "--time-limit"
+ALONE = "no other point differs from it only in what lanes may have of their own"
+FEW = f"fewer than {FEWEST} points go on together"
+NUMBER = "a number that changes more of the expression than itself"
 OFF = "--lanes off"
-HALVING = "halving"
+DIED = "its lanes ended their process"
+LATE = "its lanes took longer than --time-limit"
 
 
 def touched_bytes(plan: Plan) -> int:
@@ -44,6 +47,11 @@ def touched_bytes(plan: Plan) -> int:
 def lane_bytes(plan: Plan) -> int:
     """Bytes of memory that each lane takes: its tensors, and its rows as they are collected and written."""
     return touched_bytes(plan) + 4 * plan.estimates.log
+
+
+def room_of(plan: Plan) -> int | None:
+    """Bytes of memory that a chunk of lanes may take; None for no limit."""
+    return None if plan.memory is None else plan.memory // 2
 
 
 def lanes_at_once(plan: Plan, room: int | None = None) -> int:
@@ -74,6 +82,7 @@ class Grouping:
     room: int | None = None
     alone: str | None = None
     _varying: Varying | None = None
+    _known: tuple[tuple[str, ...], Plan] | None = None  # the overrides of the last point that was planned
     _chunks: int = 0
 
     def grouped(self, tasks: Sequence[Task]) -> list[Task]:
@@ -83,21 +92,28 @@ class Grouping:
         if self._varying is None:
             self._varying = varying(self.base, self.first)
         found: dict[tuple[object, ...], list[Task]] = {}
-        alone = [replace(task, alone=HALVING) for task in tasks if _is_rung(task)]
-        for task in (task for task in tasks if not _is_rung(task)):
+        alone: list[Task] = []
+        for task in tasks:
             own, shared = self._varying.split(task.overrides)
-            found.setdefault((tuple(sorted(own)), shared), []).append(task)
+            key = (tuple(sorted(own)), shared, task.rung, task.until, task.state is None)
+            found.setdefault(key, []).append(task)
         stacked: list[Task] = []
         for group in found.values():
-            reason = ALONE if len(group) < FEWEST else self._obstacle(group[0])
+            few = FEW if group[0].rung else ALONE
+            reason = few if len(group) < FEWEST else self._obstacle(group)
             if reason is not None:
                 alone += [replace(task, alone=reason) for task in group]
             else:
                 stacked += self._cut(group)
         return stacked + alone
 
-    def _obstacle(self, task: Task) -> str | None:
-        plan = self._planned(task)
+    def _obstacle(self, group: Sequence[Task]) -> str | None:
+        assert self._varying is not None
+        if self._varying.in_expression(self._varying.split(group[0].overrides)[0]):
+            other, first = self._planned(group[-1]), self._planned(group[0])
+            if first is not None and other is not None and not Literals(first).add(other):
+                return NUMBER
+        plan = self._planned(group[0])
         if plan is None:
             return "its config is not valid"
         obstacle = unstackable(plan)
@@ -106,10 +122,13 @@ class Grouping:
         return None if lanes_at_once(plan, self.room) >= FEWEST else "too much memory for several lanes"
 
     def _planned(self, task: Task) -> Plan | None:
-        try:
-            return compile(overridden(self.base, task.overrides), allowed=self.allowed, limits=self.limits)
-        except (SteprunError, MemoryError):
-            return None
+        if self._known is None or self._known[0] != task.overrides:
+            try:
+                config = overridden(self.base, task.overrides)
+                self._known = task.overrides, compile(config, allowed=self.allowed, limits=self.limits)
+            except (SteprunError, MemoryError):
+                return None
+        return self._known[1]
 
     def _cut(self, group: Sequence[Task]) -> list[Task]:
         """The tasks of a group in chunks of about equal size, at least one for each process."""
@@ -124,11 +143,6 @@ class Grouping:
             self._chunks += 1
             cut += [replace(task, chunk=self._chunks) for task in group[start : start + size]]
         return cut
-
-
-def _is_rung(task: Task) -> bool:
-    """Whether a point pauses, or goes on from a state."""
-    return task.until is not None or task.state is not None or task.rung > 0
 
 
 def check_some(base: Config, first: Plan, grouped: Sequence[Task]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy
@@ -32,12 +32,13 @@ def rows_table(
     """
     count, rows = len(lanes), len(ran.numbers)
     batch = Batch(
-        list(ran.numbers) * count,
-        list(ran.steps) * count,
-        list(ran.paths) * count,
-        list(ran.iterations) * count,
+        ran.numbers,
+        ran.steps,
+        ran.paths,
+        ran.iterations,
         [_packed(stored, column, lanes) for stored, column in zip(columns, ran.columns, strict=True)],
-        0,
+        bytes=0,
+        runs=count,
     )
     points = pyarrow.array(numpy.repeat(numpy.array(indices, dtype=numpy.int64), rows))
     return with_points(table_of(batch, columns, schema_of(columns)), points)
@@ -64,12 +65,13 @@ def _packed(stored: StoredColumn, column: LaneColumn, lanes: Sequence[int]) -> P
     if stored.layout not in STACKED:
         found: list[Tensor | None] = []
         for lane in lanes:
-            values = iter(() if column.values is None else column.values[lane])
+            values = iter(_of_lane(column, lane))
             found += [next(values) if here else None for here in present]
         return Packed(found, None)
     shape, dtype = stored.column.shape or (), stored.column.dtype
     if column.values is None:
         return Packed(torch.zeros((count * rows, *shape), dtype=dtype), [False] * (count * rows))
+    assert isinstance(column.values, Tensor), "a column that is stacked has one shape"
     assert column.values.dtype == dtype, f"{stored.column.name} is {column.values.dtype}"
     taken = column.values if count == len(column.values) else column.values[list(lanes)]
     if all(present):
@@ -77,6 +79,13 @@ def _packed(stored: StoredColumn, column: LaneColumn, lanes: Sequence[int]) -> P
     whole = torch.zeros((count, rows, *shape), dtype=dtype)
     whole[:, torch.tensor(present)] = taken
     return Packed(whole.reshape(count * rows, *shape), present * count)
+
+
+def _of_lane(column: LaneColumn, lane: int) -> Iterable[Tensor]:
+    """The values of one lane, row by row."""
+    if column.values is None or isinstance(column.values, Tensor):
+        return () if column.values is None else column.values[lane]
+    return [value[lane] for value in column.values]
 
 
 def statistics_of(ran: Ran, columns: Sequence[StoredColumn]) -> list[dict[str, Statistics]]:
@@ -114,6 +123,6 @@ def recent_of(ran: Ran, columns: Sequence[StoredColumn], name: str | None, most:
 
 def _numbers(column: LaneColumn) -> Any:
     """The values of a scalar column as float64 `(lanes, rows)`; None without any."""
-    if column.values is None or column.values.shape[1] == 0:
+    if not isinstance(column.values, Tensor) or column.values.shape[1] == 0:
         return None
     return to_stored(column.values).numpy().astype(numpy.float64)

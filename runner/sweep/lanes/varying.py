@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.config import Config
@@ -37,6 +37,7 @@ class Varying:
     Attributes:
         rates: optimizer → its learning rate as written: a number, or an expression over constants.
         constants: scalar constants that only learning rates read.
+        numbers: scalar constants that only the expression and learning rates read.
         paths: the override path of each learning rate, and its optimizer.
         tensors: the override path of each filled tensor, and its name.
     """
@@ -45,6 +46,7 @@ class Varying:
     constants: frozenset[str]
     paths: Mapping[str, str]
     tensors: Mapping[str, str]
+    numbers: frozenset[str] = frozenset()
 
     def split(self, overrides: Sequence[str]) -> tuple[Values, tuple[str, ...]]:
         """The overrides that may differ between lanes, and those that are equal in all lanes of a chunk."""
@@ -62,7 +64,7 @@ class Varying:
     def _allows(self, path: str, value: float | int) -> bool:
         if path == "seed":
             return isinstance(value, int) and 0 <= value <= LARGEST_INTEGER
-        if path.removeprefix("constants.") in self.constants:
+        if path.removeprefix("constants.") in self.constants | self.numbers:
             return math.isfinite(value)
         if path in self.paths:
             return math.isfinite(value) and value >= 0
@@ -70,17 +72,22 @@ class Varying:
 
     def place(self, path: str) -> str:
         """The full path of an override that may differ between lanes."""
-        return f"constants.{path}" if path in self.constants else path
+        return f"constants.{path}" if path in self.constants | self.numbers else path
+
+    def in_expression(self, values: Iterable[str]) -> bool:
+        """Whether some of these overrides are numbers in the expression."""
+        return any(path.removeprefix("constants.") in self.numbers for path in values)
 
     def lane(self, plan: Plan, values: Values) -> Lane | None:
         """A lane of a plan; None if a learning rate is not valid."""
         constants = {path.removeprefix("constants."): value for path, value in values.items()}
-        scalars = {**plan.scalars, **{name: constants[name] for name in self.constants if name in constants}}
+        known = self.constants | self.numbers
+        scalars = {**plan.scalars, **{name: value for name, value in constants.items() if name in known}}
         texts = dict(self.rates) | {self.paths[path]: value for path, value in values.items() if path in self.paths}
         rates: dict[str, float] = {}
         for name, text in texts.items():
             try:
-                rate = evaluate(text, scalars) if isinstance(text, str) else text
+                rate = scalars[text] if text in scalars else evaluate(text, scalars) if isinstance(text, str) else text
             except LanguageError:
                 return None
             if isinstance(rate, bool) or not (math.isfinite(rate) and rate >= 0):
@@ -113,11 +120,13 @@ def varying(base: Config, plan: Plan) -> Varying:
         paths[".".join(map(str, path))] = name
         places.add(path)
     read = _readers(root)
-    constants = frozenset(
-        name
+    scalars = {
+        name: read.get(name, set()) - places
         for name, value in base.constants.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and read.get(name, set()) <= places
-    )
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    constants = frozenset(name for name, others in scalars.items() if not others)
+    numbers = frozenset(name for name, others in scalars.items() if others == {("expression",)})
     tensors = {
         f"{tensor.role}s.{name}.init": name
         for name, tensor in plan.tensors.items()
@@ -126,7 +135,7 @@ def varying(base: Config, plan: Plan) -> Varying:
         and tensor.dtype.itemsize >= 4
         and _is_number(root, (f"{tensor.role}s", name, "init"))
     }
-    return Varying(rates, constants, paths, tensors)
+    return Varying(rates, constants, paths, tensors, numbers)
 
 
 def _is_plain(plan: Plan, optimizer: str) -> bool:

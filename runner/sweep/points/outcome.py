@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 Statistics = tuple[float | None, float | None, float | None]
@@ -32,6 +32,9 @@ class Outcome:
     first: int = 0  # the number of its first row here
     state: str | None = None  # the files with its state, if it can go on
     kept: Outcome | None = None  # the part of it that a continuation keeps: it computes the last rows again
+
+
+_FIELDS = tuple(each.name for each in fields(Outcome))
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -65,7 +68,7 @@ def _both(before: Statistics, later: Statistics) -> Statistics:
 
 def to_json(outcomes: Sequence[Outcome]) -> str:
     """Outcomes as JSON; a number that is not finite is a text."""
-    return json.dumps([_spelled(asdict(outcome)) for outcome in outcomes])
+    return json.dumps(list(map(_written, outcomes)))
 
 
 def from_json(text: str) -> list[Outcome]:
@@ -75,39 +78,44 @@ def from_json(text: str) -> list[Outcome]:
         ValueError: the text does not describe outcomes.
     """
     try:
-        return [_outcome(fields) for fields in json.loads(text)]
+        return [_outcome(each) for each in json.loads(text)]
     except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not the outcomes of points: {error}") from error
 
 
-def _outcome(fields: Mapping[str, Any]) -> Outcome:
-    scalars = {str(name): _statistics(values) for name, values in fields["scalars"].items()}
+def _outcome(given: Mapping[str, Any]) -> Outcome:
+    scalars = {str(name): _statistics(values) for name, values in given["scalars"].items()}
     return Outcome(
-        index=_count(fields["index"]),
-        identity=str(fields["identity"]),
-        overrides=tuple(map(str, fields["overrides"])),
-        status=str(fields["status"]),
-        seconds=float(fields["seconds"]),
-        rows=_count(fields["rows"]),
-        schema=str(fields["schema"]),
-        failure=None if fields["failure"] is None else str(fields["failure"]),
+        index=_count(given["index"]),
+        identity=str(given["identity"]),
+        overrides=tuple(map(str, given["overrides"])),
+        status=str(given["status"]),
+        seconds=float(given["seconds"]),
+        rows=_count(given["rows"]),
+        schema=str(given["schema"]),
+        failure=None if given["failure"] is None else str(given["failure"]),
         scalars=scalars,
-        difference=None if fields.get("difference") is None else str(fields["difference"]),
-        alone=None if fields.get("alone") is None else str(fields["alone"]),
-        recent=tuple(number for number in map(_number, fields["recent"]) if number is not None),
-        rung=_count(fields["rung"]),
-        first=_count(fields["first"]),
-        state=None if fields["state"] is None else str(fields["state"]),
-        kept=None if fields["kept"] is None else _outcome(fields["kept"]),
+        difference=None if given.get("difference") is None else str(given["difference"]),
+        alone=None if given.get("alone") is None else str(given["alone"]),
+        recent=tuple(number for number in map(_number, given["recent"]) if number is not None),
+        rung=_count(given["rung"]),
+        first=_count(given["first"]),
+        state=None if given["state"] is None else str(given["state"]),
+        kept=None if given["kept"] is None else _outcome(given["kept"]),
     )
 
 
-def _spelled(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, dict):
-        return {key: _spelled(each) for key, each in value.items()}
-    return [_spelled(each) for each in value] if isinstance(value, list | tuple) else value
+def _written(outcome: Outcome) -> dict[str, Any]:
+    written = {name: getattr(outcome, name) for name in _FIELDS}
+    written["seconds"] = _spelled(outcome.seconds)
+    written["scalars"] = {name: list(map(_spelled, values)) for name, values in outcome.scalars.items()}
+    written["recent"] = list(map(_spelled, outcome.recent))
+    written["kept"] = None if outcome.kept is None else _written(outcome.kept)
+    return written
+
+
+def _spelled(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else repr(value)
 
 
 def _count(value: Any) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.run_paths import SWEEP_MANIFEST
-from runner.errors import Problem, UsageError
 from runner.record.directory import write_atomically
 from runner.record.json_fields import (
     COUNT,
@@ -20,12 +19,11 @@ from runner.record.json_fields import (
     TEXT,
     TEXTS,
     Kind,
-    fault_in,
     mapping_of,
     or_null,
 )
-from runner.record.manifest import STATUSES, is_alive, now, this_process
-from runner.safe_files import LARGEST_JSON, Folder, parse_json
+from runner.record.manifest import Kept, now, this_process
+from runner.record.manifest import read_manifest as read_kept
 
 FIELDS: Mapping[str, Kind] = {
     "status": TEXT,
@@ -45,6 +43,7 @@ FIELDS: Mapping[str, Kind] = {
     "ended": or_null(TEXT),
     "data_folders": PATHS,
 }
+_SWEEP = Kept("sweep", SWEEP_MANIFEST, FIELDS, True, "the recorded runs and sweeps", None, ("config",))
 
 
 def opening(
@@ -109,20 +108,4 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder is not a sweep directory.
     """
-    path = directory / SWEEP_MANIFEST
-    try:
-        with Folder(directory) as folder:
-            content = parse_json(folder.read(SWEEP_MANIFEST, LARGEST_JSON))
-    except OSError as error:
-        message = f"{directory} is not a sweep directory: cannot read {SWEEP_MANIFEST}: {error.strerror}"
-        raise UsageError(Problem(message, "`steprun runs` lists the recorded runs and sweeps")) from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not valid JSON") from error
-    if not isinstance(content, dict) or content.get("status") not in STATUSES:
-        raise UsageError(f"{path} is not the manifest of a sweep: it has no known status")
-    fault = fault_in({"config": None, **content}, FIELDS)
-    if fault is not None:
-        raise UsageError(f"{path} is not the manifest of a sweep: {fault}")
-    if content["status"] == "running" and not is_alive(content["process"]):
-        content["status"] = "killed"
-    return content
+    return read_kept(directory, _SWEEP)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow
@@ -96,13 +97,20 @@ class PartFiles:
         columns: Sequence[StoredColumn],
         rows: pyarrow.Table,
         weights: Weights,
+        states: Mapping[str, tuple[Any, Mapping[str, Tensor]]] = MappingProxyType({}),
     ) -> None:
         """Add points that have ended, at least one, of one schema.
 
         Args:
             rows: the rows of all points, point by point, with the column `point`.
             weights: as rows, one row for each point.
+            states: those of points that can go on, by identity.
         """
+        self._states |= states
+        self._bytes += sum(tensor.nbytes for _, each in states.values() for tensor in each.values())
+        outcomes = [
+            replace(outcome, state=self._part_name) if outcome.identity in states else outcome for outcome in outcomes
+        ]
         schema = schema_name(columns)
         part = self._rows.setdefault(schema, _Part(columns))
         part.outcomes += [replace(outcome, schema=schema) for outcome in outcomes]

@@ -26,6 +26,7 @@ from runner.sweep.record.manifest import read_manifest
 from runner.sweep.record.part_files import OUTCOMES, ROWS_FOLDER, WEIGHTS_FOLDER
 from runner.sweep.record.sweep_files import read_parquet
 from runner.sweep.record.table import POINTS_FILE, outcomes_without_rows, read_table
+from runner.text import Table, html_tables, text_tables
 
 if TYPE_CHECKING:
     import pandas
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from runner.config import Config
 
 T = TypeVar("T")
+
+MOST_SHOWN = 20
+"""The most points that a notebook shows; `table` and `to_pandas` have all."""
 
 _PART = re.compile(r"([0-9]{6,})-[0-9]+\.parquet")
 
@@ -240,6 +244,22 @@ class Sweep:
     def __repr__(self) -> str:
         return f"<Sweep {self.path}: {self.status}, {len(self)} points>"
 
+    def __str__(self) -> str:
+        return text_tables(self._tables())
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables())
+
+    def _tables(self) -> Iterator[Table]:
+        """The sweep, and its first points; without a table of points, the sweep alone."""
+        yield Table([("sweep", self.path), ("status", self.status), ("points", f"{len(self):,}")])
+        points = read_table(self.path)
+        if points is None:
+            return
+        names = [name for name in points.column_names if name != "identity"]
+        rows = points.slice(0, MOST_SHOWN).select(names).to_pylist()
+        yield Table([[_cell(row[name]) for name in names] for row in rows], names)
+
 
 def _parts_of(directory: Path, folder: str, point: int, identity: str) -> list[tuple[Outcome, Path]]:
     """The outcomes of a point, each with the first part that has it, in the order of the rungs.
@@ -263,3 +283,9 @@ def _may_have(metadata: pyarrow.parquet.FileMetaData, point: int) -> bool:
         if statistics is None or not statistics.has_min_max or statistics.min <= point <= statistics.max:
             return True
     return False
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,27 @@ def load_state(directory: Path, name: str, identity: str) -> tuple[Any, Mapping[
     Raises:
         RunError: the files are missing or damaged.
     """
+    return load_states(directory, name, [identity])[identity]
+
+
+def load_states(directory: Path, name: str, identities: Sequence[str]) -> States:
+    """The states of some points of one file.
+
+    Raises:
+        RunError: the files are missing or damaged.
+    """
     try:
         with Folder(directory) as sweep, sweep.folder(STATES_FOLDER) as folder:
-            contents = parse_json(folder.read(f"{name}.json", LARGEST_JSON))[identity]
+            written = parse_json(folder.read(f"{name}.json", LARGEST_JSON))
+            contents = {identity: written[identity] for identity in identities}
             with folder.open(f"{name}.safetensors") as file:
                 tensors, _ = read_tensors(file, name)
     except (OSError, ValueError, KeyError, FileFault) as error:
         message = f"the state of a point in {directory / STATES_FOLDER / name} is damaged: {error}"
         raise RunError(Problem(message, f"remove {directory / STATES_FOLDER}, and resume the sweep")) from error
-    prefix = f"{identity}/"
-    return contents, {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    found: dict[str, dict[str, Tensor]] = {identity: {} for identity in identities}
+    for key, tensor in tensors.items():
+        identity, _, place = key.partition("/")
+        if identity in found:
+            found[identity][place] = tensor
+    return {identity: (contents[identity], found[identity]) for identity in identities}

@@ -9,7 +9,8 @@ from torch import Tensor
 
 import runner
 from runner.compare.numbers.tolerances import Tolerances
-from runner.compare.rows.verdict import Verdict, align, compare
+from runner.compare.rows.results import Verdict
+from runner.compare.rows.verdict import align, compare
 from runner.engine.rows import Columns, Row
 from runner.plan.rows.columns import Column, Role
 

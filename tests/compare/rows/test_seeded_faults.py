@@ -18,7 +18,8 @@ import runner
 from runner.compare.numbers.tolerances import BY_DTYPE, Tolerances
 from runner.compare.rows.causes import causes
 from runner.compare.rows.report import report
-from runner.compare.rows.verdict import Verdict, align, compare
+from runner.compare.rows.results import Verdict
+from runner.compare.rows.verdict import align, compare
 from runner.engine.rows import Row
 from runner.plan import Plan
 

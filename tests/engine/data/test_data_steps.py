@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,34 +13,13 @@ from torch import Tensor
 import runner
 from runner.engine import initial_state
 from runner.engine.data.orders import order
+from tests.engine.data.by_hand import HEAD, SGD, START, X, Y, data, of, with_arrays
 from tests.engine.running import compiled, copied, rows_of, same
-
-X = torch.from_numpy(numpy.random.default_rng(0).normal(size=(12, 3)).astype("float32"))
-Y = torch.from_numpy(numpy.random.default_rng(1).integers(0, 4, 12))
-START = (torch.arange(12.0).reshape(3, 4) - 6) / 20
-
-HEAD = """
-parameters:
-  w: {shape: [3, 4], init: {expression: "(arange(12.0).reshape(3, 4) - 6) / 20"}}
-expression: |
-  scores = x @ w
-  loss = cross_entropy(scores, y)
-metrics:
-  accuracy: (scores.argmax(1) == y).to(float32).mean()
-"""
-SGD = "optimizer: {sgd: {lr: 0.5, momentum: 0.9}}\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    numpy.savez(tmp_path / "all.npz", x=X.numpy(), y=Y.numpy())
-    numpy.savez(tmp_path / "part.npz", x=X[:7].numpy() * 2, y=Y[:7].numpy())
-    return tmp_path
-
-
-def data(train: str = "batch_size: 4", test: str = "batch_size: 3") -> str:
-    columns = "columns: {x: x, y: y}"
-    return f"data:\n  train: {{file: all.npz, {columns}, {train}}}\n  test: {{file: part.npz, {columns}, {test}}}\n"
+    return with_arrays(tmp_path)
 
 
 class ByHand:
@@ -63,10 +41,6 @@ class ByHand:
         self.optimizer.step()
         found: Tensor = total[0] if len(chosen) == 1 else (sum(total[1:], start=total[0])) / len(chosen)
         return found
-
-
-def of(rows: list[runner.Row], step: str) -> list[runner.Row]:
-    return [row for row in rows if row.step == step]
 
 
 # for_each, epochs
@@ -255,91 +229,6 @@ def test_draws_of_a_loops_body_belong_to_its_pass(folder: Path) -> None:
         assert same(row["scores"], part @ START)
 
 
-# evaluate
-
-
-def test_evaluate_is_the_mean_over_all_samples(folder: Path) -> None:
-    rows = rows_of(
-        HEAD + data() + SGD + "steps: [evaluate: test, evaluate: {data: train, metrics: accuracy}]\n", folder
-    )
-    x, y = X[:7] * 2, Y[:7]
-    parts = list(zip(x.split(3), y.split(3), strict=True))
-    total = sum((F.cross_entropy(a @ START, b).double() * len(a) for a, b in parts), start=torch.zeros(()).double())
-    assert same(rows[1]["test.loss"], (total / 7).float())
-    torch.testing.assert_close(rows[1]["test.loss"], F.cross_entropy(x @ START, y))
-    torch.testing.assert_close(rows[1]["test.accuracy"], ((x @ START).argmax(1) == y).float().mean())
-    torch.testing.assert_close(rows[2]["train.loss"], F.cross_entropy(X @ START, Y))
-    assert rows[1]["train.loss"] is None
-    assert "loss" not in rows[1]
-
-
-def test_evaluate_leaves_everything_untouched(folder: Path) -> None:
-    """Weights, gradients, optimizer state, batches, counters and random numbers, bit for bit."""
-    head = HEAD.replace("scores = x @ w", "scores = dropout(x @ w, 0.5, training) + 0.1 * randn(4)")
-    train = "{train: {data: train}}"
-    loop = "steps: [{{for_each: {{data: test, epochs: 3, steps: [{}]}}}}]\n"
-    sources = data("batch_size: 5, shuffle: true", "batch_size: 4, shuffle: true")
-    plain = compiled(head + sources + SGD + loop.format(f"forward, {train}"), folder)
-    evaluates = "{evaluate: test}, {evaluate: train}"
-    watched = compiled(
-        head + sources + SGD + loop.format(f"{evaluates}, forward, {evaluates}, {train}, {evaluates}"), folder
-    )
-    states = [initial_state(plain), initial_state(watched)]
-    rows = [list(runner.execute(plan, state)) for plan, state in zip((plain, watched), states, strict=True)]
-    rows[1] = [row for row in rows[1] if row.step != "evaluate"]
-    for left, right in zip(*rows, strict=True):
-        assert left.step == right.step
-        for name in left:
-            assert same(left[name], right[name]), name
-    tensors = [state.tensors() for state in states]
-    assert tensors[0].keys() == tensors[1].keys()
-    assert all(same(tensors[0][name], tensors[1][name]) for name in tensors[0])
-    assert states[0].evaluations == states[1].evaluations
-    cursors = [[(it.epoch, it.position, it.batch["x"].tolist()) for it in state.batches.values()] for state in states]
-    assert cursors[0] == cursors[1]
-
-
-def test_training_is_false_in_evaluate_and_true_elsewhere(folder: Path) -> None:
-    text = """
-parameters: {w: {shape: [3], init: 1}}
-expression: |
-  flag = 1.0 if training else 0.0
-  f = (x @ w).mean() * 0 + flag
-data: {train: {file: all.npz, columns: {x: x}, batch_size: 5}}
-optimizer: {sgd: {lr: 0}}
-steps: [train, forward, evaluate: train, backward]
-"""
-    rows = rows_of(text, folder)
-    assert [row["f"].item() for row in rows[1:] if row["f"] is not None] == [1, 1, 1]
-    assert [row["train.f"].item() for row in rows[1:] if row["train.f"] is not None] == [0]
-
-
-def test_results_of_evaluate_are_read_by_later_steps(folder: Path) -> None:
-    steps = """
-steps:
-  - for_each:
-      data: train
-      epochs: 100
-      steps:
-        - train
-        - {evaluate: test, every: 3}
-        - {stop: , every: 3, when: test.loss > best}
-        - {assign: {best: test.loss}, every: 3}
-  - expect: {test.loss >= best: true}
-"""
-    head = HEAD.replace("parameters:\n", "parameters:\n  best: {init: 100, requires_grad: false}\n")
-    rows = rows_of(head + data() + SGD + steps, folder)
-    losses = [row["test.loss"].item() for row in of(rows, "evaluate") if row["test.loss"] is not None]
-    assert losses[-1] > losses[-2]
-    assert losses[:-1] == sorted(losses[:-1], reverse=True)
-
-
-def test_reading_a_result_before_evaluate_says_so(folder: Path) -> None:
-    steps = "steps: [{train: , when: test.loss > 0}, evaluate: test]\n"
-    with pytest.raises(runner.RunError, match=r"`test\.loss` does not exist before `evaluate: test`"):
-        rows_of(HEAD + data() + SGD + steps, folder)
-
-
 # what varies, what is told
 
 
@@ -357,74 +246,6 @@ steps: [{for_each: {epochs: 1, steps: [train, assign: {mean: 'h.sum(0) / h.shape
 """
     for row, part in zip(of(rows_of(text, folder), "assign"), X.split(5), strict=True):
         assert same(row["mean"], part.sum(0) / len(part))
-
-
-HOLDS = "sample 9 of `y` in `train` holds it"
-
-LABELS = {
-    "cross_entropy(x @ w, y)": ("label 4", HOLDS, "0 to 3"),
-    "nll_loss(log_softmax(x @ w, 1), y)": ("label 4", HOLDS, "0 to 3"),
-    "multi_margin_loss(x @ w, y)": ("label 4", HOLDS, "0 to 3"),
-    "(one_hot(y, 4) * (x @ w)).sum()": ("label 4", HOLDS, "0 to 3"),
-    "gather(x @ w, 1, y[:, None]).sum()": ("index 4", HOLDS, "0 to 3"),
-    "(x @ w).gather(1, index=y[:, None]).sum()": ("index 4", HOLDS, "0 to 3"),
-    "zeros(5, 4).scatter(1, y[:, None], (x @ w)[:, :1]).sum()": (
-        "index 4",
-        HOLDS,
-        "0 to 3",
-    ),
-    "embedding(y, w.T).sum()": ("index 4", HOLDS, "0 to 3"),
-    "index_select(w, 1, y).sum()": ("index 4", HOLDS, "0 to 3"),
-    "take(w[0], y).sum()": ("index 4", HOLDS, "-4 to 3"),
-    "w.T[y].sum()": ("index 4", HOLDS, "-4 to 3"),
-    "w[..., y].sum()": ("index 4", HOLDS, "-4 to 3"),
-    "w[None, 1:, y].sum()": ("index 4", HOLDS, "-4 to 3"),
-    "w.T[y * y].sum()": ("index 16", "it is made from sample 9 of `train`", "-4 to 3"),
-    "cross_entropy(x @ w, 3 - y)": ("label -1", "it is made from sample 9 of `train`", "0 to 3"),
-}
-"""What an expression counts with, and what is told of the label 4 that sample 9 has; the others are 0 or 1."""
-
-
-def _faulty(folder: Path, labels: Tensor = Y % 2) -> None:
-    labels = labels.clone()
-    labels[9] = 4
-    numpy.savez(folder / "all.npz", x=X.numpy(), y=labels.numpy())
-
-
-@pytest.mark.parametrize("expression", LABELS)
-def test_a_label_out_of_bounds_is_told_with_its_sample(expression: str, folder: Path) -> None:
-    _faulty(folder)
-    columns = "x: x, y: y" if "x @" in expression else "y: y"
-    text = f"""
-parameters: {{w: {{shape: [3, 4], init: 1}}}}
-expression: f = ({expression}).to(float32) + 0 * w.sum()
-data: {{train: {{file: all.npz, columns: {{{columns}}}, batch_size: 5, shuffle: true}}}}
-optimizer: {{sgd: {{lr: 0}}}}
-steps: {{epochs: 1}}
-"""
-    label, where, bounds = LABELS[expression]
-    batch = order(0, "train", 1, 12).tolist().index(9) // 5 + 1
-    with pytest.raises(runner.RunError, match="out of bounds") as caught:
-        rows_of(text, folder)
-    (problem,) = caught.value.problems
-    assert problem.message == f"the {label} is out of bounds: {where} (at for_each[{batch}].train)"
-    assert problem.hint == f"here it is {bounds}: make room for more, or mend the data"
-    assert problem.line == 3
-
-
-def test_a_label_out_of_bounds_is_told_by_evaluate_too(folder: Path) -> None:
-    _faulty(folder)
-    with pytest.raises(runner.RunError, match="the label 4 is out of bounds: sample 9 of `y` in `train` holds it"):
-        rows_of(HEAD + data() + SGD + "steps: [evaluate: train]\n", folder)
-
-
-def test_a_label_that_is_ignored_is_in_bounds(folder: Path) -> None:
-    labels = Y % 2
-    labels[0] = -100
-    _faulty(folder, labels)
-    text = HEAD + data("batch_size: 12") + SGD
-    with pytest.raises(runner.RunError, match="the label 4 is out of bounds: sample 9 of `y` in `train` holds it"):
-        rows_of(text, folder)
 
 
 def test_unused_sources_and_columns_are_named(folder: Path) -> None:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter, functional
 
-from runner.engine.lanes.choosing import Choosing, same_bits
-from runner.engine.lanes.tensor import LaneTensor, NotStackable, handled_by
+from runner.engine.lanes.operations.choosing import Choosing
+from runner.engine.lanes.operations.same_bits import same_bits
+from runner.engine.lanes.operations.tensor import LaneTensor, NotStackable, handled_by
 
 LANES = 7
 

@@ -14,10 +14,10 @@ import runner
 from runner.catalogue import optimizers
 from runner.config import loads, overridden
 from runner.engine import initial_state
-from runner.engine.lanes.choosing import same_bits
 from runner.engine.lanes.execute import Ran, run_lanes
+from runner.engine.lanes.operations.same_bits import same_bits
+from runner.engine.lanes.operations.tensor import NotStackable
 from runner.engine.lanes.starting import Lane
-from runner.engine.lanes.tensor import NotStackable
 from runner.plan.checks.stackable import unstackable
 
 READING = ("adafactor",)
@@ -54,7 +54,8 @@ def assert_is_alone(ran: Ran, lane: int, text: str, *overrides: str) -> None:
         existing = [value for value in values if value is not None]
         for row, value in enumerate(existing):
             assert found.values is not None
-            assert same_bits(found.values[lane, row], value), (column.name, row)
+            own = found.values[lane, row] if isinstance(found.values, Tensor) else found.values[row][lane]
+            assert same_bits(own, value), (column.name, row)
 
 
 @pytest.mark.parametrize("kind", sorted(optimizers()))

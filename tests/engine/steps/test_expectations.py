@@ -194,29 +194,36 @@ def test_no_gradient_is_not_a_gradient_of_zero() -> None:
 
 
 def test_a_tolerance_may_be_an_expression_of_scalar_constants() -> None:
-    rows_of(
-        "{parameters: {x: 1.0}, constants: {eps: 0.5}, expression: f = x, steps: [backward, expect: {x: {value: 1.4, atol: eps}}]}"
-    )
+    text = "{parameters: {x: 1.0}, constants: {eps: %s}, expression: f = x, steps: [backward, expect: {x: {value: 1.4, atol: eps}}]}"
+    rows_of(text % "0.5")
+    with pytest.raises(runner.ExpectationError, match="`x`"):
+        rows_of(text % "0.3")
 
 
 def test_a_list_is_rounded_to_nothing_coarser_than_what_it_is_held_against() -> None:
-    rows_of("""
+    text = """
 dtype: bfloat16
 parameters: {x: 1.0}
 constants: {z: {init: [0.1, 0.2], dtype: complex64}, n: [257, 1001]}
 expression: f = x * 2
-steps: [forward, expect: {z: [0.1, 0.2], n: [257.0, 1001.0]}]
-""")
+steps: [forward, expect: {z: [0.1, 0.2], n: [%s, 1001.0]}]
+"""
+    rows_of(text % "257.0")
+    with pytest.raises(runner.ExpectationError, match="`n`"):
+        rows_of(text % "256.0")  # as bfloat16, 257 is 256
 
 
 def test_a_gradient_within_an_expectation_is_by_what_it_writes_out() -> None:
-    rows_of("""
+    text = """
 parameters: {x: [1.0, 2.0]}
 expression: |
   y = x * x
   f = y.sum()
-steps: [backward, expect: {"grad((x * x).sum(), x)": x.grad, "grad((y ** 2).sum(), y)": 2 * y}]
-""")
+steps: [backward, expect: {"grad((x * x).sum(), x)": x.grad, "grad((y ** 2).sum(), y)": %s * y}]
+"""
+    rows_of(text % 2)
+    with pytest.raises(runner.ExpectationError, match=r"`grad\(\(y \*\* 2\)\.sum\(\), y\)`"):
+        rows_of(text % 3)
 
 
 @over(

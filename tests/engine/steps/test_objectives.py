@@ -258,7 +258,9 @@ def test_a_metric_that_is_not_defined_is_null_with_one_warning_and_the_run_goes_
     said = [str(warning.message) for warning in caught if issubclass(warning.category, HealthWarning)]
     assert len(said) == 3
     assert "`auc` is nan, and null in its row (row 1, 1.repeat[1].train); later ones are not reported" in said[0]
-    assert "use more samples at once: these are too few, or of one class" in said[0]
+    assert (
+        "look for NaN in what it reads, or use more samples at once: these may be too few, or of one class" in said[0]
+    )
     assert "`r` is nan" in said[1]
     assert "use more samples at once: the sum of its `over` is 0 where none counts" in said[1]
     assert "`parts.r` is nan" in said[2]

@@ -8,6 +8,7 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ from runner.record.reading import open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.cli.commands import steprun
+from tests.tables import over
 
 BASE = """\
 name: base
@@ -105,6 +107,64 @@ def test_weights_and_optimizers_together_go_on_as_if_the_run_had_not_ended(optim
     whole = runner.run(tmp_path / "base.yaml", ["steps=20"], runs_dir=tmp_path / "runs")
     for name in ("w", "b"):
         assert torch.equal(run.tensor(name), whole.tensor(name)[10:])
+
+
+MEASURED = """\
+name: base
+parameters: {w: {shape: [3, 4], init: normal}}
+data: {train: {columns: {x: x.npy}}}
+expression: loss = ((x @ w - 1) ** 2).mean()
+optimizer: {adam: {lr: 0.1 / t}}
+steps:
+  - repeat:
+      times: 12
+      steps: [train, {evaluate: train}, {checkpoint: {best: train.loss, mode: max}}]
+"""
+LEAVING = {
+    "stop": ("steps: [train, {stop: , when: iteration == 3}]", "last", 3),
+    "stop, of which the log has only the last row": (
+        "steps: [train, {stop: , when: iteration == 3}]\nlog: {every: 2}",
+        "last",
+        3,
+    ),
+    "patience": (
+        "steps: [train, {evaluate: train}, {patience: {on: train.loss, evaluations: 2, mode: max}}]",
+        "last",
+        3,
+    ),
+    "best": ("steps: [train, {evaluate: train}, {checkpoint: {best: train.loss, mode: max}}]", "best", 1),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@over("way", LEAVING)
+def test_the_state_at_an_early_end_and_the_best_state_go_on_with_their_optimizer(tmp_path: Path, way: str) -> None:
+    numpy.save(tmp_path / "x.npy", numpy.random.default_rng(0).normal(size=(5, 3)).astype(numpy.float32))
+    steps, at, taken = LEAVING[way]
+    text = MEASURED[: MEASURED.index("      steps:")] + f"      {steps}\n"
+    first = runner.run(write(tmp_path, text, "base.yaml"), runs_dir=tmp_path / "runs")
+    plain = MEASURED[: MEASURED.index("steps:\n")]
+    whole = runner.run(write(tmp_path, f"{plain}steps: {taken + 4}\n", "whole.yaml"), runs_dir=tmp_path / "runs")
+    going_on = f"from_run: {{run: {first.path}, at: {at}, optimizer: true}}\n" + plain.replace("base", "fine")
+    run = runner.run(write(tmp_path, f"{going_on}steps: 4\n"), runs_dir=tmp_path / "runs")
+    assert torch.equal(run.tensor("w"), whole.tensor("w")[taken:])
+    if at == "last":
+        with pytest.raises(runner.RunError, match="ended before its count, so a larger count changes nothing"):
+            resume(first.path, ["steps.0.repeat.times=20"], allowed_folders=[tmp_path])
+
+
+def test_a_run_that_is_killed_after_an_early_end_resumes_behind_it(tmp_path: Path) -> None:
+    numpy.save(tmp_path / "x.npy", numpy.random.default_rng(0).normal(size=(5, 3)).astype(numpy.float32))
+    text = MEASURED[: MEASURED.index("      steps:")] + f"      {LEAVING['patience'][0]}\n  - train\n  - train\n"
+    whole = runner.run(write(tmp_path, text), runs_dir=tmp_path / "runs")
+    for rows in (len(whole) - 3, len(whole) - 1):
+        plan = runner.compile(runner.load(tmp_path / "run.yaml"))
+        directory = create_run_directory(tmp_path / "stopped", "run", datetime.now())
+        seen = iter(range(1, 1000))
+        with pytest.raises(KeyboardInterrupt):
+            run_recorded(plan, directory, stop=lambda rows=rows, seen=seen: next(seen) == rows)  # type: ignore[misc]
+        resumed = resume(directory, allowed_folders=[tmp_path])
+        assert torch.equal(resumed.tensor("w"), whole.tensor("w")), rows
 
 
 def test_a_tag_names_a_checkpoint(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ The first source that asks for it gives it to the others. It becomes part of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,23 @@ import numpy
 from runner.config import Config, DataDeclaration, rewritten
 from runner.faults import ConfigPath, Faults, PlacedFault
 from runner.language.text.arithmetic import Scalar
-from runner.plan.data.files import ArrayFile, FileFault, groups_of, unknown_class_at
+from runner.plan.data.files import ArrayFile, FileFault, array_words, groups_of, header_of, unknown_class_at
 from runner.plan.data.reading.source_tables import SourceTable, Wish, source_table
 from runner.plan.data.selection.of_source import select_source
 from runner.plan.data.selection.planning import columns_named
 from runner.plan.data.selection.selection import Mask, Selection
 from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words
 from runner.plan.data.tables.columns import names_in
-from runner.plan.data.tables.conversions import Class, as_floating, class_codes, integer_of
+from runner.plan.data.tables.conversions import (
+    CellFault,
+    Class,
+    Conversion,
+    Reading,
+    as_floating,
+    class_codes,
+    converted,
+    integer_of,
+)
 from runner.plan.data.tables.parquet import column_parts
 from runner.plan.data.tables.parquet_cells import numbers_in, words_in
 from runner.plan.data.tables.text_cache import text_columns
@@ -65,7 +74,7 @@ def fitted(
             table = source_table(name, config.data[name], faults.document, folders, memory, named)
             if table is not None:
                 rows = _selected(table, config.data[name], scalars, faults, memory)
-                _fit(table, known, values, rows, memory, recorded)
+                _fit(table, known, values, rows, memory, recorded, faults)
         except PlacedFault as fault:
             faults.problems.append(fault.problem(faults.document))
     return config if faults.problems else rewritten(config, values)
@@ -74,12 +83,24 @@ def fitted(
 def fits_of(config: Config) -> dict[tuple[str, str], Any]:
     """What the sources of a resolved config took: `("classes", "y")` → classes, `("fill", "mass")` → a number."""
     found: dict[tuple[str, str], Any] = {}
+    others: dict[tuple[str, str], Any] = {}
     for declared in config.data.values():
         for key, words in _FITTED.items():
+            kind = "fill" if key == "fill" else "classes"
             for column, value in getattr(declared, key).items():
                 if value not in words:
-                    found.setdefault(("fill" if key == "fill" else "classes", column), value)
-    return found
+                    found.setdefault((kind, column), value)
+                    for name in _other_names(declared, column):
+                        others.setdefault((kind, name), value)
+    return others | found
+
+
+def _other_names(declared: DataDeclaration, name: str) -> Iterator[str]:
+    """The other name of a column: that of the batch column, or that in the file."""
+    spec = declared.columns.get(name)
+    if isinstance(spec, str):
+        yield spec
+    yield from (batch_name for batch_name, columns in declared.columns.items() if columns == name)
 
 
 def _selected(
@@ -89,7 +110,7 @@ def _selected(
     if declared.select is None:
         return None
     path: ConfigPath = ("data", table.name)
-    arrays = {name: replace(table.array, columns=columns) for name, columns in table.columns.items()}
+    arrays = {name: table.array_of(name, table.array.reading) for name in table.columns}
     try:
         rows = _rows(table, memory)
     except FileFault as fault:
@@ -100,6 +121,8 @@ def _selected(
 
 def _rows(table: SourceTable, memory: int) -> int:
     """The number of rows of a table."""
+    if table.arrays:
+        return header_of(table.array).shape[0]
     if not table.array.is_text:
         return sum(groups_of(table.array))
     column = names_in(next(iter(table.columns.values())))[0]
@@ -122,6 +145,7 @@ def _fit(
     rows: Mask | None,
     memory: int,
     recorded: Mapping[tuple[str, str], Any],
+    faults: Faults,
 ) -> None:
     for column, wishes in table.wishes.items():
         for wish in wishes:
@@ -131,26 +155,48 @@ def _fit(
             identity = ("fill" if wish.key == "fill" else "classes", wish.value, wish.written if alone else column)
             replaced = wish.written if alone or wish.written == column else column
             if identity not in known:
-                earlier = recorded.get((identity[0], replaced))
-                known[identity] = _fitted(table, column, wish, rows, memory) if earlier is None else earlier
+                earlier = recorded.get((identity[0], replaced), recorded.get((identity[0], column)))
+                known[identity] = _fitted(table, column, wish, rows, memory, faults) if earlier is None else earlier
             path = wish.path[:-1]
             values.setdefault((*path, wish.written), {})[replaced] = known[identity]
 
 
-def _fitted(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int) -> Any:
+def _fitted(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int, faults: Faults) -> Any:
     try:
         if wish.key == "fill":
             return _replacement(table, column, wish, rows, memory)
-        return sorted_classes(_distinct(table.array, column, rows, memory), column, table.array.path.name)
+        array = table.holding(column)
+        counts = _distinct(array, column, rows, memory)
+        classes = sorted_classes(counts, column, array.path.name)
     except FileFault as fault:
         raise PlacedFault(wish.path, fault.message, fault.hint) from fault
+    _warn_of_rare(counts, wish, faults)
+    return classes
+
+
+_RARE = 50
+"""A class with one row is probably a misspelling if a class has this many rows on average."""
+
+
+def _warn_of_rare(counts: Mapping[str, int], wish: Wish, faults: Faults) -> None:
+    """Warn of one class alone, and of a class with one row where the others have many."""
+    known = {word: count for word, count in counts.items() if word != BLANK}
+    if len(known) == 1:
+        (word,) = known
+        message = f"`{wish.written}` has one class, `{word[:40]}`: nothing can be learnt of it"
+        faults.warn(wish.path, message, "use rows of several classes, or leave the column out")
+        return
+    rare = next((word for word, count in sorted(known.items()) if count == 1), None)
+    if rare is not None and sum(known.values()) >= _RARE * len(known):
+        hint = "correct the text if it is misspelt, or list the classes"
+        faults.warn(wish.path, f"the class `{rare[:40]}` of `{wish.written}` has one row", hint)
 
 
 def sorted_classes(words: Iterable[str], column: str, file: str) -> tuple[Class, ...]:
     """The distinct texts of a column in order: by code point, or as integers if all are integers.
 
     Raises:
-        FileFault: there are none or too many, or they are numbers with a fraction.
+        FileFault: there are none or too many, they are numbers with a fraction, or two are the same integer.
     """
     found = sorted(set(words) - {BLANK})
     if not found:
@@ -160,12 +206,23 @@ def sorted_classes(words: Iterable[str], column: str, file: str) -> tuple[Class,
         raise FileFault(message, "choose another column, or list the classes")
     integers = [integer_of(word) for word in found]
     if None not in integers:
-        return tuple(sorted({number for number in integers if number is not None}))
+        _check_distinct(found, integers, column, file)
+        return tuple(sorted(number for number in integers if number is not None))
     if all(map(_is_number, found)):
         shown = next(word for word, number in zip(found, integers, strict=True) if number is None)
         message = f"the column `{column}` of {file} holds numbers such as {shown}, which are no classes"
         raise FileFault(message, "read it as numbers, or list the classes")
     return tuple(found)
+
+
+def _check_distinct(words: Sequence[str], integers: Sequence[int | None], column: str, file: str) -> None:
+    first: dict[int | None, str] = {}
+    for word, number in zip(words, integers, strict=True):
+        if first.setdefault(number, word) != word:
+            message = (
+                f"the column `{column}` of {file} holds `{first[number]}` and `{word}`, which are the same integer"
+            )
+            raise FileFault(message, "write it in one way, or list the classes")
 
 
 def _is_number(text: str) -> bool:
@@ -176,11 +233,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _distinct(array: ArrayFile, column: str, rows: Mask | None, memory: int) -> set[str]:
-    found: set[str] = set()
+def _distinct(array: ArrayFile, column: str, rows: Mask | None, memory: int) -> Counter[str]:
+    """The texts of a column, and the number of rows of each."""
+    found: Counter[str] = Counter()
     for cells, start in _word_parts(array, column, memory):
         codes = cells.codes if rows is None else cells.codes[rows[start : start + len(cells.codes)]]
-        found.update(cells.words[code] for code in numpy.unique(codes).tolist())
+        distinct, counts = numpy.unique(codes, return_counts=True)
+        for code, count in zip(distinct.tolist(), counts.tolist(), strict=True):
+            found[cells.words[code]] += count
         if len(found) > MOST_CLASSES + 1:
             break
     return found
@@ -192,7 +252,7 @@ def check_classes(array: ArrayFile, selection: Selection, memory: int) -> None:
     Raises:
         FileFault: one has another text; the message has its row.
     """
-    for column in names_in(array.columns):
+    for column in names_in(array.columns) if array.is_table else (array.column,):
         conversion = array.reading.of(column)
         if not conversion.classes:
             continue
@@ -205,6 +265,9 @@ def check_classes(array: ArrayFile, selection: Selection, memory: int) -> None:
 
 
 def _word_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[Words, int]]:
+    if not array.is_table:
+        yield array_words(array, memory), 0
+        return
     if array.is_text:
         cells = text_columns(array.paths, array.reading.dialect, [(column, True)], memory)[column, True]
         assert isinstance(cells, Words)
@@ -232,11 +295,25 @@ def _number_parts(array: ArrayFile, column: str, memory: int) -> Iterator[tuple[
             start += len(found[column])
 
 
+def _date_parts(table: SourceTable, column: str, unit: str, memory: int) -> Iterator[tuple[Numbers, int]]:
+    dialect = table.array.reading.dialect
+    absent = dialect.model_copy(update={"missing": (*dialect.missing, BLANK)})
+    reading = Reading(absent, ((column, Conversion(unit=unit)),))
+    for cells, start in _word_parts(table.array, column, memory):
+        try:
+            yield converted(cells, column, reading), start
+        except CellFault as fault:
+            shown = f"{table.array.path.name} holds `{cells.words[cells.codes[fault.row]]}` in the column `{column}`"
+            raise FileFault(f"{shown}, {fault.reason}", fault.hint) from fault
+
+
 def _replacement(table: SourceTable, column: str, wish: Wish, rows: Mask | None, memory: int) -> float:
     """The mean or the median of the numbers of a column that are there."""
     total, count = numpy.float64(0), 0
     kept: list[Array] = []
-    for cells, start in _number_parts(table.array, column, memory):
+    unit = next((each.value for each in table.wishes[column] if each.key == "dates"), None)
+    parts = _number_parts(table.array, column, memory) if unit is None else _date_parts(table, column, unit, memory)
+    for cells, start in parts:
         values = as_floating(cells).values
         values = values if rows is None else values[rows[start : start + len(values)]]
         values = values[~numpy.isnan(values)]

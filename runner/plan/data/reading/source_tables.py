@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from runner.plan.data.tables.conversions import Conversion, Reading
 
 _TEXT_KEYS = ("delimiter", "decimal", "quote", "comment", "encoding", "header")
 _COLUMN_KEYS = ("classes", "one_hot", "dates", "fill")
-_TABLE_KEYS = ("missing", *_COLUMN_KEYS)
+_TABLE_KEYS = ("missing", "dates", "fill")
+_KEYED = (".npz", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,26 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """The table of one source."""
+    """The table of one source, or its arrays if they have classes."""
 
     name: str
-    array: ArrayFile
+    array: ArrayFile  # the table; the first array of a file that is no table
     columns: Mapping[str, Columns]  # batch column → columns of the file, without globs
     taken: Mapping[str, tuple[str, ...]]  # batch column with a glob → what it took
     wishes: Mapping[str, tuple[Wish, ...]]  # column of the file → what is said of it
     selects: bool = False  # whether not every row may be a sample
+    arrays: Mapping[str, ArrayFile] = field(default_factory=dict)  # each column of a file that is no table
+
+    def holding(self, column: str) -> ArrayFile:
+        """The array that a column is in."""
+        return self.arrays.get(column, self.array)
+
+    def array_of(self, batch_name: str, reading: Reading) -> ArrayFile:
+        """The array of a batch column."""
+        columns = self.columns[batch_name]
+        if isinstance(columns, str) and columns in self.arrays:
+            return replace(self.arrays[columns], reading=reading)
+        return replace(self.array, columns=columns, reading=reading)
 
     def reading(self, batch_name: str, dtype: str | None) -> Reading:
         """How a batch column is read."""
@@ -88,7 +101,7 @@ def source_table(
     memory: int,
     excluded: Collection[str] = (),
 ) -> SourceTable | None:
-    """The table of a source; None if it has none.
+    """The table of a source, or its arrays if some have classes; None if it has neither.
 
     Args:
         memory: maximum bytes of a text table.
@@ -100,7 +113,7 @@ def source_table(
     if declared.file is None or not is_table_name(declared.file):
         for file in [declared.file] if declared.file is not None else list(declared.columns.values())[:1]:
             check_keys(declared, file if isinstance(file, str) else "", path)
-        return None
+        return _with_classes(name, declared, document, allowed) if declared.classes or declared.one_hot else None
     check_keys(declared, declared.file, path)
     at: ConfigPath = (*path, "file")
     try:
@@ -122,6 +135,47 @@ def source_table(
             listed = set(names_in(spec))
             taken[batch_name] = tuple(each for each in names_in(columns[batch_name]) if each not in listed)
     return SourceTable(name, array, columns, taken, _wishes(name, declared, columns), declared.select is not None)
+
+
+def _with_classes(name: str, declared: DataDeclaration, document: Document, allowed: Iterable[Path]) -> SourceTable:
+    """The arrays of a source without a table."""
+    path: ConfigPath = ("data", name)
+    arrays: dict[str, ArrayFile] = {}
+    for batch_name, spec in declared.columns.items():
+        at: ConfigPath = (*path, "columns", batch_name)
+        folder = document.folder(at if declared.file is None else (*path, "file"))
+        try:
+            found = open_column(batch_name, declared, folder, allowed)
+        except FileFault as fault:
+            placed = at if fault.about_columns or declared.file is None else (*path, "file")
+            raise PlacedFault(placed, fault.message, fault.hint) from fault
+        arrays[spec] = found
+    wishes = _wishes(name, declared, declared.columns)
+    for column, (wish, *_) in wishes.items():
+        if arrays[column].is_table:
+            message = f"`{column}` is a table, and `{wish.key}` is for one of its columns"
+            raise PlacedFault(
+                wish.path, message, f"write `file: {column}`, and name its column under `columns`", key=True
+            )
+    first = next(iter(arrays.values()))
+    return SourceTable(name, first, declared.columns, {}, wishes, declared.select is not None, arrays)
+
+
+def open_column(batch_name: str, declared: DataDeclaration, folder: Path, allowed: Iterable[Path]) -> ArrayFile:
+    """The array of a batch column of a source without a table. Raises as `open_array`."""
+    spec, file = declared.columns[batch_name], declared.file
+    if file is None:
+        if not isinstance(spec, str):
+            raise FileFault("these columns name no file", "write `file:` next to `columns:`")
+        return open_array(spec, folder, allowed, reading=Reading(dialect_of(declared)))
+    suffix = Path(file).suffix.lower()
+    if suffix in _KEYED:
+        if not isinstance(spec, str):
+            raise FileFault(f"a `{suffix}` file has arrays, not columns to stack", "name one array", about_columns=True)
+        return open_array(f"{file}#{spec}", folder, allowed)
+    if suffix == ".npy":
+        raise FileFault("a `.npy` file has no columns", f"leave `file` out, and write `x: {file}` under `columns:`")
+    return open_array(file, folder, allowed, spec)
 
 
 def _bound(declared: DataDeclaration, names: Iterable[str]) -> set[str]:

@@ -4,83 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy
 
 from runner.config import Dialect
 from runner.language.dtypes import dtype_name
 from runner.plan.data.arrays import array_names
-from runner.plan.data.files import ArrayFile, FileFault, describe, open_array, table_names
-from runner.plan.data.raw_columns import raw_blocks
+from runner.plan.data.files import ArrayFile, FileFault, describe, groups_of, header_of, open_array, table_names
+from runner.plan.data.raw_columns import ROWS_AT_ONCE, raw_blocks
+from runner.plan.data.reading.columns import ColumnSummary, columns_of_text, number_of
 from runner.plan.data.tables.byte_blocks import byte_blocks
-from runner.plan.data.tables.cells import BLANK, Array, is_usual_missing
+from runner.plan.data.tables.cells import BLANK, is_usual_missing
 from runner.plan.data.tables.conversions import Reading
 from runner.plan.data.tables.header import DELIMITERS, recognised
 from runner.plan.data.tables.text_table import column_names
 
-MOST_DISTINCT = 10_000
-"""Maximum distinct values to count."""
-
 _COMMENTS = ("#", "%", "//")
-_COLUMNS_AT_ONCE = 64
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?")
+_CELLS_AT_ONCE = 1 << 22
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-
-
-@dataclass(slots=True)
-class ColumnSummary:
-    """What one column of a table holds."""
-
-    name: str
-    decimal: str = "."
-    rows: int = 0
-    missing: int = 0
-    kinds: set[str] = field(default_factory=set)
-    least: Any = None
-    largest: Any = None
-    distinct: set[str] | None = field(default_factory=set)  # of text; None: more than `MOST_DISTINCT`
-
-    @property
-    def kind(self) -> str:
-        """The kind of all cells that are not missing."""
-        if self.kinds <= {"integers", "numbers"} and self.kinds:
-            return "numbers" if "numbers" in self.kinds else "integers"
-        return next(iter(self.kinds)) if len(self.kinds) == 1 else "text" if self.kinds else "nothing"
-
-    def add(self, cells: Array, absent: Sequence[str]) -> None:
-        """Add some cells."""
-        self.rows += len(cells)
-        if cells.dtype == object:
-            words, counts = numpy.unique(cells.astype(str), return_counts=True)
-            for word, count in zip(words.tolist(), counts.tolist(), strict=True):
-                if word in absent:
-                    self.missing += count
-                else:
-                    self._word(word)
-            return
-        there = cells[~numpy.isnan(cells)] if cells.dtype.kind == "f" else cells
-        self.missing += len(cells) - len(there)
-        if len(there):
-            kind = {"b": "booleans", "i": "integers"}.get(cells.dtype.kind, "numbers")
-            self.kinds.add(kind)
-            self._range(there.min().item(), there.max().item())
-
-    def _word(self, word: str) -> None:
-        number = _number(word, self.decimal)
-        self.kinds.add("dates" if _DATE.fullmatch(word) else "text" if number is None else _kind(number))
-        self._range(*(2 * [word if number is None else number]))
-        if self.distinct is not None:
-            self.distinct.add(word)
-            if len(self.distinct) > MOST_DISTINCT:
-                self.distinct = None
-
-    def _range(self, least: Any, largest: Any) -> None:
-        if self.least is None or isinstance(least, str) == isinstance(self.least, str):
-            self.least = least if self.least is None else min(self.least, least)
-            self.largest = largest if self.largest is None else max(self.largest, largest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +49,7 @@ def summarise(path: Path) -> FileSummary:
     if not array.is_table:
         texts = [path.name if key is None else f"{path.name}#{key}" for key in array_names(path)]
         found = [open_array(text, path.parent) for text in texts]
-        described = [(each.key, *describe(each)) for each in found]
-        return FileSummary(array, {}, arrays=tuple((key, shape, dtype_name(kind)) for key, shape, kind in described))
+        return FileSummary(array, {}, arrays=tuple((each.key, *_described(each)) for each in found))
     keys = _dialect(array) if array.is_text else {}
     array = replace(array, reading=Reading(Dialect(**keys)))
     columns = _columns(array, (BLANK,))
@@ -122,11 +63,23 @@ def summarise(path: Path) -> FileSummary:
     return FileSummary(array, keys, tuple(columns))
 
 
+def _described(array: ArrayFile) -> tuple[tuple[int, ...], str]:
+    header = header_of(array)
+    if header.text is not None:
+        return header.shape, "text"
+    shape, dtype = describe(array)
+    return shape, dtype_name(dtype)
+
+
 def _columns(array: ArrayFile, absent: Sequence[str]) -> list[ColumnSummary]:
     names = list(dict.fromkeys(table_names(array)))
-    found = [ColumnSummary(name, array.reading.dialect.decimal) for name in names]
-    for start in range(0, len(found), _COLUMNS_AT_ONCE):
-        some = found[start : start + _COLUMNS_AT_ONCE]
+    if array.is_text:
+        return columns_of_text(array.paths, array.reading.dialect, names, absent)
+    found = [ColumnSummary(name) for name in names]
+    rows = min(ROWS_AT_ONCE, max(1, sum(groups_of(array))))
+    at_once = max(1, _CELLS_AT_ONCE // rows)
+    for start in range(0, len(found), at_once):
+        some = found[start : start + at_once]
         for block in raw_blocks(array, [column.name for column in some]):
             for column in some:
                 column.add(block[column.name], absent)
@@ -138,7 +91,7 @@ def _missing_texts(columns: Sequence[ColumnSummary]) -> list[Any]:
     found: list[Any] = []
     for column in columns:
         words = column.distinct or set()
-        texts = {word for word in words if _number(word, column.decimal) is None}
+        texts = {word for word in words if number_of(word, column.decimal) is None}
         if texts and len(texts) < len(words) and all(map(is_usual_missing, texts)):
             found += sorted(texts - set(found))
     return found
@@ -197,16 +150,3 @@ def _decodes(path: Path, encoding: str) -> bool:
     except FileFault:
         return False
     return True
-
-
-def _number(text: str, decimal: str) -> float | int | None:
-    for kind in (int, float):
-        try:
-            return kind(text.replace(decimal, "."))
-        except ValueError:
-            continue
-    return None
-
-
-def _kind(number: float | int) -> str:
-    return "integers" if isinstance(number, int) else "numbers"

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy
 import torch
-from torch import Tensor
 
 from runner.plan.data.arrays import names_of
-from runner.plan.data.files import ArrayFile, FileFault, describe, read, table_names
+from runner.plan.data.files import ArrayFile, FileFault, array_words, describe, header_of, read, table_names
 from runner.plan.data.raw_columns import ROWS_AT_ONCE, raw_blocks
 from runner.plan.data.selection.cells import Blocks, Cells, Kind, Table, cells_of_numbers
 
@@ -46,6 +45,9 @@ def column_bound_to(array: ArrayFile, name: str, shared: bool) -> str | None:
 
 def _of_arrays(file: str, arrays: Mapping[str, ArrayFile], rows: int, limit: int) -> Table:
     def kind(name: str) -> Kind:
+        header = header_of(arrays[name])
+        if header.text is not None and header.shape == (rows,):
+            return "text"
         shape, dtype = describe(arrays[name], limit)
         if tuple(shape) != (rows,) or dtype.is_complex:
             held = "complex numbers" if dtype.is_complex else f"the shape {tuple(shape)}"
@@ -54,14 +56,18 @@ def _of_arrays(file: str, arrays: Mapping[str, ArrayFile], rows: int, limit: int
         return "boolean" if dtype == torch.bool else "number"
 
     def blocks(names: Sequence[str]) -> Blocks:
-        values = {name: _as_numpy(read(arrays[name], limit)) for name in names}
+        values = {name: _values(arrays[name], limit) for name in names}
         for start in range(0, rows, ROWS_AT_ONCE):
-            yield {name: cells_of_numbers(found[start : start + ROWS_AT_ONCE]) for name, found in values.items()}
+            yield {name: _cells(found[start : start + ROWS_AT_ONCE]) for name, found in values.items()}
 
     return Table(file, tuple(arrays), rows, kind, blocks)
 
 
-def _as_numpy(values: Tensor) -> Any:
+def _values(array: ArrayFile, limit: int) -> Any:
+    if header_of(array).text is not None:
+        cells = array_words(array, limit)
+        return numpy.array(cells.words, dtype=object)[cells.codes]
+    values = read(array, limit)
     return (values.float() if values.dtype.is_floating_point and values.dtype.itemsize < 4 else values).numpy()
 
 

@@ -70,6 +70,7 @@ class Names:
     columns: tuple[str, ...]
     column: Callable[[str], tuple[str, Kind] | None]  # the column of a name, and its kind; None if there is none
     constants: Mapping[str, Scalar]
+    dotted: bool = False  # whether `a.b` is a name, too
 
 
 def compile_condition(text: str, names: Names) -> Condition:
@@ -218,6 +219,8 @@ class _Compiler:
             return self._constant(node, node.value)
         if isinstance(node, ast.Name):
             return self._named(node, node.id)
+        if isinstance(node, ast.Attribute) and self._names.dotted:
+            return self._named(node, ast.unparse(node))
         if isinstance(node, ast.Call):
             return self._column_call(node)
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:

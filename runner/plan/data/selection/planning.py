@@ -94,6 +94,7 @@ def select_rows(request: Request) -> Selected | None:
     if cut is None:
         return Selected(_within(kept, *_checked_range(bounds, kept.samples, request)))
     classes, groups = _labels(request, "stratify", kept), _labels(request, "group", kept)
+    _check_folds(cut, kept, groups, request)
     part = _part(cut, seed, kept.samples, classes, groups)
     selected = _assembled(part, kept)
     if selected.samples == 0:
@@ -105,6 +106,14 @@ def select_rows(request: Request) -> Selected | None:
         return Selected(selected)
     _check_single_rows(classes, groups, request)
     return Selected(selected, _spread(classes, part))
+
+
+def _check_folds(cut: Cut, kept: Selection, groups: Labels | None, request: Request) -> None:
+    """Check that every fold can have a row, or a group."""
+    most, things = (kept.samples, "rows") if groups is None else (len(groups.names), "groups")
+    if isinstance(cut, Fold) and cut.of > most:
+        message = f"{cut.of} folds need as many {things}, and there {'is' if most == 1 else 'are'} {most}"
+        raise PlacedFault(request.at("of"), message, f"write at most {most}" if most > 1 else "use more rows")
 
 
 def _cut(request: Request) -> Cut | None:

@@ -13,7 +13,7 @@ import pyarrow.csv
 
 from runner.plan.data.dtypes import EXACT
 from runner.plan.data.tables.byte_blocks import Block
-from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words
+from runner.plan.data.tables.cells import BLANK, Array, Numbers, Words, without_numbers
 from runner.plan.data.tables.header import WIDE, Layout
 
 Key = tuple[str, bool]
@@ -45,7 +45,7 @@ def convert(block: Block, layout: Layout, wanted: Mapping[Key, int]) -> dict[Key
         column = table.column(str(position))
         cells = _words(column) if key[1] else _numbers(column, unlike)
         if cells is not None:
-            found[key] = cells
+            found[key] = cells if isinstance(cells, Words) else without_numbers(cells, layout.dialect)
     absent = layout.dialect.missing
     if absent and BLANK not in absent and _has_blanks(block, layout):  # Python finds out which are blank
         found = {key: cells for key, cells in found.items() if isinstance(cells, Words) or cells.missing is None}
@@ -120,7 +120,7 @@ def _parsed(block: Block, layout: Layout, wanted: Mapping[Key, int], types: Mapp
     wide = width > WIDE
     text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     return pyarrow.csv.read_csv(
-        pyarrow.BufferReader(block.content),
+        pyarrow.BufferReader(_outside_python(block.content)),
         pyarrow.csv.ReadOptions(
             column_names=[str(position) for position in range(width)],
             block_size=len(block.content) + 1 if wide else min(1 << 20, len(block.content) + 1),
@@ -143,6 +143,15 @@ def _parsed(block: Block, layout: Layout, wanted: Mapping[Key, int], types: Mapp
             decimal_point=dialect.decimal,
         ),
     )
+
+
+def _outside_python(content: bytes) -> Any:
+    """The bytes in memory of Arrow. Its threads may free them last, and to free an object of Python they need Python:
+    at the end of the process that aborts it.
+    """
+    buffer = pyarrow.allocate_buffer(len(content))
+    memoryview(buffer).cast("B")[:] = content
+    return buffer
 
 
 def _numbers(column: Any, unlike: Collection[type[numpy.generic]]) -> Numbers | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -51,7 +51,7 @@ def numbers_of(texts: Sequence[str], dialect: Dialect) -> Numbers | None:
     absent = {BLANK, *dialect.missing}
     if absent.isdisjoint(texts):
         found = _read(texts, dialect)
-        return None if found is None else Numbers(found, None)
+        return None if found is None else without_numbers(Numbers(found, None), dialect)
     missing = numpy.fromiter((text in absent for text in texts), dtype=bool, count=len(texts))
     present = [text for text in texts if text not in absent]
     values = _read(present, dialect) if present else numpy.zeros(0, dtype=numpy.int64)
@@ -59,7 +59,31 @@ def numbers_of(texts: Sequence[str], dialect: Dialect) -> Numbers | None:
         return None
     whole = numpy.full(len(texts), numpy.nan if values.dtype == numpy.float64 else 0, dtype=values.dtype)
     whole[~missing] = values
-    return Numbers(whole, missing, texts.index(BLANK) if BLANK in texts else None)
+    return without_numbers(Numbers(whole, missing, texts.index(BLANK) if BLANK in texts else None), dialect)
+
+
+def without_numbers(cells: Numbers, dialect: Dialect) -> Numbers:
+    """The cells with numbers that `missing` lists as missing: `-999` also means `-999.0` and `-9.99e2`."""
+    values, missing = cells.values, cells.missing
+    if values.dtype == numpy.bool_:
+        return cells
+    for number in _numbers_in(dialect):
+        here = values == number if missing is None else (values == number) & ~missing
+        if here.any():
+            values = values.copy()
+            values[here] = numpy.nan if values.dtype == numpy.float64 else 0
+            missing = here if missing is None else missing | here
+    return cells if values is cells.values else Numbers(values, missing, cells.blank)
+
+
+def _numbers_in(dialect: Dialect) -> Iterator[int | float]:
+    for text in dialect.missing:
+        for kind in (int, float):
+            try:
+                yield kind(text.replace(dialect.decimal, "."))
+            except ValueError:
+                continue
+            break
 
 
 def words_of(texts: Sequence[str]) -> Words:
@@ -129,7 +153,7 @@ def first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: s
             continue
         plain = text.replace("_", "") if _THOUSANDS.fullmatch(text) else text
         plain = plain.replace(dialect.decimal, ".") if "." not in plain or dialect.decimal == "." else "no number"
-        if not _is_number(plain):
+        if not is_number(plain):
             shown = f"{file}:{line} holds `{_shown(text)}`, which is not a number in the column `{column}`"
             return FileFault(shown, _instead(text, column, dialect), about_columns=True)
         reason = _float64_misfit(plain)
@@ -144,12 +168,14 @@ def first_fault(lines: Sequence[int], texts: Sequence[str], column: str, file: s
 def _instead(text: str, column: str, dialect: Dialect) -> str:
     """One thing to do about a cell that is not a number."""
     if is_usual_missing(text):
-        return f'write `missing: ["{text}"]`'
+        return f"add `{text}` to `missing`" if dialect.missing else f'write `missing: ["{text}"]`'
     if dialect.decimal == "." and _DECIMAL_COMMA.fullmatch(text):
         return 'write `decimal: ","`'
     if _DATE.fullmatch(text):
         return f"write `dates: {{{column}: days}}`"
-    if text.lower() in _BOOLEANS or text[:1].isdigit():
+    if text.lower() in _BOOLEANS:
+        return "write 0 and 1 for booleans among numbers"
+    if text[:1].isdigit():
         return "select other columns, or correct the cell"
     return f"write `classes: {{{column}: sorted}}` to number its texts, or select other columns"
 
@@ -174,7 +200,8 @@ def inexact(file: str, line: int, shown: str, column: str) -> FileFault:
     return FileFault(message, "write integers alone in that column and those read with it, or read it separately")
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether Python reads a text as a float, and it has no underscore."""
     try:
         float(text)
     except ValueError:

@@ -103,4 +103,5 @@ def check_alike(booleans: Sequence[bool], names: Sequence[str], file: str) -> No
     """
     if any(booleans) and not all(booleans):
         shown = listing([f"`{name}`" for name, boolean in zip(names, booleans, strict=True) if boolean], 4)
-        raise FileFault(f"{shown} of {file} holds booleans and other columns numbers", "read them separately")
+        hint = "write 0 and 1 in the file, or read the booleans as a batch column of their own"
+        raise FileFault(f"{shown} of {file} holds booleans and other columns numbers", hint, about_columns=True)

@@ -15,6 +15,7 @@ from runner.config import Dialect
 from runner.errors import listing
 from runner.plan.data.sandbox import FileFault
 from runner.plan.data.tables.byte_blocks import Block, byte_blocks
+from runner.plan.data.tables.cells import is_number
 from runner.plan.data.tables.columns import MOST_COLUMNS
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -143,7 +144,7 @@ def _header(first: Block, name: str, dialect: Dialect, delimiter: str) -> tuple[
             message = f"`header` has {len(dialect.header)} names, and the first row of {name} has {len(cells)} cells"
             raise FileFault(message, "name each column")
         return dialect.header, first
-    if all(map(_is_number, cells)):
+    if all(map(is_number, cells)):
         message = f"{name} names no columns: its first line is {listing(cells, 5)}"
         raise FileFault(message, "write `header: false`, or add a first line with names")
     content, offset = first.content, 0
@@ -195,14 +196,6 @@ def _check_width(first: Block, name: str, delimiter: str) -> None:
     if count > MOST_COLUMNS:
         message = f"{name} has {count:,} columns, and at most {MOST_COLUMNS:,} are read"
         raise FileFault(message, "save it as a `.npy` file")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
 
 
 @contextmanager

@@ -52,14 +52,17 @@ class TextColumns:
         return (_writable(column.values) for column in self.columns)
 
 
-def numbers_of_columns(selection: TextSelection, found: Mapping[Key, Found]) -> TextColumns:
+def numbers_of_columns(selection: TextSelection, found: Mapping[Key, Found], start: int = 0) -> TextColumns:
     """The numbers of a selection: int64, bool or float64. A column may become several.
 
+    Args:
+        start: the row that the cells begin with.
     Raises:
         FileFault: a cell has no number, or the columns have no common dtype.
     """
     columns = [
-        _numbers(name, found[key], selection) for name, key in zip(selection.chosen, selection.keys(), strict=True)
+        _numbers(name, found[key], selection, start)
+        for name, key in zip(selection.chosen, selection.keys(), strict=True)
     ]
     kinds = [
         numpy.dtype(numpy.float32) if selection.reading.of(name).one_hot else column.values.dtype
@@ -71,8 +74,8 @@ def numbers_of_columns(selection: TextSelection, found: Mapping[Key, Found]) -> 
         if fault is None:
             continue
         if not floating:
-            raise placed(fault, name, selection)
-        _check_exact(name, column, selection)
+            raise placed(fault, name, selection, start)
+        _check_exact(name, column, selection, start)
         columns[place] = as_floating(column)
         kinds[place] = numpy.dtype(numpy.float64)
     rows = len(columns[0].values)
@@ -82,7 +85,7 @@ def numbers_of_columns(selection: TextSelection, found: Mapping[Key, Found]) -> 
     dtype = numpy.result_type(*set(kinds))
     if dtype.kind == "f":
         for name, column in zip(selection.chosen, columns, strict=True):
-            _check_exact(name, column, selection)
+            _check_exact(name, column, selection, start)
     return TextColumns(tuple(columns), dtype, (rows, sum(map(_width, columns))))
 
 
@@ -108,24 +111,24 @@ def _writable(values: Array) -> Tensor:
     return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
-def _numbers(name: str, cells: Found, selection: TextSelection) -> Numbers:
+def _numbers(name: str, cells: Found, selection: TextSelection, start: int) -> Numbers:
     if isinstance(cells, FileFault):
         raise cells
     try:
         return converted(cells, name, selection.reading)
     except CellFault as fault:
-        raise placed(fault, name, selection) from fault
+        raise placed(fault, name, selection, start) from fault
 
 
-def _check_exact(name: str, column: Numbers, selection: TextSelection) -> None:
+def _check_exact(name: str, column: Numbers, selection: TextSelection, start: int) -> None:
     row = first_inexact(column.values)
     if row is not None:
-        raise inexact_at(selection.paths, selection.reading.dialect, row, name)
+        raise inexact_at(selection.paths, selection.reading.dialect, start + row, name)
 
 
-def placed(fault: CellFault, column: str, selection: TextSelection) -> FileFault:
-    """The fault of a cell with its file, line and text."""
-    place = place_in_text(selection.paths, selection.reading.dialect, fault.row, column)
+def placed(fault: CellFault, column: str, selection: TextSelection, start: int = 0) -> FileFault:
+    """The fault of a cell with its file, line and text; its row counts from `start`."""
+    place = place_in_text(selection.paths, selection.reading.dialect, start + fault.row, column)
     if not fault.reason:
         message = f"{place.file}:{place.line} holds nothing in the column `{column}`"
     else:

@@ -203,10 +203,9 @@ class _Joined:
             return Words(numpy.concatenate(self._codes), tuple(self._places))
         if self._fault is not None:
             return self._fault
-        kinds = {part.kind for part in self._numbers} - {None}
-        if len(kinds) > 1 and numpy.dtype(bool) in kinds:
-            name = paths[0].name if len(paths) == 1 else "the files"
-            return FileFault(f"the column `{self._key[0]}` of {name} mixes booleans and numbers", "write 0 and 1")
+        kinds = {part.kind for part in self._numbers if part.kind is not None}
+        if _is_mixed(kinds):
+            return _mixed(self._key[0], paths)
         dtype = numpy.result_type(*kinds) if kinds else numpy.dtype(numpy.float64)
         if dtype == numpy.float64:
             fault = self._first_inexact(paths, dialect)
@@ -241,6 +240,38 @@ class _Joined:
             if row is not None:
                 return inexact_at(paths, dialect, start + row, self._key[0])
         return None
+
+
+def _is_mixed(kinds: set[numpy.dtype[numpy.generic]]) -> bool:
+    return len(kinds) > 1 and numpy.dtype(bool) in kinds
+
+
+def _mixed(column: str, paths: Sequence[Path]) -> FileFault:
+    name = paths[0].name if len(paths) == 1 else "the files"
+    return FileFault(f"the column `{column}` of {name} mixes booleans and numbers", "write 0 and 1")
+
+
+class MixedKinds:
+    """Finds columns with booleans in some parts and numbers in others."""
+
+    __slots__ = ("_kinds", "_paths")
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._kinds: dict[Key, set[numpy.dtype[numpy.generic]]] = {}
+
+    def check(self, found: Mapping[Key, Found]) -> None:
+        """Look at the next part. Raises `FileFault`."""
+        for key, cells in found.items():
+            if isinstance(cells, Numbers) and self.is_mixed(key, cells):
+                raise _mixed(key[0], self._paths)
+
+    def is_mixed(self, key: Key, cells: Numbers) -> bool:
+        """Whether a column has both, with the cells of its next part."""
+        kinds = self._kinds.setdefault(key, set())
+        if cells.kind is not None:
+            kinds.add(cells.kind)
+        return _is_mixed(kinds)
 
 
 def first_inexact(values: Array) -> int | None:

@@ -236,3 +236,50 @@ def test_a_glob_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest
         (tmp_path / f"{number}.csv").touch()
     with pytest.raises(FileFault, match=r"the glob `\*.csv` matches more than 3 files"):
         locate_all("*.csv", tmp_path)
+
+
+@over("kind", ["csv", "parquet"])
+def test_missing_dates_are_filled_with_the_mean_date(tmp_path: Path, kind: str) -> None:
+    table = WINE.assign(day=[*WINE["day"][:3], None, WINE["day"][4]])
+    days = (pandas.to_datetime(table["day"]) - pandas.Timestamp("1970-01-01")).dt.days
+    source = f"file: {write(tmp_path, kind, table)}, columns: {{x: day}}, dates: {{x: days}}, dtype: {{x: float64}}"
+    assert seen(tmp_path, f"{source}, fill: {{x: mean}}").tolist() == days.fillna(days.mean()).tolist()
+
+
+def test_a_missing_number_is_missing_however_it_is_written(tmp_path: Path) -> None:
+    texts = ["-999", "-999.0", " -9.99e2", "1.5", "-99"]
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{text},1\n" for text in texts), encoding="utf-8")
+    found = seen(tmp_path, "file: a.csv, columns: {x: x}, missing: [-999], fill: {x: 0.5}")
+    assert found.tolist() == pandas.to_numeric(pandas.Series(texts)).replace(-999.0, 0.5).tolist()
+    integers = "file: b.csv, columns: {x: x}, missing: [-999.0], fill: {x: 7}"
+    (tmp_path / "b.csv").write_text("x,y\n" + "-999,1\n4,1\n", encoding="utf-8")
+    assert seen(tmp_path, integers).tolist() == [7, 4]
+
+
+def test_a_run_gives_its_classes_under_the_name_of_the_column_and_of_the_batch(tmp_path: Path) -> None:
+    write(tmp_path, "csv")
+    steps = "optimizer: {sgd: {lr: 0}}\nsteps: {epochs: 1}\n"
+    text = SEEN + steps + "data: {train: {file: wine.csv, columns: {x: color}, classes: CLASSES}}\n"
+    first = text.replace("CLASSES", "{color: [white, rosé, red]}")
+    (tmp_path / "first.yaml").write_text(first, encoding="utf-8")
+    run = runner.run(tmp_path / "first.yaml", runs_dir=tmp_path / "runs")
+    for classes in ("{x: sorted}", "{color: sorted}"):
+        again = f"from_run: {run.path}\n" + text.replace("CLASSES", classes)
+        (tmp_path / "again.yaml").write_text(again, encoding="utf-8")
+        (declared,) = runner.compile(runner.load(tmp_path / "again.yaml")).config.data.values()
+        assert list(declared.classes.values()) == [("white", "rosé", "red")], classes
+
+
+RARE = [
+    (["red"], "`x` has one class, `red`: nothing can be learnt of it"),
+    (["red", "white"] * 99 + ["rde"], "the class `rde` of `x` has one row"),
+    (["red", "white"] * 2 + ["rde"], None),
+]
+
+
+@over(("texts", "message"), RARE)
+def test_a_class_alone_and_a_class_of_one_row_warn(tmp_path: Path, texts: list[str], message: str | None) -> None:
+    pandas.DataFrame({"color": texts}).to_csv(tmp_path / "a.csv", index=False)
+    text = f"{SEEN}data: {{train: {{file: a.csv, columns: {{x: color}}, classes: {{x: sorted}}}}}}\n"
+    found = [each.message for each in compiled(text, tmp_path).warnings if "class" in each.message]
+    assert found == ([] if message is None else [message])

@@ -1,0 +1,94 @@
+// Charts over rows: uPlot with the page's colours, a line at the chosen row, and the keyboard.
+
+const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+
+function union(lists) {
+  const only = lists.filter((list, place) => lists.indexOf(list) === place);
+  if (only.length === 1) return only[0];
+  const all = new Float64Array(only.reduce((sum, list) => sum + list.length, 0));
+  let at = 0;
+  for (const list of only) {
+    all.set(list, at);
+    at += list.length;
+  }
+  all.sort();
+  return all.filter((value, place) => place === 0 || value !== all[place - 1]);
+}
+
+function aligned(rows, own, values) {
+  if (rows === own) return Array.from(values, (value) => (Number.isFinite(value) ? value : null));
+  const found = new Array(rows.length).fill(undefined);
+  let at = 0;
+  for (let place = 0; place < own.length; place++) {
+    while (rows[at] < own[place]) at++;
+    found[at] = Number.isFinite(values[place]) ? values[place] : null;
+  }
+  return found;
+}
+
+function makeChart(target, { label, rows, lines, bands, log, height, chosen, hovered }) {
+  const colours = theme();
+  const grid = { stroke: colours.line, width: 1 };
+  const font = "12px system-ui, sans-serif";
+  const axis = () => ({ stroke: colours.ink, font, labelFont: font, grid, ticks: grid });
+  const mark = (chart) => {
+    const x = Math.round(chart.valToPos(chosen(), "x", true));
+    const { left, top, width, height: tall } = chart.bbox;
+    if (x < left || x > left + width) return;
+    const pen = chart.ctx;
+    pen.save();
+    pen.strokeStyle = colours.accent;
+    pen.lineWidth = devicePixelRatio;
+    pen.setLineDash([4, 4]);
+    pen.beginPath();
+    pen.moveTo(x, top);
+    pen.lineTo(x, top + tall);
+    pen.stroke();
+    pen.restore();
+  };
+  const options = {
+    width: Math.max(200, target.clientWidth),
+    height,
+    legend: { show: false },
+    scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
+    axes: [
+      { ...axis(), label: "row", labelSize: 16, labelGap: 0, size: 30, incrs: WHOLE },
+      { ...axis(), size: 64, values: (chart, splits) => splits.map((value) => (value === null ? "" : short(value))) },
+    ],
+    cursor: { points: { size: 6 }, drag: { x: true, y: false } },
+    series: [
+      {},
+      ...lines.map(({ label: name, stroke, dash, width }) => ({ label: name, stroke, dash, width, spanGaps: true })),
+    ],
+    bands: bands ?? [],
+    hooks: { draw: [mark], setCursor: [(chart) => hovered?.(chart.cursor.idx)] },
+  };
+  const chart = new uPlot(options, [rows, ...lines.map((line) => line.values)], target);
+  target.setAttribute("tabindex", "0");
+  target.setAttribute("role", "img");
+  target.setAttribute(
+    "aria-label",
+    `${label}. Left and right move along the rows; drag to zoom, double-click to see all.`,
+  );
+  return chart;
+}
+
+function keyboard(target, chart) {
+  target.onkeydown = (event) => {
+    const move = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -Infinity, End: Infinity }[event.key];
+    const now = chart();
+    if (move === undefined || !now) return;
+    event.preventDefault();
+    const rows = now.data[0];
+    const at = Math.min(Math.max((now.cursor.idx ?? 0) + move, 0), rows.length - 1);
+    now.setCursor({ left: now.valToPos(rows[at], "x"), top: now.bbox.height / devicePixelRatio / 2 });
+  };
+}
+
+function fits(target, chart) {
+  new ResizeObserver(() => {
+    const now = chart();
+    const width = Math.max(200, target.clientWidth);
+    if (now && now.width !== width) now.setSize({ width, height: now.height });
+  }).observe(target);
+}

@@ -1,0 +1,31 @@
+// Starts the page: each section's view draws when it comes near the screen.
+
+const VIEWS = { curves: curvesView, steps: stepsView, heatmap: heatmapView, bands: bandsView, pictures: picturesView };
+
+function start() {
+  const { shared, sections, opensAt } = readData(document);
+  const page = makePage(shared);
+  const waiting = new Map(sections.map((section) => [document.getElementById(section.name), section]));
+  const show = (element) => {
+    const section = waiting.get(element);
+    if (!section) return;
+    waiting.delete(element);
+    VIEWS[section.view](element.querySelector(".view"), section.data, page);
+  };
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) if (entry.isIntersecting) show(entry.target);
+    },
+    { rootMargin: "600px" },
+  );
+  for (const element of waiting.keys()) near.observe(element);
+  addEventListener("beforeprint", () => [...waiting.keys()].forEach(show));
+  watchTheme();
+  const opened = opensAt && document.getElementById(opensAt);
+  if (opened && !location.hash) {
+    show(opened);
+    opened.scrollIntoView();
+  }
+}
+
+start();

@@ -1,0 +1,72 @@
+// One row at a time: the program with its current step, the graph, and the tensors with what the step changed.
+
+function programView({ program, lines }, page) {
+  const items = program.map((line) => {
+    const item = make("li", {}, line.text);
+    item.style.marginInlineStart = `${line.depth * 1.5}em`;
+    return item;
+  });
+  function update() {
+    items.forEach((item, place) => {
+      if (place === lines[page.at()]) item.setAttribute("aria-current", "step");
+      else item.removeAttribute("aria-current");
+    });
+  }
+  page.follows(update);
+  update();
+  return make("ol", { class: "program", "aria-label": "Program" }, items);
+}
+
+function tensorTable({ tensors }, page) {
+  const rows = tensors.map((tensor) => {
+    const [value, change] = [make("td", { class: "number" }), make("td", { class: "number change" })];
+    const row = make("tr", {}, make("th", { scope: "row" }, tensor.name), make("td", {}, tensor.kind), value, change);
+    return { row, value, change };
+  });
+  function update() {
+    const at = page.at();
+    tensors.forEach((tensor, place) => {
+      const { row, value, change } = rows[place];
+      const changed = tensor.changed[at] === 1;
+      value.textContent = tensor.values[at] ?? "none";
+      change.textContent = tensor.by[at] ?? (changed ? "changed" : "");
+      const moved = changed || tensor.by[at] !== null;
+      row.className = moved ? "changed" : tensor.values[at] === null ? "missing" : "";
+      if (tensor.name === page.name) row.classList.add("marked");
+    });
+  }
+  page.follows(update);
+  update();
+  const head = make(
+    "tr",
+    {},
+    ["name", "kind", "value in this row", "change"].map((name) => make("th", { scope: "col" }, name)),
+  );
+  return make(
+    "div",
+    { class: "wide", tabindex: 0, role: "region", "aria-label": "Tensors of this row" },
+    make(
+      "table",
+      { class: "tensors" },
+      make("caption", {}, "Tensors of this row"),
+      make("thead", {}, head),
+      make(
+        "tbody",
+        {},
+        rows.map((each) => each.row),
+      ),
+    ),
+  );
+}
+
+function stepsView(target, data, page) {
+  target.append(
+    stepper(page),
+    make("div", { class: "beside" }, programView(data, page), data.tensors.length ? tensorTable(data, page) : null),
+  );
+  for (const graph of data.graphs) {
+    target.append(make("h3", {}, `Graph of ${graph.objective}`));
+    if (graph.left) target.append(make("p", { class: "note" }, `The graph has ${graph.left} nodes, too many to draw.`));
+    else target.append(graphView(graph, page));
+  }
+}

@@ -1,0 +1,63 @@
+"""Builds HTML from text: every text is escaped, and only tags and attributes of this module reach a page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import NewType
+
+from runner.text import printable, shortened
+
+Markup = NewType("Markup", str)
+"""HTML that is safe to put into a page."""
+
+NOTHING = Markup("")
+
+LONGEST = 10_000
+"""The most characters of one text on a page; a config has more."""
+
+
+def text(value: object, longest: int = LONGEST) -> Markup:
+    """A value as text: markup in it is shown, never obeyed. What is longer than `longest` is cut."""
+    return Markup(html.escape(printable(shortened(str(value), longest))))
+
+
+def tag(name: str, *content: Markup | str, **attributes: str | None) -> Markup:
+    """An element; a plain string inside it is escaped.
+
+    Args:
+        content: markup from this module, or plain strings.
+        attributes: by name, with `_` for `-` and a trailing `_` for words of Python: `class_`. None leaves one out.
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Markup(f"<{name}{written}>{''.join(content)}</{name}>")
+
+
+def joined(parts: Iterable[Markup]) -> Markup:
+    return Markup("".join(parts))
+
+
+def paragraph(value: object, class_: str | None = None) -> Markup:
+    return tag("p", text(value), class_=class_)
+
+
+def block(value: object, label: str, longest: int = LONGEST) -> Markup:
+    """Text as it stands, that scrolls where it is wide."""
+    return tag("pre", text(value, longest), tabindex="0", role="region", aria_label=label)
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
+    """A list of names, each with a value."""
+    return tag("dl", joined(tag("div", tag("dt", text(name)), tag("dd", text(value))) for name, value in pairs))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> Markup:
+    """A table of texts."""
+    header = tag("tr", joined(tag("th", text(name), scope="col") for name in head))
+    body = joined(tag("tr", joined(tag("td", text(cell)) for cell in row)) for row in rows)
+    made = tag("table", tag("caption", text(caption)), tag("thead", header), tag("tbody", body))
+    return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=caption)

@@ -1,0 +1,68 @@
+"""The section with the objective, the metrics and other named numbers over rows."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+import numpy
+
+from runner.report.markup import NOTHING, joined, paragraph
+from runner.report.reading.curves import Curve
+from runner.report.run.numbers import number
+from runner.report.run.subject import Subject
+from runner.report.section import Section
+from runner.text import counted
+
+MOST_VISIBLE = 6
+"""The curves that a page shows before a person chooses others."""
+
+DECADES = 1000
+"""From this ratio of the largest to the least value, the scale is logarithmic at first."""
+
+
+def curves(subject: Subject) -> Section | None:
+    """Curves of every named number; those of objectives and metrics are visible at first."""
+    shown = [curve for curve in subject.curves if curve.count]
+    if not shown:
+        return None
+    first = set(subject.objectives) | set(() if subject.plan is None else subject.plan.lowered.metrics)
+    visible = [
+        curve.name for curve in shown if curve.name in first or any(_is_result(curve.name, name) for name in first)
+    ]
+    visible = (visible or [curve.name for curve in shown])[:MOST_VISIBLE]
+    notes = []
+    decimated = [curve for curve in shown if len(curve.rows) < curve.count]
+    if decimated:
+        count, kept = (max(found) for found in zip(*((each.count, len(each.rows)) for each in decimated), strict=True))
+        notes.append(f"Of {counted(count, 'value')} the page has {kept:,}, every extreme among them.")
+    for curve in shown:
+        if curve.broken is not None:
+            row = int(subject.rows.numbers[curve.broken])
+            notes.append(f"{curve.name} is not finite in {counted(curve.nonfinite, 'row')}, first in row {row:,}.")
+    data = {
+        "log": _spans_decades([curve for curve in shown if curve.name in visible]),
+        "curves": [
+            {
+                "name": curve.name,
+                "rows": curve.rows,
+                "values": curve.values,
+                "visible": curve.name in visible,
+                "last": number(float(curve.values[-1])),
+            }
+            for curve in shown
+        ],
+    }
+    text = joined(paragraph(note, "note") for note in notes) if notes else NOTHING
+    return Section("curves", "Curves", text, "curves", data)
+
+
+def _is_result(name: str, value: str) -> bool:
+    """Whether a curve is the result of `evaluate` for a value: `test.loss`."""
+    return fnmatch.fnmatchcase(name, "*.*") and name.partition(".")[2] == value
+
+
+def _spans_decades(curves: Sequence[Curve]) -> bool:
+    """Whether every value is above 0, and the largest is more than a thousand times the least."""
+    values = numpy.concatenate([curve.values[numpy.isfinite(curve.values)].astype(numpy.float64) for curve in curves])
+    return bool(len(values) and values.min() > 0 and values.max() > DECADES * values.min())

@@ -1,0 +1,73 @@
+"""The last sections of a run's report: its config, and the environment and times of the run."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Iterator
+
+from runner.config.run_paths import CONFIG_FILE
+from runner.report.markup import Markup, block, facts, joined, paragraph, tag, text
+from runner.report.run.subject import Subject
+from runner.report.section import Section
+from runner.safe_files import Folder
+
+MOST_FACTS = 200
+
+CONFIG_BYTES = 256 << 10
+"""The most bytes of a config that a page shows."""
+
+
+def config(subject: Subject) -> Section:
+    """The command with its overrides, and the resolved config."""
+    command = subject.run.manifest.get("command") or []
+    overrides = [word for word in command[1:] if "=" in word and not word.startswith("-")]
+    said = [tag("h3", text("Command")), block(shlex.join(command[:1000]), "Command")]
+    if overrides:
+        said.append(facts(("override", override) for override in overrides[:MOST_FACTS]))
+    said += [tag("h3", text("Config, with its overrides applied")), _config_text(subject)]
+    return Section("config", "Config", joined(said))
+
+
+def _config_text(subject: Subject) -> Markup:
+    try:
+        with Folder(subject.run.path) as folder, folder.open(CONFIG_FILE) as file:
+            content = file.read(CONFIG_BYTES + 1)
+    except OSError as error:
+        return paragraph(f"{CONFIG_FILE} cannot be read: {error.strerror}.", "note")
+    shown = block(content[:CONFIG_BYTES].decode("utf-8", "replace"), "Config", CONFIG_BYTES)
+    if len(content) <= CONFIG_BYTES:
+        return shown
+    return joined([paragraph(f"The first {CONFIG_BYTES >> 10} KiB.", "note"), shown])
+
+
+def environment(subject: Subject) -> Section:
+    """The environment, the versions and the times of the run."""
+    found = facts(itertools.islice(_facts(subject), MOST_FACTS))
+    return Section("environment", "Environment and times", found)
+
+
+def _facts(subject: Subject) -> Iterator[tuple[str, object]]:
+    manifest = subject.run.manifest
+    for name in ("started", "ended"):
+        if manifest.get(name):
+            yield name, manifest[name]
+    seconds, compiling = manifest.get("seconds"), manifest.get("compile_seconds")
+    if seconds is not None:
+        yield "seconds", f"{seconds:,.3f}"
+        if seconds and len(subject.rows) > 1:
+            yield "rows a second", f"{len(subject.rows) / seconds:,.0f}"
+    if compiling is not None:
+        yield "of these, compiling", f"{compiling:,.3f}"
+    for resumed in manifest.get("resumed") or ():
+        yield "resumed", f"at row {resumed.get('row')}, {resumed.get('at')}"
+    yield from (manifest.get("versions") or {}).items()
+    for name, value in (manifest.get("environment") or {}).items():
+        if value is not None and name not in ("torch",):
+            yield name.replace("_", " "), value
+    git = manifest.get("git") or {}
+    if git.get("commit"):
+        state = {True: ", with changes", None: ", changes unknown"}.get(git.get("dirty"), "")
+        yield "commit", f"{git['commit']}{state}"
+    for path, identity in list((manifest.get("data_files") or {}).items())[:MOST_FACTS]:
+        yield "data file", f"{path}: {identity.get('bytes', '?')} bytes, sha256 {identity.get('sha256', '?')}"

@@ -1,0 +1,71 @@
+"""The top of a run's report: what ran, how it ended, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runner.report.markup import Markup, block, facts, joined, paragraph, tag, text
+from runner.report.run.subject import Subject
+from runner.text import counted
+
+MOST_PROBLEMS = 50
+
+_STATUS = {
+    "finished": "finished",
+    "failed": "failed",
+    "interrupted": "was interrupted",
+    "killed": "was killed",
+    "running": "is going on",
+}
+
+
+def title_of(subject: Subject) -> str:
+    return f"{subject.name} {subject.run.path.name}"
+
+
+def head_of(subject: Subject) -> Markup:
+    """The name, the description, facts, the failure and the warnings."""
+    manifest = subject.run.manifest
+    said = [tag("h1", text(subject.name))]
+    description = None if subject.plan is None else subject.plan.config.description
+    if description:
+        said.append(paragraph(description))
+    said.append(facts(_facts(subject)))
+    if manifest["status"] == "running":
+        said.append(paragraph("The run was going on when this page was written: later rows are not on it.", "note"))
+    failure = manifest.get("failure")
+    for problem in (failure or {}).get("problems", ())[:MOST_PROBLEMS]:
+        said.append(_alert(problem["message"], problem.get("hint")))
+    if subject.focus is not None and not failure:
+        said.append(_alert(subject.focus.reason, None))
+    said += [paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note") for sentence in subject.left_out]
+    warnings = manifest.get("warnings") or []
+    if warnings:
+        summary = tag("summary", text(counted(len(warnings), "warning")))
+        body = joined(block(warning, "Warning") for warning in warnings[:MOST_PROBLEMS])
+        said.append(tag("details", summary, body, class_="warnings", open="" if len(warnings) <= 3 else None))
+    return joined(said)
+
+
+def _alert(message: str, hint: str | None) -> Markup:
+    said = [tag("strong", text(message))]
+    if hint:
+        said.append(tag("span", text(f" {hint}")))
+    return tag("p", *said, class_="alert", role="alert")
+
+
+def _facts(subject: Subject) -> Iterator[tuple[str, object]]:
+    manifest = subject.run.manifest
+    yield "run", subject.run.path.name
+    yield "status", _STATUS[manifest["status"]]
+    yield "rows", f"{len(subject.rows):,}"
+    seconds = manifest.get("seconds")
+    if seconds is not None:
+        yield "took", f"{seconds:.1f} s"
+    environment = manifest.get("environment") or {}
+    for name, key in (("device", "device"), ("dtype", "dtype")):
+        if environment.get(key):
+            yield name, environment[key]
+    if manifest.get("engine"):
+        yield "engine", manifest["engine"]
+    yield "seed", manifest.get("seed", "?")

@@ -1,0 +1,47 @@
+"""The sections of a run's report, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from runner.report.run.bands import bands
+from runner.report.run.curves import curves
+from runner.report.run.facts import config, environment
+from runner.report.run.head import head_of, title_of
+from runner.report.run.norms import norms
+from runner.report.run.pictures import pictures
+from runner.report.run.stepping.steps import shared, steps
+from runner.report.run.subject import Subject, read_subject
+from runner.report.section import Report, Section
+
+BUILDERS: Sequence[Callable[[Subject], Section | None]] = (
+    curves,
+    steps,
+    pictures,
+    norms,
+    bands,
+    config,
+    environment,
+)
+"""Each builds a section, or returns None if the run has nothing for it."""
+
+
+def report_of_run(path: str | Path, allowed: Sequence[Path] = ()) -> Report:
+    """The report of a run.
+
+    Args:
+        allowed: folders that the config may read data from, to compute inner values again.
+    Raises:
+        UsageError: it is not a run, or its files are not those of one.
+        RunError: a file of its rows is damaged.
+    """
+    subject = read_subject(path, allowed)
+    built = [build(subject) for build in BUILDERS]
+    return Report(
+        title=title_of(subject),
+        head=head_of(subject),
+        sections=tuple(section for section in built if section is not None),
+        shared=shared(subject),
+        opens_at="steps" if subject.focus is not None and subject.steps else None,
+    )

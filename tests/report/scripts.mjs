@@ -1,0 +1,72 @@
+// Tests of the page's own scripts that need no browser. The folder of the scripts is the first argument.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import vm from "node:vm";
+
+const [, , folder] = process.argv;
+const names = ["data", "elements", "colours", "chart", "curves", "layout", "pictures"];
+const text = names.map((name) => readFileSync(join(folder, `${name}.js`), "utf8")).join("\n");
+const exported =
+  "({ bytesOf, revived, short, between, CIVIDIS, union, aligned, smoothed, layers, placed, pictureColours })";
+const context = vm.createContext({ atob, console });
+const it = vm.runInContext(`"use strict";\n${text}\n${exported}`, context);
+const plain = (value) => JSON.parse(JSON.stringify(Array.from(value, (item) => item ?? null)));
+
+// data
+const bytes = it.bytesOf(Buffer.from(new Float32Array([1, -2.5]).buffer).toString("base64"));
+assert.deepEqual(plain(bytes), [...new Uint8Array(new Float32Array([1, -2.5]).buffer)]);
+const found = it.revived({ a: [{ $array: "f4", at: 0, length: 2 }], b: null, c: "text", d: { e: 1 } }, bytes.buffer);
+assert.deepEqual(plain(found.a[0]), [1, -2.5]);
+assert.deepEqual([found.b, found.c, found.d.e], [null, "text", 1]);
+it.revived(JSON.parse('{"__proto__": {"evil": 1}}'), bytes.buffer);
+assert.equal({}.evil, undefined);
+
+// numbers as text
+const texts = [
+  [0, "0"],
+  [1.5, "1.5"],
+  [-0.00001, "-1.000e-5"],
+  [123456789, "1.235e+8"],
+  [NaN, "NaN"],
+  [Infinity, "Infinity"],
+  [null, "–"],
+  [undefined, "–"],
+  [0.1 + 0.2, "0.3"],
+];
+for (const [value, expected] of texts) assert.equal(it.short(value), expected);
+
+// rows of several curves on one axis
+assert.deepEqual(plain(it.union([Uint32Array.of(1, 3, 5), Uint32Array.of(2, 3, 9)])), [1, 2, 3, 5, 9]);
+const same = Uint32Array.of(4, 5);
+assert.equal(it.union([same, same]), same);
+assert.deepEqual(plain(it.aligned(Float64Array.of(1, 2, 3), Uint32Array.of(1, 3), [7, NaN])), [7, null, null]);
+assert.equal(it.aligned(Float64Array.of(1, 2, 3), Uint32Array.of(1, 3), [7, NaN])[1], undefined);
+assert.equal(it.aligned(Float64Array.of(1, 2, 3), Uint32Array.of(1, 3), [7, NaN])[2], null);
+
+// smoothing: the weighted mean of all values so far, and NaN passes by
+const values = [2, NaN, 4, 8];
+const weights = [0.125, 0.25, 0.5];
+const mean = (2 * weights[0] + 4 * weights[1] + 8 * weights[2]) / (weights[0] + weights[1] + weights[2]);
+assert.ok(Math.abs(it.smoothed(values, 0.5)[3] - mean) < 1e-12);
+assert.ok(Number.isNaN(it.smoothed(values, 0.5)[1]));
+assert.equal(it.smoothed(values, 0), values);
+
+// the layout of a graph: each node right of what it comes from, and no two in one place
+const nodes = [[], [], [0, 1], [2], [0], [3, 4], []].map((from) => ({ from }));
+const { boxes, width, height } = it.placed(nodes, { width: 10, height: 4, across: 3, down: 2 });
+nodes.forEach((node, place) => node.from.forEach((source) => assert.ok(boxes[source].x + 10 <= boxes[place].x)));
+assert.equal(new Set(boxes.map(({ x, y }) => `${x} ${y}`)).size, nodes.length);
+for (const box of boxes) assert.ok(box.x >= 0 && box.y >= 0 && box.x + 10 <= width && box.y + 4 <= height);
+const long = Array.from({ length: 120 }, (_, place) => ({ from: place ? [place - 1] : [] }));
+assert.equal(it.layers(long).length, 120);
+
+// colours: ends of the scale, zero in the middle of a signed one, lighter means more
+assert.deepEqual(plain(it.between(it.CIVIDIS, 0)), [0, 34, 78]);
+assert.deepEqual(plain(it.between(it.CIVIDIS, 7)), [254, 232, 56]);
+assert.deepEqual(plain(it.pictureColours(-2, 2)[127]), [247, 247, 247]);
+const lightness = it.CIVIDIS.map((_, place) => it.between(it.CIVIDIS, place / 9)).map(
+  ([r, g, b]) => 0.2126 * r + 0.7152 * g + 0.0722 * b,
+);
+lightness.slice(1).forEach((value, place) => assert.ok(value > lightness[place]));

@@ -1,0 +1,213 @@
+"""Rows that are computed again: the value and the gradient of each node are those of torch written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import runner
+from runner.report.run.numbers import written
+from runner.report.run.stepping.replaying import replays
+from runner.report.run.subject import Subject, read_subject
+from tests.report.runs import CONFIGS, record
+from tests.tables import over
+
+DATA = CONFIGS / "data"
+
+NETWORK = """\
+parameters: {w: {shape: [3, 4], init: normal}, b: {shape: [4], init: zeros}}
+constants: {x: {shape: [5, 3], init: normal}}
+expression: |
+  a = x @ w
+  h = tanh(a + b)
+  loss = h.square().sum()
+optimizer: {sgd: {lr: 0.1}}
+steps: [STEPS]
+"""
+
+DIGITS = f"""\
+parameters: {{w: {{shape: [10, 64], init: normal}}, b: {{shape: [10], init: zeros}}}}
+data: {{train: {{file: {DATA}/digits.npz, columns: {{images: images, labels: labels}}, dtype: {{images: float32}},
+  batch_size: 500, shuffle: true}}}}
+expression: |
+  scores = linear(images.flatten(1), w, b)
+  loss = cross_entropy(scores, labels)
+optimizer: {{adam: {{lr: 0.01}}}}
+steps: STEPS
+"""
+
+
+def subject_of(run: Path, *allowed: Path) -> Subject:
+    return read_subject(run, allowed)
+
+
+def by_name(subject: Subject, position: int) -> Mapping[str, tuple[Any, Any]]:
+    """The value and the gradient of inputs and named values in a row."""
+    found = replays(subject)
+    assert found.reason is None
+    assert found.differs == 0.0
+    computation, flow = found.flows[position]
+    assert subject.plan is not None
+    nodes = {name: node for name, node in subject.plan.lowered.values.items() if node in flow}
+    nodes |= {node.meta["input"]: node for node in computation.nodes if node.op == "placeholder"}
+    return {name: flow[node] for name, node in nodes.items()}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["zero_grad, backward, step, zero_grad, backward, step", "backward, step, backward, step", "train, train"],
+)
+def test_each_node_has_the_value_and_gradient_of_torch(steps: str, tmp_path: Path) -> None:
+    subject = subject_of(record(NETWORK.replace("STEPS", steps), tmp_path))
+    rows = list(subject.run)
+    start = runner.engine.initial_state(subject.plan)
+    checked = 0
+    for place, row in enumerate(rows):
+        if row.step not in ("backward", "train"):
+            continue
+        before = rows[place - 1]
+        w, b = (before[name].clone().requires_grad_() for name in ("w", "b"))
+        x = start.constants["x"]
+        a = x @ w
+        a.retain_grad()
+        h = torch.tanh(a + b)
+        h.retain_grad()
+        loss = h.square().sum()
+        loss.retain_grad()
+        loss.backward()
+        found = by_name(subject, place)
+        expected = {"x": x, "w": w, "b": b, "a": a, "h": h, "loss": loss}
+        assert set(found) == set(expected)
+        for name, tensor in expected.items():
+            value, gradient = found[name]
+            assert torch.equal(value, tensor)
+            assert (gradient is None) == (tensor.grad is None)
+            assert gradient is None or torch.equal(gradient, tensor.grad)
+        checked += 1
+    assert checked == 2
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "{epochs: 2}",
+        "[{repeat: {times: 7, steps: [train]}}]",
+        "[{repeat: {times: 2, steps: [{for_each: {data: train, epochs: 1, steps: [zero_grad, backward, step]}}]}}]",
+    ],
+    ids=["epochs", "repeat", "nested"],
+)
+def test_a_row_is_computed_from_its_own_batch(steps: str, tmp_path: Path) -> None:
+    """The gradient of a weight in the graph is the one that the log has for the row."""
+    subject = subject_of(record(DIGITS.replace("STEPS", steps), tmp_path, allowed=[DATA]), DATA)
+    found = replays(subject)
+    assert (found.reason, found.differs) == (None, 0.0)
+    rows = list(subject.run)
+    computing = [place for place, row in enumerate(rows) if row.step in ("train", "backward")]
+    assert list(found.flows) == computing
+    for place in computing:
+        _, gradient = by_name(subject, place)["w"]
+        assert torch.equal(gradient, rows[place]["w.grad"])
+        images, _ = by_name(subject, place)["images"]
+        labels, _ = by_name(subject, place)["labels"]
+        before = rows[place - 1]
+        scores = F.linear(images.flatten(1), before["w"], before["b"])
+        assert torch.equal(F.cross_entropy(scores, labels), rows[place]["loss"])
+
+
+def reason_of(config: str, folder: Path, *overrides: str) -> str | None:
+    subject = subject_of(record(config, folder, *overrides))
+    found = replays(subject)
+    assert not found.flows
+    return found.reason
+
+
+REASONS = {
+    "the expression draws random numbers": NETWORK.replace("tanh(a + b)", "dropout(a + b, 0.5)"),
+    "the log has no elements of `w`": NETWORK + "log: {include: [loss, b]}\n",
+    "the log has no `loss` to compare with": NETWORK + "log: {include: [w, b]}\n",
+    "the log leaves out rows, and with them the weights before a `train` step": NETWORK.replace(
+        "STEPS", "{repeat: {times: 9, steps: [train]}}"
+    )
+    + "log: {every: 3}\n",
+    "a step with a closure or with micro-batches computes its objective several times": NETWORK.replace(
+        "sgd: {lr: 0.1}", "lbfgs: {lr: 0.1}"
+    ),
+}
+
+
+@over("reason", list(REASONS))
+def test_without_what_it_needs_a_row_is_not_computed(reason: str, tmp_path: Path) -> None:
+    folder = tmp_path / str(list(REASONS).index(reason))
+    assert reason_of(REASONS[reason].replace("STEPS", "train, train"), folder) == reason
+
+
+def test_an_objective_that_comes_out_differently_is_not_shown(tmp_path: Path) -> None:
+    run = record(NETWORK.replace("STEPS", "train, train"), tmp_path)
+    subject = subject_of(run)
+    for values in subject.numbers["loss"], {}:
+        for position in values:
+            values[position] *= 1.01  # type: ignore[index]
+    found = replays(subject)
+    assert (dict(found.flows), found.reason) == ({}, "`loss` of a row comes out with another value")
+
+
+def test_a_changed_config_gives_no_graph(tmp_path: Path) -> None:
+    run = record(NETWORK.replace("STEPS", "train, train"), tmp_path)
+    path = run / "config.yaml"
+    path.write_text(path.read_text().replace("lr: 0.1", "lr: 0.2"))
+    subject = subject_of(run)
+    assert subject.plan is None
+    assert subject.unplanned == (
+        "config.yaml has changed since the run began: `optimizer.sgd.lr` was `0.1` and is `0.2`"
+    )
+
+
+def test_changed_data_give_no_inner_values(tmp_path: Path) -> None:
+    data = tmp_path / "people.csv"
+    data.write_text("x,y\n1,2\n2,4\n3,6\n")
+    config = """\
+parameters: {w: 1.0}
+data: {train: {file: people.csv, columns: {x: x, y: y}, dtype: {x: float32, y: float32}, batch_size: 3}}
+expression: loss = (x * w - y).square().mean()
+optimizer: {sgd: {lr: 0.01}}
+steps: {epochs: 3}
+"""
+    run = record(config, tmp_path)
+    assert replays(subject_of(run, tmp_path)).reason is None
+    data.write_text("x,y\n1,2\n2,4\n3,7\n")
+    found = replays(subject_of(run, tmp_path))
+    assert found.reason == f"the data cannot be read again: {data} has changed since the run began"
+
+
+def test_data_outside_of_the_allowed_folders_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = record(DIGITS.replace("STEPS", "{epochs: 1}"), tmp_path / "run", allowed=[DATA])
+    subject = subject_of(run)
+    assert subject.plan is None
+    assert subject.unplanned is not None
+    assert "outside" in subject.unplanned
+
+
+@over(
+    ("value", "text"),
+    [
+        (torch.tensor(1.5), "1.5"),
+        (torch.tensor([1, 2, 3]), "[1, 2, 3]"),
+        (torch.tensor([[True, False]]), "[[true, false]]"),
+        (torch.tensor([float("nan"), float("inf"), -0.0]), "[nan, inf, -0]"),
+        (torch.tensor(2**62), "4,611,686,018,427,387,904"),
+        (torch.full((17,), 2.0), "norm 8.246, from 2 to 2"),
+        (torch.tensor([float("nan")] * 20), "20 nan of 20 elements"),
+        (torch.tensor([float("nan"), float("inf")] * 20), "20 nan and 20 infinite of 40 elements"),
+        (torch.tensor([1 + 2j]), "[1+2j]"),
+        (torch.zeros(0), "[]"),
+    ],
+)
+def test_a_tensor_as_text(value: torch.Tensor, text: str) -> None:
+    assert written(value) == text

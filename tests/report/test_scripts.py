@@ -1,0 +1,60 @@
+"""The page's own scripts: small, without what could run text, and right where node can tell."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import runner.report
+from runner.report.page import SCRIPTS
+
+ASSETS = Path(runner.report.__file__).parent / "assets"
+MOST_BYTES = 64 << 10
+
+REFUSED = (
+    *("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "createContextualFragment", "DOMParser"),
+    *("eval(", "Function(", "setTimeout", "setInterval", "import(", "fetch(", "XMLHttpRequest", "WebSocket"),
+    *("localStorage", "sessionStorage", "cookie", "postMessage", "sendBeacon", "location.href", "window.open"),
+)
+"""What would run text, ask for something, or keep something."""
+
+
+def test_the_scripts_are_those_of_the_folder_and_small() -> None:
+    assert {path.name for path in ASSETS.iterdir()} == {*(f"{name}.js" for name in SCRIPTS), "report.css"}
+    assert sum(path.stat().st_size for path in ASSETS.iterdir()) <= MOST_BYTES
+
+
+def test_no_script_runs_text_or_asks_for_something() -> None:
+    found = [
+        f"{path.name}:{number}: {word}"
+        for path in sorted(ASSETS.glob("*.js"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for word in REFUSED
+        if word in line
+    ]
+    assert found == []
+    style = (ASSETS / "report.css").read_text(encoding="utf-8")
+    assert not re.search(r"url\(|@import|expression\(", style)
+
+
+def test_every_script_says_what_it_is_for_and_fits_its_lines() -> None:
+    for path in ASSETS.glob("*.js"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert lines[0].startswith("// ")
+        assert lines[0].endswith(".")
+        assert [line for line in lines if len(line) > 140 or line != line.rstrip() or "\t" in line] == []
+        assert len(lines) <= 200
+
+
+def test_the_scripts_compute_what_they_should() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    done = subprocess.run(
+        [node, str(Path(__file__).parent / "scripts.mjs"), str(ASSETS)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
