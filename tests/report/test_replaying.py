@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,18 @@ def test_a_changed_config_gives_no_graph(tmp_path: Path) -> None:
     assert subject.unplanned == (
         "config.yaml has changed since the run began: `optimizer.sgd.lr` was `0.1` and is `0.2`"
     )
+
+
+def test_a_config_with_vast_tensors_is_planned_and_not_computed(tmp_path: Path) -> None:
+    """The tensors of a stranger's config are not made."""
+    run = record(NETWORK.replace("STEPS", "train, train"), tmp_path)
+    vast = NETWORK.replace("STEPS", "train, train").replace("{shape: [5, 3]", "{shape: [3000000000, 3]")
+    (run / "config.yaml").write_text(vast)
+    manifest = json.loads((run / "run.json").read_text())
+    del manifest["config_fields"]
+    (run / "run.json").write_text(json.dumps(manifest))
+    found = replays(subject_of(run))
+    assert (dict(found.flows), found.reason) == ({}, "its tensors and data take more than 256 MiB")
 
 
 def test_changed_data_give_no_inner_values(tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ ALL_ELEMENTS = 1 << 23
 DATA_BYTES = 64 << 20
 """The largest size of the data files of a run whose rows are computed again."""
 
+TENSOR_BYTES = 256 << 20
+"""The most bytes of the tensors and the data of a run whose rows are computed again."""
+
 CLOSE = 1e-4
 """How far, relatively, the objective may be from the recorded one, as on another processor."""
 
@@ -59,8 +62,12 @@ def replays(subject: Subject) -> Replays:
     plan = subject.plan
     if plan is None:
         return Replays({}, subject.unplanned)
-    if plan.config.autocast is not None and plan.loss_scaling is not None:
+    if plan.loss_scaling is not None:
         return Replays({}, "the loss is scaled")
+    if plan.device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
+        return Replays({}, "the run was on a CUDA device, and this machine has none")
+    if plan.estimates.tensors + plan.estimates.data > TENSOR_BYTES:
+        return Replays({}, f"its tensors and data take more than {TENSOR_BYTES >> 20} MiB")
     try:
         _check_data(subject, plan)
         state = initial_state(plan)
