@@ -44,9 +44,12 @@ def finish(request: Request, declared: Declarations, program: Program) -> Plan:
     starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
     estimates = _estimate(request, declared, program, log)
     faults.stop()
-    _check_engine(config, declared.tensors, program, health)
+    if config.engine != "xla":
+        _check_engine(config, declared.tensors, program, health)
     check_size(estimates, request.memory, log.budget, faults, runs=request.limits.runs)
     faults.stop()
+    if config.engine == "xla":  # computes each step once, so its size is checked before
+        _check_engine(config, declared.tensors, program, health)
     forget_examples(program.lowered)
     return Plan(
         config=config,
@@ -120,7 +123,7 @@ def _check_engine(config: Config, tensors: Mapping[str, TensorPlan], program: Pr
         from runner.plan.checks.translatable import check_translatable
 
         trainable = [name for name, tensor in tensors.items() if tensor.requires_grad]
-        check_translatable(program.instructions, program.optimizers, trainable, health, refusals)
+        check_translatable(program.instructions, program.optimizers, trainable, health, config.device, refusals)
     refusals.stop(EngineError)
 
 
