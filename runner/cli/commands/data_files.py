@@ -15,6 +15,7 @@ from runner.cli.input.options import Json, examples
 from runner.cli.output.plan_text import table
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError
+from runner.text import counted
 
 _BATCH = 32
 _MOST_CLASSES = 100
@@ -75,8 +76,7 @@ def describe(summary: Any, file: str) -> dict[str, Any]:
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["columns"]:
-        several = f"{len(found['columns']):,} columns" if len(found["columns"]) != 1 else "1 column"
-        yield f"{found['file']}: {found['rows']:,} rows of {several}"
+        yield f"{found['file']}: {counted(found['rows'], 'row')} of {counted(len(found['columns']), 'column')}"
         head = ("column", "kind", "missing", "least", "largest", "different texts")
         yield from table([head, *_rows(found["columns"])])
     else:

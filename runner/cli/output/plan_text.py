@@ -78,11 +78,16 @@ def _data(plan: Described) -> Iterator[str]:
         of = "" if source["samples"] == source["rows"] else f" of {source['rows']:,} rows"
         batches = f"{source['batches']:,} batch{'' if source['batches'] == 1 else 'es'} of {source['batch_size']:,}"
         parts = ", read in parts" if source["streams"] else ""
-        yield f"  {source['name']}: {source['samples']:,} samples{of}, {batches}, {_ORDERS[source['order']]}{parts}"
+        samples = counted(source["samples"], "sample")
+        yield f"  {source['name']}: {samples}{of}, {batches}, {_ORDERS[source['order']]}{parts}"
         yield from table(map(_values, source["columns"]), indent="    ")
         for column in source["columns"]:
             if column["taken"]:
                 yield f"    {column['name']} takes {shortened(', '.join(column['taken']), 300)}"
+            for name, classes in column["classes"].items():
+                yield f"    {name} has the classes {shortened(', '.join(map(str, classes)), 300)}"
+            for name, fill in column["fill"].items():
+                yield f"    missing numbers of {name} become {fill:.6g}"
         classes = source["classes"][:MOST_CLASSES]
         if classes:
             counts = ", ".join(f"{each['class']}: {each['selected']:,} of {each['rows']:,}" for each in classes)

@@ -98,6 +98,9 @@ def _decoded(file: IO[bytes], name: str, encoding: str, size: int) -> Iterator[b
             shown = "UTF-8" if plain else encoding.replace("_", "-")
             message = f"{name} is not {shown}: {error.reason} at byte {read - pending + error.start}"
             raise FileFault(message, "write its encoding, such as `encoding: latin-1`") from error
+        except UnicodeError as error:  # utf-16 without a mark has no place
+            message = f"{name} has no byte order mark, which {encoding.replace('_', '-')} begins with"
+            raise FileFault(message, "write its encoding, such as `encoding: utf-16-le` or `latin-1`") from error
         if read == 0:
             text = text.removeprefix("\ufeff")
         if "\0" in text:
