@@ -16,8 +16,8 @@ from runner.language.lowering.scope import Environment
 from runner.language.text.faults import LanguageError
 from runner.optim import OptimizerPlan, RuleContext, plan_optimizers, readable
 from runner.plan.checks.advice import TORCH_WARNS, advise
-from runner.plan.checks.objectives import check_objectives
 from runner.plan.checks.measured import check_measured
+from runner.plan.checks.objectives import check_objectives
 from runner.plan.checks.overlaps import check_overlaps
 from runner.plan.checks.unused import check_use
 from runner.plan.data.batch_choice import Supply
