@@ -108,11 +108,12 @@ def _block(found: Mapping[str, Any], columns: list[dict[str, Any]], arrays: list
         return _array_block(file, arrays)
     keys: dict[str, Any] = {"file": file}
     usable = [column for column in columns if _usable(column)]
+    usable = [column for column in usable if column["name"]]  # a column without a name is often a row number
     target = usable[-1] if len(usable) > 1 and not usable[-1]["missing"] else None
     features = [column for column in usable if column is not target]
     if len({column["kind"] == "booleans" for column in features}) > 1:
         features = [column for column in features if column["kind"] != "booleans"]
-    keys["columns"] = {"x": [column["name"] for column in features]}
+    keys["columns"] = {"x": [column["name"] for column in features] or ["*"]}
     if target is not None:
         keys["columns"]["y"] = target["name"]
     keys |= found["dialect"]
