@@ -14,20 +14,20 @@ def check_measured(program: Sequence[Instruction], faults: Faults) -> None:
     An `evaluate` never runs if its `every`, or that of a loop around it, is larger than the count of its loop.
     """
     starts = {each.loop: each for each in program if isinstance(each, LoopStart)}
-    late: dict[str, list[tuple[int, int]]] = {}
+    measured: dict[str, list[tuple[int, int] | None]] = {}
     for action in program:
         if isinstance(action, Action) and isinstance(action.argument, Evaluate):
-            found = _too_late(action, starts)
-            for result in action.argument.results:
-                late.setdefault(result.name, []).extend([found] if found is not None else [(0, 0)])
+            for each in action.argument.results:
+                measured.setdefault(each.name, []).append(_too_late(action, starts))
     for instruction in program:
         followed = _followed(instruction)
         if followed is None:
             continue
         path, result = followed
-        measured = late.get(result, [])
-        if measured and (0, 0) not in measured:
-            every, times = measured[0]
+        measuring = measured.get(result, [])  # empty if the step that measures it has a fault
+        late = [each for each in measuring if each is not None]
+        if late and len(late) == len(measuring):
+            every, times = late[0]
             message = f"never-measured: `{result}` is measured in every {every:,} iterations of a loop of {times:,}"
             faults.warn(path, message, f"write `every: {times}` or less in `evaluate: {result.partition('.')[0]}`")
 
