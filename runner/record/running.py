@@ -25,7 +25,7 @@ from runner.plan.tensors.run_files import BEST, BEST_FILE, LAST
 from runner.record.checkpoints.config_fields import config_fields
 from runner.record.checkpoints.fitted import save_fitted
 from runner.record.checkpoints.store import load_checkpoint, save_checkpoint
-from runner.record.checkpoints.weights import save_weights
+from runner.record.checkpoints.weights import copy_best_weights, save_weights
 from runner.record.data_files import DATA_COLUMNS, DATA_FILES, data_columns, data_files, digesting
 from runner.record.directory import create_run_directory
 from runner.record.manifest import RunDescription
@@ -113,6 +113,7 @@ def run_recorded(
         load_checkpoint(plan, state, resumption.checkpoint)
     if earlier is not None:
         load_checkpoint(plan, state, earlier.checkpoint, grown=earlier.field)
+        copy_best_weights(earlier.run.path, earlier.rows, directory)
     recorded = None if resumption is None else resumption.recorded
     files = data_files(plan.files)
     plan = _as_recorded(plan, files)
@@ -172,9 +173,9 @@ def _saving_state(plan: Plan, state: State, directory: Path, watch: Watch, recor
             return
         if watch.sound():  # a run must not resume from a step that makes it fail
             record.flush()
-            save_checkpoint(plan, state, directory, tag)
-            if tag == BEST and plan.config.log.weights:
+            if tag == BEST and plan.config.log.weights:  # first: a run that resumes from the checkpoint has them
                 save_weights(plan, state, directory, BEST_FILE)
+            save_checkpoint(plan, state, directory, tag)
 
     return save
 

@@ -102,6 +102,13 @@ def test_a_block_of_arrays_can_be_pasted(tmp_path: Path, suffix: str) -> None:
     assert runner.compile(runner.loads(text, base=str(tmp_path))).sources["train"].samples == 4
 
 
+def test_the_row_numbers_of_pandas_are_in_no_block(tmp_path: Path) -> None:
+    WINE[["alcohol", "count"]].to_csv(tmp_path / "rows.csv")
+    output = called(str(tmp_path / "rows.csv"))
+    assert "4 rows of 3 columns" in output
+    assert "columns: {x: [alcohol], y: count}" in output
+
+
 def test_a_table_without_names_gets_numbers(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2,0.5\n3,4,1.5\n")
     assert "header: false" in called(str(tmp_path / "a.csv"))

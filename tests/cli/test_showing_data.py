@@ -57,6 +57,33 @@ def test_show_lists_the_sources(config: Path) -> None:
     )
 
 
+def test_show_lists_classes_and_what_replaces_missing_numbers(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text('m,n,kind,y\n1,,"b\nc",2\n2,4,a,10\n,5,a,2\n', encoding="utf-8")
+    path = tmp_path / "kinds.yaml"
+    path.write_text(
+        "parameters: {w: 1.0}\n"
+        "data: {d: {file: d.csv, columns: {x: ['*'], y: y}, classes: {y: sorted}, one_hot: {kind: sorted},"
+        " fill: {m: mean, n: 0}}}\n"
+        "expression: loss = (w * x).sum() * y.sum()\n"
+    )
+    out = steprun("show", path).out
+    block = out[out.index("data\n") : out.index("scalar constants")]
+    assert block == (
+        "data\n"
+        "  d: 3 samples, 1 batch of 3, in file order\n"
+        "    x  d.csv  [4]  float32  from 0 to 5\n"
+        "    y  d.csv  []   int64    from 0 to 1\n"
+        "    x takes m, n, kind\n"
+        "    kind has the classes a, b\N{REPLACEMENT CHARACTER}c\n"
+        "    missing numbers of m become 1.5\n"
+        "    missing numbers of n become 0\n"
+        "    y has the classes 2, 10\n\n"
+    )
+    x, y = json.loads(steprun("show", path, "--json").out)["data"][0]["columns"]
+    assert (x["classes"], x["fill"]) == ({"kind": ["a", "b\nc"]}, {"m": 1.5, "n": 0})
+    assert (y["classes"], y["fill"]) == ({"y": [2, 10]}, {})
+
+
 def test_show_counts_missing_values_and_ranges_of_the_selected_rows(config: Path) -> None:
     shown = json.loads(steprun("show", config, "--json").out)
     train, rest, whole = shown["data"]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import runner
 from runner.engine.rows import Row
+from runner.engine.state import State
 from runner.record.directory import create_run_directory
 from runner.record.manifest import read_manifest
 from runner.record.reading import open_run
@@ -265,3 +266,46 @@ def test_changed_data_is_refused_or_recorded(folder: Path) -> None:
         resume(run.path, ["steps.epochs=5"], allowed_folders=[folder])
     longer = resume(run.path, ["steps.epochs=5"], allowed_folders=[folder], allow_changed_data=True)
     assert longer.manifest["continues"]["changed_data"] == [str(folder / "points.npz")]
+
+
+BEST = """\
+name: best
+parameters: {w: 0}
+data: {d: {file: points.npz, columns: {y: y}}}
+expression: loss = (0 * y + w - 1).square().mean()
+optimizer: {sgd: {lr: 0.1}}
+steps:
+  - repeat: {times: 3, steps: [train, {evaluate: d}, {checkpoint: {best: d.loss, mode: max}}]}  # the first is best
+"""
+
+
+@pytest.mark.parametrize("after", ["", "  - evaluate: d\n  - checkpoint: {best: d.loss}\n"])
+def test_a_longer_run_has_the_best_weights_of_the_earlier_rows(after: str, folder: Path) -> None:
+    path = write(folder, BEST + after)
+    run = runner.run(path, runs_dir=folder / "runs")
+    longer = resume(run.path, ["steps.0.repeat.times=5"], allowed_folders=[folder])
+    whole = runner.run(path, ["steps.0.repeat.times=5"], runs_dir=folder / "whole")
+    best = [each.path / "weights-best.safetensors" for each in (longer, whole)]
+    assert len({load_file(each)["w"].item() for each in best}) == 1
+
+
+def test_damaged_best_weights_are_reported(folder: Path) -> None:
+    run = runner.run(write(folder, BEST), runs_dir=folder / "runs")
+    (run.path / "weights-best.safetensors").write_bytes(b"cut")
+    message = r"weights-best.safetensors is damaged\n      = remove it: the longer run finds its own$"
+    with pytest.raises(runner.RunError, match=message):
+        resume(run.path, ["steps.0.repeat.times=5"], allowed_folders=[folder])
+
+
+def test_the_best_weights_are_there_before_their_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that resumes from the checkpoint may never save them again."""
+    there: list[bool] = []
+
+    def noted(plan: runner.Plan, state: State, directory: Path, tag: str | None) -> None:
+        if tag == "best":
+            there.append((directory / "weights-best.safetensors").exists())
+
+    monkeypatch.setattr("runner.record.running.save_checkpoint", noted)
+    runner.run(write(folder, BEST), runs_dir=folder / "runs")
+    assert there
+    assert all(there)

@@ -15,6 +15,7 @@ from runner.cli.input.options import Json, examples
 from runner.cli.output.plan_text import table
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, UsageError
+from runner.text import counted
 
 _BATCH = 32
 _MOST_CLASSES = 100
@@ -75,8 +76,7 @@ def describe(summary: Any, file: str) -> dict[str, Any]:
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["columns"]:
-        several = f"{len(found['columns']):,} columns" if len(found["columns"]) != 1 else "1 column"
-        yield f"{found['file']}: {found['rows']:,} rows of {several}"
+        yield f"{found['file']}: {counted(found['rows'], 'row')} of {counted(len(found['columns']), 'column')}"
         head = ("column", "kind", "missing", "least", "largest", "different texts")
         yield from table([head, *_rows(found["columns"])])
     else:
@@ -108,11 +108,12 @@ def _block(found: Mapping[str, Any], columns: list[dict[str, Any]], arrays: list
         return _array_block(file, arrays)
     keys: dict[str, Any] = {"file": file}
     usable = [column for column in columns if _usable(column)]
+    usable = [column for column in usable if column["name"]]  # a column without a name is often a row number
     target = usable[-1] if len(usable) > 1 and not usable[-1]["missing"] else None
     features = [column for column in usable if column is not target]
     if len({column["kind"] == "booleans" for column in features}) > 1:
         features = [column for column in features if column["kind"] != "booleans"]
-    keys["columns"] = {"x": [column["name"] for column in features]}
+    keys["columns"] = {"x": [column["name"] for column in features] or ["*"]}
     if target is not None:
         keys["columns"]["y"] = target["name"]
     keys |= found["dialect"]

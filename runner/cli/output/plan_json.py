@@ -19,6 +19,7 @@ from runner.plan.checks.compilable import most_at_once
 from runner.plan.checks.translatable import most_translated_at_once
 from runner.plan.data.sources import BatchColumn, SourcePlan
 from runner.plan.data.tables.columns import names_in
+from runner.plan.data.tables.conversions import Conversion
 from runner.plan.estimates import PROCESS_BYTES
 from runner.plan.plan import Plan
 from runner.plan.program import instructions as program
@@ -137,6 +138,8 @@ def _source(source: SourcePlan) -> dict[str, Any]:
                 "file": column.array.name,
                 "columns": _columns_of(column),
                 "taken": list(column.taken),
+                "classes": {name: list(each.classes) for name, each in _conversions(column) if each.classes},
+                "fill": {name: each.fill for name, each in _conversions(column) if each.fill is not None},
                 **values_in(source, column),
             }
             for column in source.columns
@@ -156,6 +159,13 @@ def _order(source: SourcePlan) -> str:
 def _columns_of(column: BatchColumn) -> list[str] | None:
     """The columns of the file that a batch column reads; None if the file is no table or all are read."""
     return list(names_in(column.array.columns)) or None
+
+
+def _conversions(column: BatchColumn) -> Iterator[tuple[str, Conversion]]:
+    """Each column of the file, or the array, that a batch column reads, and how its cells become numbers."""
+    array = column.array
+    for name in names_in(array.columns) if array.is_table else (array.column,):
+        yield name, array.reading.of(name)
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.text import aligned, counted, shortened
+from runner.text import aligned, counted, printable_line, shortened
 
 Described = Mapping[str, Any]
 
@@ -78,16 +78,22 @@ def _data(plan: Described) -> Iterator[str]:
         of = "" if source["samples"] == source["rows"] else f" of {source['rows']:,} rows"
         batches = f"{source['batches']:,} batch{'' if source['batches'] == 1 else 'es'} of {source['batch_size']:,}"
         parts = ", read in parts" if source["streams"] else ""
-        yield f"  {source['name']}: {source['samples']:,} samples{of}, {batches}, {_ORDERS[source['order']]}{parts}"
+        samples = counted(source["samples"], "sample")
+        yield f"  {source['name']}: {samples}{of}, {batches}, {_ORDERS[source['order']]}{parts}"
         yield from table(map(_values, source["columns"]), indent="    ")
         for column in source["columns"]:
             if column["taken"]:
                 yield f"    {column['name']} takes {shortened(', '.join(column['taken']), 300)}"
+            for name, classes in column["classes"].items():
+                listed = printable_line(", ".join(map(str, classes)))  # a class may have a line break
+                yield f"    {name} has the classes {shortened(listed, 300)}"
+            for name, fill in column["fill"].items():
+                yield f"    missing numbers of {name} become {fill:.6g}"
         classes = source["classes"][:MOST_CLASSES]
         if classes:
             counts = ", ".join(f"{each['class']}: {each['selected']:,} of {each['rows']:,}" for each in classes)
             more = ", …" if len(source["classes"]) > MOST_CLASSES else ""
-            yield f"    classes {counts}{more}"
+            yield f"    classes {printable_line(counts)}{more}"
 
 
 _ORDERS = {

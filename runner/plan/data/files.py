@@ -357,9 +357,8 @@ def check_cast(array: ArrayFile, dtype: torch.dtype, limit: int | None = None) -
                 check_part(part, dtype)
         return
     shape, kind = describe(array, sys.maxsize)
-    if (array.has_classes or not is_lossless(kind, dtype)) and math.prod(shape) * kind.itemsize <= min(
-        SCAN_BYTES, limit or SCAN_BYTES
-    ):
+    scanned = array.has_classes or not is_lossless(kind, dtype) or header_of(array).dtype == torch.uint64
+    if scanned and math.prod(shape) * kind.itemsize <= min(SCAN_BYTES, limit or SCAN_BYTES):
         cast(read(array, limit), dtype, array)
 
 
@@ -400,5 +399,6 @@ def widened(tensor: Tensor, name: str) -> Tensor:
     if wide is None:
         return tensor.contiguous()
     if tensor.dtype == torch.uint64 and bool((tensor.view(torch.int64) < 0).any()):
-        raise FileFault(f"{name} holds unsigned integers beyond 2^63", "save them as int64")
+        message = f"{name} holds unsigned integers of 2^63 or more, which int64 cannot represent"
+        raise FileFault(message, "save them as float64")
     return tensor.to(wide)

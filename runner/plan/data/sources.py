@@ -219,6 +219,9 @@ def _plan(name: str, declared: DataDeclaration, context: SourceContext) -> Sourc
         column, length = _column(batch_name, declared, table, path, context)
         columns.append(column)
         rows[batch_name] = length
+        if "" in column.taken:
+            message = f"a glob takes a column of {column.array.path.name} without a name, which is often a row number"
+            context.faults.warn(column.path, message, 'write `"?*"` to leave it out')
     for batch_name in declared.dtype:
         if batch_name not in declared.columns:
             hint = did_you_mean(batch_name, declared.columns, f"it has {listing(list(declared.columns))}")

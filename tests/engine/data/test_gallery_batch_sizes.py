@@ -21,7 +21,7 @@ EVALUATING = [path for path in GALLERY if "evaluate:" in path.read_text(encoding
 def evaluated(path: Path, size: int | None) -> dict[str, torch.Tensor]:
     """The results of all `evaluate` steps of a config at its initial weights."""
     samples = {name: source.samples for name, source in runner.compile(runner.load(path)).sources.items()}
-    sizes = [f"data.{name}.batch_size={size or count}" for name, count in samples.items()]
+    sizes = [f"data.{name}.batch_size={min(size or count, count)}" for name, count in samples.items()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other lengths make rows of training too large for the log, and the like
         plan = runner.compile(runner.load(path, [*sizes, "log.tensors=none"]))

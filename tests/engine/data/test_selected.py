@@ -223,3 +223,24 @@ def test_parts_of_a_file_larger_than_the_memory_are_disjoint_and_complete(kind: 
     assert torch.equal(torch.cat(found).sort().values, torch.from_numpy(values))
     assert torch.equal(found[1], found[1].sort().values)
     assert plan.sources["a"].selection.bytes < 150_000
+
+
+MISSING = {
+    "floats": ("f", "missing: [null], select: {where: x is not missing}", [1.5, 2.5]),
+    "integers": ("k", "fill: {x: 7}, select: {where: x is not missing}", [1, 3]),
+    "integers by their column": ("k", "fill: {k: 7}, select: {where: k is not missing}", [1, 3]),
+    "text": ("s", "classes: {x: [a, b]}, select: {where: s is not missing}", [0, 1]),
+    "another column": ("f", "missing: [null], select: {where: s == 'b'}", [2.5]),
+}
+
+
+@over("case", MISSING)
+@over("suffix", ("csv", "parquet"))
+def test_a_condition_leaves_out_rows_with_missing_cells(case: str, suffix: str, tmp_path: Path) -> None:
+    column, keys, expected = MISSING[case]
+    table = pyarrow.table({"f": [1.5, None, 2.5], "k": [1, None, 3], "s": ["a", None, "b"]})
+    pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
+    (tmp_path / "d.csv").write_text("f,k,s\n1.5,1,a\n,,\n2.5,3,b\n", encoding="utf-8")
+    declared = f"file: d.{suffix}, columns: {{x: {column}}}, {keys}"
+    text = f"{{parameters: {{w: 1}}, expression: h = w * x, data: {{d: {{{declared}}}}}, steps: [{{forward: h}}]}}"
+    assert rows_of(text, tmp_path)[-1]["h"].tolist() == expected

@@ -191,3 +191,16 @@ def test_a_shuffled_source_counts_eight_bytes_a_sample(folder: Path) -> None:
         plan_of(folder, "{x: x}", FILE + f", shuffle: {flag}").estimates.data for flag in ("false", "true")
     )
     assert shuffled - plain == 8 * 10
+
+
+def test_a_glob_that_takes_a_column_without_a_name_gives_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(",a,b\n0,1.5,2\n1,2.5,3\n", encoding="utf-8")
+
+    def warned(columns: str) -> list[str]:
+        data = f"{{t: {{file: d.csv, columns: {{x: {columns}}}}}}}"
+        text = f"{{parameters: {{w: 1}}, data: {data}, expression: (w * x).sum(), steps: [backward]}}"
+        return [f"{each.path}: {each.message} = {each.hint}" for each in compiled(text, tmp_path).warnings]
+
+    says = "a glob takes a column of d.csv without a name, which is often a row number"
+    assert warned('["*"]') == [f'data.t.columns.x: {says} = write `"?*"` to leave it out']
+    assert warned('["?*"]') == warned("[a, b]") == []

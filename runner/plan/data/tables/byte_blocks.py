@@ -97,7 +97,14 @@ def _decoded(file: IO[bytes], name: str, encoding: str, size: int) -> Iterator[b
         except UnicodeDecodeError as error:
             shown = "UTF-8" if plain else encoding.replace("_", "-")
             message = f"{name} is not {shown}: {error.reason} at byte {read - pending + error.start}"
-            raise FileFault(message, "write its encoding, such as `encoding: latin-1`") from error
+            likely = (
+                "utf-16" if read == 0 and piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin-1"
+            )
+            raise FileFault(message, f"write its encoding, such as `encoding: {likely}`") from error
+        except UnicodeError as error:  # utf-16 without a mark has no place
+            message = f"{name} has no byte order mark, and {encoding.replace('_', '-')} begins with one"
+            likely = "utf-16-le" if b"\0" in piece else "utf-8"
+            raise FileFault(message, f"write its encoding, such as `encoding: {likely}`") from error
         if read == 0:
             text = text.removeprefix("\ufeff")
         if "\0" in text:
