@@ -26,7 +26,7 @@ function aligned(rows, own, values) {
   return found;
 }
 
-function makeChart(target, { label, rows, lines, bands, log, height, chosen, hovered }) {
+function makeChart(target, { label, rows, lines, bands, log, height, chosen, hovered, over, range }) {
   const colours = theme();
   const grid = { stroke: colours.line, width: 1 };
   const font = "12px system-ui, sans-serif";
@@ -50,10 +50,10 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
     width: Math.max(200, target.clientWidth),
     height,
     legend: { show: false },
-    scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
+    scales: { x: { time: false }, y: { distr: log ? 3 : 1, ...(range ? { range } : {}) } },
     axes: [
       { ...axis(), label: "row", labelSize: 16, labelGap: 0, size: 30, incrs: WHOLE },
-      { ...axis(), size: 64, values: (chart, splits) => splits.map((value) => (value === null ? "" : short(value))) },
+      { ...axis(), size: 64, values: (chart, splits) => splits.map((value) => (value === null ? "" : tickText(value))) },
     ],
     cursor: { points: { size: 6 }, drag: { x: true, y: false } },
     series: [
@@ -61,7 +61,7 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
       ...lines.map(({ label: name, stroke, dash, width }) => ({ label: name, stroke, dash, width, spanGaps: true })),
     ],
     bands: bands ?? [],
-    hooks: { draw: [mark], setCursor: [(chart) => hovered?.(chart.cursor.idx)] },
+    hooks: { draw: [...(over ? [over] : []), mark], setCursor: [(chart) => hovered?.(chart.cursor.idx)] },
   };
   const chart = new uPlot(options, [rows, ...lines.map((line) => line.values)], target);
   target.setAttribute("tabindex", "0");
