@@ -27,6 +27,7 @@ SCRIPTS = (
     *("data", "elements", "colours", "chart", "canvas"),
     *("run/curves", "run/rows", "run/layout", "run/graph", "run/steps", "run/heatmap", "run/bands", "run/pictures"),
     *("sweep/points", "sweep/table", "sweep/curves", "sweep/coordinates", "sweep/effects", "sweep/config"),
+    "difference/rows",
     "start",
 )
 """The scripts of `assets`, in the order in which they are joined."""

@@ -89,6 +89,22 @@ class _Subject:
     run: Path | None = None  # if it is one run
 
 
+def _difference(expected: str, found: str) -> _Subject:
+    """The difference of two runs."""
+    from runner.cli.output.pages import page_of_runs, recorder_of_runs
+    from runner.compare.runs.difference import compare_runs
+    from runner.record import open_run
+
+    before, after = open_run(run_path(expected)), open_run(run_path(found))
+    recorder = recorder_of_runs(after, before)
+
+    def make() -> Report:
+        difference = compare_runs(after, before, observe=recorder)
+        return page_of_runs(difference, after, before, recorder)
+
+    return _Subject("a difference", f"{before.path.parent.name}-{before.path.name}-{after.path.name}", make)
+
+
 def _subject(what: Sequence[str], allowed: Sequence[Path]) -> _Subject:
     """A run, a sweep, or two runs.
 

@@ -11,6 +11,7 @@ const VIEWS = {
   coordinates: coordinatesView,
   effects: effectsView,
   pointconfig: pointconfigView,
+  rowdifference: rowdifferenceView,
 };
 
 function start() {
