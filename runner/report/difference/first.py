@@ -25,7 +25,7 @@ def first(difference: Difference) -> Section | None:
     found = difference.verdict.get("first")
     leads = Leads(difference)
     if found is None:
-        return None
+        return _within(difference, leads)
     tensors = found["tensors"]
     step = leads.step(found["path"], f"row {found['row']}, {found['path'] or found['step']}")
     said = [tag("p", text("In "), step, text(": "), leads.name(tensors[0]["name"]), text(" differs first."))]
@@ -41,6 +41,20 @@ def first(difference: Difference) -> Section | None:
     data = rows_data(difference, leads, str(tensors[0]["name"]), int(found["row"])) if rows else {}
     view = "rowdifference" if rows else None
     return Section(f"{difference.prefix}first", title, joined(said), view, data)
+
+
+def _within(difference: Difference, leads: Leads) -> Section | None:
+    """Where bits first differ, if nothing differs by more than the tolerance."""
+    rows = difference.observed.rows
+    if not rows:
+        return None
+    name = next(iter(rows[0].pairs))
+    row = leads.step(rows[0].path, f"row {rows[0].number}, {rows[0].path or rows[0].step}")
+    said = tag(
+        "p", text("Within the tolerance, numbers differ from "), row, text(" on, first "), leads.name(name), text(".")
+    )
+    data = rows_data(difference, leads, name, rows[0].number)
+    return Section(f"{difference.prefix}first", "Differences within the tolerance", said, "rowdifference", data)
 
 
 def _table(tensors: Sequence[Mapping[str, Any]], leads: Leads) -> Markup:

@@ -38,7 +38,7 @@ def report_of(difference: Difference) -> Report:
     """The page of one difference; it opens at the first row, step and tensor that differ."""
     sections = sections_of(difference)
     head = joined([tag("h1", text(difference.title)), *_head(difference)])
-    opens_at = next((each.name for each in sections if each.name.endswith(("first", "structure"))), None)
+    opens_at = "first" if difference.verdict.get("first") is not None else None
     return Report(difference.title, head, tuple(sections), opens_at=opens_at)
 
 
@@ -89,9 +89,16 @@ def _head(difference: Difference) -> Iterator[Markup]:
         said += [text(": "), leads.name(tensor["name"]), text(_apart(tensor))]
         yield tag("p", *said, class_="alert", role="alert")
     elif verdict.get("holds"):
-        yield tag("p", tag("strong", text("nothing differs")), class_="fine")
-        if difference.observed.curves:
-            yield paragraph("Within the tolerance some numbers differ; they are below.", "note")
+        yield tag(
+            "p",
+            tag(
+                "strong",
+                text("nothing differs" if not difference.observed.curves else "nothing differs beyond the tolerance"),
+            ),
+            class_="fine",
+        )
+    elif difference.lines:
+        yield tag("p", tag("strong", text(difference.lines[0])), class_="alert", role="alert")
     for sentence in difference.observed.left_out:
         yield paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note")
 

@@ -81,7 +81,7 @@ function pointcurvesView(target, { quantities }, page) {
     chart = makeChart(box, {
       label: `${quantity.name} of ${page.shown.length} points over rows`,
       rows: ends,
-      lines: [{ label: quantity.name, stroke: "transparent", width: 1, values: extent(-Infinity, Infinity) }],
+      lines: [{ label: quantity.name, stroke: "transparent", points: { show: false }, values: extent(-Infinity, Infinity) }],
       log,
       height: 340,
       chosen: page.row,
