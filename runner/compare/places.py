@@ -56,16 +56,14 @@ def _assigned(config: Config, name: str) -> Written | None:
     entry = config.document.root.entries.get("expression")
     if entry is None or not isinstance(entry.value, ScalarNode) or not isinstance(entry.value.value, str):
         return None
-    text = entry.value.value
     try:
-        statements = ast.parse(text).body
+        statements = ast.parse(entry.value.value).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     for statement in statements:
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name:
-                line = text.split("\n")[node.lineno - 1].encode()[: node.col_offset]  # the offset counts bytes
-                start, _ = place_within(entry.value, node.lineno, len(line.decode()), len(name))
+                start, _ = place_within(entry.value, node.lineno, node.col_offset, len(name))
                 return entry.value.source, entry.value.source.mark(start)
     return None
 

@@ -88,6 +88,7 @@ def test_each_axis_leads_to_the_line_that_it_changes(grid: Path) -> None:
     assert f'id="config-{subject.lines["rate"]}"' in section(grid, "config").text
 
 
+@pytest.mark.slow
 def test_the_rungs_of_halving_are_counted_and_rows_of_a_later_rung_replace_those_before(tmp_path: Path) -> None:
     directory = record_sweep(tmp_path, HALVED)
     cells = section(directory, "rungs").text.replace("</td>", "").replace("</tr>", "").split("<tr>")[2:]

@@ -33,3 +33,12 @@ function mixed(best, worst, part) {
   const channel = (at) => Math.round(rgb(best)[at] + (rgb(worst)[at] - rgb(best)[at]) * part);
   return `rgb(${channel(0)} ${channel(1)} ${channel(2)})`;
 }
+
+function spaced(ticks, position, gap) {
+  const kept = [];
+  for (const tick of [...ticks].sort((one, other) => one[0] - other[0])) {
+    const last = kept[kept.length - 1];
+    if (!last || Math.abs(position(tick[0]) - position(last[0])) >= gap) kept.push(tick);
+  }
+  return kept;
+}

@@ -27,6 +27,9 @@ from runner.report.run.pictures import quantised
 MOST_ROWS = 32
 """The most rows that a page shows one by one."""
 
+FIRST_ROWS = 8
+"""The first rows that differ are all shown, and then some."""
+
 MOST_TENSORS = 64
 """The most tensors that differ whose values a page shows."""
 
@@ -130,13 +133,16 @@ class Recorder:
                 mine.ulps.append(_largest_ulps(found[name], expected[name]))
         if not differing:
             return
-        if self._differing % self._stride == 0:
+        if self._is_kept(self._differing):
             self._keep(self._differing, differing, found, expected)
             if len(self._kept) > MOST_ROWS - 1:
                 self._stride *= 2
-                self._kept = {place: row for place, row in self._kept.items() if place % self._stride == 0}
+                self._kept = {place: row for place, row in self._kept.items() if self._is_kept(place)}
         self._last = self._differing, differing, found, expected
         self._differing += 1
+
+    def _is_kept(self, place: int) -> bool:
+        return place < FIRST_ROWS or place % self._stride == 0
 
     def result(self) -> Observed:
         """What was seen so far."""

@@ -58,7 +58,7 @@ function coordinatesView(target, _, page) {
       pen.fillText(shortenedTo(pen, `${column.name}${scales[at].log ? " (log)" : ""}`, 88), x(at), 14);
       const last = at === columns.length - 1 && at > 0;
       pen.textAlign = last ? "right" : "left";
-      for (const [part, text] of scales[at].ticks.slice(0, 24)) {
+      for (const [part, text] of spaced(scales[at].ticks, y, 15)) {
         const label = shortenedTo(pen, text, 84);
         const [left, size] = [last ? x(at) - 5 : x(at) + 5, pen.measureText(label).width];
         pen.globalAlpha = 0.75;

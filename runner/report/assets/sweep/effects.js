@@ -75,7 +75,7 @@ function oneEffect(target, axis, page, result) {
     pen.clearRect(0, 0, width, height);
     pen.strokeStyle = colours.line;
     pen.fillStyle = colours.ink;
-    for (const [part, text] of up.ticks) {
+    for (const [part, text] of spaced(up.ticks, y, 15)) {
       pen.beginPath();
       pen.moveTo(FRAME.left, y(part));
       pen.lineTo(width - FRAME.right, y(part));
@@ -84,7 +84,7 @@ function oneEffect(target, axis, page, result) {
       pen.fillText(shortenedTo(pen, text, FRAME.left - 8), FRAME.left - 6, y(part) + 4);
     }
     pen.textAlign = "center";
-    for (const [part, text] of across.ticks.slice(0, MOST_BOXES)) {
+    for (const [part, text] of spaced(across.ticks, x, Math.max(40, (0.9 * wide) / MOST_BOXES))) {
       pen.fillText(shortenedTo(pen, text, (0.9 * wide) / Math.min(MOST_BOXES, across.ticks.length)), x(part), height - 18);
     }
     if (across.log) pen.fillText("logarithmic", FRAME.left + wide / 2, height - 3);
