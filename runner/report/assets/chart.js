@@ -47,6 +47,7 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
   const grid = { stroke: colours.line, width: 1 };
   const font = "12px system-ui, sans-serif";
   const axis = () => ({ stroke: colours.ink, font, labelFont: font, grid, ticks: grid });
+  const texts = (chart, splits) => splits.map((value) => (value === null ? "" : tickText(value)));
   const mark = (chart) => {
     const x = Math.round(chart.valToPos(chosen(), "x", true));
     const { left, top, width, height: tall } = chart.bbox;
@@ -69,7 +70,7 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
     scales: { x: { time: false }, y: { distr: log ? 3 : 1, ...(range ? { range } : {}) } },
     axes: [
       { ...axis(), label: "row", labelSize: 16, labelGap: 0, size: 30, incrs: WHOLE },
-      { ...axis(), ...fewPowers(lines, log), size: 64, values: (chart, splits) => splits.map((value) => (value === null ? "" : tickText(value))) },
+      { ...axis(), ...fewPowers(lines, log), size: 64, values: texts },
     ],
     cursor: { points: { size: 6 }, drag: { x: true, y: false } },
     series: [
