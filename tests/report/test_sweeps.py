@@ -165,6 +165,7 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
 def test_a_sweep_that_has_not_begun_or_has_no_config_says_so(begun: Path) -> None:
     made = page(report_of_sweep(begun)).decode()
     assert "no point has a number as its objective" in made
+    assert "The sweep was going on when this page was written" in made
     assert '"view":"pointcurves"' not in made
     (begun / "sweep.yaml").write_text("parameters: [\n")
     made = page(report_of_sweep(begun)).decode()
