@@ -24,18 +24,10 @@ MARK = "<!doctype html>\n<!-- steprun report -->\n"
 """How each report begins, so that a later one may replace it."""
 
 SCRIPTS = (
-    "data",
-    "elements",
-    "colours",
-    "chart",
-    "curves",
-    "rows",
-    "layout",
-    "graph",
-    "steps",
-    "heatmap",
-    "bands",
-    "pictures",
+    *("data", "elements", "colours", "chart", "canvas"),
+    *("run/curves", "run/rows", "run/layout", "run/graph", "run/steps", "run/heatmap", "run/bands", "run/pictures"),
+    *("sweep/points", "sweep/table", "sweep/curves", "sweep/coordinates", "sweep/effects", "sweep/config"),
+    "difference/rows",
     "start",
 )
 """The scripts of `assets`, in the order in which they are joined."""
@@ -157,7 +149,7 @@ def _printable(value: Any) -> Any:
 
 
 def _asset(name: str) -> str:
-    return files("runner.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("runner.report").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
 
 
 def _script() -> str:

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import vm from "node:vm";
 
 const [, , folder] = process.argv;
-const names = ["data", "elements", "colours", "chart", "curves", "layout", "pictures"];
+const names = ["data", "elements", "colours", "chart", "run/curves", "run/layout", "run/pictures"];
 const text = names.map((name) => readFileSync(join(folder, `${name}.js`), "utf8")).join("\n");
 const exported =
   "({ bytesOf, revived, short, between, CIVIDIS, union, aligned, smoothed, layers, placed, pictureColours })";

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.input.completion import complete_override
-from runner.cli.input.options import FaultFormat, Json, Request, examples, reads_config
+from runner.cli.input.options import FaultFormat, Json, Page, Request, examples, reads_config
 from runner.cli.input.requests import make_plan, print_warnings, printing_run_warnings, read_config
 from runner.cli.input.runs import run_path
 from runner.cli.input.tolerance_option import ToleranceOption, tolerances_of
+from runner.cli.output.pages import (
+    check_page,
+    page_of_runs,
+    page_of_variants,
+    recorder_of_runs,
+    recorder_of_variants,
+    write_page,
+)
 from runner.cli.output.printing import say, say_json
 from runner.errors import ExpectationError, Problem, UsageError
 
@@ -37,6 +45,7 @@ def register(application: typer.Typer) -> None:
             "steprun compare configs/polynomial-sgd.yaml --with dtype=float64",
             "steprun compare configs/polynomial-sgd.yaml --with dtype=float64 --reinject",
             "steprun compare configs/digits.yaml --with threads=1 --tolerance dtype",
+            "steprun compare configs/digits.yaml --with dtype=float64 --report errors.html",
             "steprun compare configs/fine-tuning.yaml --with optimizer=rule:adamw",
         ),
         short_help="Run two variants of a config in lockstep.",
@@ -54,6 +63,7 @@ def diff(
     expected: Annotated[str, typer.Argument(metavar="RUN", help="A run, as runs/NAME/latest.", show_default=False)],
     found: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.", show_default=False)],
     tolerance: ToleranceOption = None,
+    page: Page = None,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
@@ -66,10 +76,14 @@ def diff(
     from runner.compare.runs.report import runs_json, runs_page
     from runner.record import open_run
 
+    check_page(page)
     tolerances = None if tolerance is None else tolerances_of(tolerance)
     before, after = open_run(run_path(expected)), open_run(run_path(found))
     runs = after, before
-    difference = compare_runs(*runs, tolerances, tolerance or "")
+    recorder = None if page is None else recorder_of_runs(*runs)
+    difference = compare_runs(*runs, tolerances, tolerance or "", recorder)
+    if page is not None and recorder is not None:
+        write_page(page, page_of_runs(difference, *runs, recorder))
     if as_json:
         say_json(runs_json(difference, *runs))
     else:
@@ -105,6 +119,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    page: Page = None,
     as_json: Json = False,
     report: FaultFormat = "text",
 ) -> None:
@@ -120,6 +135,7 @@ def compare(
     from runner.compare.variants.variant import variant_of
     from runner.config import overridden
 
+    check_page(page)
     if not pairs:
         raise UsageError(Problem("the variant is missing", "write for example `--with dtype=float64`"))
     tolerances = None if tolerance is None else tolerances_of(tolerance)
@@ -130,6 +146,7 @@ def compare(
     if report == "text":
         print_warnings(this.plan.warnings)
         print_warnings(warning for warning in other.plan.warnings if warning not in this.plan.warnings)
+    recorder = None if page is None else recorder_of_variants(this.plan, other.plan)
     with printing_run_warnings():
         table = tabulate_errors(
             lockstep(this, other, reinject=reinject),
@@ -138,7 +155,10 @@ def compare(
             reinjected=reinject,
             tolerances=tolerances,
             most=None if as_json else rows or _rows(),
+            observe=recorder,
         )
+    if page is not None and recorder is not None:
+        write_page(page, page_of_variants(table, this.plan, other.plan, pairs, recorder))
     if as_json:
         say_json({"name": this.plan.name, "with": pairs, **errors_json(table)})
     else:

@@ -1,15 +1,21 @@
-"""`steprun report`: a run as one HTML page."""
+"""`steprun report`: a run, a sweep, or the difference of two runs as one HTML page."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runner.cli.input.options import Allow, FaultFormat, examples
 from runner.cli.input.runs import run_path
 from runner.cli.output.printing import say
+from runner.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from runner.report.section import Report
 
 
 def register(application: typer.Typer) -> None:
@@ -18,18 +24,25 @@ def register(application: typer.Typer) -> None:
             "steprun report runs/linear/latest",
             "steprun report runs/digits/latest -o digits.html --open",
             "steprun report runs/digits/latest --follow",
+            "steprun report sweeps/digits/latest",
+            "steprun report runs/linear/20261123-063012-7f3a runs/linear/20261124-101500-c81d",
         ),
-        short_help="Write the report of a run as one HTML page.",
+        short_help="Write the report of a run, a sweep or a difference as one HTML page.",
     )(report)
 
 
 def report(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run directory, or a point of a sweep: SWEEP#17.", show_default=False)
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|SWEEP|RUN RUN",
+            help="A run or a point of a sweep, SWEEP#17; a sweep; or two runs to compare, the expected one first.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The file to write.  [NAME-RUN.html]", show_default=False),
+        typer.Option("--output", "-o", metavar="FILE", help="The file to write.  [NAME.html]", show_default=False),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     follow: Annotated[
@@ -38,32 +51,81 @@ def report(
     allow: Allow = None,
     report: FaultFormat = "text",
 ) -> None:
-    """Write curves, gradients, weights and steps of a run as one HTML page, which opens without a network.
+    """Write a run, a sweep, or the difference of two runs as one HTML page, which opens without a network.
 
     The page needs the extra `report`: pip install 'steprun[report]'. An existing file is replaced only if it is a
     report.
     """
-    from runner.config.run_paths import resolved_run
-    from runner.record.reading import check_is_run
     from runner.report.library import library
     from runner.report.page import page
-    from runner.report.run.sections import report_of_run
     from runner.report.writing import check_target, write
     from runner.report.writing import follow as follow_run
 
     library()
-    directory = resolved_run(run_path(run))
-    check_is_run(directory)
-    path = Path(output or f"{directory.parent.name}-{directory.name}.html")
+    subject = _subject(what, [Path(folder) for folder in allow or ()])
+    if follow and subject.run is None:
+        raise UsageError(Problem(f"--follow is for a run, and {what[0]} is {subject.noun}", "leave --follow out"))
+    path = Path(output or f"{subject.name}.html")
     check_target(path)
-    folders = [Path(folder) for folder in allow or ()]
 
     def make() -> bytes:
-        return page(report_of_run(directory, folders))
+        return page(subject.make())
 
     write(path, make())
     say(str(path))
     if open_it:
         typer.launch(path.resolve().as_uri())
-    if follow:
-        follow_run(directory, make, path)
+    if follow and subject.run is not None:
+        follow_run(subject.run, make, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a page is about."""
+
+    noun: str
+    name: str  # of the file, without its ending
+    make: Callable[[], Report]
+    run: Path | None = None  # if it is one run
+
+
+def _difference(expected: str, found: str) -> _Subject:
+    """The difference of two runs."""
+    from runner.cli.output.pages import page_of_runs, recorder_of_runs
+    from runner.compare.runs.difference import compare_runs
+    from runner.record import open_run
+
+    before, after = open_run(run_path(expected)), open_run(run_path(found))
+    recorder = recorder_of_runs(after, before)
+
+    def make() -> Report:
+        difference = compare_runs(after, before, observe=recorder)
+        return page_of_runs(difference, after, before, recorder)
+
+    return _Subject("a difference", f"{before.path.parent.name}-{before.path.name}-{after.path.name}", make)
+
+
+def _subject(what: Sequence[str], allowed: Sequence[Path]) -> _Subject:
+    """A run, a sweep, or two runs.
+
+    Raises:
+        UsageError: the paths are something else.
+    """
+    from runner.config.run_paths import SWEEP_MANIFEST, is_run, resolved_run, resolved_sweep
+    from runner.record.reading import check_is_run
+
+    if len(what) > 2:
+        raise UsageError(Problem(f"a report is of one or two runs, not of {len(what)}", "name one or two"))
+    if len(what) == 2:
+        return _difference(*what)
+    directory = resolved_run(run_path(what[0]))
+    sweep = resolved_sweep(what[0])
+    if not is_run(directory) and is_run(sweep, SWEEP_MANIFEST):
+        from runner.report.sweep.sections import report_of_sweep
+
+        return _Subject("a sweep", f"{sweep.parent.name}-{sweep.name}", lambda: report_of_sweep(sweep))
+    check_is_run(directory)
+    from runner.report.run.sections import report_of_run
+
+    name = f"{directory.parent.name}-{directory.name}"
+    return _Subject("a run", name, lambda: report_of_run(directory, allowed), directory)

@@ -14,8 +14,10 @@ import typer
 from typer.core import TyperCommand
 
 from runner.cli.input.completion import complete_config
-from runner.cli.input.options import Allow, FaultFormat, examples
+from runner.cli.input.options import Allow, FaultFormat, Page, examples
 from runner.cli.input.runs import config_path, point_of
+from runner.cli.output.annotations import annotate
+from runner.cli.output.pages import check_page, observer, page_of_check, write_page
 from runner.cli.output.printing import say, say_json
 from runner.errors import Problem, SnapshotError, UsageError
 from runner.text import counted, printable_line
@@ -114,6 +116,7 @@ def register(application: typer.Typer) -> None:
             "steprun check configs/linear.yaml --update",
             "steprun check configs --set engine=compile",
             "steprun check configs --junit build/steprun.xml",
+            "steprun check configs --report build/check.html --format github",
         ),
         short_help="Re-run configs and compare them with their snapshots.",
     )(check)
@@ -245,6 +248,7 @@ def check(
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False)
     ] = None,
+    page: Page = None,
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     report: FaultFormat = "text",
@@ -268,12 +272,15 @@ def check(
     if update is None and not (uncertainty is None and budget is None):
         given = "--budget" if uncertainty is None else "--uncertainty"
         raise UsageError(Problem(f"{given} has no effect without --update", "add --update, or leave it out"))
+    check_page(page)
     began = time.perf_counter()
     named = [_config_of(path) for path in paths or ["."]]
     targets = collect(path for path, _ in named)
     width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns - len(INDENT)))
     allowed = (*(allow or ()), *dict.fromkeys(folder for _, folders in named for folder in folders))
-    request = Request(chosen, tuple(sets or ()), allowed, width, uncertainty, budget)
+    request = Request(
+        chosen, tuple(sets or ()), allowed, width, uncertainty, budget, None if page is None else observer()
+    )
     outcomes = []
     shown = sys.stderr.isatty() and not as_json and len(targets) > 1
     with Counter("checking", shown=shown) as counter:
@@ -286,6 +293,11 @@ def check(
             counter.at(len(outcomes) + 1, len(targets))
     if junit is not None:
         results.write_junit(outcomes, junit)
+    if page is not None:
+        by = [_compared_by(outcome) for outcome in outcomes]
+        write_page(page, page_of_check(outcomes, _STATUSES, by, time.perf_counter() - began))
+    if report == "github":
+        annotate(outcomes)
     if as_json:
         say_json(results.to_json(outcomes))
     else:

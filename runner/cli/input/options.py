@@ -7,7 +7,8 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from pathlib import Path
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -23,8 +24,8 @@ def examples(*lines: str) -> str:
 
 
 def _remember_format(context: typer.Context, value: str) -> str:
-    if value not in ("text", "json"):
-        raise typer.BadParameter("it is `text` or `json`")
+    if value not in get_args(Format):
+        raise typer.BadParameter("it is `text`, `json` or `github`")
     context.meta[FORMAT_KEY] = cast(Format, value)
     return value
 
@@ -70,11 +71,15 @@ FaultFormat = Annotated[
     str,
     typer.Option(
         "--format",
-        metavar="text|json",
+        metavar="text|json|github",
         help="Format of problems on standard error.",
         callback=_remember_format,
         is_eager=True,
     ),
+]
+Page = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Also write the differences as one HTML page.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RunsDir = Annotated[

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from runner.errors import Problem, SteprunError, UsageError, nearest
 from runner.text import json_text, printable, printable_line
 
-Format = Literal["text", "json"]
+Format = Literal["text", "json", "github"]
 
 INTERRUPTED = 130
 FORMAT_KEY = "steprun.format"
@@ -45,7 +45,7 @@ def exit_code_of(error: BaseException, meta: Mapping[str, Any]) -> int | None:
 
 
 def _of_usage(error: Any, arguments: Sequence[str]) -> int | None:
-    """The exit code of a usage error of typer, after reporting it as JSON; None if the format is text."""
+    """The exit code of a usage error of typer, after reporting it for a program; None if the format is text."""
     if not hasattr(error, "format_message"):
         return None
     override = _meant_as_override(error, arguments)
@@ -53,11 +53,12 @@ def _of_usage(error: Any, arguments: Sequence[str]) -> int | None:
         error.message = f"{error.message}; an override has no dashes: {override}"
         error.possibilities = None
     error.message = printable_line(error.message)
-    if "--format=json" not in arguments and ("--format", "json") not in pairwise(arguments):
-        return None
-    write_fault(UsageError(error.format_message()), error.exit_code, "json")
-    code: int = error.exit_code
-    return code
+    formats: tuple[Format, ...] = ("json", "github")
+    for report in formats:
+        if f"--format={report}" in arguments or ("--format", report) in pairwise(arguments):
+            write_fault(UsageError(error.format_message()), error.exit_code, report)
+            return int(error.exit_code)
+    return None
 
 
 def _meant_as_override(error: Any, arguments: Sequence[str]) -> str | None:
@@ -96,7 +97,7 @@ def interruption(error: KeyboardInterrupt) -> SteprunError:
 
 
 def write_fault(fault: SteprunError, code: int, report: Format) -> None:
-    """Write every problem of `fault` to standard error, as text or as one JSON object."""
+    """Write every problem of `fault` to standard error, as text, as one JSON object, or as annotations of GitHub."""
     if report == "json":
         text = json_text(
             {
@@ -105,6 +106,10 @@ def write_fault(fault: SteprunError, code: int, report: Format) -> None:
                 "problems": [problem.to_json() for problem in fault.problems],
             }
         )
+    elif report == "github":
+        from runner.cli.output.annotations import annotations_of
+
+        text = "\n".join(annotations_of(fault.problems))
     else:
         text = printable(str(fault))
     sys.stdout.flush()

@@ -243,8 +243,8 @@ def _passing(passing: Passing) -> str:
     parts = []
     if passing.rtol is not None:
         with_atol = f" with atol {passing.beside_atol:.3g}" if passing.beside_atol else ""
-        parts.append(f"rtol {_rounded_up(passing.rtol)}{with_atol}")
-    parts.append(f"atol {_rounded_up(passing.atol)}" + (" alone" if passing.rtol is not None else ""))
+        parts.append(f"rtol {rounded_up(passing.rtol)}{with_atol}")
+    parts.append(f"atol {rounded_up(passing.atol)}" + (" alone" if passing.rtol is not None else ""))
     if passing.ulp is not None:
         parts.append(f"ulp {passing.ulp:,}")
     return ", or ".join(parts)
@@ -301,7 +301,7 @@ def _declared(column: Column) -> str:
     return f"{dtype_name(column.dtype)} {'of varying shape' if column.shape is None else list(column.shape)}"
 
 
-def _rounded_up(number: float) -> str:
+def rounded_up(number: float) -> str:
     """A tolerance as text with three digits, rounded up so that what passed the number also passes the text."""
     text = f"{number:.2e}"
     if float(text) < number:

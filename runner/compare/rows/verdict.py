@@ -43,6 +43,10 @@ Uncertain = Callable[[AnyRow, str], Uncertainty | None]
 """Returns the uncertainty of a tensor in an expected row; None if it is exact."""
 
 
+Observe = Callable[["Watch", AnyRow | None, AnyRow | None], None]
+"""Sees each pair of rows, as found and as expected, after a `Watch` has compared it."""
+
+
 def certain(row: AnyRow, name: str) -> Uncertainty | None:
     """An `Uncertain` for rows without measured uncertainty: returns None for every tensor."""
     return None
@@ -160,6 +164,7 @@ def compare(
     expected_columns: Sequence[Column],
     tolerate: Tolerate,
     uncertain: Uncertain = certain,
+    observe: Observe | None = None,
 ) -> Verdict:
     """The verdict on pairs of rows, which it reads one by one.
 
@@ -169,10 +174,13 @@ def compare(
             another shape is, to show the step where the shapes differ.
         tolerate: returns the tolerance of each column, as `Tolerances` does.
         uncertain: returns the uncertainty in an expected row, for columns whose tolerance is `measured`.
+        observe: sees each pair after it was compared.
     """
     watch = Watch(found_columns, expected_columns, tolerate, uncertain)
     for found, expected in pairs:
         watch(found, expected)
+        if observe is not None:
+            observe(watch, found, expected)
     return watch.verdict()
 
 

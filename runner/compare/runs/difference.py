@@ -10,7 +10,7 @@ from typing import Any
 from runner.compare.numbers.tolerances import BITWISE, BY_DTYPE, Tolerances
 from runner.compare.rows.causes import BATCH, RANDOM
 from runner.compare.rows.results import Verdict
-from runner.compare.rows.verdict import align, compare
+from runner.compare.rows.verdict import Observe, align, compare
 from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, dotted, plain
 from runner.errors import Mark, Problem, UsageError
 from runner.record import Run
@@ -73,11 +73,14 @@ def _shown(written: Written) -> str:
     return "absent" if written.value is ABSENT else str(written.value)
 
 
-def compare_runs(found: Run, expected: Run, tolerances: Tolerances | None = None, name: str = "") -> RunDifference:
+def compare_runs(
+    found: Run, expected: Run, tolerances: Tolerances | None = None, name: str = "", observe: Observe | None = None
+) -> RunDifference:
     """Compare two runs. For unfinished runs, only the rows that both have so far are compared.
 
     Args:
         tolerances: named `name` in the result; by default, bitwise if the environments are the same, else by dtype.
+        observe: sees each pair of rows after it was compared.
     Raises:
         UsageError: a run has no rows, or its config cannot be read.
     """
@@ -99,7 +102,7 @@ def compare_runs(found: Run, expected: Run, tolerances: Tolerances | None = None
         tuple(environment_differences(found, expected)),
         name,
         cut,
-        compare(pairs, found.columns, expected.columns, tolerances),
+        compare(pairs, found.columns, expected.columns, tolerances, observe=observe),
         tuple(name for name, differs in may_differ if differs),
         every if isinstance(every, int) else 1,
     )

@@ -8,14 +8,15 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from runner.compare.environment import environment_of
 from runner.compare.numbers.digested import Condensed
+from runner.compare.places import place_of
 from runner.compare.rows.causes import BATCH, RANDOM
 from runner.compare.rows.report import WIDEST, report, structure, to_json
 from runner.compare.rows.results import AnyRow, Pair, Verdict
-from runner.compare.rows.verdict import align, align_edited, compare
+from runner.compare.rows.verdict import Observe, Watch, align, align_edited, compare
 from runner.compare.snapshots.capture import files_of, measured, plan_of, snapshot_of, tolerances_of
 from runner.compare.snapshots.edits import START, Edit, edits, explains, field_digests
 from runner.compare.snapshots.model import FIRST_FORMAT, Snapshot, snapshot_path, uncertainty_of
@@ -52,6 +53,13 @@ class Target:
         return self.config or self.snapshot
 
 
+class Observer(Protocol):
+    """Sees the rows of one config as they are compared; its result can go to another process."""
+
+    def __call__(self, watch: Watch, found: AnyRow | None, expected: AnyRow | None) -> None: ...
+    def result(self) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """The options for every target."""
@@ -62,6 +70,7 @@ class Request:
     width: int = WIDEST  # the width of the lines that describe differences
     runs: int | None = None  # perturbed runs if a snapshot is written; None: as the config says
     budget: float | None = None  # seconds for the perturbed runs
+    observer: Callable[[Plan], Observer] | None = None  # makes what sees the rows of each config as they are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ class Outcome:
     seconds: float = 0.0
     exact: bool = True  # whether it was compared bit for bit
     details: dict[str, Any] = field(default_factory=dict)  # the report as JSON values
+    observed: Any = None  # the result of the observer
 
     def _tables(self) -> Iterator[Table]:
         facts = [("config", self.name), ("status", self.status), ("rows", f"{self.rows:,}")]
@@ -202,7 +212,23 @@ def _compared(name: str, config: Path, path: Path, snapshot: Snapshot, request: 
         hint = f"`steprun snapshot {config}` takes {snapshot_path(config, plan.name).name}; remove this one"
         return _fault(name, "stale", SnapshotError(Problem(message, hint)), DIFFERS)
     rows: list[Row] | None = list(execute(plan)) if request.update else None
-    judged = judge(plan, snapshot, rows)
+    observer = None if request.observer is None else request.observer(plan)
+    judged = judge(plan, snapshot, rows, observer)
+    outcome = _judged(name, plan, config, path, snapshot, request, rows, judged)
+    return outcome if observer is None else replace(outcome, observed=observer.result())
+
+
+def _judged(
+    name: str,
+    plan: Plan,
+    config: Path,
+    path: Path,
+    snapshot: Snapshot,
+    request: Request,
+    rows: list[Row] | None,
+    judged: Judged,
+) -> Outcome:
+    """The outcome of a comparison, after writing what the request updates."""
     if judged.edited and not judged.matches and request.update is None:
         return _unmatched(name, plan, snapshot, judged)
     stored = tuple(restart.after for restart in snapshot.restarts) == plan.snapshot.restart
@@ -238,11 +264,14 @@ def _written(name: str, path: Path, before: Snapshot, new: Snapshot, judged: Jud
     return Outcome(name, "updated", rows=judged.verdict.compared, lines=(summary, *doubts), exact=judged.exact)
 
 
-def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None) -> Judged:
+def judge(
+    plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None, observe: Observe | None = None
+) -> Judged:
     """Compare a run of a plan with its snapshot.
 
     Args:
         found: the rows of the run; by default, the plan is run.
+        observe: sees each pair of rows after it was compared.
     """
     edited = edits(plan.config, snapshot.config, first_format=snapshot.format == FIRST_FORMAT)
     expected, same = snapshot.rows_in(environment_of(plan))
@@ -256,7 +285,8 @@ def judge(plan: Plan, snapshot: Snapshot, found: Sequence[AnyRow] | None = None)
     else:
         pairs = align(rows, expected)
     matched: list[str] = []
-    verdict = compare(_collecting(pairs, matched), plan.columns, snapshot.columns, tolerances, uncertainty_of)
+    collecting = _collecting(pairs, matched)
+    verdict = compare(collecting, plan.columns, snapshot.columns, tolerances, uncertainty_of, observe)
     restarts = compare_restarts(plan, snapshot, tolerances, edited=bool(edited))
     measured_elsewhere = tolerances.default.mode == "measured"
     matches = any(step != START for step in matched) or len(expected) < 2
@@ -323,8 +353,23 @@ def _outcome(name: str, plan: Plan, snapshot: Snapshot, judged: Judged, width: i
         page += report(restarted, draws=draws, every=1, width=width)
         restarts.append({"after": after, **to_json(restarted, draws=draws, every=1)})
     details |= to_json(verdict, draws=draws, every=every, first=first)
-    details |= {"changed_files": others, "restarts": restarts}
+    details |= {"changed_files": others, "restarts": restarts, "at": _place(plan, judged)}
     return Outcome(name, "differs", DIFFERS, tuple(page), verdict.compared, exact=judged.exact, details=details)
+
+
+def _place(plan: Plan, judged: Judged) -> dict[str, Any] | None:
+    """The line to look at: of an edit that can explain the difference, else of the first tensor that differs."""
+    verdict, first = judged.verdict, judged.verdict.first_difference
+    own = [edit for edit in judged.edited if edit.source is None and edit.line is not None]
+    able = [edit for edit in own if first is not None and explains(edit, first, plan)] or own
+    if able:
+        return {"file": plan.config.document.source.name, "line": able[0].line, "column": 1}
+    columns = [] if first is None else [first.divergences[0].column]
+    for column in [*columns, *verdict.missing_columns, *verdict.new_columns]:
+        found = place_of(plan.config, column)
+        if found is not None and not found[0].is_override:
+            return {"file": found[1].source, "line": found[1].line, "column": found[1].column}
+    return None
 
 
 def _explained(judged: Judged, plan: Plan) -> list[str]:

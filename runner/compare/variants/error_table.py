@@ -13,7 +13,7 @@ from runner.compare.numbers.tolerances import Tolerance, Tolerances
 from runner.compare.numbers.ulp import FARTHEST, ulp_distance
 from runner.compare.rows.causes import BATCH, RANDOM
 from runner.compare.rows.results import Place, Verdict
-from runner.compare.rows.verdict import Series, Watch
+from runner.compare.rows.verdict import Observe, Series, Watch
 from runner.compare.variants.lockstep import RowPair, common_columns
 from runner.plan.plan import Plan
 from runner.text import Table, html_tables, text_tables
@@ -90,6 +90,7 @@ def tabulate_errors(
     reinjected: bool = False,
     tolerances: Tolerances | None = None,
     most: int | None = None,
+    observe: Observe | None = None,
 ) -> ErrorTable:
     """Compare the rows of two variants, one pair at a time.
 
@@ -98,6 +99,7 @@ def tabulate_errors(
         tolerances: for the verdict `within`; None for no such verdict.
         most: the number of lines to keep; None for all. They are the first rows, the last rows, and the worst row of
             each stretch between.
+        observe: sees each pair after it was compared.
     """
     mine, theirs = common_columns(this, other)
     watch = Watch(theirs, mine, Tolerances(SAME_NUMBERS))
@@ -107,6 +109,8 @@ def tabulate_errors(
     extremes: dict[str, _Extreme] = {name: _Extreme() for name in watch.series}
     for pair in pairs:
         watch(pair.other, pair.this)
+        if observe is not None:
+            observe(watch, pair.other, pair.this)
         if within_watch is not None:
             within_watch(pair.other, pair.this)
         if pair.this is None or pair.other is None:

@@ -26,11 +26,28 @@ function aligned(rows, own, values) {
   return found;
 }
 
-function makeChart(target, { label, rows, lines, bands, log, height, chosen, hovered }) {
+const MOST_DECADES = 12;
+
+// The powers of ten of a logarithmic axis that is too long for the library's own ticks; nothing for others.
+function fewPowers(lines, log) {
+  if (!log) return {};
+  let [low, high] = [Infinity, 0];
+  for (const { values } of lines) {
+    for (const value of values) if (value > 0) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  }
+  const [from, to] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
+  if (!(to - from > MOST_DECADES)) return {};
+  const step = Math.ceil((to - from) / 6);
+  const splits = Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, place) => 10 ** (from + place * step));
+  return { splits: () => splits, filter: (chart, all) => all };
+}
+
+function makeChart(target, { label, rows, lines, bands, log, height, chosen, hovered, over, range }) {
   const colours = theme();
   const grid = { stroke: colours.line, width: 1 };
   const font = "12px system-ui, sans-serif";
   const axis = () => ({ stroke: colours.ink, font, labelFont: font, grid, ticks: grid });
+  const texts = (chart, splits) => splits.map((value) => (value === null ? "" : tickText(value)));
   const mark = (chart) => {
     const x = Math.round(chart.valToPos(chosen(), "x", true));
     const { left, top, width, height: tall } = chart.bbox;
@@ -50,18 +67,18 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
     width: Math.max(200, target.clientWidth),
     height,
     legend: { show: false },
-    scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
+    scales: { x: { time: false }, y: { distr: log ? 3 : 1, ...(range ? { range } : {}) } },
     axes: [
       { ...axis(), label: "row", labelSize: 16, labelGap: 0, size: 30, incrs: WHOLE },
-      { ...axis(), size: 64, values: (chart, splits) => splits.map((value) => (value === null ? "" : short(value))) },
+      { ...axis(), ...fewPowers(lines, log), size: 64, values: texts },
     ],
     cursor: { points: { size: 6 }, drag: { x: true, y: false } },
     series: [
       {},
-      ...lines.map(({ label: name, stroke, dash, width }) => ({ label: name, stroke, dash, width, spanGaps: true })),
+      ...lines.map(({ label: name, values: _, ...look }) => ({ label: name, spanGaps: true, ...look })),
     ],
     bands: bands ?? [],
-    hooks: { draw: [mark], setCursor: [(chart) => hovered?.(chart.cursor.idx)] },
+    hooks: { draw: [...(over ? [over] : []), mark], setCursor: [(chart) => hovered?.(chart.cursor.idx)] },
   };
   const chart = new uPlot(options, [rows, ...lines.map((line) => line.values)], target);
   target.setAttribute("tabindex", "0");

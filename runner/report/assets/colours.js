@@ -57,6 +57,9 @@ function theme() {
     line: read("--line"),
     accent: read("--accent"),
     panel: read("--panel"),
+    paper: read("--paper"),
+    link: read("--link"),
+    dim: read("--dim"),
   };
 }
 

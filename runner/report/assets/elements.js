@@ -49,3 +49,10 @@ function short(value) {
   if (size !== 0 && (size < 1e-4 || size >= 1e6)) return Number(value.toPrecision(4)).toExponential();
   return String(Number(value.toPrecision(6)));
 }
+
+function tickText(value) {
+  if (!Number.isFinite(value)) return short(value);
+  const size = Math.abs(value);
+  if (size === 0 || (size >= 1e-3 && size < 1e6)) return String(Number(value.toPrecision(3)));
+  return value.toExponential(2).replace(/\.?0*e/, "e");
+}

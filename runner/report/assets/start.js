@@ -1,10 +1,22 @@
 // Starts the page: each section's view draws when it comes near the screen.
 
-const VIEWS = { curves: curvesView, steps: stepsView, heatmap: heatmapView, bands: bandsView, pictures: picturesView };
+const VIEWS = {
+  curves: curvesView,
+  steps: stepsView,
+  heatmap: heatmapView,
+  bands: bandsView,
+  pictures: picturesView,
+  points: pointsView,
+  pointcurves: pointcurvesView,
+  coordinates: coordinatesView,
+  effects: effectsView,
+  pointconfig: pointconfigView,
+  rowdifference: rowdifferenceView,
+};
 
 function start() {
   const { shared, sections, opensAt } = readData(document);
-  const page = makePage(shared);
+  const page = shared.points ? makePoints(shared.points) : makePage(shared);
   const waiting = new Map(sections.map((section) => [document.getElementById(section.name), section]));
   const show = (element) => {
     const section = waiting.get(element);

@@ -33,6 +33,7 @@ class Subject:
     steps: tuple[Step, ...]  # of these rows
     curves: tuple[Curve, ...]
     numbers: Mapping[str, Mapping[int, float]]  # of each curve, the values at chosen positions
+    moves: Mapping[str, Mapping[int, float | None]]  # and how they changed since the last row that has one
     tensors: tuple[Measured, ...]
     left_out: tuple[str, ...]  # sentences
     focus: Focus | None
@@ -73,6 +74,7 @@ def read_subject(path: str | Path, allowed: Sequence[Path]) -> Subject:
         steps=tuple(steps_at(rows, chosen.tolist())),
         curves=tuple(curves),
         numbers=recorded.at(chosen),
+        moves=recorded.changes(chosen),
         tensors=tuple(tensors),
         left_out=(*shown.left_out, *reading.left_out),
         focus=focus_of(run.manifest, rows, curves, tensors),

@@ -25,6 +25,7 @@ class Line:
     text: str
     depth: int
     pattern: str | None  # of the paths of its rows; None: it has none
+    number: int | None = None  # of the step among those of its list, as in paths; None: paths do not number it
 
 
 def lines_of(plan: Plan | None, steps: Sequence[Step]) -> list[Line]:
@@ -48,13 +49,12 @@ def line_of(lines: Sequence[Line], step: Step) -> int | None:
 
 def _lines(program: Sequence[Instruction]) -> Iterator[Line]:
     depth = 0
-    for instruction in program:
+    for place, instruction in enumerate(program):
         match instruction:
-            case LoopStart(times=times, source=None):
-                yield Line(f"repeat {times:,} times", depth, None)
-                depth += 1
             case LoopStart(times=times, source=source):
-                yield Line(f"for each of {times:,} batches of {source}", depth, None)
+                each = f"for each of {times:,} batches of {source}"
+                text = f"repeat {times:,} times" if source is None else each
+                yield Line(text, depth, None, _number(_path_within(program[place:]), depth))
                 depth += 1
             case LoopEnd():
                 depth -= 1
@@ -64,7 +64,26 @@ def _lines(program: Sequence[Instruction]) -> Iterator[Line]:
                 )
             case Action():
                 text = f"{instruction.kind}{_details(instruction)}{_condition(instruction)}"
-                yield Line(text, depth, pattern_of(instruction.path) if instruction.rows else None)
+                pattern = pattern_of(instruction.path) if instruction.rows else None
+                yield Line(text, depth, pattern, _number(instruction.path, depth))
+
+
+def _path_within(program: Sequence[Instruction]) -> str:
+    """The path of the first step in a loop; empty if it has none."""
+    return next((instruction.path for instruction in program if isinstance(instruction, Action)), "")
+
+
+def _number(path: str, depth: int) -> int | None:
+    """The number of a step in the list at a depth: 5 for `5.backward`, 2 for `1.repeat[{0}].2.train` in the loop."""
+    number: int | None = None
+    for part in path.split("."):
+        if part.isdecimal():
+            number = int(part)
+        elif depth == 0:
+            return number
+        else:
+            depth, number = depth - 1, None
+    return None
 
 
 def _details(action: Action) -> str:

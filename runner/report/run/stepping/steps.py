@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -32,7 +33,7 @@ def steps(subject: Subject) -> Section | None:
     lines = lines_of(subject.plan, subject.steps)
     found = replays(subject)
     data = {
-        "program": [{"text": line.text, "depth": line.depth} for line in lines],
+        "program": [{"text": line.text, "depth": line.depth, "number": line.number} for line in lines],
         "lines": [line_of(lines, step) for step in subject.steps],
         "tensors": [
             *(_tensor(subject, tensor) for tensor in subject.tensors if tensor.positions),
@@ -94,15 +95,22 @@ def _tensor(subject: Subject, tensor: Measured) -> dict[str, Any]:
 
 
 def _number(subject: Subject, curve: Curve) -> dict[str, Any]:
-    values = subject.numbers[curve.name]
+    values, moves = subject.numbers[curve.name], subject.moves[curve.name]
     return {
         "name": curve.name,
         "role": "value",
         "kind": kind_text(curve.column.shape, curve.column.dtype),
         "values": [number(values[position]) if position in values else None for position in subject.chosen.tolist()],
         "changed": [_UNKNOWN] * len(subject.chosen),
-        "by": ["computed" if position in values else None for position in subject.chosen.tolist()],
+        "by": [_move(moves[position]) if position in moves else None for position in subject.chosen.tolist()],
     }
+
+
+def _move(change: float | None) -> str:
+    """How much a number changed since the last row that has it."""
+    if change is None or math.isnan(change):
+        return "computed"
+    return f"{change:+.6g}" if change else "same"
 
 
 def _value(tensor: Measured, position: int, norms: dict[int, float], broken: dict[int, int]) -> str | None:

@@ -7,7 +7,7 @@ function makePage(shared) {
     rows: shared.rows ?? [],
     name: shared.name,
     at: () => at,
-    row: () => page.rows[at]?.row ?? 0,
+    row: () => page.rows[at]?.row ?? NaN,
     follows: (call) => listeners.push(call),
     go(place) {
       const next = Math.min(Math.max(place, 0), page.rows.length - 1);

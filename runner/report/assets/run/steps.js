@@ -2,7 +2,8 @@
 
 function programView({ program, lines }, page) {
   const items = program.map((line) => {
-    const item = make("li", {}, line.text);
+    const item = make("li", { value: line.number ?? null }, line.text);
+    if (!line.number) item.style.listStyleType = "none";
     item.style.marginInlineStart = `${line.depth * 1.5}em`;
     return item;
   });

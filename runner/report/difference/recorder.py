@@ -1,0 +1,247 @@
+"""Sees the rows of both sides as they are compared: the error of each tensor, and pictures of some rows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy
+import numpy.typing
+import torch
+from torch import Tensor
+
+from runner.compare.numbers.numerals import to_text
+from runner.compare.numbers.ulp import FARTHEST, ulp_distance
+from runner.compare.rows.results import AnyRow
+from runner.compare.rows.verdict import Watch
+from runner.plan.rows.columns import Column
+from runner.record.rows.digest import digest_of
+from runner.report.reading.curves import decimated, points_of_each
+from runner.report.reading.tensors import picture
+from runner.report.run.numbers import MOST_WRITTEN, kind_text, written
+from runner.report.run.pictures import quantised
+
+MOST_ROWS = 32
+"""The most rows that a page shows one by one."""
+
+FIRST_ROWS = 8
+"""The first rows that differ are all shown, and then some."""
+
+MOST_TENSORS = 64
+"""The most tensors that differ whose values a page shows."""
+
+MOST_BYTES = 900 << 10
+"""The most cells of all pictures of a page, a byte each."""
+
+MOST_ALONE = 64
+"""The most tensors of one side that are looked for under another name."""
+
+Cells = numpy.typing.NDArray[numpy.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One tensor of one row that differs, on both sides, for a page."""
+
+    expected: str
+    found: str
+    error: str
+    ulps: str
+    cells: tuple[Cells | None, Cells | None, Cells | None] = (None, None, None)  # expected, found, their difference
+    ranges: tuple[tuple[str, str], tuple[str, str]] = (("", ""), ("", ""))  # of both sides, of their difference
+
+    @property
+    def bytes(self) -> int:
+        return sum(each.size for each in self.cells if each is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One row in which something differs."""
+
+    number: int
+    step: str
+    path: str
+    pairs: dict[str, Pair]  # of the tensors that differ
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The difference of one tensor in the rows where it differs."""
+
+    name: str
+    kind: str
+    rows: Any  # uint32 `(n,)`
+    errors: Any  # float64 `(n,)`: relative; infinite if a side has none or is not finite
+    ulps: Any  # float64 `(n,)`: the largest of its elements; NaN where it is not defined
+    count: int  # how many rows differ
+    most: float  # the largest of all distances in units in the last place; NaN without one
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a page shows of two sequences of rows."""
+
+    curves: tuple[Curve, ...]
+    rows: tuple[Kept, ...]
+    renamed: tuple[tuple[str, str], ...]  # of tensors with the same bits in all rows, both names: expected, found
+    left_out: tuple[str, ...] = ()  # sentences
+
+
+@dataclass(slots=True)
+class _Series:
+    rows: list[int] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    ulps: list[float] = field(default_factory=list)
+
+
+class Recorder:
+    """Keeps what a page shows of pairs of rows, in bounded memory however many there are."""
+
+    def __init__(self, found_columns: Sequence[Column], expected_columns: Sequence[Column]) -> None:
+        self._series: dict[str, _Series] = {}
+        self._columns = {column.name: column for column in expected_columns}
+        self._kept: dict[int, Kept] = {}  # by the number of rows that differ before it
+        self._stride = 1
+        self._differing = 0
+        self._last: tuple[int, list[str], AnyRow, AnyRow] | None = None
+        names = [{column.name for column in columns} for columns in (expected_columns, found_columns)]
+        alone = [sorted(names[0] - names[1])[:MOST_ALONE], sorted(names[1] - names[0])[:MOST_ALONE]]
+        self._alone = alone if all(alone) else [[], []]
+        self._digests = [{name: hashlib.sha256() for name in side} for side in self._alone]
+
+    def __call__(self, watch: Watch, found: AnyRow | None, expected: AnyRow | None) -> None:
+        if found is None or expected is None:
+            return
+        for row, names, digests in zip((expected, found), self._alone, self._digests, strict=True):
+            for name in names:
+                value = row[name]
+                said = digest_of(value) if isinstance(value, Tensor) else "none"
+                digests[name].update(f"{said} {getattr(value, 'shape', '')}\n".encode())
+        differing = []
+        for name, series in watch.series.items():
+            if series.last_number != expected.number or series.error == 0:
+                continue
+            if name in self._series or len(self._series) < MOST_TENSORS:
+                differing.append(name)
+                mine = self._series.setdefault(name, _Series())
+                mine.rows.append(expected.number)
+                mine.errors.append(series.error)
+                mine.ulps.append(_largest_ulps(found[name], expected[name]))
+        if not differing:
+            return
+        if self._is_kept(self._differing):
+            self._keep(self._differing, differing, found, expected)
+            if len(self._kept) > MOST_ROWS - 1:
+                self._stride *= 2
+                self._kept = {place: row for place, row in self._kept.items() if self._is_kept(place)}
+        self._last = self._differing, differing, found, expected
+        self._differing += 1
+
+    def _is_kept(self, place: int) -> bool:
+        return place < FIRST_ROWS or place % self._stride == 0
+
+    def result(self) -> Observed:
+        """What was seen so far."""
+        if self._last is not None and self._last[0] not in self._kept:
+            self._keep(*self._last)
+        rows, left = _within(tuple(self._kept[place] for place in sorted(self._kept)))
+        points = points_of_each(2 * len(self._series))
+        curves = tuple(self._curve(name, series, points) for name, series in self._series.items())
+        left_out = [f"without pictures, so that the page stays small: {', '.join(sorted(left)[:10])}"] if left else []
+        if self._differing > len(rows):
+            left_out.append(f"of {self._differing:,} rows that differ, {len(rows)} are shown one by one")
+        if len(self._series) == MOST_TENSORS:
+            left_out.append(f"the first {MOST_TENSORS} tensors that differ are shown")
+        return Observed(curves, rows, tuple(self._renamed()), tuple(left_out))
+
+    def _keep(self, place: int, names: Sequence[str], found: AnyRow, expected: AnyRow) -> None:
+        pairs = {}
+        for name in names:
+            series = self._series[name]
+            pairs[name] = _pair(expected[name], found[name], series.errors[-1], series.ulps[-1])
+        self._kept[place] = Kept(expected.number, expected.step, expected.path, pairs)
+
+    def _curve(self, name: str, series: _Series, points: int) -> Curve:
+        errors = numpy.asarray(series.errors)
+        kept = decimated(errors, points)
+        rows = numpy.asarray(series.rows, dtype=numpy.int64)[kept].astype(numpy.uint32)
+        column = self._columns[name]
+        kind = kind_text(column.shape, column.dtype)
+        ulps = numpy.asarray(series.ulps)
+        most = float(numpy.nanmax(ulps)) if numpy.isfinite(ulps).any() else math.nan
+        return Curve(name, kind, rows, errors[kept], ulps[kept], len(errors), most)
+
+    def _renamed(self) -> Iterator[tuple[str, str]]:
+        """Names of either side whose tensors have the same bits in every row, if no other has them."""
+        sides = [{name: digest.hexdigest() for name, digest in side.items()} for side in self._digests]
+        counts = [list(side.values()) for side in sides]
+        for name, digest in sides[0].items():
+            partners = [other for other, theirs in sides[1].items() if theirs == digest]
+            if len(partners) == 1 and counts[0].count(digest) == 1:
+                yield name, partners[0]
+
+
+def _largest_ulps(found: object, expected: object) -> float:
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor) or not found.numel():
+        return math.nan
+    if found.shape != expected.shape or found.dtype != expected.dtype or not found.dtype.is_floating_point:
+        return math.nan
+    distance = int(ulp_distance(found.detach().cpu(), expected.detach().cpu()).max())
+    return math.nan if distance == FARTHEST else float(distance)
+
+
+def _pair(expected: object, found: object, error: float, ulps: float) -> Pair:
+    """One tensor of both sides as text and as pictures."""
+    said = "no number" if math.isinf(error) else "unknown" if math.isnan(error) else f"{error:.3g}"
+    apart = "" if math.isnan(ulps) else f"{ulps:,.0f}"
+    pair = Pair(_text(expected), _text(found), said, apart)
+    if not isinstance(expected, Tensor) or not isinstance(found, Tensor) or max(expected.numel(), found.numel()) < 2:
+        return pair
+    sides = [_real(expected), _real(found)]
+    if sides[0].shape != sides[1].shape or not sides[0].numel() or not sides[1].numel():
+        cells = [quantised(picture(side))[0] if side.numel() else None for side in sides]
+        return Pair(pair.expected, pair.found, said, apart, (cells[0], cells[1], None))
+    both, low, high = quantised(torch.cat([picture(side) for side in sides]))
+    difference, least, most = quantised(picture(sides[1].double() - sides[0].double()))
+    half = len(both) // 2
+    cells_of = (both[:half], both[half:], difference)
+    return Pair(pair.expected, pair.found, said, apart, cells_of, ((low, high), (least, most)))
+
+
+def _real(value: Tensor) -> Tensor:
+    value = value.detach().cpu()
+    return value.abs() if value.dtype.is_complex else value
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "none"
+    if not isinstance(value, Tensor):
+        return "stored as a digest"
+    return to_text(value) if 0 < value.numel() <= MOST_WRITTEN else written(value)
+
+
+def _within(rows: tuple[Kept, ...]) -> tuple[tuple[Kept, ...], set[str]]:
+    """The rows with pictures of as many tensors as fit, and the names of those that do not."""
+    sizes: dict[str, int] = {}
+    for row in rows:
+        for name, pair in row.pairs.items():
+            sizes[name] = sizes.get(name, 0) + pair.bytes
+    used, left = 0, set()
+    for name, size in sorted(sizes.items(), key=lambda each: each[1]):
+        if used + size > MOST_BYTES:
+            left.add(name)
+        else:
+            used += size
+    if not left:
+        return rows, left
+    return tuple(Kept(row.number, row.step, row.path, dict(_without(row.pairs, left))) for row in rows), left
+
+
+def _without(pairs: dict[str, Pair], left: set[str]) -> Iterator[tuple[str, Pair]]:
+    for name, pair in pairs.items():
+        yield name, Pair(pair.expected, pair.found, pair.error, pair.ulps) if name in left else pair

@@ -1,0 +1,172 @@
+"""Reads curves of many points at once: each part file once, and only the numbers that a page draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import numpy.typing
+
+from runner.record.rows.arrow import columns_of
+from runner.record.rows.tensors import stacked_of
+from runner.report.reading.curves import MOST_POINTS, decimated
+from runner.sweep.points.outcome import Outcome
+from runner.sweep.record.reading import outcomes_in, part_paths, read_part
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
+MOST_CURVES = 1_000
+"""The most points whose curves a page has, the best first."""
+
+MOST_QUANTITIES = 3
+"""The most columns whose curves a page has."""
+
+MOST_ROWS = 10_000_000
+"""The most rows of a sweep that are read."""
+
+LEAST_OF_ONE = 16
+"""The fewest points of one curve to which a long one is thinned out."""
+
+BATCH_ROWS = 1 << 16
+
+Numbers = numpy.typing.NDArray[Any]
+Piece = tuple[Numbers, dict[str, Numbers]]
+"""Row numbers, and the values of each column there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One column of all points, one curve after another."""
+
+    name: str
+    ends: Numbers  # uint32 `(points,)`: where the curve of each point ends
+    rows: Numbers  # uint32
+    values: Numbers  # float32
+    whole: bool  # whether nothing was thinned out
+
+
+@dataclass(slots=True)
+class Found:
+    """The curves of the points that were read."""
+
+    quantities: tuple[Quantity, ...] = ()
+    rungs: dict[str, int] = field(default_factory=dict)  # identity → how many times a point was compared
+    notes: list[str] = field(default_factory=list)
+
+
+def read_curves(directory: Path, identities: dict[str, int], names: Sequence[str]) -> Found:
+    """Read the curves of some points.
+
+    Args:
+        identities: the place of each point on the page, by identity.
+        names: the columns to read.
+    Raises:
+        UsageError: a part file is damaged.
+    """
+    found = Found()
+    pieces: dict[int, dict[int, tuple[Outcome, list[Piece]]]] = {}
+    left = MOST_ROWS
+    for path in part_paths(directory):
+        wanted = {}
+        for outcome in outcomes_in(path):
+            found.rungs[outcome.identity] = max(found.rungs.get(outcome.identity, 0), outcome.rung)
+            place = identities.get(outcome.identity, MOST_CURVES)
+            if place < MOST_CURVES and outcome.rung not in pieces.get(place, {}):
+                pieces.setdefault(place, {})[outcome.rung] = outcome, []
+                wanted[outcome.index] = pieces[place][outcome.rung][1]
+        if not wanted or not names:
+            continue
+        rows = read_part(path, lambda file: int(file.metadata.num_rows))
+        if rows > left:
+            found.notes = [f"The sweep has more than {MOST_ROWS:,} rows: some points have no curve."]
+            continue
+        left -= rows
+        read_part(path, lambda file, wanted=wanted: _add(file, names, wanted))  # type: ignore[misc]
+    found.quantities = tuple(_quantity(name, pieces, len(identities)) for name in names)
+    found.quantities = tuple(each for each in found.quantities if len(each.rows))
+    if len(identities) > MOST_CURVES:
+        found.notes.append(f"The first {MOST_CURVES:,} points of the table have curves.")
+    if not all(each.whole for each in found.quantities):
+        found.notes.append("Long curves are thinned out, and keep the extremes of each stretch of rows.")
+    return found
+
+
+def _add(file: pyarrow.parquet.ParquetFile, names: Sequence[str], wanted: dict[int, list[Piece]]) -> None:
+    """Add what one part has of some points."""
+    import pyarrow
+
+    columns = [column for column in columns_of(file.schema_arrow) if column.name in names and column.elements == 1]
+    columns = [column for column in columns if column.of is None and not column.dtype.is_complex]
+    indexes = numpy.asarray(sorted(wanted), dtype=numpy.int64)
+    fields = ["point", "row", *(column.name for column in columns)]
+    for batch in file.iter_batches(BATCH_ROWS, columns=fields, use_threads=False):
+        table = pyarrow.Table.from_batches([batch])
+        points, rows = (_integers(table, name) for name in ("point", "row"))
+        kept = numpy.flatnonzero(numpy.isin(points, indexes))
+        values = {}
+        for column in columns:
+            read, present = stacked_of(table, column)
+            numbers = read.reshape(len(table), -1)[:, 0].double().numpy()
+            values[column.name] = numpy.where(present.numpy(), numbers, numpy.nan), present.numpy()
+        for places in _of_each(points, kept):
+            found = {name: numbers[places[there[places]]] for name, (numbers, there) in values.items()}
+            at = {name: rows[places[there[places]]] for name, (_, there) in values.items()}
+            wanted[int(points[places[0]])] += [(at[name], {name: found[name]}) for name in found]
+
+
+def _of_each(points: Numbers, kept: Numbers) -> Iterator[Numbers]:
+    """The kept rows of each point, in their order."""
+    if not len(kept):
+        return
+    order = kept[numpy.argsort(points[kept], kind="stable")]
+    yield from numpy.split(order, numpy.flatnonzero(numpy.diff(points[order])) + 1)
+
+
+def _integers(table: pyarrow.Table, name: str) -> Numbers:
+    """A column of integers, without `to_numpy`, which imports pandas."""
+    chunks = table.column(name).chunks
+    views = [numpy.frombuffer(each.buffers()[1], numpy.int64)[each.offset : each.offset + len(each)] for each in chunks]
+    return numpy.concatenate([numpy.zeros(0, numpy.int64), *views])
+
+
+def _quantity(name: str, pieces: dict[int, dict[int, tuple[Outcome, list[Piece]]]], count: int) -> Quantity:
+    most = max(LEAST_OF_ONE, MOST_POINTS // MOST_QUANTITIES // max(1, len(pieces)))
+    ends, rows, values, whole, end = [], [], [], True, 0
+    for place in range(count):
+        own_rows, own_values = _joined(name, pieces.get(place, {}))
+        kept = decimated(own_values, most)
+        whole = whole and len(kept) == len(own_values)
+        rows.append(own_rows[kept].astype(numpy.uint32))
+        with numpy.errstate(over="ignore"):
+            values.append(own_values[kept].astype(numpy.float32))
+        end += len(kept)
+        ends.append(end)
+    return Quantity(
+        name,
+        numpy.asarray(ends, dtype=numpy.uint32),
+        numpy.concatenate([numpy.zeros(0, numpy.uint32), *rows]),
+        numpy.concatenate([numpy.zeros(0, numpy.float32), *values]),
+        whole,
+    )
+
+
+def _joined(name: str, rungs: dict[int, tuple[Outcome, list[Piece]]]) -> tuple[Numbers, Numbers]:
+    """The rows and the values of a point; a later rung replaces the rows that it computed again."""
+    rows, values = [numpy.zeros(0, numpy.int64)], [numpy.zeros(0)]
+    ordered = [rungs[rung] for rung in sorted(rungs)]
+    for place, (outcome, pieces) in enumerate(ordered):
+        until = ordered[place + 1][0].first if place + 1 < len(ordered) else None
+        for at, found in pieces:
+            if name not in found:
+                continue
+            kept = at >= outcome.first
+            if until is not None:
+                kept &= at < until
+            rows.append(at[kept])
+            values.append(found[name][kept])
+    return numpy.concatenate(rows), numpy.concatenate(values)

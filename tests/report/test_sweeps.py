@@ -1,0 +1,234 @@
+"""The page of a sweep: its points in order, their curves, rungs, lines of the config, and what is damaged or large."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from runner.errors import UsageError
+from runner.report.page import page
+from runner.report.sweep.points import MOST_POINTS
+from runner.report.sweep.sections import report_of_sweep
+from runner.report.sweep.subject import read_subject
+from runner.sweep.record.reading import open_sweep, part_paths
+from tests.cli.commands import steprun
+from tests.report.sweeps import EVIL, GRID, HALVED, HEAD, record_sweep, with_points, write_sweep_page
+from tests.tables import over
+
+SMALL = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record_sweep(tmp_path_factory.mktemp("grid"))
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A sweep of which no point has run, to be spoilt."""
+    return record_sweep(tmp_path, runs=False)
+
+
+def section(directory: Path, name: str) -> Any:
+    return next(each for each in report_of_sweep(directory).sections if each.name == name)
+
+
+def losses(rate: float, power: float, steps: int = 20) -> list[float]:
+    """The loss before each step, by hand: float32, w = 1 in three places."""
+    w, found = numpy.float32(1), []
+    for _ in range(steps):
+        found.append(float(3 * abs(w) ** numpy.float32(power)))
+        slope = numpy.float32(power) * abs(w) ** numpy.float32(power - 1) * numpy.sign(w)
+        w = numpy.float32(w - numpy.float32(rate) * slope)
+    return found
+
+
+def test_the_best_point_comes_first_and_its_curve_is_that_of_its_run(grid: Path) -> None:
+    points = read_subject(grid).points
+    objectives = points.values("objective")
+    known = [value for value in objectives if value is not None and not math.isnan(value)]
+    assert objectives[: len(known)] == sorted(known)
+    data = section(grid, "curves").data["quantities"][0]
+    assert data["name"] == "loss"
+    rates, powers = points.values("rate"), points.values("power")
+    for place in range(3):
+        start, end = (int(data["ends"][place - 1]) if place else 0), int(data["ends"][place])
+        run = open_sweep(grid).run(points.numbers[place])
+        rows = [row for row in run if row["loss"] is not None]
+        assert data["rows"][start:end].tolist() == [row.number for row in rows]
+        assert data["values"][start:end].tolist() == [float(row["loss"]) for row in rows]  # type: ignore[arg-type]
+        expected = losses(rates[place], powers[place])
+        numpy.testing.assert_allclose(data["values"][start:end], expected, rtol=1e-4)
+
+
+def test_failures_are_listed_with_their_points(grid: Path) -> None:
+    subject = read_subject(grid)
+    statuses = open_sweep(grid).table().column("status").to_pylist()
+    failed = [number for number, status in enumerate(statuses) if status == "failed"]
+    assert failed
+    assert sorted(number for numbers in subject.failures.values() for number in numbers) == failed
+    head = report_of_sweep(grid).head
+    assert f"{len(failed)} points failed" in head
+    assert EVIL not in head
+
+
+def test_each_axis_leads_to_the_line_that_it_changes(grid: Path) -> None:
+    subject = read_subject(grid)
+    assert subject.text is not None
+    lines = subject.text.splitlines()
+    assert {axis: lines[line - 1] for axis, line in subject.lines.items()} == dict.fromkeys(
+        ("rate", "power"), "constants: {rate: 0.1, power: 2.0}"
+    )
+    assert f'id="config-{subject.lines["rate"]}"' in section(grid, "config").text
+
+
+@pytest.mark.slow
+def test_the_rungs_of_halving_are_counted_and_rows_of_a_later_rung_replace_those_before(tmp_path: Path) -> None:
+    directory = record_sweep(tmp_path, HALVED)
+    cells = section(directory, "rungs").text.replace("</td>", "").replace("</tr>", "").split("<tr>")[2:]
+    rows = [line.split("<td>")[1:4] for line in cells]
+    assert [row[:3] for row in rows] == [
+        ["until iteration 5", "4", "2"],
+        ["until iteration 10", "2", "1"],
+        ["until the end", "1", ""],
+    ]
+    points, data = read_subject(directory).points, section(directory, "curves").data["quantities"][0]
+    best = data["rows"][: data["ends"][0]].tolist()
+    alone = [row.number for row in open_sweep(directory).run(points.numbers[0]) if row["loss"] is not None]
+    assert best == alone == list(range(1, 21))
+
+
+def test_the_same_sweep_gives_the_same_bytes(grid: Path) -> None:
+    assert page(report_of_sweep(grid)) == page(report_of_sweep(grid))
+
+
+def test_a_sweep_and_a_point_of_it_have_pages_of_their_own(grid: Path, tmp_path: Path) -> None:
+    done = steprun("report", grid, cwd=tmp_path)
+    assert (done.code, done.err, done.out) == (0, "", f"{grid.parent.name}-{grid.name}.html\n")
+    assert '"view":"coordinates"' in (tmp_path / done.out.strip()).read_text()
+    done = steprun("report", f"{grid}#0", "-o", "point.html", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert '"view":"steps"' in (tmp_path / "point.html").read_text()
+    latest = steprun("report", grid.parent / "latest", "-o", "latest.html", cwd=tmp_path)
+    assert (latest.code, latest.err) == (0, "")
+
+
+def test_what_a_report_of_a_sweep_refuses(grid: Path, tmp_path: Path) -> None:
+    done = steprun("report", grid, "--follow", cwd=tmp_path)
+    assert done.code == 2
+    assert f"--follow is for a run, and {grid} is a sweep" in done.err
+    assert "= leave --follow out" in done.err
+    done = steprun("report", "a", "b", "c", cwd=tmp_path)
+    assert "a report is of one or two runs, not of 3" in done.err
+    done = steprun("report", grid, grid, cwd=tmp_path)
+    assert done.code == 2
+    assert "is not a run directory: it has no run.json" in done.err
+    done = steprun("report", f"{grid}#99", cwd=tmp_path)
+    assert "has no point 99" in done.err
+
+
+def spoil(name: str, act: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda directory: act(directory / name)
+
+
+FAULTS: list[tuple[Callable[[Path], object], str]] = [
+    (spoil("points.parquet", lambda path: path.write_bytes(b"PAR1")), "points.parquet is damaged"),
+    (spoil("points.parquet", Path.unlink), "has no points.parquet"),
+    (spoil("points.parquet", lambda path: (path.unlink(), os.mkfifo(path))), "it is a pipe, socket or device"),
+    (spoil("sweep.json", lambda path: path.write_text("{")), "sweep.json is not valid JSON"),
+    (spoil("sweep.json", lambda path: path.write_text("{}")), "sweep.json is not the manifest of a sweep"),
+]
+
+
+@over(("act", "said"), FAULTS)
+def test_a_damaged_sweep_is_refused_in_one_sentence(act: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+    directory = record_sweep(tmp_path, runs=False)
+    act(directory)
+    with pytest.raises(UsageError, match=said):
+        report_of_sweep(directory)
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    directory = record_sweep(tmp_path, "sweep: {grid: {rate: [0.1, 0.2]}, objective: {minimize: loss}}\n")
+    part = next(part_paths(directory))
+    part.write_bytes(part.read_bytes()[:-40])
+    with pytest.raises(UsageError, match="parquet is damaged"):
+        report_of_sweep(directory)
+
+
+def test_a_sweep_that_has_not_begun_or_has_no_config_says_so(begun: Path) -> None:
+    made = page(report_of_sweep(begun)).decode()
+    assert "no point has a number as its objective" in made
+    assert "The sweep was going on when this page was written" in made
+    assert '"view":"pointcurves"' not in made
+    (begun / "sweep.yaml").write_text("parameters: [\n")
+    made = page(report_of_sweep(begun)).decode()
+    assert "The config cannot be read: " in made
+    assert len(made) < SMALL
+
+
+def test_objectives_that_are_not_numbers_come_last_and_are_shown(begun: Path) -> None:
+    objectives = [math.nan, 3.0, None, math.inf, -math.inf, 1.0]
+    values = [2**62, -1, 0, 1, 2, 3]
+    with_points(begun, {"seed": values, "objective": objectives})
+    report = report_of_sweep(begun)
+    columns = {each["name"]: each for each in report.shared["points"]["columns"]}
+    assert columns["point"]["numbers"].tolist() == [4, 5, 1, 3, 0, 2]
+    assert columns["objective"]["known"].tolist() == [1, 1, 1, 1, 1, 0]
+    assert [columns["seed"]["texts"][at] for at in columns["seed"]["at"]] == ["2", "3", "-1", "1", str(2**62), "0"]
+    assert "best <" not in report.head
+    assert len(page(report)) < SMALL
+
+
+def test_a_hundred_thousand_points_fit_a_page_that_says_which(begun: Path) -> None:
+    count = 100_000
+    generator = numpy.random.default_rng(0)
+    objectives = generator.uniform(0, 1, count)
+    status = ["failed" if number % 7 == 0 else "finished" for number in range(count)]
+    failure = [f"{EVIL} {number}" * 20 if number % 7 == 0 else None for number in range(count)]
+    rates = generator.uniform(0, 1, count)
+    with_points(begun, {"rate": rates, "status": status, "objective": objectives, "failure": failure})
+    report = report_of_sweep(begun)
+    made = page(report)
+    assert len(made) < 3 << 20
+    assert EVIL.encode() not in made
+    assert f"Of 100,000 points the page has {report.shared['points']['count']:,}" in report.head
+    assert report.shared["points"]["count"] <= MOST_POINTS
+    points = next(each for each in report.shared["points"]["columns"] if each["name"] == "point")["numbers"]
+    assert points[:100].tolist() == numpy.argsort(objectives)[:100].tolist()
+    assert "14,286 points failed, the 20 most frequent failures" in report.head
+
+
+def test_names_with_markup_dots_and_spaces_are_text(begun: Path) -> None:
+    with_points(begun, {EVIL: [EVIL, "b"], "a b": [1.5, 2.5], "": [True, False], "objective": [1.0, 2.0]})
+    made = page(report_of_sweep(begun)).decode()
+    assert EVIL not in made
+    assert "&lt;script&gt;alert(1)" in made
+
+
+def test_a_thousand_points_are_small(tmp_path: Path) -> None:
+    sweep = "sweep: {random: {samples: 1000, draw: {rate: {uniform: [0.001, 0.3]}}}, objective: {minimize: loss}}\n"
+    directory = record_sweep(tmp_path, sweep, HEAD.replace("times: 20", "times: 3"))
+    made = write_sweep_page(directory, tmp_path / "page.html")
+    assert made.stat().st_size < SMALL
+    assert len(section(directory, "curves").data["quantities"][0]["ends"]) == 1000
+
+
+def test_a_long_curve_is_thinned_out_and_keeps_its_extremes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.report.sweep.curves.MOST_POINTS", 30 * 10)
+    directory = record_sweep(tmp_path, GRID, HEAD.replace("times: 20", "times: 200"))
+    data = section(directory, "curves")
+    assert "Long curves are thinned out" in data.text
+    quantity = data.data["quantities"][0]
+    points = read_subject(directory).points
+    run = open_sweep(directory).run(points.numbers[0])
+    values = [float(row["loss"]) for row in run if row["loss"] is not None]  # type: ignore[arg-type]
+    shown = quantity["values"][: quantity["ends"][0]].tolist()
+    assert len(shown) <= 16 < len(values)
+    assert {min(values), max(values), values[0], values[-1]} <= set(shown)
