@@ -77,12 +77,12 @@ def choose_engine(
     return (_with_engine(config, "xla"), estimate) if obstacle is None else (_with_engine(config, "eager"), obstacle)
 
 
-def extras() -> Mapping[str, str | None]:
-    """What is installed that a choice depends on: the version of JAX, None without it."""
+def extras() -> Mapping[str, str]:
+    """The versions of the installed extras that a choice depends on."""
     try:
         return {"jax": importlib.metadata.version("jax")}
     except importlib.metadata.PackageNotFoundError:
-        return {"jax": None}
+        return {}
 
 
 def _with_engine(config: Config, engine: str) -> Config:
