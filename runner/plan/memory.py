@@ -43,10 +43,13 @@ def bounded_memory(room: int) -> Iterator[None]:
 
 
 @contextmanager
-def unbounded_memory() -> Iterator[None]:
+def unbounded_memory(later: int = 0) -> Iterator[None]:
     """Context manager that lifts the limit of an enclosing `bounded_memory`; what the block maps does not count.
 
     Reading a Parquet file starts threads, and glibc aborts the process if one of them cannot allocate.
+
+    Args:
+        later: bytes that threads of the block may map after it, while they start.
     """
     resource = resource_module()
     if resource is None or not _lifted:
@@ -59,7 +62,9 @@ def unbounded_memory() -> Iterator[None]:
         yield
     finally:
         grown = max(0, address_space() - before)
-        resource.setrlimit(resource.RLIMIT_AS, (_within(limit + grown, _lifted[0], resource.RLIM_INFINITY), hard))
+        resource.setrlimit(
+            resource.RLIMIT_AS, (_within(limit + grown + later, _lifted[0], resource.RLIM_INFINITY), hard)
+        )
 
 
 _lifted: list[int] = []

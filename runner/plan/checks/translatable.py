@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -20,13 +21,16 @@ LEAST_JAX = (0, 10)
 MOST_AT_ONCE = 1 << 14
 """Maximum number of iterations in one call of code that XLA compiled."""
 
+THREADS, THREAD_BYTES = 16, 160 << 20
+"""Threads of JAX beside those for each core, and the address space of one: its stack, and its arena of glibc."""
+
 OTHERS = f"`engine: compile` or {EAGER}"
 
 _INSTALL = "install it with `pip install 'steprun[xla]'`"
 
 
 def check_jax(device: str, faults: Faults) -> None:
-    """Report a missing or old JAX, and a device that it does not have."""
+    """Report a missing or old JAX, and a device that it never has."""
     try:
         version = importlib.metadata.version("jax")
     except importlib.metadata.PackageNotFoundError:
@@ -38,18 +42,20 @@ def check_jax(device: str, faults: Faults) -> None:
         message = f"`engine: xla` needs JAX {least} or later, and this is JAX {version}"
         faults.add(("engine",), message, f"{_INSTALL}, or write {OTHERS}")
         return
-    kind = device.partition(":")[0]
-    if kind == "mps":
+    if device == "mps":
         faults.add(("engine",), "`engine: xla` does not run on `mps`", f"write `device: cpu`, or {OTHERS}")
-        return
-    with unbounded_memory():
-        import jax
 
-        try:
-            jax.devices(kind)
-        except RuntimeError:
-            message = f"`engine: xla` runs on the devices of JAX, and it has no `{kind}`"
-            faults.add(("engine",), message, f"install JAX for `{kind}`, or write {OTHERS}")
+
+def check_backend(device: str, faults: Faults) -> None:
+    """Report a device that JAX does not have. Starts JAX."""
+    import jax
+
+    kind = device.partition(":")[0]
+    try:
+        jax.devices(kind)
+    except RuntimeError:
+        message = f"`engine: xla` runs on the devices of JAX, and it has no `{kind}`"
+        faults.add(("engine",), message, f"install JAX for `{kind}`, or write {OTHERS}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -62,13 +68,17 @@ def check_translatable(
     optimizers: Mapping[str, OptimizerPlan],
     trainable: Sequence[str],
     health: HealthPlan,
+    device: str,
     faults: Faults,
 ) -> None:
     """Report each step and optimizer that cannot be compiled, and each operation without a translation."""
     check_compilable(program, optimizers, health, faults, "xla")
     if faults.problems:
         return
-    with unbounded_memory():
+    with unbounded_memory((THREADS + 4 * (os.cpu_count() or 1)) * THREAD_BYTES):
+        check_backend(device, faults)
+        if faults.problems:
+            return
         from runner.language.xla.checking import untranslatable
 
         for train in _distinct(program):

@@ -46,15 +46,17 @@ def finish(request: Request, declared: Declarations, program: Program) -> Plan:
     starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
     estimates = _estimate(request, declared, program, log)
     faults.stop()
-    reason = None
-    if config.engine == AUTO:
-        from runner.plan.checks.engine_choice import choose_engine  # a named engine does not need it
-
-        config, reason = choose_engine(config, instructions, program.optimizers, declared.tensors, health, scaling)
-    else:
+    if config.engine not in ("xla", AUTO):
         _check_engine(config, declared.tensors, program, health)
     check_size(estimates, request.memory, log.budget, faults, runs=request.limits.runs)
     faults.stop()
+    reason = None
+    if config.engine == "xla":  # computes each step once, so its size is checked before
+        _check_engine(config, declared.tensors, program, health)
+    elif config.engine == AUTO:
+        from runner.plan.checks.engine_choice import choose_engine  # a named engine does not need it
+
+        config, reason = choose_engine(config, instructions, program.optimizers, declared.tensors, health, scaling)
     forget_examples(program.lowered)
     return Plan(
         config=config,
@@ -129,7 +131,7 @@ def _check_engine(config: Config, tensors: Mapping[str, TensorPlan], program: Pr
         from runner.plan.checks.translatable import check_translatable
 
         trainable = [name for name, tensor in tensors.items() if tensor.requires_grad]
-        check_translatable(program.instructions, program.optimizers, trainable, health, refusals)
+        check_translatable(program.instructions, program.optimizers, trainable, health, config.device, refusals)
     refusals.stop(EngineError)
 
 

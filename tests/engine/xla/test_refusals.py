@@ -13,7 +13,7 @@ from runner.errors import ConfigError
 from runner.faults import Faults
 from runner.language.xla import checking, tracing
 from runner.language.xla.operators import table
-from runner.plan.checks.translatable import check_jax
+from runner.plan.checks.translatable import check_backend, check_jax
 from tests.engine.running import compiled
 
 jax = pytest.importorskip("jax")
@@ -77,6 +77,8 @@ def test_a_device_that_jax_does_not_have_is_refused(
     monkeypatch.setattr(jax, "devices", without)
     faults = Faults(runner.loads(TEXT).document)
     check_jax(device, faults)
+    if not faults.problems:
+        check_backend(device, faults)
     (problem,) = faults.problems
     assert (problem.line, problem.column, problem.message, problem.hint) == (2, 9, message, hint)
 

@@ -18,21 +18,21 @@ from tests.language.samples import said_samples
 
 TOPICS = {
     "choices": ("clamp", "where", "isclose", "fmax", "bitwise_left_shift", "heaviside"),
-    "arithmetic": ("div", "remainder", "float_power", "atan2", "round", "sgn", "frexp", "lerp", "logaddexp"),
+    "arithmetic": ("div", "remainder", "atan2", "round", "sgn", "lerp", "logaddexp"),
     "activations": ("softmax", "log_softmax", "nn.functional.gelu", "nn.functional.elu", "nn.functional.softshrink"),
-    "reductions": ("sum", "prod", "std", "amax", "logsumexp", "linalg.vector_norm", "cummax", "cumprod", "argmin"),
-    "order": ("sort", "topk", "median", "nanquantile", "searchsorted", "mode", "kthvalue"),
-    "shapes": ("cat", "roll", "unfold", "diag_embed", "as_strided", "nn.functional.pad", "repeat", "flip"),
-    "indices": ("index_add", "index_put", "scatter_reduce", "take_along_dim", "nn.functional.embedding", "put"),
+    "reductions": ("sum", "prod", "std", "amax", "logsumexp", "cummax", "argmin"),
+    "order": ("sort", "topk", "median", "searchsorted", "mode"),
+    "shapes": ("cat", "roll", "unfold", "diag_embed", "nn.functional.pad", "repeat", "flip"),
+    "indices": ("index_add", "index_put", "scatter_reduce", "take_along_dim", "nn.functional.embedding"),
     "products": ("matmul", "einsum", "baddbmm", "nn.functional.bilinear", "nn.functional.linear"),
-    "factors": ("linalg.cholesky", "linalg.solve", "linalg.det", "linalg.svd", "linalg.qr", "linalg.lstsq"),
-    "transforms": ("fft.irfft2", "fft.hfft", "stft"),
+    "factors": ("linalg.cholesky", "linalg.solve", "linalg.det", "linalg.svd"),
+    "transforms": ("fft.irfft2", "fft.hfft"),
     "convolutions": ("nn.functional.conv2d", "nn.functional.conv_transpose2d"),
     "pools": ("nn.functional.max_pool2d", "nn.functional.avg_pool2d", "nn.functional.adaptive_max_pool2d"),
     "images": ("nn.functional.interpolate", "nn.functional.grid_sample"),
     "norms": ("nn.functional.layer_norm", "nn.functional.group_norm", "nn.functional.batch_norm"),
     "losses": ("nn.functional.cross_entropy", "nn.functional.ctc_loss", "nn.functional.multi_margin_loss", "cdist"),
-    "special": ("special.erfcx", "polygamma", "igamma", "special.laguerre_polynomial_l", "special.modified_bessel_k1"),
+    "special": ("special.erfcx", "polygamma", "special.laguerre_polynomial_l", "special.modified_bessel_k1"),
 }
 DTYPES = (torch.float64, torch.int64, torch.bfloat16, torch.complex128)
 IN_FEW = ("fmax", "div", "sum", "cat", "index_add", "matmul", "fft.hfft")

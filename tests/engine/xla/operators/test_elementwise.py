@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import pytest
 import torch
 
 from runner.language.xla.operators import choices, elementwise
@@ -22,7 +23,6 @@ VALUES: dict[torch.dtype, Sequence[Any]] = {
     torch.float64: FLOATS,
     torch.float32: FLOATS,
     torch.bfloat16: FLOATS,
-    torch.float16: FLOATS,
     torch.int64: INTEGERS,
     torch.int8: SMALL,
     torch.uint8: (0, 1, 2, 3, 100, 255),
@@ -33,12 +33,14 @@ TESTS = [f"aten.{name}.default" for name in ("bitwise_not", "isinf", "isnan", "l
 PAIRED = (torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.int8, torch.uint8, torch.bool)
 
 
+@pytest.mark.slow
 @over("dtype", sorted(VALUES, key=str))
 def test_a_function_of_one_argument_has_the_values_of_torch(dtype: torch.dtype) -> None:
     x = torch.tensor(VALUES[dtype], dtype=dtype)
     assert assert_same([(name, x) for name in [*elementwise.UNARY, *TESTS]], every=False) > 5
 
 
+@pytest.mark.slow
 @over("dtype", PAIRED)
 def test_a_function_of_two_arguments_has_the_values_of_torch(dtype: torch.dtype) -> None:
     values = torch.tensor(VALUES[dtype], dtype=dtype)
