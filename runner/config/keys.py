@@ -11,7 +11,10 @@ TOP_LEVEL_KEYS = (
 )  # fmt: skip
 """The valid top-level keys, in the order of the documentation."""
 
-ENGINES = ("eager", "compile", "cudagraph", "xla")
+AUTO = "auto"
+"""The engine that planning replaces by one of the others."""
+
+ENGINES = ("eager", "compile", "cudagraph", "xla", AUTO)
 TENSOR_LOGS = ("full", "stats", "digest", "none")
 ON_NONFINITE = ("stop", "warn", "ignore")
 AUTOCAST_DTYPES = ("bfloat16", "float16")

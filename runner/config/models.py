@@ -372,7 +372,8 @@ class Config(Documented):
     device: Device = default("cpu", "Device that the tensors are on: `cpu`, `cuda`, `cuda:1` or `mps`.")
     engine: Text = default(
         "eager",
-        "What runs the steps: `eager` one by one, `compile`, `xla` as compiled code, `cudagraph` as a CUDA graph.",
+        "What runs the steps: `eager` one by one, `compile`, `xla` as compiled code, `cudagraph` as a CUDA graph; "
+        "`auto` is `xla` where compiling pays, else `eager`.",
     )
     autocast: Autocast | None = optional(
         "Mixed precision: `bfloat16` or `float16` around the expression, or `{dtype, loss_scale}`."

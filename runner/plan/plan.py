@@ -67,6 +67,7 @@ class Plan:
     drawings: Drawings = field(default_factory=lambda: Drawings({}, {}), repr=False, compare=False)
     start: FromRunPlan | None = None  # the weights that parameters start from
     optimizer_starts: Mapping[str, OptimizerStart] = field(default_factory=dict)  # those that do not start anew
+    engine_reason: str | None = None  # why `engine: auto` is this engine; None: the config names it
 
     @property
     def environment(self) -> Environment:
@@ -111,6 +112,7 @@ class Plan:
                 ("dtype", dtype_name(self.dtype)),
                 ("device", self.device),
                 ("engine", self.config.engine),
+                *(() if self.engine_reason is None else (("engine: auto", self.engine_reason),)),
                 ("rows", f"at most {size.rows:,}"),
                 ("memory", readable_bytes(size.memory)),
                 ("log", readable_bytes(size.log)),

@@ -53,6 +53,7 @@ FIELDS: Mapping[str, Kind] = {
     "name": TEXT,
     "seed": INTEGER,
     "engine": TEXT,
+    "engine_reason": or_null(TEXT),
     "versions": mapping_of(TEXT, "a mapping of strings"),
     "environment": MAPPING,
     "git": or_null(MAPPING),
@@ -90,6 +91,7 @@ class RunDescription:
     engine: str
     warnings: Sequence[str] = ()
     more: Mapping[str, Any] = field(default_factory=dict)  # further top-level keys
+    engine_reason: str | None = None  # why `engine: auto` is this engine
 
 
 class Manifest:
@@ -119,7 +121,7 @@ class Manifest:
             self.content["resumed"] = [*(before.get("resumed") or ()), resumption]
             self.content["started"] = before.get("started") or self.content["started"]
             self._seconds_before = before.get("seconds") or 0.0  # a killed process did not write its seconds
-            self.content |= {key: before.get(key) for key in ("seconds", "compile_seconds")}
+            self.content |= {key: before.get(key) for key in ("engine_reason", "seconds", "compile_seconds")}
             for warning in before.get("warnings", ()):
                 self.warn(warning)
         if repository:
@@ -174,6 +176,7 @@ def _opening(description: RunDescription, columns: Sequence[Column]) -> dict[str
         "name": description.name,
         "seed": description.seed,
         "engine": description.engine,
+        "engine_reason": description.engine_reason,
         "versions": {
             "steprun": runner.__version__,
             "torch": str(torch.__version__),

@@ -258,6 +258,7 @@ def _description(
         device=plan.device,
         dtype=dtype_name(plan.dtype),
         engine=plan.config.engine,
+        engine_reason=plan.engine_reason if earlier is None else earlier.run.manifest.get("engine_reason"),
         warnings=[problem.render() for problem in plan.warnings],
         more={
             "data_folders": [str(folder) for folder in plan.config.document.folders()],

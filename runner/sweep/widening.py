@@ -10,7 +10,9 @@ import torch
 
 import runner
 from runner.config import Config, overridden
+from runner.config.keys import AUTO
 from runner.errors import Problem, UsageError
+from runner.plan.checks.engine_choice import extras
 from runner.record.directory import locked, write_atomically
 from runner.sweep.planning import SweepPlan
 from runner.sweep.points.overlaps import full_path
@@ -91,8 +93,17 @@ def check_kept(
     if other is not None:
         message = f"{directory} was run with {other} {manifest['versions'].get(other)}, and this is {versions[other]}"
         raise UsageError(Problem(message, f"install that version, or run `steprun sweep {directory / SWEEP_FILE}`"))
+    then, now = manifest["versions"].get("jax"), extras().get("jax")
+    if plan.base.engine == AUTO and then != now:
+        message = f"{directory} was run {_with_jax(then)}, and `engine: auto` chooses otherwise {_with_jax(now)}"
+        hint = f"install what it was run with, or run `steprun sweep {directory / SWEEP_FILE}`"
+        raise UsageError(Problem(message, hint))
     count = f"{len(lost):,} of the {len(known):,} points of {directory}"
     if given:
         raise UsageError(Problem(f"these values leave out {count}", "write the values that it has too"))
     message = f"{count} are not those of its config any more: a data file has changed"
     raise UsageError(Problem(message, f"restore the file, or run `steprun sweep {directory / SWEEP_FILE}`"))
+
+
+def _with_jax(version: str | None) -> str:
+    return "without jax" if version is None else f"with jax {version}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 
 import numpy
@@ -10,6 +11,7 @@ import pytest
 import runner
 from runner.config import load
 from runner.errors import UsageError
+from runner.plan.checks import engine_choice
 from runner.sweep.planning import plan_sweep
 from runner.sweep.record.manifest import read_manifest, write_manifest
 from runner.sweep.record.reading import Sweep, open_sweep
@@ -171,3 +173,37 @@ def test_a_sweep_without_a_digest_of_its_config_resumes(tmp_path: Path) -> None:
     seen = Seen()
     run_sweep(directory, plan, how, seen)
     assert (seen.started, len(seen.outcomes)) == ([], 4)
+
+
+def test_each_point_chooses_its_engine_and_a_sweep_is_not_resumed_where_it_would_choose_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jax")
+    monkeypatch.setattr(engine_choice, "STARTED", 100)  # µs: xla pays after a few iterations
+    monkeypatch.setattr(engine_choice, "COMPILED", 0)
+    directory = begun(tmp_path, "sweep: {grid: {steps: [2, 50]}}\n", HEAD + "engine: auto\n")
+    sweep = open_sweep(directory)
+    for index, engine in enumerate(("eager", "xla")):
+        run = sweep.run(index)
+        assert run.manifest["engine"] == engine
+        assert run.manifest["engine_reason"].endswith(" s, and compiling costs about 0.00 s")
+        assert run.config.engine == engine
+        plan, _ = resume_sweep(directory, How())
+        assert_is_the_run_alone(sweep, plan, index)
+    assert resumed(directory).code == 0
+    version = importlib.metadata.version("jax")
+    known = importlib.metadata.version
+
+    def without_jax(name: str) -> str:
+        if name == "jax":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_jax)
+    with pytest.raises(UsageError, match="chooses otherwise") as caught:
+        resume_sweep(directory, How())
+    (problem,) = caught.value.problems
+    assert problem.message == (
+        f"{directory} was run with jax {version}, and `engine: auto` chooses otherwise without jax"
+    )
+    assert problem.hint == f"install what it was run with, or run `steprun sweep {directory / 'sweep.yaml'}`"

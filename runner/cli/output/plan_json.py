@@ -41,6 +41,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "dtype": dtype_name(plan.dtype),
         "device": plan.device,
         "engine": plan.config.engine,
+        "engine_reason": plan.engine_reason,
         "autocast": _autocast(plan),
         "at_once": _AT_ONCE[plan.config.engine](plan.program) if plan.config.engine in _AT_ONCE else 1,
         "tensors": [_tensor(tensor) for tensor in plan.tensors.values()],

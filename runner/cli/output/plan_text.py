@@ -36,6 +36,8 @@ def _head(plan: Described) -> Iterator[str]:
     mixed = "" if plan["autocast"] is None else f", autocast {plan['autocast']['dtype']}"
     scaled = ", scaled loss" if mixed and plan["autocast"]["loss_scale"] else ""
     yield f"seed {plan['seed']}, {plan['dtype']}{mixed}{scaled}, {plan['device']}, {plan['engine']} engine{several}"
+    if plan["engine_reason"] is not None:
+        yield f"engine: auto is {plan['engine']}: {plan['engine_reason']}"
 
 
 def _tensors(plan: Described) -> Iterator[str]:

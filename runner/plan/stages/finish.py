@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runner.config import Config
+from runner.config.keys import AUTO
 from runner.errors import EngineError
 from runner.faults import Faults
 from runner.language.graph.computation import forget_examples, undefined_at_times
@@ -40,16 +41,22 @@ def finish(request: Request, declared: Declarations, program: Program) -> Plan:
     log = plan_log(config.log, program.columns, scalars, faults)
     health = plan_health(config.health, scalars, declared.tensors, faults)
     scaling = plan_loss_scaling(config, scalars, faults)
-    check_scaled(scaling, instructions, program.optimizers, declared.tensors, config.engine, faults)
+    named = "eager" if config.engine == AUTO else config.engine  # what `auto` is depends on all the rest
+    check_scaled(scaling, instructions, program.optimizers, declared.tensors, named, faults)
     starts = plan_optimizer_starts(config, declared.start, program.optimizers, faults)
     estimates = _estimate(request, declared, program, log)
     faults.stop()
-    if config.engine != "xla":
+    if config.engine not in ("xla", AUTO):
         _check_engine(config, declared.tensors, program, health)
     check_size(estimates, request.memory, log.budget, faults, runs=request.limits.runs)
     faults.stop()
+    reason = None
     if config.engine == "xla":  # computes each step once, so its size is checked before
         _check_engine(config, declared.tensors, program, health)
+    elif config.engine == AUTO:
+        from runner.plan.checks.engine_choice import choose_engine  # a named engine does not need it
+
+        config, reason = choose_engine(config, instructions, program.optimizers, declared.tensors, health, scaling)
     forget_examples(program.lowered)
     return Plan(
         config=config,
@@ -74,13 +81,14 @@ def finish(request: Request, declared: Declarations, program: Program) -> Plan:
         on_nonfinite=config.on_nonfinite,
         health=health,
         loss_scaling=scaling,
-        memory=_memory_limit(request),
+        memory=_memory_limit(config, request.memory),
         partial=undefined_at_times(program.lowered) | _of_all_samples(config),
         drawings=program.drawings,
         fitted=declared.context.fitted,
         fitted_from=tuple(supply.sources[source][name] for source, name in sorted(supply.fitted)),
         start=declared.start,
         optimizer_starts=starts,
+        engine_reason=reason,
     )
 
 
@@ -127,8 +135,8 @@ def _check_engine(config: Config, tensors: Mapping[str, TensorPlan], program: Pr
     refusals.stop(EngineError)
 
 
-def _memory_limit(request: Request) -> int | None:
+def _memory_limit(config: Config, memory: int) -> int | None:
     """Bytes that the run may allocate on the CPU; None on other devices, where only the estimate is checked."""
-    if request.config.device != "cpu":
+    if config.device != "cpu":
         return None
-    return request.memory + (COMPILER_BYTES if request.config.engine in ("compile", "xla") else 0)
+    return memory + (COMPILER_BYTES if config.engine in ("compile", "xla") else 0)

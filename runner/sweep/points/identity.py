@@ -14,8 +14,10 @@ import torch
 
 import runner
 from runner.config import Config
+from runner.config.keys import AUTO
 from runner.config.text.emit import is_column_file_path, is_file_path
 from runner.config.text.nodes import MapNode, Node, ScalarNode, walk
+from runner.plan.checks.engine_choice import extras
 from runner.record.checkpoints.config_fields import config_fields, value_of
 from runner.record.data_files import data_files
 
@@ -45,6 +47,7 @@ class Identities:
             "fields": fields,
             "files": {path: self._file(path) for path in sorted(_files_of(config))},
             "versions": [runner.__version__, str(torch.__version__)],
+            **({"extras": extras()} if config.engine == AUTO else {}),  # each point chooses its engine by these
         }
 
         templates: dict[tuple[str, ...], list[str]] = {}

@@ -66,6 +66,7 @@ def opening(
     import torch
 
     import runner
+    from runner.plan.checks.engine_choice import extras
 
     return {
         "status": "running",
@@ -82,6 +83,7 @@ def opening(
             "steprun": runner.__version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
+            **extras(),
         },
         "environment": dict(environment),
         "process": this_process(),

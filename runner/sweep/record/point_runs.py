@@ -11,10 +11,11 @@ import pyarrow
 from torch import Tensor
 
 from runner.config import Config, overridden
+from runner.config.keys import AUTO
 from runner.config.run_paths import CONFIG_FILE
 from runner.config.run_paths import MANIFEST_FILE as RUN_FILE
 from runner.errors import ConfigError
-from runner.plan import compile
+from runner.plan import Plan, compile
 from runner.plan.tensors.run_files import WEIGHTS_FILE
 from runner.record.checkpoints.config_fields import config_digest, config_fields
 from runner.record.checkpoints.fitted import save_fitted
@@ -62,6 +63,9 @@ def point_directory(
         for name in rows.names():
             rows.remove(name)
     config = overridden(without_sweep(config), outcome.overrides)
+    plan = _plan_of(config, sweep, outcome)
+    if plan is not None and config.engine == AUTO:
+        config = overridden(config, [f"engine={plan.config.engine}"])
     columns = columns_of(table.schema)
     content = memoryview(encode([table], [stored_column(column) for column in columns]))
     name = "00000.parquet"
@@ -71,9 +75,10 @@ def point_directory(
     manifest = _manifest(path, sweep, outcome) | {
         "seed": config.seed,
         "engine": config.engine,
+        "engine_reason": None if plan is None else plan.engine_reason,
         "columns": [column_json(column) for column in columns],
         "config_fields": config_fields(config.document),
-        **_of_data(directory, config, sweep, outcome),
+        **({} if plan is None else _of_data(directory, plan)),
     }
     if weights:
         metadata = {"format": "pt", "config": config_digest(config.document), "row": str(outcome.rows - 1)}
@@ -82,14 +87,17 @@ def point_directory(
     return directory
 
 
-def _of_data(directory: Path, config: Config, sweep: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
-    """What a run records of its data, which `apply` needs; nothing if the data is not as it was."""
+def _plan_of(config: Config, sweep: Mapping[str, Any], outcome: Outcome) -> Plan | None:
+    """The plan of a point; None if its data is not as it was, for the rows can be read all the same."""
     try:
         plan = compile(config, allowed=[Path(folder) for folder in sweep["data_folders"]])
     except ConfigError:
-        return {}  # the rows can be read all the same
-    if Identities().of(config) != outcome.identity:
-        return {}
+        return None
+    return plan if Identities().of(config) == outcome.identity else None
+
+
+def _of_data(directory: Path, plan: Plan) -> dict[str, Any]:
+    """What a run records of its data, which `apply` needs."""
     return {
         DATA_FILES: data_files(plan.files),
         DATA_COLUMNS: data_columns(plan.declared),

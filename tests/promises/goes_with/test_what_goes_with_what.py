@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 import runner
+from runner.plan.checks import engine_choice
 from tests.effort import thinned
 from tests.promises.goes_with.capabilities import CAPABILITIES
-from tests.promises.goes_with.proofs import PROOFS, compiled, prove, write_files
+from tests.promises.goes_with.proofs import PROOFS, compiled, planned, prove, write_files, written
 from tests.promises.goes_with.table import PAGE, Cell, cells
-from tests.promises.goes_with.variations import VARIATIONS
+from tests.promises.goes_with.variations import VARIATIONS, config_of
 from tests.tables import over
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what a run reports; here only its numbers matter
@@ -51,6 +52,24 @@ def test_each_cell_that_means_nothing_says_why() -> None:
 def test_machine_code_is_close_too(name: str, tmp_path: Path, inductor_cache: Path) -> None:
     write_files(tmp_path)
     assert compiled(name, "compile", tmp_path, machine_code=True) == "close"
+
+
+@pytest.mark.slow
+def test_auto_is_xla_for_each_capability_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jax")
+    for cost in ("STARTED", "COMPILED"):
+        monkeypatch.setattr(engine_choice, cost, 0)
+    write_files(tmp_path)
+    chosen = set()
+    for name, capability in CAPABILITIES.items():
+        path = written(tmp_path, config_of(capability, "by hand"))
+        plan = planned(path, overrides=("engine=auto",))
+        chosen.add(plan.config.engine)
+        if plan.config.engine == "eager" and "alone in a loop" not in str(plan.engine_reason):
+            with pytest.raises(runner.ConfigError, match="`engine: xla`") as caught:
+                planned(path, overrides=("engine=xla",))
+            assert str(plan.engine_reason).startswith(caught.value.problems[0].message), name
+    assert chosen == {"eager", "xla"}
 
 
 def _column(cell: Cell, word: str) -> str:
