@@ -127,7 +127,7 @@ def test_the_chain_rule_is_visible_row_by_row(browser: Any, linear: Path) -> Non
             gradients.append([row[2] for row in rows if row[0].endswith(".grad")])
             changes.append({row[0]: row[3] for row in rows if row[3]})
             nodes.append(sorted(filter(None, page.locator("#steps .node .gradient").all_text_contents())))
-        assert programs == ["start: the initial weights", "backward f", "step with optimizer", "backward f"]
+        assert programs == ["start: the initial weights", "1. backward f", "3. step with optimizer", "5. backward f"]
         assert gradients == [["none"] * 3, ["[10]", "[20]", "[30]"], ["[10]", "[20]", "[30]"], ["[20]", "[40]", "[60]"]]
         came = dict.fromkeys(("x1.grad", "x2.grad", "x3.grad"), "new")
         assert changes == [

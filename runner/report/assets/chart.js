@@ -26,6 +26,28 @@ function aligned(rows, own, values) {
   return found;
 }
 
+// The marks of a logarithmic axis: powers of ten, with 2 and 5 times them where there is room.
+function powers(low, high) {
+  const [first, last] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
+  const leap = Math.max(1, Math.ceil((last - first) / 8));
+  const steps = last - first < 3 ? [1, 2, 5] : [1];
+  const marks = [];
+  for (let power = first - 1; power <= last; power += leap) {
+    for (const step of steps) marks.push(Number(`${step}e${power}`));
+  }
+  return marks.filter((value) => value >= low && value <= high);
+}
+
+// The marks of a linear axis, with 0 for what is left of it by rounding.
+function rounded(marks) {
+  const least = 1e-9 * Math.max(...marks.map(Math.abs));
+  return marks.map((value) => (Math.abs(value) < least ? 0 : value));
+}
+
+function room(labels) {
+  return Math.max(64, ...(labels ?? []).map((label) => 7 * label.length + 18));
+}
+
 function makeChart(target, { label, rows, lines, bands, log, height, chosen, hovered }) {
   const colours = theme();
   const grid = { stroke: colours.line, width: 1 };
@@ -53,7 +75,18 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
     scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
     axes: [
       { ...axis(), label: "row", labelSize: 16, labelGap: 0, size: 30, incrs: WHOLE },
-      { ...axis(), size: 64, values: (chart, splits) => splits.map((value) => (value === null ? "" : short(value))) },
+      {
+        ...axis(),
+        size: (chart, labels) => room(labels),
+        ...(log
+          ? {
+              incrs: (chart, place, low, high) => [Math.max(5, high - low)], // its own are too small for 1e30
+              splits: (chart, place, low, high) => powers(low, high),
+              filter: (chart, marks) => marks,
+              values: (chart, marks) => marks.map(short),
+            }
+          : { values: (chart, marks) => rounded(marks).map(short) }),
+      },
     ],
     cursor: { points: { size: 6 }, drag: { x: true, y: false } },
     series: [

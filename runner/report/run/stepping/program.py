@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ MOST_LINES = 300
 class Line:
     """One step of the program."""
 
-    text: str
+    text: str  # with the number that it has in paths of rows, if it has one: "2. train"
     depth: int
     pattern: str | None  # of the paths of its rows; None: it has none
 
@@ -47,23 +48,26 @@ def line_of(lines: Sequence[Line], step: Step) -> int | None:
 
 
 def _lines(program: Sequence[Instruction]) -> Iterator[Line]:
+    beside = Counter(each.config_path[:-1] for each in program if not isinstance(each, LoopEnd))
     depth = 0
     for instruction in program:
+        if isinstance(instruction, LoopEnd):
+            depth -= 1
+            continue
+        *above, place = instruction.config_path
+        number = f"{place + 1}. " if isinstance(place, int) and beside[tuple(above)] > 1 else ""
         match instruction:
             case LoopStart(times=times, source=None):
-                yield Line(f"repeat {times:,} times", depth, None)
+                yield Line(f"{number}repeat {times:,} times", depth, None)
                 depth += 1
             case LoopStart(times=times, source=source):
-                yield Line(f"for each of {times:,} batches of {source}", depth, None)
+                yield Line(f"{number}for each of {times:,} batches of {source}", depth, None)
                 depth += 1
-            case LoopEnd():
-                depth -= 1
             case Break():
-                yield Line(
-                    f"{'stop' if instruction.patience is None else 'patience'}{_condition(instruction)}", depth, None
-                )
+                kind = "stop" if instruction.patience is None else "patience"
+                yield Line(f"{number}{kind}{_condition(instruction)}", depth, None)
             case Action():
-                text = f"{instruction.kind}{_details(instruction)}{_condition(instruction)}"
+                text = f"{number}{instruction.kind}{_details(instruction)}{_condition(instruction)}"
                 yield Line(text, depth, pattern_of(instruction.path) if instruction.rows else None)
 
 
