@@ -82,15 +82,16 @@ def _not_a_run(directory: Path) -> Problem:
 
 def _nearest_folder(directory: Path) -> str | None:
     """The nearest path to one of which a single part is wrong."""
-    for missing in (directory, directory.parent):
-        try:
-            names = [each.name for each in os.scandir(missing.parent) if each.is_dir()]
-        except OSError:
-            continue
-        found = nearest(missing.name, names)
-        if found is not None:
-            return f"did you mean `{missing.parent / found / directory.relative_to(missing)}`?"
-    return None
+    missing = directory if directory.parent.is_dir() else directory.parent
+    try:
+        with os.scandir(missing.parent) as entries:
+            names = [entry.name for entry in entries if entry.is_dir()]
+    except OSError:
+        return None
+    found = nearest(missing.name, names)
+    if found is None or (is_run(missing.parent / found) and not found.startswith(missing.name)):
+        return None  # times of runs resemble each other: another one is not meant
+    return f"did you mean `{missing.parent / found / directory.relative_to(missing)}`?"
 
 
 class Run:

@@ -236,6 +236,7 @@ def test_a_path_that_is_almost_that_of_a_run_is_corrected(tmp_path: Path) -> Non
         (near, f"there is no folder {near}\n      = did you mean `{directory}`?"),
         (tmp_path / "runs/soem", f"did you mean `{tmp_path / 'runs/some'}`?"),
         (tmp_path / "runs/soem/latest", f"did you mean `{tmp_path / 'runs/some/latest'}`?"),
+        (directory.with_name("20261129-120001-ffff"), "`steprun runs` lists the recorded runs"),
         (tmp_path / "nowhere/at/all", "`steprun runs` lists the recorded runs"),
         (config, f"{config} is a file, not a run directory\n      = `steprun {config}` records a run of it"),
     ):
