@@ -103,6 +103,8 @@ def misspelled_command(arguments: Sequence[str], commands: Collection[str]) -> U
         return None
     meant = nearest(name, commands)
     hint = f"did you mean the command `{meant}`?" if meant else "commands are " + ", ".join(sorted(commands))
+    if name in ("help", "version"):
+        hint = f"write `steprun --{name}`"
     return UsageError(Problem(f"there is no command and no file `{name}`", hint))
 
 

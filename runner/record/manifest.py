@@ -226,8 +226,16 @@ def _status(error: BaseException | None) -> str:
 def _failure(error: BaseException | None) -> dict[str, Any] | None:
     if error is None:
         return None
-    problems = error.problems if isinstance(error, SteprunError) else (Problem(str(error) or type(error).__name__),)
+    problems = error.problems if isinstance(error, SteprunError) else (Problem(_said(error)),)
     return {"error": type(error).__name__, "problems": [problem.to_json() for problem in problems]}
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, BrokenPipeError):
+        return "interrupted when its output was closed"
+    if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+        return str(error) or "interrupted"
+    return str(error) or type(error).__name__
 
 
 def this_process() -> dict[str, Any]:

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from runner.config.run_paths import CONFIG_FILE, LATEST, MANIFEST_FILE, resolved_run
+from runner.config.run_paths import (
+    CONFIG_FILE,
+    LATEST,
+    MANIFEST_FILE,
+    SWEEP_MANIFEST,
+    is_run,
+    resolved_run,
+    resolved_sweep,
+)
 from runner.engine.rows import Columns, Row
-from runner.errors import Problem, UsageError, did_you_mean
+from runner.errors import Problem, UsageError, did_you_mean, nearest
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
 from runner.record.manifest import read_manifest
@@ -59,15 +67,31 @@ def check_is_run(directory: Path) -> None:
 
 
 def _not_a_run(directory: Path) -> Problem:
+    if is_run(resolved_sweep(directory), SWEEP_MANIFEST):
+        return Problem(f"{directory} is a sweep, not a run", hint=f"write `{directory}#0` for its point 0")
+    lists = "`steprun runs` lists the recorded runs"
     if directory.is_file():
-        return Problem(f"{directory} is a file, not a run directory", hint="`steprun runs` lists the recorded runs")
+        records = f"`steprun {directory}` records a run of it" if directory.suffix in (".yaml", ".yml") else lists
+        return Problem(f"{directory} is a file, not a run directory", hint=records)
     if directory.name == LATEST and directory.parent.is_dir():
-        return Problem(f"there is no run in {directory.parent}", hint="`steprun runs` lists the recorded runs")
+        return Problem(f"there is no run in {directory.parent}", hint=lists)
     if not directory.is_dir():
-        return Problem(f"there is no folder {directory}", hint="`steprun runs` lists the recorded runs")
-    return Problem(
-        f"{directory} is not a run directory: it has no {MANIFEST_FILE}", hint="`steprun runs` lists the recorded runs"
-    )
+        return Problem(f"there is no folder {directory}", hint=_nearest_folder(directory) or lists)
+    return Problem(f"{directory} is not a run directory: it has no {MANIFEST_FILE}", hint=lists)
+
+
+def _nearest_folder(directory: Path) -> str | None:
+    """The nearest path to one of which a single part is wrong."""
+    missing = directory if directory.parent.is_dir() else directory.parent
+    try:
+        with os.scandir(missing.parent) as entries:
+            names = [entry.name for entry in entries if entry.is_dir()]
+    except OSError:
+        return None
+    found = nearest(missing.name, names)
+    if found is None or (is_run(missing.parent / found) and not found.startswith(missing.name)):
+        return None  # times of runs resemble each other: another one is not meant
+    return f"did you mean `{missing.parent / found / directory.relative_to(missing)}`?"
 
 
 class Run:

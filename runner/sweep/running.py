@@ -132,7 +132,7 @@ def resume_sweep(
     how = replace(how, allowed=allowed, threads=manifest["threads"], lanes=manifest["lanes"])
     written = load_sweep(directory, allowed)
     check_unchanged(directory, manifest, written)
-    config = widened(written, overrides)
+    config = widened(written, overrides, manifest["axes"])
     if manifest["sampler"] is not None:
         if axes or overrides:
             raise UsageError(Problem("a sampler chooses the points of this sweep", "leave the values out"))

@@ -21,6 +21,9 @@ from runner.sweep.record.manifest import digest, write_manifest
 
 Axes = Mapping[str, Sequence[Any]]
 
+_SHORT = 12
+"""The most values of an axis that a hint repeats."""
+
 
 def widened_axes(before: Axes, given: Axes) -> dict[str, list[Any]]:
     """The axes of a command line with further ones; an axis of the same path is replaced."""
@@ -29,9 +32,11 @@ def widened_axes(before: Axes, given: Axes) -> dict[str, list[Any]]:
     return kept | {path: list(values) for path, values in given.items()}
 
 
-def widened(config: Config, overrides: Sequence[str]) -> Config:
+def widened(config: Config, overrides: Sequence[str], axes: Axes) -> Config:
     """A config with overrides of its sweep.
 
+    Args:
+        axes: those of the command line that began the sweep.
     Raises:
         UsageError: an override changes something else, so that every point would be another one.
         ConfigError: the config is not valid.
@@ -40,9 +45,18 @@ def widened(config: Config, overrides: Sequence[str]) -> Config:
         path = text.removeprefix("~")
         if not path.startswith("sweep.") or path.startswith(("sweep.halving", "sweep.objective")):
             message = f"`{text}` would change the points that the sweep has"
-            hint = "widen an axis, as in `seed=0..9`, or write `sweep.random.samples=128`"
+            hint = _with_more(text, axes) or "widen an axis, as in `seed=0..9`, or write `sweep.random.samples=128`"
             raise UsageError(Problem(message, hint))
     return overridden(config, overrides) if overrides else config
+
+
+def _with_more(text: str, axes: Axes) -> str | None:
+    """The argument that adds the value of an override to a short axis; None if there is no such axis."""
+    path, _, value = text.partition("=")
+    values = next((found for name, found in axes.items() if full_path(name) == full_path(path)), ())
+    if not 0 < len(values) <= _SHORT or not all(isinstance(each, (int, float, str)) for each in values):
+        return None
+    return f"write all values of the axis: `{path}={','.join(map(str, values))},{value}`"
 
 
 def check_unchanged(directory: Path, manifest: Mapping[str, Any], config: Config) -> None:

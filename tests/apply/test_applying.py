@@ -157,6 +157,10 @@ FAULTS = [
         "the run has no data source `trian`\n      = did you mean `train`?",
     ),
     (
+        ["--values", "label", "--data", "new.csv"],
+        "--data new.csv names a file, but no data source\n      = write --data train.file=new.csv",
+    ),
+    (
         ["--values", "label", "--data", "train=new.csv"],
         "--data train=new.csv names no key of `train`\n      = write --data train.file=new.csv",
     ),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from runner import __version__
 from runner.cli.app import application, with_command
 from tests.cli.commands import LINEAR, steprun, steprun_process, top_modules_after
+from tests.tables import over
 
 COMMANDS = ("run", "validate", "show", "schema", "ops", "runs")
 
@@ -77,6 +78,30 @@ def test_a_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
     done = steprun("absent.yaml", cwd=tmp_path)
     assert (done.code, done.out) == (2, "")
     assert done.err == "steprun\n      there is no file absent.yaml\n"
+
+
+@over(
+    ("argument", "message", "hint"),
+    [
+        ("lineer.yaml", "there is no file lineer.yaml", "did you mean `linear.yaml`?"),
+        ("linear.yml", "there is no file linear.yml", "did you mean `linear.yaml`?"),
+        ("inner/smal.yaml", "there is no file inner/smal.yaml", "did you mean `inner/small.yaml`?"),
+        ("help", "there is no command and no file `help`", "write `steprun --help`"),
+        ("version", "there is no command and no file `version`", "write `steprun --version`"),
+        ("x.yaml w = 3", "`w = 3` has spaces", "write `w=3`"),
+        ("x.yaml w =3", "`w =3` has spaces", "write `w=3`"),
+        ("x.yaml w= 3", "`w= 3` has spaces", "write `w=3`"),
+        ("x.yaml --columns w v", "`v` is not an override: it has no `=`", "write `--columns w,v`"),
+    ],
+)
+def test_a_slip_of_the_first_minutes_gets_the_right_words(
+    argument: str, message: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "inner").mkdir(exist_ok=True)
+    for name in ("linear.yaml", "notes.txt", "inner/small.yaml"):
+        (tmp_path / name).touch()
+    done = steprun(*argument.split(), cwd=tmp_path)
+    assert (done.code, done.out, done.err) == (2, "", f"steprun\n      {message}\n      = {hint}\n")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,10 @@ def test_runs_are_listed_newest_first_with_status_and_rows(tmp_path: Path) -> No
     assert text[0].split() == ["started", "status", "rows", "took", "run"]
     assert len(text) == 4
     assert len(steprun("runs", "linear", cwd=tmp_path).out.splitlines()) == 3
+    for name, nearest in (("liner", "linear"), ("runs/linear", "linear"), ("runs/other/latest", "other")):
+        found = steprun("runs", name, cwd=tmp_path)
+        assert (found.code, found.out) == (0, f"there are no runs of `{name}` in runs; did you mean `{nearest}`?\n")
+    assert steprun("runs", "wholly", cwd=tmp_path).out == "there are no runs of `wholly` in runs\n"
 
 
 def test_a_folder_without_runs_says_so(tmp_path: Path) -> None:
@@ -40,7 +44,8 @@ def test_a_folder_without_runs_says_so(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_exits_2(tmp_path: Path) -> None:
     done = steprun("runs", cwd=tmp_path)
     assert (done.code, done.out) == (2, "")
-    assert done.err == "steprun\n      there is no folder runs\n"
+    hint = "run a config first, or name the folder of its runs with --runs-dir"
+    assert done.err == f"steprun\n      there is no folder runs\n      = {hint}\n"
 
 
 @pytest.fixture

@@ -99,14 +99,28 @@ def test_values_of_a_point_are_those_of_its_weights(folder: Path) -> None:
         ("show", "SWEEP#9", "{} has no point 9", "its points are 0 to 3"),
         ("apply", "SWEEP#9", "{} has no point 9", "its points are 0 to 3"),
         ("check", "SWEEP#9", "{} has no point 9", "its points are 0 to 3"),
+        ("plot", "SWEEP", "sweeps/swept/latest is a sweep, not a run", "write `sweeps/swept/latest#0` for its point 0"),
+        ("report", "{}", "{} is a sweep, not a run", "write `{}#0` for its point 0"),
+        ("results", "SWEEP --by los", "the table has no column `los`", "did you mean `loss`?"),
         ("show", "SWEEP#x", "there is no file sweeps/swept/latest#x", None),
-        ("show", "swept.yaml#1", "there is no file swept.yaml#1", None),
+        ("show", "swept.yaml#1", "there is no file swept.yaml#1", "did you mean `swept.yaml`?"),
     ],
 )  # fmt: skip
 def test_a_name_that_is_no_point_is_refused(
     command: str, name: str, message: str, hint: str | None, folder: Path
 ) -> None:
-    found = points(folder, command, name, *(["--values", "loss", "--to", "x.csv"] if command == "apply" else []))
     path = path_of(folder)
+    words = [*name.format(path).split(), *(["--values", "loss", "--to", "x.csv"] if command == "apply" else [])]
+    found = points(folder, command, *words)
     told = "" if hint is None else f"      = {hint.format(path)}\n"
     assert found == Outcome(2, "", f"steprun\n      {message.format(path)}\n{told}")
+
+
+def test_results_are_sorted_by_the_last_value_of_a_name_in_both_directions(folder: Path) -> None:
+    def losses(*words: str) -> list[float]:
+        rows = json.loads(points(folder, "results", "SWEEP", "--json", *words).out)
+        return [row["loss.last"] for row in rows]
+
+    assert losses("--by", "loss") == losses("--by", "loss.last") == sorted(losses())
+    assert losses("--by", "-loss") == sorted(losses(), reverse=True)
+    assert losses("--by", "-loss", "--best", "1") == [max(losses())]

@@ -50,6 +50,19 @@ def test_one_value_is_an_override_of_all_points(tmp_path: Path) -> None:
         (["seed=range(0)"], "in `seed=range(0)`: `range(0)` has no values", "write at least one value"),
         (
             ["rate=0.5"],
+            "`rate=0.5` is one value, and the config has no sweep",
+            "write values with commas, `learning_rate=0.1,0.01`, or a span, `seed=0..4`",
+        ),
+        (["seed=0...4"], "`seed=0...4` is not a span of whole numbers", "write `seed=0..4`"),
+        (
+            ["rate=0.1..1"],
+            "`rate=0.1..1` is not a span of whole numbers",
+            "write `'rate=linspace(0.1, 1, 5)'`",
+        ),
+        (["rate=1,", "2"], "`rate=1, 2` has spaces", "write `rate=1,2`"),
+        (["rate", "=", "1,2"], "`rate = 1,2` has spaces", "write `rate=1,2`"),
+        (
+            [],
             "the config has no sweep, and the command line no axis",
             "write `sweep: {grid: {learning_rate: [0.1, 0.01]}}`, or `learning_rate=0.1,0.01` on the command line",
         ),

@@ -203,7 +203,7 @@ def test_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no folder .*nothing\n.*steprun runs"):
         open_run(tmp_path / "nothing")
     (tmp_path / "linear.yaml").touch()
-    with pytest.raises(UsageError, match=r"linear\.yaml is a file, not a run directory\n.*steprun runs"):
+    with pytest.raises(UsageError, match=r"linear\.yaml is a file, not a run directory\n.*yaml` records a run"):
         open_run(tmp_path / "linear.yaml")
     with pytest.raises(UsageError, match=r"is not a run directory: it has no run.json"):
         open_run(str(tmp_path))

@@ -58,17 +58,19 @@ def test_a_run_says_that_it_is_running_before_its_first_row(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "status", "message"),
     [
-        (KeyboardInterrupt(), "interrupted"),
-        (BrokenPipeError(), "interrupted"),
-        (ValueError("a bug"), "failed"),
-        (RunError("a step failed"), "failed"),
-        (ExpectationError("it does not hold"), "failed"),
+        (KeyboardInterrupt(), "interrupted", "interrupted"),
+        (BrokenPipeError(32, "Broken pipe"), "interrupted", "interrupted when its output was closed"),
+        (ValueError("a bug"), "failed", "a bug"),
+        (RunError("a step failed"), "failed", "a step failed"),
+        (ExpectationError("it does not hold"), "failed", "it does not hold"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
 )
-def test_a_run_that_ends_early_keeps_its_rows_and_says_why(tmp_path: Path, error: BaseException, status: str) -> None:
+def test_a_run_that_ends_early_keeps_its_rows_and_says_why(
+    tmp_path: Path, error: BaseException, status: str, message: str
+) -> None:
     directory = run_directory(tmp_path / "run")
     with pytest.raises(type(error)) as caught:
         record(directory, error)
@@ -77,6 +79,7 @@ def test_a_run_that_ends_early_keeps_its_rows_and_says_why(tmp_path: Path, error
     assert run.status == status
     assert len(run) == run.manifest["rows"] == 10
     assert run.manifest["failure"]["error"] == type(error).__name__
+    assert [problem["message"] for problem in run.manifest["failure"]["problems"]] == [message]
 
 
 def test_what_failed_is_told_with_its_place(tmp_path: Path) -> None:

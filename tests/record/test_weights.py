@@ -226,6 +226,24 @@ def test_a_folder_without_a_run_has_no_latest(tmp_path: Path) -> None:
         open_run(tmp_path / "some")
 
 
+def test_a_path_that_is_almost_that_of_a_run_is_corrected(tmp_path: Path) -> None:
+    plan = runner.compile(runner.load(write(tmp_path)))
+    directory = create_run_directory(tmp_path / "runs", "some", datetime(2026, 11, 29, 12, 0, 0))
+    run_recorded(plan, directory)
+    near = str(directory)[:-1]
+    config = next(tmp_path.glob("*.yaml"))
+    for path, message in (
+        (near, f"there is no folder {near}\n      = did you mean `{directory}`?"),
+        (tmp_path / "runs/soem", f"did you mean `{tmp_path / 'runs/some'}`?"),
+        (tmp_path / "runs/soem/latest", f"did you mean `{tmp_path / 'runs/some/latest'}`?"),
+        (directory.with_name("20261129-120001-ffff"), "`steprun runs` lists the recorded runs"),
+        (tmp_path / "nowhere/at/all", "`steprun runs` lists the recorded runs"),
+        (config, f"{config} is a file, not a run directory\n      = `steprun {config}` records a run of it"),
+    ):
+        with pytest.raises(runner.UsageError, match=re.escape(message)):
+            open_run(path)
+
+
 def test_the_best_checkpoint_has_its_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
     rows = [{"x": 3.0, "y": 1.0}, {"x": -2.0, "y": 0.0}]
     pandas.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)

@@ -9,7 +9,7 @@ const [, , folder] = process.argv;
 const names = ["data", "elements", "colours", "chart", "run/curves", "run/layout", "run/pictures"];
 const text = names.map((name) => readFileSync(join(folder, `${name}.js`), "utf8")).join("\n");
 const exported =
-  "({ bytesOf, revived, short, between, CIVIDIS, union, aligned, smoothed, layers, placed, pictureColours })";
+  "({ bytesOf, revived, short, between, CIVIDIS, union, aligned, powers, room, smoothed, layers, placed, pictureColours })";
 const context = vm.createContext({ atob, console });
 const it = vm.runInContext(`"use strict";\n${text}\n${exported}`, context);
 const plain = (value) => JSON.parse(JSON.stringify(Array.from(value, (item) => item ?? null)));
@@ -44,6 +44,16 @@ assert.equal(it.union([same, same]), same);
 assert.deepEqual(plain(it.aligned(Float64Array.of(1, 2, 3), Uint32Array.of(1, 3), [7, NaN])), [7, null, null]);
 assert.equal(it.aligned(Float64Array.of(1, 2, 3), Uint32Array.of(1, 3), [7, NaN])[1], undefined);
 assert.equal(it.aligned(Float64Array.of(1, 2, 3), Uint32Array.of(1, 3), [7, NaN])[2], null);
+
+// marks of a logarithmic axis: few enough for any range, and room for the longest number
+assert.deepEqual(plain(it.powers(1, 100)), [1, 2, 5, 10, 20, 50, 100]);
+assert.deepEqual(plain(it.powers(0.001, 1)), [0.001, 0.01, 0.1, 1]);
+for (const [low, high] of [[1e-300, 1e300], [1e-7, 1e53], [10, 1e9]]) {
+  const marks = it.powers(low, high);
+  assert.ok(marks.length > 2 && marks.length < 12 && marks[0] >= low && marks.at(-1) <= high);
+}
+assert.equal(it.room(null), 64);
+assert.equal(it.room(["1", "-1.234e+27"]), 88);
 
 // smoothing: the weighted mean of all values so far, and NaN passes by
 const values = [2, NaN, 4, 8];

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from pathlib import Path
 
 import numpy
 import pytest
 
 import runner
-from runner.config import load
+from runner.config import load, loads
 from runner.errors import UsageError
 from runner.plan.checks import engine_choice
 from runner.sweep.planning import plan_sweep
 from runner.sweep.record.manifest import read_manifest, write_manifest
 from runner.sweep.record.reading import Sweep, open_sweep
 from runner.sweep.running import How, resume_sweep, run_sweep, start_sweep
+from runner.sweep.widening import widened
 from tests.cli.commands import Outcome, steprun
 from tests.sweep.configs import HEAD, written
 from tests.sweep.inline import inline
@@ -124,6 +126,17 @@ def test_values_that_would_lose_points_are_refused(words: list[str], message: st
     told = f"steprun\n      {message.format(directory)}\n      = {hint.format()}\n"
     assert resumed(directory, *words) == Outcome(2, "", told)
     assert ((directory / "sweep.json").read_bytes(), (directory / "points.parquet").read_bytes()) == before
+
+
+def test_one_more_value_of_a_short_axis_is_shown_with_those_that_it_has() -> None:
+    config = loads(HEAD, name="swept.yaml")
+    for path in ("rate", "constants.rate"):
+        hint = f"write all values of the axis: `{path}=1,0.1,0.3`"
+        with pytest.raises(UsageError, match=re.escape(hint)):
+            widened(config, [f"{path}=0.3"], {"rate": [1, 0.1]})
+    for axes in ({}, {"seed": [0, 1]}, {"rate": list(range(13))}, {"rate": [[1], [2]]}):
+        with pytest.raises(UsageError, match=re.escape("widen an axis, as in `seed=0..9`")):
+            widened(config, ["rate=0.3"], axes)
 
 
 def test_a_directory_of_another_config_is_refused(tmp_path: Path) -> None:

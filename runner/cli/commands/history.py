@@ -11,7 +11,7 @@ import typer
 
 from runner.cli.input.options import FaultFormat, Json, RunsDir, SweepsDir, examples, names_in
 from runner.cli.output.printing import say, say_json
-from runner.errors import Problem, SteprunError, UsageError
+from runner.errors import Problem, SteprunError, UsageError, did_you_mean
 from runner.text import counted, printable_line
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def runs(
         if found or sweeps or as_json:
             print_all([run.summary for run in found], sweeps, as_json)
         else:
-            say(f"there are no runs of `{name}` in {runs_dir}" if name else f"there are no runs in {runs_dir}")
+            of_name = f" of `{name}`" if name else ""
+            say(f"there are no runs{of_name} in {runs_dir}{_nearest(name, runs_dir)}")
         return
     found = _chosen(recorded_runs(runs_dir, name), statuses, older_than, condition, sort)
     if delete:
@@ -109,6 +110,17 @@ def runs(
         print_runs(found, shown, as_json)
     else:
         say(f"no run in {runs_dir} is chosen")
+
+
+def _nearest(name: str | None, runs_dir: str) -> str:
+    """The end of a sentence: the nearest name that has runs; of a path, its last part but `latest` is the name."""
+    from runner.record.listing.runs import recorded_runs
+
+    parts = [part for part in Path(name or "").parts if part != "latest"]
+    if not parts or not Path(runs_dir).is_dir():
+        return ""
+    found = did_you_mean(parts[-1], {run.summary.path.parent.name for run in recorded_runs(runs_dir)})
+    return f"; {found}" if found else ""
 
 
 def _chosen(

@@ -24,7 +24,7 @@ from runner.cli.input.options import (
 )
 from runner.cli.input.runs import check_no_point
 from runner.cli.output.printing import say, say_json
-from runner.errors import UsageError
+from runner.errors import Problem, UsageError
 
 FAILED = 1
 
@@ -100,6 +100,9 @@ def sweep(
     allowed = tuple(Path(folder) for folder in request.allow)
     limits = plan_limits(request)
     if sampler is None:
+        if overrides and not axes and config.sweep is None:
+            hint = "write values with commas, `learning_rate=0.1,0.01`, or a span, `seed=0..4`"
+            raise UsageError(Problem(f"`{overrides[0]}` is one value, and the config has no sweep", hint))
         plan = plan_sweep(config, axes, allowed=allowed, limits=limits, many=yes)
     else:
         _check_no_axes(axes, dry_run)
@@ -133,7 +136,10 @@ def sweep(
 def results(
     directory: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep directory.", show_default=False)],
     by: Annotated[
-        str | None, typer.Option("--by", metavar="COLUMN", help="Column to sort by.  [the objective]")
+        str | None,
+        typer.Option(
+            "--by", metavar="COLUMN", help="Sort by a column; -COLUMN puts the largest first.  [the objective]"
+        ),
     ] = None,
     best: Annotated[int | None, typer.Option("--best", metavar="N", min=1, help="Show only the N best points.")] = None,
     group_by: Annotated[

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from runner.config import Config
 
 _SPAN = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
+_DOTS = re.compile(r"(-?(?:[0-9]*\.)?[0-9]+)\.{2,}(-?(?:[0-9]*\.)?[0-9]+)")
+"""What looks like a span, and is none: `0.1..0.5`, `0...4`."""
 _CALL = re.compile(r"(?:range|linspace|logspace)\(.*\)")
 _WHOLE = ("expression", "description", "metrics", "functions", "objectives")
 """Keys whose values are text in which a comma separates nothing."""
@@ -73,6 +75,11 @@ def _values(path: str, written: str) -> list[Any] | None:
         if abs(last - first) >= _MOST_SPAN:
             raise UsageError(f"`{path}={written}` has more than {_MOST_SPAN:,} values")
         return list(range(first, last + 1)) if first <= last else list(range(first, last - 1, -1))
+    dots = _DOTS.fullmatch(written)
+    if dots is not None:
+        whole = _SPAN.fullmatch(f"{dots[1]}..{dots[2]}")
+        hint = f"write `{path}={whole[0]}`" if whole else f"write `'{path}=linspace({dots[1]}, {dots[2]}, 5)'`"
+        raise UsageError(Problem(f"`{path}={written}` is not a span of whole numbers", hint))
     if _CALL.fullmatch(written):
         from runner.sweep.points.values import AxisFault, values_of
 

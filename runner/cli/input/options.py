@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -15,7 +16,7 @@ import typer
 from runner.cli.input.completion import complete_config, complete_override
 from runner.cli.input.runs import config_path
 from runner.cli.output.faults import FORMAT_KEY, Format
-from runner.errors import UsageError
+from runner.errors import Problem, UsageError
 
 
 def examples(*lines: str) -> str:
@@ -175,7 +176,7 @@ def reads_config(command: Callable[..., None]) -> Callable[..., None]:
         config, folders = config_path(given.pop("config"))
         request = Request(
             config=config,
-            overrides=(*(given.pop("overrides") or ()), *(given.pop("sets") or ())),
+            overrides=(*_checked(given.pop("overrides") or (), given.get("columns")), *(given.pop("sets") or ())),
             allow=(*(given.pop("allow") or ()), *folders),
             limits={name: amount(name, text) for name, text in texts.items() if text is not None},
         )
@@ -194,6 +195,24 @@ def reads_config(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__dict__["__signature__"] = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _checked(overrides: Sequence[str], columns: Sequence[str] | None) -> Sequence[str]:
+    """The overrides of a command line, each in one argument.
+
+    Raises:
+        UsageError: there are spaces around a `=`, after a comma, or between the names of `--columns`.
+    """
+    for place, (text, after) in enumerate(itertools.pairwise(overrides)):
+        goes_on = text.endswith(("=", ",")) and "=" not in after and not after.startswith("~")
+        if goes_on or after.startswith("="):
+            parts = overrides[place : place + (3 if after == "=" else 2)]
+            raise UsageError(Problem(f"`{' '.join(parts)}` has spaces", f"write `{''.join(parts)}`"))
+    names = [text for text in overrides if "=" not in text and not text.startswith("~")]
+    if columns and names:
+        hint = f"write `--columns {','.join([*columns, *names])}`"
+        raise UsageError(Problem(f"`{names[0]}` is not an override: it has no `=`", hint))
+    return overrides
 
 
 def _parameter(name: str, annotation: object, default: object) -> inspect.Parameter:

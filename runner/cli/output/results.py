@@ -77,8 +77,13 @@ def _sorted(table: pyarrow.Table, by: str | None, smaller: bool) -> list[dict[st
     rows: list[dict[str, Any]] = table.to_pylist()
     if by is None:
         return rows
+    largest_first = by.startswith("-") and by not in table.column_names
+    by = by[1:] if largest_first else by
+    if by not in table.column_names and f"{by}.last" in table.column_names:
+        by = f"{by}.last"
     if by not in table.column_names:
-        hint = did_you_mean(by, table.column_names, f"columns are {', '.join(table.column_names)}")
+        names = [name.removesuffix(".last") for name in table.column_names if not name.endswith((".min", ".max"))]
+        hint = did_you_mean(by, names, f"columns are {', '.join(names)}")
         raise UsageError(Problem(f"the table has no column `{by}`", hint))
 
     def key(row: dict[str, Any]) -> tuple[bool, Any]:
@@ -86,10 +91,11 @@ def _sorted(table: pyarrow.Table, by: str | None, smaller: bool) -> list[dict[st
         missing = value is None or (isinstance(value, float) and math.isnan(value))
         if missing:
             return (True, 0)
-        descends = not smaller and by in ("objective", "mean") and not isinstance(value, str)
-        return (False, -value if descends else value)
+        return (False, value)
 
-    return sorted(rows, key=key)
+    descends = largest_first or (not smaller and by in ("objective", "mean"))
+    there = sorted((row for row in rows if not key(row)[0]), key=key, reverse=descends)
+    return [*there, *(row for row in rows if key(row)[0])]
 
 
 def _grouped(table: pyarrow.Table, axes: Sequence[str], names: Sequence[str]) -> pyarrow.Table:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from runner.config.limits import Limits
-from runner.errors import ConfigError, Mark, Problem, UsageError
+from runner.errors import ConfigError, Mark, Problem, UsageError, nearest
 
 LONGEST_MESSAGE = 500
 """The most characters of a message."""
@@ -101,7 +101,7 @@ def read_source(path: str | Path, limits: Limits, *, name: str | None = None, or
             data = file.read(limits.file_bytes + 1)
     except FileNotFoundError as error:
         linked = f"{name} is a link to {os.path.realpath(path)}, which is not there" if os.path.islink(path) else None
-        raise UsageError(linked or f"there is no file {name}") from error
+        raise UsageError(linked or Problem(f"there is no file {name}", _nearest_config(path))) from error
     except IsADirectoryError as error:
         raise UsageError(f"{name} is a folder, not a config file") from error
     except (OSError, ValueError) as error:
@@ -136,6 +136,16 @@ def _first_unprintable(text: str) -> int | None:
     except UnicodeEncodeError as error:
         found.append(error.start)
     return min((at for at in found if at >= 0), default=None)
+
+
+def _nearest_config(path: str | Path) -> str | None:
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:
+        return None
+    found = nearest(name, (each for each in names if each.endswith((".yaml", ".yml"))))
+    return f"did you mean `{os.path.join(folder, found)}`?" if found else None
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

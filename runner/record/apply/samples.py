@@ -73,6 +73,9 @@ def data_option(texts: Sequence[str], config: Config) -> DataOption:
         name, _, field = key.strip().partition(".")
         if name not in config.data:
             known = f"its sources are {listing(config.data)}" if config.data else "it has none"
+            if not equals and config.data and Path(text).is_file():
+                hint = f"write --data {next(iter(config.data))}.file={text}"
+                raise UsageError(Problem(f"--data {text} names a file, but no data source", hint))
             raise UsageError(Problem(f"the run has no data source `{name}`", did_you_mean(name, config.data, known)))
         names[name] = None
         if not equals:

@@ -65,7 +65,8 @@ class LinePrinter:
         room = width - self._number - len(_GAP) - self._path
         fits_all = shown is not None and not stream.isatty()
         self._measures = list(measures) if fits_all else fitting(measures, room)
-        self._note = _left_out(len(measures) - len(self._measures), named=shown is not None)
+        left_out = [measure.heading for measure in measures if measure not in self._measures]
+        self._note = _left_out(left_out, width, named=shown is not None)
         deciding = [measure for measure in self._measures if measure.decides]
         self._deciding = tuple(deciding or self._measures)
         self._whole = RowText(columns, width, color, shown, None if shown is not None else MOST_WHOLE)
@@ -116,9 +117,15 @@ class LinePrinter:
         self.close()
 
 
-def _left_out(count: int, *, named: bool) -> str:
-    """A line about the measures that do not fit; empty if all do."""
-    if not count:
+def _left_out(names: Sequence[str], width: int, *, named: bool) -> str:
+    """A line that names the measures that do not fit, as many as it has room for; empty if all fit."""
+    if not names:
         return ""
-    advice = "name fewer, or widen the terminal" if named else "--columns shows them"
-    return f"{counted(count, 'more column')}: {advice}\n"
+    start = counted(len(names), "more column")
+    advice = "name fewer, or widen the terminal" if named else "choose with --columns"
+    for count in range(len(names), 0, -1):
+        more = ", …" if count < len(names) else ""
+        text = f"{start}: {', '.join(names[:count])}{more}; {advice}"
+        if len(text) <= width:
+            return f"{text}\n"
+    return f"{start}; {advice}\n"

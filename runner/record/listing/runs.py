@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.run_paths import MANIFEST_FILE
-from runner.errors import UsageError
+from runner.errors import Problem, UsageError
 from runner.record.directory import ROWS_FOLDER
 from runner.record.manifest import read_manifest
 from runner.safe_files import Folder
@@ -60,7 +60,8 @@ def recorded_runs(runs_dir: str | Path = "runs", name: str | None = None) -> lis
     """
     folder = Path(runs_dir)
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}")
+        hint = "run a config first, or name the folder of its runs with --runs-dir"
+        raise UsageError(Problem(f"there is no folder {folder}", hint))
     runs = [_recorded(directory) for directory in _directories(folder, name)]
     return sorted(runs, key=lambda run: run.summary.path.name, reverse=True)
 

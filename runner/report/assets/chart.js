@@ -26,20 +26,26 @@ function aligned(rows, own, values) {
   return found;
 }
 
-const MOST_DECADES = 12;
-
-// The powers of ten of a logarithmic axis that is too long for the library's own ticks; nothing for others.
-function fewPowers(lines, log) {
-  if (!log) return {};
-  let [low, high] = [Infinity, 0];
-  for (const { values } of lines) {
-    for (const value of values) if (value > 0) [low, high] = [Math.min(low, value), Math.max(high, value)];
+// The marks of a logarithmic axis: powers of ten, with 2 and 5 times them where there is room.
+function powers(low, high) {
+  const [first, last] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
+  const leap = Math.max(1, Math.ceil((last - first) / 8));
+  const steps = last - first < 3 ? [1, 2, 5] : [1];
+  const marks = [];
+  for (let power = first - 1; power <= last; power += leap) {
+    for (const step of steps) marks.push(Number(`${step}e${power}`));
   }
-  const [from, to] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
-  if (!(to - from > MOST_DECADES)) return {};
-  const step = Math.ceil((to - from) / 6);
-  const splits = Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, place) => 10 ** (from + place * step));
-  return { splits: () => splits, filter: (chart, all) => all };
+  return marks.filter((value) => value >= low && value <= high);
+}
+
+// The marks of a linear axis, with 0 for what is left of it by rounding.
+function rounded(marks) {
+  const least = 1e-9 * Math.max(...marks.map(Math.abs));
+  return marks.map((value) => (Math.abs(value) < least ? 0 : value));
+}
+
+function room(labels) {
+  return Math.max(64, ...(labels ?? []).map((label) => 7 * label.length + 18));
 }
 
 function makeChart(target, { label, rows, lines, bands, log, height, chosen, hovered, over, range }) {
@@ -70,7 +76,18 @@ function makeChart(target, { label, rows, lines, bands, log, height, chosen, hov
     scales: { x: { time: false }, y: { distr: log ? 3 : 1, ...(range ? { range } : {}) } },
     axes: [
       { ...axis(), label: "row", labelSize: 16, labelGap: 0, size: 30, incrs: WHOLE },
-      { ...axis(), ...fewPowers(lines, log), size: 64, values: texts },
+      {
+        ...axis(),
+        size: (chart, labels) => room(labels),
+        ...(log
+          ? {
+              incrs: (chart, place, low, high) => [Math.max(5, high - low)], // its own are too small for 1e30
+              splits: (chart, place, low, high) => powers(low, high),
+              filter: (chart, marks) => marks,
+              values: (chart, marks) => marks.map(short),
+            }
+          : { values: (chart, marks) => rounded(marks).map(short) }),
+      },
     ],
     cursor: { points: { size: 6 }, drag: { x: true, y: false } },
     series: [

@@ -13,9 +13,9 @@ MOST_PROBLEMS = 50
 _STATUS = {
     "finished": "finished",
     "failed": "failed",
-    "interrupted": "was interrupted",
-    "killed": "was killed",
-    "running": "is going on",
+    "interrupted": "interrupted",
+    "killed": "killed",
+    "running": "running",
 }
 
 

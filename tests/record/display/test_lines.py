@@ -84,7 +84,7 @@ def test_the_last_row_of_many_weights_is_cut() -> None:
 def test_a_narrow_table_says_what_it_leaves_out() -> None:
     columns = [Column(f"number{number}", "value", torch.float32, ()) for number in range(9)]
     lines = printed(rows_of(columns, [[torch.tensor(1.0)] * 9]), width=40)
-    assert lines[0] == "7 more columns: --columns shows them"
+    assert lines[0] == "7 more columns; choose with --columns"
     assert lines[1] == "row  path         number0    number1"
     assert all(len(line) <= 40 for line in lines)
 

@@ -15,7 +15,7 @@ function programView({ program, lines }, page) {
   }
   page.follows(update);
   update();
-  return make("ol", { class: "program", "aria-label": "Program" }, items);
+  return make("ul", { class: "program", "aria-label": "Program" }, items);
 }
 
 function tensorTable({ tensors }, page) {
