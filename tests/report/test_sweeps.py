@@ -124,6 +124,8 @@ def test_what_a_report_of_a_sweep_refuses(grid: Path, tmp_path: Path) -> None:
     assert done.code == 2
     assert f"--follow is for a run, and {grid} is a sweep" in done.err
     assert "= leave --follow out" in done.err
+    done = steprun("report", grid, "--allow", ".", cwd=tmp_path)
+    assert f"--allow is for a run, and {grid} is a sweep" in done.err
     done = steprun("report", "a", "b", "c", cwd=tmp_path)
     assert "a report is of one or two runs, not of 3" in done.err
     done = steprun("report", grid, grid, cwd=tmp_path)

@@ -63,8 +63,10 @@ def report(
 
     library()
     subject = _subject(what, [Path(folder) for folder in allow or ()])
-    if follow and subject.run is None:
-        raise UsageError(Problem(f"--follow is for a run, and {what[0]} is {subject.noun}", "leave --follow out"))
+    for option, given in (("--follow", follow), ("--allow", allow)):
+        if given and subject.run is None:
+            message = f"{option} is for a run, and {' '.join(what)} is {subject.noun}"
+            raise UsageError(Problem(message, f"leave {option} out"))
     path = Path(output or f"{subject.name}.html")
     check_target(path)
 

@@ -28,7 +28,7 @@ function rowdifferenceView(target, data) {
   const step = make("p", {});
   let chosen = Math.max(0, tensors.findIndex((tensor) => tensor.name === page.name));
   const rows = tensors.map((tensor, place) => {
-    const cells = ["expected", "found", "error", "ulps"].map(() => make("td", { class: "number" }));
+    const cells = ["error", "ulps", "expected", "found"].map(() => make("td", { class: "number" }));
     const row = make("tr", {}, make("th", { scope: "row" }, lead(tensor.name, tensor.line)), cells);
     row.addEventListener("click", () => choose(place));
     return { row, cells };
@@ -56,7 +56,7 @@ function rowdifferenceView(target, data) {
     tensors.forEach((tensor, place) => {
       const shown = tensor.shown[at];
       const { row, cells } = rows[place];
-      const texts = shown ? [shown.expected, shown.found, shown.error, shown.ulps] : ["", "", "equal", ""];
+      const texts = shown ? [shown.error, shown.ulps, shown.expected, shown.found] : ["equal", "", "", ""];
       cells.forEach((cell, column) => (cell.textContent = texts[column]));
       row.className = shown ? "changed" : "missing";
       row.classList.toggle("marked", place === chosen);
@@ -66,10 +66,10 @@ function rowdifferenceView(target, data) {
   }
 
   list.value = chosen;
-  const head = ["tensor", "expected", "found", "relative error", "ULP"];
+  const head = ["tensor", "relative error", "ULP", "expected", "found"];
   const table = make(
     "table",
-    { class: "tensors" },
+    { class: "sides" },
     make("caption", {}, "Tensors that differ in this row"),
     make("thead", {}, make("tr", {}, head.map((name) => make("th", { scope: "col" }, name)))),
     make("tbody", {}, rows.map(({ row }) => row)),
