@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from runner.compare.numbers.tolerances import BITWISE, BY_DTYPE, Tolerances
 from runner.compare.rows.causes import BATCH, RANDOM
 from runner.compare.rows.results import Verdict
-from runner.compare.rows.verdict import align, compare
+from runner.compare.rows.together import compare_together
 from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, dotted, plain
 from runner.errors import Mark, Problem, UsageError
 from runner.record import Run
@@ -90,7 +89,6 @@ def compare_runs(found: Run, expected: Run, tolerances: Tolerances | None = None
         tolerances, name = Tolerances(BITWISE if same else BY_DTYPE), "bitwise" if same else "dtype"
     unfinished = [len(run) for run in (expected, found) if run.status != "finished"]
     cut = min(unfinished) if unfinished and min(unfinished) < max(len(expected), len(found)) else None
-    pairs = align(itertools.islice(found.rows(), cut), itertools.islice(expected.rows(), cut))
     keys = tuple(config_differences(found, expected))
     configs, every = [found.config, expected.config], expected.config.log.every
     may_differ = ((BATCH, any(config.data for config in configs)), (RANDOM, configs[0].seed != configs[1].seed))
@@ -99,7 +97,7 @@ def compare_runs(found: Run, expected: Run, tolerances: Tolerances | None = None
         tuple(environment_differences(found, expected)),
         name,
         cut,
-        compare(pairs, found.columns, expected.columns, tolerances),
+        compare_together(found, expected, tolerances, cut),
         tuple(name for name, differs in may_differ if differs),
         every if isinstance(every, int) else 1,
     )

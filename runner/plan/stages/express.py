@@ -152,6 +152,7 @@ def _plan_optimizers(expression: WholeExpression, lowered: Lowered | None, fault
         **dict.fromkeys(parameters, "a parameter"),
         **dict.fromkeys((name for name in constants if name not in environment.tables), "a tensor"),
     }
+    numbers = readable(parameters)
     return plan_optimizers(
         expression.config,
         parameters,
@@ -161,7 +162,7 @@ def _plan_optimizers(expression: WholeExpression, lowered: Lowered | None, fault
         constants=constants,
         rules=RuleContext(
             environment.scope(expression.examples, elsewhere=elsewhere),
-            {name: _number_like(parameters[name].dtype) for name in parameters if name in readable(parameters)},
+            {name: _number_like(parameters[name].dtype) for name in parameters if name in numbers},
             shapes.inference,
             shapes.retry,
         ),
