@@ -19,7 +19,7 @@ from runner.record import Run
 
 ROWS, MANY_ROWS, DIFFERING = 100_000, 1_000_000, 32_000
 STEPS, LISTED = 1_000, 1_000
-SMALL = ((10, 2_000), (100, 200), (1_000, 50), (2_000, 50))
+SMALL = ((10, 10_000), (100, 2_000), (1_000, 300), (2_000, 200))
 NAMES = 2_000
 LINES = 2_000
 OPERATIONS = 28_500
@@ -266,10 +266,10 @@ def workloads() -> list[Workload]:
         *(
             Workload(
                 NAME,
-                f"100 small parameters, 200 steps, `tensors: {kept}`",
+                f"100 small parameters, 2,000 steps, `tensors: {kept}`",
                 "the same with `full`",
-                part(small_logged, 100, 200, kept),
-                part(small_logged, 100, 200),
+                part(small_logged, 100, 2_000, kept),
+                part(small_logged, 100, 2_000),
                 reach=2.0,
             )
             for kept in ("stats", "digest")

@@ -97,7 +97,8 @@ def summarize_together(tensors: Tensor) -> dict[str, Tensor] | None:
         None if one of the tensors is not finite.
     """
     with torch.no_grad():
-        parts = list(map(_together, tensors.detach().flatten(1).split(max(1, TOGETHER // tensors[0].numel()))))
+        flat = tensors.detach().reshape(len(tensors), -1)
+        parts = list(map(_together, torch.split(flat, max(1, TOGETHER // flat.shape[1]))))
     whole = [part for part in parts if part is not None]
     return {name: torch.cat([part[name] for part in whole]) for name in whole[0]} if len(whole) == len(parts) else None
 
