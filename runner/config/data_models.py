@@ -68,7 +68,6 @@ class DataDeclaration(Dialect):
     """Samples in files, drawn batch by batch."""
 
     noun: ClassVar[str] = "a data source"
-    like: Text | None = optional("Another data source, whose keys this one takes unless it writes them itself.")
     file: Text | None = optional(
         "File with the columns, relative to this config; a glob such as `part-*.parquet` reads several. "
         "Without it, each column names a file of its own."
@@ -103,3 +102,4 @@ class DataDeclaration(Dialect):
     dates: dict[str, Any] = Field(
         default_factory=dict, description="Columns of dates that become `days` or `seconds` since 1970-01-01."
     )
+    like: Text | None = optional("Another data source, whose keys this one takes unless it writes them itself.")

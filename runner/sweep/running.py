@@ -163,11 +163,12 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
         if not (retry and outcome.status == "failed")
     }
     manifest = read_manifest(directory) | {"status": "running", "process": this_process(), "ended": None}
-    journal = _Journal(directory, plan.objective, manifest)
+    bare = {outcome.index: outcome for outcome in before.values() if not outcome.schema}
+    journal = _Journal(directory, plan.objective, manifest, bare)
     executor: Executor | None = None
     status = "interrupted"
     try:
-        journal.write("running")
+        write_manifest(directory, manifest)
         try:
             while pairs := rounds.next(journal.outcomes):
                 journal.pairs |= {point.index: (point, task) for point, task in pairs}
@@ -178,6 +179,8 @@ def _run(directory: Path, plan: SweepPlan, rounds: Rounds, how: How, watch: Watc
                 waiting = [task for task in tasks if _key(task, before) is None]
                 if not waiting:
                     continue
+                if not journal.written:  # the table keeps the index of each point, also of those that wait
+                    journal.write()
                 executor = executor or _executor(directory, plan, how)
                 for event in executor.run(waiting):
                     if isinstance(event, Begun):
@@ -227,6 +230,7 @@ class _Journal:
     directory: Path
     objective: Objective | None
     manifest: dict[str, Any]
+    bare: Mapping[int, Outcome]  # those on disk that are in no part file, only in the table
     pairs: dict[int, tuple[Point, Task]] = field(default_factory=dict)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     written: float = 0.0
@@ -262,9 +266,8 @@ class _Journal:
     def write(self, status: str | None = None) -> None:
         """Write the table, and with `status` the manifest."""
         pairs = [self.pairs[index] for index in sorted(self.pairs)]
-        write_table(
-            self.directory, [task for _, task in pairs], [point for point, _ in pairs], self.outcomes, self.objective
-        )
+        tasks, points = [task for _, task in pairs], [point for point, _ in pairs]
+        write_table(self.directory, tasks, points, {**self.bare, **self.outcomes}, self.objective)
         if status is not None:
             ended = None if status == "running" else now()
             write_manifest(self.directory, self.manifest | {"status": status, "ended": ended})

@@ -2,8 +2,9 @@
 
     python -m tests.hostile.run_directories --seconds 3600 --seed 1
 
-Each is listed, compared, opened, read, reported and resumed. What is found is an exception that is no fault of steprun's family,
-a text that tells of an internal error, or a character that would reach the terminal as something else than text.
+Each is listed, compared, opened, read, reported and resumed. What is found is an exception that is no fault of
+steprun's family, a text that tells of an internal error, or a character that would reach the terminal as something else
+than text.
 """
 
 from __future__ import annotations

@@ -228,9 +228,18 @@ def findings(seed: str, times: int, executors: Sequence[str]) -> Iterator[str]:
             last = computed(partial(go_on, directory, executor))
             if last is None or last["again"]:
                 yield f"{executor}: {directory} ended in {last}:\n{log.read_text()[-2000:]}"
-            if computed(partial(result, directory)) != expected:
-                yield f"{executor}, halved {halved}: the table differs from that of a sweep that was never killed"
+            found = computed(partial(result, directory))
+            if found != expected:
+                yield f"{executor}, halved {halved}: another table: {_first(found, expected)}"
     yield ", ".join(f"{executor} {victim} {count}" for (executor, victim), count in kills.items() if count)
+
+
+def _first(found: Any, expected: Any) -> str:
+    """The first row that differs."""
+    for one, other in zip(found[0], expected[0], strict=False):
+        if one != other:
+            return f"{ {key: (one.get(key), other.get(key)) for key in other if one.get(key) != other.get(key)} }"
+    return f"{len(found[0])} rows" if found[0] != expected[0] else "the rows of a point"
 
 
 def _computer(log: Path) -> Callable[[Callable[[], Any]], Any]:

@@ -71,6 +71,7 @@ def test_a_killed_sweep_resumes_to_the_table_of_one_never_killed() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.hostile.sweep_kills", "--times", "3", "--executors", "inline"],
         cwd=Path(__file__).parents[2],
+        env={**os.environ, "TMPDIR": "/dev/shm"},  # each part is synced to its disk
         capture_output=True,
         text=True,
     )

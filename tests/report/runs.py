@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
+
 import runner
 import runner.errors
+from runner.plan.rows.columns import Column
+from runner.record.rows.arrow import schema_of
+from runner.record.rows.storage import column_json, stored_column
 from runner.report.page import page
 from runner.report.run.sections import report_of_run
 
@@ -54,3 +61,21 @@ def data_of(run: Path, name: str, *allowed: Path) -> dict[str, Any]:
     """The data of one section of a run's report."""
     report = report_of_run(run, allowed)
     return dict(next(section.data for section in report.sections if section.name == name))
+
+
+def change(run: Path, **changes: Any) -> None:
+    """Change fields of a manifest."""
+    manifest = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def rewrite(run: Path, columns: list[Column], values: Callable[[Column, int], list[Any]], rows: int) -> None:
+    """Give a run other columns."""
+    schema = schema_of([stored_column(column) for column in columns])
+    fixed = {"row": list(range(rows)), "iteration": [1] * rows, "step": ["start"] * rows, "path": ["start"] * rows}
+    arrays = [pyarrow.array(fixed[name]).cast(schema.field(name).type) for name in schema.names[: len(fixed)]]
+    for column, field in zip(columns, list(schema)[len(fixed) :], strict=True):
+        arrays.append(pyarrow.array(values(column, rows), pyarrow.float32()).cast(field.type))
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema), run / "rows" / "00000.parquet")
+    (run / "rows.json").unlink()
+    change(run, columns=[column_json(column) for column in columns])

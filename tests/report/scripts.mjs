@@ -27,7 +27,7 @@ assert.equal({}.evil, undefined);
 const texts = [
   [0, "0"],
   [1.5, "1.5"],
-  [-0.00001, "-1.000e-5"],
+  [-0.00001, "-1e-5"],
   [123456789, "1.235e+8"],
   [NaN, "NaN"],
   [Infinity, "Infinity"],

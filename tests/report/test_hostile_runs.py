@@ -6,23 +6,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy
-import pyarrow
-import pyarrow.parquet
 import pytest
 import torch
 
 import runner
 from runner.plan.rows.columns import Column
-from runner.record.rows.arrow import schema_of
-from runner.record.rows.storage import column_json, stored_column
 from runner.report.page import page
 from runner.report.run.sections import report_of_run
 from runner.safe_files import Folder
 from tests.cli.commands import steprun
-from tests.report.runs import LINEAR, record
+from tests.report.runs import LINEAR, change, record, rewrite
 from tests.tables import over
 
 MOST_BYTES = 1 << 20
@@ -39,23 +34,6 @@ def run(sound: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "linear" / "hostile"
     shutil.copytree(sound, copy)
     return copy
-
-
-def change(run: Path, **changes: Any) -> None:
-    manifest = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**manifest, **changes}))
-
-
-def rewrite(run: Path, columns: list[Column], values: Callable[[Column, int], list[Any]], rows: int) -> None:
-    """Give a run other columns."""
-    schema = schema_of([stored_column(column) for column in columns])
-    fixed = {"row": list(range(rows)), "iteration": [1] * rows, "step": ["start"] * rows, "path": ["start"] * rows}
-    arrays = [pyarrow.array(fixed[name]).cast(schema.field(name).type) for name in schema.names[: len(fixed)]]
-    for column, field in zip(columns, list(schema)[len(fixed) :], strict=True):
-        arrays.append(pyarrow.array(values(column, rows), pyarrow.float32()).cast(field.type))
-    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema), run / "rows" / "00000.parquet")
-    (run / "rows.json").unlink()
-    change(run, columns=[column_json(column) for column in columns])
 
 
 def spoil_part(run: Path) -> None:

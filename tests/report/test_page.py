@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import typer
 
 import runner
 from runner.record.manifest import this_process
@@ -127,6 +128,18 @@ def test_the_command_writes_a_page_and_says_where(run: Path, tmp_path: Path, mon
     assert again.code == 0
     assert (tmp_path / f"linear-{run.name}.html").read_bytes() == first
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"linear-{run.name}.html"]
+
+
+def test_the_command_opens_the_page_and_follows_a_finished_run_to_its_end(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[str] = []
+    monkeypatch.setattr(typer, "launch", launched.append)
+    path = tmp_path / "page.html"
+    done = steprun("report", str(run), "-o", str(path), "--open", "--follow")
+    assert (done.code, done.out, done.err) == (0, f"{path}\n", "")
+    assert launched == [path.as_uri()]
+    assert path.read_bytes() == page(report_of_run(run))
 
 
 def test_a_file_that_is_no_report_is_not_replaced(run: Path, tmp_path: Path) -> None:

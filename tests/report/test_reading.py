@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -12,13 +13,15 @@ from hypothesis import strategies as st
 
 import runner
 from runner.plan.rows.columns import Column
+from runner.report.page import page
 from runner.report.reading import budget
 from runner.report.reading.budget import is_large, plan_reading
 from runner.report.reading.columns import MOST_CURVES, MOST_TENSORS, Tensors, shown_columns
 from runner.report.reading.curves import MOST_POINTS, decimated, points_of_each
 from runner.report.reading.rows import MOST_CHOSEN, Rows, chosen_positions, heads, read_rows, steps_at
 from runner.report.reading.tensors import Measured, measure, picture
-from tests.report.runs import record
+from runner.report.run.sections import report_of_run
+from tests.report.runs import record, rewrite
 
 NETWORK = """\
 parameters: {w: {shape: [6, 5], init: normal}, b: {shape: [5], init: zeros}, s: {shape: [], init: 2}}
@@ -222,3 +225,25 @@ def test_tensors_of_a_large_log_are_read_in_some_rows() -> None:
     assert len(reading.positions["vast"]) == 0
     assert reading.left_out[0] == "too large to show: vast"
     assert reading.left_out[1].startswith("the log is large: of large the page has")
+
+
+def test_a_hundred_thousand_rows_take_three_mebibytes_and_keep_every_extreme(tmp_path: Path) -> None:
+    rows, count = 100_000, 40
+    drawn = numpy.random.default_rng(0)
+    numbers = drawn.standard_normal((count, rows), dtype=numpy.float32)
+    spikes = drawn.integers(0, rows, count)
+    numbers[numpy.arange(count), spikes] = 1e6
+    columns = [column(f"v{place}") for place in range(count)]
+    values = iter(numbers)
+    run = record(NETWORK, tmp_path)
+    rewrite(run, columns, lambda each, rows: next(values), rows)
+    report = report_of_run(run)
+    assert len(page(report)) <= 3 << 20
+    found = next(section for section in report.sections if section.name == "curves").data["curves"]
+    assert [each["name"] for each in found] == [each.name for each in columns]
+    for each, whole, spike in zip(found, numbers, spikes, strict=True):
+        assert len(each["rows"]) < 2_600
+        assert each["values"].tolist() == whole[each["rows"]].tolist()
+        assert (each["values"].min(), each["values"].max()) == (whole.min(), whole.max())
+        assert spike in each["rows"]
+    assert len(report.shared["rows"]) == 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import runner
 from runner.report.run.numbers import written
 from runner.report.run.stepping.replaying import replays
 from runner.report.run.subject import Subject, read_subject
-from tests.report.runs import CONFIGS, record
+from tests.report.runs import CONFIGS, data_of, record
 from tests.tables import over
 
 DATA = CONFIGS / "data"
@@ -51,7 +52,7 @@ def by_name(subject: Subject, position: int) -> Mapping[str, tuple[Any, Any]]:
     found = replays(subject)
     assert found.reason is None
     assert found.differs == 0.0
-    computation, flow = found.flows[position]
+    computation, flow = found.flows[position].computation, found.flows[position].flow
     assert subject.plan is not None
     nodes = {name: node for name, node in subject.plan.lowered.values.items() if node in flow}
     nodes |= {node.meta["input"]: node for node in computation.nodes if node.op == "placeholder"}
@@ -119,6 +120,26 @@ def test_a_row_is_computed_from_its_own_batch(steps: str, tmp_path: Path) -> Non
         assert torch.equal(F.cross_entropy(scores, labels), rows[place]["loss"])
 
 
+TWO = """\
+parameters: {w: 2.0, v: 3.0}
+expression: |
+  first = w * w
+  second = first * v
+optimizers: {a: {sgd: {lr: 0.1}, parameters: [w]}, b: {sgd: {lr: 0.1}, parameters: [v]}}
+steps: [{backward: first}, zero_grad, {backward: second}]
+"""
+
+
+def test_the_graph_of_an_objective_has_the_gradients_of_that_objective_alone(tmp_path: Path) -> None:
+    graphs = {each["objective"]: each for each in data_of(record(TWO, tmp_path), "steps")["graphs"]}
+    assert graphs["first"]["computed"] == [False, True, False, False]
+    assert graphs["second"]["computed"] == [False, False, False, True]
+    names = [node["label"] for node in graphs["second"]["nodes"]]
+    gradients = {name: gradient for name, (_, gradient) in zip(names, graphs["second"]["flows"][3], strict=True)}
+    assert (gradients["w"], gradients["v"]) == ("12", "4")
+    assert ["4", "1"] in graphs["first"]["flows"][1]
+
+
 def reason_of(config: str, folder: Path, *overrides: str) -> str | None:
     subject = subject_of(record(config, folder, *overrides))
     found = replays(subject)
@@ -165,6 +186,18 @@ def test_a_changed_config_gives_no_graph(tmp_path: Path) -> None:
     assert subject.unplanned == (
         "config.yaml has changed since the run began: `optimizer.sgd.lr` was `0.1` and is `0.2`"
     )
+
+
+def test_a_config_with_vast_tensors_is_planned_and_not_computed(tmp_path: Path) -> None:
+    """The tensors of a stranger's config are not made."""
+    run = record(NETWORK.replace("STEPS", "train, train"), tmp_path)
+    vast = NETWORK.replace("STEPS", "train, train").replace("{shape: [5, 3]", "{shape: [3000000000, 3]")
+    (run / "config.yaml").write_text(vast)
+    manifest = json.loads((run / "run.json").read_text())
+    del manifest["config_fields"]
+    (run / "run.json").write_text(json.dumps(manifest))
+    found = replays(subject_of(run))
+    assert (dict(found.flows), found.reason) == ({}, "its tensors and data take more than 256 MiB")
 
 
 def test_changed_data_give_no_inner_values(tmp_path: Path) -> None:

@@ -179,3 +179,28 @@ def test_a_state_that_cannot_be_written_loses_no_rows(tmp_path: Path, monkeypatc
 
 def test_the_progress_of_an_unknown_objective_is_silent() -> None:
     assert SweepProgress(3, None, quiet=True).summary() == "0 of 3 points done"
+
+
+def test_a_sweep_killed_before_its_table_keeps_the_index_of_each_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is there before the first point runs, and is never without the points that have ended."""
+    config = load(written(tmp_path, "sweep: {grid: {rate: [1e30, 0.1, 0.2], seed: range(2)}}\n"))
+    plan = plan_sweep(config, {})
+    directory = start_sweep(config, plan, {}, tmp_path / "sweeps", How(lanes="off"))
+    tables: list[list[Any]] = []
+
+    def killed(*_: Any) -> Any:
+        table = read_table(directory)
+        assert table is not None
+        tables.append(table.column("status").to_pylist())
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("runner.sweep.executors.here.run_tasks", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run_sweep(directory, plan, How(lanes="off"), Seen())
+        plan, _how = resume_sweep(directory, How())
+        assert [task.index for task in plan.tasks] == list(range(6))
+    assert tables == [["waiting"] * 6] * 2

@@ -6,7 +6,9 @@ import os
 import re
 import signal
 from collections.abc import Sequence
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -14,18 +16,24 @@ import pyarrow.parquet
 import pytest
 
 from runner.cli.commands.sweeping import _check_lanes
+from runner.cli.output.plan_json import describe
+from runner.cli.output.plan_text import _lanes
 from runner.cli.output.sweep_progress import SweepProgress, lanes_line
 from runner.config import load, overridden
 from runner.errors import ConfigError, UsageError
+from runner.language.inference.inference import readable_bytes
 from runner.plan import compile
+from runner.sweep.executors.processes import Processes, _Worker
+from runner.sweep.executors.settings import Settings
 from runner.sweep.lanes.chunk import run_chunk
 from runner.sweep.lanes.comparing import difference_between
-from runner.sweep.lanes.grouping import ALONE, NUMBER, Grouping, check_some
+from runner.sweep.lanes.grouping import ALONE, DIED, LATE, NUMBER, Grouping, check_some, lane_bytes
 from runner.sweep.lanes.varying import varying
 from runner.sweep.planning import SweepPlan, plan_sweep
 from runner.sweep.points.identity import Identities
 from runner.sweep.points.outcome import Outcome
 from runner.sweep.points.space import without_sweep
+from runner.sweep.points.task import Task
 from runner.sweep.record.reading import open_sweep
 from runner.sweep.running import How, grouping_of, resume_sweep, run_sweep, start_sweep
 from runner.sweep.single import Work, run_point
@@ -192,6 +200,37 @@ def test_exact_lanes_where_none_can_be_is_a_fault_at_its_place(tmp_path: Path) -
     (problem,) = caught.value.problems
     assert (problem.line, problem.message) == (4, "no point can be a lane: lbfgs")
     assert problem.hint == "leave --lanes out, and the points run in processes"
+
+
+def test_show_states_the_memory_of_a_lane(tmp_path: Path) -> None:
+    plan = compile(load(written(tmp_path, SEEDS)))
+    of_tensors = 4 * (3 + 3 + 3 + 1)  # `w`, its gradient, its momentum, and `loss`
+    rows = 6 * 4 * (3 + 3 + 1)
+    described = describe(plan)
+    assert described["lanes"]["obstacle"] is None
+    assert described["lanes"]["bytes"] >= 2 * of_tensors + 2 * rows
+    (line,) = _lanes(described)
+    assert (
+        line == f"lanes: about {readable_bytes(lane_bytes(plan))} a point of the sweep; a chunk has at most 4,096 lanes"
+    )
+    plan = compile(load(written(tmp_path, SEEDS, HEAD.replace("sgd: {lr: rate, momentum: momentum}", "lbfgs: {}"))))
+    assert list(_lanes(describe(plan))) == ["lanes: none, because of lbfgs; the points of the sweep run in processes"]
+    assert list(_lanes(describe(compile(without_sweep(plan.config))))) == []
+
+
+def test_lanes_that_take_too_long_run_alone(tmp_path: Path) -> None:
+    pool = Processes(tmp_path, Settings(), first=1, jobs=1, time_limit=5.0)
+    for reason, alone in ((None, DIED), ("took longer than 5 s", LATE)):
+        ours, _ = Pipe()
+        read_end, lifeline = os.pipe()
+        process: Any = SimpleNamespace(wait=lambda seconds: 0, returncode=-9)
+        tasks = {index: Task(index, (), str(index), chunk=1) for index in range(4)}
+        worker = _Worker(process, ours, lifeline, tasks=dict(tasks), running=3)
+        pool._workers.append(worker)
+        assert list(pool._died(worker, reason)) == []
+        os.close(read_end)
+        assert [(task.index, task.chunk, task.alone) for task in pool._waiting] == [(i, 0, alone) for i in range(4)]
+        pool._waiting.clear()
 
 
 def swept(folder: Path, sweep: str, head: str = HEAD, **how: Any) -> Any:

@@ -30,7 +30,7 @@ def planned(run: Run, allowed: Sequence[Path]) -> tuple[Plan | None, str | None]
             if changed is not None:
                 return None, f"config.yaml has changed since the run began: {changed}"
             fitted = load_fitted(run.path, run.manifest)
-            return compile(config, allowed=folders, limits=PlanLimits(seconds=SECONDS), fitted=fitted), None
+            return compile(config, allowed=folders, limits=PlanLimits(seconds=SECONDS, runs=False), fitted=fitted), None
     except SteprunError as error:
         problem = error.problems[0]
         place = f"{problem.mark.line}:{problem.mark.column}: " if problem.mark else ""

@@ -120,7 +120,7 @@ def _parsed(block: Block, layout: Layout, wanted: Mapping[Key, int], types: Mapp
     wide = width > WIDE
     text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     return pyarrow.csv.read_csv(
-        pyarrow.BufferReader(block.content),
+        pyarrow.BufferReader(_outside_python(block.content)),
         pyarrow.csv.ReadOptions(
             column_names=[str(position) for position in range(width)],
             block_size=len(block.content) + 1 if wide else min(1 << 20, len(block.content) + 1),
@@ -143,6 +143,15 @@ def _parsed(block: Block, layout: Layout, wanted: Mapping[Key, int], types: Mapp
             decimal_point=dialect.decimal,
         ),
     )
+
+
+def _outside_python(content: bytes) -> Any:
+    """The bytes in memory of Arrow. Its threads may free them last, and to free an object of Python they need Python:
+    at the end of the process that aborts it.
+    """
+    buffer = pyarrow.allocate_buffer(len(content))
+    memoryview(buffer).cast("B")[:] = content
+    return buffer
 
 
 def _numbers(column: Any, unlike: Collection[type[numpy.generic]]) -> Numbers | None:

@@ -34,6 +34,9 @@ ALL_ELEMENTS = 1 << 23
 DATA_BYTES = 64 << 20
 """The largest size of the data files of a run whose rows are computed again."""
 
+TENSOR_BYTES = 256 << 20
+"""The most bytes of the tensors and the data of a run whose rows are computed again."""
+
 CLOSE = 1e-4
 """How far, relatively, the objective may be from the recorded one, as on another processor."""
 
@@ -42,10 +45,19 @@ Flow = dict[fx.Node, tuple[Any, Tensor | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Replays:
-    """The flows of the chosen rows that could be computed again."""
+class Replayed:
+    """One row, computed again."""
 
-    flows: Mapping[int, tuple[Computation, Flow]]  # by position
+    computation: Computation
+    objective: str
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """The chosen rows that could be computed again."""
+
+    flows: Mapping[int, Replayed]  # by position
     reason: str | None = None  # why there are none, or not of all rows
     differs: float = 0.0  # the largest relative difference of an objective from the recorded one
 
@@ -59,8 +71,12 @@ def replays(subject: Subject) -> Replays:
     plan = subject.plan
     if plan is None:
         return Replays({}, subject.unplanned)
-    if plan.config.autocast is not None and plan.loss_scaling is not None:
+    if plan.loss_scaling is not None:
         return Replays({}, "the loss is scaled")
+    if plan.device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
+        return Replays({}, "the run was on a CUDA device, and this machine has none")
+    if plan.estimates.tensors + plan.estimates.data > TENSOR_BYTES:
+        return Replays({}, f"its tensors and data take more than {TENSOR_BYTES >> 20} MiB")
     try:
         _check_data(subject, plan)
         state = initial_state(plan)
@@ -89,7 +105,7 @@ class _Replayer:
         self._recorded = {each.of.name: each for each in subject.tensors if each.of.role == "value"}
 
     def replays(self) -> Replays:
-        found: dict[int, tuple[Computation, Flow]] = {}
+        found: dict[int, Replayed] = {}
         reasons: dict[str, None] = {}
         left, largest = ALL_ELEMENTS, 0.0
         for step in self._subject.steps:
@@ -97,13 +113,13 @@ class _Replayer:
             if action is None:
                 continue
             try:
-                computation, flow, elements, differs = self._flow(step.position, action, iterations, left)
+                replayed, elements, differs = self._replayed(step.position, action, iterations, left)
             except NotPossible as reason:
                 reasons[str(reason)] = None
                 continue
             left -= elements
             largest = max(largest, differs)
-            found[step.position] = computation, flow
+            found[step.position] = replayed
         return Replays(found, "; ".join(reasons) or None, largest)
 
     def _action(self, path: str) -> tuple[Action | None, tuple[int, ...]]:
@@ -113,9 +129,9 @@ class _Replayer:
                 return action, tuple(map(int, match.groups()))
         return None, ()
 
-    def _flow(
+    def _replayed(
         self, position: int, action: Action, iterations: tuple[int, ...], left: int
-    ) -> tuple[Computation, Flow, int, float]:
+    ) -> tuple[Replayed, int, float]:
         argument = action.argument
         assert isinstance(argument, (Forward, Backward, Train))
         evaluation = argument.evaluation
@@ -136,7 +152,9 @@ class _Replayer:
         inputs = [self._input(name, at, columns, iteration) for name in computation.inputs]
         gradients = not isinstance(argument, Forward) and getattr(argument, "gradient", None) is None
         flow, objective = _computed(computation, inputs, evaluation.objective, gradients)
-        return computation, flow, elements, self._differs(computation, evaluation, objective, position)
+        name = computation.outputs[evaluation.objective].name
+        differs = self._differs(name, objective, position)
+        return Replayed(computation, name, flow), elements, differs
 
     def _input(self, name: str, at: int, columns: Mapping[str, Tensor], iteration: int) -> Any:
         if name in columns:
@@ -180,9 +198,8 @@ class _Replayer:
             count = count * loop.times + iteration - 1
         return count + 1
 
-    def _differs(self, computation: Computation, evaluation: Evaluation, objective: Tensor, position: int) -> float:
-        """How far the objective is from the recorded one, relatively; raises NotPossible if it is another."""
-        name = computation.outputs[evaluation.objective].name
+    def _differs(self, name: str, objective: Tensor, position: int) -> float:
+        """How far an objective is from the recorded one, relatively; raises NotPossible if it is another."""
         recorded = self._recorded_value(name, position)
         if recorded is None:
             raise NotPossible(f"the log has no `{name}` to compare with")

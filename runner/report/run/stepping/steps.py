@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor
 
-from runner.language.graph.computation import Computation, extract
+from runner.language.graph.computation import extract
 from runner.plan import Plan
 from runner.report.markup import joined, paragraph
 from runner.report.reading.curves import Curve
@@ -14,7 +14,7 @@ from runner.report.reading.tensors import Measured
 from runner.report.run.numbers import kind_text, number, written
 from runner.report.run.stepping.graph import MOST_NODES, Node, nodes_of
 from runner.report.run.stepping.program import line_of, lines_of
-from runner.report.run.stepping.replaying import Replays, replays
+from runner.report.run.stepping.replaying import Replayed, Replays, replays
 from runner.report.run.subject import Subject
 from runner.report.section import Section
 
@@ -151,13 +151,11 @@ def _graphs(subject: Subject, plan: Plan, found: Replays) -> list[dict[str, Any]
     return graphs
 
 
-def _flow(
-    nodes: tuple[Node, ...], objective: str, found: tuple[Computation, dict[fx.Node, Any]] | None
-) -> list[list[str | None]] | None:
-    """The value and the gradient of each node as text; None if the row computes another objective, or none."""
-    if found is None or objective not in found[0].names:
+def _flow(nodes: tuple[Node, ...], objective: str, found: Replayed | None) -> list[list[str | None]] | None:
+    """The value and the gradient of each node as text; None if the row differentiates another objective, or none."""
+    if found is None or objective != found.objective:
         return None
-    flow = {id(node.meta): pair for node, pair in found[1].items()}
+    flow = {id(node.meta): pair for node, pair in found.flow.items()}
     return [_texts(*flow.get(id(node.node.meta), (None, None))) for node in nodes]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 import pandas
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -275,3 +276,11 @@ def test_a_number_can_be_the_text_of_a_missing_number(
     found = numbers(tmp_path / "a.csv", **dialect)
     values = numpy.where(False if found.missing is None else found.missing, math.nan, found.values)
     numpy.testing.assert_array_equal(values, expected)
+
+
+def test_arrow_gets_text_in_memory_of_its_own() -> None:
+    """Its threads may free it last, and would need Python for memory of Python: at the end of a process that aborts."""
+    content = b"1,2\n" * 1000
+    buffer = arrow_cells._outside_python(content)
+    assert buffer.to_pybytes() == content
+    assert buffer.address != pyarrow.py_buffer(content).address
