@@ -17,6 +17,7 @@ from benchmarks import (
     applying,
     checks,
     compiled,
+    costs,
     digits,
     growth,
     linear,
@@ -44,6 +45,7 @@ _GROUPS = (
     sweeps.workloads,
     applying.workloads,
     growth.workloads,
+    costs.workloads,
     peers.workloads,
     sweep_peers.workloads,
 )

@@ -70,6 +70,49 @@ class Block:
         return value[place] if value is not None and self.stacked[position] else value
 
 
+SPLIT_ROWS = 512
+"""Rows for which a column that was read is split at once."""
+
+
+class Read:
+    """The values of rows that were read from a file. A column is split into rows where they are asked for.
+
+    Args:
+        columns: for each column a tensor `(rows, *shape)`, or a list with a tensor or None for each row.
+        present: which rows have a value: bool `(rows,)`; None if all do, and for a list.
+    """
+
+    __slots__ = ("_columns", "_present", "_split")
+
+    def __init__(self, columns: Sequence[Tensor | list[Tensor | None]], present: Sequence[Tensor | None]) -> None:
+        self._columns = columns
+        self._present = present
+        self._split: list[dict[int, Sequence[Tensor | None]]] = [{} for _ in columns]
+
+    def values(self, place: int) -> Values:
+        """The values of one row."""
+        return tuple(self.value(position, place) for position in range(len(self._columns)))
+
+    def value(self, position: int, place: int) -> Tensor | None:
+        """The value of one column in one row."""
+        group, index = divmod(place, SPLIT_ROWS)
+        split = self._split[position].get(group)
+        return (self._splitting(position, group) if split is None else split)[index]
+
+    def between(self, position: int, start: int, stop: int) -> tuple[Tensor | list[Tensor | None], Tensor | None]:
+        """A column of the rows from `start` to before `stop`, and which of them have a value."""
+        present = self._present[position]
+        return self._columns[position][start:stop], None if present is None else present[start:stop]
+
+    def _splitting(self, position: int, group: int) -> Sequence[Tensor | None]:
+        column, present = self.between(position, group * SPLIT_ROWS, (group + 1) * SPLIT_ROWS)
+        split: Sequence[Tensor | None] = column.unbind() if isinstance(column, Tensor) else column
+        if present is not None:
+            split = [value if there else None for value, there in zip(split, present.tolist(), strict=True)]
+        self._split[position][group] = split
+        return split
+
+
 class Row:
     """The values after one step. Its tensors are never written again.
 
@@ -77,7 +120,7 @@ class Row:
     They are None if this step did not compute the value, or if the gradient does not exist.
     """
 
-    __slots__ = ("_values", "block", "iteration", "layout", "number", "path", "place", "step")
+    __slots__ = ("_read", "_values", "block", "iteration", "layout", "number", "path", "place", "step")
 
     def __init__(
         self,
@@ -89,6 +132,7 @@ class Row:
         values: Values | None,
         block: Block | None = None,
         place: int = 0,
+        read: Read | None = None,
     ) -> None:
         self.number = number  # from 0, which is `start`
         self.step = step  # "backward"
@@ -98,13 +142,15 @@ class Row:
         self._values = values
         self.block = block  # contains the values, at `place`, if `_values` does not
         self.place = place
+        self._read = read  # contains the values, at `place`, if neither of both does
 
     @property
     def values(self) -> Values:
         """The values of all columns, aligned with `layout.columns`."""
         if self._values is None:
-            assert self.block is not None
-            self._values = self.block.values(self.place)
+            held = self._read or self.block
+            assert held is not None
+            self._values = held.values(self.place)
         return self._values
 
     @property
@@ -119,13 +165,16 @@ class Row:
     def has(self, position: int) -> bool:
         """Whether a column has a value. It splits no block into rows, so that it costs little."""
         values = self._values
+        if self._read is not None:
+            return self._read.value(position, self.place) is not None
         if values is None:
             assert self.block is not None
             return self.block.columns[position] is not None
         return values[position] is not None
 
     def __getitem__(self, name: str) -> Tensor | None:
-        return self.values[self.layout.position(name)]
+        position = self.layout.position(name)
+        return self.values[position] if self._read is None else self._read.value(position, self.place)
 
     def __contains__(self, name: object) -> bool:
         return name in self.layout.positions

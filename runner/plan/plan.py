@@ -99,9 +99,12 @@ class Plan:
 
     @property
     def trainable(self) -> tuple[str, ...]:
-        return tuple(
-            name for name, tensor in self.tensors.items() if tensor.role == "parameter" and tensor.requires_grad
-        )
+        return tuple(filter(self.trains, self.tensors))
+
+    def trains(self, name: str) -> bool:
+        """Whether a name is that of a trainable parameter."""
+        tensor = self.tensors.get(name)
+        return tensor is not None and tensor.role == "parameter" and tensor.requires_grad
 
     def _tables(self) -> Iterator[Table]:
         size = self.estimates

@@ -15,7 +15,8 @@ from runner.faults import ConfigPath, Faults
 from runner.language.text.arithmetic import Scalar
 from runner.plan.estimates import count_rows
 from runner.plan.program.instructions import Instruction
-from runner.plan.rows.columns import Column, column_hint, matches
+from runner.plan.rows.columns import Column, column_hint
+from runner.plan.rows.matching import Named
 from runner.plan.scalars import integer, number
 
 FEWEST_RUNS = 3
@@ -58,13 +59,15 @@ def plan_snapshot(
     own = declared.every is not None
     every = integer(declared.every, (*path, "every"), scalars, faults, 1) if own else _every_of_log(config, scalars)
     restart = _restart(declared, (*path, "restart"), scalars, faults, count_rows(program, every or 1))
+    named = Named(columns)
     for place, pattern in enumerate(declared.include or ()):
-        if not any(matches(column, pattern) for column in columns):
+        if not named.any(pattern):
             _check_glob(pattern, (*path, "include", place), columns, faults, key=False)
     include = config.log.include if declared.include is None else declared.include
-    kept = [
-        column.name for column in columns if include is None or any(matches(column, pattern) for pattern in include)
-    ]
+    chosen = (
+        range(len(columns)) if include is None else sorted({place for each in include for place in named.any(each)})
+    )
+    kept = [columns[place].name for place in chosen]
     by_glob: list[tuple[str, TolerancePlan]] = []
     for pattern, tolerance in declared.tolerances.items():
         place_of = (*path, "tolerances", pattern)
@@ -163,7 +166,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 def _check_glob(pattern: str, path: ConfigPath, columns: Sequence[Column], faults: Faults, *, key: bool) -> bool:
     if any(_matches(column.name, [pattern]) for column in columns):
         return True
-    sliced = next((column.name for column in columns if matches(column, pattern)), None)
+    sliced = next((columns[place].name for place in sorted(Named(columns).any(pattern))), None)
     hint = f"write `{sliced}`: a snapshot compares whole tensors" if sliced else column_hint(pattern, columns)
     faults.add(path, f"`{pattern}` matches no column", hint, key=key)
     return False

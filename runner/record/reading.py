@@ -28,7 +28,7 @@ from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import Column
 from runner.record.manifest import read_manifest
 from runner.record.rows.part_digests import check_parts
-from runner.record.rows.part_reading import check_columns, parts_of
+from runner.record.rows.part_reading import LABELS, Span, check_columns, parts_of
 from runner.record.rows.storage import from_column_json, stored_column
 from runner.safe_files import Folder
 from runner.text import Table, html_tables, text_tables
@@ -161,17 +161,17 @@ class Run:
 
     def rows(self) -> Iterator[Row]:
         """Iterate over the rows in order, with tensors on the CPU; loads one part of the run at a time."""
-        from runner.record.rows.tensors import tensors_of
+        for span in self.spans():
+            yield from span
 
-        def read(table: pyarrow.Table) -> tuple[list[list[Any]], list[list[Tensor | None]]]:
-            fixed = [table.column(name).to_pylist() for name in ("row", "step", "path", "iteration")]
-            return fixed, [tensors_of(table, column) for column in self.columns]
+    def spans(self) -> Iterator[Span]:
+        """Iterate over the rows in order, by column, one part of the run at a time."""
+        from runner.record.rows.tensors import read_of
 
-        for part in self.parts:
-            fixed, values = part.read(read)
-            by_row = zip(*values, strict=True) if values else iter([()] * len(fixed[0]))
-            for number, step, path, iteration, row in zip(*fixed, by_row, strict=True):
-                yield Row(number, step, path, iteration, self._layout, row)
+        def read(table: pyarrow.Table) -> Span:
+            return Span(table.select(LABELS), read_of(table, self.columns), self._layout, 0)
+
+        return (part.read(read) for part in self.parts)
 
     def tensor(self, name: str, missing: float | None = None) -> Tensor:
         """One column as a tensor `(rows, *shape)` in its true dtype.

@@ -130,7 +130,7 @@ def test_what_a_report_of_a_sweep_refuses(grid: Path, tmp_path: Path) -> None:
     assert "a report is of one or two runs, not of 3" in done.err
     done = steprun("report", grid, grid, cwd=tmp_path)
     assert done.code == 2
-    assert "is not a run directory: it has no run.json" in done.err
+    assert f"{grid} is a sweep, not a run" in done.err
     done = steprun("report", f"{grid}#99", cwd=tmp_path)
     assert "has no point 99" in done.err
 

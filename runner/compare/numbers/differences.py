@@ -143,7 +143,7 @@ def deviation(found: Tensor | None, expected: Tensor | None, tolerance: Toleranc
     bounds = tolerance.bounds(expected, largest)
     beyond, difference_norm, size, largest = False, 0.0, 0.0, 0.0
     for _, left, right in _parts(_flat(found), _flat(expected)):
-        delta, sizes, unequal = _absolute_differences(left, right)
+        delta, sizes, unequal = absolute_differences(left, right)
         beyond = beyond or bool(_beyond(bounds, left, right, delta, sizes, unequal).any())
         difference_norm, size = math.hypot(difference_norm, _norm(delta)), math.hypot(size, _finite_norm(sizes))
         largest = max(largest, float(delta.max()))
@@ -222,7 +222,7 @@ class _Tally:
 
     def add(self, start: int, left: Tensor, right: Tensor) -> None:
         """Add two chunks `(n,)` that begin at `start`."""
-        delta, size, unequal = _absolute_differences(left, right)
+        delta, size, unequal = absolute_differences(left, right)
         wrong = _beyond(self.bounds, left, right, delta, size, unequal)
         self.unequal += int(unequal.sum())
         self.difference_norm = math.hypot(self.difference_norm, _norm(delta))
@@ -251,8 +251,8 @@ class _Tally:
         return measured is not None and measured.holds(self.difference_norm / math.sqrt(elements), self.atol)
 
 
-def _absolute_differences(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Absolute differences, magnitudes of `right`, both float64 `(n,)`, and a mask of the numbers that differ."""
+def absolute_differences(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Absolute differences, magnitudes of `right`, both float64 `(*s)`, and a mask of the numbers that differ."""
     if not (left.dtype.is_floating_point or left.dtype.is_complex):
         a, b = left.to(torch.float64), right.to(torch.float64)
         unequal = bits(left) != bits(right)
@@ -307,7 +307,7 @@ def _upwards(needed: float) -> float | None:
 
 def _element(left: Tensor, right: Tensor, place: int, shape: tuple[int, ...]) -> Element:
     a, b = left[place : place + 1], right[place : place + 1]
-    delta, size, _ = _absolute_differences(a, b)
+    delta, size, _ = absolute_differences(a, b)
     absolute = float(delta)
     ulps = int(ulp_distance(a, b)) if a.dtype.is_floating_point and not (a.isnan() ^ b.isnan()).any() else None
     return Element(index_of(place, shape), b.item(), a.item(), absolute, _ratio(absolute, float(size)), ulps)

@@ -74,6 +74,11 @@ class Trace:
         else:
             self.level = max(self.level, error)
 
+    def add_zeros(self, rows: int) -> None:
+        """Add rows without an error."""
+        self.recent.extend([0.0] * min(rows, _RECENT))
+        self.leap = None  # as in `add`
+
     def is_rounding(self, error: float) -> bool:
         return error <= ROUNDING_UNITS * self.rounding
 

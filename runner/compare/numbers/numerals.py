@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from ctypes import c_float
 
 import torch
 from torch import Tensor
@@ -19,7 +20,12 @@ from runner.record.rows.digest import bits
 EMPTY = "empty"
 """The text of a tensor without elements."""
 
-_MOST_DIGITS = 17
+_SINGLE_DIGITS = 9
+"""With this many digits, every float32 is written without loss."""
+
+_NARROW_DIGITS = 6
+"""The same for numbers of 16 and 8 bits, with one to spare."""
+
 _PART = r"nan\(0x[0-9a-f]+\)|nan|inf|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
 _REAL = re.compile(rf"-?(?:{_PART})")
 _COMPLEX = re.compile(rf"(-?(?:{_PART}))\+?(-?(?:{_PART}))j")
@@ -82,24 +88,53 @@ def _numerals(flat: Tensor) -> list[str]:
 
 def _write_real(flat: Tensor) -> list[str]:
     values = flat.to(torch.float64).tolist()
-    texts = [repr(value) for value in values]
-    if flat.dtype == torch.float64 and all(value == value for value in values):
-        return texts
-    wanted = bits(flat)
-    pending = list(range(len(values)))
-    for digits in range(1, _MOST_DIGITS + 1):
-        short = [float(f"{values[place]:.{digits}g}") for place in pending]
-        same = (bits(torch.tensor(short, dtype=torch.float64).to(flat.dtype)) == wanted[pending]).tolist()
-        for place, number, fits in zip(pending, short, same, strict=True):
-            if fits:
-                texts[place] = repr(number)
-        pending = [place for place, fits in zip(pending, same, strict=True) if not fits]
-        if not pending or all(values[place] != values[place] for place in pending):
-            break
-    mask = (1 << 8 * flat.dtype.itemsize) - 1
-    for place in pending:  # a NaN with other bits
-        texts[place] = f"nan({int(wanted[place]) & mask:#x})"
+    if flat.dtype == torch.float64:
+        texts = list(map(repr, values))
+    elif flat.dtype == torch.float32:
+        texts = [repr(_shortest_single(value)) for value in values]
+    else:
+        texts = _narrow_texts(flat, values)
+    odd = [place for place, value in enumerate(values) if value != value]
+    if odd:
+        wanted = bits(flat)
+        usual = bits(torch.full(flat.shape, math.nan, dtype=torch.float64).to(flat.dtype))
+        mask = (1 << 8 * flat.dtype.itemsize) - 1
+        for place in odd:  # a NaN with other bits than torch's
+            same = bool(wanted[place] == usual[place])
+            texts[place] = repr(math.nan) if same else f"nan({int(wanted[place]) & mask:#x})"
     return texts
+
+
+def _shortest_single(value: float) -> float:
+    """The number with the fewest digits that rounds to a float32, which is given as a float.
+
+    More digits are never farther from the value, so the count is searched by halves. This is not so for a power of two,
+    whose neighbours are at two distances.
+    """
+    if value != value:
+        return value
+    low, high = 1, _SINGLE_DIGITS
+    if abs(math.frexp(value)[0]) == 0.5:
+        counts = (digits for digits in range(low, high) if c_float(float(f"{value:.{digits}g}")).value == value)
+        return float(f"{value:.{next(counts, high)}g}")
+    found = value
+    while low < high:
+        digits = (low + high) // 2
+        short = float(f"{value:.{digits}g}")
+        if c_float(short).value == value:
+            found, high = short, digits
+        else:
+            low = digits + 1
+    return found if high < _SINGLE_DIGITS else float(f"{value:.{_SINGLE_DIGITS}g}")
+
+
+def _narrow_texts(flat: Tensor, values: Sequence[float]) -> list[str]:
+    """The texts of numbers of at most 16 bits: all counts of digits are tried at once."""
+    counts = range(1, _NARROW_DIGITS + 1)
+    short = [[float(f"{value:.{digits}g}") for value in values] for digits in counts]
+    same = bits(torch.tensor(short, dtype=torch.float64).to(flat.dtype)) == bits(flat)
+    first = same.to(torch.uint8).argmax(0).tolist()  # the first of the largest
+    return [repr(short[place][column]) for column, place in enumerate(first)]
 
 
 def _write_complex(flat: Tensor) -> list[str]:

@@ -122,9 +122,7 @@ class Tolerance:
                 return EXACT
             size = root_mean_square(expected), largest_magnitude(expected)
             return Bounds(measured=Measured(*floored(self.uncertainty, expected.dtype, *size), self.factor))
-        rtol, atol = self.rtol, self.atol
-        if self.mode == "dtype":
-            rtol, atol = _by_dtype(expected.dtype)
+        rtol, atol = relative_and_absolute(self, expected.dtype)
         if self.scaled:
             atol = max(atol * root_mean_square(expected), NOISE * rounding(expected.dtype) * largest)
         return Bounds(rtol=rtol, atol=max(atol, self.spread))
@@ -156,6 +154,11 @@ class Tolerances:
         if column.role == "gradient" and (tolerance.mode == "dtype" or (tolerance.mode == "explicit" and not found)):
             return replace(tolerance, scaled=True)
         return tolerance
+
+
+def relative_and_absolute(tolerance: Tolerance, dtype: torch.dtype) -> tuple[float, float]:
+    """`rtol` and `atol` of a tolerance of mode `dtype` or `explicit`; `atol` is not scaled."""
+    return _by_dtype(dtype) if tolerance.mode == "dtype" else (tolerance.rtol, tolerance.atol)
 
 
 def _by_dtype(dtype: torch.dtype) -> tuple[float, float]:

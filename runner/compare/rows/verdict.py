@@ -250,6 +250,33 @@ class Series:
             self.largest, self.largest_number = self.error, number
         return difference_found
 
+    def add_many(self, numbers: Tensor, same: Tensor, beyond: Tensor, error: Tensor) -> None:
+        """Compare the values of many rows, given what `add` finds out about each; none is the first difference.
+
+        Args:
+            numbers: int64 `(rows,)`.
+            same, beyond: bool `(rows,)`.
+            error: float64 `(rows,)`, 0 where the bits are the same.
+        """
+        rows = len(numbers)
+        if not rows:
+            return
+        self.compared += rows
+        self.last_number = int(numbers[-1])
+        if bool(same.all()):
+            self.error = 0.0
+            self.trace.add_zeros(rows)
+            return
+        for number, differs, found in zip(numbers.tolist(), beyond.tolist(), error.tolist(), strict=True):
+            previous, self.error = self.error, found
+            self.trace.add(number, found)
+            if differs:
+                if self.differing == 0:
+                    self.first_number, self.before, self.first = number, previous, found
+                self.differing += 1
+                if found >= self.largest:
+                    self.largest, self.largest_number = found, number
+
     def tally(self) -> Tally:
         largest = math.nan if self.differing and self.largest_number < 0 else self.largest
         return Tally(self.column, self.differing, self.compared, self.first_number, largest)

@@ -10,6 +10,7 @@ from typing import Any
 from runner.compare.numbers.tolerances import BITWISE, BY_DTYPE, Tolerances
 from runner.compare.rows.causes import BATCH, RANDOM
 from runner.compare.rows.results import Verdict
+from runner.compare.rows.together import compare_together
 from runner.compare.rows.verdict import Observe, align, compare
 from runner.config.text.nodes import ListNode, MapNode, Node, ScalarNode, dotted, plain
 from runner.errors import Mark, Problem, UsageError
@@ -93,7 +94,6 @@ def compare_runs(
         tolerances, name = Tolerances(BITWISE if same else BY_DTYPE), "bitwise" if same else "dtype"
     unfinished = [len(run) for run in (expected, found) if run.status != "finished"]
     cut = min(unfinished) if unfinished and min(unfinished) < max(len(expected), len(found)) else None
-    pairs = align(itertools.islice(found.rows(), cut), itertools.islice(expected.rows(), cut))
     keys = tuple(config_differences(found, expected))
     configs, every = [found.config, expected.config], expected.config.log.every
     may_differ = ((BATCH, any(config.data for config in configs)), (RANDOM, configs[0].seed != configs[1].seed))
@@ -102,10 +102,18 @@ def compare_runs(
         tuple(environment_differences(found, expected)),
         name,
         cut,
-        compare(pairs, found.columns, expected.columns, tolerances, observe=observe),
+        _rows_of(found, expected, tolerances, cut, observe),
         tuple(name for name, differs in may_differ if differs),
         every if isinstance(every, int) else 1,
     )
+
+
+def _rows_of(found: Run, expected: Run, tolerances: Tolerances, cut: int | None, observe: Observe | None) -> Verdict:
+    """The verdict on the rows of both runs, read together, or one by one if each is observed."""
+    if observe is None:
+        return compare_together(found, expected, tolerances, cut)
+    pairs = align(itertools.islice(found.rows(), cut), itertools.islice(expected.rows(), cut))
+    return compare(pairs, found.columns, expected.columns, tolerances, observe=observe)
 
 
 def _fingerprint(run: Run) -> tuple[Any, Any]:

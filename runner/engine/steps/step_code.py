@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _FILE = "<steprun step>"
 
+SHORT_ROW = 16
+"""The most columns of a row that is written out in the code of its step."""
+
 Run = Callable[[], "Values | None"]
 """Runs one step, and returns the values of its row, or None if it has no row."""
 
@@ -203,12 +206,19 @@ class StepCode:
 
     def function(self) -> Callable[[], tuple[Tensor | None, ...]]:
         """Compiles the code to a function that runs the step and returns the values of its row."""
-        columns = range(len(self._binding.latest))
-        row = "".join(f"{self._row.get(column, f'latest[{column}]')}, " for column in columns)
-        text = "def step():\n" + "".join(f"    {line}\n" for line in (*self._lines, f"return ({row})"))
+        text = "def step():\n" + "".join(f"    {line}\n" for line in (*self._lines, *self._returning()))
         exec(_code(text), self._names)  # contains only names from above
         made: Callable[[], tuple[Tensor | None, ...]] = self._names["step"]
         return made
+
+    def _returning(self) -> list[str]:
+        """The code that returns the row. It is as long as what the step changes, not as the row, if that is long."""
+        columns = len(self._binding.latest)
+        if columns <= SHORT_ROW:
+            row = "".join(f"{self._row.get(column, f'latest[{column}]')}, " for column in range(columns))
+            return [f"return ({row})"]
+        changed = [f"row[{column}] = {value}" for column, value in sorted(self._row.items())]
+        return ["row = latest.copy()", *changed, "return tuple(row)"] if changed else ["return tuple(latest)"]
 
 
 @functools.lru_cache(maxsize=256)

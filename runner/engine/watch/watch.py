@@ -270,7 +270,7 @@ class Watch:
         """Checks of what an `assign` step computes, before it is written, and of what it has written."""
         plan, state = self._plan, self._state
         positions = {target: position for position, target in enumerate(argument.targets)}
-        watched = [target for target in argument.targets if target.removesuffix(".grad") in plan.trainable]
+        watched = [target for target in argument.targets if plan.trains(target.removesuffix(".grad"))]
         outputs = [computation.outputs[0] for computation in argument.computations]
 
         def of_computation(name: str, tensor: Tensor, results: Results) -> Problem:

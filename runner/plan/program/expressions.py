@@ -57,6 +57,7 @@ class Values:
     read: set[str] = field(default_factory=set)  # tensors that any expression of the program reads or writes
     _evaluations: dict[tuple[object, ...], Evaluation] = field(default_factory=dict)
     _lowered: dict[tuple[object, ...], Lowered | None] = field(default_factory=dict)
+    _scopes: dict[tuple[int, int], Scope] = field(default_factory=dict)
     _others: list[Lowered] = field(default_factory=list)  # expressions of `assign`, `expect` and `when`
 
     @property
@@ -236,7 +237,13 @@ class Values:
     # expressions over the state of a run: `assign`, `expect`, `when`
 
     def scope(self) -> Scope:
-        """The scope of `assign`, `expect` and `when`."""
+        """The scope of `assign`, `expect` and `when`; the same one until a step adds a result or a varying shape."""
+        known = len(self.results), len(self.varying)
+        if known not in self._scopes:
+            self._scopes[known] = self._scope()
+        return self._scopes[known]
+
+    def _scope(self) -> Scope:
         tensors = dict(self.examples)
         fixed: dict[str, object] = {}
         running: dict[str, Scalar] = {"iteration": 1}

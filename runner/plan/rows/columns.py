@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,17 +77,6 @@ def pieces(column: Column) -> tuple[Piece, ...]:
     names = enumerate(slice_names(column.name, column.leading))
     found = (whole, *(Piece(name, shape, number) for number, name in names))
     return found if column.only is None else tuple(piece for piece in found if piece.name in column.only)
-
-
-def matches(column: Column, pattern: str) -> bool:
-    """Whether a name or glob matches a column, or one of its slices."""
-    return fnmatch.fnmatchcase(column.name, pattern) or bool(matched_slices(column, pattern))
-
-
-def matched_slices(column: Column, pattern: str) -> list[str]:
-    """The names of the slices of a column that a glob matches; brackets in the glob stand for themselves."""
-    literal = pattern.replace("[", "[[]")
-    return [name for name in slice_names(column.name, column.leading) if fnmatch.fnmatchcase(name, literal)]
 
 
 def column_hint(pattern: str, columns: Sequence[Column]) -> str | None:

@@ -10,7 +10,8 @@ from runner.config.record_models import Log
 from runner.faults import Faults
 from runner.language.text.arithmetic import Scalar
 from runner.optim import OptimizerPlan
-from runner.plan.rows.columns import REDUCED, Column, column_hint, matched_slices, matches, recorded
+from runner.plan.rows.columns import REDUCED, Column, column_hint, recorded
+from runner.plan.rows.matching import Named
 from runner.plan.rows.slices import leading
 from runner.plan.scalars import integer
 from runner.plan.tensors.tensors import TensorPlan
@@ -54,12 +55,38 @@ def columns_of(
 
 def kept_columns(log: Log, columns: Sequence[Column], faults: Faults) -> list[Column]:
     """The columns that the log keeps, each with how it stores its tensors."""
-    kept = [_recorded_as(log, column) for column in columns if _is_kept(log, column)]
+    chosen = _Chosen(log.include, columns)
+    places = [place for place, column in enumerate(columns) if chosen.has(place) and _is_stored(log, column)]
+    kept = [_recorded_as(log, columns[place], chosen.only(place)) for place in places]
     _check_recorded(kept, faults)
     for number, pattern in enumerate(log.include or ()):
-        if not any(matches(column, pattern) for column in columns):
+        if not chosen.found[number]:
             faults.add(("log", "include", number), f"`{pattern}` matches no column", column_hint(pattern, columns))
     return kept
+
+
+class _Chosen:
+    """What the patterns of `include` match."""
+
+    def __init__(self, include: Sequence[str] | None, columns: Sequence[Column]) -> None:
+        self._all = include is None
+        self._whole: set[int] = set()
+        self._slices: dict[int, set[str]] = {}
+        self.found: list[bool] = []  # for each pattern, whether it matches anything
+        named = Named(columns if include else ())
+        for pattern in include or ():
+            whole, slices = named.whole(pattern), named.slices(pattern)
+            self.found.append(bool(whole or slices))
+            self._whole |= whole
+            for name, place in slices:
+                self._slices.setdefault(place, set()).add(name)
+
+    def has(self, place: int) -> bool:
+        return self._all or place in self._whole or place in self._slices
+
+    def only(self, place: int) -> frozenset[str] | None:
+        """The slices that are named without the whole tensor; None: the whole and all its slices."""
+        return None if self._all or place in self._whole else frozenset(self._slices[place])
 
 
 def plan_log(log: Log, columns: Iterable[Column], scalars: Mapping[str, Scalar], faults: Faults) -> LogPlan:
@@ -69,24 +96,14 @@ def plan_log(log: Log, columns: Iterable[Column], scalars: Mapping[str, Scalar],
     return LogPlan(every or 1, tuple(columns), budget or 0)
 
 
-def _is_kept(log: Log, column: Column) -> bool:
-    if log.include is not None and not any(matches(column, pattern) for pattern in log.include):
-        return False
+def _is_stored(log: Log, column: Column) -> bool:
     return log.tensors != "none" or column.role == "norm" or (column.role == "value" and column.elements == 1)
 
 
-def _recorded_as(log: Log, column: Column) -> Column:
+def _recorded_as(log: Log, column: Column, only: frozenset[str] | None) -> Column:
     """The column with how the log stores its tensors; a single element is always stored."""
     stored = next((kept for kept in REDUCED if kept == log.tensors), None)
-    return column if stored is None or column.elements == 1 else replace(column, kept=stored, only=_only(log, column))
-
-
-def _only(log: Log, column: Column) -> frozenset[str] | None:
-    """The slices that `include` names without the whole tensor; None: the whole and all its slices."""
-    whole = replace(column, leading=())
-    if log.include is None or any(matches(whole, pattern) for pattern in log.include):
-        return None
-    return frozenset(name for pattern in log.include for name in matched_slices(column, pattern))
+    return column if stored is None or column.elements == 1 else replace(column, kept=stored, only=only)
 
 
 def _check_recorded(columns: Iterable[Column], faults: Faults) -> None:

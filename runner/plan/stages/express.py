@@ -154,6 +154,7 @@ def _plan_optimizers(expression: WholeExpression, lowered: Lowered | None, fault
         **dict.fromkeys(parameters, "a parameter"),
         **dict.fromkeys((name for name in constants if name not in environment.tables), "a tensor"),
     }
+    numbers = readable(parameters)
     return plan_optimizers(
         expression.config,
         parameters,
@@ -163,7 +164,7 @@ def _plan_optimizers(expression: WholeExpression, lowered: Lowered | None, fault
         constants=constants,
         rules=RuleContext(
             environment.scope(expression.examples, elsewhere=elsewhere),
-            {name: _number_like(parameters[name].dtype) for name in parameters if name in readable(parameters)},
+            {name: _number_like(parameters[name].dtype) for name in parameters if name in numbers},
             shapes.inference,
             shapes.retry,
         ),

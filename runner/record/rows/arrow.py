@@ -20,9 +20,9 @@ from torch import Tensor
 from runner.language.dtypes import dtype_name
 from runner.plan.rows.columns import STATISTICS, Column, pieces
 from runner.record.rows.batch import Batch, Labels, LoopLabels, Packed
-from runner.record.rows.digest import digest_of
+from runner.record.rows.digest import digest_of, digests_of
 from runner.record.rows.storage import StoredColumn, column_json, from_column_json, to_stored
-from runner.record.rows.summary import Summary, summarize, summarize_slices
+from runner.record.rows.summary import Summary, summarize, summarize_slices, summarize_together
 
 T = TypeVar("T")
 
@@ -180,14 +180,27 @@ def _bytes(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iter
 
 def _statistics(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
     found = pieces(stored.column)
+    values = _by_row(packed)
     if any(piece.number is None for piece in found):
-        yield from _summaries(_per_tensor(packed.values, summarize))
+        together = summarize_together(packed.values) if isinstance(packed.values, Tensor) else None
+        if together is None:
+            yield from _summaries(_per_tensor(values, summarize))
+        else:
+            yield from (_elements(together[name], _validity(packed.present)) for name in STATISTICS)
     numbers = [piece.number for piece in found if piece.number is not None]
     if numbers:
         dimensions = len(stored.column.leading)
-        by_row = _per_tensor(packed.values, lambda value: summarize_slices(value, dimensions))
+        by_row = _per_tensor(values, lambda value: summarize_slices(value, dimensions))
         for number in numbers:
             yield from _summaries([None if slices is None else slices[number] for slices in by_row])
+
+
+def _by_row(packed: Packed) -> Sequence[Tensor | None]:
+    """The tensor of each row; None where there is none."""
+    if not isinstance(packed.values, Tensor):
+        return packed.values
+    present = packed.present or [True] * len(packed.values)
+    return [value if there else None for value, there in zip(packed.values.unbind(), present, strict=True)]
 
 
 def _summaries(summaries: Sequence[Summary | None]) -> Iterable[pyarrow.Array]:
@@ -198,7 +211,12 @@ def _summaries(summaries: Sequence[Summary | None]) -> Iterable[pyarrow.Array]:
 
 
 def _digests(kind: pyarrow.DataType, stored: StoredColumn, packed: Packed) -> Iterable[pyarrow.Array]:
-    yield _strings(_per_tensor(packed.values, digest_of))
+    if isinstance(packed.values, Tensor):
+        present = packed.present or [True] * len(packed.values)
+        texts = zip(digests_of(packed.values), present, strict=True)
+        yield _strings([text if there else None for text, there in texts])
+    else:
+        yield _strings(_per_tensor(packed.values, digest_of))
 
 
 def _per_tensor(values: Iterable[Tensor | None], compute: Callable[[Tensor], T]) -> list[T | None]:

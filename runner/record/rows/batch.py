@@ -19,6 +19,11 @@ T = TypeVar("T")
 STACKED = ("scalar", "tensor")
 """Layouts with one tensor `(rows, *shape)` for all rows; other layouts have a tensor for each row."""
 
+REDUCED = ("stats", "digest")
+"""Layouts with one tensor for all rows too, if it has at most `LARGEST_REDUCED` elements."""
+
+LARGEST_REDUCED = 1 << 10
+
 ROW_BYTES = 200
 """Approximate bytes of a row's number, step, path and iteration as Python objects."""
 
@@ -116,7 +121,7 @@ def _packed(rows: Sequence[Row], columns: Sequence[StoredColumn], blanks: Sequen
 def _of_block(stored: StoredColumn, block: Block, position: int, places: Sequence[int], blank: Tensor) -> Packed:
     """Pack a column of some rows of a block without splitting it."""
     value = block.columns[position]
-    if value is None or not block.stacked[position] or stored.layout not in STACKED:
+    if value is None or not block.stacked[position] or not _is_stacked(stored):
         return _pack(stored, [block.value(position, place) for place in places], blank)
     first, count = places[0], len(places)
     whole = places[-1] - first + 1 == count
@@ -198,12 +203,16 @@ def _chained(parts: Iterable[Iterable[T]]) -> list[T]:
 
 
 def _pack(stored: StoredColumn, values: Sequence[Tensor | None], blank: Tensor) -> Packed:
-    if stored.layout not in STACKED:
+    if not _is_stacked(stored):
         kept = {id(value): _checked(value.detach(), stored) for value in values if value is not None}
         return Packed([None if value is None else kept[id(value)] for value in values], None)
     stacked, present = stack(values, blank)
     _checked(stacked[0], stored)
     return Packed(stacked, present)
+
+
+def _is_stacked(stored: StoredColumn) -> bool:
+    return stored.layout in STACKED or (stored.layout in REDUCED and 0 < stored.elements <= LARGEST_REDUCED)
 
 
 def _checked(value: Tensor, stored: StoredColumn) -> Tensor:

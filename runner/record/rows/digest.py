@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +27,21 @@ def digest_of(tensor: Tensor) -> str:
 
     The bytes follow a line such as `float32 [64, 128]`.
     """
-    digest = hashlib.sha256(f"{dtype_name(tensor.dtype)} {list(tensor.shape)}\n".encode())
+    digest = _begun(tensor.dtype, tensor.shape)
     digest.update(bits(tensor.cpu()).numpy().tobytes())
     return digest.hexdigest()[: 2 * DIGEST_BYTES]
+
+
+def digests_of(tensors: Tensor) -> Iterator[str]:
+    """Yields `digest_of` of each of some stacked tensors `(rows, *s)`, which have elements."""
+    begun = _begun(tensors.dtype, tensors.shape[1:])
+    content = memoryview(bits(tensors.cpu()).numpy().tobytes())
+    size = len(content) // len(tensors)
+    for start in range(0, len(content), size):
+        digest = begun.copy()
+        digest.update(content[start : start + size])
+        yield digest.hexdigest()[: 2 * DIGEST_BYTES]
+
+
+def _begun(dtype: torch.dtype, shape: Sequence[int]) -> hashlib._Hash:
+    return hashlib.sha256(f"{dtype_name(dtype)} {list(shape)}\n".encode())

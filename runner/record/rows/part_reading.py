@@ -1,13 +1,16 @@
-"""Opens the part files of a recorded run: regular files in `rows/` whose columns match the manifest."""
+"""Reads the part files of a recorded run: regular files in `rows/` whose columns match the manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from torch import Tensor
+
+from runner.engine.rows import Columns, Read, Row
 from runner.errors import UsageError
 from runner.plan.rows.columns import Column
 from runner.record.directory import ROWS_FOLDER
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 T = TypeVar("T")
+
+LABELS = ("row", "step", "path", "iteration")
+"""The columns of a part that say which row it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +138,49 @@ def _naming_damaged_part(path: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
         raise damaged(path, reason.rstrip(".")[:200]) from error
+
+
+# --- rows by column
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Some consecutive rows, of which no `Row` is made before it is asked for."""
+
+    labels: pyarrow.Table  # of these rows
+    read: Read
+    layout: Columns
+    first: int  # place of the first row in `read`
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows one by one."""
+        fixed = [self.labels.column(name).to_pylist() for name in LABELS]
+        for place, (number, step, path, iteration) in enumerate(zip(*fixed, strict=True), self.first):
+            yield Row(number, step, path, iteration, self.layout, None, place=place, read=self.read)
+
+    def between(self, start: int, stop: int) -> Span:
+        """The rows from `start` to before `stop`, both from 0."""
+        return replace(self, labels=self.labels.slice(start, stop - start), first=self.first + start)
+
+    def row(self, index: int) -> Row:
+        return next(iter(self.between(index, index + 1)))
+
+    def column(self, name: str) -> tuple[Tensor | list[Tensor | None], Tensor | None]:
+        """A column and which of its rows have a value, both as in `Read`."""
+        return self.read.between(self.layout.position(name), self.first, self.first + len(self))
+
+    def numbers(self) -> list[int]:
+        found: list[int] = self.labels.column("row").to_pylist()
+        return found
+
+    def steps_as(self, other: Span) -> int:
+        """The number of rows at the beginning whose step and path are those of `other`, which has as many rows."""
+        names = LABELS[1:3]
+        left, right = ([span.labels.column(name) for name in names] for span in (self, other))
+        if all(one.equals(two) for one, two in zip(left, right, strict=True)):
+            return len(self)
+        texts = [list(zip(*(each.to_pylist() for each in side), strict=True)) for side in (left, right)]
+        return next(place for place, (one, two) in enumerate(zip(*texts, strict=True)) if one != two)

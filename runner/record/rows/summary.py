@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
+
+TOGETHER = 1 << 15
+"""The most elements that are reduced at once: too few for torch to start threads, which round otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def summarize(tensor: Tensor) -> Summary:
             shape=tuple(tensor.shape),
             dtype=tensor.dtype,
             mean=float(values.mean()),
-            std=float(values.std(correction=0)),
+            std=_deviation(values),
             min=low,
             max=high,
             norm=float(torch.linalg.vector_norm(values)),
@@ -84,6 +88,51 @@ def summarize_slices(tensor: Tensor, dimensions: int) -> list[Summary]:
             Summary(shape, tensor.dtype, mean, std, least, most, norm, int(zeros), nan=0, inf=0)
             for mean, std, least, most, norm, zeros in found.tolist()
         ]
+
+
+def summarize_together(tensors: Tensor) -> dict[str, Tensor] | None:
+    """The statistics of small stacked tensors `(rows, *s)` on the CPU, `(rows,)` each, with the bits of `summarize`.
+
+    Returns:
+        None if one of the tensors is not finite.
+    """
+    with torch.no_grad():
+        flat = tensors.detach().reshape(len(tensors), -1)
+        parts = list(map(_together, torch.split(flat, max(1, TOGETHER // flat.shape[1]))))
+    whole = [part for part in parts if part is not None]
+    return {name: torch.cat([part[name] for part in whole]) for name in whole[0]} if len(whole) == len(parts) else None
+
+
+def _together(tensors: Tensor) -> dict[str, Tensor] | None:
+    values = _real(tensors)
+    low, high = torch.aminmax(values, dim=1)
+    if not bool((low.isfinite() & high.isfinite()).all()):
+        return None
+    return {
+        "mean": values.mean(1),
+        "std": _deviations(values),
+        "min": low,
+        "max": high,
+        "norm": torch.linalg.vector_norm(values, dim=1),
+        "zeros": (values == 0).sum(1),
+        "nonfinite": torch.zeros(len(values), dtype=torch.int64),
+    }
+
+
+def _deviation(values: Tensor) -> float:
+    """The standard deviation of float64 `(n,)`, with the same bits whether tensors are summarized together or alone."""
+    together = values.numel() <= TOGETHER // 8 and values.device.type == "cpu"
+    return float(_deviations(values[None])) if together else float(values.std(correction=0))
+
+
+def _deviations(values: Tensor) -> Tensor:
+    """The standard deviation of each row of float64 `(tensors, n)`.
+
+    As `Tensor.std` of one row does, it adds squares one after another, and rounds the square root once.
+    """
+    difference = values - values.mean(1, keepdim=True)
+    squares = (difference * difference).cumsum(1)[:, -1]
+    return torch.from_numpy(numpy.sqrt((squares / values.shape[1]).numpy()))
 
 
 def _range(values: Tensor) -> tuple[float, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy
 import pyarrow
 import torch
 from torch import Tensor
 
+from runner.engine.rows import Read
 from runner.plan.rows.columns import Column
 from runner.record.rows.arrow import SHAPE_SUFFIX
 from runner.record.rows.storage import StoredColumn, from_stored, stored_column
@@ -21,6 +22,21 @@ def tensors_of(table: pyarrow.Table, column: Column) -> list[Tensor | None]:
         return _listed(table, stored)
     values, present = stacked_of(table, column)
     return [value if there else None for value, there in zip(values.unbind(), present.tolist(), strict=True)]
+
+
+def read_of(table: pyarrow.Table, columns: Sequence[Column]) -> Read:
+    """The values of rows, by column, in their true dtypes and shapes."""
+    values: list[Tensor | list[Tensor | None]] = []
+    present: list[Tensor | None] = []
+    for column in columns:
+        if stored_column(column).layout == "list":
+            values.append(tensors_of(table, column))
+            present.append(None)
+        else:
+            stacked, there = stacked_of(table, column)
+            values.append(stacked)
+            present.append(None if bool(there.all()) else there)
+    return Read(values, present)
 
 
 def stacked_of(table: pyarrow.Table, column: Column) -> tuple[Tensor, Tensor]:

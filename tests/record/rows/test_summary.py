@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from runner.record.rows.summary import summarize
+from runner.record.rows.digest import digest_of, digests_of
+from runner.record.rows.summary import summarize, summarize_together
 from tests.tables import over
 
 
@@ -46,3 +47,28 @@ def test_every_dtype_has_statistics(dtype: torch.dtype) -> None:
 
 def test_a_complex_tensor_is_told_by_its_magnitudes() -> None:
     assert summarize(torch.tensor([3 + 4j, 0j])).max == 5.0
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.int32, torch.bool]
+)
+@pytest.mark.parametrize("shape", [(1,), (3,), (4, 5), (64, 64)])
+def test_tensors_summarized_together_have_the_bits_of_each_alone(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [(torch.randn(shape, generator=generator, dtype=torch.float64) * 9).to(dtype) for _ in range(20)]
+    found = summarize_together(torch.stack(tensors))
+    assert found is not None
+    alone = [summarize(tensor) for tensor in tensors]
+    for name, values in found.items():
+        assert values.tolist() == [getattr(each, name) for each in alone], name
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_tensors_that_are_not_finite_are_summarized_alone(odd: float) -> None:
+    assert summarize_together(torch.tensor([[1.0, 1.0], [1.0, odd]])) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64, torch.int32, torch.bool])
+def test_digests_together_are_those_of_each_alone(dtype: torch.dtype) -> None:
+    tensors = torch.arange(24).reshape(4, 2, 3).to(dtype)
+    assert list(digests_of(tensors)) == [digest_of(tensor) for tensor in tensors]

@@ -256,12 +256,12 @@ def test_a_run_that_goes_on_ends_in_the_same_log(tmp_path: Path, kept: Kept) -> 
     assert resume(folder).to_arrow().equals(whole.to_arrow())
 
 
-def test_rows_that_share_a_tensor_have_it_summed_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_share_a_large_tensor_have_it_summed_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Tensor] = []
     summarize = arrow.summarize
     monkeypatch.setattr(arrow, "summarize", lambda tensor: calls.append(tensor) or summarize(tensor))
-    w, v = torch.ones(3), torch.zeros(3)
-    table = logged(Column("w", "weight", torch.float32, (3,), "stats"), [w, w, v, None, w])
+    w, v = torch.ones(2000), torch.zeros(2000)
+    table = logged(Column("w", "weight", torch.float32, (2000,), "stats"), [w, w, v, None, w])
     assert table.column("w.mean").to_pylist() == [1.0, 1.0, 0.0, None, 1.0]
     assert len(calls) == 2
 

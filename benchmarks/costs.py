@@ -1,0 +1,346 @@
+"""growth: how the cost of rows, columns, names and snapshots grows, compared with pandas, a tenth of it or a loop."""
+
+from __future__ import annotations
+
+import functools
+import gc
+from collections import deque
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import runner
+from benchmarks.growth import NAME, _config
+from benchmarks.measure import Workload, scratch
+from runner.compare.numbers import numerals
+from runner.compare.runs.difference import compare_runs
+from runner.record import Run
+
+ROWS, MANY_ROWS, DIFFERING = 100_000, 1_000_000, 32_000
+STEPS, LISTED = 1_000, 1_000
+SMALL = ((10, 10_000), (100, 2_000), (1_000, 300), (2_000, 200))
+NAMES = 2_000
+LINES = 2_000
+OPERATIONS = 28_500
+
+FIVE = """
+parameters: {{a: {{init: 1.0}}, b: {{init: 2.0}}}}
+expression: |
+  c = a * b
+  loss = (c - a - b) * 1e-3
+optimizer: {{sgd: {{lr: {rate}}}}}
+steps: {{repeat: {{times: {rows}, steps: [train]}}}}
+log: {{include: [loss, a, b, a.grad, b.grad]}}
+"""
+
+
+@functools.cache
+def recorded(rows: int, rate: float = 1e-3) -> Run:
+    """A run of five columns of one number."""
+    text = FIVE.format(rows=rows, rate=rate).replace("steps: {repeat", "steps:\n  - {repeat")
+    return runner.run(_config(f"rows-{rows}-{rate}", text), runs_dir=scratch())
+
+
+def rows_read(rows: int) -> object:
+    return deque(recorded(rows).rows(), maxlen=1)
+
+
+def columns_read(rows: int) -> list[Tensor]:
+    """The same columns as one tensor each."""
+    run = recorded(rows)
+    return [run.tensor(column.name) for column in run.columns]
+
+
+def frame(rows: int) -> object:
+    return recorded(rows).to_pandas()
+
+
+def frame_by_pandas(rows: int) -> object:
+    import pandas
+
+    return pandas.concat([pandas.read_parquet(part.path) for part in recorded(rows).parts])
+
+
+def compared(rows: int, rate: float) -> object:
+    return compare_runs(recorded(rows), recorded(rows, rate))
+
+
+# --- many names
+
+
+def _parameters(count: int, shape: str) -> str:
+    return "parameters:\n" + "".join(f"  p{number}: {{shape: {shape}, init: 1.0}}\n" for number in range(count))
+
+
+def _names(count: int) -> str:
+    return ", ".join(f"p{number}" for number in range(count))
+
+
+def _small(count: int, steps: int, shape: str = "[4]", more: str = "") -> str:
+    joined = "cat" if shape != "[]" else "stack"
+    return f"""
+{_parameters(count, shape)}
+expression: |
+  loss = {joined}([{_names(count)}]).sum()
+optimizer: {{sgd: {{lr: 0.01}}}}
+steps:
+  - repeat: {{times: {steps}, steps: [train]}}
+{more}
+"""
+
+
+def small_logged(count: int, steps: int, tensors: str = "full", shape: str = "[4]") -> Run:
+    """Trains many small parameters, with every weight and gradient logged."""
+    text = _small(count, steps, shape, f"log: {{tensors: {tensors}}}")
+    return runner.run(_config(f"small-{count}-{steps}-{tensors}", text), runs_dir=scratch())
+
+
+def small_by_hand(count: int, steps: int, shape: tuple[int, ...] = (4,)) -> list[Tensor]:
+    parameters = [torch.ones(shape, requires_grad=True) for _ in range(count)]
+    optimizer = torch.optim.SGD(parameters, lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (torch.cat if shape else torch.stack)(parameters).sum().backward()
+        optimizer.step()
+    return parameters
+
+
+def planned(text: str) -> object:
+    return runner.compile(runner.load(_config("planned", text)))
+
+
+def constants(count: int) -> str:
+    chained = "".join(f"  c{number}: c{number - 1} + 1\n" for number in range(1, count))
+    return f"""
+constants:
+  c0: 1.0
+{chained}
+parameters: {{a: {{init: 1.0}}}}
+expression: loss = a * c{count - 1}
+optimizer: {{sgd: {{lr: 0.01}}}}
+steps: [train]
+"""
+
+
+def assigned(count: int) -> str:
+    text = ", ".join(f"p{number}: p{number} + 1" for number in range(count))
+    return _small(count, 1, "[]", f"  - assign: {{{text}}}")
+
+
+def globs(count: int) -> str:
+    return _small(count, 1, "[]", "log: {include: [loss, " + ", ".join(f"'p{n}*'" for n in range(count)) + "]}")
+
+
+def operations(count: int) -> str:
+    return f"""
+parameters: {{a: {{init: 1.0}}}}
+expression: |
+  x = a
+  for i in range({count // 2}): x = x * 1.0001
+  loss = x.sum()
+optimizer: {{sgd: {{lr: 0.01}}}}
+steps: [train]
+log: {{include: [loss]}}
+"""
+
+
+@functools.cache
+def listed(steps: int, columns: int) -> runner.Plan:
+    """A plan of steps that are listed one by one, each of which writes one of many parameters."""
+    more = "".join(f"  - assign: {{p{number % columns}: p{number % columns} + 1}}\n" for number in range(steps))
+    return runner.compile(runner.load(_config(f"listed-{steps}", _small(columns, 1, "[]", more))))
+
+
+def listed_run(steps: int, columns: int) -> object:
+    return deque(runner.execute(listed(steps, columns), shared=True), maxlen=1)
+
+
+# --- garbage collection
+
+
+@functools.cache
+def live_objects() -> list[list[int]]:
+    return [[number] for number in range(2_000_000)]
+
+
+def executed(collected: bool) -> object:
+    live_objects()
+    if not collected:
+        gc.disable()
+    try:
+        return deque(runner.execute(recorded_plan()), maxlen=1)
+    finally:
+        gc.enable()
+
+
+@functools.cache
+def recorded_plan() -> runner.Plan:
+    return runner.compile(runner.load(_config("collected", _small(10, 2_000))))
+
+
+# --- snapshots
+
+
+@functools.cache
+def values(count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(4, generator=generator) for _ in range(count)]
+
+
+@functools.cache
+def texts(count: int) -> list[str]:
+    return list(map(numerals.to_text, values(count)))
+
+
+def lines_taken(count: int) -> object:
+    return list(map(numerals.to_text, values(count)))
+
+
+def lines_read(count: int) -> object:
+    return [numerals.from_text(text, torch.float32, (4,)) for text in texts(count)]
+
+
+def workloads() -> list[Workload]:
+    part = functools.partial
+
+    def grows(what: str, text: Callable[[int], str], count: int) -> Workload:
+        ten = part(planned, text(count // 10))
+        return Workload(
+            NAME, what, "ten of a tenth", part(planned, text(count)), part(_times, ten, 10), reach=1.26, tenth=ten
+        )
+
+    small = [
+        Workload(
+            NAME,
+            f"{count:,} small parameters, {steps:,} steps, every weight and gradient logged",
+            "the loop by hand",
+            part(small_logged, count, steps),
+            part(small_by_hand, count, steps),
+            reach=1.0 if count <= 100 else 1.1,
+            steps=steps,
+        )
+        for count, steps in SMALL
+    ]
+    return [
+        Workload(
+            NAME,
+            f"`rows()` of {ROWS:,} rows",
+            "the columns as tensors",
+            part(rows_read, ROWS),
+            part(columns_read, ROWS),
+            reach=0.3,
+            measure="difference",
+            tenth=part(rows_read, ROWS // 10),
+        ),
+        Workload(
+            NAME,
+            f"`to_pandas` of {MANY_ROWS:,} rows",
+            "pandas.read_parquet",
+            part(frame, MANY_ROWS),
+            part(frame_by_pandas, MANY_ROWS),
+            reach=1.2,
+            tenth=part(frame, MANY_ROWS // 10),
+        ),
+        Workload(
+            NAME,
+            f"`diff` of equal runs of {MANY_ROWS:,} rows",
+            "reading both by pandas",
+            part(compared, MANY_ROWS, 1e-3),
+            part(_times, part(frame_by_pandas, MANY_ROWS), 2),
+            reach=3.0,
+            measure="difference",
+            tenth=part(compared, MANY_ROWS // 10, 1e-3),
+        ),
+        Workload(
+            NAME,
+            f"`diff` of runs of {DIFFERING:,} rows that all differ",
+            "reading both by pandas",
+            part(compared, DIFFERING, 1.1e-3),
+            part(_times, part(frame_by_pandas, DIFFERING), 2),
+            reach=1.0,
+            measure="difference",
+            tenth=part(compared, DIFFERING // 10, 1.1e-3),
+        ),
+        *small,
+        *(
+            Workload(
+                NAME,
+                f"100 small parameters, 2,000 steps, `tensors: {kept}`",
+                "the same with `full`",
+                part(small_logged, 100, 2_000, kept),
+                part(small_logged, 100, 2_000),
+                reach=2.0,
+            )
+            for kept in ("stats", "digest")
+        ),
+        Workload(
+            NAME,
+            "4,001 columns of one number, 100 steps, everything logged",
+            "the loop by hand",
+            part(small_logged, 2_000, 100, "full", "[]"),
+            part(small_by_hand, 2_000, 100, ()),
+            reach=None,
+            steps=100 * 4_001,
+        ),
+        Workload(
+            NAME,
+            f"{STEPS:,} listed steps of {LISTED:,} parameters",
+            "a tenth of the steps, ten times",
+            part(listed_run, STEPS, LISTED),
+            part(_times, part(listed_run, STEPS // 10, LISTED), 10),
+            reach=1.26,
+            tenth=part(listed_run, STEPS // 10, LISTED),
+        ),
+        Workload(
+            NAME,
+            "`runner.execute` beside 2,000,000 Python lists",
+            "without garbage collection",
+            part(executed, collected=True),
+            part(executed, collected=False),
+            reach=1.1,
+        ),
+        Workload(
+            NAME,
+            f"{LINES:,} lines of a snapshot of 4 numbers: written",
+            "the same read",
+            part(lines_taken, LINES),
+            part(lines_read, LINES),
+            reach=0.04,
+            measure="each",
+            steps=LINES,
+        ),
+        Workload(
+            NAME,
+            f"{LINES:,} lines of a snapshot of 4 numbers: read",
+            "the same written",
+            part(lines_read, LINES),
+            part(lines_taken, LINES),
+            reach=0.04,
+            measure="each",
+            steps=LINES,
+        ),
+        grows(f"{NAMES:,} chained constants: planned", constants, NAMES),
+        grows(f"an `assign` of {NAMES:,} names: planned", assigned, NAMES),
+        grows(f"{NAMES:,} globs and {NAMES:,} names: planned", globs, NAMES),
+        grows(f"an expression of {OPERATIONS:,} operations: planned", operations, OPERATIONS),
+        Workload(
+            NAME,
+            "planning `configs/linear.yaml`",
+            "10 of them",
+            part(_times, _linear, 10),
+            part(_times, _linear, 10),
+            reach=2.0,
+            measure="each",
+            steps=10,
+        ),
+    ]
+
+
+def _linear() -> object:
+    return runner.compile(runner.load("configs/linear.yaml"))
+
+
+def _times(work: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        work()
