@@ -11,7 +11,7 @@ import pytest
 
 from tests.compare.snapshotting import LINEAR, edit, taken
 
-PLUGIN = ("-p", "no:steprun", "-p", "runner.pytest_plugin")
+PLUGIN = ("-p", "no:steprun", "-p", "runner.cli.pytest_plugin")
 """The plugin by its module, whether it is installed as an entry point or not."""
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +101,7 @@ def test_without_the_option_nothing_of_steprun_is_imported(tmp_path: Path) -> No
         "def test_modules():\n"
         "    names = sorted(name for name in sys.modules if name.partition('.')[0] in "
         "('runner', 'torch', 'yaml', 'numpy', 'pydantic', 'pyarrow'))\n"
-        "    assert names == ['runner', 'runner.pytest_plugin']\n"
+        "    assert names == ['runner', 'runner.cli', 'runner.cli.pytest_plugin']\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *PLUGIN, "-p", "no:cacheprovider", str(tmp_path)],
@@ -112,4 +112,4 @@ def test_without_the_option_nothing_of_steprun_is_imported(tmp_path: Path) -> No
 
 def test_the_plugin_is_an_entry_point() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["entry-points"]["pytest11"] == {"steprun": "runner.pytest_plugin"}
+    assert project["entry-points"]["pytest11"] == {"steprun": "runner.cli.pytest_plugin"}

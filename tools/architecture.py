@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 PICTURE = ROOT / "docs" / "architecture.svg"
 BEGIN, END = "<!-- packages -->", "<!-- end of packages -->"
 
-ENTRIES = {"__init__", "__main__", "pytest_plugin"}
+ENTRIES = {"__init__", "__main__"}
 """Modules of the top folder that only use the packages."""
 
 GROUND = "runner/*.py"
