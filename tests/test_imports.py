@@ -42,6 +42,9 @@ HEAVY = ("torch", "pyarrow", "numpy", "pandas")
 MOST_ENTRIES = 14
 """How many modules and sub-packages a folder may have, so that a person holds them in mind."""
 
+MANY = {"runner": 15}
+"""Folders that may have more: eleven packages, and four modules that several of them use."""
+
 STARTS = ("__init__", "__main__", "pytest_plugin")
 """Modules that Python or pytest imports by name, and that no other module imports."""
 
@@ -153,7 +156,7 @@ def test_no_rooms_of_a_folder_import_one_another_in_a_circle() -> None:
 
 def test_a_folder_has_few_entries() -> None:
     counts = {str(folder.relative_to(ROOT.parent)): len(rooms(folder)) for folder in PACKAGES_OF_RUNNER}
-    assert {folder: count for folder, count in counts.items() if count > MOST_ENTRIES} == {}
+    assert {folder: count for folder, count in counts.items() if count > MANY.get(folder, MOST_ENTRIES)} == {}
 
 
 def test_every_folder_with_modules_is_a_package() -> None:
