@@ -68,7 +68,8 @@ def _failures(subject: Subject) -> Markup:
     more = f", the {MOST_FAILURES} most frequent failures" if len(found) > MOST_FAILURES else ""
     summary = tag("summary", text(f"{counted(count, 'point')} failed{more}"))
     listed = table(("failure", "points", "which"), rows, "What the points that failed say")
-    return tag("details", summary, listed, class_="alert", open="")
+    unfolded = None if subject.statuses.get("finished") else ""
+    return tag("details", summary, listed, class_="alert", open=unfolded)
 
 
 def _numbers(points: list[int]) -> str:

@@ -112,8 +112,19 @@ def _linspace(text: str, arguments: list[Scalar]) -> list[Any]:
     return [*(start + (end - start) * (place / (count - 1)) for place in range(count - 1)), end]
 
 
+_LEAST_MEANT = 0.1
+"""A positive exponent below this is a value that was meant as itself."""
+
+
 def _logspace(text: str, arguments: list[Scalar]) -> list[Any]:
     exponents = _linspace(text, arguments)
+    least, largest = min(exponents), max(exponents)
+    if 0 < least < _LEAST_MEANT and largest < 1:
+        start, end, count = _ends(text, arguments)
+        raise AxisFault(
+            f"`{text}` takes exponents of 10, so its values go from {10.0**least:.6g} to {10.0**largest:.6g}",
+            f"write `logspace({math.log10(start):.6g}, {math.log10(end):.6g}, {count})`, or a list",
+        )
     if max(exponents) > LARGEST_EXPONENT or min(exponents) < -LARGEST_EXPONENT:
         hint = "write exponents such as `logspace(-5, -1, 5)`"
         raise AxisFault(f"`{text}` goes beyond 10^{LARGEST_EXPONENT} or 10^-{LARGEST_EXPONENT}", hint)

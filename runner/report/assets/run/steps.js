@@ -15,7 +15,7 @@ function programView({ program, lines }, page) {
   }
   page.follows(update);
   update();
-  return make("ul", { class: "program", "aria-label": "Program" }, items);
+  return make("ol", { class: "program", "aria-label": "Program" }, items);
 }
 
 function tensorTable({ tensors }, page) {
@@ -31,7 +31,7 @@ function tensorTable({ tensors }, page) {
       const changed = tensor.changed[at] === 1;
       value.textContent = tensor.values[at] ?? "none";
       change.textContent = tensor.by[at] ?? (changed ? "changed" : "");
-      const moved = changed || tensor.by[at] !== null;
+      const moved = changed || ![null, "same"].includes(tensor.by[at]);
       row.className = moved ? "changed" : tensor.values[at] === null ? "missing" : "";
       if (tensor.name === page.name) row.classList.add("marked");
     });
