@@ -23,12 +23,8 @@ settings.register_profile("steprun", deadline=None, suppress_health_check=[Healt
 settings.load_profile("steprun")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--whole", action="store_true", help="Tables and properties try all they have, in fast tests too.")
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    choose_effort(config.option.markexpr, config.option.whole)
+    choose_effort(config.option.markexpr)
     gc.set_threshold(50_000, 20, 20)  # a tenth of the time otherwise: torch alone is a million objects
 
 

@@ -13,14 +13,9 @@ _FAST = "STEPRUN_FAST_TESTS"
 """Set in the processes of a session that runs the fast subset, before test modules are imported."""
 
 
-def choose_effort(selected: str, whole: bool) -> None:
-    """Note which tests a session runs.
-
-    Args:
-        selected: the expression of `-m`.
-        whole: whether tests try all that they have in the fast subset too.
-    """
-    os.environ[_FAST] = "1" if selected == "not slow" and not whole else ""
+def choose_effort(selected: str) -> None:
+    """Note which tests a session runs; `selected` is the expression of `-m`."""
+    os.environ[_FAST] = "1" if selected == "not slow" else ""
 
 
 def tried(count: int, fast: int | None = None) -> int:

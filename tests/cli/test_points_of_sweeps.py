@@ -100,7 +100,6 @@ def test_values_of_a_point_are_those_of_its_weights(folder: Path) -> None:
         ("apply", "SWEEP#9", "{} has no point 9", "its points are 0 to 3"),
         ("check", "SWEEP#9", "{} has no point 9", "its points are 0 to 3"),
         ("plot", "SWEEP", "sweeps/swept/latest is a sweep, not a run", "write `sweeps/swept/latest#0` for its point 0"),
-        ("report", "{}", "{} is a sweep, not a run", "write `{}#0` for its point 0"),
         ("results", "SWEEP --by los", "the table has no column `los`", "did you mean `loss`?"),
         ("show", "SWEEP#x", "there is no file sweeps/swept/latest#x", None),
         ("show", "swept.yaml#1", "there is no file swept.yaml#1", "did you mean `swept.yaml`?"),

@@ -106,6 +106,10 @@ def column_json(column: Column) -> dict[str, Any]:
     return fields
 
 
+MOST_BYTES = (1 << 31) - 1
+"""The most bytes of a value of Arrow's fixed-size binary type."""
+
+
 def from_column_json(fields: Mapping[str, Any]) -> Column:
     """The inverse of `column_json`.
 
@@ -119,7 +123,7 @@ def from_column_json(fields: Mapping[str, Any]) -> Column:
             of = fields.get("of")
             if of is not None and not isinstance(of, Mapping):
                 raise ValueError("the description of a column is not valid")
-            return Column(
+            column = Column(
                 name,
                 role,
                 dtype_named(dtype),
@@ -127,11 +131,14 @@ def from_column_json(fields: Mapping[str, Any]) -> Column:
                 fields.get("kept", "full"),
                 None if of is None else from_column_json({**of, "of": None}),
             )
+            if any(part.bytes > MOST_BYTES for part in stored_column(column).parts):
+                raise ValueError("a column has more bytes in a row than Parquet can hold")
+            return column
     raise ValueError("the description of a column is not valid")
 
 
 def _are_lengths(shape: Sequence[Any]) -> bool:
-    return all(type(length) is int and length >= 0 for length in shape) and math.prod(shape) < 1 << 48
+    return all(type(length) is int and 0 <= length < 1 << 48 for length in shape) and math.prod(shape) < 1 << 48
 
 
 def dtype_named(name: str) -> torch.dtype:

@@ -11,26 +11,13 @@ from tests.engine.running import numbers
 
 pytest.importorskip("jax")
 
-SLOW = (
-    "batch-norm",
-    "convolution",
-    "digits",
-    "fine-tune-from-run",
-    "fine-tuning",
-    "gan",
-    "micro-batches",
-    "tabular",
-    "transformer",
-    "variational-autoencoder",
-)
 OVERRIDES = compiled.OVERRIDES | {
     "variational-autoencoder": ("dtype=float64", "constants.images.dtype=float64", "steps=20"),
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in compiled.COMPILES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", compiled.COMPILES)
 def test_the_rows_agree_with_the_eager_engine(name: str) -> None:
     overrides = (*OVERRIDES.get(name, ("dtype=float64",)), "log={every: 1, include: ['*']}")
     plans = [compiled.planned(name, *overrides, f"engine={engine}") for engine in ("eager", "xla")]

@@ -27,7 +27,6 @@ from runner.engine.xla import library  # noqa: E402
 
 XLA = HEAD.replace("compile", "xla")
 NETWORK = MODEL.replace("compile", "xla")
-SLOW = ("accumulated and clipped", "mixed precision", "beside others")
 CONSTANT = "constants: {x: {shape: [8, 4], init: normal}}\n"
 SMALL = XLA + CONSTANT + "expression: loss = (tanh(x @ w1 + b) @ w2).square().mean()\n"
 """Without data: it is compiled once."""
@@ -57,10 +56,8 @@ def agree(text: str, rtol: float = 1e-5, atol: float = 1e-5) -> None:
                 torch.testing.assert_close(given[name], value, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize(
-    "program",
-    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PROGRAMS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_the_rows_are_those_of_the_eager_engine(program: str) -> None:
     agree(NETWORK + PROGRAMS[program])
 
@@ -77,6 +74,7 @@ RANDOM = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", RANDOM)
 def test_random_numbers_are_those_of_the_eager_engine(expression: str) -> None:
     agree(XLA + CONSTANT + f"expression: loss = {RANDOM[expression]}\noptimizer: {{sgd: {{lr: 0.01}}}}\nsteps: 6\n")

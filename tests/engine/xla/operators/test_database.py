@@ -47,6 +47,7 @@ def rows() -> list[tuple[str, str, Any]]:
     return thinned(every, lambda row: row[0], every=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topic", TOPICS)
 def test_values_and_gradients_agree_with_torch(topic: str) -> None:
     samples: dict[str, Traced] = {}
