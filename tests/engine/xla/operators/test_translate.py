@@ -164,6 +164,7 @@ NEVER_LEFT = {
     **dict.fromkeys((f"aten.sym_{name}" for name in ("numel.default", "size.int", "stride.int")), "a size is known"),
     "aten.sym_storage_offset.default": "a size is known",
     "aten.atan2.out": "functionalize turns it into `atan2`",
+    "aten.resize_.default": "it works in place; only some processes list it",
     "aten.upsample_bilinear2d.vec": "it dispatches to the operator with sizes",
     "aten.upsample_nearest2d.vec": "it dispatches to the operator with sizes",
 }
