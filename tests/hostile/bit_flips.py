@@ -41,6 +41,7 @@ from runner.errors import SteprunError
 from runner.record.directory import create_run_directory
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
+from tests.forking import fork
 from tests.hostile.children import Finding, tried
 
 SECONDS = 5
@@ -143,7 +144,7 @@ def _stopped(folder: Path, how: str) -> Path:
         if how == "killed" and len(seen) == 6:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             run_recorded(plan, directory, see=see, stop=lambda: how == "interrupted" and len(seen) == 6)

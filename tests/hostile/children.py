@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tests.forking import fork
+
 ROUND = 2000  # cases that one child tries
 _PAGE = struct.Struct("qq")  # the case under way, and the length of the finding
 
@@ -47,7 +49,7 @@ def tried(
     while case < last:
         end = min(case + ROUND, last)
         _PAGE.pack_into(page, 0, case, 0)  # before the child, which may have done more when this goes on
-        child = os.fork()
+        child = fork()
         if child == 0:
             _child(attempt, case, end, page, room)
         try:

@@ -34,6 +34,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.forking import fork
+
 RUN = """\
 name: killed
 parameters: {w: {shape: [8, 8], init: {normal: {std: 0.5}}}, average: {init: {expression: w}, requires_grad: false}}
@@ -101,7 +103,7 @@ def command(words: Sequence[str], folder: Path, kill_at: int | None = None, coun
         kill_at: the file operation before which it kills itself.
         count: a descriptor to which it writes a byte for each file operation.
     """
-    child = os.fork()
+    child = fork()
     if child == 0:
         _become(words, folder, kill_at, count)
     process = os.pidfd_open(child)
@@ -152,7 +154,7 @@ def _writes(flags: Any) -> bool:
 
 def done(words: Sequence[str], folder: Path) -> tuple[int, str]:
     """The exit code of a command that is not killed, and what it prints."""
-    child = os.fork()
+    child = fork()
     if child == 0:
         _become(words, folder, None, None)
     process = os.pidfd_open(child)

@@ -28,6 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.forking import fork
+
 EXECUTORS = ("lanes", "inline", "processes", "ray")
 PATIENCE = 300.0  # seconds that a child may take
 KILLS = 5
@@ -138,7 +140,7 @@ class Child:
 
     def __init__(self, compute: Callable[[], Any], log: Path) -> None:
         self._reading, writing = os.pipe()
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             os.close(self._reading)
             _become(compute, writing, log)

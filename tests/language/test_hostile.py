@@ -13,6 +13,7 @@ import pytest
 
 import runner
 from runner.errors import SteprunError
+from tests.forking import fork
 
 SECONDS = 20  # of processor time, after which a process is ended: far more than any refusal takes
 MEBIBYTES = 300
@@ -106,7 +107,7 @@ def _config(expression: str, functions: dict[str, str]) -> str:
 def _planned(text: str) -> dict[str, Any]:
     """What planning ends in, tried in a process of its own: the error's text, and the memory it took."""
     reading, writing = os.pipe()
-    process = os.fork()
+    process = fork()
     if process == 0:
         os.close(reading)
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))

@@ -23,6 +23,7 @@ from runner.record.reading import open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
 from tests.engine.running import same
+from tests.forking import fork
 from tests.promises.engines import CONFIG, ENGINES, ROWS, points, rows, written
 from tests.promises.test_promise_3_same_file_same_numbers import digest
 
@@ -98,7 +99,7 @@ def test_6_a_run_that_is_killed_resumes_to_the_bits_of_another(engine: str, tmp_
         if row.number == 21:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             run_recorded(plan, directory, see=see, checkpoint_every=7)

@@ -16,6 +16,7 @@ from runner.record.manifest import RunDescription
 from runner.record.recorder import recording
 from runner.record.rows import parts
 from runner.record.rows.writer import RowWriter
+from tests.forking import fork
 from tests.record.building import LINEAR, linear_rows
 
 DESCRIPTION = RunDescription(["steprun"], "linear", 0, "cpu", "float32", "eager")
@@ -36,7 +37,7 @@ def kill(directory: Path, lines: int) -> int:
     """Kill a recorder once it has told so many times; what it told last."""
     (directory / "rows").mkdir(parents=True)
     reader, pipe = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         os.close(reader)
         record(directory, pipe)

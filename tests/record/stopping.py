@@ -14,6 +14,7 @@ from runner.engine.rows import Row
 from runner.record.directory import create_run_directory
 from runner.record.reading import Run
 from runner.record.running import run_recorded
+from tests.forking import fork
 
 CONFIG = """\
 parameters:
@@ -62,7 +63,7 @@ def stopped(tmp_path: Path, optimizer: str, rows: int, how: int | None, every: i
         with pytest.raises(KeyboardInterrupt):
             run_recorded(plan, directory, see=see, checkpoint_every=every, stop=lambda: len(seen) >= rows)
         return directory
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             run_recorded(plan, directory, see=see, checkpoint_every=every)

@@ -17,6 +17,7 @@ from runner.record.directory import create_run_directory
 from runner.record.reading import Run, open_run
 from runner.record.resuming import resume
 from runner.record.running import run_recorded
+from tests.forking import fork
 from tests.record.stopping import check_same
 
 CONFIG = """
@@ -98,7 +99,7 @@ def test_a_run_that_is_killed_at_any_row_resumes_to_the_same_bits(whole: Run, tm
 
 def _killed(run: Callable[[Callable[[Row], None]], None], row: int) -> None:
     """Run in a child process, and kill it once it has recorded a row."""
-    child = os.fork()
+    child = fork()
     if child == 0:
 
         def see(found: Row) -> None:

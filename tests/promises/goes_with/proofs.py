@@ -35,6 +35,7 @@ from tests.cli.commands import steprun
 from tests.engine.compiled.plain import without_compiler
 from tests.engine.cudagraph.tape import Tape
 from tests.engine.running import numbers, same
+from tests.forking import fork
 from tests.promises.goes_with.by_hand import INPUTS, arrays
 from tests.promises.goes_with.capabilities import CAPABILITIES
 from tests.promises.goes_with.variations import config_of, hand_of, memory_of
@@ -183,7 +184,7 @@ def resumed(name: str, column: str, folder: Path) -> str:
         if seen == middle:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             run_recorded(plan, directory, see=see, checkpoint_every=2)
