@@ -58,7 +58,7 @@ def report(
     """
     from runner.report.library import library
     from runner.report.page import page
-    from runner.report.writing import check_target, write
+    from runner.report.writing import check_target, state_of, write
     from runner.report.writing import follow as follow_run
 
     library()
@@ -73,12 +73,13 @@ def report(
     def make() -> bytes:
         return page(subject.make())
 
+    seen = None if subject.run is None else state_of(subject.run)
     write(path, make())
     say(str(path))
     if open_it:
         typer.launch(path.resolve().as_uri())
     if follow and subject.run is not None:
-        follow_run(subject.run, make, path)
+        follow_run(subject.run, make, path, seen=seen)
 
 
 @dataclass(frozen=True, slots=True)
