@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.input.options import Allow, FaultFormat, examples
-from runner.cli.input.runs import run_path
+from runner.cli.input.runs import check_options, run_path
 from runner.cli.output.printing import say
 from runner.errors import Problem, UsageError
 
@@ -63,10 +63,8 @@ def report(
 
     library()
     subject = _subject(what, [Path(folder) for folder in allow or ()])
-    for option, given in (("--follow", follow), ("--allow", allow)):
-        if given and subject.run is None:
-            message = f"{option} is for a run, and {' '.join(what)} is {subject.noun}"
-            raise UsageError(Problem(message, f"leave {option} out"))
+    if subject.run is None:
+        check_options(" ".join(what), subject.noun, "a run", {"--follow": follow, "--allow": allow})
     path = Path(output or f"{subject.name}.html")
     check_target(path)
 
