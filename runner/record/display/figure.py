@@ -1,4 +1,4 @@
-"""A figure of curves as static SVG: no script, no font and no file besides itself."""
+"""Draws curves as one static SVG, without scripts, fonts or other files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 16, 44
 _LEGEND_LINE = 18
 _STRETCHES = 600
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Colours of Okabe and Ito, which the colour-blind can tell apart."""
+"""The colours of Okabe and Ito, which colour-blind readers can distinguish."""
 _DASHES = ("", "6 3", "2 3")
 
 
