@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,9 +121,10 @@ def _axis(numbers: Sequence[float], start: float, end: float, *, log: bool) -> A
     low, high = min(numbers), max(numbers)
     if log:
         low, high = math.log10(low), math.log10(high)
-    if high / 2 - low / 2 <= abs(high) * 1e-12:  # one number: make room on both sides
-        room = abs(high) * 0.1 or 1.0
-        low, high = low - room, high + room
+    tiny, largest = sys.float_info.min, sys.float_info.max
+    if high / 2 - low / 2 <= max(abs(high) * 1e-12, tiny):  # one number: make room on both sides
+        room = abs(high) * 0.1 if abs(high) > tiny else 1.0
+        low, high = max(low - room, -largest), min(high + room, largest)
     return Axis(low, high, start, end, log)
 
 
