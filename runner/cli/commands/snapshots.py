@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -14,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from runner.cli.input.completion import complete_config
-from runner.cli.input.options import Allow, FaultFormat, Page, examples
+from runner.cli.input.options import Allow, FaultFormat, Page, cores, examples
 from runner.cli.input.runs import config_path, point_of
 from runner.cli.output.annotations import annotate
 from runner.cli.output.pages import check_page, observer, page_of_check, write_page
@@ -320,7 +319,7 @@ def _outcomes(
     shown = sys.stderr.isatty() and not as_json and len(targets) > 1
     with Counter("checking", shown=shown) as counter:
         counter.at(1, len(targets))
-        for outcome in check_all(targets, request, jobs=jobs or os.cpu_count() or 1, fail_fast=fail_fast):
+        for outcome in check_all(targets, request, jobs=jobs or cores(), fail_fast=fail_fast):
             outcomes.append(outcome)
             counter.clear()
             if not as_json and not (quiet and outcome.status in FINE):

@@ -19,6 +19,7 @@ from runner.cli.input.options import (
     Quiet,
     Request,
     SweepsDir,
+    cores,
     examples,
     names_in,
     reads_config,
@@ -106,7 +107,7 @@ def sweep(
     _check_on(on, address)
     _check_lanes(lanes)
     how = How(
-        jobs or _cores(),
+        jobs or cores(),
         threads=threads,
         time_limit=_seconds(time_limit),
         fail_fast=fail_fast,
@@ -197,7 +198,7 @@ def resume_points(
         raise UsageError(f"--retry is `{retry}`: it takes `failed`")
     _check_on(on, address)
     how = How(
-        jobs or _cores(),
+        jobs or cores(),
         on=on,
         address=address,
         allowed=tuple(map(Path, allow or ())),
@@ -282,12 +283,6 @@ def _check_on(on: str, address: str | None) -> None:
         raise UsageError(f"--on is `{on}`: it takes `processes` or `ray`")
     if address is not None and on != "ray":
         raise UsageError("--address goes with --on ray")
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
